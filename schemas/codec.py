@@ -1,0 +1,211 @@
+"""Avro in Confluent framing: ``0x00``, 4-byte big-endian schema id, Avro bytes.
+
+Laws of this file:
+1. Pure: no I/O after import; ids of a registry come in as an argument.
+2. In-process times are integers (the logical types are for other consumers), so nothing here
+   makes ``datetime`` objects.
+3. Every schema version that was ever released stays in ``avro/`` and can be read.
+4. An enriched record's ``event`` is the raw record's Avro bytes, untouched; the raw fields before
+   ``HEAD_END`` can be decoded without the rest.
+
+Sources: Confluent wire format (docs.confluent.io, «Schema Registry serializers»); Avro 1.12
+specification, «Data Serialization»: record fields follow one another without framing.
+"""
+
+import io
+import json
+import struct
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from typing import Any
+
+import fastavro
+from fastavro.types import Schema
+
+from schemas.errors import BadInput, DecodeError
+
+Record = dict[str, Any]
+
+FIXED_IDS: dict[str, int] = {
+    "raw_event.v1": 1,
+    "enriched_event.v1": 2,
+    "campaign_minute.v1": 3,
+    "campaign_rates.v1": 4,
+    "dead_letter.v1": 5,
+    "suppression.v1": 6,
+    "engagement.v1": 7,
+    "alert.v1": 8,
+    "campaign.v1": 9,
+}
+"""``name.version`` of every released schema -> its id while no registry is configured."""
+
+LATEST: dict[str, str] = {full.rsplit(".", 1)[0]: full for full in FIXED_IDS}
+"""Schema name -> newest ``name.version`` (``FIXED_IDS`` lists versions in order)."""
+
+HEAD_END = "native_type"
+"""First raw field that the streams do not read."""
+
+PREFIX_BYTES = 5
+_PREFIX = struct.Struct(">bI")
+
+
+def schema_json(full_name: str) -> dict[str, Any]:
+    """The schema document of ``name.version`` as released, docs and logical types included."""
+    text = files("schemas").joinpath("avro", f"{full_name}.avsc").read_text(encoding="utf-8")
+    document: dict[str, Any] = json.loads(text)
+    return document
+
+
+def without_logical_types(node: Any) -> Any:
+    """The same schema with times as plain integers."""
+    if isinstance(node, dict):
+        if set(node) == {"type", "logicalType"}:
+            return node["type"]
+        return {k: without_logical_types(v) for k, v in node.items() if k != "logicalType"}
+    if isinstance(node, list):
+        return [without_logical_types(item) for item in node]
+    return node
+
+
+def prefix_schema(document: Mapping[str, Any], end: str) -> Schema:
+    """A schema of the fields before ``end``: decodes the front of a record and leaves the rest."""
+    names = [field["name"] for field in document["fields"]]
+    plain = without_logical_types({**document, "fields": document["fields"][: names.index(end)]})
+    return fastavro.parse_schema({**plain, "name": document["name"] + "Head"})
+
+
+_PLAIN: dict[str, Schema] = {
+    full: fastavro.parse_schema(without_logical_types(schema_json(full))) for full in FIXED_IDS
+}
+_ENRICHMENT: Schema = fastavro.parse_schema(
+    without_logical_types(schema_json(LATEST["enriched_event"])["fields"][1]["type"])
+)
+
+
+def framing_prefix(schema_id: int) -> bytes:
+    """The five bytes in front of every Avro value."""
+    return _PREFIX.pack(0, schema_id)
+
+
+def frame_of(value: bytes) -> int:
+    """The schema id of a framed value.
+
+    Raises:
+        DecodeError: shorter than the prefix, or the first byte is not 0.
+    """
+    if len(value) < PREFIX_BYTES:
+        raise DecodeError("bad_framing", f"{len(value)} bytes, shorter than the 5-byte prefix")
+    magic, schema_id = _PREFIX.unpack_from(value)
+    if magic != 0:
+        raise DecodeError("bad_framing", f"magic byte is {magic}, not 0")
+    return int(schema_id)
+
+
+class Codec:
+    """Encodes and decodes framed values.
+
+    Args:
+        ids: ``name.version`` -> schema id; by default the fixed ids of this repository.
+    """
+
+    def __init__(self, ids: Mapping[str, int] = FIXED_IDS) -> None:
+        self.ids = dict(ids)
+        self._names = {schema_id: full for full, schema_id in self.ids.items()}
+        self._prefixes = {full: framing_prefix(schema_id) for full, schema_id in self.ids.items()}
+
+    def encode(self, name: str, record: Mapping[str, Any]) -> bytes:
+        """One record as framed bytes, by the newest version of schema ``name``.
+
+        Raises:
+            BadInput: a value does not fit the schema.
+        """
+        full = LATEST[name]
+        out = io.BytesIO()
+        out.write(self._prefixes[full])
+        try:
+            fastavro.schemaless_writer(out, _PLAIN[full], dict(record))
+        except Exception as error:  # fastavro raises a dozen kinds for a value that does not fit
+            raise BadInput("not_encodable", f"{name}: {type(error).__name__}") from error
+        return out.getvalue()
+
+    def encode_batch(self, name: str, records: Iterable[Mapping[str, Any]]) -> list[bytes]:
+        """``encode`` for each record, in order.
+
+        Raises:
+            BadInput: at the first record that does not fit the schema.
+        """
+        return [self.encode(name, record) for record in records]
+
+    def name_of(self, value: bytes) -> str:
+        """``name.version`` of the schema that a framed value was written with.
+
+        Raises:
+            DecodeError: bad framing, or an id that is not known.
+        """
+        schema_id = frame_of(value)
+        try:
+            return self._names[schema_id]
+        except KeyError:
+            raise DecodeError("unknown_schema_id", f"schema id {schema_id}") from None
+
+    def decode(self, value: bytes, name: str) -> Record:
+        """One framed value as a record of the newest version of schema ``name``.
+
+        Raises:
+            DecodeError: bad framing, unknown id, another schema's record, or broken Avro.
+        """
+        full = self.name_of(value)
+        if full.rsplit(".", 1)[0] != name:
+            raise DecodeError("wrong_schema", f"{full} where {name} belongs")
+        reader = None if full == LATEST[name] else _PLAIN[LATEST[name]]
+        stream = io.BytesIO(value)
+        stream.seek(PREFIX_BYTES)
+        try:
+            record = fastavro.schemaless_reader(stream, _PLAIN[full], reader)
+        except Exception as error:  # broken bytes surface as many kinds: struct, index, unicode…
+            raise DecodeError("broken_avro", f"{name}: {type(error).__name__}") from error
+        if stream.tell() != len(value):
+            raise DecodeError("broken_avro", f"{name}: {len(value) - stream.tell()} bytes too many")
+        return record  # type: ignore[return-value]
+
+    def decode_batch(
+        self, values: Iterable[bytes], name: str
+    ) -> tuple[list[tuple[int, Record]], list[tuple[int, DecodeError]]]:
+        """Decodes each value on its own, so that a bad one costs nothing but itself.
+
+        Returns:
+            ``(position, record)`` of the good ones and ``(position, error)`` of the bad ones.
+        """
+        records: list[tuple[int, Record]] = []
+        errors: list[tuple[int, DecodeError]] = []
+        for position, value in enumerate(values):
+            try:
+                records.append((position, self.decode(value, name)))
+            except DecodeError as error:
+                errors.append((position, error))
+        return records, errors
+
+    def enriched(self, raw_value: bytes, enrichment: Mapping[str, Any]) -> bytes:
+        """An enriched record around the untouched bytes of a framed raw record.
+
+        ``raw_value`` must be framed by the raw version that the newest enriched schema embeds.
+        """
+        out = io.BytesIO()
+        out.write(self._prefixes[LATEST["enriched_event"]])
+        out.write(memoryview(raw_value)[PREFIX_BYTES:])
+        fastavro.schemaless_writer(out, _ENRICHMENT, dict(enrichment))
+        return out.getvalue()
+
+
+_HEAD: Schema = prefix_schema(schema_json(LATEST["raw_event"]), HEAD_END)
+
+
+def decode_head(raw_value: bytes) -> Record:
+    """The fields before ``HEAD_END`` of a framed raw record of the newest version.
+
+    Raises:
+        Exception: whatever fastavro raises on broken bytes; callers check the record whole then.
+    """
+    stream = io.BytesIO(raw_value)
+    stream.seek(PREFIX_BYTES)
+    return fastavro.schemaless_reader(stream, _HEAD, None)  # type: ignore[return-value]

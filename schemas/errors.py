@@ -1,0 +1,47 @@
+"""Errors, split by whose fault they are and by what happens next.
+
+- ``BadInput``: theirs. Goes to the dead-letter topic or is answered with a 4xx; never retried.
+- ``Unavailable``: a peer's, passing. Retried with back-off, or answered with a 503.
+- ``ConfigError``: the operator's. The process stops at start and names every problem.
+- anything else is a bug of ours: the process ends and its supervisor restarts it (law 8).
+"""
+
+from collections.abc import Sequence
+
+
+class MailpulseError(Exception):
+    """Base of every error that mailpulse raises on purpose."""
+
+
+class BadInput(MailpulseError):
+    """Input that no retry will mend.
+
+    Attributes:
+        reason: stable code, lower case with underscores, used in metrics and dead letters.
+        detail: for a person; never holds a secret or an address.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class DecodeError(BadInput):
+    """Bytes that are not what the topic carries: bad framing, unknown schema id, broken Avro."""
+
+
+class Unavailable(MailpulseError):
+    """A peer (Kafka, ClickHouse, registry) is away or too slow; trying again may help."""
+
+
+class ConfigError(MailpulseError):
+    """Settings that can't be used.
+
+    Attributes:
+        problems: one line each, starting with the name of the setting.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))

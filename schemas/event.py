@@ -1,0 +1,215 @@
+"""The normalised event: what every provider's webhook is turned into.
+
+Laws of this file:
+1. Pure: no clock, no I/O, no randomness; ``received_at`` comes in from the caller.
+2. ``event_id`` is equal on every retry of an event and different for different events, so it is
+   never made of what changes between attempts (receive time, endpoint, signature, batch index).
+3. ``message_key`` puts all events of a message into one Kafka partition.
+4. Fields and enum symbols here are those of ``avro/raw_event.v1.avsc``; a test compares them.
+"""
+
+import hashlib
+from enum import StrEnum
+from typing import TypedDict
+
+
+class EventType(StrEnum):
+    """What happened to a message, normalised."""
+
+    QUEUED = "queued"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    DEFERRED = "deferred"
+    BOUNCED = "bounced"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    OPENED = "opened"
+    CLICKED = "clicked"
+    COMPLAINED = "complained"
+    UNSUBSCRIBED = "unsubscribed"
+    SUBSCRIBED = "subscribed"
+    AUTORESPONDED = "autoresponded"
+    UNKNOWN = "unknown"
+
+
+class BounceClass(StrEnum):
+    """How bad a bounce is. ``NONE``: not a bounce, or the provider does not say."""
+
+    NONE = "none"
+    HARD = "hard"
+    SOFT = "soft"
+    BLOCK = "block"
+    SUPPRESSED = "suppressed"
+    UNDETERMINED = "undetermined"
+
+
+class BounceReason(StrEnum):
+    """Why a message bounced. ``NONE``: not a bounce, or the provider does not say."""
+
+    NONE = "none"
+    INVALID_ADDRESS = "invalid_address"
+    NO_MAILBOX = "no_mailbox"
+    MAILBOX_FULL = "mailbox_full"
+    INACTIVE = "inactive"
+    TOO_LARGE = "too_large"
+    DNS = "dns"
+    TIMEOUT = "timeout"
+    CONTENT = "content"
+    REPUTATION = "reputation"
+    POLICY = "policy"
+    AUTH = "auth"
+    RELAY_DENIED = "relay_denied"
+    SUPPRESSED_BOUNCE = "suppressed_bounce"
+    SUPPRESSED_COMPLAINT = "suppressed_complaint"
+    SUPPRESSED_UNSUBSCRIBE = "suppressed_unsubscribe"
+    OTHER = "other"
+
+
+class MachineKind(StrEnum):
+    """The provider's own word on who opened or clicked. ``NONE``: it says nothing."""
+
+    NONE = "none"
+    HUMAN = "human"
+    APPLE_MPP = "apple_mpp"
+    GMAIL_PROXY = "gmail_proxy"
+    PREFETCH = "prefetch"
+    SCANNER = "scanner"
+    UNKNOWN = "unknown"
+
+
+class CampaignSource(StrEnum):
+    """Where the campaign of an event was found."""
+
+    NONE = "none"
+    METADATA = "metadata"
+    TAG = "tag"
+    PROVIDER = "provider"
+    HEADER = "header"
+    LEARNED = "learned"
+    """From another event of the same message (set by the streams, never by ingress)."""
+
+
+class DedupeQuality(StrEnum):
+    """What ``event_id`` is made of."""
+
+    NATIVE = "native"
+    """The provider's own event id, stable over its retries."""
+    COMPOSITE = "composite"
+    """A composite of fields; two true clicks on one link in one second collapse."""
+
+
+class Event(TypedDict):
+    """One normalised event, in the order and with the names of the raw Avro schema.
+
+    Times are microseconds since 1970-01-01 UTC. Texts are at most ``TEXT_CHARS_MAX`` characters.
+    """
+
+    event_id: str
+    event_type: str
+    occurred_at: int
+    received_at: int
+    time_suspect: bool
+    provider: str
+    source: str
+    message_id: str | None
+    recipient: str | None
+    recipient_domain: str
+    recipient_certain: bool
+    campaign_id: str | None
+    campaign_source: str
+    bounce_class: str
+    bounce_reason: str
+    smtp_code: int | None
+    enhanced_status: str | None
+    diagnostic: str | None
+    machine_kind: str
+    user_agent: str | None
+    ip: str | None
+    click_url: str | None
+    native_type: str
+    dedupe_quality: str
+    rfc_message_id: str | None
+    tags: list[str]
+    metadata: dict[str, str]
+    provider_first: bool | None
+    geo_country: str | None
+    batch_id: str | None
+    batch_index: int
+
+
+TEXT_CHARS_MAX = 2048
+"""Longest text kept in one field; the rest is cut."""
+ID_CHARS_MAX = 512
+"""Longest message id, campaign id or recipient kept as it is; a longer one is cut."""
+TAGS_MAX = 64
+METADATA_ENTRIES_MAX = 64
+
+
+def new_event(
+    *,
+    event_id: str,
+    event_type: str,
+    occurred_at: int,
+    received_at: int,
+    provider: str,
+    native_type: str,
+) -> Event:
+    """An event with every optional field at its default; callers fill in what they know."""
+    return {
+        "event_id": event_id,
+        "event_type": event_type,
+        "occurred_at": occurred_at,
+        "received_at": received_at,
+        "time_suspect": False,
+        "provider": provider,
+        "source": "",
+        "message_id": None,
+        "recipient": None,
+        "recipient_domain": "",
+        "recipient_certain": True,
+        "campaign_id": None,
+        "campaign_source": "none",
+        "bounce_class": "none",
+        "bounce_reason": "none",
+        "smtp_code": None,
+        "enhanced_status": None,
+        "diagnostic": None,
+        "machine_kind": "none",
+        "user_agent": None,
+        "ip": None,
+        "click_url": None,
+        "native_type": native_type,
+        "dedupe_quality": "native",
+        "rfc_message_id": None,
+        "tags": [],
+        "metadata": {},
+        "provider_first": None,
+        "geo_country": None,
+        "batch_id": None,
+        "batch_index": 0,
+    }
+
+
+def event_id(provider: str, account: str, *parts: str) -> str:
+    """The deterministic identity of an event: 32 hexadecimal digits.
+
+    First 16 bytes of SHA-256 over the parts, each in UTF-8 (surrogates kept) behind its length
+    in 4 bytes, so that no two lists of parts give the same bytes.
+    """
+    digest = hashlib.sha256()
+    for part in (provider, account, *parts):
+        encoded = part.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(4, "big"))
+        digest.update(encoded)
+    return digest.hexdigest()[:32]
+
+
+def message_key(event: Event) -> bytes:
+    """The Kafka key: the message, so that all its events share one partition, in order.
+
+    An event without a message id stands alone and is keyed by its own identity.
+    """
+    message_id = event["message_id"]
+    if message_id is None:
+        return b"e:" + event["event_id"].encode()
+    return f"{event['provider']}:{message_id}".encode("utf-8", "replace")

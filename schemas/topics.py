@@ -1,0 +1,60 @@
+"""Topic names, keys, partition counts and retention: the one place.
+
+Law: raw and enriched have the same number of partitions, and a record's enriched copy lies in the
+partition with the raw record's number. Partition counts never change once a topic is made: keys
+would move (``mailpulse topics apply`` refuses).
+"""
+
+from dataclasses import dataclass
+
+RAW = "email.events.raw.v1"
+ENRICHED = "email.events.enriched.v1"
+DEAD_LETTERS = "email.events.dlq.v1"
+MINUTES = "email.campaign.minutes.v1"
+RATES = "email.campaign.rates.v1"
+ALERTS = "email.campaign.alerts.v1"
+SUPPRESSIONS = "email.suppressions.v1"
+ENGAGEMENT = "email.engagement.v1"
+CAMPAIGNS = "email.campaigns.v1"
+
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What a topic holds and how it is kept.
+
+    Attributes:
+        name: topic name.
+        schema: schema name in ``schemas.codec.LATEST`` of its values.
+        key: what its records are keyed by, in words.
+        retention_ms: how long records are kept; ``None``: as long as they are the newest of
+            their key (compacted).
+    """
+
+    name: str
+    schema: str
+    key: str
+    retention_ms: int | None
+
+    @property
+    def compacted(self) -> bool:
+        """Whether only the newest record of a key is kept."""
+        return self.retention_ms is None
+
+
+TOPICS: tuple[Topic, ...] = (
+    Topic(RAW, "raw_event", "provider and message", 10 * _DAY_MS),
+    Topic(ENRICHED, "enriched_event", "provider and message", 32 * _DAY_MS),
+    Topic(DEAD_LETTERS, "dead_letter", "dead letter's identity", 30 * _DAY_MS),
+    Topic(MINUTES, "campaign_minute", "campaign, mailbox provider, minute, log, partition", None),
+    Topic(RATES, "campaign_rates", "campaign", None),
+    Topic(ALERTS, "alert", "campaign", 90 * _DAY_MS),
+    Topic(SUPPRESSIONS, "suppression", "recipient", None),
+    Topic(ENGAGEMENT, "engagement", "recipient", 7 * _DAY_MS),
+    Topic(CAMPAIGNS, "campaign", "campaign", None),
+)
+BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}
+
+PARTITIONS_DEFAULT = 4
+"""Partitions of every topic on a laptop; a cluster sets more before its topics are made."""
