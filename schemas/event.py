@@ -4,7 +4,7 @@ Laws of this file:
 1. Pure: no clock, no I/O, no randomness; ``received_at`` comes in from the caller.
 2. ``event_id`` is equal on every retry of an event and different for different events, so it is
    never made of what changes between attempts (receive time, endpoint, signature, batch index).
-3. ``message_key`` puts all events of a message into one Kafka partition.
+3. ``message_key`` puts all events of a recipient, and so of a message, into one Kafka partition.
 4. Fields and enum symbols here are those of ``avro/raw_event.v1.avsc``; a test compares them.
 """
 
@@ -205,11 +205,15 @@ def event_id(provider: str, account: str, *parts: str) -> str:
 
 
 def message_key(event: Event) -> bytes:
-    """The Kafka key: the message, so that all its events share one partition, in order.
+    """The Kafka key: the recipient, so that all events of a recipient share one partition, in order.
 
-    An event without a message id stands alone and is keyed by its own identity.
+    With them lie all events of each message to that recipient, which makes unique counts exact,
+    and all soft bounces of the address, which makes suppressions exact. Without a recipient (or
+    with several possible ones) the message is the key, without that the event itself.
     """
-    message_id = event["message_id"]
-    if message_id is None:
-        return b"e:" + event["event_id"].encode()
-    return f"{event['provider']}:{message_id}".encode("utf-8", "replace")
+    recipient = event["recipient"]
+    if recipient and event["recipient_certain"]:
+        return recipient.lower().encode("utf-8", "replace")
+    if event["message_id"]:
+        return f"m:{event['provider']}:{event['message_id']}".encode("utf-8", "replace")
+    return b"e:" + event["event_id"].encode()

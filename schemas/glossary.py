@@ -58,7 +58,7 @@ COUNTERS: tuple[Counter, ...] = (
     Counter("opened", Basis.FLOW, "messages with a first human open"),
     Counter("opened_any", Basis.FLOW, "messages with a first open by anyone, machines included"),
     Counter("clicked", Basis.FLOW, "messages with a first human click, unsubscribe links excluded"),
-    Counter("clicked_any", Basis.FLOW, "messages with a first click by anyone, scanners included"),
+    Counter("clicked_any", Basis.FLOW, "messages with a first click by anyone, unsubscribe links excluded"),
     Counter("opens", Basis.FLOW, "open events by humans, repeats included"),
     Counter("clicks", Basis.FLOW, "click events by humans, repeats included, unsubscribe excluded"),
     Counter("machine_opens", Basis.FLOW, "open events by machines, repeats included"),

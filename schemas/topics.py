@@ -44,8 +44,8 @@ class Topic:
 
 
 TOPICS: tuple[Topic, ...] = (
-    Topic(RAW, "raw_event", "provider and message", 10 * _DAY_MS),
-    Topic(ENRICHED, "enriched_event", "provider and message", 32 * _DAY_MS),
+    Topic(RAW, "raw_event", "recipient", 10 * _DAY_MS),
+    Topic(ENRICHED, "enriched_event", "recipient", 32 * _DAY_MS),
     Topic(DEAD_LETTERS, "dead_letter", "dead letter's identity", 30 * _DAY_MS),
     Topic(MINUTES, "campaign_minute", "campaign, mailbox provider, minute, log, partition", None),
     Topic(RATES, "campaign_rates", "campaign", None),
