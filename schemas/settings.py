@@ -14,12 +14,13 @@ import ssl
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
@@ -83,15 +84,67 @@ class IngestSettings(BaseModel):
 
     ingest_host: str = "127.0.0.1"
     ingest_port: int = Field(8080, ge=0, le=65535)
+    tls_cert_file: Path | None = Field(None, description="certificate chain in PEM; turns TLS on")
+    tls_key_file: Path | None = Field(None, description="private key in PEM")
+    allow_http: bool = Field(
+        False, description="take plain HTTP from other machines, as in a closed test network"
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="addresses or networks, comma-separated, whose X-Forwarded-* is believed"
+    )
+    metrics_allow_ips: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"),
+        description="networks that may read /metrics; others are told there is no such page",
+    )
+    connections_max: int = Field(4_096, ge=1)
+    header_timeout_ms: int = Field(5_000, ge=100, description="longest wait for a request's headers")
+    header_bytes_max: int = Field(65_536, ge=1_024)
+    body_timeout_ms: int = Field(10_000, ge=100, description="longest wait for a request's body")
     body_bytes_max: int = Field(5_000_000, ge=1_000)
+    bodies_bytes_max: int = Field(
+        32_000_000, ge=1_000, description="bodies being read or processed, all requests together"
+    )
+    decompressed_bytes_max: int = Field(20_000_000, ge=1_000)
+    decompression_ratio_max: int = Field(100, ge=1, description="decompressed : compressed bytes")
+    json_depth_max: int = Field(64, ge=1)
     events_per_request_max: int = Field(10_000, ge=1)
+    record_bytes_max: int = Field(
+        1_000_000, ge=10_000, description="largest record that the brokers take"
+    )
+    rate_per_s: float | None = Field(
+        None, gt=0, description="requests per second, all sources together; default: no limit"
+    )
+    rate_limit_url: SecretStr = Field(
+        SecretStr(""), description="Redis or Valkey that shares rate limits between processes"
+    )
     ack_timeout_ms: int = Field(2_000, ge=100, description="longest wait for Kafka before a 503")
+    inflight_events_max: int = Field(50_000, ge=1, description="events waiting for Kafka")
+    inflight_bytes_max: int = Field(64_000_000, ge=10_000, description="bytes waiting for Kafka")
+    spool_dir: Path | None = Field(
+        None, description="where requests wait on disk while Kafka is away; default: no spool"
+    )
+    spool_bytes_max: int = Field(1_000_000_000, ge=1_000_000)
     recipients: Literal["plain", "hashed", "dropped"] = Field(
         "plain", description="how recipients' addresses are kept, everywhere"
     )
     recipient_hash_key: SecretStr = Field(
         SecretStr(""), description="key of the HMAC when recipients are hashed"
     )
+    log_recipients: bool = Field(False, description="name recipients in the log, for a while")
+
+    @field_validator("trusted_proxies", "metrics_allow_ips", mode="before")
+    @classmethod
+    def _comma_separated(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("trusted_proxies", "metrics_allow_ips")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for item in value:
+            ipaddress.ip_network(item, strict=False)
+        return value
 
 
 class StreamsSettings(BaseModel):
@@ -228,6 +281,8 @@ def load_settings(
         raise ConfigError(problems + _lines(error)) from None
     if settings.recipients == "hashed" and not settings.recipient_hash_key.get_secret_value():
         problems.append(f"{PREFIX}RECIPIENT_HASH_KEY: needed when recipients are hashed")
+    if (settings.tls_cert_file is None) != (settings.tls_key_file is None):
+        problems.append(f"{PREFIX}TLS_CERT_FILE: goes together with {PREFIX}TLS_KEY_FILE")
     if problems:
         raise ConfigError(problems)
     return settings
