@@ -1,0 +1,52 @@
+"""Whether a clicked address is an unsubscribe link.
+
+Laws of this file:
+1. Pure, never raises on outside input; answers are cached and the cache is bounded.
+2. Judged by the words of the address only, so a link that is nothing but an opaque token is not
+   known; the provider's own unsubscribe event tells then.
+3. Words stand for an action, not a topic: a title that speaks of unsubscribing does not count.
+"""
+
+import re
+from functools import lru_cache
+
+LINKS_CACHED_MAX = 32_768
+"""Distinct addresses remembered per process."""
+
+_CHEAP = (
+    "unsub", "opt", "abmeld", "austrag", "abbestell", "desab", "sinscri", "baja", "afmeld",
+    "uitschrij", "disiscri", "wypisz", "otpis",
+)  # fmt: skip
+_SEGMENTS = re.compile(r"[/?&=#;:,.\s]+|%2f|%3f|%26|%3d", re.IGNORECASE)
+_WORDS = re.compile(r"[-_+]+")
+_MEANING = frozenset(
+    {"unsub", "unsubs", "optout", "abmelden", "abmeldung", "newsletterabmeldung", "austragen",
+     "austrag", "abbestellen", "desabonnement", "desabonner", "desinscription", "desinscrire",
+     "baja", "darsedebaja", "afmelden", "uitschrijven", "disiscriviti", "disiscrizione",
+     "disiscrivi", "wypisz", "otpiska"}
+)  # fmt: skip
+_SEGMENT_WORDS_MAX = 3
+"""A longer run of words is a title («how-to-unsubscribe-from-spam»), not an action."""
+
+
+@lru_cache(maxsize=LINKS_CACHED_MAX)
+def is_unsubscribe_link(url: str | None) -> bool:
+    """Whether a clicked address unsubscribes, by its words; in several languages.
+
+    A part of the address (host label, path segment, query key or value) must be of at most three
+    words, and one of them must mean unsubscribing. Links with an opaque token can't be told.
+    """
+    if not url:
+        return False
+    lower = url.lower()
+    if not any(mark in lower for mark in _CHEAP):
+        return False
+    for segment in _SEGMENTS.split(lower):
+        words = [word for word in _WORDS.split(segment) if word]
+        if not 0 < len(words) <= _SEGMENT_WORDS_MAX:
+            continue
+        if any("unsubscri" in word or word in _MEANING for word in words):
+            return True
+        if "opt" in words and "out" in words:
+            return True
+    return False
