@@ -1,0 +1,206 @@
+"""One child process under supervision: started, watched, restarted, stopped, never orphaned.
+
+Laws of this file:
+1. A child dies with its supervisor, however that ends: the kernel is asked to kill the child when
+   its parent's thread goes (Linux, ``PR_SET_PDEATHSIG``), so even ``kill -9`` leaves no orphan.
+2. A child that ends by itself is started again after a pause that doubles, and it is said.
+3. A child that ends with the exit code for bad configuration is not started again: another try
+   would end alike.
+4. Children sit in sessions of their own, so that Ctrl-C reaches only the supervisor, which stops
+   them in its order.
+
+Source: prctl(2), PR_SET_PDEATHSIG: kept over execve(2), delivered when the creating thread ends.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+EXIT_CONFIG = 3
+"""Exit code of a role whose settings can't be used."""
+BACKOFF_S_MIN = 0.5
+BACKOFF_S_MAX = 30.0
+STEADY_S = 60.0
+"""A child that lived this long starts its back-off anew."""
+GRACE_S = 15.0
+"""From SIGTERM to SIGKILL."""
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+Announce = Callable[[str], None]
+
+
+def die_with(parent_pid: int) -> None:
+    """Runs in the child before its program: law 1. Does nothing where there is no prctl."""
+    if _LIBC is None:
+        return
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent_pid:  # the parent went between fork and prctl
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to run.
+
+    Attributes:
+        name: for people.
+        argv: program and arguments.
+        environ: whole environment of the child.
+        log_path: file that takes its output (appended); ``None``: the supervisor's own stderr.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    environ: Mapping[str, str]
+    log_path: Path | None = None
+
+    def tail(self, lines: int = 12) -> list[str]:
+        """The last lines of its log, for a person who has to find out why it ended."""
+        if self.log_path is None or not self.log_path.exists():
+            return []
+        text = self.log_path.read_text(encoding="utf-8", errors="replace")
+        return text.splitlines()[-lines:]
+
+
+def backoff_s(failures: int) -> float:
+    """Pause before the next start after ``failures`` ends in a row (1 or more)."""
+    return float(min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2 ** min(failures - 1, 16)))
+
+
+class Child:
+    """A supervised program.
+
+    Args:
+        program: what to run.
+        announce: takes one line for people when something happens to the child.
+        restart: whether it is started again when it ends by itself.
+        ended: called with the exit code when the child is given up: it is not to be restarted.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        announce: Announce,
+        *,
+        restart: bool = True,
+        ended: Callable[[int], None] = lambda _code: None,
+    ) -> None:
+        self.program = program
+        self.starts = 0
+        self._announce = announce
+        self._restart = restart
+        self._ended = ended
+        self._process: asyncio.subprocess.Process | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        running = self._process is not None and self._process.returncode is None
+        return self._process.pid if running and self._process is not None else None
+
+    async def start(self) -> None:
+        """Starts the program and the watch over it.
+
+        Raises:
+            OSError: the program can't be started at all.
+        """
+        await self._spawn()
+        self._task = asyncio.create_task(self._watch(), name=f"watch {self.program.name}")
+
+    async def _spawn(self) -> None:
+        parent = os.getpid()
+        output = None
+        if self.program.log_path is not None:
+            self.program.log_path.parent.mkdir(parents=True, exist_ok=True)
+            output = self.program.log_path.open("ab")
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *self.program.argv,
+                env=dict(self.program.environ),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output if output is not None else sys.stderr.fileno(),
+                stderr=output if output is not None else sys.stderr.fileno(),
+                start_new_session=True,
+                preexec_fn=lambda: die_with(parent),
+            )
+        finally:
+            if output is not None:
+                output.close()
+        self.starts += 1
+
+    async def _watch(self) -> None:
+        failures = 0
+        while self._process is not None:
+            began = time.monotonic()
+            code = await self._process.wait()
+            if self._stopping:
+                return
+            failures = 1 if time.monotonic() - began > STEADY_S else failures + 1
+            if code == EXIT_CONFIG or not self._restart:
+                self._announce(f"{self.program.name} ended with {_how(code)}")
+                self._ended(code)
+                return
+            pause = backoff_s(failures)
+            self._announce(
+                f"{self.program.name} ended with {_how(code)}; starting it again in {pause:g} s"
+                f" ({failures} in a row)"
+            )
+            await asyncio.sleep(pause)
+            await self._spawn()
+
+    async def stop(self, grace_s: float = GRACE_S) -> None:
+        """SIGTERM, then SIGKILL after ``grace_s`` seconds; returns when the process is gone."""
+        self._stopping = True
+        process = self._process
+        if process is not None and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), grace_s)
+            except TimeoutError:
+                self._announce(f"{self.program.name} did not stop in {grace_s:g} s; killing it")
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+
+def _how(code: int) -> str:
+    """An exit code in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"
+
+
+async def until(
+    ready: Callable[[], Awaitable[bool]], timeout_s: float, pause_s: float = 0.1
+) -> bool:
+    """Asks ``ready`` until it says so; ``False`` when ``timeout_s`` seconds passed first."""
+    deadline = time.monotonic() + timeout_s
+    while not await ready():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(pause_s)
+    return True
+
+
+def python(*arguments: str) -> tuple[str, ...]:
+    """The command line of ``mailpulse …`` with this very interpreter."""
+    return (sys.executable, "-m", "streams.cli", *arguments)

@@ -1,0 +1,216 @@
+"""What every command shares: settings, sources, output, and errors turned into exit codes.
+
+Laws of this file:
+1. The environment and the disk are read here and handed on; commands see values.
+2. Expected errors (bad settings, a peer that is away, bad input) end in words and a documented
+   exit code, never in a traceback.
+3. Where a pipeline started by ``up`` or ``demo`` runs on the data directory, commands talk to it,
+   unless the environment names another Kafka or ClickHouse.
+4. Output for programs (``--json``) is one JSON document or JSON lines on stdout and nothing else;
+   words go to stderr then. Colours only on a terminal.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from schemas.errors import BadInput, ConfigError, MailpulseError, Unavailable
+from schemas.settings import PREFIX, Settings, Source, load_settings, load_sources
+from streams.places import Endpoints, running
+
+OK, FAILED, USAGE, CONFIG, UNAVAILABLE = 0, 1, 2, 3, 4
+EXIT_CODES = (
+    "Exit codes: 0 ok · 1 a check failed · 2 wrong usage · 3 settings that can't be used · "
+    "4 Kafka, ClickHouse or another peer is away."
+)
+CONFIG_NAME = "mailpulse.toml"
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of words.")]
+
+
+def read_file(path: Path) -> str:
+    """A file's text."""
+    return path.read_text(encoding="utf-8")
+
+
+def environ() -> dict[str, str]:
+    """The process's environment: the one place that reads it for commands."""
+    return dict(os.environ)
+
+
+def now() -> float:
+    """Seconds since 1970, for commands."""
+    return time.time()
+
+
+def settings_of(*, attach: bool = True, **overrides: Any) -> Settings:
+    """Settings from the environment, command-line flags and a running embedded pipeline (law 3).
+
+    Args:
+        attach: look for a running pipeline. Roles don't: they are told where their peers are.
+
+    Raises:
+        ConfigError: with every problem.
+    """
+    given = environ()
+    settings = load_settings(given, read_file, **overrides)
+    if not attach:
+        return settings
+    return attached(settings, given, running(settings.data_dir))
+
+
+def attached(settings: Settings, given: Mapping[str, str], found: Endpoints | None) -> Settings:
+    """``settings`` with the addresses of ``found`` where ``given`` (an environment) names none."""
+    if found is None:
+        return settings
+    update: dict[str, Any] = {}
+    if f"{PREFIX}KAFKA_BOOTSTRAP" not in given:
+        update |= {
+            "kafka_bootstrap": found.kafka_bootstrap,
+            "kafka_idempotence": False,
+            "log_id": found.log_id,
+            "partitions": found.partitions,
+        }
+    names = (f"{PREFIX}CLICKHOUSE_DSN", f"{PREFIX}CLICKHOUSE_DSN_FILE")
+    if not any(name in given for name in names):
+        update["clickhouse_dsn"] = type(settings.clickhouse_dsn)(found.clickhouse_dsn)
+    return settings.model_copy(update=update)
+
+
+def config_path(settings: Settings) -> Path:
+    """Where ``mailpulse.toml`` is, whether or not it exists."""
+    return settings.config_file or Path(CONFIG_NAME)
+
+
+def sources_of(settings: Settings) -> dict[str, Source]:
+    """The sources of ``mailpulse.toml``, each checked by its provider.
+
+    Raises:
+        ConfigError: no such file, or with every problem found in it.
+    """
+    from ingest.providers import REGISTRY
+
+    path = config_path(settings)
+    try:
+        text = read_file(path)
+    except OSError as error:
+        raise ConfigError(
+            [f"{path}: {error.strerror}; 'mailpulse config init' writes a commented one"]
+        ) from None
+    sources = load_sources(text, environ(), read_file)
+    problems = []
+    for name, source in sources.items():
+        provider = REGISTRY.get(source.provider)
+        if provider is None:
+            known = ", ".join(sorted(REGISTRY))
+            problems.append(f"sources.{name}.provider: no provider {source.provider!r} ({known})")
+        else:
+            problems += [f"sources.{name}: {line}" for line in provider.check(source)]
+    if problems:
+        raise ConfigError(problems)
+    return sources
+
+
+def source_named(settings: Settings, name: str) -> Source:
+    """One source of ``mailpulse.toml``.
+
+    Raises:
+        ConfigError: the file has problems, or no such source.
+    """
+    sources = sources_of(settings)
+    if name not in sources:
+        known = ", ".join(sorted(sources)) or "none"
+        raise ConfigError([f"sources.{name}: no such source in {config_path(settings)} ({known})"])
+    return sources[name]
+
+
+# --- output ---------------------------------------------------------------------------------------
+
+
+def console() -> Console:
+    """Words on stdout; colours only on a terminal."""
+    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+
+
+def say(line: str) -> None:
+    """One line of words on stderr."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(line, markup=False)
+
+
+def emit(document: Any) -> None:
+    """One JSON document on one line of stdout."""
+    text = orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS, default=str)
+    sys.stdout.write(text.decode() + "\n")
+    sys.stdout.flush()
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on stdout; numbers to the right; nothing interpreted as markup."""
+    from rich.text import Text
+
+    shown = Table(title=Text(title) if title else None, title_justify="left")
+    rows = list(rows)
+    for index, column in enumerate(columns):
+        numeric = bool(rows) and all(
+            isinstance(row[index], (int, float)) or row[index] is None for row in rows
+        )
+        shown.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(cell_text(cell)) for cell in row))
+    out = console()
+    if not sys.stdout.isatty():
+        out.width = 200
+    out.print(shown)
+
+
+def cell_text(value: object) -> str:
+    """A value in a table: ``–`` for nothing, thousands apart, control characters made visible."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(value))
+
+
+def table_or_json(
+    as_json: bool, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
+) -> None:
+    """Rows as a table for people, or as a JSON list of objects."""
+    rows = list(rows)
+    if as_json:
+        emit([dict(zip(columns, row, strict=True)) for row in rows])
+    else:
+        table(title, columns, rows)
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+def exit_code(error: MailpulseError) -> int:
+    """The documented exit code of an expected error."""
+    if isinstance(error, ConfigError):
+        return CONFIG
+    if isinstance(error, Unavailable):
+        return UNAVAILABLE
+    return FAILED
+
+
+def explain(error: MailpulseError) -> list[str]:
+    """An expected error in words, one line per problem."""
+    if isinstance(error, ConfigError):
+        return [f"settings: {line}" for line in error.problems]
+    if isinstance(error, BadInput):
+        return [f"{error.reason}: {error.detail}" if error.detail else error.reason]
+    return str(error).splitlines()

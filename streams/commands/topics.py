@@ -1,0 +1,85 @@
+"""Commands about Kafka: topics, lag."""
+
+import asyncio
+import time
+from typing import Annotated
+
+import typer
+
+from schemas.topics import TOPICS
+from streams.commands.context import Json, emit, say, settings_of, table_or_json
+
+group = typer.Typer(help="Kafka topics: make them, look at them.", no_args_is_help=True)
+
+
+@group.command("apply")
+def apply(json: Json = False) -> None:
+    """Makes the topics that are missing; refuses changes that would lose or mix up records.
+
+    Example: MAILPULSE_PARTITIONS=24 mailpulse topics apply
+    """
+    from streams import admin
+
+    report = asyncio.run(admin.topics_apply(settings_of()))
+    if json:
+        emit({"created": report.created, "kept": report.kept, "warnings": report.warnings})
+        return
+    for name in report.created:
+        say(f"made  {name}")
+    for name in report.kept:
+        say(f"there {name}")
+    for line in report.warnings:
+        say(f"note: {line}")
+
+
+@group.command("show")
+def show(json: Json = False) -> None:
+    """Shows each topic: partitions, replicas, how long records are kept, its key."""
+    from streams import admin
+
+    cluster = asyncio.run(admin.topics_show(settings_of()))
+    rows: list[tuple[object, ...]] = []
+    for topic in TOPICS:
+        state = cluster.topics.get(topic.name)
+        kept = (
+            "newest of each key"
+            if topic.compacted
+            else f"{(topic.retention_ms or 0) // 86_400_000} days"
+        )
+        rows.append(
+            (
+                topic.name,
+                state.partitions if state else None,
+                state.replication if state else None,
+                state.in_sync if state else None,
+                kept,
+                topic.key,
+                state.topic_id if state else "missing: mailpulse topics apply",
+            )
+        )
+    columns = ("topic", "partitions", "replicas", "in_sync", "kept", "key", "topic_id")
+    table_or_json(json, f"{cluster.brokers} broker(s)", columns, rows)
+
+
+def lag(
+    json: Json = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every 2 s, until Ctrl-C.")] = False,
+) -> None:
+    """Shows how many records each consumer group still has to read, per topic and partition."""
+    from streams import admin
+
+    settings = settings_of()
+    columns = ("group", "topic", "partition", "committed", "end", "lag")
+    while True:
+        rows = asyncio.run(admin.lag(settings))
+        shown = [(r.group, r.topic, r.partition, r.committed, r.end, r.lag) for r in rows]
+        table_or_json(json, f"{sum(row.lag for row in rows):,} records to read", columns, shown)
+        if not watch:
+            return
+        time.sleep(2)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands to ``app``."""
+    app.add_typer(group, name="topics", rich_help_panel="Kafka")
+    app.command(rich_help_panel="Kafka")(lag)

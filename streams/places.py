@@ -1,0 +1,94 @@
+"""Where an embedded pipeline lives: its data directory, its lock, its ports, its address file.
+
+Laws of this file:
+1. One process owns a data directory; the lock goes with the process, however that ends.
+2. A pipeline that runs can be found by other commands through ``data_dir/embedded.json``; a file
+   left behind by a process that is gone is not believed.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from schemas.errors import ConfigError, Unavailable
+from schemas.settings import PREFIX
+
+STATE_FILE = "embedded.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where a running embedded pipeline is found; also in ``data_dir/embedded.json``."""
+
+    pid: int
+    kafka_bootstrap: str
+    log_id: str
+    partitions: int
+    ingest_url: str
+    clickhouse_dsn: str
+    worker_url: str
+    dashboard_url: str = ""
+
+
+@contextlib.contextmanager
+def locked(data_dir: Path) -> Iterator[None]:
+    """Owns ``data_dir`` for as long as the block runs.
+
+    Raises:
+        ConfigError: another process owns it, or it can't be made.
+    """
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        handle: IO[str] = (data_dir / "lock").open("a+", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError([f"{PREFIX}DATA_DIR: {data_dir}: {error.strerror}"]) from None
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.seek(0)
+            owner = handle.read().strip() or "unknown"
+            raise ConfigError(
+                [
+                    f"{PREFIX}DATA_DIR: {data_dir} is in use by process {owner};"
+                    " stop it or choose another with --data-dir"
+                ]
+            ) from None
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
+
+
+def free_port(wished: int = 0) -> int:
+    """``wished`` if it is free on 127.0.0.1, else any port that is free now."""
+    for port in (wished, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise Unavailable("no free port on 127.0.0.1")
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a server could listen on 127.0.0.1 at ``port``."""
+    return port == 0 or free_port(port) == port
+
+
+def running(data_dir: Path) -> Endpoints | None:
+    """The embedded pipeline that owns ``data_dir``, if one runs."""
+    try:
+        found = Endpoints(**json.loads((data_dir / STATE_FILE).read_text(encoding="utf-8")))
+        os.kill(found.pid, 0)
+    except (OSError, ValueError, TypeError):
+        return None
+    return found
