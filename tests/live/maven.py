@@ -4,7 +4,7 @@ Laws of this file:
 1. Two test runs may ask at once: one downloads behind a file lock, the other waits and reuses.
 2. A cache folder exists only when it is whole (downloaded beside it, then renamed).
 3. What is missing on this machine is a ``Missing`` with the reason; whether that skips or fails
-   is ``tests/live/conftest.py``'s to say.
+   is ``tests/live/fixtures.py``'s to say.
 """
 
 import fcntl

@@ -5,14 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
-from tests.live.conftest import KafkaCluster
+from tests.live.fixtures import KafkaCluster
 from tests.live.kafka import Broker, EmbeddedBroker, Kafka, create_mailpulse_topics, create_topics
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 
 def produce(broker: Broker, topic: str, *values: bytes) -> None:
@@ -95,13 +96,18 @@ def test_embedded_broker_answers(embedded_broker: EmbeddedBroker) -> None:
     assert read(embedded_broker, "small", 2) == [b"a", b"b"]
 
 
-def test_broker_dies_with_a_killed_run() -> None:
+def test_broker_dies_with_a_killed_run(tmp_path: Path) -> None:
     """SIGKILL of the run that started a broker ends the broker too."""
     program = (
         "import time; from tests.live.kafka import EmbeddedBroker\n"
         "broker = EmbeddedBroker().start(); print(broker.pid, flush=True); time.sleep(600)"
     )
-    run = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, "TMPDIR": str(tmp_path)},  # a killed run can't tidy up
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert run.stdout is not None
     broker_pid = int(run.stdout.readline())
     os.kill(broker_pid, 0)

@@ -1,0 +1,67 @@
+"""Brokers for live tests, as fixtures.
+
+A test that asks for one of these is ``live``. What the machine lacks skips the test with the
+reason; with ``CI=true`` or ``MAILPULSE_REQUIRE_LIVE=1`` it fails instead, so that CI can't pass by
+not looking.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol, TypeVar
+
+import pytest
+
+from tests.live.kafka import EmbeddedBroker, Kafka, start_cluster
+from tests.live.maven import Missing
+
+Made = TypeVar("Made")
+
+
+def live_required() -> bool:
+    """Whether a live test that cannot run must fail rather than skip."""
+    return os.environ.get("CI") == "true" or os.environ.get("MAILPULSE_REQUIRE_LIVE") == "1"
+
+
+def or_skip(make: Callable[[], Made]) -> Made:
+    """``make()``; what is missing on this machine skips the test, or fails it where required."""
+    try:
+        return make()
+    except Missing as error:
+        if live_required():
+            pytest.fail(f"live tests are required here: {error}")
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Kafka]:
+    """One Apache Kafka shared by the whole run: make topics of your own, never stop it."""
+    with or_skip(Kafka) as broker:
+        yield broker
+
+
+class KafkaCluster(Protocol):
+    """Starts Kafka for one test: ``kafka_cluster(nodes, options)``."""
+
+    def __call__(self, nodes: int = 1, options: Mapping[str, str] | None = None) -> list[Kafka]: ...
+
+
+@pytest.fixture
+def kafka_cluster() -> Iterator[KafkaCluster]:
+    """Makes running Kafka nodes that the test may stop, kill and freeze; removed at its end."""
+    started: list[Kafka] = []
+
+    def make(nodes: int = 1, options: Mapping[str, str] | None = None) -> list[Kafka]:
+        cluster = or_skip(lambda: start_cluster(nodes, options))
+        started.extend(cluster)
+        return cluster
+
+    yield make
+    for node in started:
+        node.remove()
+
+
+@pytest.fixture
+def embedded_broker() -> Iterator[EmbeddedBroker]:
+    """A fresh embedded broker (Tansu) for one test."""
+    with or_skip(EmbeddedBroker) as broker:
+        yield broker
