@@ -11,10 +11,12 @@ Laws of this package:
 4. Unknown native events become ``unknown`` with their native name kept; nothing is dropped.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
+from ingest.verify import NeedsCertificate, SignatureError
 from schemas.errors import BadInput
 from schemas.event import Event
 from schemas.settings import Source
@@ -44,22 +46,6 @@ class Request:
         return values[0] if len(values) == 1 else None
 
 
-class SignatureError(Exception):
-    """The caller is not proven to be the provider. ``code`` is for log and metrics only."""
-
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-class NeedsCertificate(Exception):
-    """Verification needs the certificate at ``url`` (host already checked): fetch and call again."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
-        self.url = url
-
-
 @dataclass(frozen=True, slots=True)
 class Reject:
     """An item of a verified request that cannot be made an event; goes to the dead letters.
@@ -77,7 +63,7 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmSubscription:
-    """An effect for the shell: GET ``url`` once (host already checked) to confirm a subscription."""
+    """An effect for the shell: GET ``url`` once (host already checked) to confirm it."""
 
     url: str
 
@@ -100,20 +86,35 @@ Certificates = Mapping[str, bytes]
 class Provider(Protocol):
     """A provider module's object. One instance per provider, stateless."""
 
-    name: str
+    name: ClassVar[str]
     """Value of ``provider`` in mailpulse.toml."""
-    title: str
+    title: ClassVar[str]
     """Name for people."""
-    required: tuple[str, ...]
-    """Fields of ``Source`` that verification needs; ``a|b`` means either."""
-    overload_status: int
+    overload_status: ClassVar[int]
     """Answer that makes this provider try again later: 503, or 429 where 5xx discards."""
-    events: Mapping[str, str]
+    tolerance_s: ClassVar[int]
+    """Greatest age of a signed time in seconds, wide enough for the provider's retries; 0: none
+    is signed, or none is checked. ``Source.tolerance_s`` wins."""
+    events: ClassVar[Mapping[str, str]]
     """Native event name -> normalised event type."""
-    id_recipe: str
-    """In words, for the conformance table: what ``event_id`` is made of."""
-    verification: str
-    """In words, for the conformance table."""
+    id_recipe: ClassVar[str]
+    """For the conformance table, like the next six: what ``event_id`` is made of."""
+    verification: ClassVar[str]
+    """How a request is proven."""
+    signs: ClassVar[str]
+    """What of the body the proof covers: ``raw body``, ``fields`` (some), or ``nothing``."""
+    batch: ClassVar[str]
+    """How many events a request may hold."""
+    other_calls: ClassVar[str]
+    """Calls that carry no events, and what becomes of them."""
+    bounces: ClassVar[str]
+    """Where bounce class and reason come from."""
+    machine: ClassVar[str]
+    """The provider's flag for opens and clicks by machines."""
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Fields of ``Source`` that verification needs; ``a|b`` means either."""
 
     def verify(
         self, request: Request, source: Source, now: float, certificates: Certificates
@@ -139,22 +140,117 @@ class Provider(Protocol):
         """
 
     def probe(self, request: Request, source: Source) -> int | None:
-        """Status for a set-up call that carries no events (HEAD, GET), ``None`` if it is not one."""
+        """Status for a set-up call without events (HEAD, GET); ``None`` if it is not one."""
 
-    def sample(self, source: Source, now: float, number: int) -> Request:
+    def sample(
+        self, source: Source, now: float, number: int, signing_key: str | None = None
+    ) -> Request:
         """A correctly signed request with one event, as this provider would send it.
 
-        For ``mailpulse send-test``, the simulator and tests. ``number`` makes it distinct.
+        For ``mailpulse send-test``, the simulator and tests.
+
+        Args:
+            now: seconds since 1970; time of the event and of the signature.
+            number: makes the event distinct; everything else is fixed.
+            signing_key: private key (PEM) where the source only holds the public half.
+
+        Raises:
+            BadInput: ``needs_private_key`` without it, ``not_configured`` without a secret.
         """
 
     def check(self, source: Source) -> list[str]:
         """Problems of the source's configuration (key does not parse …), one line each."""
 
 
+class BaseProvider:
+    """What most providers have in common; a provider is a subclass with its own tables.
+
+    Not in the Protocol's way: callers only know ``Provider``.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    required: ClassVar[tuple[str, ...]] = ()
+    overload_status: ClassVar[int] = 503
+    tolerance_s: ClassVar[int] = 0
+    events: ClassVar[Mapping[str, str]]
+    id_recipe: ClassVar[str]
+    verification: ClassVar[str]
+    signs: ClassVar[str] = "raw body"
+    batch: ClassVar[str] = "one"
+    other_calls: ClassVar[str] = "none known"
+    bounces: ClassVar[str] = "none"
+    machine: ClassVar[str] = "none"
+
+    def tolerance(self, source: Source) -> int:
+        """Greatest age of a signed time in seconds, for this source."""
+        return self.tolerance_s if source.tolerance_s is None else source.tolerance_s
+
+    def probe(self, request: Request, source: Source) -> int | None:
+        """See ``Provider.probe``: no set-up calls, unless a provider says otherwise."""
+        return None
+
+    def check(self, source: Source) -> list[str]:
+        """See ``Provider.check``: the fields that are required, and the campaign precedence."""
+        problems = [
+            f"sources.{source.name}: {self.name} needs {' or '.join(wanted.split('|'))}"
+            for wanted in self.required
+            if not any(given_values(source, one) for one in wanted.split("|"))
+        ]
+        problems += [
+            f"sources.{source.name}.campaign_from: {entry!r} is none of metadata.KEY, tag, tag.N, "
+            "provider, header.NAME"
+            for entry in source.campaign_from
+            if not CAMPAIGN_ENTRY.fullmatch(entry)
+        ]
+        return problems
+
+
+CAMPAIGN_ENTRY = re.compile(r"(?:metadata|header)\..+|tag(?:\.[0-9]{1,2})?|provider")
+"""What may stand in ``Source.campaign_from``."""
+
+
+def given_values(source: Source, name: str) -> tuple[str, ...]:
+    """The configured plain values of a field of ``Source``, empty ones left out."""
+    value = getattr(source, name)
+    values = (value,) if isinstance(value, str) else value
+    plain = (one if isinstance(one, str) else one.get_secret_value() for one in values)
+    return tuple(one for one in plain if one)
+
+
+def newest(source: Source, name: str) -> str:
+    """The value that a sample is signed with: the first one configured.
+
+    Raises:
+        BadInput: ``not_configured``.
+    """
+    values = given_values(source, name)
+    if not values:
+        raise BadInput("not_configured", f"source has no {name}")
+    return values[0]
+
+
+def private_key(signing_key: str | None) -> str:
+    """The private key of a sample.
+
+    Raises:
+        BadInput: ``needs_private_key``.
+    """
+    if signing_key is None:
+        raise BadInput("needs_private_key", "the source holds only the public key")
+    return signing_key
+
+
+def post(body: bytes, *headers: tuple[str, str], query: str = "") -> Request:
+    """A POST as the ingress sees it, for samples: header names in lower case."""
+    return Request("POST", query, headers, body, "127.0.0.1")
+
+
 Registry = Mapping[str, Provider]
 Parse = Callable[[Request, Source, int], Parsed]
 
 __all__ = [
-    "BadInput", "Certificates", "ConfirmSubscription", "NeedsCertificate", "Parse", "Parsed",
-    "Provider", "Registry", "Reject", "Request", "SignatureError",
+    "BadInput", "BaseProvider", "Certificates", "ConfirmSubscription", "NeedsCertificate", "Parse",
+    "Parsed", "Provider", "Registry", "Reject", "Request", "SignatureError", "given_values",
+    "newest", "post", "private_key",
 ]  # fmt: skip
