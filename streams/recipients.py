@@ -1,0 +1,115 @@
+"""Who must not be mailed: suppressions, from what happened to all messages of a recipient.
+
+Laws of this file (glossary, «Suppression»):
+1. Pure. Hard bounce, complaint and unsubscribe suppress at once and for good; soft bounces after
+   ``SOFT_BOUNCES`` within ``SOFT_WITHIN_S`` without a delivery between them, for ``SOFT_FOR_S``.
+2. A delivery or a re-subscription lifts a soft suppression, never another.
+3. One record per reason and recipient, not one per event.
+"""
+
+import struct
+
+SOFT_BOUNCES = 5
+SOFT_WITHIN_S = 7 * 86400
+SOFT_FOR_S = 30 * 86400
+
+HARD, COMPLAINT, UNSUBSCRIBE, SOFT = 1, 2, 4, 8
+REASONS = {
+    HARD: "hard_bounce",
+    COMPLAINT: "complaint",
+    UNSUBSCRIBE: "unsubscribe",
+    SOFT: "soft_bounces",
+}
+LIFT = -1
+_FORM = 1
+
+
+class Recipient:
+    """State of one address: which suppressions stand, recent soft bounces (seconds)."""
+
+    __slots__ = ("dirty", "soft", "soft_since", "standing")
+
+    def __init__(
+        self, standing: int = 0, soft_since: int = 0, soft: list[int] | None = None
+    ) -> None:
+        self.standing = standing
+        self.soft_since = soft_since
+        self.soft = soft or []
+        self.dirty = False
+
+
+def pack(recipient: Recipient) -> bytes:
+    """The compact form of a recipient's state; empty when nothing needs keeping."""
+    if not recipient.standing and not recipient.soft:
+        return b""
+    return struct.pack(
+        f"<BBI{len(recipient.soft)}I",
+        _FORM, recipient.standing, recipient.soft_since, *recipient.soft,
+    )  # fmt: skip
+
+
+def unpack(data: bytes) -> Recipient:
+    """The recipient of ``pack``'s bytes."""
+    count = (len(data) - 6) // 4
+    _, standing, soft_since, *soft = struct.unpack(f"<BBI{count}I", data)
+    return Recipient(standing, soft_since, soft)
+
+
+def apply(recipient: Recipient, event_type: str, bounce_class: str, at: int) -> int:
+    """Takes one event into account.
+
+    Args:
+        at: event time, seconds.
+
+    Returns:
+        The reason (``HARD`` …) that begins to stand now, ``LIFT`` when the soft one ends, else 0.
+    """
+    if event_type == "delivered" or event_type == "subscribed":
+        return _good_news(recipient)
+    reason = _permanent(event_type, bounce_class)
+    if reason:
+        if recipient.standing & reason:
+            return 0
+        recipient.standing |= reason
+        recipient.dirty = True
+        return reason
+    if event_type == "bounced" and bounce_class == "soft":
+        return _soft(recipient, at)
+    return 0
+
+
+def _permanent(event_type: str, bounce_class: str) -> int:
+    if event_type == "bounced" and bounce_class == "hard":
+        return HARD
+    if event_type == "complained":
+        return COMPLAINT
+    if event_type == "unsubscribed":
+        return UNSUBSCRIBE
+    return 0
+
+
+def _good_news(recipient: Recipient) -> int:
+    if recipient.soft:
+        recipient.soft = []
+        recipient.dirty = True
+    if recipient.standing & SOFT:
+        recipient.standing &= ~SOFT
+        recipient.dirty = True
+        # A permanent suppression stands on: its record must not be removed.
+        return 0 if recipient.standing else LIFT
+    return 0
+
+
+def _soft(recipient: Recipient, at: int) -> int:
+    recipient.soft = [t for t in recipient.soft if abs(at - t) < SOFT_WITHIN_S] + [at]
+    recipient.dirty = True
+    if len(recipient.soft) < SOFT_BOUNCES:
+        return 0
+    recipient.soft = recipient.soft[-SOFT_BOUNCES:]
+    if recipient.standing & SOFT and at >= recipient.soft_since + SOFT_FOR_S:
+        recipient.standing &= ~SOFT  # it ended by itself
+    if recipient.standing:
+        return 0  # a permanent one, or this very one, stands already
+    recipient.standing |= SOFT
+    recipient.soft_since = at
+    return SOFT
