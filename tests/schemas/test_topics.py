@@ -1,0 +1,49 @@
+"""Topics: names, schemas and retention fit together."""
+
+import re
+
+from schemas.codec import LATEST
+from schemas.settings import StreamsSettings
+from schemas.topics import BY_NAME, ENRICHED, RAW, TOPICS
+
+DAY_MS = 86_400_000
+
+
+def test_names_follow_the_convention() -> None:
+    """Dot-separated, lower case, versioned, no underscore (its metric name would clash)."""
+    for topic in TOPICS:
+        assert re.fullmatch(r"email(\.[a-z]+)+\.v\d+", topic.name)
+    assert len(BY_NAME) == len(TOPICS)
+
+
+def test_every_schema_has_one_topic_and_every_topic_a_schema() -> None:
+    """A topic carries one kind of record."""
+    assert sorted(topic.schema for topic in TOPICS) == sorted(LATEST)
+
+
+def test_compacted_topics_keep_the_newest_of_each_key() -> None:
+    """State-like topics are compacted, event-like ones expire."""
+    compacted = {topic.name for topic in TOPICS if topic.compacted}
+    assert compacted == {
+        "email.campaign.minutes.v1",
+        "email.campaign.rates.v1",
+        "email.suppressions.v1",
+        "email.campaigns.v1",
+    }
+
+
+def test_enriched_outlives_what_state_is_rebuilt_from_it() -> None:
+    """A new machine rebuilds dedupe and message state from the enriched topic's tail."""
+    settings = StreamsSettings()
+    kept_ms = BY_NAME[ENRICHED].retention_ms
+    assert kept_ms is not None
+    assert kept_ms >= settings.message_ttl_hours * 3_600_000
+    assert kept_ms >= settings.dedupe_ttl_hours * 3_600_000
+
+
+def test_raw_outlives_every_providers_retries() -> None:
+    """A replay from the start of the raw topic still sees the first copy of a retried event."""
+    kept_ms = BY_NAME[RAW].retention_ms
+    assert kept_ms is not None
+    assert kept_ms >= 7 * DAY_MS
+    assert kept_ms >= StreamsSettings().dedupe_ttl_hours * 3_600_000
