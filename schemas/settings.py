@@ -171,6 +171,8 @@ class AnalyticsSettings(BaseModel):
         description="http(s)://user:password@host:port/database, or chdb:///directory",
     )
     clickhouse_cluster: str = Field("", description="cluster name for replicated tables; empty: none")
+    clickhouse_timeout_s: int = Field(30, ge=1, description="longest wait for one answer")
+    clickhouse_compress: bool = Field(True, description="compress what goes to a server and back")
     sink_group: str = Field("mailpulse-sink", pattern=r"^[A-Za-z0-9._-]{1,200}$")
     sink_rows_max: int = Field(50_000, ge=1)
     sink_bytes_max: int = Field(64_000_000, ge=1_000)

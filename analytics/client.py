@@ -1,0 +1,181 @@
+"""One way to reach ClickHouse, whatever is behind the DSN.
+
+Laws of this file:
+1. ``http(s)://user:password@host:port/database`` is a server; ``chdb:///directory`` is the engine
+   inside this process, through clickhouse-connect's own chdb backend. Callers see one ``Client``.
+2. A directory belongs to one process; inside it any number of clients may be open, each with its
+   own session, and their calls run side by side: the engine lets go of the interpreter's lock
+   (measured, chDB 26.9). One client serialises its own calls, so concurrency means more clients.
+3. Whether an error is worth another try is decided here and nowhere else.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from schemas.errors import ConfigError, Unavailable
+from schemas.settings import AnalyticsSettings
+
+DATABASE_DEFAULT = "mailpulse"
+
+# Codes of ClickHouse that blame the data: the same rows will be refused again.
+# https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp
+REFUSAL_CODES: frozenset[int] = frozenset(
+    {
+        6, 7, 8, 26, 27, 32, 33, 34, 38, 41, 43, 44, 52, 53, 69, 70, 72, 117, 128, 130, 131, 190,
+         321, 349, 376, 395, 407, 441, 469, 631, 632, 633, 675, 676, 691, 1001,
+    }
+)  # fmt: skip
+
+
+class Refused(Exception):
+    """ClickHouse refuses the rows themselves; trying the same again is useless.
+
+    Attributes:
+        code: ClickHouse's number of the error.
+        name: its name, such as ``CANNOT_PARSE_UUID``. Never holds a value of a row.
+    """
+
+    def __init__(self, code: int, name: str) -> None:
+        super().__init__(f"{name} ({code})")
+        self.code = code
+        self.name = name
+
+
+def chdb_directory(dsn: str) -> Path | None:
+    """The directory of a ``chdb:///directory`` DSN, ``None`` for a server's."""
+    parts = urlsplit(dsn)
+    return Path(unquote(parts.path)) if parts.scheme == "chdb" else None
+
+
+def database_of(dsn: str) -> str:
+    """The database that a DSN names, or ``mailpulse``.
+
+    Raises:
+        ConfigError: the DSN is neither of a server nor of a directory.
+    """
+    parts = urlsplit(dsn)
+    if parts.scheme == "chdb":
+        if parts.netloc or not parts.path.strip("/"):
+            raise ConfigError(["MAILPULSE_CLICKHOUSE_DSN: chdb:///directory needs a directory"])
+        return DATABASE_DEFAULT
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(["MAILPULSE_CLICKHOUSE_DSN: http(s)://… or chdb:///directory"])
+    return parts.path.strip("/") or DATABASE_DEFAULT
+
+
+def connect(settings: AnalyticsSettings) -> Client:
+    """A client of the settings' ClickHouse, its database made if it is missing.
+
+    Raises:
+        ConfigError: the DSN can't be used.
+        Unavailable: the server does not answer, or another process owns the directory.
+    """
+    dsn = settings.clickhouse_dsn.get_secret_value()
+    database = database_of(dsn)
+    try:
+        client = _open(settings, dsn)
+        if settings.clickhouse_cluster:
+            cluster = settings.clickhouse_cluster.replace("'", "")
+            client.command(f"CREATE DATABASE IF NOT EXISTS `{database}` ON CLUSTER '{cluster}'")
+        elif not client.command("EXISTS DATABASE {name:Identifier}", {"name": database}):
+            client.command("CREATE DATABASE IF NOT EXISTS {name:Identifier}", {"name": database})
+        client.database = database
+    except (ClickHouseError, OSError) as error:
+        raise Unavailable(f"ClickHouse: {_first_line(error)}") from error
+    return client
+
+
+def _open(settings: AnalyticsSettings, dsn: str) -> Client:
+    directory = chdb_directory(dsn)
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+        return clickhouse_connect.get_client(interface="chdb", path=str(directory))
+    parts = urlsplit(dsn)
+    return clickhouse_connect.get_client(
+        interface=parts.scheme,
+        host=parts.hostname,
+        port=parts.port or (8443 if parts.scheme == "https" else 8123),
+        username=unquote(parts.username or "default"),
+        password=unquote(parts.password or ""),
+        connect_timeout=5,
+        send_receive_timeout=settings.clickhouse_timeout_s,
+        autogenerate_session_id=False,  # a session would allow one query at a time
+        compress=settings.clickhouse_compress,
+    )
+
+
+def insert_avro(
+    client: Client, statement: str, container: bytes, settings: Mapping[str, Any]
+) -> None:
+    """Inserts the records of an Avro object container; the engine decodes them.
+
+    Args:
+        client: from ``connect``.
+        statement: ``INSERT INTO … SELECT … FROM input('structure')``.
+        container: a whole Avro file.
+        settings: ClickHouse settings of this insert.
+
+    Raises:
+        Refused: the data is at fault.
+        Unavailable: anything else; the insert may or may not have happened.
+    """
+    try:
+        if client.uri.startswith("chdb:"):
+            # chDB has no body to send beside a statement, so the engine reads it from a file
+            with tempfile.NamedTemporaryFile(suffix=".avro") as file:
+                file.write(container)
+                file.flush()
+                source = f"file('{file.name}', 'Avro', "
+                client.command(statement.replace("input(", source, 1), settings=dict(settings))
+        else:
+            client.raw_insert(
+                statement.removeprefix("INSERT INTO "),
+                insert_block=container,
+                fmt="Avro",
+                settings=dict(settings),
+            )
+    except (ClickHouseError, OSError) as error:
+        raise judged(error) from error
+
+
+def insert_columns(
+    client: Client, table: str, columns: Mapping[str, list[Any]], settings: Mapping[str, Any]
+) -> None:
+    """Inserts columns of equal length into a table.
+
+    Raises:
+        Refused: the data is at fault.
+        Unavailable: anything else; the insert may or may not have happened.
+    """
+    try:
+        client.insert(
+            table,
+            list(columns.values()),
+            column_names=list(columns),
+            column_oriented=True,
+            settings=dict(settings),
+        )
+    except (ClickHouseError, OSError) as error:
+        raise judged(error) from error
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+        # clickhouse-connect packs columns before anything is sent: a value does not fit its type
+        raise Refused(53, type(error).__name__) from error
+
+
+def judged(error: Exception) -> Refused | Unavailable:
+    """What an error means for the rows: ``Refused`` for good, or worth another try."""
+    code = getattr(error, "code", None)
+    if code in REFUSAL_CODES:
+        return Refused(int(code), getattr(error, "name", None) or "REFUSED")
+    return Unavailable(f"ClickHouse: {_first_line(error)}")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:300]

@@ -1,0 +1,66 @@
+-- Every event that was kept, once. Identity of a row is the sorting key: event_id, behind the
+-- campaign and the message, so that what belongs together lies together and compresses well.
+-- Nothing of the key ever changes for an event except its campaign; when that moves, the sink
+-- writes a tombstone (is_deleted = 1) under the previous campaign in the same insert.
+--
+-- version = revision * 2^40 + the offset whose processing gave the revision. Revisions come first
+-- because they go on counting when the raw topic is made anew, while offsets start again: a
+-- correction that comes from a later log then beats what an earlier log wrote, and an event that a
+-- provider repeats into a later log (revision 0 again) never beats a correction.
+-- shard: cityHash64(campaign_id)
+CREATE TABLE IF NOT EXISTS events
+(
+    campaign_id            LowCardinality(String) COMMENT 'Campaign, from the event or learned from its message; empty when unattributed.',
+    message_key            UUID CODEC(ZSTD(1)) COMMENT 'Identity of message and recipient: the unit of every unique count.',
+    event_time             DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'The time the event is counted at, UTC: occurred_at, or received_at when that is suspect.',
+    event_id               UUID CODEC(NONE) COMMENT 'Identity of the event; equal on every retry of the provider.',
+    event_type             LowCardinality(String) COMMENT 'What happened: queued, sent, delivered, deferred, bounced, rejected, failed, opened, clicked, complained, unsubscribed, subscribed, autoresponded or unknown.',
+    occurred_at            DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'When it happened, by the provider\'s clock, UTC.',
+    received_at            DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'When ingress took it in, UTC.',
+    time_suspect           Bool COMMENT 'True when the provider\'s time was missing or implausible, so that arrival stands for it.',
+    provider               LowCardinality(String) COMMENT 'Provider that reported it, such as sendgrid.',
+    source                 LowCardinality(String) COMMENT 'Source in mailpulse.toml whose hook was called.',
+    message_id             String CODEC(ZSTD(1)) COMMENT 'The provider\'s id of the message; empty when it gave none.',
+    recipient              String CODEC(ZSTD(1)) COMMENT 'Recipient\'s address, or its keyed hash, or empty, as the privacy setting says.',
+    recipient_domain       LowCardinality(String) COMMENT 'Domain of the recipient\'s address; empty when unknown.',
+    recipient_certain      Bool COMMENT 'False when the provider named several possible recipients.',
+    mailbox_provider       LowCardinality(String) COMMENT 'Who hosts the recipient\'s mailbox: gmail, microsoft, yahoo, apple, or the registrable domain.',
+    campaign_source        LowCardinality(String) COMMENT 'Where the campaign was found: none, metadata, tag, provider, header or learned.',
+    bounce_class           LowCardinality(String) COMMENT 'Class of a bounce: hard, soft, block, suppressed or undetermined; none for what is not a bounce.',
+    bounce_reason          LowCardinality(String) COMMENT 'Reason of a bounce; none for what is not a bounce.',
+    smtp_code              UInt16 CODEC(T64, ZSTD(1)) COMMENT 'SMTP reply code, such as 550; 0 when there is none.',
+    enhanced_status        LowCardinality(String) COMMENT 'Enhanced status code (RFC 3463), such as 5.1.1; empty when there is none.',
+    diagnostic             String CODEC(ZSTD(3)) COMMENT 'What the receiving server or the provider said.',
+    actor                  LowCardinality(String) COMMENT 'Who opened or clicked: human, machine or scanner; none for other events.',
+    actor_reason           LowCardinality(String) COMMENT 'Why the actor was judged so.',
+    machine_kind           LowCardinality(String) COMMENT 'The provider\'s own word on who opened or clicked.',
+    rules_version          UInt32 CODEC(T64, ZSTD(1)) COMMENT 'Version of the classification rules that judged the event.',
+    first_of_kind          Bool COMMENT 'True on the one event that counts for its message: first delivery, first open or click by anyone, first complaint, first unsubscribe.',
+    first_human            Bool COMMENT 'True on the first human open and on the first human click of a message.',
+    unsubscribe_link       Bool COMMENT 'True on a click on an unsubscribe link, which never counts as a click.',
+    seconds_since_delivery Nullable(Float32) CODEC(ZSTD(1)) COMMENT 'Seconds between the message\'s delivery, where known, and this event.',
+    user_agent             LowCardinality(String) COMMENT 'User agent of an open or click.',
+    device                 LowCardinality(String) COMMENT 'Device class of an open or click: desktop, phone, tablet, bot or empty.',
+    os                     LowCardinality(String) COMMENT 'Operating system family of an open or click.',
+    client                 LowCardinality(String) COMMENT 'Mail client or browser family of an open or click.',
+    ip                     String CODEC(ZSTD(1)) COMMENT 'Client address of an open or click.',
+    country                LowCardinality(String) COMMENT 'Country of an open or click, ISO 3166-1 alpha-2; empty when unknown.',
+    click_url              String CODEC(ZSTD(3)) COMMENT 'Link that was clicked.',
+    tags                   Array(LowCardinality(String)) CODEC(ZSTD(1)) COMMENT 'Tags or categories of the message.',
+    metadata               Map(LowCardinality(String), String) CODEC(ZSTD(3)) COMMENT 'The sender\'s own key-value data.',
+    native_type            LowCardinality(String) COMMENT 'The provider\'s own name of the event.',
+    dedupe_quality         LowCardinality(String) COMMENT 'What event_id is made of: native or composite.',
+    rfc_message_id         String CODEC(ZSTD(1)) COMMENT 'Message-ID header (RFC 5322); empty when unknown.',
+    log_id                 LowCardinality(String) COMMENT 'Incarnation of the raw topic that the event was read from.',
+    partition              UInt32 CODEC(T64, ZSTD(1)) COMMENT 'Partition of the raw topic.',
+    offset                 Int64 CODEC(ZSTD(1)) COMMENT 'Offset of the event in the raw topic: with log_id and partition, its coordinates.',
+    revision               UInt32 CODEC(T64, ZSTD(1)) COMMENT '0 when first written; one higher each time later news corrected the event.',
+    version                UInt64 CODEC(Delta, ZSTD(1)) COMMENT 'revision * 2^40 + the offset whose processing gave this revision; the highest one holds.',
+    is_deleted             UInt8 CODEC(ZSTD(1)) COMMENT '1 on the tombstone that an event leaves under the campaign it moved from; FINAL hides it.'
+)
+ENGINE = ReplacingMergeTree(version, is_deleted)
+PARTITION BY toYYYYMM(event_time)
+ORDER BY (campaign_id, message_key, event_time, event_id)
+TTL toDateTime(event_time) + INTERVAL 396 DAY
+SETTINGS non_replicated_deduplication_window = 1000
+COMMENT 'Every event that was kept, once. Read with FINAL, or use the views.';

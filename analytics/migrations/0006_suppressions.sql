@@ -1,0 +1,26 @@
+-- Addresses that must not be mailed. The last record of an address on the compacted topic holds,
+-- and a tombstone there lifts it; so the version is the record's place on that topic: its
+-- timestamp in milliseconds, and the offset where two fall into the same millisecond.
+-- shard: cityHash64(recipient)
+CREATE TABLE IF NOT EXISTS suppressions
+(
+    recipient         String COMMENT 'The address, or its keyed hash, as the privacy setting says.',
+    reason            LowCardinality(String) COMMENT 'hard_bounce, complaint, unsubscribe or soft_bounces.',
+    since             DateTime64(3, 'UTC') COMMENT 'Time of the event that caused it, UTC.',
+    until             Nullable(DateTime64(3, 'UTC')) COMMENT 'When it ends by itself, UTC; null: never.',
+    evidence_event_id String COMMENT 'Event that caused it.',
+    provider          LowCardinality(String) COMMENT 'Provider that reported it.',
+    source            LowCardinality(String) COMMENT 'Source that reported it.',
+    campaign_id       LowCardinality(String) COMMENT 'Campaign of the message; empty when unknown.',
+    mailbox_provider  LowCardinality(String) COMMENT 'Who hosts the mailbox.',
+    diagnostic        String CODEC(ZSTD(3)) COMMENT 'What the receiving server said.',
+    log_id            LowCardinality(String) COMMENT 'Incarnation of the raw topic.',
+    partition         UInt32 COMMENT 'Partition of the raw topic.',
+    offset            Int64 COMMENT 'Offset of the causing event in the raw topic.',
+    version           UInt64 COMMENT 'Timestamp of the record in milliseconds * 2^20 + its offset modulo 2^20; the highest one holds.',
+    is_deleted        UInt8 COMMENT '1 when it was lifted; FINAL hides it.'
+)
+ENGINE = ReplacingMergeTree(version, is_deleted)
+ORDER BY recipient
+SETTINGS non_replicated_deduplication_window = 1000
+COMMENT 'Addresses that must not be mailed. Read with FINAL.';

@@ -1,0 +1,304 @@
+"""What a record becomes in ClickHouse, topic by topic.
+
+Laws of this file:
+1. Pure: no clock, no client, no Kafka. A row is a function of one record and its place in Kafka.
+2. The two busy topics (enriched events, campaign minutes) are read by the engine itself, from an
+   Avro file, by the statements below. The quiet ones are decoded here and built column by column.
+3. A row's identity is its sorting key and its version comes from the record, so writing it again
+   changes nothing (laws 3 and 4 of the design).
+4. An event whose campaign moved gives two rows in one insert: itself, and a tombstone under the
+   campaign it moved from.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from schemas import topics
+from schemas.codec import LATEST, Record, schema_json, without_logical_types
+from schemas.glossary import COUNTER_NAMES
+
+Columns = dict[str, list[Any]]
+REVISION_BITS = 40
+"""``version`` of an event is ``revision << REVISION_BITS | offset``; offsets stay below 2^40."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record lies in Kafka.
+
+    Attributes:
+        topic: topic name.
+        partition: partition number.
+        offset: offset.
+        timestamp_ms: the record's timestamp, milliseconds since 1970-01-01 UTC.
+        key: the record's key.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+
+
+# --- the busy topics: statements ------------------------------------------------------------------
+
+
+def _ms(field: str) -> str:
+    return f"fromUnixTimestamp64Milli(intDiv(`{field}`, 1000), 'UTC')"
+
+
+_EVENT: dict[str, str] = {
+    # column: expression over fields of the record; ` quotes a field's path
+    "campaign_id": (
+        "if(is_deleted = 1, assumeNotNull(`enrichment.previous_campaign_id`),"
+        " ifNull(`enrichment.campaign_id`, ''))"
+    ),
+    "message_key": "toUUID(`enrichment.message_key`)",
+    "event_time": _ms("enrichment.event_time"),
+    "event_id": "toUUID(`event.event_id`)",
+    "event_type": "`event.event_type`",
+    "occurred_at": _ms("event.occurred_at"),
+    "received_at": _ms("event.received_at"),
+    "time_suspect": "`event.time_suspect`",
+    "provider": "`event.provider`",
+    "source": "`event.source`",
+    "message_id": "ifNull(`event.message_id`, '')",
+    "recipient": "ifNull(`event.recipient`, '')",
+    "recipient_domain": "`event.recipient_domain`",
+    "recipient_certain": "`event.recipient_certain`",
+    "mailbox_provider": "`enrichment.mailbox_provider`",
+    "campaign_source": "`enrichment.campaign_source`",
+    "bounce_class": "`enrichment.bounce_class`",
+    "bounce_reason": "`enrichment.bounce_reason`",
+    "smtp_code": "toUInt16(ifNull(`event.smtp_code`, 0))",
+    "enhanced_status": "ifNull(`event.enhanced_status`, '')",
+    "diagnostic": "ifNull(`event.diagnostic`, '')",
+    "actor": "`enrichment.actor`",
+    "actor_reason": "`enrichment.actor_reason`",
+    "machine_kind": "`event.machine_kind`",
+    "rules_version": "`enrichment.rules_version`",
+    "first_of_kind": "`enrichment.first_of_kind`",
+    "first_human": "`enrichment.first_human`",
+    "unsubscribe_link": "`enrichment.unsubscribe_link`",
+    "seconds_since_delivery": "`enrichment.seconds_since_delivery`",
+    "user_agent": "ifNull(`event.user_agent`, '')",
+    "device": "`enrichment.device`",
+    "os": "`enrichment.os`",
+    "client": "`enrichment.client`",
+    "ip": "ifNull(`event.ip`, '')",
+    "country": "`enrichment.country`",
+    "click_url": "ifNull(`event.click_url`, '')",
+    "tags": "`event.tags`",
+    "metadata": "`event.metadata`",
+    "native_type": "`event.native_type`",
+    "dedupe_quality": "`event.dedupe_quality`",
+    "rfc_message_id": "ifNull(`event.rfc_message_id`, '')",
+    "log_id": "`enrichment.log_id`",
+    "partition": "`enrichment.partition`",
+    "offset": "`enrichment.offset`",
+    "revision": "`enrichment.revision`",
+    "version": f"bitShiftLeft(toUInt64(`enrichment.revision`), {REVISION_BITS})"
+    " + toUInt64(`enrichment.version`)",
+    "is_deleted": "is_deleted",
+}
+# one more row, the tombstone, where the campaign moved
+_EVENT_COPIES = """
+ARRAY JOIN if(
+    `enrichment.previous_campaign_id` IS NULL
+        OR `enrichment.previous_campaign_id` = ifNull(`enrichment.campaign_id`, ''),
+    [0], [0, 1]
+) AS is_deleted"""
+
+_MINUTE: dict[str, str] = {
+    "campaign_id": "`campaign_id`",
+    "mailbox_provider": "`mailbox_provider`",
+    "minute": "toDateTime(intDiv(`minute`, 1000), 'UTC')",
+    "log_id": "`log_id`",
+    "partition": "`partition`",
+    "offset": "`offset`",
+    **{name: f"`{name}`" for name in COUNTER_NAMES},
+}
+
+_TYPES = {
+    "string": "String", "long": "Int64", "int": "Int32", "boolean": "Bool", "double": "Float64",
+}  # fmt: skip
+
+
+def clickhouse_type(avro: Any) -> str:
+    """The ClickHouse type that the engine reads an Avro type into.
+
+    Raises:
+        ValueError: a type that no busy topic has.
+    """
+    if isinstance(avro, str) and avro in _TYPES:
+        return _TYPES[avro]
+    if isinstance(avro, list) and len(avro) == 2 and avro[0] == "null":
+        return f"Nullable({clickhouse_type(avro[1])})"
+    if isinstance(avro, dict):
+        if avro["type"] == "enum":
+            return "String"
+        if avro["type"] == "array":
+            return f"Array({clickhouse_type(avro['items'])})"
+        if avro["type"] == "map":
+            return f"Map(String, {clickhouse_type(avro['values'])})"
+        return clickhouse_type(avro["type"])
+    raise ValueError(f"no ClickHouse type for {avro!r}")
+
+
+def fields_of(document: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Path -> Avro type of every field of a record, the fields of nested records behind dots."""
+    found: dict[str, Any] = {}
+    for field in document["fields"]:
+        name = f"{path}{field['name']}"
+        if isinstance(field["type"], dict) and field["type"]["type"] == "record":
+            found |= fields_of(field["type"], f"{name}.")
+        else:
+            found[name] = field["type"]
+    return found
+
+
+def _statement(table: str, schema: str, columns: Mapping[str, str], copies: str = "") -> str:
+    fields = fields_of(without_logical_types(schema_json(LATEST[schema])))
+    text = "\n".join(columns.values()) + copies
+    structure = ", ".join(
+        f"`{path}` {clickhouse_type(kind)}" for path, kind in fields.items() if f"`{path}`" in text
+    )
+    names = ", ".join(columns)
+    select = ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
+    if copies:
+        # inside, so that the names of columns never shadow the fields of the record
+        select = ", ".join(columns.values())
+    source = f"input('{structure}')"
+    return f"INSERT INTO {table} ({names}) SELECT {select} FROM {source}{copies}"
+
+
+STATEMENTS: dict[str, str] = {
+    topics.ENRICHED: _statement("events", "enriched_event", _EVENT, _EVENT_COPIES),
+    topics.MINUTES: _statement("campaign_minutes", "campaign_minute", _MINUTE),
+}
+"""Topic -> the insert that reads an Avro file of its records."""
+
+# --- the quiet topics: columns --------------------------------------------------------------------
+
+Builder = Callable[[Sequence[Record], Sequence[Place]], Columns]
+
+
+def _plain(records: Sequence[Record], names: Sequence[str], empty: Any = "") -> Columns:
+    """Columns named as their fields, with ``empty`` for null."""
+    return {
+        name: [empty if record[name] is None else record[name] for record in records]
+        for name in names
+    }
+
+
+def _campaign_rates(records: Sequence[Record], _places: Sequence[Place]) -> Columns:
+    pairs = [(record, window) for record in records for window in record["windows"]]
+    columns: Columns = {
+        name: [record[name] for record, _ in pairs]
+        for name in ("campaign_id", "as_of", "complete_through", "revision")
+    }
+    for name in ("window", "starts_at", "ends_at", "settled"):
+        columns[name] = [window[name] for _, window in pairs]
+    for name in COUNTER_NAMES:
+        columns[name] = [window["counts"][name] for _, window in pairs]
+    for name in ("name", "basis", "numerator", "denominator", "value", "low", "high"):
+        columns[f"rates.{name}"] = [
+            [rate[name] for rate in window["rates"]] for _, window in pairs
+        ]
+    return columns
+
+
+def _campaign_rates_history(records: Sequence[Record], places: Sequence[Place]) -> Columns:
+    columns = _campaign_rates(records, places)
+    columns["published_minute"] = [
+        as_of // 60_000_000 * 60 for as_of in columns["as_of"]
+    ]
+    return columns
+
+
+def _alerts(records: Sequence[Record], _places: Sequence[Place]) -> Columns:
+    names = (
+        "campaign_id", "mailbox_provider", "alert_id", "rate", "level", "state", "line", "window",
+        "numerator", "denominator", "value", "low", "as_of", "raised_at",
+    )  # fmt: skip
+    return _plain(records, names)
+
+
+def _suppressions(records: Sequence[Record], places: Sequence[Place]) -> Columns:
+    columns = _plain(
+        records,
+        (
+            "recipient", "reason", "evidence_event_id", "provider", "source", "campaign_id",
+            "mailbox_provider", "diagnostic", "log_id", "partition", "offset",
+        ),
+    )  # fmt: skip
+    columns["since"] = [record["since"] // 1000 for record in records]
+    columns["until"] = [_ms_or_none(record["until"]) for record in records]
+    columns["version"] = [
+        place.timestamp_ms << 20 | place.offset & 0xFFFFF for place in places
+    ]
+    columns["is_deleted"] = [int(record.get("tombstone", False)) for record in records]
+    return columns
+
+
+def _campaigns(records: Sequence[Record], _places: Sequence[Place]) -> Columns:
+    columns = _plain(records, ("campaign_id", "name", "owner", "tags", "updated_at"))
+    columns["started_at"] = [_ms_or_none(record["started_at"]) for record in records]
+    columns["expected_recipients"] = [record["expected_recipients"] for record in records]
+    columns["is_deleted"] = [int(record.get("tombstone", False)) for record in records]
+    return columns
+
+
+def _dead_letters(records: Sequence[Record], _places: Sequence[Place]) -> Columns:
+    columns = _plain(
+        records,
+        ("dead_letter_id", "stage", "reason", "detail", "source", "provider", "topic", "log_id"),
+    )
+    columns |= _plain(records, ("partition", "offset"), empty=-1)
+    columns["occurred_at"] = [record["occurred_at"] // 1000 for record in records]
+    columns["content_bytes"] = [len(record["content"]) for record in records]
+    return columns
+
+
+def _ms_or_none(micros: int | None) -> int | None:
+    return None if micros is None else micros // 1000
+
+
+BUILDERS: dict[str, tuple[tuple[str, Builder], ...]] = {
+    topics.RATES: (
+        ("campaign_rates", _campaign_rates),
+        ("campaign_rates_history", _campaign_rates_history),
+    ),
+    topics.ALERTS: (("alerts", _alerts),),
+    topics.SUPPRESSIONS: (("suppressions", _suppressions),),
+    topics.CAMPAIGNS: (("campaigns", _campaigns),),
+    topics.DEAD_LETTERS: (("dead_letters", _dead_letters),),
+}
+"""Topic -> the tables it feeds and what builds their columns from decoded records."""
+
+_LIFTED: dict[str, Record] = {
+    topics.SUPPRESSIONS: {
+        "reason": "", "since": 0, "until": None, "evidence_event_id": "", "provider": "",
+        "source": "", "campaign_id": None, "mailbox_provider": "", "diagnostic": None,
+        "log_id": "", "partition": 0, "offset": 0,
+    },
+    topics.CAMPAIGNS: {
+        "name": "", "owner": "", "started_at": None, "expected_recipients": None, "tags": [],
+    },
+}  # fmt: skip
+
+
+def tombstone(place: Place) -> Record | None:
+    """The record that a Kafka tombstone (a null value) stands for; ``None``: nothing to store.
+
+    Compacted topics drop a key so: a suppression is lifted, a campaign's facts are withdrawn.
+    Tombstones of minutes and rates only make room in Kafka, and ClickHouse keeps what it has.
+    """
+    blank = _LIFTED.get(place.topic)
+    if blank is None or place.key is None:
+        return None
+    key = place.key.decode("utf-8", "replace")
+    named = "recipient" if place.topic == topics.SUPPRESSIONS else "campaign_id"
+    return {**blank, named: key, "updated_at": place.timestamp_ms * 1000, "tombstone": True}

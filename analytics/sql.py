@@ -1,0 +1,148 @@
+"""Just enough of ClickHouse's SQL to split it into statements and to see what a query calls.
+
+Laws of this file:
+1. Pure: text in, tokens out; nothing here runs a query.
+2. The lexer knows strings, quoted names, comments and here-documents as ClickHouse's own lexer
+   does, so that nothing can hide in them: what it is unsure about is an ``ERROR`` token, and
+   callers refuse it.
+3. It judges nothing; ``analytics.guard`` does.
+
+Source: ClickHouse ``src/Parsers/Lexer.cpp`` (kinds of tokens) and the syntax page of its
+documentation (comments: ``--``, ``#!``, ``# ``, ``/* */``; here-documents ``$tag$ … $tag$``).
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """Kinds of tokens. Comments and white space give none."""
+
+    WORD = "word"
+    QUOTED_NAME = "quoted_name"
+    STRING = "string"
+    NUMBER = "number"
+    SEMICOLON = "semicolon"
+    OPEN = "open"
+    CLOSE = "close"
+    OTHER = "other"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A piece of SQL.
+
+    Attributes:
+        kind: what it is.
+        text: as written; of a quoted name the name itself.
+        start: position of its first character.
+        end: position after its last character.
+    """
+
+    kind: Kind
+    text: str
+    start: int
+    end: int
+
+    @property
+    def word(self) -> str:
+        """The text in lower case, for a word; empty otherwise."""
+        return self.text.lower() if self.kind is Kind.WORD else ""
+
+
+_QUOTED = {"'": Kind.STRING, '"': Kind.QUOTED_NAME, "`": Kind.QUOTED_NAME}
+# ClickHouse also takes typographic quotes for the plain ones
+_TYPOGRAPHIC = {"‘": "’", "“": "”"}  # noqa: RUF001
+_SKIP = re.compile(r"(?:\s|--[^\n]*|#[ !][^\n]*|/\*.*?\*/|−−[^\n]*)+", re.DOTALL)  # noqa: RUF001
+_WORD = re.compile(r"[A-Za-z_$\u0080-\uffff][\w$]*")
+_NUMBER = re.compile(r"(?:0[xX][0-9a-fA-F.pP+]+|0[bB][01]+|\d[\d_]*\.?\d*(?:[eE][+-]?\d+)?)")
+_HEREDOC = re.compile(r"\$\w*\$")
+
+
+def _end_of_quoted(sql: str, start: int, closing: str) -> int | None:
+    """Position after the closing quote; a doubled quote or a backslash continues the text."""
+    at = start + 1
+    while at < len(sql):
+        if sql[at] == "\\":
+            at += 2
+        elif sql[at] == closing:
+            if sql.startswith(closing, at + 1):
+                at += 2
+            else:
+                return at + 1
+        else:
+            at += 1
+    return None
+
+
+def _quoted(sql: str, at: int) -> Token:
+    opening = sql[at]
+    closing = _TYPOGRAPHIC.get(opening, opening)
+    end = _end_of_quoted(sql, at, closing)
+    if end is None:
+        return Token(Kind.ERROR, sql[at:], at, len(sql))
+    kind = _QUOTED.get(opening, Kind.STRING if opening == "‘" else Kind.QUOTED_NAME)  # noqa: RUF001
+    text = sql[at:end] if kind is Kind.STRING else sql[at + 1 : end - 1].replace("\\", "")
+    return Token(kind, text, at, end)
+
+
+def _next(sql: str, at: int) -> Token:
+    char = sql[at]
+    if char in _QUOTED or char in _TYPOGRAPHIC:
+        return _quoted(sql, at)
+    if sql.startswith("/*", at):  # never closed: _SKIP would have taken it otherwise
+        return Token(Kind.ERROR, sql[at:], at, len(sql))
+    heredoc = _HEREDOC.match(sql, at)
+    if heredoc:
+        end = sql.find(heredoc.group(), heredoc.end())
+        if end >= 0:
+            end += len(heredoc.group())
+            return Token(Kind.STRING, sql[at:end], at, end)
+    for kind, pattern in ((Kind.WORD, _WORD), (Kind.NUMBER, _NUMBER)):
+        found = pattern.match(sql, at)
+        if found:
+            return Token(kind, found.group(), at, found.end())
+    single = {";": Kind.SEMICOLON, "(": Kind.OPEN, ")": Kind.CLOSE}.get(char, Kind.OTHER)
+    if char == "\0":
+        single = Kind.ERROR
+    return Token(single, char, at, at + 1)
+
+
+def tokens(sql: str) -> list[Token]:
+    """The tokens of a text, comments left out."""
+    found: list[Token] = []
+    at = 0
+    while at < len(sql):
+        skipped = _SKIP.match(sql, at)
+        if skipped:
+            at = skipped.end()
+            continue
+        token = _next(sql, at)
+        found.append(token)
+        at = token.end
+    return found
+
+
+def statements(script: str) -> list[str]:
+    """A script cut at its semicolons; the comment in front of a statement stays with it.
+
+    Raises:
+        ValueError: a quote or comment that never ends.
+    """
+    result: list[str] = []
+    start = 0
+    pending = False
+    for token in tokens(script):
+        if token.kind is Kind.ERROR:
+            raise ValueError(f"never ends: {token.text[:40]!r}")
+        if token.kind is Kind.SEMICOLON:
+            if pending:
+                result.append(script[start : token.start].strip())
+            start, pending = token.end, False
+        else:
+            pending = True
+    if pending:
+        result.append(script[start:].strip())
+    return result
