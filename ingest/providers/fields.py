@@ -75,9 +75,12 @@ def text(value: object, limit: int = TEXT_CHARS_MAX) -> str | None:
 
     What is not text becomes its JSON. Lone surrogates and NUL become U+FFFD.
     """
-    if value is None:
+    if type(value) is str:
+        if value.isascii() and len(value) <= limit and "\0" not in value:
+            return value or None
+    elif value is None:
         return None
-    if not isinstance(value, str):
+    else:
         value = json_text(value)
     if len(value) > limit:
         value = value[:limit]
@@ -92,7 +95,7 @@ def identifier(value: object) -> str | None:
     if cleaned is None:
         return None
     cleaned = cleaned.strip()
-    if cleaned[:1] == "<" and cleaned[-1:] == ">":
+    if cleaned.startswith("<") and cleaned.endswith(">"):
         cleaned = cleaned[1:-1].strip()
     return cleaned[:ID_CHARS_MAX] or None
 

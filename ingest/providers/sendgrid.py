@@ -65,6 +65,7 @@ _BOUNCE_REASON = {
     "invalid address": "invalid_address",
     "mailbox unavailable": "no_mailbox",
     "technical": "other",
+    "technical failure": "other",
     "content": "content",
     "reputation": "reputation",
     "frequency/volume": "policy",
@@ -173,8 +174,7 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
         own = None
     category = get("category")
     tags = fields.tag_list(category) if category else []
-    extra = item.keys() - OWN_FIELDS
-    metadata = fields.metadata_map({k: item[k] for k in item if k in extra}) if extra else {}
+    metadata = fields.metadata_map({k: v for k, v in item.items() if k not in OWN_FIELDS})
     campaign_id, campaign_source = fields.campaign(
         source.campaign_from,
         tags,
