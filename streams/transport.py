@@ -1,0 +1,206 @@
+"""Faust app whose agents get whole fetches: one chunk of records of one partition per event.
+
+Faust delivers record by record, about 12,000 a second whatever an agent does. Here an event is a
+``Chunk``, and everything else that Faust is good at stays: app, agents, membership, rebalances.
+
+Laws of this file:
+1. The first failure ends the process: an agent that raises or ends, a crashed Faust service, a
+   partition that makes no progress, an internal of Faust or aiokafka that is not there. From that
+   moment nothing is delivered and nothing committed. Faust would go on without the event.
+2. Delivery is at least once and in offset order per partition; what is committed is what
+   ``Hooks.next_offset`` says, nothing else.
+3. One agent instance per chunk topic: two would work on one partition out of order.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Literal
+
+import faust
+from faust.agents import Agent
+from faust.exceptions import ImproperlyConfigured
+
+from streams.chunks import TP, Chunk
+from streams.fetching import ChunkConsumer, ChunkTopic, ChunkTransport, Hooks
+from streams.internals import check_internals
+
+__all__ = ["TP", "Chunk", "ChunkApp", "Hooks", "check_internals"]
+
+log = logging.getLogger(__name__)
+
+
+class ChunkAgent(Agent):  # type: ignore[misc]  # faust's types are Any here
+    """An agent whose end is the end of the process (law 1)."""
+
+    def __init__(self, fun: Any, **options: Any) -> None:
+        if options.get("concurrency", 1) != 1 or options.get("isolated_partitions"):
+            raise ImproperlyConfigured("an agent of a ChunkApp has one instance (law 3)")
+        super().__init__(fun, **options)
+
+    async def _execute_actor(self, coro: Any, aref: Any) -> None:
+        error: Exception | None = None
+        try:
+            await coro
+            reason = "its function returned"
+        except asyncio.CancelledError:
+            if self.should_stop or self.app.should_stop:
+                raise
+            reason = "it was cancelled"
+        except Exception as raised:
+            error, reason = raised, repr(raised)
+        if not self.should_stop and not self.app.should_stop:
+            self.app.fail(f"agent {self.name} ended: {reason}", error)
+
+
+class ChunkApp(faust.App):  # type: ignore[misc]  # faust's types are Any here
+    """A Faust app with chunk topics.
+
+    Args:
+        chunk_topics: names of the topics to deliver in chunks.
+        chunk_records_max: records in a chunk.
+        chunk_bytes_max: bytes of keys, values and overhead in a chunk; one record may exceed it.
+        hooks: see ``Hooks``.
+        on_fatal: called once, in the event loop, with a message for the operator. The process
+            should end then; ``streams.worker.run`` does it.
+        chunks_buffered_max: chunks queued per topic, next to the one in work.
+        watchdog_s: seconds without a commit while there is lag after which the process gives up.
+        isolation_level: whether records of open and aborted transactions are delivered.
+        fetch_wait_ms_max: how long the broker may hold a fetch when it has nothing.
+        options: Faust's settings, see ``streams.worker.faust_options``.
+
+    Raises:
+        InternalsMissing: the installed Faust or aiokafka is not the one this was written for.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        chunk_topics: Collection[str],
+        chunk_records_max: int,
+        chunk_bytes_max: int,
+        hooks: Hooks,
+        on_fatal: Callable[[str], None],
+        chunks_buffered_max: int = 8,
+        watchdog_s: float = 120.0,
+        isolation_level: Literal["read_committed", "read_uncommitted"] = "read_committed",
+        fetch_wait_ms_max: int = 500,
+        **options: Any,
+    ) -> None:
+        check_internals()
+        self.chunk_topics = frozenset(chunk_topics)
+        self.chunk_records_max = chunk_records_max
+        self.chunk_bytes_max = chunk_bytes_max
+        self.chunks_buffered_max = chunks_buffered_max
+        self.hooks = hooks
+        self.watchdog_s = watchdog_s
+        self.isolation_level = isolation_level
+        self.fetch_wait_ms_max = fetch_wait_ms_max
+        self.failed = asyncio.Event()
+        self.failure: str | None = None
+        self._on_fatal = on_fatal
+        self._topics_made: dict[str, ChunkTopic] = {}
+        options.setdefault("Agent", ChunkAgent)
+        super().__init__(*args, **options)
+
+    def chunk_topic(self, name: str) -> ChunkTopic:
+        """The topic whose events' values are ``Chunk``.
+
+        Raises:
+            ValueError: ``name`` is not among the app's ``chunk_topics``.
+        """
+        if name not in self.chunk_topics:
+            raise ValueError(f"{name} is not among the app's chunk topics")
+        if name not in self._topics_made:
+            # acks=False keeps Faust's own offset books out (``streams.fetching``, law 2)
+            self._topics_made[name] = ChunkTopic(
+                self, topics=[name], acks=False, maxsize=self.chunks_buffered_max
+            )
+        return self._topics_made[name]
+
+    async def commit_now(self, tps: Iterable[TP] | None = None) -> bool:
+        """Commits ``next_offset`` of each partition now (default: of all that are read).
+
+        Returns:
+            whether every one of them is committed afterwards. ``False``: the group has rebalanced
+            in between, or the app has failed; what was not committed comes again.
+        """
+        return await self._chunks.commit_chunks(tps)
+
+    async def seek(self, tp: TP, offset: int) -> None:
+        """Makes the next chunk of ``tp`` start at ``offset``; queued chunks are dropped.
+
+        A chunk in work stays with its agent. Nothing happens when ``tp`` is no longer ours.
+        """
+        await self._chunks.seek(tp, offset)
+
+    def committed(self, tp: TP) -> int | None:
+        """The committed offset at the time ``tp`` was assigned; ``None``: there was none."""
+        return self._chunks.committed_at_start(tp)
+
+    async def end_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
+        """The present end of each partition's log, as far as it may be read.
+
+        Raises:
+            aiokafka.errors.KafkaError: the broker does not answer in time.
+        """
+        ends = await self._chunks.highwaters(*tps)
+        return {TP(*tp): end for tp, end in ends.items()}
+
+    def touch(self, tp: TP) -> None:
+        """Tells the watchdog that long work on ``tp``, such as a restore, goes on."""
+        self._chunks.watchdog.touch(tp)
+
+    def fail(self, message: str, error: BaseException | None = None) -> None:
+        """Ends the app (law 1); may be called from any thread, and counts once."""
+        try:
+            inside = asyncio.get_running_loop() is self.loop
+        except RuntimeError:
+            inside = False
+        if inside:
+            self._fail(message, error)
+        else:
+            self.loop.call_soon_threadsafe(self._fail, message, error)
+
+    def _fail(self, message: str, error: BaseException | None) -> None:
+        if self.failed.is_set():
+            return
+        self.failed.set()
+        self.failure = message
+        self.flow_control.suspend()
+        if self._consumer is not None:
+            self._consumer.stop_flow()
+        log.critical("%s", message, exc_info=error)
+        self._on_fatal(message)
+
+    @property
+    def _chunks(self) -> ChunkConsumer:
+        consumer: ChunkConsumer = self.consumer
+        return consumer
+
+    def _new_transport(self) -> ChunkTransport:
+        return ChunkTransport(self.conf.broker_consumer, self)
+
+    def _crash(self, reason: BaseException) -> None:
+        # Every crashed service of the app gets here, from whichever thread it lives in.
+        super()._crash(reason)
+        if not self.should_stop:
+            self.fail(f"Faust stopped working: {reason!r}", reason)
+
+    async def _stop_consumer(self) -> None:
+        if self._consumer is not None:
+            await self._consumer.release(list(self._consumer._sessions))
+        await super()._stop_consumer()
+
+    def _on_rebalance_when_stopped(self) -> None:
+        # Faust closes aiokafka's client here, from the wrong event loop. It is closed anyway.
+        pass
+
+    def _create_directories(self) -> None:
+        # Faust would make a directory for its tables; there are none.
+        pass
+
+
+def lag(ends: Mapping[TP, int], committed: Mapping[TP, int | None]) -> dict[TP, int]:
+    """Offsets between what is committed and the end of the log, per partition."""
+    return {tp: max(0, end - (committed.get(tp) or 0)) for tp, end in ends.items()}
