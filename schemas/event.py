@@ -205,7 +205,7 @@ def event_id(provider: str, account: str, *parts: str) -> str:
 
 
 def message_key(event: Event) -> bytes:
-    """The Kafka key: the recipient, so that all events of a recipient share one partition, in order.
+    """The Kafka key: the recipient, so that a recipient's events share one partition, in order.
 
     With them lie all events of each message to that recipient, which makes unique counts exact,
     and all soft bounces of the address, which makes suppressions exact. Without a recipient (or

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 MESSAGE = (
-    "one provider message for one recipient; «unique» means once per message, exact, never estimated"
+    "one provider message for one recipient; "
+    "«unique» means once per message, exact, never estimated"
 )
 
 
@@ -43,7 +44,9 @@ class Counter:
 COUNTERS: tuple[Counter, ...] = (
     Counter("events", Basis.FLOW, "events kept, of every type; duplicates are dropped before"),
     Counter("delivered", Basis.FLOW, "messages that a provider said the receiving server took"),
-    Counter("bounced_hard", Basis.FLOW, "messages that bounced for good: the address does not work"),
+    Counter(
+        "bounced_hard", Basis.FLOW, "messages that bounced for good: the address does not work"
+    ),
     Counter("bounced_soft", Basis.FLOW, "messages that bounced for a passing reason"),
     Counter("bounced_block", Basis.FLOW, "messages refused for reputation, policy or content"),
     Counter("bounced_undetermined", Basis.FLOW, "messages that bounced without a usable reason"),
@@ -52,13 +55,21 @@ COUNTERS: tuple[Counter, ...] = (
         Basis.FLOW,
         "messages of any of the four classes that bounced after they were reported delivered",
     ),
-    Counter("suppressed", Basis.FLOW, "messages not attempted: the address is on a suppression list"),
+    Counter(
+        "suppressed", Basis.FLOW, "messages not attempted: the address is on a suppression list"
+    ),
     Counter("deferred", Basis.FLOW, "deferral events: the provider goes on trying"),
-    Counter("rejected", Basis.FLOW, "messages that the provider itself rejected or failed to render"),
+    Counter(
+        "rejected", Basis.FLOW, "messages that the provider itself rejected or failed to render"
+    ),
     Counter("opened", Basis.FLOW, "messages with a first human open"),
     Counter("opened_any", Basis.FLOW, "messages with a first open by anyone, machines included"),
     Counter("clicked", Basis.FLOW, "messages with a first human click, unsubscribe links excluded"),
-    Counter("clicked_any", Basis.FLOW, "messages with a first click by anyone, unsubscribe links excluded"),
+    Counter(
+        "clicked_any",
+        Basis.FLOW,
+        "messages with a first click by anyone, unsubscribe links excluded",
+    ),
     Counter("opens", Basis.FLOW, "open events by humans, repeats included"),
     Counter("clicks", Basis.FLOW, "click events by humans, repeats included, unsubscribe excluded"),
     Counter("machine_opens", Basis.FLOW, "open events by machines, repeats included"),
@@ -70,7 +81,9 @@ COUNTERS: tuple[Counter, ...] = (
     Counter("cohort_opened", Basis.COHORT, "of the messages delivered here, opened by a human"),
     Counter("cohort_opened_any", Basis.COHORT, "of the messages delivered here, opened by anyone"),
     Counter("cohort_clicked", Basis.COHORT, "of the messages delivered here, clicked by a human"),
-    Counter("cohort_clicked_any", Basis.COHORT, "of the messages delivered here, clicked by anyone"),
+    Counter(
+        "cohort_clicked_any", Basis.COHORT, "of the messages delivered here, clicked by anyone"
+    ),
     Counter("cohort_complained", Basis.COHORT, "of the messages delivered here, reported as spam"),
     Counter("cohort_unsubscribed", Basis.COHORT, "of the messages delivered here, unsubscribed"),
 )
@@ -99,7 +112,7 @@ DERIVED_DOCS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A ratio of two counts. ``numerator`` and ``denominator`` name a counter or a derived count."""
+    """A ratio of two counts, each named by a counter or a derived count."""
 
     name: str
     basis: Basis

@@ -1,22 +1,22 @@
-"""Settings of every role, from the environment (prefix ``MAILPULSE_``) and ``mailpulse.toml``.
+"""Settings of every role, from the environment (prefix ``MAILPULSE_``).
 
 Laws of this file:
 1. Nothing is read behind the caller's back: the environment and a file reader are arguments.
 2. Every problem is reported at once, each with the name of its setting.
-3. A secret never stands in ``mailpulse.toml``: there it is ``env:NAME`` or ``file:PATH``. In the
-   environment ``MAILPULSE_X_FILE`` names a file that holds ``MAILPULSE_X``.
+3. ``MAILPULSE_X_FILE`` names a file that holds ``MAILPULSE_X``; no message repeats a value that
+   may be a secret.
 4. Limits carry their unit in their name.
+
+The sources of ``mailpulse.toml`` are ``schemas/sources.py``'s.
 """
 
 import ipaddress
-import re
 import ssl
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -26,10 +26,14 @@ from pydantic_settings import (
 )
 
 from schemas.errors import ConfigError
+from schemas.sources import ReadFile as ReadFile
+from schemas.sources import Source as Source
+from schemas.sources import load_sources as load_sources
+from schemas.sources import problem_lines, read_secret_file
+from schemas.sources import resolve_secret as resolve_secret
 from schemas.topics import PARTITIONS_DEFAULT
 
 PREFIX = "MAILPULSE_"
-ReadFile = Callable[[Path], str]
 
 
 class KafkaSettings(BaseModel):
@@ -47,12 +51,16 @@ class KafkaSettings(BaseModel):
         True, description="idempotent producer; off for brokers that have none (embedded)"
     )
     kafka_replication_factor: int | None = Field(
-        None, ge=1, description="replicas of a new topic; default: 3, or as many as there are brokers"
+        None,
+        ge=1,
+        description="replicas of a new topic; default: 3, or as many as there are brokers",
     )
     kafka_request_timeout_ms: int = Field(30_000, ge=1_000)
     partitions: int = Field(PARTITIONS_DEFAULT, ge=1, le=10_000, description="of a new topic")
     log_id: str = Field(
-        "", max_length=64, description="incarnation of the raw topic; default: the broker's topic id"
+        "",
+        max_length=64,
+        description="incarnation of the raw topic; default: the broker's topic id",
     )
     schema_registry_url: str = Field("", description="Confluent-compatible registry; empty: none")
 
@@ -97,7 +105,9 @@ class IngestSettings(BaseModel):
         description="networks that may read /metrics; others are told there is no such page",
     )
     connections_max: int = Field(4_096, ge=1)
-    header_timeout_ms: int = Field(5_000, ge=100, description="longest wait for a request's headers")
+    header_timeout_ms: int = Field(
+        5_000, ge=100, description="longest wait for a request's headers"
+    )
     header_bytes_max: int = Field(65_536, ge=1_024)
     body_timeout_ms: int = Field(10_000, ge=100, description="longest wait for a request's body")
     body_bytes_max: int = Field(5_000_000, ge=1_000)
@@ -170,7 +180,9 @@ class AnalyticsSettings(BaseModel):
         SecretStr("http://127.0.0.1:8123/mailpulse"),
         description="http(s)://user:password@host:port/database, or chdb:///directory",
     )
-    clickhouse_cluster: str = Field("", description="cluster name for replicated tables; empty: none")
+    clickhouse_cluster: str = Field(
+        "", description="cluster name for replicated tables; empty: none"
+    )
     clickhouse_timeout_s: int = Field(30, ge=1, description="longest wait for one answer")
     clickhouse_compress: bool = Field(True, description="compress what goes to a server and back")
     sink_group: str = Field("mailpulse-sink", pattern=r"^[A-Za-z0-9._-]{1,200}$")
@@ -237,9 +249,9 @@ def _with_secret_files(
         if target.removeprefix(PREFIX).lower() not in Settings.model_fields:
             continue
         try:
-            result[target] = read_file(Path(value)).strip()
-        except OSError as error:
-            problems.append(f"{name}: cannot read {value}: {error.strerror}")
+            result[target] = read_secret_file(value, read_file)
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
         result.pop(name)
     return result
 
@@ -254,20 +266,18 @@ def _unknown_names(environ: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _lines(error: ValidationError, prefix: str = PREFIX) -> list[str]:
-    """One line per problem; the offending value is left out, it may be a secret."""
-    lines = []
-    for item in error.errors(include_input=False, include_url=False):
-        name = ".".join(str(part) for part in item["loc"])
-        name = prefix + name.upper() if prefix == PREFIX else f"{prefix}.{name}"
-        lines.append(f"{name}: {item['msg']}")
-    return lines
+def _across(values: Mapping[str, Any]) -> list[str]:
+    """Problems between settings, from values as given: they show beside those of single ones."""
+    problems = []
+    if values.get("recipients") == "hashed" and not values.get("recipient_hash_key"):
+        problems.append(f"{PREFIX}RECIPIENT_HASH_KEY: needed when recipients are hashed")
+    if bool(values.get("tls_cert_file")) != bool(values.get("tls_key_file")):
+        problems.append(f"{PREFIX}TLS_CERT_FILE: goes together with {PREFIX}TLS_KEY_FILE")
+    return problems
 
 
-def load_settings(
-    environ: Mapping[str, str], read_file: ReadFile, **overrides: Any
-) -> Settings:
-    """Settings from an environment; ``overrides`` (command-line flags) win, ``None`` is no override.
+def load_settings(environ: Mapping[str, str], read_file: ReadFile, **overrides: Any) -> Settings:
+    """Settings from an environment; ``overrides`` (command-line flags) win, unless ``None``.
 
     Raises:
         ConfigError: with every problem found. Names starting ``MAILPULSE_TEST_`` and
@@ -276,136 +286,12 @@ def load_settings(
     problems: list[str] = []
     given = _with_secret_files(environ, read_file, problems)
     problems += _unknown_names(given)
+    values = {**_Given(given)(), **{k: v for k, v in overrides.items() if v is not None}}
+    problems += _across(values)
     try:
-        values = {**_Given(given)(), **{k: v for k, v in overrides.items() if v is not None}}
         settings = Settings(**values)
     except ValidationError as error:
-        raise ConfigError(problems + _lines(error)) from None
-    if settings.recipients == "hashed" and not settings.recipient_hash_key.get_secret_value():
-        problems.append(f"{PREFIX}RECIPIENT_HASH_KEY: needed when recipients are hashed")
-    if (settings.tls_cert_file is None) != (settings.tls_key_file is None):
-        problems.append(f"{PREFIX}TLS_CERT_FILE: goes together with {PREFIX}TLS_KEY_FILE")
+        problems += problem_lines(error, lambda field: PREFIX + field.upper())
     if problems:
         raise ConfigError(problems)
     return settings
-
-
-# --- sources -------------------------------------------------------------------------------------
-
-SecretRef = str | list[str]
-_SECRET_FIELDS = ("signing_key", "secret", "username", "password", "token", "api_key")
-
-
-class Source(BaseModel):
-    """One ``[sources.NAME]`` of ``mailpulse.toml``: who may post to ``/hooks/NAME`` and how to tell.
-
-    Secrets are resolved; several values of one are all accepted (rotation, newest first).
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    provider: str
-    account: str = Field("", description="provider account; part of every event id")
-    public_key: tuple[str, ...] = ()
-    signing_key: tuple[SecretStr, ...] = ()
-    secret: tuple[SecretStr, ...] = ()
-    username: tuple[SecretStr, ...] = ()
-    password: tuple[SecretStr, ...] = ()
-    token: tuple[SecretStr, ...] = ()
-    api_key: tuple[SecretStr, ...] = ()
-    topic_arns: tuple[str, ...] = ()
-    public_url: str = Field("", description="URL as given to the provider, where it is signed")
-    allow_ips: tuple[str, ...] = ()
-    tolerance_s: int | None = Field(None, ge=0, description="default: the provider's own")
-    campaign_from: tuple[str, ...] = ("metadata.campaign_id", "tag", "provider")
-    mapping: dict[str, Any] = Field(default_factory=dict, description="field mapping, generic only")
-    rate_per_s: float | None = Field(None, gt=0, description="requests per second; default: none")
-
-    @field_validator("public_key", "topic_arns", "allow_ips", "campaign_from", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
-
-    @field_validator("allow_ips")
-    @classmethod
-    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for item in value:
-            ipaddress.ip_network(item, strict=False)
-        return value
-
-    def secrets(self, field: str) -> tuple[str, ...]:
-        """The plain values of a secret field, newest first."""
-        return tuple(item.get_secret_value() for item in getattr(self, field))
-
-
-def resolve_secret(ref: str, environ: Mapping[str, str], read_file: ReadFile) -> str:
-    """The secret that ``env:NAME`` or ``file:PATH`` refers to.
-
-    Raises:
-        ValueError: in words for the operator; never holds the reference itself when that may be
-            a secret typed in by mistake.
-    """
-    kind, _, rest = ref.partition(":")
-    if kind == "env":
-        if not environ.get(rest):
-            raise ValueError(f"environment variable {rest} is not set")
-        return environ[rest]
-    if kind == "file":
-        try:
-            return read_file(Path(rest)).strip()
-        except OSError as error:
-            raise ValueError(f"cannot read {rest}: {error.strerror}") from None
-    raise ValueError('a secret is "env:NAME" or "file:PATH", never the value itself')
-
-
-def _resolve_source(
-    name: str, raw: Mapping[str, Any], environ: Mapping[str, str], read_file: ReadFile
-) -> tuple[Source | None, list[str]]:
-    problems: list[str] = []
-    values: dict[str, Any] = {**raw, "name": name}
-    for field in _SECRET_FIELDS:
-        if field not in raw:
-            continue
-        refs = raw[field] if isinstance(raw[field], list) else [raw[field]]
-        resolved = []
-        for ref in refs:
-            try:
-                resolved.append(resolve_secret(str(ref), environ, read_file))
-            except ValueError as error:
-                problems.append(f"sources.{name}.{field}: {error}")
-        values[field] = tuple(resolved)
-    try:
-        return Source(**values), problems
-    except ValidationError as error:
-        return None, problems + _lines(error, f"sources.{name}")
-
-
-def load_sources(text: str, environ: Mapping[str, str], read_file: ReadFile) -> dict[str, Source]:
-    """The sources of a ``mailpulse.toml``.
-
-    Raises:
-        ConfigError: with every problem found. Whether a source has what its provider needs is the
-            provider's to say (``ingest.providers``).
-    """
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError([f"mailpulse.toml: {error}"]) from None
-    problems = [
-        f"{key}: no such section in mailpulse.toml (known: sources, alerts)"
-        for key in document
-        if key not in ("sources", "alerts")
-    ]
-    sources: dict[str, Source] = {}
-    for name, raw in document.get("sources", {}).items():
-        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) or not isinstance(raw, dict):
-            problems.append(f"sources.{name}: a table named by letters, digits, '-' and '_', 64 at most")
-            continue
-        source, found = _resolve_source(name, raw, environ, read_file)
-        problems += found
-        if source is not None:
-            sources[name] = source
-    if problems:
-        raise ConfigError(problems)
-    return sources

@@ -1,0 +1,167 @@
+"""The sources of ``mailpulse.toml``: who may post to ``/hooks/NAME``, and how that is proven.
+
+Laws of this file:
+1. Nothing is read behind the caller's back: the text, the environment and a file reader are
+   arguments.
+2. Every problem is reported at once, each with the name of its setting.
+3. A secret never stands in ``mailpulse.toml``: there it is ``env:NAME`` or ``file:PATH``. No
+   message repeats a value that may be a secret, and an empty secret is none.
+"""
+
+import ipaddress
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from schemas.errors import ConfigError
+
+ReadFile = Callable[[Path], str]
+_SECRET_FIELDS = ("signing_key", "secret", "username", "password", "token", "api_key")
+
+
+def problem_lines(error: ValidationError, name_of: Callable[[str], str]) -> list[str]:
+    """One line per problem, named by ``name_of(field)``; offending values are left out."""
+    return [
+        f"{name_of('.'.join(str(part) for part in item['loc']))}: {item['msg']}"
+        for item in error.errors(include_input=False, include_url=False)
+    ]
+
+
+def read_secret_file(path: str, read_file: ReadFile) -> str:
+    """The text of a secret file, without white space around it.
+
+    Raises:
+        ValueError: in words for the operator: the file can't be read or is no text.
+    """
+    try:
+        return read_file(Path(path)).strip()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"cannot read {path}: not UTF-8") from None
+
+
+class Source(BaseModel):
+    """One ``[sources.NAME]`` of ``mailpulse.toml``: who may post to ``/hooks/NAME``.
+
+    Secrets are resolved; several values of one are all accepted (rotation, newest first).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    provider: str
+    account: str = Field("", description="provider account; part of every event id")
+    public_key: tuple[str, ...] = ()
+    signing_key: tuple[SecretStr, ...] = ()
+    secret: tuple[SecretStr, ...] = ()
+    username: tuple[SecretStr, ...] = ()
+    password: tuple[SecretStr, ...] = ()
+    token: tuple[SecretStr, ...] = ()
+    api_key: tuple[SecretStr, ...] = ()
+    topic_arns: tuple[str, ...] = ()
+    public_url: str = Field("", description="URL as given to the provider, where it is signed")
+    allow_ips: tuple[str, ...] = ()
+    tolerance_s: int | None = Field(None, ge=0, description="default: the provider's own")
+    campaign_from: tuple[str, ...] = ("metadata.campaign_id", "tag", "provider")
+    mapping: dict[str, Any] = Field(default_factory=dict, description="field mapping, generic only")
+    rate_per_s: float | None = Field(None, gt=0, description="requests per second; default: none")
+
+    @field_validator("public_key", "topic_arns", "allow_ips", "campaign_from", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("allow_ips")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for item in value:
+            ipaddress.ip_network(item, strict=False)
+        return value
+
+    def secrets(self, field: str) -> tuple[str, ...]:
+        """The plain values of a secret field, newest first."""
+        return tuple(item.get_secret_value() for item in getattr(self, field))
+
+
+def resolve_secret(ref: str, environ: Mapping[str, str], read_file: ReadFile) -> str:
+    """The secret that ``env:NAME`` or ``file:PATH`` refers to.
+
+    Raises:
+        ValueError: in words for the operator; never holds the reference itself when that may be
+            a secret typed in by mistake.
+    """
+    kind, _, rest = ref.partition(":")
+    if kind == "env":
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", rest):
+            raise ValueError('behind "env:" stands the name of an environment variable')
+        if not environ.get(rest):
+            raise ValueError(f"environment variable {rest} is not set")
+        return environ[rest]
+    if kind == "file":
+        secret = read_secret_file(rest, read_file)
+        if not secret:
+            raise ValueError(f"{rest} is empty")
+        return secret
+    raise ValueError('a secret is "env:NAME" or "file:PATH", never the value itself')
+
+
+def _resolve_source(
+    name: str, raw: Mapping[str, Any], environ: Mapping[str, str], read_file: ReadFile
+) -> tuple[Source | None, list[str]]:
+    problems: list[str] = []
+    values: dict[str, Any] = {**raw, "name": name}
+    for field in _SECRET_FIELDS:
+        if field not in raw:
+            continue
+        refs = raw[field] if isinstance(raw[field], list) else [raw[field]]
+        resolved = []
+        for ref in refs:
+            try:
+                resolved.append(resolve_secret(str(ref), environ, read_file))
+            except ValueError as error:
+                problems.append(f"sources.{name}.{field}: {error}")
+        values[field] = tuple(resolved)
+    try:
+        return Source(**values), problems
+    except ValidationError as error:
+        return None, problems + problem_lines(error, lambda field: f"sources.{name}.{field}")
+
+
+def load_sources(text: str, environ: Mapping[str, str], read_file: ReadFile) -> dict[str, Source]:
+    """The sources of a ``mailpulse.toml``.
+
+    Raises:
+        ConfigError: with every problem found. Whether a source has what its provider needs is the
+            provider's to say (``ingest.providers``).
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"mailpulse.toml: {error}"]) from None
+    problems = [
+        f"{key}: no such section in mailpulse.toml (known: sources, alerts)"
+        for key in document
+        if key not in ("sources", "alerts")
+    ]
+    sources: dict[str, Source] = {}
+    tables = document.get("sources", {})
+    if not isinstance(tables, dict):
+        raise ConfigError([*problems, "sources: a table of tables, as in [sources.news]"])
+    for name, raw in tables.items():
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) or not isinstance(raw, dict):
+            problems.append(
+                f"sources.{name}: a table named by letters, digits, '-' and '_', 64 at most"
+            )
+            continue
+        source, found = _resolve_source(name, raw, environ, read_file)
+        problems += found
+        if source is not None:
+            sources[name] = source
+    if problems:
+        raise ConfigError(problems)
+    return sources
