@@ -3,10 +3,36 @@
 Law: the list is written out here; nothing is found by looking at what lies in the directory.
 """
 
-from ingest.providers import sendgrid
+from ingest.providers import (
+    brevo,
+    customer_io,
+    elastic_email,
+    iterable,
+    klaviyo,
+    mailersend,
+    mailjet,
+    mailtrap,
+    postal,
+    sendgrid,
+    sparkpost,
+    unisender_go,
+)
 from ingest.providers.base import Provider
 
-_ALL: tuple[Provider, ...] = (sendgrid.PROVIDER,)
+_ALL: tuple[Provider, ...] = (
+    sendgrid.PROVIDER,
+    sparkpost.PROVIDER,
+    mailjet.PROVIDER,
+    brevo.PROVIDER,
+    mailersend.PROVIDER,
+    mailtrap.PROVIDER,
+    postal.PROVIDER,
+    unisender_go.PROVIDER,
+    customer_io.PROVIDER,
+    klaviyo.PROVIDER,
+    iterable.PROVIDER,
+    elastic_email.PROVIDER,
+)
 
 REGISTRY: dict[str, Provider] = {provider.name: provider for provider in _ALL}
 """Value of ``provider`` in mailpulse.toml -> the provider."""

@@ -89,6 +89,7 @@ class SparkPost(BaseProvider):
     events = EVENTS
     id_recipe = "event_id; else transmission, message, type, recipient, time, url, ip"
     verification = "Basic, or bearer token"
+    signs = "nothing"
     batch = "list"
     other_calls = 'test batch [{"msys": {}}]: 200, no event'
     bounces = "bounce_class"
@@ -131,7 +132,6 @@ class SparkPost(BaseProvider):
         return post(
             orjson.dumps([{"msys": {"message_event": event}}]),
             ("content-type", "application/json"),
-            (BATCH_ID, f"sample-{number}"),
             credentials.authorization(source),
         )
 

@@ -1,0 +1,242 @@
+"""Elastic Email: notifications, one event per call: GET with a query, a form, or signed JSON.
+
+Laws of this file:
+1. Three ways, one set of field names. A signed call has to verify by ``secret``; an unsigned one
+   by ``token`` in the URL (``?token=…``), by a bearer token, or by Basic.
+2. Elastic Email saves a webhook only after a test event was answered 2xx: a call without a status,
+   or with the test's own values, is answered 200 and counts for nothing.
+3. A query is not in the log of a reverse proxy by our doing, but by others': prefer the signature.
+
+Sources: Elastic Email's published examples (parameters, statuses, test event, token in the URL)
+and its API reference (message categories); the signed form is known from a third party's schema
+only. Not verified: what exactly is signed (``TIMESTAMP.BODY`` is assumed, with the secret as text
+or as decoded base64, written in hexadecimal or base64), so an unknown form is refused, never
+believed; that ``Sent`` means taken by the receiving server, as assumed here; the time zone of
+``date`` (UTC is assumed); the 1,000 failures after which it stops.
+"""
+
+import binascii
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from urllib.parse import urlencode
+
+import orjson
+
+from ingest import verify
+from ingest.providers import credentials, fields, items
+from ingest.providers.base import (
+    BadInput,
+    BaseProvider,
+    Certificates,
+    Parsed,
+    Request,
+    SignatureError,
+    given_values,
+    newest,
+    post,
+)
+from ingest.providers.shapes import native_name
+from schemas.event import Event
+from schemas.settings import Source
+
+SIGNATURE = "x-elasticemail-signature"
+TIMESTAMP = "x-elasticemail-timestamp"
+TOKEN = "token"
+
+EVENTS: Mapping[str, str] = {
+    "Sent": "delivered",
+    "Error": "bounced",
+    "Opened": "opened",
+    "Clicked": "clicked",
+    "AbuseReport": "complained",
+    "Unsubscribed": "unsubscribed",
+}
+
+_CATEGORIES: Mapping[str, tuple[str, str]] = {
+    "NoMailbox": ("hard", "no_mailbox"),
+    "AccountProblem": ("soft", "mailbox_full"),
+    "DNSProblem": ("soft", "dns"),
+    "GreyListed": ("soft", "other"),
+    "Throttled": ("soft", "policy"),
+    "Timeout": ("soft", "timeout"),
+    "ConnectionProblem": ("soft", "timeout"),
+    "ConnectionTerminated": ("soft", "timeout"),
+    "Spam": ("block", "content"),
+    "BlackListed": ("block", "reputation"),
+    "SPFProblem": ("block", "auth"),
+    "WhitelistingProblem": ("block", "policy"),
+    "NotDelivered": ("suppressed", "none"),
+    "NotDeliveredCancelled": ("none", "other"),
+    "ManualCancel": ("none", "other"),
+    "CodeError": ("none", "other"),
+}
+"""``category`` of an error -> class and reason; the others are left to the codes."""
+
+_TEST = ("test@test.com", "abc1234")
+"""Recipient and message of the event that Elastic Email sends when a webhook is saved."""
+_US_TIMES = ("%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %H:%M:%S")
+
+
+class ElasticEmail(BaseProvider):
+    """See the module."""
+
+    name = "elastic_email"
+    title = "Elastic Email"
+    required = ("secret|token|username", "secret|token|password")
+    tolerance_s = 26 * 3600
+    events = EVENTS
+    id_recipe = "transaction, messageid, status, to, date, target, ip"
+    verification = "HMAC-SHA256 over timestamp and raw body; else token in URL, bearer or Basic"
+    other_calls = "GET without status, test event: 200, no event"
+    bounces = "category"
+
+    def verify(
+        self, request: Request, source: Source, now: float, certificates: Certificates
+    ) -> None:
+        """See ``Provider.verify``."""
+        if any(name == SIGNATURE for name, _ in request.headers):
+            timestamp = request.header(TIMESTAMP)
+            verify.check_timestamp(timestamp, now, self.tolerance(source))
+            _check_signature(request, source, verify.given(timestamp))
+        elif any(name == credentials.AUTHORIZATION for name, _ in request.headers):
+            credentials.check_authorization(request, source)
+        else:
+            given = items.read_form(request.query.encode("utf-8", "replace")).get(TOKEN, [])
+            if len(given) != 1:
+                raise SignatureError("missing_token")
+            verify.check_token(source.secrets("token"), given[0])
+
+    def probe(self, request: Request, source: Source) -> int | None:
+        """200 for the empty call that comes when a webhook is saved."""
+        if request.method == "HEAD":
+            return 200
+        return 200 if request.method == "GET" and "status=" not in request.query else None
+
+    def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
+        """See ``Provider.parse``."""
+        item = read_item(request)
+        if (item.get("to"), item.get("messageid")) == _TEST:
+            return Parsed(note="ping")
+        return items.parse_items([item], lambda one: build(one, source, received_at))
+
+    def sample(
+        self, source: Source, now: float, number: int, signing_key: str | None = None
+    ) -> Request:
+        """See ``Provider.sample``: signed where a secret is configured, else a GET with a token."""
+        event = {
+            "transaction": f"ea45d3a1-3b92-4b62-9d9c-{number:012x}",
+            "messageid": f"sample{number}",
+            "to": f"reader{number}@example.com",
+            "status": "Sent",
+            "date": datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
+            "category": "Unknown",
+            "channel": "sample",
+        }
+        if given_values(source, "secret"):
+            body, timestamp = orjson.dumps(event), str(int(now))
+            made = verify.hmac_hex(newest(source, "secret"), _signed(timestamp, body))
+            return post(
+                body,
+                ("content-type", "application/json"),
+                (SIGNATURE, f"v1={made}"),
+                (TIMESTAMP, timestamp),
+            )
+        if given_values(source, "token"):
+            query = urlencode({**event, TOKEN: newest(source, "token")})
+            return Request("GET", query, (), b"", "127.0.0.1")
+        return Request("GET", urlencode(event), (credentials.authorization(source),), b"", "")
+
+
+def _signed(timestamp: str, body: bytes) -> bytes:
+    return timestamp.encode() + b"." + body
+
+
+def _check_signature(request: Request, source: Source, timestamp: str) -> None:
+    """Holds the signature against each secret, in each form it may have (see the module)."""
+    signed = _signed(timestamp, request.body)
+    accepted = []
+    for secret in given_values(source, "secret"):
+        keys = [secret.encode()]
+        try:
+            keys.append(verify.standard_key(secret))
+        except (ValueError, binascii.Error):
+            pass  # not base64: then the text is the only key
+        for key in filter(None, keys):
+            accepted.append("v1=" + verify.hmac_hex(key, signed))
+            accepted.append("v1=" + verify.hmac_base64(key, signed))
+    if not verify.same_as_any(verify.given(request.header(SIGNATURE)), accepted):
+        raise SignatureError("bad_signature")
+
+
+def read_item(request: Request) -> items.Item:
+    """The event of a call, from JSON, a form, or, without a body, the query.
+
+    Raises:
+        BadInput: ``no_event``: none of them, or ``not_an_object``.
+    """
+    if request.body[:1] in (b"{", b"["):
+        content = items.read_json(request.body)
+        if not isinstance(content, dict):
+            raise BadInput("not_an_object", "body is not an object")
+        return content
+    raw = request.body or request.query.encode("utf-8", "replace")
+    given = items.read_form(raw)
+    item = {name: values[0] for name, values in given.items() if name != TOKEN}
+    if "status" not in item:
+        raise BadInput("no_event", "call has no status")
+    return item
+
+
+def build(item: items.Item, source: Source, received_at: int) -> Event:
+    """The event of a call."""
+    get = item.get
+    native = native_name(item, "status")
+    ip = get("ipaddress") or get("ip")
+    event = items.make_event(
+        source,
+        received_at,
+        event_type=EVENTS.get(native, "unknown"),
+        native_type=native,
+        id_parts=(
+            get("transaction"),
+            get("messageid"),
+            native,
+            get("to"),
+            get("date"),
+            get("target"),
+            ip,
+        ),
+        native_id=False,
+        time=moment(get("date")),
+        message_id=get("messageid") or get("transaction"),
+        recipient=get("to"),
+        tags=get("channel"),
+        metadata={"postback": get("postback")} if get("postback") else None,
+        provider_campaign=get("channel"),
+    )
+    if native in ("Opened", "Clicked", "Unsubscribed"):
+        items.set_client(event, user_agent=get("useragent"), ip=ip, click_url=get("target"))
+    elif native == "Error":
+        category = fields.text(get("category")) or ""
+        bounce_class, reason = _CATEGORIES.get(category, ("none", "none"))
+        items.set_reply(
+            event,
+            diagnostic=get("message") or category,
+            bounce_class=bounce_class,
+            bounce_reason=reason,
+        )
+    return event
+
+
+def moment(value: object) -> object:
+    """A time in the American form as ISO 8601; anything else as it is."""
+    if isinstance(value, str):
+        for form in _US_TIMES:
+            try:
+                return datetime.strptime(value, form).replace(tzinfo=UTC).isoformat()
+            except ValueError:
+                continue
+    return value
+
+
+PROVIDER = ElasticEmail()

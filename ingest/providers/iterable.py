@@ -1,0 +1,170 @@
+"""Iterable: system webhooks, one event per request.
+
+Laws of this file:
+1. Nothing is signed: a fixed ``Authorization`` header, with or without the name of a scheme before
+   the token, or Basic. The body is only as good as the connection.
+2. A hosted unsubscribe click is followed by the unsubscribe itself: it stays ``unknown``, or each
+   would count twice.
+3. Iterable says what opened: ``proxySource`` names the proxy, ``isBot`` a robot.
+
+Sources: Iterable documentation, «System webhooks» (authentication, body, events, delivery not
+guaranteed); Snowplow's schema of these webhooks (fields). Not verified: retries and time-out; the
+values of ``recipientState`` other than ``HardBounce`` and ``SoftBounce``; spelling of the
+unsubscribe event (both are taken).
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import orjson
+
+from ingest import verify
+from ingest.providers import credentials, fields, items
+from ingest.providers.base import (
+    BaseProvider,
+    Certificates,
+    Parsed,
+    Request,
+    newest,
+    post,
+)
+from ingest.providers.shapes import native_name, read_object
+from schemas.event import Event
+from schemas.settings import Source
+
+TOKEN_SCHEMES = ("basic", "bearer", "oauth2")
+
+EVENTS: Mapping[str, str] = {
+    "emailSend": "sent",
+    "emailSendSkip": "rejected",
+    "emailBounce": "bounced",
+    "emailOpen": "opened",
+    "emailClick": "clicked",
+    "emailComplaint": "complained",
+    "emailUnSubscribe": "unsubscribed",
+    "emailUnsubscribe": "unsubscribed",
+    "emailSubscribe": "subscribed",
+}
+
+_STATES = {"hardbounce": "hard", "softbounce": "soft", "mailblock": "block"}
+_PROXIES = {"apple": "apple_mpp", "gmail": "gmail_proxy"}
+_KEPT = (
+    "campaignName", "templateId", "templateName", "workflowId", "workflowName", "experimentId",
+    "channelId", "messageTypeId", "unsubSource",
+)  # fmt: skip
+
+
+class Iterable(BaseProvider):
+    """See the module."""
+
+    name = "iterable"
+    title = "Iterable"
+    required = ("token|username", "token|password")
+    events = EVENTS
+    id_recipe = "messageId, eventName, email, createdAt, url, linkId, ip"
+    verification = "fixed Authorization header, or Basic"
+    signs = "nothing"
+    other_calls = "push, SMS, in-app, web push, WhatsApp events: kept as unknown"
+    bounces = "recipientState, status"
+    machine = "proxySource, isBot"
+
+    def verify(
+        self, request: Request, source: Source, now: float, certificates: Certificates
+    ) -> None:
+        """See ``Provider.verify``."""
+        header = verify.given(request.header(credentials.AUTHORIZATION), "missing_credentials")
+        scheme, space, rest = header.partition(" ")
+        value = rest if space and scheme.lower() in TOKEN_SCHEMES else header
+        tokens = [token for token in source.secrets("token") if token]
+        if not verify.same_as_any(value, tokens):
+            credentials.check_authorization(request, source)
+
+    def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
+        """See ``Provider.parse``."""
+        content = read_object(request.body)
+        return items.parse_items([content], lambda item: build(item, source, received_at))
+
+    def sample(
+        self, source: Source, now: float, number: int, signing_key: str | None = None
+    ) -> Request:
+        """See ``Provider.sample``."""
+        address = f"reader{number}@example.com"
+        event = {
+            "email": address,
+            "eventName": "emailSend",
+            "dataFields": {
+                "campaignId": 5023667,
+                "campaignName": "Sample",
+                "templateId": 6810007,
+                "labels": [],
+                "email": address,
+                "createdAt": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M:%S +00:00"),
+                "messageId": f"5d7d33ba4c3f423e{number:016x}",
+                "emailId": f"c5023667:t6810007:{address}",
+            },
+        }
+        header = credentials.authorization(source)
+        if source.secrets("token"):
+            header = (credentials.AUTHORIZATION, newest(source, "token"))
+        return post(orjson.dumps(event), ("content-type", "application/json"), header)
+
+
+def build(item: items.Item, source: Source, received_at: int) -> Event:
+    """The event of a request."""
+    native = native_name(item, "eventName")
+    data = fields.as_dict(item.get("dataFields"))
+    recipient = item.get("email") or data.get("email")
+    event = items.make_event(
+        source,
+        received_at,
+        event_type=EVENTS.get(native, "unknown"),
+        native_type=native,
+        id_parts=(
+            data.get("messageId"),
+            native,
+            recipient,
+            data.get("createdAt"),
+            data.get("url"),
+            data.get("linkId"),
+            data.get("ip"),
+        ),
+        native_id=False,
+        time=_moment(data.get("createdAt")),
+        message_id=data.get("messageId"),
+        recipient=recipient,
+        tags=data.get("labels"),
+        metadata={name: data[name] for name in _KEPT if name in data},
+        provider_campaign=data.get("campaignId"),
+    )
+    if native in ("emailOpen", "emailClick"):
+        items.set_client(
+            event,
+            user_agent=data.get("userAgent"),
+            ip=data.get("ip"),
+            click_url=data.get("url") or data.get("linkUrl"),
+            machine_kind=_machine(data, native),
+            geo_country=data.get("country"),
+        )
+    elif native in ("emailBounce", "emailSendSkip"):
+        state = (fields.text(data.get("recipientState")) or "").lower()
+        items.set_reply(
+            event,
+            diagnostic=data.get("bounceMessage") or data.get("reason"),
+            enhanced_status=data.get("status"),
+            bounce_class=_STATES.get(state, "none") if native == "emailBounce" else "none",
+        )
+    return event
+
+
+def _moment(value: object) -> object:
+    """``2022-09-12 07:49:10 +00:00`` without the space that ISO 8601 does not have."""
+    return value.replace(" +", "+").replace(" -", "-") if isinstance(value, str) else value
+
+
+def _machine(data: items.Item, native: str) -> str:
+    if data.get("isBot") is True:
+        return "scanner" if native == "emailClick" else "unknown"
+    return _PROXIES.get((fields.text(data.get("proxySource")) or "").lower(), "none")
+
+
+PROVIDER = Iterable()

@@ -1,0 +1,223 @@
+"""Klaviyo: system webhooks, up to 1,000 events per request, signed.
+
+Laws of this file:
+1. The signature covers raw body and timestamp, the timestamp exactly as it stands in its header.
+   The webhook id is not signed, so it has to equal the one inside the signed body.
+2. Klaviyo names a message (``$message``) but not its copies: message id is that with the profile,
+   so that two readers never share one.
+3. Event properties are metadata, since most of what a sender wants to group by lies there.
+
+Sources: Klaviyo documentation, «Working with system webhooks» (headers, body, topics, 5 s, backoff
+up to an hour, disabled after 48 hours). The time's form (``Thu, 04 Jan 2024 18:05:25 GMT``) is that
+of its samples; seconds are read too. Not verified: whether retries are signed anew; that
+``external_id`` is repeated; names of the machine flags (``machine_open``, ``Apple Privacy Open``,
+``Bot Click``) and of the recipient's property in live payloads.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
+
+import orjson
+
+from ingest import verify
+from ingest.providers import fields, items
+from ingest.providers.base import (
+    BaseProvider,
+    Certificates,
+    Parsed,
+    Request,
+    SignatureError,
+    newest,
+    post,
+)
+from ingest.providers.shapes import member_list, native_name, read_object
+from schemas.errors import BadInput
+from schemas.event import Event
+from schemas.settings import Source
+
+SIGNATURE = "klaviyo-signature"
+TIMESTAMP = "klaviyo-timestamp"
+WEBHOOK_ID = "klaviyo-webhook-id"
+TOPIC = "event:klaviyo."
+
+EVENTS: Mapping[str, str] = {
+    TOPIC + "received_email": "delivered",
+    TOPIC + "dropped_email": "rejected",
+    TOPIC + "bounced_email": "bounced",
+    TOPIC + "opened_email": "opened",
+    TOPIC + "clicked_email": "clicked",
+    TOPIC + "marked_email_as_spam": "complained",
+    TOPIC + "unsubscribed_from_email_marketing": "unsubscribed",
+    TOPIC + "subscribed_to_email_marketing": "subscribed",
+}
+
+_BOUNCES = {"hard": "hard", "hardbounce": "hard", "soft": "soft", "softbounce": "soft"}
+_ADDRESS_PROPERTIES = ("Recipient Email Address", "$email", "email")
+
+
+class Klaviyo(BaseProvider):
+    """See the module."""
+
+    name = "klaviyo"
+    title = "Klaviyo"
+    required = ("secret",)
+    tolerance_s = 3 * 86_400
+    events = EVENTS
+    id_recipe = "external_id; else topic, message, profile, time, URL"
+    verification = "HMAC-SHA256 over raw body and timestamp"
+    batch = "list"
+    other_calls = "sms, push, review topics: kept as unknown"
+    bounces = "Bounce Type"
+    machine = "machine_open, Apple Privacy Open, Bot Click"
+
+    def verify(
+        self, request: Request, source: Source, now: float, certificates: Certificates
+    ) -> None:
+        """See ``Provider.verify``."""
+        timestamp = verify.given(request.header(TIMESTAMP), "missing_timestamp")
+        webhook_id = verify.given(request.header(WEBHOOK_ID), "missing_id")
+        verify.check_timestamp(_seconds(timestamp), now, self.tolerance(source))
+        signed = request.body + timestamp.encode("utf-8", "surrogatepass")
+        verify.check_hmac_hex(source.secrets("secret"), signed, request.header(SIGNATURE))
+        if not verify.same_as_any(webhook_id, [_webhook_id(request.body)]):
+            raise SignatureError("wrong_webhook_id")
+
+    def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
+        """See ``Provider.parse``."""
+        content = member_list(read_object(request.body), "data")
+        return items.parse_items(content, lambda item: build(item, source, received_at))
+
+    def sample(
+        self, source: Source, now: float, number: int, signing_key: str | None = None
+    ) -> Request:
+        """See ``Provider.sample``."""
+        moment = datetime.fromtimestamp(int(now), UTC)
+        event = {
+            "external_id": f"sample{number}",
+            "topic": TOPIC + "received_email",
+            "payload": {
+                "data": {
+                    "type": "event",
+                    "id": f"sample{number}",
+                    "attributes": {
+                        "timestamp": int(now),
+                        "datetime": moment.isoformat(sep=" "),
+                        "event_properties": {
+                            "$message": "01HKBSAMPLE",
+                            "Campaign Name": "sample",
+                            "Recipient Email Address": f"reader{number}@example.com",
+                        },
+                    },
+                    "relationships": {
+                        "profile": {"data": {"type": "profile", "id": f"01GD{number}"}}
+                    },
+                }
+            },
+        }
+        webhook_id = "a8b890458b4bbfaa26d961471b83c101"
+        body = orjson.dumps({"data": [event], "meta": {"klaviyo_webhook_id": webhook_id}})
+        timestamp = format_datetime(moment, usegmt=True)
+        signature = verify.hmac_hex(newest(source, "secret"), body + timestamp.encode())
+        return post(
+            body,
+            ("content-type", "application/json"),
+            (SIGNATURE, signature),
+            (TIMESTAMP, timestamp),
+            (WEBHOOK_ID, webhook_id),
+        )
+
+
+def _seconds(timestamp: str) -> str:
+    """The header's time as seconds since 1970, for ``verify.check_timestamp``."""
+    if timestamp.isascii() and timestamp.isdigit():
+        return timestamp
+    try:
+        moment = parsedate_to_datetime(timestamp)
+    except ValueError:
+        raise SignatureError("bad_timestamp") from None
+    if moment.tzinfo is None:
+        raise SignatureError("bad_timestamp")
+    return str(int(moment.timestamp()))
+
+
+def _webhook_id(body: bytes) -> str:
+    """The webhook id inside the body, whose signature has been checked by now."""
+    try:
+        meta = fields.as_dict(fields.as_dict(items.read_json(body)).get("meta"))
+    except BadInput:
+        return ""
+    return fields.text(meta.get("klaviyo_webhook_id")) or ""
+
+
+def build(item: items.Item, source: Source, received_at: int) -> Event:
+    """One event of a request."""
+    native = native_name(item, "topic")
+    payload = fields.as_dict(item.get("payload"))
+    data = fields.as_dict(payload.get("data")) or payload
+    attributes = fields.as_dict(data.get("attributes"))
+    properties = fields.as_dict(attributes.get("event_properties"))
+    profile = fields.as_dict(
+        fields.as_dict(fields.as_dict(data.get("relationships")).get("profile")).get("data")
+    )
+    message_id = _message_id(properties, profile)
+    moment = attributes.get("datetime") or attributes.get("timestamp")
+    own = fields.text(item.get("external_id"))
+    event = items.make_event(
+        source,
+        received_at,
+        event_type=EVENTS.get(native, "unknown"),
+        native_type=native,
+        id_parts=(own,) if own else (native, message_id, moment, properties.get("URL")),
+        native_id=bool(own),
+        time=moment,
+        message_id=message_id,
+        recipient=_recipient(payload, properties),
+        metadata=properties,
+        provider_campaign=properties.get("$flow") or properties.get("$message"),
+    )
+    if event["event_type"] in ("opened", "clicked"):
+        items.set_client(
+            event,
+            click_url=properties.get("URL"),
+            machine_kind=_machine(properties),
+        )
+    elif event["event_type"] in ("bounced", "rejected"):
+        kind = (fields.text(properties.get("Bounce Type")) or "").lower().replace(" ", "")
+        items.set_reply(
+            event,
+            diagnostic=properties.get("Bounce Reason") or properties.get("Reason"),
+            bounce_class=_BOUNCES.get(kind, "none"),
+        )
+    return event
+
+
+def _message_id(properties: items.Item, profile: items.Item) -> str | None:
+    message = fields.identifier(properties.get("$message"))
+    reader = fields.identifier(profile.get("id"))
+    return f"{message}:{reader}" if message and reader else message
+
+
+def _recipient(payload: items.Item, properties: items.Item) -> object:
+    """The event's property, else the address of a profile that comes along."""
+    for name in _ADDRESS_PROPERTIES:
+        if isinstance(properties.get(name), str):
+            return properties[name]
+    for other in fields.as_list(payload.get("included")):
+        address = fields.as_dict(fields.as_dict(other).get("attributes")).get("email")
+        if isinstance(address, str):
+            return address
+    return None
+
+
+def _machine(properties: items.Item) -> str:
+    if _yes(properties.get("machine_open")) or _yes(properties.get("Apple Privacy Open")):
+        return "apple_mpp"
+    return "scanner" if _yes(properties.get("Bot Click")) else "none"
+
+
+def _yes(value: object) -> bool:
+    return value is True or (isinstance(value, str) and value.lower() == "true")
+
+
+PROVIDER = Klaviyo()

@@ -1,0 +1,154 @@
+"""Postal: the open-source mail server's webhooks, one event per request, signed with RSA.
+
+Laws of this file:
+1. A newer Postal signs twice, with SHA-1 and with SHA-256. Where the second signature is there it
+   alone counts; whoever holds the key makes both, so leaving it out gains nothing.
+2. Events of incoming mail (``direction`` is ``incoming``) are not deliveries of ours: unknown.
+3. ``MessageDeliveryFailed`` is a bounce when the receiving server refused with a 5xx answer, else
+   a failure of Postal's own (message too old, domain gone, recipient suppressed).
+
+Sources: Postal's documentation, «Webhooks», and its source (``webhook_delivery_service.rb``,
+``message_db/delivery.rb``, ``http.rb``): envelope, uuid per webhook and event, retries after 2, 3,
+6, 10 and 15 minutes, 5 s time-out. Not verified: payloads older than Postal 2; ``SendLimit…``.
+"""
+
+from collections.abc import Mapping
+
+import orjson
+
+from ingest import verify
+from ingest.providers import fields, items
+from ingest.providers.base import (
+    BaseProvider,
+    Certificates,
+    Parsed,
+    Request,
+    post,
+    private_key,
+)
+from ingest.providers.shapes import native_name, read_object
+from schemas.event import Event
+from schemas.settings import Source
+
+SIGNATURE = "x-postal-signature"
+SIGNATURE_256 = "x-postal-signature-256"
+
+EVENTS: Mapping[str, str] = {
+    "MessageSent": "delivered",
+    "MessageDelayed": "deferred",
+    "MessageDeliveryFailed": "failed",
+    "MessageHeld": "queued",
+    "MessageBounced": "bounced",
+    "MessageLinkClicked": "clicked",
+    "MessageLoaded": "opened",
+}
+
+
+class Postal(BaseProvider):
+    """See the module."""
+
+    name = "postal"
+    title = "Postal"
+    required = ("public_key",)
+    events = EVENTS
+    id_recipe = "uuid; else event, message id, time, url, ip"
+    verification = "RSA PKCS#1 v1.5 over raw body, SHA-256 or SHA-1"
+    other_calls = "DomainDNSError, SendLimit…: kept as unknown"
+    bounces = "5xx answer of MessageDeliveryFailed"
+
+    def verify(
+        self, request: Request, source: Source, now: float, certificates: Certificates
+    ) -> None:
+        """See ``Provider.verify``."""
+        keys = verify.rsa_keys(source.public_key)
+        if any(name == SIGNATURE_256 for name, _ in request.headers):
+            verify.check_rsa(keys, request.body, request.header(SIGNATURE_256), "sha256")
+        else:
+            verify.check_rsa(keys, request.body, request.header(SIGNATURE), "sha1")
+
+    def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
+        """See ``Provider.parse``."""
+        content = read_object(request.body)
+        return items.parse_items([content], lambda item: build(item, source, received_at))
+
+    def sample(
+        self, source: Source, now: float, number: int, signing_key: str | None = None
+    ) -> Request:
+        """See ``Provider.sample``."""
+        key = private_key(signing_key)
+        event = {
+            "event": "MessageSent",
+            "timestamp": now,
+            "payload": {
+                "message": {
+                    "id": 12345 + number,
+                    "token": f"sample{number}",
+                    "direction": "outgoing",
+                    "message_id": f"sample-{number}@rp.postal.example.com",
+                    "to": f"reader{number}@example.com",
+                    "tag": "sample",
+                },
+                "status": "Sent",
+                "output": "250 2.0.0 OK",
+                "timestamp": now,
+            },
+            "uuid": f"0fcc8fb6-7c16-4e57-9c1e-{number:012x}",
+        }
+        body = orjson.dumps(event)
+        signature = verify.sign_rsa(key, body, "sha1")
+        return post(body, ("content-type", "application/json"), (SIGNATURE, signature))
+
+    def check(self, source: Source) -> list[str]:
+        """See ``Provider.check``."""
+        problems = super().check(source)
+        for position, text in enumerate(source.public_key):
+            if not verify.rsa_keys((text,)):
+                where = f"sources.{source.name}.public_key: number {position + 1}"
+                problems.append(f"{where} is no RSA key")
+        return problems
+
+
+def build(item: items.Item, source: Source, received_at: int) -> Event:
+    """The event of a request."""
+    native = native_name(item, "event")
+    payload = fields.as_dict(item.get("payload"))
+    message = fields.as_dict(payload.get("message") or payload.get("original_message"))
+    own = fields.text(item.get("uuid"))
+    # a click's or load's payload has no time: the envelope's, which retries repeat, is its own
+    moment = payload.get("timestamp") or item.get("timestamp")
+    outgoing = message.get("direction") != "incoming"
+    event = items.make_event(
+        source,
+        received_at,
+        event_type=EVENTS.get(native, "unknown") if outgoing else "unknown",
+        native_type=native,
+        id_parts=(own,)
+        if own
+        else (native, message.get("id"), moment, payload.get("url"), payload.get("ip_address")),
+        native_id=bool(own),
+        time=moment,
+        message_id=message.get("id"),
+        rfc_message_id=message.get("message_id"),
+        recipient=message.get("to"),
+        tags=message.get("tag"),
+    )
+    if native in ("MessageLinkClicked", "MessageLoaded"):
+        items.set_client(
+            event,
+            user_agent=payload.get("user_agent"),
+            ip=payload.get("ip_address"),
+            click_url=payload.get("url"),
+        )
+    elif "output" in payload or "details" in payload:
+        _add_reply(event, payload)
+    return event
+
+
+def _add_reply(event: Event, payload: items.Item) -> None:
+    items.set_reply(event, diagnostic=payload.get("output") or payload.get("details"))
+    answered = fields.reply_code(payload.get("output"))
+    if event["event_type"] == "failed" and answered is not None and answered >= 500:
+        event["event_type"] = "bounced"
+
+
+PROVIDER = Postal()
