@@ -13,7 +13,7 @@ Laws of this file:
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from faust.types.tuples import TP, ConsumerMessage
 
@@ -95,7 +95,7 @@ class Taken(NamedTuple):
     highwater: int
 
 
-class ChunkMessage(ConsumerMessage):  # type: ignore[misc]  # faust's types are Any here
+class ChunkMessage(ConsumerMessage):
     """Faust's envelope of a chunk; ``session`` is the reading it belongs to."""
 
     __slots__ = ("session",)
@@ -104,17 +104,25 @@ class ChunkMessage(ConsumerMessage):  # type: ignore[misc]  # faust's types are 
     @classmethod
     def of(cls, chunk: Chunk, session: "Session", generation_id: int) -> "ChunkMessage":
         """The message that carries ``chunk`` through Faust."""
+        untimed: Any = None
+        value: Any = chunk  # Faust declares bytes
         message = cls(
-            chunk.tp.topic, chunk.tp.partition, chunk.last, None, 0, None, None, chunk, None,
+            chunk.tp.topic, chunk.tp.partition, chunk.last, untimed, 0, None, None, value, None,
             0, 0, chunk.tp, generation_id=generation_id,
         )  # fmt: skip
         message.session = session
         return message
 
+    @property
+    def chunk(self) -> Chunk:
+        """What the message carries."""
+        chunk: Any = self.value
+        return cast(Chunk, chunk)
+
     def lost(self) -> None:
         """Faust threw the message away before an agent had it."""
         if not self.acked and self.generation_id != NO_GENERATION:
-            self.session.rewind(self.value.first)
+            self.session.rewind(self.chunk.first)
 
 
 class Session:
@@ -167,8 +175,7 @@ class Session:
         """The oldest chunk that was delivered and that no agent is done with."""
         for message in self._messages:
             if not message.acked:
-                chunk: Chunk = message.value
-                return chunk
+                return message.chunk
         return None
 
     def _withdraw(self, offset: int) -> None:

@@ -1,13 +1,12 @@
-"""The Faust consumer that delivers chunks: aiokafka's buffer on one side, agents on the other.
+"""The Faust consumer that delivers chunks: sessions, commits, letting go, watching.
 
 Laws of this file:
-1. A chunk partition is read only inside a session (``streams.chunks``). Seeking and opening the
-   session are one step in the consumer's thread, so nothing can be read in between and lost.
+1. What was fetched before a seek or a rebalance is not delivered after it: every chunk belongs to
+   a session (``streams.chunks``), and only the open one of its partition counts.
 2. Offsets of chunk topics come from ``Hooks.next_offset`` alone. Faust's own books (acks, gaps,
    read offsets) are not kept for them: those commit past unfinished messages.
 3. Partitions are let go in this order: flow stopped, queues cleared, ``Hooks.on_revoke``, commit.
-4. Whatever is buffered is bounded: a topic's queue in chunks, a chunk in records and bytes; what
-   has no place stays in aiokafka's buffer, which then fetches no more.
+4. Whatever is buffered is bounded: a topic's queue in chunks, a chunk in records and bytes.
 5. Everything else (other topics, changelogs, assignment, recovery) is Faust's code, unchanged.
 """
 
@@ -16,22 +15,16 @@ import itertools
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
-import aiokafka
-from aiokafka.consumer.fetcher import FetchResult, OffsetResetStrategy
-from aiokafka.errors import ConsumerStoppedError
-from aiokafka.structs import TopicPartition
-from faust.topics import Topic
 from faust.transport.drivers import aiokafka as driver
 from mode import Service
-from mode.threads import WorkerThread
-from mode.utils.queues import ThrowableQueue
 
-from streams.chunks import TP, ChunkMessage, Session, Taken, describe, take
+from streams.chunks import TP, ChunkMessage, Session, Taken, describe
+from streams.taking import ChunkThread
 from streams.watchdog import Progress, Watchdog
 
-__all__ = ["ChunkConsumer", "ChunkTopic", "ChunkTransport", "Hooks"]
+__all__ = ["ChunkConsumer", "ChunkTransport"]
 
 _PAUSE_S = 0.01
 """Wait while every queue is full. Faust waits a whole second."""
@@ -41,221 +34,6 @@ _TAKE_S = 0.2
 
 _HOOK_S = 30.0
 """Longest time for ``Hooks.on_assign``: below Faust's own limit, past which it would hang."""
-
-
-class Hooks(Protocol):
-    """What the engine decides. All are called in the app's event loop."""
-
-    def next_offset(self, tp: TP) -> int | None:
-        """The offset that may be committed: everything below is checkpointed. ``None``: nothing."""
-
-    async def on_revoke(self, tps: set[TP]) -> None:
-        """Finish or abandon what is in work on ``tps`` and checkpoint.
-
-        No further chunk of them comes. Right after it ``next_offset`` of each is committed and the
-        partitions are let go, also when they come back in the same rebalance (Faust has no
-        incremental rebalances). Called at shut-down too, but not after a fatal error.
-        """
-
-    async def on_assign(self, tps: set[TP]) -> None:
-        """``tps`` are ours now; no chunk of them came yet. Must be quick: restore state later."""
-
-
-class ChunkTopic(Topic):  # type: ignore[misc]  # faust's types are Any here
-    """A topic whose events' values are ``Chunk``; its queue counts chunks."""
-
-    def _compile_decode(self) -> None:
-        create_event = self.app.create_event
-
-        async def decode(message: ChunkMessage, *, propagate: bool = False) -> Any:
-            return create_event(None, message.value, None, message)
-
-        self.decode = decode
-
-    @property
-    def queue(self) -> ThrowableQueue:
-        """The queue between the consumer and the agent."""
-        if self._queue is None:
-            self._queue = _ChunkQueue(
-                maxsize=self.maxsize, flow_control=self.app.flow_control, clear_on_resume=True
-            )
-        return self._queue
-
-
-class _ChunkQueue(ThrowableQueue):  # type: ignore[misc]  # mode's types are Any here
-    """Faust clears queues when flow stops and again when it resumes; nothing may get lost by it."""
-
-    def clear(self) -> None:
-        for event in tuple(self._queue):
-            event.message.lost()
-        super().clear()
-
-
-class _DaemonThread(WorkerThread):  # type: ignore[misc]  # mode's types are Any here
-    """Does not keep a process alive that has decided to end."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.daemon = True
-
-
-class _ChunkThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # untyped base
-    """aiokafka's consumer, in a thread and an event loop of its own."""
-
-    Worker = _DaemonThread
-    consumer: "ChunkConsumer"
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        # Partitions that may be read, each with the epoch of its session. Only this thread writes.
-        self._epochs: dict[TP, int] = {}
-        super().__init__(*args, **options)
-
-    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
-        consumer = super()._create_worker_consumer(transport)
-        app = self.consumer.app
-        # Faust has no settings for these. Read at start, when the fetcher is made.
-        consumer._isolation_level = app.isolation_level
-        consumer._fetch_max_wait_ms = app.fetch_wait_ms_max
-        return consumer
-
-    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Ends reading before anything else."""
-        self._epochs.clear()
-        await super().on_partitions_revoked(revoked)
-
-    async def start_sessions(self, starts: Mapping[TP, tuple[int | None, int]]) -> set[TP]:
-        """Seeks and opens sessions, given ``(offset, epoch)`` each; ``None``: no committed offset.
-
-        Returns:
-            the partitions that are still assigned; the others were left alone.
-        """
-        result: set[TP] = await self.call_thread(self._start_sessions, starts)
-        return result
-
-    async def _start_sessions(self, starts: Mapping[TP, tuple[int | None, int]]) -> set[TP]:
-        consumer = self._ensure_consumer()
-        started = set()
-        for tp, (offset, epoch) in starts.items():
-            partition = TopicPartition(tp.topic, tp.partition)
-            if not consumer._subscription.is_assigned(partition):
-                continue
-            if offset is not None:
-                consumer._fetcher.seek_to(partition, offset)
-            elif tp in self._epochs:  # read before in this assignment: back to the start
-                consumer._fetcher.request_offset_reset([partition], OffsetResetStrategy.EARLIEST)
-            self._epochs[tp] = epoch
-            started.add(tp)
-        return started
-
-    async def take(self, wanted: set[TP], places: dict[str, int], timeout_s: float) -> Any:
-        """Records of other topics as lists, and at most one ``Taken`` of each chunk partition."""
-        return await self.call_thread(self._take, wanted, places, timeout_s)
-
-    async def _take(
-        self, wanted: set[TP], places: dict[str, int], timeout_s: float
-    ) -> dict[TP, Any]:
-        consumer = self._ensure_consumer()
-        fetcher, subscription = consumer._fetcher, consumer._subscription
-        end_s = monotonic() + timeout_s
-        with subscription.fetch_context():
-            while True:
-                if consumer._closed or fetcher._closed:
-                    raise ConsumerStoppedError()
-                if subscription.reassignment_in_progress or not self.consumer.flow_active:
-                    await asyncio.sleep(_PAUSE_S)
-                    return {}
-                taken = self._drain(fetcher, wanted, places, consumer._max_poll_records)
-                left_s = end_s - monotonic()
-                if taken or left_s <= 0:
-                    return taken
-                waiter = fetcher._create_fetch_waiter()
-                await asyncio.wait([waiter], timeout=left_s)
-                if waiter.done():
-                    waiter.result()  # a coordinator's error, such as a missing permission
-                else:
-                    waiter.cancel()
-
-    def _drain(
-        self, fetcher: Any, wanted: set[TP], places: dict[str, int], records_max: int | None
-    ) -> dict[TP, Any]:
-        buffered = fetcher._records
-        topics = self.consumer.app.chunk_topics
-        drained: dict[TP, Any] = {}
-        for partition in list(buffered):
-            tp = TP(partition.topic, partition.partition)
-            if tp not in wanted:
-                if not fetcher._subscriptions.is_assigned(partition):
-                    del buffered[partition]
-                continue
-            chunked = tp.topic in topics
-            if chunked and (tp not in self._epochs or places[tp.topic] <= 0):
-                continue
-            result = buffered[partition]
-            if type(result) is not FetchResult:
-                if drained:
-                    return drained  # the error is raised next time, when nothing is in hand
-                del buffered[partition]
-                fetcher._notify(fetcher._wait_consume_future)
-                result.check_raise()
-            got = self._take_chunk(tp, result) if chunked else result.getall(records_max)
-            if result.has_more():
-                buffered.move_to_end(partition)  # the others first, next time
-            else:
-                del buffered[partition]
-                fetcher._notify(fetcher._wait_consume_future)
-            if got:
-                drained[tp] = got
-                if chunked:
-                    places[tp.topic] -= 1
-        return drained
-
-    def _take_chunk(self, tp: TP, result: FetchResult) -> Taken | None:
-        app = self.consumer.app
-        if not result.check_assignment(result._topic_partition) or not result.has_more():
-            return None
-        source = result._partition_records
-        source._consumer_record = _as_read
-        first = source.next_fetch_offset
-        records, ended = take(source, app.chunk_records_max, app.chunk_bytes_max)
-        result._update_position()
-        following = source.next_fetch_offset
-        if ended:
-            result._partition_records = None
-        if following == first:
-            return None
-        return Taken(self._epochs[tp], records, first, following, self._end(result))
-
-    def _end(self, result: FetchResult) -> int:
-        state = result._assignment.state_value(result._topic_partition)
-        committed_only = self.consumer.app.isolation_level == "read_committed"
-        if committed_only and state.lso is not None and state.lso >= 0:
-            return int(state.lso)
-        return int(state.highwater)
-
-    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        coordinator = self._ensure_consumer()._coordinator
-        if coordinator.generation == driver.DEFAULT_GENERATION_ID:
-            # The group has put us out. Without a generation the broker would take the commit if
-            # the group happened to be empty, and set back what others have done since.
-            return False
-        done: bool = await super()._commit(offsets)
-        return done
-
-    async def committed(self, tps: Iterable[TP]) -> dict[TP, int | None]:
-        """Committed offsets now, asked from the broker."""
-        result: dict[TP, int | None] = await self.call_thread(self._committed, list(tps))
-        return result
-
-    async def _committed(self, tps: list[TP]) -> dict[TP, int | None]:
-        found = await self._ensure_consumer()._coordinator.fetch_committed_offsets(
-            [TopicPartition(*tp) for tp in tps]
-        )
-        return {tp: found[tp].offset if tp in found else None for tp in tps}
-
-
-def _as_read(partition: TopicPartition, record: Any) -> Any:
-    """In place of aiokafka's copy of every record."""
-    return record
 
 
 class _ReadOffsets(defaultdict[TP, int | None]):
@@ -273,11 +51,11 @@ class _ReadOffsets(defaultdict[TP, int | None]):
         return None if tp.topic in self._topics else super().__getitem__(tp)
 
 
-class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # faust's types are Any here
+class ChunkConsumer(driver.Consumer):
     """Faust's consumer, with chunks for the app's chunk topics."""
 
     app: Any  # a ``streams.transport.ChunkApp``
-    _thread: _ChunkThread
+    _thread: ChunkThread
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._sessions: dict[TP, Session] = {}
@@ -290,15 +68,15 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # faust's types are
         limit_s = self.app.watchdog_s
         self.watchdog = Watchdog(limit_s, min(1.0, limit_s / 5))
 
-    def _new_consumer_thread(self) -> _ChunkThread:
-        return _ChunkThread(self, loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> ChunkThread:
+        return ChunkThread(self, loop=self.loop, beacon=self.beacon)
 
     # --- reading ---------------------------------------------------------------------------------
 
     async def _wait_next_records(self, timeout: float) -> tuple[Any, set[TP]]:
         await self._read_again()
         if not self.flow_active:
-            await self.wait(self.can_resume_flow)
+            await self.wait(self.can_resume_flow.wait())
         active = self._get_active_partitions()
         places = {topic: self._places(topic) for topic in self.app.chunk_topics}
         wanted = {tp for tp in active if places.get(tp.topic, 1) > 0}
@@ -422,10 +200,10 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # faust's types are
         self._opening_since_s = monotonic() if assigned else None
         await super().on_partitions_assigned(assigned, generation_id)
 
-    async def release(self, tps: Iterable[TP]) -> None:
-        """Lets partitions go (law 3). The flow stays stopped."""
+    async def release(self, tps: Iterable[TP] | None) -> None:
+        """Lets partitions go (law 3), ``None``: all of them. The flow stays stopped."""
         async with self._release_lock:
-            mine = {tp for tp in tps if tp in self._sessions}
+            mine = set(self._sessions if tps is None else self._sessions.keys() & set(tps))
             self.stop_flow()
             self.app.flow_control.suspend()
             for tp in mine:
@@ -519,7 +297,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # faust's types are
             now_s = monotonic()
             if now_s - asked_s > watchdog.limit_s / 4 and self._sessions:
                 # Asked, not remembered from fetches: fetching itself may have stopped.
-                ends, asked_s = await self._ends(), now_s
+                ends, asked_s = await self._ends_or_none(), now_s
             partitions = {
                 tp: Progress(self._committed_offset.get(tp), ends.get(tp)) for tp in self._sessions
             }
@@ -529,13 +307,24 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # faust's types are
             if since_s is not None and now_s - since_s > max(watchdog.limit_s, 2 * _HOOK_S):
                 self.app.fail(f"reading did not start within {now_s - since_s:.0f} s of assignment")
 
-    async def _ends(self) -> Mapping[TP, int]:
+    async def ends(self, tps: Iterable[TP]) -> dict[TP, int]:
+        """Ends of the logs, asked from the broker.
+
+        Where a fetch has seen a later end, that one: the embedded broker's answer is the start of
+        the last batch.
+        """
+        ends = {TP(*tp): end for tp, end in (await self.highwaters(*tps)).items()}
+        for tp, end in ends.items():
+            session = self._sessions.get(tp)
+            ends[tp] = max(end, (session.highwater if session else None) or 0)
+        return ends
+
+    async def _ends_or_none(self) -> dict[TP, int]:
         try:
-            ends: Mapping[TP, int] = await self.highwaters(*self._sessions)
+            return await self.ends(list(self._sessions))
         except Exception as error:  # the broker is away: no end, no lag, nothing to report
             self.log.warning("ends of the log are not known: %r", error)
             return {}
-        return {TP(*tp): end for tp, end in ends.items()}
 
     def _report_stuck(self, tp: TP, stuck_s: float, progress: Progress) -> None:
         session = self._sessions.get(tp)
@@ -546,7 +335,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # faust's types are
         )
 
 
-class ChunkTransport(driver.Transport):  # type: ignore[misc]  # faust's types are Any here
+class ChunkTransport(driver.Transport):
     """Faust's aiokafka transport with a ``ChunkConsumer``."""
 
     Consumer = ChunkConsumer

@@ -12,6 +12,7 @@ import aiokafka
 from aiokafka.consumer import fetcher, group_coordinator, subscription_state
 from faust import App, topics
 from faust.agents import Agent
+from faust.tables import manager
 from faust.transport import conductor
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import ConsumerMessage
@@ -27,7 +28,8 @@ RELIED_ON: tuple[tuple[Any, str], ...] = (
     (App, "_new_transport _crash _stop_consumer _on_rebalance_when_stopped _create_directories"),
     (App, "_on_partitions_revoked _on_partitions_assigned flow_control"),
     (Agent, "_execute_actor"),
-    (topics.Topic, "_compile_decode queue _clone_args"),
+    (manager.TableManager, "_update_channels recovery"),
+    (topics.Topic, "_compile_decode decode queue _clone_args"),
     (ThrowableQueue, "clear force_put_nowait put_nowait_enhanced"),
     (FlowControlEvent, "suspend resume clear is_active"),
     (ServiceThread, "Worker"),

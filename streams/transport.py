@@ -14,15 +14,19 @@ Laws of this file:
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, Literal
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, Literal, Protocol, cast
 
 import faust
 from faust.agents import Agent
 from faust.exceptions import ImproperlyConfigured
+from faust.tables.manager import TableManager
+from faust.topics import Topic
+from mode.utils.queues import ThrowableQueue
 
 from streams.chunks import TP, Chunk
-from streams.fetching import ChunkConsumer, ChunkTopic, ChunkTransport, Hooks
+from streams.fetching import ChunkConsumer, ChunkTransport
 from streams.internals import check_internals
 
 __all__ = ["TP", "Chunk", "ChunkApp", "Hooks", "check_internals"]
@@ -30,8 +34,67 @@ __all__ = ["TP", "Chunk", "ChunkApp", "Hooks", "check_internals"]
 log = logging.getLogger(__name__)
 
 
-class ChunkAgent(Agent):  # type: ignore[misc]  # faust's types are Any here
+class Hooks(Protocol):
+    """What the engine decides. All are called in the app's event loop."""
+
+    def next_offset(self, tp: TP) -> int | None:
+        """The offset that may be committed: everything below is checkpointed. ``None``: nothing."""
+
+    async def on_revoke(self, tps: set[TP]) -> None:
+        """Finish or abandon what is in work on ``tps`` and checkpoint.
+
+        No further chunk of them comes. Right after it ``next_offset`` of each is committed and the
+        partitions are let go, also when they come back in the same rebalance (Faust has no
+        incremental rebalances). Called at shut-down too, but not after a fatal error.
+        """
+
+    async def on_assign(self, tps: set[TP]) -> None:
+        """``tps`` are ours now; no chunk of them came yet. Must be quick: restore state later."""
+
+
+class ChunkTopic(Topic):
+    """A topic whose events' values are ``Chunk``; its queue counts chunks."""
+
+    def _compile_decode(self) -> None:
+        """Nothing to compile: a chunk is not decoded."""
+
+    async def decode(self, message: Any, *, propagate: bool = False) -> Any:
+        """The event of a chunk."""
+        return self.app.create_event(None, message.value, None, message)
+
+    @property
+    def queue(self) -> ThrowableQueue[Any]:
+        """The queue between the consumer and the agent."""
+        if self._queue is None:
+            self._queue = _ChunkQueue(
+                maxsize=self.maxsize, flow_control=self.app.flow_control, clear_on_resume=True
+            )
+        return self._queue
+
+
+class _ChunkQueue(ThrowableQueue[Any]):
+    """Faust clears queues when flow stops and again when it resumes; nothing may get lost by it."""
+
+    _queue: deque[Any]  # asyncio.Queue's own
+
+    def clear(self) -> None:
+        for event in tuple(self._queue):
+            event.message.lost()
+        super().clear()
+
+
+class _Tables(TableManager):
+    """Faust waits a second here for tables to be declared; in a ``ChunkApp`` all are by then."""
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
+
+
+class ChunkAgent(Agent):
     """An agent whose end is the end of the process (law 1)."""
+
+    app: Any  # a ``ChunkApp``
 
     def __init__(self, fun: Any, **options: Any) -> None:
         if options.get("concurrency", 1) != 1 or options.get("isolated_partitions"):
@@ -53,7 +116,7 @@ class ChunkAgent(Agent):  # type: ignore[misc]  # faust's types are Any here
             self.app.fail(f"agent {self.name} ended: {reason}", error)
 
 
-class ChunkApp(faust.App):  # type: ignore[misc]  # faust's types are Any here
+class ChunkApp(faust.App):
     """A Faust app with chunk topics.
 
     Args:
@@ -101,6 +164,7 @@ class ChunkApp(faust.App):  # type: ignore[misc]  # faust's types are Any here
         self._on_fatal = on_fatal
         self._topics_made: dict[str, ChunkTopic] = {}
         options.setdefault("Agent", ChunkAgent)
+        options.setdefault("TableManager", _Tables)
         super().__init__(*args, **options)
 
     def chunk_topic(self, name: str) -> ChunkTopic:
@@ -144,8 +208,7 @@ class ChunkApp(faust.App):  # type: ignore[misc]  # faust's types are Any here
         Raises:
             aiokafka.errors.KafkaError: the broker does not answer in time.
         """
-        ends = await self._chunks.highwaters(*tps)
-        return {TP(*tp): end for tp, end in ends.items()}
+        return await self._chunks.ends(list(tps))
 
     def touch(self, tp: TP) -> None:
         """Tells the watchdog that long work on ``tp``, such as a restore, goes on."""
@@ -175,8 +238,7 @@ class ChunkApp(faust.App):  # type: ignore[misc]  # faust's types are Any here
 
     @property
     def _chunks(self) -> ChunkConsumer:
-        consumer: ChunkConsumer = self.consumer
-        return consumer
+        return cast(ChunkConsumer, self.consumer)
 
     def _new_transport(self) -> ChunkTransport:
         return ChunkTransport(self.conf.broker_consumer, self)
@@ -189,7 +251,7 @@ class ChunkApp(faust.App):  # type: ignore[misc]  # faust's types are Any here
 
     async def _stop_consumer(self) -> None:
         if self._consumer is not None:
-            await self._consumer.release(list(self._consumer._sessions))
+            await self._chunks.release(None)
         await super()._stop_consumer()
 
     def _on_rebalance_when_stopped(self) -> None:
@@ -199,8 +261,3 @@ class ChunkApp(faust.App):  # type: ignore[misc]  # faust's types are Any here
     def _create_directories(self) -> None:
         # Faust would make a directory for its tables; there are none.
         pass
-
-
-def lag(ends: Mapping[TP, int], committed: Mapping[TP, int | None]) -> dict[TP, int]:
-    """Offsets between what is committed and the end of the log, per partition."""
-    return {tp: max(0, end - (committed.get(tp) or 0)) for tp, end in ends.items()}
