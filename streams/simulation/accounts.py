@@ -1,0 +1,87 @@
+"""The simulated provider accounts: fresh keys at every start, and the sources that trust them.
+
+Laws of this file:
+1. Keys are made for one run and never written to disk: ``mailpulse.toml`` holds the public key and
+   the names of environment variables, as a real one does.
+2. The sources are configured through the same file that a user writes.
+"""
+
+import base64
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from schemas.settings import PREFIX
+from streams.simulation.senders import (
+    GenericSender,
+    PostmarkSender,
+    Sender,
+    SendGridSender,
+    SparkPostSender,
+)
+
+_SECRET = f"{PREFIX}SECRET_DEMO_"
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """Who sends, and what the ingress is told about them.
+
+    Attributes:
+        senders: source name -> its provider.
+        toml: text of the ``mailpulse.toml`` that trusts them.
+        environ: the secrets that the file names.
+    """
+
+    senders: dict[str, Sender]
+    toml: str
+    environ: dict[str, str]
+
+
+def open_accounts() -> Accounts:
+    """New accounts at four providers, with new keys."""
+    key, wrong = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    postmark, sparkpost, crm = (secrets.token_urlsafe(24) for _ in range(3))
+    senders: Sequence[Sender] = (
+        SendGridSender("news", key, wrong),
+        PostmarkSender("transactional", "postmark", postmark),
+        GenericSender("crm", crm),
+        SparkPostSender("partner", "sparkpost", sparkpost),
+    )
+    return Accounts(
+        senders={sender.source: sender for sender in senders},
+        toml=_TOML.format(public_key=base64.b64encode(public).decode(), secret=_SECRET),
+        environ={
+            f"{_SECRET}POSTMARK_USER": "postmark",
+            f"{_SECRET}POSTMARK_PASSWORD": postmark,
+            f"{_SECRET}SPARKPOST_USER": "sparkpost",
+            f"{_SECRET}SPARKPOST_PASSWORD": sparkpost,
+            f"{_SECRET}CRM": crm,
+        },
+    )
+
+
+_TOML = """\
+# Written by `mailpulse demo`; the secrets live in its environment only.
+[sources.news]
+provider = "sendgrid"
+public_key = "{public_key}"
+
+[sources.transactional]
+provider = "postmark"
+username = "env:{secret}POSTMARK_USER"
+password = "env:{secret}POSTMARK_PASSWORD"
+
+[sources.crm]
+provider = "generic"
+secret = "env:{secret}CRM"
+
+[sources.partner]
+provider = "sparkpost"
+username = "env:{secret}SPARKPOST_USER"
+password = "env:{secret}SPARKPOST_PASSWORD"
+"""

@@ -1,0 +1,163 @@
+"""What the demo sent and was answered 200 for, and the counts that must follow from it.
+
+Laws of this file:
+1. Pure, and independent: it knows the glossary's names and definitions and nothing of how the
+   streams compute them. It counts from a plain list, each figure by its own line.
+2. Only what was accepted counts. What was sent and never surely answered is *unsure*: it may be
+   stored once or not at all, and is never called lost or double.
+3. An event is known by what an analyst sees of it: message, type and time.
+"""
+
+from collections import Counter as Tally
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from streams.simulation.simulator import Happening
+
+Identity = tuple[str, str, int]
+"""Message id, event type, seconds since 1970: unique in the simulator (its law 4)."""
+
+
+def identity(event: Happening) -> Identity:
+    """How a stored event is recognised."""
+    return (event.message_id, event.kind, event.at_s)
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The books of one run.
+
+    Attributes:
+        accepted: native id -> event, of every event that was answered 200 at least once.
+        unsure: events whose request was sent and never answered.
+    """
+
+    accepted: dict[str, Happening] = field(default_factory=dict)
+    unsure: dict[str, Happening] = field(default_factory=dict)
+    sent_requests: int = 0
+    accepted_requests: int = 0
+    refused_requests: int = 0
+    duplicates_sent: int = 0
+    malformed_accepted: int = 0
+    forged_accepted: int = 0
+    forged_refused: int = 0
+
+    def accept(self, events: Iterable[Happening]) -> None:
+        """A request with these events was answered 200."""
+        for event in events:
+            if event.native_id in self.accepted:
+                self.duplicates_sent += 1
+            else:
+                self.accepted[event.native_id] = event
+            self.unsure.pop(event.native_id, None)
+
+    def doubt(self, events: Iterable[Happening]) -> None:
+        """A request with these events was sent, and no answer came."""
+        for event in events:
+            if event.native_id not in self.accepted:
+                self.unsure[event.native_id] = event
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Stored events against accepted ones.
+
+    Attributes:
+        stored: rows that ClickHouse holds of this run.
+        lost: accepted events without a row.
+        double_counted: rows beyond one per accepted event; a row of an event that was never
+            accepted (a forgery, say) is one too.
+    """
+
+    stored: int
+    lost: int
+    double_counted: int
+
+
+def compare_events(ledger: Ledger, stored: Mapping[Identity, int]) -> Compared:
+    """Holds the rows per identity that ClickHouse holds against the ledger."""
+    accepted = {identity(event) for event in ledger.accepted.values()}
+    unsure = {identity(event) for event in ledger.unsure.values()} - accepted
+    lost = sum(1 for one in accepted if not stored.get(one))
+    allowed = accepted | unsure
+    extra = sum(rows - (one in allowed) for one, rows in stored.items())
+    return Compared(sum(stored.values()), lost, extra)
+
+
+def recount(events: Iterable[Happening]) -> dict[str, Tally[str]]:
+    """Campaign -> counter of the glossary -> value, from a list of different true events.
+
+    A message's events count for the campaign that any of them names; '' where none does.
+    """
+    messages: dict[str, list[Happening]] = defaultdict(list)
+    for event in events:
+        messages[event.message_id].append(event)
+    campaigns: dict[str, Tally[str]] = defaultdict(Tally)
+    for message in messages.values():
+        named = {event.campaign for event in message if event.told}
+        campaigns[named.pop() if named else ""].update(count_message(message))
+    return dict(campaigns)
+
+
+def count_message(events: list[Happening]) -> Tally[str]:
+    """What one message gives to its campaign, by the words of the glossary."""
+    people = [event for event in events if not event.machine]
+    delivered = [event.at_s for event in events if event.kind == "delivered"]
+    opens = [event for event in people if event.kind == "opened"]
+    clicks = [event for event in people if event.kind == "clicked" and not event.unsubscribe]
+    unsubscribe_clicks = [event for event in people if event.unsubscribe]
+    any_click = clicks or [event for event in events if event.kind == "clicked" and event.machine]
+    count: Tally[str] = Tally()
+    count["events"] = len(events)
+    count["delivered"] = bool(delivered)
+    count["deferred"] = _number(events, "deferred")
+    count["opens"] = len(opens)
+    count["clicks"] = len(clicks)
+    count["unsubscribe_clicks"] = len(unsubscribe_clicks)
+    count["machine_opens"] = _number(events, "opened") - len(opens)
+    count["machine_clicks"] = _number(events, "clicked") - len(clicks) - len(unsubscribe_clicks)
+    bounces = [event for event in events if event.kind == "bounced"]
+    if bounces:
+        count[f"bounced_{bounces[0].bounce}"] = 1
+        count["bounced_late"] = bool(delivered)
+    refused = [event for event in events if event.kind == "rejected"]
+    count["suppressed"] = any(event.bounce == "suppressed" for event in refused)
+    count["rejected"] = any(event.bounce != "suppressed" for event in refused)
+    unique = {
+        "opened": bool(opens),
+        "opened_any": _number(events, "opened") > 0,
+        "clicked": bool(clicks),
+        "clicked_any": bool(any_click),
+        "complained": _number(events, "complained") > 0,
+        "unsubscribed": _number(events, "unsubscribed") > 0,
+        "bounced_late": bool(bounces) and bool(delivered),
+    }
+    for name, value in unique.items():
+        count[name] = int(value)
+        count[f"cohort_{name}"] = int(value and bool(delivered))
+    return count
+
+
+def _number(events: list[Happening], kind: str) -> int:
+    return sum(1 for event in events if event.kind == kind)
+
+
+def differences(
+    expected: Mapping[str, Mapping[str, int]],
+    found: Mapping[str, Mapping[str, int]],
+    counters: Iterable[str],
+) -> dict[str, dict[str, tuple[int, int]]]:
+    """Campaign -> counter -> (expected, found), where they differ."""
+    out: dict[str, dict[str, tuple[int, int]]] = {}
+    names = tuple(counters)
+    for campaign in {**expected, **found}:
+        wanted, got = expected.get(campaign, {}), found.get(campaign, {})
+        wrong = {
+            name: (int(wanted.get(name, 0)), int(got.get(name, 0)))
+            for name in names
+            if int(wanted.get(name, 0)) != int(got.get(name, 0))
+        }
+        if wrong:
+            out[campaign] = wrong
+    return out

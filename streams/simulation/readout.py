@@ -1,0 +1,165 @@
+"""Questions to ClickHouse, asked over HTTP as any analyst's client would.
+
+Laws of this file:
+1. Only the public door is used: tables and views by name, no code of the analytics package.
+2. How fresh data is, is measured from outside: from the 200 answer to the moment when a query
+   returns the row.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import httpx
+import orjson
+
+from schemas.errors import Unavailable
+from schemas.glossary import COUNTER_NAMES
+from streams.simulation.ledger import Identity
+from streams.simulation.simulator import Happening
+
+_MARKERS_MAX = 200
+"""Rows that are waited for at the same time."""
+
+
+class ClickHouse:
+    """A read-only client of ClickHouse's HTTP interface.
+
+    Args:
+        dsn: ``http(s)://user:password@host:port/database``.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        parts = urlsplit(dsn)
+        self._params = {"database": parts.path.strip("/") or "mailpulse"}
+        self._client = httpx.AsyncClient(
+            base_url=f"{parts.scheme}://{parts.hostname}:{parts.port}",
+            auth=(unquote(parts.username or "default"), unquote(parts.password or "")),
+            timeout=30.0,
+            trust_env=False,
+        )
+
+    async def rows(self, query: str) -> list[list[Any]]:
+        """The rows of a query.
+
+        Raises:
+            Unavailable: no answer, or the query failed.
+        """
+        try:
+            answer = await self._client.post(
+                "/", params=self._params, content=f"{query}\nFORMAT JSONCompact"
+            )
+        except httpx.HTTPError as error:
+            raise Unavailable(f"ClickHouse: {type(error).__name__}: {error}") from error
+        if answer.status_code != 200:
+            raise Unavailable(f"ClickHouse: {answer.text.strip()[:300]}")
+        data: list[list[Any]] = orjson.loads(answer.content)["data"]
+        return data
+
+    async def close(self) -> None:
+        """Closes its connections."""
+        await self._client.aclose()
+
+    async def stored(self, run: str) -> dict[Identity, int]:
+        """Rows per event identity, of one run."""
+        rows = await self.rows(
+            "SELECT message_id, event_type, toUnixTimestamp(occurred_at), toUInt32(count())"
+            f" FROM events FINAL WHERE message_id LIKE 'm{run}%' GROUP BY 1, 2, 3"
+        )
+        return {(row[0], row[1], int(row[2])): int(row[3]) for row in rows}
+
+    async def counters(self, campaigns: Sequence[str]) -> dict[str, Counter[str]]:
+        """Campaign -> counter -> value, by the view that analysts use."""
+        columns = ", ".join(f"toString({name})" for name in COUNTER_NAMES)
+        rows = await self.rows(
+            f"SELECT campaign_id, {columns} FROM campaign_summary"
+            f" WHERE campaign_id IN ({quoted(campaigns)})"
+        )
+        return {
+            row[0]: Counter(dict(zip(COUNTER_NAMES, map(int, row[1:]), strict=True)))
+            for row in rows
+        }
+
+    async def rates(self, campaigns: Sequence[str]) -> list[dict[str, Any]]:
+        """What the terminal shows of each campaign."""
+        names = (
+            "campaign_id", "sent", "accepted", "hard_bounce_rate", "bounce_rate", "open_rate",
+            "open_rate_with_machine", "click_rate",
+        )  # fmt: skip
+        rows = await self.rows(
+            f"SELECT {', '.join(names)} FROM campaign_summary"
+            f" WHERE campaign_id IN ({quoted(campaigns)}) ORDER BY campaign_id"
+        )
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    async def alerts(self, campaigns: Sequence[str]) -> list[dict[str, Any]]:
+        """Alerts raised, newest first."""
+        names = ("campaign_id", "mailbox_provider", "rate", "level", "state", "value", "numerator",
+                 "denominator")  # fmt: skip
+        rows = await self.rows(
+            f"SELECT {', '.join(names)} FROM alerts FINAL"
+            f" WHERE campaign_id IN ({quoted(campaigns)}) ORDER BY raised_at DESC LIMIT 20"
+        )
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def quoted(texts: Sequence[str]) -> str:
+    """Texts as ClickHouse literals, comma-separated."""
+    return ", ".join("'" + t.replace("\\", "\\\\").replace("'", "\\'") + "'" for t in texts)
+
+
+class Freshness:
+    """Seconds from the 200 answer until a query returns the row.
+
+    Args:
+        clickhouse: where to look.
+        every_s: how often an event is picked to wait for, and how often ClickHouse is asked.
+    """
+
+    def __init__(self, clickhouse: ClickHouse, every_s: float = 0.15) -> None:
+        self.seconds: list[float] = []
+        self._clickhouse = clickhouse
+        self._every_s = every_s
+        self._waiting: dict[Identity, float] = {}
+        self._picked_at = 0.0
+
+    def answered(self, events: Sequence[Happening]) -> None:
+        """A request with these events, none sent before, was answered 200 just now."""
+        now = time.monotonic()
+        if now - self._picked_at < self._every_s or len(self._waiting) >= _MARKERS_MAX:
+            return
+        self._picked_at = now
+        event = events[-1]
+        self._waiting.setdefault((event.message_id, event.kind, event.at_s), now)
+
+    async def watch(self) -> None:
+        """Asks until it is cancelled."""
+        while True:
+            await asyncio.sleep(self._every_s)
+            if self._waiting:
+                try:
+                    await self._look()
+                except Unavailable:
+                    continue  # counted as not visible yet
+
+    async def _look(self) -> None:
+        messages = quoted([identity[0] for identity in self._waiting])
+        rows = await self._clickhouse.rows(
+            "SELECT message_id, event_type, toUnixTimestamp(occurred_at) FROM events"
+            f" WHERE message_id IN ({messages})"
+        )
+        now = time.monotonic()
+        for row in rows:
+            since = self._waiting.pop((row[0], row[1], int(row[2])), None)
+            if since is not None:
+                self.seconds.append(now - since)
+
+    def quantile(self, share: float) -> float | None:
+        """A quantile of what was measured, in seconds; ``None`` before the first."""
+        if not self.seconds:
+            return None
+        ordered = sorted(self.seconds)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

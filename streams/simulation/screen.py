@@ -1,0 +1,155 @@
+"""What the demo shows: one picture that moves on a terminal, plain lines elsewhere.
+
+Laws of this file:
+1. Nothing is computed here; figures come in as a ``View``.
+2. Every rate stands with what it is of; a figure that is not known yet is a dash, never a zero.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+OPENING = """\
+Simulated providers post signed webhooks to the real ingress; Faust agents deduplicate, enrich and
+count; ClickHouse answers. What to look at:
+  - the funnel grows, and every event is counted once although one request in ten comes twice
+  - bought-list crosses 5 % hard bounces and raises an alert; mpp-launch is opened by machines
+  - forged requests are refused, and the answer tells an attacker nothing
+"""
+
+
+@dataclass(slots=True)
+class View:
+    """Figures of one moment.
+
+    Attributes:
+        campaigns: rows of ``campaign_summary``.
+        fresh_p50_s: median of accept to visible, in seconds.
+    """
+
+    seconds: float = 0.0
+    sent_requests: int = 0
+    unique_accepted: int = 0
+    duplicates_sent: int = 0
+    forged_refused: int = 0
+    malformed: int = 0
+    stored: int = 0
+    fresh_p50_s: float | None = None
+    fresh_p99_s: float | None = None
+    campaigns: list[dict[str, Any]] = field(default_factory=list)
+    alerts: list[dict[str, Any]] = field(default_factory=list)
+    refusal: str = ""
+    dashboard_url: str = ""
+    trouble: dict[str, int] = field(default_factory=dict)
+
+
+def percent(value: float | None) -> str:
+    """A rate for people."""
+    return "–" if value is None else f"{100 * value:.2f} %"
+
+
+def seconds(value: float | None) -> str:
+    """A duration for people."""
+    return "–" if value is None else f"{value:.2f} s"
+
+
+def query_line(campaigns: Sequence[str]) -> str:
+    """A query to paste into another terminal."""
+    return (
+        'mailpulse query "SELECT campaign_id, sent, hard_bounce_rate, open_rate, click_rate'
+        ' FROM campaign_summary"'
+    )
+
+
+def picture(view: View) -> Group:
+    """The whole screen."""
+    funnel = Table.grid(padding=(0, 3))
+    accepted = sum(int(row["accepted"]) for row in view.campaigns)
+    sent = sum(int(row["sent"]) for row in view.campaigns)
+    for name, value in (
+        ("events taken in", f"{view.unique_accepted:,}"),
+        ("in ClickHouse", f"{view.stored:,}"),
+        ("messages attempted", f"{sent:,}"),
+        ("messages accepted", f"{accepted:,}"),
+        ("duplicates dropped", f"{view.duplicates_sent:,}"),
+        ("forgeries refused", f"{view.forged_refused:,}"),
+        ("dead letters", f"{view.malformed:,}"),
+        ("visible after (p50, p99)", f"{seconds(view.fresh_p50_s)}, {seconds(view.fresh_p99_s)}"),
+    ):
+        funnel.add_row(name, Text(value, style="bold"))
+    parts: list[Any] = [
+        Panel(funnel, title=f"mailpulse demo, {view.seconds:.0f} s", title_align="left"),
+        _campaigns(view),
+    ]
+    if view.alerts:
+        parts.append(Panel(Text("\n".join(map(alert_line, view.alerts[:4]))), title="Alerts"))
+    if view.refusal:
+        parts.append(Panel(Text(view.refusal), title="A forged request was refused"))
+    lines = ["In another terminal:  " + query_line(())]
+    if view.dashboard_url:
+        lines.append(f"In a browser:         {view.dashboard_url}")
+    lines += [f"note: {what} ({number}×)" for what, number in view.trouble.items()]
+    parts.append(Text("\n".join([*lines, "Ctrl-C stops it."])))
+    return Group(*parts)
+
+
+def _campaigns(view: View) -> Table:
+    table = Table(title="Campaigns, since their first event", title_justify="left")
+    table.add_column("campaign")
+    for name in ("sent", "hard bounces", "all bounces", "opened", "with machines", "clicked"):
+        table.add_column(name, justify="right")
+    for row in view.campaigns:
+        hard = row["hard_bounce_rate"]
+        table.add_row(
+            Text(str(row["campaign_id"])),
+            f"{int(row['sent']):,}",
+            Text(percent(hard), style="bold red" if hard is not None and hard > 0.05 else ""),
+            percent(row["bounce_rate"]),
+            percent(row["open_rate"]),
+            percent(row["open_rate_with_machine"]),
+            percent(row["click_rate"]),
+        )
+    return table
+
+
+def alert_line(alert: dict[str, Any]) -> str:
+    """An alert in words."""
+    where = f" at {alert['mailbox_provider']}" if alert.get("mailbox_provider") else ""
+    return (
+        f"{alert['campaign_id']}{where}: {alert['rate']} {percent(alert['value'])}"
+        f" ({alert['numerator']} of {alert['denominator']}), {alert['level']}, {alert['state']}"
+    )
+
+
+def plain_lines(view: View, told: set[str]) -> list[str]:
+    """What is new, for a log or a pipe; ``told`` remembers what was said once."""
+    lines = [
+        f"{view.seconds:5.0f} s  taken in {view.unique_accepted:,}  in ClickHouse {view.stored:,}"
+        f"  duplicates dropped {view.duplicates_sent:,}  forgeries refused {view.forged_refused}"
+        f"  visible after {seconds(view.fresh_p50_s)} (p50)"
+    ]
+    once = [f"alert: {alert_line(alert)}" for alert in view.alerts]
+    if view.refusal:
+        once.append(f"refused: {view.refusal}")
+    once += [f"note: {what}" for what in view.trouble]
+    for line in once:
+        key = line.split(" (")[0]
+        if key not in told:
+            told.add(key)
+            lines.append(line)
+    return lines
+
+
+def closing(view: View) -> Group:
+    """The last picture, as plain output."""
+    return Group(_campaigns(view), Text(query_line(())))
+
+
+def show_opening(console: Console, dashboard_url: str) -> None:
+    """The text before anything moves."""
+    console.print(Text(OPENING + (f"  - {dashboard_url}\n" if dashboard_url else "")))

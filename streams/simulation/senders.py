@@ -1,0 +1,277 @@
+"""How the simulated providers write and sign their webhooks.
+
+Laws of this file:
+1. Pure. Written from the providers' documentation and sharing nothing with ``ingest``: a mistake
+   there is not repeated here, so the demo would show it.
+2. Everything sent is what the provider would send: its names, its units, its signature.
+3. A forged request is a good one signed with a key that the source does not have.
+
+Sources: SendGrid, «Event Webhook Reference» and «Security Features» (ECDSA over timestamp and raw
+body); Postmark, «Webhooks overview» (HTTP Basic, one event per request); SparkPost, «Webhooks»
+(list of ``{"msys": …}``, HTTP Basic); the README for the generic source.
+"""
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Protocol
+
+import orjson
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from streams.simulation.simulator import Happening
+
+Item = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A request as it goes out."""
+
+    headers: dict[str, str]
+    body: bytes
+
+
+class Sender(Protocol):
+    """One simulated provider account."""
+
+    source: str
+    """Hook that it calls: ``/hooks/{source}``."""
+    batch_max: int
+    """Most events in a request."""
+
+    def items(self, events: Sequence[Happening]) -> bytes:
+        """The events as this provider's body."""
+
+    def sign(self, body: bytes, now: float, *, forged: bool = False) -> Wire:
+        """``body`` with the headers that prove who sent it; ``forged``: that fail to."""
+
+
+def iso(at_s: int) -> str:
+    """A time as ISO 8601 in UTC, with the seven digits that .NET writes."""
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.0000000Z")
+
+
+class SendGridSender:
+    """A list of events, signed with ECDSA; custom arguments lie flat in each event."""
+
+    batch_max = 200
+    _NAMES: ClassVar[Mapping[str, str]] = {
+        "queued": "processed", "delivered": "delivered", "deferred": "deferred",
+        "bounced": "bounce", "rejected": "dropped", "opened": "open", "clicked": "click",
+        "complained": "spamreport", "unsubscribed": "unsubscribe",
+    }  # fmt: skip
+    _BOUNCES: ClassVar[Mapping[str, Item]] = {
+        "hard": {"type": "bounce", "status": "5.1.1", "reason": "550 5.1.1 No such user",
+                 "bounce_classification": "Invalid Address"},
+        "soft": {"status": "4.2.2", "reason": "452 4.2.2 The mailbox is over its quota"},
+        "block": {"type": "blocked", "status": "5.7.1", "reason": "550 5.7.1 Message refused",
+                  "bounce_classification": "Reputation"},
+    }  # fmt: skip
+
+    def __init__(
+        self, source: str, key: ec.EllipticCurvePrivateKey, wrong: ec.EllipticCurvePrivateKey
+    ) -> None:
+        self.source = source
+        self._key = key
+        self._wrong = wrong
+
+    def items(self, events: Sequence[Happening]) -> bytes:
+        """See ``Sender.items``; SendGrid ends its body with a line end, and signs it too."""
+        return orjson.dumps([self._item(event) for event in events]) + b"\r\n"
+
+    def _item(self, event: Happening) -> Item:
+        item: Item = {
+            "email": event.recipient,
+            "event": self._NAMES[event.kind],
+            "timestamp": event.at_s,
+            "sg_event_id": event.native_id,
+            "sg_message_id": event.message_id,
+            "category": ["simulated"],
+        }
+        if event.told:
+            item["campaign_id"] = event.campaign
+        if event.kind == "bounced":
+            item |= self._BOUNCES[event.bounce]
+        elif event.kind == "rejected":
+            item["reason"] = "Bounced Address"
+        elif event.kind == "deferred":
+            item |= {"response": "451 4.3.2 Please try again later", "attempt": "1"}
+        elif event.kind == "delivered":
+            item["response"] = "250 2.0.0 OK"
+        elif event.kind in ("opened", "clicked"):
+            item |= {"useragent": event.user_agent, "ip": event.ip}
+            if event.kind == "opened":
+                item["sg_machine_open"] = event.machine
+            else:
+                item["url"] = event.url
+        return item
+
+    def sign(self, body: bytes, now: float, *, forged: bool = False) -> Wire:
+        """See ``Sender.sign``."""
+        timestamp = str(int(now))
+        key = self._wrong if forged else self._key
+        signature = key.sign(timestamp.encode() + body, ec.ECDSA(hashes.SHA256()))
+        return Wire(
+            {
+                "content-type": "application/json",
+                "x-twilio-email-event-webhook-signature": base64.b64encode(signature).decode(),
+                "x-twilio-email-event-webhook-timestamp": timestamp,
+            },
+            body,
+        )
+
+
+class PostmarkSender:
+    """One event per request, HTTP Basic, .NET times."""
+
+    batch_max = 1
+    _BOUNCES: ClassVar[Mapping[str, tuple[str, int, str]]] = {
+        "hard": ("HardBounce", 1, "smtp;550 5.1.1 The email account does not exist"),
+        "soft": ("SoftBounce", 4096, "smtp;452 4.2.2 Mailbox full"),
+        "block": ("Blocked", 100006, "smtp;550 5.7.1 Blocked by policy"),
+    }
+    _TIME_FIELDS: ClassVar[Mapping[str, str]] = {
+        "delivered": "DeliveredAt", "opened": "ReceivedAt", "clicked": "ReceivedAt",
+        "bounced": "BouncedAt", "complained": "BouncedAt", "unsubscribed": "ChangedAt",
+    }  # fmt: skip
+    _RECORDS: ClassVar[Mapping[str, str]] = {
+        "delivered": "Delivery", "opened": "Open", "clicked": "Click", "bounced": "Bounce",
+        "complained": "SpamComplaint", "unsubscribed": "SubscriptionChange",
+    }  # fmt: skip
+
+    def __init__(self, source: str, username: str, password: str) -> None:
+        self.source = source
+        self._credential = f"{username}:{password}"
+
+    def items(self, events: Sequence[Happening]) -> bytes:
+        """See ``Sender.items``."""
+        (event,) = events
+        bounced = event.kind in ("bounced", "complained")
+        item: Item = {
+            "RecordType": self._RECORDS[event.kind],
+            "MessageID": event.message_id,
+            "ServerID": 23,
+            "MessageStream": "outbound",
+            "Tag": "simulated",
+            "Metadata": {"campaign_id": event.campaign} if event.told else {},
+            "Email" if bounced else "Recipient": event.recipient,
+            self._TIME_FIELDS[event.kind]: iso(event.at_s),
+        }
+        if event.kind == "bounced":
+            kind, code, details = self._BOUNCES[event.bounce]
+            item |= {"ID": _number(event), "Type": kind, "TypeCode": code, "Details": details}
+        elif event.kind == "complained":
+            item |= {"ID": _number(event), "Type": "SpamComplaint", "TypeCode": 512}
+        elif event.kind == "unsubscribed":
+            item |= {
+                "Origin": "Recipient",
+                "SuppressSending": True,
+                "SuppressionReason": "ManualSuppression",
+            }
+        elif event.kind in ("opened", "clicked"):
+            item |= {"UserAgent": event.user_agent, "Geo": {"IP": event.ip}}
+            if event.kind == "clicked":
+                item |= {"OriginalLink": event.url, "ClickLocation": "HTML"}
+        return orjson.dumps(item)
+
+    def sign(self, body: bytes, now: float, *, forged: bool = False) -> Wire:
+        """See ``Sender.sign``."""
+        credential = "postmark:guessed" if forged else self._credential
+        token = base64.b64encode(credential.encode()).decode()
+        return Wire({"content-type": "application/json", "authorization": f"Basic {token}"}, body)
+
+
+class GenericSender:
+    """A list of plain events, HMAC-SHA256 of the raw body in ``X-Webhook-Signature``."""
+
+    batch_max = 200
+
+    def __init__(self, source: str, secret: str) -> None:
+        self.source = source
+        self._secret = secret
+
+    def items(self, events: Sequence[Happening]) -> bytes:
+        """See ``Sender.items``."""
+        return orjson.dumps([self._item(event) for event in events])
+
+    def _item(self, event: Happening) -> Item:
+        item: Item = {
+            "id": event.native_id,
+            "type": event.kind,
+            "timestamp": event.at_s,
+            "message_id": event.message_id,
+            "recipient": event.recipient,
+        }
+        if event.told:
+            item["campaign_id"] = event.campaign
+        if event.bounce:
+            item["bounce_class"] = event.bounce
+        if event.user_agent:
+            item |= {"user_agent": event.user_agent, "ip": event.ip}
+        if event.url:
+            item["url"] = event.url
+        return item
+
+    def sign(self, body: bytes, now: float, *, forged: bool = False) -> Wire:
+        """See ``Sender.sign``."""
+        secret = "guessed" if forged else self._secret
+        digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+        return Wire(
+            {"content-type": "application/json", "x-webhook-signature": f"sha256={digest}"}, body
+        )
+
+
+class SparkPostSender:
+    """A list of wrapped events, HTTP Basic."""
+
+    batch_max = 200
+    _TYPES: ClassVar[Mapping[str, str]] = {
+        "queued": "injection", "delivered": "delivery", "deferred": "delay", "bounced": "bounce",
+        "rejected": "policy_rejection", "opened": "open", "clicked": "click",
+        "complained": "spam_complaint", "unsubscribed": "link_unsubscribe",
+    }  # fmt: skip
+    _BOUNCES: ClassVar[Mapping[str, str]] = {"hard": "10", "soft": "22", "block": "51"}
+
+    def __init__(self, source: str, username: str, password: str) -> None:
+        self.source = source
+        self._credential = f"{username}:{password}"
+
+    def items(self, events: Sequence[Happening]) -> bytes:
+        """See ``Sender.items``."""
+        return orjson.dumps([{"msys": self._item(event)} for event in events])
+
+    def _item(self, event: Happening) -> Item:
+        item: Item = {
+            "type": self._TYPES[event.kind],
+            "event_id": event.native_id,
+            "timestamp": str(event.at_s),
+            "transmission_id": event.message_id,
+            "message_id": event.message_id,
+            "raw_rcpt_to": event.recipient,
+        }
+        if event.told:
+            item["campaign_id"] = event.campaign
+        if event.kind == "bounced":
+            item |= {"bounce_class": self._BOUNCES[event.bounce], "raw_reason": "refused"}
+        if event.kind in ("opened", "clicked"):
+            item |= {"user_agent": event.user_agent, "ip_address": event.ip}
+            if event.url:
+                item["target_link_url"] = event.url
+            return {"track_event": item}
+        return {"message_event": item}
+
+    def sign(self, body: bytes, now: float, *, forged: bool = False) -> Wire:
+        """See ``Sender.sign``."""
+        credential = "sparkpost:guessed" if forged else self._credential
+        token = base64.b64encode(credential.encode()).decode()
+        return Wire({"content-type": "application/json", "authorization": f"Basic {token}"}, body)
+
+
+def _number(event: Happening) -> int:
+    """A number that stands for an event, as Postmark's bounce ids do."""
+    return int.from_bytes(hashlib.sha256(event.native_id.encode()).digest()[:6], "big")

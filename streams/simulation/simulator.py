@@ -1,0 +1,337 @@
+"""Simulated campaigns: which messages there are, what happens to each, and when it is reported.
+
+Laws of this file:
+1. Pure. Chance comes in as ``Dice``, time as an argument; the same dice give the same traffic.
+2. Nothing of mailpulse's own meaning is used here: no provider module, no classification, no step.
+   What the simulator says of an event (machine or not, which bounce) is what it was made to be.
+3. Whatever is unique about a message can be told from its events in any order, so that the
+   expected counts do not depend on how requests were batched, repeated or overtaken.
+4. Event times are whole seconds, different for two events of one kind of one message: a provider
+   that reports seconds loses nothing, and (message, type, time) names an event.
+
+Realism and its limits: proportions are those of public benchmarks in round figures; delays between
+an event and the next are minutes in event time and seconds on the clock.
+"""
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+PEOPLE = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/131.0.0.0 Safari/537.36",
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) "
+    "Version/18.1 Safari/605.1.15",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like "
+    "Gecko) Version/18.1 Mobile/15E148 Safari/604.1",
+    "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/131.0.0.0 Mobile Safari/537.36",
+)
+"""User agents of people."""
+APPLE_MPP = "Mozilla/5.0"
+"""All that Apple's Mail Privacy Protection says of itself."""
+SCANNER = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/119.0.0.0 Safari/537.36"
+)
+"""A link scanner that poses as a browser: only what it does gives it away."""
+DOMAINS = ("gmail.com", "outlook.com", "yahoo.com", "icloud.com", "example.org", "firma.example")
+
+HUMAN_DELAY_S_MIN = 45
+"""No person opens sooner after delivery, so no rule can take one for a machine."""
+BETWEEN_CLICKS_S_MIN = 30
+SCANNED_LINKS = 4
+"""A scanner follows all of them, one a second, beginning with the delivery."""
+COMPRESSION = 240.0
+"""Four minutes between two events are a second on the clock."""
+TAIL_S = 900
+"""From a first open to the last thing that its reader does, at most."""
+LATE_SHARE = 0.05
+"""Of messages whose delivery is reported seconds late: opens and clicks come first."""
+LATE_S_MAX = 6.0
+
+
+class Dice(Protocol):
+    """The part of ``random.Random`` that is used."""
+
+    def random(self) -> float:
+        """A number in [0, 1)."""
+
+    def randint(self, a: int, b: int) -> int:
+        """An integer from ``a`` to ``b``, both included."""
+
+    def getrandbits(self, k: int, /) -> int:
+        """``k`` random bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A campaign and its proportions; shares are of the messages that the stage before let through.
+
+    Attributes:
+        source: which hook its provider calls.
+        weight: share of all messages.
+        hard, soft, block, suppressed: of all messages; the rest is delivered.
+        deferred: of the delivered, put off once or twice before.
+        opened, clicked: of the delivered, of the opened; by people.
+        machine_opened, scanned: of the delivered; by machines.
+        unsubscribed, complained: of the opened, of the delivered.
+        late_bounce: of the delivered, bounced afterwards.
+        silent: messages of which only the first report names the campaign.
+        unreported: kinds of event that the provider does not report.
+    """
+
+    name: str
+    source: str
+    weight: float
+    hard: float = 0.005
+    soft: float = 0.005
+    block: float = 0.003
+    suppressed: float = 0.003
+    deferred: float = 0.04
+    opened: float = 0.3
+    clicked: float = 0.15
+    machine_opened: float = 0.15
+    scanned: float = 0.0
+    unsubscribed: float = 0.01
+    complained: float = 0.0005
+    late_bounce: float = 0.0
+    silent: float = 0.0
+    unreported: tuple[str, ...] = ()
+
+
+_POSTMARK_TELLS_NO = ("queued", "deferred", "rejected")
+PLANS: tuple[Plan, ...] = (
+    Plan("spring-sale", "news", 0.26, opened=0.34, clicked=0.18, silent=0.2),
+    Plan("bought-list", "news", 0.12, hard=0.085, soft=0.03, block=0.02, suppressed=0.02,
+         opened=0.12, clicked=0.08, complained=0.006, machine_opened=0.1),
+    Plan("mpp-launch", "news", 0.2, opened=0.2, clicked=0.2, machine_opened=0.72, silent=0.1),
+    Plan("password-resets", "transactional", 0.04, opened=0.7, clicked=0.8, machine_opened=0.05,
+         unsubscribed=0.0, hard=0.01, unreported=_POSTMARK_TELLS_NO),
+    Plan("receipts", "transactional", 0.05, opened=0.5, clicked=0.12,
+         unreported=_POSTMARK_TELLS_NO),
+    Plan("weekly-digest", "crm", 0.2, opened=0.42, clicked=0.3, late_bounce=0.004, silent=0.3),
+    Plan("win-back", "crm", 0.13, soft=0.08, hard=0.02, opened=0.1, clicked=0.1, scanned=0.12,
+         unsubscribed=0.15, complained=0.002),
+    Plan("loyalty", "partner", 0.1, opened=0.26, clicked=0.2, machine_opened=0.2,
+         unreported=("rejected",)),
+)  # fmt: skip
+"""The demo's campaigns: one of them sends to a bought list, one is a burst of machine opens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One true event, as it was made to be.
+
+    Attributes:
+        native_id: the provider's identity of the event; equal on every report of it.
+        kind: a normalised event type.
+        at_s: when it happened, whole seconds since 1970.
+        campaign: the campaign it belongs to; ``told`` says whether this event names it.
+        bounce: hard, soft, block or suppressed; empty otherwise.
+        machine: opened or clicked by a machine.
+        url: clicked link; ``unsubscribe``: that link unsubscribes.
+    """
+
+    native_id: str
+    source: str
+    kind: str
+    at_s: int
+    campaign: str
+    told: bool
+    message_id: str
+    recipient: str
+    bounce: str = ""
+    machine: bool = False
+    user_agent: str = ""
+    ip: str = ""
+    url: str = ""
+    unsubscribe: bool = False
+
+
+@dataclass(slots=True)
+class _Message:
+    """A message while its events are made up."""
+
+    plan: Plan
+    campaign: str
+    message_id: str
+    recipient: str
+    sent_s: int
+    silent: bool
+    agent: str
+    ip: str
+    events: list[Happening] = field(default_factory=list)
+
+    def add(self, kind: str, at_s: int, **details: object) -> None:
+        told = not self.silent or not self.events
+        number = len(self.events)
+        self.events.append(
+            Happening(
+                native_id=f"{self.message_id}-{number}",
+                source=self.plan.source,
+                kind=kind,
+                at_s=at_s,
+                campaign=self.campaign,
+                told=told,
+                message_id=self.message_id,
+                recipient=self.recipient,
+                **details,  # type: ignore[arg-type]  # names are Happening's own
+            )
+        )
+
+
+class Simulator:
+    """Makes messages up at a rate and hands out their events when they are due.
+
+    Args:
+        run: part of every message id and campaign id, so that runs can be told apart.
+        rate_per_s: events per second, on average once the first delays have passed.
+        epoch_s: seconds since 1970 at the start of the run.
+        dice: chance.
+    """
+
+    def __init__(
+        self, run: str, rate_per_s: float, epoch_s: float, dice: Dice, plans: Sequence[Plan] = PLANS
+    ) -> None:
+        self.plans = tuple(plans)
+        self._run = run
+        self._rate = rate_per_s
+        self._epoch_s = epoch_s
+        self._dice = dice
+        self._made = 0
+        self._messages = 0
+        self._due: list[tuple[float, int, Happening]] = []
+        self._total_weight = sum(plan.weight for plan in self.plans)
+
+    @property
+    def campaigns(self) -> tuple[str, ...]:
+        """Campaign ids of this run."""
+        return tuple(self.campaign_id(plan) for plan in self.plans)
+
+    def campaign_id(self, plan: Plan) -> str:
+        """A plan's campaign id in this run."""
+        return f"{plan.name}-{self._run}"
+
+    def advance(self, elapsed_s: float) -> list[Happening]:
+        """What is to be reported by ``elapsed_s`` seconds after the start, in order of report."""
+        while self._made < self._rate * elapsed_s:
+            self._begin_message(elapsed_s)
+        out = []
+        while self._due and self._due[0][0] <= elapsed_s:
+            out.append(heapq.heappop(self._due)[2])
+        return out
+
+    def _begin_message(self, elapsed_s: float) -> None:
+        message = self._message(elapsed_s)
+        late = LATE_S_MAX * self._dice.random() if self._dice.random() < LATE_SHARE else 0.0
+        scan_jitter = 0.5 * self._dice.random()
+        for happening in message.events:
+            if happening.kind in message.plan.unreported:
+                continue
+            delay = (happening.at_s - message.sent_s) / COMPRESSION
+            if happening.kind in ("delivered", "queued", "deferred"):
+                delay += late
+            if happening.kind == "bounced" and len(message.events) > 2:
+                delay += late + 1.0  # what bounced afterwards is told after the delivery
+            scanned = happening.machine and happening.kind == "clicked"
+            # a scan is reported as one: half of it would look like a person
+            delay += scan_jitter if scanned else 0.5 * self._dice.random()
+            self._made += 1
+            heapq.heappush(self._due, (elapsed_s + delay, self._made, happening))
+
+    def _message(self, elapsed_s: float) -> _Message:
+        dice = self._dice
+        plan = self._pick()
+        self._messages += 1
+        age_s = TAIL_S + 300 + int(2_400 * dice.random())
+        message = _Message(
+            plan=plan,
+            campaign=self.campaign_id(plan),
+            message_id=f"m{self._run}{self._messages:07d}.{dice.getrandbits(40):010x}",
+            recipient=f"reader{dice.randint(1, 400_000)}@{DOMAINS[dice.randint(0, 5)]}",
+            sent_s=int(self._epoch_s + elapsed_s) - age_s,
+            silent=dice.random() < plan.silent,
+            agent=PEOPLE[dice.randint(0, len(PEOPLE) - 1)],
+            ip=f"203.0.113.{dice.randint(1, 254)}",
+        )
+        self._live(message, age_s)
+        return message
+
+    def _pick(self) -> Plan:
+        point = self._dice.random() * self._total_weight
+        for plan in self.plans:
+            point -= plan.weight
+            if point < 0:
+                return plan
+        return self.plans[-1]
+
+    def _live(self, message: _Message, age_s: int) -> None:
+        """From submission to delivery or bounce."""
+        dice, plan, sent = self._dice, message.plan, message.sent_s
+        fate = dice.random()
+        if fate < plan.suppressed:
+            message.add("rejected", sent, bounce="suppressed")
+            return
+        message.add("queued", sent)
+        fate -= plan.suppressed
+        at = sent + dice.randint(1, 20)
+        for bounce in ("hard", "soft", "block"):
+            share = getattr(plan, bounce)
+            if fate < share:
+                message.add("bounced", at, bounce=bounce)
+                return
+            fate -= share
+        if dice.random() < plan.deferred:
+            for _ in range(dice.randint(1, 2)):
+                message.add("deferred", at)
+                at += dice.randint(20, 60)
+        message.add("delivered", at)
+        if dice.random() < plan.late_bounce:
+            message.add("bounced", at + dice.randint(20, 100), bounce="hard")
+            return
+        self._engage(message, at, sent + age_s - TAIL_S)
+
+    def _engage(self, message: _Message, delivered: int, until: int) -> None:
+        """What machines and people do with a delivered message, first opened before ``until``."""
+        dice, plan = self._dice, message.plan
+        if dice.random() < plan.machine_opened:
+            at = delivered + dice.randint(3, 40)
+            message.add(
+                "opened",
+                at,
+                machine=True,
+                user_agent=APPLE_MPP,
+                ip=f"198.51.100.{dice.randint(1, 254)}",
+            )
+        if dice.random() < plan.scanned:
+            for number in range(4):
+                message.add(
+                    "clicked", delivered + 1 + number, machine=True, user_agent=SCANNER,
+                    ip="192.0.2.10", url=f"https://shop.example/{plan.name}/{number}",
+                )  # fmt: skip
+        if dice.random() < plan.complained:
+            message.add("complained", self._between(delivered + HUMAN_DELAY_S_MIN, until))
+        if dice.random() >= plan.opened:
+            return
+        at = self._between(delivered + HUMAN_DELAY_S_MIN, until)
+        person = {"user_agent": message.agent, "ip": message.ip}
+        message.add("opened", at, **person)
+        if dice.random() < 0.25:
+            message.add("opened", at + dice.randint(60, 600), **person)
+        clicks = dice.randint(1, 2) if dice.random() < plan.clicked else 0
+        for _ in range(clicks):
+            at += dice.randint(BETWEEN_CLICKS_S_MIN, BETWEEN_CLICKS_S_MIN + 60)
+            url = f"https://shop.example/{plan.name}/{dice.randint(0, 4)}"
+            message.add("clicked", at, url=url, **person)
+        if dice.random() < plan.unsubscribed:
+            at += dice.randint(BETWEEN_CLICKS_S_MIN, BETWEEN_CLICKS_S_MIN + 60)
+            url = f"https://shop.example/unsubscribe?m={message.message_id}"
+            message.add("clicked", at, url=url, unsubscribe=True, **person)
+            message.add("unsubscribed", at + 5)
+
+    def _between(self, low: int, high: int) -> int:
+        """A moment that is likelier early than late, as opens are."""
+        share = self._dice.random() ** 2.5
+        return low + int(share * max(1, high - low))
