@@ -1,0 +1,172 @@
+"""The front door as a Starlette app: what is wired to what, and the pages beside the hooks.
+
+Laws of this file:
+1. ``create_app`` connects nothing: the lifespan does, and it does not wait for Kafka, so an ingress
+   with a spool takes events from its first second.
+2. Whatever is not a hook is answered by the routes below, errors as problem documents.
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ingest.certificates import Outgoing
+from ingest.hook import PREFIX, Hooks, make_hooks
+from ingest.intake import Intake
+from ingest.keeper import Keeper
+from ingest.limits import RateLimits, SharedCount, StoreCount
+from ingest.metrics import CONTENT_TYPE, IngestMetrics
+from ingest.openapi import document
+from ingest.origin import Networks, address_of
+from ingest.problems import DETAILS, MEDIA_TYPE, problem
+from ingest.producer import Log, Producer
+from ingest.providers.base import Registry
+from ingest.spool import Spool
+from schemas.codec import Codec
+from schemas.settings import Settings, Source
+
+
+class IngestApp(Starlette):
+    """Starlette with the hooks in front.
+
+    Requests under ``/hooks/`` go to their endpoint directly: routing and the exception middleware
+    would cost about as much as reading the request does, and the endpoint answers its own errors.
+    """
+
+    hooks: ASGIApp
+    metrics: IngestMetrics
+    keeper: Keeper
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ``Starlette``."""
+        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+            await self.hooks(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def create_app(
+    settings: Settings,
+    sources: Mapping[str, Source],
+    *,
+    codec: Codec | None = None,
+    registry: Registry | None = None,
+    log: Log | None = None,
+    outgoing: Outgoing | None = None,
+    shared: SharedCount | None = None,
+    now: Callable[[], float] = time.time,
+    clock: Callable[[], float] = time.monotonic,
+) -> IngestApp:
+    """The app.
+
+    Args:
+        settings: see ``IngestSettings``.
+        sources: source's name -> source.
+        codec: schema ids; by default the fixed ones.
+        registry: providers; by default all of ``ingest.providers``.
+        log: where events are kept; by default Kafka.
+        outgoing: calls that providers' protocols ask for; by default the network.
+        shared: shared rate-limit counts; by default by the ``rate_limit_url`` setting.
+        now: seconds since 1970.
+        clock: monotonic seconds.
+
+    Raises:
+        KeyError: a source names a provider that does not exist (see ``check_sources``).
+    """
+    if registry is None:
+        from ingest.providers import REGISTRY
+
+        registry = REGISTRY
+    metrics = IngestMetrics()
+    if log is None:
+        log = Producer(settings, metrics, clock)
+    spool = None
+    if settings.spool_dir is not None:
+        damaged = metrics.spool_damaged_bytes.inc
+        spool = Spool(settings.spool_dir, settings.spool_bytes_max, on_damage=damaged)
+    keeper = Keeper(log, spool, settings.ack_timeout_ms / 1000, metrics)
+    outgoing = outgoing or Outgoing(clock)
+    if shared is None and settings.rate_limit_url.get_secret_value():
+        shared = StoreCount(settings.rate_limit_url.get_secret_value(), now)
+    rates = {name: source.rate_per_s for name, source in sources.items()}
+    limits = RateLimits(
+        settings.rate_per_s, rates, clock, shared,
+        on_store_error=lambda error: metrics.rate_store_failures.inc(),
+    )  # fmt: skip
+    hooks = Hooks(
+        settings, make_hooks(sources, registry), Intake(settings, codec or Codec()), keeper,
+        outgoing, limits, metrics, now, clock,
+    )  # fmt: skip
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await keeper.start()
+        try:
+            yield
+        finally:
+            await keeper.stop()
+            await outgoing.close()
+            hooks.close()
+
+    app = IngestApp(
+        routes=_routes(keeper, log, metrics, Networks(settings.metrics_allow_ips)),
+        exception_handlers={HTTPException: _problem, Exception: _problem},
+        lifespan=lifespan,
+    )
+    app.hooks, app.metrics, app.keeper = hooks, metrics, keeper
+    return app
+
+
+def _routes(
+    keeper: Keeper, log: Log, metrics: IngestMetrics, may_read_metrics: Networks
+) -> list[Route]:
+    described = orjson.dumps(document(version("mailpulse")))
+    if isinstance(log, Producer):
+        metrics.inflight_events.set_function(lambda: float(log.waiting()[0]))
+        metrics.inflight_bytes.set_function(lambda: float(log.waiting()[1]))
+
+    async def live(request: Request) -> Response:
+        return _json({"live": True})
+
+    async def ready(request: Request) -> Response:
+        ready = keeper.ready
+        content = {"ready": ready, "kafka": log.up, "spooled_bytes": keeper.spooled_bytes}
+        return _json(content, 200 if ready else 503)
+
+    async def exposition(request: Request) -> Response:
+        address = address_of(request.client.host) if request.client else None
+        if address not in may_read_metrics:
+            raise HTTPException(404)
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE.decode())
+
+    async def openapi(request: Request) -> Response:
+        return Response(described, media_type="application/json")
+
+    pages = {"/livez": live, "/readyz": ready, "/metrics": exposition, "/openapi.json": openapi}
+    return [Route(path, page, methods=["GET"]) for path, page in pages.items()]
+
+
+def _json(content: Mapping[str, object], status: int = 200) -> Response:
+    return Response(orjson.dumps(content), status, media_type="application/json")
+
+
+_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    """Any error of a page as a problem document."""
+    status, headers = 500, None
+    if isinstance(error, HTTPException):
+        status, headers = error.status_code, error.headers
+    code = _CODES.get(status, "internal")
+    assert code in DETAILS
+    return Response(problem(status, code), status, headers, media_type=MEDIA_TYPE.decode())

@@ -1,0 +1,399 @@
+"""``/hooks/{source}``: one request from its first byte to its answer.
+
+Laws of this file:
+1. 200 means kept: it is sent after ``Keeper.keep`` returned, and nowhere else.
+2. The order is: source, scheme and address, rate, size, decoding, shape, signature, parse, keep.
+   Whatever is refused costs no more than the step that refused it.
+3. An answer depends on the result alone (``ingest.problems``); the log and the metrics say why.
+4. One log line per request. It holds no secret, no header, no body, and recipients only when the
+   setting asks for them.
+5. An error of ours is answered so that the provider sends again, and logged with its traceback.
+6. Bodies over ``THREAD_BYTES`` are worked on in a thread, one at a time, so that one large request
+   does not hold up the small ones.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from ingest.body import (
+    VALUES_PER_EVENT_MAX,
+    BodyLimits,
+    Refused,
+    check_shape,
+    decode_content,
+)
+from ingest.certificates import Outgoing
+from ingest.intake import Intake, Taken
+from ingest.keeper import Keeper
+from ingest.limits import Budget, RateLimits
+from ingest.metrics import IngestMetrics
+from ingest.origin import Networks, Origin, origin_of
+from ingest.problems import MEDIA_TYPE, problem
+from ingest.producer import Overloaded
+from ingest.providers.base import NeedsCertificate, Provider, Registry, Request, SignatureError
+from ingest.receiving import Disconnected, drain, read_body
+from schemas.errors import Unavailable
+from schemas.settings import Settings, Source
+
+PREFIX = "/hooks/"
+THREAD_BYTES = 131_072
+RETRY_AFTER_S = 5
+_CERTIFICATES_PER_REQUEST_MAX = 2
+Header = tuple[bytes, bytes]
+Headers = tuple[tuple[str, str], ...]
+"""Names in lower case, as in ``Request``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A source, ready to be asked."""
+
+    source: Source
+    provider: Provider
+    allowed: Networks
+    challenge: tuple[Header, ...]
+    """``WWW-Authenticate`` for sources that use basic authentication (SNS asks for it first)."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """What is known of one request; the log line is made of it."""
+
+    scope: Scope
+    receive: Receive
+    send: Send
+    source: str = ""
+    status: int = 0
+    result: str = ""
+    taken: Taken | None = None
+    kept: str = ""
+    reason: str = ""
+    whole: bool = False
+    """Whether the body was read to its end."""
+    reserved: int = 0
+    """Bytes taken from the budget of bodies."""
+    headers: list[Header] = field(default_factory=list)
+    """Headers that any answer to this request carries."""
+
+
+def make_hooks(sources: Mapping[str, Source], registry: Registry) -> dict[str, Hook]:
+    """Each source with its provider.
+
+    Raises:
+        KeyError: a source names a provider that does not exist (``check_sources`` says it nicely).
+    """
+    return {
+        name: Hook(
+            source=source,
+            provider=registry[source.provider],
+            allowed=Networks(source.allow_ips),
+            challenge=((b"www-authenticate", b'Basic realm="hooks"'),) if source.username else (),
+        )
+        for name, source in sources.items()
+    }
+
+
+class Hooks:
+    """The ASGI endpoint of all sources.
+
+    Args:
+        settings: limits.
+        hooks: source's name -> hook.
+        intake: makes parcels.
+        keeper: keeps them.
+        outgoing: certificates and confirmations.
+        limits: rate limits.
+        metrics: where results are counted.
+        now: seconds since 1970.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        hooks: Mapping[str, Hook],
+        intake: Intake,
+        keeper: Keeper,
+        outgoing: Outgoing,
+        limits: RateLimits,
+        metrics: IngestMetrics,
+        now: Callable[[], float],
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._hooks = hooks
+        self._intake = intake
+        self._keeper = keeper
+        self._outgoing = outgoing
+        self._limits = limits
+        self._metrics = metrics
+        self._now = now
+        self._clock = clock
+        self._trusted = Networks(settings.trusted_proxies)
+        self._body_limits = BodyLimits(
+            settings.decompressed_bytes_max,
+            settings.decompression_ratio_max,
+            settings.json_depth_max,
+            settings.events_per_request_max * VALUES_PER_EVENT_MAX,
+        )
+        self._bodies = Budget(settings.bodies_bytes_max)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="large-body")
+        self._log = structlog.get_logger("mailpulse.ingest")
+        metrics.body_bytes.set_function(lambda: float(self._bodies.used))
+
+    def close(self) -> None:
+        """Lets go of the thread."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        started = self._clock()
+        call = _Call(scope, receive, send)
+        try:
+            await self._serve(call)
+        except Disconnected:
+            call.result = "disconnected"
+        except Exception:  # law 5
+            self._log.exception("hook_failed", source=call.source)
+            hook = self._hooks.get(call.source)
+            call.whole = True
+            await self._refuse(call, 503 if hook is None else hook.provider.overload_status,
+                               "internal")  # fmt: skip
+        finally:
+            if call.reserved:
+                self._bodies.give_back(call.reserved)
+        self._note(call, self._clock() - started)
+
+    # --- the steps -------------------------------------------------------------------------------
+
+    async def _serve(self, call: _Call) -> None:
+        scope = call.scope
+        hook = self._hooks.get(scope["path"][len(PREFIX) :])
+        if hook is None:
+            return await self._refuse(call, 404, "not_found")
+        call.source = hook.source.name
+        headers = tuple(
+            [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+        )
+        try:
+            client = await self._admit(call, hook, headers)
+            if scope["method"] == "POST":
+                await self._take(call, hook, headers, client)
+            else:
+                await self._probe(call, hook, headers, client)
+        except Refused as refusal:
+            await self._refuse(call, refusal.status, refusal.code)
+        except SignatureError as error:
+            call.reason = error.code
+            await self._refuse(call, 401, "unauthorized", hook.challenge)
+        except Overloaded as error:
+            call.reason = str(error)
+            await self._overloaded(call, hook, "overloaded")
+        except Unavailable as error:
+            call.reason = str(error)
+            await self._overloaded(call, hook, "unavailable")
+
+    async def _admit(self, call: _Call, hook: Hook, headers: Headers) -> str:
+        """The client's address, when it may post at all.
+
+        Raises:
+            Refused: 403 or 429.
+        """
+        origin = self._origin(call.scope, headers)
+        if not origin.safe and not self._settings.allow_http:
+            raise Refused(403, "https_required")
+        if hook.allowed and origin.address not in hook.allowed:
+            raise Refused(403, "forbidden")
+        if self._limits.active:
+            verdict = await self._limits.hit(call.source)
+            if verdict is not None:
+                call.headers += verdict.headers()
+                if not verdict.allowed:
+                    raise Refused(429, "rate_limited")
+        return "" if origin.address is None else str(origin.address)
+
+    async def _take(self, call: _Call, hook: Hook, headers: Headers, client: str) -> None:
+        """Reads, proves, parses, keeps, answers."""
+        body, encoding = await self._body(call, headers)
+        now = self._now()
+        deadline = self._clock() + self._settings.ack_timeout_ms / 1000
+        query = call.scope["query_string"].decode("latin-1")
+        request = Request("POST", query, headers, body, client)
+        taken = await self._proven(hook, request, encoding, now, deadline)
+        call.taken = taken
+        if taken.bug is not None:
+            self._log.error("provider_module_failed", source=call.source, exc_info=taken.bug)
+        if taken.parcel.count:
+            remaining = max(0.01, deadline - self._clock())
+            call.kept = await self._keeper.keep(taken.parcel, remaining)
+        if taken.confirm is not None:
+            self._outgoing.confirm(taken.confirm.url)
+        call.result = "accepted"
+        await self._answer(
+            call, 200, b"application/json",
+            b'{"accepted":%d,"rejected":%d}' % (taken.accepted, taken.rejected),
+        )  # fmt: skip
+
+    async def _body(self, call: _Call, headers: Headers) -> tuple[bytes, str | None]:
+        """The body as sent, and its coding.
+
+        Raises:
+            Refused, Disconnected, Overloaded: as ``read_body`` does, or no room for it.
+        """
+        encoding: str | None = None
+        length = 0
+        for name, value in headers:
+            if name == "content-length":
+                if not (value.isascii() and value.isdigit()):
+                    raise Refused(400, "length_invalid")
+                length = int(value[:20])
+            elif name == "content-encoding":
+                encoding = value if encoding is None else f"{encoding},{value}"
+        settings = self._settings
+        if length > settings.body_bytes_max:
+            raise Refused(413, "body_too_large")
+
+        def reserve(size: int) -> None:
+            if not self._bodies.take(size):
+                raise Overloaded(f"{self._bodies.used} bytes of bodies in memory")
+            call.reserved += size
+
+        body = await read_body(
+            call.receive, settings.body_bytes_max, settings.body_timeout_ms / 1000, reserve
+        )
+        call.whole = True
+        return body, encoding
+
+    async def _proven(
+        self, hook: Hook, request: Request, encoding: str | None, now: float, deadline: float
+    ) -> Taken:
+        """The parcel of a request, once it is proven; in a thread when it is large."""
+        for _ in range(_CERTIFICATES_PER_REQUEST_MAX):
+            try:
+                if len(request.body) < THREAD_BYTES and encoding is None:
+                    return self._work(hook, request, encoding, now)
+                async with asyncio.timeout(deadline - self._clock()):
+                    return await asyncio.get_running_loop().run_in_executor(
+                        self._thread, self._work, hook, request, encoding, now
+                    )
+            except NeedsCertificate as needed:
+                await self._outgoing.fetch_certificate(needed.url)
+            except TimeoutError:
+                raise Unavailable("large bodies are waiting") from None
+        raise SignatureError("certificate")
+
+    def _work(self, hook: Hook, request: Request, encoding: str | None, now: float) -> Taken:
+        """Decodes, verifies, parses and encodes: what needs the processor and no I/O.
+
+        Raises:
+            Refused, SignatureError, NeedsCertificate: as the steps do.
+        """
+        if encoding is not None:
+            body = decode_content(request.body, encoding, self._body_limits)
+            request = Request(
+                request.method, request.query, request.headers, body, request.client_ip
+            )
+        check_shape(request.body, self._body_limits)
+        try:
+            hook.provider.verify(request, hook.source, now, self._outgoing.certificates)
+        except (SignatureError, NeedsCertificate):
+            raise
+        except Exception as error:  # a module that fails has proven nothing
+            self._log.error("provider_module_failed", source=hook.source.name, exc_info=error)
+            raise SignatureError("module_failed") from None
+        return self._intake.take(hook.provider, hook.source, request, int(now * 1_000_000))
+
+    async def _probe(self, call: _Call, hook: Hook, headers: Headers, client: str) -> None:
+        """A set-up call of the provider: HEAD, GET."""
+        method = call.scope["method"]
+        if method in ("GET", "HEAD"):
+            query = call.scope["query_string"].decode("latin-1")
+            request = Request(method, query, headers, b"", client)
+            status = hook.provider.probe(request, hook.source)
+            if status is not None:
+                call.result = "probe"
+                return await self._answer(call, status, b"application/json", b"{}")
+        call.headers.append((b"allow", b"POST"))
+        await self._refuse(call, 405, "method_not_allowed")
+
+    # --- answers ---------------------------------------------------------------------------------
+
+    async def _overloaded(self, call: _Call, hook: Hook, code: str) -> None:
+        """503, or what makes this provider come again."""
+        retry = (b"retry-after", str(RETRY_AFTER_S).encode())
+        await self._refuse(call, hook.provider.overload_status, code, (retry,))
+
+    async def _refuse(
+        self, call: _Call, status: int, code: str, headers: tuple[Header, ...] = ()
+    ) -> None:
+        call.result = code
+        call.headers += headers
+        await self._answer(call, status, MEDIA_TYPE, problem(status, code))
+
+    async def _answer(self, call: _Call, status: int, media_type: bytes, content: bytes) -> None:
+        call.status = status
+        headers = [
+            (b"content-type", media_type),
+            (b"content-length", str(len(content)).encode()),
+            *call.headers,
+        ]
+        linger = not call.whole and _has_body(call.scope["headers"])
+        if linger:
+            headers.append((b"connection", b"close"))
+        await call.send({"type": "http.response.start", "status": status, "headers": headers})
+        if call.scope["method"] == "HEAD":
+            content = b""
+        await call.send({"type": "http.response.body", "body": content, "more_body": linger})
+        if linger:
+            # Closing on unread bytes resets the connection, and the answer with it.
+            await drain(call.receive)
+            await call.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _origin(self, scope: Scope, headers: Headers) -> Origin:
+        client = scope.get("client")
+        forwarded_for = forwarded_proto = ""
+        if self._trusted:
+            forwarded_for = ",".join([v for k, v in headers if k == "x-forwarded-for"])
+            forwarded_proto = ",".join([v for k, v in headers if k == "x-forwarded-proto"])
+        peer = client[0] if client else ""
+        return origin_of(peer, scope["scheme"], forwarded_for, forwarded_proto, self._trusted)
+
+    def _note(self, call: _Call, seconds: float) -> None:
+        """Law 4, and the metrics."""
+        taken = call.taken
+        kept = taken is not None and call.result == "accepted"
+        events = taken.accepted if taken is not None and kept else 0
+        self._metrics.request(call.source, call.result, seconds, events)
+        line: dict[str, object] = {
+            "source": call.source,
+            "result": call.result,
+            "status": call.status,
+            "events": events,
+            "ms": round(seconds * 1000, 2),
+        }
+        if call.reason:
+            line["reason"] = call.reason
+        if taken is not None and kept:
+            if taken.rejected:
+                line["rejected"] = taken.rejected
+                for reason in taken.reasons:
+                    self._metrics.dead_letters.labels(call.source, reason).inc()
+            if taken.note:
+                line["note"] = taken.note
+            if call.kept == "spool":
+                line["kept"] = call.kept
+            if taken.recipients:
+                line["recipients"] = taken.recipients
+        self._log.info("hook", **line)
+
+
+def _has_body(headers: list[Header]) -> bool:
+    return any(
+        (name == b"content-length" and value != b"0") or name == b"transfer-encoding"
+        for name, value in headers
+    )

@@ -1,0 +1,162 @@
+"""From a proven request to the parcel of records that must be kept for it.
+
+Laws of this file:
+1. Pure: ``received_at`` is an argument, the parcel is a value.
+2. Called only for a request whose signature was verified.
+3. Every item of the request is in the parcel: as an event, or as a dead letter with its bytes. A
+   body that can't be read at all is one dead letter. A provider module that fails on a body is a
+   bug of ours and none of the sender's: the body is kept, the bug is named for the log.
+4. A dead letter's id is made of its source and its bytes, so the same thing sent again has it too.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from ingest.body import Refused
+from ingest.parcel import Pair, Parcel
+from ingest.privacy import Privacy
+from ingest.providers.base import ConfirmSubscription, Parsed, Provider, Reject, Request
+from schemas.codec import Codec
+from schemas.errors import BadInput
+from schemas.event import Event, message_key
+from schemas.settings import Settings, Source
+
+STAGE = "ingest"
+_RECORD_OVERHEAD_BYTES = 100
+"""More than a record's and a batch's own framing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a verified request.
+
+    Attributes:
+        parcel: the records to keep.
+        accepted: how many events.
+        rejected: how many dead letters.
+        reasons: reason code of each dead letter.
+        confirm: a subscription to confirm, once the parcel is kept.
+        note: what a call without events was.
+        recipients: as far as the parcel holds them plain; for a log that was asked to name them.
+        bug: an error of a provider module, for the log.
+    """
+
+    parcel: Parcel
+    accepted: int
+    rejected: int
+    reasons: tuple[str, ...] = ()
+    confirm: ConfirmSubscription | None = None
+    note: str = ""
+    recipients: tuple[str, ...] = ()
+    bug: Exception | None = None
+
+
+def dead_letter_id(source: str, content: bytes) -> str:
+    """32 hexadecimal digits: the first 16 bytes of SHA-256 over the source's name and the bytes."""
+    name = source.encode()
+    digest = hashlib.sha256(len(name).to_bytes(4, "big") + name)
+    digest.update(content)
+    return digest.hexdigest()[:32]
+
+
+class Intake:
+    """Parses, applies the privacy setting, encodes.
+
+    Args:
+        settings: limits and privacy.
+        codec: how records are framed.
+    """
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        self._codec = codec
+        self._privacy = Privacy(
+            settings.recipients, settings.recipient_hash_key.get_secret_value().encode()
+        )
+        self._events_max = settings.events_per_request_max
+        self._record_bytes_max = settings.record_bytes_max - _RECORD_OVERHEAD_BYTES
+        self._keep_recipients = settings.log_recipients
+
+    def take(self, provider: Provider, source: Source, request: Request, received_at: int) -> Taken:
+        """The parcel of a verified request.
+
+        Args:
+            received_at: microseconds since 1970.
+
+        Raises:
+            Refused: 413, more events than the setting allows or a record that no broker takes.
+        """
+        bug: Exception | None = None
+        try:
+            parsed = provider.parse(request, source, received_at)
+        except BadInput as error:
+            parsed = Parsed(rejects=[Reject(error.reason, error.detail, request.body)])
+        except Exception as error:  # law 3: whatever a provider module raises beyond its contract
+            bug = error
+            detail = type(error).__name__
+            parsed = Parsed(rejects=[Reject("provider_module_failed", detail, request.body)])
+        if len(parsed.events) + len(parsed.rejects) > self._events_max:
+            raise Refused(413, "too_many_events")
+        events, failed = self._encode(source, parsed.events)
+        rejects = parsed.rejects + failed
+        dead_letters = [self._dead_letter(source, one, request, received_at) for one in rejects]
+        return Taken(
+            parcel=Parcel(received_at // 1000, events, dead_letters),
+            accepted=len(events),
+            rejected=len(dead_letters),
+            reasons=tuple(one.reason for one in rejects),
+            confirm=parsed.confirm,
+            note=parsed.note,
+            recipients=self._recipients(parsed.events),
+            bug=bug,
+        )
+
+    def _recipients(self, events: list[Event]) -> tuple[str, ...]:
+        if not self._keep_recipients:
+            return ()
+        return tuple(event["recipient"] for event in events[:20] if event["recipient"])
+
+    def _encode(self, source: Source, events: list[Event]) -> tuple[list[Pair], list[Reject]]:
+        """Key and value of each event; what the schema does not hold becomes a reject."""
+        pairs: list[Pair] = []
+        rejects: list[Reject] = []
+        encode, name, plain = self._codec.encode, source.name, self._privacy.mode == "plain"
+        most = self._record_bytes_max
+        for event in events:
+            event["source"] = name
+            if not plain:
+                self._privacy.apply(event)
+            try:
+                value = encode("raw_event", event)
+            except BadInput as error:
+                content = json.dumps(event, default=repr).encode("ascii")
+                rejects.append(Reject(error.reason, error.detail, content))
+                continue
+            key = message_key(event)
+            if len(key) + len(value) > most:
+                raise Refused(413, "record_too_large")
+            pairs.append((key, value))
+        return pairs, rejects
+
+    def _dead_letter(
+        self, source: Source, reject: Reject, request: Request, received_at: int
+    ) -> Pair:
+        identity = dead_letter_id(source.name, reject.content)
+        content_type = request.header("content-type")
+        value = self._codec.encode(
+            "dead_letter",
+            {
+                "dead_letter_id": identity,
+                "stage": STAGE,
+                "reason": reject.reason,
+                "detail": reject.detail.encode("utf-8", "replace").decode(),
+                "occurred_at": received_at,
+                "source": source.name,
+                "provider": source.provider,
+                "headers": {"content-type": content_type} if content_type else {},
+                "content": self._privacy.clear_bytes(reject.content),
+            },
+        )
+        if len(identity) + len(value) > self._record_bytes_max:
+            raise Refused(413, "record_too_large")
+        return identity.encode(), value

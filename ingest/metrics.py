@@ -1,0 +1,110 @@
+"""Metrics of the front door.
+
+Laws of this file:
+1. One object per app, each with its own registry: nothing is global, two apps never mix.
+2. Labels are the sources of ``mailpulse.toml`` and codes of this program, so their number is
+   bounded; never a campaign, a recipient or an address.
+3. Base units: seconds, bytes; counters end in ``_total``.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+CONTENT_TYPE = b"text/plain; version=1.0.0; charset=utf-8"
+
+
+class IngestMetrics:
+    """Every metric of the front door; the help texts say what an operator should do."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        r = self.registry
+        self.requests = Counter(
+            "mailpulse_ingest_requests",
+            "Requests to hooks by result: accepted, or the code of the refusal. A rise of "
+            "unauthorized is a wrong or rotated key, or an attack.",
+            ("source", "result"),
+            registry=r,
+        )
+        self.events = Counter("mailpulse_ingest_events", "Events kept.", ("source",), registry=r)
+        self.dead_letters = Counter(
+            "mailpulse_ingest_dead_letters",
+            "Items of verified requests that no event could be made of. Look at them with "
+            "'mailpulse dlq ls'.",
+            ("source", "reason"),
+            registry=r,
+        )
+        self.request_seconds = Histogram(
+            "mailpulse_ingest_request_seconds",
+            "From a request's headers to its answer. Providers give up after 3 s.",
+            buckets=_SECONDS,
+            registry=r,
+        )
+        self.ack_seconds = Histogram(
+            "mailpulse_ingest_kafka_ack_seconds",
+            "From a parcel's hand-over to Kafka's acknowledgement of all of it.",
+            buckets=_SECONDS,
+            registry=r,
+        )
+        self.kafka_up = Gauge(
+            "mailpulse_ingest_kafka_up", "1 while Kafka acknowledges, else 0.", registry=r
+        )
+        self.kafka_failures = Counter(
+            "mailpulse_ingest_kafka_failures",
+            "Times the connection to Kafka was given up and made anew.",
+            registry=r,
+        )
+        self.inflight_events = Gauge(
+            "mailpulse_ingest_inflight_events", "Events waiting for Kafka.", registry=r
+        )
+        self.inflight_bytes = Gauge(
+            "mailpulse_ingest_inflight_bytes", "Bytes waiting for Kafka.", registry=r
+        )
+        self.body_bytes = Gauge(
+            "mailpulse_ingest_body_bytes", "Bytes of request bodies in memory.", registry=r
+        )
+        self.spool_bytes = Gauge(
+            "mailpulse_ingest_spool_bytes",
+            "Bytes on the spool. Above 0 for long: Kafka is away or too slow.",
+            registry=r,
+        )
+        self.spooled = Counter(
+            "mailpulse_ingest_spooled", "Requests answered from the spool.", registry=r
+        )
+        self.spool_damaged_bytes = Counter(
+            "mailpulse_ingest_spool_damaged_bytes",
+            "Bytes of the spool that could not be read; the file is kept beside it.",
+            registry=r,
+        )
+        self.connections = Gauge("mailpulse_ingest_connections", "Open connections.", registry=r)
+        self.connections_refused = Counter(
+            "mailpulse_ingest_connections_refused",
+            "Connections closed: too_many, header_timeout, header_too_large.",
+            ("reason",),
+            registry=r,
+        )
+        self.rate_store_failures = Counter(
+            "mailpulse_ingest_rate_store_failures",
+            "Times the shared rate-limit store failed and the process counted for itself.",
+            registry=r,
+        )
+        self._children: dict[tuple[str, str], Counter] = {}
+
+    def request(self, source: str, result: str, seconds: float, events: int = 0) -> None:
+        """Counts one request to a hook; ``source`` is empty for one that does not exist."""
+        key = (source, result)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = self.requests.labels(source, result)
+        child.inc()
+        self.request_seconds.observe(seconds)
+        if events:
+            key = (source, "")
+            child = self._children.get(key)
+            if child is None:
+                child = self._children[key] = self.events.labels(source)
+            child.inc(events)
+
+    def exposition(self) -> bytes:
+        """The registry in Prometheus' text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,93 @@
+"""Who is calling: the client's address and scheme, by the trusted-proxy rules; allow-lists.
+
+Laws of this file:
+1. Pure.
+2. ``X-Forwarded-*`` is believed only from a proxy that is configured as trusted. The client is the
+   right-most address of the chain that is not such a proxy: everything left of it is the client's
+   own word.
+3. An address that can't be read is nobody: no allow-list holds it.
+"""
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def address_of(text: str) -> Address | None:
+    """The address in ``text``: bare, in brackets, or with a port; ``None`` if there is none.
+
+    An IPv4 address mapped into IPv6 is that IPv4 address.
+    """
+    text = text.strip().strip('"')
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+class Networks:
+    """A set of networks, IPv4 and IPv6."""
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        self._networks: tuple[_Network, ...] = tuple(
+            ipaddress.ip_network(item, strict=False) for item in networks
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self._networks)
+
+    def __contains__(self, address: object) -> bool:
+        return any(address in network for network in self._networks)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request comes from.
+
+    Attributes:
+        address: the client's, ``None`` when it can't be told.
+        https: whether the client itself spoke TLS, to us or to a trusted proxy.
+    """
+
+    address: Address | None
+    https: bool
+
+    @property
+    def safe(self) -> bool:
+        """Whether nobody on a network could have read or changed the request."""
+        return self.https or (self.address is not None and self.address.is_loopback)
+
+
+def origin_of(
+    peer: str, scheme: str, forwarded_for: str, forwarded_proto: str, trusted: Networks
+) -> Origin:
+    """The origin of a request.
+
+    Args:
+        peer: address at the other end of the socket.
+        scheme: ``http`` or ``https``, of the socket.
+        forwarded_for: every ``X-Forwarded-For`` value, joined by commas in their order.
+        forwarded_proto: every ``X-Forwarded-Proto`` value, likewise.
+        trusted: the proxies whose word is taken.
+    """
+    address = address_of(peer)
+    https = scheme == "https"
+    if not trusted or address not in trusted:
+        return Origin(address, https)
+    if forwarded_proto:
+        https = forwarded_proto.rpartition(",")[2].strip().lower() == "https"
+    for hop in reversed(forwarded_for.split(",")) if forwarded_for else ():
+        address = address_of(hop)
+        if address not in trusted:
+            break
+    return Origin(address, https)

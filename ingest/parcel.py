@@ -1,0 +1,86 @@
+"""A parcel: the encoded records of one request, kept or refused as a whole.
+
+Laws of this file:
+1. Pure.
+2. The unit of acknowledgement is the parcel: ingress answers 200 when Kafka has every record of
+   it, or the spool has it as one frame. There is no half-kept parcel that was answered 200.
+3. ``from_bytes(to_bytes(parcel))`` is the parcel again.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Pair = tuple[bytes, bytes]
+"""Key and value of a record."""
+
+_HEAD = struct.Struct(">BqII")
+_SIZES = struct.Struct(">II")
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """The records of one request, in their order.
+
+    Attributes:
+        timestamp_ms: when the request was received, milliseconds since 1970; the records' time.
+        events: records for the raw topic.
+        dead_letters: records for the dead-letter topic.
+    """
+
+    timestamp_ms: int
+    events: Sequence[Pair] = ()
+    dead_letters: Sequence[Pair] = ()
+
+    @property
+    def count(self) -> int:
+        """How many records."""
+        return len(self.events) + len(self.dead_letters)
+
+    @property
+    def size(self) -> int:
+        """Bytes of keys and values together."""
+        total = 0
+        for pairs in (self.events, self.dead_letters):
+            for key, value in pairs:
+                total += len(key) + len(value)
+        return total
+
+
+def to_bytes(parcel: Parcel) -> bytes:
+    """A parcel as bytes, for the spool."""
+    parts = [
+        _HEAD.pack(_VERSION, parcel.timestamp_ms, len(parcel.events), len(parcel.dead_letters))
+    ]
+    for pairs in (parcel.events, parcel.dead_letters):
+        for key, value in pairs:
+            parts += (_SIZES.pack(len(key), len(value)), key, value)
+    return b"".join(parts)
+
+
+def from_bytes(data: bytes) -> Parcel:
+    """The parcel that ``to_bytes`` made ``data`` of.
+
+    Raises:
+        ValueError: these bytes are none, or of a version this program does not know.
+    """
+    try:
+        version, timestamp_ms, events, dead_letters = _HEAD.unpack_from(data)
+        if version != _VERSION:
+            raise ValueError(f"parcel version {version}")
+        pairs: list[Pair] = []
+        at = _HEAD.size
+        for _ in range(events + dead_letters):
+            key_size, value_size = _SIZES.unpack_from(data, at)
+            at += _SIZES.size
+            middle, end = at + key_size, at + key_size + value_size
+            if end > len(data):
+                raise ValueError("parcel is cut short")
+            pairs.append((data[at:middle], data[middle:end]))
+            at = end
+    except struct.error as error:
+        raise ValueError("parcel is cut short") from error
+    if at != len(data):
+        raise ValueError(f"{len(data) - at} bytes behind the parcel")
+    return Parcel(timestamp_ms, pairs[:events], pairs[events:])

@@ -1,0 +1,356 @@
+"""Parcels to Kafka, acknowledged by all in-sync replicas.
+
+Laws of this file:
+1. ``send`` returns only when Kafka has acknowledged every record of the parcel (``acks=all``); on
+   anything else it raises. A parcel that was refused may still have landed in part: the same
+   events come again with the same ids, and the streams drop what they saw.
+2. Per partition records go in the order in which their parcels were handed over: one lane per
+   partition, one batch of a lane at a time, so that concurrent requests share batches.
+3. A record's partition is what every client's default partitioner says of its key.
+4. A client that fails is replaced, not nursed: after an unexpected error, or when nothing was
+   acknowledged for a whole time-out, everything outstanding is refused and a new client connects
+   (with a new producer id, so no sequence number is left over).
+5. What waits is bounded in events and bytes; over that it is refused at once. What was given up
+   before it was handed to Kafka is not sent.
+
+aiokafka is pinned; of its internals only ``_message_accumulator.fail_all`` is used, since ``stop``
+alone waits for brokers that are gone.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Protocol
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from ingest.metrics import IngestMetrics
+from ingest.parcel import Pair, Parcel
+from ingest.partition import partition_of
+from schemas.errors import Unavailable
+from schemas.settings import Settings
+from schemas.topics import DEAD_LETTERS, RAW
+
+RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
+"""Wait between attempts to connect, doubling."""
+PROBE_INTERVAL_S = 5.0
+"""How often an idle connection is tried."""
+CLOSE_TIMEOUT_S = 2.0
+
+
+class Overloaded(Unavailable):
+    """More is waiting for Kafka than the settings allow."""
+
+
+class Log(Protocol):
+    """Where parcels are kept: Kafka, or a test's list."""
+
+    @property
+    def up(self) -> bool:
+        """Whether parcels are taken right now."""
+
+    async def start(self) -> None:
+        """Begins to connect; does not wait for it."""
+
+    async def stop(self) -> None:
+        """Waits for what is outstanding, within bounds, and closes."""
+
+    async def wait_up(self) -> None:
+        """Waits until ``up``."""
+
+    async def send(self, parcel: Parcel, timeout_s: float) -> None:
+        """Keeps a parcel.
+
+        Raises:
+            Unavailable: not acknowledged within ``timeout_s``, or refused at once.
+        """
+
+
+class _Pending:
+    """A parcel under way: how many of its records are not acknowledged yet, and who waits."""
+
+    __slots__ = ("done", "left")
+
+    def __init__(self, left: int, done: asyncio.Future[None]) -> None:
+        self.left = left
+        self.done = done
+
+    def acknowledged(self) -> None:
+        """One record less to wait for."""
+        self.left -= 1
+        if self.left == 0 and not self.done.done():
+            self.done.set_result(None)
+
+
+_Entry = tuple[_Pending, int, bytes, bytes]
+
+
+class _Lane:
+    """One partition: what waits for it, and the task that sends it batch by batch."""
+
+    def __init__(self, client: Any, topic: str, partition: int) -> None:
+        self._client = client
+        self._topic = topic
+        self._partition = partition
+        self.queue: deque[_Entry] = deque()
+        self.wake = asyncio.Event()
+
+    def _fill(self, batch: Any) -> list[_Pending]:
+        """Moves entries into ``batch`` until it is full; what was given up is left out."""
+        queue, append = self.queue, batch.append
+        taken: list[_Pending] = []
+        while queue:
+            pending, timestamp_ms, key, value = queue[0]
+            if not pending.done.done():
+                if append(timestamp=timestamp_ms, key=key, value=value) is None:
+                    break
+                taken.append(pending)
+            queue.popleft()
+        return taken
+
+    async def run(self, on_ack: Callable[[], None]) -> None:
+        """Sends for ever.
+
+        Raises:
+            Exception: whatever aiokafka raises when a batch can't be delivered.
+        """
+        while True:
+            await self.wake.wait()
+            self.wake.clear()
+            while self.queue:
+                batch = self._client.create_batch()
+                taken = self._fill(batch)
+                if not taken:
+                    continue
+                batch.close()
+                future = await self._client.send_batch(
+                    batch, self._topic, partition=self._partition
+                )
+                await future
+                on_ack()
+                for pending in taken:
+                    pending.acknowledged()
+
+
+class _Connection:
+    """A started client with a lane per partition of both topics."""
+
+    def __init__(self, client: Any, partitions: dict[str, int]) -> None:
+        self.client = client
+        self.partitions = partitions
+        self.lanes = {
+            topic: [_Lane(client, topic, number) for number in range(count)]
+            for topic, count in partitions.items()
+        }
+
+    def all_lanes(self) -> Iterable[_Lane]:
+        """Every lane."""
+        return (lane for lanes in self.lanes.values() for lane in lanes)
+
+    def submit(self, topic: str, pairs: Iterable[Pair], timestamp_ms: int, who: _Pending) -> None:
+        """Puts records into their lanes."""
+        lanes = self.lanes[topic]
+        count = len(lanes)
+        for key, value in pairs:
+            lane = lanes[partition_of(key, count)]
+            lane.queue.append((who, timestamp_ms, key, value))
+            lane.wake.set()
+
+
+class Producer:
+    """The Kafka side of ingress: connects, reconnects, sends.
+
+    Args:
+        settings: how to reach Kafka, and the limits.
+        metrics: where acknowledgements and failures are counted.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, settings: Settings, metrics: IngestMetrics, clock: Callable[[], float]
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._clock = clock
+        self._log = structlog.get_logger("mailpulse.ingest.producer")
+        self._events = 0
+        self._bytes = 0
+        self._last_ack = clock()
+        self._outstanding: dict[_Pending, None] = {}
+        self._connection: _Connection | None = None
+        self._is_up = asyncio.Event()
+        self._broken: asyncio.Future[str] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def up(self) -> bool:
+        """Whether there is a connection that acknowledges."""
+        return self._connection is not None
+
+    async def wait_up(self) -> None:
+        """Waits until ``up``."""
+        await self._is_up.wait()
+
+    async def start(self) -> None:
+        """Begins to connect, and keeps at it; returns at once."""
+        self._task = asyncio.create_task(self._supervise(), name="ingest-producer")
+
+    async def stop(self) -> None:
+        """Waits for what is outstanding, at most one acknowledgement time-out, then closes."""
+        if self._outstanding:
+            waiting = [pending.done for pending in self._outstanding]
+            await asyncio.wait(waiting, timeout=self._settings.ack_timeout_ms / 1000)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def send(self, parcel: Parcel, timeout_s: float) -> None:
+        """Keeps a parcel in Kafka.
+
+        Raises:
+            Overloaded: too much is waiting already.
+            Unavailable: there is no connection, or no acknowledgement within ``timeout_s``.
+        """
+        connection, count, size = self._connection, parcel.count, parcel.size
+        if count == 0:
+            return
+        if connection is None:
+            raise Unavailable("Kafka is away")
+        settings = self._settings
+        if self._events and (
+            self._events + count > settings.inflight_events_max
+            or self._bytes + size > settings.inflight_bytes_max
+        ):
+            raise Overloaded(f"{self._events} events wait for Kafka")
+        started = self._clock()
+        pending = _Pending(count, asyncio.get_running_loop().create_future())
+        self._events += count
+        self._bytes += size
+        self._outstanding[pending] = None
+        try:
+            connection.submit(RAW, parcel.events, parcel.timestamp_ms, pending)
+            connection.submit(DEAD_LETTERS, parcel.dead_letters, parcel.timestamp_ms, pending)
+            async with asyncio.timeout(timeout_s):
+                await pending.done
+        except TimeoutError:
+            if self._last_ack <= started:
+                self._break("no acknowledgement")
+            raise Unavailable("no acknowledgement in time") from None
+        finally:
+            self._events -= count
+            self._bytes -= size
+            self._outstanding.pop(pending, None)
+        self._metrics.ack_seconds.observe(self._clock() - started)
+
+    def waiting(self) -> tuple[int, int]:
+        """Events and bytes that wait for Kafka."""
+        return self._events, self._bytes
+
+    def _break(self, reason: str) -> None:
+        if self._broken is not None and not self._broken.done():
+            self._broken.set_result(reason)
+
+    def _acknowledged(self) -> None:
+        self._last_ack = self._clock()
+
+    async def _supervise(self) -> None:
+        """Connects, watches, replaces; ends only when cancelled."""
+        wait_s = RETRY_MIN_S
+        while True:
+            try:
+                connection = await self._connect()
+            except (KafkaError, OSError, AssertionError, TimeoutError) as error:
+                self._log.warning("kafka_away", error=type(error).__name__, retry_s=wait_s)
+                await asyncio.sleep(wait_s)
+                wait_s = min(RETRY_MAX_S, wait_s * 2)
+                continue
+            wait_s = RETRY_MIN_S
+            self._log.info("kafka_up", partitions=connection.partitions)
+            reason = "stopped"
+            try:
+                reason = await self._watch(connection)
+            finally:
+                self._down(reason)
+                await _close(connection.client)
+            self._metrics.kafka_failures.inc()
+            self._log.warning("kafka_lost", reason=reason)
+
+    async def _connect(self) -> _Connection:
+        settings = self._settings
+        options = settings.kafka_client_options()
+        client = AIOKafkaProducer(
+            **options,
+            acks="all",
+            enable_idempotence=settings.kafka_idempotence,
+            max_batch_size=settings.record_bytes_max,
+            client_id="mailpulse-ingest",
+        )
+        try:
+            async with asyncio.timeout(settings.kafka_request_timeout_ms / 1000):
+                await client.start()
+                partitions = {
+                    topic: len(await client.partitions_for(topic)) for topic in (RAW, DEAD_LETTERS)
+                }
+        except BaseException:
+            await _close(client)
+            raise
+        return _Connection(client, partitions)
+
+    async def _watch(self, connection: _Connection) -> str:
+        """Lets the lanes run until something is wrong.
+
+        Returns:
+            What was wrong.
+        """
+        self._broken = asyncio.get_running_loop().create_future()
+        tasks = [
+            asyncio.create_task(lane.run(self._acknowledged)) for lane in connection.all_lanes()
+        ]
+        tasks.append(asyncio.create_task(self._probe(connection.client)))
+        self._connection = connection
+        self._is_up.set()
+        self._metrics.kafka_up.set(1)
+        try:
+            ends: list[asyncio.Future[Any]] = [self._broken, *tasks]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if self._broken.done():
+                return self._broken.result()
+            failed = next(task for task in tasks if task.done())
+            return type(failed.exception()).__name__
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _down(self, reason: str) -> None:
+        """Refuses everything outstanding, in the order in which it came."""
+        self._connection = None
+        self._is_up.clear()
+        self._metrics.kafka_up.set(0)
+        for pending in list(self._outstanding):
+            if not pending.done.done():
+                pending.done.set_exception(Unavailable(reason))
+
+    async def _probe(self, client: Any) -> None:
+        """Asks for metadata while nothing is acknowledged, so that a silent loss is seen."""
+        while True:
+            await asyncio.sleep(PROBE_INTERVAL_S)
+            if self._clock() - self._last_ack < PROBE_INTERVAL_S:
+                continue
+            async with asyncio.timeout(self._settings.ack_timeout_ms / 1000):
+                if not await client.client.force_metadata_update():
+                    raise Unavailable("no broker answers")
+
+
+async def _close(client: Any) -> None:
+    """Closes a client whose brokers may be gone: nothing is flushed, nothing waits for long."""
+    client._message_accumulator.fail_all(Unavailable("closed"))
+    closing: Iterable[Awaitable[None]] = (client.client.close(), client.stop())
+    for step in closing:
+        # A dying client may raise anything; it is being thrown away.
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await step
