@@ -11,7 +11,10 @@ Laws of this file:
 """
 
 import re
+from email import message_from_string
 from functools import lru_cache
+
+from flufl.bounce import all_failures
 
 from streams.rules.bounces import RULES
 from streams.rules.bounces import VERSION as RULES_VERSION
@@ -31,13 +34,23 @@ CACHED_MAX = 4096
 """Distinct bounces remembered; a diagnostic is at most 2 kB, so at most about 10 MB."""
 
 NO_BOUNCE: Verdict = ("none", "none")
+NOTHING: Verdict = ("", "")
+_FLUFL: dict[str, Verdict] = {"permanent": ("hard", "other"), "temporary": ("soft", "other")}
 _FLAGS = frozenset({"hard", "soft", "block", "suppressed"})
 _VAGUE_REASONS = frozenset({"", "none", "other"})
 _FAILURES = frozenset({"bounced", "failed", "rejected"})
 
 _ENHANCED = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?!\.?\d)")
-_REPLY = re.compile(r"(?<![\d.#:-])([45][0-5]\d)(?=[ -])")
+_REPLY = re.compile(r"(?<![\d.#:/=-])([45][0-5]\d)(?=[ -])")
+_LINK = re.compile(r"https?://\S+|www\.\S+")
+_NOISE = re.compile(
+    r"<[^<>\s]*@[^<>\s]*>|\S+@\S+"  # addresses
+    r"|\[?\b\d{1,3}(?:\.\d{1,3}){3}\b\]?"  # IPv4
+    r"|\b[245]\d\d[ -](?:#?[245]\.\d{1,3}\.\d{1,3})?"  # codes repeated in many-line answers
+)
 _SPACES = re.compile(r"\s+")
+_FIELD = re.compile(r"(?im)^(status|diagnostic-code):[ \t]*(.*(?:\n[ \t]+.*)*)")
+_DSN_MARKS = ("final-recipient:", "reporting-mta:", "diagnostic-code:", "multipart/report")
 
 
 def classify_bounce(
@@ -93,44 +106,91 @@ def _classify(
 
 def _evidence(status: str | None, code: int | None, diagnostic: str | None) -> Verdict:
     """What codes and words say; ``("", "")`` when nothing."""
-    text = _SPACES.sub(" ", diagnostic).strip().lower() if diagnostic else ""
-    match = _ENHANCED.search(status or text)
-    if match is None and status:
-        match = _ENHANCED.search(text)
+    bounced = ""
+    text = diagnostic or ""
+    if any(mark in text.lower() for mark in _DSN_MARKS):
+        field_status, field_text, bounced = _read_dsn(text)
+        status = status or field_status
+        text = field_text or text
+    text = _SPACES.sub(" ", text).strip().lower()
+    match = (_ENHANCED.search(status) if status else None) or _ENHANCED.search(text)
     digit = match.group(1) if match else ""
     detail = f"{int(match.group(2))}.{int(match.group(3))}" if match else ""
     if code is None or not 400 <= code <= 599:
         reply = _REPLY.search(text)
         code = int(reply.group(1)) if reply else None
-    verdict = PRECISE.get(detail) or SMTP_PRECISE.get(code or 0) or _by_words(text)
-    if verdict is None:
-        verdict = _coarse(digit, detail, code)
+    words = words_of(text)
+    said, certain = _by_words(words, text if "://" in text or "www." in text else words)
+    verdict = (
+        (said if certain else None)
+        or PRECISE.get(detail)
+        or SMTP_PRECISE.get(code or 0)
+        or said
+        or _coarse(digit, detail, code, bool(words))
+        or _FLUFL.get(bounced, NOTHING)
+    )
     soft = digit == "4" or (not digit and code is not None and code < 500)
     return ("soft", verdict[1]) if soft and verdict[0] not in ("", "suppressed") else verdict
 
 
-def _by_words(text: str) -> Verdict | None:
-    if not text:
-        return None
+def words_of(text: str) -> str:
+    """What a server says, in a form in which the same message is the same text.
+
+    Args:
+        text: lower case, one blank between words.
+
+    Returns:
+        The text without links, mail and IPv4 addresses and reply codes.
+    """
+    return _SPACES.sub(" ", _NOISE.sub(" ", _LINK.sub(" ", text))).strip(" .;,:-<>[]()")
+
+
+@lru_cache(maxsize=CACHED_MAX)
+def _by_words(words: str, text: str) -> tuple[Verdict | None, bool]:
+    """The first rule that fits, and whether it beats a precise status."""
+    if not words and not text:
+        return (None, False)
     for rule in RULES:
+        where = text if rule.links else words
         for needle in rule.any_of:
-            if needle in text and not any(other in text for other in rule.none_of):
-                return (rule.bounce_class, rule.bounce_reason)
-    return None
+            if needle in where and not any(other in where for other in rule.none_of):
+                return ((rule.bounce_class, rule.bounce_reason), rule.certain)
+    return (None, False)
 
 
-def _coarse(digit: str, detail: str, code: int | None) -> Verdict:
+def _coarse(digit: str, detail: str, code: int | None, worded: bool) -> Verdict | None:
     """The fall-back: codes that say little."""
     if digit and digit != "2":
-        known = COARSE.get(detail)
-        if known is not None:
-            return known
         subject, _, rest = detail.partition(".")
         if subject == "7" and int(rest) in SENDER_BANNED_DETAILS:
             return ("block", "reputation")
-        known = COARSE_SUBJECTS.get(subject)
+        known = COARSE.get(detail) or COARSE_SUBJECTS.get(subject)
         if known is not None:
             return known
     if code is not None:
-        return SMTP_COARSE.get(code) or (("soft", "other") if code < 500 else ("hard", "other"))
-    return ("soft", "other") if digit == "4" else ("", "")
+        if code < 500:
+            return ("soft", "other")
+        # words that no rule knows: a bare 550 proves nothing, and «hard» would suppress the address
+        return None if worded else SMTP_COARSE.get(code)
+    return ("soft", "other") if digit == "4" else None
+
+
+def _read_dsn(text: str) -> tuple[str, str, str]:
+    """Reads a delivery status notification (RFC 3464), or what a cut left of one.
+
+    Returns:
+        Status field, Diagnostic-Code field without its type, and what ``flufl.bounce`` makes of
+        the whole: ``permanent``, ``temporary`` or ``""``.
+    """
+    fields: dict[str, str] = {}
+    for name, value in _FIELD.findall(text.replace("\r\n", "\n")):
+        fields.setdefault(name.lower(), value)
+    bounced = ""
+    try:
+        temporary, permanent = all_failures(message_from_string(text))
+        bounced = "permanent" if permanent else "temporary" if temporary else ""
+    except Exception:  # detectors of flufl.bounce trip over odd mails in many ways; it is a hint
+        bounced = ""
+    said = fields.get("diagnostic-code", "")
+    kind, semicolon, rest = said.partition(";")
+    return (fields.get("status", ""), rest if semicolon and " " not in kind else said, bounced)

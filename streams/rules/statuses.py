@@ -43,7 +43,6 @@ PRECISE: dict[str, Verdict] = {
     "3.4": _LARGE,
     # RFC 3463 3.5, network and routing
     "4.3": ("soft", "dns"),
-    "4.5": _TIMEOUT,
     "4.6": _SOFT,  # routing loop: the recipient's set-up is broken, the address may be fine
     "4.7": _TIMEOUT,
     # RFC 3463 3.7, content or media
@@ -68,17 +67,22 @@ PRECISE: dict[str, Verdict] = {
     "7.24": _AUTH,
     "7.25": _AUTH,
     "7.26": _AUTH,
-    "7.27": _POLICY,  # RFC 7505: the sender's domain takes no mail
     "7.28": _REPUTATION,
-    "7.29": _AUTH,
     # Microsoft, Exchange Online
     "1.90": _POLICY,
-    "2.121": _POLICY,
-    "2.122": _POLICY,
+    "1.351": _HARD_MAILBOX,
+    "2.121": ("soft", "policy"),
+    "2.122": ("soft", "policy"),
+    "4.14": _SOFT,  # routing loop
+    "4.300": _TIMEOUT,
     "4.310": _HARD_DNS,
+    "4.312": ("soft", "dns"),
+    "4.316": _TIMEOUT,
+    "7.54": _RELAY,
     "7.57": _AUTH,
     "7.64": _RELAY,
     "7.124": _POLICY,
+    "7.129": _POLICY,
     "7.133": _POLICY,
     "7.134": _POLICY,
     "7.136": _POLICY,
@@ -88,10 +92,13 @@ PRECISE: dict[str, Verdict] = {
     "7.503": _REPUTATION,
     "7.504": _POLICY,
     "7.506": _POLICY,
+    "7.507": _POLICY,
     "7.508": _POLICY,
     "7.509": _AUTH,
+    "7.510": _POLICY,
     "7.511": _REPUTATION,
     "7.512": _CONTENT,
+    "7.513": _POLICY,
     "7.515": _AUTH,
     "7.703": _POLICY,
     "7.705": _REPUTATION,
@@ -114,12 +121,16 @@ COARSE: dict[str, Verdict] = {
     "4.1": _TIMEOUT,  # no answer from host, but «recipient rejected» at Exchange Online
     "4.2": _TIMEOUT,
     "4.4": _HARD_DNS,
+    "4.5": _SOFT,  # congestion (RFC 3463), but also a full disk
     "6.0": _CONTENT,
     "6.4": _CONTENT,
     "7.0": _POLICY,
     "7.1": _POLICY,
     "7.7": _CONTENT,
     "7.13": _HARD_INACTIVE,
+    "7.27": _AUTH,  # sender's domain takes no mail (RFC 7505), but «SPF did not pass» at Gmail
+    "7.29": _AUTH,  # broken ARC chain (RFC 8617), but «no TLS» at Gmail
+    "7.30": _AUTH,  # REQUIRETLS (RFC 8689), but «DKIM did not pass» at Gmail
 }
 """The same for codes that need the text beside them."""
 
@@ -138,7 +149,6 @@ SENDER_BANNED_DETAILS = range(606, 650)
 """5.7.606 to 5.7.649: Microsoft's «banned sending IP»."""
 
 SMTP_PRECISE: dict[int, Verdict] = {
-    521: ("hard", "policy"),  # RFC 7504: the host takes no mail at all
     530: _AUTH,
     534: _AUTH,
     535: _AUTH,
@@ -149,9 +159,11 @@ SMTP_PRECISE: dict[int, Verdict] = {
 
 SMTP_COARSE: dict[int, Verdict] = {
     501: _HARD_ADDRESS,
+    521: _POLICY,  # «takes no mail» (RFC 7504), but «I block you» at AOL and AT&T
     523: _LARGE,
+    550: ("hard", "other"),
     551: _HARD_MAILBOX,
     552: _FULL,
     553: _HARD_ADDRESS,
 }
-"""Replies that need the text beside them (RFC 5321, 4.2.2)."""
+"""Replies that count only when there are no words beside them (RFC 5321, 4.2.2)."""
