@@ -197,6 +197,36 @@ class Codec:
         return out.getvalue()
 
 
+_POSITION: Schema = prefix_schema(
+    schema_json(LATEST["enriched_event"])["fields"][1]["type"], "revision"
+)
+"""Front of an enrichment: log_id, partition, offset, version."""
+
+
+def split_enriched(value: bytes, raw_prefix: bytes) -> tuple[Record, bytes, Record]:
+    """An enriched record of the newest version taken apart.
+
+    Args:
+        raw_prefix: framing of the raw record that is given back.
+
+    Returns:
+        The raw event, its framed bytes as they were on the raw topic, and the front of the
+        enrichment (``log_id``, ``partition``, ``offset``, ``version``).
+
+    Raises:
+        DecodeError: broken Avro.
+    """
+    stream = io.BytesIO(value)
+    stream.seek(PREFIX_BYTES)
+    try:
+        event = fastavro.schemaless_reader(stream, _PLAIN[LATEST["raw_event"]], None)
+        end = stream.tell()
+        position = fastavro.schemaless_reader(stream, _POSITION, None)
+    except Exception as error:  # broken bytes surface as many kinds: struct, index, unicode…
+        raise DecodeError("broken_avro", f"enriched_event: {type(error).__name__}") from error
+    return event, raw_prefix + value[PREFIX_BYTES:end], position  # type: ignore[return-value]
+
+
 _HEAD: Schema = prefix_schema(schema_json(LATEST["raw_event"]), HEAD_END)
 
 

@@ -326,8 +326,19 @@ def unpack_pending(data: bytes) -> list[Pending]:
         at += raw_length
         out.append(
             Pending(
-                offset, settles_at, TYPES[kind], when, when_us, ACTORS[actor], reason, link, agent,
-                bool(flags & 1), bool(flags & 2), revision, raw,
+                offset,
+                settles_at,
+                TYPES[kind],
+                when,
+                when_us,
+                ACTORS[actor],
+                reason,
+                link,
+                agent,
+                bool(flags & 1),
+                bool(flags & 2),
+                revision,
+                raw,
             )  # fmt: skip
         )
     return out

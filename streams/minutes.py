@@ -89,7 +89,9 @@ class MinuteTable:
         self.dirty.clear()
 
 
-def add(deltas: dict[Key, list[int]], campaign: str, mailbox: str, items: list[int], by: int) -> None:
+def add(
+    deltas: dict[Key, list[int]], campaign: str, mailbox: str, items: list[int], by: int
+) -> None:
     """Adds ``by`` for each contribution (``minute << SHIFT | counter``) to ``deltas``."""
     for item in items:
         key = (campaign, mailbox, item >> SHIFT)
@@ -99,9 +101,7 @@ def add(deltas: dict[Key, list[int]], campaign: str, mailbox: str, items: list[i
         vector[item & MASK] += by
 
 
-def record(
-    key: Key, vector: list[int], log_id: str, partition: int, offset: int
-) -> dict[str, Any]:
+def record(key: Key, vector: list[int], log_id: str, partition: int, offset: int) -> dict[str, Any]:
     """A ``campaign_minute`` record: the counts of ``key`` as of ``offset``."""
     campaign, mailbox, minute = key
     values: dict[str, Any] = dict(zip(COUNTER_NAMES, vector, strict=True))

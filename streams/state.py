@@ -32,7 +32,7 @@ from schemas.errors import ConfigError, Unavailable
 BLOCK_CACHE_BYTES = 48 << 20
 """Shared by all partitions of a worker."""
 MEMTABLE_BYTES = 8 << 20
-_BLOOM_BITS_PER_KEY = 10.0
+_BLOOM_BITS_PER_KEY = 10
 
 
 class Store:
@@ -54,8 +54,8 @@ class Store:
         """Values of ``keys``, in their order; ``None`` where nothing is stored."""
         if not keys:
             return []
-        values: list[bytes | None] = self._db.get(keys)
-        return values
+        values: list[bytes | None] = self._db.get(keys)  # type: ignore[arg-type, assignment]
+        return values  # rocksdict's hints know only its pickling mode
 
     def write(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Stores all changes or none; ``None`` deletes.
@@ -82,7 +82,6 @@ class Store:
         """Keys and values from ``begin`` up to but without ``end``, in order."""
         options = ReadOptions()
         options.set_iterate_upper_bound(end)
-        options.fill_cache(False)
         iterator = self._db.iter(options)
         iterator.seek(begin)
         while iterator.valid():

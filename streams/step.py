@@ -82,6 +82,7 @@ class _Step:
     deltas: dict[Key, list[int]]
     look_ups: LookUps
     decode: Callable[[bytes], Head]
+    read: Callable[[Any], Head]
     emit: bool
 
 
@@ -92,16 +93,27 @@ def step(
     codec: Codec,
     *,
     emit: bool = True,
+    read: Callable[[Any], Head] | None = None,
 ) -> Effects:
     """Folds ``records`` (one partition, ascending offsets) into ``shard``.
 
     Args:
         emit: False while state is rebuilt: the same fold, but no outputs.
+        read: gives a record's head where it is decoded already; default: from its value.
 
     Returns:
         Outputs to write before the shard's ``applied`` may be committed.
     """
-    work = _Step(shard, Effects(), {}, look_ups, lambda raw: codec.decode(raw, "raw_event"), emit)
+
+    def decode(raw: bytes) -> Head:
+        return codec.decode(raw, "raw_event")
+
+    def from_value(record: Record) -> Head:
+        if record.value is None:
+            raise DecodeError("no_value", "the record has no value")
+        return decode(record.value)
+
+    work = _Step(shard, Effects(), {}, look_ups, decode, read or from_value, emit)
     items = _read(work, records)
     shard.fetch(
         [item.key for item in items], [item.recipient_key for item in items if item.recipient_key]
@@ -118,9 +130,7 @@ def step(
     return work.effects
 
 
-_RECIPIENT_EVENTS = frozenset(
-    ("delivered", "subscribed", "bounced", "complained", "unsubscribed")
-)
+_RECIPIENT_EVENTS = frozenset(("delivered", "subscribed", "bounced", "complained", "unsubscribed"))
 
 
 def _read(work: _Step, records: Sequence[Record]) -> list[_Item]:
@@ -134,9 +144,7 @@ def _read(work: _Step, records: Sequence[Record]) -> list[_Item]:
             continue
         effects.read += 1
         try:
-            if record.value is None:
-                raise DecodeError("no_value", "the record has no value")
-            head = work.decode(record.value)
+            head = work.read(record)
             at_us, _ = enrich.event_time_us(head)
         except BadInput as error:
             if work.emit:
@@ -353,9 +361,7 @@ def _count(
 def _suppress(work: _Step, item: _Item, message: Message, bounce_class: str) -> None:
     shard, head = work.shard, item.head
     recipient = shard.recipients[item.recipient_key]
-    reason = recipients.apply(
-        recipient, head["event_type"], bounce_class, item.at_us // 1_000_000
-    )
+    reason = recipients.apply(recipient, head["event_type"], bounce_class, item.at_us // 1_000_000)
     if recipient.dirty:
         shard.touched_recipients[item.recipient_key] = recipient
     if not reason or not work.emit:
@@ -426,8 +432,12 @@ def _correct(
             (
                 (head["recipient"] or "").lower(),
                 enrich.engagement(
-                    head, message, withdrawn=True, log_id=work.shard.log_id,
-                    partition=work.shard.partition, offset=item.record.offset,
+                    head,
+                    message,
+                    withdrawn=True,
+                    log_id=work.shard.log_id,
+                    partition=work.shard.partition,
+                    offset=item.record.offset,
                 ),  # fmt: skip
             )
         )

@@ -1,0 +1,205 @@
+"""What both agents' shells share: state per partition, checkpoints, assignment, letting go.
+
+Laws of this file:
+1. A checkpoint is: outputs acknowledged, then state and offset stored in one write, and only then
+   may the offset be committed (``next_offset``). Whatever happens in between, replaying from the
+   committed offset gives the same result.
+2. A shard's lock is held from a step until its outputs are handed over, and over a checkpoint: a
+   checkpoint never sees a step whose outputs are only half sent.
+3. Any error ends the worker; nothing is skipped.
+"""
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas.codec import Codec
+from schemas.settings import Settings
+from streams.chunks import TP, Chunk
+from streams.metrics import StreamMetrics
+from streams.outputs import Flight, Outputs
+from streams.state import StateDirectory, Store
+from streams.transport import ChunkApp
+
+
+@dataclass(slots=True)
+class Work:
+    """What any agent keeps per assigned partition."""
+
+    tp: TP
+    store: Store
+    flight: Flight
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    next_offset: int | None = None
+    since_checkpoint: int = 0
+    checkpointed_at: float = field(default_factory=time.monotonic)
+    live: bool = True
+    """False once its partition was revoked: whoever still holds it stops."""
+
+
+class Agent(ABC):
+    """Owns the partitions of one topic: opens and restores their state, checkpoints, lets go.
+
+    Args:
+        name: stage in metrics and prefix of the state's directories.
+    """
+
+    topic: str
+    name: str
+
+    def __init__(
+        self,
+        settings: Settings,
+        codec: Codec,
+        directory: StateDirectory,
+        outputs: Outputs,
+        metrics: StreamMetrics,
+    ) -> None:
+        self.settings = settings
+        self.codec = codec
+        self.directory = directory
+        self.outputs = outputs
+        self.metrics = metrics
+        self.app: ChunkApp | None = None
+        self.assigned: set[TP] = set()
+        self.restoring = 0
+        self._assignment = 0
+        self._work: dict[TP, Work] = {}
+
+    # --- for the subclass
+
+    @abstractmethod
+    async def open(self, work: Work) -> None:
+        """Loads and restores the partition's state; sets ``work.next_offset`` if it is known."""
+
+    @abstractmethod
+    async def process(self, work: Work, chunk: Chunk) -> None:
+        """Folds a chunk in and hands its outputs over; holds ``work.lock`` while it does."""
+
+    @abstractmethod
+    async def before_checkpoint(self, work: Work) -> None:
+        """Hands over what is published at checkpoints only."""
+
+    @abstractmethod
+    def store_state(self, work: Work) -> int:
+        """Stores state and offset in one write; returns the offset that may be committed."""
+
+    @abstractmethod
+    def forget(self, tp: TP) -> None:
+        """Drops the partition's state from memory."""
+
+    # --- for the app
+
+    async def run(self, stream: Any) -> None:
+        """The agent's loop; an exception here ends the worker."""
+        async for chunk in stream:
+            await self.handle(chunk)
+
+    async def handle(self, chunk: Chunk) -> None:
+        """One chunk, with a checkpoint when one is due."""
+        if chunk.tp not in self.assigned:
+            return  # let go while it was queued; whoever owns the partition reads it
+        work = await self.ready(chunk.tp)
+        if work is None:
+            return
+        await self.process(work, chunk)
+        self.metrics.lag_records.labels(self.topic, str(chunk.tp.partition)).set(
+            max(0, chunk.highwater - chunk.last - 1)
+        )
+        await self.checkpoint_if_due(work)
+
+    async def ready(self, tp: TP) -> Work | None:
+        """The partition's work with its state restored; ``None``: revoked meanwhile."""
+        work = self._work.get(tp)
+        if work is not None:
+            return work
+        assignment = self._assignment
+        work = Work(tp, self.directory.store(self._store_name(tp)), Flight(self.outputs))
+        self.restoring += 1
+        self.metrics.restoring.inc()
+        try:
+            await self.open(work)
+        finally:
+            self.restoring -= 1
+            self.metrics.restoring.dec()
+        if assignment != self._assignment or tp not in self.assigned:
+            self.forget(tp)
+            self.directory.release(self._store_name(tp))
+            return None
+        self._work[tp] = work
+        return work
+
+    def _store_name(self, tp: TP) -> str:
+        return f"{self.name}-{tp.partition}"
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every assigned partition that had input has its state."""
+        return self.restoring == 0
+
+    async def checkpoint_if_due(self, work: Work) -> None:
+        """A checkpoint when enough records or time have passed since the last."""
+        age_ms = (time.monotonic() - work.checkpointed_at) * 1000
+        if (
+            work.since_checkpoint >= self.settings.checkpoint_records_max
+            or age_ms >= self.settings.checkpoint_interval_ms
+        ):
+            await self.checkpoint(work)
+
+    async def checkpoint(self, work: Work) -> None:
+        """Law 1: outputs acknowledged, state and offset stored, offset free to be committed."""
+        async with work.lock:
+            started = time.monotonic()
+            await self.before_checkpoint(work)
+            await work.flight.landed()
+            if work.since_checkpoint:
+                work.next_offset = self.store_state(work)
+                work.since_checkpoint = 0
+            work.checkpointed_at = time.monotonic()
+            self.metrics.checkpoint_seconds.labels(self.name).observe(
+                work.checkpointed_at - started
+            )
+
+    async def checkpoint_idle(self) -> None:
+        """Checkpoints partitions whose last one is too long ago; for a timer."""
+        for work in list(self._work.values()):
+            if work.live:
+                await self.checkpoint_if_due(work)
+
+    def next_offset(self, tp: TP) -> int | None:
+        """The offset that may be committed, ``None`` while nothing was checkpointed."""
+        work = self._work.get(tp)
+        return work.next_offset if work else None
+
+    async def on_assign(self, tps: Iterable[TP]) -> None:
+        """New partitions; their state is opened and restored before their first chunk.
+
+        Another worker may have moved them on while they were away, so nothing in memory counts.
+        """
+        self._assignment += 1
+        self.assigned.update(tps)
+        self.release([tp for tp, work in self._work.items() if not work.live])
+
+    async def on_revoke(self, tps: Iterable[TP]) -> None:
+        """Checkpoints these partitions and stops handling their chunks."""
+        tps = set(tps)
+        self.assigned -= tps
+        for tp in tps:
+            work = self._work.get(tp)
+            if work is not None and work.live:
+                work.live = False
+                await self.checkpoint(work)
+
+    def release(self, tps: Iterable[TP]) -> None:
+        """Closes the state of these partitions, without a checkpoint."""
+        for tp in tps:
+            if self._work.pop(tp, None) is not None:
+                self.forget(tp)
+                self.directory.release(self._store_name(tp))
+
+    def close(self) -> None:
+        """Closes everything without a checkpoint."""
+        self.release(list(self._work))

@@ -1,0 +1,173 @@
+"""The worker: a Faust app with the agents ``enrich`` and ``campaigns``.
+
+Laws of this file:
+1. One process, one event loop, one core; scale by starting more workers in the same group.
+2. The first failure ends the process with exit code 1 and a message that says why; a supervisor
+   starts it again and it replays from the last checkpoint.
+3. Ready means: partitions assigned, their state restored, no failure.
+"""
+
+import asyncio
+import sys
+from collections.abc import Iterable
+
+import structlog
+
+from schemas import topics
+from schemas.codec import Codec
+from schemas.errors import ConfigError, MailpulseError
+from schemas.settings import Settings
+from streams import worker
+from streams.admin import log_id as find_log_id
+from streams.agents import Agent
+from streams.alerts import Lines
+from streams.campaigns import CampaignsAgent
+from streams.chunks import TP
+from streams.enrich import LookUps
+from streams.enriching import EnrichAgent
+from streams.health import serve_health
+from streams.metrics import StreamMetrics
+from streams.outputs import Outputs
+from streams.state import StateDirectory
+from streams.transport import ChunkApp
+
+log = structlog.get_logger(__name__)
+
+CHUNK_BYTES_MAX = 4 << 20
+TICK_S = 0.25
+
+
+class AgentHooks:
+    """Passes the transport's ``Hooks`` on to the agent whose topic it is."""
+
+    def __init__(self, agents: Iterable[Agent]) -> None:
+        self.agents = {agent.topic: agent for agent in agents}
+
+    def next_offset(self, tp: TP) -> int | None:
+        """See ``Agent.next_offset``."""
+        return self.agents[tp.topic].next_offset(tp)
+
+    async def on_revoke(self, tps: set[TP]) -> None:
+        """See ``Agent.on_revoke``."""
+        for topic, agent in self.agents.items():
+            await agent.on_revoke({tp for tp in tps if tp.topic == topic})
+
+    async def on_assign(self, tps: set[TP]) -> None:
+        """See ``Agent.on_assign``."""
+        for topic, agent in self.agents.items():
+            await agent.on_assign({tp for tp in tps if tp.topic == topic})
+
+
+class Worker:
+    """Everything that one worker process holds, put together."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        log_id: str,
+        codec: Codec | None = None,
+        look_ups: LookUps | None = None,
+        lines: Lines | None = None,
+    ) -> None:
+        self.settings = settings
+        self.metrics = StreamMetrics()
+        codec = codec or Codec()
+        self.directory = StateDirectory(settings.streams_state_dir / settings.consumer_group)
+        self.outputs = Outputs(settings)
+        common = (settings, codec, self.directory, self.outputs, self.metrics)
+        self.enrich = EnrichAgent(
+            *common, log_id=log_id, look_ups=look_ups or look_ups_of(settings)
+        )
+        self.campaigns = CampaignsAgent(*common, log_id=log_id, lines=lines or Lines())
+        self.agents: tuple[Agent, ...] = (self.enrich, self.campaigns)
+        self.app = ChunkApp(
+            settings.consumer_group,
+            chunk_topics=[agent.topic for agent in self.agents],
+            chunk_records_max=settings.chunk_records_max,
+            chunk_bytes_max=CHUNK_BYTES_MAX,
+            hooks=AgentHooks(self.agents),
+            on_fatal=lambda message: log.error("worker ends", reason=message),
+            **worker.faust_options(settings),
+        )
+        for agent in self.agents:
+            agent.app = self.app
+            self.app.agent(self.app.chunk_topic(agent.topic), name=agent.name)(agent.run)
+
+    @property
+    def ready(self) -> bool:
+        """Law 3."""
+        return (
+            self.app.failure is None
+            and any(agent.assigned for agent in self.agents)
+            and all(agent.is_ready for agent in self.agents)
+        )
+
+    async def tick(self) -> None:
+        """Time-driven work: rates, idle checkpoints, gauges."""
+        await self.campaigns.tick()
+        for agent in self.agents:
+            await agent.checkpoint_idle()
+        self.metrics.state_bytes.set(self.directory.disk_bytes())
+        self.metrics.state_keys.set(self.directory.keys_estimate())
+
+    async def run(self, stop: asyncio.Event | None = None) -> int:
+        """Runs until stopped or failed; returns the exit code."""
+        await self.outputs.start()
+        ticking = asyncio.create_task(self._tick_on(), name="tick")
+        health = asyncio.create_task(
+            serve_health(self.settings, "worker", self.metrics.registry, lambda: self.ready),
+            name="health",
+        )
+        try:
+            return await worker.run(self.app, stop)
+        finally:
+            for task in (ticking, health):
+                task.cancel()
+            await asyncio.gather(ticking, health, return_exceptions=True)
+            await self.outputs.stop()
+            for agent in self.agents:
+                agent.close()
+            self.directory.close()
+
+    async def _tick_on(self) -> None:
+        try:
+            while True:
+                await asyncio.sleep(TICK_S)
+                await self.tick()
+        except Exception as error:
+            self.app.fail(f"the worker's clock stopped: {error!r}", error)
+
+
+def look_ups_of(settings: Settings) -> LookUps:
+    """What ``step`` may consult, by the settings."""
+    return LookUps(message_ttl_s=settings.message_ttl_hours * 3600)
+
+
+async def _main(settings: Settings) -> int:
+    log_id = await find_log_id(settings)
+    return await Worker(settings, log_id=log_id).run()
+
+
+def run_worker(settings: Settings) -> int:
+    """Runs a worker in this process until it is stopped (SIGTERM, SIGINT) or fails.
+
+    Returns:
+        0 after an orderly stop, 1 after a failure.
+
+    Raises:
+        ConfigError: topics are missing, or the state directory is another worker's.
+    """
+    try:
+        return asyncio.run(_main(settings))
+    except ConfigError:
+        raise
+    except MailpulseError as error:
+        log.error("worker ends", reason=str(error))
+        return 1
+
+
+__all__ = ["Worker", "look_ups_of", "run_worker", "topics"]
+
+if __name__ == "__main__":
+    sys.exit("start a worker with 'mailpulse worker'")

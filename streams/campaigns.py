@@ -1,0 +1,235 @@
+"""The agent ``campaigns``: minute counts in; rates and alerts out.
+
+Laws of this file:
+1. Merging is idempotent (``streams.windows``), so reading a partial again changes nothing.
+2. Rates of campaigns whose sums moved are published at most once per ``rates_interval_ms``, also
+   when only time moved them; and always before the checkpoint that would forget that they moved.
+3. ``as_of`` is this host's clock; everything else is a function of the partials read.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from schemas import topics
+from schemas.codec import Codec
+from schemas.errors import DecodeError
+from schemas.glossary import COUNTER_NAMES
+from schemas.settings import Settings
+from streams.agents import Agent, Work
+from streams.alerts import WINDOW, Lines, evaluate
+from streams.chunks import TP, Chunk, Record
+from streams.metrics import StreamMetrics
+from streams.outputs import Outputs, Row, cloud_event
+from streams.partials import CampaignState
+from streams.state import StateDirectory
+from streams.windows import Partial, PartialKey, Windows, rates, summed
+
+log = structlog.get_logger(__name__)
+
+SLICE_RECORDS = 1000
+PUBLISH_SLICE = 50
+"""Campaigns published before the event loop gets a turn."""
+
+
+def partials_of(codec: Codec, records: Iterable[Record]) -> tuple[list[Partial], list[Record]]:
+    """Decoded partials in order, and the records that are none."""
+    out = []
+    bad = []
+    for record in records:
+        if record.value is None:
+            continue
+        try:
+            value = codec.decode(record.value, "campaign_minute")
+        except DecodeError:
+            bad.append(record)
+            continue
+        key = PartialKey(
+            value["campaign_id"], value["mailbox_provider"], value["minute"] // 60_000,
+            value["log_id"], value["partition"],
+        )  # fmt: skip
+        out.append(Partial(key, value["offset"], tuple(value[name] for name in COUNTER_NAMES)))
+    return out, bad
+
+
+class CampaignsAgent(Agent):
+    """Merges partials into rolling windows and publishes them."""
+
+    topic = topics.MINUTES
+    name = "campaigns"
+
+    def __init__(
+        self,
+        settings: Settings,
+        codec: Codec,
+        directory: StateDirectory,
+        outputs: Outputs,
+        metrics: StreamMetrics,
+        *,
+        log_id: str,
+        lines: Lines,
+    ) -> None:
+        super().__init__(settings, codec, directory, outputs, metrics)
+        self.log_id = log_id
+        self.lines = lines
+        self.states: dict[TP, CampaignState] = {}
+        self.windows: dict[TP, Windows] = {}
+        self._published_at: dict[TP, float] = {}
+
+    async def open(self, work: Work) -> None:
+        """Loads the state, reads what other workers merged meanwhile, fills the windows."""
+        assert self.app is not None
+        state = CampaignState(work.store.get_many, work.store.scan)
+        state.restore()
+        end = (await self.app.end_offsets([work.tp]))[work.tp]
+        if state.log_id != self.log_id or state.applied >= end:
+            state.begin_log(self.log_id)  # the topics were made anew
+        windows = Windows(state, _minute_now())
+        self.states[work.tp], self.windows[work.tp] = state, windows
+        committed = self.app.committed(work.tp) or 0
+        if state.applied + 1 < committed:
+            await self._catch_up(work, state, windows, min(committed, end))
+        windows.series.clear()
+        windows.fill()
+        if state.applied >= 0:
+            work.next_offset = state.applied + 1
+
+    async def _catch_up(
+        self, work: Work, state: CampaignState, windows: Windows, until: int
+    ) -> None:
+        """Merges partials below ``until`` that this worker's state does not hold."""
+        assert self.app is not None
+        tp = TopicPartition(work.tp.topic, work.tp.partition)
+        consumer = AIOKafkaConsumer(
+            **self.settings.kafka_client_options(), group_id=None, enable_auto_commit=False
+        )
+        await consumer.start()
+        try:
+            consumer.assign([tp])
+            begin = (await consumer.beginning_offsets([tp]))[tp]
+            position = max(begin, state.applied + 1)
+            consumer.seek(tp, position)
+            while position < until:
+                batch = await consumer.getmany(tp, timeout_ms=1000, max_records=SLICE_RECORDS)
+                partials, _ = partials_of(self.codec, batch.get(tp, []))
+                windows.apply(partials)
+                self.metrics.restored.inc(len(partials))
+                position = await consumer.position(tp)
+                state.applied = position - 1
+                self._write(work, state, windows)
+                self.app.touch(work.tp)
+        finally:
+            await consumer.stop()
+
+    async def process(self, work: Work, chunk: Chunk) -> None:
+        """Merges a chunk slice by slice."""
+        state, windows = self.states[work.tp], self.windows[work.tp]
+        records = chunk.records
+        for begin in range(0, len(records), SLICE_RECORDS):
+            async with work.lock:
+                if not work.live:
+                    return
+                part = records[begin : begin + SLICE_RECORDS]
+                partials, bad = partials_of(self.codec, part)
+                for record in bad:
+                    log.error(
+                        "minutes record skipped: not a campaign_minute",
+                        topic=work.tp.topic, partition=work.tp.partition, offset=record.offset,
+                    )  # fmt: skip
+                applied = windows.apply(partials)
+                self.metrics.partials.labels("merged").inc(applied)
+                self.metrics.partials.labels("stale").inc(len(partials) - applied)
+                state.applied = max(state.applied, part[-1].offset)
+                state.seen_through_us = max(state.seen_through_us, part[-1].timestamp * 1000)
+                work.since_checkpoint += len(part)
+            await asyncio.sleep(0)
+        async with work.lock:
+            if work.live and chunk.last > state.applied:
+                state.applied = chunk.last
+                work.since_checkpoint += 1
+
+    async def tick(self) -> None:
+        """Lets time pass: windows slide, what moved is published. Call it often."""
+        now = time.monotonic()
+        interval_s = self.settings.rates_interval_ms / 1000
+        for tp, work in list(self._work.items()):
+            if work.live and now - self._published_at.get(tp, 0.0) >= interval_s:
+                async with work.lock:
+                    self._published_at[tp] = now
+                    await self._publish(work)
+
+    async def _publish(self, work: Work) -> None:
+        state, windows = self.states[work.tp], self.windows[work.tp]
+        windows.advance(_minute_now())
+        changed, windows.changed = sorted(windows.changed), set()
+        now_us = time.time_ns() // 1000
+        rows, alerts = [], []
+        for number, campaign in enumerate(changed):
+            record = rates(
+                windows, campaign, as_of_us=now_us,
+                complete_through_us=state.seen_through_us, revision=now_us // 1000,
+            )  # fmt: skip
+            headers = cloud_event("campaign_rates", "/mailpulse/campaigns", campaign, now_us)
+            value = self.codec.encode("campaign_rates", record)
+            rows.append(Row(campaign.encode(), value, now_us // 1000, headers))
+            alerts += self._alerts(state, windows, campaign, now_us)
+            if number % PUBLISH_SLICE == PUBLISH_SLICE - 1:
+                await asyncio.sleep(0)
+        if rows:
+            await work.flight.send_keyed(topics.RATES, rows)
+            self.metrics.rates.inc(len(rows))
+        if alerts:
+            work.since_checkpoint += 1  # crossings must be stored
+            await work.flight.send_keyed(topics.ALERTS, alerts)
+
+    def _alerts(
+        self, state: CampaignState, windows: Windows, campaign: str, now_us: int
+    ) -> Iterable[Row]:
+        if not campaign:
+            return  # what has no campaign has no one to alert
+        by_mailbox = windows.of_campaign(campaign)
+        places = [("", summed(by_mailbox.values(), WINDOW))]
+        places += [(name, summed([one], WINDOW)) for name, one in by_mailbox.items() if name]
+        for mailbox, counts in places:
+            records, crossed = evaluate(
+                campaign, mailbox, counts, state.crossings, self.lines, now_us
+            )
+            state.cross(crossed)
+            for record in records:
+                self.metrics.alerts.labels(record["state"]).inc()
+                identity = f"{record['alert_id']}-{record['state']}"
+                headers = cloud_event("alert", "/mailpulse/campaigns", identity, now_us)
+                value = self.codec.encode("alert", record)
+                yield Row(campaign.encode(), value, now_us // 1000, headers)
+
+    async def before_checkpoint(self, work: Work) -> None:
+        """Publishes what moved since the last time (law 2)."""
+        if work.since_checkpoint:
+            await self._publish(work)
+
+    def store_state(self, work: Work) -> int:
+        """Stores the state."""
+        state, windows = self.states[work.tp], self.windows[work.tp]
+        self._write(work, state, windows)
+        windows.forget_quiet()
+        return state.applied + 1
+
+    def _write(self, work: Work, state: CampaignState, windows: Windows) -> None:
+        for campaign, mailbox in windows.touched:
+            state.touch(campaign, mailbox, windows.of_campaign(campaign)[mailbox])
+        windows.touched.clear()
+        work.store.write(state.writes())
+        state.saved()
+
+    def forget(self, tp: TP) -> None:
+        """Drops the partition's state from memory."""
+        self.states.pop(tp, None)
+        self.windows.pop(tp, None)
+        self._published_at.pop(tp, None)
+
+
+def _minute_now() -> int:
+    return int(time.time() // 60)

@@ -1,0 +1,232 @@
+"""The agent ``enrich``: raw events in; enriched events, minute counts and the rest out.
+
+Laws of this file:
+1. Everything that is counted or decided happens in ``streams.step``; here it is only carried.
+2. Enriched records go to the partition number that the raw record came from.
+3. When most of the input can't be read, the worker stops rather than dead-letter all of it.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable
+
+import structlog
+
+from schemas import topics
+from schemas.codec import Codec
+from schemas.errors import MailpulseError
+from schemas.settings import Settings
+from streams import minutes
+from streams.agents import Agent, Work
+from streams.chunks import TP, Chunk
+from streams.enrich import LookUps
+from streams.metrics import StreamMetrics
+from streams.outputs import Headers, Outputs, Row, cloud_event, partition_of
+from streams.restore import Restorer
+from streams.shard import Shard
+from streams.state import StateDirectory
+from streams.step import Effects, step
+
+log = structlog.get_logger(__name__)
+
+SLICE_RECORDS = 500
+"""Records folded before the event loop gets a turn: about 20 ms of work."""
+DEAD_LETTER_SHARE_MAX = 0.2
+DEAD_LETTER_WINDOW = 10_000
+"""Over this share of the last records dead-lettered, the worker stops rather than send the rest."""
+
+
+class TooManyDeadLetters(MailpulseError):
+    """Most of the input can't be read: something is wrong that a person must see."""
+
+
+class LogMismatch(MailpulseError):
+    """The log is shorter than the state that was made of it: it was made anew under its old id."""
+
+
+class EnrichAgent(Agent):
+    """Raw events in; enriched events, minute counts, suppressions and engagement out."""
+
+    topic = topics.RAW
+    name = "enrich"
+
+    def __init__(
+        self,
+        settings: Settings,
+        codec: Codec,
+        directory: StateDirectory,
+        outputs: Outputs,
+        metrics: StreamMetrics,
+        *,
+        log_id: str,
+        look_ups: LookUps,
+    ) -> None:
+        super().__init__(settings, codec, directory, outputs, metrics)
+        self.log_id = log_id
+        self.look_ups = look_ups
+        self.shards: dict[TP, Shard] = {}
+        self._recent: deque[tuple[int, int]] = deque()
+
+    async def open(self, work: Work) -> None:
+        """Loads the shard and folds what other workers committed meanwhile."""
+        assert self.app is not None
+        shard = Shard(work.tp.partition, work.store.get_many)
+        shard.load_meta()
+        self.shards[work.tp] = shard
+        committed = self.app.committed(work.tp) or 0
+        has_state = shard.log_id == self.log_id
+        if not has_state or shard.applied + 1 < committed:
+            app = self.app
+            restorer = Restorer(
+                self.settings, self.codec, self.look_ups,
+                lambda s: self._write(work, s), lambda: app.touch(work.tp),
+            )  # fmt: skip
+            folded = await restorer.restore(shard, self.log_id, committed)
+            self.metrics.restored.inc(folded)
+            if shard.begin_log(self.log_id):
+                shard.applied = committed - 1
+            shard.applied = max(shard.applied, committed - 1)
+            self._write(work, shard)
+            log.info("state restored", partition=work.tp.partition, records=folded)
+        ends = await self.app.end_offsets([work.tp])
+        if shard.applied >= ends[work.tp]:
+            raise LogMismatch(
+                f"{work.tp.topic}/{work.tp.partition} ends at {ends[work.tp]}, but its state holds "
+                f"offset {shard.applied} of log {self.log_id}: the topic was made anew under the "
+                "same MAILPULSE_LOG_ID; give it another one"
+            )
+        if shard.applied >= 0:
+            work.next_offset = shard.applied + 1
+
+    async def process(self, work: Work, chunk: Chunk) -> None:
+        """Folds a chunk slice by slice; the event loop gets a turn after each."""
+        shard = self.shards[work.tp]
+        if chunk.first > shard.applied + 1 and shard.applied >= 0:
+            raise MailpulseError(
+                f"{work.tp}: chunk begins at {chunk.first}, state ends at {shard.applied}"
+            )
+        records = chunk.records
+        for begin in range(0, len(records), SLICE_RECORDS):
+            async with work.lock:
+                if not work.live:
+                    return
+                part = records[begin : begin + SLICE_RECORDS]
+                effects = step(shard, part, self.look_ups, self.codec)
+                self._limit_dead_letters(effects)
+                await self._hand_over(work, shard, effects)
+                work.since_checkpoint += len(part)
+            await asyncio.sleep(0)
+        async with work.lock:
+            if work.live and chunk.last > shard.applied:
+                shard.applied = chunk.last  # offsets without records at the chunk's end
+                work.since_checkpoint += 1
+        if records:
+            age = time.time() - records[-1].timestamp / 1000
+            self.metrics.event_age_seconds.labels(str(work.tp.partition)).set(max(0.0, age))
+
+    def _limit_dead_letters(self, effects: Effects) -> None:
+        self._recent.append((effects.read, len(effects.dead_letters)))
+        read = sum(count for count, _ in self._recent)
+        while read - self._recent[0][0] >= DEAD_LETTER_WINDOW:
+            read -= self._recent.popleft()[0]
+        dead = sum(count for _, count in self._recent)
+        if read >= DEAD_LETTER_WINDOW and dead > DEAD_LETTER_SHARE_MAX * read:
+            raise TooManyDeadLetters(
+                f"{dead} of the last {read} raw records can't be read (limit "
+                f"{DEAD_LETTER_SHARE_MAX:.0%}): stopping; look at 'mailpulse dlq ls --stage enrich'"
+            )
+
+    async def _hand_over(self, work: Work, shard: Shard, effects: Effects) -> None:
+        """Sends the effects of one step."""
+        metrics, flight = self.metrics.records, work.flight
+        if effects.enriched:
+            encode = self.codec.enriched
+            rows = [
+                Row(item.key, encode(item.raw, item.enrichment), item.timestamp)
+                for item in effects.enriched
+            ]
+            await flight.send_to(topics.ENRICHED, work.tp.partition, rows)
+        now_ms = shard.log_time * 1000
+        if effects.suppressions:
+            await flight.send_keyed(topics.SUPPRESSIONS, self._suppressions(effects, now_ms))
+        if effects.engagement:
+            await flight.send_keyed(topics.ENGAGEMENT, self._engagement(effects, now_ms))
+        if effects.dead_letters:
+            await flight.send_keyed(topics.DEAD_LETTERS, self._dead_letters(effects))
+        metrics.labels("enriched").inc(len(effects.enriched) - effects.corrected)
+        metrics.labels("duplicate").inc(effects.duplicates)
+        metrics.labels("replayed").inc(effects.replayed)
+        metrics.labels("dead_letter").inc(len(effects.dead_letters))
+        self.metrics.corrections.inc(effects.corrected)
+
+    def _suppressions(self, effects: Effects, now_ms: int) -> Iterable[Row]:
+        for recipient, record in effects.suppressions:
+            if record is None:
+                yield Row(recipient.encode(), None, now_ms)
+                continue
+            identity = f"{record['evidence_event_id']}-{record['reason']}"
+            headers = self._headers("suppression", identity, record["since"])
+            yield Row(recipient.encode(), self.codec.encode("suppression", record), now_ms, headers)
+
+    def _engagement(self, effects: Effects, now_ms: int) -> Iterable[Row]:
+        for recipient, record in effects.engagement:
+            identity = record["event_id"] + ("-withdrawn" if record["withdrawn"] else "")
+            headers = self._headers("engagement", identity, record["occurred_at"])
+            value = self.codec.encode("engagement", record)
+            yield Row(recipient.encode("utf-8", "replace"), value, now_ms, headers)
+
+    def _dead_letters(self, effects: Effects) -> Iterable[Row]:
+        for record in effects.dead_letters:
+            identity = record["dead_letter_id"]
+            headers = self._headers("dead_letter", identity, record["occurred_at"])
+            yield Row(
+                identity.encode(),
+                self.codec.encode("dead_letter", record),
+                record["occurred_at"] // 1000,
+                headers,
+            )
+
+    def _headers(self, kind: str, identity: str, time_us: int) -> Headers:
+        return cloud_event(kind, "/mailpulse/enrich", identity, time_us)
+
+    async def before_checkpoint(self, work: Work) -> None:
+        """Publishes the minutes that changed: absolute counts as of the shard's offset."""
+        shard = self.shards[work.tp]
+        if not shard.minutes.dirty:
+            return
+        count = await self.outputs.partitions(topics.MINUTES)
+        rows: dict[int, list[Row]] = {}
+        now_ms = shard.log_time * 1000
+        for key, vector in shard.minutes.changed():
+            record = minutes.record(key, vector, shard.log_id, shard.partition, shard.applied)
+            # By campaign alone, so that all partials of a campaign lie in one partition.
+            rows.setdefault(partition_of(key[0].encode(), count), []).append(
+                Row(
+                    minutes.record_key(key, shard.log_id, shard.partition),
+                    self.codec.encode("campaign_minute", record),
+                    now_ms,
+                )
+            )
+        for partition, some in rows.items():
+            await work.flight.send_to(topics.MINUTES, partition, some)
+            self.metrics.partials.labels("written").inc(len(some))
+
+    def store_state(self, work: Work) -> int:
+        """Stores the shard."""
+        shard = self.shards[work.tp]
+        end = work.flight.ends.get((topics.ENRICHED, work.tp.partition))
+        if end is not None:
+            shard.outputs_end = max(shard.outputs_end, end)
+        self._write(work, shard)
+        return shard.applied + 1
+
+    def _write(self, work: Work, shard: Shard) -> None:
+        if shard.new_log:
+            work.store.delete_range(b"c", b"d")  # minute counts begin anew with each log
+        work.store.write(shard.writes())
+        shard.saved()
+
+    def forget(self, tp: TP) -> None:
+        """Drops the shard from memory."""
+        self.shards.pop(tp, None)

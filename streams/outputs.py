@@ -1,0 +1,164 @@
+"""What a worker writes to Kafka: whole record batches, several in flight, all awaited.
+
+Laws of this file:
+1. ``Flight.landed`` returns only when Kafka acknowledged (``acks=all``) everything that was sent
+   since the last one; a failed delivery raises there, and the worker ends (law 8 of the design).
+2. At most ``IN_FLIGHT_MAX`` batches of a shard are unacknowledged: memory is bounded.
+3. Keys are placed as every Kafka client places them (murmur2), unless a partition is given.
+4. Every record carries CloudEvents headers (binary mode of the Kafka protocol binding 1.0).
+"""
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.partitioner import murmur2
+
+from schemas.settings import Settings
+
+IN_FLIGHT_MAX = 16
+BATCH_BYTES_MAX = 900_000
+"""Below the default ``max.message.bytes`` of a broker (1 MiB), which is a batch's limit."""
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+class Row(NamedTuple):
+    """One record to write. ``timestamp``: milliseconds; ``value`` ``None``: tombstone."""
+
+    key: bytes | None
+    value: bytes | None
+    timestamp: int
+    headers: Headers = ()
+
+
+@lru_cache(maxsize=64)
+def _static_headers(kind: str, source: str) -> Headers:
+    return (
+        ("ce_specversion", b"1.0"),
+        ("ce_type", f"io.mailpulse.{kind}.v1".encode()),
+        ("ce_source", source.encode()),
+        ("content-type", b"application/avro"),
+    )
+
+
+def cloud_event(kind: str, source: str, identity: str, time_us: int) -> Headers:
+    """CloudEvents headers of one record.
+
+    Args:
+        kind: what it is, such as ``alert``; makes ``ce_type``.
+        identity: unique with ``source``; equal when the same thing is written again.
+        time_us: microseconds since 1970.
+    """
+    moment = datetime.fromtimestamp(time_us / 1e6, UTC).isoformat()
+    return (
+        *_static_headers(kind, source),
+        ("ce_id", identity.encode()),
+        ("ce_time", moment.encode()),
+    )
+
+
+class Outputs:
+    """The producer of a worker."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.producer: Any = None
+        self.rows = 0
+        self.bytes = 0
+
+    async def start(self) -> None:
+        """Connects.
+
+        Raises:
+            aiokafka.errors.KafkaConnectionError: no broker answers.
+        """
+        self.producer = AIOKafkaProducer(
+            **self._settings.kafka_client_options(),
+            acks="all",
+            enable_idempotence=self._settings.kafka_idempotence,
+            linger_ms=5,
+            max_batch_size=BATCH_BYTES_MAX,
+            max_request_size=2 * BATCH_BYTES_MAX,
+        )
+        await self.producer.start()
+
+    async def stop(self) -> None:
+        """Sends what is queued and disconnects."""
+        if self.producer is not None:
+            await self.producer.stop()
+
+    async def partitions(self, topic: str) -> int:
+        """How many partitions a topic has."""
+        found = await self.producer.partitions_for(topic)
+        return len(found)
+
+
+class Flight:
+    """What one shard has sent since its last checkpoint."""
+
+    def __init__(self, outputs: Outputs) -> None:
+        self._outputs = outputs
+        self._futures: deque[tuple[str, int, asyncio.Future[Any]]] = deque()
+        self.ends: dict[tuple[str, int], int] = {}
+        """Per topic and partition: the offset behind the last acknowledged batch."""
+
+    async def send_to(self, topic: str, partition: int, rows: Iterable[Row]) -> None:
+        """Sends rows to one partition, in order.
+
+        Raises:
+            aiokafka.errors.KafkaError: an earlier batch could not be delivered.
+            ValueError: a row is larger than a batch may be.
+        """
+        producer = self._outputs.producer
+        batch = producer.create_batch()
+        for key, value, timestamp, headers in rows:
+            if batch.append(key=key, value=value, timestamp=timestamp, headers=headers) is None:
+                await self._send(batch, topic, partition)
+                batch = producer.create_batch()
+                if batch.append(key=key, value=value, timestamp=timestamp, headers=headers) is None:
+                    raise ValueError(f"a record of {len(value or b'')} bytes for {topic}")
+        if batch.record_count():
+            await self._send(batch, topic, partition)
+
+    async def send_keyed(self, topic: str, rows: Iterable[Row]) -> None:
+        """Sends rows to the partitions that their keys belong to, in order within each."""
+        count = await self._outputs.partitions(topic)
+        by_partition: dict[int, list[Row]] = defaultdict(list)
+        for row in rows:
+            by_partition[partition_of(row.key or b"", count)].append(row)
+        for partition, some in by_partition.items():
+            await self.send_to(topic, partition, some)
+
+    async def _send(self, batch: Any, topic: str, partition: int) -> None:
+        while len(self._futures) >= IN_FLIGHT_MAX:
+            await self._land_oldest()
+        self._outputs.rows += batch.record_count()
+        self._outputs.bytes += batch.size()
+        future = await self._outputs.producer.send_batch(batch, topic, partition=partition)
+        self._futures.append((topic, partition, future))
+
+    async def _land_oldest(self) -> None:
+        topic, partition, future = self._futures.popleft()
+        metadata = await future
+        if metadata is not None and metadata.offset >= 0:
+            # base offset of the batch; good enough as a position to start reading from
+            self.ends[topic, partition] = metadata.offset
+
+    async def landed(self) -> None:
+        """Waits until everything sent is acknowledged.
+
+        Raises:
+            aiokafka.errors.KafkaError: something could not be delivered.
+        """
+        while self._futures:
+            await self._land_oldest()
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition of a key by Kafka's default partitioner (murmur2 of the Java client)."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)

@@ -1,0 +1,181 @@
+"""Brings a shard's state up to the committed offset from what was written to the enriched topic.
+
+Laws of this file:
+1. The enriched topic is the changelog: it holds every raw record that had an effect, byte for byte,
+   with its coordinates. Folding those through the same ``step``, silently, gives the same state.
+2. Duplicates and dead letters had no effect on state, so their absence changes nothing.
+3. A restore may be cut off at any moment: what it has stored so far is a valid state.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from schemas.codec import LATEST, Codec, framing_prefix, split_enriched
+from schemas.errors import DecodeError
+from schemas.settings import Settings
+from schemas.topics import ENRICHED
+from streams.enrich import Head, LookUps
+from streams.shard import Shard
+from streams.step import step
+
+log = structlog.get_logger(__name__)
+
+STORE_EVERY = 50_000
+"""Records between two writes of state."""
+TELL_EVERY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A raw record as found in the enriched topic (``streams.step.Record`` with its head)."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes
+    head: Head
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a restore is. ``done`` and ``total`` in records."""
+
+    done: int = 0
+    total: int = 0
+    started: float = 0.0
+
+
+def select(
+    shard: Shard, records: list[Any], codec: Codec, log_id: str, committed: int
+) -> list[tuple[str, list[Replayed]]]:
+    """The raw records among enriched ones that ``shard`` has not folded yet.
+
+    Args:
+        log_id: the incarnation that is read now; older ones come before it.
+        committed: records of ``log_id`` from here on come by the raw topic.
+
+    Returns:
+        Runs of records of one incarnation each, in order.
+    """
+    prefix = framing_prefix(codec.ids[LATEST["raw_event"]])
+    runs: list[tuple[str, list[Replayed]]] = [(shard.log_id, [])]
+    current, applied = shard.log_id, shard.applied
+    for record in records:
+        if record.value is None:
+            continue
+        try:
+            head, raw, at = split_enriched(record.value, prefix)
+        except DecodeError:
+            continue  # nothing of ours; the sink dead-letters it
+        if at["version"] != at["offset"]:
+            continue  # a correction: the fold makes it anew
+        if at["log_id"] != current:
+            if current == log_id:
+                continue  # an older log behind ours: a zombie's replay
+            current, applied = at["log_id"], -1
+            runs.append((current, []))
+        if at["offset"] <= applied or (current == log_id and at["offset"] >= committed):
+            continue
+        applied = at["offset"]
+        runs[-1][1].append(Replayed(applied, record.timestamp, record.key, raw, head))
+    return [(name, run) for name, run in runs if run]
+
+
+class Restorer:
+    """Restores shards of one worker.
+
+    Args:
+        write: stores a shard's changes (a checkpoint without outputs).
+        touch: tells the watchdog that work goes on.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        codec: Codec,
+        look_ups: LookUps,
+        write: Callable[[Shard], None],
+        touch: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._codec = codec
+        self._look_ups = look_ups
+        self._write = write
+        self._touch = touch
+        self.progress = Progress()
+
+    async def restore(self, shard: Shard, log_id: str, committed: int) -> int:
+        """Folds what is missing below ``committed`` of log ``log_id``.
+
+        Returns:
+            How many records were folded.
+        """
+        consumer = AIOKafkaConsumer(
+            **self._settings.kafka_client_options(),
+            group_id=None,
+            enable_auto_commit=False,
+            max_partition_fetch_bytes=4 << 20,
+            fetch_max_bytes=16 << 20,
+        )
+        await consumer.start()
+        try:
+            return await self._read(consumer, shard, log_id, committed)
+        finally:
+            await consumer.stop()
+
+    async def _read(self, consumer: Any, shard: Shard, log_id: str, committed: int) -> int:
+        tp = TopicPartition(ENRICHED, shard.partition)
+        consumer.assign([tp])
+        begin = (await consumer.beginning_offsets([tp]))[tp]
+        end = (await consumer.end_offsets([tp]))[tp]
+        position = max(begin, min(shard.outputs_end, end))
+        consumer.seek(tp, position)
+        self.progress = Progress(0, end - position, time.monotonic())
+        told = time.monotonic()
+        folded = unsaved = 0
+        while position < end:
+            batches = await consumer.getmany(tp, timeout_ms=1000, max_records=2000)
+            self._touch()
+            records = batches.get(tp, [])
+            count = self._fold(shard, records, log_id, committed)
+            folded += count
+            unsaved += count
+            position = await consumer.position(tp)
+            self.progress.done = self.progress.total - max(0, end - position)
+            if unsaved >= STORE_EVERY:
+                shard.outputs_end = position
+                self._write(shard)
+                unsaved = 0
+            if time.monotonic() - told > TELL_EVERY_S:
+                told = time.monotonic()
+                self.tell(shard.partition)
+        shard.outputs_end = max(shard.outputs_end, position)
+        return folded
+
+    def _fold(self, shard: Shard, records: list[Any], log_id: str, committed: int) -> int:
+        folded = 0
+        for name, run in select(shard, records, self._codec, log_id, committed):
+            if shard.begin_log(name):
+                self._write(shard)  # minutes of the log before are gone with this write
+            step(shard, run, self._look_ups, self._codec, emit=False, read=lambda r: r.head)
+            folded += len(run)
+        return folded
+
+    def tell(self, partition: int) -> None:
+        """Logs how far the restore is."""
+        progress = self.progress
+        seconds = max(1e-3, time.monotonic() - progress.started)
+        rate = progress.done / seconds
+        left = (progress.total - progress.done) / rate if rate else None
+        log.info(
+            "restoring state",
+            partition=partition,
+            percent=round(100 * progress.done / max(1, progress.total), 1),
+            records_per_s=round(rate),
+            seconds_left=None if left is None else round(left),
+        )

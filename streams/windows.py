@@ -1,0 +1,270 @@
+"""Rolling windows per campaign, merged from absolute partial counts.
+
+Laws of this file:
+1. Pure: the clock is the argument ``minute`` or ``as_of``; stored partials are read through
+   ``Partials``.
+2. A partial is «campaign, mailbox provider, minute, log, partition: these counts, as of offset O».
+   The highest ``O`` holds; merging one twice, or an older one late, changes nothing.
+3. A window of n minutes ends with the current minute. What moves it is the difference between a
+   partial and the one it replaces, or a whole minute entering or leaving.
+4. Sums are integers; a rate is computed when it is asked for, never stored.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from schemas.glossary import COUNTER_NAMES, RATES, WINDOWS_S, derived
+
+WIDTH = len(COUNTER_NAMES)
+ROLLING: tuple[tuple[str, int], ...] = tuple(
+    (name, seconds // 60) for name, seconds in WINDOWS_S.items() if seconds is not None
+)
+"""Window name and length in minutes, without ``total``."""
+LATENESS_MIN = 24 * 60
+"""A minute is settled once it is older than this."""
+_Z95 = 1.959963984540054
+
+
+class PartialKey(NamedTuple):
+    """Identity of a partial."""
+
+    campaign: str
+    mailbox: str
+    minute: int
+    log_id: str
+    partition: int
+
+
+class Partial(NamedTuple):
+    """Absolute counts as of an offset."""
+
+    key: PartialKey
+    offset: int
+    counts: tuple[int, ...]
+
+
+Stored = tuple[int, tuple[int, ...]]
+"""Offset and counts of a stored partial."""
+
+
+class Partials(Protocol):
+    """Stored partials, with what was put since the last checkpoint on top."""
+
+    def get_many(self, keys: Sequence[PartialKey]) -> list[Stored | None]:
+        """The newest of each key."""
+
+    def put(self, key: PartialKey, value: Stored) -> None:
+        """Replaces the partial of ``key``."""
+
+    def of_minute(self, minute: int) -> Iterator[tuple[PartialKey, Stored]]:
+        """All partials of a minute."""
+
+    def series_of(self, campaign: str) -> dict[str, "Series"]:
+        """Stored sums of a campaign by mailbox provider, without rolling windows."""
+
+
+class Series:
+    """Sums of one campaign and mailbox provider: in all, and per rolling window."""
+
+    __slots__ = ("first_minute", "last_minute", "total", "windows")
+
+    def __init__(self) -> None:
+        self.total = [0] * WIDTH
+        self.windows: list[list[int] | None] = [None] * len(ROLLING)
+        self.first_minute = 0
+        self.last_minute = 0
+
+
+def merge(old: Stored | None, offset: int, counts: Sequence[int]) -> list[int] | None:
+    """What a partial adds over the one it replaces; ``None`` when it is not newer."""
+    if old is None:
+        return list(counts)
+    if offset <= old[0]:
+        return None
+    return [new - before for new, before in zip(counts, old[1], strict=True)]
+
+
+class Windows:
+    """Rolling sums of every campaign that one partition of the minutes topic holds.
+
+    Args:
+        partials: where partials are kept.
+        minute: the current minute (since 1970) to begin with.
+    """
+
+    def __init__(self, partials: Partials, minute: int) -> None:
+        self._partials = partials
+        self.minute = minute
+        self.series: dict[str, dict[str, Series]] = {}
+        self.changed: set[str] = set()
+        self.touched: set[tuple[str, str]] = set()
+
+    def fill(self) -> None:
+        """Computes the rolling sums from what is stored, after a start."""
+        longest = max(length for _, length in ROLLING)
+        for minute in range(self.minute - longest + 1, self.minute + 1):
+            inside = [i for i, (_, length) in enumerate(ROLLING) if minute > self.minute - length]
+            self._move(minute, inside, 1)
+
+    def apply(self, partials: Sequence[Partial]) -> int:
+        """Merges partials in order.
+
+        Returns:
+            How many were newer than what was known.
+        """
+        keys = list({partial.key for partial in partials})
+        stored = zip(keys, self._partials.get_many(keys), strict=True)
+        newest = {key: old for key, old in stored if old is not None}
+        applied = 0
+        for key, offset, counts in partials:
+            delta = merge(newest.get(key), offset, counts)
+            if delta is None:
+                continue
+            newest[key] = (offset, counts)
+            self._partials.put(key, (offset, counts))
+            self._add(key, delta)
+            applied += 1
+        return applied
+
+    def _add(self, key: PartialKey, delta: Sequence[int]) -> None:
+        series = self._series(key.campaign, key.mailbox)
+        minute = key.minute
+        series.first_minute = min(series.first_minute or minute, minute)
+        series.last_minute = max(series.last_minute, minute)
+        _accumulate(series.total, delta, 1)
+        for index, (_, length) in enumerate(ROLLING):
+            if self.minute - length < minute <= self.minute:
+                series.windows[index] = _moved(series.windows[index], delta, 1)
+        self.changed.add(key.campaign)
+        self.touched.add((key.campaign, key.mailbox))
+
+    def _series(self, campaign: str, mailbox: str) -> Series:
+        by_mailbox = self.of_campaign(campaign)
+        series = by_mailbox.get(mailbox)
+        if series is None:
+            series = by_mailbox[mailbox] = Series()
+        return series
+
+    def of_campaign(self, campaign: str) -> dict[str, Series]:
+        """The series of a campaign by mailbox provider, brought into memory if they are not."""
+        by_mailbox = self.series.get(campaign)
+        if by_mailbox is None:
+            by_mailbox = self.series[campaign] = self._partials.series_of(campaign)
+        return by_mailbox
+
+    def forget_quiet(self) -> None:
+        """Drops from memory what has no rolling sums; call it right after a checkpoint."""
+        for campaign in [
+            campaign
+            for campaign, by_mailbox in self.series.items()
+            if not any(any(one.windows) for one in by_mailbox.values())
+        ]:
+            del self.series[campaign]
+
+    def advance(self, minute: int) -> None:
+        """Moves the end of every window to ``minute`` and notes whose sums moved."""
+        while self.minute < minute:
+            self.minute += 1
+            # Partials may have come in before their minute: provider clocks run ahead.
+            self._move(self.minute, range(len(ROLLING)), 1)
+            for index, (_, length) in enumerate(ROLLING):
+                self._move(self.minute - length, (index,), -1)
+
+    def _move(self, minute: int, windows: Iterable[int], sign: int) -> None:
+        indexes = tuple(windows)
+        for key, (_, counts) in self._partials.of_minute(minute):
+            series = self._series(key.campaign, key.mailbox)
+            for index in indexes:
+                series.windows[index] = _moved(series.windows[index], counts, sign)
+            self.changed.add(key.campaign)
+
+
+def _accumulate(into: list[int], counts: Sequence[int], sign: int) -> None:
+    for index, value in enumerate(counts):
+        if value:
+            into[index] += sign * value
+
+
+def _moved(sums: list[int] | None, counts: Sequence[int], sign: int) -> list[int] | None:
+    """The sums after a move; ``None`` when nothing is left, to keep quiet campaigns small."""
+    result = [0] * WIDTH if sums is None else sums
+    _accumulate(result, counts, sign)
+    return result if any(result) else None
+
+
+def summed(series: Iterable[Series], window: str) -> list[int]:
+    """Counts of several mailbox providers together, for a rolling window or ``total``."""
+    out = [0] * WIDTH
+    names = [name for name, _ in ROLLING]
+    for one in series:
+        counts = one.total if window == "total" else one.windows[names.index(window)]
+        if counts is not None:
+            _accumulate(out, counts, 1)
+    return out
+
+
+def wilson(numerator: int, denominator: int) -> tuple[float, float] | None:
+    """Wilson score interval at 95 % of a ratio; ``None`` for denominator 0.
+
+    A flow ratio above 1 has no such interval; it is taken at 1.
+    Source: E. B. Wilson, «Probable Inference», JASA 22 (1927).
+    """
+    if denominator <= 0:
+        return None
+    ratio = min(1.0, max(0.0, numerator / denominator))
+    z2 = _Z95 * _Z95 / denominator
+    centre = ratio + z2 / 2
+    spread = _Z95 * math.sqrt(ratio * (1 - ratio) / denominator + z2 / (4 * denominator))
+    return max(0.0, (centre - spread) / (1 + z2)), min(1.0, (centre + spread) / (1 + z2))
+
+
+def rates_of(counts: Sequence[int]) -> list[dict[str, Any]]:
+    """Every rate of the glossary from a vector of counts; denominator 0 gives ``None``."""
+    out = []
+    vector = list(counts)
+    for rate in RATES:
+        numerator, denominator = derived(vector, rate.numerator), derived(vector, rate.denominator)
+        bounds = wilson(numerator, denominator)
+        out.append(
+            {
+                "name": rate.name,
+                "basis": rate.basis.value,
+                "numerator": numerator,
+                "denominator": denominator,
+                "value": numerator / denominator if bounds else None,
+                "low": bounds[0] if bounds else None,
+                "high": bounds[1] if bounds else None,
+            }
+        )
+    return out
+
+
+def rates(
+    windows: Windows, campaign: str, *, as_of_us: int, complete_through_us: int, revision: int
+) -> dict[str, Any]:
+    """The ``campaign_rates`` record of a campaign: every window, as of now."""
+    series = list(windows.of_campaign(campaign).values())
+    last = max((one.last_minute for one in series), default=0)
+    first = min((one.first_minute for one in series), default=0)
+    records = []
+    for name, seconds in WINDOWS_S.items():
+        counts = summed(series, name)
+        start = first if seconds is None else windows.minute - seconds // 60 + 1
+        records.append(
+            {
+                "window": name,
+                "starts_at": start * 60_000_000,
+                "ends_at": (windows.minute + 1) * 60_000_000,
+                "settled": last + LATENESS_MIN < windows.minute,
+                "counts": dict(zip(COUNTER_NAMES, counts, strict=True)),
+                "rates": rates_of(counts),
+            }
+        )
+    return {
+        "campaign_id": campaign,
+        "as_of": as_of_us,
+        "complete_through": complete_through_us,
+        "revision": revision,
+        "windows": records,
+    }
