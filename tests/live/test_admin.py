@@ -1,0 +1,116 @@
+"""Topics, log id and lag on both brokers."""
+
+import asyncio
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from schemas.errors import ConfigError, Unavailable
+from schemas.settings import Settings
+from schemas.topics import MINUTES, RAW, TOPICS
+from streams import admin
+from tests.live.fixtures import KafkaCluster
+from tests.live.kafka import Broker
+
+
+@pytest.fixture(params=["embedded_broker", "kafka_cluster"])
+def broker(request: pytest.FixtureRequest) -> Broker:
+    """Each broker that mailpulse runs on, fresh."""
+    made = request.getfixturevalue(request.param)
+    if request.param == "kafka_cluster":
+        cluster: KafkaCluster = made
+        return cluster(1)[0]
+    fresh: Broker = made
+    return fresh
+
+
+def settings_for(broker: Broker, **overrides: object) -> Settings:
+    """Settings that reach ``broker``."""
+    return Settings(kafka_bootstrap=broker.bootstrap, **overrides)  # type: ignore[arg-type]
+
+
+async def test_topics_are_made_once_and_checked_after(broker: Broker) -> None:
+    """A second run makes nothing; another number of partitions is refused and changes nothing."""
+    settings = settings_for(broker, partitions=3)
+    first = await admin.topics_apply(settings)
+    again = await admin.topics_apply(settings)
+    assert set(first.created) == {topic.name for topic in TOPICS}
+    assert again.created == ()
+    assert set(again.kept) == set(first.created)
+    with pytest.raises(ConfigError) as refused:
+        await admin.topics_apply(settings_for(broker, partitions=5))
+    assert len(refused.value.problems) == len(TOPICS)
+    shown = await admin.topics_show(settings)
+    assert {state.partitions for state in shown.topics.values()} == {3}
+    assert shown.topics[MINUTES].config["cleanup.policy"] == "compact"
+
+
+async def test_log_id_changes_when_the_topic_is_made_anew(broker: Broker) -> None:
+    """Offsets begin at 0 again in a new topic, so it must have another id."""
+    settings = settings_for(broker)
+    with pytest.raises(ConfigError, match="topics apply"):
+        await admin.log_id(settings)
+    await admin.topics_apply(settings)
+    before = await admin.log_id(settings)
+    assert before == await admin.log_id(settings)
+    client = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    await client.start()
+    await client.delete_topics([RAW])
+    await client.close()
+    while RAW in (await admin.topics_show(settings)).topics:  # a deletion takes a moment
+        await asyncio.sleep(0.05)
+    await admin.topics_apply(settings)
+    after = await admin.log_id(settings)
+    assert len(before) == len(after) == 32
+    assert before != after
+    assert await admin.log_id(settings_for(broker, log_id="mine")) == "mine"
+
+
+async def test_lag_counts_what_is_not_committed(broker: Broker) -> None:
+    """Ten records, four committed: six to read; a group that never committed has all to read."""
+    settings = settings_for(broker, partitions=2)
+    await admin.topics_apply(settings)
+    producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap)
+    await producer.start()
+    for _ in range(10):
+        await producer.send_and_wait(RAW, b"x", partition=1)
+    await producer.stop()
+    consumer = AIOKafkaConsumer(
+        RAW,
+        bootstrap_servers=broker.bootstrap,
+        group_id="half",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        session_timeout_ms=6000,
+        rebalance_timeout_ms=6000,
+    )
+    await consumer.start()
+    for _ in range(4):
+        last = await consumer.getone()
+    await consumer.commit({TopicPartition(RAW, 1): last.offset + 1})
+    await consumer.stop()
+    rows = await admin.lag(settings, {"half": (RAW,), "never": (RAW,)})
+    seen = {(row.group, row.partition): (row.committed, row.end, row.lag) for row in rows}
+    assert seen["half", 1] == (4, 10, 6)
+    assert seen["never", 1] == (None, 10, 10)
+    assert seen["never", 0] == (None, 0, 0)
+
+
+async def test_three_brokers_keep_three_replicas_of_which_two_must_acknowledge(
+    kafka_cluster: KafkaCluster,
+) -> None:
+    """On a cluster an acknowledged event survives the loss of a broker, without any setting."""
+    broker = kafka_cluster(3)[0]
+    settings = settings_for(broker)
+    await admin.topics_apply(settings)
+    shown = await admin.topics_show(settings)
+    assert shown.brokers == 3
+    assert {state.replication for state in shown.topics.values()} == {3}
+    assert {state.config["min.insync.replicas"] for state in shown.topics.values()} == {"2"}
+
+
+async def test_no_broker_is_said_in_words() -> None:
+    """Nothing listens there: an expected error that names the address."""
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1"):
+        await admin.topics_show(Settings(kafka_bootstrap="127.0.0.1:1"))

@@ -1,0 +1,70 @@
+"""What is made of topics, and which changes are refused: the part that needs no broker."""
+
+import pytest
+
+from schemas.settings import Settings
+from schemas.topics import BY_NAME, MINUTES, RAW, TOPICS
+from streams.admin import TopicState, judge, replication_for, wanted_config
+
+RAW_TOPIC, MINUTES_TOPIC = BY_NAME[RAW], BY_NAME[MINUTES]
+
+
+def state(name: str, **overrides: object) -> TopicState:
+    """A topic as a cluster of one broker has it."""
+    values: dict[str, object] = {
+        "name": name, "topic_id": "0" * 32, "partitions": 4, "replication": 1, "in_sync": 1,
+        "config": {},
+    }  # fmt: skip
+    return TopicState(**{**values, **overrides})  # type: ignore[arg-type]
+
+
+def test_fitting_topic_is_left_alone() -> None:
+    """A topic made by mailpulse itself has nothing to be said about."""
+    for topic in TOPICS:
+        made = state(topic.name, config=wanted_config(topic, 1))
+        assert judge(made, topic, 4) == ([], [])
+
+
+@pytest.mark.parametrize("partitions", [3, 5, 8])
+def test_other_number_of_partitions_is_refused(partitions: int) -> None:
+    """Keys would move: neither more nor fewer partitions are ever accepted."""
+    harmful, _ = judge(state(RAW, partitions=partitions), RAW_TOPIC, 4)
+    assert len(harmful) == 1
+    assert "would move keys" in harmful[0]
+
+
+def test_wrong_cleanup_policy_is_refused_both_ways() -> None:
+    """Compacting events loses some, deleting by age loses the newest of a key."""
+    raw, _ = judge(state(RAW, config={"cleanup.policy": "compact"}), RAW_TOPIC, 4)
+    minutes, _ = judge(state(MINUTES, config={"cleanup.policy": "delete"}), MINUTES_TOPIC, 4)
+    assert "compaction would drop" in raw[0]
+    assert "would be deleted" in minutes[0]
+
+
+def test_shorter_retention_is_noted_and_longer_is_not() -> None:
+    """Keeping records longer harms nobody; -1 is for ever."""
+    for kept, notes in (("3600000", 1), ("-1", 0), (str(10**12), 0)):
+        harmful, differing = judge(state(RAW, config={"retention.ms": kept}), RAW_TOPIC, 4)
+        assert (len(harmful), len(differing)) == (0, notes)
+
+
+def test_missing_replicas_are_noted() -> None:
+    """An operator who looks at topics sees that a broker is away."""
+    assert "offline" in judge(state(RAW, in_sync=0), RAW_TOPIC, 4)[1][0]
+    assert "only 2 of 3" in judge(state(RAW, replication=3, in_sync=2), RAW_TOPIC, 4)[1][0]
+
+
+@pytest.mark.parametrize(
+    ("given", "brokers", "replicas"), [(None, 1, 1), (None, 2, 2), (None, 9, 3), (2, 9, 2)]
+)
+def test_replication_follows_brokers_unless_set(
+    given: int | None, brokers: int, replicas: int
+) -> None:
+    """Three replicas where there are three brokers, the setting where there is one."""
+    assert replication_for(Settings(kafka_replication_factor=given), brokers) == replicas
+
+
+def test_two_replicas_must_be_in_sync_from_three_on() -> None:
+    """With three replicas an acknowledged record survives a broker; with one there is no choice."""
+    assert wanted_config(RAW_TOPIC, 3)["min.insync.replicas"] == "2"
+    assert "min.insync.replicas" not in wanted_config(RAW_TOPIC, 1)
