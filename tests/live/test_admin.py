@@ -1,7 +1,5 @@
 """Topics, log id and lag on both brokers."""
 
-import asyncio
-
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -10,6 +8,7 @@ from schemas.errors import ConfigError, Unavailable
 from schemas.settings import Settings
 from schemas.topics import MINUTES, RAW, TOPICS
 from streams import admin
+from streams.children import until
 from tests.live.fixtures import KafkaCluster
 from tests.live.kafka import Broker
 
@@ -58,8 +57,11 @@ async def test_log_id_changes_when_the_topic_is_made_anew(broker: Broker) -> Non
     await client.start()
     await client.delete_topics([RAW])
     await client.close()
-    while RAW in (await admin.topics_show(settings)).topics:  # a deletion takes a moment
-        await asyncio.sleep(0.05)
+
+    async def gone() -> bool:
+        return RAW not in (await admin.topics_show(settings)).topics
+
+    assert await until(gone, 30)  # a deletion takes a moment
     await admin.topics_apply(settings)
     after = await admin.log_id(settings)
     assert len(before) == len(after) == 32
