@@ -21,7 +21,7 @@ from faust.transport.drivers import aiokafka as driver
 from mode import Service
 
 from streams.chunks import TP, ChunkMessage, Session, Taken, describe
-from streams.taking import ChunkThread
+from streams.taking import ChunkThread, Look
 from streams.watchdog import Progress, Watchdog
 
 __all__ = ["ChunkConsumer", "ChunkTransport"]
@@ -62,6 +62,7 @@ class ChunkConsumer(driver.Consumer):
         self._start: dict[TP, int | None] = {}
         self._epochs = itertools.count(1)
         self._release_lock = asyncio.Lock()
+        self._releases = 0
         self._opening_since_s: float | None = None
         super().__init__(*args, **options)
         self._read_offset = _ReadOffsets(self.app.chunk_topics)
@@ -144,23 +145,31 @@ class ChunkConsumer(driver.Consumer):
 
     async def perform_seek(self) -> None:
         """Faust calls this after every assignment, before the flow is resumed."""
+        releases = self._releases
         await super().perform_seek()
-        tps = {tp for tp in self._start if tp.topic in self.app.chunk_topics}
-        await self._open({tp: self._start[tp] for tp in tps})
-        try:
-            await asyncio.wait_for(self.app.hooks.on_assign(set(tps)), _HOOK_S)
-        except Exception as error:
-            self.app.fail(f"on_assign of {_names(tps)} failed: {error!r}", error)
-        self._opening_since_s = None
+        async with self._release_lock:
+            if releases != self._releases:
+                return  # let go meanwhile; the next assignment seeks again
+            tps = {tp for tp in self._start if tp.topic in self.app.chunk_topics}
+            await self._open({tp: self._start[tp] for tp in tps})
+            try:
+                await asyncio.wait_for(self.app.hooks.on_assign(set(tps)), _HOOK_S)
+            except Exception as error:
+                self.app.fail(f"on_assign of {_names(tps)} failed: {error!r}", error)
+            self._opening_since_s = None
 
     async def _open(self, starts: Mapping[TP, int | None]) -> None:
-        numbered = {tp: (offset, next(self._epochs)) for tp, offset in starts.items()}
-        for tp, (offset, epoch) in numbered.items():
+        sessions = {tp: Session(tp, next(self._epochs), at) for tp, at in starts.items()}
+        for tp, session in sessions.items():
             self._close(tp)
-            self._sessions[tp] = Session(tp, epoch, offset)
-        started = await self._thread.start_sessions(numbered)
-        for tp in numbered.keys() - started:
-            self._close(tp)
+            self._sessions[tp] = session
+        started = await self._thread.start_sessions(
+            {tp: (starts[tp], session.epoch) for tp, session in sessions.items()}
+        )
+        for tp, session in sessions.items():
+            if tp not in started and self._sessions.get(tp) is session:
+                self._close(tp)
+                del self._sessions[tp]
 
     def _close(self, tp: TP) -> None:
         session = self._sessions.get(tp)
@@ -173,7 +182,8 @@ class ChunkConsumer(driver.Consumer):
         A chunk that an agent holds is not taken from it.
         """
         if partition.topic in self.app.chunk_topics:
-            await self._open({TP(*partition): offset})
+            if partition in self._sessions:
+                await self._open({TP(*partition): offset})
         else:
             await super().seek(partition, offset)
 
@@ -203,6 +213,7 @@ class ChunkConsumer(driver.Consumer):
     async def release(self, tps: Iterable[TP] | None) -> None:
         """Lets partitions go (law 3), ``None``: all of them. The flow stays stopped."""
         async with self._release_lock:
+            self._releases += 1
             mine = set(self._sessions if tps is None else self._sessions.keys() & set(tps))
             self.stop_flow()
             self.app.flow_control.suspend()
@@ -236,7 +247,7 @@ class ChunkConsumer(driver.Consumer):
         while await self.maybe_wait_for_commit_to_finish():
             pass  # Faust's commit does nothing when another one is under way: wait for our turn
         await self.commit(wanted)
-        return all(not self._should_commit(tp, self._new_offset(tp) or 0) for tp in wanted)
+        return not self.app.failed.is_set() and not self._filter_committable_offsets(wanted)
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         for tp in self._sessions:
@@ -290,22 +301,39 @@ class ChunkConsumer(driver.Consumer):
     @Service.task
     async def _watch(self) -> None:
         watchdog = self.watchdog
-        ends: Mapping[TP, int] = {}
+        looks: dict[TP, Look] = {}
         asked_s = 0.0
         while not self.should_stop:
             await self.sleep(watchdog.tick_s)
             now_s = monotonic()
             if now_s - asked_s > watchdog.limit_s / 4 and self._sessions:
                 # Asked, not remembered from fetches: fetching itself may have stopped.
-                ends, asked_s = await self._ends_or_none(), now_s
-            partitions = {
-                tp: Progress(self._committed_offset.get(tp), ends.get(tp)) for tp in self._sessions
-            }
+                looks, asked_s = await self._look(), now_s
+            partitions = {tp: self._progress(tp, looks.get(tp)) for tp in self._sessions}
             for tp, stuck_s in watchdog.tick(now_s, partitions).items():
                 self._report_stuck(tp, stuck_s, partitions[tp])
             since_s = self._opening_since_s
             if since_s is not None and now_s - since_s > max(watchdog.limit_s, 2 * _HOOK_S):
                 self.app.fail(f"reading did not start within {now_s - since_s:.0f} s of assignment")
+
+    async def _look(self) -> dict[TP, Look]:
+        try:
+            return await self._thread.look(set(self._sessions))
+        except Exception as error:  # the broker is away: no end, no lag, nothing to report
+            self.log.warning("ends of the log are not known: %r", error)
+            return {}
+
+    def _progress(self, tp: TP, look: Look | None) -> Progress:
+        committed = self._committed_offset.get(tp)
+        if look is None:
+            return Progress(committed, None)
+        position = self._sessions[tp].position
+        done = position is None or (committed or 0) >= position
+        if done and look.position is not None and look.position >= look.end:
+            # Everything that there was to read is committed, whatever the numbers say: retention
+            # may have removed the records between the commit and the end.
+            return Progress(committed, committed)
+        return Progress(committed, look.end)
 
     async def ends(self, tps: Iterable[TP]) -> dict[TP, int]:
         """Ends of the logs, asked from the broker.
@@ -318,13 +346,6 @@ class ChunkConsumer(driver.Consumer):
             session = self._sessions.get(tp)
             ends[tp] = max(end, (session.highwater if session else None) or 0)
         return ends
-
-    async def _ends_or_none(self) -> dict[TP, int]:
-        try:
-            return await self.ends(list(self._sessions))
-        except Exception as error:  # the broker is away: no end, no lag, nothing to report
-            self.log.warning("ends of the log are not known: %r", error)
-            return {}
 
     def _report_stuck(self, tp: TP, stuck_s: float, progress: Progress) -> None:
         session = self._sessions.get(tp)

@@ -9,9 +9,9 @@ Laws of this file:
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiokafka
 from aiokafka.consumer.fetcher import FetchResult, OffsetResetStrategy
@@ -22,10 +22,22 @@ from mode.threads import WorkerThread
 
 from streams.chunks import TP, Taken, take
 
-__all__ = ["ChunkThread"]
+__all__ = ["ChunkThread", "Look"]
 
 _PAUSE_S = 0.01
 """Wait while a rebalance is under way."""
+
+
+class Look(NamedTuple):
+    """Where a partition stands on the broker and in aiokafka.
+
+    Attributes:
+        end: end of the log, as far as it may be read.
+        position: next offset that aiokafka hands over; ``None``: not known yet.
+    """
+
+    end: int
+    position: int | None
 
 
 class _DaemonThread(WorkerThread):
@@ -178,16 +190,23 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         done: bool = await super()._commit(offsets)
         return done
 
-    async def committed(self, tps: Iterable[TP]) -> dict[TP, int | None]:
-        """Committed offsets now, asked from the broker."""
-        result: dict[TP, int | None] = await self.call_thread(self._committed, list(tps))
-        return result
+    async def look(self, tps: set[TP]) -> dict[TP, Look]:
+        """Where the logs end and where reading stands; left out: what is not assigned any more."""
+        looks: dict[TP, Look] = await self.call_thread(self._look, tps)
+        return looks
 
-    async def _committed(self, tps: list[TP]) -> dict[TP, int | None]:
-        found = await self._ensure_consumer()._coordinator.fetch_committed_offsets(
-            [TopicPartition(*tp) for tp in tps]
-        )
-        return {tp: found[tp].offset if tp in found else None for tp in tps}
+    async def _look(self, tps: set[TP]) -> dict[TP, Look]:
+        consumer = self._ensure_consumer()
+        ends = await consumer.end_offsets([TopicPartition(*tp) for tp in tps])
+        subscription = consumer._subscription.subscription
+        assignment = subscription.assignment if subscription else None
+        looks = {}
+        for tp in tps:
+            state = assignment.state_value(tp) if assignment else None
+            if state is not None:
+                position = state.position if state.has_valid_position else None
+                looks[tp] = Look(ends[tp], position)
+        return looks
 
 
 def _as_read(partition: TopicPartition, record: Any) -> Any:

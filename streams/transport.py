@@ -45,11 +45,16 @@ class Hooks(Protocol):
 
         No further chunk of them comes. Right after it ``next_offset`` of each is committed and the
         partitions are let go, also when they come back in the same rebalance (Faust has no
-        incremental rebalances). Called at shut-down too, but not after a fatal error.
+        incremental rebalances). Called at shut-down too, but not after a fatal error. Cancelled
+        after 0.8 of the rebalance time-out: the group would go on without us.
         """
 
     async def on_assign(self, tps: set[TP]) -> None:
-        """``tps`` are ours now; no chunk of them came yet. Must be quick: restore state later."""
+        """``tps`` are ours now; no chunk of them came yet. Must be quick: restore state later.
+
+        All partitions are named, also those that were ours before the rebalance: they had been
+        let go. An engine that kept their state may go on with it when it is as of ``committed``.
+        """
 
 
 class ChunkTopic(Topic):

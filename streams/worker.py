@@ -57,8 +57,8 @@ async def run(
     ends = [asyncio.create_task(event.wait()) for event in (stop, app.failed)]
     try:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        stopped = await _stop(app, grace_s)
     finally:
+        stopped = await _stop(app, grace_s)
         for number in signals:
             loop.remove_signal_handler(number)
         for task in (starting, *ends):
