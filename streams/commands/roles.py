@@ -49,13 +49,13 @@ def run_until_stopped(main: Callable[[asyncio.Event], Awaitable[Any]]) -> Any:
 
 def ingest() -> None:
     """Takes in webhooks: POST /hooks/SOURCE, /livez, /readyz, /metrics."""
-    from ingest import app
+    from ingest.server import serve
     from streams import logs
 
     settings = settings_of(attach=False)
     sources = sources_of(settings)
     logs.configure(settings, "ingest")
-    asyncio.run(app.serve(settings, sources))
+    asyncio.run(serve(settings, sources))
 
 
 def worker() -> None:

@@ -91,7 +91,6 @@ class SendGridSender:
             "timestamp": event.at_s,
             "sg_event_id": event.native_id,
             "sg_message_id": event.message_id,
-            "category": ["simulated"],
         }
         if event.told:
             item["campaign_id"] = event.campaign
@@ -157,8 +156,8 @@ class PostmarkSender:
             "MessageID": event.message_id,
             "ServerID": 23,
             "MessageStream": "outbound",
-            "Tag": "simulated",
-            "Metadata": {"campaign_id": event.campaign} if event.told else {},
+            "Tag": event.campaign if event.told else "",
+            "Metadata": {},
             "Email" if bounced else "Recipient": event.recipient,
             self._TIME_FIELDS[event.kind]: iso(event.at_s),
         }
@@ -202,15 +201,15 @@ class GenericSender:
     def _item(self, event: Happening) -> Item:
         item: Item = {
             "id": event.native_id,
-            "type": event.kind,
-            "timestamp": event.at_s,
+            "event": event.kind,
+            "time": event.at_s,
             "message_id": event.message_id,
             "recipient": event.recipient,
         }
         if event.told:
             item["campaign_id"] = event.campaign
         if event.bounce:
-            item["bounce_class"] = event.bounce
+            item["bounce"] = {"class": event.bounce}
         if event.user_agent:
             item |= {"user_agent": event.user_agent, "ip": event.ip}
         if event.url:

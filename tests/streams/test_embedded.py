@@ -1,0 +1,243 @@
+"""The supervisor's parts: children restarted and never orphaned, one owner per directory."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import ConfigError
+from schemas.settings import Settings, load_settings
+from streams.children import BACKOFF_S_MAX, Child, Program, backoff_s, until
+from streams.embedded import Embedded
+from streams.places import STATE_FILE, free_port, locked, port_is_free, running
+
+
+def program(source: str, tmp_path: Path) -> Program:
+    """A small Python program that logs into ``tmp_path``."""
+    argv = (sys.executable, "-c", textwrap.dedent(source))
+    return Program("small", argv, dict(os.environ), tmp_path / "small.log")
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and is no zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+async def soon(condition: Callable[[], bool]) -> None:
+    """Waits for something that must happen."""
+
+    async def holds() -> bool:
+        return condition()
+
+    assert await until(holds, 30)
+
+
+async def test_child_that_ends_is_started_again_and_it_is_said(tmp_path: Path) -> None:
+    """A role that crashes comes back; the operator reads how it ended."""
+    said: list[str] = []
+    child = Child(program("raise SystemExit(7)", tmp_path), said.append)
+    await child.start()
+    await soon(lambda: child.starts >= 2)
+    await child.stop()
+    assert "small ended with exit code 7; starting it again in 0.5 s" in said[0]
+
+
+async def test_child_with_bad_settings_is_given_up(tmp_path: Path) -> None:
+    """Exit code 3 means that another try would end alike."""
+    codes: list[int] = []
+    said: list[str] = []
+    child = Child(
+        program("print('bad'); raise SystemExit(3)", tmp_path), said.append, ended=codes.append
+    )
+    await child.start()
+    await soon(lambda: bool(codes))
+    await child.stop()
+    assert (codes, child.starts) == ([3], 1)
+    assert child.program.tail() == ["bad"]
+
+
+async def test_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+    """Stopping ends, whatever the child does."""
+    said: list[str] = []
+    source = """
+        import signal, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print("deaf", flush=True)
+        time.sleep(600)
+    """
+    child = Child(program(source, tmp_path), said.append)
+    await child.start()
+    pid = child.pid
+    assert pid is not None
+    await soon(lambda: child.program.tail() == ["deaf"])
+    await child.stop(grace_s=0.2)
+    assert not alive(pid)
+    assert "did not stop" in said[0]
+
+
+async def test_child_stops_on_sigterm_and_stays_stopped(tmp_path: Path) -> None:
+    """An orderly stop is not mistaken for a crash."""
+    child = Child(program("import time; time.sleep(600)", tmp_path), lambda line: None)
+    await child.start()
+    pid = child.pid
+    assert pid is not None
+    await child.stop()
+    assert not alive(pid)
+    assert child.starts == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+def test_no_child_survives_a_killed_supervisor(tmp_path: Path) -> None:
+    """``kill -9`` runs no handler; the kernel takes the children with it, deaf ones too."""
+    source = """
+        import asyncio, os, sys
+        from pathlib import Path
+        from streams.children import Child, Program
+        DEAF = "import signal,time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+        async def main():
+            pids = []
+            for number in range(3):
+                argv = (sys.executable, "-c", DEAF)
+                child = Child(Program(str(number), argv, os.environ, Path(os.devnull)), print)
+                await child.start()
+                pids.append(child.pid)
+            print(*pids, flush=True)
+            await asyncio.sleep(600)
+        asyncio.run(main())
+    """
+    supervisor = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(source)], stdout=subprocess.PIPE, text=True
+    )
+    assert supervisor.stdout is not None
+    with supervisor.stdout:
+        pids = [int(text) for text in supervisor.stdout.readline().split()]
+        assert len(pids) == 3
+        assert all(alive(pid) for pid in pids)
+        supervisor.send_signal(signal.SIGKILL)
+        supervisor.wait()
+    asyncio.run(soon(lambda: not any(alive(pid) for pid in pids)))
+
+
+def test_backoff_doubles_up_to_a_limit() -> None:
+    """Half a second, then twice as long each time, never longer than half a minute."""
+    pauses = [backoff_s(failures) for failures in range(1, 40)]
+    assert pauses[:4] == [0.5, 1.0, 2.0, 4.0]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == BACKOFF_S_MAX
+
+
+def test_directory_has_one_owner(tmp_path: Path) -> None:
+    """A second pipeline is told who owns the directory; after the first it may have it."""
+    with locked(tmp_path), pytest.raises(ConfigError, match=f"in use by process {os.getpid()}"):
+        with locked(tmp_path):
+            pass
+    with locked(tmp_path):
+        pass
+
+
+def test_lock_goes_with_a_killed_owner(tmp_path: Path) -> None:
+    """A lock that a dead process left behind holds nobody up."""
+    source = f"""
+        import time
+        from pathlib import Path
+        from streams.places import locked
+        with locked(Path({str(tmp_path)!r})):
+            print("mine", flush=True)
+            time.sleep(600)
+    """
+    owner = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(source)], stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout is not None
+    with owner.stdout:
+        assert owner.stdout.readline() == "mine\n"
+        owner.kill()
+        owner.wait()
+    with locked(tmp_path):
+        pass
+
+
+def test_directory_that_cannot_be_made_is_a_wrong_setting(tmp_path: Path) -> None:
+    """Said with the setting's name, not as a traceback."""
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with (
+        pytest.raises(ConfigError, match="MAILPULSE_DATA_DIR"),
+        locked(tmp_path / "file" / "below"),
+    ):
+        pass
+
+
+def test_taken_port_is_seen(tmp_path: Path) -> None:
+    """A wished port is given when it is free, another one when it is not."""
+    with contextlib.closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert not port_is_free(port)
+        assert free_port(port) != port
+    assert free_port(port) == port
+    assert port_is_free(0)
+
+
+def test_file_of_a_dead_pipeline_is_not_believed(tmp_path: Path) -> None:
+    """Commands talk to a pipeline that runs, never to the address of one that did."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (tmp_path / STATE_FILE).write_text(
+        f'{{"pid": {gone.pid}, "kafka_bootstrap": "", "log_id": "", "partitions": 4,'
+        ' "ingest_url": "", "clickhouse_dsn": "", "worker_url": ""}',
+        encoding="utf-8",
+    )
+    assert running(tmp_path) is None
+    (tmp_path / STATE_FILE).write_text("{", encoding="utf-8")
+    assert running(tmp_path) is None
+
+
+async def test_children_are_told_what_the_embedded_broker_needs(tmp_path: Path) -> None:
+    """Their settings load as they are, keep the user's own, and fit that broker."""
+    settings = Settings(data_dir=tmp_path, partitions=4)
+    user = {"MAILPULSE_BODY_BYTES_MAX": "123456", "MAILPULSE_KAFKA_BOOTSTRAP": "elsewhere:9092"}
+    pipeline = Embedded(settings, user, lambda line: None)
+    told = load_settings(
+        pipeline.child_environ("127.0.0.1:5", "log-7"), lambda path: path.read_text()
+    )
+    assert told.kafka_bootstrap == "127.0.0.1:5"
+    assert not told.kafka_idempotence
+    assert told.session_timeout_ms == 6_000
+    assert told.log_id == "log-7"
+    assert told.body_bytes_max == 123_456
+    assert told.clickhouse_dsn.get_secret_value() == f"chdb://{pipeline.data_dir}/clickhouse"
+
+
+async def test_taken_ingest_port_stops_the_start_with_words(tmp_path: Path) -> None:
+    """Before anything is started."""
+    with contextlib.closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        settings = Settings(data_dir=tmp_path, ingest_port=taken.getsockname()[1])
+        pipeline = Embedded(settings, {}, lambda line: None)
+        with pytest.raises(ConfigError, match="--port"):
+            await pipeline.start()
+        assert pipeline.pids() == {}
+
+
+async def test_waiting_gives_up_in_time() -> None:
+    """A condition that never holds is reported as such."""
+
+    async def never() -> bool:
+        await asyncio.sleep(0)
+        return False
+
+    assert not await until(never, 0.05, pause_s=0.01)
