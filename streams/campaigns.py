@@ -166,7 +166,8 @@ class CampaignsAgent(Agent):
         windows.advance(_minute_now())
         changed, windows.changed = sorted(windows.changed), set()
         now_us = time.time_ns() // 1000
-        rows, alerts = [], []
+        rows: list[Row] = []
+        alerts: list[Row] = []
         for number, campaign in enumerate(changed):
             record = rates(
                 windows, campaign, as_of_us=now_us,

@@ -24,7 +24,7 @@ IN_FLIGHT_MAX = 16
 BATCH_BYTES_MAX = 900_000
 """Below the default ``max.message.bytes`` of a broker (1 MiB), which is a batch's limit."""
 
-Headers = tuple[tuple[str, bytes], ...]
+Headers = list[tuple[str, bytes]]
 
 
 class Row(NamedTuple):
@@ -33,17 +33,17 @@ class Row(NamedTuple):
     key: bytes | None
     value: bytes | None
     timestamp: int
-    headers: Headers = ()
+    headers: Headers = []  # noqa: RUF012 — shared on purpose, nobody changes it
 
 
 @lru_cache(maxsize=64)
 def _static_headers(kind: str, source: str) -> Headers:
-    return (
+    return [
         ("ce_specversion", b"1.0"),
         ("ce_type", f"io.mailpulse.{kind}.v1".encode()),
         ("ce_source", source.encode()),
         ("content-type", b"application/avro"),
-    )
+    ]
 
 
 def cloud_event(kind: str, source: str, identity: str, time_us: int) -> Headers:
@@ -55,11 +55,11 @@ def cloud_event(kind: str, source: str, identity: str, time_us: int) -> Headers:
         time_us: microseconds since 1970.
     """
     moment = datetime.fromtimestamp(time_us / 1e6, UTC).isoformat()
-    return (
+    return [
         *_static_headers(kind, source),
         ("ce_id", identity.encode()),
         ("ce_time", moment.encode()),
-    )
+    ]
 
 
 class Outputs:

@@ -1,4 +1,4 @@
-"""What ``campaigns`` keeps: newest partials, sums per series, alert crossings; a cache over a store.
+"""What ``campaigns`` keeps: newest partials, sums per series, alert crossings.
 
 Laws of this file:
 1. Pure: ``load`` and ``scan`` are handed in; ``writes`` says what a checkpoint must store.
