@@ -1,0 +1,456 @@
+"""Delivery, order, commits and letting go, over Faust's real machinery and a fake broker side."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.chunks import TP, Session, Taken, take
+from streams.internals import PINNED, InternalsMissing, check_internals
+from streams.transport import ChunkApp
+from streams.worker import run
+from tests.streams.rig import TOPIC, FakeLog, FakeRecord, Rig, tiles
+
+P0, P1 = TP(TOPIC, 0), TP(TOPIC, 1)
+RigMaker = Callable[..., Awaitable[Rig]]
+
+
+@pytest.fixture
+async def rig_of() -> AsyncIterator[RigMaker]:
+    """Makes started rigs and stops them."""
+    made: list[Rig] = []
+
+    async def make(logs: dict[TP, FakeLog], agent: Any = None, **options: Any) -> Rig:
+        rig = Rig(logs, **options)
+        made.append(rig)
+        await rig.start(agent)
+        return rig
+
+    yield make
+    for rig in made:
+        await rig.stop()
+
+
+# --- cutting -------------------------------------------------------------------------------------
+
+
+@given(
+    sizes=st.lists(st.integers(0, 3_000), max_size=60),
+    records_max=st.integers(1, 20),
+    bytes_max=st.integers(1, 5_000),
+)
+def test_slices_keep_every_record_in_order_and_stay_within_limits(
+    sizes: list[int], records_max: int, bytes_max: int
+) -> None:
+    """Cut in any way, the slices put together are the fetch; one record may exceed the bytes."""
+    records = [FakeRecord(i, b"v" * size) for i, size in enumerate(sizes)]
+    source, slices, ended = iter(records), [], False
+    while not ended:
+        got, ended = take(source, records_max, bytes_max)
+        slices.append(got)
+    assert [r for got in slices for r in got] == records
+    for got in slices:
+        assert len(got) <= records_max
+        assert sum(len(r.value or b"") for r in got[:-1]) < bytes_max
+    assert all(slices[:-1])
+
+
+# --- sessions ------------------------------------------------------------------------------------
+
+
+def taken(epoch: int, first: int, following: int) -> Taken:
+    return Taken(epoch, [FakeRecord(first)], first, following, 100)
+
+
+def test_what_was_taken_for_an_earlier_session_is_not_delivered() -> None:
+    """A fetch that crosses a seek is dropped."""
+    session = Session(P0, epoch=2, position=5)
+    assert session.accept(taken(1, 0, 5), 1) is None
+    assert session.accept(taken(2, 5, 6), 1) is not None
+
+
+def test_closing_withdraws_queued_chunks() -> None:
+    """Faust's stream skips a message whose generation is not the present one."""
+    session = Session(P0, epoch=1, position=0)
+    message = session.accept(taken(1, 0, 5), 7)
+    assert message is not None
+    assert message.generation_id == 7
+    session.close()
+    assert message.generation_id != 7
+    assert session.accept(taken(1, 5, 6), 7) is None
+
+
+def test_a_lost_chunk_takes_the_ones_behind_it_along() -> None:
+    """They would come twice, and out of order, after reading again."""
+    session = Session(P0, epoch=1, position=0)
+    messages = [session.accept(taken(1, i, i + 1), 7) for i in range(3)]
+    assert messages[1] is not None
+    messages[1].lost()
+    assert session.lost_from == 1
+    assert [m.generation_id == 7 for m in messages if m] == [True, False, False]
+    assert session.accept(taken(1, 3, 4), 7) is None
+
+
+# --- delivery ------------------------------------------------------------------------------------
+
+
+async def test_chunks_tile_each_partition_in_order(rig_of: RigMaker) -> None:
+    """Two partitions, gaps of removed records and a marker at the end: every offset is covered."""
+    logs = {
+        P0: FakeLog.of([*range(0, 57), *range(60, 100)], end=101),
+        P1: FakeLog.of([o for o in range(200) if o % 3], end=200),
+    }
+    rig = await rig_of(logs)
+    await rig.assign(P0, P1)
+    await rig.until(lambda: {c.last + 1 for c in rig.chunks} >= {101, 200})
+    for tp, log in logs.items():
+        chunks = [chunk for chunk in rig.chunks if chunk.tp == tp]
+        assert tiles(chunks)
+        assert (chunks[0].first, chunks[-1].last + 1) == (0, log.end)
+        assert rig.offsets(tp) == [record.offset for record in log.records]
+
+
+async def test_a_stretch_without_records_is_a_chunk_without_records(rig_of: RigMaker) -> None:
+    """Only so can a commit reach the end of a log that ends in transaction markers."""
+    rig = await rig_of({P0: FakeLog.of([], end=4)})
+    await rig.assign(P0)
+    await rig.until(lambda: bool(rig.chunks))
+    (chunk,) = rig.chunks
+    assert (chunk.records, chunk.first, chunk.last) == ([], 0, 3)
+
+
+async def test_no_more_chunks_are_queued_than_there_are_places(rig_of: RigMaker) -> None:
+    """With the agent at work the queue fills up to its limit and reading stops."""
+    rig = await rig_of({P0: FakeLog.of(range(1_000))}, chunks_buffered_max=3)
+    rig.gate.clear()
+    await rig.assign(P0)
+    await rig.until(lambda: rig.thread.positions[P0] >= 40)
+    await asyncio.sleep(0.05)
+    assert rig.thread.positions[P0] == 40  # one in work, three queued, ten records each
+    rig.gate.set()
+    await rig.until(lambda: len(rig.offsets(P0)) == 1_000)
+    assert rig.offsets(P0) == list(range(1_000))
+
+
+async def test_other_topics_come_record_by_record(rig_of: RigMaker) -> None:
+    """A topic that is no chunk topic stays as Faust makes it, offsets and all."""
+    plain = TP("plain", 0)
+    rig = await rig_of({P0: FakeLog.of(range(5)), plain: FakeLog.of([])})
+    rig.thread.logs[plain] = FakeLog(
+        [FakeRecord(o, b"%d" % o, topic="plain") for o in range(3)], end=3
+    )
+    got: list[bytes] = []
+
+    async def agent(stream: Any) -> None:
+        async for value in stream:
+            got.append(value)
+
+    agents = rig.app.agent(rig.app.topic("plain", value_type=bytes, value_serializer="raw"))(agent)
+    await agents.start()
+    await asyncio.sleep(0)
+    await rig.app.topics._update_indices()
+    await rig.assign(P0, plain)
+    await rig.until(lambda: len(got) == 3 and len(rig.offsets(P0)) == 5)
+    assert got == [b"0", b"1", b"2"]
+    await rig.until(lambda: len(rig.consumer._acked[plain]) == 3)
+    await rig.consumer.commit()
+    assert rig.thread.offsets == {plain: 3}
+    await agents.stop()
+
+
+# --- commits -------------------------------------------------------------------------------------
+
+
+async def test_commit_is_what_the_engine_says_and_nothing_else(rig_of: RigMaker) -> None:
+    """Finished chunks are not committed before they are checkpointed."""
+    rig = await rig_of({P0: FakeLog.of(range(50))})
+    await rig.assign(P0)
+    await rig.until(lambda: len(rig.offsets(P0)) == 50)
+    await rig.consumer.commit()  # as Faust's timer does
+    assert rig.thread.commits == []
+    rig.hooks.done[P0] = 20
+    await rig.consumer.commit()
+    rig.hooks.done[P0] = 20
+    await rig.consumer.commit()
+    rig.hooks.done[P0] = 50
+    assert await rig.app.commit_now([P0])
+    assert rig.thread.commits == [{P0: 20}, {P0: 50}]
+
+
+async def test_a_commit_never_goes_back(rig_of: RigMaker) -> None:
+    """An engine that lost its state may be behind what is committed."""
+    rig = await rig_of({P0: FakeLog.of(range(50))})
+    rig.thread.offsets[P0] = 30
+    await rig.assign(P0)
+    assert rig.app.committed(P0) == 30
+    rig.hooks.done[P0] = 10
+    assert await rig.app.commit_now()
+    assert rig.thread.commits == []
+
+
+async def test_a_refused_commit_is_tried_again(rig_of: RigMaker) -> None:
+    """Faust takes a refused commit for done."""
+    rig = await rig_of({P0: FakeLog.of(range(50))})
+    await rig.assign(P0)
+    rig.hooks.done[P0] = 20
+    rig.thread.commits_succeed = False
+    assert not await rig.app.commit_now()
+    rig.thread.commits_succeed = True
+    assert await rig.app.commit_now()
+    assert rig.thread.offsets[P0] == 20
+
+
+async def test_commit_now_waits_for_the_commit_under_way(rig_of: RigMaker) -> None:
+    """Faust's own commit returns without doing anything while another one runs."""
+    rig = await rig_of({P0: FakeLog.of(range(50))})
+    await rig.assign(P0)
+    rig.hooks.done[P0] = 20
+    running = asyncio.create_task(rig.consumer.commit())
+    await asyncio.sleep(0)
+    rig.hooks.done[P0] = 30
+    assert await rig.app.commit_now()
+    await running
+    assert rig.thread.offsets[P0] == 30
+
+
+async def test_state_of_another_log_is_found_before_it_is_committed(rig_of: RigMaker) -> None:
+    """A topic made anew ends below the offset that the local state is as of."""
+    rig = await rig_of({P0: FakeLog.of(range(50))})
+    await rig.assign(P0)
+    await rig.until(lambda: len(rig.offsets(P0)) == 50)
+    rig.hooks.done[P0] = 51
+    assert not await rig.app.commit_now()
+    assert "another log" in rig.fatal[0]
+    assert rig.thread.commits == []
+
+
+# --- seeks and losses ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", [0, 15, 77])
+async def test_the_next_chunk_after_a_seek_starts_there(rig_of: RigMaker, target: int) -> None:
+    """Back, into the middle of a chunk, and forward; the chunk in work is finished first."""
+    rig = await rig_of({P0: FakeLog.of(range(100))})
+    rig.gate.clear()
+    await rig.assign(P0)
+    await rig.until(lambda: rig.held is not None)
+    await rig.settle()  # the queue is full of chunks of the old position
+    await rig.app.seek(P0, target)
+    rig.gate.set()
+    await rig.until(lambda: bool(rig.chunks) and rig.chunks[-1].last == 99)
+    assert rig.chunks[0].first == 0
+    assert rig.chunks[1].first == target
+    assert tiles(rig.chunks[1:])
+
+
+async def test_a_seek_of_a_partition_that_is_gone_does_nothing(rig_of: RigMaker) -> None:
+    """A rebalance may come between the engine's decision and the seek."""
+    rig = await rig_of({P0: FakeLog.of(range(100)), P1: FakeLog.of(range(100))})
+    await rig.assign(P0)
+    await rig.app.seek(P1, 3)
+    await rig.until(lambda: len(rig.offsets(P0)) == 100)
+    assert rig.offsets(P1) == []
+    assert rig.consumer._sessions.keys() == {P0}
+
+
+async def test_chunks_dropped_from_the_queue_are_read_again(rig_of: RigMaker) -> None:
+    """Faust clears all queues whenever it resumes the flow, needed or not."""
+    rig = await rig_of({P0: FakeLog.of(range(500))}, chunks_buffered_max=4)
+    rig.gate.clear()
+    await rig.assign(P0)
+    await rig.until(lambda: rig.held is not None)
+    await rig.settle()
+    rig.app.flow_control.resume()
+    rig.gate.set()
+    await rig.until(lambda: bool(rig.chunks) and rig.chunks[-1].last == 499)
+    assert rig.offsets(P0) == list(range(500))
+    assert tiles(rig.chunks)
+
+
+# --- letting go ----------------------------------------------------------------------------------
+
+
+async def test_letting_go_checkpoints_commits_and_delivers_nothing_more(rig_of: RigMaker) -> None:
+    """The chunk in work is finished by the engine's hook, queued ones never reach the agent."""
+    rig = await rig_of({P0: FakeLog.of(range(500))})
+    rig.gate.clear()
+    await rig.assign(P0)
+    await rig.until(lambda: rig.held is not None)
+    await rig.settle()
+
+    async def finish(tps: set[TP]) -> None:
+        assert rig.thread.commits == []
+        rig.gate.set()
+        await rig.until(lambda: rig.held is None)
+        await rig.settle()
+        rig.hooks.done[P0] = 10
+
+    rig.hooks.revoking = finish
+    await rig.revoke()
+    assert rig.hooks.events[-1] == ("revoke", frozenset({P0}))
+    assert rig.thread.commits == [{P0: 10}]
+    await rig.settle()
+    assert rig.offsets(P0) == list(range(10))
+
+
+async def test_reading_resumes_from_the_commit_after_a_rebalance(rig_of: RigMaker) -> None:
+    """A partition that comes back starts at what was committed: some chunks come twice, none is
+    missing."""
+    rig = await rig_of({P0: FakeLog.of(range(300)), P1: FakeLog.of(range(300))})
+    await rig.assign(P0, P1)
+    await rig.until(lambda: len(rig.offsets(P0)) >= 40)
+    rig.hooks.done = {P0: 20}
+    await rig.revoke()
+    before = len(rig.chunks)
+    await rig.assign(P0)
+    await rig.until(lambda: 299 in rig.offsets(P0))
+    again = [chunk for chunk in rig.chunks[before:] if chunk.tp == P0]
+    assert again[0].first == 20
+    assert tiles(again)
+    assert [c.tp for c in rig.chunks[before:]] == [P0] * len(again)
+    assert [kind for kind, _ in rig.hooks.events] == ["assign", "revoke", "assign"]
+
+
+async def test_a_failing_checkpoint_ends_the_app_and_commits_nothing(rig_of: RigMaker) -> None:
+    """What could not be checkpointed must come again."""
+    rig = await rig_of({P0: FakeLog.of(range(50))})
+    await rig.assign(P0)
+    await rig.until(lambda: len(rig.offsets(P0)) == 50)
+    rig.hooks.done[P0] = 50
+
+    async def broken(tps: set[TP]) -> None:
+        raise OSError("disk full")
+
+    rig.hooks.revoking = broken
+    await rig.revoke()
+    assert "on_revoke of in-0 failed" in rig.fatal[0]
+    assert "disk full" in rig.fatal[0]
+    assert rig.thread.commits == []
+
+
+STEPS = st.lists(st.sampled_from(["run", "checkpoint", "commit", "rebalance", "clear", "seek"]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=STEPS, seeks=st.lists(st.integers(0, 299), min_size=8, max_size=8))
+def test_whatever_happens_nothing_is_skipped_and_nothing_unfinished_committed(
+    steps: list[str], seeks: list[int]
+) -> None:
+    """An engine that insists on the next offset, under rebalances, cleared queues and seeks."""
+    asyncio.run(_anything(steps, seeks))
+
+
+async def _anything(steps: list[str], seeks: list[int]) -> None:
+    rig = Rig({P0: FakeLog.of(o for o in range(300) if o % 7)}, chunks_buffered_max=3)
+    rig.thread.logs[P0].end = 300
+    reached = 0
+    gaps: list[tuple[int, int]] = []
+
+    async def agent(stream: Any) -> None:
+        nonlocal reached
+        async for chunk in stream:
+            await asyncio.sleep(0)
+            if chunk.first > reached:
+                gaps.append((reached, chunk.first))
+            reached = max(reached, chunk.last + 1)
+
+    await rig.start(agent)
+    await rig.assign(P0)
+    for number, step in enumerate(steps):
+        match step:
+            case "run":
+                await rig.settle(20)
+            case "checkpoint":
+                rig.hooks.done[P0] = reached
+            case "commit":
+                await rig.consumer.commit()
+            case "rebalance":
+                await rig.revoke()
+                await rig.settle(5)
+                await rig.assign(P0)
+            case "clear":
+                rig.app.flow_control.resume()
+            case "seek":  # the engine asks for what it has not had yet, or for more
+                await rig.app.seek(P0, min(seeks[number % len(seeks)], reached))
+        assert rig.thread.offsets.get(P0, 0) <= rig.hooks.done.get(P0, 0) <= reached
+    await asyncio.wait_for(rig.until(lambda: reached == 300), 20)
+    await rig.stop()
+    assert gaps == []
+    assert rig.fatal == []
+
+
+# --- failures ------------------------------------------------------------------------------------
+
+
+async def _raises(stream: Any) -> None:
+    async for _ in stream:
+        raise ValueError("poison")
+
+
+async def _returns(stream: Any) -> None:
+    async for _ in stream:
+        return
+
+
+async def _cancels(stream: Any) -> None:
+    async for _ in stream:
+        raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize(
+    ("agent", "reason"),
+    [(_raises, "poison"), (_returns, "returned"), (_cancels, "cancelled")],
+)
+async def test_an_agent_that_ends_ends_the_app(rig_of: RigMaker, agent: Any, reason: str) -> None:
+    """Faust would restart it on the next event. Here nothing is delivered or committed any more."""
+    rig = await rig_of({P0: FakeLog.of(range(100))}, agent)
+    await rig.assign(P0)
+    await rig.until(lambda: bool(rig.fatal))
+    assert reason in rig.fatal[0]
+    rig.hooks.done[P0] = 100
+    assert not await rig.app.commit_now()
+    await rig.settle()
+    assert rig.thread.commits == []
+    assert len(rig.fatal) == 1
+
+
+async def test_two_instances_of_an_agent_are_refused(rig_of: RigMaker) -> None:
+    """They would work on one partition out of order."""
+    rig = await rig_of({P0: FakeLog.of([])})
+    with pytest.raises(Exception, match="one instance"):
+        rig.app.agent(rig.app.chunk_topic(TOPIC), concurrency=2)(_raises)
+
+
+async def test_a_broker_that_is_not_there_is_a_failure_with_exit_code_1() -> None:
+    """The supervisor restarts the process; nothing waits in silence."""
+    rig_hooks = Rig({}).hooks
+    fatal: list[str] = []
+    app = ChunkApp(
+        "nobody", broker="kafka://127.0.0.1:1", web_enabled=False, topic_disable_leader=True,
+        chunk_topics=[TOPIC], chunk_records_max=1, chunk_bytes_max=1, hooks=rig_hooks,
+        on_fatal=fatal.append,
+    )  # fmt: skip
+    app.agent(app.chunk_topic(TOPIC))(_raises)
+    assert await run(app, signals=(), grace_s=10) == 1
+    assert len(fatal) == 1
+
+
+def test_a_missing_internal_is_named_with_the_versions_that_have_it() -> None:
+    """Whoever upgrades Faust reads what to install instead of a broken rebalance."""
+    check_internals()
+    with pytest.raises(InternalsMissing) as raised:
+        check_internals([(Session, "accept teleport")])
+    assert "Session.teleport" in str(raised.value)
+    assert "accept" not in str(raised.value)
+    for name, number in PINNED.items():
+        assert f"{name}=={number}" in str(raised.value)
+
+
+async def test_a_topic_that_is_no_chunk_topic_is_refused(rig_of: RigMaker) -> None:
+    """Its records would come one by one into an agent that expects chunks."""
+    rig = await rig_of({P0: FakeLog.of([])})
+    with pytest.raises(ValueError, match="other"):
+        rig.app.chunk_topic("other")
