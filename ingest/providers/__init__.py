@@ -7,20 +7,32 @@ from ingest.providers import (
     brevo,
     customer_io,
     elastic_email,
+    generic,
     iterable,
     klaviyo,
+    loops,
     mailersend,
+    mailgun,
     mailjet,
     mailtrap,
+    mandrill,
     postal,
+    postmark,
+    resend,
     sendgrid,
+    ses,
     sparkpost,
+    standard_webhooks,
     unisender_go,
 )
 from ingest.providers.base import Provider
 
 _ALL: tuple[Provider, ...] = (
     sendgrid.PROVIDER,
+    mailgun.PROVIDER,
+    ses.PROVIDER,
+    postmark.PROVIDER,
+    mandrill.PROVIDER,
     sparkpost.PROVIDER,
     mailjet.PROVIDER,
     brevo.PROVIDER,
@@ -32,6 +44,10 @@ _ALL: tuple[Provider, ...] = (
     klaviyo.PROVIDER,
     iterable.PROVIDER,
     elastic_email.PROVIDER,
+    resend.PROVIDER,
+    loops.PROVIDER,
+    standard_webhooks.PROVIDER,
+    generic.PROVIDER,
 )
 
 REGISTRY: dict[str, Provider] = {provider.name: provider for provider in _ALL}

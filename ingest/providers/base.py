@@ -77,6 +77,8 @@ class Parsed:
     confirm: ConfirmSubscription | None = None
     note: str = ""
     """What a non-event call was, such as ``subscription_confirmation`` or ``ping``; for the log."""
+    answer: bytes = b""
+    """JSON body of the 200, where the provider looks at it (Firehose); else anything will do."""
 
 
 Certificates = Mapping[str, bytes]

@@ -176,6 +176,22 @@ def _iso(value: str) -> int | None:
         return None
 
 
+def iso(seconds: float) -> str:
+    """A time in seconds since 1970 as ISO 8601 in UTC with milliseconds, for samples."""
+    moment = _EPOCH + timedelta(seconds=seconds)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def utc_date(at: int | None) -> str:
+    """The UTC date of a time in microseconds as ``YYYY-MM-DD``; empty when it has none."""
+    if at is None:
+        return ""
+    try:
+        return (_EPOCH + timedelta(microseconds=at)).date().isoformat()
+    except OverflowError:
+        return ""
+
+
 def occurred(value: object, received_at: int) -> tuple[int, bool]:
     """``(occurred_at, time_suspect)`` of a provider's time.
 
@@ -259,6 +275,31 @@ def metadata_map(value: object) -> dict[str, str]:
         if len(result) == METADATA_ENTRIES_MAX:
             break
         result[text(key, ID_CHARS_MAX) or ""] = text(one) or ""
+    return result
+
+
+def named_values(value: object) -> dict[str, Any]:
+    """``[{"name": …, "value": …}]`` as an object; an object stays as it is."""
+    if isinstance(value, dict):
+        return value
+    pairs = (one for one in as_list(value) if isinstance(one, dict))
+    return {one["name"]: one.get("value") for one in pairs if isinstance(one.get("name"), str)}
+
+
+def header_map(value: object) -> dict[str, str]:
+    """Headers of a message from a list of names and values or an object; names in lower case.
+
+    Of a header that is there several times, the first counts.
+    """
+    result: dict[str, str] = {}
+    if isinstance(value, dict):
+        pairs = list(value.items())
+    else:
+        named = (one for one in as_list(value) if isinstance(one, dict))
+        pairs = [(one.get("name"), one.get("value")) for one in named]
+    for name, one in pairs:
+        if isinstance(name, str) and isinstance(one, str):
+            result.setdefault(name.lower(), one)
     return result
 
 

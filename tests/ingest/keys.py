@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from ingest.providers import REGISTRY
+from ingest.providers.ses import sample_certificate_url
 from schemas.settings import Source
 
 PUBLIC_KEY_KINDS: dict[str, str] = {"sendgrid": "ecdsa", "postal": "rsa"}
@@ -29,9 +30,6 @@ PUBLIC_KEY_KINDS: dict[str, str] = {"sendgrid": "ecdsa", "postal": "rsa"}
 
 STANDARD_SECRETS = ("resend", "loops", "standard_webhooks")
 """Providers whose secret is ``whsec_`` and base64."""
-
-EXTRA: dict[str, Callable[[int], dict[str, Any]]] = {}
-"""Provider -> further fields of its source, by seed."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +94,19 @@ def certificate(seed: int) -> bytes:
         .sign(key, hashes.SHA256())
     )
     return made.public_bytes(serialization.Encoding.PEM)
+
+
+def _ses(seed: int) -> dict[str, Any]:
+    private, _ = key_pair("rsa", seed)
+    return {
+        "topic_arns": ("arn:aws:sns:us-east-1:123456789012:mail-events",),
+        "signing_key": private,
+        "certificates": {sample_certificate_url(private): certificate(seed)},
+    }
+
+
+EXTRA: dict[str, Callable[[int], dict[str, Any]]] = {"ses": _ses}
+"""Provider -> further fields of its source and of the example, by seed."""
 
 
 def example(provider_name: str, seed: int = 0, **overrides: Any) -> Example:

@@ -1,0 +1,32 @@
+"""Bounce types and subtypes of Amazon SES, which Resend passes on.
+
+Source: Amazon SES Developer Guide, «Contents of event data that Amazon SES publishes to Amazon
+SNS», bounce types; subtypes that it does not list are left to the status codes.
+"""
+
+from collections.abc import Mapping
+
+_CLASSES: Mapping[str, str] = {
+    "Permanent": "hard",
+    "Transient": "soft",
+    "Undetermined": "undetermined",
+}
+_SUBTYPES: Mapping[str, tuple[str, str]] = {
+    "NoEmail": ("", "no_mailbox"),
+    "MailboxFull": ("", "mailbox_full"),
+    "MessageTooLarge": ("", "too_large"),
+    "ContentRejected": ("block", "content"),
+    "AttachmentRejected": ("block", "content"),
+    "CustomTimeoutExceeded": ("", "timeout"),
+    "Suppressed": ("suppressed", "suppressed_bounce"),
+    "OnAccountSuppressionList": ("suppressed", "suppressed_bounce"),
+    "UnsubscribedRecipient": ("suppressed", "suppressed_unsubscribe"),
+}
+"""Subtype -> bounce class where it says more than the type, and reason."""
+
+
+def ses_verdict(kind: object, subtype: object) -> tuple[str, str]:
+    """Bounce class and reason of a bounce type and subtype; total."""
+    base = _CLASSES.get(kind, "none") if isinstance(kind, str) else "none"
+    own, reason = _SUBTYPES.get(subtype, ("", "none")) if isinstance(subtype, str) else ("", "none")
+    return own or base, reason

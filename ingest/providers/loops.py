@@ -1,0 +1,117 @@
+"""Loops: one JSON object per request, signed by Standard Webhooks.
+
+Laws of this file:
+1. ``webhook-id`` is the event's identity.
+2. The campaign is whichever of ``campaignId``, ``loopId`` and ``transactionalId`` is there.
+
+Sources: Loops documentation, «Webhooks»: event names, ``email.id`` as id of the email sent to one
+contact, ``eventTime`` in seconds, ``testing.testEvent`` from the settings page. Not verified: retry
+schedule; whether clicks name their link, user agent or address (no field for them is documented, so
+``url``, ``userAgent`` and ``ipAddress`` under ``email`` or ``click`` are taken if they ever come).
+"""
+
+from collections.abc import Mapping
+
+import orjson
+
+from ingest.providers import fields, items
+from ingest.providers.base import BadInput, Parsed, Request
+from ingest.providers.standard_webhooks import StandardSigned
+from schemas.event import Event
+from schemas.settings import Source
+
+EVENTS: Mapping[str, str] = {
+    "campaign.email.sent": "sent",
+    "loop.email.sent": "sent",
+    "transactional.email.sent": "sent",
+    "email.delivered": "delivered",
+    "email.softBounced": "bounced",
+    "email.hardBounced": "bounced",
+    "email.opened": "opened",
+    "email.clicked": "clicked",
+    "email.unsubscribed": "unsubscribed",
+    "email.resubscribed": "subscribed",
+    "email.spamReported": "complained",
+}
+_BOUNCE_CLASS = {"email.softBounced": "soft", "email.hardBounced": "hard"}
+_CAMPAIGNS = ("campaignId", "loopId", "transactionalId")
+
+
+class Loops(StandardSigned):
+    """See the module."""
+
+    name = "loops"
+    title = "Loops"
+    events = EVENTS
+    id_recipe = "webhook-id; else email, event, recipient, time"
+    other_calls = "testing.testEvent: 200, no event; contact.*: kept as unknown"
+    bounces = "event name"
+
+    def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
+        """See ``Provider.parse``."""
+        content = items.read_json(request.body)
+        if not isinstance(content, dict):
+            raise BadInput("not_an_object", "Loops sends an object")
+        if content.get("eventName") == "testing.testEvent":
+            return Parsed(note="ping")
+        own = self.message_id(request)
+        return items.parse_items([content], lambda item: build(item, source, received_at, own))
+
+    def sample(
+        self, source: Source, now: float, number: int, signing_key: str | None = None
+    ) -> Request:
+        """See ``Provider.sample``."""
+        body = {
+            "eventName": "email.delivered",
+            "eventTime": int(now),
+            "webhookSchemaVersion": "1.0.0",
+            "sourceType": "campaign",
+            "campaignId": "sample",
+            "contactIdentity": {
+                "id": f"contact{number}",
+                "email": f"reader{number}@example.com",
+                "userId": None,
+            },
+            "email": {"id": f"email{number}", "emailMessageId": "sample", "subject": "Sample"},
+        }
+        return self.signed(source, now, f"msg_sample{number}", orjson.dumps(body))
+
+
+def build(item: items.Item, source: Source, received_at: int, own: str | None) -> Event:
+    """The event of a request; ``own`` is its ``webhook-id``."""
+    native = item.get("eventName")
+    if not isinstance(native, str) or not native:
+        raise BadInput("no_event_type", "body has no eventName")
+    mail = fields.as_dict(item.get("email"))
+    contact = fields.as_dict(item.get("contactIdentity"))
+    moment = item.get("eventTime")
+    lists = [one for one in fields.as_list(item.get("mailingLists")) if isinstance(one, dict)]
+    parts: tuple[object, ...] = (own,)
+    if own is None:
+        parts = (mail.get("id"), native, contact.get("email"), moment)
+    event = items.make_event(
+        source,
+        received_at,
+        event_type=EVENTS.get(native, "unknown"),
+        native_type=native,
+        id_parts=parts,
+        native_id=own is not None,
+        time=moment,
+        message_id=mail.get("id"),
+        recipient=contact.get("email"),
+        tags=[one.get("name") for one in lists],
+        provider_campaign=next((item[key] for key in _CAMPAIGNS if item.get(key)), None),
+        batch_id=own,
+    )
+    event["bounce_class"] = _BOUNCE_CLASS.get(native, "none")
+    client = {**mail, **fields.as_dict(item.get("click"))}
+    items.set_client(
+        event,
+        user_agent=client.get("userAgent"),
+        ip=client.get("ipAddress"),
+        click_url=client.get("url"),
+    )
+    return event
+
+
+PROVIDER = Loops()

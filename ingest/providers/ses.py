@@ -1,0 +1,219 @@
+"""Amazon SES: event publishing and notifications, by SNS, EventBridge or Firehose.
+
+Laws of this file:
+1. SNS is proven by its signature (``ingest.providers.sns``). EventBridge API destinations and
+   Firehose have none: they bring ``token`` in a header (``X-Amz-Firehose-Access-Key`` for Firehose,
+   ``X-Api-Key`` or ``Authorization: Bearer`` for an API destination's connection). A request with
+   one of these headers is judged by the token alone. SNS's raw delivery must be off.
+2. Deliveries, bounces, delays, rejects and complaints become one event per recipient. SES does not
+   say who opened or clicked: with several destinations that is one event that names nobody.
+3. Identity is message, event, recipient, time and feedback id or link, so that copies of an event
+   that come by SNS, EventBridge and Firehose are one event. The SNS message id is not part of it:
+   all recipients of one notification share it.
+4. The user agent of a complaint is the feedback loop's, not the reader's, and is left out.
+
+Sources: Amazon SES Developer Guide, «Contents of event data that Amazon SES publishes to Amazon
+SNS» (also to EventBridge, to Firehose) and «Amazon SNS notification contents»; Amazon Data
+Firehose, «HTTP endpoint delivery request and response specifications». Not verified: that an
+event's time is the same at every destination.
+"""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from ingest import verify
+from ingest.providers import fields, items, sns
+from ingest.providers.base import (
+    BadInput,
+    BaseProvider,
+    Certificates,
+    ConfirmSubscription,
+    Parsed,
+    Request,
+    SignatureError,
+    newest,
+    post,
+    private_key,
+)
+from ingest.providers.ses_events import EVENTS, build
+from schemas.settings import Source
+
+FIREHOSE_KEY = "x-amz-firehose-access-key"
+_VALIDATED = "Successfully validated SNS topic"
+
+
+class Ses(BaseProvider):
+    """See the module."""
+
+    name = "ses"
+    title = "Amazon SES"
+    required = ("topic_arns|token",)
+    tolerance_s = 86_400
+    events = EVENTS
+    id_recipe = "message, event, recipient, time, feedback id or link"
+    verification = "SNS: RSA over the envelope, topic allow-list; EventBridge, Firehose: token"
+    signs = "fields"
+    batch = "one per recipient; Firehose: list"
+    other_calls = "subscription is confirmed, unsubscription and validation noted"
+    bounces = "bounceType, bounceSubType; delayType"
+
+    def verify(
+        self, request: Request, source: Source, now: float, certificates: Certificates
+    ) -> None:
+        """See ``Provider.verify``."""
+        tokens = source.secrets("token")
+        names = {name for name, _ in request.headers}
+        if FIREHOSE_KEY in names:
+            verify.check_token(tokens, request.header(FIREHOSE_KEY))
+        elif "x-api-key" in names:
+            verify.check_token(tokens, request.header("x-api-key"))
+        elif "authorization" in names:
+            verify.check_bearer(tokens, request.header("authorization"))
+        else:
+            try:
+                envelope = fields.as_dict(items.read_json(request.body))
+            except BadInput:
+                raise SignatureError("missing_signature") from None
+            arns = source.topic_arns
+            sns.check_envelope(envelope, arns, now, self.tolerance(source), certificates)
+
+    def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
+        """See ``Provider.parse``."""
+        content = items.read_json(request.body)
+        if not isinstance(content, dict):
+            raise BadInput("not_an_object", "SES sends an object")
+        if "TopicArn" in content:
+            read = _from_sns(content, source)
+        elif "records" in content:
+            read = _from_firehose(content, received_at)
+        elif "detail" in content:
+            read = _Read([content["detail"]], content.get("id"))
+        else:
+            read = _Read([content])
+        if read.parsed is not None:
+            return read.parsed
+        parsed = items.parse_items(
+            read.items, lambda item: build(item, source, received_at, read.batch_id)
+        )
+        return Parsed(parsed.events, parsed.rejects, note=read.note, answer=read.answer)
+
+    def sample(
+        self, source: Source, now: float, number: int, signing_key: str | None = None
+    ) -> Request:
+        """See ``Provider.sample``: by token if the source has no topic, else an SNS notification.
+
+        The certificate is at ``sample_certificate_url``, which only a test can provide.
+        """
+        moment = fields.iso(now)
+        message = {
+            "eventType": "Delivery",
+            "mail": {
+                "timestamp": moment,
+                "messageId": f"sample{number:054d}",
+                "destination": [f"reader{number}@example.com"],
+                "tags": {"campaign_id": ["sample"]},
+            },
+            "delivery": {
+                "timestamp": moment,
+                "recipients": [f"reader{number}@example.com"],
+                "smtpResponse": "250 2.0.0 OK",
+            },
+        }
+        if not source.topic_arns:
+            body = {"source": "aws.ses", "id": f"sample-{number}", "detail": message}
+            return post(
+                orjson.dumps(body),
+                ("content-type", "application/json"),
+                ("x-api-key", newest(source, "token")),
+            )
+        envelope = {
+            "Type": "Notification",
+            "MessageId": f"00000000-0000-4000-8000-{number:012d}",
+            "TopicArn": newest(source, "topic_arns"),
+            "Message": orjson.dumps(message).decode(),
+            "Timestamp": moment,
+            "SignatureVersion": "2",
+            "SigningCertURL": sample_certificate_url(private_key(signing_key)),
+        }
+        signed = sns.signed_text(envelope)
+        envelope["Signature"] = verify.sign_rsa(private_key(signing_key), signed, "sha256")
+        return post(orjson.dumps(envelope), ("content-type", "text/plain; charset=UTF-8"))
+
+
+def sample_certificate_url(signing_key: str) -> str:
+    """Where a sample says its certificate is; another one for every key, like SNS's own."""
+    digest = hashlib.sha256(signing_key.encode()).hexdigest()[:32]
+    return f"https://sns.us-east-1.amazonaws.com/SimpleNotificationService-{digest}.pem"
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a body holds: items to build events from, or the finished outcome of another call."""
+
+    items: list[object]
+    batch_id: object = None
+    parsed: Parsed | None = None
+    note: str = ""
+    answer: bytes = b""
+
+
+def _from_sns(envelope: Mapping[str, Any], source: Source) -> _Read:
+    kind = envelope.get("Type")
+    if kind == "UnsubscribeConfirmation":
+        return _Read([], parsed=Parsed(note="unsubscribe_confirmation"))
+    if kind == "SubscriptionConfirmation":
+        url = envelope.get("SubscribeURL")
+        if envelope.get("TopicArn") not in source.topic_arns:
+            raise BadInput("unknown_topic", "subscription to a topic that is not configured")
+        if not isinstance(url, str) or not sns.is_sns_host(url):
+            raise BadInput("bad_subscribe_url", "SubscribeURL is not on a host of SNS")
+        confirm = ConfirmSubscription(url)
+        return _Read([], parsed=Parsed(confirm=confirm, note="subscription_confirmation"))
+    message = envelope.get("Message")
+    if not isinstance(message, str):
+        raise BadInput("no_message", "envelope has no Message")
+    if message.startswith(_VALIDATED):
+        return _Read([], parsed=Parsed(note="validation"))
+    content = items.read_json(message.encode("utf-8", "surrogatepass"))
+    if isinstance(content, dict):
+        if content.get("notificationType") == "AmazonSnsSubscriptionSucceeded":
+            return _Read([], parsed=Parsed(note="validation"))
+        if "detail" in content:  # an EventBridge rule whose target is the topic
+            content = content["detail"]
+    return _Read([content], envelope.get("MessageId"))
+
+
+def _from_firehose(content: Mapping[str, Any], received_at: int) -> _Read:
+    """The records of a delivery; what is not base64 stays as it is and is rejected item by item.
+
+    Firehose takes an answer for success only if it repeats the request's id.
+    """
+    found: list[object] = []
+    for record in fields.as_list(content.get("records")):
+        data = record.get("data") if isinstance(record, dict) else None
+        try:
+            lines = base64.b64decode(data if isinstance(data, str) else "", validate=True)
+        except (binascii.Error, ValueError):
+            lines = b""
+        if not lines.strip():
+            found.append(data)
+        found.extend(_json_or_text(line) for line in lines.splitlines() if line.strip())
+    request_id = fields.text(content.get("requestId")) or ""
+    answer = orjson.dumps({"requestId": request_id, "timestamp": received_at // 1000})
+    return _Read(found, request_id or None, answer=answer)
+
+
+def _json_or_text(line: bytes) -> object:
+    try:
+        return items.read_json(line)
+    except BadInput:
+        return line.decode("utf-8", "replace")
+
+
+PROVIDER = Ses()

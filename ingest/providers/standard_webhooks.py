@@ -1,0 +1,128 @@
+"""Any sender that signs by the Standard Webhooks specification, and the base of those we know.
+
+Laws of this file:
+1. Several secrets and several signatures are tried: one good pair is enough. ``v1`` is HMAC with a
+   ``whsec_`` secret, ``v1a`` is ed25519 with a ``whpk_`` public key.
+2. The id header is the event's identity: it stays the same over retries, the timestamp does not.
+3. What the body means is told by ``mapping`` (see ``ingest.providers.mapping``); without one, by
+   the default shape, whose fields may also lie under ``data`` beside ``type`` and ``timestamp``.
+
+Sources: Standard Webhooks specification 1.0.0; Svix documentation, «Verifying payloads manually».
+"""
+
+from typing import ClassVar
+
+import orjson
+
+from ingest import verify
+from ingest.providers import fields, generic
+from ingest.providers.base import (
+    BaseProvider,
+    Certificates,
+    Parsed,
+    Request,
+    given_values,
+    newest,
+    post,
+)
+from schemas.errors import BadInput
+from schemas.settings import Source
+
+
+class StandardSigned(BaseProvider):
+    """Verification of a Standard Webhooks sender, and how its samples are signed."""
+
+    prefix: ClassVar[str] = "webhook"
+    """Of the three headers; Svix has its own."""
+    required = ("secret",)
+    tolerance_s = verify.STANDARD_TOLERANCE_S
+    verification = "Standard Webhooks: HMAC-SHA256 over id, timestamp and raw body"
+
+    def verify(
+        self, request: Request, source: Source, now: float, certificates: Certificates
+    ) -> None:
+        """See ``Provider.verify``."""
+        headers = (
+            request.header(f"{self.prefix}-id"),
+            request.header(f"{self.prefix}-timestamp"),
+            request.header(f"{self.prefix}-signature"),
+        )
+        verify.check_standard(
+            source.secrets("secret"),
+            source.public_key,
+            headers,
+            request.body,
+            now,
+            self.tolerance(source),
+        )
+
+    def message_id(self, request: Request) -> str | None:
+        """The sender's id of the webhook message, equal on every retry."""
+        return request.header(f"{self.prefix}-id")
+
+    def signed(self, source: Source, now: float, message_id: str, body: bytes) -> Request:
+        """A request with that body, signed by the source's newest secret."""
+        timestamp = str(int(now))
+        secret = newest(source, "secret")
+        return post(
+            body,
+            ("content-type", "application/json"),
+            (f"{self.prefix}-id", message_id),
+            (f"{self.prefix}-timestamp", timestamp),
+            (
+                f"{self.prefix}-signature",
+                verify.standard_signature(secret, message_id, timestamp, body),
+            ),
+        )
+
+    def check(self, source: Source) -> list[str]:
+        """See ``Provider.check``: also that every secret is base64."""
+        problems = super().check(source)
+        for position, secret in enumerate(given_values(source, "secret")):
+            try:
+                verify.standard_key(secret)
+            except ValueError:
+                problems.append(
+                    f"sources.{source.name}.secret: number {position + 1} is not whsec_ and base64"
+                )
+        return problems
+
+
+class StandardWebhooks(StandardSigned):
+    """See the module."""
+
+    name = "standard_webhooks"
+    title = "Standard Webhooks (any sender)"
+    required = ("secret|public_key",)
+    events = generic.EVENTS
+    verification = "Standard Webhooks: HMAC-SHA256 or ed25519 over id, timestamp and raw body"
+    id_recipe = "webhook-id, and the place in the list; or the mapped event_id"
+    batch = "by mapping"
+    bounces = "by mapping"
+    machine = "by mapping"
+
+    def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
+        """See ``Provider.parse``."""
+        return generic.parse_mapped(request, source, received_at, self.message_id(request))
+
+    def sample(
+        self, source: Source, now: float, number: int, signing_key: str | None = None
+    ) -> Request:
+        """See ``Provider.sample``: in the default shape, whatever the mapping says.
+
+        Raises:
+            BadInput: also ``needs_private_key``, when the source has only public keys.
+        """
+        if not source.secret:
+            raise BadInput("needs_private_key", "the source holds only public keys")
+        body = orjson.dumps(generic.sample_event(fields.iso(now), number))
+        return self.signed(source, now, f"msg_sample{number}", body)
+
+    def check(self, source: Source) -> list[str]:
+        """See ``Provider.check``."""
+        return super().check(source) + generic.mapping_problems(source)
+
+
+PROVIDER = StandardWebhooks()
+
+__all__ = ["PROVIDER", "StandardSigned", "StandardWebhooks"]
