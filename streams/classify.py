@@ -10,13 +10,14 @@ Laws of this file:
 5. Every answer is in the vocabulary of ``schemas.event``.
 """
 
+import logging
 import re
 from email import message_from_string
 from functools import lru_cache
 
 from flufl.bounce import all_failures
 
-from streams.rules.bounces import RULES
+from streams.rules.bounces import RULES, Rule
 from streams.rules.bounces import VERSION as RULES_VERSION
 from streams.rules.statuses import (
     COARSE,
@@ -28,7 +29,7 @@ from streams.rules.statuses import (
     Verdict,
 )
 
-__all__ = ["RULES_VERSION", "classify_bounce"]
+__all__ = ["RULES_VERSION", "classify_bounce", "rule_of", "words_of"]
 
 CACHED_MAX = 4096
 """Distinct bounces remembered; a diagnostic is at most 2 kB, so at most about 10 MB."""
@@ -36,21 +37,27 @@ CACHED_MAX = 4096
 NO_BOUNCE: Verdict = ("none", "none")
 NOTHING: Verdict = ("", "")
 _FLUFL: dict[str, Verdict] = {"permanent": ("hard", "other"), "temporary": ("soft", "other")}
+# it logs a stack trace for each odd mail, and odd mails are what it is asked about
+logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL + 1)
+
 _FLAGS = frozenset({"hard", "soft", "block", "suppressed"})
 _VAGUE_REASONS = frozenset({"", "none", "other"})
 _FAILURES = frozenset({"bounced", "failed", "rejected"})
 
 _ENHANCED = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?!\.?\d)")
-_REPLY = re.compile(r"(?<![\d.#:/=-])([45][0-5]\d)(?=[ -])")
+_REPLY = re.compile(r"(?<![\d.#:/=-])([45][0-5]\d)(?=[ -]|$)")
 _LINK = re.compile(r"https?://\S+|www\.\S+")
 _NOISE = re.compile(
-    r"<[^<>\s]*@[^<>\s]*>|\S+@\S+"  # addresses
+    r"\bhost \S+ (?:said|refused to talk to me):|\(in reply to [^()]*\)"  # Postfix's frame
+    r"|<[^<>\s]*@[^<>\s]*>|\S+@\S+"  # addresses
     r"|\[?\b\d{1,3}(?:\.\d{1,3}){3}\b\]?"  # IPv4
-    r"|\b[245]\d\d[ -](?:#?[245]\.\d{1,3}\.\d{1,3})?"  # codes repeated in many-line answers
+    r"|\b[245]\d\d(?:[ -]|$)(?:#?[245]\.\d{1,3}\.\d{1,3})?"  # codes repeated in many-line answers
 )
 _SPACES = re.compile(r"\s+")
 _FIELD = re.compile(r"(?im)^(status|diagnostic-code):[ \t]*(.*(?:\n[ \t]+.*)*)")
-_DSN_MARKS = ("final-recipient:", "reporting-mta:", "diagnostic-code:", "multipart/report")
+_DSN_MARKS = (
+    "final-recipient:", "reporting-mta:", "diagnostic-code:", "multipart/report", "qmail-send program",
+)  # fmt: skip
 
 
 def classify_bounce(
@@ -109,9 +116,8 @@ def _evidence(status: str | None, code: int | None, diagnostic: str | None) -> V
     bounced = ""
     text = diagnostic or ""
     if any(mark in text.lower() for mark in _DSN_MARKS):
-        field_status, field_text, bounced = _read_dsn(text)
+        field_status, text, bounced = _read_dsn(text)
         status = status or field_status
-        text = field_text or text
     text = _SPACES.sub(" ", text).strip().lower()
     match = (_ENHANCED.search(status) if status else None) or _ENHANCED.search(text)
     digit = match.group(1) if match else ""
@@ -120,9 +126,11 @@ def _evidence(status: str | None, code: int | None, diagnostic: str | None) -> V
         reply = _REPLY.search(text)
         code = int(reply.group(1)) if reply else None
     words = words_of(text)
-    said, certain = _by_words(words, text if "://" in text or "www." in text else words)
+    # without a link both texts are the same message, which the cache then knows whatever its ids
+    rule = _rule_for(words, text if "://" in text or "www." in text else words)
+    said = (rule.bounce_class, rule.bounce_reason) if rule is not None else None
     verdict = (
-        (said if certain else None)
+        (said if rule is not None and rule.certain else None)
         or PRECISE.get(detail)
         or SMTP_PRECISE.get(code or 0)
         or said
@@ -145,17 +153,21 @@ def words_of(text: str) -> str:
     return _SPACES.sub(" ", _NOISE.sub(" ", _LINK.sub(" ", text))).strip(" .;,:-<>[]()")
 
 
+def rule_of(diagnostic: str) -> Rule | None:
+    """The rule whose pattern the words of a diagnostic fit, ``None`` when no rule knows them."""
+    text = _SPACES.sub(" ", diagnostic).strip().lower()
+    return _rule_for(words_of(text), text)
+
+
 @lru_cache(maxsize=CACHED_MAX)
-def _by_words(words: str, text: str) -> tuple[Verdict | None, bool]:
-    """The first rule that fits, and whether it beats a precise status."""
-    if not words and not text:
-        return (None, False)
+def _rule_for(words: str, text: str) -> Rule | None:
+    """The first rule that fits. ``text`` is asked only by rules that look at links."""
     for rule in RULES:
         where = text if rule.links else words
         for needle in rule.any_of:
             if needle in where and not any(other in where for other in rule.none_of):
-                return ((rule.bounce_class, rule.bounce_reason), rule.certain)
-    return (None, False)
+                return rule
+    return None
 
 
 def _coarse(digit: str, detail: str, code: int | None, worded: bool) -> Verdict | None:
@@ -179,18 +191,29 @@ def _read_dsn(text: str) -> tuple[str, str, str]:
     """Reads a delivery status notification (RFC 3464), or what a cut left of one.
 
     Returns:
-        Status field, Diagnostic-Code field without its type, and what ``flufl.bounce`` makes of
-        the whole: ``permanent``, ``temporary`` or ``""``.
+        Status field; Diagnostic-Code field without its type, else the words of the mail; and what
+        ``flufl.bounce`` makes of the whole: ``permanent``, ``temporary`` or ``""``.
     """
     fields: dict[str, str] = {}
     for name, value in _FIELD.findall(text.replace("\r\n", "\n")):
         fields.setdefault(name.lower(), value)
-    bounced = ""
+    said, bounced, body = fields.get("diagnostic-code", ""), "", ""
     try:
-        temporary, permanent = all_failures(message_from_string(text))
+        message = message_from_string(text)
+        if "from" not in message:  # a detector of flufl.bounce trips over a mail without one
+            message["From"] = "postmaster@localhost.invalid"
+        temporary, permanent = all_failures(message)
         bounced = "permanent" if permanent else "temporary" if temporary else ""
-    except Exception:  # detectors of flufl.bounce trip over odd mails in many ways; it is a hint
-        bounced = ""
-    said = fields.get("diagnostic-code", "")
+        body = next(
+            (
+                str(part.get_payload())
+                for part in message.walk()
+                if part.get_content_type() == "text/plain"
+            ),
+            "",
+        )
+    except Exception:  # detectors and mail parser trip over odd mails in many ways: a hint less
+        body = body or ""
     kind, semicolon, rest = said.partition(";")
-    return (fields.get("status", ""), rest if semicolon and " " not in kind else said, bounced)
+    said = rest if semicolon and " " not in kind else said
+    return (fields.get("status", ""), said or body, bounced)

@@ -37,7 +37,8 @@ def _normal(domain: str) -> str:
             name = name.encode("idna").decode("ascii")
         except UnicodeError:
             return ""
-    return name if _HOST.match(name) and ".." not in name else ""
+    # a name without a dot takes no mail (RFC 7085 measured hardly any), and each would be a group
+    return name if "." in name and ".." not in name and _HOST.match(name) else ""
 
 
 def _provider(name: str) -> str:
@@ -46,7 +47,7 @@ def _provider(name: str) -> str:
         return known
     registrable: str | None = _suffixes.privatesuffix(name)
     if registrable is None:
-        return name  # a bare suffix or a host without a dot
+        return name  # a bare suffix
     known = DOMAINS.get(registrable)
     if known is not None:
         return known
@@ -62,7 +63,8 @@ def mailbox_provider(domain: str) -> str:
 
     Returns:
         A name such as ``gmail``, ``microsoft``, ``yahoo``, ``apple``; the registrable domain in
-        ASCII for everybody else; ``""`` for an empty or impossible domain.
+        ASCII for everybody else, so a dot tells the two apart; ``""`` for an empty or impossible
+        domain.
     """
     name = _normal(domain)
     return _provider(name) if name else ""

@@ -13,7 +13,7 @@ Laws of this file:
 
 from typing import NamedTuple
 
-VERSION = 2
+VERSION = 1
 
 
 class Rule(NamedTuple):
@@ -261,7 +261,6 @@ _NETWORK = (
 
 _BROAD = (
     # single words, asked when no phrase fits; none is certain
-    Rule("broad_reputation", "block", "reputation", ("reputation", "abuse", "banned")),
     Rule("broad_spam", "block", "content", ("spam",), none_of=("from spam", "of spam sent")),
     Rule("broad_auth", "block", "auth",
          ("authenticat", "spf", "reverse name", "reverse record"),
@@ -283,7 +282,6 @@ _BROAD = (
          ("policy", "policies", "not allowed", "not permitted", "prohibited", "not authorized",
           "unauthorized", "not accepted from", "restricted", "helo", "whitelist", "encryption")),
     Rule("broad_size", "soft", "too_large", ("too long", "too big", "maximum size", "size exceed")),
-    Rule("broad_dns", "hard", "dns", ("mx record", "recipient domain", "bad host", "dns error")),
     Rule("broad_timeout", "soft", "timeout",
          ("expired", "unreachable", "connect to", "connection", "not responding", "no answer")),
     Rule("broad_passing", "soft", "other", ("temporar", "later", "internal", "overload", "loop")),

@@ -66,7 +66,7 @@ _FAMILIES: dict[str, str] = {
     "fastmail": "fastmail.com fastmail.fm",
     "zoho": "zoho.com zohomail.com zoho.eu zoho.in",
     "tuta": "tuta.com tutanota.com tutanota.de tutamail.com tuta.io keemail.me",
-    "mailbox.org": "mailbox.org",
+    "mailbox_org": "mailbox.org",
     "posteo": "posteo.de posteo.net",
 }
 

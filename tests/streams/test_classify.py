@@ -1,0 +1,249 @@
+"""Bounces: order of belief, the labelled set, every rule, and input of any kind."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.event import BounceClass, BounceReason, EventType
+from streams.classify import RULES_VERSION, classify_bounce, rule_of, words_of
+from streams.rules.bounces import RULES
+from streams.rules.statuses import COARSE, COARSE_SUBJECTS, PRECISE, SMTP_COARSE, SMTP_PRECISE
+from tests.bench.diagnostics import agreement
+from tests.streams.diagnostics import PARTS, Labelled, RuleExample, labelled, part_of, rule_examples
+
+CLASSES = {str(value) for value in BounceClass}
+REASONS = {str(value) for value in BounceReason}
+FLOORS = {"diagnostics_agreement_develop": 0.96, "diagnostics_agreement": 0.85,
+          "diagnostics_agreement_class": 0.92}  # fmt: skip
+
+
+def bounce(
+    diagnostic: str | None = None,
+    *,
+    flag: str = "none",
+    reason: str = "none",
+    status: str | None = None,
+    code: int | None = None,
+    event_type: str = "bounced",
+) -> tuple[str, str]:
+    return classify_bounce(event_type, flag, reason, status, code, diagnostic)
+
+
+def test_provider_flag_wins_over_every_code() -> None:
+    """SendGrid reports 5.0.0 and 5.1.1 for blocked mail; its own «blocked» is what counts."""
+    assert bounce("550 5.1.1 user unknown", flag="block", status="5.1.1", code=550)[0] == "block"
+    assert bounce("452 4.2.2 mailbox full", flag="hard", status="4.2.2", code=452)[0] == "hard"
+    assert bounce(None, flag="suppressed", reason="suppressed_bounce") == (
+        "suppressed", "suppressed_bounce",
+    )  # fmt: skip
+
+
+def test_text_gives_the_reason_that_the_provider_leaves_open() -> None:
+    """«Permanent» says how bad it is; the server's words say why."""
+    assert bounce("552 5.2.2 over quota", flag="hard", reason="other") == ("hard", "mailbox_full")
+    assert bounce("552 5.2.2 over quota", flag="hard", reason="inactive") == ("hard", "inactive")
+    assert bounce("hmm", flag="soft", reason="other") == ("soft", "other")
+
+
+def test_undetermined_flag_is_improved() -> None:
+    """SES's «Undetermined» leaves the verdict to codes and words."""
+    assert bounce("550 no such user", flag="undetermined") == ("hard", "no_mailbox")
+    assert bounce(None, flag="undetermined") == ("undetermined", "none")
+
+
+def test_precise_status_beats_words_unless_they_are_certain() -> None:
+    """5.7.133 says more than «authentication required»; 5.1.1 before a sending limit lies."""
+    assert bounce("550 5.7.133 authentication required; sender not authenticated for group") == (
+        "block", "policy",
+    )  # fmt: skip
+    limit = "550 5.1.1 <user@example.com> has sent to too many recipients this hour. IB607"
+    assert bounce(limit) == ("block", "policy")
+
+
+def test_vague_status_leaves_it_to_the_words() -> None:
+    """5.7.1 and 5.0.0 are written before everything."""
+    assert bounce("550 5.7.1 User unknown") == ("hard", "no_mailbox")
+    assert bounce("550 5.0.0 mailbox is full") == ("soft", "mailbox_full")
+    assert bounce(None, status="5.7.1") == ("block", "policy")
+
+
+def test_status_is_found_in_the_text_but_not_in_addresses_of_hosts() -> None:
+    """192.5.1.1 holds «5.1.1» and means nothing by it."""
+    assert bounce("something odd from 192.5.1.1 today") == ("undetermined", "other")
+    assert bounce("said: 5.1.1 whatever") == ("hard", "no_mailbox")
+
+
+@pytest.mark.parametrize("text", ["421 4.7.0 dmarc", "450 user unknown", "451 blocked using rbl"])
+def test_passing_refusals_are_soft(text: str) -> None:
+    """A reply that starts with 4 asks to try again (RFC 5321, 4.2.1)."""
+    assert bounce(text)[0] == "soft"
+
+
+def test_bare_code_counts_only_without_words() -> None:
+    """A 550 with words that nobody knows proves nothing, and «hard» would suppress the address."""
+    assert bounce("550") == bounce(None, code=550) == ("hard", "other")
+    assert bounce("550 flurbl wobbled") == ("undetermined", "other")
+    assert bounce(None, code=450) == ("soft", "other")
+    assert bounce(None, code=554) == ("undetermined", "none")
+    assert bounce(None, code=200) == ("undetermined", "none")
+
+
+def test_what_is_no_bounce_has_no_class() -> None:
+    """A deferral keeps its reason; opens have neither; a rejection has only what is proven."""
+    assert bounce("421 4.7.28 unusual rate", event_type="deferred") == ("none", "reputation")
+    assert bounce("550 5.1.1 no such user", event_type="opened") == ("none", "none")
+    assert bounce("odd", event_type="rejected") == ("none", "other")
+    assert bounce("Bounced Address", event_type="rejected") == ("suppressed", "suppressed_bounce")
+    assert bounce("550 5.1.1 no such user", event_type="failed") == ("hard", "no_mailbox")
+
+
+DSN = """\
+Content-Type: multipart/report; report-type=delivery-status; boundary="b"
+
+--b
+Content-Type: text/plain
+
+Your message could not be delivered.
+--b
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; mta.example.org
+
+Final-Recipient: rfc822; user@example.com
+Action: failed
+Status: {status}
+{more}
+--b--
+"""
+
+
+def test_delivery_status_notification_is_read() -> None:
+    """Fields of RFC 3464 count, not what the rest of the mail happens to say."""
+    full = DSN.format(status="5.0.0", more="Diagnostic-Code: smtp; 550 mailbox\n is full")
+    assert bounce(full) == ("soft", "mailbox_full")
+    assert bounce(DSN.format(status="5.1.1", more="")) == ("hard", "no_mailbox")
+    cut = DSN.partition("Status:")[0]
+    assert bounce(cut) == ("hard", "other")  # «Action: failed» is permanent, more is not said
+    assert bounce(cut.replace("failed", "delayed")) == ("soft", "other")
+    assert bounce(cut.partition("Final-")[0]) == ("undetermined", "other")
+
+
+def test_flufl_tells_a_notification_without_codes() -> None:
+    """A qmail bounce has no fields: flufl.bounce knows its form."""
+    text = (
+        "Subject: failure notice\nContent-Type: text/plain\n\n"
+        "Hi. This is the qmail-send program at example.org.\n\n<user@example.com>:\nOdd words.\n"
+    )
+    assert bounce(text) == ("hard", "other")
+
+
+def test_labelled_set_is_split_by_hash_and_large_enough() -> None:
+    """At least 300 texts, none twice, each in the part that its hash names, each with a source."""
+    seen: Counter[str] = Counter()
+    for part in PARTS:
+        for one in labelled(part):
+            seen[one.text] += 1
+            assert part_of(one.text) == part
+            assert one.bounce_class in CLASSES
+            assert one.bounce_reason in REASONS
+            assert one.source
+    assert len(seen) >= 300
+    assert max(seen.values()) == 1
+    assert all(len(labelled(part)) > 0.4 * len(seen) for part in PARTS)
+
+
+def test_agreement_with_a_reader_holds() -> None:
+    """Class and reason agree with the labels at least as often as when last measured."""
+    figures = agreement()
+    assert {name: figures[name] for name, floor in FLOORS.items() if figures[name] < floor} == {}
+
+
+def test_every_rule_has_an_example() -> None:
+    """No rule without a text it is for; no two rules of one name."""
+    names = [rule.name for rule in RULES]
+    assert len(set(names)) == len(names)
+    assert [example.rule for example in rule_examples()] == names
+    assert RULES_VERSION >= 1
+
+
+@pytest.mark.parametrize("example", rule_examples(), ids=lambda example: example.rule)
+def test_rule_fits_its_example_and_not_its_near_miss(example: RuleExample) -> None:
+    """Positive and negative example of each rule, from named sources."""
+    fits = rule_of(example.fits)
+    assert fits is not None
+    assert fits.name == example.rule
+    missed = rule_of(example.near_miss)
+    assert missed is None or missed.name != example.rule
+    assert example.fits_source
+    assert example.near_miss_source
+
+
+def test_tables_speak_the_vocabulary() -> None:
+    """Every verdict of every table is a class and a reason that the schema knows."""
+    tables: list[tuple[str, str]] = [(rule.bounce_class, rule.bounce_reason) for rule in RULES]
+    for statuses in (PRECISE, COARSE, COARSE_SUBJECTS):
+        tables += statuses.values()
+    for replies in (SMTP_PRECISE, SMTP_COARSE):
+        tables += replies.values()
+    assert {verdict[0] for verdict in tables} <= CLASSES
+    assert {verdict[1] for verdict in tables} <= REASONS
+    assert not set(PRECISE) & set(COARSE)
+
+
+def test_same_message_is_same_words_whatever_its_ids() -> None:
+    """Addresses, IP numbers and links go, so that a cache knows a message again."""
+    one = words_of("550-5.1.1 <a@example.com> [192.0.2.1] no such user, see http://x.example/1")
+    assert one == words_of(
+        "550 5.1.1 b@example.org 198.51.100.7 no such user, see http://y.example/"
+    )
+    assert one == "no such user, see"
+
+
+odd_text = st.one_of(
+    st.none(),
+    st.text(max_size=400),
+    st.text(st.characters(categories=["Cs", "Cc", "Nd", "Po"]), max_size=100),
+    st.sampled_from([one.text for one in labelled("develop")]).flatmap(
+        lambda text: st.integers(0, len(text)).map(lambda cut: text[:cut])
+    ),
+    st.sampled_from(["Final-Recipient:", "Status: ", "multipart/report", "Diagnostic-Code: smtp;"])
+    .flatmap(lambda mark: st.text(max_size=100).map(lambda rest: mark + "\n" + rest)),
+)  # fmt: skip
+
+
+@given(
+    st.sampled_from([*map(str, EventType), "", "nonsense"]),
+    st.sampled_from([*sorted(CLASSES), "", "nonsense"]),
+    st.sampled_from([*sorted(REASONS), ""]),
+    st.one_of(st.none(), st.text(max_size=12), st.from_regex(r"[245]\.\d{1,3}\.\d{1,3}")),
+    st.one_of(st.none(), st.integers(-5, 10_000)),
+    odd_text,
+)
+def test_never_raises_and_stays_in_the_vocabulary(
+    event_type: str, flag: str, reason: str, status: str | None, code: int | None, text: str | None
+) -> None:
+    """Whatever comes in, a class and a reason of the schema come out, twice the same."""
+    first = classify_bounce(event_type, flag, reason, status, code, text)
+    assert first[0] in CLASSES
+    assert first[1] in REASONS
+    assert first == classify_bounce(event_type, flag, reason, status, code, text)
+    if event_type == "bounced":
+        assert first[0] != "none"
+
+
+WRAPPINGS = (
+    "  {} ",
+    "host mx.example.net[203.0.113.9] said: {} (in reply to end of DATA)",
+    "{}\r\n",
+)
+
+
+@given(
+    st.sampled_from([one for part in PARTS for one in labelled(part)]),
+    st.sampled_from(WRAPPINGS),
+)
+def test_wrapping_does_not_change_the_class(one: Labelled, form: str) -> None:
+    """Postfix's «host … said:» and stray white space around a text leave its class alone."""
+    assert bounce(form.format(one.text))[0] == bounce(one.text)[0]
