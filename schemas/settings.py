@@ -62,7 +62,9 @@ class KafkaSettings(BaseModel):
         max_length=64,
         description="incarnation of the raw topic; default: the broker's topic id",
     )
-    schema_registry_url: str = Field("", description="Confluent-compatible registry; empty: none")
+    schema_registry_url: SecretStr = Field(
+        SecretStr(""), description="Confluent-compatible registry, may hold a password; empty: none"
+    )
 
     def kafka_client_options(self) -> dict[str, Any]:
         """Keyword arguments that every aiokafka client takes.
@@ -189,9 +191,15 @@ class AnalyticsSettings(BaseModel):
     sink_rows_max: int = Field(50_000, ge=1)
     sink_bytes_max: int = Field(64_000_000, ge=1_000)
     sink_interval_ms: int = Field(500, ge=10)
+    sink_backoff_ms_max: int = Field(10_000, ge=100, description="longest pause between tries")
     events_ttl_days: int = Field(396, ge=1)
     door_host: str = "127.0.0.1"
     door_port: int = Field(8123, ge=0, le=65535)
+    door_query_s_max: int = Field(30, ge=1, description="longest run of one query")
+    door_memory_bytes_max: int = Field(1 << 30, ge=1 << 20, description="of one query")
+    door_result_bytes_max: int = Field(256 << 20, ge=1 << 10, description="of one result")
+    door_threads_max: int = Field(1, ge=1, description="of one query")
+    door_queries_max: int = Field(4, ge=1, description="queries at once; more wait")
     dashboard_host: str = "127.0.0.1"
     dashboard_port: int = Field(8081, ge=0, le=65535)
 

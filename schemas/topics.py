@@ -42,6 +42,20 @@ class Topic:
         """Whether only the newest record of a key is kept."""
         return self.retention_ms is None
 
+    @property
+    def compatibility(self) -> str:
+        """How its schema may change, in Confluent's words.
+
+        Topics that others subscribe to are FULL_TRANSITIVE: readers and writers upgrade in any
+        order, and old records stay readable. On the raw topic readers upgrade first.
+        """
+        return "BACKWARD_TRANSITIVE" if self.name == RAW else "FULL_TRANSITIVE"
+
+    @property
+    def subject(self) -> str:
+        """Name in a schema registry (TopicNameStrategy)."""
+        return f"{self.name}-value"
+
 
 TOPICS: tuple[Topic, ...] = (
     Topic(RAW, "raw_event", "recipient", 10 * _DAY_MS),

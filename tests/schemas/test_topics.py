@@ -47,3 +47,8 @@ def test_raw_outlives_every_providers_retries() -> None:
     assert kept_ms is not None
     assert kept_ms >= 7 * DAY_MS
     assert kept_ms >= StreamsSettings().dedupe_ttl_hours * 3_600_000
+
+
+def test_only_the_raw_topic_may_ask_its_readers_to_upgrade_first() -> None:
+    """Whatever others subscribe to can be read by older and newer readers alike."""
+    assert {topic.name for topic in TOPICS if topic.compatibility != "FULL_TRANSITIVE"} == {RAW}
