@@ -223,6 +223,12 @@ class Simulator:
             out.append(heapq.heappop(self._due)[2])
         return out
 
+    def finish(self) -> list[Happening]:
+        """Everything that is still to be reported, in order; no new messages."""
+        out = [happening for _due, _number, happening in sorted(self._due, key=lambda one: one[:2])]
+        self._due.clear()
+        return out
+
     def _begin_message(self, elapsed_s: float) -> None:
         message = self._message(elapsed_s)
         late = LATE_S_MAX * self._dice.random() if self._dice.random() < LATE_SHARE else 0.0

@@ -1,0 +1,292 @@
+"""The demo's simulator: what it sends is what it says, and its books are kept right.
+
+The test that matters most runs simulated traffic — shuffled, repeated, overtaken — through the
+real provider modules and the real ``step``, and holds the counts against the ledger's own recount.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from ingest.providers import generic, postmark, sendgrid, sparkpost
+from ingest.providers.base import Provider, Request, SignatureError
+from schemas.codec import Codec
+from schemas.event import Event
+from schemas.glossary import COUNTER_NAMES
+from schemas.settings import Source, load_sources
+from streams.enrich import LookUps
+from streams.shard import Shard
+from streams.simulation.accounts import Accounts, open_accounts
+from streams.simulation.ledger import (
+    Ledger,
+    compare_events,
+    count_message,
+    differences,
+    identity,
+    recount,
+)
+from streams.simulation.senders import Wire
+from streams.simulation.simulator import PLANS, Happening, Simulator
+from streams.step import step
+
+NOW = 1_795_000_000.0
+PROVIDERS: dict[str, Provider] = {
+    "news": sendgrid.PROVIDER,
+    "transactional": postmark.PROVIDER,
+    "crm": generic.PROVIDER,
+    "partner": sparkpost.PROVIDER,
+}
+
+
+@pytest.fixture(scope="module")
+def accounts() -> Accounts:
+    """Accounts with fresh keys."""
+    return open_accounts()
+
+
+def sources_of(accounts: Accounts) -> dict[str, Source]:
+    """The sources as the ingress would load them."""
+
+    def no_file(path: object) -> str:
+        raise AssertionError(f"no file is needed: {path}")
+
+    return load_sources(accounts.toml, accounts.environ, no_file)
+
+
+def traffic(seed: int, seconds: float = 3.0, rate: float = 400.0) -> list[Happening]:
+    """Everything that a run reports, in its order."""
+    simulator = Simulator("5eed00", rate, NOW, random.Random(seed))
+    events = simulator.advance(seconds)
+    return events + simulator.finish()
+
+
+def request(wire: Wire) -> Request:
+    """A request as the ingress hands it to a provider."""
+    return Request("POST", "", tuple(wire.headers.items()), wire.body, "127.0.0.1")
+
+
+def received(accounts: Accounts, events: Iterable[Happening]) -> list[Event]:
+    """The events as ingress understands them, each request verified."""
+    sources = sources_of(accounts)
+    out: list[Event] = []
+    for event in events:
+        sender = accounts.senders[event.source]
+        call = request(sender.sign(sender.items([event]), NOW))
+        PROVIDERS[event.source].verify(call, sources[event.source], NOW, {})
+        parsed = PROVIDERS[event.source].parse(call, sources[event.source], int(NOW * 1e6))
+        assert not parsed.rejects, parsed.rejects
+        out += parsed.events
+    return out
+
+
+@dataclass(frozen=True)
+class Record:
+    """A raw record as a step reads it."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+def counted(events: list[Event]) -> dict[str, Counter[str]]:
+    """Campaign -> counter -> value, by the streams' own step on one partition."""
+    codec = Codec()
+    shard = Shard(0, lambda keys: [None] * len(keys))
+    shard.begin_log("log")
+    records = [
+        Record(offset, int(NOW * 1000), None, codec.encode("raw_event", event))
+        for offset, event in enumerate(events)
+    ]
+    step(shard, records, LookUps(), codec)
+    campaigns: dict[str, Counter[str]] = {}
+    for (campaign, _mailbox, _minute), vector in shard.minutes.changed():
+        totals = campaigns.setdefault(campaign, Counter())
+        totals.update(dict(zip(COUNTER_NAMES, vector, strict=True)))
+    return campaigns
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_every_event_is_understood_as_it_was_meant(accounts: Accounts, seed: int) -> None:
+    """Through four providers' formats: type, time, message, campaign and client survive."""
+    events = traffic(seed)
+    assert {event.source for event in events} == set(PROVIDERS)
+    for event, got in zip(events, received(accounts, events), strict=True):
+        assert (got["event_type"], got["message_id"]) == (event.kind, event.message_id), event
+        assert got["occurred_at"] == event.at_s * 1_000_000, event
+        assert got["campaign_id"] == (event.campaign if event.told else None), event
+        assert got["recipient"] == event.recipient
+        if event.kind in ("opened", "clicked"):
+            assert (got["user_agent"], got["ip"]) == (event.user_agent, event.ip)
+            assert got["click_url"] == (event.url or None)
+
+
+def test_events_are_different_and_repeats_are_the_same(accounts: Accounts) -> None:
+    """Ingress gives each true event one identity, and the same one when it comes again."""
+    events = traffic(3)
+    once, again = received(accounts, events), received(accounts, events)
+    assert len({event["event_id"] for event in once}) == len(events)
+    assert [event["event_id"] for event in once] == [event["event_id"] for event in again]
+    assert len({identity(event) for event in events}) == len(events)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_streams_agree_with_the_ledger_in_any_order(accounts: Accounts, seed: int) -> None:
+    """Shuffled and with every fifth event twice: each counter of each campaign is as recounted."""
+    events = traffic(seed)
+    dice = random.Random(seed)
+    arrivals = received(accounts, events + events[::5])
+    dice.shuffle(arrivals)
+    assert differences(recount(events), counted(arrivals), COUNTER_NAMES) == {}
+
+
+def test_the_comparison_can_fail(accounts: Accounts) -> None:
+    """One event less, and the campaign that it belongs to differs."""
+    events = traffic(1)
+    wrong = differences(recount(events), counted(received(accounts, events[:-1])), COUNTER_NAMES)
+    assert list(wrong) == [events[-1].campaign]
+
+
+@pytest.mark.parametrize("source", sorted(PROVIDERS))
+def test_forged_requests_are_refused(accounts: Accounts, source: str) -> None:
+    """A key that the source does not have proves nothing."""
+    sender = accounts.senders[source]
+    event = next(event for event in traffic(1) if event.source == source)
+    call = request(sender.sign(sender.items([event]), NOW, forged=True))
+    with pytest.raises(SignatureError):
+        PROVIDERS[source].verify(call, sources_of(accounts)[source], NOW, {})
+
+
+def test_secrets_are_not_written_down(accounts: Accounts) -> None:
+    """The file names the variables; their values are in the environment only."""
+    for value in accounts.environ.values():
+        assert value in ("postmark", "sparkpost") or value not in accounts.toml
+
+
+# --- the simulator --------------------------------------------------------------------------------
+
+
+def test_same_dice_same_traffic() -> None:
+    """A run can be repeated by its seed."""
+    assert traffic(7) == traffic(7)
+    assert traffic(7) != traffic(8)
+
+
+@given(seed=st.integers(0, 2**32), rate=st.floats(10, 500))
+@hypothesis_settings(max_examples=15)
+def test_nothing_happens_before_its_cause_or_after_now(seed: int, rate: float) -> None:
+    """Event times follow the message's life, and no event is reported before it happened."""
+    simulator = Simulator("5eed00", rate, NOW, random.Random(seed))
+    delivered: dict[str, int] = {}
+    events = simulator.advance(2.0) + simulator.finish()
+    for event in events:
+        assert event.at_s <= NOW + 2.0
+        if event.kind == "delivered":
+            delivered[event.message_id] = event.at_s
+    for event in events:
+        if event.kind in ("opened", "clicked", "complained", "unsubscribed"):
+            assert event.at_s >= delivered[event.message_id]
+
+
+def test_traffic_holds_what_the_demo_promises() -> None:
+    """Six campaigns and more, one with hard bounces over 5 %, one mostly opened by machines."""
+    events = traffic(5, seconds=20.0, rate=1_000.0)
+    counts = {name.rsplit("-", 1)[0]: count for name, count in recount(events).items()}
+    assert set(counts) == {plan.name for plan in PLANS}
+    assert len(counts) >= 6
+    rates = {
+        name: count["bounced_hard"] / (count["delivered"] + count["bounced_hard"])
+        for name, count in counts.items()
+    }
+    assert rates["bought-list"] > 0.05
+    assert max(rate for name, rate in rates.items() if name != "bought-list") < 0.05
+    burst = counts["mpp-launch"]
+    assert burst["machine_opens"] > 2 * burst["opens"]
+    arrived: set[str] = set()
+    early = 0
+    for event in events:
+        if event.kind == "delivered":
+            arrived.add(event.message_id)
+        early += event.kind == "clicked" and event.message_id not in arrived
+    assert early > 0, "some clicks come before their delivery"
+
+
+def test_rate_is_kept() -> None:
+    """A thousand events a second are a thousand, give or take what is still on its way."""
+    simulator = Simulator("5eed00", 1_000.0, NOW, random.Random(1))
+    total = sum(len(simulator.advance(second / 2)) for second in range(1, 81))
+    assert 36_000 < total <= 41_000
+
+
+# --- the ledger -----------------------------------------------------------------------------------
+
+
+def event(number: int = 0, **overrides: object) -> Happening:
+    """An accepted event."""
+    values: dict[str, object] = {
+        "native_id": f"e{number}", "source": "crm", "kind": "opened", "at_s": 100 + number,
+        "campaign": "spring", "told": True, "message_id": "m1", "recipient": "a@example.com",
+    }  # fmt: skip
+    return Happening(**{**values, **overrides})  # type: ignore[arg-type]
+
+
+def test_ledger_tells_lost_from_doubled_from_unsure() -> None:
+    """Each kind of trouble has its own figure; what is unsure may be there once, or not at all."""
+    ledger = Ledger()
+    ledger.accept([event(0), event(1), event(2), event(0)])
+    ledger.doubt([event(3), event(4), event(0)])
+    stored = {identity(event(0)): 1, identity(event(1)): 2, identity(event(3)): 1}
+    stored[identity(event(9, message_id="forged"))] = 1
+    compared = compare_events(ledger, stored)
+    assert (compared.stored, compared.lost, compared.double_counted) == (5, 1, 2)
+    assert ledger.duplicates_sent == 1
+    ledger.accept([event(3)])
+    assert set(ledger.unsure) == {"e4"}
+
+
+def test_message_counts_once_where_the_glossary_says_messages() -> None:
+    """Three opens by two kinds of reader, two clicks, one on an unsubscribe link: by hand."""
+    count = count_message(
+        [
+            event(0, kind="delivered"),
+            event(1),
+            event(2),
+            event(3, machine=True),
+            event(4, kind="clicked"),
+            event(5, kind="clicked", unsubscribe=True),
+            event(6, kind="unsubscribed"),
+        ]
+    )
+    expected = {
+        "events": 7, "delivered": 1, "opened": 1, "opened_any": 1, "opens": 2, "machine_opens": 1,
+        "clicked": 1, "clicked_any": 1, "clicks": 1, "unsubscribe_clicks": 1, "unsubscribed": 1,
+        "cohort_opened": 1, "cohort_opened_any": 1, "cohort_clicked": 1, "cohort_clicked_any": 1,
+        "cohort_unsubscribed": 1,
+    }  # fmt: skip
+    assert {name: value for name, value in count.items() if value} == expected
+
+
+def test_undelivered_message_is_in_no_cohort() -> None:
+    """An open without a known delivery counts in flow only."""
+    count = count_message([event(0)])
+    assert (count["opened"], count["cohort_opened"]) == (1, 0)
+
+
+def test_campaign_is_learned_from_any_event_of_the_message() -> None:
+    """Silent events follow the one that speaks; without one they stay unattributed."""
+    spoken = [event(0, told=False), event(1), event(2, told=False)]
+    silent = [replace(one, told=False) for one in spoken]
+    assert {campaign: c["events"] for campaign, c in recount(spoken).items()} == {"spring": 3}
+    assert {campaign: c["events"] for campaign, c in recount(silent).items()} == {"": 3}
+
+
+def test_differences_name_campaign_and_counter() -> None:
+    """An operator reads what differs and by how much; a missing campaign differs in all."""
+    found = differences({"a": {"events": 2}, "b": {"events": 1}}, {"a": {"events": 3}}, ["events"])
+    assert found == {"a": {"events": (2, 3)}, "b": {"events": (1, 0)}}
