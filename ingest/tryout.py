@@ -1,0 +1,234 @@
+"""What the command line asks of ingress: try a captured request, send a sample, check the sources.
+
+Laws of this file:
+1. ``check_request`` and ``check_sources`` do no I/O and keep nothing.
+2. A verdict says what was wrong, for the operator at the terminal; an HTTP answer never does.
+3. Nothing here holds or prints a secret.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from ingest.body import VALUES_PER_EVENT_MAX, BodyLimits, Refused, check_shape, decode_content
+from ingest.providers.base import (
+    BadInput,
+    Certificates,
+    NeedsCertificate,
+    Registry,
+    Reject,
+    Request,
+    SignatureError,
+)
+from schemas.event import Event
+from schemas.settings import Settings, Source
+
+SEND_TIMEOUT_S = 10.0
+BODY_SHOWN_BYTES = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What ingress would have made of a request.
+
+    Attributes:
+        accepted: whether it would have been answered 200.
+        status: the HTTP status.
+        code: ``accepted``, or the code of the refusal; for a signature what was wrong with it.
+        detail: for a person.
+        events: the normalised events.
+        rejects: what would have gone to the dead letters.
+        note: what a call without events was.
+    """
+
+    accepted: bool
+    status: int
+    code: str
+    detail: str = ""
+    events: tuple[Event, ...] = ()
+    rejects: tuple[Reject, ...] = ()
+    note: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The result as plain values."""
+        return {
+            "accepted": self.accepted,
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+            "note": self.note,
+            "events": [dict(event) for event in self.events],
+            "rejects": [
+                {
+                    "reason": reject.reason,
+                    "detail": reject.detail,
+                    "content": reject.content.decode("utf-8", "replace"),
+                }
+                for reject in self.rejects
+            ],
+        }
+
+
+def _registry(registry: Registry | None) -> Registry:
+    if registry is not None:
+        return registry
+    from ingest.providers import REGISTRY
+
+    return REGISTRY
+
+
+def check_request(
+    source: Source,
+    request: Request,
+    now: float,
+    *,
+    registry: Registry | None = None,
+    settings: Settings | None = None,
+    certificates: Certificates | None = None,
+) -> CheckResult:
+    """Verifies and parses a captured request as ingress would, without keeping anything.
+
+    Args:
+        request: header names in lower case; the body as it was on the wire.
+        now: seconds since 1970: when it came, for the age of its signature.
+        certificates: URL -> PEM, where the provider signs with one.
+    """
+    provider = _registry(registry)[source.provider]
+    settings = settings or Settings()
+    limits = BodyLimits(
+        settings.decompressed_bytes_max,
+        settings.decompression_ratio_max,
+        settings.json_depth_max,
+        settings.events_per_request_max * VALUES_PER_EVENT_MAX,
+    )
+    try:
+        if len(request.body) > settings.body_bytes_max:
+            raise Refused(413, "body_too_large")
+        encoding = request.header("content-encoding")
+        body = decode_content(request.body, encoding, limits)
+        check_shape(body, limits)
+        request = Request(request.method, request.query, request.headers, body, request.client_ip)
+        provider.verify(request, source, now, certificates or {})
+    except Refused as refusal:
+        return CheckResult(False, refusal.status, refusal.code, "over a limit or badly encoded")
+    except SignatureError as error:
+        return CheckResult(False, 401, error.code, "not proven to come from the provider")
+    except NeedsCertificate as needed:
+        detail = f"the signature needs the certificate at {needed.url}"
+        return CheckResult(False, 503, "needs_certificate", detail)
+    try:
+        parsed = provider.parse(request, source, int(now * 1_000_000))
+    except BadInput as error:
+        reject = Reject(error.reason, error.detail, request.body)
+        return CheckResult(True, 200, "accepted", "kept as a dead letter", rejects=(reject,))
+    if len(parsed.events) + len(parsed.rejects) > settings.events_per_request_max:
+        return CheckResult(False, 413, "too_many_events")
+    for event in parsed.events:
+        event["source"] = source.name
+    return CheckResult(
+        True, 200, "accepted", "", tuple(parsed.events), tuple(parsed.rejects), parsed.note
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SendResult:
+    """What a running ingress answered to a sample.
+
+    Attributes:
+        status: HTTP status; 0 when there was no answer.
+        body: the answer, cut to ``BODY_SHOWN_BYTES``, or why there was none.
+        seconds: from sending to the answer.
+        event_ids: of the events that were sent, to look for downstream.
+    """
+
+    status: int
+    body: str
+    seconds: float
+    event_ids: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether it was accepted."""
+        return self.status == 200
+
+
+def sample_for(
+    url: str,
+    source: Source,
+    now: float,
+    number: int,
+    *,
+    registry: Registry | None = None,
+    signing_key: str | None = None,
+) -> tuple[str, Request]:
+    """Where to send a sample, and the sample.
+
+    Raises:
+        BadInput: ``needs_private_key`` or ``not_configured``, see ``Provider.sample``.
+    """
+    provider = _registry(registry)[source.provider]
+    request = provider.sample(source, now, number, signing_key)
+    target = (
+        url
+        if urlsplit(url).path.startswith("/hooks/")
+        else f"{url.rstrip('/')}/hooks/{source.name}"
+    )
+    return f"{target}?{request.query}" if request.query else target, request
+
+
+async def send_test(
+    url: str,
+    source: Source,
+    *,
+    registry: Registry | None = None,
+    signing_key: str | None = None,
+    number: int = 1,
+    now: float | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> SendResult:
+    """Sends a correctly signed sample to a running ingress.
+
+    Args:
+        url: of the ingress, or of the hook itself.
+        signing_key: private key (PEM), where the source only holds the public half.
+        number: makes the event distinct from other samples.
+        now: seconds since 1970; by default the clock's.
+        transport: for tests.
+
+    Raises:
+        BadInput: the source can't sign, see ``sample_for``.
+    """
+    now = time.time() if now is None else now
+    target, request = sample_for(
+        url, source, now, number, registry=registry, signing_key=signing_key
+    )
+    expected = check_request(source, request, now, registry=registry)
+    ids = tuple(event["event_id"] for event in expected.events)
+    started = time.monotonic()
+    try:
+        async with httpx.AsyncClient(transport=transport, timeout=SEND_TIMEOUT_S) as client:
+            answer = await client.request(
+                request.method, target, content=request.body, headers=list(request.headers)
+            )
+    except httpx.HTTPError as error:
+        return SendResult(0, type(error).__name__, time.monotonic() - started, ids)
+    text = answer.text[:BODY_SHOWN_BYTES]
+    return SendResult(answer.status_code, text, time.monotonic() - started, ids)
+
+
+def check_sources(sources: Mapping[str, Source], *, registry: Registry | None = None) -> list[str]:
+    """Every problem of the sources' configuration, one line each; none when all is well."""
+    known = _registry(registry)
+    problems: list[str] = []
+    for name, source in sources.items():
+        provider = known.get(source.provider)
+        if provider is None:
+            names = ", ".join(sorted(known))
+            problems.append(f"sources.{name}.provider: {source.provider!r} is none of {names}")
+            continue
+        problems += provider.check(source)
+    return problems
