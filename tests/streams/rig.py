@@ -6,7 +6,9 @@ import itertools
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
+
+from faust.transport.conductor import Conductor
 
 from streams.chunks import TP, Chunk, Taken, take
 from streams.fetching import ChunkConsumer
@@ -91,9 +93,7 @@ class FakeThread:
                 places[tp.topic] -= 1
                 records, ended = take(ahead, self.app.chunk_records_max, self.app.chunk_bytes_max)
                 self.positions[tp] = log.end if ended else records[-1].offset + 1
-                result[tp] = Taken(
-                    self.epochs[tp], records, position, self.positions[tp], log.end
-                )
+                result[tp] = Taken(self.epochs[tp], records, position, self.positions[tp], log.end)
         if not result:
             await asyncio.sleep(min(timeout_s, 0.001))
         return result
@@ -153,7 +153,7 @@ class Rig:
             web_enabled=False, stream_wait_empty=False, topic_disable_leader=True, **settings,
         )  # fmt: skip
         self.app.loop = asyncio.get_running_loop()
-        self.consumer: ChunkConsumer = self.app.consumer
+        self.consumer = cast(ChunkConsumer, self.app.consumer)
         self.thread = FakeThread(self.app, logs)
         self.consumer._thread = self.thread  # type: ignore[assignment]
         self.chunks: list[Chunk] = []
@@ -167,12 +167,16 @@ class Rig:
         agents = self.app.agent(self.app.chunk_topic(TOPIC))(agent or self._agent)
         await agents.start()
         await asyncio.sleep(0)
-        await self.app.topics._update_indices()
+        await self.index()
         self.consumer.stop_flow()
-        fetcher = SimpleNamespace(_stopped=asyncio.Event())
+        fetcher: Any = SimpleNamespace(_stopped=asyncio.Event())
         drain = self.consumer._drain_messages(fetcher)
         self._tasks.append(asyncio.create_task(drain))
         self._agents = agents
+
+    async def index(self) -> None:
+        """Tells Faust's conductor about topics that agents were added for."""
+        await cast(Conductor, self.app.topics)._update_indices()
 
     async def stop(self) -> None:
         self.app._stopped.set()
@@ -208,7 +212,7 @@ class Rig:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Waits for something that has to happen; the test's own time limit ends a vain wait."""
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - conditions of many kinds, none has an event
             await asyncio.sleep(0.001)
 
     async def settle(self, rounds: int = 200) -> None:
