@@ -7,6 +7,7 @@ Laws of this file:
    the person's device or system: what such texts name is made up.
 """
 
+import re
 from functools import lru_cache
 
 import ua_parser
@@ -23,10 +24,11 @@ _PROXIES = (
     ("yahoomailproxy", "Yahoo mail proxy"),
     ("yahoocachesystem", "Yahoo mail proxy"),
 )
-_BOT_MARKS = (
-    "bot", "crawl", "spider", "curl/", "wget/", "python-", "aiohttp/", "go-http-client",
-    "headlesschrome", "phantomjs", "okhttp/", "java/", "libwww-perl", "scan", "preview",
-)  # fmt: skip
+_BOT = re.compile(
+    r"(?<!cu)bot\b"  # Cubot makes phones
+    r"|crawl|spider|slurp|\bscan|urlscan|preview\b|headless|phantomjs"
+    r"|curl/|wget/|python-|aiohttp/|go-http-client|okhttp/|\bjava/|libwww-perl"
+)
 _DESKTOPS = frozenset(
     {"Windows", "Mac OS X", "Linux", "Ubuntu", "Chrome OS", "Fedora", "Debian", "FreeBSD",
      "OpenBSD", "NetBSD", "Solaris", "Red Hat", "SUSE", "Mint", "Arch Linux", "Gentoo"}
@@ -53,7 +55,7 @@ def client_of(user_agent: str | None) -> tuple[str, str, str]:
             return ("bot", "", name)
     agent = ua_parser.parse_user_agent(text)
     client = agent.family if agent is not None else ""
-    if any(mark in lower for mark in _BOT_MARKS):
+    if _BOT.search(lower):
         return ("bot", "", client)
     system = ua_parser.parse_os(text)
     family = system.family if system is not None else ""
