@@ -1,0 +1,259 @@
+"""The pipeline as an operator runs it: one process per role, on a broker of the caller's.
+
+Laws of this file:
+1. Roles are real processes (``python -m streams.cli ROLE``) configured by environment alone, with
+   nothing of the caller's own ``MAILPULSE_`` environment.
+2. A role keeps its ports, its state and its log over restarts; the log's tail is in every failure.
+3. Nothing outlives the test run (``tests/live/process.py``).
+
+For fault tests: ``pipeline["worker-1"].kill()``, ``.pause()``, ``.start()`` …; more than one
+``ingest`` or ``worker`` by the counts given.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from schemas.errors import MailpulseError
+from schemas.settings import PREFIX, Settings, load_settings
+from streams import admin
+from tests.live.process import Process, ProcessFailed, free_port
+
+READY_S = 90.0
+CAUGHT_UP_S = 120.0
+DOOR_FILE = "door.json"
+
+
+def clean_environ() -> dict[str, str]:
+    """This process's environment without settings of mailpulse."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+
+
+class Role(Process):
+    """One role's process.
+
+    Args:
+        name: kind and number, such as ``worker-2``.
+        folder: where its log goes.
+        environ: settings without prefix, on top of a clean environment.
+        port: where ``/readyz`` answers.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        environ: Mapping[str, str],
+        port: int,
+        secrets: Mapping[str, str],
+    ) -> None:
+        self.kind = name.rsplit("-", 1)[0]
+        self.url = f"http://127.0.0.1:{port}"
+        settings = {PREFIX + key: value for key, value in environ.items()}
+        super().__init__(
+            name,
+            [sys.executable, "-m", "streams.cli", self.kind],
+            folder / f"{name}.log",
+            env={**clean_environ(), **secrets, **settings, "PYTHONUNBUFFERED": "1"},
+            cwd=folder,
+            death_signal="TERM",
+        )
+
+    def ready(self) -> bool:
+        """Whether the role says that it is ready."""
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=2, trust_env=False).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def wait_ready(self, timeout_s: float = READY_S) -> None:
+        """Waits for ``/readyz``.
+
+        Raises:
+            ProcessFailed: it ended, or is not ready in time.
+        """
+        self.wait_until(self.ready, "ready", timeout_s)
+
+    def metrics(self) -> str:
+        """What ``/metrics`` says now.
+
+        Raises:
+            httpx.HTTPError: no answer.
+        """
+        return httpx.get(f"{self.url}/metrics", timeout=5, trust_env=False).text
+
+
+class Pipeline:
+    """Topics and roles on one broker; a context manager: everything is ready inside the block.
+
+    Args:
+        bootstrap: of a broker whose topics are not made yet, or are ours.
+        folder: for data, state and logs.
+        config: text of ``mailpulse.toml``.
+        secrets: environment variables that ``config`` names.
+        idempotence: the broker has an idempotent producer (Tansu has none).
+        partitions: of each topic.
+        ingests: number of ingress processes; ``workers``: of workers; the sink is one (chDB).
+        settings: more settings, names without prefix, for every role.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        folder: Path,
+        config: str,
+        secrets: Mapping[str, str],
+        *,
+        idempotence: bool = True,
+        log_id: str = "",
+        partitions: int = 4,
+        ingests: int = 1,
+        workers: int = 1,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "mailpulse.toml").write_text(config, encoding="utf-8")
+        self._door_port = free_port()
+        self._environ = {
+            "KAFKA_BOOTSTRAP": bootstrap,
+            "KAFKA_IDEMPOTENCE": str(idempotence).lower(),
+            "LOG_ID": log_id,
+            "PARTITIONS": str(partitions),
+            "SESSION_TIMEOUT_MS": "6000",
+            "REBALANCE_TIMEOUT_MS": "6000",
+            "CONFIG_FILE": str(folder / "mailpulse.toml"),
+            "DATA_DIR": str(folder / "data"),
+            "CLICKHOUSE_DSN": f"chdb:///{str(folder / 'clickhouse').lstrip('/')}",
+            "LOG_FORMAT": "json",
+            **(settings or {}),
+        }
+        self._secrets = dict(secrets)
+        self.roles: dict[str, Role] = {}
+        for kind, count in (("sink", 1), ("worker", workers), ("ingest", ingests)):
+            for number in range(1, count + 1):
+                self._add(f"{kind}-{number}")
+
+    def _add(self, name: str) -> Role:
+        port = free_port()
+        own = {
+            "worker": {"STATE_DIR": str(self.folder / "state" / name), "METRICS_PORT": str(port)},
+            "sink": {"DOOR_PORT": str(self._door_port), "METRICS_PORT": str(port)},
+            "ingest": {"INGEST_PORT": str(port)},
+        }[name.rsplit("-", 1)[0]]
+        role = Role(name, self.folder, {**self._environ, **own}, port, self._secrets)
+        self.roles[name] = role
+        return role
+
+    def __getitem__(self, name: str) -> Role:
+        return self.roles[name]
+
+    def add_worker(self) -> Role:
+        """Starts one worker more; returns at once, so that a test can watch the rebalance."""
+        number = 1 + sum(role.kind == "worker" for role in self.roles.values())
+        role = self._add(f"worker-{number}")
+        role.start()
+        return role
+
+    @property
+    def settings(self) -> Settings:
+        """Settings as a role has them, for ``streams.admin``."""
+        given = {PREFIX + key: value for key, value in self._environ.items()}
+        return load_settings(given, lambda path: path.read_text(encoding="utf-8"))
+
+    @property
+    def ingest_url(self) -> str:
+        """Base of the first ingress."""
+        return self.roles["ingest-1"].url
+
+    @property
+    def clickhouse_dsn(self) -> str:
+        """Where analysts connect: the sink's read-only door.
+
+        Raises:
+            OSError, ValueError: the door is not open yet.
+        """
+        door: dict[str, Any] = json.loads((self.folder / "data" / DOOR_FILE).read_text("utf-8"))
+        return str(door.get("dsn") or f"http://{door['host']}:{door['port']}/mailpulse")
+
+    def start(self) -> Self:
+        """Makes the topics and starts every role; returns when all are ready.
+
+        Raises:
+            ProcessFailed: a role ended or is not ready in time; its log's tail is in the message.
+        """
+        asyncio.run(admin.topics_apply(self.settings))
+        for role in self.roles.values():
+            role.start()
+        for role in self.roles.values():
+            role.wait_ready()
+        return self
+
+    def stop(self) -> dict[str, int | None]:
+        """SIGTERM to ingress, workers and sink, in that order, each given time to finish.
+
+        Returns:
+            Exit status of each.
+        """
+        order = sorted(self.roles.values(), key=lambda role: _STOP_ORDER.index(role.kind))
+        return {role.name: role.stop() for role in order}
+
+    def caught_up(self) -> bool:
+        """Whether workers and sink have read everything there is; ``False`` too while unknown."""
+        try:
+            rows = asyncio.run(admin.lag(self.settings))
+        except MailpulseError:
+            return False
+        return bool(rows) and all(row.lag == 0 for row in rows)
+
+    def wait_caught_up(self, timeout_s: float = CAUGHT_UP_S) -> None:
+        """Waits until workers and sink have read everything.
+
+        Raises:
+            ProcessFailed: not in time; the logs' tails are in the message.
+        """
+        end = time.monotonic() + timeout_s
+        while not self.caught_up():
+            if time.monotonic() > end:
+                raise ProcessFailed(f"not caught up after {timeout_s:g} s\n{self.log_tails()}")
+            time.sleep(0.3)
+
+    def log_tails(self, lines: int = 25) -> str:
+        """The end of every role's log, for messages."""
+        return "\n".join(
+            f"--- {role.name} (exit {role.returncode})\n{role.log_tail(lines)}"
+            for role in self.roles.values()
+        )
+
+    def __iter__(self) -> Iterator[Role]:
+        return iter(self.roles.values())
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self._end()
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        for role in self.roles.values():
+            role.kill()
+
+
+_STOP_ORDER = ("ingest", "worker", "sink")
