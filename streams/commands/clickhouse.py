@@ -1,0 +1,95 @@
+"""One question to ClickHouse, its answer as it comes, for commands.
+
+Laws of this file:
+1. Over HTTP the answer is streamed: an export needs no memory for its size.
+2. Values reach a query as ClickHouse parameters, never by pasting texts together.
+3. Where no server or pipeline runs, ``chdb:///directory`` is opened in this process.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import httpx
+import orjson
+
+from schemas.errors import BadInput, Unavailable
+from schemas.settings import Settings
+
+CONNECT_S = 5.0
+ANSWER_S = 300.0
+
+
+def ask(
+    settings: Settings, sql: str, fmt: str, parameters: Mapping[str, str] | None = None
+) -> Iterator[bytes]:
+    """The answer to ``sql`` in ClickHouse format ``fmt``, in pieces.
+
+    Args:
+        parameters: values of ``{name:Type}`` in the query.
+
+    Raises:
+        Unavailable: nothing answers.
+        BadInput: ClickHouse refuses the query; ``detail`` is its message.
+    """
+    dsn = settings.clickhouse_dsn.get_secret_value()
+    if urlsplit(dsn).scheme == "chdb":
+        yield _in_process(settings, sql, fmt, parameters or {})
+        return
+    yield from _over_http(dsn, sql, fmt, parameters or {})
+
+
+def _over_http(dsn: str, sql: str, fmt: str, parameters: Mapping[str, str]) -> Iterator[bytes]:
+    parts = urlsplit(dsn)
+    params = {
+        "database": parts.path.strip("/") or "mailpulse",
+        "default_format": fmt,
+        **{f"param_{name}": value for name, value in parameters.items()},
+    }
+    auth = (unquote(parts.username or "default"), unquote(parts.password or ""))
+    url = f"{parts.scheme}://{parts.hostname}:{parts.port or 8123}/"
+    timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
+    try:
+        with (
+            httpx.Client(timeout=timeout, trust_env=False) as client,
+            client.stream("POST", url, params=params, content=sql, auth=auth) as answer,
+        ):
+            if answer.status_code != 200:
+                answer.read()
+                raise BadInput("query_refused", answer.text.strip()[:1000])
+            yield from answer.iter_bytes()
+    except httpx.HTTPError as error:
+        where = f"{parts.hostname}:{parts.port or 8123}"
+        raise Unavailable(
+            f"ClickHouse at {where}: {type(error).__name__}; is 'mailpulse up' or a server running?"
+            " MAILPULSE_CLICKHOUSE_DSN says where"
+        ) from error
+
+
+def _in_process(settings: Settings, sql: str, fmt: str, parameters: Mapping[str, str]) -> bytes:
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
+    from analytics.client import connect
+
+    client = connect(settings)
+    try:
+        answer: bytes = client.raw_query(sql, parameters=dict(parameters), fmt=fmt)
+        return answer
+    except ClickHouseError as error:
+        raise BadInput("query_refused", str(error).strip()[:1000]) from error
+    finally:
+        client.close()
+
+
+def table_of(
+    settings: Settings, sql: str, parameters: Mapping[str, str] | None = None
+) -> tuple[list[str], list[list[Any]]]:
+    """Column names and rows; numbers are numbers.
+
+    Raises:
+        Unavailable, BadInput: as ``ask``.
+    """
+    # 64-bit integers as numbers: every figure here is far below 2^53
+    plain = f"{sql}\nSETTINGS output_format_json_quote_64bit_integers = 0"
+    document = orjson.loads(b"".join(ask(settings, plain, "JSONCompact", parameters)))
+    return [column["name"] for column in document["meta"]], document["data"]

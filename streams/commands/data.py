@@ -1,0 +1,248 @@
+"""Commands for analysts: migrate, query, export, campaigns, suppressions, alerts."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from schemas.errors import BadInput, ConfigError, Unavailable
+from schemas.topics import CAMPAIGNS
+from streams.commands.clickhouse import ask, table_of
+from streams.commands.context import (
+    FAILED,
+    Json,
+    emit,
+    now,
+    say,
+    settings_of,
+    table_or_json,
+)
+
+campaigns = typer.Typer(help="Campaigns: figures, and facts about them.", no_args_is_help=True)
+suppressions = typer.Typer(help="Addresses that must not be mailed.", no_args_is_help=True)
+
+_SHOWN = (
+    "campaign_id, sent, accepted, hard_bounce_rate, bounce_rate, open_rate, open_rate_with_machine,"
+    " click_rate, complaint_rate"
+)
+_FORMATS = {"csv": "CSVWithNames", "parquet": "Parquet", "jsonl": "JSONEachRow"}
+
+
+def migrate(
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be done.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Do it (the default).")] = False,
+    json: Json = False,
+) -> None:
+    """Brings ClickHouse's tables and views to this version. The sink does so too when it starts."""
+    from analytics import migrate as migrations
+    from analytics.client import connect
+
+    if plan and apply:
+        raise typer.BadParameter("--plan or --apply, not both")
+    settings = settings_of()
+    client = connect(settings)
+    steps = migrations.plan(client) if plan else migrations.apply(client, settings)
+    if json:
+        emit([{"number": step.number, "name": step.name} for step in steps])
+        return
+    for step in steps:
+        say(f"{'would apply' if plan else 'applied'} {step.number:04} {step.name}")
+    if not steps:
+        say("Nothing to do: the database is at this version.")
+
+
+def query(
+    sql: Annotated[str, typer.Argument(help="A SELECT.")],
+    fmt: Annotated[
+        str | None,
+        typer.Option("--format", help="Any ClickHouse format. Default: PrettyCompact, or TSV."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Asks ClickHouse and prints the answer.
+
+    Example: mailpulse query "SELECT campaign_id, bounce_rate, click_rate FROM campaign_summary"
+    """
+    terminal = "PrettyCompactMonoBlock" if sys.stdout.isatty() else "TabSeparatedWithNames"
+    chosen = fmt or ("JSON" if json else terminal)
+    for piece in ask(settings_of(), sql, chosen):
+        sys.stdout.buffer.write(piece)
+    sys.stdout.flush()
+
+
+def export(
+    view: Annotated[str, typer.Argument(help="A view or table, such as campaign_summary.")],
+    fmt: Annotated[str, typer.Option("--format", help="csv, parquet or jsonl.")] = "csv",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File. Default: stdout.")
+    ] = None,
+) -> None:
+    """Writes a whole view to a file; a file appears under its name only when it is complete.
+
+    Example: mailpulse export campaign_summary --format parquet -o campaigns.parquet
+    """
+    # FINAL for tables, so that a replay can't be seen; views read with FINAL themselves
+    _write("SELECT * FROM {view:Identifier} SETTINGS final = 1", {"view": view}, fmt, output)
+
+
+def _write(sql: str, parameters: dict[str, str], fmt: str, output: Path | None) -> None:
+    if fmt not in _FORMATS:
+        raise typer.BadParameter(f"--format {fmt}: one of {', '.join(_FORMATS)}")
+    if output is None and fmt == "parquet" and sys.stdout.isatty():
+        raise typer.BadParameter("parquet on a terminal helps nobody; give --output FILE")
+    pieces = ask(settings_of(), sql, _FORMATS[fmt], parameters)
+    if output is None:
+        for piece in pieces:
+            sys.stdout.buffer.write(piece)
+        sys.stdout.flush()
+        return
+    part = output.with_name(output.name + ".part")
+    written = 0
+    try:
+        with part.open("wb") as file:
+            for piece in pieces:
+                written += file.write(piece)
+        part.replace(output)
+    except OSError as error:
+        raise BadInput("not_writable", f"{output}: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
+    say(f"{output}: {written:,} bytes")
+
+
+@campaigns.command("ls")
+def campaigns_ls(
+    json: Json = False,
+    last: Annotated[int, typer.Option("--last", "-n", help="How many.", min=1)] = 50,
+) -> None:
+    """Lists campaigns, the latest first, with their rates since their first event."""
+    columns, rows = table_of(
+        settings_of(),
+        f"SELECT {_SHOWN} FROM campaign_summary ORDER BY last_minute DESC LIMIT {{last:UInt32}}",
+        {"last": str(last)},
+    )
+    table_or_json(json, "", columns, rows)
+
+
+@campaigns.command("show")
+def campaigns_show(campaign: str, json: Json = False) -> None:
+    """Shows every figure of one campaign."""
+    columns, rows = table_of(
+        settings_of(),
+        "SELECT * FROM campaign_summary WHERE campaign_id = {campaign:String}",
+        {"campaign": campaign},
+    )
+    if not rows:
+        raise BadInput("no_such_campaign", campaign)
+    if json:
+        emit(dict(zip(columns, rows[0], strict=True)))
+    else:
+        table_or_json(
+            False, campaign, ("figure", "value"), list(zip(columns, rows[0], strict=True))
+        )
+
+
+@campaigns.command("set")
+def campaigns_set(
+    campaign: str,
+    name: Annotated[str, typer.Option(help="Name for people.")] = "",
+    owner: Annotated[str, typer.Option(help="Who answers for it.")] = "",
+    expected: Annotated[
+        int | None, typer.Option(help="How many recipients it is meant for.", min=0)
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Tag; may be given again.")] = None,
+) -> None:
+    """Writes the facts about a campaign; they replace those written before."""
+    facts = {
+        "campaign_id": campaign, "name": name, "owner": owner, "started_at": None,
+        "expected_recipients": expected, "tags": tag or [], "updated_at": int(now() * 1_000_000),
+    }  # fmt: skip
+    asyncio.run(_produce("campaign", CAMPAIGNS, campaign.encode(), facts))
+    say(f"{campaign}: written")
+
+
+async def _produce(schema: str, topic: str, key: bytes, record: dict[str, Any]) -> None:
+    from aiokafka import AIOKafkaProducer
+    from aiokafka.errors import KafkaError
+
+    from schemas.codec import Codec
+
+    settings = settings_of()
+    producer = AIOKafkaProducer(
+        **settings.kafka_client_options(), acks="all",
+        enable_idempotence=settings.kafka_idempotence,
+    )  # fmt: skip
+    try:
+        await producer.start()
+        await producer.send_and_wait(topic, Codec().encode(schema, record), key)
+    except (KafkaError, OSError) as error:
+        raise Unavailable(f"Kafka at {settings.kafka_bootstrap}: {error}") from error
+    finally:
+        await producer.stop()
+
+
+@suppressions.command("export")
+def suppressions_export(
+    fmt: Annotated[str, typer.Option("--format", help="csv, parquet or jsonl.")] = "csv",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File.")] = None,
+) -> None:
+    """Writes all addresses that must not be mailed now."""
+    _write(
+        "SELECT * FROM suppressions FINAL WHERE until IS NULL OR until > now64(3)", {}, fmt, output
+    )
+
+
+@suppressions.command("check")
+def suppressions_check(address: str, json: Json = False) -> None:
+    """Whether an address must not be mailed: exit code 1 when it must not.
+
+    Example: mailpulse suppressions check ada@example.com && send …
+    """
+    settings = settings_of()
+    if settings.recipients != "plain":
+        raise ConfigError(["MAILPULSE_RECIPIENTS: addresses are not kept plain, so none is found"])
+    columns, rows = table_of(
+        settings,
+        "SELECT reason, since, until, evidence_event_id, campaign_id, provider FROM suppressions"
+        " FINAL WHERE recipient = lower({address:String})"
+        " AND (until IS NULL OR until > now64(3))",
+        {"address": address},
+    )
+    if json:
+        emit(
+            {"suppressed": bool(rows), **(dict(zip(columns, rows[0], strict=True)) if rows else {})}
+        )
+    elif rows:
+        say(f"suppressed: {rows[0][0]} since {rows[0][1]} (event {rows[0][3]})")
+    else:
+        say("not suppressed")
+    if rows:
+        raise typer.Exit(FAILED)
+
+
+def alerts(
+    json: Json = False,
+    last: Annotated[int, typer.Option("--last", "-n", help="How many.", min=1)] = 20,
+    campaign: Annotated[str | None, typer.Option(help="Only this campaign.")] = None,
+) -> None:
+    """Lists rates that crossed a line, newest first, with the figures that raised the alert."""
+    columns, rows = table_of(
+        settings_of(),
+        "SELECT raised_at, campaign_id, mailbox_provider, rate, level, state, value, numerator,"
+        " denominator, line, window FROM alerts FINAL"
+        " WHERE {campaign:String} = '' OR campaign_id = {campaign:String}"
+        " ORDER BY raised_at DESC LIMIT {last:UInt32}",
+        {"campaign": campaign or "", "last": str(last)},
+    )
+    table_or_json(json, "", columns, rows)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands to ``app``."""
+    for command in (query, export, alerts):
+        app.command(rich_help_panel="Figures")(command)
+    app.add_typer(campaigns, name="campaigns", rich_help_panel="Figures")
+    app.add_typer(suppressions, name="suppressions", rich_help_panel="Figures")
+    app.command(rich_help_panel="Set-up")(migrate)
