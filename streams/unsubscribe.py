@@ -22,7 +22,7 @@ _WORDS = re.compile(r"[-_+]+")
 _MEANING = frozenset(
     {"unsub", "unsubs", "optout", "abmelden", "abmeldung", "newsletterabmeldung", "austragen",
      "austrag", "abbestellen", "desabonnement", "desabonner", "desinscription", "desinscrire",
-     "baja", "darsedebaja", "afmelden", "uitschrijven", "disiscriviti", "disiscrizione",
+     "darsedebaja", "afmelden", "uitschrijven", "disiscriviti", "disiscrizione",
      "disiscrivi", "wypisz", "otpiska"}
 )  # fmt: skip
 _SEGMENT_WORDS_MAX = 3
@@ -47,6 +47,6 @@ def is_unsubscribe_link(url: str | None) -> bool:
             continue
         if any("unsubscri" in word or word in _MEANING for word in words):
             return True
-        if "opt" in words and "out" in words:
+        if words == ["baja"] or ("opt" in words and "out" in words):  # Spanish; also «lower»
             return True
     return False

@@ -92,7 +92,7 @@ def test_hosted_domains_follow_the_rules_file() -> None:
     ("text", "named"),
     [
         ("[hosts]\n", "hosts"), ("domains = 3\n", "domains"), ('[mx]\n"a.b" = 1\n', "mx.a.b"),
-        ('[domains]\n"localhost" = "x"\n', "domains.localhost"), ("[", "line 1"),
+        ('[domains]\n"localhost" = "x"\n', "domains.localhost"), ("[", "end of document"),
         ('[domains]\n"a.b" = ""\n', "domains.a.b"),
     ],
 )  # fmt: skip
