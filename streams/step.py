@@ -184,7 +184,8 @@ def dead_letter(shard: Shard, record: Record, error: BadInput) -> dict[str, Any]
 def event_hash(event_id: str) -> int:
     """64 bits of an event id: enough to tell apart the events of one message."""
     try:
-        return int(event_id[:16], 16)
+        value = int(event_id, 16)
+        return (value ^ value >> 64) & 0xFFFF_FFFF_FFFF_FFFF
     except ValueError:  # another producer's id
         return int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "big")
 
@@ -215,7 +216,9 @@ def _fold(work: _Step, item: _Item) -> None:
     learned = _learn(message, head)
     bounce = enrich.bounce_of(head)
     event = _apply(work, item, message, bounce)
-    changed = _rejudge(message, work.look_ups) if event.actor != "none" else frozenset()
+    changed: frozenset[int] = frozenset()
+    if len(message.pending) > 1 or (message.pending and event.actor == "none"):
+        changed = _rejudge(work, message, event)
     _count(work, message, owner, before, event)
     if item.recipient_key:
         _suppress(work, item, message, bounce[0])
@@ -317,26 +320,43 @@ def _note(message: Message, name: str, at: int) -> bool:
     return True
 
 
-def _rejudge(message: Message, look_ups: LookUps) -> frozenset[int]:
-    """Judges the pending opens and clicks together.
+def _rejudge(work: _Step, message: Message, event: Pending) -> frozenset[int]:
+    """Judges the pending opens and clicks anew, in the light of ``event``.
 
     Returns:
         Offsets of those whose verdict changed.
     """
-    if len(message.pending) < 2:
+    changed: set[int] = set()
+    if event.event_type == "delivered" and event.first:
+        _judge_by_delivery(work, message, changed)
+    if event.actor == "none" and not changed:
         return frozenset()
-    positions = [i for i, event in enumerate(message.pending) if event.actor != "none"]
+    positions = [i for i, other in enumerate(message.pending) if other.actor != "none"]
     evidence = [
         Evidence(e.event_type, e.at_us, e.actor, e.reason, e.link, e.agent)
         for e in (message.pending[i] for i in positions)
     ]
-    changed = set()
-    for index, actor, reason in machine.rejudge(evidence, look_ups.rules):
+    for index, actor, reason in machine.rejudge(evidence, work.look_ups.rules):
         position = positions[index]
-        event = message.pending[position]
-        message.pending[position] = event._replace(actor=actor, reason=reason)
-        changed.add(event.offset)
+        judged = message.pending[position]
+        message.pending[position] = judged._replace(actor=actor, reason=reason)
+        changed.add(judged.offset)
     return frozenset(changed)
+
+
+def _judge_by_delivery(work: _Step, message: Message, changed: set[int]) -> None:
+    """The delivery came after opens or clicks: now it shows which came too soon after it."""
+    for position, event in enumerate(message.pending):
+        if event.actor != "human":
+            continue
+        head = work.decode(event.raw)
+        actor, reason = machine.verdict_alone(
+            event.event_type, head["machine_kind"], head["user_agent"], head["ip"],
+            event.at_us / 1e6 - message.delivered_at, work.look_ups.rules,
+        )  # fmt: skip
+        if actor != "human":
+            message.pending[position] = event._replace(actor=actor, reason=reason)
+            changed.add(event.offset)
 
 
 def _count(
@@ -402,7 +422,7 @@ def _publish(
     if message.pending and message.pending[-1].offset == event.offset:
         event = message.pending[-1]
     _write(work, item.record, item.head, item.key, message, event, bounce, None, first_now)
-    if len(message.pending) < 2 or not (changed or learned or first_now != first_before):
+    if not (changed or learned or first_now != first_before):
         return
     moved = set(first_before) ^ set(first_now)
     for position, earlier in enumerate(message.pending):

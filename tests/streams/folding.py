@@ -1,0 +1,100 @@
+"""A log in memory, and a worker's fold over it that can be cut and crashed anywhere."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas.codec import Codec
+from schemas.event import Event, message_key
+from streams.enrich import LookUps
+from streams.minutes import Key
+from streams.shard import Shard
+from streams.step import Effects, step
+
+CODEC = Codec()
+LOOK_UPS = LookUps()
+LOG = "log-1"
+
+
+@dataclass(frozen=True)
+class LogRecord:
+    """A raw record."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+def log_of(events: list[Event]) -> list[LogRecord]:
+    """Events as a partition's records, in order."""
+    return [
+        LogRecord(
+            offset,
+            event["received_at"] // 1000,
+            message_key(event),
+            CODEC.encode("raw_event", event),
+        )  # fmt: skip
+        for offset, event in enumerate(events)
+    ]
+
+
+@dataclass
+class Disk:
+    """A store that holds what checkpoints wrote."""
+
+    values: dict[bytes, bytes] = field(default_factory=dict)
+
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """As ``Store.get_many``."""
+        return [self.values.get(key) for key in keys]
+
+    def write(self, changes: Any) -> None:
+        """As ``Store.write``."""
+        for key, value in changes:
+            if value is None:
+                self.values.pop(key, None)
+            else:
+                self.values[key] = value
+
+
+class Fold:
+    """A worker on one partition: folds, checkpoints, crashes, and remembers what it wrote."""
+
+    def __init__(self, look_ups: LookUps = LOOK_UPS) -> None:
+        self.disk = Disk()
+        self.look_ups = look_ups
+        self.enriched: list[tuple[str, dict[str, Any]]] = []
+        self.suppressions: list[Any] = []
+        self.engagement: list[Any] = []
+        self.dead_letters: list[Any] = []
+        self.minutes: dict[Key, tuple[int, list[int]]] = {}
+        self.duplicates = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets what was not checkpointed, as a crash does; outputs already written stay."""
+        self.shard = Shard(0, self.disk.get_many)
+        self.shard.load_meta()
+        self.shard.begin_log(LOG)
+
+    def fold(self, records: list[LogRecord]) -> Effects:
+        """One step, its outputs written."""
+        effects = step(self.shard, records, self.look_ups, CODEC)
+        self.enriched += [(item.event_id, item.enrichment) for item in effects.enriched]
+        self.suppressions += effects.suppressions
+        self.engagement += effects.engagement
+        self.dead_letters += effects.dead_letters
+        self.duplicates += effects.duplicates
+        return effects
+
+    def publish_minutes(self) -> None:
+        """Writes partials; the highest offset holds."""
+        for key, vector in self.shard.minutes.changed():
+            if self.shard.applied >= self.minutes.get(key, (-1, []))[0]:
+                self.minutes[key] = (self.shard.applied, list(vector))
+
+    def checkpoint(self) -> None:
+        """Partials out, then state stored."""
+        self.publish_minutes()
+        self.disk.write(self.shard.writes())
+        self.shard.saved()

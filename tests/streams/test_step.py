@@ -1,0 +1,247 @@
+"""The fold: counts against a brute-force recount, determinism, replays, corrections."""
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas.event import Event
+from schemas.glossary import COUNTER_NAMES
+from tests.builders import RECEIVED_AT, event
+from tests.streams.folding import CODEC, Fold, LogRecord, log_of
+from tests.streams.reference import count, unique_in_order, verdicts
+
+AGENT = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15"
+KINDS = (
+    "delivered", "bounced", "opened", "clicked", "complained", "unsubscribed", "deferred",
+    "rejected", "subscribed", "unknown",
+)  # fmt: skip
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> list[Event]:
+    """A short log with repeats, a few messages, times out of order, missing campaigns."""
+    out: list[Event] = []
+    for number in range(draw(st.integers(1, 40))):
+        if out and draw(st.integers(0, 5)) == 0:
+            out.append(draw(st.sampled_from(out)))
+            continue
+        message = draw(st.integers(0, 3))
+        kind = draw(st.sampled_from(KINDS))
+        received = RECEIVED_AT + number * 100_000
+        bounce = draw(st.sampled_from(["none", "hard", "soft", "block", "suppressed"]))
+        out.append(
+            event(
+                event_id=f"{number:032x}",
+                event_type=kind,
+                received_at=received,
+                occurred_at=received - draw(st.integers(0, 400)) * 1_000_000,
+                message_id=None if message == 3 else f"m{message}",
+                recipient=f"u{message}@gmail.com",
+                recipient_domain="gmail.com",
+                campaign_id=draw(st.sampled_from([None, f"c{message}"])),
+                bounce_class=bounce if kind in ("bounced", "rejected") else "none",
+                user_agent=draw(st.sampled_from([AGENT, "Mozilla/5.0", None, "curl/8"])),
+                click_url=draw(
+                    st.sampled_from(
+                        [f"https://shop.example/{i}" for i in range(4)]
+                        + ["https://shop.example/unsubscribe?x=1"]
+                    )
+                )
+                if kind == "clicked"
+                else None,
+            )
+        )
+    return out
+
+
+def figures(fold: Fold) -> dict[Any, dict[str, int]]:
+    """Published partials in the reference's shape."""
+    out = {}
+    for key, (_, vector) in fold.minutes.items():
+        row = {name: value for name, value in zip(COUNTER_NAMES, vector, strict=True) if value}
+        if row:
+            out[key] = row
+    return out
+
+
+def final_events(fold: Fold) -> dict[str, dict[str, Any]]:
+    """The revision that holds of each event: the one with the highest version."""
+    out: dict[str, dict[str, Any]] = {}
+    for event_id, enrichment in fold.enriched:
+        if event_id not in out or enrichment["version"] >= out[event_id]["version"]:
+            out[event_id] = enrichment
+    return out
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(logs())
+def test_counts_equal_a_brute_force_recount(events: list[Event]) -> None:
+    """Whatever the order, repeats and late news, every counter of every minute is exact."""
+    fold = Fold()
+    fold.fold(log_of(events))
+    fold.checkpoint()
+    assert figures(fold) == count(events)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(logs())
+def test_every_event_is_written_once_under_its_final_verdict(events: list[Event]) -> None:
+    """Each id appears under one identity, and its last revision says what is known in the end."""
+    fold = Fold()
+    fold.fold(log_of(events))
+    final = final_events(fold)
+    unique = unique_in_order(events)
+    assert set(final) == {e["event_id"] for e in unique}
+    assert fold.duplicates == len(events) - len(unique)
+    for message in {e["message_id"] for e in unique if e["message_id"]}:
+        mine = [e for e in unique if e["message_id"] == message]
+        campaign = next((e["campaign_id"] for e in mine if e["campaign_id"]), None)
+        for one, actor in zip(mine, verdicts(mine), strict=True):
+            assert final[one["event_id"]]["actor"] == actor
+            assert final[one["event_id"]]["campaign_id"] == campaign
+        for kind in ("opened", "clicked"):
+            human = [
+                e for e in mine
+                if e["event_type"] == kind and final[e["event_id"]]["first_human"]
+            ]  # fmt: skip
+            assert len(human) <= 1
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(logs(), st.data())
+def test_cuts_crashes_and_replays_change_nothing(events: list[Event], data: st.DataObject) -> None:
+    """The same log in other batches, with crashes between any two effects: same outputs, state."""
+    log = log_of(events)
+    straight = Fold()
+    straight.fold(log)
+    straight.checkpoint()
+
+    crashed = Fold()
+    at = 0
+    crashes = data.draw(st.integers(0, 6))
+    while at < len(log):
+        size = data.draw(st.integers(1, 7))
+        crashed.fold(log[at : at + size])
+        at += size
+        action = data.draw(
+            st.sampled_from(["go on", "checkpoint", "crash", "crash after partials"])
+        )
+        if action == "checkpoint":
+            crashed.checkpoint()
+        elif action.startswith("crash") and crashes:
+            crashes -= 1
+            if action == "crash after partials":
+                crashed.publish_minutes()
+            crashed.restart()
+            # The committed offset may lie anywhere at or before the stored state.
+            at = data.draw(st.integers(0, crashed.shard.applied + 1))
+    crashed.checkpoint()
+    assert figures(crashed) == figures(straight)
+    assert final_events(crashed) == final_events(straight)
+    assert {str(x) for x in crashed.enriched} == {str(x) for x in straight.enriched}
+    assert {str(x) for x in crashed.suppressions} == {str(x) for x in straight.suppressions}
+    assert {str(x) for x in crashed.engagement} == {str(x) for x in straight.engagement}
+    assert crashed.disk.values == straight.disk.values
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(logs())
+def test_engagement_withdrawn_or_standing_equals_the_first_human_events(
+    events: list[Event],
+) -> None:
+    """Whoever follows the engagement topic ends with the events that are first and human."""
+    fold = Fold()
+    fold.fold(log_of(events))
+    standing: set[str] = set()
+    for _, record in fold.engagement:
+        if record["withdrawn"]:
+            standing.discard(record["event_id"])
+        else:
+            standing.add(record["event_id"])
+    final = final_events(fold)
+    assert standing == {key for key, value in final.items() if value["first_human"]}
+
+
+def test_unreadable_record_becomes_a_dead_letter_and_neighbours_go_through() -> None:
+    """A poison record costs nothing but itself."""
+    log = log_of([event(event_id=f"{i:032x}", message_id=f"m{i}") for i in range(3)])
+    broken = [
+        LogRecord(1, log[1].timestamp, b"k", b"\x00\x00\x00\x00\x01garbage"),
+        LogRecord(1, log[1].timestamp, b"k", b"\x00\x00\x00\x00\x63" + (log[1].value or b"")[5:]),
+        LogRecord(1, log[1].timestamp, b"k", None),
+    ]
+    for poison in broken:
+        fold = Fold()
+        fold.fold([log[0], poison, log[2]])
+        assert [event_id for event_id, _ in fold.enriched] == [f"{0:032x}", f"{2:032x}"]
+        assert [(d["partition"], d["offset"]) for d in fold.dead_letters] == [(0, 1)]
+        assert fold.shard.applied == 2
+
+
+def test_campaign_learned_late_moves_counts_and_writes_events_again() -> None:
+    """A click before its delivery is unattributed until the delivery names the campaign."""
+    click = event(
+        event_id=f"{1:032x}", event_type="clicked", campaign_id=None, campaign_source="none",
+        click_url="https://shop.example/a", user_agent=AGENT,
+    )  # fmt: skip
+    delivery = event(event_id=f"{2:032x}", occurred_at=click["occurred_at"] - 60_000_000)
+    fold = Fold()
+    log = log_of([click, delivery])
+    fold.fold(log[:1])
+    fold.checkpoint()
+    assert {key[0] for key in figures(fold)} == {""}
+    fold.fold(log[1:])
+    fold.checkpoint()
+    assert {key[0] for key in figures(fold)} == {"spring"}
+    moved = final_events(fold)[click["event_id"]]
+    assert (moved["campaign_id"], moved["previous_campaign_id"]) == ("spring", "")
+    assert (moved["revision"], moved["version"], moved["offset"]) == (1, 1, 0)
+    assert moved["campaign_source"] == "learned"
+
+
+def test_a_message_is_forgotten_after_its_time_by_the_log() -> None:
+    """State expires by log time: the same id long after is another event."""
+    fold = Fold()
+    first = event()
+    late = event(received_at=RECEIVED_AT + 31 * 86_400_000_000)
+    late["occurred_at"] = late["received_at"]
+    fold.fold(log_of([first, late]))
+    assert fold.duplicates == 0
+    assert len(fold.enriched) == 2
+
+
+@pytest.mark.parametrize("wrong", [-1, 0, 9_000_000_000_000_000])
+def test_nonsense_arrival_time_is_a_dead_letter(wrong: int) -> None:
+    """Without a usable time there is no minute to count in."""
+    fold = Fold()
+    fold.fold(log_of([event(received_at=wrong)]))
+    assert [d["reason"] for d in fold.dead_letters] == ["bad_time"]
+
+
+def test_old_and_future_events_are_counted_by_arrival() -> None:
+    """An event of 40 days ago, or of next week, counts in the minute it arrived."""
+    day = 86_400_000_000
+    fold = Fold()
+    fold.fold(
+        log_of(
+            [
+                event(event_id=f"{1:032x}", message_id="a", occurred_at=RECEIVED_AT - 40 * day),
+                event(event_id=f"{2:032x}", message_id="b", occurred_at=RECEIVED_AT + 7 * day),
+            ]
+        )
+    )
+    fold.checkpoint()
+    assert {key[2] for key in figures(fold)} == {RECEIVED_AT // 60_000_000}
+
+
+def test_enriched_bytes_carry_the_raw_event_over() -> None:
+    """The event inside an enriched record is the raw record's bytes, and decodes to the event."""
+    fold = Fold()
+    one = event(tags=["a", "b"], metadata={"k": "v"}, diagnostic="x" * 100)
+    effects = fold.fold(log_of([one]))
+    value = CODEC.enriched(effects.enriched[0].raw, effects.enriched[0].enrichment)
+    record = CODEC.decode(value, "enriched_event")
+    assert record["event"] == one
+    assert record["enrichment"] == effects.enriched[0].enrichment
