@@ -15,6 +15,7 @@ Laws of this file:
      "bounce": {"class": "hard", "reason": "no_mailbox", "smtp_code": 550, "status": "5.1.1",
                 "diagnostic": "…"}, "machine": "scanner", "first": true, "country": "SE"}
 
+   A campaign is also kept as ``metadata.campaign_id``.
    One such object, a list of them, or ``{"events": [them]}``; event names are the normalised types.
 """
 
@@ -204,6 +205,9 @@ def _build(
     message_id, recipient, url, ip = get("message_id"), get("recipient"), get("url"), get("ip")
     own = get("event_id")
     composite = (message_id, native, recipient, moment, url, ip)
+    campaign, metadata = get("campaign"), fields.as_dict(get("metadata"))
+    if campaign is not None:  # named on purpose, so it goes before tags in the default precedence
+        metadata = {"campaign_id": campaign, **metadata}
     event = items.make_event(
         source,
         received_at,
@@ -216,8 +220,8 @@ def _build(
         rfc_message_id=get("rfc_message_id"),
         recipient=recipient,
         tags=get("tags"),
-        metadata=get("metadata"),
-        provider_campaign=get("campaign"),
+        metadata=metadata,
+        provider_campaign=campaign,
         batch_id=request_id,
     )
     items.set_reply(

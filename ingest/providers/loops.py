@@ -2,7 +2,8 @@
 
 Laws of this file:
 1. ``webhook-id`` is the event's identity.
-2. The campaign is whichever of ``campaignId``, ``loopId`` and ``transactionalId`` is there.
+2. The campaign is whichever of ``campaignId``, ``loopId`` and ``transactionalId`` is there. Mailing
+   lists come with some events of a message only, so they are metadata and no tags.
 
 Sources: Loops documentation, «Webhooks»: event names, ``email.id`` as id of the email sent to one
 contact, ``eventTime`` in seconds, ``testing.testEvent`` from the settings page. Not verified: retry
@@ -86,6 +87,7 @@ def build(item: items.Item, source: Source, received_at: int, own: str | None) -
     contact = fields.as_dict(item.get("contactIdentity"))
     moment = item.get("eventTime")
     lists = [one for one in fields.as_list(item.get("mailingLists")) if isinstance(one, dict)]
+    names = [one.get("name") for one in lists]
     parts: tuple[object, ...] = (own,)
     if own is None:
         parts = (mail.get("id"), native, contact.get("email"), moment)
@@ -99,7 +101,7 @@ def build(item: items.Item, source: Source, received_at: int, own: str | None) -
         time=moment,
         message_id=mail.get("id"),
         recipient=contact.get("email"),
-        tags=[one.get("name") for one in lists],
+        metadata={"mailing_lists": names} if names else None,
         provider_campaign=next((item[key] for key in _CAMPAIGNS if item.get(key)), None),
         batch_id=own,
     )

@@ -124,6 +124,7 @@ def _add_reply(event: Event, native: str, data: dict[str, object]) -> None:
     elif native == "email.suppressed":
         told = fields.as_dict(data.get("suppressed"))
         bounce_class, said = "suppressed", told.get("message") or bounce.get("message")
+        reason = ses_verdict(None, told.get("type"))[1]
     elif native == "email.failed":
         said = fields.as_dict(data.get("failed")).get("reason")
     items.set_reply(event, diagnostic=said, bounce_class=bounce_class, bounce_reason=reason)

@@ -56,12 +56,10 @@ def build(item: items.Item, source: Source, received_at: int, batch_id: object) 
         raise BadInput("no_event_type", "record has neither eventType nor notificationType")
     mail = fields.as_dict(item.get("mail"))
     details = fields.as_dict(item.get(_PARTS.get(kind, kind.lower())))
-    recipients = _recipients(kind, mail, details)
-    certain = True
+    named, recipients = _recipients(kind, mail, details)
+    certain = len(recipients) == 1 or (named and kind != "Complaint") or kind not in _RECIPIENTS
     if kind in _ONE_ACTOR and len(recipients) != 1:
         recipients, certain = [{}], False
-    elif kind == "Complaint":
-        certain = len(recipients) == 1
     made = []
     for recipient in recipients or [{}]:
         event = _event(kind, mail, details, recipient, source, received_at)
@@ -71,8 +69,14 @@ def build(item: items.Item, source: Source, received_at: int, batch_id: object) 
     return made
 
 
-def _recipients(kind: str, mail: dict[str, Any], details: dict[str, Any]) -> list[dict[str, Any]]:
-    """Recipients as objects with at least ``emailAddress``, without repeats."""
+def _recipients(
+    kind: str, mail: dict[str, Any], details: dict[str, Any]
+) -> tuple[bool, list[dict[str, Any]]]:
+    """Recipients as objects with at least ``emailAddress``, without repeats.
+
+    Returns:
+        Whether the event names them itself, and they.
+    """
     named = fields.as_list(details.get(_RECIPIENTS.get(kind, "")))
     found: dict[str, dict[str, Any]] = {}
     for one in named or fields.as_list(mail.get("destination")):
@@ -80,7 +84,7 @@ def _recipients(kind: str, mail: dict[str, Any], details: dict[str, Any]) -> lis
         mailbox, _ = fields.address(entry.get("emailAddress"))
         if mailbox is not None:
             found.setdefault(mailbox, entry)
-    return list(found.values())
+    return bool(named), list(found.values())
 
 
 def _event(
@@ -106,7 +110,7 @@ def _event(
         native_id=False,
         time=moment,
         message_id=mail.get("messageId"),
-        rfc_message_id=common.get("messageId") or headers.get("message-id"),
+        rfc_message_id=headers.get("message-id") or common.get("messageId"),
         recipient=mailbox,
         metadata=_tags(mail.get("tags")),
         headers=headers,
