@@ -94,6 +94,8 @@ class Provider(Protocol):
     """Name for people."""
     overload_status: ClassVar[int]
     """Answer that makes this provider try again later: 503, or 429 where 5xx discards."""
+    methods: ClassVar[tuple[str, ...]]
+    """HTTP methods of calls that carry events; others are set-up calls, for ``probe``."""
     tolerance_s: ClassVar[int]
     """Greatest age of a signed time in seconds, wide enough for the provider's retries; 0: none
     is signed, or none is checked. ``Source.tolerance_s`` wins."""
@@ -174,6 +176,7 @@ class BaseProvider:
     title: ClassVar[str]
     required: ClassVar[tuple[str, ...]] = ()
     overload_status: ClassVar[int] = 503
+    methods: ClassVar[tuple[str, ...]] = ("POST",)
     tolerance_s: ClassVar[int] = 0
     events: ClassVar[Mapping[str, str]]
     id_recipe: ClassVar[str]

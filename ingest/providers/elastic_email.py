@@ -18,6 +18,7 @@ believed; that ``Sent`` means taken by the receiving server, as assumed here; th
 import binascii
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import ClassVar
 from urllib.parse import urlencode
 
 import orjson
@@ -83,6 +84,7 @@ class ElasticEmail(BaseProvider):
     name = "elastic_email"
     title = "Elastic Email"
     required = ("secret|token|username", "secret|token|password")
+    methods: ClassVar[tuple[str, ...]] = ("POST", "GET")
     tolerance_s = 26 * 3600
     events = EVENTS
     id_recipe = "transaction, messageid, status, to, date, target, ip"
