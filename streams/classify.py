@@ -29,7 +29,7 @@ from streams.rules.statuses import (
     Verdict,
 )
 
-__all__ = ["RULES_VERSION", "classify_bounce", "rule_of", "words_of"]
+__all__ = ["RULES_VERSION", "classify_bounce", "links_of", "rule_of", "words_of"]
 
 CACHED_MAX = 4096
 """Distinct bounces remembered; a diagnostic is at most 2 kB, so at most about 10 MB."""
@@ -46,17 +46,20 @@ _FAILURES = frozenset({"bounced", "failed", "rejected"})
 
 _ENHANCED = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?!\.?\d)")
 _REPLY = re.compile(r"(?<![\d.#:/=-])([45][0-5]\d)(?=[ -]|$)")
-_LINK = re.compile(r"https?://\S+|www\.\S+")
+_LINK = re.compile(r"(?:https?://|www\.)([^\s?]*)\S*")
+_DIGITS = re.compile(r"\d+")
 _NOISE = re.compile(
     r"\bhost \S+ (?:said|refused to talk to me):|\(in reply to [^()]*\)"  # Postfix's frame
-    r"|<[^<>\s]*@[^<>\s]*>|\S+@\S+"  # addresses
+    r"|<[^<>\s]*@[^<>\s]*>|(?<!\S)[^\s@]+@\S+"  # addresses
     r"|\[?\b\d{1,3}(?:\.\d{1,3}){3}\b\]?"  # IPv4
+    r"|\b(?=(?:[\w.-]*?\d){3})[\w.-]{9,}"  # ids of sessions, queues and hosts
     r"|\b[245]\d\d(?:[ -]|$)(?:#?[245]\.\d{1,3}\.\d{1,3})?"  # codes repeated in many-line answers
 )
 _SPACES = re.compile(r"\s+")
 _FIELD = re.compile(r"(?im)^(status|diagnostic-code):[ \t]*(.*(?:\n[ \t]+.*)*)")
 _DSN_MARKS = (
-    "final-recipient:", "reporting-mta:", "diagnostic-code:", "multipart/report", "qmail-send program",
+    "final-recipient:", "reporting-mta:", "diagnostic-code:", "multipart/report",
+    "qmail-send program",
 )  # fmt: skip
 
 
@@ -126,8 +129,7 @@ def _evidence(status: str | None, code: int | None, diagnostic: str | None) -> V
         reply = _REPLY.search(text)
         code = int(reply.group(1)) if reply else None
     words = words_of(text)
-    # without a link both texts are the same message, which the cache then knows whatever its ids
-    rule = _rule_for(words, text if "://" in text or "www." in text else words)
+    rule = _rule_for(words, links_of(text))
     said = (rule.bounce_class, rule.bounce_reason) if rule is not None else None
     verdict = (
         (said if rule is not None and rule.certain else None)
@@ -142,13 +144,13 @@ def _evidence(status: str | None, code: int | None, diagnostic: str | None) -> V
 
 
 def words_of(text: str) -> str:
-    """What a server says, in a form in which the same message is the same text.
+    """What a server says, in a form in which the same message is the same text each time.
 
     Args:
         text: lower case, one blank between words.
 
     Returns:
-        The text without links, mail and IPv4 addresses and reply codes.
+        The text without links, mail and IPv4 addresses, ids and reply codes.
     """
     return _SPACES.sub(" ", _NOISE.sub(" ", _LINK.sub(" ", text))).strip(" .;,:-<>[]()")
 
@@ -156,14 +158,20 @@ def words_of(text: str) -> str:
 def rule_of(diagnostic: str) -> Rule | None:
     """The rule whose pattern the words of a diagnostic fit, ``None`` when no rule knows them."""
     text = _SPACES.sub(" ", diagnostic).strip().lower()
-    return _rule_for(words_of(text), text)
+    return _rule_for(words_of(text), links_of(text))
+
+
+def links_of(text: str) -> str:
+    """Host and path of every link in a text, without digits and what follows a question mark."""
+    return _DIGITS.sub("", " ".join(_LINK.findall(text))) if "://" in text or "www." in text else ""
 
 
 @lru_cache(maxsize=CACHED_MAX)
-def _rule_for(words: str, text: str) -> Rule | None:
-    """The first rule that fits. ``text`` is asked only by rules that look at links."""
+def _rule_for(words: str, links: str) -> Rule | None:
+    """The first rule that fits. Both texts are free of ids, so that a message is met again here."""
+    both = f"{words} {links}"
     for rule in RULES:
-        where = text if rule.links else words
+        where = both if rule.links else words
         for needle in rule.any_of:
             if needle in where and not any(other in where for other in rule.none_of):
                 return rule

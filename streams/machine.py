@@ -12,8 +12,10 @@ Laws of this file:
 """
 
 import ipaddress
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import NamedTuple
 
 from streams.machine_rules import (
@@ -162,56 +164,81 @@ def rejudge(recent: Sequence[Evidence], rules: Rules = DEFAULT_RULES) -> list[tu
         ``(index into recent, new actor, new reason)`` in the order of the index, for those whose
         verdict changes; always from human to scanner.
     """
-    clicks = [index for index, event in enumerate(recent) if event.event_type == "clicked"]
+    clicks = [index for index, event in enumerate(recent) if event[0] == "clicked"]
     if not clicks:
         return []
     changes: list[tuple[int, str, str]] = []
     marked: dict[int, str] = {}
     if len(clicks) >= min(rules.links_min, rules.agents_min):
-        marked = _burst_clicks(recent, clicks, rules)
-        changes = [
-            (index, SCANNER, reason)
-            for index, reason in marked.items()
-            if recent[index].actor == HUMAN
-        ]
-    scanner_clicks = [
-        recent[index] for index in clicks if index in marked or recent[index].actor == SCANNER
-    ]
-    if scanner_clicks and len(clicks) < len(recent):
-        changes += [
-            (index, SCANNER, "scanner_burst")
-            for index, event in enumerate(recent)
-            if event.event_type == "opened"
-            and event.actor == HUMAN
-            and event.agent
-            and any(
-                event.agent == click.agent and abs(event.at - click.at) <= rules.burst_us
-                for click in scanner_clicks
-            )
-        ]
+        clicks.sort(key=lambda index: recent[index].at)
+        agents = _in_bursts(recent, clicks, rules.burst_us, _agent_of, rules.agents_min)
+        marked = dict.fromkeys(agents, "many_agents")
+        for index in _in_bursts(recent, clicks, rules.burst_us, _link_of, rules.links_min):
+            marked[index] = "all_links_clicked"  # says more than «many agents»
+        for index, reason in marked.items():
+            if recent[index].actor == HUMAN:
+                changes.append((index, SCANNER, reason))
+    if len(clicks) < len(recent):
+        scanned = [i for i in clicks if i in marked or recent[i].actor == SCANNER]
+        if scanned:
+            changes += _opens_beside(recent, scanned, rules.burst_us)
     changes.sort()
     return changes
 
 
-def _burst_clicks(recent: Sequence[Evidence], clicks: list[int], rules: Rules) -> dict[int, str]:
-    """Clicks that lie in a burst: index -> reason. «All links» wins over «many agents»."""
-    ordered = sorted(clicks, key=lambda index: recent[index].at)
-    many_links: set[int] = set()
-    many_agents: set[int] = set()
-    end = 0
-    for start, first in enumerate(ordered):
-        limit = recent[first].at + rules.burst_us
-        while end < len(ordered) and recent[ordered[end]].at <= limit:
-            end += 1
-        stretch = ordered[start:end]
-        links = {recent[index].link for index in stretch}
-        links.discard(0)
-        if len(links) >= rules.links_min:
-            many_links.update(stretch)
-        agents = {recent[index].agent for index in stretch}
-        agents.discard(0)
-        if len(agents) >= rules.agents_min:
-            many_agents.update(stretch)
-    return {index: "many_agents" for index in many_agents} | {
-        index: "all_links_clicked" for index in many_links
-    }
+_link_of = itemgetter(4)
+_agent_of = itemgetter(5)
+
+
+def _in_bursts(
+    recent: Sequence[Evidence],
+    clicks: list[int],
+    burst_us: int,
+    feature: Callable[[Evidence], int],
+    least: int,
+) -> set[int]:
+    """Clicks that lie in some stretch of ``burst_us`` with ``least`` distinct features or more.
+
+    One pass with a window whose right edge is a click; ``clicks`` is ordered by time. A window
+    that starts between two clicks holds no more than one that ends at a click, so these are all.
+    """
+    found: set[int] = set()
+    seen: dict[int, int] = {}
+    start = added = 0
+    for position, index in enumerate(clicks):
+        event = recent[index]
+        value = feature(event)
+        if value:
+            seen[value] = seen.get(value, 0) + 1
+        while event.at - recent[clicks[start]].at > burst_us:
+            gone = feature(recent[clicks[start]])
+            if gone:
+                seen[gone] -= 1
+                if not seen[gone]:
+                    del seen[gone]
+            start += 1
+        if len(seen) >= least:
+            found.update(clicks[max(start, added) : position + 1])
+            added = position + 1
+    return found
+
+
+def _opens_beside(
+    recent: Sequence[Evidence], scanned: list[int], burst_us: int
+) -> list[tuple[int, str, str]]:
+    """Human opens within ``burst_us`` of a scanner's click by the same agent, as changes."""
+    times: dict[int, list[int]] = {}
+    for index in scanned:
+        times.setdefault(recent[index].agent, []).append(recent[index].at)
+    for list_of_times in times.values():
+        list_of_times.sort()
+    changes = []
+    for index, event in enumerate(recent):
+        if event.event_type != "opened" or event.actor != HUMAN or not event.agent:
+            continue
+        near = times.get(event.agent)
+        if near:
+            at = bisect_left(near, event.at - burst_us)
+            if at < len(near) and near[at] <= event.at + burst_us:
+                changes.append((index, SCANNER, "scanner_burst"))
+    return changes

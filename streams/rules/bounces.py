@@ -3,8 +3,9 @@
 Laws of this file:
 1. Rules are asked in order and the first that fits wins, so narrow ones stand before broad ones.
 2. A rule fits when the text contains any of ``any_of`` and none of ``none_of``. The text comes in
-   lower case, one blank between words, without addresses, IP numbers, links and the reply codes
-   that multi-line answers repeat (``classify.words_of``); rules with ``links`` see links as well.
+   lower case, one blank between words, without addresses, IP numbers, ids, links and the reply
+   codes that multi-line answers repeat (``classify.words_of``); rules with ``links`` see host and
+   path of the links as well.
 3. ``bounce_class`` is that of a permanent refusal; a 4yz reply makes it soft (``classify``).
 4. A ``certain`` rule beats a precise status code: its words can't mean anything else, and servers
    do put 5.1.1 before «has sent to too many recipients this hour».
