@@ -127,9 +127,9 @@ class Outgoing:
             asyncio.timeout(FETCH_TIMEOUT_S),
             self._client.stream("GET", url, headers=_IDENTITY) as response,
         ):
-            if response.status_code != 200:
+            if response.status_code != 200 or "content-encoding" in response.headers:
                 raise ValueError(f"status {response.status_code}")
-            async for part in response.aiter_raw():
+            async for part in response.aiter_bytes():
                 body += part
                 if len(body) > CERTIFICATE_BYTES_MAX:
                     raise ValueError("too large")

@@ -1,0 +1,231 @@
+"""What tests of the front door stand on: a tiny provider, a log in memory, a client.
+
+Laws of this file:
+1. The provider's rules fit in a line: header ``x-key`` must be the source's secret; the body is a
+   JSON list of ``{"id", "to", "type"}``. What matters to the front door is what it raises.
+2. ``MemoryLog`` is a whole ``Log``: it keeps parcels in order, and can be away, slow or full.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import httpx
+import orjson
+from pydantic import SecretStr
+
+from ingest.app import IngestApp, create_app
+from ingest.parcel import Parcel
+from ingest.producer import Overloaded
+from ingest.providers.base import (
+    BadInput,
+    BaseProvider,
+    Certificates,
+    ConfirmSubscription,
+    NeedsCertificate,
+    Parsed,
+    Reject,
+    Request,
+    SignatureError,
+    newest,
+    post,
+)
+from schemas.codec import Codec, Record
+from schemas.errors import Unavailable
+from schemas.event import event_id, new_event
+from schemas.settings import Settings, Source
+
+NOW = 1_790_000_000.5
+KEY = "correct horse"
+CERTIFICATE_URL = "https://certificates.example.com/one.pem"
+
+
+class Tiny(BaseProvider):
+    """See the module, law 1. A 503 makes it come again."""
+
+    name: ClassVar[str] = "tiny"
+    title: ClassVar[str] = "Tiny"
+    required = ("secret",)
+    events: ClassVar[Mapping[str, str]] = {"delivered": "delivered"}
+    id_recipe: ClassVar[str] = "id"
+    verification: ClassVar[str] = "key"
+
+    def verify(
+        self, request: Request, source: Source, now: float, certificates: Certificates
+    ) -> None:
+        """``x-key``; ``x-certificate: yes`` asks for the certificate first."""
+        if request.header("x-certificate") and CERTIFICATE_URL not in certificates:
+            raise NeedsCertificate(CERTIFICATE_URL)
+        if request.header("x-key") == "explode":
+            raise ZeroDivisionError
+        if request.header("x-key") not in source.secrets("secret"):
+            raise SignatureError("wrong_key")
+
+    def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
+        """Items without an id are rejected; ``"explode"`` is a bug; an object confirms."""
+        try:
+            content = orjson.loads(request.body)
+        except ValueError:
+            raise BadInput("not_json") from None
+        if content == "explode":
+            raise ZeroDivisionError
+        if isinstance(content, dict):
+            return Parsed(confirm=ConfirmSubscription(content["confirm"]), note="confirmation")
+        parsed = Parsed()
+        for item in content:
+            if "id" not in item:
+                parsed.rejects.append(Reject("no_id", "", orjson.dumps(item)))
+                continue
+            event = new_event(
+                event_id=event_id("tiny", source.account, item["id"]),
+                event_type="delivered",
+                occurred_at=received_at,
+                received_at=received_at,
+                provider="tiny",
+                native_type="delivered",
+            )
+            event["recipient"] = item.get("to", "ada@example.com")
+            event["recipient_domain"] = "example.com"
+            event["message_id"] = item["id"]
+            event["diagnostic"] = item.get("said")
+            event["metadata"] = item.get("metadata", {})
+            parsed.events.append(event)
+        return parsed
+
+    def probe(self, request: Request, source: Source) -> int | None:
+        """HEAD is a set-up call."""
+        return 200 if request.method == "HEAD" else None
+
+    def sample(
+        self, source: Source, now: float, number: int, signing_key: str | None = None
+    ) -> Request:
+        """One delivered event."""
+        body = orjson.dumps([{"id": f"sample{number}", "to": "ada@example.com"}])
+        return post(body, ("x-key", newest(source, "secret")), query="a=b")
+
+
+class Tiny429(Tiny):
+    """One whose provider comes again only after a 429."""
+
+    name: ClassVar[str] = "tiny429"
+    overload_status = 429
+
+
+REGISTRY = {"tiny": Tiny(), "tiny429": Tiny429()}
+
+
+@dataclass
+class MemoryLog:
+    """Kafka's place: see law 2.
+
+    Attributes:
+        parcels: what was acknowledged.
+        up: whether it takes anything.
+        full: whether it is overloaded.
+        delay_s: how long an acknowledgement takes.
+    """
+
+    parcels: list[Parcel] = field(default_factory=list)
+    up: bool = True
+    full: bool = False
+    delay_s: float = 0.0
+    fails: Exception | None = None
+
+    async def start(self) -> None:
+        """Nothing to connect."""
+
+    async def stop(self) -> None:
+        """Nothing to close."""
+
+    async def wait_up(self) -> None:
+        """Polls: tests set ``up`` as they like."""
+        while not self.up:  # noqa: ASYNC110 - a plain attribute keeps tests short
+            await asyncio.sleep(0.005)
+
+    async def send(self, parcel: Parcel, timeout_s: float) -> None:
+        """See ``Log.send``."""
+        if self.fails is not None:
+            raise self.fails
+        if self.full:
+            raise Overloaded("full")
+        if not self.up:
+            raise Unavailable("away")
+        if self.delay_s > timeout_s:
+            await asyncio.sleep(timeout_s)
+            raise Unavailable("slow")
+        await asyncio.sleep(self.delay_s)
+        self.parcels.append(parcel)
+
+    def events(self) -> list[Record]:
+        """Every raw event, decoded."""
+        return [
+            Codec().decode(value, "raw_event") for one in self.parcels for _, value in one.events
+        ]
+
+    def dead_letters(self) -> list[Record]:
+        """Every dead letter, decoded."""
+        return [
+            Codec().decode(value, "dead_letter")
+            for one in self.parcels
+            for _, value in one.dead_letters
+        ]
+
+
+def source(name: str = "news", **overrides: Any) -> Source:
+    """A source of the tiny provider."""
+    values: dict[str, Any] = {"name": name, "provider": "tiny", "secret": (SecretStr(KEY),)}
+    return Source(**values | overrides)
+
+
+@dataclass
+class Door:
+    """A running app with its log and a client."""
+
+    app: IngestApp
+    log: MemoryLog
+    client: httpx.AsyncClient
+
+    async def post(
+        self,
+        body: bytes | object = b"[]",
+        path: str = "/hooks/news",
+        key: str = KEY,
+        headers: dict[str, str] | None = None,
+    ) -> httpx.Response:
+        """A POST; what is no bytes is sent as JSON."""
+        content = body if isinstance(body, bytes) else orjson.dumps(body)
+        return await self.client.post(
+            path, content=content, headers={"x-key": key} | (headers or {})
+        )
+
+    def metric(self, name: str, **labels: str) -> float:
+        """A metric's value, 0 when it was never counted."""
+        return self.app.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+@asynccontextmanager
+async def front_door(
+    *sources: Source,
+    log: MemoryLog | None = None,
+    client_host: str = "127.0.0.1",
+    parts: Mapping[str, Any] | None = None,
+    now: Callable[[], float] = lambda: NOW,
+    **settings: Any,
+) -> AsyncIterator[Door]:
+    """The app with ``sources`` (default: ``news``), its lifespan running."""
+    log = log or MemoryLog()
+    given = sources or (source(),)
+    app = create_app(
+        Settings(**settings),
+        {one.name: one for one in given},
+        registry=REGISTRY,
+        log=log,
+        now=now,
+        **(parts or {}),
+    )
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app, client=(client_host, 40_000))
+        async with httpx.AsyncClient(transport=transport, base_url="http://door") as client:
+            yield Door(app, log, client)
