@@ -5,8 +5,10 @@ Laws of this file:
    a 5xx too, discards the event.
 2. Nothing is signed: Basic or bearer token. Brevo's published addresses belong in ``allow_ips``.
 3. ``id`` is the webhook's, not the event's; ``ts`` and ``date`` are in the account's own time
-   zone. None of them is used.
+   zone, so they are no times here (``ts`` as it is sent helps to tell events apart).
 4. ``sending_ip`` is Brevo's, not the reader's.
+5. An open reports twice when two of its kinds are subscribed: subscribe to one plain and one proxy
+   kind, or repeats are counted twice (unique opens are not).
 
 Sources: Brevo documentation, «Transactional webhooks», «Marketing webhooks» and «Getting started»
 (retries, ``batched``: at most 500 events); payloads seen by others. Not verified: the shape of a
@@ -27,7 +29,7 @@ from schemas.settings import Source
 
 EVENTS: Mapping[str, str] = {
     "request": "queued",  # may still be followed by "blocked"
-    "sent": "queued",
+    "sent": "sent",
     "delivered": "delivered",
     "deferred": "deferred",
     "hard_bounce": "bounced",
@@ -70,7 +72,7 @@ class Brevo(BaseProvider):
     required = credentials.BASIC_OR_TOKEN
     overload_status = 429
     events = EVENTS
-    id_recipe = "message-id, event, email, ts_epoch, ts_event, link, camp_id"
+    id_recipe = "message-id, event, email, ts_epoch, ts_event, ts, link, camp_id"
     verification = "Basic, or bearer token"
     signs = "nothing"
     batch = "one, or list"
@@ -115,7 +117,7 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
     get = item.get
     native = native_name(item, "event")
     message_id = get("message-id")
-    parts = ("message-id", "event", "email", "ts_epoch", "ts_event", "link", "camp_id")
+    parts = ("message-id", "event", "email", "ts_epoch", "ts_event", "ts", "link", "camp_id")
     moment = get("ts_epoch")
     event = items.make_event(
         source,

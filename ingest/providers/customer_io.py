@@ -71,7 +71,7 @@ class CustomerIo(BaseProvider):
     required = ("secret",)
     tolerance_s = 8 * 86_400
     events = EVENTS
-    id_recipe = "event_id; else delivery, type, recipient, time, href"
+    id_recipe = "event_id; else type, recipient, time, delivery, customer, href"
     verification = "HMAC-SHA256 over timestamp and raw body"
     other_calls = "push, sms, in_app, slack, customer events: kept as unknown"
     bounces = "email_dropped: suppressed"
@@ -140,13 +140,13 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
     )
     own = fields.text(item.get("event_id"))
     moment = item.get("timestamp")
-    parts = (data.get("delivery_id"), native, recipient, moment, data.get("href"))
+    parts = ("delivery_id", "customer_id", "href")
     event = items.make_event(
         source,
         received_at,
         event_type=EVENTS.get(native, "unknown"),
         native_type=native,
-        id_parts=(own,) if own else parts,
+        id_parts=(own,) if own else (native, recipient, moment, *map(data.get, parts)),
         native_id=bool(own),
         time=moment,
         message_id=data.get("delivery_id"),

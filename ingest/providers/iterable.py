@@ -61,7 +61,7 @@ class Iterable(BaseProvider):
     title = "Iterable"
     required = ("token|username", "token|password")
     events = EVENTS
-    id_recipe = "messageId, eventName, email, createdAt, url, linkId, ip"
+    id_recipe = "messageId, eventName, email, userId, createdAt, url, linkId, ip"
     verification = "fixed Authorization header, or Basic"
     signs = "nothing"
     other_calls = "push, SMS, in-app, web push, WhatsApp events: kept as unknown"
@@ -123,6 +123,7 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
             data.get("messageId"),
             native,
             recipient,
+            item.get("userId"),  # a project may know its users by this alone
             data.get("createdAt"),
             data.get("url"),
             data.get("linkId"),

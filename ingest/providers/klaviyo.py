@@ -64,7 +64,7 @@ class Klaviyo(BaseProvider):
     required = ("secret",)
     tolerance_s = 3 * 86_400
     events = EVENTS
-    id_recipe = "external_id; else topic, message, profile, time, URL"
+    id_recipe = "external_id or event id; else topic, message, profile, time, URL"
     verification = "HMAC-SHA256 over raw body and timestamp"
     batch = "list"
     other_calls = "sms, push, review topics: kept as unknown"
@@ -162,13 +162,14 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
     )
     message_id = _message_id(properties, profile)
     moment = attributes.get("datetime") or attributes.get("timestamp")
-    own = fields.text(item.get("external_id"))
+    own = fields.text(item.get("external_id") or data.get("id"))
+    parts = (native, message_id, profile.get("id"), moment, properties.get("URL"))
     event = items.make_event(
         source,
         received_at,
         event_type=EVENTS.get(native, "unknown"),
         native_type=native,
-        id_parts=(own,) if own else (native, message_id, moment, properties.get("URL")),
+        id_parts=(own,) if own else parts,
         native_id=bool(own),
         time=moment,
         message_id=message_id,

@@ -1,22 +1,26 @@
 """SparkPost (Bird Email): event webhooks, a JSON list of ``{"msys": {CLASS: {…}}}``.
 
 Laws of this file:
-1. Nothing is signed: Basic, or the bearer token of the OAuth 2.0 mode. The body is only as good as
-   the connection.
+1. Nothing is signed: Basic, the bearer token of the OAuth 2.0 mode, or the older token header. The
+   body is only as good as the connection.
 2. The class of an event (``message_event``, ``track_event``, …) is not read: ``type`` says it all,
    and new classes are expected.
 3. ``message_id`` is the transmission, since SparkPost's own message id is unknown to the sender
    and missing from generation failures; with the recipient it names one message.
+4. ``open`` and ``initial_open`` come from two images in one mail: both are opens, so subscribe to
+   one of them, or repeats are counted twice (unique opens are not).
 
 Sources: Bird documentation, «Webhooks» (200 only, 8 hours of retries, ``event_id`` unique, test
-batch ``[{"msys": {}}]``) and sample events; SparkPost bounce classification codes. Not verified:
-the flags ``is_prefetched`` and ``is_proxy`` in live payloads; that nothing but 200 counts.
+batch ``[{"msys": {}}]``) and sample events; SparkPost bounce classification codes. Bird's newer
+platform is another product and signs by Standard Webhooks. Not verified: the flags
+``is_prefetched`` and ``is_proxy`` in live payloads; that nothing but 200 counts.
 """
 
 from collections.abc import Mapping
 
 import orjson
 
+from ingest import verify
 from ingest.providers import credentials, fields, items
 from ingest.providers.base import (
     BadInput,
@@ -31,6 +35,7 @@ from schemas.event import Event
 from schemas.settings import Source
 
 BATCH_ID = "x-messagesystems-batch-id"
+OLD_TOKEN = "x-messagesystems-webhook-token"
 
 EVENTS: Mapping[str, str] = {
     "injection": "queued",
@@ -88,7 +93,7 @@ class SparkPost(BaseProvider):
     required = credentials.BASIC_OR_TOKEN
     events = EVENTS
     id_recipe = "event_id; else transmission, message, type, recipient, time, url, ip"
-    verification = "Basic, or bearer token"
+    verification = "Basic, bearer token, or token header"
     signs = "nothing"
     batch = "list"
     other_calls = 'test batch [{"msys": {}}]: 200, no event'
@@ -99,7 +104,10 @@ class SparkPost(BaseProvider):
         self, request: Request, source: Source, now: float, certificates: Certificates
     ) -> None:
         """See ``Provider.verify``."""
-        credentials.check_authorization(request, source)
+        if any(name == OLD_TOKEN for name, _ in request.headers):
+            verify.check_token(source.secrets("token"), request.header(OLD_TOKEN))
+        else:
+            credentials.check_authorization(request, source)
 
     def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
         """See ``Provider.parse``."""

@@ -87,6 +87,16 @@ def test_half_a_basic_configuration_is_a_problem(name: str) -> None:
     assert REGISTRY[name].check(source(name, username=("u",)).source)
 
 
+def test_sparkposts_older_token_header_proves_too() -> None:
+    """The token may come in SparkPost's own header; a wrong one is not mended by good Basic."""
+    one = source("sparkpost", token=("t0ken",), username=("u",), password=("p",))
+    provider, name = REGISTRY["sparkpost"], "x-messagesystems-webhook-token"
+    basic = ("authorization", "Basic " + base64.b64encode(b"u:p").decode())
+    assert accepted(provider, post(b"[]", (name, "t0ken")), one)
+    assert not accepted(provider, post(b"[]", (name, "t0keN"), basic), one)
+    assert not accepted(provider, post(b"[]", (name, "t0ken"), (name, "t0ken")), one)
+
+
 # --- MailerSend ----------------------------------------------------------------------------------
 
 
