@@ -47,7 +47,7 @@ class Networks:
         return bool(self._networks)
 
     def __contains__(self, address: object) -> bool:
-        return any(address in network for network in self._networks)
+        return address is not None and any(address in network for network in self._networks)
 
 
 @dataclass(frozen=True, slots=True)
