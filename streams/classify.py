@@ -4,19 +4,17 @@ Laws of this file:
 1. Pure, and never raises on outside input.
 2. Order of belief: the provider's flag for the class; then an enhanced status that means one
    thing; then an SMTP reply that means one thing; then the words of the diagnostic; then codes
-   that servers use for many things (5.0.0, 5.7.1, a bare 550) by their first digit.
+   that servers use for many things (5.0.0, 5.7.1, a bare 550). Some status values lie: words that
+   can't mean anything else («certain» rules) go before a status, never before the flag.
 3. The reason may be more precise than the provider's: a flag says «hard», the text says why.
 4. A reply that starts with 4 is a soft bounce, whatever the reason (RFC 5321 4.2.1, RFC 3463 2.1).
 5. Every answer is in the vocabulary of ``schemas.event``.
 """
 
-import logging
 import re
-from email import message_from_string
 from functools import lru_cache
 
-from flufl.bounce import all_failures
-
+from streams.dsn import PERMANENT, TEMPORARY, is_dsn, read_dsn
 from streams.rules.bounces import RULES, Rule
 from streams.rules.bounces import VERSION as RULES_VERSION
 from streams.rules.statuses import (
@@ -36,10 +34,7 @@ CACHED_MAX = 4096
 
 NO_BOUNCE: Verdict = ("none", "none")
 NOTHING: Verdict = ("", "")
-_FLUFL: dict[str, Verdict] = {"permanent": ("hard", "other"), "temporary": ("soft", "other")}
-# it logs a stack trace for each odd mail, and odd mails are what it is asked about
-logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL + 1)
-
+_NOTIFIED: dict[str, Verdict] = {PERMANENT: ("hard", "other"), TEMPORARY: ("soft", "other")}
 _FLAGS = frozenset({"hard", "soft", "block", "suppressed"})
 _VAGUE_REASONS = frozenset({"", "none", "other"})
 _FAILURES = frozenset({"bounced", "failed", "rejected"})
@@ -56,11 +51,6 @@ _NOISE = re.compile(
     r"|\b[245]\d\d(?:[ -]|$)(?:#?[245]\.\d{1,3}\.\d{1,3})?"  # codes repeated in many-line answers
 )
 _SPACES = re.compile(r"\s+")
-_FIELD = re.compile(r"(?im)^(status|diagnostic-code):[ \t]*(.*(?:\n[ \t]+.*)*)")
-_DSN_MARKS = (
-    "final-recipient:", "reporting-mta:", "diagnostic-code:", "multipart/report",
-    "qmail-send program",
-)  # fmt: skip
 
 
 def classify_bounce(
@@ -118,8 +108,8 @@ def _evidence(status: str | None, code: int | None, diagnostic: str | None) -> V
     """What codes and words say; ``("", "")`` when nothing."""
     bounced = ""
     text = diagnostic or ""
-    if any(mark in text.lower() for mark in _DSN_MARKS):
-        field_status, text, bounced = _read_dsn(text)
+    if is_dsn(text):
+        field_status, text, bounced = read_dsn(text)
         status = status or field_status
     text = _SPACES.sub(" ", text).strip().lower()
     match = (_ENHANCED.search(status) if status else None) or _ENHANCED.search(text)
@@ -137,7 +127,7 @@ def _evidence(status: str | None, code: int | None, diagnostic: str | None) -> V
         or SMTP_PRECISE.get(code or 0)
         or said
         or _coarse(digit, detail, code, bool(words))
-        or _FLUFL.get(bounced, NOTHING)
+        or _NOTIFIED.get(bounced, NOTHING)
     )
     soft = digit == "4" or (not digit and code is not None and code < 500)
     return ("soft", verdict[1]) if soft and verdict[0] not in ("", "suppressed") else verdict
@@ -193,35 +183,3 @@ def _coarse(digit: str, detail: str, code: int | None, worded: bool) -> Verdict 
         # words that no rule knows: a bare 550 proves nothing, and «hard» would suppress the address
         return None if worded else SMTP_COARSE.get(code)
     return ("soft", "other") if digit == "4" else None
-
-
-def _read_dsn(text: str) -> tuple[str, str, str]:
-    """Reads a delivery status notification (RFC 3464), or what a cut left of one.
-
-    Returns:
-        Status field; Diagnostic-Code field without its type, else the words of the mail; and what
-        ``flufl.bounce`` makes of the whole: ``permanent``, ``temporary`` or ``""``.
-    """
-    fields: dict[str, str] = {}
-    for name, value in _FIELD.findall(text.replace("\r\n", "\n")):
-        fields.setdefault(name.lower(), value)
-    said, bounced, body = fields.get("diagnostic-code", ""), "", ""
-    try:
-        message = message_from_string(text)
-        if "from" not in message:  # a detector of flufl.bounce trips over a mail without one
-            message["From"] = "postmaster@localhost.invalid"
-        temporary, permanent = all_failures(message)
-        bounced = "permanent" if permanent else "temporary" if temporary else ""
-        body = next(
-            (
-                str(part.get_payload())
-                for part in message.walk()
-                if part.get_content_type() == "text/plain"
-            ),
-            "",
-        )
-    except Exception:  # detectors and mail parser trip over odd mails in many ways: a hint less
-        body = body or ""
-    kind, semicolon, rest = said.partition(";")
-    said = rest if semicolon and " " not in kind else said
-    return (fields.get("status", ""), said or body, bounced)
