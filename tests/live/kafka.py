@@ -11,6 +11,7 @@ and runs until Ctrl-C.
 """
 
 import argparse
+import asyncio
 import base64
 import os
 import shutil
@@ -27,7 +28,9 @@ from typing import Self
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from schemas.topics import PARTITIONS_DEFAULT, TOPICS
+from schemas.settings import Settings
+from schemas.topics import PARTITIONS_DEFAULT
+from streams.admin import topics_apply
 from tests.live.maven import Missing, jars, java
 from tests.live.process import Process, accepts, free_port
 
@@ -329,15 +332,12 @@ def create_topics(
         time.sleep(0.05)
 
 
-def create_mailpulse_topics(
-    bootstrap: str, partitions: int = PARTITIONS_DEFAULT, replicas: int = 1
-) -> None:
-    """Makes every topic of ``schemas.topics``, compacted where it is meant to be."""
-    for topic in TOPICS:
-        config = {"cleanup.policy": "compact"} if topic.compacted else {}
-        create_topics(
-            bootstrap, topic.name, partitions=partitions, replicas=replicas, config=config
-        )
+def create_mailpulse_topics(bootstrap: str, partitions: int = PARTITIONS_DEFAULT) -> None:
+    """Makes every topic of ``schemas.topics`` as ``mailpulse topics apply`` does.
+
+    Not for use inside a running event loop: await ``streams.admin.topics_apply`` there.
+    """
+    asyncio.run(topics_apply(Settings(kafka_bootstrap=bootstrap, partitions=partitions)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from tests.live.fixtures import KafkaCluster
-from tests.live.kafka import Broker, EmbeddedBroker, Kafka, create_mailpulse_topics, create_topics
+from tests.live.kafka import Broker, EmbeddedBroker, Kafka, create_topics
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -67,7 +67,7 @@ def test_records_outlive_stop_and_kill(kafka_cluster: KafkaCluster) -> None:
 
 def test_unknown_topics_are_not_made(kafka: Kafka) -> None:
     """Auto-create is off: a typing mistake in a topic name shows."""
-    create_mailpulse_topics(kafka.bootstrap, partitions=1)
+    create_topics(kafka.bootstrap, "made-once", partitions=1)
     producer = Producer(
         {"bootstrap.servers": kafka.bootstrap, "message.timeout.ms": 3000, "log_level": 0}
     )
@@ -76,7 +76,7 @@ def test_unknown_topics_are_not_made(kafka: Kafka) -> None:
     producer.flush(30)
     assert failures != [None]
     with pytest.raises(KafkaException):
-        create_topics(kafka.bootstrap, "email.events.raw.v1")
+        create_topics(kafka.bootstrap, "made-once", partitions=1)
 
 
 def test_cluster_of_three_serves_while_one_node_is_down(kafka_cluster: KafkaCluster) -> None:

@@ -1,0 +1,110 @@
+"""``python -m tests.bench``: every measurement, on real Kafka, ending in one flat JSON object.
+
+Laws of this file:
+1. A part is a module ``tests/bench/NAME.py`` with ``run(kafka_bootstrap, quick)`` that returns
+   figures by name. It gets a fresh broker with mailpulse's topics, and stops what it starts.
+2. Words go to stderr; the last line of stdout is the JSON object, whatever happened.
+3. A part that fails fails the run, but not the parts after it.
+
+Absolute figures move from machine to machine and from run to run: parts report ratios of things
+measured side by side wherever they can.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+
+from tests.live.kafka import Kafka, create_mailpulse_topics
+from tests.live.maven import Missing
+
+PARTS = ("ingress", "engine", "meaning", "analytics")
+OK, FAILED, USAGE = 0, 1, 2
+
+
+Say = Callable[[str], None]
+
+
+def say(line: str) -> None:
+    """One line of words on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def say_nothing(_line: str) -> None:
+    """With ``--json``."""
+
+
+def run_part(name: str, bootstrap: str, quick: bool, say: Say) -> dict[str, float]:
+    """Runs one part and tells its figures.
+
+    Raises:
+        Exception: whatever the part raises.
+        TypeError: a figure that is no number.
+    """
+    say(f"== {name}")
+    begun = time.monotonic()
+    figures: dict[str, float] = import_module(f"tests.bench.{name}").run(bootstrap, quick)
+    for key, value in figures.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"{name}: {key} is {value!r}, no number")
+        say(f"{key:40} {value:>16,.4g}")
+    say(f"{name}: {time.monotonic() - begun:.0f} s")
+    return figures
+
+
+@contextmanager
+def broker_for(given: str | None) -> Iterator[str]:
+    """The bootstrap address of the broker given, or of a fresh one, with mailpulse's topics.
+
+    Raises:
+        Missing: no Java or Maven to start one.
+    """
+    with ExitStack() as stack:
+        bootstrap = given or stack.enter_context(Kafka(heap_mb=1024)).bootstrap
+        create_mailpulse_topics(bootstrap)
+        yield bootstrap
+
+
+def arguments_of(given: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument(
+        "--only", action="append", choices=PARTS, help="run this part (may be repeated)"
+    )
+    parser.add_argument("--quick", action="store_true", help="small inputs: does it run at all?")
+    parser.add_argument("--json", action="store_true", help="no words but errors, only the object")
+    parser.add_argument("--kafka", metavar="HOST:PORT", help="use this broker; default: start one")
+    return parser.parse_args(given)
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Runs the parts asked for; returns the exit status."""
+    arguments = arguments_of(given)
+    tell: Say = say_nothing if arguments.json else say
+    figures: dict[str, float] = {}
+    failed: list[str] = []
+    tell(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    for name in arguments.only or PARTS:
+        try:
+            with broker_for(arguments.kafka) as bootstrap:
+                figures.update(run_part(name, bootstrap, arguments.quick, tell))
+        except Missing as error:
+            print(error, file=sys.stderr)
+            failed.append(name)
+        except Exception:  # law 3
+            traceback.print_exc()
+            failed.append(name)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    print(json.dumps({key: round(value, 6) for key, value in figures.items()}), flush=True)
+    return FAILED if failed else OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
