@@ -49,11 +49,13 @@ def for_cluster(statement: str, cluster: str) -> list[str]:
     arguments = ["'/clickhouse/tables/{shard}/{database}/{table}'", "'{replica}'"]
     if engine.group(2):
         arguments.append(engine.group(2))
-    local = statement.replace(
-        table.group(), f"CREATE TABLE IF NOT EXISTS {name}_local ON CLUSTER '{cluster}'\n"
-    ).replace(
-        engine.group(), f"\nENGINE = Replicated{engine.group(1)}({', '.join(arguments)})"
-    ).replace("non_replicated_deduplication_window", "replicated_deduplication_window")
+    local = (
+        statement.replace(
+            table.group(), f"CREATE TABLE IF NOT EXISTS {name}_local ON CLUSTER '{cluster}'\n"
+        )
+        .replace(engine.group(), f"\nENGINE = Replicated{engine.group(1)}({', '.join(arguments)})")
+        .replace("non_replicated_deduplication_window", "replicated_deduplication_window")
+    )
     front = (
         f"CREATE TABLE IF NOT EXISTS {name} ON CLUSTER '{cluster}' AS {name}_local\n"
         f"ENGINE = Distributed('{cluster}', currentDatabase(), {name}_local, {shard.group(1)})"

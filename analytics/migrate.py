@@ -104,7 +104,9 @@ def pending(known: Sequence[Migration], applied: dict[int, str]) -> list[Migrati
         raise MigrationError(f"the database has migration {newer[0]:04}: upgrade mailpulse first")
     for migration in known:
         if applied.get(migration.number, migration.checksum) != migration.checksum:
-            raise MigrationError(f"migration {migration.number:04} was changed after it was applied")
+            raise MigrationError(
+                f"migration {migration.number:04} was changed after it was applied"
+            )
     return [migration for migration in known if migration.number not in applied]
 
 

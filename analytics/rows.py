@@ -11,8 +11,7 @@ Laws of this file:
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from schemas import topics
 from schemas.codec import LATEST, Record, schema_json, without_logical_types
@@ -23,23 +22,30 @@ REVISION_BITS = 40
 """``version`` of an event is ``revision << REVISION_BITS | offset``; offsets stay below 2^40."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a record lies in Kafka.
+class Polled(Protocol):
+    """A record as it came from Kafka: what is read of aiokafka's ``ConsumerRecord``.
 
     Attributes:
         topic: topic name.
         partition: partition number.
         offset: offset.
-        timestamp_ms: the record's timestamp, milliseconds since 1970-01-01 UTC.
+        timestamp: the record's timestamp, milliseconds since 1970-01-01 UTC.
         key: the record's key.
+        value: framed Avro; ``None`` on a tombstone.
     """
 
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int
-    key: bytes | None
+    @property
+    def topic(self) -> str: ...  # noqa: D102
+    @property
+    def partition(self) -> int: ...  # noqa: D102
+    @property
+    def offset(self) -> int: ...  # noqa: D102
+    @property
+    def timestamp(self) -> int: ...  # noqa: D102
+    @property
+    def key(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def value(self) -> bytes | None: ...  # noqa: D102
 
 
 # --- the busy topics: statements ------------------------------------------------------------------
@@ -182,7 +188,7 @@ STATEMENTS: dict[str, str] = {
 
 # --- the quiet topics: columns --------------------------------------------------------------------
 
-Builder = Callable[[Sequence[Record], Sequence[Place]], Columns]
+Builder = Callable[[Sequence[Record], Sequence[Polled]], Columns]
 
 
 def _plain(records: Sequence[Record], names: Sequence[str], empty: Any = "") -> Columns:
@@ -193,7 +199,7 @@ def _plain(records: Sequence[Record], names: Sequence[str], empty: Any = "") -> 
     }
 
 
-def _campaign_rates(records: Sequence[Record], _places: Sequence[Place]) -> Columns:
+def _campaign_rates(records: Sequence[Record], _places: Sequence[Polled]) -> Columns:
     pairs = [(record, window) for record in records for window in record["windows"]]
     columns: Columns = {
         name: [record[name] for record, _ in pairs]
@@ -204,21 +210,17 @@ def _campaign_rates(records: Sequence[Record], _places: Sequence[Place]) -> Colu
     for name in COUNTER_NAMES:
         columns[name] = [window["counts"][name] for _, window in pairs]
     for name in ("name", "basis", "numerator", "denominator", "value", "low", "high"):
-        columns[f"rates.{name}"] = [
-            [rate[name] for rate in window["rates"]] for _, window in pairs
-        ]
+        columns[f"rates.{name}"] = [[rate[name] for rate in window["rates"]] for _, window in pairs]
     return columns
 
 
-def _campaign_rates_history(records: Sequence[Record], places: Sequence[Place]) -> Columns:
+def _campaign_rates_history(records: Sequence[Record], places: Sequence[Polled]) -> Columns:
     columns = _campaign_rates(records, places)
-    columns["published_minute"] = [
-        as_of // 60_000_000 * 60 for as_of in columns["as_of"]
-    ]
+    columns["published_minute"] = [as_of // 60_000_000 * 60 for as_of in columns["as_of"]]
     return columns
 
 
-def _alerts(records: Sequence[Record], _places: Sequence[Place]) -> Columns:
+def _alerts(records: Sequence[Record], _places: Sequence[Polled]) -> Columns:
     names = (
         "campaign_id", "mailbox_provider", "alert_id", "rate", "level", "state", "line", "window",
         "numerator", "denominator", "value", "low", "as_of", "raised_at",
@@ -226,7 +228,7 @@ def _alerts(records: Sequence[Record], _places: Sequence[Place]) -> Columns:
     return _plain(records, names)
 
 
-def _suppressions(records: Sequence[Record], places: Sequence[Place]) -> Columns:
+def _suppressions(records: Sequence[Record], places: Sequence[Polled]) -> Columns:
     columns = _plain(
         records,
         (
@@ -236,14 +238,12 @@ def _suppressions(records: Sequence[Record], places: Sequence[Place]) -> Columns
     )  # fmt: skip
     columns["since"] = [record["since"] // 1000 for record in records]
     columns["until"] = [_ms_or_none(record["until"]) for record in records]
-    columns["version"] = [
-        place.timestamp_ms << 20 | place.offset & 0xFFFFF for place in places
-    ]
+    columns["version"] = [place.timestamp << 20 | place.offset & 0xFFFFF for place in places]
     columns["is_deleted"] = [int(record.get("tombstone", False)) for record in records]
     return columns
 
 
-def _campaigns(records: Sequence[Record], _places: Sequence[Place]) -> Columns:
+def _campaigns(records: Sequence[Record], _places: Sequence[Polled]) -> Columns:
     columns = _plain(records, ("campaign_id", "name", "owner", "tags", "updated_at"))
     columns["started_at"] = [_ms_or_none(record["started_at"]) for record in records]
     columns["expected_recipients"] = [record["expected_recipients"] for record in records]
@@ -251,7 +251,7 @@ def _campaigns(records: Sequence[Record], _places: Sequence[Place]) -> Columns:
     return columns
 
 
-def _dead_letters(records: Sequence[Record], _places: Sequence[Place]) -> Columns:
+def _dead_letters(records: Sequence[Record], _places: Sequence[Polled]) -> Columns:
     columns = _plain(
         records,
         ("dead_letter_id", "stage", "reason", "detail", "source", "provider", "topic", "log_id"),
@@ -290,7 +290,7 @@ _LIFTED: dict[str, Record] = {
 }  # fmt: skip
 
 
-def tombstone(place: Place) -> Record | None:
+def tombstone(place: Polled) -> Record | None:
     """The record that a Kafka tombstone (a null value) stands for; ``None``: nothing to store.
 
     Compacted topics drop a key so: a suppression is lifted, a campaign's facts are withdrawn.
@@ -301,4 +301,4 @@ def tombstone(place: Place) -> Record | None:
         return None
     key = place.key.decode("utf-8", "replace")
     named = "recipient" if place.topic == topics.SUPPRESSIONS else "campaign_id"
-    return {**blank, named: key, "updated_at": place.timestamp_ms * 1000, "tombstone": True}
+    return {**blank, named: key, "updated_at": place.timestamp * 1000, "tombstone": True}

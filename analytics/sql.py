@@ -53,22 +53,21 @@ class Token:
 
 
 _QUOTED = {"'": Kind.STRING, '"': Kind.QUOTED_NAME, "`": Kind.QUOTED_NAME}
-# ClickHouse also takes typographic quotes for the plain ones
-_TYPOGRAPHIC = {"‘": "’", "“": "”"}  # noqa: RUF001
-_SKIP = re.compile(r"(?:\s|--[^\n]*|#[ !][^\n]*|/\*.*?\*/|−−[^\n]*)+", re.DOTALL)  # noqa: RUF001
-_WORD = re.compile(r"[A-Za-z_$\u0080-\uffff][\w$]*")
+_SKIP = re.compile(r"(?:\s|--[^\n]*|#[ !][^\n]*|/\*.*?\*/)+", re.DOTALL)
+_WORD = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
 _NUMBER = re.compile(r"(?:0[xX][0-9a-fA-F.pP+]+|0[bB][01]+|\d[\d_]*\.?\d*(?:[eE][+-]?\d+)?)")
 _HEREDOC = re.compile(r"\$\w*\$")
 
 
-def _end_of_quoted(sql: str, start: int, closing: str) -> int | None:
+def _end_of_quoted(sql: str, start: int) -> int | None:
     """Position after the closing quote; a doubled quote or a backslash continues the text."""
+    quote = sql[start]
     at = start + 1
     while at < len(sql):
         if sql[at] == "\\":
             at += 2
-        elif sql[at] == closing:
-            if sql.startswith(closing, at + 1):
+        elif sql[at] == quote:
+            if sql.startswith(quote, at + 1):
                 at += 2
             else:
                 return at + 1
@@ -78,19 +77,19 @@ def _end_of_quoted(sql: str, start: int, closing: str) -> int | None:
 
 
 def _quoted(sql: str, at: int) -> Token:
-    opening = sql[at]
-    closing = _TYPOGRAPHIC.get(opening, opening)
-    end = _end_of_quoted(sql, at, closing)
+    end = _end_of_quoted(sql, at)
     if end is None:
         return Token(Kind.ERROR, sql[at:], at, len(sql))
-    kind = _QUOTED.get(opening, Kind.STRING if opening == "‘" else Kind.QUOTED_NAME)  # noqa: RUF001
-    text = sql[at:end] if kind is Kind.STRING else sql[at + 1 : end - 1].replace("\\", "")
-    return Token(kind, text, at, end)
+    if _QUOTED[sql[at]] is Kind.STRING:
+        return Token(Kind.STRING, sql[at:end], at, end)
+    name = sql[at + 1 : end - 1]
+    # an escape in a name may spell any other name, and nobody needs one
+    return Token(Kind.ERROR if "\\" in name else Kind.QUOTED_NAME, name, at, end)
 
 
 def _next(sql: str, at: int) -> Token:
     char = sql[at]
-    if char in _QUOTED or char in _TYPOGRAPHIC:
+    if char in _QUOTED:
         return _quoted(sql, at)
     if sql.startswith("/*", at):  # never closed: _SKIP would have taken it otherwise
         return Token(Kind.ERROR, sql[at:], at, len(sql))
@@ -105,7 +104,8 @@ def _next(sql: str, at: int) -> Token:
         if found:
             return Token(kind, found.group(), at, found.end())
     single = {";": Kind.SEMICOLON, "(": Kind.OPEN, ")": Kind.CLOSE}.get(char, Kind.OTHER)
-    if char == "\0":
+    if char == "\0" or not char.isascii():
+        # ClickHouse takes some of these for quotes, dashes or white space: nothing to guess about
         single = Kind.ERROR
     return Token(single, char, at, at + 1)
 

@@ -1,0 +1,243 @@
+"""Queries on the engine inside this process, each in a session of its own.
+
+Laws of this file:
+1. A session is a new handle on the engine (half a millisecond), given its limits, then locked with
+   ``readonly = 1``; it ends with its query, so nothing of one query reaches the next.
+2. Limits on time, memory, threads and result size are set before the lock: a query can lower
+   them, never raise them. Query threads run at a lower priority than the sink's.
+3. At most ``concurrent_max`` queries run at once; the others wait a moment and are then told so.
+4. Calls block in worker threads; the engine lets go of the interpreter's lock meanwhile.
+"""
+
+import asyncio
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import chdb
+
+from analytics.guard import KNOWN_TABLE_FUNCTIONS
+from schemas.settings import AnalyticsSettings
+
+_connect: Callable[[str], Any] = chdb.connect  # its type hints are incomplete
+_ERROR = re.compile(r"Code: (\d+)\. (.*?)(?:\s*\((?P<name>[A-Z][A-Z0-9_]+)\))?\s*$", re.DOTALL)
+_VERSION = re.compile(r"\s*\(version [^)]*\)")
+_SETTING = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class QueryError(Exception):
+    """An error of the engine, as ClickHouse words it.
+
+    Attributes:
+        code: ClickHouse's number.
+        name: ClickHouse's name, such as ``UNKNOWN_TABLE``.
+        text: the message without number, name and version.
+    """
+
+    def __init__(self, code: int, name: str, text: str) -> None:
+        super().__init__(f"{name} ({code}): {text}")
+        self.code = code
+        self.name = name
+        self.text = text
+
+
+@dataclass(frozen=True, slots=True)
+class QueryLimits:
+    """What one query may use, and how many may run.
+
+    Attributes:
+        seconds_max: of running.
+        memory_bytes_max: of the engine's memory.
+        result_bytes_max: of the result, before its format.
+        threads_max: of the engine's threads.
+        concurrent_max: queries at once.
+        wait_s_max: longest wait for a place.
+    """
+
+    seconds_max: int = 30
+    memory_bytes_max: int = 1 << 30
+    result_bytes_max: int = 256 << 20
+    threads_max: int = 1
+    concurrent_max: int = 4
+    wait_s_max: float = 10.0
+
+    def settings(self) -> dict[str, str]:
+        """The limits as the engine's settings."""
+        return {
+            "max_execution_time": str(self.seconds_max),
+            "timeout_before_checking_execution_speed": "0",
+            "max_memory_usage": str(self.memory_bytes_max),
+            "max_result_bytes": str(self.result_bytes_max),
+            "max_threads": str(self.threads_max),
+            "os_thread_priority": "10",
+            "function_sleep_max_microseconds_per_block": "1000000",
+        }
+
+
+def query_limits(settings: AnalyticsSettings) -> QueryLimits:
+    """The limits that the settings ask for."""
+    return QueryLimits(
+        seconds_max=settings.door_query_s_max,
+        memory_bytes_max=settings.door_memory_bytes_max,
+        result_bytes_max=settings.door_result_bytes_max,
+        threads_max=settings.door_threads_max,
+        concurrent_max=settings.door_queries_max,
+    )
+
+
+def query_error(error: Exception) -> QueryError:
+    """The engine's words for an error, taken apart."""
+    text = str(error)
+    start = text.find("Code: ")
+    found = _ERROR.match(text[start:]) if start >= 0 else None
+    if found is None:
+        return QueryError(1002, "UNKNOWN_EXCEPTION", text or type(error).__name__)
+    words = _VERSION.sub("", found[2]).strip()
+    # the engine repeats itself when a setting of a SETTINGS clause is refused
+    words = re.sub(r"^(?:DB::Exception: )?(?:Code: \d+\. )?", "", words)
+    return QueryError(int(found[1]), found["name"] or "UNKNOWN_EXCEPTION", words)
+
+
+class Engine:
+    """The engine of a directory that this process owns.
+
+    Args:
+        directory: the same as in the DSN of ``analytics.client.connect``.
+        database: of queries that name none.
+        limits: of each query.
+        writable: for tests of the HTTP client alone: queries are not locked read-only.
+    """
+
+    def __init__(
+        self, directory: Path, database: str, limits: QueryLimits, *, writable: bool = False
+    ) -> None:
+        self._path = os.path.realpath(directory)
+        self.database = database
+        self.limits = limits
+        self.writable = writable
+        self._places = asyncio.Semaphore(limits.concurrent_max)
+        self._executor = ThreadPoolExecutor(limits.concurrent_max, thread_name_prefix="door")
+        self._anchor = _connect(self._path)
+        self.version = self._text("SELECT version()")
+        self.timezone = self._text("SELECT timezone()")
+        names = self._text("SELECT lower(name) FROM system.table_functions").split("\n")
+        self.table_functions = frozenset(names) | KNOWN_TABLE_FUNCTIONS
+
+    def close(self) -> None:
+        """Waits for running queries and lets the directory go."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._anchor.close()
+
+    def _text(self, sql: str) -> str:
+        return bytes(self._anchor.query(sql, "TabSeparated").bytes()).decode().strip()
+
+    async def query(
+        self,
+        sql: str,
+        fmt: str,
+        *,
+        database: str = "",
+        parameters: Mapping[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> tuple[bytes, dict[str, str]]:
+        """Runs one statement.
+
+        Args:
+            sql: already judged by ``analytics.guard``.
+            fmt: format of the result, unless the statement names one.
+            database: of names without one; default: the engine's.
+            parameters: values of ``{name:Type}``.
+            settings: on top of the limits; names and values judged by the caller.
+            body: data of an insert; only where writable.
+
+        Returns:
+            The result, and ``rows`` and ``bytes`` read, as texts.
+
+        Raises:
+            QueryError: the engine's own, or 202 when no place came free in time.
+        """
+        try:
+            await asyncio.wait_for(self._places.acquire(), self.limits.wait_s_max)
+        except TimeoutError:
+            raise QueryError(
+                202,
+                "TOO_MANY_SIMULTANEOUS_QUERIES",
+                f"Too many simultaneous queries. Maximum: {self.limits.concurrent_max}",
+            ) from None
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._executor,
+                lambda: self._run(
+                    sql, fmt, database or self.database, parameters or {}, settings or {}, body
+                ),
+            )
+        finally:
+            self._places.release()
+
+    def _run(
+        self,
+        sql: str,
+        fmt: str,
+        database: str,
+        parameters: Mapping[str, str],
+        settings: Mapping[str, str],
+        body: bytes,
+    ) -> tuple[bytes, dict[str, str]]:
+        handle = _connect(self._path)
+        try:
+            wanted = dict(settings) if self.writable else {**settings, **self._within(settings)}
+            for name, value in wanted.items():
+                if not _SETTING.fullmatch(name):
+                    raise QueryError(115, "UNKNOWN_SETTING", f"Unknown setting '{name}'")
+                handle.query(f"SET {name} = {_quoted(value)}")
+            if not re.fullmatch(r"\w+", database):
+                raise QueryError(81, "UNKNOWN_DATABASE", f"Database {database} does not exist")
+            handle.query(f"USE `{database}`")
+            if not self.writable:
+                handle.query("SET readonly = 1")
+            if body:
+                return self._insert(handle, sql, body)
+            result = handle.query(sql, fmt, params=dict(parameters) or None)
+            return bytes(result.bytes() or b""), {
+                "read_rows": str(result.rows_read()),
+                "read_bytes": str(result.bytes_read()),
+            }
+        except QueryError:
+            raise
+        except Exception as error:  # chdb raises ChdbError and RuntimeError, told apart by text
+            raise query_error(error) from error
+        finally:
+            handle.close()
+
+    def _within(self, settings: Mapping[str, str]) -> dict[str, str]:
+        """The limits, lowered where a query asks for less."""
+        within = self.limits.settings()
+        for name in ("max_execution_time", "max_memory_usage", "max_threads", "max_result_bytes"):
+            asked = settings.get(name, "")
+            if asked.isdecimal() and 0 < int(asked) < int(within[name]):
+                within[name] = asked
+        return within
+
+    @staticmethod
+    def _insert(handle: Any, sql: str, body: bytes) -> tuple[bytes, dict[str, str]]:
+        """An insert whose data came behind the statement; the engine reads data from a file."""
+        head, _, fmt = sql.rpartition("FORMAT ")
+        with tempfile.NamedTemporaryFile(suffix=".data") as file:
+            file.write(body)
+            file.flush()
+            if "input(" in head:
+                handle.query(head.replace("input(", f"file('{file.name}', '{fmt.strip()}', ", 1))
+            else:
+                handle.query(f"{head} FROM INFILE '{file.name}' FORMAT {fmt}")
+        return b"", {}
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -1,0 +1,90 @@
+"""Metrics of the sink and of the analysts' door.
+
+Laws of this file:
+1. One object per process role, with its own registry: nothing is global.
+2. Labels are topics, partitions and codes of this program, so their number is bounded.
+3. Base units: seconds, bytes, rows; counters end in ``_total``.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+CONTENT_TYPE = "text/plain; version=1.0.0; charset=utf-8"
+
+
+class SinkMetrics:
+    """Every metric of the sink process; the help texts say what an operator should do."""
+
+    def __init__(self) -> None:
+        self.registry = r = CollectorRegistry()
+        self.records = Counter(
+            "mailpulse_sink_records",
+            "Records stored and committed, by topic.",
+            ("topic",),
+            registry=r,
+        )
+        self.dead_letters = Counter(
+            "mailpulse_sink_dead_letters",
+            "Records that could not be stored. Look at them with 'mailpulse dlq ls'.",
+            ("topic", "reason"),
+            registry=r,
+        )
+        self.insert_seconds = Histogram(
+            "mailpulse_sink_insert_seconds",
+            "One batch into ClickHouse, bad records sorted out.",
+            ("topic",),
+            buckets=_SECONDS,
+            registry=r,
+        )
+        self.batch_records = Histogram(
+            "mailpulse_sink_batch_records",
+            "Records per batch. Always at sink_rows_max: the sink is behind; add one.",
+            ("topic",),
+            buckets=(1, 10, 100, 1_000, 10_000, 50_000, 100_000),
+            registry=r,
+        )
+        self.retries = Counter(
+            "mailpulse_sink_retries",
+            "Batches tried again because ClickHouse was away, too slow or refused in bulk.",
+            ("topic",),
+            registry=r,
+        )
+        self.clickhouse_up = Gauge(
+            "mailpulse_sink_clickhouse_up", "1 while the last insert went well, else 0.", registry=r
+        )
+        self.held_bytes = Gauge(
+            "mailpulse_sink_held_bytes",
+            "Bytes of records in memory, waiting for ClickHouse. Bounded by pausing partitions.",
+            registry=r,
+        )
+        self.lag = Gauge(
+            "mailpulse_sink_lag_records",
+            "Records on the partition that are not stored yet.",
+            ("topic", "partition"),
+            registry=r,
+        )
+        self.newest = Gauge(
+            "mailpulse_sink_newest_record_seconds",
+            "Timestamp of the newest stored record, seconds since 1970.",
+            ("topic",),
+            registry=r,
+        )
+        self.partitions = Gauge(
+            "mailpulse_sink_partitions", "Partitions that this sink reads.", registry=r
+        )
+        self.queries = Counter(
+            "mailpulse_door_queries",
+            "Queries through the analysts' door, by result: ok or ClickHouse's error code.",
+            ("result",),
+            registry=r,
+        )
+        self.query_seconds = Histogram(
+            "mailpulse_door_query_seconds",
+            "From a query's arrival to its last byte, waiting for a place included.",
+            buckets=_SECONDS,
+            registry=r,
+        )
+
+    def render(self) -> bytes:
+        """The exposition text."""
+        return bytes(generate_latest(self.registry))
