@@ -68,7 +68,7 @@ class Mailgun(BaseProvider):
     events = EVENTS
     id_recipe = "event-data.id and date of the event; else message, event, recipient, time, url, ip"
     verification = "HMAC-SHA256 over timestamp and token"
-    signs = "fields"
+    signs = "token only"
     bounces = "severity, reason"
     machine = "client-info.bot"
 

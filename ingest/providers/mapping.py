@@ -158,7 +158,7 @@ def _read_events(raw: object, problems: list[str]) -> Mapping[str, Verdict]:
         ):
             problems.append(f"events.{name}: an event type, or a table of {', '.join(SYMBOLS)}")
             continue
-        wrong = [key for key, value in wanted.items() if value not in SYMBOLS[key]]
+        wrong = [key for key, value in wanted.items() if str(value) not in SYMBOLS[key]]
         problems += [f"events.{name}: no such {key}" for key in wrong]
         if not wrong:
             verdict = {key: str(value) for key, value in wanted.items()}

@@ -80,7 +80,7 @@ class Postmark(BaseProvider):
     required = ("username", "password")
     events = EVENTS
     id_recipe = "RecordType and ID; else MessageID, type, recipient, time, link, place of the click"
-    verification = "basic authentication"
+    verification = "Basic"
     signs = "nothing"
     bounces = "Type"
 

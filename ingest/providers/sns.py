@@ -97,7 +97,8 @@ def check_envelope(
     if not isinstance(topic, str) or not verify.same_as_any(topic, topic_arns):
         raise SignatureError("unknown_topic")
     signed = signed_text(envelope)
-    algorithm = _ALGORITHMS.get(fields.id_part(envelope.get("SignatureVersion")))
+    version = envelope.get("SignatureVersion")
+    algorithm = _ALGORITHMS.get(version) if isinstance(version, str) else None
     if algorithm is None:
         raise SignatureError("unknown_signature_version")
     at = fields.microseconds(envelope["Timestamp"])

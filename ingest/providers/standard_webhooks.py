@@ -96,7 +96,7 @@ class StandardWebhooks(StandardSigned):
     required = ("secret|public_key",)
     events = generic.EVENTS
     verification = "Standard Webhooks: HMAC-SHA256 or ed25519 over id, timestamp and raw body"
-    id_recipe = "webhook-id, and the place in the list; or the mapped event_id"
+    id_recipe = "the mapped event_id; else webhook-id, message, event, recipient, time, url, ip"
     batch = "by mapping"
     bounces = "by mapping"
     machine = "by mapping"

@@ -1,0 +1,59 @@
+"""The conformance table says what the code does, for every provider."""
+
+from dataclasses import fields as dataclass_fields
+
+import pytest
+
+from ingest.providers import REGISTRY
+from ingest.providers.base import Parsed
+from ingest.providers.conformance import HEAD, table
+from schemas.settings import Source
+from tests.ingest.keys import example
+
+ISSUE_5 = {
+    "sendgrid", "mailgun", "ses", "postmark", "mandrill", "sparkpost", "mailjet", "brevo",
+    "mailersend", "mailtrap", "postal", "resend", "unisender_go", "loops", "customer_io",
+    "klaviyo", "iterable", "elastic_email", "standard_webhooks", "generic",
+}  # fmt: skip
+
+
+def test_every_provider_of_the_issue_is_there() -> None:
+    """And under its own name."""
+    assert set(REGISTRY) == ISSUE_5
+    assert [provider.name for provider in REGISTRY.values()] == list(REGISTRY)
+
+
+def test_the_table_has_a_full_row_per_provider() -> None:
+    """No cell is empty, and none breaks the table."""
+    rows = [line.strip("| ").split(" | ") for line in table().splitlines()]
+    assert len(rows) == len(REGISTRY) + 2
+    assert all(len(row) == len(HEAD) and all(row) for row in rows)
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_what_a_provider_says_of_itself_is_well_formed(name: str) -> None:
+    """Answers, coverage and required fields are of the known ones; other secrets are not taken."""
+    provider = REGISTRY[name]
+    assert provider.overload_status in (429, 503)
+    assert provider.signs in ("raw body", "fields", "token only", "nothing")
+    assert provider.tolerance_s >= 0
+    wanted = {one for group in provider.required for one in group.split("|")}
+    assert wanted
+    assert wanted <= set(Source.model_fields)
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_a_source_without_its_fields_is_told_each_of_them(name: str) -> None:
+    """Every required field is named, all at once."""
+    provider = REGISTRY[name]
+    problems = provider.check(Source(name="empty", provider=name))
+    assert len(problems) >= len(provider.required)
+    for group in provider.required:
+        assert any(group.split("|")[0] in problem for problem in problems)
+    assert provider.check(example(name).source) == []
+
+
+def test_parsed_defaults_say_nothing_happened() -> None:
+    """A provider fills in only what there is."""
+    empty = Parsed()
+    assert [getattr(empty, one.name) for one in dataclass_fields(Parsed)] == [[], [], None, "", b""]

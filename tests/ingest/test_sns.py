@@ -1,0 +1,191 @@
+"""Amazon SNS envelopes and SES bodies: who is let in, and from where certificates are fetched."""
+
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+
+from ingest import verify
+from ingest.providers import REGISTRY, sns
+from ingest.providers.base import (
+    NeedsCertificate,
+    Provider,
+    Request,
+    SignatureError,
+    post,
+)
+from ingest.providers.ses import sample_certificate_url
+from schemas.settings import Source
+from tests.ingest.keys import Example, certificate, example, key_pair
+from tests.ingest.provider_suite import NOW, RECEIVED_AT, accepted
+
+
+def refused(code: str) -> pytest.RaisesExc[SignatureError]:
+    return pytest.raises(SignatureError, check=lambda error: error.code == code)
+
+
+def sample(name: str, one: Example) -> tuple[Provider, Request]:
+    provider = REGISTRY[name]
+    return provider, provider.sample(one.source, NOW, 1, one.signing_key)
+
+
+def envelope(kind: str = "Notification", version: str = "2", **fields: Any) -> dict[str, Any]:
+    """A signed envelope of the example topic."""
+    private, _ = key_pair("rsa", 0)
+    content: dict[str, Any] = {
+        "Type": kind,
+        "MessageId": "m-1",
+        "TopicArn": "arn:aws:sns:us-east-1:123456789012:mail-events",
+        "Message": '{"eventType": "Send"}\n',
+        "Timestamp": "2026-11-24T11:59:59.000Z",
+        "SignatureVersion": version,
+        "SigningCertURL": sample_certificate_url(private),
+        **fields,
+    }
+    if kind != "Notification":
+        url = "https://sns.us-east-1.amazonaws.com/?Action=ConfirmSubscription"
+        content = {"SubscribeURL": url, "Token": "t", **content}
+    algorithm = "sha1" if version == "1" else "sha256"
+    content["Signature"] = verify.sign_rsa(private, sns.signed_text(content), algorithm)
+    return content
+
+
+def check_sns(content: dict[str, Any], certificates: dict[str, bytes] | None = None) -> None:
+    one = example("ses")
+    body = orjson.dumps(content)
+    known = one.certificates if certificates is None else certificates
+    REGISTRY["ses"].verify(post(body), one.source, NOW, known)
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+@pytest.mark.parametrize("kind", list(sns.TYPES))
+def test_sns_envelopes_of_every_type_and_signature_version(kind: str, version: str) -> None:
+    """SHA-1 and SHA-256; notifications with and without a subject, and both confirmations."""
+    check_sns(envelope(kind, version))
+    if kind == "Notification":
+        check_sns(envelope(kind, version, Subject="Amazon SES Email Event Notification"))
+
+
+@pytest.mark.parametrize(
+    "field", ["Message", "MessageId", "Timestamp", "TopicArn", "Type", "Signature"]
+)
+def test_sns_every_signed_field_counts(field: str) -> None:
+    """Changed, missing, or of another kind, each is refused."""
+    good = envelope()
+    for bad in (good[field] + "x", good[field][:-1], None, 7, [good[field]]):
+        with pytest.raises(SignatureError):
+            check_sns({**good, field: bad})
+    with pytest.raises(SignatureError):
+        check_sns({key: value for key, value in good.items() if key != field})
+
+
+def test_sns_a_subject_put_in_later_is_refused() -> None:
+    """It would be signed if it were there."""
+    with refused("bad_signature"):
+        check_sns({**envelope(), "Subject": "later"})
+
+
+@pytest.mark.parametrize("version", ["3", "", 2, None, "02"])
+def test_sns_unknown_signature_versions_are_refused(version: object) -> None:
+    """Nothing falls back to an older hash; the number 2 is not the text SNS sends."""
+    with refused("unknown_signature_version"):
+        check_sns({**envelope(), "SignatureVersion": version})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://sns.us-east-1.amazonaws.com/a.pem",
+        "https://sns.us-east-1.amazonaws.com.example.com/a.pem",
+        "https://example.com/sns.us-east-1.amazonaws.com/a.pem",
+        "https://sns.us-east-1.amazonaws.com@example.com/a.pem",
+        "https://user@sns.us-east-1.amazonaws.com/a.pem",
+        "https://sns.us-east-1.amazonaws.com:444/a.pem",
+        "https://s3.us-east-1.amazonaws.com/a.pem",
+        "https://sns.a.b.amazonaws.com/a.pem",
+        "https://sns..amazonaws.com/a.pem",
+        "https://SNS.us-east-1.amazonaws.com/a.pem",
+        "https://sns.us-east-1.amazonaws.com/a.pem?x=1",
+        "https://sns.us-east-1.amazonaws.com/a.pem#x",
+        "https://sns.us-east-1.amazonaws.com/../a.pem",
+        "https://sns.us-east-1.amazonaws.com//a.pem",
+        "https://sns.us-east-1.amazonaws.com/a.txt",
+        "https://sns.us-east-1.amazonaws.com/%2e/a.pem",
+        "https://sns.us-east-1.amazonaws.com/a.pem\n",
+        "https://[sns.us-east-1.amazonaws.com/a.pem",
+        "https:\\\\sns.us-east-1.amazonaws.com/a.pem",
+        "",
+        None,
+    ],
+)
+def test_sns_certificates_from_anywhere_else_are_not_fetched(url: object) -> None:
+    """Host, scheme, port and path are pinned; refused before anything is asked for."""
+    with refused("bad_certificate_url"):
+        check_sns({**envelope(), "SigningCertURL": url}, {})
+
+
+@pytest.mark.parametrize("host", ["sns.eu-west-1.amazonaws.com", "sns.cn-north-1.amazonaws.com.cn"])
+def test_sns_asks_for_a_certificate_it_does_not_have(host: str) -> None:
+    """The shell fetches it and calls again."""
+    url = f"https://{host}/SimpleNotificationService-0123.pem"
+    with pytest.raises(NeedsCertificate) as caught:
+        check_sns({**envelope(), "SigningCertURL": url}, {})
+    assert caught.value.url == url
+
+
+def test_sns_a_file_that_is_no_certificate_is_refused() -> None:
+    """What was fetched may be an error page."""
+    content = envelope()
+    with refused("bad_certificate"):
+        check_sns(content, {content["SigningCertURL"]: b"<html>"})
+    with refused("bad_signature"):
+        check_sns(content, {content["SigningCertURL"]: certificate(5)})
+
+
+def test_sns_another_topic_is_refused_before_its_signature_is_looked_at() -> None:
+    """A signature proves «some AWS topic»; anyone can have one."""
+    with refused("unknown_topic"):
+        check_sns(envelope(TopicArn="arn:aws:sns:us-east-1:999999999999:theirs"))
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "good"),
+    [
+        ("x-amz-firehose-access-key", "the-token", True),
+        ("x-api-key", "the-token", True),
+        ("authorization", "Bearer the-token", True),
+        ("x-amz-firehose-access-key", "another", False),
+        ("x-api-key", "", False),
+        ("authorization", "the-token", False),
+        ("x-other", "the-token", False),
+    ],
+)
+def test_ses_eventbridge_and_firehose_come_in_by_token(header: str, value: str, good: bool) -> None:
+    """They sign nothing; the token alone decides, wherever their senders can put it."""
+    source = Source(name="s", provider="ses", token=("the-token",))
+    request = post(b'{"detail": {"eventType": "Send"}}', (header, value))
+    assert accepted(REGISTRY["ses"], request, Example(source)) is good
+    assert not accepted(REGISTRY["ses"], request, Example(example("ses").source))
+
+
+def test_ses_a_bad_token_is_not_saved_by_a_good_envelope() -> None:
+    """One proof per request: what brings a token is judged by it."""
+    one = example("ses")
+    request = replace(post(orjson.dumps(envelope())), headers=(("x-api-key", "guess"),))
+    assert not accepted(REGISTRY["ses"], request, one)
+
+
+def test_ses_samples_by_token_where_there_is_no_topic() -> None:
+    """``send-test`` works without a certificate then."""
+    source = Source(name="s", provider="ses", token=("the-token",))
+    provider, request = sample("ses", Example(source))
+    assert accepted(provider, request, Example(source))
+    assert len(provider.parse(request, source, RECEIVED_AT).events) == 1
+
+
+def test_firehose_is_answered_with_its_request_id() -> None:
+    """Else it takes the delivery for failed and sends it again."""
+    body = orjson.dumps({"requestId": "r-1", "records": []})
+    parsed = REGISTRY["ses"].parse(post(body), example("ses").source, RECEIVED_AT)
+    assert orjson.loads(parsed.answer) == {"requestId": "r-1", "timestamp": NOW * 1000}
