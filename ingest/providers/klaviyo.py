@@ -10,8 +10,8 @@ Laws of this file:
 Sources: Klaviyo documentation, «Working with system webhooks» (headers, body, topics, 5 s, backoff
 up to an hour, disabled after 48 hours). The time's form (``Thu, 04 Jan 2024 18:05:25 GMT``) is that
 of its samples; seconds are read too. Not verified: whether retries are signed anew; that
-``external_id`` is repeated; names of the machine flags (``machine_open``, ``Apple Privacy Open``,
-``Bot Click``) and of the recipient's property in live payloads.
+``external_id`` is repeated; which spelling of the machine flags (``Apple Privacy Open``, ``Machine
+Open``, ``Bot Click``) and of the recipient's property live payloads have.
 """
 
 from collections.abc import Mapping
@@ -54,6 +54,7 @@ EVENTS: Mapping[str, str] = {
 
 _BOUNCES = {"hard": "hard", "hardbounce": "hard", "soft": "soft", "softbounce": "soft"}
 _ADDRESS_PROPERTIES = ("Recipient Email Address", "$email", "email")
+_APPLE_PROPERTIES = ("machine_open", "Machine Open", "Apple Privacy Open")
 
 
 class Klaviyo(BaseProvider):
@@ -69,7 +70,7 @@ class Klaviyo(BaseProvider):
     batch = "list"
     other_calls = "sms, push, review topics: kept as unknown"
     bounces = "Bounce Type"
-    machine = "machine_open, Apple Privacy Open, Bot Click"
+    machine = "Apple Privacy Open, Machine Open, Bot Click"
 
     def verify(
         self, request: Request, source: Source, now: float, certificates: Certificates
@@ -212,7 +213,7 @@ def _recipient(payload: items.Item, properties: items.Item) -> object:
 
 
 def _machine(properties: items.Item) -> str:
-    if _yes(properties.get("machine_open")) or _yes(properties.get("Apple Privacy Open")):
+    if any(_yes(properties.get(name)) for name in _APPLE_PROPERTIES):
         return "apple_mpp"
     return "scanner" if _yes(properties.get("Bot Click")) else "none"
 

@@ -2,7 +2,7 @@
 
 Laws of this file:
 1. The app is the real one with a log in memory; calls are those that ``sample`` makes.
-2. SES is left out of the list by its certificate, which is fetched; its own tests have it.
+2. A provider whose certificate would have to be fetched first (SES) is not in the list.
 """
 
 import hashlib
