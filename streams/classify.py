@@ -130,7 +130,11 @@ def _evidence(status: str | None, code: int | None, diagnostic: str | None) -> V
         or _NOTIFIED.get(bounced, NOTHING)
     )
     soft = digit == "4" or (not digit and code is not None and code < 500)
-    return ("soft", verdict[1]) if soft and verdict[0] not in ("", "suppressed") else verdict
+    if not soft or verdict[0] in ("", "suppressed"):
+        return verdict
+    if rule is not None and rule.soft_reason and verdict is said:
+        return ("soft", rule.soft_reason)
+    return ("soft", verdict[1])
 
 
 def words_of(text: str) -> str:
@@ -163,8 +167,12 @@ def _rule_for(words: str, links: str) -> Rule | None:
     for rule in RULES:
         where = both if rule.links else words
         for needle in rule.any_of:
-            if needle in where and not any(other in where for other in rule.none_of):
-                return rule
+            if needle in where:
+                if any(other in where for other in rule.none_of):
+                    break
+                if rule.pattern is None or rule.pattern.search(where):
+                    return rule
+                break
     return None
 
 

@@ -2,7 +2,8 @@
 
 Laws of this file:
 1. Rules are asked in order and the first that fits wins, so narrow ones stand before broad ones.
-2. A rule fits when the text contains any of ``any_of`` and none of ``none_of``. The text comes in
+2. A rule fits when the text contains any of ``any_of`` and none of ``none_of``, and ``pattern``,
+   where there is one, is found in it. The text comes in
    lower case, one blank between words, without addresses, IP numbers, ids, links and the reply
    codes that multi-line answers repeat (``classify.words_of``); rules with ``links`` see host and
    path of the links as well.
@@ -12,13 +13,17 @@ Laws of this file:
 5. Only wording that says what is wrong: a bare «rejected» or «access denied» is no evidence.
 """
 
+import re
 from typing import NamedTuple
 
 VERSION = 1
 
 
 class Rule(NamedTuple):
-    """One pattern. ``name`` is unique and stable: examples in the tests refer to it."""
+    """One pattern. ``name`` is unique and stable: examples in the tests refer to it.
+
+    ``soft_reason`` is the reason for a 4yz reply, where it means something else then.
+    """
 
     name: str
     bounce_class: str
@@ -27,6 +32,42 @@ class Rule(NamedTuple):
     none_of: tuple[str, ...] = ()
     certain: bool = False
     links: bool = False
+    pattern: re.Pattern[str] | None = None
+    soft_reason: str = ""
+
+
+# Phrases come in more turns than a list can hold: who («user», «mailbox» …) and what («unknown»,
+# «does not exist» …), a few words apart, in either order.
+_WHOM = (
+    r"\b(?:user|recipient|mailbox|account|address|addressee|alias|person|local[ -]?part|id|"
+    r"mail address|destination|target)s?\b"
+)
+_UNKNOWN_AFTER = re.compile(
+    _WHOM
+    + r"[^.;:]{0,30}?\b(?:unknown|unrecogni[sz]ed|invalid|undeliverable|nonexist\w*|inexist\w*|"
+    r"no longer exists?|no(?:t|n) (?:be )?(?:exists?|found|known|valid|recogni[sz]ed|verified|"
+    r"ok\b|registered|a member|listed)|no exists?|(?:can|could|do|does|did)(?: ?not|n'?t) "
+    r"(?:be )?(?:exist|found|have an account|verified|resolved))"
+)
+_UNKNOWN_BEFORE = re.compile(
+    r"\b(?:unknown|invalid|no such|no valid|no|wrong|bad|nonexistent|not an?|not any|not our) "
+    r"(?:\w+ ){0,2}?(?:" + _WHOM + r"|customer|member)"
+    r"|\bnot have an? (?:account|mailbox)"
+)
+_CLOSED = re.compile(
+    _WHOM + r"[^.;:]{0,25}?\b(?:disabled|inactive|inactivated|suspended|locked|closed|expired|"
+    r"deactivated|frozen|archived|terminated|cancell?ed|not activated|not active|on hold)"
+)
+_SENDER = r"(?:sender|mail ?from|envelope[ -]from|return[ -]path|from address|from domain)"
+_SENDER_BAD = re.compile(
+    r"\b" + _SENDER + r"\b[^;]{0,40}?\b(?:reject|refus|denied|deny|invalid|unvalidated|fail|fake|"
+    r"forge|restrict|not allowed|not permitted|not in |not exist|must exist|has no |mismatch|"
+    r"blocked|unknown|unresolv)"
+    r"|\b(?:fake|invalid|forged|bad|unknown|denies the|verify|refuse the) (?:\w+ )?" + _SENDER
+)
+_ADDRESS_OF_HOST_BAD = re.compile(
+    r"\bip(?: address)?\b[^;]{0,25}?\b(?:reject|block|banned|denied|refused|forbidden|hangup)"
+)
 
 
 _SENDER_SIDE = (
@@ -51,6 +92,7 @@ _AUTHENTICATION = (
     Rule("dmarc", "block", "auth", ("dmarc",), certain=True),
     Rule("spf_dkim", "block", "auth",
          ("spf check", "spf record", "spf policy", "spf validation", "spf fail",
+          "mismatches client ip", "mismatch client ip",
           "spf authentication", "spf or dkim", "spf and dkim", "spf/dkim", "fails spf",
           "pass spf", "spf:", "sender policy framework", "dkim", "authentication checks",
           "is unauthenticated", "unauthenticated email", "unauthenticated sender",
@@ -62,7 +104,8 @@ _AUTHENTICATION = (
          none_of=("get mx info",), certain=True),
     Rule("login_needed", "block", "auth",
          ("authentication required", "authentification requise", "authentication not allowed",
-          "authentication unsuccessful", "password not accepted", "smtp authentication",
+          "authentication unsuccessful", "authentication failed", "auth failed",
+          "password not accepted", "smtp authentication",
           "client was not authenticated", "client not authenticated", "must authenticate",
           "requires authentication", "auth required"),
          none_of=("proper authentication required",)),
@@ -111,7 +154,8 @@ _REPUTATION = (
           "banned send", "is listed by",
           "is listed on", "is listed at", "is_blocked", "black ip",
           "bad ip"),
-         none_of=("not in blacklist", "url listed", "containing url"), certain=True),
+         none_of=("not in blacklist", "url listed", "containing url", "spam pattern",
+                  "spam content"), certain=True),
     Rule("reputation", "block", "reputation",
          ("poor reputation", "bad reputation", "ip reputation", "reputation of",
           "sender reputation", "domain reputation", "intrusion prevention"),
@@ -164,7 +208,8 @@ _CONTENT = (
           "headers too large", "disallowed header", "header error"),
          none_of=("isn't aligned",)),
     Rule("content", "block", "content",
-         ("unsolicited", "ube,", "content rejected", "content denied", "content reject",
+         ("unsolicited", "ube,", "data refused", "spam pattern", "content rejected",
+          "content denied", "content reject",
           "content restriction", "content polic", "content presents",
           "content filter", "message content", "message filtered",
           "junk mail", "junkmail", "dt:spm", "containing url",
@@ -181,7 +226,8 @@ _SENDER_REFUSED = (
     Rule("relay_denied", "block", "relay_denied",
          ("relaying denied", "relay denied", "relay access denied", "relay not permitted",
           "relay prohibited", "relaying not", "unable to relay", "permitted to relay",
-          "allowed to relay", "not configured to relay", "configured to relay", "open relay",
+          "allowed to relay", "not configured to relay", "configured to relay", "not local host",
+          "not a gateway", "non-local", "open relay",
           "relay not allowed", "credentials for relay", "allowed rcpthosts"),
          certain=True),
     Rule("sender_refused", "block", "policy",
@@ -197,12 +243,14 @@ _SENDER_REFUSED = (
           "not authorized to send", "geographical", "geoip", "helo/ehlo", "helo command",
           "mail exchanger")),
     Rule("recipient_refused", "block", "policy",
-         ("recipient preferences", "rejected by recipient", "rejected by this user",
+         ("recipient preferences", "rejected by recipient", "user refused", "recipient refused",
+          "rejected by this user",
           "rejected by the recipient", "administrative prohibition",
           "external senders aren't permitted", "restrictedtorecipients"),
          certain=True),
     Rule("policy", "block", "policy",
-         ("policy reasons", "policy restriction", "policy violation", "local policy",
+         ("policy reasons", "policy restriction", "policy error", "failure policy",
+          "policy violation", "local policy",
           "by policy", "to policy", "organization policy", "security policies", "has a policy"),
          certain=True),
 )  # fmt: skip
@@ -223,13 +271,16 @@ _ADDRESS = (
           "to reach does not exist", "address does not exist",
           "not exist", "invalid recipient", "invalid mailbox", "invalid user",
           "not a valid recipient", "not a valid mailbox", "not a valid user", "no mailbox here",
-          "mailbox unavailable", "unavailable mail user", "not our customer", "not listed in",
+          "unavailable mail user", "not our customer", "not listed in",
           "no longer valid", "not a known user",
           "recipient rejected", "address rejected: access denied", "address rejected.",
           "address rejected: undeliverable", "unrouteable address", "unroutable address",
           "recipnotfound", "recipientnotfound", "destinataire invalide", "utilisateur inconnu"),
          none_of=("domain name", "domain does not", "sender address", "access deni", "host",
                   "dns")),
+    Rule("mailbox_unavailable", "hard", "no_mailbox",
+         ("mailbox unavailable", "mailbox not available", "mailbox is unavailable"),
+         none_of=("access deni",), soft_reason="other"),
     Rule("access_denied_address", "hard", "no_mailbox", ("address rejected: access denied",)),
 )  # fmt: skip
 
@@ -258,6 +309,27 @@ _NETWORK = (
           "local error", "internal system error", "internal error", "system config error",
           "system error", "try again later", "try later", "out of memory",
           "syntax error", "sequence of commands")),
+)  # fmt: skip
+
+_TURNS = (
+    Rule("sender_bad", "block", "policy", ("sender", "mail from", "mailfrom", "from "),
+         pattern=_SENDER_BAD, none_of=("reputation",)),
+    Rule("host_address_bad", "block", "reputation", ("ip ",), pattern=_ADDRESS_OF_HOST_BAD),
+    Rule("rbl", "block", "reputation", ("rbl",), pattern=re.compile(r"\brbls?\b")),
+    Rule("closed", "hard", "inactive",
+         ("disabled", "nactiv", "suspended", "locked", "closed", "expired", "deactivated",
+          "frozen", "archived", "terminated", "cancel", "not activated", "not active", "on hold"),
+         pattern=_CLOSED),
+    Rule("unknown_after", "hard", "no_mailbox",
+         ("unknown", "recogni", "invalid", "undeliverable", "exist", "not", "n't"),
+         none_of=("domain name", "sender"), pattern=_UNKNOWN_AFTER),
+    Rule("unknown_before", "hard", "no_mailbox",
+         ("unknown", "invalid", "no ", "wrong", "bad ", "nonexistent", "not a", "not our",
+          "not have"),
+         none_of=("domain name", "sender"), pattern=_UNKNOWN_BEFORE),
+    Rule("unknown_abroad", "hard", "no_mailbox",
+         ("desconocid", "no existe", "inexistente", "inesistente", "sconosciut", "inconnu",
+          "unbekannt", "existiert nicht", "onbekend", "nie istnieje", "nie ma takiego")),
 )  # fmt: skip
 
 _BROAD = (
@@ -298,6 +370,7 @@ RULES: tuple[Rule, ...] = (
     + _SENDER_REFUSED
     + _ADDRESS
     + _NETWORK
+    + _TURNS
     + _BROAD
 )
 """Every rule, in the order in which they are asked."""

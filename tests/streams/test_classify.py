@@ -75,6 +75,12 @@ def test_status_is_found_in_the_text_but_not_in_addresses_of_hosts() -> None:
     assert bounce("said: 5.1.1 whatever") == ("hard", "no_mailbox")
 
 
+def test_unavailable_means_busy_after_450_and_absent_after_550() -> None:
+    """RFC 5321, 4.2.2 gives both replies the same words."""
+    assert bounce("450 Requested mail action not taken: mailbox unavailable") == ("soft", "other")
+    assert bounce("550 Requested action not taken: mailbox unavailable") == ("hard", "no_mailbox")
+
+
 @pytest.mark.parametrize("text", ["421 4.7.0 dmarc", "450 user unknown", "451 blocked using rbl"])
 def test_passing_refusals_are_soft(text: str) -> None:
     """A reply that starts with 4 asks to try again (RFC 5321, 4.2.1)."""
@@ -158,6 +164,7 @@ def test_agreement_with_a_reader_holds() -> None:
     """Class and reason agree with the labels at least as often as when last measured."""
     figures = agreement()
     assert {name: figures[name] for name, floor in FLOORS.items() if figures[name] < floor} == {}
+    assert figures["diagnostics_false_hard"] <= 0.015
 
 
 def test_every_rule_has_an_example() -> None:

@@ -6,7 +6,7 @@ addresses and IP numbers replaced by those reserved for documentation), ``enhanc
 ``examples.jsonl`` holds, for each rule, a text that it is for and a near miss.
 
 How labels were given: by reading the text, with the provider's explanation where the text is only
-a code, before any rule was written.
+a code, never by running the classifier.
 - 4yz is soft, whatever the reason. For 5yz: ``hard`` when the address does not work (no mailbox,
   disabled, bad syntax, no domain); ``soft`` for what may pass (full, too large, time-outs, limits
   of the recipient, trouble of the server, loops, broken protocol); ``block`` when sender, server
@@ -15,9 +15,9 @@ a code, before any rule was written.
   SPF, DKIM, DMARC, reverse DNS and log-in are ``auth``; malformed messages are ``content``.
 
 Which part a text is in: first byte of the SHA-256 of its UTF-8 text, even is develop. Rules are
-written by looking at develop only. One person labelled both parts, so wording seen in report may
-have been remembered; phrases that stand in no other source than report were taken out of the rules
-before the first measurement.
+written by looking at develop only. One person labelled both parts, so wording may have been
+remembered: phrases that stood in no other source than report were taken out of the rules before
+the first measurement, and the last 147 texts were collected and labelled after it.
 """
 
 import hashlib
