@@ -6,6 +6,7 @@ Laws of this file:
 2. Nothing heavy is imported before a command needs it.
 """
 
+import logging
 import sys
 from typing import Annotated
 
@@ -46,7 +47,10 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Options before the command."""
+    """Email delivery events, from signed webhooks to exact campaign rates."""
+    # a library's own words about a peer that is away; the error that follows says it for people
+    for library in ("aiokafka", "kafka"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
 def main(arguments: list[str] | None = None) -> None:

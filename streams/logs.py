@@ -71,6 +71,21 @@ def redact(
     return fields
 
 
+class _Chatter(logging.Filter):
+    """Drops what Faust's service framework says about starting and stopping its parts."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING or not str(record.msg).startswith("[")
+
+
+def _without_colors(
+    _logger: Any, _method: str, fields: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """uvicorn repeats its message with terminal colours in it."""
+    fields.pop("color_message", None)
+    return fields
+
+
 def wants_json(log_format: str, stream: TextIO) -> bool:
     """Whether lines are JSON: as the setting says, by default when ``stream`` is no terminal."""
     if log_format == "auto":
@@ -89,6 +104,7 @@ def configure(settings: Settings, role: str, stream: TextIO | None = None) -> No
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
+        _without_colors,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
     ]
     if wants_json(settings.log_format, stream):
@@ -105,6 +121,8 @@ def configure(settings: Settings, role: str, stream: TextIO | None = None) -> No
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
+    if settings.log_level != "DEBUG":
+        handler.addFilter(_Chatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
@@ -114,7 +132,7 @@ def configure(settings: Settings, role: str, stream: TextIO | None = None) -> No
     structlog.configure(
         processors=[
             *before[:2],
-            *before[3:],
+            *before[4:],
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -21,12 +21,17 @@ ANSWER_S = 300.0
 
 
 def ask(
-    settings: Settings, sql: str, fmt: str, parameters: Mapping[str, str] | None = None
+    settings: Settings,
+    sql: str,
+    fmt: str,
+    parameters: Mapping[str, str] | None = None,
+    options: Mapping[str, str] | None = None,
 ) -> Iterator[bytes]:
     """The answer to ``sql`` in ClickHouse format ``fmt``, in pieces.
 
     Args:
         parameters: values of ``{name:Type}`` in the query.
+        options: ClickHouse settings of this query.
 
     Raises:
         Unavailable: nothing answers.
@@ -34,18 +39,15 @@ def ask(
     """
     dsn = settings.clickhouse_dsn.get_secret_value()
     if urlsplit(dsn).scheme == "chdb":
-        yield _in_process(settings, sql, fmt, parameters or {})
+        yield _in_process(settings, sql, fmt, parameters or {}, options or {})
         return
-    yield from _over_http(dsn, sql, fmt, parameters or {})
+    named = {f"param_{name}": value for name, value in (parameters or {}).items()}
+    yield from _over_http(dsn, sql, {**named, **(options or {}), "default_format": fmt})
 
 
-def _over_http(dsn: str, sql: str, fmt: str, parameters: Mapping[str, str]) -> Iterator[bytes]:
+def _over_http(dsn: str, sql: str, given: Mapping[str, str]) -> Iterator[bytes]:
     parts = urlsplit(dsn)
-    params = {
-        "database": parts.path.strip("/") or "mailpulse",
-        "default_format": fmt,
-        **{f"param_{name}": value for name, value in parameters.items()},
-    }
+    params = {"database": parts.path.strip("/") or "mailpulse", **given}
     auth = (unquote(parts.username or "default"), unquote(parts.password or ""))
     url = f"{parts.scheme}://{parts.hostname}:{parts.port or 8123}/"
     timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
@@ -66,14 +68,22 @@ def _over_http(dsn: str, sql: str, fmt: str, parameters: Mapping[str, str]) -> I
         ) from error
 
 
-def _in_process(settings: Settings, sql: str, fmt: str, parameters: Mapping[str, str]) -> bytes:
+def _in_process(
+    settings: Settings,
+    sql: str,
+    fmt: str,
+    parameters: Mapping[str, str],
+    options: Mapping[str, str],
+) -> bytes:
     from clickhouse_connect.driver.exceptions import ClickHouseError
 
     from analytics.client import connect
 
     client = connect(settings)
     try:
-        answer: bytes = client.raw_query(sql, parameters=dict(parameters), fmt=fmt)
+        answer: bytes = client.raw_query(
+            sql, parameters=dict(parameters), settings=dict(options), fmt=fmt
+        )
         return answer
     except ClickHouseError as error:
         raise BadInput("query_refused", str(error).strip()[:1000]) from error
@@ -90,6 +100,6 @@ def table_of(
         Unavailable, BadInput: as ``ask``.
     """
     # 64-bit integers as numbers: every figure here is far below 2^53
-    plain = f"{sql}\nSETTINGS output_format_json_quote_64bit_integers = 0"
-    document = orjson.loads(b"".join(ask(settings, plain, "JSONCompact", parameters)))
+    plain = {"output_format_json_quote_64bit_integers": "0"}
+    document = orjson.loads(b"".join(ask(settings, sql, "JSONCompact", parameters, plain)))
     return [column["name"] for column in document["meta"]], document["data"]

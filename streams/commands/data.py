@@ -65,9 +65,12 @@ def query(
 
     Example: mailpulse query "SELECT campaign_id, bounce_rate, click_rate FROM campaign_summary"
     """
+    if json:
+        columns, rows = table_of(settings_of(), sql)
+        emit([dict(zip(columns, row, strict=True)) for row in rows])
+        return
     terminal = "PrettyCompactMonoBlock" if sys.stdout.isatty() else "TabSeparatedWithNames"
-    chosen = fmt or ("JSON" if json else terminal)
-    for piece in ask(settings_of(), sql, chosen):
+    for piece in ask(settings_of(), sql, fmt or terminal):
         sys.stdout.buffer.write(piece)
     sys.stdout.flush()
 
@@ -83,8 +86,7 @@ def export(
 
     Example: mailpulse export campaign_summary --format parquet -o campaigns.parquet
     """
-    # FINAL for tables, so that a replay can't be seen; views read with FINAL themselves
-    _write("SELECT * FROM {view:Identifier} SETTINGS final = 1", {"view": view}, fmt, output)
+    _write("SELECT * FROM {view:Identifier}", {"view": view}, fmt, output)
 
 
 def _write(sql: str, parameters: dict[str, str], fmt: str, output: Path | None) -> None:
@@ -92,7 +94,8 @@ def _write(sql: str, parameters: dict[str, str], fmt: str, output: Path | None) 
         raise typer.BadParameter(f"--format {fmt}: one of {', '.join(_FORMATS)}")
     if output is None and fmt == "parquet" and sys.stdout.isatty():
         raise typer.BadParameter("parquet on a terminal helps nobody; give --output FILE")
-    pieces = ask(settings_of(), sql, _FORMATS[fmt], parameters)
+    # FINAL for tables, so that a replay can't be seen; views read with FINAL themselves
+    pieces = ask(settings_of(), sql, _FORMATS[fmt], parameters, {"final": "1"})
     if output is None:
         for piece in pieces:
             sys.stdout.buffer.write(piece)

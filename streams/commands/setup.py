@@ -29,6 +29,7 @@ from streams.commands.context import (
     table_or_json,
 )
 from streams.commands.sources import CONFIG_EXAMPLE
+from streams.logs import redact_text
 from streams.places import port_is_free, running
 
 config = typer.Typer(help="Settings and mailpulse.toml.", no_args_is_help=True)
@@ -47,7 +48,9 @@ def show(json: Json = False) -> None:
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name)
         secret = "Secret" in str(field.annotation)
-        if secret:
+        if name == "clickhouse_dsn":
+            value = redact_text(value.get_secret_value())
+        elif secret:
             value = "(hidden)" if value.get_secret_value() else "(empty)"
         variable = PREFIX + name.upper()
         origin = "default"
@@ -57,7 +60,7 @@ def show(json: Json = False) -> None:
             origin = "environment"
         elif getattr(plain, name) != getattr(settings, name):
             origin = "pipeline that runs here"
-        shown = value if isinstance(value, (int, float, bool)) else str(value or "")
+        shown = "" if value is None else str(value)
         rows.append((variable, shown, origin, field.description or ""))
     table_or_json(json, "", ("setting", "value", "origin", "meaning"), rows)
 

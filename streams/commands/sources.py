@@ -1,7 +1,10 @@
 """Commands about sources: configure one, try a captured request, send a test event."""
 
 import asyncio
+import re
 import sys
+import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -88,7 +91,9 @@ def add(
     chosen = name or provider
     path = config_path(settings_of())
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    if f"[sources.{chosen}]" in text:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", chosen):
+        raise typer.BadParameter(f"--name {chosen!r}: letters, digits, '-' and '_', 64 at most")
+    if chosen in _configured(text, path):
         raise ConfigError([f"sources.{chosen}: is in {path} already; choose another --name"])
     given = dict(one.partition("=")[::2] for one in value or ())
     fields, variables = {}, []
@@ -113,6 +118,15 @@ def add(
     if provider in WHERE:
         say(f"At {REGISTRY[provider].title}: {WHERE[provider]}")
     say(f"Then try it: mailpulse send-test {chosen}")
+
+
+def _configured(text: str, path: Path) -> Collection[str]:
+    """Names of the sources that a file has already."""
+    try:
+        found = tomllib.loads(text).get("sources", {})
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{path}: {error}"]) from None
+    return found if isinstance(found, dict) else ()
 
 
 def _asked(question: str) -> str:

@@ -28,8 +28,9 @@ REPEATS_MAX = 4
 AGAIN_SHARE = 0.02
 """Of events that come once more inside another request."""
 SHUFFLED_SHARE = 0.3
-FORGED_SHARE = 0.006
-MALFORMED_SHARE = 0.003
+FORGED_EVERY = 150
+"""One forged request after so many good ones, the first after half as many."""
+MALFORMED_EVERY = 300
 HOLD_S_MAX = 0.4
 """Longest wait for a batch to fill up."""
 IN_FLIGHT_MAX = 24
@@ -88,6 +89,7 @@ class Traffic:
         self._slots = asyncio.Semaphore(IN_FLIGHT_MAX)
         self._ends_at = float("inf")
         self._forged = 0
+        self._batches = 0
         self._client = httpx.AsyncClient(
             base_url=base_url,
             timeout=10.0,
@@ -155,9 +157,10 @@ class Traffic:
             dice.shuffle(events)
         repeats = dice.randint(1, REPEATS_MAX) if dice.random() < REPEATED_SHARE else 0
         self._start(self._deliver(sender, events, repeats, 3.0 * dice.random()))
-        if dice.random() < FORGED_SHARE:
+        self._batches += 1
+        if self._batches % FORGED_EVERY == FORGED_EVERY // 2:
             self._start(self._forge(sender, batch))
-        if dice.random() < MALFORMED_SHARE:
+        if self._batches % MALFORMED_EVERY == MALFORMED_EVERY // 2:
             self._start(self._malformed(sender))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
