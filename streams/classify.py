@@ -43,14 +43,12 @@ _ENHANCED = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?!\.?\d)")
 _REPLY = re.compile(r"(?<![\d.#:/=-])([45][0-5]\d)(?=[ -]|$)")
 _LINK = re.compile(r"(?:https?://|www\.)([^\s?]*)\S*")
 _DIGITS = re.compile(r"\d+")
-_NOISE = re.compile(
-    r"\bhost \S+ (?:said|refused to talk to me):|\(in reply to [^()]*\)"  # Postfix's frame
-    r"|<[^<>\s]*@[^<>\s]*>|(?<!\S)[^\s@]+@\S+"  # addresses
-    r"|\[?\b\d{1,3}(?:\.\d{1,3}){3}\b\]?"  # IPv4
-    r"|\b(?=(?:[\w.-]*?\d){3})[\w.-]{9,}"  # ids of sessions, queues and hosts
-    r"|\b[245]\d\d(?:[ -]|$)(?:#?[245]\.\d{1,3}\.\d{1,3})?"  # codes repeated in many-line answers
-)
-_SPACES = re.compile(r"\s+")
+_FRAME = re.compile(r"\bhost \S+ (?:said|refused to talk to me):|\(in reply to [^()]*\)")
+_DIGIT = re.compile(r"\d")
+_NO_WORD = re.compile(r"[^a-z]*\Z")
+_ID = re.compile(r"(?:[^\d]*\d){3}")
+_ID_CHARS_MIN = 9
+_RFC_NUMBERS = frozenset({"2821", "2822", "5321", "5322"})
 
 
 def classify_bounce(
@@ -111,7 +109,7 @@ def _evidence(status: str | None, code: int | None, diagnostic: str | None) -> V
     if is_dsn(text):
         field_status, text, bounced = read_dsn(text)
         status = status or field_status
-    text = _SPACES.sub(" ", text).strip().lower()
+    text = " ".join(text.split()).lower()
     match = (_ENHANCED.search(status) if status else None) or _ENHANCED.search(text)
     digit = match.group(1) if match else ""
     detail = f"{int(match.group(2))}.{int(match.group(3))}" if match else ""
@@ -141,17 +139,34 @@ def words_of(text: str) -> str:
     """What a server says, in a form in which the same message is the same text each time.
 
     Args:
-        text: lower case, one blank between words.
+        text: lower case.
 
     Returns:
         The text without links, mail and IPv4 addresses, ids and reply codes.
     """
-    return _SPACES.sub(" ", _NOISE.sub(" ", _LINK.sub(" ", text))).strip(" .;,:-<>[]()")
+    if "://" in text or "www." in text:
+        text = _LINK.sub(" ", text)
+    if " said:" in text or "in reply to" in text or "to talk to me:" in text:
+        text = _FRAME.sub(" ", text)  # Postfix's
+    kept = []
+    for token in text.split():
+        if not token.isalpha():
+            if "@" in token:
+                continue
+            if token[3:4] == "-" and token[:3].isdigit():
+                token = token[4:]  # reply code that a many-line answer repeats
+            if _DIGIT.search(token) and token not in _RFC_NUMBERS:
+                if _NO_WORD.match(token):
+                    continue  # codes, counts, IPv4
+                if len(token) >= _ID_CHARS_MIN and _ID.match(token):
+                    continue  # ids of sessions, queues and hosts
+        kept.append(token)
+    return " ".join(kept).strip(" .;,:-<>[]()")
 
 
 def rule_of(diagnostic: str) -> Rule | None:
     """The rule whose pattern the words of a diagnostic fit, ``None`` when no rule knows them."""
-    text = _SPACES.sub(" ", diagnostic).strip().lower()
+    text = " ".join(diagnostic.split()).lower()
     return _rule_for(words_of(text), links_of(text))
 
 

@@ -4,9 +4,9 @@ Laws of this file:
 1. Pure: rules come in as a value, time as a difference or as the event's own time.
 2. Two layers. ``verdict_alone`` judges an event by itself; ``rejudge`` looks at the recent events
    of one message and corrects what only the company of others gives away.
-3. A correction goes one way, from human to not human, and rests on type, time, link and agent of
-   the events alone. So ``rejudge`` does not depend on the order of the list, changes nothing when
-   it is run again, and further evidence takes no correction back.
+3. A correction goes one way, from human to scanner, and rests on type, time, link and agent of the
+   events and on which clicks are a scanner's. So ``rejudge`` does not depend on the order of the
+   list, changes nothing when it is run again, and further evidence takes no correction back.
 4. Outside input never raises; a rules file that is wrong does, at start.
 5. Nothing is deleted: a verdict is a tag with a reason (``schemas/glossary.py``).
 """
