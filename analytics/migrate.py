@@ -27,7 +27,8 @@ from schemas.settings import AnalyticsSettings
 
 _NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 SERVER_ONLY = "-- server only"
-"""First line of a migration that makes users and quotas, which chDB has no use for."""
+"""First line of a migration that makes roles and quotas. chDB has no use for it, and where an
+operator makes them (``clickhouse_manage_access`` off) it is noted as applied without being run."""
 
 HISTORY = """\
 -- Which migrations were applied; written by mailpulse migrate.
@@ -66,7 +67,7 @@ class Migration:
 
     @property
     def server_only(self) -> bool:
-        """Whether chDB skips it (and writes down that it did)."""
+        """Whether it is about access on a server."""
         return self.text.startswith(SERVER_ONLY)
 
 
@@ -144,13 +145,13 @@ def apply(client: Client, settings: AnalyticsSettings) -> list[Migration]:
     cluster = settings.clickhouse_cluster
     if cluster and not re.fullmatch(r"[\w.-]+", cluster):
         raise ConfigError(["MAILPULSE_CLICKHOUSE_CLUSTER: letters, digits, '.', '_' and '-' only"])
-    embedded = client.uri.startswith("chdb:")
+    no_access = client.uri.startswith("chdb:") or not settings.clickhouse_manage_access
     steps = plan(client)
     try:
         if steps:
             _run(client, HISTORY, cluster)
         for migration in steps:
-            if not (embedded and migration.server_only):
+            if not (no_access and migration.server_only):
                 for statement in statements(migration.text):
                     _run(client, statement, cluster)
             client.insert(

@@ -2,8 +2,8 @@
 
 Laws of this file:
 1. Pure: no clock, no client, no Kafka. A row is a function of one record and its place in Kafka.
-2. The two busy topics (enriched events, campaign minutes) are read by the engine itself, from an
-   Avro file, by the statements below. The quiet ones are decoded here and built column by column.
+2. The busy topics (enriched events, campaign minutes, raw events) are read by the engine itself,
+   from an Avro file, by the statements below. The quiet ones are decoded here and built column by column.
 3. A row's identity is its sorting key and its version comes from the record, so writing it again
    changes nothing (laws 3 and 4 of the design).
 4. An event whose campaign moved gives two rows in one insert: itself, and a tombstone under the
@@ -127,6 +127,14 @@ _MINUTE: dict[str, str] = {
     **{name: f"`{name}`" for name in COUNTER_NAMES},
 }
 
+_ACCEPTED: dict[str, str] = {
+    "source": "`source`",
+    "event_id": "toUUID(`event_id`)",
+    "received_at": _ms("received_at"),
+    # the engine keeps the highest version, and the earliest copy is wanted
+    "earliness": "toUInt64(9223372036854775807 - `received_at`)",
+}
+
 _TYPES = {
     "string": "String", "long": "Int64", "int": "Int32", "boolean": "Bool", "double": "Float64",
 }  # fmt: skip
@@ -183,6 +191,7 @@ def _statement(table: str, schema: str, columns: Mapping[str, str], copies: str 
 STATEMENTS: dict[str, str] = {
     topics.ENRICHED: _statement("events", "enriched_event", _EVENT, _EVENT_COPIES),
     topics.MINUTES: _statement("campaign_minutes", "campaign_minute", _MINUTE),
+    topics.RAW: _statement("accepted", "raw_event", _ACCEPTED),
 }
 """Topic -> the insert that reads an Avro file of its records."""
 

@@ -35,11 +35,12 @@ from analytics.serving import bind, health_app, port_of, serving
 from schemas.codec import Codec
 from schemas.errors import Unavailable
 from schemas.settings import Settings
-from schemas.topics import DEAD_LETTERS
+from schemas.topics import DEAD_LETTERS, RAW
 
 log = structlog.get_logger("mailpulse.sink")
 
 TOPICS: tuple[str, ...] = (*STATEMENTS, *BUILDERS)
+"""Everything that a sink can read; raw events only for the reconciliation."""
 POLL_S_MAX = 0.1
 """Longest wait in one poll: how late a due batch may leave."""
 LANDING_S_MAX = 10.0
@@ -71,8 +72,9 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
         self._codec = codec or Codec()
         self.metrics = metrics or SinkMetrics()
         self._client = client or (lambda: connect(settings))
-        self._executor = ThreadPoolExecutor(len(TOPICS), thread_name_prefix="sink")
-        self._lanes = {topic: self._lane(topic) for topic in TOPICS}
+        wanted = [topic for topic in TOPICS if topic != RAW or settings.sink_reconcile]
+        self._executor = ThreadPoolExecutor(len(wanted), thread_name_prefix="sink")
+        self._lanes = {topic: self._lane(topic) for topic in wanted}
         self._consumer: AIOKafkaConsumer = None
         self._producer: AIOKafkaProducer = None
         self._lag_due = 0.0
@@ -144,7 +146,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
                 max_partition_fetch_bytes=4_000_000,
                 fetch_max_wait_ms=100,
             )
-            consumer.subscribe(TOPICS, listener=self)
+            consumer.subscribe(list(self._lanes), listener=self)
             # before the start, which may already hand out partitions
             self._producer, self._consumer = producer, consumer
             try:

@@ -192,6 +192,12 @@ class AnalyticsSettings(BaseModel):
     sink_bytes_max: int = Field(64_000_000, ge=1_000)
     sink_interval_ms: int = Field(500, ge=10)
     sink_backoff_ms_max: int = Field(10_000, ge=100, description="longest pause between tries")
+    sink_reconcile: bool = Field(
+        True, description="also read the raw topic, so that view reconciliation knows what came in"
+    )
+    clickhouse_manage_access: bool = Field(
+        True, description="make roles and a quota on a server; needs the right to"
+    )
     events_ttl_days: int = Field(396, ge=1)
     door_host: str = "127.0.0.1"
     door_port: int = Field(8123, ge=0, le=65535)

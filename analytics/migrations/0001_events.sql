@@ -56,7 +56,10 @@ CREATE TABLE IF NOT EXISTS events
     offset                 Int64 CODEC(ZSTD(1)) COMMENT 'Offset of the event in the raw topic: with log_id and partition, its coordinates.',
     revision               UInt32 CODEC(T64, ZSTD(1)) COMMENT '0 when first written; one higher each time later news corrected the event.',
     version                UInt64 CODEC(Delta, ZSTD(1)) COMMENT 'revision * 2^40 + the offset whose processing gave this revision; the highest one holds.',
-    is_deleted             UInt8 CODEC(ZSTD(1)) COMMENT '1 on the tombstone that an event leaves under the campaign it moved from; FINAL hides it.'
+    is_deleted             UInt8 CODEC(ZSTD(1)) COMMENT '1 on the tombstone that an event leaves under the campaign it moved from; FINAL hides it.',
+    INDEX received_at_range received_at TYPE minmax GRANULARITY 1,
+    INDEX event_time_range event_time TYPE minmax GRANULARITY 1,
+    INDEX recipient_filter recipient TYPE bloom_filter(0.01) GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree(version, is_deleted)
 PARTITION BY toYYYYMM(event_time)
