@@ -34,11 +34,13 @@ __all__ = [
 NOT_JUDGED = ("none", "")
 JUDGED_HUMAN = (HUMAN, "")
 
-CACHED_MAX = 65_536
-"""Distinct user agents, addresses and links remembered per process, each; bounded."""
+AGENTS_CACHED_MAX = 16_384
+"""Distinct user agents remembered per process; some 300 bytes each, 2 kB at worst."""
+ADDRESSES_CACHED_MAX = 65_536
+"""Distinct network addresses remembered per process, where the rules name networks."""
 
 _PROVIDER_KINDS: dict[tuple[str, str], tuple[str, str]] = {
-    # (event_type, machine_kind): a click has no proxy to come from, so whoever made it scans
+    # (event_type, machine_kind): who clicks ahead of a person scans; a proxy stays what it is
     ("opened", "apple_mpp"): (MACHINE, "apple_mpp"),
     ("opened", "gmail_proxy"): (MACHINE, "gmail_proxy"),
     ("opened", "prefetch"): (MACHINE, "provider_flag"),
@@ -52,7 +54,7 @@ _PROVIDER_KINDS: dict[tuple[str, str], tuple[str, str]] = {
 }
 
 
-@lru_cache(maxsize=CACHED_MAX)
+@lru_cache(maxsize=AGENTS_CACHED_MAX)
 def _by_agent(
     event_type: str, machine_kind: str, user_agent: str | None, rules: Rules
 ) -> tuple[str, str] | None:
@@ -69,7 +71,7 @@ def _by_agent(
     return None
 
 
-@lru_cache(maxsize=CACHED_MAX)
+@lru_cache(maxsize=ADDRESSES_CACHED_MAX)
 def _by_network(event_type: str, ip: str, rules: Rules) -> tuple[str, str] | None:
     try:
         address = ipaddress.ip_address(ip.strip())
@@ -106,7 +108,9 @@ def verdict_alone(
 
     Returns:
         ``(actor, reason)``; the reason of a human is ``""``; ``("none", "")`` for an event that is
-        neither an open nor a click.
+        neither an open nor a click. Reasons: ``provider_flag``, ``apple_mpp``, ``gmail_proxy``,
+        ``too_soon``, and those of the rules file (as shipped: ``yahoo_proxy``, ``prefetch_ua``,
+        ``preview_ua``, ``program_ua``, ``scanner_ua``, ``scanner_network``).
     """
     if event_type != "opened" and event_type != "clicked":
         return NOT_JUDGED

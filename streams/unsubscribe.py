@@ -10,8 +10,8 @@ Laws of this file:
 import re
 from functools import lru_cache
 
-LINKS_CACHED_MAX = 32_768
-"""Distinct addresses remembered per process."""
+LINKS_CACHED_MAX = 8_192
+"""Distinct addresses remembered per process; tracked links differ per recipient and miss anyway."""
 
 _CHEAP = (
     "unsub", "opt", "abmeld", "austrag", "abbestell", "desab", "sinscri", "baja", "afmeld",
