@@ -130,9 +130,11 @@ class Restorer:
 
     async def _read(self, consumer: Any, shard: Shard, log_id: str, committed: int) -> int:
         tp = TopicPartition(ENRICHED, shard.partition)
-        consumer.assign([tp])
+        # Asked before there is anything to fetch: a broker answers a connection in order, and a
+        # fetch that finds nothing is answered late.
         begin = (await consumer.beginning_offsets([tp]))[tp]
         end = (await consumer.end_offsets([tp]))[tp]
+        consumer.assign([tp])
         position = max(begin, min(shard.outputs_end, end))
         consumer.seek(tp, position)
         self.progress = Progress(0, end - position, time.monotonic())
