@@ -10,6 +10,7 @@ Laws of this file:
 """
 
 import asyncio
+import json
 import os
 import re
 import tempfile
@@ -21,7 +22,7 @@ from typing import Any
 
 import chdb
 
-from analytics.guard import KNOWN_TABLE_FUNCTIONS
+from analytics.guard import KNOWN_TABLE_FUNCTIONS, without_format
 from schemas.settings import AnalyticsSettings
 
 _connect: Callable[[str], Any] = chdb.connect  # its type hints are incomplete
@@ -173,22 +174,23 @@ class Engine:
         try:
             return await asyncio.get_running_loop().run_in_executor(
                 self._executor,
-                lambda: self._run(
-                    sql, fmt, database or self.database, parameters or {}, settings or {}, body
-                ),
+                lambda: self.run(sql, fmt, database, parameters, settings, body),
             )
         finally:
             self._places.release()
 
-    def _run(
+    def run(
         self,
         sql: str,
         fmt: str,
-        database: str,
-        parameters: Mapping[str, str],
-        settings: Mapping[str, str],
-        body: bytes,
+        database: str = "",
+        parameters: Mapping[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
+        body: bytes = b"",
     ) -> tuple[bytes, dict[str, str]]:
+        """``query`` without waiting for a place: blocks, for callers without an event loop."""
+        database = database or self.database
+        settings = settings or {}
         handle = _connect(self._path)
         try:
             wanted = dict(settings) if self.writable else {**settings, **self._within(settings)}
@@ -203,8 +205,12 @@ class Engine:
                 handle.query("SET readonly = 1")
             if body:
                 return self._insert(handle, sql, body)
-            result = handle.query(sql, fmt, params=dict(parameters) or None)
-            return bytes(result.bytes() or b""), {
+            given = dict(parameters or {}) or None
+            result = handle.query(sql, fmt, params=given)
+            content = bytes(result.bytes() or b"")
+            if not content and fmt == "Native":
+                content = _empty_native(handle, sql, given)
+            return content, {
                 "read_rows": str(result.rows_read()),
                 "read_bytes": str(result.bytes_read()),
             }
@@ -236,6 +242,37 @@ class Engine:
             else:
                 handle.query(f"{head} FROM INFILE '{file.name}' FORMAT {fmt}")
         return b"", {}
+
+
+def _empty_native(handle: Any, sql: str, parameters: dict[str, str] | None) -> bytes:
+    """The header of a Native result without rows: a server sends it, chDB does not.
+
+    Clients take the names of columns from it. ``sql`` that is no query has none.
+    """
+    try:
+        described = handle.query(
+            f"SELECT name, type FROM (DESCRIBE ({without_format(sql)}))",
+            "JSONCompactEachRow",
+            params=parameters,
+        )
+    except Exception:  # not a SELECT: there is nothing to describe
+        return b""
+    columns = [json.loads(line) for line in bytes(described.bytes() or b"").splitlines()]
+    block = length_bytes(len(columns)) + length_bytes(0)
+    for text in (text for column in columns for text in column):
+        encoded = str(text).encode()
+        block += length_bytes(len(encoded)) + encoded
+    return block
+
+
+def length_bytes(number: int) -> bytes:
+    """A length as ClickHouse's Native format writes it: seven bits a byte, low bits first."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
 
 
 def _quoted(value: str) -> str:

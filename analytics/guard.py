@@ -18,6 +18,15 @@ from analytics.sql import Kind, Token, tokens
 ALLOWED_FIRST: frozenset[str] = frozenset(
     {"select", "with", "show", "describe", "desc", "exists", "explain", "from", "values"}
 )
+WRITING_FIRST: frozenset[str] = frozenset(
+    {
+        "alter", "attach", "backup", "begin", "check", "commit", "copy", "create", "delete",
+        "detach", "drop", "exchange", "execute", "grant", "insert", "kill", "move", "optimize",
+        "rename", "replace", "restore", "revoke", "rollback", "set", "system", "truncate",
+        "undrop", "update", "use", "watch",
+    }
+)  # fmt: skip
+"""Statements of ClickHouse that change something: refused as its read-only mode refuses them."""
 SAFE_TABLE_FUNCTIONS: frozenset[str] = frozenset(
     {
         "numbers", "numbers_mt", "zeros", "zeros_mt", "generate_series", "generateseries",
@@ -98,8 +107,14 @@ def check(sql: str, table_functions: Collection[str] = KNOWN_TABLE_FUNCTIONS) ->
                 f"{token.end + 1} (end of query)",
             )
     first = next((token for token in found if token.kind is not Kind.OPEN), found[0])
-    if first.word not in ALLOWED_FIRST:
+    if first.word in WRITING_FIRST:
         raise Denied(READONLY, "Cannot execute query in readonly mode.")
+    if first.word not in ALLOWED_FIRST:
+        raise Denied(
+            SYNTAX_ERROR,
+            f"Syntax error: failed at position {first.start + 1} ({first.text}). Expected one of: "
+            + ", ".join(sorted(word.upper() for word in ALLOWED_FIRST)),
+        )
     _check_names(found, frozenset(table_functions) - SAFE_TABLE_FUNCTIONS)
 
 
@@ -122,11 +137,22 @@ def _check_names(found: list[Token], denied_tables: frozenset[str]) -> None:
 
 def format_of(sql: str) -> str | None:
     """The format that the query itself asks for, in its last ``FORMAT`` clause; ``None``: none."""
+    found = _format_clause(sql)
+    return found[1].text if found else None
+
+
+def without_format(sql: str) -> str:
+    """The query in front of its last ``FORMAT`` clause, and without its closing semicolon."""
+    found = _format_clause(sql)
+    return sql[: found[0].start] if found else sql.rstrip().removesuffix(";")
+
+
+def _format_clause(sql: str) -> tuple[Token, Token] | None:
     found = tokens(sql)
     depth = 0
     for at in range(len(found) - 1, 0, -1):
         token = found[at]
         depth += (token.kind is Kind.CLOSE) - (token.kind is Kind.OPEN)
         if depth == 0 and found[at - 1].word == "format" and token.kind is Kind.WORD:
-            return token.text
+            return found[at - 1], token
     return None

@@ -30,6 +30,7 @@ from analytics.engine import Engine, query_limits
 from analytics.lane import Lane, Limits, Offsets
 from analytics.loading import Loader, Reject
 from analytics.metrics import CONTENT_TYPE, SinkMetrics
+from analytics.reading import DOOR_NOTE
 from analytics.rows import BUILDERS, STATEMENTS
 from analytics.serving import bind, health_app, port_of, serving
 from schemas.codec import Codec
@@ -46,8 +47,6 @@ POLL_S_MAX = 0.1
 LANDING_S_MAX = 10.0
 """How long a rebalance or a stop waits for inserts under way."""
 LAG_INTERVAL_S = 1.0
-DOOR_NOTE = "door.json"
-"""File in ``data_dir`` that says where the door is: url, host, port."""
 
 
 class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
