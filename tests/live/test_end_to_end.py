@@ -5,6 +5,7 @@ ClickHouse answers at the other end must equal the senders' own books: no event 
 no campaign's figure different.
 """
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,37 @@ def test_real_kafka_stores_every_accepted_event_exactly_once(
     ) as pipeline:
         verdict = verdict_of(pipeline, accounts, seconds=SECONDS, rate_per_s=RATE_PER_S)
         holds(verdict, pipeline)
+        assert pipeline.stop() == dict.fromkeys(pipeline.roles, 0), pipeline.log_tails()
+
+
+def test_killing_every_process_in_turn_loses_and_doubles_nothing(
+    kafka_cluster: KafkaCluster, tmp_path: Path
+) -> None:
+    """SIGKILL for sink, worker, broker and ingress while traffic flows: the books still agree."""
+    (broker,) = kafka_cluster()
+    accounts = open_accounts()
+    with Pipeline(
+        broker.bootstrap, tmp_path, accounts.toml, accounts.environ, workers=2
+    ) as pipeline:
+
+        def kill_in_turn() -> None:
+            for name in ("sink-1", "worker-1", "ingest-1"):
+                pipeline[name].kill()
+                pipeline[name].start()
+                pipeline[name].wait_ready()
+            broker.kill()
+            broker.start()
+
+        async def disturb() -> None:
+            await asyncio.sleep(SECONDS / 5)
+            await asyncio.to_thread(kill_in_turn)
+
+        verdict = verdict_of(
+            pipeline, accounts, seconds=2 * SECONDS, rate_per_s=RATE_PER_S / 2, disturb=disturb
+        )
+        assert verdict.exact, f"{verdict}\n{pipeline.log_tails()}"
+        assert verdict.stored >= verdict.unique > 0
+        assert verdict.trouble, "no request met a dead ingress: nothing was tried"
         assert pipeline.stop() == dict.fromkeys(pipeline.roles, 0), pipeline.log_tails()
 
 
