@@ -163,6 +163,10 @@ class Agent(ABC):
                 work.checkpointed_at - started
             )
 
+    def works(self) -> list[Work]:
+        """The partitions whose state is open."""
+        return list(self._work.values())
+
     async def checkpoint_idle(self) -> None:
         """Checkpoints partitions whose last one is too long ago; for a timer."""
         for work in list(self._work.values()):

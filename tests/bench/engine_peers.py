@@ -1,0 +1,356 @@
+"""Contenders of the engine bench, each in a process of its own: the same ``step``, another shell.
+
+``python -m tests.bench.engine_peers NAME BOOTSTRAP SOURCE COUNT DIR`` reads ``COUNT`` raw events of
+topic ``SOURCE`` and does the whole work of ``enrich`` with them — decode, dedupe against RocksDB
+state, enrich, count, encode, produce with ``acks=all`` — then prints one JSON line.
+
+Laws of this file:
+1. Every contender folds with ``streams.step.step`` and keeps the same bytes in RocksDB; what
+   differs is who delivers the records, who keeps the state, and how outputs are sent.
+2. The clock runs from the first record folded to the last output acknowledged; CPU seconds of the
+   process beside it.
+"""
+
+import asyncio
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas import topics
+from schemas.codec import Codec
+from schemas.settings import Settings
+from streams import minutes
+from streams.app import Worker, tune_garbage_collector
+from streams.enrich import LookUps
+from streams.outputs import Flight, Outputs, Row, partition_of
+from streams.shard import Shard
+from streams.state import StateDirectory
+from streams.step import Effects, step
+
+CODEC = Codec()
+LOOK_UPS = LookUps()
+CHECKPOINT_S = 1.0
+
+
+class Clock:
+    """From the first record to the last acknowledgement."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.done = 0
+        self.begun = 0.0
+        self.cpu = 0.0
+
+    def start(self) -> None:
+        """The first record is about to be folded; later calls do nothing."""
+        if not self.begun:
+            self.begun, self.cpu = time.monotonic(), time.process_time()
+
+    def finish(self) -> None:
+        """Everything is acknowledged: prints the result and ends the process."""
+        seconds = time.monotonic() - self.begun
+        print(
+            json.dumps(
+                {
+                    "events_per_s": self.done / seconds,
+                    "cpu_us_per_event": (time.process_time() - self.cpu) / self.done * 1e6,
+                    "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                }
+            ),
+            flush=True,
+        )
+        os._exit(0)  # peers have no orderly end of their own
+
+
+def settings_for(bootstrap: str, directory: Path, name: str) -> Settings:
+    """Settings of one contender."""
+    return Settings(
+        kafka_bootstrap=bootstrap, data_dir=directory, consumer_group=f"bench-{name}-{os.getpid()}",
+        session_timeout_ms=10_000, rebalance_timeout_ms=10_000,
+    )  # fmt: skip
+
+
+def minute_rows(shard: Shard) -> list[tuple[str, bytes, bytes]]:
+    """Campaign, key and value of every changed partial."""
+    return [
+        (
+            key[0],
+            minutes.record_key(key, shard.log_id, shard.partition),
+            CODEC.encode(
+                "campaign_minute",
+                minutes.record(key, vector, shard.log_id, shard.partition, shard.applied),
+            ),
+        )
+        for key, vector in shard.minutes.changed()
+    ]
+
+
+# --- mailpulse ------------------------------------------------------------------------------------
+
+
+async def mailpulse(bootstrap: str, source: str, clock: Clock, directory: Path) -> None:
+    """The worker as shipped, ``enrich`` alone."""
+    settings = settings_for(bootstrap, directory, "mailpulse")
+    worker = Worker(settings, log_id="bench", stages=("enrich",))
+    agent = worker.enrich
+    process = agent.process
+
+    async def timed(work: Any, chunk: Any) -> None:
+        clock.start()
+        await process(work, chunk)
+        clock.done += len(chunk.records)
+        if clock.done >= clock.count:
+            for each in agent.works():
+                await agent.checkpoint(each)
+            clock.finish()
+
+    agent.process = timed  # type: ignore[method-assign]  # the bench's clock around it
+    assert source == agent.topic
+    await worker.run()
+
+
+# --- a loop written by hand -----------------------------------------------------------------------
+
+
+async def hand_loop(bootstrap: str, source: str, clock: Clock, directory: Path) -> None:
+    """aiokafka's consumer and producer, nothing else: what Faust's presence is measured against."""
+    from aiokafka import AIOKafkaConsumer
+
+    settings = settings_for(bootstrap, directory, "hand")
+    outputs = Outputs(settings)
+    await outputs.start()
+    consumer = AIOKafkaConsumer(
+        source, **settings.kafka_client_options(), group_id=settings.consumer_group,
+        auto_offset_reset="earliest", enable_auto_commit=False, max_partition_fetch_bytes=4 << 20,
+        fetch_max_bytes=16 << 20,
+    )  # fmt: skip
+    await consumer.start()
+    state = StateDirectory(directory / "state")
+    shards: dict[int, tuple[Shard, Flight, float]] = {}
+    while True:
+        for tp, records in (await consumer.getmany(timeout_ms=500, max_records=2000)).items():
+            clock.start()
+            if tp.partition not in shards:
+                shard = Shard(tp.partition, state.store(str(tp.partition)).get_many)
+                shard.begin_log("bench")
+                shards[tp.partition] = (shard, Flight(outputs), time.monotonic())
+            shard, flight, at = shards[tp.partition]
+            for begin in range(0, len(records), 500):
+                effects = step(shard, records[begin : begin + 500], LOOK_UPS, CODEC)
+                await _send(flight, tp.partition, effects)
+                await asyncio.sleep(0)
+            clock.done += len(records)
+            if time.monotonic() - at > CHECKPOINT_S or clock.done >= clock.count:
+                await _checkpoint(outputs, flight, shard, state)
+                await consumer.commit({tp: shard.applied + 1})
+                shards[tp.partition] = (shard, flight, time.monotonic())
+        if clock.done >= clock.count:
+            for shard, flight, _ in shards.values():
+                await _checkpoint(outputs, flight, shard, state)
+            clock.finish()
+
+
+async def _send(flight: Flight, partition: int, effects: Effects) -> None:
+    rows = [
+        Row(item.key, CODEC.enriched(item.raw, item.enrichment), item.timestamp)
+        for item in effects.enriched
+    ]
+    await flight.send_to("bench.out", partition, rows)
+    for name, pairs in (("suppression", effects.suppressions), ("engagement", effects.engagement)):
+        some = [
+            Row(k.encode(), None if r is None else CODEC.encode(name, r), 0) for k, r in pairs
+        ]
+        if some:
+            await flight.send_keyed("bench.side", some)
+
+
+async def _checkpoint(
+    outputs: Outputs, flight: Flight, shard: Shard, state: StateDirectory
+) -> None:
+    count = await outputs.partitions("bench.minutes")
+    by_partition: dict[int, list[Row]] = {}
+    for campaign, key, value in minute_rows(shard):
+        rows = by_partition.setdefault(partition_of(campaign.encode(), count), [])
+        rows.append(Row(key, value, 0))
+    for partition, rows in by_partition.items():
+        await flight.send_to("bench.minutes", partition, rows)
+    await flight.landed()
+    state.store(str(shard.partition)).write(shard.writes())
+    shard.saved()
+
+
+# --- Faust as it comes ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+def _outputs(effects: Effects) -> list[tuple[str, bytes | None, bytes | None]]:
+    out: list[tuple[str, bytes | None, bytes | None]] = [
+        ("bench.out", item.key, CODEC.enriched(item.raw, item.enrichment))
+        for item in effects.enriched
+    ]
+    for name, pairs in (("suppression", effects.suppressions), ("engagement", effects.engagement)):
+        out += [
+            ("bench.side", k.encode(), None if r is None else CODEC.encode(name, r))
+            for k, r in pairs
+        ]
+    return out
+
+
+async def stock_faust(bootstrap: str, source: str, clock: Clock, directory: Path) -> None:
+    """An agent per record, its state in a Faust table on RocksDB, outputs by ``topic.send``."""
+    import faust
+
+    app = faust.App(
+        f"bench-faust-{os.getpid()}", broker=f"kafka://{bootstrap}",
+        store="rocksdb://?driver=rocksdict", datadir=str(directory), web_enabled=False,
+        topic_partitions=4, consumer_auto_offset_reset="earliest", topic_disable_leader=True,
+        value_serializer="raw", key_serializer="raw", producer_acks=-1, broker_max_poll_records=5000,
+        stream_buffer_maxsize=65_536, producer_linger=0.005, producer_max_batch_size=900_000,
+        broker_session_timeout=10, broker_rebalance_timeout=10, broker_heartbeat_interval=2,
+    )  # fmt: skip
+    app.producer.buffer.max_messages = 10_000
+    source_topic = app.topic(source, value_type=bytes, value_serializer="raw", partitions=4)
+    topics_out = {
+        name: app.topic(name, value_type=bytes, value_serializer="raw", key_serializer="raw")
+        for name in ("bench.out", "bench.side", "bench.minutes")
+    }
+    table = app.Table(
+        "state", partitions=4, key_type=bytes, value_type=bytes, key_serializer="raw",
+        value_serializer="raw",
+    )  # fmt: skip
+    shards: dict[int, Shard] = {}
+
+    @app.agent(source_topic)
+    async def enrich(stream: Any) -> None:
+        flushed = time.monotonic()
+        async for event in stream.events():
+            clock.start()
+            message = event.message
+            shard = shards.get(message.partition)
+            if shard is None:
+                shard = shards[message.partition] = Shard(
+                    message.partition, lambda keys: [table.get(key) for key in keys]
+                )
+                shard.begin_log("bench")
+            record = _Record(
+                message.offset, int(message.timestamp * 1000), message.key, event.value
+            )
+            effects = step(shard, [record], LOOK_UPS, CODEC)
+            for name, key, value in _outputs(effects):
+                await topics_out[name].send(key=key, value=value)
+            clock.done += 1
+            last = clock.done >= clock.count
+            flush = time.monotonic() - flushed > CHECKPOINT_S or last
+            for each in shards.values() if flush else (shard,):
+                if flush:
+                    for _, key, value in minute_rows(each):
+                        await topics_out["bench.minutes"].send(key=key, value=value)
+                _into_table(table, each, flush)
+            if flush:
+                flushed = time.monotonic()
+            if last:
+                await app.producer.flush()
+                clock.finish()
+
+    await app.start()
+    await asyncio.sleep(3600)
+
+
+def _into_table(table: Any, shard: Shard, flush: bool) -> None:
+    for key, value in shard.writes():
+        if key[:1] == b"c" and not flush:
+            continue  # minute counts once a second, as the others do
+        if value is None:
+            table.pop(key, None)
+        else:
+            table[key] = value
+    dirty = shard.minutes.dirty
+    kept = set() if flush else set(dirty)
+    shard.saved()
+    dirty |= kept
+
+
+# --- Quix Streams ---------------------------------------------------------------------------------
+
+
+def quix(bootstrap: str, source: str, clock: Clock, directory: Path) -> None:
+    """Quix Streams with its own RocksDB state and changelog, one record at a time."""
+    from quixstreams import Application
+
+    app = Application(
+        broker_address=bootstrap, consumer_group=f"bench-quix-{os.getpid()}",
+        auto_offset_reset="earliest", loglevel="WARNING", commit_interval=CHECKPOINT_S,
+        state_dir=str(directory), producer_extra_config={"acks": "all"},
+    )  # fmt: skip
+    raw = app.topic(source, value_deserializer="bytes", key_deserializer="bytes")
+    out = app.topic("bench.out", value_serializer="bytes", key_serializer="bytes")
+    frame = app.dataframe(raw)
+    shard = Shard(0, lambda keys: [_from_quix(held["state"], key) for key in keys])
+    shard.begin_log("bench")
+    held: dict[str, Any] = {}
+
+    def enrich(value: bytes, key: bytes, timestamp: int, _headers: Any, state: Any) -> list[bytes]:
+        clock.start()
+        held["state"] = state
+        # Quix keys its state by the message's key, so the shard's memory is emptied between keys.
+        shard.messages, shard.recipients = {}, {}
+        record = _Record(shard.applied + 1, timestamp, key, value)
+        effects = step(shard, [record], LOOK_UPS, CODEC)
+        for name, content in shard.writes():
+            if name[:1] not in (b"c", b"!"):
+                if content is None:
+                    state.delete(name.hex())
+                else:
+                    state.set(name.hex(), content.hex())
+        shard.touched_messages, shard.touched_recipients = {}, {}
+        clock.done += 1
+        return [content for _, _, content in _outputs(effects) if content is not None]
+
+    def count(_value: bytes) -> None:
+        if clock.done >= clock.count:
+            clock.finish()
+
+    frame = frame.apply(enrich, stateful=True, metadata=True, expand=True)
+    frame.to_topic(out).update(count)
+    app.run()
+
+
+def _from_quix(state: Any, key: bytes) -> bytes | None:
+    value = state.get(key.hex())
+    return None if value is None else bytes.fromhex(value)
+
+
+CONTENDERS: dict[str, Callable[..., Any]] = {
+    "mailpulse": mailpulse,
+    "hand_loop": hand_loop,
+    "stock_faust": stock_faust,
+    "quix": quix,
+}
+
+
+def main() -> None:
+    """Runs the contender named on the command line."""
+    name, bootstrap, source, count, directory = sys.argv[1:]
+    tune_garbage_collector()
+    work = CONTENDERS[name](bootstrap, source, Clock(int(count)), Path(directory))
+    if asyncio.iscoroutine(work):
+        asyncio.run(work)
+
+
+if __name__ == "__main__":
+    main()
+
+__all__ = ["CONTENDERS", "main", "topics"]
