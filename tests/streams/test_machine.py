@@ -175,6 +175,13 @@ def test_three_links_within_five_seconds_are_a_scanner() -> None:
     assert rejudge([click(0, 11), click(2, 12), click(5.1, 13)]) == []
 
 
+def test_a_person_between_two_scans_stays_a_person() -> None:
+    """What lies between two bursts belongs to neither."""
+    first = [click(i, 11 + i) for i in range(3)]
+    again = [click(100 + i, 11 + i) for i in range(3)]
+    assert [index for index, _, _ in rejudge([*first, click(50, 11), *again])] == [0, 1, 2, 4, 5, 6]
+
+
 def test_one_link_again_and_again_is_a_person() -> None:
     """A double click, or an impatient one, is a person's."""
     assert rejudge([click(0.1 * i, 11) for i in range(6)]) == []
@@ -204,6 +211,8 @@ def test_open_beside_a_known_scanner_click_goes_with_it() -> None:
     """One click that its network gave away is enough for the open of the same agent."""
     assert rejudge([opened(1), click(2, 11, actor="scanner")]) == [(0, "scanner", "scanner_burst")]
     assert rejudge([opened(1), click(2, 11)]) == []
+    for at_s, judged in ((-3, 1), (-3.1, 0), (7, 1), (7.1, 0)):
+        assert len(rejudge([opened(at_s), click(2, 11, actor="scanner")])) == judged
 
 
 evidence = st.builds(
