@@ -13,7 +13,7 @@ Laws of this file:
 5. What waits is bounded in events and bytes; over that it is refused at once. What was given up
    before it was handed to Kafka is not sent.
 
-aiokafka is pinned; of its internals only ``_message_accumulator.fail_all`` is used, since ``stop``
+aiokafka is pinned; of its internals ``_close`` uses the accumulator of batches, since ``stop``
 alone waits for brokers that are gone.
 """
 
@@ -184,6 +184,7 @@ class Producer:
         self._is_up = asyncio.Event()
         self._broken: asyncio.Future[str] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._stopping = False
 
     @property
     def up(self) -> bool:
@@ -203,6 +204,8 @@ class Producer:
         if self._outstanding:
             waiting = [pending.done for pending in self._outstanding]
             await asyncio.wait(waiting, timeout=self._settings.ack_timeout_ms / 1000)
+        # aiokafka's client swallows a cancellation that meets it while it closes, hence the flag.
+        self._stopping = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -250,16 +253,18 @@ class Producer:
         return self._events, self._bytes
 
     def _break(self, reason: str) -> None:
+        """Gives the connection up; at once, so that nobody is sent to it any more."""
         if self._broken is not None and not self._broken.done():
             self._broken.set_result(reason)
+            self._down(reason)
 
     def _acknowledged(self) -> None:
         self._last_ack = self._clock()
 
     async def _supervise(self) -> None:
-        """Connects, watches, replaces; ends only when cancelled."""
+        """Connects, watches, replaces, until it is stopped."""
         wait_s = RETRY_MIN_S
-        while True:
+        while not self._stopping:
             try:
                 connection = await self._connect()
             except (KafkaError, OSError, AssertionError, TimeoutError) as error:
@@ -347,7 +352,14 @@ class Producer:
 
 async def _close(client: Any) -> None:
     """Closes a client whose brokers may be gone: nothing is flushed, nothing waits for long."""
-    client._message_accumulator.fail_all(Unavailable("closed"))
+    accumulator = client._message_accumulator
+    batches = [*accumulator._pending_batches]
+    batches += [batch for queue in accumulator._batches.values() for batch in queue]
+    accumulator.fail_all(Unavailable("closed"))
+    for batch in batches:
+        for future in (batch.future, batch._drain_waiter):
+            if future.done() and not future.cancelled():
+                future.exception()  # nobody else asks for it, and asyncio would complain
     closing: Iterable[Awaitable[None]] = (client.client.close(), client.stop())
     for step in closing:
         # A dying client may raise anything; it is being thrown away.
