@@ -1,0 +1,62 @@
+"""Alerts: raised above the line with enough messages, cleared below 80 % of it, once each."""
+
+from streams.alerts import CLEAR_BELOW, LEVELS, MESSAGES_MIN, Crossing, Lines, Place, evaluate
+from streams.windows import wilson
+from tests.streams.test_windows import counts
+
+LINES = Lines()
+
+
+def crossed(
+    hard: int, delivered: int, crossings: dict[Place, Crossing], at: int = 1
+) -> list[tuple[str, str]]:
+    """Level and state of the hard bounce alerts that these counts give; updates ``crossings``."""
+    vector = counts(bounced_hard=hard, delivered=delivered)
+    alerts, changed = evaluate("a", "", vector, crossings, LINES, at)
+    crossings.update(changed)
+    return [(a["level"], a["state"]) for a in alerts if a["rate"] == "hard_bounce_rate"]
+
+
+def test_each_level_is_raised_once_and_cleared_once() -> None:
+    """Rising through the lines raises level by level; standing still says nothing more."""
+    crossings: dict[Place, Crossing] = {}
+    assert crossed(0, 1000, crossings) == []
+    assert crossed(45, 955, crossings) == [("watch", "raised")]
+    assert crossed(45, 955, crossings) == []
+    assert crossed(150, 850, crossings) == [("warning", "raised"), ("critical", "raised")]
+    assert crossed(0, 1000, crossings) == [(level, "cleared") for level in LEVELS]
+    assert crossed(0, 1000, crossings) == []
+
+
+def test_few_messages_raise_nothing() -> None:
+    """Below the least number of messages even a terrible rate is no alert."""
+    assert crossed(50, MESSAGES_MIN - 51, {}) == []
+    assert crossed(50, MESSAGES_MIN - 50, {}) != []
+
+
+def test_rate_above_the_line_needs_its_lower_bound_above_it() -> None:
+    """5.5 % of 200 may be chance: the lower bound decides, not the rate."""
+    low, _ = wilson(11, 200) or (1.0, 1.0)
+    assert low < 0.05 < 11 / 200
+    assert ("warning", "raised") not in crossed(11, 189, {})
+
+
+def test_between_clear_line_and_line_the_alert_stands() -> None:
+    """Hysteresis: it neither clears nor is raised again while it wavers."""
+    crossings: dict[Place, Crossing] = {}
+    crossed(100, 900, crossings)
+    line = 0.05
+    wavering = int(1000 * (CLEAR_BELOW * line + line) / 2)
+    assert crossed(wavering, 1000 - wavering, crossings) == []
+
+
+def test_a_second_crossing_has_another_id_and_a_replay_the_same() -> None:
+    """The id says which crossing it is, whatever the clock says."""
+    vector = counts(bounced_hard=100, delivered=900)
+    first, changed = evaluate("a", "gmail", vector, {}, LINES, 10)
+    replay, _ = evaluate("a", "gmail", vector, {}, LINES, 99)
+    assert [a["alert_id"] for a in first] == [a["alert_id"] for a in replay]
+    again = {place: Crossing(crossing.times, 0) for place, crossing in changed.items()}
+    second, _ = evaluate("a", "gmail", vector, again, LINES, 50)
+    assert {a["alert_id"] for a in second}.isdisjoint(a["alert_id"] for a in first)
+    assert len({a["alert_id"] for a in first}) == len(first)

@@ -1,0 +1,197 @@
+"""Rolling windows against a ten-line brute force, through any merge order, restarts and time."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.glossary import COUNTER_INDEX, COUNTER_NAMES, RATES, WINDOWS_S
+from streams.partials import CampaignState
+from streams.windows import (
+    WIDTH,
+    Partial,
+    PartialKey,
+    Windows,
+    rates,
+    rates_of,
+    summed,
+    wilson,
+)
+from tests.streams.folding import Disk
+
+NOW = 29_400_000
+
+
+class SortedDisk(Disk):
+    """A store that scans in key order, as RocksDB does."""
+
+    def scan(self, begin: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """As ``Store.scan``."""
+        for key in sorted(self.values):
+            if begin <= key < end:
+                yield key, self.values[key]
+
+
+def counts(**named: int) -> tuple[int, ...]:
+    """A vector with some counters set."""
+    out = [0] * WIDTH
+    for name, value in named.items():
+        out[COUNTER_INDEX[name]] = value
+    return tuple(out)
+
+
+@st.composite
+def partials(draw: st.DrawFn) -> list[Partial]:
+    """Partials of two campaigns around now: newer and stale offsets, late and future minutes."""
+    minutes = st.integers(-1500, 5)
+    out = []
+    for _ in range(draw(st.integers(1, 30))):
+        key = PartialKey(
+            draw(st.sampled_from(["a", "b", "a\x1fb"])), draw(st.sampled_from(["gmail", "other"])),
+            NOW + draw(minutes), draw(st.sampled_from(["log1", "log2"])), draw(st.integers(0, 1)),
+        )  # fmt: skip
+        values = counts(delivered=draw(st.integers(-2, 50)), bounced_hard=draw(st.integers(0, 9)))
+        out.append(Partial(key, draw(st.integers(0, 20)), values))
+    return out
+
+
+def brute_force(given_: Sequence[Partial], campaign: str, window: str, now: int) -> list[int]:
+    """Newest offset of each key, first come on a tie; then a plain sum over the window."""
+    newest: dict[PartialKey, Partial] = {}
+    for partial in given_:
+        if partial.key not in newest or partial.offset > newest[partial.key].offset:
+            newest[partial.key] = partial
+    seconds = WINDOWS_S[window]
+    out = [0] * WIDTH
+    for key, _, values in newest.values():
+        inside = seconds is None or now - seconds // 60 < key.minute <= now
+        if key.campaign == campaign and inside:
+            out = [x + y for x, y in zip(out, values, strict=True)]
+    return out
+
+
+class Merger:
+    """The agent's state on one partition, which can be restarted from what it stored."""
+
+    def __init__(self, minute: int) -> None:
+        self.disk = SortedDisk()
+        self.open(minute)
+
+    def open(self, minute: int) -> None:
+        """Starts from what is stored."""
+        self.state = CampaignState(self.disk.get_many, self.disk.scan)
+        self.state.restore()
+        self.windows = Windows(self.state, minute)
+        self.windows.fill()
+
+    def checkpoint(self) -> None:
+        """Stores, and forgets what is quiet."""
+        for campaign, mailbox in self.windows.touched:
+            self.state.touch(campaign, mailbox, self.windows.of_campaign(campaign)[mailbox])
+        self.windows.touched.clear()
+        self.disk.write(self.state.writes())
+        self.state.saved()
+        self.windows.forget_quiet()
+
+    def sums(self, campaign: str, window: str) -> list[int]:
+        """What the windows say."""
+        return summed(self.windows.of_campaign(campaign).values(), window)
+
+
+@settings(max_examples=200, deadline=None)
+@given(partials(), st.data())
+def test_windows_equal_brute_force(given_: list[Partial], data: st.DataObject) -> None:
+    """Any order, cut, restart and passing of time: every window of every campaign is exact."""
+    merger = Merger(NOW)
+    at, now, stored = 0, NOW, 0
+    while at < len(given_):
+        size = data.draw(st.integers(1, 8))
+        merger.windows.apply(given_[at : at + size])
+        at += size
+        action = data.draw(st.sampled_from(["go on", "checkpoint", "crash", "time"]))
+        if action == "checkpoint":
+            merger.checkpoint()
+            stored = at
+        elif action == "crash":
+            merger.open(now)
+            at = min(at, stored)  # what was not stored is read again
+        elif action == "time":
+            now += data.draw(st.integers(1, 70))
+            merger.windows.advance(now)
+    now += data.draw(st.sampled_from([0, 1, 4, 5, 59, 60, 1439, 1440, 1500]))
+    merger.windows.advance(now)
+    for campaign in ("a", "b", "a\x1fb"):
+        for window in WINDOWS_S:
+            assert merger.sums(campaign, window) == brute_force(given_, campaign, window, now)
+
+
+def test_quiet_campaign_slides_to_zero_and_says_that_it_changed() -> None:
+    """When nothing arrives any more, the windows empty themselves and the total stays."""
+    merger = Merger(NOW)
+    key = PartialKey("a", "gmail", NOW, "log", 0)
+    merger.windows.apply([Partial(key, 1, counts(delivered=3))])
+    merger.windows.changed.clear()
+    for later, expected in ((4, 3), (5, 0)):
+        merger.windows.advance(NOW + later)
+        assert merger.sums("a", "5m")[COUNTER_INDEX["delivered"]] == expected
+    assert "a" in merger.windows.changed
+    merger.windows.advance(NOW + 1440)
+    assert merger.sums("a", "24h") == [0] * WIDTH
+    assert merger.sums("a", "total")[COUNTER_INDEX["delivered"]] == 3
+
+
+def test_merging_the_same_partial_again_moves_nothing() -> None:
+    """A replayed partial is stale: nothing is newer, nobody is told."""
+    merger = Merger(NOW)
+    partial = Partial(PartialKey("a", "gmail", NOW, "log", 0), 7, counts(delivered=3))
+    assert merger.windows.apply([partial]) == 1
+    merger.windows.changed.clear()
+    assert merger.windows.apply([partial, partial]) == 0
+    assert not merger.windows.changed
+
+
+def test_rates_record_names_every_window_and_rate() -> None:
+    """One record holds all windows, each with all rates, numerators and denominators."""
+    merger = Merger(NOW)
+    merger.windows.apply(
+        [
+            Partial(
+                PartialKey("a", "gmail", NOW, "log", 0),
+                1,
+                counts(delivered=90, bounced_hard=10, cohort_clicked=9, clicked=9),
+            )  # fmt: skip
+        ]
+    )
+    record = rates(merger.windows, "a", as_of_us=5, complete_through_us=4, revision=1)
+    assert [window["window"] for window in record["windows"]] == list(WINDOWS_S)
+    for window in record["windows"]:
+        by_name = {rate["name"]: rate for rate in window["rates"]}
+        assert list(by_name) == [rate.name for rate in RATES]
+        assert (by_name["bounce_rate"]["numerator"], by_name["bounce_rate"]["denominator"]) == (
+            10, 100,
+        )  # fmt: skip
+        assert by_name["click_rate"]["value"] == pytest.approx(0.1)
+        assert by_name["click_to_open_rate"]["value"] is None
+        assert set(window["counts"]) == set(COUNTER_NAMES)
+
+
+def test_zero_denominator_gives_no_rate() -> None:
+    """Nothing over nothing is unknown, never 0 and never NaN."""
+    for rate in rates_of([0] * WIDTH):
+        assert (rate["value"], rate["low"], rate["high"]) == (None, None, None)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 10_000))
+def test_wilson_bounds_enclose_the_ratio(numerator: int, denominator: int) -> None:
+    """The bounds lie in 0..1 around the ratio, and solve the score equation."""
+    numerator = min(numerator, denominator)
+    low, high = wilson(numerator, denominator) or (math.nan, math.nan)
+    ratio = numerator / denominator
+    assert 0 <= low <= ratio + 1e-12
+    assert ratio - 1e-12 <= high <= 1
+    for bound in (low, high):
+        if abs(ratio - bound) > 1e-9:  # 0 of n and n of n end where they lie
+            z = abs(ratio - bound) / math.sqrt(bound * (1 - bound) / denominator)
+            assert z == pytest.approx(1.959964, abs=1e-4)
