@@ -106,8 +106,8 @@ class Provider(Protocol):
     verification: ClassVar[str]
     """How a request is proven."""
     signs: ClassVar[str]
-    """What of the body the proof covers: ``raw body``; ``fields``, all that are read; ``token only``,
-    not the event; or ``nothing``."""
+    """What of the body the proof covers: ``raw body``; ``fields``, all that are read;
+    ``token only``, not the event; or ``nothing``."""
     batch: ClassVar[str]
     """How many events a request may hold."""
     other_calls: ClassVar[str]

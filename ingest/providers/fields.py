@@ -238,6 +238,9 @@ def reply_code(value: object) -> int | None:
     """The SMTP reply code that a text starts with or names as one, such as ``550``."""
     if not isinstance(value, str):
         return None
+    head = value[:3]
+    if head.isdigit() and head.isascii() and head[0] in "245" and value[3:4] in ("", " ", "-"):
+        return int(head)
     found = _REPLY.search(value, 0, TEXT_CHARS_MAX)
     return int(found.group(1) or found.group(2)) if found else None
 
@@ -252,8 +255,7 @@ def tag_list(value: object) -> list[str]:
     if isinstance(value, str):
         only = text(value, ID_CHARS_MAX)
         return [only] if only else []
-    found = (text(one, ID_CHARS_MAX) for one in as_list(value)[:TAGS_MAX])
-    return [one for one in found if one]
+    return [tag for one in as_list(value)[:TAGS_MAX] if (tag := text(one, ID_CHARS_MAX))]
 
 
 def metadata_map(value: object) -> dict[str, str]:

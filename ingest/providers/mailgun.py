@@ -47,6 +47,7 @@ EVENTS: Mapping[str, str] = {
 }
 _PERMANENT = {
     "bounce": ("hard", "none"),
+    "delayed-bounce": ("hard", "none"),
     "hardfail": ("hard", "none"),
     "espblock": ("block", "reputation"),
     "old": ("soft", "timeout"),

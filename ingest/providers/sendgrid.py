@@ -3,14 +3,18 @@
 Laws of this file:
 1. The signature covers timestamp and raw body, its trailing ``\\r\\n`` included.
 2. Custom arguments lie flat among an event's own fields: all but ``OWN_FIELDS`` is metadata.
-3. ``parse`` is benchmarked: one dictionary per event, no call that a field does not need.
+3. ``message_id`` is the front of ``sg_message_id``: what the send call returned as
+   ``X-Message-Id``, shared by the recipients of the call. The rest names SendGrid's machines. An
+   asynchronous bounce has no ``sg_message_id``; SendGrid's own ``smtp-id`` begins with the same.
+4. ``parse`` is benchmarked: one dictionary per event, no call that a field does not need.
 
 Sources: SendGrid documentation, «Event Webhook Reference» and «Security Features»; sendgrid-nodejs
 issue 1193 (trailing line end). Not verified: whether retries are signed anew, so the default
 tolerance spans the 24 hours of retries; that ``sg_event_id`` never changes over them.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 
 import orjson
 
@@ -37,7 +41,7 @@ OWN_FIELDS = frozenset(
         "marketing_campaign_id marketing_campaign_name marketing_campaign_split_id "
         "marketing_campaign_version mc_auto_id mc_auto_name mc_auto_step_id mc_pod_id mc_stats "
         "newsletter phase_id pool post_type reason response send_at sg_content_type sg_event_id "
-        "sg_machine_open sg_message_id sg_template_id sg_template_name singlesend_id "
+        "sg_machine_open sg_message_id sg_template_id sg_template_name sg_user_id singlesend_id "
         "singlesend_name smtp-id status template_id timestamp tls type url url_offset useragent"
     ).split()
 )
@@ -57,8 +61,15 @@ EVENTS: Mapping[str, str] = {
     "group_resubscribe": "subscribed",
 }
 
-_CLIENT_EVENTS = frozenset(("open", "click", "unsubscribe", "group_unsubscribe"))
+_CLIENT_EVENTS = frozenset(
+    ("open", "click", "unsubscribe", "group_unsubscribe", "group_resubscribe")
+)
 """Events whose ``ip`` is the reader's; in the others it is SendGrid's sending address."""
+
+_MACHINES = (".recvd", ".filter", ".geopod")
+"""What the machine's part of an ``sg_message_id`` begins with."""
+_SMTP_ID = re.compile(r"\s*<?([^<>@\s]+)@(?:geopod-)?ismtpd[^<>@\s]*>?\s*$")
+"""A ``smtp-id`` that SendGrid gave; a sender's own ``Message-ID`` says nothing about its ids."""
 
 _BOUNCE_CLASS = {"bounce": "hard", "blocked": "block"}
 _BOUNCE_REASON = {
@@ -111,7 +122,8 @@ class SendGrid(BaseProvider):
         content = items.read_json(request.body)
         if not isinstance(content, list):
             raise BadInput("not_a_list", "SendGrid sends a list of events")
-        return items.parse_items(content, lambda item: build(item, source, received_at))
+        identity = items.native_ids(self.name, source.account)
+        return items.parse_items(content, lambda item: build(item, source, received_at, identity))
 
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None
@@ -155,7 +167,9 @@ def public_key_problems(source: Source) -> list[str]:
     return problems
 
 
-def build(item: items.Item, source: Source, received_at: int) -> Event:
+def build(
+    item: items.Item, source: Source, received_at: int, identity: Callable[[str], str]
+) -> Event:
     """One event of a request."""
     get = item.get
     native = get("event")
@@ -164,26 +178,29 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
     moment = get("timestamp")
     occurred_at, suspect = fields.occurred(moment, received_at)
     recipient, domain = fields.address(get("email"))
-    message_id = fields.identifier(get("sg_message_id"))
+    message_id = _message_id(get("sg_message_id"), get("smtp-id"))
     own = get("sg_event_id")
     if isinstance(own, str) and own:
-        identity = event_id("sendgrid", source.account, own)
+        own_id = identity(own)
     else:
         parts = ("sg_message_id", "smtp-id", "event", "email", "timestamp", "url", "ip")
-        identity = event_id("sendgrid", source.account, *[fields.id_part(get(p)) for p in parts])
+        own_id = event_id("sendgrid", source.account, *[fields.id_part(get(p)) for p in parts])
         own = None
     category = get("category")
     tags = fields.tag_list(category) if category else []
-    metadata = fields.metadata_map({k: v for k, v in item.items() if k not in OWN_FIELDS})
+    extra = item.keys() - OWN_FIELDS
+    metadata = fields.metadata_map({k: item[k] for k in item if k in extra}) if extra else {}
     campaign_id, campaign_source = fields.campaign(
         source.campaign_from,
         tags,
         metadata,
         get("marketing_campaign_id") or get("singlesend_id") or get("mc_auto_id"),
     )
+    event_type = EVENTS.get(native)
+    native_type = native if event_type else fields.text(native, items.NATIVE_TYPE_CHARS_MAX) or ""
     event: Event = {
-        "event_id": identity,
-        "event_type": EVENTS.get(native, "unknown"),
+        "event_id": own_id,
+        "event_type": event_type or "unknown",
         "occurred_at": occurred_at,
         "received_at": received_at,
         "time_suspect": suspect,
@@ -204,7 +221,7 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
         "user_agent": None,
         "ip": None,
         "click_url": None,
-        "native_type": fields.text(native, items.NATIVE_TYPE_CHARS_MAX) or "",
+        "native_type": native_type,
         "dedupe_quality": "composite" if own is None else "native",
         "rfc_message_id": fields.identifier(get("smtp-id")),
         "tags": tags,
@@ -221,15 +238,26 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
     return event
 
 
+def _message_id(own: object, smtp_id: object) -> str | None:
+    """Law 3."""
+    full = fields.identifier(own)
+    if full is not None:
+        for machine in _MACHINES:
+            end = full.find(machine, 1)
+            if end > 0:
+                return full[:end]
+        return full
+    given = _SMTP_ID.match(smtp_id) if isinstance(smtp_id, str) else None
+    return None if given is None else fields.identifier(given.group(1))
+
+
 def _add_client(event: Event, item: items.Item) -> None:
-    machine = "apple_mpp" if item.get("sg_machine_open") is True else "none"
-    items.set_client(
-        event,
-        user_agent=item.get("useragent"),
-        ip=item.get("ip"),
-        click_url=item.get("url"),
-        machine_kind=machine,
-    )
+    text = fields.text
+    event["user_agent"] = text(item.get("useragent"))
+    event["ip"] = text(item.get("ip"), items.IP_CHARS_MAX)
+    event["click_url"] = text(item.get("url"))
+    if item.get("sg_machine_open") is True:
+        event["machine_kind"] = "apple_mpp"
 
 
 def _add_reply(event: Event, item: items.Item, native: str) -> None:
