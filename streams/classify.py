@@ -39,7 +39,7 @@ _FLAGS = frozenset({"hard", "soft", "block", "suppressed"})
 _VAGUE_REASONS = frozenset({"", "none", "other"})
 _FAILURES = frozenset({"bounced", "failed", "rejected"})
 
-_ENHANCED = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?!\.?\d)")
+_ENHANCED = re.compile(r"(?<![\d.])([45])\.(\d{1,3})\.(\d{1,3})(?!\.?\d)")
 _REPLY = re.compile(r"(?<![\d.#:/=-])([45][0-5]\d)(?=[ -]|$)")
 _LINK = re.compile(r"(?:https?://|www\.)([^\s?]*)\S*")
 _DIGITS = re.compile(r"\d+")
@@ -193,7 +193,7 @@ def _rule_for(words: str, links: str) -> Rule | None:
 
 def _coarse(digit: str, detail: str, code: int | None, worded: bool) -> Verdict | None:
     """The fall-back: codes that say little."""
-    if digit and digit != "2":
+    if digit:
         subject, _, rest = detail.partition(".")
         if subject == "7" and int(rest) in SENDER_BANNED_DETAILS:
             return ("block", "reputation")

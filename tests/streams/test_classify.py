@@ -96,6 +96,17 @@ def test_bare_code_counts_only_without_words() -> None:
     assert bounce(None, code=200) == ("undetermined", "none")
 
 
+def test_codes_alone() -> None:
+    """Replies and statuses that mean one thing need no words; a status of success says nothing."""
+    assert bounce(None, code=556) == ("hard", "dns")  # RFC 7504
+    assert bounce("535 whatever flurbl") == ("block", "auth")  # RFC 4954
+    assert bounce(None, status="5.7.606") == bounce(None, status="5.7.649")
+    assert bounce(None, status="5.7.649") == ("block", "reputation")  # Microsoft: banned IP
+    assert bounce(None, status="5.7.650") == ("block", "policy")
+    assert bounce(None, status="2.1.1") == ("undetermined", "none")
+    assert bounce(None, status="5.999.999") == ("undetermined", "none")
+
+
 def test_what_is_no_bounce_has_no_class() -> None:
     """A deferral keeps its reason; opens have neither; a rejection has only what is proven."""
     assert bounce("421 4.7.28 unusual rate", event_type="deferred") == ("none", "reputation")
