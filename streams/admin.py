@@ -292,9 +292,7 @@ def groups_of(settings: Settings) -> dict[str, tuple[str, ...]]:
     """Consumer group -> topics that it reads."""
     return {
         settings.consumer_group: (RAW, MINUTES),
-        settings.sink_group: tuple(
-            topic.name for topic in TOPICS if topic.name not in (RAW, ENGAGEMENT)
-        ),
+        settings.sink_group: tuple(topic.name for topic in TOPICS if topic.name != ENGAGEMENT),
     }
 
 

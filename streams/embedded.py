@@ -83,6 +83,7 @@ class Embedded:
         self._logs = logs
         self._children: dict[str, Child] = {}
         self._broker_ended = asyncio.Event()
+        self._http = httpx.AsyncClient(timeout=1.0, trust_env=False)
         self._gave_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.endpoints: Endpoints | None = None
 
@@ -127,8 +128,8 @@ class Embedded:
         ingest_url = f"http://127.0.0.1:{ports['ingest']}"
         worker_url = f"http://127.0.0.1:{ports['worker']}"
         await self._until_ready("sink", self._door_is_open)
-        await self._until_ready("worker", lambda: _answers(f"{worker_url}/readyz"))
-        await self._until_ready("ingest", lambda: _answers(f"{ingest_url}/readyz"))
+        await self._until_ready("worker", lambda: self._answers(f"{worker_url}/readyz"))
+        await self._until_ready("ingest", lambda: self._answers(f"{ingest_url}/readyz"))
         self.endpoints = Endpoints(
             os.getpid(),
             bootstrap,
@@ -243,7 +244,14 @@ class Embedded:
 
     async def _door_is_open(self) -> bool:
         dsn = self._door_dsn()
-        return bool(dsn) and await _answers(dsn.rsplit("/", 1)[0] + "/ping")
+        return bool(dsn) and await self._answers(dsn.rsplit("/", 1)[0] + "/ping")
+
+    async def _answers(self, url: str) -> bool:
+        """Whether ``url`` answers 200 within a second."""
+        try:
+            return (await self._http.get(url)).status_code == 200
+        except httpx.HTTPError:
+            return False
 
     # --- life and end ---
 
@@ -279,6 +287,7 @@ class Embedded:
     async def stop(self, drain: bool = True) -> None:
         """Stops everything, in the order of law 3; never raises on a stage that will not drain."""
         await self._halt(drain and self.endpoints is not None)
+        await self._http.aclose()
         (self.data_dir / STATE_FILE).unlink(missing_ok=True)
 
     async def _halt(self, drain: bool) -> None:
@@ -309,15 +318,6 @@ class Embedded:
             return all(row.lag == 0 for row in rows)
 
         return await until(caught_up, timeout_s, pause_s=0.3)
-
-
-async def _answers(url: str) -> bool:
-    """Whether ``url`` answers 200 within a second."""
-    try:
-        async with httpx.AsyncClient(timeout=1.0, trust_env=False) as client:
-            return (await client.get(url)).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 @asynccontextmanager
