@@ -22,9 +22,9 @@ PURE: list[str] = CONTRACTS["pure modules do no I/O"]["source_modules"]
 IMPURE_CALLS = {"breakpoint", "eval", "exec", "input", "open", "print"}
 CLOCKS = {"now", "today", "utcnow"}
 IMPURE_MODULES = {
-    "glob", "http.client", "http.server", "httpx", "logging", "multiprocessing", "prometheus_client", "rocksdict",
-    "secrets", "shutil", "signal", "socket", "sqlite3", "structlog", "subprocess", "tempfile",
-    "threading", "urllib.request", "uuid", "uvicorn",
+    "glob", "http.client", "http.server", "httpx", "logging", "multiprocessing",
+    "prometheus_client", "rocksdict", "secrets", "shutil", "signal", "socket", "sqlite3",
+    "structlog", "subprocess", "tempfile", "threading", "urllib.request", "uuid", "uvicorn",
 }  # fmt: skip
 """On top of what the contract forbids: no pure module has a use for these."""
 
