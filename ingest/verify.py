@@ -28,6 +28,9 @@ CLOCK_SKEW_S = 300
 STANDARD_TOLERANCE_S = 300
 """Age in seconds at which Standard Webhooks (and Svix) ask to refuse a message."""
 
+SIGNATURES_MAX = 16
+"""Most signatures of one Standard Webhooks message; each may cost a public-key operation."""
+
 _DIGITS = re.compile(r"[0-9]{1,16}", re.ASCII)
 _P256 = ec.ECDSA(hashes.SHA256())
 _PKCS1 = padding.PKCS1v15()
@@ -348,6 +351,8 @@ def check_standard(
     message_id = given(headers[0], "missing_id")
     timestamp = given(headers[1], "missing_timestamp")
     signatures = given(headers[2]).split(" ")
+    if len(signatures) > SIGNATURES_MAX:
+        raise SignatureError("too_many_signatures")
     if "." in message_id:
         raise SignatureError("bad_id")  # the separator: id and time could trade characters
     check_timestamp(timestamp, now, tolerance_s)

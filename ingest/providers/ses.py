@@ -3,8 +3,8 @@
 Laws of this file:
 1. SNS is proven by its signature (``ingest.providers.sns``). EventBridge API destinations and
    Firehose have none: they bring ``token`` in a header (``X-Amz-Firehose-Access-Key`` for Firehose,
-   ``X-Api-Key`` or ``Authorization: Bearer`` for an API destination's connection). A request with
-   one of these headers is judged by the token alone. SNS's raw delivery must be off.
+   ``X-Api-Key`` or ``Authorization: Bearer`` for an API destination's connection). A request that
+   shows one of these is judged by the token alone. SNS's raw delivery must be off.
 2. Deliveries, bounces, delays, rejects and complaints become one event per recipient. SES does not
    say who opened or clicked: with several destinations that is one event that names nobody.
 3. Identity is message, event, recipient, time and feedback id or link, so that copies of an event
@@ -73,7 +73,7 @@ class Ses(BaseProvider):
             verify.check_token(tokens, request.header(FIREHOSE_KEY))
         elif "x-api-key" in names:
             verify.check_token(tokens, request.header("x-api-key"))
-        elif "authorization" in names:
+        elif _bearer(request):
             verify.check_bearer(tokens, request.header("authorization"))
         else:
             try:
@@ -144,6 +144,14 @@ class Ses(BaseProvider):
         signed = sns.signed_text(envelope)
         envelope["Signature"] = verify.sign_rsa(private_key(signing_key), signed, "sha256")
         return post(orjson.dumps(envelope), ("content-type", "text/plain; charset=UTF-8"))
+
+
+def _bearer(request: Request) -> bool:
+    """Whether a bearer token is shown. Basic credentials in a subscription's URL are not looked at:
+    SNS signs, and that is what counts.
+    """
+    shown = (value for name, value in request.headers if name == "authorization")
+    return any(value[:7].lower() == "bearer " for value in shown)
 
 
 def sample_certificate_url(signing_key: str) -> str:

@@ -139,7 +139,7 @@ def dumped(value: Any) -> bytes:
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(body=st.binary(max_size=200))
 def test_arbitrary_bytes_raise_nothing_but_bad_input(name: str, body: bytes) -> None:
     """Whatever a verified body holds, it is read or refused whole."""
@@ -159,7 +159,7 @@ def assert_sound(parsed: Parsed) -> None:
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_arbitrary_json_raises_nothing_but_bad_input(name: str, data: st.DataObject) -> None:
     """Also in the provider's own keys, with values of every kind in the wrong places."""

@@ -176,6 +176,14 @@ def test_ses_a_bad_token_is_not_saved_by_a_good_envelope() -> None:
     assert not accepted(REGISTRY["ses"], request, one)
 
 
+def test_ses_basic_credentials_in_the_subscription_neither_help_nor_hurt() -> None:
+    """SNS shows them when it was challenged; its signature decides."""
+    one = example("ses")
+    basic = ("authorization", verify.basic_header("u", "p"))
+    assert accepted(REGISTRY["ses"], post(orjson.dumps(envelope()), basic), one)
+    assert not accepted(REGISTRY["ses"], post(b"{}", basic), one)
+
+
 def test_ses_samples_by_token_where_there_is_no_topic() -> None:
     """``send-test`` works without a certificate then."""
     source = Source(name="s", provider="ses", token=("the-token",))

@@ -258,6 +258,14 @@ def test_one_good_signature_among_several_is_enough() -> None:
         standard(sign[2], secrets=[new, old])
 
 
+def test_the_number_of_signatures_is_limited() -> None:
+    """Sixteen are looked at; a header full of them would cost a public-key operation each."""
+    good = verify.standard_signature(whsec("t", 0), "msg_1", str(NOW), BODY)
+    standard(" ".join(["v1,x"] * 15 + [good]), secrets=[whsec("t", 0)])
+    with refused("too_many_signatures"):
+        standard(" ".join(["v1,x"] * 16 + [good]), secrets=[whsec("t", 0)])
+
+
 @pytest.mark.parametrize("prefix", ["v2,", "v1a,", "V1,", ""])
 def test_only_version_1_is_an_hmac(prefix: str) -> None:
     """The same digest under another version is refused."""
