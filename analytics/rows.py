@@ -181,10 +181,8 @@ def _statement(table: str, schema: str, columns: Mapping[str, str], copies: str 
         f"`{path}` {clickhouse_type(kind)}" for path, kind in fields.items() if f"`{path}`" in text
     )
     names = ", ".join(columns)
-    select = ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
-    if copies:
-        # inside, so that the names of columns never shadow the fields of the record
-        select = ", ".join(columns.values())
+    # columns go by position: an alias would shadow the record's field of the same name
+    select = ", ".join(columns.values())
     source = f"input('{structure}')"
     return f"INSERT INTO {table} ({names}) SELECT {select} FROM {source}{copies}"
 
