@@ -24,9 +24,10 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from schemas.settings import Settings
 from schemas.topics import PARTITIONS_DEFAULT
@@ -304,7 +305,7 @@ def start_cluster(nodes: int, options: Mapping[str, str] | None = None) -> list[
     return started
 
 
-def _admin_options(bootstrap: str) -> dict[str, str | int]:
+def _admin_options(bootstrap: str) -> dict[str, Any]:
     return {"bootstrap.servers": bootstrap, "log_level": 0}
 
 
