@@ -1,8 +1,9 @@
 """One way to reach ClickHouse, whatever is behind the DSN.
 
 Laws of this file:
-1. ``http(s)://user:password@host:port/database`` is a server; ``chdb:///directory`` is the engine
-   inside this process, through clickhouse-connect's own chdb backend. Callers see one ``Client``.
+1. ``http(s)://user:password@host:port/database`` is a server; ``chdb:///directory?database=name``
+   is the engine inside this process, through clickhouse-connect's own chdb backend. Callers see
+   one ``Client``; without a name the database is ``mailpulse``.
 2. A directory belongs to one process; inside it any number of clients may be open, each with its
    own session, and their calls run side by side: the engine lets go of the interpreter's lock
    (measured, chDB 26.9). One client serialises its own calls, so concurrency means more clients.
@@ -13,7 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
@@ -64,7 +65,7 @@ def database_of(dsn: str) -> str:
     if parts.scheme == "chdb":
         if parts.netloc or not parts.path.strip("/"):
             raise ConfigError(["MAILPULSE_CLICKHOUSE_DSN: chdb:///directory needs a directory"])
-        return DATABASE_DEFAULT
+        return parse_qs(parts.query).get("database", [DATABASE_DEFAULT])[0]
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(["MAILPULSE_CLICKHOUSE_DSN: http(s)://… or chdb:///directory"])
     return parts.path.strip("/") or DATABASE_DEFAULT

@@ -13,6 +13,7 @@ Laws of this file:
 import gzip
 import ipaddress
 import json
+import re
 import zlib
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
@@ -67,6 +68,8 @@ _SETTINGS = frozenset(
     }
 )  # fmt: skip
 _SETTING_PREFIXES = ("output_format_",)
+_DATA = re.compile(rb"\s*(INSERT\s.*?\sFORMAT \w+)\n", re.DOTALL | re.IGNORECASE)
+"""A statement in front of its data."""
 # exceptionCodeToHTTPStatus of ClickHouse's HTTP handler
 _STATUS = {
     **dict.fromkeys((6, 25, 26, 27, 32, 38, 41, 53, 56, 62, 72, 117, 167, 168), 400),
@@ -173,9 +176,9 @@ class Door:
         """The statement, and behind an insert its data: in the body as a whole, or in its tail."""
         if self._engine.writable and query.lstrip()[:6].upper() == "INSERT":
             return query, body
-        if self._engine.writable and body.lstrip()[:6].upper() == b"INSERT" and b"\n" in body:
-            head, data = body.split(b"\n", 1)
-            return head.decode(), data
+        found = _DATA.match(body) if self._engine.writable else None
+        if found:
+            return found[1].decode(), body[found.end() :]
         text = body.decode("utf-8", "replace")
         return (f"{query}\n{text}" if query and text else query or text), b""
 

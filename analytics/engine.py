@@ -251,7 +251,7 @@ def _empty_native(handle: Any, sql: str, parameters: dict[str, str] | None) -> b
     """
     try:
         described = handle.query(
-            f"SELECT name, type FROM (DESCRIBE ({without_format(sql)}))",
+            f"DESCRIBE TABLE ({without_format(sql)})",
             "JSONCompactEachRow",
             params=parameters,
         )
@@ -259,7 +259,7 @@ def _empty_native(handle: Any, sql: str, parameters: dict[str, str] | None) -> b
         return b""
     columns = [json.loads(line) for line in bytes(described.bytes() or b"").splitlines()]
     block = length_bytes(len(columns)) + length_bytes(0)
-    for text in (text for column in columns for text in column):
+    for text in (text for column in columns for text in column[:2]):  # name, type
         encoded = str(text).encode()
         block += length_bytes(len(encoded)) + encoded
     return block
