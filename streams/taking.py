@@ -130,7 +130,10 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         buffered = fetcher._records
         topics = self.consumer.app.chunk_topics
         drained: dict[TP, Any] = {}
+        left = self.consumer.app.chunk_records_max
         for partition in list(buffered):
+            if left <= 0:
+                break  # no longer at a time: the other thread's event loop waits for the GIL
             tp = TP(partition.topic, partition.partition)
             if tp not in wanted:
                 if not fetcher._subscriptions.is_assigned(partition):
@@ -156,6 +159,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
                 drained[tp] = got
                 if chunked:
                     places[tp.topic] -= 1
+                    left -= len(got.records)
         return drained
 
     def _take_chunk(self, tp: TP, result: FetchResult) -> Taken | None:

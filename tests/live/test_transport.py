@@ -157,7 +157,7 @@ async def read_to_the_end(scene: Scene, ends: Sequence[int], **options: object) 
     """Runs a worker in this process until everything is committed, and stops it in order."""
     app, _ = worker(scene.task(**options))
     stop = asyncio.Event()
-    running = asyncio.create_task(run(app, stop, signals=()))
+    running = asyncio.create_task(run(app, stop, owns_process=False))
     waiting = asyncio.to_thread(scene.wait_committed, ends)
     await asyncio.wait(
         [running, asyncio.ensure_future(waiting)], return_when=asyncio.FIRST_COMPLETED

@@ -107,7 +107,15 @@ async def test_partitions_take_turns_when_places_are_few() -> None:
     order = [tuple(drain(buffer, taker)) for _ in range(4)]
     assert order == [(TPA,), (TPB,), (TPA,), (TPB,)]
     assert drain(buffer, taker, places=0) == {}
-    assert set(drain(buffer, taker, places=5)) == {TPA, TPB}
+
+
+async def test_what_is_taken_at_once_is_bounded() -> None:
+    """Many small chunks come together, big ones one by one: the event loop waits meanwhile."""
+    buffer, taker = Buffer(A, B), thread(records_max=4)
+    buffer.fetched(A, batch([0, 1]), position=0)
+    buffer.fetched(B, batch([0, 1, 2, 3, 4, 5, 6]), position=0)
+    takes = [{tp: len(t.records) for tp, t in drain(buffer, taker, 5).items()} for _ in range(2)]
+    assert takes == [{TPA: 2, TPB: 4}, {TPB: 3}]
 
 
 async def test_a_partition_without_a_session_is_not_touched() -> None:

@@ -443,7 +443,7 @@ async def test_a_broker_that_is_not_there_is_a_failure_with_exit_code_1() -> Non
         on_fatal=fatal.append,
     )  # fmt: skip
     app.agent(app.chunk_topic(TOPIC))(_raises)
-    assert await run(app, signals=(), grace_s=10) == 1
+    assert await run(app, owns_process=False, grace_s=10) == 1
     assert len(fatal) == 1
 
 
