@@ -1,0 +1,164 @@
+"""Migrations: numbering, history, the glossary's words, and SQL that a parser understands."""
+
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+import sqlglot
+from clickhouse_connect.driver.client import Client
+from pydantic import SecretStr
+
+from analytics import migrate
+from analytics.client import connect
+from analytics.cluster import for_cluster
+from analytics.migrate import Migration, MigrationError, load, pending
+from analytics.rows import STATEMENTS
+from analytics.sql import statements
+from schemas.glossary import COUNTERS, DERIVED_DOCS, RATES
+from schemas.settings import Settings
+
+SCRIPTS = [
+    pytest.param(statement, id=f"{migration.number:04}-{index}")
+    for migration in load()
+    for index, statement in enumerate(statements(migration.text))
+]
+COUNT_TABLES = ("campaign_minutes", "campaign_rates", "campaign_rates_history")
+COUNT_VIEWS = (
+    "campaign_summary",
+    "mailbox_providers",
+    "deliverability_daily",
+    "campaign_rates_now",
+)
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A migrated directory."""
+    folder = tmp_path_factory.mktemp("migrations")
+    settings = Settings(clickhouse_dsn=SecretStr(f"chdb://{folder}/ch"))
+    client = connect(settings)
+    migrate.apply(client, settings)
+    yield client
+    client.close()
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _comments(client: Client, table: str) -> dict[str, str]:
+    rows = client.query(
+        "SELECT name, comment FROM system.columns"
+        f" WHERE database = currentDatabase() AND table = '{table}'"
+    ).result_rows
+    return {str(name): str(comment) for name, comment in rows}
+
+
+@pytest.mark.parametrize("table", COUNT_TABLES)
+def test_tables_have_exactly_the_counters_of_the_glossary(client: Client, table: str) -> None:
+    """Every counter is a column with the glossary's words; no other Int64 column but the keys."""
+    comments = _comments(client, table)
+    for counter in COUNTERS:
+        assert comments[counter.name] == _sentence(counter.doc)
+
+
+def test_minutes_have_no_column_that_the_glossary_does_not_know(client: Client) -> None:
+    """Beside the identity of a row there are counters only."""
+    identity = {"campaign_id", "mailbox_provider", "minute", "log_id", "partition", "offset"}
+    assert set(_comments(client, "campaign_minutes")) == identity | {c.name for c in COUNTERS}
+
+
+@pytest.mark.parametrize("view", COUNT_VIEWS)
+def test_views_repeat_the_words_of_the_glossary(client: Client, view: str) -> None:
+    """Counts, derived counts and rates carry their definition as the column's comment."""
+    expected = {counter.name: counter.doc for counter in COUNTERS}
+    expected |= DERIVED_DOCS
+    expected |= {rate.name: rate.doc for rate in RATES}
+    comments = _comments(client, view)
+    assert {name: comments.get(name) for name in expected} == {
+        name: _sentence(doc) for name, doc in expected.items()
+    }
+
+
+def test_every_column_of_every_table_and_view_says_what_it_is(client: Client) -> None:
+    """An analyst who describes a table reads a sentence for each column."""
+    silent = client.query(
+        "SELECT table, name FROM system.columns WHERE database = currentDatabase()"
+        " AND comment = '' AND table NOT IN ('campaign_timeline', 'email_events')"
+        " AND name NOT LIKE 'rates.%'"
+    ).result_rows
+    assert silent == []
+
+
+@pytest.mark.parametrize("statement", SCRIPTS)
+def test_each_statement_parses(statement: str, caplog: pytest.LogCaptureFixture) -> None:
+    """sqlglot's ClickHouse dialect reads it whole, or says which statement it does not know."""
+    with caplog.at_level(logging.WARNING, logger="sqlglot"):
+        parsed = sqlglot.parse(statement, dialect="clickhouse")
+    assert len(parsed) == 1
+    known = re.search(r"\b(PROFILE|ROLE|QUOTA|GRANT|PARTITION BY)\b", statement)
+    assert known or not caplog.records
+
+
+@pytest.mark.parametrize("statement", SCRIPTS)
+def test_each_statement_parses_as_rewritten_for_a_cluster(statement: str) -> None:
+    """Tables become replicated ones behind Distributed ones; the rest runs on the whole cluster."""
+    for each in for_cluster(statement, "main"):
+        assert " ON CLUSTER 'main'" in each
+        if not each.startswith("GRANT ON CLUSTER 'main' "):  # ClickHouse's own, not sqlglot's
+            assert len(sqlglot.parse(each, dialect="clickhouse")) == 1
+
+
+def test_cluster_tables_keep_identity_and_version() -> None:
+    """Order, partitions and version are those of the single server; shards follow the key."""
+    statement = next(iter(statements(load()[0].text)))
+    local, front = for_cluster(statement, "main")
+    assert "events_local ON CLUSTER 'main'" in local
+    assert "'{replica}', version, is_deleted)" in local
+    assert "ORDER BY (campaign_id, message_key, event_time, event_id)" in local
+    assert "non_replicated" not in local
+    assert front.endswith("events_local, cityHash64(campaign_id))")
+
+
+def test_without_a_cluster_nothing_is_rewritten() -> None:
+    """The single server runs the files as they are written."""
+    assert for_cluster("CREATE TABLE IF NOT EXISTS t\n(a Int8)", "") == [
+        "CREATE TABLE IF NOT EXISTS t\n(a Int8)"
+    ]
+
+
+def test_cluster_needs_a_shard_for_each_table() -> None:
+    """A table whose author forgot the shard is an error, not a table on one server."""
+    with pytest.raises(ValueError, match="shard"):
+        for_cluster("CREATE TABLE IF NOT EXISTS t\n(a Int8)\nENGINE = MergeTree\nORDER BY a", "c")
+
+
+def test_inserts_name_columns_that_the_tables_have(client: Client) -> None:
+    """The statements of the busy topics fill every column of their table, and no other."""
+    for statement in STATEMENTS.values():
+        found = re.match(r"INSERT INTO (\w+) \(([^)]*)\)", statement)
+        assert found is not None
+        assert set(found[2].split(", ")) == set(_comments(client, found[1]))
+
+
+def _migration(number: int, checksum: str = "same") -> Migration:
+    return Migration(number, "name", checksum, "")
+
+
+def test_pending_is_what_was_not_applied() -> None:
+    """Only the new ones, in order."""
+    known = [_migration(1), _migration(2), _migration(3)]
+    assert pending(known, {1: "same"}) == known[1:]
+
+
+def test_edited_history_is_refused() -> None:
+    """A file that changed after it was applied stops everything."""
+    with pytest.raises(MigrationError, match="0001 was changed"):
+        pending([_migration(1)], {1: "other"})
+
+
+def test_newer_database_is_refused() -> None:
+    """An older mailpulse does not write into a newer database."""
+    with pytest.raises(MigrationError, match="upgrade mailpulse"):
+        pending([_migration(1)], {1: "same", 2: "same"})
