@@ -21,6 +21,10 @@ REASONS = {
     SOFT: "soft_bounces",
 }
 LIFT = -1
+
+_OF_THE_SENDER = frozenset(("reputation", "policy", "content", "auth", "relay_denied"))
+"""Reasons that tell of the sender, not of the address. Some providers know only hard and soft, and
+flag a block as hard: the address may be fine."""
 _FORM = 1
 
 
@@ -55,10 +59,11 @@ def unpack(data: bytes) -> Recipient:
     return Recipient(standing, soft_since, soft)
 
 
-def apply(recipient: Recipient, event_type: str, bounce_class: str, at: int) -> int:
+def apply(recipient: Recipient, event_type: str, bounce: tuple[str, str], at: int) -> int:
     """Takes one event into account.
 
     Args:
+        bounce: class and reason.
         at: event time, seconds.
 
     Returns:
@@ -66,20 +71,20 @@ def apply(recipient: Recipient, event_type: str, bounce_class: str, at: int) -> 
     """
     if event_type == "delivered" or event_type == "subscribed":
         return _good_news(recipient)
-    reason = _permanent(event_type, bounce_class)
+    reason = _permanent(event_type, bounce)
     if reason:
         if recipient.standing & reason:
             return 0
         recipient.standing |= reason
         recipient.dirty = True
         return reason
-    if event_type == "bounced" and bounce_class == "soft":
+    if event_type == "bounced" and bounce[0] == "soft":
         return _soft(recipient, at)
     return 0
 
 
-def _permanent(event_type: str, bounce_class: str) -> int:
-    if event_type == "bounced" and bounce_class == "hard":
+def _permanent(event_type: str, bounce: tuple[str, str]) -> int:
+    if event_type == "bounced" and bounce[0] == "hard" and bounce[1] not in _OF_THE_SENDER:
         return HARD
     if event_type == "complained":
         return COMPLAINT

@@ -221,7 +221,7 @@ def _fold(work: _Step, item: _Item) -> None:
         changed = _rejudge(work, message, event)
     _count(work, message, owner, before, event)
     if item.recipient_key:
-        _suppress(work, item, message, bounce[0])
+        _suppress(work, item, message, bounce)
     _publish(work, item, message, event, bounce, changed, first_before, learned=learned)
     if learned:
         # Only opens and clicks can still change: the others have found their campaign.
@@ -378,10 +378,10 @@ def _count(
     add(work.deltas, *now, after, 1)
 
 
-def _suppress(work: _Step, item: _Item, message: Message, bounce_class: str) -> None:
+def _suppress(work: _Step, item: _Item, message: Message, bounce: tuple[str, str]) -> None:
     shard, head = work.shard, item.head
     recipient = shard.recipients[item.recipient_key]
-    reason = recipients.apply(recipient, head["event_type"], bounce_class, item.at_us // 1_000_000)
+    reason = recipients.apply(recipient, head["event_type"], bounce, item.at_us // 1_000_000)
     if recipient.dirty:
         shard.touched_recipients[item.recipient_key] = recipient
     if not reason or not work.emit:
