@@ -91,10 +91,11 @@ def text(value: object, limit: int = TEXT_CHARS_MAX) -> str | None:
 
 def identifier(value: object) -> str | None:
     """A message or campaign id: trimmed, without angle brackets, at most ``ID_CHARS_MAX``."""
-    cleaned = text(value)
-    if cleaned is None:
-        return None
-    cleaned = cleaned.strip()
+    if type(value) is not str or not value.isascii() or "\0" in value:
+        value = text(value)
+        if value is None:
+            return None
+    cleaned = value.strip()
     if cleaned.startswith("<") and cleaned.endswith(">"):
         cleaned = cleaned[1:-1].strip()
     return cleaned[:ID_CHARS_MAX] or None
@@ -198,10 +199,7 @@ def occurred(value: object, received_at: int) -> tuple[int, bool]:
     Missing, before 2000, more than a day after ``received_at`` or more than 30 days before it:
     not believed, and ``received_at`` stands for it.
     """
-    if type(value) is int and value < 100_000_000_000:  # whole seconds, by far the most common
-        at: int | None = value * SECOND_US
-    else:
-        at = microseconds(value)
+    at = microseconds(value)
     if (
         at is None
         or at < YEAR_2000_US
@@ -210,6 +208,12 @@ def occurred(value: object, received_at: int) -> tuple[int, bool]:
     ):
         return received_at, True
     return at, False
+
+
+def believable_seconds(received_at: int) -> tuple[int, int]:
+    """The first and the last whole second that ``occurred`` believes, for a tight loop."""
+    first = max(YEAR_2000_US, received_at - BEHIND_MAX_US)
+    return -(-first // SECOND_US), (received_at + AHEAD_MAX_US) // SECOND_US
 
 
 # --- what the receiving server said --------------------------------------------------------------

@@ -123,7 +123,10 @@ class SendGrid(BaseProvider):
         if not isinstance(content, list):
             raise BadInput("not_a_list", "SendGrid sends a list of events")
         identity = items.native_ids(self.name, source.account)
-        return items.parse_items(content, lambda item: build(item, source, received_at, identity))
+        believed = fields.believable_seconds(received_at)
+        return items.parse_items(
+            content, lambda item: build(item, source, received_at, identity, *believed)
+        )
 
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None
@@ -168,15 +171,23 @@ def public_key_problems(source: Source) -> list[str]:
 
 
 def build(
-    item: items.Item, source: Source, received_at: int, identity: Callable[[str], str]
+    item: items.Item,
+    source: Source,
+    received_at: int,
+    identity: Callable[[str], str],
+    first_s: int,
+    last_s: int,
 ) -> Event:
-    """One event of a request."""
+    """One event of a request; its time is believed between the two seconds."""
     get = item.get
     native = get("event")
     if not isinstance(native, str) or not native:
         raise BadInput("no_event_type", "item has no event")
     moment = get("timestamp")
-    occurred_at, suspect = fields.occurred(moment, received_at)
+    if type(moment) is int and first_s <= moment <= last_s:
+        occurred_at, suspect = moment * fields.SECOND_US, False
+    else:
+        occurred_at, suspect = fields.occurred(moment, received_at)
     recipient, domain = fields.address(get("email"))
     message_id = _message_id(get("sg_message_id"), get("smtp-id"))
     own = get("sg_event_id")

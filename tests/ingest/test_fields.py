@@ -91,6 +91,20 @@ def test_the_limits_of_belief(offset_us: int, suspect: bool) -> None:
     assert (at, doubted) == (NOW_US if suspect else NOW_US + offset_us, suspect)
 
 
+@given(
+    st.integers(0, 4_000_000_000), st.integers(-(10**9), 10**9) | st.integers(-(3 * 10**6), 10**5)
+)
+def test_believable_seconds_are_those_that_are_believed(received_s: int, offset_s: int) -> None:
+    """The short way of a tight loop and the long one agree, to the second."""
+    received_at = received_s * 1_000_000 + 123_456
+    first, last = fields.believable_seconds(received_at)
+    moment = max(1, received_s + offset_s)
+    assert (first <= moment <= last) is not fields.occurred(moment, received_at)[1]
+    for edge, inside in ((first, first), (last, last)):
+        if first <= last:
+            assert fields.occurred(edge, received_at) == (inside * 1_000_000, False)
+
+
 def test_before_2000_is_never_believed() -> None:
     """Also when arrival itself is near: a clock at zero is no time."""
     received = fields.YEAR_2000_US + 5
