@@ -1,0 +1,385 @@
+"""The command line without a pipeline: help, exit codes, files, words instead of tracebacks."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+import typer
+
+from ingest.providers import REGISTRY
+from ingest.verify import hmac_hex
+from schemas.errors import BadInput, ConfigError, Unavailable
+from schemas.settings import Settings
+from streams.cli import main
+from streams.commands import context, reading
+from streams.commands.letters import Replay, plan_of
+from streams.commands.sources import CONFIG_EXAMPLE, WHERE
+from streams.places import Endpoints
+
+COMMANDS = (
+    "demo", "up", "ingest", "worker", "sink", "dashboard", "topics", "migrate", "doctor", "lag",
+    "tail", "query", "export", "dlq", "send-test", "check", "config", "sources", "campaigns",
+    "suppressions", "alerts", "bench",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test in a directory and an environment of its own; nothing listens on port 1."""
+    monkeypatch.chdir(tmp_path)
+    for name in context.environ():
+        if name.startswith("MAILPULSE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("MAILPULSE_KAFKA_BOOTSTRAP", "127.0.0.1:1")
+    monkeypatch.setenv("MAILPULSE_CLICKHOUSE_DSN", "http://127.0.0.1:1/mailpulse")
+    monkeypatch.setenv("MAILPULSE_KAFKA_REQUEST_TIMEOUT_MS", "1000")
+
+
+def run(*arguments: str) -> int:
+    """The exit code of a command."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    return int(ended.value.code or 0)
+
+
+def test_every_promised_command_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    """And each explains itself."""
+    assert run("--help") == 0
+    shown = capsys.readouterr().out
+    for command in COMMANDS:
+        assert command in shown
+        assert run(command, "--help") == 0
+        assert "Usage" in capsys.readouterr().out
+
+
+def test_help_is_quick() -> None:
+    """Help imports neither Faust, nor a database engine, nor a web server."""
+    code = (
+        "import sys; from streams import cli; "
+        "print([m for m in ('faust','aiokafka','chdb','clickhouse_connect','uvicorn','starlette')"
+        " if m in sys.modules])"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "[]"
+
+
+def test_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """For bug reports."""
+    assert run("--version") == 0
+    assert capsys.readouterr().out.startswith("mailpulse ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("nonsense",), ("tail", "nonsense"), ("tail", "raw", "--since", "soon"), ("query",)],
+)
+def test_wrong_usage_is_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """With words, not a traceback."""
+    assert run(*arguments) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("topics", "show"), ("topics", "apply"), ("lag",), ("tail", "raw"), ("query", "SELECT 1"),
+     ("dlq", "ls"), ("campaigns", "ls"), ("alerts",), ("campaigns", "set", "spring")],
+)  # fmt: skip
+def test_absent_peer_is_4(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """Every command that needs a peer names where it looked."""
+    assert run(*arguments) == 4
+    shown = capsys.readouterr().err
+    assert "127.0.0.1:1" in shown
+    assert "Traceback" not in shown
+
+
+def test_wrong_settings_are_3_and_all_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An operator mends them in one go."""
+    monkeypatch.setenv("MAILPULSE_PARTITIONS", "many")
+    monkeypatch.setenv("MAILPULSE_INGEST_PORT", "99999")
+    monkeypatch.setenv("MAILPULSE_NONSENSE", "1")
+    assert run("worker") == 3
+    shown = capsys.readouterr().err
+    for name in ("MAILPULSE_PARTITIONS", "MAILPULSE_INGEST_PORT", "MAILPULSE_NONSENSE"):
+        assert name in shown
+
+
+def test_role_without_sources_file_is_3(capsys: pytest.CaptureFixture[str]) -> None:
+    """And says which command writes one."""
+    assert run("ingest") == 3
+    assert "mailpulse config init" in capsys.readouterr().err
+
+
+def test_unknown_provider_and_missing_secret_are_named_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each problem with its place in the file."""
+    (tmp_path / "mailpulse.toml").write_text(
+        '[sources.a]\nprovider = "nobody"\n[sources.b]\nprovider = "generic"\n', encoding="utf-8"
+    )
+    assert run("ingest") == 3
+    shown = capsys.readouterr().err
+    assert "sources.a.provider" in shown
+    assert "sources.b" in shown
+    assert "secret" in shown
+
+
+def test_doctor_says_what_mends_what(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing runs: every failure has its remedy, and the exit code says so."""
+    assert run("doctor", "--json") == 1
+    findings = {one["what"]: one for one in orjson.loads(capsys.readouterr().out)}
+    for what in ("kafka", "clickhouse", "sources"):
+        assert not findings[what]["ok"]
+        assert findings[what]["mend"]
+    assert findings["disk"]["detail"]
+
+
+# --- config and sources ---------------------------------------------------------------------------
+
+
+def test_config_init_writes_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is there is never replaced by accident."""
+    assert run("config", "init") == 0
+    path = tmp_path / "mailpulse.toml"
+    assert path.read_text(encoding="utf-8") == CONFIG_EXAMPLE
+    path.write_text("# mine\n", encoding="utf-8")
+    assert run("config", "init") == 3
+    assert path.read_text(encoding="utf-8") == "# mine\n"
+    assert run("config", "init", "--force") == 0
+    capsys.readouterr()
+
+
+def test_example_file_is_valid_when_its_comments_are_taken_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever uncomments the example gets sources that load."""
+    lines = CONFIG_EXAMPLE.splitlines()[4:]
+    for name in ("POSTMARK_USER", "POSTMARK_PASSWORD", "CRM"):
+        monkeypatch.setenv(f"MAILPULSE_SECRET_{name}", "x")
+    text = "\n".join(line.removeprefix("# ") for line in lines)
+    (tmp_path / "mailpulse.toml").write_text(text, encoding="utf-8")
+    assert run("sources", "ls", "--json") == 3  # the example's public key is cut short
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("provider", sorted(REGISTRY))
+def test_sources_add_asks_for_what_each_provider_needs(
+    provider: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """After it, with the variables set that it names, the source's only problems are its values."""
+    given = ["--set", "public_key=MFkw", "--set", "topic_arns=arn:aws:sns:eu-west-1:1:t"]
+    given += ["--set", "public_url=https://events.example.com/hooks/x"]
+    assert run("sources", "add", provider, "--name", "mine", *given) == 0
+    shown = capsys.readouterr().err
+    assert "https://events.example.com/hooks/mine" in shown
+    assert "mailpulse send-test mine" in shown
+    for line in shown.splitlines():
+        if line.startswith("Set in the environment"):
+            monkeypatch.setenv(line.rsplit(" ", 1)[1], "c2VjcmV0")
+    run("sources", "ls", "--json")
+    problems = capsys.readouterr().err
+    assert "needs" not in problems, problems
+    assert run("sources", "add", provider, "--name", "mine", *given) == 3
+
+
+def test_steps_are_for_providers_that_exist() -> None:
+    """No advice for a provider that can't be added."""
+    assert set(WHERE) <= set(REGISTRY)
+
+
+def test_sources_add_keeps_the_file_and_refuses_odd_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Comments mention sources; only real tables count as there."""
+    run("config", "init")
+    assert run("sources", "add", "generic", "--name", "crm") == 0
+    assert run("sources", "add", "generic", "--name", "a b") == 2
+    assert run("sources", "add", "nobody") == 2
+    text = (tmp_path / "mailpulse.toml").read_text(encoding="utf-8")
+    assert text.startswith(CONFIG_EXAMPLE)
+    capsys.readouterr()
+
+
+def test_config_show_hides_secrets_and_names_origins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where each value comes from, and no password in sight."""
+    secret_file = tmp_path / "secret"
+    secret_file.write_text("hunter3\n", encoding="utf-8")
+    monkeypatch.setenv("MAILPULSE_KAFKA_SASL_PASSWORD", "hunter2")
+    monkeypatch.setenv("MAILPULSE_RECIPIENT_HASH_KEY_FILE", str(secret_file))
+    monkeypatch.setenv("MAILPULSE_CLICKHOUSE_DSN", "http://ada:hunter4@db.example/x")
+    assert run("config", "show", "--json") == 0
+    out = capsys.readouterr().out
+    for secret in ("hunter2", "hunter3", "hunter4"):
+        assert secret not in out
+    rows = {row["setting"]: row for row in json.loads(out)}
+    assert rows["MAILPULSE_KAFKA_SASL_PASSWORD"]["origin"] == "environment"
+    assert rows["MAILPULSE_RECIPIENT_HASH_KEY"]["origin"] == f"file {secret_file}"
+    assert rows["MAILPULSE_PARTITIONS"]["origin"] == "default"
+    assert "ada" in rows["MAILPULSE_CLICKHOUSE_DSN"]["value"]
+
+
+# --- check ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _crm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A generic source with a secret, and a captured body."""
+    monkeypatch.setenv("CRM", "s3cret")
+    (tmp_path / "mailpulse.toml").write_text(
+        '[sources.crm]\nprovider = "generic"\nsecret = "env:CRM"\n', encoding="utf-8"
+    )
+    (tmp_path / "body").write_bytes(
+        b'{"event": "delivered", "id": "1", "recipient": "a@b.example"}'
+    )
+
+
+@pytest.mark.usefixtures("_crm")
+def test_check_accepts_a_good_request_and_refuses_a_forged_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 0 and 1; the operator is told what was wrong."""
+    body = (tmp_path / "body").read_bytes()
+    signature = hmac_hex("s3cret", body, "sha256")
+    check = ("check", "crm", "--body", "body", "--json", "-H")
+    assert run(*check, f"X-Webhook-Signature: {signature}") == 0
+    accepted = orjson.loads(capsys.readouterr().out)
+    assert accepted["events"][0]["event_type"] == "delivered"
+    assert run(*check, "X-Webhook-Signature: 00") == 1
+    refused = orjson.loads(capsys.readouterr().out)
+    assert (refused["accepted"], refused["status"]) == (False, 401)
+
+
+@pytest.mark.usefixtures("_crm")
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("check", "crm", "--body", "missing"), 1),
+        (("check", "nobody", "--body", "body"), 3),
+        (("check", "crm", "--body", "body", "-H", "no colon"), 2),
+        (("check", "crm", "--body", "body", "--now", "then"), 2),
+    ],
+)
+def test_check_says_what_it_cannot_do(
+    arguments: tuple[str, ...], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A missing file, an unknown source, a header without a colon, a time that is none."""
+    assert run(*arguments) == code
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_crm")
+def test_send_test_without_an_ingress_is_4(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing listens there."""
+    assert run("send-test", "crm", "--url", "http://127.0.0.1:1") == 4
+    assert "no answer from http://127.0.0.1:1" in capsys.readouterr().err
+
+
+# --- parts ----------------------------------------------------------------------------------------
+
+
+def test_commands_follow_a_running_pipeline_unless_told_otherwise() -> None:
+    """The environment wins over what runs on the data directory."""
+    found = Endpoints(1, "127.0.0.1:5", "log", 7, "http://i", "http://127.0.0.1:6/x", "http://w")
+    plain = Settings()
+    followed = context.attached(plain, {}, found)
+    assert (followed.kafka_bootstrap, followed.partitions, followed.log_id) == (
+        "127.0.0.1:5", 7, "log",
+    )  # fmt: skip
+    assert followed.clickhouse_dsn.get_secret_value() == "http://127.0.0.1:6/x"
+    given = {"MAILPULSE_KAFKA_BOOTSTRAP": "k:1", "MAILPULSE_CLICKHOUSE_DSN_FILE": "f"}
+    assert context.attached(plain, given, found) == plain
+    assert context.attached(plain, {}, None) == plain
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ConfigError(["a", "b"]), 3), (Unavailable("x"), 4), (BadInput("r", "d"), 1)],
+)
+def test_errors_have_documented_codes(error: BadInput, code: int) -> None:
+    """And at least one line of words each."""
+    assert context.exit_code(error) == code
+    assert context.explain(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [("10m", 400.0), ("2h", -6200.0), ("1.5s", 998.5), ("1970-01-01T00:01:00", 60.0),
+     ("1970-01-01T01:00:00+01:00", 0.0)],
+)  # fmt: skip
+def test_times_are_read_as_people_write_them(text: str, at: float) -> None:
+    """A duration ago, or ISO 8601 that is UTC unless it says otherwise."""
+    assert reading.moment(text, 1000.0) == at
+
+
+def test_filters_look_at_raw_and_enriched_records_alike() -> None:
+    """The enrichment's campaign wins over the event's own."""
+    raw = {"event_type": "opened", "campaign_id": None, "recipient": "a@b.c"}
+    enriched = {"event": raw, "enrichment": {"campaign_id": "spring"}}
+    topic = reading.topic_named("enriched")
+    assert reading.Wanted(topic, campaign="spring", event_type="opened").takes(enriched)
+    assert not reading.Wanted(topic, campaign="spring").takes(raw)
+    assert not reading.Wanted(topic, event_type="clicked").takes(enriched)
+    assert reading.Wanted(topic, recipient="a@b.c").takes(raw)
+
+
+def test_records_are_shown_with_times_and_without_addresses() -> None:
+    """Nested records too; bytes only by their size."""
+    shown = reading.readable(
+        {"event": {"occurred_at": 0, "recipient": "ada@example.com"}, "content": b"abc",
+         "minute": 60_000, "tags": ["a"]},
+        lambda text: "***",
+    )  # fmt: skip
+    assert shown == {
+        "event": {"occurred_at": "1970-01-01T00:00:00+00:00", "recipient": "***"},
+        "content": "3 bytes",
+        "minute": "1970-01-01T00:01:00+00:00",
+        "tags": ["a"],
+    }
+
+
+def test_cells_never_carry_control_characters() -> None:
+    """A campaign named by an attacker can't move the cursor of whoever looks."""
+    assert context.cell_text("a\x1b[31mb\n") == "a\\x1b[31mb\\n"
+    assert (context.cell_text(None), context.cell_text(12345), context.cell_text(True)) == (
+        "–", "12,345", "yes",
+    )  # fmt: skip
+
+
+def letter(**overrides: object) -> dict[str, object]:
+    """A dead letter of the sink."""
+    values: dict[str, object] = {
+        "dead_letter_id": "1", "stage": "sink", "reason": "broken_avro", "topic": None,
+        "partition": 3, "key": b"k", "content": b"v", "occurred_at": 5_000, "source": None,
+        "headers": {},
+    }  # fmt: skip
+    return {**values, **overrides}
+
+
+def test_replay_sends_records_back_where_they_were() -> None:
+    """Same topic, same partition, same bytes; a topic that is none of ours is left alone."""
+    plan = Replay()
+    plan_of(letter(topic="email.events.enriched.v1"), {}, None, plan)
+    plan_of(letter(topic="other"), {}, None, plan)
+    plan_of(letter(stage="ingest", source="gone"), {}, None, plan)
+    assert plan.out == [("email.events.enriched.v1", 3, b"k", b"v", 5)]
+    assert dict(plan.still_bad) == {"no_topic": 1, "source_not_configured": 1}
+    assert plan.tried == 3
+
+
+def test_topic_names_and_short_names_are_known() -> None:
+    """Both work; others are wrong usage."""
+    for short, full in reading.ALIASES.items():
+        assert reading.topic_named(short) == reading.topic_named(full)
+    with pytest.raises(typer.BadParameter):
+        reading.topic_named("nope")
