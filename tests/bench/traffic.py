@@ -1,12 +1,13 @@
 """Raw events for benches and live tests: realistic shapes, a fixed seed, fast.
 
 Laws of this file:
-1. Deterministic: the same arguments give the same events.
+1. Deterministic but for when it starts: the same arguments give the same events in a process.
 2. Messages have lives: delivered or bounced first, opens and clicks after it; 1 in 20 events comes
    twice at different offsets, with the same id.
 """
 
 import random
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,14 +17,23 @@ from aiokafka.partitioner import murmur2
 from schemas.codec import Codec
 from schemas.event import Event, event_id, message_key, new_event
 
-DOMAINS = ("gmail.com", "outlook.com", "yahoo.com", "icloud.com", "gmx.de", "shop.example", "web.de")
+DOMAINS = (
+    "gmail.com",
+    "outlook.com",
+    "yahoo.com",
+    "icloud.com",
+    "gmx.de",
+    "shop.example",
+    "web.de",
+)
 AGENTS = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15",
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/120.0 Safari/537.36",
     "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)",
     "Mozilla/5.0",
 )
-START_MS = 1_764_000_000_000
+START_MS = int(time.time() * 1000) - 3_600_000
+"""An hour ago, as one number per process: topics keep what is young by its own time stamp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +106,12 @@ def events(count: int, shape: Shape | None = None, seed: int = 7) -> Iterator[Ev
 
 
 async def fill(
-    bootstrap: str, topic: str, count: int, partitions: int, shape: Shape | None = None, seed: int = 7
+    bootstrap: str,
+    topic: str,
+    count: int,
+    partitions: int,
+    shape: Shape | None = None,
+    seed: int = 7,
 ) -> None:
     """Writes ``events`` to ``topic``, keyed and placed as ingress does, in whole batches."""
     codec = Codec()

@@ -1,0 +1,90 @@
+"""Reads what the engine wrote to Kafka and holds it against a recount of what it read."""
+
+from collections import defaultdict
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+
+from schemas import topics
+from schemas.codec import Codec
+from schemas.event import Event
+from schemas.glossary import COUNTER_NAMES
+from tests.streams.reference import Counts, count
+
+CODEC = Codec()
+
+
+async def read_topic(bootstrap: str, topic: str) -> list[Any]:
+    """Every record of a topic up to its present end, in order within each partition."""
+    consumer = AIOKafkaConsumer(
+        topic, bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False,
+        isolation_level="read_committed", max_partition_fetch_bytes=8 << 20,
+        auto_offset_reset="earliest",
+    )  # fmt: skip
+    await consumer.start()
+    try:
+        ends = await consumer.end_offsets(list(consumer.assignment()))
+        assert ends, f"{topic} has no partitions"
+        out: list[Any] = []
+        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+            for records in (await consumer.getmany(timeout_ms=500)).values():
+                out += records
+        return out
+    finally:
+        await consumer.stop()
+
+
+async def raw_events(bootstrap: str) -> list[Event]:
+    """The raw topic's events, in order within each partition; unreadable ones left out."""
+    records, _ = CODEC.decode_batch(
+        [r.value or b"" for r in await read_topic(bootstrap, topics.RAW)], "raw_event"
+    )
+    return [record for _, record in records]  # type: ignore[misc]  # decoded events
+
+
+async def identities(bootstrap: str) -> dict[str, set[tuple[int, int]]]:
+    """Event id -> the coordinates under which the enriched topic holds it."""
+    out: dict[str, set[tuple[int, int]]] = defaultdict(set)
+    for record in await read_topic(bootstrap, topics.ENRICHED):
+        value = CODEC.decode(record.value, "enriched_event")
+        added = value["enrichment"]
+        assert added["partition"] == record.partition
+        out[value["event"]["event_id"]].add((added["partition"], added["offset"]))
+    return out
+
+
+async def merged_minutes(bootstrap: str) -> Counts:
+    """The minutes topic merged: the highest offset of each partial holds; sums over partitions."""
+    newest: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for record in await read_topic(bootstrap, topics.MINUTES):
+        value = CODEC.decode(record.value, "campaign_minute")
+        key = (
+            value["campaign_id"], value["mailbox_provider"], value["minute"], value["log_id"],
+            value["partition"],
+        )  # fmt: skip
+        if key not in newest or value["offset"] >= newest[key]["offset"]:
+            newest[key] = value
+    sums: Counts = defaultdict(lambda: defaultdict(int))
+    for (campaign, mailbox, minute, _, _), value in newest.items():
+        for name in COUNTER_NAMES:
+            sums[campaign, mailbox, minute // 60_000][name] += value[name]
+    cleaned = {key: {n: v for n, v in row.items() if v} for key, row in sums.items()}
+    return {key: row for key, row in cleaned.items() if row}
+
+
+async def assert_exact(bootstrap: str) -> int:
+    """Every input event is enriched under exactly one identity, and every count is exact.
+
+    Returns:
+        The number of different events.
+    """
+    events = await raw_events(bootstrap)
+    found = await identities(bootstrap)
+    expected = {event["event_id"] for event in events}
+    missing = expected - set(found)
+    assert not missing, f"{len(missing)} of {len(expected)} events are not enriched"
+    assert set(found) == expected
+    twice = {event_id: at for event_id, at in found.items() if len(at) > 1}
+    assert not twice, f"{len(twice)} events under two identities, such as {next(iter(twice))}"
+    assert await merged_minutes(bootstrap) == count(events)
+    return len(expected)
