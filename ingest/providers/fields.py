@@ -126,17 +126,16 @@ def address(value: object) -> tuple[str | None, str]:
     """
     if not isinstance(value, str):
         return None, ""
-    plain = value
+    plain = value.strip()
     if plain.endswith(">"):
-        plain = plain[plain.rfind("<") + 1 : -1]
-    cleaned = text(plain.strip(), ID_CHARS_MAX)
-    if cleaned is None:
-        return None, ""
-    local, at, domain = cleaned.rpartition("@")
+        plain = plain[plain.rfind("<") + 1 : -1].strip()
+    if not plain.isascii() or len(plain) > ID_CHARS_MAX or "\0" in plain:
+        plain = text(plain, ID_CHARS_MAX) or ""
+    local, at, domain = plain.rpartition("@")
     if not at:
-        return cleaned, ""
-    domain = domain.lower()
-    return f"{local}@{domain}"[:ID_CHARS_MAX], domain
+        return plain or None, ""
+    lower = domain.lower()
+    return plain if lower == domain else f"{local}@{lower}"[:ID_CHARS_MAX], lower
 
 
 # --- times ---------------------------------------------------------------------------------------
@@ -257,9 +256,10 @@ def tag_list(value: object) -> list[str]:
     if value is None:
         return []
     if isinstance(value, str):
-        only = text(value, ID_CHARS_MAX)
-        return [only] if only else []
-    return [tag for one in as_list(value)[:TAGS_MAX] if (tag := text(one, ID_CHARS_MAX))]
+        value = (value,)
+    elif not isinstance(value, list):
+        value = (value,)
+    return [tag for one in value[:TAGS_MAX] if (tag := text(one, ID_CHARS_MAX))]
 
 
 def metadata_map(value: object) -> dict[str, str]:

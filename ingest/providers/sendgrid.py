@@ -14,7 +14,8 @@ tolerance spans the 24 hours of retries; that ``sg_event_id`` never changes over
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 
 import orjson
 
@@ -60,6 +61,9 @@ EVENTS: Mapping[str, str] = {
     "group_unsubscribe": "unsubscribed",
     "group_resubscribe": "subscribed",
 }
+
+CACHED_FIELDS_MAX = 64
+"""Events with more fields are looked at one by one; what is remembered stays small."""
 
 _CLIENT_EVENTS = frozenset(
     ("open", "click", "unsubscribe", "group_unsubscribe", "group_resubscribe")
@@ -125,7 +129,7 @@ class SendGrid(BaseProvider):
         identity = items.native_ids(self.name, source.account)
         believed = fields.believable_seconds(received_at)
         return items.parse_items(
-            content, lambda item: build(item, source, received_at, identity, *believed)
+            content, lambda item: build(item, source, received_at, identity, believed)
         )
 
     def sample(
@@ -175,49 +179,38 @@ def build(
     source: Source,
     received_at: int,
     identity: Callable[[str], str],
-    first_s: int,
-    last_s: int,
+    believed: tuple[int, int],
 ) -> Event:
-    """One event of a request; its time is believed between the two seconds."""
+    """One event of a request; a time is believed between two seconds."""
     get = item.get
     native = get("event")
     if not isinstance(native, str) or not native:
         raise BadInput("no_event_type", "item has no event")
     moment = get("timestamp")
-    if type(moment) is int and first_s <= moment <= last_s:
+    if type(moment) is int and believed[0] <= moment <= believed[1]:
         occurred_at, suspect = moment * fields.SECOND_US, False
     else:
         occurred_at, suspect = fields.occurred(moment, received_at)
     recipient, domain = fields.address(get("email"))
-    message_id = _message_id(get("sg_message_id"), get("smtp-id"))
-    own = get("sg_event_id")
-    if isinstance(own, str) and own:
-        own_id = identity(own)
-    else:
-        parts = ("sg_message_id", "smtp-id", "event", "email", "timestamp", "url", "ip")
-        own_id = event_id("sendgrid", source.account, *[fields.id_part(get(p)) for p in parts])
-        own = None
+    smtp_id, own = get("smtp-id"), get("sg_event_id")
+    own_id = own if isinstance(own, str) else ""
     category = get("category")
     tags = fields.tag_list(category) if category else []
-    extra = item.keys() - OWN_FIELDS
-    metadata = fields.metadata_map({k: item[k] for k in item if k in extra}) if extra else {}
+    custom = _custom(tuple(item)) if len(item) <= CACHED_FIELDS_MAX else _custom_of(item)
+    metadata = fields.metadata_map({key: item[key] for key in custom}) if custom else {}
     campaign_id, campaign_source = fields.campaign(
-        source.campaign_from,
-        tags,
-        metadata,
-        get("marketing_campaign_id") or get("singlesend_id") or get("mc_auto_id"),
+        source.campaign_from, tags, metadata, _provider_campaign(item)
     )
     event_type = EVENTS.get(native)
-    native_type = native if event_type else fields.text(native, items.NATIVE_TYPE_CHARS_MAX) or ""
     event: Event = {
-        "event_id": own_id,
+        "event_id": identity(own_id) if own_id else _composite_id(item, source.account),
         "event_type": event_type or "unknown",
         "occurred_at": occurred_at,
         "received_at": received_at,
         "time_suspect": suspect,
         "provider": "sendgrid",
         "source": source.name,
-        "message_id": message_id,
+        "message_id": _message_id(get("sg_message_id"), smtp_id),
         "recipient": recipient,
         "recipient_domain": domain,
         "recipient_certain": True,
@@ -232,9 +225,9 @@ def build(
         "user_agent": None,
         "ip": None,
         "click_url": None,
-        "native_type": native_type,
-        "dedupe_quality": "composite" if own is None else "native",
-        "rfc_message_id": fields.identifier(get("smtp-id")),
+        "native_type": native if event_type else _native_type(native),
+        "dedupe_quality": "native" if own_id else "composite",
+        "rfc_message_id": fields.identifier(smtp_id),
         "tags": tags,
         "metadata": metadata,
         "provider_first": None,
@@ -247,6 +240,31 @@ def build(
     else:
         _add_reply(event, item, native)
     return event
+
+
+def _custom_of(names: Iterable[str]) -> tuple[str, ...]:
+    """The sender's own among an event's field names, in their order."""
+    return tuple(name for name in names if name not in OWN_FIELDS)
+
+
+_custom = lru_cache(maxsize=1024)(_custom_of)
+"""The same, remembered: the events of a sender have few shapes."""
+
+
+def _provider_campaign(item: items.Item) -> object:
+    if "mc_stats" in item or "marketing_campaign_id" in item or "singlesend_id" in item:
+        names = ("marketing_campaign_id", "singlesend_id", "mc_auto_id")
+        return next((item[name] for name in names if item.get(name)), None)
+    return None
+
+
+def _composite_id(item: items.Item, account: str) -> str:
+    parts = ("sg_message_id", "smtp-id", "event", "email", "timestamp", "url", "ip")
+    return event_id("sendgrid", account, *[fields.id_part(item.get(part)) for part in parts])
+
+
+def _native_type(native: str) -> str:
+    return fields.text(native, items.NATIVE_TYPE_CHARS_MAX) or ""
 
 
 def _message_id(own: object, smtp_id: object) -> str | None:
@@ -278,7 +296,7 @@ def _add_reply(event: Event, item: items.Item, native: str) -> None:
         kind = item.get("type")
         if isinstance(kind, str):
             bounce_class = _BOUNCE_CLASS.get(kind, "none")
-            event["native_type"] = fields.text(f"bounce.{kind}", items.NATIVE_TYPE_CHARS_MAX) or ""
+            event["native_type"] = _native_type(f"bounce.{kind}")
         classification = item.get("bounce_classification")
         if isinstance(classification, str):
             bounce_reason = _BOUNCE_REASON.get(classification.lower(), "other")
