@@ -1,0 +1,81 @@
+"""The README's generated sections, and its code blocks for tests to run.
+
+``python -m tests.readme`` writes the sections anew; ``tests/test_readme.py`` fails on a stale one.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingest.providers import conformance
+from schemas.glossary import COUNTERS, DERIVED_DOCS, MESSAGE, RATES, WINDOWS_S
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+QUERIES = ROOT / "analytics" / "queries"
+_SECTION = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.S)
+_BLOCK = re.compile(r"(?:<!-- (\w+): ([\w-]+) -->\n)?```(\w+)\n(.*?)```", re.S)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced code block; ``kind`` and ``name`` from the comment before it."""
+
+    kind: str
+    name: str
+    language: str
+    text: str
+
+
+def blocks(text: str) -> Iterator[Block]:
+    """Every fenced block with a language, in order."""
+    for found in _BLOCK.finditer(text):
+        yield Block(found[1] or "", found[2] or "", found[3], found[4])
+
+
+def glossary() -> str:
+    """Counters, derived counts and rates, as tables."""
+    lines = [f"**Message**: {MESSAGE}.", "", "| count | counted in | definition |", "|---|---|---|"]
+    lines += [f"| `{c.name}` | {c.basis.value} minute | {c.doc} |" for c in COUNTERS]
+    lines += [f"| `{name}` | derived | {doc} |" for name, doc in DERIVED_DOCS.items()]
+    lines += ["", "| rate | basis | definition |", "|---|---|---|"]
+    lines += [f"| `{r.name}` | {r.basis.value} | {r.doc} |" for r in RATES]
+    lines += [
+        "",
+        "**Flow**: an event is counted in the minute it happened. **Cohort**: in the minute its "
+        "message was delivered: «of what was delivered in the window, so much has been opened so "
+        f"far», never above 100 %. Windows: {', '.join(WINDOWS_S)}, in buckets of a minute.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def queries() -> str:
+    """Each question of ``analytics/queries`` with its query."""
+    parts = []
+    for number, path in enumerate(sorted(QUERIES.glob("*.sql")), 1):
+        first, _, sql = path.read_text(encoding="utf-8").partition("\n")
+        parts.append(
+            f"{number}. {first.removeprefix('--').strip()}\n\n```sql\n{sql.strip()}\n```\n"
+        )
+    return "\n".join(parts)
+
+
+SECTIONS = {
+    "conformance": lambda: conformance.table().strip() + "\n",
+    "glossary": glossary,
+    "queries": queries,
+}
+
+
+def rendered(text: str) -> str:
+    """The text with its generated sections made anew.
+
+    Raises:
+        KeyError: a section that nothing generates.
+    """
+    return _SECTION.sub(lambda found: found[1] + SECTIONS[found[2]]() + found[3], text)
+
+
+if __name__ == "__main__":
+    README.write_text(rendered(README.read_text(encoding="utf-8")), encoding="utf-8")
