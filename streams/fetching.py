@@ -202,8 +202,12 @@ class ChunkConsumer(driver.Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """As Faust's; chunk partitions are checkpointed and committed first."""
+        positions = {tp: session.position or 0 for tp, session in self._sessions.items()}
         await self.release(revoked)
         await super().on_partitions_revoked(revoked)
+        # Called before every join, the first one too: what is told to the group is as of now.
+        claims = self.app.claims
+        self._thread.assignor.claims = positions if claims is None else dict(claims())
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """As Faust's."""

@@ -62,7 +62,7 @@ class InternalsMissing(RuntimeError):
 def missing(relied_on: Iterable[tuple[Any, str]] = RELIED_ON) -> list[str]:
     """Names that are not there."""
     return [
-        f"{getattr(owner, '__name__', owner)}.{name}"
+        f"{getattr(owner, '__name__', type(owner).__name__)}.{name}"
         for owner, names in relied_on
         for name in names.split()
         if not hasattr(owner, name)

@@ -15,12 +15,15 @@ from typing import Any, NamedTuple
 
 import aiokafka
 from aiokafka.consumer.fetcher import FetchResult, OffsetResetStrategy
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import ConsumerStoppedError
 from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from mode.threads import WorkerThread
 
+from streams.assignment import ClaimAssignor
 from streams.chunks import TP, Taken, take
+from streams.internals import check_internals
 
 __all__ = ["ChunkThread", "Look"]
 
@@ -57,14 +60,17 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
     def __init__(self, *args: Any, **options: Any) -> None:
         # Partitions that may be read, each with the epoch of its session. Only this thread writes.
         self._epochs: dict[TP, int] = {}
+        self.assignor = ClaimAssignor()
         super().__init__(*args, **options)
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         app = self.consumer.app
-        # Faust has no settings for these. Read at start, when the fetcher is made.
-        consumer._isolation_level = app.isolation_level
-        consumer._fetch_max_wait_ms = app.fetch_wait_ms_max
+        # Faust has no settings for these. They are read at start, when the fetcher is made.
+        _replace(consumer, "_isolation_level", app.isolation_level)
+        _replace(consumer, "_fetch_max_wait_ms", app.fetch_wait_ms_max)
+        if self._assignor is RoundRobinPartitionAssignor:  # Faust's own is needed for its tables
+            _replace(consumer, "_partition_assignment_strategy", [self.assignor])
         return consumer
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
@@ -211,6 +217,12 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
                 position = state.position if state.has_valid_position else None
                 looks[tp] = Look(ends[tp], position)
         return looks
+
+
+def _replace(owner: Any, name: str, value: Any) -> None:
+    """Sets an attribute that must be there: a new name would be set and never read."""
+    check_internals([(owner, name)])
+    setattr(owner, name, value)
 
 
 def _as_read(partition: TopicPartition, record: Any) -> Any:

@@ -15,7 +15,7 @@ Laws of this file:
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Literal, Protocol, cast
 
 import faust
@@ -134,6 +134,9 @@ class ChunkApp(faust.App):
         chunks_buffered_max: chunks queued per topic, next to the one in work.
         watchdog_s: seconds without a commit while there is lag after which the process gives up.
         isolation_level: whether records of open and aborted transactions are delivered.
+        claims: partitions whose state is on this machine, with the offset that it is as of; asked
+            before every join, they go where the newest state is (``streams.assignment``). Default:
+            what was read before the rebalance.
         fetch_wait_ms_max: how long the broker may hold a fetch when it has nothing.
         options: Faust's settings, see ``streams.worker.faust_options``.
 
@@ -152,6 +155,7 @@ class ChunkApp(faust.App):
         chunks_buffered_max: int = 8,
         watchdog_s: float = 120.0,
         isolation_level: Literal["read_committed", "read_uncommitted"] = "read_committed",
+        claims: Callable[[], Mapping[TP, int]] | None = None,
         fetch_wait_ms_max: int = 500,
         **options: Any,
     ) -> None:
@@ -162,6 +166,7 @@ class ChunkApp(faust.App):
         self.chunks_buffered_max = chunks_buffered_max
         self.hooks = hooks
         self.watchdog_s = watchdog_s
+        self.claims = claims
         self.isolation_level = isolation_level
         self.fetch_wait_ms_max = fetch_wait_ms_max
         self.failed = asyncio.Event()

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from faust.transport.conductor import Conductor
 
+from streams.assignment import ClaimAssignor
 from streams.chunks import TP, Chunk, Taken, take
 from streams.fetching import ChunkConsumer
 from streams.taking import Look
@@ -60,6 +61,7 @@ class FakeThread:
         self.epochs: dict[TP, int] = {}
         self.commits: list[dict[TP, int]] = []
         self.commits_succeed = True
+        self.assignor = ClaimAssignor()
 
     def assignment(self) -> set[TP]:
         return set(self.assigned)
