@@ -214,10 +214,12 @@ class EnrichAgent(Agent):
 
     def store_state(self, work: Work) -> int:
         """Stores the shard."""
+        assert self.app is not None
         shard = self.shards[work.tp]
         end = work.flight.ends.get((topics.ENRICHED, work.tp.partition))
         if end is not None:
-            shard.outputs_end = max(shard.outputs_end, end)
+            shard.wrote_up_to(end)
+        shard.committed(self.app.committed_now(work.tp) or 0)
         self._write(work, shard)
         return shard.applied + 1
 

@@ -198,6 +198,11 @@ class ChunkConsumer(driver.Consumer):
         """The committed offset that reading of ``tp`` started from; ``None``: there was none."""
         return self._start.get(tp)
 
+    def committed_now(self, tp: TP) -> int | None:
+        """The offset that this consumer last committed, or started from; ``None``: neither."""
+        offset: int | None = self._committed_offset.get(tp)
+        return offset
+
     # --- letting go ------------------------------------------------------------------------------
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:

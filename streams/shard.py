@@ -9,6 +9,7 @@ Laws of this file:
 """
 
 import struct
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from streams import message as messages
@@ -33,8 +34,8 @@ class Shard:
         log_id: incarnation of the raw topic that ``applied`` belongs to.
         applied: offset of the last record folded in, -1 for none.
         log_time: highest record timestamp seen, seconds.
-        outputs_end: position in the enriched partition behind which everything after
-            ``applied`` was or will be written.
+        outputs_end: position in the enriched partition from which a restore must read: whoever
+            went on from a later commit wrote behind it.
     """
 
     def __init__(self, partition: int, load: Load) -> None:
@@ -50,6 +51,21 @@ class Shard:
         self.minutes = MinuteTable(load)
         self._load = load
         self.new_log = False
+        self._unconfirmed: deque[tuple[int, int]] = deque()
+
+    def wrote_up_to(self, end: int) -> None:
+        """Everything up to ``applied`` was acknowledged, the newest of it at ``end``."""
+        if not self._unconfirmed or self._unconfirmed[-1][0] != self.applied + 1:
+            self._unconfirmed.append((self.applied + 1, end))
+
+    def committed(self, offset: int) -> None:
+        """``offset`` is committed by us, so whoever goes on from there writes behind our outputs.
+
+        Without that a position is worth nothing: a worker frozen past its session may write long
+        behind the records of the one that took over, and would later look for them too far on.
+        """
+        while self._unconfirmed and self._unconfirmed[0][0] <= offset:
+            self.outputs_end = max(self.outputs_end, self._unconfirmed.popleft()[1])
 
     def begin_log(self, log_id: str) -> bool:
         """Goes on with incarnation ``log_id``; from its first record if it is another one.
@@ -63,6 +79,7 @@ class Shard:
         self.log_id = log_id
         self.applied = -1
         self.outputs_end = 0
+        self._unconfirmed.clear()
         self.minutes.reset()
         return True
 

@@ -212,6 +212,14 @@ class ChunkApp(faust.App):
         """The committed offset at the time ``tp`` was assigned; ``None``: there was none."""
         return self._chunks.committed_at_start(tp)
 
+    def committed_now(self, tp: TP) -> int | None:
+        """The offset that this app itself last committed for ``tp``, or was assigned it at.
+
+        A commit that the group refused, because the partition is another member's by now, does
+        not count.
+        """
+        return self._chunks.committed_now(tp)
+
     async def end_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
         """The present end of each partition's log, as far as it may be read.
 
