@@ -313,6 +313,19 @@ class ProviderSuite:
         ).events[0]
         assert event["event_id"] == again["event_id"] != other["event_id"]
 
+    def test_an_id_is_the_accounts_not_the_endpoints(
+        self, provider: Provider, one: Example, request_: Request
+    ) -> None:
+        """Two hooks for one account see the same event; two accounts never do."""
+
+        def identity(received_at: int, **changed: object) -> str:
+            source = one.source.model_copy(update=changed)
+            return provider.parse(request_, source, received_at).events[0]["event_id"]
+
+        here = identity(RECEIVED_AT)
+        assert identity(RECEIVED_AT + 9_000_000, name="another", campaign_from=()) == here
+        assert identity(RECEIVED_AT, account="another") != here
+
     def test_a_good_configuration_has_no_problems(self, provider: Provider, one: Example) -> None:
         """``check`` finds nothing wrong with a source that works."""
         assert provider.check(one.source) == []
