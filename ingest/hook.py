@@ -15,7 +15,7 @@ Laws of this file:
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -27,24 +27,26 @@ from ingest.body import (
     check_shape,
     decode_content,
 )
+from ingest.call import Call, Header
 from ingest.certificates import Outgoing
 from ingest.intake import Intake, Taken
 from ingest.keeper import Keeper
 from ingest.limits import Budget, RateLimits
 from ingest.metrics import IngestMetrics
 from ingest.origin import Networks, Origin, origin_of
-from ingest.problems import MEDIA_TYPE, problem
 from ingest.producer import Overloaded
 from ingest.providers.base import NeedsCertificate, Provider, Registry, Request, SignatureError
-from ingest.receiving import Disconnected, drain, read_body
+from ingest.receiving import Disconnected, read_body
 from schemas.errors import Unavailable
 from schemas.settings import Settings, Source
 
 PREFIX = "/hooks/"
 THREAD_BYTES = 131_072
+FREE_BYTES = 16_384
+"""What a body may hold outside the budget of all bodies, so that small requests get in while large
+ones, or slow ones, fill it."""
 RETRY_AFTER_S = 5
 _CERTIFICATES_PER_REQUEST_MAX = 2
-Header = tuple[bytes, bytes]
 Headers = tuple[tuple[str, str], ...]
 """Names in lower case, as in ``Request``."""
 
@@ -58,27 +60,6 @@ class Hook:
     allowed: Networks
     challenge: tuple[Header, ...]
     """``WWW-Authenticate`` for sources that use basic authentication (SNS asks for it first)."""
-
-
-@dataclass(slots=True)
-class _Call:
-    """What is known of one request; the log line is made of it."""
-
-    scope: Scope
-    receive: Receive
-    send: Send
-    source: str = ""
-    status: int = 0
-    result: str = ""
-    taken: Taken | None = None
-    kept: str = ""
-    reason: str = ""
-    whole: bool = False
-    """Whether the body was read to its end."""
-    reserved: int = 0
-    """Bytes taken from the budget of bodies."""
-    headers: list[Header] = field(default_factory=list)
-    """Headers that any answer to this request carries."""
 
 
 def make_hooks(sources: Mapping[str, Source], registry: Registry) -> dict[str, Hook]:
@@ -153,7 +134,7 @@ class Hooks:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
         started = self._clock()
-        call = _Call(scope, receive, send)
+        call = Call(scope, receive, send)
         try:
             await self._serve(call)
         except Disconnected:
@@ -162,8 +143,7 @@ class Hooks:
             self._log.exception("hook_failed", source=call.source)
             hook = self._hooks.get(call.source)
             call.whole = True
-            await self._refuse(call, 503 if hook is None else hook.provider.overload_status,
-                               "internal")  # fmt: skip
+            await call.refuse(503 if hook is None else hook.provider.overload_status, "internal")
         finally:
             if call.reserved:
                 self._bodies.give_back(call.reserved)
@@ -171,11 +151,11 @@ class Hooks:
 
     # --- the steps -------------------------------------------------------------------------------
 
-    async def _serve(self, call: _Call) -> None:
+    async def _serve(self, call: Call) -> None:
         scope = call.scope
         hook = self._hooks.get(scope["path"][len(PREFIX) :])
         if hook is None:
-            return await self._refuse(call, 404, "not_found")
+            return await call.refuse(404, "not_found")
         call.source = hook.source.name
         headers = tuple(
             [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
@@ -187,10 +167,10 @@ class Hooks:
             else:
                 await self._probe(call, hook, headers, client)
         except Refused as refusal:
-            await self._refuse(call, refusal.status, refusal.code)
+            await call.refuse(refusal.status, refusal.code)
         except SignatureError as error:
             call.reason = error.code
-            await self._refuse(call, 401, "unauthorized", hook.challenge)
+            await call.refuse(401, "unauthorized", hook.challenge)
         except Overloaded as error:
             call.reason = str(error)
             await self._overloaded(call, hook, "overloaded")
@@ -198,7 +178,7 @@ class Hooks:
             call.reason = str(error)
             await self._overloaded(call, hook, "unavailable")
 
-    async def _admit(self, call: _Call, hook: Hook, headers: Headers) -> str:
+    async def _admit(self, call: Call, hook: Hook, headers: Headers) -> str:
         """The client's address, when it may post at all.
 
         Raises:
@@ -217,7 +197,7 @@ class Hooks:
                     raise Refused(429, "rate_limited")
         return "" if origin.address is None else str(origin.address)
 
-    async def _take(self, call: _Call, hook: Hook, headers: Headers, client: str) -> None:
+    async def _take(self, call: Call, hook: Hook, headers: Headers, client: str) -> None:
         """Reads, proves, parses, keeps, answers."""
         body, encoding = await self._body(call, headers)
         now = self._now()
@@ -234,12 +214,10 @@ class Hooks:
         if taken.confirm is not None:
             self._outgoing.confirm(taken.confirm.url)
         call.result = "accepted"
-        await self._answer(
-            call, 200, b"application/json",
-            b'{"accepted":%d,"rejected":%d}' % (taken.accepted, taken.rejected),
-        )  # fmt: skip
+        content = b'{"accepted":%d,"rejected":%d}' % (taken.accepted, taken.rejected)
+        await call.answer(200, b"application/json", content)
 
-    async def _body(self, call: _Call, headers: Headers) -> tuple[bytes, str | None]:
+    async def _body(self, call: Call, headers: Headers) -> tuple[bytes, str | None]:
         """The body as sent, and its coding.
 
         Raises:
@@ -258,10 +236,16 @@ class Hooks:
         if length > settings.body_bytes_max:
             raise Refused(413, "body_too_large")
 
+        read = 0
+
         def reserve(size: int) -> None:
-            if not self._bodies.take(size):
-                raise Overloaded(f"{self._bodies.used} bytes of bodies in memory")
-            call.reserved += size
+            nonlocal read
+            read += size
+            more = read - FREE_BYTES - call.reserved
+            if more > 0:
+                if not self._bodies.take(more):
+                    raise Overloaded(f"{self._bodies.used} bytes of bodies in memory")
+                call.reserved += more
 
         body = await read_body(
             call.receive, settings.body_bytes_max, settings.body_timeout_ms / 1000, reserve
@@ -308,7 +292,7 @@ class Hooks:
             raise SignatureError("module_failed") from None
         return self._intake.take(hook.provider, hook.source, request, int(now * 1_000_000))
 
-    async def _probe(self, call: _Call, hook: Hook, headers: Headers, client: str) -> None:
+    async def _probe(self, call: Call, hook: Hook, headers: Headers, client: str) -> None:
         """A set-up call of the provider: HEAD, GET."""
         method = call.scope["method"]
         if method in ("GET", "HEAD"):
@@ -317,42 +301,16 @@ class Hooks:
             status = hook.provider.probe(request, hook.source)
             if status is not None:
                 call.result = "probe"
-                return await self._answer(call, status, b"application/json", b"{}")
+                return await call.answer(status, b"application/json", b"{}")
         call.headers.append((b"allow", b"POST"))
-        await self._refuse(call, 405, "method_not_allowed")
+        await call.refuse(405, "method_not_allowed")
 
     # --- answers ---------------------------------------------------------------------------------
 
-    async def _overloaded(self, call: _Call, hook: Hook, code: str) -> None:
+    async def _overloaded(self, call: Call, hook: Hook, code: str) -> None:
         """503, or what makes this provider come again."""
         retry = (b"retry-after", str(RETRY_AFTER_S).encode())
-        await self._refuse(call, hook.provider.overload_status, code, (retry,))
-
-    async def _refuse(
-        self, call: _Call, status: int, code: str, headers: tuple[Header, ...] = ()
-    ) -> None:
-        call.result = code
-        call.headers += headers
-        await self._answer(call, status, MEDIA_TYPE, problem(status, code))
-
-    async def _answer(self, call: _Call, status: int, media_type: bytes, content: bytes) -> None:
-        call.status = status
-        headers = [
-            (b"content-type", media_type),
-            (b"content-length", str(len(content)).encode()),
-            *call.headers,
-        ]
-        linger = not call.whole and _has_body(call.scope["headers"])
-        if linger:
-            headers.append((b"connection", b"close"))
-        await call.send({"type": "http.response.start", "status": status, "headers": headers})
-        if call.scope["method"] == "HEAD":
-            content = b""
-        await call.send({"type": "http.response.body", "body": content, "more_body": linger})
-        if linger:
-            # Closing on unread bytes resets the connection, and the answer with it.
-            await drain(call.receive)
-            await call.send({"type": "http.response.body", "body": b"", "more_body": False})
+        await call.refuse(hook.provider.overload_status, code, (retry,))
 
     def _origin(self, scope: Scope, headers: Headers) -> Origin:
         client = scope.get("client")
@@ -363,7 +321,7 @@ class Hooks:
         peer = client[0] if client else ""
         return origin_of(peer, scope["scheme"], forwarded_for, forwarded_proto, self._trusted)
 
-    def _note(self, call: _Call, seconds: float) -> None:
+    def _note(self, call: Call, seconds: float) -> None:
         """Law 4, and the metrics."""
         taken = call.taken
         kept = taken is not None and call.result == "accepted"
@@ -390,10 +348,3 @@ class Hooks:
             if taken.recipients:
                 line["recipients"] = taken.recipients
         self._log.info("hook", **line)
-
-
-def _has_body(headers: list[Header]) -> bool:
-    return any(
-        (name == b"content-length" and value != b"0") or name == b"transfer-encoding"
-        for name, value in headers
-    )

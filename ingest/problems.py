@@ -24,6 +24,7 @@ DETAILS: dict[str, str] = {
     "decompression_ratio": "The body decompresses to too many times its size.",
     "content_broken": "The body is not what its Content-Encoding says.",
     "content_coding": "The body's Content-Encoding is not taken here: gzip, deflate or br, once.",
+    "not_http": "This is no HTTP/1.1 request.",
     "length_invalid": "The Content-Length is not a number.",
     "too_deep": "The JSON is nested too deep.",
     "too_many_values": "The body holds too many values.",

@@ -21,10 +21,12 @@ from typing import Any, ClassVar
 
 import structlog
 import uvicorn
+import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ingest.app import IngestApp, create_app
 from ingest.metrics import IngestMetrics
+from ingest.problems import MEDIA_TYPE, problem
 from schemas.codec import Codec
 from schemas.settings import Settings, Source
 
@@ -79,6 +81,16 @@ class GuardedProtocol(HttpToolsProtocol):
         """See ``HttpToolsProtocol``."""
         self._in_headers = True
         super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP gets a problem document, like everything else."""
+        content = problem(400, "not_http")
+        head = (
+            b"HTTP/1.1 400 Bad Request\r\ncontent-type: %s\r\ncontent-length: %d\r\n"
+            b"connection: close\r\n\r\n"
+        )
+        self.transport.write(head % (MEDIA_TYPE, len(content)) + content)
+        self.transport.close()
 
     def _set_deadline(self) -> None:
         seconds = self.settings.header_timeout_ms / 1000
@@ -177,6 +189,15 @@ async def serve(
     if not server.started:
         raise RuntimeError("the front door did not start; its log says why")
     log.info("stopped")
+
+
+def run(settings: Settings, sources: Mapping[str, Source], **parts: Any) -> None:
+    """``serve`` on uvloop, about a third faster than asyncio's own loop.
+
+    Raises:
+        OSError, ConfigError: as ``serve`` does.
+    """
+    uvloop.run(serve(settings, sources, **parts))
 
 
 @contextlib.contextmanager

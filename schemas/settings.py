@@ -114,7 +114,7 @@ class IngestSettings(BaseModel):
     body_timeout_ms: int = Field(10_000, ge=100, description="longest wait for a request's body")
     body_bytes_max: int = Field(5_000_000, ge=1_000)
     bodies_bytes_max: int = Field(
-        32_000_000, ge=1_000, description="bodies being read or processed, all requests together"
+        16_000_000, ge=1_000, description="large bodies in memory, all requests together"
     )
     decompressed_bytes_max: int = Field(20_000_000, ge=1_000)
     decompression_ratio_max: int = Field(100, ge=1, description="decompressed : compressed bytes")
@@ -173,6 +173,15 @@ class StreamsSettings(BaseModel):
     dedupe_ttl_hours: int = Field(192, ge=1, description="how long an event id is remembered")
     message_ttl_hours: int = Field(720, ge=1, description="how long a message is remembered")
     rates_interval_ms: int = Field(1_000, ge=50)
+    machine_rules_file: Path | None = Field(
+        None, description="rules that tell machines from people; default: the built-in ones"
+    )
+    mailbox_rules_file: Path | None = Field(
+        None, description="mailbox providers of hosted domains; default: none"
+    )
+    geoip_file: Path | None = Field(
+        None, description="MaxMind country database (.mmdb) of your own; default: no countries"
+    )
 
 
 class AnalyticsSettings(BaseModel):
