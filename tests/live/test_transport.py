@@ -85,10 +85,16 @@ class Scene:
         return asyncio.run(self._committed())
 
     async def _committed(self) -> dict[int, int]:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.broker.bootstrap)
+        admin = AIOKafkaAdminClient(
+            bootstrap_servers=self.broker.bootstrap, request_timeout_ms=5_000
+        )
         try:
             await admin.start()
-            found = await admin.list_consumer_group_offsets(self.group)
+            # named one by one: the embedded broker's answer about «all» can't be read
+            found = await admin.list_consumer_group_offsets(
+                self.group,
+                partitions=[aiokafka.TopicPartition(self.topic, n) for n in range(self.partitions)],
+            )
         except KafkaError:  # no coordinator yet
             found = {}
         finally:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.chunks import TP, Session, Taken, take
+from streams.chunks import TP, Chunk, Session, Taken, take
 from streams.internals import PINNED, InternalsMissing, check_internals
 from streams.transport import ChunkApp
 from streams.worker import run
@@ -134,6 +134,29 @@ async def test_no_more_chunks_are_queued_than_there_are_places(rig_of: RigMaker)
     rig.gate.set()
     await rig.until(lambda: len(rig.offsets(P0)) == 1_000)
     assert rig.offsets(P0) == list(range(1_000))
+
+
+async def test_a_full_queue_of_one_topic_does_not_hold_up_another(rig_of: RigMaker) -> None:
+    """An agent at work on a long chunk: the other agent's chunks keep coming."""
+    other = TP("other", 0)
+    logs = {P0: FakeLog.of(range(1_000)), other: FakeLog.of(range(100))}
+    rig = await rig_of(logs, chunk_topics=[TOPIC, "other"], chunks_buffered_max=2)
+    rig.gate.clear()
+    got: list[Chunk] = []
+
+    async def agent(stream: Any) -> None:
+        async for chunk in stream:
+            got.append(chunk)  # noqa: PERF401 - the stream never ends
+
+    agents = rig.app.agent(rig.app.chunk_topic("other"))(agent)
+    await agents.start()
+    await asyncio.sleep(0)
+    await rig.index()
+    await rig.assign(P0, other)
+    await rig.until(lambda: sum(len(chunk.records) for chunk in got) == 100)
+    assert rig.chunks == []
+    assert tiles(got)
+    await agents.stop()
 
 
 async def test_other_topics_come_record_by_record(rig_of: RigMaker) -> None:
