@@ -10,7 +10,10 @@ Laws of this file:
 import asyncio
 import gc
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -18,7 +21,7 @@ from schemas import topics
 from schemas.codec import Codec
 from schemas.errors import ConfigError, MailpulseError
 from schemas.settings import Settings
-from streams import worker
+from streams import machine, mailbox, worker
 from streams.admin import log_id as find_log_id
 from streams.agents import Agent
 from streams.alerts import Lines
@@ -148,8 +151,59 @@ class Worker:
 
 
 def look_ups_of(settings: Settings) -> LookUps:
-    """What ``step`` may consult, by the settings."""
-    return LookUps(message_ttl_s=settings.message_ttl_hours * 3600)
+    """What ``step`` may consult, by the settings.
+
+    Raises:
+        ConfigError: a rules file or database can't be used, named by its setting.
+    """
+    given: dict[str, Any] = {"message_ttl_s": settings.message_ttl_hours * 3600}
+    problems = []
+    readers: dict[str, tuple[Path | None, str, Callable[[Path], Any]]] = {
+        "MACHINE_RULES_FILE": (settings.machine_rules_file, "rules", _machine_rules),
+        "MAILBOX_RULES_FILE": (settings.mailbox_rules_file, "mailbox", _mailbox_rules),
+        "GEOIP_FILE": (settings.geoip_file, "country", _countries),
+    }
+    for name, (path, field, read) in readers.items():
+        if path is None:
+            continue
+        try:
+            given[field] = read(path)
+        except (OSError, ValueError, ImportError) as error:
+            problems.append(f"MAILPULSE_{name}: {path}: {error}")
+    if problems:
+        raise ConfigError(problems)
+    return LookUps(**given)
+
+
+def _machine_rules(path: Path) -> machine.Rules:
+    return machine.Rules.load(path.read_text(encoding="utf-8"))
+
+
+def _mailbox_rules(path: Path) -> Callable[[str], str]:
+    return mailbox.with_rules(mailbox.load_rules(path.read_text(encoding="utf-8")))
+
+
+def _countries(path: Path) -> Callable[[str | None], str]:
+    """A look-up in the operator's database; read into memory, so that no file changes under it.
+
+    Raises:
+        ImportError: the extra ``geo`` is not installed.
+    """
+    import maxminddb
+
+    database = maxminddb.open_database(path, maxminddb.MODE_MEMORY)
+
+    @lru_cache(maxsize=65_536)
+    def country(ip: str | None) -> str:
+        if not ip:
+            return ""
+        try:
+            found: Any = database.get(ip)
+        except ValueError:
+            return ""
+        return str(((found or {}).get("country") or {}).get("iso_code") or "")
+
+    return country
 
 
 def tune_garbage_collector() -> None:
@@ -162,13 +216,16 @@ def tune_garbage_collector() -> None:
     gc.set_threshold(200_000, 20, 100)
 
 
-async def _main(settings: Settings) -> int:
+async def _main(settings: Settings, codec: Codec | None) -> int:
     log_id = await find_log_id(settings)
-    return await Worker(settings, log_id=log_id).run()
+    return await Worker(settings, log_id=log_id, codec=codec).run()
 
 
-def run_worker(settings: Settings) -> int:
+def run_worker(settings: Settings, codec: Codec | None = None) -> int:
     """Runs a worker in this process until it is stopped (SIGTERM, SIGINT) or fails.
+
+    Args:
+        codec: with the ids of a registry; default: the fixed ids.
 
     Returns:
         0 after an orderly stop, 1 after a failure.
@@ -178,7 +235,7 @@ def run_worker(settings: Settings) -> int:
     """
     tune_garbage_collector()
     try:
-        return asyncio.run(_main(settings))
+        return asyncio.run(_main(settings, codec))
     except ConfigError:
         raise
     except MailpulseError as error:

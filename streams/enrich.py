@@ -36,6 +36,7 @@ class LookUps:
 
     Attributes:
         rules: machine detection rules.
+        mailbox: domain -> mailbox provider.
         country: address of a client -> ISO country, '' when unknown.
         message_ttl_s: how long a message is remembered, by log time.
         settle_s: how long the verdict on an open or click may be corrected.
@@ -43,6 +44,7 @@ class LookUps:
     """
 
     rules: machine.Rules = machine.DEFAULT_RULES
+    mailbox: Callable[[str], str] = field(default=mailbox_provider)
     country: Callable[[str | None], str] = field(default=_nowhere)
     message_ttl_s: int = 30 * 86400
     settle_s: int = 600
@@ -85,17 +87,17 @@ def bounce_of(head: Head) -> tuple[str, str]:
     )  # fmt: skip
 
 
-def mailbox_of(head: Head) -> str:
+def mailbox_of(head: Head, look_ups: LookUps) -> str:
     """Who hosts the recipient's mailbox."""
-    return mailbox_provider(head["recipient_domain"])
+    return look_ups.mailbox(head["recipient_domain"])
 
 
-def mailbox_group(head: Head) -> str:
+def mailbox_group(head: Head, look_ups: LookUps) -> str:
     """The mailbox provider that counts are kept by: one known by name, else ``other``.
 
     Domains that stand for themselves are too many to count each minute by; the events keep them.
     """
-    provider = mailbox_of(head)
+    provider = mailbox_of(head, look_ups)
     return "other" if "." in provider else provider
 
 
@@ -148,7 +150,7 @@ def enrichment(
         "campaign_id": campaign,
         "campaign_source": source,
         "previous_campaign_id": previous_campaign,
-        "mailbox_provider": mailbox_of(head),
+        "mailbox_provider": mailbox_of(head, look_ups),
         "bounce_class": bounce[0],
         "bounce_reason": bounce[1],
         "actor": actor,
@@ -169,6 +171,7 @@ def suppression(
     head: Head,
     reason: int,
     at_us: int,
+    look_ups: LookUps,
     *,
     campaign: str | None,
     log_id: str,
@@ -185,7 +188,7 @@ def suppression(
         "provider": head["provider"],
         "source": head["source"],
         "campaign_id": campaign or None,
-        "mailbox_provider": mailbox_of(head),
+        "mailbox_provider": mailbox_of(head, look_ups),
         "diagnostic": head["diagnostic"],
         "log_id": log_id,
         "partition": partition,

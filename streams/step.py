@@ -213,7 +213,7 @@ def _fold(work: _Step, item: _Item) -> None:
     message.touched = shard.log_time
     shard.touched_messages[item.key] = message
 
-    learned = _learn(message, head)
+    learned = _learn(work, message, head)
     bounce = enrich.bounce_of(head)
     event = _apply(work, item, message, bounce)
     changed: frozenset[int] = frozenset()
@@ -228,14 +228,14 @@ def _fold(work: _Step, item: _Item) -> None:
         message.pending = [p for p in message.pending if p.actor != "none"]
 
 
-def _learn(message: Message, head: Head) -> bool:
+def _learn(work: _Step, message: Message, head: Head) -> bool:
     """Takes campaign and mailbox provider from the event, if the message has none yet.
 
     Returns:
         Whether earlier events of the message waited for this campaign.
     """
     if not message.mailbox and head["recipient_domain"]:
-        message.mailbox = enrich.mailbox_group(head)
+        message.mailbox = enrich.mailbox_group(head, work.look_ups)
     if message.campaign is None and head["campaign_id"]:
         message.campaign = head["campaign_id"]
         message.campaign_source = head["campaign_source"]
@@ -389,7 +389,7 @@ def _suppress(work: _Step, item: _Item, message: Message, bounce: tuple[str, str
     record = None
     if reason != LIFT:
         record = enrich.suppression(
-            head, reason, item.at_us, campaign=message.campaign, log_id=shard.log_id,
+            head, reason, item.at_us, work.look_ups, campaign=message.campaign, log_id=shard.log_id,
             partition=shard.partition, offset=item.record.offset,
         )  # fmt: skip
     work.effects.suppressions.append((head["recipient"].lower(), record))
