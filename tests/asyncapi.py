@@ -1,0 +1,120 @@
+"""``schemas/asyncapi.yaml``, made from the topics and schemas that the code uses.
+
+``python -m tests.asyncapi`` writes it; ``tests/schemas/test_asyncapi.py`` fails on a stale one.
+AsyncAPI 3.0, Kafka bindings 0.5.0.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from schemas.codec import LATEST, schema_json
+from schemas.topics import PARTITIONS_DEFAULT, TOPICS, Topic
+
+PATH = Path(__file__).parent.parent / "schemas" / "asyncapi.yaml"
+CE_TYPE = "io.mailpulse.{schema}.v1"
+
+
+def _identifier(topic: Topic) -> str:
+    return topic.schema.title().replace("_", "")
+
+
+def _channel(topic: Topic) -> dict[str, Any]:
+    configuration: dict[str, Any] = {"cleanup.policy": ["compact" if topic.compacted else "delete"]}
+    if topic.retention_ms is not None:
+        configuration["retention.ms"] = topic.retention_ms
+    return {
+        "address": topic.name,
+        "description": schema_json(LATEST[topic.schema])["doc"],
+        "messages": {topic.schema: {"$ref": f"#/components/messages/{_identifier(topic)}"}},
+        "bindings": {
+            "kafka": {
+                "topic": topic.name,
+                "partitions": PARTITIONS_DEFAULT,
+                "topicConfiguration": configuration,
+                "bindingVersion": "0.5.0",
+            }
+        },
+    }
+
+
+def _message(topic: Topic) -> dict[str, Any]:
+    full = LATEST[topic.schema]
+    return {
+        "name": topic.schema,
+        "title": schema_json(full)["name"],
+        "contentType": "application/avro",
+        "headers": {"$ref": "#/components/schemas/CloudEvents"},
+        "payload": {
+            "schemaFormat": "application/vnd.apache.avro;version=1.9.0",
+            "schema": {"$ref": f"./avro/{full}.avsc"},
+        },
+        "bindings": {
+            "kafka": {
+                "key": {"type": "string", "description": f"By {topic.key}."},
+                "schemaIdLocation": "payload",
+                "schemaIdPayloadEncoding": "confluent",
+                "schemaLookupStrategy": "TopicNameStrategy",
+                "bindingVersion": "0.5.0",
+            }
+        },
+    }
+
+
+def document() -> dict[str, Any]:
+    """The whole document."""
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "mailpulse topics",
+            "version": "1.0.0",
+            "description": (
+                "Email delivery events and what follows from them. Values are Avro in Confluent "
+                "framing. A record may come again after a crash, with the same CloudEvents id and "
+                "the same coordinates; the newest of a key holds."
+            ),
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/avro",
+        "channels": {topic.schema: _channel(topic) for topic in TOPICS},
+        "operations": {
+            f"receive_{topic.schema}": {
+                "action": "receive",
+                "channel": {"$ref": f"#/channels/{topic.schema}"},
+                "summary": f"Subscribe to {topic.name}, keyed by {topic.key}.",
+            }
+            for topic in TOPICS
+        },
+        "components": {
+            "messages": {_identifier(topic): _message(topic) for topic in TOPICS},
+            "schemas": {
+                "CloudEvents": {
+                    "type": "object",
+                    "description": "CloudEvents 1.0, binary mode of the Kafka protocol binding.",
+                    "required": ["ce_specversion", "ce_type", "ce_source", "ce_id"],
+                    "properties": {
+                        "ce_specversion": {"const": "1.0"},
+                        "ce_type": {"enum": [CE_TYPE.format(schema=t.schema) for t in TOPICS]},
+                        "ce_source": {"type": "string", "description": "The stage that wrote it."},
+                        "ce_id": {
+                            "type": "string",
+                            "description": "The same when the same thing is written again.",
+                        },
+                        "ce_time": {"type": "string", "format": "date-time"},
+                        "content-type": {"const": "application/avro"},
+                    },
+                }
+            },
+        },
+    }
+
+
+def rendered() -> str:
+    """The document as YAML."""
+    head = "# Made by `python -m tests.asyncapi` from schemas/topics.py and schemas/avro/.\n"
+    return head + yaml.safe_dump(document(), sort_keys=False, allow_unicode=True, width=100)
+
+
+if __name__ == "__main__":
+    PATH.write_text(rendered(), encoding="utf-8")
