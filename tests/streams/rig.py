@@ -227,6 +227,10 @@ class Rig:
         return [r.offset for chunk in self.chunks if chunk.tp == tp for r in chunk.records]
 
 
+RigMaker = Callable[..., Awaitable[Rig]]
+"""Type of the fixture ``rig_of``."""
+
+
 def tiles(chunks: Sequence[Chunk]) -> bool:
     """Whether chunks of one partition follow each other without a gap or an overlap."""
     return all(left.last + 1 == right.first for left, right in itertools.pairwise(chunks))
