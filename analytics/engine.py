@@ -115,7 +115,7 @@ class Engine:
     """
 
     def __init__(
-        self, directory: Path, database: str, limits: QueryLimits, *, writable: bool = False
+        self, directory: Path | str, database: str, limits: QueryLimits, *, writable: bool = False
     ) -> None:
         self._path = os.path.realpath(directory)
         self.database = database

@@ -37,6 +37,9 @@ REFUSED_MIN = 100
 
 _SETTINGS: dict[str, Any] = {
     "async_insert": 0,  # the answer must mean «stored»
+    # repeats inside one insert may wait for a merge like all others: FINAL hides them, and looking
+    # for them costs as much as all the rest of the insert (measured: 6.7 against 3.9 µs a row)
+    "optimize_on_insert": 0,
     "max_partitions_per_insert_block": 0,  # a replay may reach over many months
     "input_format_avro_allow_missing_fields": 1,  # older schema versions
 }

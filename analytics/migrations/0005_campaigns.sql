@@ -2,7 +2,7 @@
 -- shard: cityHash64(campaign_id)
 CREATE TABLE IF NOT EXISTS campaigns
 (
-    campaign_id         String COMMENT 'Campaign.',
+    campaign_id         LowCardinality(String) COMMENT 'Campaign.',
     name                String COMMENT 'Name for people.',
     owner               String COMMENT 'Who answers for it.',
     started_at          Nullable(DateTime64(3, 'UTC')) COMMENT 'When sending started, UTC; null when not given.',

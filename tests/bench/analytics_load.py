@@ -190,11 +190,12 @@ class Load:
         if dice.random() < 0.03:
             variant = dice.randrange(3)
             name = f"bounced_{DIAGNOSTICS[variant][0]}"
-            self._count(campaign, box, sent, "events", name)
             yield ("bounced", box, variant, sent, *common)
+            # behind the yield: an event that nobody took is not counted
+            self._count(campaign, box, sent, "events", name)
             return
-        self._count(campaign, box, sent, "events", "delivered")
         yield ("delivered", box, 0, sent, *common)
+        self._count(campaign, box, sent, "events", "delivered")
         for kind, chance, scale in (("opened", 0.45, 14_400), ("clicked", 0.09, 18_000)):
             if dice.random() > chance:
                 continue
@@ -205,12 +206,12 @@ class Load:
             names += [f"machine_{kind[:4]}s"] if machine else [kind]
             if not machine:
                 names.append("opens" if kind == "opened" else "clicks")
+            yield (kind, box, variant, at, *common)
             known = [name for name in names if name in COUNTER_INDEX]
             self._count(campaign, box, at, *known)
             self._count(campaign, box, sent, f"cohort_{kind}_any")
             if not machine:
                 self._count(campaign, box, sent, f"cohort_{kind}")
-            yield (kind, box, variant, at, *common)
 
     def _count(self, campaign: str, box: int, at: int, *names: str) -> None:
         vector = self.minutes[campaign, MAILBOXES[box][0], at // 60]

@@ -19,7 +19,8 @@ from tests.analytics.doors import open_door
 from tests.contracts.warehouse import Warehouse, WarehouseContract
 
 
-def _migrated(settings: Settings) -> Iterator[Warehouse]:
+def migrated(settings: Settings) -> Iterator[Warehouse]:
+    """A migrated database behind ``settings``; its client is closed at the end."""
     client = connect(settings)
     try:
         migrate.apply(client, settings)
@@ -34,7 +35,7 @@ class TestEmbedded(WarehouseContract):
     @pytest.fixture(scope="class")
     def warehouse(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
         folder = tmp_path_factory.mktemp("chdb")
-        yield from _migrated(Settings(clickhouse_dsn=SecretStr(f"chdb://{folder}/ch")))
+        yield from migrated(Settings(clickhouse_dsn=SecretStr(f"chdb://{folder}/ch")))
 
 
 class TestHttp(WarehouseContract):
@@ -44,7 +45,7 @@ class TestHttp(WarehouseContract):
     def warehouse(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
         folder: Path = tmp_path_factory.mktemp("http")
         with open_door(folder, writable=True) as door:
-            yield from _migrated(
+            yield from migrated(
                 Settings(
                     clickhouse_dsn=SecretStr(f"{door.url}/mailpulse"),
                     clickhouse_compress=False,
@@ -63,6 +64,6 @@ class TestServer(WarehouseContract):
             pytest.skip("MAILPULSE_TEST_CLICKHOUSE_URL names no ClickHouse server")
         name = f"mailpulse_test_{uuid.uuid4().hex[:12]}"
         settings = Settings(clickhouse_dsn=SecretStr(f"{url.rstrip('/')}/{name}"))
-        for warehouse in _migrated(settings):
+        for warehouse in migrated(settings):
             yield warehouse
             warehouse.client.command(f"DROP DATABASE {name}")
