@@ -295,15 +295,15 @@ class Hooks:
     async def _probe(self, call: Call, hook: Hook, headers: Headers, client: str) -> None:
         """A set-up call of the provider: HEAD, GET."""
         method = call.scope["method"]
-        if method in ("GET", "HEAD"):
-            query = call.scope["query_string"].decode("latin-1")
-            request = Request(method, query, headers, b"", client)
-            status = hook.provider.probe(request, hook.source)
-            if status is not None:
-                call.result = "probe"
-                return await call.answer(status, b"application/json", b"{}")
-        call.headers.append((b"allow", b"POST"))
-        await call.refuse(405, "method_not_allowed")
+        if method not in ("GET", "HEAD"):
+            return await call.refuse(405, "method_not_allowed", ((b"allow", b"GET, HEAD, POST"),))
+        query = call.scope["query_string"].decode("latin-1")
+        request = Request(method, query, headers, b"", client)
+        status = hook.provider.probe(request, hook.source)
+        if status is None:  # this provider makes no such call
+            return await call.refuse(404, "not_found")
+        call.result = "probe"
+        await call.answer(status, b"application/json", b"{}")
 
     # --- answers ---------------------------------------------------------------------------------
 

@@ -23,11 +23,7 @@ _REFUSALS: dict[str, tuple[str, dict[str, Any]]] = {
     "400": ("The body is not what its headers say.", {}),
     "401": ("Not proven to come from the provider. The same answer whatever is wrong.", {}),
     "403": ("Not by HTTPS, or from an address that is not on the source's list.", {}),
-    "404": ("No such source.", {}),
-    "405": (
-        "This provider makes no such call.",
-        {"Allow": {"description": "Methods that are taken.", "schema": {"type": "string"}}},
-    ),
+    "404": ("No such source, or no such call of its provider.", {}),
     "408": ("The body did not arrive in time.", {}),
     "413": ("Over a limit: bytes, decompressed bytes, nesting, values, events.", {}),
     "415": ("A Content-Encoding that is not taken, or more than one.", {}),
@@ -78,7 +74,7 @@ def _hook() -> dict[str, Any]:
     count = {"type": "integer", "minimum": 0}
     probe = {
         "200": _json("The provider's set-up call is answered.", {"type": "object"}),
-        **_refusals("403", "404", "405", "429"),
+        **_refusals("403", "404", "429"),
     }
     head = {
         status: {key: value for key, value in answer.items() if key != "content"}

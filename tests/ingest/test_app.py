@@ -116,13 +116,15 @@ async def test_unknown_places_are_not_found(path: str) -> None:
 
 
 async def test_set_up_calls_are_answered_as_the_provider_says() -> None:
-    """Others are told which method is taken."""
+    """Calls that it does not make lead nowhere; other methods are told which are taken."""
     async with front_door() as door:
         head = await door.client.head("/hooks/news")
         assert (head.status_code, head.content) == (200, b"")
-        for method in ("GET", "PUT", "DELETE", "OPTIONS"):
+        answer = await door.client.get("/hooks/news")
+        assert (answer.status_code, code_of(answer)) == (404, "not_found")
+        for method in ("PUT", "DELETE", "OPTIONS"):
             answer = await door.client.request(method, "/hooks/news")
-            assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+            assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, POST")
 
 
 async def test_large_bodies_are_refused_while_they_are_read() -> None:

@@ -1,0 +1,113 @@
+"""What the command line asks of ingress: captured requests, samples, sources."""
+
+import gzip
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from ingest.providers import REGISTRY as REAL
+from ingest.providers.base import Request
+from ingest.tryout import check_request, check_sources, send_test
+from schemas.settings import Settings
+from tests.ingest.front_door import KEY, NOW, REGISTRY, front_door, source
+from tests.ingest.keys import example
+
+
+def request(body: bytes, *headers: tuple[str, str]) -> Request:
+    """A captured request."""
+    return Request("POST", "", headers, body, "127.0.0.1")
+
+
+GOOD = orjson.dumps([{"id": "m1"}, {}])
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "code"),
+    [
+        (GOOD, [("x-key", KEY)], 200, "accepted"),
+        (gzip.compress(GOOD), [("x-key", KEY), ("content-encoding", "gzip")], 200, "accepted"),
+        (b"no json", [("x-key", KEY)], 200, "accepted"),
+        (GOOD, [("x-key", "no")], 401, "wrong_key"),
+        (GOOD, [("x-certificate", "1")], 503, "needs_certificate"),
+        (GOOD, [("content-encoding", "gzip")], 400, "content_broken"),
+        (b"[" * 200 + b"]" * 200, [("x-key", KEY)], 413, "too_deep"),
+        (b"x" * 6_000_000, [("x-key", KEY)], 413, "body_too_large"),
+        (orjson.dumps([{"id": "m"}] * 101), [("x-key", KEY)], 413, "too_many_events"),
+    ],
+)
+async def test_the_verdict_offline_is_the_answer_online(
+    body: bytes, headers: list[tuple[str, str]], status: int, code: str
+) -> None:
+    """The same status; offline it also says what was wrong."""
+    limits: dict[str, Any] = {"events_per_request_max": 100}
+    verdict = check_request(
+        source(), request(body, *headers), NOW, registry=REGISTRY, settings=Settings(**limits)
+    )
+    assert (verdict.status, verdict.code, verdict.accepted) == (status, code, status == 200)
+    offline = httpx.MockTransport(lambda _: httpx.Response(500))
+    from ingest.certificates import Outgoing
+
+    async with front_door(parts={"outgoing": Outgoing(lambda: 0.0, offline)}, **limits) as door:
+        answer = await door.client.post("/hooks/news", content=body, headers=headers)
+        assert answer.status_code == status
+        if status == 200:
+            counts = {"accepted": len(verdict.events), "rejected": len(verdict.rejects)}
+            assert answer.json() == counts
+            assert [e["event_id"] for e in door.log.events()] == [
+                e["event_id"] for e in verdict.events
+            ]
+
+
+def test_a_verdict_is_plain_values() -> None:
+    """For ``--json``."""
+    verdict = check_request(source(), request(GOOD, ("x-key", KEY)), NOW, registry=REGISTRY)
+    shown = orjson.loads(orjson.dumps(verdict.as_json()))
+    assert shown["events"][0]["source"] == "news"
+    assert shown["rejects"] == [{"reason": "no_id", "detail": "", "content": "{}"}]
+
+
+async def test_a_sample_is_sent_and_its_answer_reported() -> None:
+    """By the address of the ingress or of the hook; the event that arrives is the one named."""
+    async with front_door() as door:
+        transport = httpx.ASGITransport(door.app)
+        for url in ("http://door", "http://door/", "http://door/hooks/news"):
+            result = await send_test(url, source(), registry=REGISTRY, transport=transport)
+            assert result.ok, result
+            assert door.log.events()[-1]["event_id"] == result.event_ids[0]
+        other = source(secret=("other",))
+        result = await send_test("http://door", other, registry=REGISTRY, transport=transport)
+        assert (result.ok, result.status) == (False, 401)
+
+
+async def test_no_answer_is_reported_not_raised() -> None:
+    """For a terminal."""
+
+    def away(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("away")
+
+    result = await send_test(
+        "http://door", source(), registry=REGISTRY, transport=httpx.MockTransport(away)
+    )
+    assert (result.status, result.body) == (0, "ConnectError")
+
+
+@pytest.mark.parametrize("name", sorted(REAL))
+def test_samples_of_every_provider_are_accepted_offline(name: str) -> None:
+    """What ``send-test`` sends is what ``check`` accepts."""
+    one = example(name)
+    sample = REAL[name].sample(one.source, NOW, 7, one.signing_key)
+    verdict = check_request(one.source, sample, NOW, certificates=one.certificates)
+    assert (verdict.accepted, len(verdict.events), verdict.rejects) == (True, 1, ())
+
+
+def test_problems_of_sources_are_all_named() -> None:
+    """Unknown providers, and what a provider misses."""
+    problems = check_sources(
+        {"a": source("a", provider="nobody"), "b": source("b", secret=())}, registry=REGISTRY
+    )
+    assert len(problems) == 2
+    assert problems[0].startswith("sources.a.provider")
+    assert problems[1].startswith("sources.b")
+    assert check_sources({"news": source()}, registry=REGISTRY) == []
