@@ -29,8 +29,8 @@ from aiokafka.errors import KafkaError
 
 from ingest.metrics import IngestMetrics
 from ingest.parcel import Pair, Parcel
-from ingest.partition import partition_of
 from schemas.errors import Unavailable
+from schemas.partition import partition_of
 from schemas.settings import Settings
 from schemas.topics import DEAD_LETTERS, RAW
 

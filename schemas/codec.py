@@ -22,7 +22,9 @@ from typing import Any
 import fastavro
 from fastavro.types import Schema
 
+from schemas.enrichment import Position, read_position
 from schemas.errors import BadInput, DecodeError
+from schemas.raw import LAYOUT, read_head
 
 Record = dict[str, Any]
 
@@ -112,6 +114,7 @@ class Codec:
         self.ids = dict(ids)
         self._names = {schema_id: full for full, schema_id in self.ids.items()}
         self._prefixes = {full: framing_prefix(schema_id) for full, schema_id in self.ids.items()}
+        self._raw_prefix = self._prefixes[LAYOUT]
 
     def encode(self, name: str, record: Mapping[str, Any]) -> bytes:
         """One record as framed bytes, by the newest version of schema ``name``.
@@ -147,6 +150,27 @@ class Codec:
             return self._names[schema_id]
         except KeyError:
             raise DecodeError("unknown_schema_id", f"schema id {schema_id}") from None
+
+    def prefix(self, name: str) -> bytes:
+        """Framing of the newest version of schema ``name``."""
+        return self._prefixes[LATEST[name]]
+
+    def raw_head(self, value: bytes) -> Record:
+        """What the streams look at of a framed raw event: the fields before ``HEAD_END`` at least.
+
+        The whole record is checked, as ``decode`` does; it is only quicker.
+
+        Raises:
+            DecodeError: as ``decode``.
+        """
+        if value.startswith(self._raw_prefix):
+            try:
+                head, end = read_head(value, PREFIX_BYTES)
+            except Exception:  # an unusual form, or broken: the general decoder tells
+                return self.decode(value, "raw_event")
+            if end == len(value):
+                return head
+        return self.decode(value, "raw_event")
 
     def decode(self, value: bytes, name: str) -> Record:
         """One framed value as a record of the newest version of schema ``name``.
@@ -185,6 +209,27 @@ class Codec:
                 errors.append((position, error))
         return records, errors
 
+    def split_enriched(self, value: bytes) -> tuple[Record, bytes, Position]:
+        """An enriched record of the newest version taken apart.
+
+        Returns:
+            The raw event's head (``raw_head``), its framed bytes as they were on the raw topic, and
+            its coordinates.
+
+        Raises:
+            DecodeError: another schema's record, or broken Avro.
+        """
+        if not value.startswith(self.prefix("enriched_event")):
+            raise DecodeError(
+                "wrong_schema", f"{self.name_of(value)} where an enriched one belongs"
+            )
+        try:
+            event, end = read_head(value, PREFIX_BYTES)
+            position = read_position(value, end)
+        except Exception:  # an unusual form, or broken: the general decoder tells
+            event, end, position = _split_by_schema(value)
+        return event, self._raw_prefix + value[PREFIX_BYTES:end], position
+
     def enriched(self, raw_value: bytes, enrichment: Mapping[str, Any]) -> bytes:
         """An enriched record around the untouched bytes of a framed raw record.
 
@@ -200,31 +245,19 @@ class Codec:
 _POSITION: Schema = prefix_schema(
     schema_json(LATEST["enriched_event"])["fields"][1]["type"], "revision"
 )
-"""Front of an enrichment: log_id, partition, offset, version."""
+"""Front of an enrichment: its ``Position``."""
 
 
-def split_enriched(value: bytes, raw_prefix: bytes) -> tuple[Record, bytes, Record]:
-    """An enriched record of the newest version taken apart.
-
-    Args:
-        raw_prefix: framing of the raw record that is given back.
-
-    Returns:
-        The raw event, its framed bytes as they were on the raw topic, and the front of the
-        enrichment (``log_id``, ``partition``, ``offset``, ``version``).
-
-    Raises:
-        DecodeError: broken Avro.
-    """
+def _split_by_schema(value: bytes) -> tuple[Record, int, Position]:
     stream = io.BytesIO(value)
     stream.seek(PREFIX_BYTES)
     try:
-        event = fastavro.schemaless_reader(stream, _PLAIN[LATEST["raw_event"]], None)
+        event: Any = fastavro.schemaless_reader(stream, _PLAIN[LATEST["raw_event"]], None)
         end = stream.tell()
-        position = fastavro.schemaless_reader(stream, _POSITION, None)
+        at: Any = fastavro.schemaless_reader(stream, _POSITION, None)
     except Exception as error:  # broken bytes surface as many kinds: struct, index, unicode…
         raise DecodeError("broken_avro", f"enriched_event: {type(error).__name__}") from error
-    return event, raw_prefix + value[PREFIX_BYTES:end], position  # type: ignore[return-value]
+    return event, end, (at["log_id"], at["partition"], at["offset"], at["version"])
 
 
 _HEAD: Schema = prefix_schema(schema_json(LATEST["raw_event"]), HEAD_END)

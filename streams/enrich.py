@@ -8,21 +8,26 @@ Laws of this file:
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
+from schemas import enrichment
+from schemas.codec import PREFIX_BYTES
 from schemas.errors import BadInput
 from streams import machine
 from streams.classify import RULES_VERSION, classify_bounce
 from streams.client import client_of
 from streams.mailbox import mailbox_provider
-from streams.message import Message
+from streams.message import Message, Pending
 from streams.minutes import OLD_S, SUSPECT_FUTURE_S
 from streams.recipients import REASONS, SOFT, SOFT_FOR_S
 
 Head = dict[str, Any]
 _OLDEST_US = 946_684_800 * 1_000_000  # 2000-01-01
 _NEWEST_US = 4_102_444_800 * 1_000_000  # 2100-01-01
+TEXTS_CACHED_MAX = 16_384
+NO_BOUNCE = ("none", "none")
 JUDGED_BOUNCES = frozenset(("bounced", "deferred", "rejected", "failed"))
 
 
@@ -80,7 +85,7 @@ def unit_key(head: Head) -> bytes:
 def bounce_of(head: Head) -> tuple[str, str]:
     """Class and reason of a bounce, deferral or rejection; ``("none", "none")`` otherwise."""
     if head["event_type"] not in JUDGED_BOUNCES:
-        return "none", "none"
+        return NO_BOUNCE
     return classify_bounce(
         head["event_type"], head["bounce_class"], head["bounce_reason"],
         head["enhanced_status"], head["smtp_code"], head["diagnostic"],
@@ -92,15 +97,15 @@ def mailbox_of(head: Head, look_ups: LookUps) -> str:
     return look_ups.mailbox(head["recipient_domain"])
 
 
-def mailbox_group(head: Head, look_ups: LookUps) -> str:
+def group_of(provider: str) -> str:
     """The mailbox provider that counts are kept by: one known by name, else ``other``.
 
     Domains that stand for themselves are too many to count each minute by; the events keep them.
     """
-    provider = mailbox_of(head, look_ups)
     return "other" if "." in provider else provider
 
 
+@lru_cache(maxsize=TEXTS_CACHED_MAX)
 def text_hash(text: str | None) -> int:
     """32 bits that stand for a link or a user agent; 0 for none."""
     if not text:
@@ -111,60 +116,88 @@ def text_hash(text: str | None) -> int:
     return value or 1
 
 
-def enrichment(
+_PLAIN_END = {
+    first: enrichment.verdict("none", "none", "none", "", RULES_VERSION, first, False, False)
+    + enrichment.NOBODY
+    for first in (False, True)
+}
+
+
+def plain_value(
+    frame: bytes,
+    origin: bytes,
+    raw: bytes,
+    head: Head,
+    offset: int,
+    at_us: int,
+    key: bytes,
+    mailbox: str,
+    *,
+    first: bool,
+) -> bytes:
+    """An enriched record of an event that is never judged and has its campaign: ``value``, short.
+
+    Args:
+        frame, origin: framing of enriched records; where the event came from.
+        raw: the framed raw record.
+        first: the ``first_of_kind``.
+    """
+    return b"".join(
+        (
+            frame,
+            raw[PREFIX_BYTES:],
+            enrichment.coordinates(origin, offset, offset, 0, at_us, key),
+            enrichment.campaign(head["campaign_id"], head["campaign_source"], None),
+            enrichment.mailbox(mailbox),
+            _PLAIN_END[first],
+        )
+    )
+
+
+def value(
+    frame: bytes,
+    origin: bytes,
     head: Head,
     message: Message,
+    event: Pending,
+    bounce: tuple[str, str],
     look_ups: LookUps,
     *,
-    log_id: str,
-    partition: int,
-    offset: int,
     version: int,
-    revision: int,
     key: bytes,
-    actor: str,
-    reason: str,
-    first: bool,
     first_human: bool,
-    unsubscribe: bool,
-    bounce: tuple[str, str],
     previous_campaign: str | None,
-) -> dict[str, Any]:
-    """The ``Enrichment`` record of one revision of an event. Arguments: fields of that record."""
-    at_us, _ = event_time_us(head)
+) -> bytes:
+    """An enriched record: the raw bytes, and one revision of what the streams say about them."""
     campaign = message.campaign or None
     source = "none"
     if campaign is not None:
         source = head["campaign_source"] if head["campaign_id"] == campaign else "learned"
-    judged = actor != "none"
-    device, system, client = client_of(head["user_agent"]) if judged else ("", "", "")
-    delivered = message.delivered_at
-    return {
-        "log_id": log_id,
-        "partition": partition,
-        "offset": offset,
-        "version": version,
-        "revision": revision,
-        "event_time": at_us,
-        "message_key": key.hex(),
-        "campaign_id": campaign,
-        "campaign_source": source,
-        "previous_campaign_id": previous_campaign,
-        "mailbox_provider": mailbox_of(head, look_ups),
-        "bounce_class": bounce[0],
-        "bounce_reason": bounce[1],
-        "actor": actor,
-        "actor_reason": reason,
-        "rules_version": look_ups.rules.version if judged else RULES_VERSION,
-        "first_of_kind": first,
-        "first_human": first_human,
-        "unsubscribe_link": unsubscribe,
-        "seconds_since_delivery": (at_us / 1e6 - delivered) if delivered and judged else None,
-        "device": device,
-        "os": system,
-        "client": client,
-        "country": (head.get("geo_country") or look_ups.country(head["ip"])) if judged else "",
-    }
+    judged = event.actor != "none"
+    if judged:
+        delivered = message.delivered_at
+        rest = enrichment.since(event.at_us / 1e6 - delivered if delivered else None)
+        country = head.get("geo_country") or look_ups.country(head["ip"])
+        rest += enrichment.client(*client_of(head["user_agent"]), country)
+    else:
+        rest = enrichment.NOBODY
+    return b"".join(
+        (
+            frame,
+            event.raw[PREFIX_BYTES:],
+            enrichment.coordinates(
+                origin, event.offset, version, event.revision, event.at_us, key
+            ),
+            enrichment.campaign(campaign, source, previous_campaign),
+            enrichment.mailbox(look_ups.mailbox(head["recipient_domain"])),
+            enrichment.verdict(
+                bounce[0], bounce[1], event.actor, event.reason,
+                look_ups.rules.version if judged else RULES_VERSION, event.first, first_human,
+                event.unsubscribe,
+            ),
+            rest,
+        )
+    )  # fmt: skip
 
 
 def suppression(

@@ -16,13 +16,14 @@ import structlog
 from schemas import topics
 from schemas.codec import Codec
 from schemas.errors import MailpulseError
+from schemas.partition import partition_of
 from schemas.settings import Settings
 from streams import minutes
 from streams.agents import Agent, Work
 from streams.chunks import TP, Chunk
 from streams.enrich import LookUps
 from streams.metrics import StreamMetrics
-from streams.outputs import Headers, Outputs, Row, cloud_event, partition_of
+from streams.outputs import Headers, Outputs, Row, cloud_event
 from streams.restore import Restorer
 from streams.shard import Shard
 from streams.state import StateDirectory
@@ -32,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 SLICE_RECORDS = 500
 """Records folded before the event loop gets a turn: about 20 ms of work."""
+SWEEP_ENTRIES = 1000
+"""Stored messages looked at per checkpoint for whether they expired: about a millisecond."""
 DEAD_LETTER_SHARE_MAX = 0.2
 DEAD_LETTER_WINDOW = 10_000
 """Over this share of the last records dead-lettered, the worker stops rather than send the rest."""
@@ -73,6 +76,7 @@ class EnrichAgent(Agent):
         assert self.app is not None
         shard = Shard(work.tp.partition, work.store.get_many)
         shard.load_meta()
+        shard.load_soft(work.store.scan)
         self.shards[work.tp] = shard
         committed = self.app.committed(work.tp) or 0
         has_state = shard.log_id == self.log_id
@@ -141,12 +145,7 @@ class EnrichAgent(Agent):
         """Sends the effects of one step."""
         metrics, flight = self.metrics.records, work.flight
         if effects.enriched:
-            encode = self.codec.enriched
-            rows = [
-                Row(item.key, encode(item.raw, item.enrichment), item.timestamp)
-                for item in effects.enriched
-            ]
-            await flight.send_to(topics.ENRICHED, work.tp.partition, rows)
+            await flight.send_plain(topics.ENRICHED, work.tp.partition, effects.enriched)
         now_ms = shard.log_time * 1000
         if effects.suppressions:
             await flight.send_keyed(topics.SUPPRESSIONS, self._suppressions(effects, now_ms))
@@ -198,13 +197,14 @@ class EnrichAgent(Agent):
         count = await self.outputs.partitions(topics.MINUTES)
         rows: dict[int, list[Row]] = {}
         now_ms = shard.log_time * 1000
+        frame = self.codec.prefix("campaign_minute")
         for key, vector in shard.minutes.changed():
             record = minutes.record(key, vector, shard.log_id, shard.partition, shard.applied)
             # By campaign alone, so that all partials of a campaign lie in one partition.
             rows.setdefault(partition_of(key[0].encode(), count), []).append(
                 Row(
                     minutes.record_key(key, shard.log_id, shard.partition),
-                    self.codec.encode("campaign_minute", record),
+                    frame + record,
                     now_ms,
                 )
             )
@@ -228,6 +228,11 @@ class EnrichAgent(Agent):
             work.store.delete_range(b"c", b"d")  # minute counts begin anew with each log
         work.store.write(shard.writes())
         shard.saved()
+        for begin, end in shard.useless_ranges():
+            work.store.delete_range(begin, end)
+        expired = shard.expired(work.store.scan, self.look_ups.message_ttl_s, SWEEP_ENTRIES)
+        if expired:
+            work.store.write(expired)
 
     def forget(self, tp: TP) -> None:
         """Drops the shard from memory."""

@@ -2,17 +2,15 @@
 
 Laws of this file:
 1. Pure. Every count is a function of the message (``contributions``), so whatever is learned late —
-   a campaign, a delivery, a scanner — moves counts exactly: subtract what it gave, add what it gives.
+   a campaign, a delivery, a scanner — moves counts exactly: subtract what it gave, add what comes.
 2. First means first by the order of the log. Times are seconds since 1970; 0 is «not yet».
 3. An open or click is *pending* while later news may still change its verdict; then it is settled
    into the summary. Settling changes no count, so it may happen at any time after it is due.
-4. ``pack`` and ``unpack`` are inverse; the form is versioned and never changes silently.
+4. Its stored form is in ``streams.packing``.
 """
 
-import struct
 from typing import NamedTuple
 
-from schemas.errors import MailpulseError
 from schemas.glossary import COUNTER_INDEX
 
 SEEN_MAX = 4096
@@ -20,22 +18,16 @@ SEEN_MAX = 4096
 PENDING_MAX = 64
 """Events of one message that later news may still correct; beyond it the oldest are settled."""
 
-TYPES = (
-    "queued", "sent", "delivered", "deferred", "bounced", "rejected", "failed", "opened",
-    "clicked", "complained", "unsubscribed", "subscribed", "autoresponded", "unknown",
-)  # fmt: skip
-ACTORS = ("none", "human", "machine", "scanner")
+NO_BUCKET = -1
 CLASSES = ("none", "suppressed", "undetermined", "soft", "block", "hard")
 """Bounce classes from mild to severe: a message counts under the worst it has seen."""
-
-_SOURCES = ("none", "metadata", "tag", "provider", "header", "learned")
 
 # A contribution is one integer, minute * 32 + index of the counter: cheap to make and to compare.
 SHIFT = 5
 MASK = (1 << SHIFT) - 1
 _I = COUNTER_INDEX
 EVENTS = _I["events"]
-_DELIVERED, _LATE, _C_LATE = _I["delivered"], _I["bounced_late"], _I["cohort_bounced_late"]
+DELIVERED, _LATE, _C_LATE = _I["delivered"], _I["bounced_late"], _I["cohort_bounced_late"]
 _SUPPRESSED, _DEFERRED, _REJECTED = _I["suppressed"], _I["deferred"], _I["rejected"]
 _BOUNCED = tuple(_I.get(f"bounced_{name}", -1) for name in CLASSES)
 _COMPLAINED, _C_COMPLAINED = _I["complained"], _I["cohort_complained"]
@@ -80,13 +72,15 @@ class Pending(NamedTuple):
 
 
 class Message:
-    """State of one message to one recipient. Times in seconds, 0: not yet."""
+    """State of one message to one recipient. Times in seconds, 0: not yet.
+
+    ``pending_bucket`` is where its pending events are stored, ``NO_BUCKET`` when they are not.
+    """
 
     __slots__ = (
         "bounce_class", "bounced_at", "campaign", "campaign_source", "clicked_any_at", "clicked_at",
-        "complained_at", "delivered_at", "dirty", "mailbox", "opened_any_at", "opened_at",
-        "pending", "pending_saved", "rejected_at", "seen", "suppressed_at", "touched",
-        "unsubscribed_at",
+        "complained_at", "delivered_at", "mailbox", "opened_any_at", "opened_at", "pending",
+        "pending_bucket", "rejected_at", "seen", "suppressed_at", "touched", "unsubscribed_at",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -107,8 +101,7 @@ class Message:
         self.clicked_any_at = 0
         self.clicked_at = 0
         self.pending: list[Pending] = []
-        self.pending_saved = False
-        self.dirty = False
+        self.pending_bucket = NO_BUCKET
 
     def settle(self, log_now: int) -> None:
         """Moves pending events that are due, and any above ``PENDING_MAX``, into the summary."""
@@ -142,6 +135,15 @@ class Message:
                 return event.at, event.offset
         return 0, -1
 
+    def knows_human(self, event_type: str) -> bool:
+        """Whether there is a first human open (``opened``) or click (``clicked``) already."""
+        if self.opened_at if event_type == "opened" else self.clicked_at:
+            return True
+        for event in self.pending:
+            if event.actor == "human" and event.event_type == event_type and not event.unsubscribe:
+                return True
+        return False
+
 
 def contributions(message: Message) -> list[int]:
     """What the message adds to the counts of its campaign and mailbox provider.
@@ -153,7 +155,7 @@ def contributions(message: Message) -> list[int]:
     delivered, bounced = message.delivered_at, message.bounced_at
     cohort = delivered // 60 << SHIFT
     if delivered:
-        out.append(cohort | _DELIVERED)
+        out.append(cohort | DELIVERED)
         # A bounce before the delivery was overtaken by it: the retry succeeded.
         if bounced >= delivered:
             minute = bounced // 60 << SHIFT
@@ -211,134 +213,27 @@ def event_counters(event_type: str, at: int, actor: str, *, unsubscribe: bool) -
     return (minute | EVENTS,)
 
 
-# --- compact form --------------------------------------------------------------------------------
-
-_TIMES = (
-    "delivered_at", "bounced_at", "suppressed_at", "rejected_at", "complained_at",
-    "unsubscribed_at", "opened_any_at", "opened_at", "clicked_any_at", "clicked_at",
-)  # fmt: skip
-_HEAD = struct.Struct("<BHIHBBB")  # form, bits of times, touched, ids, class|source, lengths
-_FORM = 1
-_PENDING = struct.Struct("<QIBIQBQQBBHBH")
-_CAMPAIGN_LONG = 255
-
-
-class StateError(MailpulseError):
-    """Stored state that this version cannot read: delete the state directory, it is rebuilt."""
-
-
-def pack(message: Message) -> bytes:
-    """The summary in its compact form (pending events go apart, ``pack_pending``)."""
-    times = [
-        message.delivered_at, message.bounced_at, message.suppressed_at, message.rejected_at,
-        message.complained_at, message.unsubscribed_at, message.opened_any_at, message.opened_at,
-        message.clicked_any_at, message.clicked_at,
-    ]  # fmt: skip
-    bits = 0
-    present = []
-    for position, value in enumerate(times):
-        if value:
-            bits |= 1 << position
-            present.append(value)
-    seen = message.seen
-    campaign = (message.campaign or "").encode()
-    if message.campaign is not None:
-        bits |= 0x8000
-    if message.pending:
-        bits |= 0x4000
-    mailbox = message.mailbox.encode()
-    kind = message.bounce_class << 4 | _SOURCES.index(message.campaign_source)
-    length = len(campaign)
-    return b"".join(
-        (
-            _HEAD.pack(
-                _FORM, bits, message.touched, len(seen), kind, min(length, 255), len(mailbox)
-            ),
-            struct.pack(f"<{len(present)}I{len(seen)}Q", *present, *seen),
-            mailbox,
-            campaign if length < _CAMPAIGN_LONG else length.to_bytes(2, "little") + campaign,
-        )
+def open_or_click_counters(event: Pending, delivered_at: int, *, first_human: bool) -> list[int]:
+    """What an open or click adds to its message's contributions when it changes nothing else."""
+    minute = event.at // 60 << SHIFT
+    out = list(
+        event_counters(event.event_type, event.at, event.actor, unsubscribe=event.unsubscribe)
     )
-
-
-def unpack(data: bytes) -> Message:
-    """The message of ``pack``'s bytes, without its pending events.
-
-    Raises:
-        StateError: another form, or damaged.
-    """
-    form, bits, touched, ids, kind, length, mailbox_length = _HEAD.unpack_from(data)
-    if form != _FORM:
-        raise StateError(f"stored message has form {form}, this version reads {_FORM}")
-    message = Message()
-    message.touched = touched
-    count = (bits & 0x3FF).bit_count()
-    values = struct.unpack_from(f"<{count}I{ids}Q", data, _HEAD.size)
-    position = 0
-    for index, name in enumerate(_TIMES):
-        if bits >> index & 1:
-            setattr(message, name, values[position])
-            position += 1
-    message.seen = list(values[count:])
-    message.bounce_class, message.campaign_source = kind >> 4, _SOURCES[kind & 15]
-    at = _HEAD.size + 4 * count + 8 * ids
-    message.mailbox = data[at : at + mailbox_length].decode()
-    at += mailbox_length
-    if length == _CAMPAIGN_LONG:
-        length = int.from_bytes(data[at : at + 2], "little")
-        at += 2
-    if bits & 0x8000:
-        message.campaign = data[at : at + length].decode()
-    message.pending_saved = bool(bits & 0x4000)
-    return message
-
-
-def pack_pending(pending: list[Pending]) -> bytes:
-    """Pending events in their compact form."""
-    parts = []
-    for event in pending:
-        reason = event.reason.encode()
-        parts += [
-            _PENDING.pack(
-                event.offset, event.settles_at, TYPES.index(event.event_type), event.at,
-                event.at_us, ACTORS.index(event.actor), event.link, event.agent,
-                event.unsubscribe | event.first << 1, len(reason), len(event.raw) & 0xFFFF,
-                len(event.raw) >> 16, event.revision,
-            ),
-            reason,
-            event.raw,
-        ]  # fmt: skip
-    return b"".join(parts)
-
-
-def unpack_pending(data: bytes) -> list[Pending]:
-    """The pending events of ``pack_pending``'s bytes."""
-    out = []
-    at = 0
-    while at < len(data):
-        (offset, settles_at, kind, when, when_us, actor, link, agent, flags, reason_length,
-         raw_low, raw_high, revision) = _PENDING.unpack_from(data, at)  # fmt: skip
-        at += _PENDING.size
-        reason = data[at : at + reason_length].decode()
-        at += reason_length
-        raw_length = raw_high << 16 | raw_low
-        raw = data[at : at + raw_length]
-        at += raw_length
-        out.append(
-            Pending(
-                offset,
-                settles_at,
-                TYPES[kind],
-                when,
-                when_us,
-                ACTORS[actor],
-                reason,
-                link,
-                agent,
-                bool(flags & 1),
-                bool(flags & 2),
-                revision,
-                raw,
-            )  # fmt: skip
-        )
+    flow, cohort = _FIRST_ANY[event.event_type]
+    if event.first:
+        out.append(minute | flow)
+        if delivered_at:
+            out.append(delivered_at // 60 << SHIFT | cohort)
+    if first_human:
+        flow, cohort = _FIRST_HUMAN[event.event_type]
+        out.append(minute | flow)
+        if delivered_at:
+            out.append(delivered_at // 60 << SHIFT | cohort)
     return out
+
+
+_FIRST_ANY = {
+    "opened": (_OPENED_ANY, _C_OPENED_ANY),
+    "clicked": (_CLICKED_ANY, _C_CLICKED_ANY),
+}
+_FIRST_HUMAN = {"opened": (_OPENED, _C_OPENED), "clicked": (_CLICKED, _C_CLICKED)}

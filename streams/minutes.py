@@ -3,26 +3,30 @@
 Laws of this file:
 1. Pure. A vector holds every counter of the glossary, in its order.
 2. What is published is «these counts, as of this offset», never an increment (law 4 of the design).
-3. Minutes older than the horizon are dropped; no event is ever counted in such a minute, because
-   an event older than ``OLD_S`` at its arrival is counted by arrival.
+3. Minutes older than the horizon are closed: they don't change any more, and are dropped. No event
+   is counted in such a minute, for one older than ``OLD_S`` at its arrival is counted by arrival;
+   what closes is the cohort counts of messages that go on living that long after their delivery.
 """
 
 import struct
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 
 from schemas.glossary import COUNTER_NAMES
+from schemas.primitives import integer, integers, text
 from streams.message import MASK, SHIFT
 
 OLD_S = 30 * 86400
 """An event that is older than this when it arrives is counted by its arrival."""
 SUSPECT_FUTURE_S = 86400
 """An event that lies further than this after its arrival is counted by its arrival."""
-HORIZON_S = OLD_S + 3 * 86400
-"""Minutes older than this, by log time, can't change any more."""
+HORIZON_S = 2 * OLD_S
+"""Minutes older than this, by log time, are closed: ``OLD_S``, and as much for records that lay in
+ingress's spool before they reached the log."""
 
 WIDTH = len(COUNTER_NAMES)
 _VECTOR = struct.Struct(f"<{WIDTH}i")
+_KEY = struct.Struct(">IH")
 _ZERO = [0] * WIDTH
 
 Key = tuple[str, str, int]
@@ -33,7 +37,12 @@ Load = Callable[[list[bytes]], list[bytes | None]]
 def pack_key(key: Key) -> bytes:
     """A key that sorts by minute, so that old minutes are one range."""
     campaign = key[0].encode()
-    return b"c" + struct.pack(">IH", key[2], len(campaign)) + campaign + key[1].encode()
+    return b"c" + _KEY.pack(key[2], len(campaign)) + campaign + key[1].encode()
+
+
+def pack_minute(minute: int) -> bytes:
+    """Before every key of this minute and later, behind every key of earlier ones."""
+    return b"c" + minute.to_bytes(4, "big")
 
 
 def pack_vector(vector: list[int]) -> bytes:
@@ -56,21 +65,46 @@ class MinuteTable:
     def __init__(self, load: Load) -> None:
         self._load = load
         self._vectors: dict[Key, list[int]] = {}
+        self._unread: list[Key] = []
+        self.closed_before = 0
         self.dirty: set[Key] = set()
 
-    def apply(self, deltas: dict[Key, list[int]]) -> None:
-        """Adds ``deltas``, loading what is not in memory in one go."""
-        vectors = self._vectors
-        missing = [key for key in deltas if key not in vectors]
-        if missing:
-            for key, data in zip(missing, self._load([pack_key(k) for k in missing]), strict=True):
-                vectors[key] = _ZERO[:] if data is None else unpack_vector(data)
-        for key, delta in deltas.items():
-            vector = vectors[key]
-            for index, value in enumerate(delta):
-                if value:
+    def close(self, log_time: int) -> None:
+        """Closes the minutes that lie too far back, hour by hour."""
+        self.closed_before = max(0, (log_time - HORIZON_S) // 3600 * 60)
+
+    def vector(self, key: Key) -> list[int]:
+        """The counts of ``key``, to be changed in place.
+
+        They may still lack what is stored: ``complete`` adds it, for all keys in one read. A
+        closed minute's are a copy that nobody keeps.
+        """
+        if key[2] < self.closed_before:
+            return _ZERO[:]
+        vector = self._vectors.get(key)
+        if vector is None:
+            vector = self._vectors[key] = _ZERO[:]
+            self._unread.append(key)
+        self.dirty.add(key)
+        return vector
+
+    def add(self, campaign: str, mailbox: str, items: Iterable[int], by: int) -> None:
+        """Adds ``by`` for each contribution (``minute << SHIFT | counter``)."""
+        for item in items:
+            self.vector((campaign, mailbox, item >> SHIFT))[item & MASK] += by
+
+    def complete(self) -> None:
+        """Adds what is stored to the vectors that came up since the last call."""
+        if not self._unread:
+            return
+        for key, data in zip(
+            self._unread, self._load([pack_key(key) for key in self._unread]), strict=True
+        ):
+            if data is not None:
+                vector = self._vectors[key]
+                for index, value in enumerate(unpack_vector(data)):
                     vector[index] += value
-        self.dirty.update(deltas)
+        self._unread = []
 
     def changed(self) -> Iterator[tuple[Key, list[int]]]:
         """Keys changed since ``saved``, with their absolute counts."""
@@ -86,32 +120,22 @@ class MinuteTable:
     def reset(self) -> None:
         """Forgets everything in memory: another log begins."""
         self._vectors.clear()
+        self._unread = []
         self.dirty.clear()
 
 
-def add(
-    deltas: dict[Key, list[int]], campaign: str, mailbox: str, items: list[int], by: int
-) -> None:
-    """Adds ``by`` for each contribution (``minute << SHIFT | counter``) to ``deltas``."""
-    for item in items:
-        key = (campaign, mailbox, item >> SHIFT)
-        vector = deltas.get(key)
-        if vector is None:
-            vector = deltas[key] = _ZERO[:]
-        vector[item & MASK] += by
-
-
-def record(key: Key, vector: list[int], log_id: str, partition: int, offset: int) -> dict[str, Any]:
-    """A ``campaign_minute`` record: the counts of ``key`` as of ``offset``."""
+def record(key: Key, vector: list[int], log_id: str, partition: int, offset: int) -> bytes:
+    """A ``campaign_minute`` record without framing: the counts of ``key`` as of ``offset``."""
     campaign, mailbox, minute = key
-    values: dict[str, Any] = dict(zip(COUNTER_NAMES, vector, strict=True))
-    values["campaign_id"] = campaign
-    values["mailbox_provider"] = mailbox
-    values["minute"] = minute * 60_000
-    values["log_id"] = log_id
-    values["partition"] = partition
-    values["offset"] = offset
-    return values
+    return b"".join(
+        (
+            _text(campaign), _text(mailbox), integer(minute * 60_000), _text(log_id),
+            integer(partition), integer(offset), integers(vector),
+        )
+    )  # fmt: skip
+
+
+_text = lru_cache(maxsize=16_384)(text)
 
 
 def record_key(key: Key, log_id: str, partition: int) -> bytes:

@@ -16,8 +16,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.partitioner import murmur2
 
+from schemas.partition import partition_of
 from schemas.settings import Settings
 
 IN_FLIGHT_MAX = 16
@@ -34,6 +34,10 @@ class Row(NamedTuple):
     value: bytes | None
     timestamp: int
     headers: Headers = []  # noqa: RUF012 — shared on purpose, nobody changes it
+
+
+RowLike = Row | tuple[bytes | None, bytes | None, int, Headers]
+_NO_HEADERS: Headers = []
 
 
 @lru_cache(maxsize=64)
@@ -107,7 +111,7 @@ class Flight:
         self.ends: dict[tuple[str, int], int] = {}
         """Per topic and partition: the offset behind the last acknowledged batch."""
 
-    async def send_to(self, topic: str, partition: int, rows: Iterable[Row]) -> None:
+    async def send_to(self, topic: str, partition: int, rows: Iterable[RowLike]) -> None:
         """Sends rows to one partition, in order.
 
         Raises:
@@ -124,6 +128,12 @@ class Flight:
                     raise ValueError(f"a record of {len(value or b'')} bytes for {topic}")
         if batch.record_count():
             await self._send(batch, topic, partition)
+
+    async def send_plain(
+        self, topic: str, partition: int, rows: Iterable[tuple[bytes | None, bytes, int]]
+    ) -> None:
+        """``send_to`` for rows without headers: key, value, timestamp in milliseconds."""
+        await self.send_to(topic, partition, ((*row, _NO_HEADERS) for row in rows))
 
     async def send_keyed(self, topic: str, rows: Iterable[Row]) -> None:
         """Sends rows to the partitions that their keys belong to, in order within each."""
@@ -157,8 +167,3 @@ class Flight:
         """
         while self._futures:
             await self._land_oldest()
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """The partition of a key by Kafka's default partitioner (murmur2 of the Java client)."""
-    return int((murmur2(key) & 0x7FFFFFFF) % partitions)

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 
 from streams.alerts import Crossing, Place
-from streams.message import StateError
+from streams.packing import StateError
 from streams.windows import WIDTH, PartialKey, Series, Stored
 
 Load = Callable[[list[bytes]], list[bytes | None]]

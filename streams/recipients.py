@@ -8,6 +8,7 @@ Laws of this file (glossary, «Suppression»):
 """
 
 import struct
+from zlib import crc32
 
 SOFT_BOUNCES = 5
 SOFT_WITHIN_S = 7 * 86400
@@ -26,12 +27,16 @@ _OF_THE_SENDER = frozenset(("reputation", "policy", "content", "auth", "relay_de
 """Reasons that tell of the sender, not of the address. Some providers know only hard and soft, and
 flag a block as hard: the address may be fine."""
 _FORM = 1
+_HASH = struct.Struct("<I")
 
 
 class Recipient:
-    """State of one address: which suppressions stand, recent soft bounces (seconds)."""
+    """State of one address: which suppressions stand, recent soft bounces (seconds).
 
-    __slots__ = ("dirty", "soft", "soft_since", "standing")
+    ``address`` is its ``address_hash``, known while an event of it is looked at.
+    """
+
+    __slots__ = ("address", "dirty", "soft", "soft_since", "standing")
 
     def __init__(
         self, standing: int = 0, soft_since: int = 0, soft: list[int] | None = None
@@ -39,6 +44,7 @@ class Recipient:
         self.standing = standing
         self.soft_since = soft_since
         self.soft = soft or []
+        self.address = 0
         self.dirty = False
 
 
@@ -57,6 +63,27 @@ def unpack(data: bytes) -> Recipient:
     count = (len(data) - 6) // 4
     _, standing, soft_since, *soft = struct.unpack(f"<BBI{count}I", data)
     return Recipient(standing, soft_since, soft)
+
+
+def address_hash(address: bytes) -> int:
+    """32 bits of an address in lower case: whether it may have soft bounces, at next to no cost."""
+    return crc32(address)
+
+
+def pack_soft(recipient: Recipient) -> bytes:
+    """``address_hash`` of a recipient that a delivery would change; empty for the others."""
+    return _HASH.pack(recipient.address) if is_soft(recipient) else b""
+
+
+def is_soft(recipient: Recipient) -> bool:
+    """Whether a delivery would change the recipient's state."""
+    return bool(recipient.soft or recipient.standing & SOFT)
+
+
+def unpack_soft(data: bytes) -> int:
+    """The ``address_hash`` of ``pack_soft``'s bytes."""
+    value: int = _HASH.unpack(data)[0]
+    return value
 
 
 def apply(recipient: Recipient, event_type: str, bounce: tuple[str, str], at: int) -> int:

@@ -10,12 +10,13 @@ Laws of this file:
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from schemas.codec import LATEST, Codec, framing_prefix, split_enriched
+from schemas.codec import Codec
 from schemas.errors import DecodeError
 from schemas.settings import Settings
 from schemas.topics import ENRICHED
@@ -30,8 +31,7 @@ STORE_EVERY = 50_000
 TELL_EVERY_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Replayed:
+class Replayed(NamedTuple):
     """A raw record as found in the enriched topic (``streams.step.Record`` with its head)."""
 
     offset: int
@@ -39,6 +39,9 @@ class Replayed:
     key: bytes | None
     value: bytes
     head: Head
+
+
+_head = attrgetter("head")
 
 
 @dataclass(slots=True)
@@ -62,26 +65,25 @@ def select(
     Returns:
         Runs of records of one incarnation each, in order.
     """
-    prefix = framing_prefix(codec.ids[LATEST["raw_event"]])
     runs: list[tuple[str, list[Replayed]]] = [(shard.log_id, [])]
     current, applied = shard.log_id, shard.applied
     for record in records:
         if record.value is None:
             continue
         try:
-            head, raw, at = split_enriched(record.value, prefix)
+            head, raw, (name, _, offset, version) = codec.split_enriched(record.value)
         except DecodeError:
             continue  # nothing of ours; the sink dead-letters it
-        if at["version"] != at["offset"]:
+        if version != offset:
             continue  # a correction: the fold makes it anew
-        if at["log_id"] != current:
+        if name != current:
             if current == log_id:
                 continue  # an older log behind ours: a zombie's replay
-            current, applied = at["log_id"], -1
+            current, applied = name, -1
             runs.append((current, []))
-        if at["offset"] <= applied or (current == log_id and at["offset"] >= committed):
+        if offset <= applied or (current == log_id and offset >= committed):
             continue
-        applied = at["offset"]
+        applied = offset
         runs[-1][1].append(Replayed(applied, record.timestamp, record.key, raw, head))
     return [(name, run) for name, run in runs if run]
 
@@ -164,7 +166,7 @@ class Restorer:
         for name, run in select(shard, records, self._codec, log_id, committed):
             if shard.begin_log(name):
                 self._write(shard)  # minutes of the log before are gone with this write
-            step(shard, run, self._look_ups, self._codec, emit=False, read=lambda r: r.head)
+            step(shard, run, self._look_ups, self._codec, emit=False, read=_head)
             folded += len(run)
         return folded
 

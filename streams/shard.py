@@ -6,25 +6,35 @@ Laws of this file:
    in an earlier log are still known, minute counts begin anew with each log.
 3. A message expires ``message_ttl_s`` of log time after its last event, whether or not its bytes
    were removed yet.
+4. What is of no use any more is named for removal, a bounded part at each checkpoint
+   (``useless_ranges``, ``expired``): whether and when it is removed changes nothing.
 """
 
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
-from streams import message as messages
-from streams import recipients
-from streams.message import Message
-from streams.minutes import MinuteTable, pack_key, pack_vector
+from streams import packing, recipients
+from streams.message import NO_BUCKET, Message
+from streams.minutes import MinuteTable, pack_key, pack_minute, pack_vector
+from streams.packing import BUCKET_S, StateError
 from streams.recipients import Recipient
 
 Load = Callable[[list[bytes]], list[bytes | None]]
+Scan = Callable[[bytes, bytes], Iterator[tuple[bytes, bytes]]]
 CACHED_MAX = 20_000
 """Messages and recipients kept in memory between checkpoints, each."""
 
 META_KEY = b"!meta"
 _META = struct.Struct("<BqQq")
 _META_FORM = 1
+_BUCKET = struct.Struct(">I")
+_MESSAGES, _MESSAGES_END = b"m", b"n"
+
+
+def _pending_key(bucket: int, key: bytes) -> bytes:
+    """Sorts by the time at which pending events are due, so that those past it are one range."""
+    return b"p" + _BUCKET.pack(bucket) + key
 
 
 class Shard:
@@ -36,6 +46,11 @@ class Shard:
         log_time: highest record timestamp seen, seconds.
         outputs_end: position in the enriched partition from which a restore must read: whoever
             went on from a later commit wrote behind it.
+        outputs_end: position in the enriched partition behind which everything after
+            ``applied`` was or will be written.
+        messages: by key, in their stored form until somebody looks inside; ``None``: never seen.
+        touched: keys of the messages that a checkpoint must store.
+        soft: short hashes of the recipients that have soft bounces or a soft suppression.
     """
 
     def __init__(self, partition: int, load: Load) -> None:
@@ -44,12 +59,15 @@ class Shard:
         self.applied = -1
         self.log_time = 0
         self.outputs_end = 0
-        self.messages: dict[bytes, Message] = {}
+        self.messages: dict[bytes, Message | bytes | None] = {}
         self.recipients: dict[bytes, Recipient] = {}
-        self.touched_messages: dict[bytes, Message] = {}
+        self.touched: set[bytes] = set()
         self.touched_recipients: dict[bytes, Recipient] = {}
+        self.soft: set[int] = set()
         self.minutes = MinuteTable(load)
         self._load = load
+        self._useless_until = (0, 0)
+        self._swept = _MESSAGES
         self.new_log = False
         self._unconfirmed: deque[tuple[int, int]] = deque()
 
@@ -85,37 +103,63 @@ class Shard:
 
     def fetch(self, message_keys: Iterable[bytes], recipient_keys: Iterable[bytes]) -> None:
         """Brings messages and recipients into memory, in at most two reads."""
-        wanted = [key for key in dict.fromkeys(message_keys) if key not in self.messages]
+        known = self.messages
+        wanted = [key for key in dict.fromkeys(message_keys) if key not in known]
         people = [key for key in dict.fromkeys(recipient_keys) if key not in self.recipients]
+        if not wanted and not people:
+            return
         values = self._load([b"m" + key for key in wanted] + [b"r" + key for key in people])
-        pending = []
-        for key, value in zip(wanted, values, strict=False):
-            if value is None:
-                self.messages[key] = Message()
-            else:
-                message = self.messages[key] = messages.unpack(value)
-                if message.pending_saved:
-                    pending.append(key)
+        known.update(zip(wanted, values, strict=False))
         for key, value in zip(people, values[len(wanted) :], strict=True):
             self.recipients[key] = Recipient() if value is None else recipients.unpack(value)
-        if pending:
-            loaded = self._load([b"p" + key for key in pending])
-            for key, value in zip(pending, loaded, strict=True):
-                self.messages[key].pending = messages.unpack_pending(value or b"")
+        waiting = []
+        for key, value in zip(wanted, values, strict=False):
+            if value is not None:
+                bucket = packing.pending_bucket(value)
+                if bucket != NO_BUCKET:
+                    waiting.append((key, value, _pending_key(bucket, key)))
+        if waiting:
+            stored = self._load([pending_key for _, _, pending_key in waiting])
+            for (key, value, _), pending in zip(waiting, stored, strict=True):
+                known[key] = packing.unpack(value, pending)
+
+    def message(self, key: bytes) -> Message:
+        """The message of ``key``, which ``fetch`` was asked for; a new one if it was never seen."""
+        state = self.messages[key]
+        if type(state) is Message:
+            return state
+        message = self.messages[key] = (
+            Message() if state is None else packing.unpack(state, None)  # type: ignore[arg-type]
+        )
+        return message
 
     def writes(self) -> Iterator[tuple[bytes, bytes | None]]:
-        """Keys and values that a checkpoint must store (``None``: delete), the offset among them."""
-        for key, message in self.touched_messages.items():
-            yield b"m" + key, messages.pack(message)
-            if message.pending:
-                yield b"p" + key, messages.pack_pending(message.pending)
-            elif message.pending_saved:
-                yield b"p" + key, None
+        """What a checkpoint must store (``None``: delete), the offset among it."""
+        for key in self.touched:
+            message = self.messages[key]
+            if type(message) is bytes:
+                yield b"m" + key, message
+                continue
+            assert isinstance(message, Message)
+            yield b"m" + key, packing.pack(message)
+            before = message.pending_bucket
+            bucket = packing.bucket_of(message.pending) if message.pending else NO_BUCKET
+            if before not in (NO_BUCKET, bucket):
+                yield _pending_key(before, key), None
+            if bucket != NO_BUCKET:
+                yield _pending_key(bucket, key), packing.pack_pending(message.pending)
         for key, recipient in self.touched_recipients.items():
             yield b"r" + key, recipients.pack(recipient) or None
+            if recipient.address in self.soft:
+                yield b"s" + key, recipients.pack_soft(recipient) or None
         for minute, vector in self.minutes.changed():
             yield pack_key(minute), pack_vector(vector)
         yield META_KEY, self.pack_meta()
+
+    def advance(self, timestamp_s: int) -> None:
+        """Log time has gone on."""
+        self.log_time = timestamp_s
+        self.minutes.close(timestamp_s)
 
     def pack_meta(self) -> bytes:
         """Log, offset, log time and output position in their stored form."""
@@ -130,17 +174,25 @@ class Shard:
             return
         form, self.applied, self.log_time, self.outputs_end = _META.unpack_from(data)
         if form != _META_FORM:
-            raise messages.StateError(f"state has form {form}, this version reads {_META_FORM}")
+            raise StateError(f"state has form {form}, this version reads {_META_FORM}")
         self.log_id = data[_META.size :].decode()
+        self.minutes.close(self.log_time)
+
+    def load_soft(self, scan: Scan) -> None:
+        """Reads which recipients have soft bounces."""
+        for _, value in scan(b"s", b"t"):
+            self.soft.add(recipients.unpack_soft(value))
 
     def saved(self) -> None:
         """What ``writes`` gave is stored; memory is bounded."""
-        for message in self.touched_messages.values():
-            message.dirty = False
-            message.pending_saved = bool(message.pending)
+        for key in self.touched:
+            message = self.messages[key]
+            if type(message) is Message:
+                pending = message.pending
+                message.pending_bucket = packing.bucket_of(pending) if pending else NO_BUCKET
         for recipient in self.touched_recipients.values():
             recipient.dirty = False
-        self.touched_messages = {}
+        self.touched = set()
         self.touched_recipients = {}
         self.minutes.saved()
         self.new_log = False
@@ -148,3 +200,36 @@ class Shard:
             self.messages = {}
         if len(self.recipients) > CACHED_MAX:
             self.recipients = {}
+
+    def useless_ranges(self) -> list[tuple[bytes, bytes]]:
+        """Ranges of keys to remove: pending events that are all due, minutes that can't change.
+
+        Each is named again only when log time has gone on.
+        """
+        bucket, minute = self.log_time // BUCKET_S, self.minutes.closed_before
+        pending_until, minutes_until = self._useless_until
+        self._useless_until = (bucket, minute)
+        ranges = []
+        if bucket > pending_until:
+            ranges.append((_pending_key(0, b""), _pending_key(bucket, b"")))
+        if minute > minutes_until:
+            ranges.append((pack_minute(0), pack_minute(minute)))
+        return ranges
+
+    def expired(self, scan: Scan, ttl_s: int, entries_max: int) -> list[tuple[bytes, None]]:
+        """Expired messages among the next ``entries_max`` stored ones, to be deleted.
+
+        Call it right after ``saved``: what is stored must be what is known.
+        """
+        out: list[tuple[bytes, None]] = []
+        left = entries_max
+        for key, value in scan(self._swept, _MESSAGES_END):
+            if left <= 0:
+                self._swept = key
+                return out
+            left -= 1
+            if packing.touched_of(value) + ttl_s < self.log_time:
+                out.append((key, None))
+                self.messages.pop(key[1:], None)
+        self._swept = _MESSAGES
+        return out

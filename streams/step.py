@@ -7,83 +7,49 @@ Laws of this file:
    another offset is a duplicate: dropped and counted as dropped.
 3. A record that can't be read becomes a dead letter; its neighbours go through.
 4. Counts move by difference: what the message contributes after, minus what it did before.
+5. ``_fold`` is the meaning. ``_fold_first`` and ``_count_one`` are the same in the frequent cases
+   where it is plain what comes out; tests compare them with ``_fold`` and with a recount.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Any
 
 from schemas.codec import Codec
 from schemas.errors import BadInput, DecodeError
 from streams import enrich, machine, recipients
 from streams.enrich import Head, LookUps
 from streams.machine import Evidence
-from streams.message import CLASSES, SEEN_MAX, Message, Pending, contributions, event_counters
-from streams.minutes import Key, add
-from streams.recipients import LIFT
+from streams.message import (
+    CLASSES,
+    DELIVERED,
+    EVENTS,
+    SEEN_MAX,
+    Message,
+    Pending,
+    contributions,
+    event_counters,
+    open_or_click_counters,
+)
+from streams.packing import pack_first
+from streams.recipients import LIFT, address_hash
+from streams.revisions import (
+    NONE_FIRST,
+    Effects,
+    Record,
+    Work,
+    first_offsets,
+    publish,
+    publish_one,
+)
 from streams.shard import Shard
 
+__all__ = ["Effects", "Record", "dead_letter", "event_hash", "step"]
 
-class Record(Protocol):
-    """What a step needs of a consumed Kafka record (aiokafka's ``ConsumerRecord`` has it)."""
+Item = tuple[Record, Head, bytes, bytes, int]
+"""Record, its head, keys of message and recipient (empty: of no interest), event time in µs."""
 
-    @property
-    def offset(self) -> int: ...  # noqa: D102 — see aiokafka
-    @property
-    def timestamp(self) -> int: ...  # noqa: D102
-    @property
-    def key(self) -> bytes | None: ...  # noqa: D102
-    @property
-    def value(self) -> bytes | None: ...  # noqa: D102
-
-
-@dataclass(slots=True)
-class Enriched:
-    """One enriched record to write to the partition that the raw record came from."""
-
-    key: bytes | None
-    timestamp: int
-    raw: bytes
-    enrichment: dict[str, Any]
-    event_id: str
-    event_type: str
-
-
-@dataclass(slots=True)
-class Effects:
-    """What a step asks the shell to do, in order within each list."""
-
-    enriched: list[Enriched] = field(default_factory=list)
-    suppressions: list[tuple[str, dict[str, Any] | None]] = field(default_factory=list)
-    engagement: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    dead_letters: list[dict[str, Any]] = field(default_factory=list)
-    read: int = 0
-    replayed: int = 0
-    duplicates: int = 0
-    corrected: int = 0
-
-
-@dataclass(slots=True)
-class _Item:
-    record: Record
-    head: Head
-    key: bytes
-    recipient_key: bytes
-    at_us: int
-
-
-@dataclass(slots=True)
-class _Step:
-    """What every part of a step needs at hand."""
-
-    shard: Shard
-    effects: Effects
-    deltas: dict[Key, list[int]]
-    look_ups: LookUps
-    decode: Callable[[bytes], Head]
-    read: Callable[[Any], Head]
-    emit: bool
+ReadHead = Callable[[Any], Head]
 
 
 def step(
@@ -93,7 +59,7 @@ def step(
     codec: Codec,
     *,
     emit: bool = True,
-    read: Callable[[Any], Head] | None = None,
+    read: ReadHead | None = None,
 ) -> Effects:
     """Folds ``records`` (one partition, ascending offsets) into ``shard``.
 
@@ -104,60 +70,85 @@ def step(
     Returns:
         Outputs to write before the shard's ``applied`` may be committed.
     """
-
-    def decode(raw: bytes) -> Head:
-        return codec.decode(raw, "raw_event")
-
-    def from_value(record: Record) -> Head:
-        if record.value is None:
-            raise DecodeError("no_value", "the record has no value")
-        return decode(record.value)
-
-    work = _Step(shard, Effects(), {}, look_ups, decode, read or from_value, emit)
-    items = _read(work, records)
-    shard.fetch(
-        [item.key for item in items], [item.recipient_key for item in items if item.recipient_key]
-    )
+    work = Work(shard, look_ups, codec, emit=emit)
+    items = _read(work, records, read)
+    shard.fetch([item[2] for item in items], [item[3] for item in items if item[3]])
+    known = shard.messages
     for item in items:
-        timestamp = item.record.timestamp // 1000
+        record, head, key, recipient_key, _ = item
+        timestamp = record.timestamp // 1000
         if timestamp > shard.log_time:
-            shard.log_time = timestamp
-        _fold(work, item)
-        shard.applied = item.record.offset
+            shard.advance(timestamp)
+        if (
+            known[key] is None
+            and head["event_type"] in _PLAIN
+            and head["campaign_id"]
+            and not recipient_key
+        ):
+            _fold_first(work, item)
+        else:
+            _fold(work, item)
+        shard.applied = record.offset
     if records and records[-1].offset > shard.applied:
         shard.applied = records[-1].offset
-    shard.minutes.apply(work.deltas)
+    shard.minutes.complete()
     return work.effects
 
 
-_RECIPIENT_EVENTS = frozenset(("delivered", "subscribed", "bounced", "complained", "unsubscribed"))
+_PLAIN = frozenset(("delivered", "sent", "queued"))
+"""Nothing that comes later changes such an event, once its campaign is known."""
+_RECIPIENT_EVENTS = frozenset(("subscribed", "bounced", "complained", "unsubscribed"))
 
 
-def _read(work: _Step, records: Sequence[Record]) -> list[_Item]:
+def _read(work: Work, records: Sequence[Record], read: ReadHead | None) -> list[Item]:
     """Decodes what is new; what can't be read becomes a dead letter."""
-    items = []
-    applied = work.shard.applied
-    effects = work.effects
+    items: list[Item] = []
+    shard, effects = work.shard, work.effects
+    applied, soft = shard.applied, shard.soft
+    near: set[int] = set()
+    head_of, unit_key = work.codec.raw_head, enrich.unit_key
     for record in records:
         if record.offset <= applied:
             effects.replayed += 1
             continue
         effects.read += 1
         try:
-            head = work.read(record)
+            if read is not None:
+                head = read(record)
+            else:
+                value = record.value
+                if value is None:
+                    raise DecodeError("no_value", "the record has no value")
+                head = head_of(value)
             at_us, _ = enrich.event_time_us(head)
         except BadInput as error:
             if work.emit:
-                effects.dead_letters.append(dead_letter(work.shard, record, error))
+                effects.dead_letters.append(dead_letter(shard, record, error))
             continue
         recipient_key = b""
-        if head["recipient"] and head["event_type"] in _RECIPIENT_EVENTS:
-            if head["recipient_certain"]:
-                recipient_key = blake2b(
-                    head["recipient"].lower().encode("utf-8", "replace"), digest_size=16
-                ).digest()
-        items.append(_Item(record, head, enrich.unit_key(head), recipient_key, at_us))
+        kind = head["event_type"]
+        if kind in _RECIPIENT_EVENTS or (kind == "delivered" and (soft or near)):
+            recipient_key = _recipient_key(head, soft, near)
+        items.append((record, head, unit_key(head), recipient_key, at_us))
     return items
+
+
+def _recipient_key(head: Head, soft: set[int], near: set[int]) -> bytes:
+    """Key of the recipient's state; empty where the event can't change it.
+
+    Args:
+        soft: hashes of the addresses that a delivery may change.
+        near: the same for events that stand before this one in the slice, and are not folded yet.
+    """
+    if not head["recipient"] or not head["recipient_certain"]:
+        return b""
+    address = head["recipient"].lower().encode("utf-8", "replace")
+    short = address_hash(address)
+    if head["event_type"] != "delivered":
+        near.add(short)
+    elif short not in soft and short not in near:
+        return b""
+    return blake2b(address, digest_size=16).digest()
 
 
 def dead_letter(shard: Shard, record: Record, error: BadInput) -> dict[str, Any]:
@@ -190,14 +181,42 @@ def event_hash(event_id: str) -> int:
         return int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "big")
 
 
-def _fold(work: _Step, item: _Item) -> None:
+def _fold_first(work: Work, item: Item) -> None:
+    """A message's first event, when nothing can come back to it: no ``Message`` is needed."""
+    record, head, key, _, at_us = item
+    shard = work.shard
+    campaign = head["campaign_id"]
+    provider = enrich.mailbox_of(head, work.look_ups)
+    mailbox = enrich.group_of(provider)
+    at = at_us // 1_000_000
+    delivered = head["event_type"] == "delivered"
+    shard.messages[key] = pack_first(
+        shard.log_time, event_hash(head["event_id"]), campaign, head["campaign_source"], mailbox,
+        at if delivered else 0,
+    )  # fmt: skip
+    shard.touched.add(key)
+    vector = shard.minutes.vector((campaign, mailbox, at // 60))
+    vector[EVENTS] += 1
+    if delivered:
+        vector[DELIVERED] += 1
+    if work.emit:
+        value = enrich.plain_value(
+            work.frame, work.origin, record.value or b"", head, record.offset, at_us, key,
+            provider, first=delivered,
+        )  # fmt: skip
+        work.effects.enriched.append((record.key, value, record.timestamp))
+
+
+def _fold(work: Work, item: Item) -> None:
     """One event into its message: counts, verdicts, outputs, corrections."""
-    shard, head = work.shard, item.head
-    message = shard.messages[item.key]
-    if message.touched and message.touched + work.look_ups.message_ttl_s < shard.log_time:
-        saved = message.pending_saved
-        message = shard.messages[item.key] = Message()
-        message.pending_saved = saved
+    record, head, key, recipient_key, _ = item
+    shard = work.shard
+    log_time = shard.log_time
+    message = shard.message(key)
+    if message.touched and message.touched + work.look_ups.message_ttl_s < log_time:
+        bucket = message.pending_bucket
+        message = shard.messages[key] = Message()
+        message.pending_bucket = bucket
     identity = event_hash(head["event_id"])
     if identity in message.seen:
         work.effects.duplicates += 1
@@ -206,36 +225,45 @@ def _fold(work: _Step, item: _Item) -> None:
     if len(message.seen) > SEEN_MAX:
         del message.seen[0]
     if message.pending:
-        message.settle(shard.log_time)
+        message.settle(log_time)
+    shard.touched.add(key)
+
+    kind = head["event_type"]
+    judged = kind == "opened" or kind == "clicked"
+    if judged and message.touched and message.campaign is not None and message.mailbox:
+        event = _judge(work, item, message)
+        if not _corrects(work, message, event):
+            message.touched = log_time
+            _count_one(work, item, message, event)
+            return
     before = contributions(message) if message.touched else []
     owner = (message.campaign or "", message.mailbox)
-    first_before = _first_offsets(message) if message.pending else _NONE_FIRST
-    message.touched = shard.log_time
-    shard.touched_messages[item.key] = message
-
+    first_before = first_offsets(message) if message.pending else NONE_FIRST
+    message.touched = log_time
     learned = _learn(work, message, head)
     bounce = enrich.bounce_of(head)
-    event = _apply(work, item, message, bounce)
+    event = _judge(work, item, message) if judged else _plain(work, item, message)
+    event = _apply(message, event, bounce[0])
     changed: frozenset[int] = frozenset()
     if len(message.pending) > 1 or (message.pending and event.actor == "none"):
         changed = _rejudge(work, message, event)
     _count(work, message, owner, before, event)
-    if item.recipient_key:
+    if recipient_key:
         _suppress(work, item, message, bounce)
-    _publish(work, item, message, event, bounce, changed, first_before, learned=learned)
+    publish(work, record, head, key, message, event, bounce, changed, first_before, learned=learned)
     if learned:
         # Only opens and clicks can still change: the others have found their campaign.
         message.pending = [p for p in message.pending if p.actor != "none"]
 
 
-def _learn(work: _Step, message: Message, head: Head) -> bool:
+def _learn(work: Work, message: Message, head: Head) -> bool:
     """Takes campaign and mailbox provider from the event, if the message has none yet.
 
     Returns:
         Whether earlier events of the message waited for this campaign.
     """
     if not message.mailbox and head["recipient_domain"]:
-        message.mailbox = enrich.mailbox_group(head, work.look_ups)
+        message.mailbox = enrich.group_of(enrich.mailbox_of(head, work.look_ups))
     if message.campaign is None and head["campaign_id"]:
         message.campaign = head["campaign_id"]
         message.campaign_source = head["campaign_source"]
@@ -243,46 +271,96 @@ def _learn(work: _Step, message: Message, head: Head) -> bool:
     return False
 
 
-def _apply(work: _Step, item: _Item, message: Message, bounce: tuple[str, str]) -> Pending:
+def _judge(work: Work, item: Item, message: Message) -> Pending:
+    """An open or click as judged by itself, not kept yet."""
+    record, head, _, _, at_us = item
+    kind, agent, url = head["event_type"], head["user_agent"], head["click_url"]
+    delivered = message.delivered_at
+    rules = work.look_ups.rules
+    actor, reason = machine.verdict_alone(
+        kind, head["machine_kind"], agent, head["ip"],
+        at_us / 1e6 - delivered if delivered else None, rules,
+    )  # fmt: skip
+    unsubscribe = kind == "clicked" and machine.is_unsubscribe_link(url)
+    if kind == "opened":
+        first = not message.opened_any_at
+    else:
+        first = not message.clicked_any_at and not unsubscribe
+    return Pending(
+        record.offset, _settles_at(work, message), kind, at_us // 1_000_000, at_us, actor, reason,
+        enrich.text_hash(url), enrich.text_hash(agent), unsubscribe, first, 0, record.value or b"",
+    )  # fmt: skip
+
+
+def _plain(work: Work, item: Item, message: Message) -> Pending:
+    """Any other event in the shape of a pending one; ``_apply`` says whether it is a first."""
+    record, head, _, _, at_us = item
+    return Pending(
+        record.offset, _settles_at(work, message), head["event_type"], at_us // 1_000_000, at_us,
+        "none", "", 0, 0, False, False, 0, record.value or b"",
+    )  # fmt: skip
+
+
+def _settles_at(work: Work, message: Message) -> int:
+    wait = work.look_ups.settle_s if message.campaign is not None else work.look_ups.attribute_s
+    return work.shard.log_time + wait
+
+
+def _corrects(work: Work, message: Message, event: Pending) -> bool:
+    """Whether an open or click, put beside the pending ones, changes a verdict."""
+    pending = message.pending
+    if not pending or (event.event_type == "opened" and not _has_click(pending)):
+        return False
+    evidence = [
+        Evidence(e.event_type, e.at_us, e.actor, e.reason, e.link, e.agent)
+        for e in (*pending, event)
+        if e.actor != "none"
+    ]
+    return bool(machine.rejudge(evidence, work.look_ups.rules))
+
+
+def _has_click(pending: list[Pending]) -> bool:
+    for event in pending:
+        if event.event_type == "clicked":
+            return True
+    return False
+
+
+def _count_one(work: Work, item: Item, message: Message, event: Pending) -> None:
+    """An open or click that changes nothing but itself: what it adds is counted and written."""
+    record, head, key, _, _ = item
+    kind, at = event.event_type, event.at
+    first_human = event.actor == "human" and not event.unsubscribe and not message.knows_human(kind)
+    message.pending.append(event)
+    if event.first:
+        if kind == "opened":
+            message.opened_any_at = at
+        else:
+            message.clicked_any_at = at
+    work.shard.minutes.add(
+        message.campaign or "", message.mailbox,
+        open_or_click_counters(event, message.delivered_at, first_human=first_human), 1,
+    )  # fmt: skip
+    first_now = (event.offset, event.offset) if first_human else NONE_FIRST
+    publish_one(work, record, head, key, message, event, first_now)
+
+
+def _apply(message: Message, event: Pending, bounce_class: str) -> Pending:
     """Puts the event into the message's summary, or among its pending events.
 
     Returns:
         The event in the shape of a pending one, whether it is kept as one or not.
     """
-    head, at = item.head, item.at_us // 1_000_000
-    event_type = head["event_type"]
-    actor, reason, link, agent, unsubscribe = "none", "", 0, 0, False
-    settles_at = work.shard.log_time + work.look_ups.settle_s
-    if event_type == "opened" or event_type == "clicked":
-        since = item.at_us / 1e6 - message.delivered_at if message.delivered_at else None
-        actor, reason = machine.verdict_alone(
-            event_type, head["machine_kind"], head["user_agent"], head["ip"], since,
-            work.look_ups.rules,
-        )  # fmt: skip
-        link, agent = enrich.text_hash(head["click_url"]), enrich.text_hash(head["user_agent"])
-        unsubscribe = event_type == "clicked" and machine.is_unsubscribe_link(head["click_url"])
-        first = _first_any(message, event_type, at, unsubscribe)
-    else:
-        first = _summarise(message, event_type, at, bounce[0])
-    if message.campaign is None:
-        settles_at = work.shard.log_time + work.look_ups.attribute_s
-    event = Pending(
-        item.record.offset, settles_at, event_type, at, item.at_us, actor, reason, link, agent,
-        unsubscribe, first, 0, item.record.value or b"",
-    )  # fmt: skip
-    if actor != "none" or message.campaign is None:
+    if event.actor == "none":
+        event = event._replace(first=_summarise(message, event.event_type, event.at, bounce_class))
+    elif event.first:
+        if event.event_type == "opened":
+            message.opened_any_at = event.at
+        else:
+            message.clicked_any_at = event.at
+    if event.actor != "none" or message.campaign is None:
         message.pending.append(event)
     return event
-
-
-def _first_any(message: Message, event_type: str, at: int, unsubscribe: bool) -> bool:
-    if event_type == "opened" and not message.opened_any_at:
-        message.opened_any_at = at
-        return True
-    if event_type == "clicked" and not unsubscribe and not message.clicked_any_at:
-        message.clicked_any_at = at
-        return True
-    return False
 
 
 _ONCE = {
@@ -320,7 +398,7 @@ def _note(message: Message, name: str, at: int) -> bool:
     return True
 
 
-def _rejudge(work: _Step, message: Message, event: Pending) -> frozenset[int]:
+def _rejudge(work: Work, message: Message, event: Pending) -> frozenset[int]:
     """Judges the pending opens and clicks anew, in the light of ``event``.
 
     Returns:
@@ -344,12 +422,12 @@ def _rejudge(work: _Step, message: Message, event: Pending) -> frozenset[int]:
     return frozenset(changed)
 
 
-def _judge_by_delivery(work: _Step, message: Message, changed: set[int]) -> None:
+def _judge_by_delivery(work: Work, message: Message, changed: set[int]) -> None:
     """The delivery came after opens or clicks: now it shows which came too soon after it."""
     for position, event in enumerate(message.pending):
         if event.actor != "human":
             continue
-        head = work.decode(event.raw)
+        head = work.codec.raw_head(event.raw)
         actor, reason = machine.verdict_alone(
             event.event_type, head["machine_kind"], head["user_agent"], head["ip"],
             event.at_us / 1e6 - message.delivered_at, work.look_ups.rules,
@@ -360,144 +438,42 @@ def _judge_by_delivery(work: _Step, message: Message, changed: set[int]) -> None
 
 
 def _count(
-    work: _Step, message: Message, owner: tuple[str, str], before: list[int], event: Pending
+    work: Work, message: Message, owner: tuple[str, str], before: list[int], event: Pending
 ) -> None:
     """Moves the counts from what the message gave to what it gives."""
     after = contributions(message)
     if event.actor == "none" and not (message.pending and message.pending[-1] is event):
         after += event_counters(event.event_type, event.at, "none", unsubscribe=False)
     now = (message.campaign or "", message.mailbox)
+    minutes = work.shard.minutes
     if before and now == owner:
         for item in before:
             try:
                 after.remove(item)
             except ValueError:
-                add(work.deltas, *owner, [item], -1)
+                minutes.add(*owner, (item,), -1)
     else:
-        add(work.deltas, *owner, before, -1)
-    add(work.deltas, *now, after, 1)
+        minutes.add(*owner, before, -1)
+    minutes.add(*now, after, 1)
 
 
-def _suppress(work: _Step, item: _Item, message: Message, bounce: tuple[str, str]) -> None:
-    shard, head = work.shard, item.head
-    recipient = shard.recipients[item.recipient_key]
-    reason = recipients.apply(recipient, head["event_type"], bounce, item.at_us // 1_000_000)
+def _suppress(work: Work, item: Item, message: Message, bounce: tuple[str, str]) -> None:
+    record, head, _, recipient_key, at_us = item
+    shard = work.shard
+    recipient = shard.recipients[recipient_key]
+    reason = recipients.apply(recipient, head["event_type"], bounce, at_us // 1_000_000)
     if recipient.dirty:
-        shard.touched_recipients[item.recipient_key] = recipient
+        shard.touched_recipients[recipient_key] = recipient
+        address = address_hash(head["recipient"].lower().encode("utf-8", "replace"))
+        recipient.address = address
+        if recipients.is_soft(recipient):
+            shard.soft.add(address)
     if not reason or not work.emit:
         return
-    record = None
+    suppression = None
     if reason != LIFT:
-        record = enrich.suppression(
-            head, reason, item.at_us, work.look_ups, campaign=message.campaign, log_id=shard.log_id,
-            partition=shard.partition, offset=item.record.offset,
+        suppression = enrich.suppression(
+            head, reason, at_us, work.look_ups, campaign=message.campaign, log_id=shard.log_id,
+            partition=shard.partition, offset=record.offset,
         )  # fmt: skip
-    work.effects.suppressions.append((head["recipient"].lower(), record))
-
-
-# --- outputs -------------------------------------------------------------------------------------
-
-_First = tuple[int, int]
-_NONE_FIRST: _First = (-1, -1)
-
-
-def _first_offsets(message: Message) -> _First:
-    """Offsets of the pending events that are the first human open and click; -1 if none is."""
-    return message.first_human("opened")[1], message.first_human("clicked")[1]
-
-
-def _publish(
-    work: _Step,
-    item: _Item,
-    message: Message,
-    event: Pending,
-    bounce: tuple[str, str],
-    changed: frozenset[int],
-    first_before: _First,
-    *,
-    learned: bool,
-) -> None:
-    """Writes the event, and again every earlier one that later news changed."""
-    first_now = _first_offsets(message) if message.pending else _NONE_FIRST
-    if message.pending and message.pending[-1].offset == event.offset:
-        event = message.pending[-1]
-    _write(work, item.record, item.head, item.key, message, event, bounce, None, first_now)
-    if not (changed or learned or first_now != first_before):
-        return
-    moved = set(first_before) ^ set(first_now)
-    for position, earlier in enumerate(message.pending):
-        if earlier.offset == event.offset:
-            continue
-        if learned or earlier.offset in changed or earlier.offset in moved:
-            again = message.pending[position] = earlier._replace(revision=earlier.revision + 1)
-            _correct(work, item, message, again, first_before, first_now, learned=learned)
-
-
-def _correct(
-    work: _Step,
-    item: _Item,
-    message: Message,
-    event: Pending,
-    first_before: _First,
-    first_now: _First,
-    *,
-    learned: bool,
-) -> None:
-    if not work.emit:
-        return
-    head = work.decode(event.raw)
-    work.effects.corrected += 1
-    if event.offset in first_before and event.offset not in first_now:
-        work.effects.engagement.append(
-            (
-                (head["recipient"] or "").lower(),
-                enrich.engagement(
-                    head,
-                    message,
-                    withdrawn=True,
-                    log_id=work.shard.log_id,
-                    partition=work.shard.partition,
-                    offset=item.record.offset,
-                ),  # fmt: skip
-            )
-        )
-    _write(
-        work, item.record, head, item.key, message, event, enrich.bounce_of(head),
-        "" if learned else None, first_now, first_before,
-    )  # fmt: skip
-
-
-def _write(
-    work: _Step,
-    cause: Record,
-    head: Head,
-    key: bytes,
-    message: Message,
-    event: Pending,
-    bounce: tuple[str, str],
-    previous_campaign: str | None,
-    first_now: _First,
-    first_before: _First = _NONE_FIRST,
-) -> None:
-    """Adds one revision of an event to the effects, and the engagement it may be."""
-    if not work.emit:
-        return
-    shard = work.shard
-    first_human = event.offset in first_now
-    fields = enrich.enrichment(
-        head, message, work.look_ups, log_id=shard.log_id, partition=shard.partition,
-        offset=event.offset, version=cause.offset, revision=event.revision, key=key,
-        actor=event.actor, reason=event.reason, first=event.first, first_human=first_human,
-        unsubscribe=event.unsubscribe, bounce=bounce, previous_campaign=previous_campaign,
-    )  # fmt: skip
-    work.effects.enriched.append(
-        Enriched(
-            cause.key, cause.timestamp, event.raw, fields, head["event_id"], head["event_type"]
-        )
-    )
-    if first_human and event.offset not in first_before:
-        record = enrich.engagement(
-            head, message, withdrawn=False, log_id=shard.log_id, partition=shard.partition,
-            offset=cause.offset,
-        )  # fmt: skip
-        work.effects.engagement.append(((head["recipient"] or "").lower(), record))
+    work.effects.suppressions.append((head["recipient"].lower(), suppression))

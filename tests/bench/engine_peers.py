@@ -24,11 +24,12 @@ from typing import Any
 
 from schemas import topics
 from schemas.codec import Codec
+from schemas.partition import partition_of
 from schemas.settings import Settings
 from streams import minutes
 from streams.app import Worker, tune_garbage_collector
 from streams.enrich import LookUps
-from streams.outputs import Flight, Outputs, Row, partition_of
+from streams.outputs import Flight, Outputs, Row
 from streams.shard import Shard
 from streams.state import StateDirectory
 from streams.step import Effects, step
@@ -82,10 +83,8 @@ def minute_rows(shard: Shard) -> list[tuple[str, bytes, bytes]]:
         (
             key[0],
             minutes.record_key(key, shard.log_id, shard.partition),
-            CODEC.encode(
-                "campaign_minute",
-                minutes.record(key, vector, shard.log_id, shard.partition, shard.applied),
-            ),
+            CODEC.prefix("campaign_minute")
+            + minutes.record(key, vector, shard.log_id, shard.partition, shard.applied),
         )
         for key, vector in shard.minutes.changed()
     ]
@@ -157,15 +156,9 @@ async def hand_loop(bootstrap: str, source: str, clock: Clock, directory: Path) 
 
 
 async def _send(flight: Flight, partition: int, effects: Effects) -> None:
-    rows = [
-        Row(item.key, CODEC.enriched(item.raw, item.enrichment), item.timestamp)
-        for item in effects.enriched
-    ]
-    await flight.send_to("bench.out", partition, rows)
+    await flight.send_plain("bench.out", partition, effects.enriched)
     for name, pairs in (("suppression", effects.suppressions), ("engagement", effects.engagement)):
-        some = [
-            Row(k.encode(), None if r is None else CODEC.encode(name, r), 0) for k, r in pairs
-        ]
+        some = [Row(k.encode(), None if r is None else CODEC.encode(name, r), 0) for k, r in pairs]
         if some:
             await flight.send_keyed("bench.side", some)
 
@@ -198,8 +191,7 @@ class _Record:
 
 def _outputs(effects: Effects) -> list[tuple[str, bytes | None, bytes | None]]:
     out: list[tuple[str, bytes | None, bytes | None]] = [
-        ("bench.out", item.key, CODEC.enriched(item.raw, item.enrichment))
-        for item in effects.enriched
+        ("bench.out", key, value) for key, value, _ in effects.enriched
     ]
     for name, pairs in (("suppression", effects.suppressions), ("engagement", effects.engagement)):
         out += [
@@ -217,7 +209,8 @@ async def stock_faust(bootstrap: str, source: str, clock: Clock, directory: Path
         f"bench-faust-{os.getpid()}", broker=f"kafka://{bootstrap}",
         store="rocksdb://?driver=rocksdict", datadir=str(directory), web_enabled=False,
         topic_partitions=4, consumer_auto_offset_reset="earliest", topic_disable_leader=True,
-        value_serializer="raw", key_serializer="raw", producer_acks=-1, broker_max_poll_records=5000,
+        value_serializer="raw", key_serializer="raw", producer_acks=-1,
+        broker_max_poll_records=5000,
         stream_buffer_maxsize=65_536, producer_linger=0.005, producer_max_batch_size=900_000,
         broker_session_timeout=10, broker_rebalance_timeout=10, broker_heartbeat_interval=2,
     )  # fmt: skip
@@ -315,7 +308,7 @@ def quix(bootstrap: str, source: str, clock: Clock, directory: Path) -> None:
                     state.delete(name.hex())
                 else:
                     state.set(name.hex(), content.hex())
-        shard.touched_messages, shard.touched_recipients = {}, {}
+        shard.touched, shard.touched_recipients = set(), {}
         clock.done += 1
         return [content for _, _, content in _outputs(effects) if content is not None]
 

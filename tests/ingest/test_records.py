@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ingest.frames import frame, is_torn, next_frame, read_frames
 from ingest.parcel import Parcel, from_bytes, to_bytes
-from ingest.partition import murmur2, partition_of
+from schemas.partition import murmur2, partition_of
 
 PAIRS = st.lists(st.tuples(st.binary(max_size=30), st.binary(max_size=60)), max_size=6)
 PARCELS = st.builds(Parcel, st.integers(0, 2**53), PAIRS, PAIRS)

@@ -1,5 +1,6 @@
 """A log in memory, and a worker's fold over it that can be cut and crashed anywhere."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +49,10 @@ class Disk:
         """As ``Store.get_many``."""
         return [self.values.get(key) for key in keys]
 
+    def scan(self, begin: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """As ``Store.scan``."""
+        yield from sorted((k, v) for k, v in self.values.items() if begin <= k < end)
+
     def write(self, changes: Any) -> None:
         """As ``Store.write``."""
         for key, value in changes:
@@ -75,12 +80,15 @@ class Fold:
         """Forgets what was not checkpointed, as a crash does; outputs already written stay."""
         self.shard = Shard(0, self.disk.get_many)
         self.shard.load_meta()
+        self.shard.load_soft(self.disk.scan)
         self.shard.begin_log(LOG)
 
     def fold(self, records: list[LogRecord]) -> Effects:
         """One step, its outputs written."""
         effects = step(self.shard, records, self.look_ups, CODEC)
-        self.enriched += [(item.event_id, item.enrichment) for item in effects.enriched]
+        for _, value, _ in effects.enriched:
+            record = CODEC.decode(value, "enriched_event")
+            self.enriched.append((record["event"]["event_id"], record["enrichment"]))
         self.suppressions += effects.suppressions
         self.engagement += effects.engagement
         self.dead_letters += effects.dead_letters
@@ -94,7 +102,12 @@ class Fold:
                 self.minutes[key] = (self.shard.applied, list(vector))
 
     def checkpoint(self) -> None:
-        """Partials out, then state stored."""
+        """Partials out, then state stored, then what is of no use any more removed."""
         self.publish_minutes()
         self.disk.write(self.shard.writes())
         self.shard.saved()
+        for begin, end in self.shard.useless_ranges():
+            self.disk.write([(key, None) for key, _ in self.disk.scan(begin, end)])
+        self.disk.write(
+            self.shard.expired(self.disk.scan, self.look_ups.message_ttl_s, entries_max=1_000)
+        )

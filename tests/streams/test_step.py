@@ -241,7 +241,8 @@ def test_enriched_bytes_carry_the_raw_event_over() -> None:
     fold = Fold()
     one = event(tags=["a", "b"], metadata={"k": "v"}, diagnostic="x" * 100)
     effects = fold.fold(log_of([one]))
-    value = CODEC.enriched(effects.enriched[0].raw, effects.enriched[0].enrichment)
+    raw = CODEC.encode("raw_event", one)
+    _, value, _ = effects.enriched[0]
     record = CODEC.decode(value, "enriched_event")
     assert record["event"] == one
-    assert record["enrichment"] == effects.enriched[0].enrichment
+    assert value == CODEC.enriched(raw, record["enrichment"])

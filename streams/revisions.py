@@ -1,0 +1,179 @@
+"""What a fold writes: revisions of events, and the engagement they are.
+
+Laws of this file:
+1. Pure: outputs are values, put into ``Effects``.
+2. An event is written when it comes, and again, as its next revision, whenever later news changed
+   its verdict, its campaign or whether it is first; the version is the offset that changed it.
+3. Engagement that no longer holds is withdrawn before what takes its place is told.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from schemas import enrichment
+from schemas.codec import Codec
+from streams import enrich
+from streams.enrich import Head, LookUps
+from streams.message import Message, Pending
+from streams.shard import Shard
+
+
+class Record(Protocol):
+    """What a step needs of a consumed Kafka record (aiokafka's ``ConsumerRecord`` has it)."""
+
+    @property
+    def offset(self) -> int: ...  # noqa: D102 — see aiokafka
+    @property
+    def timestamp(self) -> int: ...  # noqa: D102
+    @property
+    def key(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def value(self) -> bytes | None: ...  # noqa: D102
+
+
+Enriched = tuple[bytes | None, bytes, int]
+"""Key, framed value and timestamp (ms) of an enriched record, to be written to the partition that
+the raw record came from."""
+
+
+@dataclass(slots=True)
+class Effects:
+    """What a step asks the shell to do, in order within each list."""
+
+    enriched: list[Enriched] = field(default_factory=list)
+    suppressions: list[tuple[str, dict[str, Any] | None]] = field(default_factory=list)
+    engagement: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    dead_letters: list[dict[str, Any]] = field(default_factory=list)
+    read: int = 0
+    replayed: int = 0
+    duplicates: int = 0
+    corrected: int = 0
+
+
+class Work:
+    """What every part of a step needs at hand."""
+
+    __slots__ = ("codec", "effects", "emit", "frame", "look_ups", "origin", "shard")
+
+    def __init__(self, shard: Shard, look_ups: LookUps, codec: Codec, *, emit: bool) -> None:
+        self.shard = shard
+        self.look_ups = look_ups
+        self.codec = codec
+        self.emit = emit
+        self.effects = Effects()
+        self.frame = codec.prefix("enriched_event")
+        self.origin = enrichment.origin(shard.log_id, shard.partition)
+
+
+First = tuple[int, int]
+NONE_FIRST: First = (-1, -1)
+
+
+def first_offsets(message: Message) -> First:
+    """Offsets of the pending events that are the first human open and click; -1 if none is."""
+    return message.first_human("opened")[1], message.first_human("clicked")[1]
+
+
+def publish(
+    work: Work,
+    cause: Record,
+    head: Head,
+    key: bytes,
+    message: Message,
+    event: Pending,
+    bounce: tuple[str, str],
+    changed: frozenset[int],
+    first_before: First,
+    *,
+    learned: bool,
+) -> None:
+    """Writes the event, and again every earlier one that later news changed.
+
+    Args:
+        cause: the record that the event and the news came with.
+        changed: offsets of pending events whose verdict changed.
+        first_before: ``first_offsets`` before the news.
+        learned: the campaign became known with this event.
+    """
+    first_now = first_offsets(message) if message.pending else NONE_FIRST
+    if message.pending and message.pending[-1].offset == event.offset:
+        event = message.pending[-1]
+    if work.emit:
+        _write(work, cause, head, key, message, event, bounce, None, first_now)
+    if not (changed or learned or first_now != first_before):
+        return
+    moved = set(first_before) ^ set(first_now)
+    for position, earlier in enumerate(message.pending):
+        if earlier.offset == event.offset:
+            continue
+        if learned or earlier.offset in changed or earlier.offset in moved:
+            again = message.pending[position] = earlier._replace(revision=earlier.revision + 1)
+            if work.emit:
+                _correct(work, cause, key, message, again, first_before, first_now, learned=learned)
+
+
+def publish_one(
+    work: Work,
+    cause: Record,
+    head: Head,
+    key: bytes,
+    message: Message,
+    event: Pending,
+    first_now: First,
+) -> None:
+    """Writes an open or click that changed nothing but itself."""
+    if work.emit:
+        _write(work, cause, head, key, message, event, enrich.NO_BOUNCE, None, first_now)
+
+
+def _correct(
+    work: Work,
+    cause: Record,
+    key: bytes,
+    message: Message,
+    event: Pending,
+    first_before: First,
+    first_now: First,
+    *,
+    learned: bool,
+) -> None:
+    head = work.codec.raw_head(event.raw)
+    work.effects.corrected += 1
+    if event.offset in first_before and event.offset not in first_now:
+        _engage(work, cause, head, message, withdrawn=True)
+    _write(
+        work, cause, head, key, message, event, enrich.bounce_of(head),
+        "" if learned else None, first_now, first_before,
+    )  # fmt: skip
+
+
+def _write(
+    work: Work,
+    cause: Record,
+    head: Head,
+    key: bytes,
+    message: Message,
+    event: Pending,
+    bounce: tuple[str, str],
+    previous_campaign: str | None,
+    first_now: First,
+    first_before: First = NONE_FIRST,
+) -> None:
+    """Adds one revision of an event to the effects, and the engagement it may be."""
+    first_human = event.offset in first_now
+    value = enrich.value(
+        work.frame, work.origin, head, message, event, bounce, work.look_ups,
+        version=cause.offset, key=key, first_human=first_human,
+        previous_campaign=previous_campaign,
+    )  # fmt: skip
+    work.effects.enriched.append((cause.key, value, cause.timestamp))
+    if first_human and event.offset not in first_before:
+        _engage(work, cause, head, message, withdrawn=False)
+
+
+def _engage(work: Work, cause: Record, head: Head, message: Message, *, withdrawn: bool) -> None:
+    record = enrich.engagement(
+        head, message, withdrawn=withdrawn, log_id=work.shard.log_id,
+        partition=work.shard.partition, offset=cause.offset,
+    )  # fmt: skip
+    work.effects.engagement.append(((head["recipient"] or "").lower(), record))
