@@ -304,7 +304,7 @@ async def _pause(stop: asyncio.Event, seconds: float) -> None:
         return
 
 
-async def serve(settings: Settings, *, stop: asyncio.Event) -> None:
+async def serve(settings: Settings, *, stop: asyncio.Event, codec: Codec | None = None) -> None:
     """The whole sink role: migrates, reads and stores until ``stop`` is set.
 
     With a ``chdb:`` DSN this process owns the directory, so it opens the analysts' door as well
@@ -316,7 +316,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> None:
         Exception: a bug.
     """
     async with contextlib.AsyncExitStack() as stack:
-        sink = Sink(settings)
+        sink = Sink(settings, codec=codec)
         health = bind(settings.metrics_host, settings.metrics_port)
         app = health_app(lambda: sink.ready, sink.metrics.render, CONTENT_TYPE)
         await stack.enter_async_context(serving(app, health))

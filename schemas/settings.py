@@ -28,6 +28,7 @@ from pydantic_settings import (
 from schemas.errors import ConfigError
 from schemas.sources import ReadFile as ReadFile
 from schemas.sources import Source as Source
+from schemas.sources import load_alerts as load_alerts
 from schemas.sources import load_sources as load_sources
 from schemas.sources import problem_lines, read_secret_file
 from schemas.sources import resolve_secret as resolve_secret

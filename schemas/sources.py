@@ -165,3 +165,18 @@ def load_sources(text: str, environ: Mapping[str, str], read_file: ReadFile) -> 
     if problems:
         raise ConfigError(problems)
     return sources
+
+
+def load_alerts(text: str) -> dict[str, Any]:
+    """The section ``[alerts]`` of a ``mailpulse.toml``, as it stands.
+
+    Raises:
+        ConfigError: the text is not TOML, or ``alerts`` is no table.
+    """
+    try:
+        section = tomllib.loads(text).get("alerts", {})
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"mailpulse.toml: {error}"]) from None
+    if not isinstance(section, dict):
+        raise ConfigError(["alerts: a table is expected"])
+    return section

@@ -67,6 +67,7 @@ class Agent(ABC):
         self.assigned: set[TP] = set()
         self.restoring = 0
         self._assignment = 0
+        self._reach: dict[TP, int] = {}
         self._work: dict[TP, Work] = {}
 
     # --- for the subclass
@@ -156,7 +157,7 @@ class Agent(ABC):
             await self.before_checkpoint(work)
             await work.flight.landed()
             if work.since_checkpoint:
-                work.next_offset = self.store_state(work)
+                work.next_offset = self._reach[work.tp] = self.store_state(work)
                 work.since_checkpoint = 0
             work.checkpointed_at = time.monotonic()
             self.metrics.checkpoint_seconds.labels(self.name).observe(
@@ -172,6 +173,16 @@ class Agent(ABC):
         for work in list(self._work.values()):
             if work.live:
                 await self.checkpoint_if_due(work)
+
+    def claims(self) -> dict[TP, int]:
+        """Partitions whose state lies here -> the offset it reaches, opened or not."""
+        out = {}
+        for name in self.directory.names():
+            prefix, _, partition = name.rpartition("-")
+            if prefix == self.name and partition.isdigit():
+                tp = TP(self.topic, int(partition))
+                out[tp] = self._reach.get(tp, 0)
+        return out
 
     def next_offset(self, tp: TP) -> int | None:
         """The offset that may be committed, ``None`` while nothing was checkpointed."""

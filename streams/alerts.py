@@ -9,9 +9,11 @@ Laws of this file (glossary, «Alert lines»):
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+from schemas.errors import ConfigError
 from schemas.glossary import RATES, derived
 from streams.windows import wilson
 
@@ -22,21 +24,88 @@ LEVELS = ("watch", "warning", "critical")
 _RATES = {rate.name: rate for rate in RATES}
 
 
+Levels = tuple[float, float, float]
+"""Lines of watch, warning and critical, as ratios."""
+
+DEFAULT_LINES: Mapping[str, Levels] = {
+    "hard_bounce_rate": (0.02, 0.05, 0.10),
+    "complaint_rate": (0.001, 0.003, 0.005),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Lines per rate, one per level, as ratios; overridden per mailbox provider where given."""
+    """Lines per rate; the most special one holds: campaign, then mailbox provider, then default.
 
-    default: Mapping[str, tuple[float, float, float]] = field(
-        default_factory=lambda: {
-            "hard_bounce_rate": (0.02, 0.05, 0.10),
-            "complaint_rate": (0.001, 0.003, 0.005),
-        }
+    Attributes:
+        by_mailbox: mailbox provider -> rate -> levels.
+        by_campaign: pattern of a campaign id (``*`` and ``?`` as in a shell) -> rate -> levels;
+            the first pattern that fits.
+    """
+
+    default: Mapping[str, Levels] = field(default_factory=lambda: DEFAULT_LINES)
+    by_mailbox: Mapping[str, Mapping[str, Levels]] = field(default_factory=dict)
+    by_campaign: Mapping[str, Mapping[str, Levels]] = field(default_factory=dict)
+
+    def of(self, campaign: str, mailbox: str) -> Mapping[str, Levels]:
+        """The lines of a campaign at a mailbox provider ('' is the campaign as a whole)."""
+        if not self.by_mailbox and not self.by_campaign:
+            return self.default
+        special: Mapping[str, Levels] = next(
+            (
+                lines
+                for pattern, lines in self.by_campaign.items()
+                if fnmatchcase(campaign, pattern)
+            ),
+            {},
+        )
+        return {**self.default, **self.by_mailbox.get(mailbox, {}), **special}
+
+    @classmethod
+    def load(cls, document: Mapping[str, Any]) -> "Lines":
+        """Lines from the section ``[alerts]`` of ``mailpulse.toml``.
+
+        Raises:
+            ConfigError: with every problem, each with the name of its setting.
+        """
+        problems: list[str] = []
+        own = {k: v for k, v in document.items() if k not in ("mailbox", "campaign")}
+        lines = cls(
+            {**DEFAULT_LINES, **_levels("alerts", own, problems)},
+            _nested("alerts.mailbox", document.get("mailbox", {}), problems),
+            _nested("alerts.campaign", document.get("campaign", {}), problems),
+        )
+        if problems:
+            raise ConfigError(problems)
+        return lines
+
+
+def _nested(where: str, tables: Any, problems: list[str]) -> dict[str, Mapping[str, Levels]]:
+    if not isinstance(tables, Mapping):
+        problems.append(f"{where}: a table of tables is expected")
+        return {}
+    return {str(k): _levels(f"{where}.{k}", v, problems) for k, v in tables.items()}
+
+
+def _levels(where: str, table: Any, problems: list[str]) -> dict[str, Levels]:
+    out: dict[str, Levels] = {}
+    for name, value in table.items() if isinstance(table, Mapping) else (("", table),):
+        if name not in _RATES:
+            problems.append(f"{where}.{name}: no such rate (known: {', '.join(_RATES)})")
+        elif not _are_levels(value):
+            problems.append(f"{where}.{name}: three rising ratios between 0 and 1 are expected")
+        else:
+            out[name] = (float(value[0]), float(value[1]), float(value[2]))
+    return out
+
+
+def _are_levels(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == len(LEVELS)
+        and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
+        and 0 < value[0] < value[1] < value[2] <= 1
     )
-    by_mailbox: Mapping[str, Mapping[str, tuple[float, float, float]]] = field(default_factory=dict)
-
-    def of(self, mailbox: str) -> Mapping[str, tuple[float, float, float]]:
-        """The lines that hold for a mailbox provider ('' is the campaign as a whole)."""
-        return {**self.default, **self.by_mailbox.get(mailbox, {})}
 
 
 class Place(NamedTuple):
@@ -77,7 +146,7 @@ def evaluate(
     alerts: list[dict[str, Any]] = []
     changed: dict[Place, Crossing] = {}
     vector = list(counts)
-    for name, levels in lines.of(mailbox).items():
+    for name, levels in lines.of(campaign, mailbox).items():
         rate = _RATES[name]
         numerator, denominator = derived(vector, rate.numerator), derived(vector, rate.denominator)
         bounds = wilson(numerator, denominator)

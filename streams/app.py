@@ -98,12 +98,20 @@ class Worker:
             chunk_records_max=settings.chunk_records_max,
             chunk_bytes_max=CHUNK_BYTES_MAX,
             hooks=AgentHooks(self.agents),
+            claims=self.claims,
             on_fatal=lambda message: log.error("worker ends", reason=message),
             **worker.faust_options(settings),
         )
         for agent in self.agents:
             agent.app = self.app
             self.app.agent(self.app.chunk_topic(agent.topic), name=agent.name)(agent.run)
+
+    def claims(self) -> dict[TP, int]:
+        """How far this worker's state on disk reaches: partitions go where state is newest."""
+        out: dict[TP, int] = {}
+        for agent in self.agents:
+            out.update(agent.claims())
+        return out
 
     @property
     def ready(self) -> bool:
@@ -216,16 +224,17 @@ def tune_garbage_collector() -> None:
     gc.set_threshold(200_000, 20, 100)
 
 
-async def _main(settings: Settings, codec: Codec | None) -> int:
+async def _main(settings: Settings, codec: Codec | None, lines: Lines | None) -> int:
     log_id = await find_log_id(settings)
-    return await Worker(settings, log_id=log_id, codec=codec).run()
+    return await Worker(settings, log_id=log_id, codec=codec, lines=lines).run()
 
 
-def run_worker(settings: Settings, codec: Codec | None = None) -> int:
+def run_worker(settings: Settings, codec: Codec | None = None, lines: Lines | None = None) -> int:
     """Runs a worker in this process until it is stopped (SIGTERM, SIGINT) or fails.
 
     Args:
         codec: with the ids of a registry; default: the fixed ids.
+        lines: of alerts; default: the built-in ones.
 
     Returns:
         0 after an orderly stop, 1 after a failure.
@@ -235,7 +244,7 @@ def run_worker(settings: Settings, codec: Codec | None = None) -> int:
     """
     tune_garbage_collector()
     try:
-        return asyncio.run(_main(settings, codec))
+        return asyncio.run(_main(settings, codec, lines))
     except ConfigError:
         raise
     except MailpulseError as error:

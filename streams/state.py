@@ -154,6 +154,10 @@ class StateDirectory:
             self._open[name] = Store(self.path / name, self._cache)
         return self._open[name]
 
+    def names(self) -> list[str]:
+        """Names of the stores that lie here, opened or not."""
+        return sorted(entry.name for entry in self.path.iterdir() if entry.is_dir())
+
     def release(self, name: str) -> None:
         """Closes the store called ``name``; its data stays."""
         store = self._open.pop(name, None)

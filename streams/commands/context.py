@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
@@ -23,8 +23,12 @@ from rich.console import Console
 from rich.table import Table
 
 from schemas.errors import BadInput, ConfigError, MailpulseError, Unavailable
-from schemas.settings import PREFIX, Settings, Source, load_settings, load_sources
+from schemas.settings import PREFIX, Settings, Source, load_alerts, load_settings, load_sources
 from streams.places import Endpoints, running
+
+if TYPE_CHECKING:
+    from schemas.codec import Codec
+    from streams.alerts import Lines
 
 OK, FAILED, USAGE, CONFIG, UNAVAILABLE = 0, 1, 2, 3, 4
 EXIT_CODES = (
@@ -117,6 +121,37 @@ def sources_of(settings: Settings) -> dict[str, Source]:
     if problems:
         raise ConfigError(problems)
     return sources
+
+
+def lines_of(settings: Settings) -> "Lines":
+    """The alert lines of ``mailpulse.toml``; the built-in ones without such a file.
+
+    Raises:
+        ConfigError: with every problem found in its section ``[alerts]``.
+    """
+    from streams.alerts import Lines
+
+    try:
+        return Lines.load(load_alerts(read_file(config_path(settings))))
+    except FileNotFoundError:
+        return Lines()
+
+
+def codec_of(settings: Settings) -> "Codec":
+    """A codec with the registry's ids where one is configured, else with the fixed ids.
+
+    Raises:
+        Unavailable: the registry is away.
+        ConfigError: it refuses a schema.
+    """
+    from schemas.codec import Codec
+
+    url = settings.schema_registry_url.get_secret_value()
+    if not url:
+        return Codec()
+    from streams.registry import register_all
+
+    return Codec(register_all(url))
 
 
 def source_named(settings: Settings, name: str) -> Source:

@@ -18,8 +18,10 @@ from streams.commands.context import (
     FAILED,
     OK,
     Json,
+    codec_of,
     emit,
     environ,
+    lines_of,
     say,
     settings_of,
     sources_of,
@@ -55,7 +57,7 @@ def ingest() -> None:
     settings = settings_of(attach=False)
     sources = sources_of(settings)
     logs.configure(settings, "ingest")
-    asyncio.run(serve(settings, sources))
+    asyncio.run(serve(settings, sources, codec=codec_of(settings)))
 
 
 def worker() -> None:
@@ -64,7 +66,7 @@ def worker() -> None:
 
     settings = settings_of(attach=False)
     logs.configure(settings, "worker")
-    raise typer.Exit(app.run_worker(settings))
+    raise typer.Exit(app.run_worker(settings, codec=codec_of(settings), lines=lines_of(settings)))
 
 
 def sink() -> None:
@@ -74,7 +76,8 @@ def sink() -> None:
 
     settings = settings_of(attach=False)
     logs.configure(settings, "sink")
-    run_until_stopped(lambda stop: analytics_sink.serve(settings, stop=stop))
+    codec = codec_of(settings)
+    run_until_stopped(lambda stop: analytics_sink.serve(settings, codec=codec, stop=stop))
 
 
 def dashboard() -> None:

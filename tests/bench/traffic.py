@@ -32,8 +32,8 @@ AGENTS = (
     "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)",
     "Mozilla/5.0",
 )
-START_MS = int(time.time() * 1000) - 3_600_000
-"""An hour ago, as one number per process: topics keep what is young by its own time stamp."""
+NOW_MS = int(time.time() * 1000)
+"""One number per process: topics keep what is young by its own time stamp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,12 @@ class Shape:
     duplicates: float = 0.05
     unattributed: float = 0.0
     hot: float = 0.0
-    events_per_s: int = 20_000
+    events_per_s: float = 20_000
+    begins_before_s: int = 3_600
 
 
 def _event(dice: random.Random, shape: Shape, number: int, message: int, kind: str) -> Event:
-    at_ms = START_MS + number * 1000 // shape.events_per_s
+    at_ms = NOW_MS - shape.begins_before_s * 1000 + int(number * 1000 / shape.events_per_s)
     received = at_ms + 50
     event = new_event(
         event_id=event_id("sendgrid", "", f"{kind}-{message}-{number}"),

@@ -174,6 +174,8 @@ def test_broker_restarts_and_state_is_wiped(kafka_cluster: KafkaCluster, tmp_pat
             if number < 2:
                 run.broker.restart()
                 return
+            if number > 2:
+                return
             for worker in run.workers:
                 worker.kill()
             shutil.rmtree(tmp_path / "state")

@@ -1,5 +1,8 @@
 """Alerts: raised above the line with enough messages, cleared below 80 % of it, once each."""
 
+import pytest
+
+from schemas.errors import ConfigError
 from streams.alerts import CLEAR_BELOW, LEVELS, MESSAGES_MIN, Crossing, Lines, Place, evaluate
 from streams.windows import wilson
 from tests.streams.test_windows import counts
@@ -60,3 +63,28 @@ def test_a_second_crossing_has_another_id_and_a_replay_the_same() -> None:
     second, _ = evaluate("a", "gmail", vector, again, LINES, 50)
     assert {a["alert_id"] for a in second}.isdisjoint(a["alert_id"] for a in first)
     assert len({a["alert_id"] for a in first}) == len(first)
+
+
+def test_the_most_special_line_holds() -> None:
+    """Campaign pattern before mailbox provider before default, rate by rate."""
+    lines = Lines.load(
+        {
+            "complaint_rate": [0.01, 0.02, 0.03],
+            "mailbox": {"gmail": {"complaint_rate": [0.001, 0.002, 0.003]}},
+            "campaign": {"receipts-*": {"hard_bounce_rate": [0.1, 0.2, 0.3]}},
+        }
+    )
+    assert lines.of("x", "")["complaint_rate"] == (0.01, 0.02, 0.03)
+    assert lines.of("x", "gmail")["complaint_rate"] == (0.001, 0.002, 0.003)
+    assert lines.of("x", "gmail")["hard_bounce_rate"] == (0.02, 0.05, 0.10)
+    assert lines.of("receipts-7", "gmail")["hard_bounce_rate"] == (0.1, 0.2, 0.3)
+
+
+def test_wrong_lines_are_named_all_at_once() -> None:
+    """Unknown rates, falling levels and wrong shapes: each with its place in the file."""
+    wrong = {"hard_bounce": [1, 2, 3], "complaint_rate": [0.3, 0.2, 0.1], "mailbox": {"gmail": 5}}
+    with pytest.raises(ConfigError) as caught:
+        Lines.load(wrong)
+    assert [line.split(":")[0] for line in caught.value.problems] == [
+        "alerts.hard_bounce", "alerts.complaint_rate", "alerts.mailbox.gmail.",
+    ]  # fmt: skip
