@@ -1,0 +1,5 @@
+"""The streams: what happens between the raw topic and everything that is derived from it.
+
+Absences that hold: the core (all but ``cli``, ``commands``, ``embedded``, ``demo``) imports neither
+``ingest`` nor ``analytics``; ``step`` and what it calls read no clock, no file and no network.
+"""
