@@ -35,6 +35,8 @@ class Work:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     next_offset: int | None = None
     since_checkpoint: int = 0
+    since_open: int = 0
+    """Chunks processed since the state was opened."""
     checkpointed_at: float = field(default_factory=time.monotonic)
     live: bool = True
     """False once its partition was revoked: whoever still holds it stops."""

@@ -35,6 +35,7 @@ SLICE_RECORDS = 500
 """Records folded before the event loop gets a turn: about 20 ms of work."""
 SWEEP_ENTRIES = 1000
 """Stored messages looked at per checkpoint for whether they expired: about a millisecond."""
+END_ASKED_TIMES = 10
 DEAD_LETTER_SHARE_MAX = 0.2
 DEAD_LETTER_WINDOW = 10_000
 """Over this share of the last records dead-lettered, the worker stops rather than send the rest."""
@@ -93,23 +94,52 @@ class EnrichAgent(Agent):
             shard.applied = max(shard.applied, committed - 1)
             self._write(work, shard)
             log.info("state restored", partition=work.tp.partition, records=folded)
-        ends = await self.app.end_offsets([work.tp])
-        if shard.applied >= ends[work.tp]:
-            raise LogMismatch(
-                f"{work.tp.topic}/{work.tp.partition} ends at {ends[work.tp]}, but its state holds "
-                f"offset {shard.applied} of log {self.log_id}: the topic was made anew under the "
-                "same MAILPULSE_LOG_ID; give it another one"
-            )
+        await self._check_end(work.tp, shard)
         if shard.applied >= 0:
             work.next_offset = shard.applied + 1
+
+    async def _check_end(self, tp: TP, shard: Shard) -> None:
+        """The log must reach as far as the state that was made of it.
+
+        Asked several times: some brokers name an end that lags for a moment.
+
+        Raises:
+            LogMismatch: it does not.
+        """
+        assert self.app is not None
+        for _ in range(END_ASKED_TIMES):
+            end = (await self.app.end_offsets([tp]))[tp]
+            if shard.applied < end:
+                return
+            await asyncio.sleep(1.0)
+        raise LogMismatch(
+            f"{tp.topic}/{tp.partition} ends at {end}, but its state holds offset {shard.applied} "
+            f"of log {self.log_id}: the topic was made anew under the same MAILPULSE_LOG_ID; give "
+            "it another one"
+        )
+
+    def _check_begin(self, work: Work, shard: Shard, first: int) -> None:
+        """A chunk must begin where the state ends.
+
+        Raises:
+            MailpulseError: it does not, in the midst of reading: a bug.
+        """
+        if first <= shard.applied + 1:
+            return
+        if work.since_open:
+            raise MailpulseError(f"{work.tp}: chunk begins at {first}, state at {shard.applied}")
+        missing = first - shard.applied - 1
+        self.metrics.records.labels("lost").inc(missing)
+        log.error(
+            "records are gone from the log before they were read: its retention is too short",
+            partition=work.tp.partition, first=shard.applied + 1, records=missing,
+        )  # fmt: skip
 
     async def process(self, work: Work, chunk: Chunk) -> None:
         """Folds a chunk slice by slice; the event loop gets a turn after each."""
         shard = self.shards[work.tp]
-        if chunk.first > shard.applied + 1 and shard.applied >= 0:
-            raise MailpulseError(
-                f"{work.tp}: chunk begins at {chunk.first}, state ends at {shard.applied}"
-            )
+        self._check_begin(work, shard, chunk.first)
+        work.since_open += 1
         records = chunk.records
         for begin in range(0, len(records), SLICE_RECORDS):
             async with work.lock:

@@ -13,7 +13,8 @@ class StreamMetrics:
         registry = self.registry = CollectorRegistry()
         self.records = Counter(
             "mailpulse_enrich_records_total",
-            "Raw records read, by result: enriched, duplicate, replayed or dead_letter.",
+            "Raw records, by result: enriched, duplicate, replayed, dead_letter; lost means that "
+            "retention removed them before they were read.",
             ["result"],
             registry=registry,
         )
