@@ -238,7 +238,7 @@ async def _either(work: Any, supervision: "asyncio.Task[None]") -> None:
 
 def _announcer(console: Console) -> Any:
     def say(line: str) -> None:
-        console.print(line, markup=False)
+        console.print(line, markup=False, soft_wrap=True)
 
     return say
 
@@ -282,7 +282,7 @@ async def _shown(demo: Demo, console: Console) -> AsyncIterator[None]:
                 live.update(screen.picture(view))
             else:
                 for line in screen.plain_lines(view, told):
-                    console.print(line, markup=False)
+                    console.print(line, markup=False, soft_wrap=True)
 
     with contextlib.ExitStack() as stack:
         live = stack.enter_context(Live(console=console, transient=True)) if moving else None

@@ -30,7 +30,7 @@ class Ledger:
 
     Attributes:
         accepted: native id -> event, of every event that was answered 200 at least once.
-        unsure: events whose request was sent and never answered.
+        unsure: events whose request was sent and got no answer, or «later»; they may be kept.
     """
 
     accepted: dict[str, Happening] = field(default_factory=dict)

@@ -15,10 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 OPENING = """\
-Simulated providers post signed webhooks to the real ingress; Faust agents deduplicate, enrich and
-count; ClickHouse answers. What to look at:
-  - the funnel grows, and every event is counted once although one request in ten comes twice
-  - bought-list crosses 5 % hard bounces and raises an alert; mpp-launch is opened by machines
+Simulated mail providers post signed webhooks to the real ingress. Faust agents deduplicate, enrich
+and count them, ClickHouse answers. What to look at:
+  - the funnel grows; one request in ten comes twice or more, and nothing is counted twice
+  - bought-list crosses 5 % hard bounces and raises an alert
+  - mpp-launch is opened by machines: its open rates with and without them lie far apart
   - forged requests are refused, and the answer tells an attacker nothing
 """
 
@@ -152,4 +153,5 @@ def closing(view: View) -> Group:
 
 def show_opening(console: Console, dashboard_url: str) -> None:
     """The text before anything moves."""
-    console.print(Text(OPENING + (f"  - {dashboard_url}\n" if dashboard_url else "")))
+    page = f"  - {dashboard_url} shows the same in a browser\n" if dashboard_url else ""
+    console.print(OPENING + page, markup=False, soft_wrap=True)

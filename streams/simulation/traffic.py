@@ -34,8 +34,9 @@ MALFORMED_EVERY = 300
 HOLD_S_MAX = 0.4
 """Longest wait for a batch to fill up."""
 IN_FLIGHT_MAX = 24
+WAITING_MAX = 4 * IN_FLIGHT_MAX
+"""Requests that are open or wait for another try; beyond it nothing new is sent."""
 GIVE_UP_S = 10.0
-"""How long requests are retried after the traffic has ended."""
 _BROKEN = b'[{"event": "open", "email": '
 
 
@@ -66,6 +67,7 @@ class Traffic:
         base_url: of the ingress.
         dice: chance, for batches, repeats and forgeries.
         answered: told of each request's events that were new and were answered 200.
+        give_up_s: how long requests are retried after the traffic has ended.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Traffic:
         base_url: str,
         dice: random.Random,
         answered: Callable[[Sequence[Happening]], None],
+        give_up_s: float = GIVE_UP_S,
     ) -> None:
         self.ledger = Ledger()
         self.refusal: Refusal | None = None
@@ -83,6 +86,7 @@ class Traffic:
         self._senders = senders
         self._dice = dice
         self._answered = answered
+        self._give_up_s = give_up_s
         self._buffers = {name: _Buffer([], self._size(s)) for name, s in senders.items()}
         self._recent: dict[str, deque[Happening]] = {n: deque(maxlen=500) for n in senders}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -104,21 +108,22 @@ class Traffic:
     async def run(self, seconds: float | None, stop: asyncio.Event) -> None:
         """Sends for ``seconds`` (``None``: until ``stop``), then waits for open requests."""
         began = time.monotonic()
-        while not stop.is_set():
-            elapsed = time.monotonic() - began
-            if seconds is not None and elapsed >= seconds:
-                break
-            for event in self._simulator.advance(elapsed):
+
+        def over() -> bool:
+            return stop.is_set() or (seconds is not None and time.monotonic() - began >= seconds)
+
+        while not over():
+            for event in self._simulator.advance(time.monotonic() - began):
                 self._buffers[event.source].events.append(event)
             self._flush(time.monotonic())
             await asyncio.sleep(0.03)
             # a slow ingress slows the providers down instead of piling up requests here
-            while len(self._tasks) > 4 * IN_FLIGHT_MAX and not stop.is_set():
-                await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+            while len(self._tasks) > WAITING_MAX and not over():
+                await asyncio.wait(self._tasks, timeout=0.2, return_when=asyncio.FIRST_COMPLETED)
         await self._finish()
 
     async def _finish(self) -> None:
-        self._ends_at = time.monotonic() + GIVE_UP_S
+        self._ends_at = time.monotonic() + self._give_up_s
         self._flush(float("inf"))
         while self._tasks:
             await asyncio.wait(set(self._tasks))
@@ -198,11 +203,13 @@ class Traffic:
                 if new:
                     self._answered(new)
                 return True
-            if status == 0:
-                self.ledger.doubt(events)
-            elif status not in (429, 503):
+            if 400 <= status < 500 and status != 429:
                 self._note(f"a good request to {sender.source} was answered {status}")
                 return False
+            # no answer, or «later»: it may have been kept all the same
+            self.ledger.doubt(events)
+            if status:
+                self._note(f"{sender.source} was answered {status} and tries again")
             if time.monotonic() > self._ends_at:
                 self._note(f"a request to {sender.source} was given up")
                 return False

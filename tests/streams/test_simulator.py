@@ -4,6 +4,8 @@ The test that matters most runs simulated traffic — shuffled, repeated, overta
 real provider modules and the real ``step``, and holds the counts against the ledger's own recount.
 """
 
+import asyncio
+import contextlib
 import random
 from collections import Counter
 from collections.abc import Iterable
@@ -33,6 +35,7 @@ from streams.simulation.ledger import (
 )
 from streams.simulation.senders import Wire
 from streams.simulation.simulator import PLANS, Happening, Simulator
+from streams.simulation.traffic import Traffic
 from streams.step import step
 
 NOW = 1_795_000_000.0
@@ -290,3 +293,76 @@ def test_differences_name_campaign_and_counter() -> None:
     """An operator reads what differs and by how much; a missing campaign differs in all."""
     found = differences({"a": {"events": 2}, "b": {"events": 1}}, {"a": {"events": 3}}, ["events"])
     assert found == {"a": {"events": (2, 3)}, "b": {"events": (1, 0)}}
+
+
+# --- the sending side -----------------------------------------------------------------------------
+
+
+class Ingress:
+    """A server that answers every request with one status."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        self.requests = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection: requests until the client closes it."""
+        with contextlib.closing(writer):
+            while True:
+                try:
+                    head = await reader.readuntil(b"\r\n\r\n")
+                except asyncio.IncompleteReadError:
+                    return
+                length = next(
+                    int(line.split(b":")[1])
+                    for line in head.lower().split(b"\r\n")
+                    if line.startswith(b"content-length")
+                )
+                await reader.readexactly(length)
+                self.requests += 1
+                writer.write(b"HTTP/1.1 %d x\r\ncontent-length: 0\r\n\r\n" % self.status)
+                await writer.drain()
+
+
+async def sent(accounts: Accounts, status: int, seconds: float) -> tuple[Traffic, Ingress]:
+    """Traffic of ``seconds`` against an ingress that answers ``status``."""
+    ingress = Ingress(status)
+    server = await asyncio.start_server(ingress, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        simulator = Simulator("5eed00", 2_000.0, NOW, random.Random(1))
+        traffic = Traffic(
+            simulator, accounts.senders, url, random.Random(2), lambda events: None, give_up_s=0.1
+        )
+        await traffic.run(seconds, asyncio.Event())
+    return traffic, ingress
+
+
+async def test_accepted_traffic_is_in_the_books(accounts: Accounts) -> None:
+    """Requests, repeats and events add up to what the server saw."""
+    traffic, ingress = await sent(accounts, 200, 1.0)
+    ledger = traffic.ledger
+    assert ledger.sent_requests == ledger.accepted_requests == ingress.requests
+    assert len(ledger.accepted) > 500
+    assert ledger.duplicates_sent > 0
+    assert ledger.unsure == {}
+    said = sum(number for what, number in traffic.trouble.items() if "forged" in what)
+    assert ledger.forged_accepted == said
+
+
+async def test_traffic_ends_in_time_while_the_ingress_is_away(accounts: Accounts) -> None:
+    """With 503 for everything: nothing is accepted, all is unsure, and it ends all the same."""
+    traffic, ingress = await sent(accounts, 503, 0.5)
+    assert ingress.requests > 0
+    assert traffic.ledger.accepted == {}
+    assert len(traffic.ledger.unsure) > 0
+    assert any("answered 503" in what for what in traffic.trouble)
+
+
+async def test_refused_traffic_is_not_tried_again(accounts: Accounts) -> None:
+    """401 is final: nothing accepted, nothing unsure, and it is said."""
+    traffic, _ = await sent(accounts, 401, 0.5)
+    ledger = traffic.ledger
+    assert ledger.refused_requests == ledger.sent_requests > 0
+    assert (ledger.accepted, ledger.unsure) == ({}, {})
+    assert ledger.forged_refused == (traffic.refusal is not None)
