@@ -1,0 +1,39 @@
+# One image for every role: `docker run mailpulse:0.1.0 ROLE`. Slim, non-root, made for a read-only
+# file system: what a role writes goes into its volume (/var/lib/mailpulse) or /tmp.
+#
+#   docker build -t mailpulse:0.1.0 .
+ARG PYTHON=3.11-slim-bookworm
+
+FROM python:${PYTHON} AS build
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY .ci/constraints.txt .ci/constraints.txt
+COPY schemas schemas
+COPY ingest ingest
+COPY streams streams
+COPY analytics analytics
+# The versions are the ones that the tests passed with.
+RUN python -m venv /opt/mailpulse \
+ && /opt/mailpulse/bin/pip install --no-cache-dir --constraint .ci/constraints.txt '.[geo,redis]' \
+ && /opt/mailpulse/bin/python -m compileall -q /opt/mailpulse/lib
+
+FROM python:${PYTHON}
+LABEL org.opencontainers.image.title="mailpulse" \
+      org.opencontainers.image.licenses="Apache-2.0"
+# The numbers are fixed so that volumes keep their owner over image versions.
+RUN groupadd --gid 10001 mailpulse \
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/mailpulse mailpulse \
+ && install -d -o 10001 -g 10001 -m 0750 /var/lib/mailpulse /etc/mailpulse
+COPY --from=build /opt/mailpulse /opt/mailpulse
+ENV PATH=/opt/mailpulse/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    MAILPULSE_DATA_DIR=/var/lib/mailpulse \
+    MAILPULSE_CONFIG_FILE=/etc/mailpulse/mailpulse.toml \
+    MAILPULSE_LOG_FORMAT=json
+WORKDIR /var/lib/mailpulse
+USER 10001:10001
+# A role ends in order on SIGTERM: it finishes, commits and leaves its group.
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["mailpulse"]
+CMD ["--help"]
