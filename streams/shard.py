@@ -135,6 +135,13 @@ class Shard:
 
     def writes(self) -> Iterator[tuple[bytes, bytes | None]]:
         """What a checkpoint must store (``None``: delete), the offset among it."""
+        yield from self.unit_writes()
+        for minute, vector in self.minutes.changed():
+            yield pack_key(minute), pack_vector(vector)
+        yield META_KEY, self.pack_meta()
+
+    def unit_writes(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """The messages and recipients among ``writes``."""
         for key in self.touched:
             message = self.messages[key]
             if type(message) is bytes:
@@ -152,9 +159,6 @@ class Shard:
             yield b"r" + key, recipients.pack(recipient) or None
             if recipient.address in self.soft:
                 yield b"s" + key, recipients.pack_soft(recipient) or None
-        for minute, vector in self.minutes.changed():
-            yield pack_key(minute), pack_vector(vector)
-        yield META_KEY, self.pack_meta()
 
     def advance(self, timestamp_s: int) -> None:
         """Log time has gone on."""
@@ -185,6 +189,12 @@ class Shard:
 
     def saved(self) -> None:
         """What ``writes`` gave is stored; memory is bounded."""
+        self.units_saved()
+        self.minutes.saved()
+        self.new_log = False
+
+    def units_saved(self) -> None:
+        """What ``unit_writes`` gave is stored."""
         for key in self.touched:
             message = self.messages[key]
             if type(message) is Message:
@@ -194,8 +204,6 @@ class Shard:
             recipient.dirty = False
         self.touched = set()
         self.touched_recipients = {}
-        self.minutes.saved()
-        self.new_log = False
         if len(self.messages) > CACHED_MAX:
             self.messages = {}
         if len(self.recipients) > CACHED_MAX:
