@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from schemas.topics import TOPICS
-from streams.commands.context import Json, emit, say, settings_of, table_or_json
+from streams.commands.context import Json, codec_of, emit, say, settings_of, table_or_json
 
 group = typer.Typer(help="Kafka topics: make them, look at them.", no_args_is_help=True)
 
@@ -16,11 +16,16 @@ group = typer.Typer(help="Kafka topics: make them, look at them.", no_args_is_he
 def apply(json: Json = False) -> None:
     """Makes the topics that are missing; refuses changes that would lose or mix up records.
 
+    With MAILPULSE_SCHEMA_REGISTRY_URL set, schemas are registered there too, each subject with the
+    compatibility that its topic promises.
+
     Example: MAILPULSE_PARTITIONS=24 mailpulse topics apply
     """
     from streams import admin
 
-    report = asyncio.run(admin.topics_apply(settings_of()))
+    settings = settings_of()
+    report = asyncio.run(admin.topics_apply(settings))
+    codec_of(settings)
     if json:
         emit({"created": report.created, "kept": report.kept, "warnings": report.warnings})
         return
@@ -59,6 +64,28 @@ def show(json: Json = False) -> None:
         )
     columns = ("topic", "partitions", "replicas", "in_sync", "kept", "key", "topic_id")
     table_or_json(json, f"{cluster.brokers} broker(s)", columns, rows)
+
+
+@group.command("acls")
+def acls(
+    principal: Annotated[
+        str, typer.Option(help="User of a role; {role} stands for its name.")
+    ] = "User:mailpulse-{role}",
+    bootstrap: Annotated[str, typer.Option(help="Put into the commands.")] = "$KAFKA",
+    json: Json = False,
+) -> None:
+    """Prints what each role must be allowed in Kafka, as kafka-acls.sh commands.
+
+    Example: mailpulse topics acls | sh
+    """
+    from streams.acl import commands, rules
+
+    settings = settings_of()
+    if json:
+        emit([rule.document() for rule in rules(settings, principal)])
+        return
+    for line in commands(rules(settings, principal), bootstrap):
+        typer.echo(line)
 
 
 def lag(

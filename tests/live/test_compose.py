@@ -1,0 +1,181 @@
+"""The commands of docker-compose.yml, as they stand there, on real Kafka, a real registry and chDB.
+
+No container engine: what the file says of each of our services (command, environment, health check,
+what it waits for) is read from it and run as processes. Replaced are only names that the compose
+network gives: hosts, ports, paths of volumes and of secrets.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from schemas.settings import PREFIX
+from streams.simulation.accounts import Accounts, open_accounts
+from streams.simulation.simulator import Simulator
+from tests.live.fixtures import KafkaCluster, or_skip
+from tests.live.process import Process, free_port
+from tests.live.registry import Registry
+from tests.live.roles import DOOR_FILE, clean_environ
+
+pytestmark = pytest.mark.timeout(400)
+
+ROOT = Path(__file__).parents[2]
+SERVICES: dict[str, dict[str, Any]] = {
+    name: service
+    for name, service in yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))[
+        "services"
+    ].items()
+    if service["image"].startswith("mailpulse:")
+}
+PORTS = ("INGEST_PORT", "METRICS_PORT", "DASHBOARD_PORT")
+
+
+class Service:
+    """One service of the compose file as a process.
+
+    Args:
+        peers: setting -> value, for what compose's network and mounts would give.
+    """
+
+    def __init__(self, name: str, folder: Path, peers: dict[str, str]) -> None:
+        self.name = name
+        self.spec = SERVICES[name]
+        home = folder / name
+        home.mkdir()
+        given = {key.removeprefix(PREFIX): str(value)
+                 for key, value in self.spec["environment"].items()}  # fmt: skip
+        self.ports = {given[key]: str(free_port()) for key in PORTS if key in given}
+        changed = {key: self.ports[given[key]] for key in PORTS if key in given}
+        changed |= {key: "127.0.0.1" for key in given if key.endswith("_HOST")}
+        for key, value in given.items():
+            if value.startswith("/var/lib/mailpulse"):
+                changed[key] = value.replace("/var/lib/mailpulse", str(home))
+        changed |= {key: "4" for key in given if key == "PARTITIONS"}
+        changed |= {key: value for key, value in peers.items() if key in given}
+        changed["DOOR_PORT"] = "0"
+        settings = {PREFIX + key: value for key, value in {**given, **changed}.items()}
+        secrets = {key: value for key, value in peers.items() if key.startswith(PREFIX)}
+        self.environment = {**clean_environ(), **secrets, **settings, "PYTHONUNBUFFERED": "1"}
+        self.process = Process(
+            name,
+            [sys.executable, "-m", "streams.cli", *self.spec["command"]],
+            folder / f"{name}.log",
+            env=self.environment,
+            cwd=home,
+            death_signal="TERM",
+        )
+
+    def healthy(self) -> bool:
+        """Whether the service's own health check, run as the engine would, is content."""
+        _, _python, *rest = self.spec["healthcheck"]["test"]
+        for inside, here in self.ports.items():
+            rest = [word.replace(f"127.0.0.1:{inside}/", f"127.0.0.1:{here}/") for word in rest]
+        done = subprocess.run([sys.executable, *rest], capture_output=True, check=False)
+        return done.returncode == 0
+
+    def url(self, inside: str) -> str:
+        """Where a port of the container is reached here."""
+        return f"http://127.0.0.1:{self.ports[inside]}"
+
+
+@pytest.fixture
+def peers(kafka_cluster: KafkaCluster, tmp_path: Path) -> Iterator[tuple[dict[str, str], Accounts]]:
+    """Kafka, a registry, ClickHouse's directory and the user's files."""
+    (broker,) = kafka_cluster()
+    accounts = open_accounts()
+    toml = tmp_path / "mailpulse.toml"
+    toml.write_text(accounts.toml, encoding="utf-8")
+    dsn = tmp_path / "clickhouse_dsn"
+    dsn.write_text(f"chdb://{tmp_path}/clickhouse\n", encoding="utf-8")
+    with or_skip(Registry) as registry:
+        yield (
+            {
+                "KAFKA_BOOTSTRAP": broker.bootstrap,
+                "SCHEMA_REGISTRY_URL": registry.url,
+                "CLICKHOUSE_DSN_FILE": str(dsn),
+                "CONFIG_FILE": str(toml),
+                **accounts.environ,
+            },
+            accounts,
+        )
+
+
+def send(url: str, accounts: Accounts) -> int:
+    """Some signed requests; returns how many events were answered 200."""
+    import random
+
+    simulator = Simulator("compose", 400, time.time(), random.Random(3))
+    accepted = 0
+    for event in simulator.advance(0.3) + simulator.finish()[:20]:
+        sender = accounts.senders[event.source]
+        wire = sender.sign(sender.items([event]), time.time())
+        answer = httpx.post(f"{url}/hooks/{event.source}", headers=wire.headers,
+                            content=wire.body, trust_env=False)  # fmt: skip
+        assert answer.status_code == 200, answer.text
+        accepted += 1
+    return accepted
+
+
+def stored(data: Path) -> int:
+    """Events that an analyst sees through the sink's door."""
+    door = json.loads((data / DOOR_FILE).read_text("utf-8"))
+    query = "SELECT count() FROM mailpulse.email_events"
+    answer = httpx.get(door["url"], params={"query": query}, trust_env=False)
+    answer.raise_for_status()
+    return int(answer.text)
+
+
+def test_the_services_of_the_compose_file_run(
+    peers: tuple[dict[str, str], Accounts], tmp_path: Path
+) -> None:
+    """Jobs end with 0, roles become healthy by their own checks, events arrive, all stop with 0."""
+    given, accounts = peers
+    services = {name: Service(name, tmp_path, given) for name in SERVICES}
+    for name in ("topics", "migrate"):
+        job = subprocess.run(
+            [sys.executable, "-m", "streams.cli", *SERVICES[name]["command"]],
+            env=services[name].environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert job.returncode == 0, job.stderr
+    subjects = httpx.get(f"{given['SCHEMA_REGISTRY_URL']}/subjects", trust_env=False).json()
+    assert "email.events.raw.v1-value" in subjects, "the topics job registers no schema"
+
+    roles = [
+        one for name, one in services.items() if name not in ("topics", "migrate", "dashboard")
+    ]
+    for role in roles:
+        role.process.start()
+    for role in roles:
+        role.process.wait_until(role.healthy, "healthy", timeout_s=120)
+    dashboard = services["dashboard"]
+    door = json.loads((tmp_path / "sink" / DOOR_FILE).read_text("utf-8"))
+    reader = tmp_path / "reader_dsn"
+    reader.write_text(f"{door['url']}/mailpulse\n", encoding="utf-8")
+    dashboard.environment[f"{PREFIX}CLICKHOUSE_DSN_FILE"] = str(reader)
+    dashboard.process = Process(
+        "dashboard", [sys.executable, "-m", "streams.cli", *dashboard.spec["command"]],
+        tmp_path / "dashboard.log", env=dashboard.environment, death_signal="TERM",
+    )  # fmt: skip
+    dashboard.process.start()
+    dashboard.process.wait_until(dashboard.healthy, "healthy", timeout_s=60)
+
+    wanted = sum(send(services[name].url("8080"), accounts) for name in ("ingest-1", "ingest-2"))
+    sink = services["sink"].process
+    sink.wait_until(lambda: stored(tmp_path / "sink") * 2 >= wanted, "holding every event", 60)
+    # both ingresses were sent the same events: each is stored once
+    assert stored(tmp_path / "sink") * 2 == wanted
+
+    for role in (dashboard, *roles):
+        assert role.process.stop() == 0, f"{role.name}\n{role.process.log_tail()}"
