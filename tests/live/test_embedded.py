@@ -1,0 +1,131 @@
+"""The embedded pipeline from inside: it survives its broker, and stops without losing anything."""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from schemas.errors import ConfigError
+from schemas.settings import Settings
+from streams.children import until
+from streams.commands.clickhouse import table_of
+from streams.embedded import Embedded, embedded
+from streams.places import STATE_FILE, running
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+ENVIRON = {
+    **{k: v for k, v in os.environ.items() if not k.startswith("MAILPULSE_")},
+    "MAILPULSE_SECRET_CRM": "s3cret",
+}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A directory of its own, one generic source, any free port."""
+    config = tmp_path / "mailpulse.toml"
+    config.write_text(
+        '[sources.crm]\nprovider = "generic"\nsecret = "env:MAILPULSE_SECRET_CRM"\n',
+        encoding="utf-8",
+    )
+    return Settings(data_dir=tmp_path / "data", config_file=config, ingest_port=0)
+
+
+async def post(url: str, *ids: str) -> int:
+    """Signed events of one campaign; the status, 0 without an answer."""
+    body = json.dumps(
+        [
+            {"event": "delivered", "id": one, "message_id": one, "recipient": f"{one}@example.com",
+             "campaign_id": "spring"}
+            for one in ids
+        ]
+    ).encode()  # fmt: skip
+    digest = hmac.new(b"s3cret", body, hashlib.sha256).hexdigest()
+    async with httpx.AsyncClient() as client:
+        try:
+            answer = await client.post(
+                f"{url}/hooks/crm", content=body, headers={"x-webhook-signature": digest}
+            )
+        except httpx.HTTPError:
+            return 0
+    return answer.status_code
+
+
+def delivered(dsn: str) -> int:
+    """Messages of the campaign, as an analyst sees them."""
+    asked = Settings.model_validate({"clickhouse_dsn": dsn})
+    _, rows = table_of(asked, "SELECT sum(delivered) FROM campaign_summary")
+    return int(rows[0][0])
+
+
+async def soon(holds: Callable[[], bool]) -> None:
+    """Waits for something that must happen."""
+
+    async def asked() -> bool:
+        return await asyncio.to_thread(holds)
+
+    assert await until(asked, 90, pause_s=0.3)
+
+
+async def test_pipeline_comes_back_with_a_new_log_when_its_broker_dies(settings: Settings) -> None:
+    """Same addresses, another incarnation of the log; what was stored stays and is added to."""
+    said: list[str] = []
+    stop = asyncio.Event()
+    async with embedded(settings, ENVIRON, said.append, settings.data_dir / "logs") as pipeline:
+        first = pipeline.endpoints
+        assert first is not None
+        supervision = asyncio.create_task(pipeline.supervise(stop))
+        assert await post(first.ingest_url, "a", "b") == 200
+        await soon(lambda: delivered(first.clickhouse_dsn) == 2)
+        os.kill(pipeline.pids()["broker"], signal.SIGKILL)
+
+        def replaced() -> bool:
+            found = running(settings.data_dir.resolve())
+            return found is not None and found.log_id != first.log_id
+
+        await soon(replaced)
+        second = pipeline.endpoints
+        assert second is not None
+        assert (second.ingest_url, second.clickhouse_dsn) == (
+            first.ingest_url, first.clickhouse_dsn,
+        )  # fmt: skip
+        assert await post(second.ingest_url, "c") == 200
+        await soon(lambda: delivered(second.clickhouse_dsn) == 3)
+        stop.set()
+        await supervision
+    assert any("the broker ended" in line for line in said)
+
+
+async def test_what_was_answered_200_is_stored_before_it_stops(settings: Settings) -> None:
+    """Stopped right after the answer; the next start finds every event in ClickHouse."""
+    ids = [f"m{number}" for number in range(500)]
+    async with embedded(settings, ENVIRON, lambda line: None) as pipeline:
+        assert pipeline.endpoints is not None
+        assert await post(pipeline.endpoints.ingest_url, *ids) == 200
+        pids = list(pipeline.pids().values())
+    assert not (settings.data_dir / STATE_FILE).exists()
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    async with embedded(settings, ENVIRON, lambda line: None) as pipeline:
+        assert pipeline.endpoints is not None
+        dsn = pipeline.endpoints.clickhouse_dsn
+        assert await asyncio.to_thread(delivered, dsn) == len(ids)
+
+
+async def test_role_with_bad_settings_stops_the_start_with_its_words(settings: Settings) -> None:
+    """The source's secret is missing: no role is tried again and again, nothing is left running."""
+    environ = {k: v for k, v in ENVIRON.items() if k != "MAILPULSE_SECRET_CRM"}
+    pipeline = Embedded(settings, environ, lambda line: None, settings.data_dir / "logs")
+    try:
+        with pytest.raises(ConfigError, match="MAILPULSE_SECRET_CRM"):
+            await pipeline.start()
+    finally:
+        await pipeline.stop(drain=False)
+    assert pipeline.pids() == {}
