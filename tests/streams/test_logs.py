@@ -1,0 +1,116 @@
+"""Logs: alike from every library, and without secrets or addresses."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.settings import Settings
+from streams.logs import HIDDEN, configure, mask_address, redact_text, wants_json
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    """Logging is global: put back what other tests rely on."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+def logged(*settings: tuple[str, object]) -> tuple[io.StringIO, structlog.stdlib.BoundLogger]:
+    """A configured log and what it writes to."""
+    stream = io.StringIO()
+    configure(Settings(**dict(settings)), "worker", stream)  # type: ignore[arg-type]
+    return stream, structlog.get_logger("test")
+
+
+def lines(stream: io.StringIO) -> list[dict[str, object]]:
+    """The JSON lines written."""
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_both_ways_to_log_come_out_alike() -> None:
+    """structlog and the standard library: one JSON object per line, with role, level and time."""
+    stream, log = logged()
+    log.info("stored", rows=3)
+    logging.getLogger("aiokafka.consumer").warning("lag of %s", 7)
+    first, second = lines(stream)
+    assert (first["event"], first["rows"], first["role"], first["level"]) == (
+        "stored", 3, "worker", "info",
+    )  # fmt: skip
+    assert (second["event"], second["role"], second["level"]) == ("lag of 7", "worker", "warning")
+    assert set(first) - {"rows"} == set(second)
+
+
+def test_secrets_and_addresses_stay_out() -> None:
+    """By the field's name, inside texts, in nested values, in the words of other libraries."""
+    stream, log = logged()
+    log.warning(
+        "refused", api_key="k1", headers={"authorization": "k2", "x": "k3"}, body=b"k4",
+        url="http://ada:k5@db.example/x", to=["ada@example.com"],
+    )  # fmt: skip
+    logging.getLogger("other").error("mail to %s failed", "bob@example.org")
+    text = stream.getvalue()
+    for secret in ("k1", "k2", "k4", "k5", "ada@", "bob@"):
+        assert secret not in text
+    first, second = lines(stream)
+    assert first["headers"] == {"authorization": HIDDEN, "x": "k3"}
+    assert first["to"] == ["a***@example.com"]
+    assert second["event"] == "mail to b***@example.org failed"
+
+
+def test_traceback_is_in_the_line_and_redacted() -> None:
+    """One line per event, also for errors; what an exception says is treated as any text."""
+    stream, log = logged()
+    try:
+        raise ValueError("no such reader ada@example.com")
+    except ValueError:
+        log.exception("failed")
+    (line,) = lines(stream)
+    assert "ValueError" in str(line["exception"])
+    assert "ada@" not in stream.getvalue()
+
+
+def test_chatter_of_libraries_is_dropped_and_their_warnings_are_not() -> None:
+    """At INFO an operator reads what mailpulse does; at DEBUG everything."""
+    stream, _ = logged()
+    logging.getLogger("aiokafka").info("joined")
+    logging.getLogger("streams.transport").info("[^--ChunkThread]: Stopping...")
+    logging.getLogger("streams.transport").warning("[^--ChunkThread]: late")
+    assert [line["event"] for line in lines(stream)] == ["[^--ChunkThread]: late"]
+
+
+def test_format_follows_the_setting_and_else_the_stream() -> None:
+    """JSON where nobody watches."""
+    stream = io.StringIO()
+    assert wants_json("auto", stream)
+    assert wants_json("json", stream)
+    assert not wants_json("console", stream)
+
+
+@given(
+    local=st.from_regex(r"[a-z0-9._+-]{1,20}", fullmatch=True),
+    domain=st.from_regex(r"[a-z0-9]{1,10}\.[a-z]{2,6}", fullmatch=True),
+    around=st.text(alphabet=" <>:;,()'\"", max_size=5),
+)
+def test_no_address_survives_masking(local: str, domain: str, around: str) -> None:
+    """Whatever stands around it; the domain is kept, it names nobody."""
+    masked = mask_address(f"{around}{local}@{domain}{around}")
+    assert f"***@{domain}" in masked
+    assert len(local) == 1 or f"{local}@" not in masked
+
+
+@given(st.text(max_size=200))
+def test_masking_is_stable(text: str) -> None:
+    """Masked once is masked for good, and no text makes it fail."""
+    once = redact_text(text)
+    assert redact_text(once) == once
