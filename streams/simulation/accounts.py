@@ -18,6 +18,7 @@ from schemas.settings import PREFIX
 from streams.simulation.senders import (
     GenericSender,
     PostmarkSender,
+    ResendSender,
     Sender,
     SendGridSender,
     SparkPostSender,
@@ -42,15 +43,17 @@ class Accounts:
 
 
 def open_accounts() -> Accounts:
-    """New accounts at four providers, with new keys."""
+    """New accounts at five providers, with new keys."""
     key, wrong = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     postmark, sparkpost, crm = (secrets.token_urlsafe(24) for _ in range(3))
+    resend = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
     senders: Sequence[Sender] = (
         SendGridSender("news", key, wrong),
         PostmarkSender("transactional", "postmark", postmark),
         GenericSender("crm", crm),
         SparkPostSender("partner", "sparkpost", sparkpost),
+        ResendSender("app", resend),
     )
     return Accounts(
         senders={sender.source: sender for sender in senders},
@@ -61,6 +64,7 @@ def open_accounts() -> Accounts:
             f"{_SECRET}SPARKPOST_USER": "sparkpost",
             f"{_SECRET}SPARKPOST_PASSWORD": sparkpost,
             f"{_SECRET}CRM": crm,
+            f"{_SECRET}RESEND": resend,
         },
     )
 
@@ -84,4 +88,8 @@ secret = "env:{secret}CRM"
 provider = "sparkpost"
 username = "env:{secret}SPARKPOST_USER"
 password = "env:{secret}SPARKPOST_PASSWORD"
+
+[sources.app]
+provider = "resend"
+secret = "env:{secret}RESEND"
 """

@@ -8,7 +8,8 @@ Laws of this file:
 
 Sources: SendGrid, «Event Webhook Reference» and «Security Features» (ECDSA over timestamp and raw
 body); Postmark, «Webhooks overview» (HTTP Basic, one event per request); SparkPost, «Webhooks»
-(list of ``{"msys": …}``, HTTP Basic); the README for the generic source.
+(list of ``{"msys": …}``, HTTP Basic); Resend, «Webhooks» and Svix, «Verifying payloads»; the README
+for the generic source.
 """
 
 import base64
@@ -269,6 +270,62 @@ class SparkPostSender:
         credential = "sparkpost:guessed" if forged else self._credential
         token = base64.b64encode(credential.encode()).decode()
         return Wire({"content-type": "application/json", "authorization": f"Basic {token}"}, body)
+
+
+class ResendSender:
+    """One event per request, signed as Svix does: id, time and body; the id outlives retries."""
+
+    batch_max = 1
+    _TYPES: ClassVar[Mapping[str, str]] = {
+        "queued": "email.scheduled", "delivered": "email.delivered",
+        "deferred": "email.delivery_delayed", "bounced": "email.bounced",
+        "rejected": "email.suppressed", "opened": "email.opened", "clicked": "email.clicked",
+        "complained": "email.complained",
+    }  # fmt: skip
+    _BOUNCES: ClassVar[Mapping[str, Item]] = {
+        "hard": {"type": "Permanent", "subType": "General"},
+        "soft": {"type": "Transient", "subType": "MailboxFull"},
+    }
+
+    def __init__(self, source: str, secret: str) -> None:
+        self.source = source
+        self._secret = secret
+
+    def items(self, events: Sequence[Happening]) -> bytes:
+        """See ``Sender.items``."""
+        (event,) = events
+        data: Item = {
+            "email_id": event.message_id,
+            "to": [event.recipient],
+            "tags": [{"name": "campaign_id", "value": event.campaign}] if event.told else [],
+        }
+        client = {"userAgent": event.user_agent, "ipAddress": event.ip}
+        if event.kind == "bounced":
+            data["bounce"] = {**self._BOUNCES[event.bounce], "message": "returned"}
+        elif event.kind == "opened":
+            data["open"] = client
+        elif event.kind == "clicked":
+            data["click"] = {**client, "link": event.url}
+        return orjson.dumps(
+            {"type": self._TYPES[event.kind], "created_at": iso(event.at_s), "data": data}
+        )
+
+    def sign(self, body: bytes, now: float, *, forged: bool = False) -> Wire:
+        """See ``Sender.sign``; the same body is the same message, so it has the same id."""
+        message = f"msg_{hashlib.sha256(body).hexdigest()[:24]}"
+        timestamp = str(int(now))
+        key = b"guessed" if forged else base64.b64decode(self._secret.removeprefix("whsec_"))
+        signed = f"{message}.{timestamp}.".encode() + body
+        signature = base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
+        return Wire(
+            {
+                "content-type": "application/json",
+                "svix-id": message,
+                "svix-timestamp": timestamp,
+                "svix-signature": f"v1,{signature}",
+            },
+            body,
+        )
 
 
 def _number(event: Happening) -> int:

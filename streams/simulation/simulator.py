@@ -116,6 +116,8 @@ PLANS: tuple[Plan, ...] = (
          unsubscribed=0.15, complained=0.002),
     Plan("loyalty", "partner", 0.1, opened=0.26, clicked=0.2, machine_opened=0.2,
          unreported=("rejected",)),
+    Plan("onboarding", "app", 0.03, block=0.0, opened=0.55, clicked=0.4,
+         unreported=("unsubscribed",)),
 )  # fmt: skip
 """The demo's campaigns: one of them sends to a bought list, one is a burst of machine opens."""
 

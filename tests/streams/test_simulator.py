@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from ingest.providers import generic, postmark, sendgrid, sparkpost
+from ingest.providers import generic, postmark, resend, sendgrid, sparkpost
 from ingest.providers.base import Provider, Request, SignatureError
 from schemas.codec import Codec
 from schemas.event import Event
@@ -44,6 +44,7 @@ PROVIDERS: dict[str, Provider] = {
     "transactional": postmark.PROVIDER,
     "crm": generic.PROVIDER,
     "partner": sparkpost.PROVIDER,
+    "app": resend.PROVIDER,
 }
 
 
@@ -117,7 +118,7 @@ def counted(events: list[Event]) -> dict[str, Counter[str]]:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_every_event_is_understood_as_it_was_meant(accounts: Accounts, seed: int) -> None:
-    """Through four providers' formats: type, time, message, campaign and client survive."""
+    """Through five providers' formats: type, time, message, campaign and client survive."""
     events = traffic(seed)
     assert {event.source for event in events} == set(PROVIDERS)
     for event, got in zip(events, received(accounts, events), strict=True):
