@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import httpx
 import typer
 
 from schemas.errors import BadInput, ConfigError, MailpulseError
@@ -94,7 +95,7 @@ def doctor(json: Json = False) -> None:
     """
     settings = settings_of()
     checks: tuple[Callable[[Settings], list[Finding]], ...] = (
-        _kafka, _clickhouse, _sources, _machine,
+        _kafka, _registry, _clickhouse, _sources, _machine,
     )  # fmt: skip
     findings = [finding for one in checks for finding in _careful(one, settings)]
     if json:
@@ -143,6 +144,18 @@ def _kafka(settings: Settings) -> list[Finding]:
     if len(findings) == 1:
         findings.append(Finding("topics", True, f"{len(TOPICS)} topics as they should be"))
     return findings
+
+
+def _registry(settings: Settings) -> list[Finding]:
+    url = settings.schema_registry_url.get_secret_value()
+    if not url:
+        return []  # ids are fixed in schemas/ then
+    try:
+        answer = httpx.get(f"{url.rstrip('/')}/subjects", timeout=5.0)
+        ok, detail = answer.status_code == 200, f"{redact_text(url)}: {answer.status_code}"
+    except httpx.HTTPError as error:
+        ok, detail = False, f"{redact_text(url)}: {type(error).__name__}"
+    return [Finding("registry", ok, detail, f"start it, or set {PREFIX}SCHEMA_REGISTRY_URL")]
 
 
 def _clickhouse(settings: Settings) -> list[Finding]:

@@ -130,13 +130,17 @@ def test_unknown_provider_and_missing_secret_are_named_together(
     assert "secret" in shown
 
 
-def test_doctor_says_what_mends_what(capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_says_what_mends_what(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Nothing runs: every failure has its remedy, and the exit code says so."""
+    monkeypatch.setenv("MAILPULSE_SCHEMA_REGISTRY_URL", "http://ada:hunter2@127.0.0.1:1")
     assert run("doctor", "--json") == 1
     findings = {one["what"]: one for one in orjson.loads(capsys.readouterr().out)}
-    for what in ("kafka", "clickhouse", "sources"):
+    for what in ("kafka", "registry", "clickhouse", "sources"):
         assert not findings[what]["ok"]
         assert findings[what]["mend"]
+    assert "hunter2" not in findings["registry"]["detail"]
     assert findings["disk"]["detail"]
 
 
