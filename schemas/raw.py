@@ -214,7 +214,29 @@ def _walk_tail(value: bytes, at: int) -> tuple[str | None, int]:
         _, at = _optional(value, at)
     else:
         at += 1
-    # Tags, then metadata. Between texts there are only bytes below 128, so a character can't
+    at = _walk_texts(value, at)
+    branch = value[at]
+    at += 1
+    if branch:
+        if branch != 2:
+            raise Unusual
+        _BOOLEANS[value[at]]
+        at += 1
+    country: str | None = None
+    if value[at : at + 2] == b"\x00\x00":
+        at += 2
+    else:
+        country, at = _optional(value, at)
+        _, at = _optional(value, at)
+    for length in range(_LONG_BYTES_MAX):  # batch_index
+        if value[at + length] < 128:
+            return country, at + length + 1
+    raise Unusual
+
+
+def _walk_texts(value: bytes, at: int) -> int:
+    """Tags, then metadata; the position behind them."""
+    # Between texts there are only bytes below 128, so a character can't
     # reach over: the whole stretch is good UTF-8 exactly if every text in it is.
     begin = at
     for pairs in (0, 1):
@@ -234,20 +256,4 @@ def _walk_tail(value: bytes, at: int) -> tuple[str | None, int]:
             count = value[at]
             at += 1
     value[begin:at].decode()
-    branch = value[at]
-    at += 1
-    if branch:
-        if branch != 2:
-            raise Unusual
-        _BOOLEANS[value[at]]
-        at += 1
-    country: str | None = None
-    if value[at : at + 2] == b"\x00\x00":
-        at += 2
-    else:
-        country, at = _optional(value, at)
-        _, at = _optional(value, at)
-    for length in range(_LONG_BYTES_MAX):  # batch_index
-        if value[at + length] < 128:
-            return country, at + length + 1
-    raise Unusual
+    return at

@@ -31,6 +31,9 @@ class Record(Protocol):
     def value(self) -> bytes | None: ...  # noqa: D102
 
 
+Item = tuple[Record, Head, bytes, bytes, int]
+"""Record, its head, keys of message and recipient (empty: of no interest), event time in µs."""
+
 Enriched = tuple[bytes | None, bytes, int]
 """Key, framed value and timestamp (ms) of an enriched record, to be written to the partition that
 the raw record came from."""
@@ -44,6 +47,10 @@ class Effects:
     suppressions: list[tuple[str, dict[str, Any] | None]] = field(default_factory=list)
     engagement: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     dead_letters: list[dict[str, Any]] = field(default_factory=list)
+    revised: dict[int, int] = field(default_factory=dict)
+    """Place in ``enriched`` -> revision, of those that are not an event's first."""
+    lifts: list[tuple[int, int]] = field(default_factory=list)
+    """Offset and time (ms) of the records that lift, one per ``None`` in ``suppressions``."""
     read: int = 0
     replayed: int = 0
     duplicates: int = 0
@@ -139,6 +146,7 @@ def _correct(
 ) -> None:
     head = work.codec.raw_head(event.raw)
     work.effects.corrected += 1
+    work.effects.revised[len(work.effects.enriched)] = event.revision
     if event.offset in first_before and event.offset not in first_now:
         _engage(work, cause, head, message, withdrawn=True)
     _write(

@@ -17,9 +17,9 @@ from typing import Any
 
 from schemas.codec import Codec
 from schemas.errors import BadInput, DecodeError
-from streams import enrich, machine, recipients
+from streams import enrich, recipients
 from streams.enrich import Head, LookUps
-from streams.machine import Evidence
+from streams.judging import corrects, judge, plain, rejudge
 from streams.message import (
     CLASSES,
     DELIVERED,
@@ -36,6 +36,7 @@ from streams.recipients import LIFT, address_hash
 from streams.revisions import (
     NONE_FIRST,
     Effects,
+    Item,
     Record,
     Work,
     first_offsets,
@@ -45,9 +46,6 @@ from streams.revisions import (
 from streams.shard import Shard
 
 __all__ = ["Effects", "Record", "dead_letter", "event_hash", "step"]
-
-Item = tuple[Record, Head, bytes, bytes, int]
-"""Record, its head, keys of message and recipient (empty: of no interest), event time in µs."""
 
 ReadHead = Callable[[Any], Head]
 
@@ -231,8 +229,8 @@ def _fold(work: Work, item: Item) -> None:
     kind = head["event_type"]
     judged = kind == "opened" or kind == "clicked"
     if judged and message.touched and message.campaign is not None and message.mailbox:
-        event = _judge(work, item, message)
-        if not _corrects(work, message, event):
+        event = judge(work, item, message)
+        if not corrects(work, message, event):
             message.touched = log_time
             _count_one(work, item, message, event)
             return
@@ -242,11 +240,11 @@ def _fold(work: Work, item: Item) -> None:
     message.touched = log_time
     learned = _learn(work, message, head)
     bounce = enrich.bounce_of(head)
-    event = _judge(work, item, message) if judged else _plain(work, item, message)
+    event = judge(work, item, message) if judged else plain(work, item, message)
     event = _apply(message, event, bounce[0])
     changed: frozenset[int] = frozenset()
     if len(message.pending) > 1 or (message.pending and event.actor == "none"):
-        changed = _rejudge(work, message, event)
+        changed = rejudge(work, message, event)
     _count(work, message, owner, before, event)
     if recipient_key:
         _suppress(work, item, message, bounce)
@@ -268,61 +266,6 @@ def _learn(work: Work, message: Message, head: Head) -> bool:
         message.campaign = head["campaign_id"]
         message.campaign_source = head["campaign_source"]
         return bool(message.pending)
-    return False
-
-
-def _judge(work: Work, item: Item, message: Message) -> Pending:
-    """An open or click as judged by itself, not kept yet."""
-    record, head, _, _, at_us = item
-    kind, agent, url = head["event_type"], head["user_agent"], head["click_url"]
-    delivered = message.delivered_at
-    rules = work.look_ups.rules
-    actor, reason = machine.verdict_alone(
-        kind, head["machine_kind"], agent, head["ip"],
-        at_us / 1e6 - delivered if delivered else None, rules,
-    )  # fmt: skip
-    unsubscribe = kind == "clicked" and machine.is_unsubscribe_link(url)
-    if kind == "opened":
-        first = not message.opened_any_at
-    else:
-        first = not message.clicked_any_at and not unsubscribe
-    return Pending(
-        record.offset, _settles_at(work, message), kind, at_us // 1_000_000, at_us, actor, reason,
-        enrich.text_hash(url), enrich.text_hash(agent), unsubscribe, first, 0, record.value or b"",
-    )  # fmt: skip
-
-
-def _plain(work: Work, item: Item, message: Message) -> Pending:
-    """Any other event in the shape of a pending one; ``_apply`` says whether it is a first."""
-    record, head, _, _, at_us = item
-    return Pending(
-        record.offset, _settles_at(work, message), head["event_type"], at_us // 1_000_000, at_us,
-        "none", "", 0, 0, False, False, 0, record.value or b"",
-    )  # fmt: skip
-
-
-def _settles_at(work: Work, message: Message) -> int:
-    wait = work.look_ups.settle_s if message.campaign is not None else work.look_ups.attribute_s
-    return work.shard.log_time + wait
-
-
-def _corrects(work: Work, message: Message, event: Pending) -> bool:
-    """Whether an open or click, put beside the pending ones, changes a verdict."""
-    pending = message.pending
-    if not pending or (event.event_type == "opened" and not _has_click(pending)):
-        return False
-    evidence = [
-        Evidence(e.event_type, e.at_us, e.actor, e.reason, e.link, e.agent)
-        for e in (*pending, event)
-        if e.actor != "none"
-    ]
-    return bool(machine.rejudge(evidence, work.look_ups.rules))
-
-
-def _has_click(pending: list[Pending]) -> bool:
-    for event in pending:
-        if event.event_type == "clicked":
-            return True
     return False
 
 
@@ -398,45 +341,6 @@ def _note(message: Message, name: str, at: int) -> bool:
     return True
 
 
-def _rejudge(work: Work, message: Message, event: Pending) -> frozenset[int]:
-    """Judges the pending opens and clicks anew, in the light of ``event``.
-
-    Returns:
-        Offsets of those whose verdict changed.
-    """
-    changed: set[int] = set()
-    if event.event_type == "delivered" and event.first:
-        _judge_by_delivery(work, message, changed)
-    if event.actor == "none" and not changed:
-        return frozenset()
-    positions = [i for i, other in enumerate(message.pending) if other.actor != "none"]
-    evidence = [
-        Evidence(e.event_type, e.at_us, e.actor, e.reason, e.link, e.agent)
-        for e in (message.pending[i] for i in positions)
-    ]
-    for index, actor, reason in machine.rejudge(evidence, work.look_ups.rules):
-        position = positions[index]
-        judged = message.pending[position]
-        message.pending[position] = judged._replace(actor=actor, reason=reason)
-        changed.add(judged.offset)
-    return frozenset(changed)
-
-
-def _judge_by_delivery(work: Work, message: Message, changed: set[int]) -> None:
-    """The delivery came after opens or clicks: now it shows which came too soon after it."""
-    for position, event in enumerate(message.pending):
-        if event.actor != "human":
-            continue
-        head = work.codec.raw_head(event.raw)
-        actor, reason = machine.verdict_alone(
-            event.event_type, head["machine_kind"], head["user_agent"], head["ip"],
-            event.at_us / 1e6 - message.delivered_at, work.look_ups.rules,
-        )  # fmt: skip
-        if actor != "human":
-            message.pending[position] = event._replace(actor=actor, reason=reason)
-            changed.add(event.offset)
-
-
 def _count(
     work: Work, message: Message, owner: tuple[str, str], before: list[int], event: Pending
 ) -> None:
@@ -471,7 +375,9 @@ def _suppress(work: Work, item: Item, message: Message, bounce: tuple[str, str])
     if not reason or not work.emit:
         return
     suppression = None
-    if reason != LIFT:
+    if reason == LIFT:
+        work.effects.lifts.append((record.offset, record.timestamp))
+    else:
         suppression = enrich.suppression(
             head, reason, at_us, work.look_ups, campaign=message.campaign, log_id=shard.log_id,
             partition=shard.partition, offset=record.offset,

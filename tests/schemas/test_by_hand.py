@@ -1,0 +1,182 @@
+"""What is read and written by hand equals what the general encoder reads and writes."""
+
+import io
+from typing import Any
+
+import fastavro
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas import enrichment, primitives
+from schemas.codec import (
+    HEAD_END,
+    LATEST,
+    PREFIX_BYTES,
+    Codec,
+    framing_prefix,
+    schema_json,
+    without_logical_types,
+)
+from schemas.errors import DecodeError
+from schemas.event import Event
+from schemas.raw import LAYOUT, read_head
+from tests.builders import event
+from tests.builders import record as built
+from tests.strategies import enrichments, events
+
+CODEC = Codec()
+DETAIL = st.one_of(st.none(), st.text("aé€", max_size=150))
+
+
+def encoded(schema: Any, value: Any) -> bytes:
+    """The general encoder's bytes."""
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, fastavro.parse_schema(schema), value)
+    return out.getvalue()
+
+
+@st.composite
+def likely_events(draw: st.DrawFn) -> Event:
+    """Events as providers send them: ids of 32 digits, times of our days, long foreign texts."""
+    return event(
+        event_id=draw(st.text("0123456789abcdef", min_size=32, max_size=32)),
+        event_type=draw(st.sampled_from(["delivered", "opened", "clicked", "bounced", "unknown"])),
+        occurred_at=draw(st.integers(946_684_800_000_000, 4_102_444_800_000_000)),
+        received_at=draw(st.integers(946_684_800_000_000, 4_102_444_800_000_000)),
+        time_suspect=draw(st.booleans()),
+        message_id=draw(DETAIL), recipient=draw(DETAIL), campaign_id=draw(DETAIL),
+        user_agent=draw(DETAIL), click_url=draw(DETAIL), diagnostic=draw(DETAIL), ip=draw(DETAIL),
+        smtp_code=draw(st.one_of(st.none(), st.integers(100, 999))),
+        enhanced_status=draw(st.sampled_from([None, "5.1.1"])),
+        bounce_class=draw(st.sampled_from(["none", "hard"])),
+        machine_kind=draw(st.sampled_from(["none", "scanner"])),
+        rfc_message_id=draw(DETAIL), geo_country=draw(st.sampled_from([None, "CH"])),
+        tags=draw(st.lists(st.text(max_size=80), max_size=3)),
+        metadata=draw(st.dictionaries(st.text(max_size=5), st.text(max_size=80), max_size=3)),
+        provider_first=draw(st.sampled_from([None, True, False])),
+        batch_id=draw(DETAIL), batch_index=draw(st.integers(0, 100_000)),
+    )  # fmt: skip
+
+
+def head_of(whole: dict[str, Any]) -> dict[str, Any]:
+    """The fields that ``read_head`` gives."""
+    names = list(whole)
+    return {name: whole[name] for name in (*names[: names.index(HEAD_END)], "geo_country")}
+
+
+@given(raw=st.one_of(events(), likely_events()))
+def test_head_equals_the_head_of_a_full_decode(raw: Event) -> None:
+    """Whatever the event, the head is the one that the general decoder gives."""
+    head = CODEC.raw_head(CODEC.encode("raw_event", raw))
+    whole = head_of(dict(raw))
+    assert {name: head[name] for name in whole} == whole
+
+
+@given(raw=likely_events())
+def test_likely_events_are_read_without_the_general_decoder(raw: Event) -> None:
+    """What providers send is read by hand, or the speed would be gone unnoticed."""
+    value = CODEC.encode("raw_event", raw)
+    head, end = read_head(value, PREFIX_BYTES)
+    assert end == len(value)
+    assert head == head_of(dict(raw))
+
+
+@settings(max_examples=400)
+@given(raw=likely_events(), data=st.data())
+def test_damaged_events_are_judged_as_by_the_general_decoder(
+    raw: Event, data: st.DataObject
+) -> None:
+    """Cut, lengthened or changed anywhere: the same fields, or refused by both."""
+    value = bytearray(CODEC.encode("raw_event", raw))
+    for _ in range(data.draw(st.integers(1, 3))):
+        value[data.draw(st.integers(PREFIX_BYTES, len(value) - 1))] = data.draw(st.integers(0, 255))
+    damaged = bytes(value[: data.draw(st.integers(PREFIX_BYTES, len(value)))])
+    damaged += data.draw(st.binary(max_size=3))
+    try:
+        wanted = head_of(CODEC.decode(damaged, "raw_event"))
+    except DecodeError:
+        with pytest.raises(DecodeError):
+            CODEC.raw_head(damaged)
+        return
+    head = CODEC.raw_head(damaged)
+    assert {name: head[name] for name in wanted} == wanted
+
+
+def test_layout_is_the_newest_released_one() -> None:
+    """A new version of the raw schema needs a new reader."""
+    assert LATEST["raw_event"] == LAYOUT
+
+
+@given(st.integers(-(2**63), 2**63 - 1))
+def test_integers_are_those_of_the_general_encoder(value: int) -> None:
+    """Every ``long``, written and read back."""
+    assert primitives.integer(value) == encoded("long", value)
+    assert primitives.read_integer(b"x" + encoded("long", value), 1)[0] == value
+
+
+@given(st.lists(st.one_of(st.integers(0, 70), st.integers(-(2**40), 2**40)), min_size=1))
+def test_integers_in_a_row_are_those_of_the_general_encoder(values: list[int]) -> None:
+    """Small counts take a short cut."""
+    assert primitives.integers(values) == b"".join(encoded("long", value) for value in values)
+
+
+@given(raw=events(), extra=enrichments(), key=st.binary(max_size=20))
+def test_enrichments_are_those_of_the_general_encoder(
+    raw: Event, extra: dict[str, Any], key: bytes
+) -> None:
+    """The parts, in order, are the record; and its coordinates are read back."""
+    extra["message_key"] = key.hex()
+    parts = (
+        enrichment.coordinates(
+            enrichment.origin(extra["log_id"], extra["partition"]), extra["offset"],
+            extra["version"], extra["revision"], extra["event_time"], key,
+        ),
+        enrichment.campaign(
+            extra["campaign_id"], extra["campaign_source"], extra["previous_campaign_id"]
+        ),
+        enrichment.mailbox(extra["mailbox_provider"]),
+        enrichment.verdict(
+            extra["bounce_class"], extra["bounce_reason"], extra["actor"], extra["actor_reason"],
+            extra["rules_version"], extra["first_of_kind"], extra["first_human"],
+            extra["unsubscribe_link"],
+        ),
+        enrichment.since(extra["seconds_since_delivery"]),
+        enrichment.client(extra["device"], extra["os"], extra["client"], extra["country"]),
+    )  # fmt: skip
+    value = CODEC.encode("raw_event", raw)
+    by_hand = CODEC.prefix("enriched_event") + value[PREFIX_BYTES:] + b"".join(parts)
+    assert by_hand == CODEC.enriched(value, extra)
+    head, carried, position = CODEC.split_enriched(by_hand)
+    assert (head["event_id"], carried) == (raw["event_id"], value)
+    assert position == tuple(extra[n] for n in ("log_id", "partition", "offset", "version"))
+
+
+def test_parts_of_an_enrichment_are_all_its_fields_in_order() -> None:
+    """A field added to the schema must be added to the parts."""
+    document = schema_json(LATEST["enriched_event"])["fields"][1]["type"]
+    assert [field["name"] for field in document["fields"]] == [
+        "log_id", "partition", "offset", "version", "revision", "event_time", "message_key",
+        "campaign_id", "campaign_source", "previous_campaign_id", "mailbox_provider",
+        "bounce_class", "bounce_reason", "actor", "actor_reason", "rules_version",
+        "first_of_kind", "first_human", "unsubscribe_link", "seconds_since_delivery",
+        "device", "os", "client", "country",
+    ]  # fmt: skip
+
+
+def test_an_enriched_record_of_another_schema_is_told() -> None:
+    """A restore passes over what is not ours."""
+    with pytest.raises(DecodeError, match="wrong_schema"):
+        CODEC.split_enriched(CODEC.encode("raw_event", event()))
+    broken = CODEC.prefix("enriched_event") + CODEC.encode("raw_event", event())[PREFIX_BYTES:]
+    with pytest.raises(DecodeError, match="broken_avro"):
+        CODEC.split_enriched(broken)
+
+
+def test_framing_of_what_is_written_by_hand_is_the_codecs() -> None:
+    """``prefix`` is the framing that ``encode`` writes, also with a registry's ids."""
+    registered = Codec({full: 1000 + number for number, full in enumerate(CODEC.ids)})
+    for name in LATEST:
+        assert registered.encode(name, built(name)).startswith(registered.prefix(name))
+        assert registered.prefix(name) == framing_prefix(registered.ids[LATEST[name]])
+    assert without_logical_types({"type": "long", "logicalType": "x"}) == "long"
