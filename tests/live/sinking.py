@@ -1,0 +1,183 @@
+"""What the live tests of the sink share: topics to write, a sink process to kill, a recount.
+
+The sink runs as its own process (``python -m tests.live.sinking``), the product's ``serve`` with a
+place to stop dead at: ``SINK_DIE_AT`` names a step and a number, and the process kills itself with
+SIGKILL when it reaches that step for that time.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from pydantic import SecretStr
+
+from schemas.settings import Settings, load_settings
+from tests.analytics.scenario import Sent
+
+STEPS = ("before_insert", "after_insert", "before_commit", "after_commit")
+STARTED_S_MAX = 90.0
+
+
+async def produce(bootstrap: str, records: Sequence[Sent]) -> None:
+    """Writes records to their topics, in order."""
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all")
+    await producer.start()
+    try:
+        sent = [
+            await producer.send(each.topic, each.value, each.key, partition=each.partition)
+            for each in records
+        ]
+        for each in sent:
+            await each
+    finally:
+        await producer.stop()
+
+
+class SinkProcess:
+    """A sink in a process of its own.
+
+    Args:
+        bootstrap: of Kafka.
+        folder: data directory; ``ch`` inside it holds the engine's data.
+        dsn: default: the embedded engine in ``folder``.
+        die_at: ``(step, number)``: kill itself there.
+        options: more settings, by their environment names without the prefix.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        folder: Path,
+        *,
+        dsn: str = "",
+        die_at: tuple[str, int] | None = None,
+        **options: str,
+    ) -> None:
+        self.dsn = dsn or f"chdb://{folder}/ch"
+        self.settings = Settings(
+            kafka_bootstrap=bootstrap, clickhouse_dsn=SecretStr(self.dsn), data_dir=folder
+        )
+        environment = {
+            **os.environ,
+            "MAILPULSE_KAFKA_BOOTSTRAP": bootstrap,
+            "MAILPULSE_CLICKHOUSE_DSN": self.dsn,
+            "MAILPULSE_CLICKHOUSE_COMPRESS": "false",
+            "MAILPULSE_CLICKHOUSE_MANAGE_ACCESS": "false",
+            "MAILPULSE_DATA_DIR": str(folder),
+            "MAILPULSE_DOOR_PORT": "0",
+            "MAILPULSE_SESSION_TIMEOUT_MS": "6000",
+            "MAILPULSE_REBALANCE_TIMEOUT_MS": "10000",
+            "MAILPULSE_SINK_BACKOFF_MS_MAX": "1000",
+            "MAILPULSE_SINK_RECONCILE": "false",
+            "MAILPULSE_TEST_DIE_AT": "{}:{}".format(*die_at) if die_at else "",
+            **{f"MAILPULSE_{name.upper()}": value for name, value in options.items()},
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.live.sinking"], env=environment, start_new_session=True
+        )
+
+    def ask(self, sql: str) -> list[list[Any]]:
+        """Rows of a query through the process's door."""
+        note = json.loads((self.settings.data_dir / "door.json").read_text())
+        with urllib.request.urlopen(
+            f"{note['url']}/?default_format=JSONCompactEachRow", data=sql.encode(), timeout=60
+        ) as answer:
+            return [json.loads(line) for line in answer.read().splitlines()]
+
+    def wait_for(self, sql: str, expected: object, timeout_s: float = STARTED_S_MAX) -> None:
+        """Asks until the answer is ``expected``.
+
+        Raises:
+            AssertionError: it is not in time, or the process ended.
+        """
+        deadline = time.monotonic() + timeout_s
+        found: object = None
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, f"the sink ended; last answer {found}"
+            try:
+                found = self.ask(sql)
+            except OSError:
+                found = "no door"
+            if found == expected:
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"{sql}: {found} instead of {expected}")
+
+    def wait_dead(self, timeout_s: float = STARTED_S_MAX) -> int:
+        """Waits for the process to end; returns its exit code."""
+        return self.process.wait(timeout_s)
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        self.process.terminate()
+        return self.process.wait(60)
+
+    def kill(self) -> None:
+        """SIGKILL, whatever it is doing."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(30)
+
+    def __enter__(self) -> "SinkProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+def _die_here(step: str, number: int) -> None:
+    """Makes this process kill itself when it reaches ``step`` for the ``number``-th time."""
+    from analytics.loading import Loader
+    from analytics.sink import Sink
+
+    left = {"count": number}
+
+    def reached(where: str) -> None:
+        if where != step:
+            return
+        left["count"] -= 1
+        if left["count"] <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    load, commit = Loader.load, Sink._commit
+
+    def loading(self: Loader, records: Any) -> Any:
+        reached("before_insert")
+        rejects = load(self, records)
+        reached("after_insert")
+        return rejects
+
+    async def committing(self: Sink, offsets: Any) -> None:
+        reached("before_commit")
+        await commit(self, offsets)
+        reached("after_commit")
+
+    Loader.load = loading  # type: ignore[method-assign]
+    Sink._commit = committing  # type: ignore[method-assign]
+
+
+async def _main() -> None:
+    from analytics.sink import serve
+
+    given = dict(os.environ)
+    place = given.pop("MAILPULSE_TEST_DIE_AT", "")
+    if place:
+        step, _, number = place.partition(":")
+        _die_here(step, int(number))
+    settings = load_settings(given, lambda path: path.read_text())
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await serve(settings, stop=stop)
+
+
+if __name__ == "__main__":
+    asyncio.run(_main())

@@ -1,0 +1,133 @@
+"""The sink on real Kafka: several of it, a graceful stop, poison, and a topic made anew."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from schemas import topics
+from tests.analytics.doors import open_door
+from tests.analytics.scenario import Sent
+from tests.live.fixtures import KafkaCluster
+from tests.live.kafka import Kafka, create_mailpulse_topics
+from tests.live.sinking import SinkProcess, produce
+from tests.live.test_sink_kills import RECOUNT, SUMMARY, expected_counts, records_of
+
+COUNT = "SELECT count() FROM email_events"
+
+
+@pytest.fixture
+def bootstrap(kafka_cluster: KafkaCluster) -> str:
+    """Kafka of one's own, with mailpulse's topics."""
+    node: Kafka = kafka_cluster(1)[0]
+    create_mailpulse_topics(node.bootstrap)
+    return node.bootstrap
+
+
+@pytest.mark.timeout(300)
+def test_poison_goes_to_the_dead_letter_topic_and_is_listed(bootstrap: str, tmp_path: Path) -> None:
+    """Garbage among good records: every good one is stored, each bad one has its reason."""
+    records, load = records_of(500)
+    good = records[0].value or b""
+    bad = [
+        Sent(topics.ENRICHED, 1, 0, 0, b"k", b"garbage"),
+        Sent(topics.ENRICHED, 1, 0, 0, b"k", good[:90]),
+        Sent(topics.MINUTES, 0, 0, 0, b"k", good),
+        Sent(topics.CAMPAIGNS, 0, 0, 0, b"k", b"\x00\x00\x00\x00\x09\x01"),
+    ]
+    asyncio.run(produce(bootstrap, records[:100] + bad + records[100:]))
+    with SinkProcess(bootstrap, tmp_path) as sink:
+        sink.wait_for(RECOUNT, expected_counts(load))
+        sink.wait_for(
+            "SELECT topic, reason, stage FROM dead_letters FINAL ORDER BY ALL",
+            [
+                [topics.MINUTES, "wrong_schema", "sink"],
+                [topics.CAMPAIGNS, "broken_avro", "sink"],
+                [topics.ENRICHED, "bad_framing", "sink"],
+                [topics.ENRICHED, "broken_avro", "sink"],
+            ],
+        )
+
+
+@pytest.mark.timeout(300)
+def test_stop_stores_what_is_held_and_a_restart_repeats_nothing(
+    bootstrap: str, tmp_path: Path
+) -> None:
+    """After SIGTERM the offsets are committed; the next run stores only what is new."""
+    records, load = records_of(600)
+    asyncio.run(produce(bootstrap, records))
+    with SinkProcess(bootstrap, tmp_path) as sink:
+        sink.wait_for(SUMMARY, expected_counts(load))
+        sink.wait_for(COUNT, [[600]])
+        assert sink.stop() == 0
+    with SinkProcess(bootstrap, tmp_path) as sink:
+        sink.wait_for(COUNT, [[600]])
+        # rows as inserted, repeats included, tell whether anything was read again
+        assert sink.ask("SELECT sum(rows) FROM system.parts WHERE table = 'events' AND active") == [
+            [600]
+        ]
+
+
+@pytest.mark.timeout(300)
+def test_same_events_on_a_topic_made_anew_count_once(
+    bootstrap: str, tmp_path: Path, embedded_broker: object
+) -> None:
+    """Another broker, offsets from 0, the same data directory: law 6 of the design."""
+    records, load = records_of(400)
+    expected = expected_counts(load)
+    asyncio.run(produce(bootstrap, records))
+    with SinkProcess(bootstrap, tmp_path) as sink:
+        sink.wait_for(SUMMARY, expected)
+        sink.wait_for(RECOUNT, expected)
+        assert sink.stop() == 0
+    second = str(getattr(embedded_broker, "bootstrap"))  # noqa: B009
+    create_mailpulse_topics(second)
+    more, _ = records_of(400)
+    asyncio.run(produce(second, more))
+    with SinkProcess(second, tmp_path, kafka_idempotence="false") as sink:
+        sink.wait_for("SELECT sum(rows) >= 800 FROM system.parts WHERE table = 'events'", [[True]])
+        sink.wait_for(RECOUNT, expected)
+        sink.wait_for(SUMMARY, expected)
+
+
+@pytest.mark.timeout(300)
+def test_two_sinks_share_the_partitions_and_one_takes_over(bootstrap: str, tmp_path: Path) -> None:
+    """Both write through one ClickHouse; when one is killed the other goes on alone."""
+    records, _ = records_of(2_000)
+    half = len(records) // 2
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    with open_door(tmp_path, writable=True) as door:
+        dsn = f"{door.url}/mailpulse"
+        with (
+            SinkProcess(bootstrap, tmp_path / "one", dsn=dsn) as one,
+            SinkProcess(bootstrap, tmp_path / "two", dsn=dsn) as two,
+        ):
+            asyncio.run(produce(bootstrap, records[:half]))
+            _wait(door.url, "SELECT count() > 0 FROM events", "1")
+            one.kill()
+            asyncio.run(produce(bootstrap, records[half:]))
+            _wait(door.url, "SELECT count() FROM email_events", "2000")
+            assert two.process.poll() is None
+            assert two.stop() == 0
+
+
+def _wait(url: str, sql: str, expected: str, timeout_s: float = 90.0) -> None:
+    import time
+    import urllib.error
+    import urllib.request
+
+    deadline = time.monotonic() + timeout_s
+    found = ""
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(
+                f"{url}/?database=mailpulse", data=sql.encode(), timeout=30
+            ) as answer:
+                found = answer.read().decode().strip()
+        except urllib.error.HTTPError as error:
+            found = error.read().decode()
+        if found in (expected, "true" if expected == "1" else expected):
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"{sql}: {found} instead of {expected}")
