@@ -120,7 +120,7 @@ class Freshness:
         every_s: how often an event is picked to wait for, and how often ClickHouse is asked.
     """
 
-    def __init__(self, clickhouse: ClickHouse, every_s: float = 0.15) -> None:
+    def __init__(self, clickhouse: ClickHouse, every_s: float = 0.25) -> None:
         self.seconds: list[float] = []
         self._clickhouse = clickhouse
         self._every_s = every_s
