@@ -1,0 +1,254 @@
+"""The door as its callers see it: curl, clickhouse-connect, and what Grafana sends over HTTP."""
+
+import gzip
+import json
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import clickhouse_connect
+import pytest
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import DatabaseError
+
+from analytics.client import connect
+from analytics.engine import QueryLimits
+from analytics.reading import export, query
+from schemas.errors import BadInput
+from tests.analytics.doors import OpenDoor, open_door
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenDoor]:
+    """An open door with tight limits."""
+    limits = QueryLimits(
+        seconds_max=3,
+        memory_bytes_max=100 << 20,
+        result_bytes_max=1 << 20,
+        concurrent_max=2,
+        wait_s_max=1.0,
+    )
+    with open_door(tmp_path_factory.mktemp("door"), limits=limits) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def client(door: OpenDoor) -> Iterator[Client]:
+    """clickhouse-connect's HTTP client, as an analyst makes one."""
+    made = clickhouse_connect.get_client(host="127.0.0.1", port=door.port)
+    yield made
+    made.close()
+
+
+def call(
+    door: OpenDoor, sql: str, *, body: bytes | None = None, headers: dict[str, str] | None = None,
+    **parameters: str,
+) -> tuple[int, str, dict[str, str]]:  # fmt: skip
+    """Status, text and headers (lower case) of one request."""
+    asked = {"query": sql, **parameters} if sql else parameters
+    request = urllib.request.Request(
+        f"{door.url}/?{urllib.parse.urlencode(asked)}", data=body, headers=headers or {}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            content, status, got = answer.read(), answer.status, answer.headers
+    except urllib.error.HTTPError as error:
+        content, status, got = error.read(), error.code, error.headers
+    lower = {name.lower(): value for name, value in got.items()}
+    if lower.get("content-encoding") == "gzip":
+        content = gzip.decompress(content)
+    return status, content.decode("utf-8", "replace"), lower
+
+
+def _named(setting: str) -> dict[str, Any]:
+    return {setting: "1"}
+
+
+def test_ping_and_greeting_are_clickhouses(door: OpenDoor) -> None:
+    """Load balancers and browsers get the words that they know."""
+    for path in ("/ping", "/"):
+        with urllib.request.urlopen(door.url + path, timeout=10) as answer:
+            assert answer.read() == b"Ok.\n"
+
+
+def test_curl_gets_every_format(door: OpenDoor) -> None:
+    """By FORMAT clause, by default_format, by header; in the address and in the body."""
+    base = ["curl", "-sS", "--max-time", "20"]
+    tries = (
+        (["--get", "--data-urlencode", "query=SELECT 1 AS x FORMAT JSONEachRow", door.url],
+         '{"x":1}\n'),
+        (["--data-binary", "SELECT 1 AS x", f"{door.url}/?default_format=CSVWithNames"],
+         '"x"\n1\n'),
+        (["-H", "X-ClickHouse-Format: TSKV", "--data-binary", "SELECT 1 AS x", door.url], "x=1\n"),
+        (["--data-binary", " + 1 AS x", f"{door.url}/?query=SELECT%201"], "2\n"),
+        (["--compressed", "--data-binary", "SELECT 1", f"{door.url}/?enable_http_compression=1"],
+         "1\n"),
+    )  # fmt: skip
+    for arguments, expected in tries:
+        done = subprocess.run([*base, *arguments], capture_output=True, text=True, check=True)
+        assert done.stdout == expected, arguments
+
+
+def test_clickhouse_connect_reads_views_and_binds_parameters(client: Client) -> None:
+    """Rows, column names of an empty result, parameters and data frames come as from a server."""
+    empty = client.query("SELECT campaign_id, bounce_rate, click_rate FROM campaign_summary")
+    assert empty.result_rows == []
+    assert tuple(empty.column_names) == ("campaign_id", "bounce_rate", "click_rate")
+    bound = client.query("SELECT {a:UInt32} + 1, {b:String}", parameters={"a": 3, "b": "it's"})
+    assert bound.result_rows == [(4, "it's")]
+    assert client.query_df("SELECT number AS n FROM numbers(3)")["n"].sum() == 3
+
+
+@pytest.mark.parametrize(
+    ("sql", "status", "code"),
+    [
+        ("SELECT * FROM nowhere", 404, 60),
+        ("SELECT nothing FROM events", 404, 47),
+        ("SELEC 1", 400, 62),
+        ("SELECT 1 +", 400, 62),
+        ("DROP TABLE events", 500, 164),
+        ("SELECT 1 SETTINGS max_threads = 8", 500, 164),
+        ("SELECT file('/etc/hostname')", 403, 497),
+        ("DESCRIBE url('http://127.0.0.1:9/')", 403, 497),
+        ("SELECT 1 INTO OUTFILE 'x'", 403, 497),
+        ("SELECT 1; SELECT 2", 400, 62),
+        ("SELECT toUUID('zz')", 500, 376),
+        ("SELECT 1 FORMAT Nonsense", 404, 73),
+    ],
+)
+def test_errors_are_worded_as_clickhouse_words_them(
+    door: OpenDoor, sql: str, status: int, code: int
+) -> None:
+    """Status, code header, «Code: N. DB::Exception: …», name and version."""
+    got, text, headers = call(door, sql)
+    assert (got, headers["x-clickhouse-exception-code"]) == (status, str(code))
+    assert text.startswith(f"Code: {code}. DB::Exception: ")
+    assert "(version 2" in text
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["readonly", "max_threads", "max_execution_time", "output_format_json_quote_64bit_integers"],
+)
+def test_harmless_settings_are_taken(door: OpenDoor, setting: str) -> None:
+    """Clients send these unasked; a limit asked for is lowered, never raised."""
+    assert call(door, "SELECT 1", **_named(setting))[0] == 200
+    text = call(door, "SELECT getSetting('max_execution_time')", max_execution_time="999")[1]
+    assert text == "3\n"
+
+
+@pytest.mark.parametrize(
+    "setting", ["allow_ddl", "format_schema", "max_threadz", "user_files_path"]
+)
+def test_other_settings_are_refused(door: OpenDoor, setting: str) -> None:
+    """What could loosen the fence is refused as read-only mode refuses it."""
+    status, text, _ = call(door, "SELECT 1", **_named(setting))
+    assert (status, "READONLY" in text) == (500, True)
+
+
+def test_other_hosts_are_turned_away(door: OpenDoor) -> None:
+    """A page that rebinds its name to this machine gets nothing."""
+    assert call(door, "SELECT 1", headers={"Host": "evil.example"})[0] == 403
+    assert call(door, "SELECT 1", headers={"Host": "localhost:8123"})[0] == 200
+
+
+def test_bodies_are_bounded_and_may_be_compressed(door: OpenDoor) -> None:
+    """Gzip is understood; a body that unpacks to more than a query may be is refused."""
+    packed = {"Content-Encoding": "gzip"}
+    assert call(door, "", body=gzip.compress(b"SELECT 7"), headers=packed)[1] == "7\n"
+    bomb = gzip.compress(b" " * (50 << 20))
+    assert call(door, "", body=bomb, headers=packed)[0] == 400
+    assert call(door, "", body=b"not gzip", headers=packed)[0] == 400
+
+
+def test_time_memory_and_result_are_limited(door: OpenDoor) -> None:
+    """A query that wants too much gets ClickHouse's error, and the next one is served."""
+    for sql, code in (
+        ("SELECT sum(cityHash64(number)) FROM numbers(100000000000)", "159"),
+        ("SELECT length(groupArray(number)) FROM numbers(100000000)", "241"),
+        ("SELECT repeat('x', 100) FROM numbers(100000)", "396"),
+    ):
+        assert call(door, sql)[2]["x-clickhouse-exception-code"] == code
+    assert call(door, "SELECT 1")[1] == "1\n"
+
+
+def test_inserts_go_on_while_every_place_is_taken(door: OpenDoor) -> None:
+    """Queries beyond the limit are told so; the engine's owner writes all the while."""
+    slow = "SELECT sum(cityHash64(number)) FROM numbers(100000000000)"
+    hogs = [threading.Thread(target=call, args=(door, slow)) for _ in range(2)]
+    for hog in hogs:
+        hog.start()
+    time.sleep(0.3)
+    owner = connect(door.settings)
+    try:
+        owner.command("INSERT INTO campaigns (campaign_id, name) VALUES ('spring', 'Spring')")
+        status, _, headers = call(door, "SELECT 1")
+        assert (status, headers["x-clickhouse-exception-code"]) == (500, "202")
+    finally:
+        for hog in hogs:
+            hog.join()
+        owner.close()
+    assert call(door, "SELECT name FROM campaigns")[1] == "Spring\n"
+
+
+def test_nothing_of_a_query_reaches_the_next(door: OpenDoor, client: Client) -> None:
+    """Each query has a session of its own; a session id is taken and means nothing."""
+    for _ in range(2):
+        text = call(door, "SELECT currentDatabase()", session_id="s", database="system")[1]
+        assert text == "system\n"
+    assert call(door, "SELECT currentDatabase()", session_id="s")[1] == "mailpulse\n"
+    with pytest.raises(DatabaseError, match="READONLY"):
+        client.command("SET max_threads = 1")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        # the plugin's health check, its lists of databases, tables and columns, and a time series
+        "SELECT 1",
+        "SHOW DATABASES",
+        "SHOW TABLES FROM mailpulse",
+        "DESC TABLE mailpulse.campaign_summary",
+        "SELECT name FROM system.databases",
+        "SELECT name, type FROM system.columns WHERE database = 'mailpulse' AND table = 'events'",
+        "SELECT toStartOfInterval(minute, INTERVAL 60 second) AS time, sum(delivered) AS delivered"
+        " FROM mailpulse.campaign_minutes FINAL WHERE minute >= toDateTime(1790000000)"
+        " AND minute <= toDateTime(1790086400) GROUP BY time ORDER BY time ASC LIMIT 1000",
+        "SELECT version()",
+        "SELECT timezone()",
+    ],
+)
+def test_queries_of_grafanas_data_source_are_answered(door: OpenDoor, sql: str) -> None:
+    """As the data source words them, with the parameters that its HTTP protocol adds."""
+    status, text, headers = call(
+        door, "", body=sql.encode(), default_format="JSON", database="default",
+        max_execution_time="60", query_id="grafana-1", wait_end_of_query="1",
+        headers={"X-ClickHouse-User": "default", "X-ClickHouse-Key": ""},
+    )  # fmt: skip
+    assert status == 200, text
+    assert headers["x-clickhouse-query-id"] == "grafana-1"
+    assert "data" in json.loads(text)
+
+
+def test_command_line_reads_through_the_door(door: OpenDoor, tmp_path: Path) -> None:
+    """With the sink's note in the data directory, query and export go through its process."""
+    note = door.settings.data_dir / "door.json"
+    note.write_text(json.dumps({"url": door.url, "host": "127.0.0.1", "port": door.port}))
+    try:
+        assert query(door.settings, "SELECT 1 AS x", "JSONEachRow") == b'{"x":1}\n'
+        assert query(door.settings, "SELECT 1 AS x FORMAT CSV") == b"1\n"
+        with pytest.raises(BadInput, match="UNKNOWN_TABLE"):
+            query(door.settings, "SELECT * FROM nowhere")
+        path = tmp_path / "summary.parquet"
+        assert export(door.settings, "campaign_summary", "parquet", path) == path.stat().st_size
+        assert path.read_bytes()[:4] == b"PAR1"
+        with pytest.raises(BadInput):
+            export(door.settings, "events; DROP TABLE events", "csv", path)
+    finally:
+        note.unlink()
