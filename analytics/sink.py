@@ -33,6 +33,7 @@ from analytics.metrics import CONTENT_TYPE, SinkMetrics
 from analytics.reading import DOOR_NOTE
 from analytics.rows import BUILDERS, STATEMENTS
 from analytics.serving import bind, health_app, port_of, serving
+from schemas.cloudevents import SINK, by_leading_text
 from schemas.codec import Codec
 from schemas.errors import Unavailable
 from schemas.settings import Settings
@@ -262,11 +263,15 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
                 if reject.record.topic == DEAD_LETTERS:
                     continue  # it lies on that topic already; a letter about a letter never ends
                 key, value = dead_letter(reject, self._codec)
-                sent.append(await self._producer.send(DEAD_LETTERS, value, key))
+                headers = _letter_headers(value, reject.record.timestamp)
+                sent.append(await self._producer.send(DEAD_LETTERS, value, key, headers=headers))
             for each in sent:
                 await each
         except KafkaError as error:
             raise Unavailable(f"Kafka: {error}") from error
+
+
+_letter_headers = by_leading_text("dead_letter", SINK)
 
 
 def dead_letter(reject: Reject, codec: Codec) -> tuple[bytes, bytes]:

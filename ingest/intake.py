@@ -23,8 +23,8 @@ from schemas.event import Event, message_key
 from schemas.settings import Settings, Source
 
 STAGE = "ingest"
-_RECORD_OVERHEAD_BYTES = 100
-"""More than a record's and a batch's own framing."""
+_RECORD_OVERHEAD_BYTES = 400
+"""More than a record's headers and its and a batch's own framing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,10 +29,11 @@ from aiokafka.errors import KafkaError
 
 from ingest.metrics import IngestMetrics
 from ingest.parcel import Pair, Parcel
+from schemas.cloudevents import INGEST, by_leading_text
 from schemas.errors import Unavailable
 from schemas.partition import partition_of
 from schemas.settings import Settings
-from schemas.topics import DEAD_LETTERS, RAW
+from schemas.topics import BY_NAME, DEAD_LETTERS, RAW
 
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 """Wait between attempts to connect, doubling."""
@@ -95,17 +96,19 @@ class _Lane:
         self._client = client
         self._topic = topic
         self._partition = partition
+        self._headers_of = by_leading_text(BY_NAME[topic].schema, INGEST)
         self.queue: deque[_Entry] = deque()
         self.wake = asyncio.Event()
 
     def _fill(self, batch: Any) -> list[_Pending]:
         """Moves entries into ``batch`` until it is full; what was given up is left out."""
-        queue, append = self.queue, batch.append
+        queue, append, headers_of = self.queue, batch.append, self._headers_of
         taken: list[_Pending] = []
         while queue:
             pending, timestamp_ms, key, value = queue[0]
             if not pending.done.done():
-                if append(timestamp=timestamp_ms, key=key, value=value) is None:
+                headers = headers_of(value, timestamp_ms)
+                if append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
                     break
                 taken.append(pending)
             queue.popleft()

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from schemas import topics
+from schemas import cloudevents, topics
+from schemas.cloudevents import cloud_event
 from schemas.codec import Codec
 from schemas.errors import DecodeError
 from schemas.glossary import COUNTER_NAMES
@@ -23,7 +24,7 @@ from streams.agents import Agent, Work
 from streams.alerts import WINDOW, Lines, evaluate
 from streams.chunks import TP, Chunk, Record
 from streams.metrics import StreamMetrics
-from streams.outputs import Outputs, Row, cloud_event
+from streams.outputs import Outputs, Row
 from streams.partials import CampaignState
 from streams.state import StateDirectory
 from streams.windows import Partial, PartialKey, Windows, rates, summed
@@ -173,7 +174,8 @@ class CampaignsAgent(Agent):
                 windows, campaign, as_of_us=now_us,
                 complete_through_us=state.seen_through_us, revision=now_us // 1000,
             )  # fmt: skip
-            headers = cloud_event("campaign_rates", "/mailpulse/campaigns", campaign, now_us)
+            identity = f"{campaign}-{record['revision']}"
+            headers = cloud_event("campaign_rates", cloudevents.CAMPAIGNS, identity, now_us)
             value = self.codec.encode("campaign_rates", record)
             rows.append(Row(campaign.encode(), value, now_us // 1000, headers))
             alerts += self._alerts(state, windows, campaign, now_us)
@@ -202,7 +204,7 @@ class CampaignsAgent(Agent):
             for record in records:
                 self.metrics.alerts.labels(record["state"]).inc()
                 identity = f"{record['alert_id']}-{record['state']}"
-                headers = cloud_event("alert", "/mailpulse/campaigns", identity, now_us)
+                headers = cloud_event("alert", cloudevents.CAMPAIGNS, identity, now_us)
                 value = self.codec.encode("alert", record)
                 yield Row(campaign.encode(), value, now_us // 1000, headers)
 

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 
 import structlog
 
-from schemas import topics
+from schemas import cloudevents, topics
+from schemas.cloudevents import Headers, by_leading_text, cloud_event, leading_text
 from schemas.codec import Codec
 from schemas.errors import MailpulseError
 from schemas.partition import partition_of
@@ -23,7 +24,7 @@ from streams.agents import Agent, Work
 from streams.chunks import TP, Chunk
 from streams.enrich import LookUps
 from streams.metrics import StreamMetrics
-from streams.outputs import Headers, Outputs, Row, cloud_event
+from streams.outputs import Outputs, Row, RowLike
 from streams.restore import Restorer
 from streams.shard import Shard
 from streams.state import StateDirectory
@@ -175,7 +176,7 @@ class EnrichAgent(Agent):
         """Sends the effects of one step."""
         metrics, flight = self.metrics.records, work.flight
         if effects.enriched:
-            await flight.send_plain(topics.ENRICHED, work.tp.partition, effects.enriched)
+            await flight.send_to(topics.ENRICHED, work.tp.partition, _enriched(effects))
         now_ms = shard.log_time * 1000
         if effects.suppressions:
             await flight.send_keyed(topics.SUPPRESSIONS, self._suppressions(effects, now_ms))
@@ -190,9 +191,13 @@ class EnrichAgent(Agent):
         self.metrics.corrections.inc(effects.corrected)
 
     def _suppressions(self, effects: Effects, now_ms: int) -> Iterable[Row]:
+        lifts = iter(effects.lifts)
         for recipient, record in effects.suppressions:
             if record is None:
-                yield Row(recipient.encode(), None, now_ms)
+                offset, time_ms = next(lifts)
+                identity = f"{recipient}-lifted-{offset}"
+                headers = self._headers("suppression", identity, time_ms * 1000)
+                yield Row(recipient.encode(), None, now_ms, headers)
                 continue
             identity = f"{record['evidence_event_id']}-{record['reason']}"
             headers = self._headers("suppression", identity, record["since"])
@@ -200,7 +205,8 @@ class EnrichAgent(Agent):
 
     def _engagement(self, effects: Effects, now_ms: int) -> Iterable[Row]:
         for recipient, record in effects.engagement:
-            identity = record["event_id"] + ("-withdrawn" if record["withdrawn"] else "")
+            # told, withdrawn and told again are three events: by the offset that changed it
+            identity = f"{record['event_id']}-{record['offset']}"
             headers = self._headers("engagement", identity, record["occurred_at"])
             value = self.codec.encode("engagement", record)
             yield Row(recipient.encode("utf-8", "replace"), value, now_ms, headers)
@@ -217,7 +223,7 @@ class EnrichAgent(Agent):
             )
 
     def _headers(self, kind: str, identity: str, time_us: int) -> Headers:
-        return cloud_event(kind, "/mailpulse/enrich", identity, time_us)
+        return cloud_event(kind, cloudevents.ENRICH, identity, time_us)
 
     async def before_checkpoint(self, work: Work) -> None:
         """Publishes the minutes that changed: absolute counts as of the shard's offset."""
@@ -230,13 +236,12 @@ class EnrichAgent(Agent):
         frame = self.codec.prefix("campaign_minute")
         for key, vector in shard.minutes.changed():
             record = minutes.record(key, vector, shard.log_id, shard.partition, shard.applied)
+            record_key = minutes.record_key(key, shard.log_id, shard.partition)
+            identity = f"{record_key.decode()}\x1f{shard.applied}"
+            headers = self._headers("campaign_minute", identity, shard.log_time * 1_000_000)
             # By campaign alone, so that all partials of a campaign lie in one partition.
             rows.setdefault(partition_of(key[0].encode(), count), []).append(
-                Row(
-                    minutes.record_key(key, shard.log_id, shard.partition),
-                    frame + record,
-                    now_ms,
-                )
+                Row(record_key, frame + record, now_ms, headers)
             )
         for partition, some in rows.items():
             await work.flight.send_to(topics.MINUTES, partition, some)
@@ -267,3 +272,22 @@ class EnrichAgent(Agent):
     def forget(self, tp: TP) -> None:
         """Drops the shard from memory."""
         self.shards.pop(tp, None)
+
+
+_event_headers = by_leading_text("enriched_event", cloudevents.ENRICH)
+
+
+def _enriched(effects: Effects) -> Iterable[RowLike]:
+    """Enriched events with their headers; a later revision of one is an event of its own."""
+    headers_of, rows, revised = _event_headers, effects.enriched, effects.revised
+    if not revised:
+        for key, value, timestamp in rows:
+            yield key, value, timestamp, headers_of(value, timestamp)
+        return
+    for number, (key, value, timestamp) in enumerate(rows):
+        if number in revised:
+            identity = f"{leading_text(value).decode()}-{revised[number]}"
+            headers = cloud_event("enriched_event", cloudevents.ENRICH, identity, timestamp * 1000)
+        else:
+            headers = headers_of(value, timestamp)
+        yield key, value, timestamp, headers

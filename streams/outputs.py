@@ -5,26 +5,23 @@ Laws of this file:
    since the last one; a failed delivery raises there, and the worker ends (law 8 of the design).
 2. At most ``IN_FLIGHT_MAX`` batches of a shard are unacknowledged: memory is bounded.
 3. Keys are placed as every Kafka client places them (murmur2), unless a partition is given.
-4. Every record carries CloudEvents headers (binary mode of the Kafka protocol binding 1.0).
+4. Every record carries CloudEvents headers (``schemas.cloudevents``).
 """
 
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 
+from schemas.cloudevents import Headers
 from schemas.partition import partition_of
 from schemas.settings import Settings
 
 IN_FLIGHT_MAX = 16
 BATCH_BYTES_MAX = 900_000
 """Below the default ``max.message.bytes`` of a broker (1 MiB), which is a batch's limit."""
-
-Headers = list[tuple[str, bytes]]
 
 
 class Row(NamedTuple):
@@ -38,32 +35,6 @@ class Row(NamedTuple):
 
 RowLike = Row | tuple[bytes | None, bytes | None, int, Headers]
 _NO_HEADERS: Headers = []
-
-
-@lru_cache(maxsize=64)
-def _static_headers(kind: str, source: str) -> Headers:
-    return [
-        ("ce_specversion", b"1.0"),
-        ("ce_type", f"io.mailpulse.{kind}.v1".encode()),
-        ("ce_source", source.encode()),
-        ("content-type", b"application/avro"),
-    ]
-
-
-def cloud_event(kind: str, source: str, identity: str, time_us: int) -> Headers:
-    """CloudEvents headers of one record.
-
-    Args:
-        kind: what it is, such as ``alert``; makes ``ce_type``.
-        identity: unique with ``source``; equal when the same thing is written again.
-        time_us: microseconds since 1970.
-    """
-    moment = datetime.fromtimestamp(time_us / 1e6, UTC).isoformat()
-    return [
-        *_static_headers(kind, source),
-        ("ce_id", identity.encode()),
-        ("ce_time", moment.encode()),
-    ]
 
 
 class Outputs:

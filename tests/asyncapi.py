@@ -9,11 +9,14 @@ from typing import Any
 
 import yaml
 
+from schemas.cloudevents import SOURCES, cloud_event
 from schemas.codec import LATEST, schema_json
 from schemas.topics import PARTITIONS_DEFAULT, TOPICS, Topic
 
 PATH = Path(__file__).parent.parent / "schemas" / "asyncapi.yaml"
 CE_TYPE = "io.mailpulse.{schema}.v1"
+_EXAMPLE = cloud_event("alert", SOURCES[0], "", 0)
+"""What headers there are, by the code that makes them."""
 
 
 def _identifier(topic: Topic) -> str:
@@ -92,16 +95,23 @@ def document() -> dict[str, Any]:
                 "CloudEvents": {
                     "type": "object",
                     "description": "CloudEvents 1.0, binary mode of the Kafka protocol binding.",
-                    "required": ["ce_specversion", "ce_type", "ce_source", "ce_id"],
+                    "required": [*(name for name, _ in _EXAMPLE)],
                     "properties": {
                         "ce_specversion": {"const": "1.0"},
                         "ce_type": {"enum": [CE_TYPE.format(schema=t.schema) for t in TOPICS]},
-                        "ce_source": {"type": "string", "description": "The stage that wrote it."},
+                        "ce_source": {
+                            "enum": [*SOURCES],
+                            "description": "The stage that wrote it.",
+                        },
                         "ce_id": {
                             "type": "string",
                             "description": "The same when the same thing is written again.",
                         },
-                        "ce_time": {"type": "string", "format": "date-time"},
+                        "ce_time": {
+                            "type": "string",
+                            "format": "date-time",
+                            "description": "To the second; the record's own fields are finer.",
+                        },
                         "content-type": {"const": "application/avro"},
                     },
                 }

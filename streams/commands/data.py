@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from schemas.cloudevents import CLI, Headers, cloud_event
 from schemas.errors import BadInput, ConfigError, Unavailable
 from schemas.topics import CAMPAIGNS
 from streams.commands.clickhouse import ask, table_of
@@ -162,11 +163,15 @@ def campaigns_set(
         "campaign_id": campaign, "name": name, "owner": owner, "started_at": None,
         "expected_recipients": expected, "tags": tag or [], "updated_at": int(now() * 1_000_000),
     }  # fmt: skip
-    asyncio.run(_produce("campaign", CAMPAIGNS, campaign.encode(), facts))
+    identity = f"{campaign}-{facts['updated_at']}"
+    headers = cloud_event("campaign", CLI, identity, int(now() * 1_000_000))
+    asyncio.run(_produce("campaign", CAMPAIGNS, campaign.encode(), facts, headers))
     say(f"{campaign}: written")
 
 
-async def _produce(schema: str, topic: str, key: bytes, record: dict[str, Any]) -> None:
+async def _produce(
+    schema: str, topic: str, key: bytes, record: dict[str, Any], headers: Headers
+) -> None:
     from aiokafka import AIOKafkaProducer
     from aiokafka.errors import KafkaError
 
@@ -179,7 +184,8 @@ async def _produce(schema: str, topic: str, key: bytes, record: dict[str, Any]) 
     )  # fmt: skip
     try:
         await producer.start()
-        await producer.send_and_wait(topic, Codec().encode(schema, record), key)
+        value = Codec().encode(schema, record)
+        await producer.send_and_wait(topic, value, key, headers=headers)
     except (KafkaError, OSError) as error:
         raise Unavailable(f"Kafka at {settings.kafka_bootstrap}: {error}") from error
     finally:

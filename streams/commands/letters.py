@@ -12,10 +12,13 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Annotated, Any
 
 import typer
 
+from schemas import cloudevents
+from schemas.cloudevents import Headers, by_leading_text, cloud_event
 from schemas.errors import BadInput, Unavailable
 from schemas.settings import Settings, Source
 from schemas.topics import BY_NAME, DEAD_LETTERS, RAW
@@ -215,6 +218,18 @@ async def _plan(settings: Settings, since: str | None, reason: str | None) -> Re
     return plan
 
 
+def _headers(topic: str, partition: int | None, value: bytes, at_ms: int) -> Headers:
+    """CloudEvents headers of a replayed record: equal however often it is replayed.
+
+    An event that is parsed again has its own id, as when ingress writes it. What goes back as it
+    was could not be read: its id is its content's hash.
+    """
+    kind = BY_NAME[topic].schema
+    if topic == RAW and partition is None:
+        return by_leading_text(kind, cloudevents.CLI)(value, at_ms)
+    return cloud_event(kind, cloudevents.CLI, sha256(value).hexdigest()[:32], at_ms * 1000)
+
+
 async def _send(settings: Settings, plan: Replay) -> None:
     """Produces the plan and waits for every acknowledgement.
 
@@ -231,9 +246,12 @@ async def _send(settings: Settings, plan: Replay) -> None:
     try:
         await producer.start()
         waiting = [
-            await producer.send(topic, value, key, partition=partition, timestamp_ms=at)
+            await producer.send(
+                topic, value, key, partition=partition, timestamp_ms=at,
+                headers=_headers(topic, partition, value, at),
+            )
             for topic, partition, key, value, at in plan.out
-        ]
+        ]  # fmt: skip
         for one in waiting:
             await one
     except (KafkaError, OSError) as error:
