@@ -37,6 +37,13 @@ from schemas.topics import PARTITIONS_DEFAULT
 PREFIX = "MAILPULSE_"
 
 
+def _parts(value: Any) -> Any:
+    """The parts of a comma-separated text; anything else as it is."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
 class KafkaSettings(BaseModel):
     """How every role reaches Kafka."""
 
@@ -148,9 +155,7 @@ class IngestSettings(BaseModel):
     @field_validator("trusted_proxies", "metrics_allow_ips", mode="before")
     @classmethod
     def _comma_separated(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
+        return _parts(value)
 
     @field_validator("trusted_proxies", "metrics_allow_ips")
     @classmethod
@@ -218,6 +223,58 @@ class AnalyticsSettings(BaseModel):
     door_queries_max: int = Field(4, ge=1, description="queries at once; more wait")
     dashboard_host: str = "127.0.0.1"
     dashboard_port: int = Field(8081, ge=0, le=65535)
+    dashboard_token: SecretStr = Field(
+        SecretStr(""), description="what people sign in with; at least 16 characters"
+    )
+    dashboard_user_header: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9-]*$",
+        description="header in which a proxy that signs people in (OIDC) names them",
+    )
+    dashboard_proxy_ips: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("127.0.0.0/8", "::1/128"),
+        description="addresses or networks, comma-separated, whose dashboard_user_header and"
+        " X-Forwarded-Proto are believed",
+    )
+    dashboard_session_hours: int = Field(12, ge=1, description="how long a sign-in lasts")
+    dashboard_show_recipients: bool = Field(
+        False, description="show recipients' addresses; else they are masked everywhere"
+    )
+    dashboard_interval_ms: int = Field(
+        1_000, ge=100, le=60_000, description="shortest time between two reads of the database"
+    )
+    dashboard_viewers_max: int = Field(500, ge=1, description="live connections at once")
+    dashboard_metrics_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="/metrics of ingest processes, comma-separated: where refusals are counted",
+    )
+
+    @field_validator("dashboard_proxy_ips", "dashboard_metrics_urls", mode="before")
+    @classmethod
+    def _comma_separated_lists(cls, value: Any) -> Any:
+        return _parts(value)
+
+    @field_validator("dashboard_proxy_ips")
+    @classmethod
+    def _proxies_are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for item in value:
+            ipaddress.ip_network(item, strict=False)
+        return value
+
+    @field_validator("dashboard_metrics_urls")
+    @classmethod
+    def _are_http(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for item in value:
+            if not item.startswith(("http://", "https://")):
+                raise ValueError("http://… or https://…, comma-separated")
+        return value
+
+    @field_validator("dashboard_token")
+    @classmethod
+    def _is_hard_to_guess(cls, value: SecretStr) -> SecretStr:
+        if 0 < len(value.get_secret_value()) < 16:
+            raise ValueError("at least 16 characters; 'openssl rand -hex 16' makes one")
+        return value
 
 
 class Settings(BaseSettings, KafkaSettings, IngestSettings, StreamsSettings, AnalyticsSettings):

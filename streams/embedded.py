@@ -223,7 +223,15 @@ class Embedded:
             return
         port = free_port(self.settings.dashboard_port)
         dsn = self.endpoints.clickhouse_dsn
-        await self._start_role("dashboard", shared, 0, DASHBOARD_PORT=port, CLICKHOUSE_DSN=dsn)
+        metrics = f"{self.endpoints.ingest_url}/metrics"
+        await self._start_role(
+            "dashboard",
+            shared,
+            0,
+            DASHBOARD_PORT=port,
+            CLICKHOUSE_DSN=dsn,
+            DASHBOARD_METRICS_URLS=metrics,
+        )
         url = f"http://127.0.0.1:{port}"
         self.endpoints = Endpoints(**{**asdict(self.endpoints), "dashboard_url": url})
 

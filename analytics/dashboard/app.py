@@ -1,0 +1,275 @@
+"""The dashboard's ASGI application.
+
+Laws of this file:
+1. Every answer carries the headers of ``access.HEADERS``; nothing but health and the sign-in page
+   is answered before ``access.Gate`` agrees.
+2. Every page, document, stream and CSV of a view goes through one ``Hub``.
+3. Addresses of pages reproduce the view; they hold campaign ids and never recipients.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qs, quote
+
+import orjson
+from sse_starlette import EventSourceResponse
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from analytics.dashboard import access, html, period, tables
+from analytics.dashboard.access import Caller, Gate
+from analytics.dashboard.asking import Asker, Query
+from analytics.dashboard.documents import Documents
+from analytics.dashboard.figures import wording
+from analytics.dashboard.hub import Hub, Snapshot, View
+from schemas.errors import BadInput
+from schemas.settings import AnalyticsSettings
+
+PING_S = 15
+FORM_BYTES_MAX = 4_096
+_OPEN_PATHS = ("/livez", "/readyz", "/login")
+PipelineRead = Callable[[], Awaitable[dict[str, Any]]]
+
+
+async def _no_pipeline() -> dict[str, Any]:
+    return {
+        "topics": [], "lags": [], "kafka_trouble": "", "requests": [], "metrics_known": False,
+        "metrics_trouble": "",
+    }  # fmt: skip
+
+
+def create_app(
+    settings: AnalyticsSettings,
+    query: Query,
+    *,
+    wall: Callable[[], float],
+    sources: Mapping[str, str] | None = None,
+    pipeline: PipelineRead = _no_pipeline,
+) -> Starlette:
+    """The application.
+
+    Args:
+        settings: ``dashboard_*``.
+        query: answers queries; see ``analytics.dashboard.asking``.
+        wall: seconds since 1970.
+        sources: name -> provider of the sources set up here, for empty states.
+        pipeline: reads Kafka and the roles' metrics, for the pipeline page.
+
+    Raises:
+        ConfigError: it would be open to the network.
+    """
+    access.check(settings)
+    gate = Gate(settings, wall)
+    documents = Documents(
+        Asker(query), wall, settings.dashboard_show_recipients, sources or {}, pipeline
+    )
+    hub = Hub(documents.build, settings.dashboard_interval_ms / 1000, wall)
+    pages = Pages(gate, hub, settings.dashboard_viewers_max)
+    static = StaticFiles(packages=[("analytics.dashboard", "static")])
+    app = Starlette(
+        routes=[
+            *(Route(path, pages.page, name=name) for name, (path, _) in html.PAGES.items()),
+            Route("/api/wording", pages.wording),
+            Route("/api/{page}", pages.document),
+            Route("/live/{page}", pages.live),
+            Route("/csv/{page}/{table}.csv", pages.table),
+            Route("/login", pages.login, methods=["GET", "POST"]),
+            Route("/logout", pages.logout, methods=["POST"]),
+            Route("/livez", pages.livez),
+            Route("/readyz", pages.livez),
+            Mount("/static", static),
+        ],
+        exception_handlers={BadInput: _bad_input},
+    )
+    app.add_middleware(Guard, gate=gate)
+    app.state.hub = hub
+    return app
+
+
+def _bad_input(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, BadInput)
+    document = {"type": "about:blank", "title": error.reason, "status": 400, "detail": error.detail}
+    return Response(orjson.dumps(document), 400, media_type="application/problem+json")
+
+
+class Guard:
+    """ASGI middleware: laws 1 of this file."""
+
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+        self._app = app
+        self._gate = gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Judges the request, answers or hands it on, and adds the headers."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in access.HEADERS.items():
+                    headers[name] = value
+                if "cache-control" not in headers:
+                    headers["cache-control"] = "no-cache"
+            await send(message)
+
+        answer = self._judged(Request(scope))
+        await (answer or self._app)(scope, receive, with_headers)
+
+    def _judged(self, request: Request) -> Response | None:
+        """The answer to a request that is not let in; ``None`` to one that is."""
+        caller, path = _caller(request), request.url.path
+        refusal = self._gate.refusal(caller)
+        if refusal:
+            return HTMLResponse(html.refused(refusal), 403)
+        if path in _OPEN_PATHS or path.startswith("/static/") or self._gate.allows(caller):
+            return None
+        if path in {path for path, _ in html.PAGES.values()}:
+            query = f"?{request.url.query}" if request.url.query else ""
+            return RedirectResponse(f"/login?next={quote(path + query)}", 303)
+        return PlainTextResponse("sign in first\n", 401, headers={"www-authenticate": "Bearer"})
+
+
+def _caller(request: Request) -> Caller:
+    peer = request.client.host if request.client else ""
+    headers = {name: value for name, value in request.headers.items()}
+    return Caller(peer, headers, request.cookies.get(access.COOKIE, ""))
+
+
+def _view(request: Request) -> View:
+    page = request.path_params["page"]
+    campaign = request.query_params.get("campaign", "") if page == "campaign" else ""
+    name = request.query_params.get("period") or period.DEFAULT
+    if page not in html.PAGES:
+        raise BadInput("no_such_page", "one of overview, campaign, pipeline")
+    if len(campaign) > 2_000:
+        raise BadInput("bad_campaign", "longer than 2000 characters")
+    period.parse(name, 2e9)  # refused here, before anything is kept for it
+    return View(page, name, campaign)
+
+
+class Pages:
+    """The end points."""
+
+    def __init__(self, gate: Gate, hub: Hub, viewers_max: int) -> None:
+        self._gate = gate
+        self._hub = hub
+        self._viewers_max = viewers_max
+        self._wording = orjson.dumps(wording())
+
+    async def page(self, request: Request) -> Response:
+        """The outer shape of a page."""
+        name = next(n for n, (path, _) in html.PAGES.items() if path == request.url.path)
+        return HTMLResponse(html.shell(name, self._gate.has_token))
+
+    async def wording(self, _request: Request) -> Response:
+        """Names and definitions of every figure."""
+        return Response(self._wording, media_type="application/json")
+
+    async def document(self, request: Request) -> Response:
+        """A view's document, as JSON; 304 when the browser has it."""
+        snapshot = await self._hub.snapshot(_view(request))
+        headers = {
+            "etag": f'"{snapshot.version}"',
+            "vary": "accept-encoding",
+            "x-now-ms": str(snapshot.now_ms),
+            "x-trouble": quote(snapshot.trouble),
+        }
+        if snapshot.document is None:
+            return Response(status_code=503, headers=headers)
+        if request.headers.get("if-none-match") == headers["etag"]:
+            return Response(status_code=304, headers=headers)
+        body = snapshot.body
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            body, headers["content-encoding"] = snapshot.packed, "gzip"
+        return Response(body, media_type="application/json", headers=headers)
+
+    async def live(self, request: Request) -> Response:
+        """Server-sent events: a tick per build of the view, with its version."""
+        view = _view(request)
+        if self._hub.viewers >= self._viewers_max:
+            return PlainTextResponse("too many live connections\n", 503)
+
+        async def ticks() -> Any:
+            async with self._hub.watching(view) as snapshots:
+                async for snapshot in snapshots:
+                    yield {"event": "tick", "data": snapshot.tick().decode()}
+
+        return EventSourceResponse(ticks(), ping=PING_S, headers={"cache-control": "no-store"})
+
+    async def table(self, request: Request) -> Response:
+        """A table of a view as CSV."""
+        snapshot: Snapshot = await self._hub.snapshot(_view(request))
+        if snapshot.document is None:
+            return PlainTextResponse(f"{snapshot.trouble}\n", 503)
+        table = request.path_params["table"]
+        text = tables.csv_of(snapshot.document, table)
+        return Response(
+            text.encode(),
+            media_type="text/csv; charset=utf-8",
+            headers={"content-disposition": f'attachment; filename="mailpulse-{table}.csv"'},
+        )
+
+    async def login(self, request: Request) -> Response:
+        """The sign-in page and its form."""
+        if request.method == "GET":
+            return self._login_page(request.query_params.get("next", "/"), "", 200)
+        form = await _form(request)
+        caller = _caller(request)
+        goes_to = form.get("next", "/")
+        if self._gate.is_slowed(caller.peer):
+            return self._login_page(goes_to, "Too many tries. Wait a minute.", 429)
+        if not self._gate.is_token(form.get("token", "").strip(), caller.peer):
+            return self._login_page(goes_to, "That is not the token.", 403)
+        value, seconds = self._gate.session()
+        answer = RedirectResponse(self._local(goes_to), 303)
+        answer.set_cookie(
+            access.COOKIE, value, max_age=seconds, httponly=True, samesite="lax",
+            secure=self._is_https(request, caller),
+        )  # fmt: skip
+        return answer
+
+    def _login_page(self, goes_to: str, problem: str, status: int) -> Response:
+        page = html.login(self._local(goes_to), problem, self._gate.has_token)
+        return HTMLResponse(page, status, headers={"cache-control": "no-store"})
+
+    @staticmethod
+    def _local(wished: str) -> str:
+        return access.local_path(wished, [path for path, _ in html.PAGES.values()])
+
+    def _is_https(self, request: Request, caller: Caller) -> bool:
+        told = caller.headers.get("x-forwarded-proto", "")
+        return request.url.scheme == "https" or (
+            told == "https" and self._gate.is_proxy(caller.peer)
+        )
+
+    async def logout(self, _request: Request) -> Response:
+        """Ends the session of this browser."""
+        answer = RedirectResponse("/login", 303)
+        answer.delete_cookie(access.COOKIE)
+        return answer
+
+    async def livez(self, _request: Request) -> Response:
+        """The event loop turns."""
+        return PlainTextResponse("ok\n")
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """The fields of a small URL-encoded form.
+
+    Raises:
+        BadInput: it is not small.
+    """
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > FORM_BYTES_MAX:
+            raise BadInput("too_large", "a sign-in form is small")
+    fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
+    return {name: values[-1] for name, values in fields.items()}

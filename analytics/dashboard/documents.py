@@ -1,0 +1,239 @@
+"""The document behind each page: what was asked, put into the words of the glossary.
+
+Laws of this file:
+1. A document holds counts, names and times; rates are made of them where they are shown, and by
+   ``analytics.dashboard.tables`` for CSV.
+2. Times are milliseconds since 1970; periods are seconds.
+3. Recipients leave this file masked unless told otherwise.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC
+from typing import Any
+
+from analytics.dashboard import period, questions
+from analytics.dashboard.asking import Asker
+from analytics.dashboard.figures import added, fields, vector
+from analytics.dashboard.hub import View
+from analytics.dashboard.masking import masked, masked_recipient
+from analytics.dashboard.period import Period, utc
+from schemas.errors import BadInput
+
+Document = dict[str, Any]
+PipelineRead = Callable[[], Awaitable[Document]]
+SPARK_STEPS_MAX = 30
+COURSE_STEPS_MAX = 120
+CAMPAIGNS_MAX = 1_000
+
+
+class Documents:
+    """Builds the document of a view.
+
+    Args:
+        ask: the database.
+        wall: seconds since 1970.
+        show_recipients: leave addresses as they are.
+        sources: name -> provider of every source set up here.
+        pipeline: reads Kafka and the roles' metrics.
+    """
+
+    def __init__(
+        self,
+        ask: Asker,
+        wall: Callable[[], float],
+        show_recipients: bool,
+        sources: Mapping[str, str],
+        pipeline: PipelineRead,
+    ) -> None:
+        self._ask = ask
+        self._wall = wall
+        self._show_recipients = show_recipients
+        self._sources = dict(sources)
+        self._pipeline = pipeline
+
+    async def build(self, view: View) -> Document:
+        """The document.
+
+        Raises:
+            BadInput: no such page or period.
+            Unavailable: the database does not answer.
+        """
+        pages = {
+            "overview": self._overview, "campaign": self._campaign, "pipeline": self._operations
+        }  # fmt: skip
+        page = pages.get(view.page)
+        if page is None:
+            raise BadInput("no_such_page", view.page)
+        stretch = period.parse(view.period, self._wall())
+        document = await page(view, stretch)
+        previous = stretch.previous()
+        return {
+            "page": view.page,
+            "period": {
+                "name": stretch.name, "start_s": stretch.start_s, "end_s": stretch.end_s,
+                "previous_start_s": previous.start_s,
+            },
+            "sources": self._sources,
+            **document,
+        }  # fmt: skip
+
+    async def _freshness(self) -> Document:
+        rows = await self._ask(questions.NEWEST, {}, ())
+        row = rows[0]
+        return {
+            "newest_ms": int(row["newest_ms"]) if row["events"] else None,
+            "events_last_minute": int(row["last_minute"]),
+        }
+
+    async def _first_minute(self, stretch: Period) -> int:
+        """The first minute with events in the period: pictures need no empty space before it."""
+        rows = await self._ask(
+            questions.FIRST_MINUTE, _edges(stretch.start_s, stretch.end_s), (stretch.name,)
+        )
+        first = rows[0]["first"] if rows else None
+        return int(_epoch(first)) if first is not None else 0
+
+    async def _overview(self, view: View, stretch: Period) -> Document:
+        step = stretch.step_s(await self._first_minute(stretch), SPARK_STEPS_MAX)
+        parameters = {
+            **_edges(stretch.previous_s, stretch.end_s), "start": utc(stretch.start_s), "step": step
+        }  # fmt: skip
+        rows, names, alerts, fresh = await asyncio.gather(
+            self._ask(questions.OVERVIEW, parameters, (view.period,)),
+            self._ask(questions.NAMES, {}, ()),
+            self._ask(
+                questions.ALERTS, _edges(stretch.start_s, stretch.end_s), ("all", view.period)
+            ),
+            self._freshness(),
+        )
+        known = {row["campaign_id"]: row for row in names}
+        now = {row["campaign_id"]: row for row in rows if row["current"] and row["events"]}
+        before = {row["campaign_id"]: vector(row) for row in rows if not row["current"]}
+        campaigns = [
+            {
+                "id": name,
+                "name": str(known[name]["name"]) if name in known else "",
+                "owner": str(known[name]["owner"]) if name in known else "",
+                "counts": fields(vector(row)),
+                "before": fields(before[name]) if name in before else None,
+                "course": [list(point) for point in row["course"]],
+                "last_ms": _epoch(row["last_minute"]) * 1000,
+            }
+            for name, row in now.items()
+        ]
+        campaigns.sort(key=lambda item: (-item["last_ms"], item["id"]))
+        return {
+            "freshness": fresh,
+            "step_s": step,
+            "totals": fields(added([vector(row) for row in now.values()])),
+            "totals_before": fields(added(list(before.values()))) if before else None,
+            "campaigns": campaigns[:CAMPAIGNS_MAX],
+            "campaigns_left_out": max(0, len(campaigns) - CAMPAIGNS_MAX),
+            "alerts": [_alert(row) for row in alerts],
+        }
+
+    async def _campaign(self, view: View, stretch: Period) -> Document:
+        topic = (view.campaign, view.period)
+        campaign = {"campaign": view.campaign}
+        edges = _edges(stretch.start_s, stretch.end_s)
+        start = {"start": utc(stretch.start_s)}
+        step = stretch.step_s(await self._first_of(view, stretch), COURSE_STEPS_MAX)
+        timeline = {**_edges(stretch.previous_s, stretch.end_s), **start, **campaign, "step": step}
+        events = {**edges, **start, **campaign}
+        (
+            course,
+            mailboxes,
+            names,
+            alerts,
+            bounces,
+            links,
+            machines,
+            recent,
+        ) = await asyncio.gather(
+            self._ask(questions.TIMELINE, timeline, topic),
+            self._ask(questions.MAILBOXES, {**edges, **campaign}, topic),
+            self._ask(questions.NAMES, {}, ()),
+            self._ask(questions.ALERTS, edges, ("all", view.period)),
+            self._ask(questions.BOUNCES, events, topic),
+            self._ask(questions.LINKS, events, topic),
+            self._ask(questions.MACHINES, events, topic),
+            self._ask(questions.RECENT, events, topic),
+        )
+        known = {row["campaign_id"]: row for row in names}.get(view.campaign, {})
+        now = [(int(row["bucket"]), vector(row)) for row in course if row["current"]]
+        before = [vector(row) for row in course if not row["current"]]
+        return {
+            "freshness": await self._freshness(),
+            "campaign": {
+                "id": view.campaign,
+                "name": str(known.get("name", "")),
+                "owner": str(known.get("owner", "")),
+                "expected_recipients": known.get("expected_recipients"),
+            },
+            "step_s": step,
+            "totals": fields(added([counts for _, counts in now])),
+            "totals_before": fields(added(before)) if before else None,
+            "timeline": [{"at_s": at, "counts": fields(counts)} for at, counts in now],
+            "mailboxes": [
+                {"mailbox": row["mailbox_provider"], "counts": fields(vector(row))}
+                for row in mailboxes
+            ],
+            "alerts": [_alert(row) for row in alerts if row["campaign_id"] == view.campaign],
+            "bounces": [{**row, "diagnostic": self._shown(row["diagnostic"])} for row in bounces],
+            "links": [{**row, "click_url": self._shown(row["click_url"])} for row in links],
+            "machines": machines,
+            "recent": [
+                {**row, "recipient": self._shown_recipient(row["recipient"])} for row in recent
+            ],
+        }
+
+    async def _first_of(self, view: View, stretch: Period) -> int:
+        rows = await self._ask(
+            f"{questions.FIRST_MINUTE} AND campaign_id = {{campaign:String}}",
+            {**_edges(stretch.start_s, stretch.end_s), "campaign": view.campaign},
+            (view.campaign, stretch.name),
+        )
+        return _epoch(rows[0]["first"]) if rows else 0
+
+    async def _operations(self, view: View, stretch: Period) -> Document:
+        parameters = {"start": utc(stretch.start_s), "until": utc(stretch.end_s)}
+        letters, books, fresh, newest, pipeline = await asyncio.gather(
+            self._ask(questions.DEAD_LETTERS, parameters, (view.period,)),
+            self._ask(questions.RECONCILIATION, {}, ()),
+            self._ask(questions.FRESHNESS, {}, ()),
+            self._freshness(),
+            self._pipeline(),
+        )
+        return {
+            "freshness": newest,
+            "dead_letters": [{**row, "sample": self._shown(row["sample"])} for row in letters],
+            "reconciliation": books,
+            "parts": [
+                {
+                    "part": row["part"], "source": row["source"],
+                    "newest_ms": row["newest_ms"], "last_5_minutes": row["last_5_minutes"],
+                }
+                for row in fresh
+            ],
+            **pipeline,
+        }  # fmt: skip
+
+    def _shown(self, text: str) -> str:
+        return text if self._show_recipients else masked(text)
+
+    def _shown_recipient(self, text: str) -> str:
+        return text if self._show_recipients else masked_recipient(text)
+
+
+def _edges(since_s: int, until_s: int) -> dict[str, Any]:
+    return {"since": utc(since_s), "until": utc(until_s)}
+
+
+def _epoch(at: Any) -> int:
+    """Seconds since 1970 of a ClickHouse DateTime('UTC'), which may come without its zone."""
+    return int(at.timestamp() if at.tzinfo else at.replace(tzinfo=UTC).timestamp())
+
+
+def _alert(row: Mapping[str, Any]) -> Document:
+    return {**row, "cleared_ms": row["cleared_ms"] or None}

@@ -1,0 +1,159 @@
+"""From counts to the figures that people read, in the words of the glossary.
+
+Laws of this file:
+1. Pure. Every figure is a count of ``schemas.glossary``, or a rate with numerator and denominator.
+2. Two switches choose among counts and never change one: cohort or flow, humans or everyone.
+3. Denominator 0 gives ``None``, shown as «–».
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.glossary import (
+    COUNTER_INDEX,
+    COUNTER_NAMES,
+    COUNTERS,
+    DERIVED,
+    DERIVED_DOCS,
+    RATES,
+    Basis,
+    derived,
+)
+
+FIELDS: tuple[str, ...] = (*COUNTER_NAMES, *DERIVED)
+"""Order of the figures of a campaign in every document."""
+LINES: dict[str, tuple[float, float, float]] = {
+    "hard_bounce_rate": (0.02, 0.05, 0.10),
+    "complaint_rate": (0.001, 0.003, 0.005),
+}
+"""Alert lines of the glossary: watch, warning, critical."""
+_DOCS = {counter.name: counter.doc for counter in COUNTERS} | DERIVED_DOCS
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A rate that people compare, under one setting of the switches.
+
+    Attributes:
+        name: of the figure; the same under every setting.
+        basis: «cohort» or «flow»; empty where the switch changes nothing.
+        who: «human» or «any»; empty where the switch changes nothing.
+        label: for a heading.
+        numerator: name in ``FIELDS``.
+        denominator: name in ``FIELDS``.
+        good_when: «high», «low», or empty: what a rise means.
+    """
+
+    name: str
+    basis: str
+    who: str
+    label: str
+    numerator: str
+    denominator: str
+    good_when: str
+
+    @property
+    def tip(self) -> str:
+        """The definition, in the glossary's words."""
+        for rate in RATES:
+            same = (rate.numerator, rate.denominator) == (self.numerator, self.denominator)
+            if same and rate.basis in (self.basis or rate.basis):
+                return f"{rate.doc}."
+        return f"{_DOCS[self.numerator]} / {_DOCS[self.denominator]}."
+
+
+def _behaviour() -> list[Metric]:
+    metrics = []
+    for basis, prefix, below in (
+        ("cohort", "cohort_", "cohort_accepted"),
+        ("flow", "", "accepted"),
+    ):
+        for name, count, label in (
+            ("open_rate", "opened", "Opened"), ("click_rate", "clicked", "Clicked"),
+        ):  # fmt: skip
+            for who, suffix in (("human", ""), ("any", "_any")):
+                numerator = f"{prefix}{count}{suffix}"
+                metrics.append(Metric(name, basis, who, label, numerator, below, "high"))
+        for name, count, label in (
+            ("complaint_rate", "complained", "Complaints"),
+            ("unsubscribe_rate", "unsubscribed", "Unsubscribed"),
+        ):
+            metrics.append(Metric(name, basis, "", label, f"{prefix}{count}", below, "low"))
+        for who, suffix in (("human", ""), ("any", "_any")):
+            metrics.append(
+                Metric(
+                    "click_to_open_rate", basis, who, "Clicked of opened",
+                    f"{prefix}clicked{suffix}", f"{prefix}opened{suffix}", "high",
+                )
+            )  # fmt: skip
+    return metrics
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("delivery_rate", "", "", "Accepted", "accepted", "sent", "high"),
+    Metric("bounce_rate", "", "", "Bounced", "bounced", "sent", "low"),
+    Metric("hard_bounce_rate", "", "", "Hard bounces", "bounced_hard", "sent", "low"),
+    Metric("soft_bounce_rate", "", "", "Soft bounces", "bounced_soft", "sent", "low"),
+    Metric("block_bounce_rate", "", "", "Blocked", "bounced_block", "sent", "low"),
+    *_behaviour(),
+)
+
+
+def metric(name: str, basis: str, who: str) -> Metric:
+    """The metric ``name`` as the switches have it.
+
+    Raises:
+        KeyError: no such metric.
+    """
+    for item in METRICS:
+        if item.name == name and item.basis in ("", basis) and item.who in ("", who):
+            return item
+    raise KeyError(name)
+
+
+def vector(row: Mapping[str, Any]) -> list[int]:
+    """The counters of a row, in the glossary's order."""
+    return [int(row[name]) for name in COUNTER_NAMES]
+
+
+def added(vectors: Sequence[Sequence[int]]) -> list[int]:
+    """The sum of vectors: counters add up."""
+    totals = [0] * len(COUNTER_NAMES)
+    for one in vectors:
+        for index, value in enumerate(one):
+            totals[index] += value
+    return totals
+
+
+def fields(counts: list[int]) -> list[int]:
+    """Counters and derived counts, in the order of ``FIELDS``."""
+    return counts + [derived(counts, name) for name in DERIVED]
+
+
+def rate(values: Sequence[int], item: Metric) -> float | None:
+    """The rate of values in the order of ``FIELDS``."""
+    below = values[FIELDS.index(item.denominator)]
+    return values[FIELDS.index(item.numerator)] / below if below else None
+
+
+def wording() -> dict[str, Any]:
+    """What the pages need to name, find and explain every figure."""
+    return {
+        "fields": list(FIELDS),
+        "docs": {name: f"{_DOCS[name]}." for name in FIELDS},
+        "lines": {name: list(levels) for name, levels in LINES.items()},
+        "metrics": [
+            {
+                "name": item.name, "basis": item.basis, "who": item.who, "label": item.label,
+                "numerator": item.numerator, "denominator": item.denominator,
+                "tip": item.tip, "good_when": item.good_when,
+            }
+            for item in METRICS
+        ],
+    }  # fmt: skip
+
+
+assert set(FIELDS) >= {name for item in METRICS for name in (item.numerator, item.denominator)}
+assert Basis.COHORT in {item.basis for item in METRICS}
+assert len(COUNTER_INDEX) == len(COUNTER_NAMES)

@@ -1,0 +1,208 @@
+"""One reader of the database, many viewers.
+
+Laws of this file:
+1. A view (page, campaign, period) is built at most once per interval, however many browsers look
+   on or poll; requests that come while it is built wait for that one.
+2. Nobody looking on: nothing is built. The poller ends with its last viewer.
+3. A failure keeps the last good document and says so beside it; it never ends the poller.
+4. Documents are serialised and compressed once.
+"""
+
+import asyncio
+import gzip
+import hashlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import structlog
+
+from schemas.errors import BadInput, MailpulseError
+
+log = structlog.get_logger("mailpulse.dashboard")
+
+VIEWS_MAX = 200
+REST_S_MAX = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a page shows, as far as the server is concerned.
+
+    Attributes:
+        page: overview, campaign or pipeline.
+        period: as in the address.
+        campaign: of the campaign page, else empty.
+    """
+
+    page: str
+    period: str
+    campaign: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A view at one moment.
+
+    Attributes:
+        document: what is shown; ``None`` before the first success.
+        version: changes with the document.
+        body: the document as JSON.
+        packed: the same, gzip.
+        trouble: why the document is old; empty when it is not.
+        built_s: when it was asked for, by the hub's clock.
+        now_ms: wall clock at that moment, milliseconds since 1970.
+    """
+
+    document: dict[str, Any] | None
+    version: str
+    body: bytes
+    packed: bytes
+    trouble: str
+    built_s: float
+    now_ms: int
+
+    def tick(self) -> bytes:
+        """What a live connection is told."""
+        return orjson.dumps(
+            {"version": self.version, "now_ms": self.now_ms, "trouble": self.trouble}
+        )
+
+
+@dataclass(slots=True)
+class _Entry:
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    snapshot: Snapshot | None = None
+    took_s: float = 0.0
+    viewers: int = 0
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+Build = Callable[[View], Awaitable[dict[str, Any]]]
+
+
+class Hub:
+    """Views and who looks at them.
+
+    Args:
+        build: makes the document of a view; raises ``MailpulseError``.
+        interval_s: shortest time between two builds of a view.
+        wall: seconds since 1970.
+        clock: seconds that only rise.
+    """
+
+    def __init__(
+        self,
+        build: Build,
+        interval_s: float,
+        wall: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._build = build
+        self._interval_s = interval_s
+        self._wall = wall
+        self._clock = clock
+        self._entries: dict[View, _Entry] = {}
+        self._poller: asyncio.Task[None] | None = None
+        self._closed = False
+        self.viewers = 0
+
+    async def snapshot(self, view: View) -> Snapshot:
+        """The view, at most an interval old.
+
+        Raises:
+            BadInput: there is no such view.
+        """
+        entry = self._entry(view)
+        async with entry.lock:
+            held = entry.snapshot
+            if held is None or self._due(entry):
+                held = entry.snapshot = await self._built(view, entry)
+            return held
+
+    def _due(self, entry: _Entry) -> bool:
+        held = entry.snapshot
+        rest = max(self._interval_s, min(entry.took_s, REST_S_MAX))
+        # a tenth of slack: the poller must not find its own last build almost old enough
+        return held is None or self._clock() - held.built_s >= rest * 0.9
+
+    async def _built(self, view: View, entry: _Entry) -> Snapshot:
+        held, began = entry.snapshot, self._clock()
+        now_ms = int(self._wall() * 1000)
+        try:
+            document = await self._build(view)
+        except BadInput:
+            raise
+        except MailpulseError as error:
+            log.warning("view_failed", page=view.page, error=str(error))
+            old = held.document if held is not None else None
+            return _snapshot(old, str(error), began, now_ms)
+        finally:
+            entry.took_s = self._clock() - began
+        return _snapshot(document, "", began, now_ms)
+
+    def _entry(self, view: View) -> _Entry:
+        entry = self._entries.pop(view, None) or _Entry()
+        self._entries[view] = entry  # newest last
+        if len(self._entries) > VIEWS_MAX:
+            for old, held in list(self._entries.items()):
+                if not held.viewers and not held.lock.locked() and held is not entry:
+                    del self._entries[old]
+                    break
+        return entry
+
+    @asynccontextmanager
+    async def watching(self, view: View) -> AsyncIterator[AsyncIterator[Snapshot]]:
+        """Snapshots of a view for as long as the block runs, the present one first."""
+        entry = self._entry(view)
+        entry.viewers += 1
+        self.viewers += 1
+        try:
+            await self.snapshot(view)
+            if self._poller is None or self._poller.done():
+                self._poller = asyncio.create_task(self._poll())
+            yield self._news(entry)
+        finally:
+            entry.viewers -= 1
+            self.viewers -= 1
+
+    async def _news(self, entry: _Entry) -> AsyncIterator[Snapshot]:
+        while not self._closed:
+            news = entry.news
+            if entry.snapshot is not None:
+                yield entry.snapshot
+            await news.wait()
+
+    async def _poll(self) -> None:
+        while self.viewers:
+            await asyncio.sleep(self._interval_s)
+            for view, entry in list(self._entries.items()):
+                if not entry.viewers or not self._due(entry):
+                    continue
+                try:
+                    await self.snapshot(view)
+                except BadInput:
+                    continue
+                news, entry.news = entry.news, asyncio.Event()
+                news.set()
+
+    async def close(self) -> None:
+        """Ends the poller, and every ``watching``."""
+        self._closed = True
+        for entry in self._entries.values():
+            entry.news.set()
+        if self._poller is not None:
+            self._poller.cancel()
+            await asyncio.gather(self._poller, return_exceptions=True)
+
+
+def _snapshot(
+    document: dict[str, Any] | None, trouble: str, built_s: float, now_ms: int
+) -> Snapshot:
+    body = orjson.dumps(document)
+    version = hashlib.blake2b(body, digest_size=9).hexdigest()
+    packed = gzip.compress(body, 4, mtime=0)
+    return Snapshot(document, version, body, packed, trouble, built_s, now_ms)

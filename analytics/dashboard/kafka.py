@@ -1,0 +1,172 @@
+"""How far each consumer is behind, and how fast records flow, straight from Kafka.
+
+Laws of this file:
+1. Clients are kept open between reads and made anew after a failure.
+2. A rate is the difference of two readings over the time between them; the first reading has none.
+   Offsets that go back (a topic made anew) start a new difference.
+3. Kafka being away is a sentence on the page, never an error of the page.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from schemas.settings import Settings
+from schemas.topics import BY_NAME, ENGAGEMENT, MINUTES, RAW, TOPICS
+
+Document = dict[str, Any]
+TIMEOUT_S = 5.0
+RATE_S_MIN = 0.5
+"""Readings closer together than this say nothing about a rate."""
+
+
+def groups_of(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """Consumer group -> topics that it reads."""
+    return {
+        settings.consumer_group: (RAW, MINUTES),
+        settings.sink_group: tuple(
+            topic.name
+            for topic in TOPICS
+            if topic.name != ENGAGEMENT and (topic.name != RAW or settings.sink_reconcile)
+        ),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Offsets at one moment.
+
+    Attributes:
+        at_s: by the clock that only rises.
+        ends: topic, partition -> next offset.
+        committed: group, topic, partition -> next offset that the group reads.
+    """
+
+    at_s: float
+    ends: dict[tuple[str, int], int] = field(default_factory=dict)
+    starts: dict[tuple[str, int], int] = field(default_factory=dict)
+    committed: dict[tuple[str, str, int], int] = field(default_factory=dict)
+
+
+def flow(earlier: Reading | None, later: Reading) -> Document:
+    """What a page shows of two readings: rates per topic, and every group's lag."""
+    seconds = later.at_s - earlier.at_s if earlier else 0.0
+    topics: dict[str, Document] = {}
+    for (topic, partition), end in sorted(later.ends.items()):
+        held = topics.setdefault(topic, {"topic": topic, "records": 0, "per_s": None})
+        held["records"] += end - later.starts.get((topic, partition), 0)
+        before = earlier.ends.get((topic, partition)) if earlier else None
+        if before is not None and seconds > 0:
+            held["per_s"] = (held["per_s"] or 0.0) + max(0, end - before) / seconds
+    lags = []
+    for (group, topic, partition), offset in sorted(later.committed.items()):
+        key = (topic, partition)
+        before = earlier.committed.get((group, topic, partition)) if earlier else None
+        lags.append(
+            {
+                "group": group,
+                "topic": topic,
+                "partition": partition,
+                "lag": max(0, later.ends.get(key, 0) - max(offset, later.starts.get(key, 0))),
+                "per_s": max(0, offset - before) / seconds
+                if before is not None and before >= 0 and seconds > 0
+                else None,
+                "committed": offset if offset >= 0 else None,
+                "end": later.ends.get(key, 0),
+            }
+        )
+    return {"topics": list(topics.values()), "lags": lags}
+
+
+class KafkaReader:
+    """Reads offsets of every topic and group of mailpulse.
+
+    Args:
+        settings: how Kafka is reached, and the groups' names.
+        clock: seconds that only rise.
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._admin: Any = None
+        self._consumer: Any = None
+        self._earlier: Reading | None = None
+        self._later: Reading | None = None
+
+    async def read(self) -> Document:
+        """The document; with ``kafka_trouble`` in words when Kafka does not answer."""
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                reading = await self._reading()
+        except (KafkaError, OSError, TimeoutError, AssertionError) as error:
+            await self.close()
+            words = str(error) or type(error).__name__
+            return {
+                "topics": [], "lags": [],
+                "kafka_trouble": f"Kafka at {self._settings.kafka_bootstrap}: {words}",
+            }  # fmt: skip
+        if self._later is None or reading.at_s - self._later.at_s >= RATE_S_MIN:
+            self._earlier, self._later = self._later, reading
+        return {**flow(self._earlier, self._later), "kafka_trouble": ""}
+
+    async def _reading(self) -> Reading:
+        await self._open()
+        described = await self._admin.describe_topics(list(BY_NAME))
+        partitions = {
+            item["topic"]: [each["partition"] for each in item["partitions"]]
+            for item in described
+            if not item["error_code"]
+        }
+        reading = Reading(self._clock())
+        for group, topics in groups_of(self._settings).items():
+            wanted = [
+                TopicPartition(name, number)
+                for name in topics
+                for number in partitions.get(name, ())
+            ]
+            if not wanted:
+                continue
+            found = await self._admin.list_consumer_group_offsets(group, partitions=wanted)
+            for place in wanted:
+                held = found.get(place)
+                reading.committed[group, place.topic, place.partition] = (
+                    held.offset if held is not None else -1
+                )
+        places = [
+            TopicPartition(name, number) for name in partitions for number in partitions[name]
+        ]
+        if places:
+            for bounds, method in (
+                (reading.starts, self._consumer.beginning_offsets),
+                (reading.ends, self._consumer.end_offsets),  # last: a lag is never below the truth
+            ):
+                for place, offset in (await method(places)).items():
+                    bounds[place.topic, place.partition] = offset
+        return reading
+
+    async def _open(self) -> None:
+        if self._admin is not None:
+            return
+        options = self._settings.kafka_client_options()
+        options["request_timeout_ms"] = int(TIMEOUT_S * 1000)
+        self._admin = AIOKafkaAdminClient(**options)
+        self._consumer = AIOKafkaConsumer(**options, enable_auto_commit=False)
+        await self._admin.start()
+        await self._consumer.start()
+
+    async def close(self) -> None:
+        """Closes the clients; the next reading makes new ones."""
+        admin, consumer = self._admin, self._consumer
+        self._admin = self._consumer = None
+        for stop in (consumer and consumer.stop, admin and admin.close):
+            if stop:
+                with contextlib.suppress(KafkaError, OSError, TimeoutError, AssertionError):
+                    async with asyncio.timeout(TIMEOUT_S):
+                        await stop()

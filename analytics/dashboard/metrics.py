@@ -1,0 +1,46 @@
+"""Metrics of the dashboard's process. Base units; no campaign is ever a label."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from analytics.metrics import CONTENT_TYPE as CONTENT_TYPE
+from schemas.errors import MailpulseError
+
+
+class DashboardMetrics:
+    """Every metric, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.viewers = Gauge(
+            "mailpulse_dashboard_viewers", "Live connections of browsers.", registry=self.registry
+        )
+        self.query_seconds = Histogram(
+            "mailpulse_dashboard_query_seconds",
+            "One query to ClickHouse, waiting for a thread included.",
+            registry=self.registry,
+        )
+        self.query_failures = Counter(
+            "mailpulse_dashboard_query_failures",
+            "Queries that failed; pages then show their last figures and say so.",
+            registry=self.registry,
+        )
+
+    @contextmanager
+    def query(self) -> Iterator[None]:
+        """Times a query and counts its failure."""
+        began = time.monotonic()
+        try:
+            yield
+        except MailpulseError:
+            self.query_failures.inc()
+            raise
+        finally:
+            self.query_seconds.observe(time.monotonic() - began)
+
+    def render(self) -> bytes:
+        """The exposition text."""
+        return bytes(generate_latest(self.registry))

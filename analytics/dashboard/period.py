@@ -1,0 +1,81 @@
+"""Which stretch of time a page shows, and in what steps.
+
+Laws of this file:
+1. Pure: the time of day is an argument.
+2. A stretch is made of whole minutes, the grain of the counts; its end is exclusive.
+3. The previous period is as long as the stretch and ends where it begins.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from schemas.errors import BadInput
+
+MINUTE_S = 60
+DAY_S = 86_400
+LENGTHS_S: dict[str, int] = {
+    "1h": 3_600, "24h": DAY_S, "7d": 7 * DAY_S, "30d": 30 * DAY_S, "90d": 90 * DAY_S,
+    "all": 400 * DAY_S,
+}  # fmt: skip
+"""Rolling stretches that end now, by name. «all» is what the events table keeps by default."""
+DEFAULT = "7d"
+_STEPS_S = (60, 300, 600, 1_800, 3_600, 10_800, 21_600, 43_200, DAY_S, 7 * DAY_S)
+_CUSTOM = re.compile(r"(\d{9,11})-(\d{9,11})")
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A stretch of time.
+
+    Attributes:
+        name: as in the page's address: a key of ``LENGTHS_S`` or ``FROM-TO`` in seconds.
+        start_s: first second, since 1970.
+        end_s: first second behind it.
+    """
+
+    name: str
+    start_s: int
+    end_s: int
+
+    @property
+    def previous_s(self) -> int:
+        """First second of the previous period."""
+        return 2 * self.start_s - self.end_s
+
+    def previous(self) -> "Period":
+        """The period before, of the same length."""
+        return Period(self.name, self.previous_s, self.start_s)
+
+    def step_s(self, first_s: int, steps_max: int) -> int:
+        """Length of a step so that what lies behind ``first_s`` takes at most ``steps_max``."""
+        length = max(MINUTE_S, self.end_s - max(self.start_s, first_s))
+        return next((step for step in _STEPS_S if length <= step * steps_max), _STEPS_S[-1])
+
+
+def parse(name: str, now_s: float) -> Period:
+    """The period that an address asks for.
+
+    Args:
+        name: a key of ``LENGTHS_S``, or ``FROM-TO`` in seconds since 1970.
+        now_s: seconds since 1970. A rolling stretch ends with the minute that is under way.
+
+    Raises:
+        BadInput: neither of the two, or it ends before it begins.
+    """
+    if name in LENGTHS_S:
+        end = (int(now_s) // MINUTE_S + 1) * MINUTE_S
+        return Period(name, end - LENGTHS_S[name], end)
+    matched = _CUSTOM.fullmatch(name)
+    if matched is None:
+        raise BadInput("bad_range", f"one of {', '.join(LENGTHS_S)}, or FROM-TO in seconds")
+    start = int(matched[1]) // MINUTE_S * MINUTE_S
+    end = -(-int(matched[2]) // MINUTE_S) * MINUTE_S
+    if not 0 < end - start <= LENGTHS_S["all"]:
+        raise BadInput("bad_range", "FROM lies before TO, at most 400 days")
+    return Period(f"{start}-{end}", start, end)
+
+
+def utc(seconds: int) -> datetime:
+    """A ClickHouse parameter for a time, UTC."""
+    return datetime.fromtimestamp(seconds, UTC)

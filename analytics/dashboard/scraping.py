@@ -1,0 +1,76 @@
+"""What ingress refused, out of the metrics of its processes.
+
+Laws of this file:
+1. ``refusals`` is pure: exposition text in, counts out; several processes add up.
+2. A process that does not answer is a sentence on the page. Nobody is asked unless
+   ``dashboard_metrics_urls`` names somebody.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+Document = dict[str, Any]
+TIMEOUT_S = 2.0
+ACCEPTED = "accepted"
+
+
+def refusals(texts: Iterable[str]) -> list[Document]:
+    """Requests per source and result since the processes started, most frequent first.
+
+    Raises:
+        ValueError: a text is no exposition.
+    """
+    found: Counter[tuple[str, str]] = Counter()
+    for text in texts:
+        for family in text_string_to_metric_families(text):
+            if family.name != "mailpulse_ingest_requests":
+                continue
+            for sample in family.samples:
+                if sample.name.endswith("_total"):
+                    key = (sample.labels.get("source", ""), sample.labels.get("result", ""))
+                    found[key] += int(sample.value)
+    return [
+        {"source": source, "result": result, "requests": count, "refused": result != ACCEPTED}
+        for (source, result), count in sorted(found.items(), key=lambda item: (-item[1], item[0]))
+        if count
+    ]
+
+
+class Scraper:
+    """Asks every URL for its metrics."""
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        self._urls = tuple(urls)
+        self._http = httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False)
+
+    async def read(self) -> Document:
+        """``requests`` and, in words, who did not answer."""
+        answers = await asyncio.gather(*map(self._text, self._urls), return_exceptions=True)
+        texts = [answer for answer in answers if isinstance(answer, str)]
+        silent = [
+            url for url, answer in zip(self._urls, answers, strict=True)
+            if not isinstance(answer, str)
+        ]  # fmt: skip
+        try:
+            rows = refusals(texts)
+        except ValueError:
+            rows, silent = [], list(self._urls)
+        return {
+            "requests": rows,
+            "metrics_known": bool(self._urls),
+            "metrics_trouble": f"no metrics from {', '.join(silent)}" if silent else "",
+        }
+
+    async def _text(self, url: str) -> str:
+        answer = await self._http.get(url, headers={"accept": "text/plain"})
+        answer.raise_for_status()
+        return answer.text
+
+    async def close(self) -> None:
+        """Closes connections."""
+        await self._http.aclose()

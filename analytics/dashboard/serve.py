@@ -1,0 +1,100 @@
+"""The dashboard's process.
+
+Laws of this file:
+1. The port is bound before anything else is made: a taken port is a sentence, not a traceback.
+2. ClickHouse, Kafka and the other roles may be away at the start and come back at any time.
+3. ``stop`` ends every live connection at once; browsers come back by themselves.
+"""
+
+import asyncio
+import time
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from analytics.client import chdb_directory
+from analytics.dashboard.app import create_app
+from analytics.dashboard.asking import ClickHouseQuery, Parameters, Rows
+from analytics.dashboard.kafka import KafkaReader
+from analytics.dashboard.metrics import CONTENT_TYPE, DashboardMetrics
+from analytics.dashboard.questions import SERVER_SETTINGS
+from analytics.dashboard.scraping import Scraper
+from analytics.reading import reader
+from analytics.serving import bind, health_app, port_of, serving
+from schemas.errors import ConfigError
+from schemas.settings import PREFIX, Settings
+
+log = structlog.get_logger("mailpulse.dashboard")
+
+
+async def serve(settings: Settings, *, stop: asyncio.Event) -> None:
+    """Serves the dashboard until ``stop`` is set.
+
+    Raises:
+        ConfigError: it would be open to the network, or the address can't be bound.
+    """
+    host, port = settings.dashboard_host, settings.dashboard_port
+    metrics = DashboardMetrics()
+    clickhouse = ClickHouseQuery(lambda: reader(settings), _limits(settings))
+    kafka = KafkaReader(settings, time.monotonic)
+    scraper = Scraper(settings.dashboard_metrics_urls)
+
+    async def query(sql: str, parameters: Parameters) -> Rows:
+        with metrics.query():
+            return await clickhouse(sql, parameters)
+
+    async def pipeline() -> dict[str, Any]:
+        offsets, requests = await asyncio.gather(kafka.read(), scraper.read())
+        return {**offsets, **requests}
+
+    app = create_app(
+        settings, query, wall=time.time, sources=configured(settings), pipeline=pipeline
+    )
+    hub = app.state.hub
+    metrics.viewers.set_function(lambda: hub.viewers)
+    try:
+        sock = bind(host, port)
+    except OSError as error:
+        raise ConfigError([f"{PREFIX}DASHBOARD_PORT: {host}:{port}: {error.strerror}"]) from error
+    health = bind(settings.metrics_host, settings.metrics_port)
+    health_routes = health_app(lambda: not stop.is_set(), metrics.render, CONTENT_TYPE)
+    try:
+        async with serving(health_routes, health), serving(app, sock):
+            shown = f"[{host}]" if ":" in host else host
+            log.info("the dashboard is open", url=f"http://{shown}:{port_of(sock)}")
+            await stop.wait()
+            await hub.close()
+    finally:
+        clickhouse.close()
+        await kafka.close()
+        await scraper.close()
+
+
+def _limits(settings: Settings) -> Mapping[str, Any]:
+    """ClickHouse settings of every query; the door has limits of its own and takes none."""
+    if chdb_directory(settings.clickhouse_dsn.get_secret_value()) is not None:
+        return {}
+    return SERVER_SETTINGS
+
+
+def configured(settings: Settings) -> dict[str, str]:
+    """Name -> provider of the sources in ``mailpulse.toml``; none when it can't be read.
+
+    Secrets are not resolved: the dashboard has no use for them and need not be given any.
+    """
+    path = settings.config_file or Path("mailpulse.toml")
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    sources = document.get("sources")
+    if not isinstance(sources, dict):
+        return {}
+    return {
+        str(name): str(source.get("provider", ""))
+        for name, source in sources.items()
+        if isinstance(source, dict)
+    }

@@ -1,0 +1,109 @@
+// Starts the page: settings at the top, the page's own content, and what keeps it up to date.
+
+import { fill, h, watchTips } from "./dom.js";
+import { clock, count, duration } from "./format.js";
+import { definitions, loadWording } from "./figures.js";
+import { Live } from "./live.js";
+import { get, link, onChange, set, store, zone, zones } from "./state.js";
+
+const page = document.body.dataset.page;
+const main = document.getElementById("main");
+const notice = document.getElementById("notice");
+const statusText = document.getElementById("status-text");
+const status = document.getElementById("status");
+let state = { mode: "loading", trouble: "" };
+let latest = null;
+let live = null;
+
+function settings() {
+  const select = h("select", {
+    id: "zone", "aria-label": "Time zone",
+    onchange: () => {
+      store("zone", select.value);
+      set({ zone: select.value });
+    },
+  }, zones().map((name) => h("option", { value: name }, name.replaceAll("_", " "))));
+  select.value = zone();
+  const theme = h("select", {
+    id: "theme", "aria-label": "Colours",
+    onchange: () => {
+      store("theme", theme.value);
+      if (theme.value) document.documentElement.dataset.theme = theme.value;
+      else delete document.documentElement.dataset.theme;
+    },
+  }, [["", "Auto"], ["light", "Light"], ["dark", "Dark"]].map(([key, label]) => h("option", { value: key }, label)));
+  theme.value = document.documentElement.dataset.theme ?? "";
+  fill(document.getElementById("settings"), select, theme);
+}
+
+function freshness() {
+  if (!latest || !live) return "Loading …";
+  const newest = latest.freshness?.newest_ms;
+  if (!newest) return "No event in the last hour";
+  const behind = (live.now() - newest) / 1000;
+  if (behind < 90) {
+    const pace = latest.freshness.events_last_minute / 60;
+    return `Data through ${clock(newest)}, ${duration(behind)} behind · ${pace < 10 ? pace.toFixed(1) : count(Math.round(pace))} events/s`;
+  }
+  return `Last event came in at ${clock(newest)}, ${duration(behind)} ago`;
+}
+
+function showState() {
+  const words = { live: "", polling: " · polling", lost: " · not connected", loading: "" }[state.mode];
+  statusText.textContent = freshness() + words;
+  status.dataset.mode = state.trouble && state.mode !== "lost" ? "stale" : state.mode;
+  let message = "";
+  if (state.mode === "lost") message = "The connection to mailpulse is lost. Trying again; the figures below may be old.";
+  else if (state.trouble && latest) message = `The figures below are old: ${state.trouble}. Trying again.`;
+  else if (state.trouble) message = `There are no figures yet: ${state.trouble}. Trying again.`;
+  if (notice.textContent !== message) notice.textContent = message;
+}
+
+function refreshLinks() {
+  for (const anchor of document.querySelectorAll("a[data-page]")) {
+    anchor.href = link(anchor.dataset.page === "overview" ? "/" : `/${anchor.dataset.page}`);
+  }
+}
+
+const glossary = () =>
+  h("details", { class: "glossary" }, h("summary", {}, "Definitions"),
+    h("dl", {}, definitions().map(([label, text]) => [h("dt", {}, label), h("dd", {}, text)])));
+
+async function begin() {
+  watchTips();
+  settings();
+  refreshLinks();
+  const [module] = await Promise.all([import(`./${page}.js`), loadWording()]);
+  let draw = null;
+  live = new Live(page, (document_) => {
+    latest = document_;
+    draw ??= module[page](main);
+    draw(document_);
+    showState();
+    main.dataset.version = live.version;
+  }, (next) => {
+    state = next;
+    showState();
+  });
+  onChange((changed) => {
+    refreshLinks();
+    if (changed.has("period")) live.start();
+  });
+  setInterval(showState, 1000);
+  const words = document.querySelector("footer");
+  const list = () => {
+    words.querySelector(".glossary")?.remove();
+    words.append(glossary());
+  };
+  list();
+  onChange((changed) => (changed.has("basis") || changed.has("who")) && list());
+  await live.start();
+}
+
+if (page === "campaign" && !new URLSearchParams(location.search).has("campaign") && get("campaign") === "") {
+  // an address without a campaign shows the events that belong to none
+  document.title = "No campaign · mailpulse";
+}
+begin().catch((error) => {
+  notice.textContent = `This page could not be built: ${error.message}. Reload it to try again.`;
+});

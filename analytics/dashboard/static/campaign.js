@@ -1,0 +1,258 @@
+// One campaign: funnel, course over time, bounces, mailbox providers, links, machines, alerts.
+
+import { fill, h } from "./dom.js";
+import { change, count, moment, percent, points } from "./format.js";
+import { lines, meaning, metric, rate, value } from "./figures.js";
+import { LineChart } from "./chart.js";
+import { get, link, onChange } from "./state.js";
+import { Table } from "./table.js";
+import { alertsTable, periodBar, rateCell, startHere, switches, titleOf } from "./parts.js";
+
+const LEVELS = ["watch", "warning", "critical"];
+const lineList = (name) => lines(name).map((line, index) => [line, `${LEVELS[index]} ${percent(line)}`, LEVELS[index]]);
+const REASONS = {
+  apple_mpp: "Apple Mail Privacy Protection loads every mail's images ahead of the reader",
+  gmail_proxy: "Gmail's image proxy fetched the images",
+  yahoo_proxy: "Yahoo's image proxy fetched the images",
+  provider_flag: "the provider itself says that it was a machine",
+  too_soon: "seconds after delivery: nobody reads that fast",
+  all_links_clicked: "many links of the message within seconds: a scanner checks them all",
+  scanner_burst: "together with a scanner's clicks, by the same program",
+  scanner_network: "comes from a security scanner's network",
+  scanner_ua: "names itself as a security scanner",
+  program_ua: "a program, not a mail client or browser",
+  preview_ua: "a link preview, made when somebody pastes the link",
+  prefetch_ua: "images loaded ahead of the reader",
+};
+
+export function campaign(main) {
+  let latest = null;
+  const title = h("h1");
+  const sub = h("p", { class: "sub" });
+  const start = h("div");
+  const funnel = h("div", { class: "funnel" });
+  const funnelPanel = h("section", { class: "panel", id: "funnel", "aria-labelledby": "funnel-title" },
+    h("div", { class: "panel-head" }, h("h2", { id: "funnel-title" }, "Funnel"), h("div", { class: "tools" }),
+      h("a", { class: "csv", id: "funnel-csv", download: true, "aria-label": "Funnel as CSV" }, "CSV")), funnel);
+  const charts = courseCharts();
+  const chartGrid = h("div", { class: "charts" }, charts.map((chart) => chart.node));
+  const course = courseTable();
+  const tables = [mailboxTable(), bounceTable(), linkTable(), machineTable()];
+  const alerts = alertsTable("campaign", false);
+  const recent = recentTable();
+  const content = h("div", {}, funnelPanel, chartGrid, course.node, tables.map((one) => one.node), alerts.node, recent.node);
+  fill(main, h("p", { class: "crumb" }, h("a", { href: link("/"), id: "back" }, "← All campaigns")), title, sub,
+    periodBar(), switches(), start, content);
+  onChange(() => latest && draw(latest));
+
+  function draw(document_) {
+    latest = document_;
+    const name = titleOf(latest.campaign);
+    document.title = `${name} · mailpulse`;
+    title.textContent = name;
+    sub.textContent = [latest.campaign.name && latest.campaign.id, latest.campaign.owner,
+      latest.campaign.expected_recipients ? `meant for ${count(latest.campaign.expected_recipients)} recipients` : ""].filter(Boolean).join(" · ");
+    document.getElementById("back").href = link("/");
+    const empty = value(latest.totals, "events") === 0;
+    content.hidden = empty;
+    fill(start, empty ? startHere(latest) : null);
+    fill(funnel, funnelOf(latest));
+    document.getElementById("funnel-csv").href = `/csv/campaign/funnel.csv?${new URLSearchParams({ period: get("period"), campaign: get("campaign") })}`;
+    for (const chart of charts) chart.draw(latest);
+    for (const table of [course, ...tables]) table.draw_(latest);
+    alerts.show(latest.alerts);
+    recent.show(latest.recent);
+  }
+  return draw;
+}
+
+function funnelOf(latest) {
+  const { totals, totals_before: before } = latest;
+  const flow = get("basis") === "flow";
+  const opened = metric("open_rate");
+  const clicked = metric("click_rate");
+  const sent = value(totals, "sent");
+  const whole = Math.max(1, sent, ...[opened, clicked].map((item) => value(totals, item.numerator)));
+  const step = (label, field, tip, of, ofLabel) => {
+    const amount = value(totals, field);
+    const bar = h("div", { class: "funnel-bar" });
+    bar.style.width = `${Math.max(0.4, (Math.max(0, amount) / whole) * 100)}%`;
+    const share = of ? rate(totals, of) : null;
+    return h("div", { class: "step" },
+      h("div", { class: "step-name" }, h("span", { "data-tip": tip, tabindex: "0", class: "term" }, label)),
+      h("div", { class: "step-bar" }, bar),
+      h("div", { class: "step-figures" }, h("strong", {}, count(amount)),
+        share ? h("span", { class: "sub" }, ` ${percent(share.ratio)} of ${count(share.below)} ${ofLabel}`) : null,
+        get("compare") ? h("span", { class: "sub delta" }, before ? ` ${change(amount, value(before, field))} vs previous` : " – vs previous") : null));
+  };
+  const asides = [["bounce_rate", "bounced"], ["complaint_rate", ""], ["unsubscribe_rate", ""], ["click_to_open_rate", ""]].map(([name]) => {
+    const item = metric(name);
+    const now = rate(totals, item);
+    const was = before ? rate(before, item).ratio : null;
+    return h("div", { class: "aside" },
+      h("span", { "data-tip": item.tip, tabindex: "0", class: "term" }, item.label),
+      h("strong", {}, percent(now.ratio)), h("span", { class: "sub" }, `${count(now.above)} of ${count(now.below)}`),
+      get("compare") ? h("span", { class: "sub" }, now.ratio !== null && was !== null ? points(now.ratio - was) : "–") : null);
+  });
+  return [
+    step("Sent", "sent", meaning("sent")),
+    step("Accepted", "accepted", meaning("accepted"), metric("delivery_rate"), "sent"),
+    step("Opened", opened.numerator, meaning(opened.numerator), opened, "accepted"),
+    step("Clicked", clicked.numerator, meaning(clicked.numerator), clicked, "accepted"),
+    h("div", { class: "asides" }, asides),
+    h("p", { class: "note" }, flow
+      ? "What happened in this period: opens and clicks of mail delivered earlier count too."
+      : "Of the messages delivered in this period, so far: opens and clicks that came later count too."),
+  ];
+}
+
+function courseCharts() {
+  const make = (options, seriesOf) => {
+    const chart = new LineChart(options);
+    chart.draw = (latest) => {
+      const at = latest.timeline.map((step) => step.at_s * 1000);
+      const stepMs = latest.step_s * 1000;
+      const first = at.length ? at[0] : latest.period.start_s * 1000;
+      const last = at.length ? at.at(-1) : latest.period.end_s * 1000;
+      const times = [];
+      for (let time = first; time <= last; time += stepMs) times.push(time);
+      const byTime = new Map(latest.timeline.map((step) => [step.at_s * 1000, step.counts]));
+      const columns = seriesOf();
+      chart.show({
+        at: times, stepS: latest.step_s, startMs: first, endMs: Math.max(last, first + stepMs),
+        values: columns.map((read) => times.map((time) => (byTime.has(time) ? read(byTime.get(time)) : null))),
+      });
+    };
+    return chart;
+  };
+  const ratio = (name) => (counts) => rate(counts, metric(name)).ratio;
+  return [
+    make({ id: "chart-volume", title: "Messages over time", format: (n) => count(Math.round(n)),
+      series: [{ name: "Delivered", className: "delivered" }, { name: "Opened", className: "opened" }, { name: "Clicked", className: "clicked" }] },
+    () => [(c) => value(c, "delivered"), (c) => value(c, metric("open_rate").numerator), (c) => value(c, metric("click_rate").numerator)]),
+    make({ id: "chart-rates", title: "Opens and clicks over time", format: percent,
+      series: [{ name: "Open rate", className: "opened" }, { name: "Click rate", className: "clicked" }] },
+    () => [ratio("open_rate"), ratio("click_rate")]),
+    make({ id: "chart-bounces", title: "Bounces over time", format: percent, lines: lineList("hard_bounce_rate"), top: 0.02,
+      series: [{ name: "Hard", className: "hard" }, { name: "Soft", className: "soft" }, { name: "Blocked", className: "block" }] },
+    () => [ratio("hard_bounce_rate"), ratio("soft_bounce_rate"), ratio("block_bounce_rate")]),
+    make({ id: "chart-complaints", title: "Complaints over time", format: percent, lines: lineList("complaint_rate"), top: 0.001,
+      series: [{ name: "Complaint rate", className: "hard" }] },
+    () => [ratio("complaint_rate")]),
+  ];
+}
+
+const rateColumn = (name) => ({
+  key: name, number: true, label: metric(name).label, tip: metric(name).tip,
+  sort: (row) => rate(row.counts, metric(name)).ratio,
+  value: (row) => rate(row.counts, metric(name)), cell: (row) => rateCell(row.counts, null, metric(name)),
+});
+const countColumn = (field, label) => ({
+  key: field, number: true, label, tip: meaning(field), sort: (row) => value(row.counts, field),
+  value: (row) => value(row.counts, field), cell: (row) => count(value(row.counts, field)),
+});
+const drawn = (table, rows, rates = []) => {
+  table.draw_ = (latest) => {
+    for (const name of rates) table.rename(name, metric(name).label, metric(name).tip);
+    table.show(rows(latest));
+  };
+  return table;
+};
+
+function courseTable() {
+  const rates = ["bounce_rate", "hard_bounce_rate", "open_rate", "click_rate", "complaint_rate"];
+  return drawn(new Table({
+    id: "timeline", title: "Course over time", page: "campaign", key: (row) => row.at_s, initial: ["at", "down"],
+    columns: [
+      { key: "at", label: "From", sort: (row) => row.at_s, first: "down", value: (row) => [row.at_s, get("zone")], cell: (row) => moment(row.at_s * 1000) },
+      countColumn("sent", "Sent"), countColumn("delivered", "Delivered"), ...rates.map(rateColumn),
+    ],
+  }), (latest) => latest.timeline, rates);
+}
+
+function mailboxTable() {
+  const rates = ["delivery_rate", "hard_bounce_rate", "block_bounce_rate", "open_rate", "click_rate", "complaint_rate"];
+  return drawn(new Table({
+    id: "mailboxes", title: "By mailbox provider", page: "campaign", key: (row) => row.mailbox, initial: ["sent", "down"],
+    columns: [
+      { key: "mailbox", label: "Mailbox provider", sort: (row) => row.mailbox, value: (row) => row.mailbox || "unknown" },
+      countColumn("sent", "Sent"), ...rates.map(rateColumn),
+    ],
+  }), (latest) => latest.mailboxes, rates);
+}
+
+function bounceTable() {
+  const words = (text) => text.replaceAll("_", " ");
+  let all = 1;
+  const table = drawn(new Table({
+    id: "bounces", title: "Bounces by class and reason", page: "campaign", initial: ["messages", "down"],
+    key: (row) => [row.bounce_class, row.bounce_reason, row.smtp_code, row.enhanced_status].join(" "),
+    empty: "No bounces in this period.",
+    note: "Hard: the address does not work. Soft: a passing trouble. Block: refused for reputation, policy or content. Suppressed: not attempted, so in no rate.",
+    columns: [
+      { key: "class", label: "Class", sort: (row) => row.bounce_class, value: (row) => row.bounce_class,
+        cell: (row) => h("span", { class: `badge bounce-${row.bounce_class}` }, row.bounce_class) },
+      { key: "reason", label: "Reason", sort: (row) => row.bounce_reason, value: (row) => words(row.bounce_reason) },
+      { key: "smtp", label: "SMTP", tip: "Reply code and enhanced status code (RFC 3463).", sort: (row) => row.smtp_code,
+        value: (row) => [row.smtp_code || "", row.enhanced_status].filter(Boolean).join(" ") || "–" },
+      { key: "messages", number: true, label: "Messages", sort: (row) => row.messages, value: (row) => [row.messages, all],
+        cell: (row) => [h("span", { class: "figure" }, count(row.messages)), h("span", { class: "sub" }, percent(row.messages / all))] },
+      { key: "last", number: true, label: "Last", sort: (row) => row.last_ms, value: (row) => [row.last_ms, get("zone")], cell: (row) => moment(row.last_ms) },
+      { key: "diagnostic", label: "Example", value: (row) => row.diagnostic, cell: (row) => h("span", { class: "diagnostic" }, row.diagnostic || "–") },
+    ],
+  }), (latest) => {
+    all = Math.max(1, latest.bounces.reduce((sum, row) => sum + row.messages, 0));
+    return latest.bounces;
+  });
+  return table;
+}
+
+function linkTable() {
+  let all = 1;
+  return drawn(new Table({
+    id: "links", title: "Links", page: "campaign", key: (row) => `${row.unsubscribe_link} ${row.click_url}`, initial: ["messages", "down"],
+    empty: "No clicks in this period.", note: "Clicks that happened in this period. Unsubscribe links never count as clicks.",
+    columns: [
+      { key: "url", label: "Link", sort: (row) => row.click_url, value: (row) => [row.click_url, row.unsubscribe_link],
+        cell: (row) => [h("span", { class: "url" }, row.click_url || "(not told)"), row.unsubscribe_link ? h("span", { class: "badge" }, "unsubscribe") : ""] },
+      { key: "messages", number: true, label: "Messages", tip: "Messages in which a human clicked it, each once.", sort: (row) => row.messages, value: (row) => count(row.messages) },
+      { key: "share", number: true, label: "Share", tip: "Of all messages and links clicked by humans, unsubscribe links left out.", sort: (row) => (row.unsubscribe_link ? null : row.messages),
+        value: (row) => (row.unsubscribe_link ? "–" : [row.messages, all]), cell: (row) => (row.unsubscribe_link ? "–" : percent(row.messages / all)) },
+      { key: "clicks", number: true, label: "Clicks", tip: meaning("clicks"), sort: (row) => row.clicks, value: (row) => count(row.clicks) },
+      { key: "machines", number: true, label: "Machine clicks", tip: meaning("machine_clicks"), sort: (row) => row.machine_clicks, value: (row) => count(row.machine_clicks) },
+    ],
+  }), (latest) => {
+    all = Math.max(1, latest.links.filter((row) => !row.unsubscribe_link).reduce((sum, row) => sum + row.messages, 0));
+    return latest.links;
+  });
+}
+
+function machineTable() {
+  return drawn(new Table({
+    id: "machines", title: "Who opened and clicked", page: "campaign", key: (row) => [row.event_type, row.actor, row.actor_reason].join(" "),
+    empty: "No opens or clicks in this period.",
+    note: "Machines open and click mail too. They are told apart by rules, counted beside people, and never deleted.",
+    columns: [
+      { key: "type", label: "What", sort: (row) => row.event_type, value: (row) => row.event_type },
+      { key: "actor", label: "By", sort: (row) => row.actor, value: (row) => row.actor, cell: (row) => h("span", { class: `badge actor-${row.actor}` }, row.actor) },
+      { key: "why", label: "Why", value: (row) => row.actor_reason,
+        cell: (row) => h("span", {}, REASONS[row.actor_reason] ?? (row.actor_reason.replaceAll("_", " ") || "nothing speaks for a machine")) },
+      { key: "messages", number: true, label: "Messages", sort: (row) => row.messages, value: (row) => count(row.messages) },
+      { key: "events", number: true, label: "Events", sort: (row) => row.events, value: (row) => count(row.events) },
+    ],
+  }), (latest) => latest.machines);
+}
+
+function recentTable() {
+  return new Table({
+    id: "recent", title: "Latest events", page: "campaign", key: (row, index) => index, csv: true,
+    columns: [
+      { key: "at", label: "When", value: (row) => [row.at_ms, get("zone")], cell: (row) => moment(row.at_ms) },
+      { key: "type", label: "What", value: (row) => row.event_type },
+      { key: "detail", label: "How", value: (row) => row.detail.replaceAll("_", " ") || "–" },
+      { key: "recipient", label: "Recipient", value: (row) => row.recipient || "–" },
+      { key: "mailbox", label: "Mailboxes", value: (row) => row.mailbox_provider || "–" },
+      { key: "provider", label: "Reported by", value: (row) => row.provider },
+    ],
+  });
+}

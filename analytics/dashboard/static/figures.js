@@ -1,0 +1,43 @@
+// Figures of the glossary, under the switches of the page. The words and the rules (which count
+// over which) come from the server: analytics/dashboard/figures.py.
+
+import { get } from "./state.js";
+
+let words = null;
+let places = null;
+
+/** Loads names and definitions; once per page. */
+export async function loadWording() {
+  words = await (await fetch("/api/wording")).json();
+  places = new Map(words.fields.map((name, index) => [name, index]));
+}
+
+/** The definition of a count. */
+export const meaning = (field) => words.docs[field];
+
+/** The alert lines of a rate, or none. */
+export const lines = (name) => words.lines[name] ?? [];
+
+/** A count out of a row of counts. */
+export const value = (counts, field) => counts[places.get(field)];
+
+/** The metric of this name, as the switches have it. */
+export function metric(name, basis = get("basis"), who = get("who")) {
+  return words.metrics.find(
+    (item) => item.name === name && (!item.basis || item.basis === basis) && (!item.who || item.who === who),
+  );
+}
+
+/** A rate: {ratio, above, below}; ratio is null when there is nothing to divide by. */
+export function rate(counts, item) {
+  const above = value(counts, item.numerator);
+  const below = value(counts, item.denominator);
+  return { ratio: below ? above / below : null, above, below };
+}
+
+/** Every metric under the present switches, and every count: for the list of definitions. */
+export const definitions = () => [
+  ...words.metrics
+    .filter((item) => item === metric(item.name))
+    .map((item) => [item.label, item.tip]),
+];

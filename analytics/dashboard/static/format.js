@@ -1,0 +1,72 @@
+// Numbers and times for people. Law: «–» is what has no value; a rate never hides how small it is.
+
+import { zone } from "./state.js";
+
+const whole = new Intl.NumberFormat("en-GB");
+const NONE = "–";
+
+/** A count: 12,345. */
+export const count = (value) => (value === null || value === undefined ? NONE : whole.format(value));
+
+/** A ratio as per cent, with enough digits to tell small ones apart. */
+export function percent(ratio) {
+  if (ratio === null || ratio === undefined) return NONE;
+  const value = ratio * 100;
+  const size = Math.abs(value);
+  const digits = size === 0 ? 0 : size < 0.1 ? 3 : size < 1 ? 2 : 1;
+  return `${value.toFixed(digits)} %`;
+}
+
+/** A difference of two ratios in percentage points. */
+export function points(difference) {
+  const value = difference * 100;
+  const digits = Math.abs(value) < 1 ? 2 : 1;
+  return `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)} pts`;
+}
+
+/** A relative change of counts. */
+export function change(now, before) {
+  if (!before) return NONE;
+  const value = (now / before - 1) * 100;
+  return `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(Math.abs(value) < 10 ? 1 : 0)} %`;
+}
+
+/** Records per second. */
+export function perSecond(value) {
+  if (value === null || value === undefined) return NONE;
+  return value >= 100 ? whole.format(Math.round(value)) : value.toFixed(value >= 10 || value === 0 ? 0 : 1);
+}
+
+const formats = new Map();
+
+function formatter(options) {
+  const key = JSON.stringify(options) + zone();
+  if (!formats.has(key)) {
+    formats.set(key, new Intl.DateTimeFormat("en-GB", { ...options, timeZone: zone(), hourCycle: "h23" }));
+  }
+  return formats.get(key);
+}
+
+/** 12:03:05 */
+export const clock = (ms) =>
+  formatter({ hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(ms);
+
+/** 24 Nov, 12:03 */
+export const moment = (ms) =>
+  ms ? formatter({ day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }).format(ms) : NONE;
+
+/** The label of a step on a time axis. */
+export function axisLabel(ms, stepS, spanS) {
+  if (stepS >= 86400) return formatter({ day: "numeric", month: "short" }).format(ms);
+  const options = { hour: "2-digit", minute: "2-digit" };
+  return formatter(spanS > 86400 ? { day: "numeric", month: "short", ...options } : options).format(ms);
+}
+
+/** How long ago: 4 s, 5 min, 3 h, 2 days. */
+export function duration(seconds) {
+  const value = Math.max(0, Math.round(seconds));
+  if (value < 90) return `${value} s`;
+  if (value < 5400) return `${Math.round(value / 60)} min`;
+  if (value < 172800) return `${Math.round(value / 3600)} h`;
+  return `${Math.round(value / 86400)} days`;
+}

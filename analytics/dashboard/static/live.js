@@ -1,0 +1,120 @@
+// Keeps a document up to date: server-sent events say that there is news, a request gets it.
+// Laws: without events for a while it polls; it never gives up; whoever looks on is told when
+// figures are old or the connection is lost.
+
+import { serverQuery } from "./state.js";
+
+const SILENCE_MS = 5000;
+const POLL_MS = 3000;
+const REOPEN_MS = [500, 1000, 2000, 4000];
+
+export class Live {
+  /**
+   * @param page name of the page
+   * @param onDocument called with each new document
+   * @param onState called with {mode, trouble}; mode is live, polling or lost
+   */
+  constructor(page, onDocument, onState) {
+    this.page = page;
+    this.onDocument = onDocument;
+    this.onState = onState;
+    this.version = "";
+    this.offset = 0;
+    this.heard = 0;
+    this.failures = 0;
+    this.trouble = "";
+    this.generation = 0;
+    setInterval(() => this.watch(), 1000);
+  }
+
+  /** The server's time, milliseconds since 1970. */
+  now() {
+    return Date.now() + this.offset;
+  }
+
+  /** Starts, or starts anew after the view has changed. */
+  async start() {
+    this.generation += 1;
+    this.version = "";
+    this.source?.close();
+    await this.load();
+    this.open();
+  }
+
+  open() {
+    clearTimeout(this.timer);
+    this.source?.close();
+    const source = new EventSource(`/live/${this.page}?${serverQuery(this.page)}`);
+    this.source = source;
+    source.addEventListener("tick", (event) => {
+      const tick = JSON.parse(event.data);
+      this.heard = Date.now();
+      this.failures = 0;
+      this.offset = tick.now_ms - Date.now();
+      this.trouble = tick.trouble;
+      this.report("live");
+      if (tick.version !== this.version) this.load();
+    });
+    source.addEventListener("error", () => {
+      // a browser stops trying after an answer other than 200; then it is tried again here
+      if (source === this.source && source.readyState === EventSource.CLOSED) this.reopen();
+    });
+  }
+
+  reopen() {
+    clearTimeout(this.timer);
+    const wait = REOPEN_MS[Math.min(this.failures, REOPEN_MS.length - 1)];
+    this.failures += 1;
+    this.timer = setTimeout(() => this.open(), wait);
+  }
+
+  watch() {
+    if (document.hidden || Date.now() - this.heard < SILENCE_MS) return;
+    if (Date.now() - (this.polled ?? 0) < POLL_MS) return;
+    this.polled = Date.now();
+    if (this.source?.readyState !== EventSource.OPEN) this.reopen();
+    this.load();
+  }
+
+  async load() {
+    if (this.loading === this.generation) {
+      this.again = true;
+      return;
+    }
+    const generation = (this.loading = this.generation);
+    try {
+      const known = this.version ? { "If-None-Match": `"${this.version}"` } : {};
+      const answer = await fetch(`/api/${this.page}?${serverQuery(this.page)}`, { headers: known, cache: "no-store" });
+      if (generation !== this.generation) return;
+      if (answer.status === 401) location.assign("/login?next=" + encodeURIComponent(location.pathname + location.search));
+      await this.took(answer);
+    } catch {
+      if (generation === this.generation) this.report("lost");
+    } finally {
+      if (this.loading === generation) this.loading = 0;
+      if (this.again) {
+        this.again = false;
+        this.load();
+      }
+    }
+  }
+
+  async took(answer) {
+    const now = Number(answer.headers.get("x-now-ms"));
+    if (now) this.offset = now - Date.now();
+    this.trouble = decodeURIComponent(answer.headers.get("x-trouble") ?? "");
+    if (answer.status === 200) {
+      this.version = (answer.headers.get("etag") ?? "").replaceAll('"', "");
+      this.onDocument(await answer.json());
+    } else if (answer.status === 400) {
+      this.trouble = (await answer.json()).detail;
+    } else if (answer.status !== 304 && answer.status !== 503) {
+      throw new Error(`status ${answer.status}`);
+    }
+    this.report(Date.now() - this.heard < SILENCE_MS ? "live" : "polling");
+  }
+
+  report(mode) {
+    this.onState({ mode, trouble: this.trouble });
+  }
+}

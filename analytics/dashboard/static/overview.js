@@ -1,0 +1,132 @@
+// The overview: totals, alerts, campaigns.
+
+import { fill, h } from "./dom.js";
+import { change, count, moment, percent, points } from "./format.js";
+import { meaning, metric, rate, value } from "./figures.js";
+import { sparkline } from "./chart.js";
+import { get, link, onChange, set } from "./state.js";
+import { Table } from "./table.js";
+import { alertName, alertsTable, periodBar, rateCell, startHere, switches, titleOf } from "./parts.js";
+
+const RATES = ["delivery_rate", "bounce_rate", "open_rate", "click_rate", "complaint_rate", "unsubscribe_rate"];
+const LEVELS = ["", "watch", "warning", "critical"];
+const openAlerts = (list) => list.filter((alert) => alert.cleared_ms === null);
+
+export function overview(main) {
+  let latest = null;
+  const cards = h("div", { class: "cards" });
+  const strip = h("div", { class: "strip" });
+  const start = h("div");
+  const search = h("input", {
+    type: "search", id: "search", placeholder: "Search campaigns", "aria-label": "Search campaigns",
+    value: get("q"), oninput: () => set({ q: search.value }),
+  });
+  const onlyAlerts = (row) => openAlerts(row.alerts);
+  const worst = (row) => Math.max(0, ...onlyAlerts(row).map((alert) => LEVELS.indexOf(alert.level)));
+  const rateColumn = (name) => ({
+    key: name, number: true, label: metric(name).label, tip: metric(name).tip,
+    sort: (row) => rate(row.counts, metric(name)).ratio,
+    value: (row) => [rate(row.counts, metric(name)), get("compare") && row.before ? rate(row.before, metric(name)) : null],
+    cell: (row) => rateCell(row.counts, get("compare") ? row.before : null, metric(name)),
+  });
+  const table = new Table({
+    id: "campaigns", title: "Campaigns", page: "overview", key: (row) => row.id,
+    empty: "No campaign matches.",
+    initial: get("sort") ? get("sort").split("-") : ["last", "down"],
+    onSort: (order) => set({ sort: order }),
+    columns: [
+      {
+        key: "name", label: "Campaign", sort: (row) => titleOf(row).toLowerCase(),
+        value: (row) => [row.id, row.name, row.owner, onlyAlerts(row).map((alert) => [alert.rate, alert.level])],
+        cell: (row) => h("div", { class: "campaign" },
+          h("a", { href: link("/campaign", { campaign: row.id }) }, titleOf(row)),
+          row.name && row.name !== row.id ? h("span", { class: "sub" }, row.id) : null,
+          row.owner ? h("span", { class: "sub" }, row.owner) : null,
+          onlyAlerts(row).filter((alert) => LEVELS.indexOf(alert.level) === worst(row)).slice(0, 1).map((alert) =>
+            h("span", { class: `badge ${alert.level}` }, `${alert.level}: ${alertName(alert.rate)}`))),
+      },
+      {
+        key: "sent", number: true, label: "Sent", tip: meaning("sent"), sort: (row) => value(row.counts, "sent"),
+        value: (row) => [value(row.counts, "sent"), get("compare") && row.before ? value(row.before, "sent") : null],
+        cell: (row) => [h("span", { class: "figure" }, count(value(row.counts, "sent"))),
+          get("compare") ? h("span", { class: "sub" }, row.before ? change(value(row.counts, "sent"), value(row.before, "sent")) : "–") : ""],
+      },
+      ...RATES.map(rateColumn),
+      {
+        key: "course", label: "Course", tip: "Bars: messages delivered. Line: messages with a first human open, when it happened.",
+        value: (row) => [row.course, latest.period.start_s, latest.step_s],
+        cell: (row) => row.course.length
+          ? sparkline(row.course, latest.first_s, latest.period.end_s, latest.step_s) : "–",
+      },
+      {
+        key: "last", number: true, label: "Last event", sort: (row) => row.last_ms,
+        tip: "Minute of the newest event that was counted.", value: (row) => [row.last_ms, get("zone")],
+        cell: (row) => moment(row.last_ms),
+      },
+    ],
+  });
+  table.tools.append(search);
+  const alerts = alertsTable("overview", true);
+  fill(main, h("h1", { class: "hidden" }, "Overview"), periodBar(), switches(), start, strip, cards, table.node, alerts.node);
+  onChange(() => latest && draw(latest));
+
+  function draw(document_) {
+    latest = document_;
+    latest.first_s = Math.max(latest.period.start_s, Math.min(latest.period.end_s, ...latest.campaigns.flatMap((row) => row.course.map(([at]) => at))));
+    const empty = latest.campaigns.length === 0;
+    fill(start, empty ? startHere(latest) : null);
+    for (const node of [cards, table.node]) node.hidden = empty;
+    const raised = openAlerts(latest.alerts);
+    fill(strip, raised.length ? alertStrip(raised, latest) : null);
+    fill(cards, cardsOf(latest));
+    for (const name of RATES) table.rename(name, metric(name).label, metric(name).tip);
+    const wished = get("q").trim().toLowerCase();
+    const rows = latest.campaigns.map((row) => ({ ...row, alerts: latest.alerts.filter((alert) => alert.campaign_id === row.id) }));
+    table.show(rows.filter((row) => `${row.id} ${row.name} ${row.owner}`.toLowerCase().includes(wished)), rows.length + latest.campaigns_left_out);
+    alerts.show(latest.alerts, latest.campaigns);
+  }
+  return draw;
+}
+
+function alertStrip(raised, latest) {
+  const names = new Map(latest.campaigns.map((row) => [row.id, titleOf(row)]));
+  const byCampaign = new Map();
+  for (const alert of raised) {
+    const held = byCampaign.get(alert.campaign_id);
+    if (!held || LEVELS.indexOf(alert.level) > LEVELS.indexOf(held.level)) byCampaign.set(alert.campaign_id, alert);
+  }
+  const list = [...byCampaign.values()].sort((a, b) => LEVELS.indexOf(b.level) - LEVELS.indexOf(a.level));
+  return h("p", { class: `alert ${list[0].level}` },
+    h("strong", {}, list.length === 1 ? "1 campaign is above an alert line: " : `${list.length} campaigns are above an alert line: `),
+    list.slice(0, 4).map((alert, index) => [
+      index ? "; " : "",
+      h("a", { href: link("/campaign", { campaign: alert.campaign_id }) }, names.get(alert.campaign_id) ?? alert.campaign_id),
+      `, ${alertName(alert.rate)} ${percent(alert.numerator / alert.denominator)} (${alert.level})`,
+    ]),
+    list.length > 4 ? `; and ${list.length - 4} more` : null);
+}
+
+function cardsOf(latest) {
+  const { totals, totals_before: before } = latest;
+  const compare = Boolean(get("compare"));
+  const card = (label, tip, main_, sub, delta, tone) =>
+    h("div", { class: "card" },
+      h("h2", {}, h("span", { "data-tip": tip, tabindex: "0", class: "term" }, label)),
+      h("p", { class: "big" }, main_), h("p", { class: "sub" }, sub),
+      compare ? h("p", { class: `delta ${tone}` }, delta, h("span", { class: "sub" }, " vs previous period")) : null);
+  const sent = value(totals, "sent");
+  const sentBefore = before ? value(before, "sent") : 0;
+  return [
+    card("Sent", meaning("sent"), count(sent),
+      `in ${count(latest.campaigns.length + latest.campaigns_left_out)} campaigns`, change(sent, sentBefore), ""),
+    ...["delivery_rate", "bounce_rate", "open_rate", "click_rate", "complaint_rate"].map((name) => {
+      const item = metric(name);
+      const now = rate(totals, item);
+      const was = before ? rate(before, item).ratio : null;
+      const known = now.ratio !== null && was !== null;
+      const better = known && (now.ratio > was) === (item.good_when === "high");
+      return card(item.label, item.tip, percent(now.ratio), `${count(now.above)} of ${count(now.below)}`,
+        known ? points(now.ratio - was) : "–", known && now.ratio !== was ? (better ? "better" : "worse") : "");
+    }),
+  ];
+}

@@ -1,0 +1,139 @@
+// Parts that several pages share: period, switches, cells, alerts, what to do when there is nothing.
+
+import { fill, h } from "./dom.js";
+import { count, moment, percent, points } from "./format.js";
+import { metric, rate } from "./figures.js";
+import { get, link, onChange, set } from "./state.js";
+import { Table } from "./table.js";
+
+const PERIODS = [["1h", "1 hour"], ["24h", "24 hours"], ["7d", "7 days"], ["30d", "30 days"], ["90d", "90 days"], ["all", "All"]];
+const ALERT_NAMES = { hard_bounce_rate: "hard bounces", complaint_rate: "complaints" };
+
+/** What a campaign is called. */
+export const titleOf = (row) => row.name || row.id || "(no campaign)";
+
+/** An alert's rate in words. */
+export const alertName = (name) => ALERT_NAMES[name] ?? metric(name)?.label ?? name;
+
+const buttons = (label, name, options) => {
+  const list = options.map(([key, text, tip]) =>
+    h("button", { type: "button", "data-key": key, "data-tip": tip ?? null, onclick: () => set({ [name]: key }) }, text));
+  const mark = () => list.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.key === get(name))));
+  onChange(mark);
+  mark();
+  return h("div", { class: "group", role: "group", "aria-label": label }, list);
+};
+
+const toLocal = (seconds) => {
+  const at = new Date(seconds * 1000 - new Date(seconds * 1000).getTimezoneOffset() * 60000);
+  return at.toISOString().slice(0, 16);
+};
+
+/** The period: rolling ones as buttons, and one from a minute to another. */
+export function periodBar() {
+  const custom = /^(\d+)-(\d+)$/.exec(get("period"));
+  const nowS = Math.floor(Date.now() / 1000);
+  const [from, to] = [custom ? Number(custom[1]) : nowS - 86400, custom ? Number(custom[2]) : nowS];
+  const field = (id, label, seconds) => [
+    h("label", { for: id }, label), h("input", { id, type: "datetime-local", value: toLocal(seconds), required: true }),
+  ];
+  const form = h("form", {
+    class: "range",
+    onsubmit: (event) => {
+      event.preventDefault();
+      const read = (id) => Math.floor(new Date(document.getElementById(id).value).getTime() / 1000);
+      if (read("from") < read("to")) set({ period: `${read("from")}-${read("to")}` });
+    },
+  }, field("from", "From", from), field("to", "to", to), h("button", {}, "Show"));
+  const summary = h("summary", {}, "From – to");
+  const mark = () => summary.classList.toggle("on", /-/.test(get("period")));
+  onChange(mark);
+  mark();
+  return h("div", { class: "bar" }, buttons("Period", "period", PERIODS),
+    h("details", { class: "custom" }, summary, form, h("p", { class: "note" }, "In this computer's time zone.")));
+}
+
+/** Cohort or flow, humans or everyone, compare. */
+export function switches() {
+  const compare = h("input", { type: "checkbox", id: "compare", onchange: () => set({ compare: compare.checked ? "1" : "" }) });
+  compare.checked = Boolean(get("compare"));
+  return h("div", { class: "bar" },
+    buttons("What opens and clicks are counted over", "basis", [
+      ["cohort", "Of what was delivered", "Of the messages delivered in this period: how many were opened, clicked, complained about so far. Never above 100 %."],
+      ["flow", "What happened", "Opens, clicks and complaints that happened in this period, over what was accepted in it. Mail delivered earlier counts too, so this can be above 100 %."],
+    ]),
+    buttons("Whose opens and clicks", "who", [
+      ["human", "Humans", "Only opens and clicks by people. Machines open mail before people do: privacy proxies and security scanners."],
+      ["any", "With machines", "Everything that was opened or clicked, by whoever or whatever."],
+    ]),
+    h("label", { class: "check", for: "compare" }, compare, "Compare with the previous period"));
+}
+
+/** A rate with its numerator and denominator, and how it changed. */
+export function rateCell(counts, before, item) {
+  const now = rate(counts, item);
+  const was = before ? rate(before, item).ratio : null;
+  return [
+    h("span", { class: "figure" }, percent(now.ratio)),
+    h("span", { class: "sub" }, `${count(now.above)} of ${count(now.below)}`),
+    before ? h("span", { class: "sub" }, now.ratio !== null && was !== null ? points(now.ratio - was) : "–") : "",
+  ];
+}
+
+/** Alerts, newest first. */
+export function alertsTable(page, withCampaign) {
+  let names = new Map();
+  const table = new Table({
+    id: "alerts", title: "Alerts", page, key: (row) => row.id, initial: ["raised", "down"],
+    empty: "No alert in this period.",
+    note: "Raised when it is all but certain (95 %) that the rate of 24 hours is above its line, with at least 100 messages; cleared below 80 % of the line.",
+    columns: [
+      withCampaign ? {
+        key: "campaign", label: "Campaign", sort: (row) => row.campaign_id,
+        value: (row) => [row.campaign_id, names.get(row.campaign_id)],
+        cell: (row) => h("a", { href: link("/campaign", { campaign: row.campaign_id }) }, names.get(row.campaign_id) ?? titleOf({ id: row.campaign_id })),
+      } : null,
+      { key: "rate", label: "Rate", sort: (row) => row.rate, value: (row) => alertName(row.rate) },
+      { key: "level", label: "Level", sort: (row) => row.line, value: (row) => [row.level, row.cleared_ms],
+        cell: (row) => h("span", { class: `badge ${row.cleared_ms ? "cleared" : row.level}` }, row.cleared_ms ? `${row.level}, cleared` : row.level) },
+      { key: "mailbox", label: "Mailboxes", sort: (row) => row.mailbox_provider, value: (row) => row.mailbox_provider || "all" },
+      { key: "value", number: true, label: "When raised", tip: "The figures that raised it.", sort: (row) => row.numerator / row.denominator,
+        value: (row) => [row.numerator, row.denominator],
+        cell: (row) => [h("span", { class: "figure" }, percent(row.numerator / row.denominator)), h("span", { class: "sub" }, `${count(row.numerator)} of ${count(row.denominator)}`)] },
+      { key: "line", number: true, label: "Line", sort: (row) => row.line, value: (row) => percent(row.line) },
+      { key: "raised", number: true, label: "Raised", sort: (row) => row.raised_ms, value: (row) => [row.raised_ms, get("zone")], cell: (row) => moment(row.raised_ms) },
+      { key: "cleared", number: true, label: "Cleared", sort: (row) => row.cleared_ms, value: (row) => [row.cleared_ms, get("zone")], cell: (row) => (row.cleared_ms ? moment(row.cleared_ms) : "not yet") },
+    ].filter(Boolean),
+  });
+  return {
+    node: table.node,
+    show(rows, campaigns = []) {
+      names = new Map(campaigns.map((row) => [row.id, titleOf(row)]));
+      table.show(rows);
+    },
+  };
+}
+
+const command = (text) => h("pre", { class: "command", tabindex: "0" }, h("code", {}, text));
+
+/** What to do when nothing is there yet, with the exact command for this machine's sources. */
+export function startHere(latest) {
+  const sources = Object.entries(latest.sources);
+  const fresh = latest.freshness.newest_ms;
+  const box = h("section", { class: "panel start" });
+  if (fresh) {
+    return fill(box, h("h2", {}, "Nothing in this period"),
+      h("p", {}, `Events do arrive (the newest at ${moment(fresh)}), but none belongs to this period. Choose a longer one above.`));
+  }
+  if (sources.length === 0) {
+    return fill(box, h("h2", {}, "No events yet"),
+      h("p", {}, "Connect a provider: this asks for what it needs and prints the address of the webhook."),
+      command("mailpulse sources add sendgrid"),
+      h("p", {}, "Or look at it all with made-up traffic first:"), command("mailpulse demo"));
+  }
+  return fill(box, h("h2", {}, "No events yet"),
+    h("p", {}, "Send a correctly signed test event through the whole pipeline; it shows up here within seconds:"),
+    sources.slice(0, 8).map(([name, provider]) => [h("p", { class: "sub" }, provider), command(`mailpulse send-test ${name}`)]),
+    h("p", {}, "To see whether a provider reaches this machine at all (an unsigned request is answered 401, and that is right):"),
+    command(`curl -i -X POST http://127.0.0.1:8080/hooks/${sources[0][0]} -H 'content-type: application/json' -d '[]'`));
+}

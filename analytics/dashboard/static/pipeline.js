@@ -1,0 +1,145 @@
+// The pipeline, for operators: pace, lag, books, dead letters, sources.
+
+import { fill, h } from "./dom.js";
+import { count, duration, moment, perSecond } from "./format.js";
+import { get, onChange } from "./state.js";
+import { Table } from "./table.js";
+import { periodBar } from "./parts.js";
+
+const STAGES = [
+  ["email.events.raw.v1", "Ingest", "events taken in and kept by Kafka"],
+  ["email.events.enriched.v1", "Enrich", "events deduplicated and enriched"],
+  ["email.campaign.minutes.v1", "Count", "minute counts written"],
+  ["email.campaign.rates.v1", "Rates", "rolling rates published"],
+];
+
+export function pipeline(main) {
+  let latest = null;
+  const stages = h("div", { class: "cards" });
+  const trouble = h("div");
+  const lags = lagTable();
+  const topics = topicTable();
+  const books = booksTable();
+  const letters = letterTable();
+  const parts = partTable(() => latest);
+  const requests = requestTable();
+  fill(main, h("h1", { class: "hidden" }, "Pipeline"), periodBar(), trouble, stages, books.node, lags.node, parts.node, requests.node, letters.node, topics.node);
+  onChange(() => latest && draw(latest));
+
+  function draw(document_) {
+    latest = document_;
+    const problems = [latest.kafka_trouble, latest.metrics_trouble].filter(Boolean);
+    fill(trouble, problems.map((text) => h("p", { class: "alert warning" }, text)));
+    fill(stages, stageCards(latest));
+    lags.show(latest.lags);
+    topics.show(latest.topics);
+    books.show(latest.reconciliation);
+    letters.show(latest.dead_letters);
+    parts.show(latest.parts);
+    requests.node.hidden = !latest.metrics_known;
+    requests.show(latest.requests);
+  }
+  return draw;
+}
+
+function stageCards(latest) {
+  const byTopic = new Map(latest.topics.map((row) => [row.topic, row]));
+  const behind = latest.lags.reduce((sum, row) => sum + row.lag, 0);
+  const missing = latest.reconciliation.reduce((sum, row) => sum + row.missing_settled, 0);
+  const card = (name, big, sub, tone = "") =>
+    h("div", { class: `card ${tone}` }, h("h2", {}, name), h("p", { class: "big" }, big), h("p", { class: "sub" }, sub));
+  return [
+    ...STAGES.map(([topic, name, what]) => card(name, `${perSecond(byTopic.get(topic)?.per_s)} /s`, what)),
+    card("Behind", latest.lags.length ? count(behind) : "–", "records not yet read, all consumers"),
+    card("Missing", latest.reconciliation.length ? count(missing) : "–",
+      "accepted over 5 min ago, neither stored nor a dead letter", missing > 0 ? "bad" : ""),
+  ];
+}
+
+function lagTable() {
+  return new Table({
+    id: "lags", title: "Lag per consumer and partition", page: "pipeline", key: (row) => [row.group, row.topic, row.partition].join(" "),
+    initial: ["lag", "down"], empty: "Kafka has not answered yet.",
+    note: "Also in a terminal: mailpulse lag --watch",
+    columns: [
+      { key: "group", label: "Consumer", sort: (row) => row.group, value: (row) => row.group },
+      { key: "topic", label: "Topic", sort: (row) => row.topic, value: (row) => row.topic },
+      { key: "partition", number: true, label: "Partition", sort: (row) => row.partition, value: (row) => row.partition },
+      { key: "lag", number: true, label: "Lag", tip: "Records between what was committed and the end of the partition.", sort: (row) => row.lag, value: (row) => count(row.lag) },
+      { key: "pace", number: true, label: "Reads /s", sort: (row) => row.per_s, value: (row) => perSecond(row.per_s) },
+      { key: "committed", number: true, label: "Committed", sort: (row) => row.committed, value: (row) => (row.committed === null ? "nothing yet" : count(row.committed)) },
+      { key: "end", number: true, label: "End", sort: (row) => row.end, value: (row) => count(row.end) },
+    ],
+  });
+}
+
+function topicTable() {
+  return new Table({
+    id: "topics", title: "Topics", page: "pipeline", key: (row) => row.topic, initial: ["pace", "down"], empty: "Kafka has not answered yet.",
+    columns: [
+      { key: "topic", label: "Topic", sort: (row) => row.topic, value: (row) => row.topic },
+      { key: "pace", number: true, label: "Records /s", sort: (row) => row.per_s, value: (row) => perSecond(row.per_s) },
+      { key: "records", number: true, label: "Offsets held", tip: "From the first offset held to the end; on compacted topics some are gone.", sort: (row) => row.records, value: (row) => count(row.records) },
+    ],
+  });
+}
+
+function booksTable() {
+  return new Table({
+    id: "reconciliation", title: "Reconciliation, last three days", page: "pipeline", key: (row) => row.source,
+    empty: "Nothing taken in yet.",
+    note: "Accepted = stored + dead letters. What came in during the last minutes shows as on its way.",
+    columns: [
+      { key: "source", label: "Source", sort: (row) => row.source, value: (row) => row.source },
+      { key: "accepted", number: true, label: "Accepted", tip: "Events on the raw topic, each once however often it was sent.", sort: (row) => row.accepted, value: (row) => count(row.accepted) },
+      { key: "stored", number: true, label: "Stored", sort: (row) => row.stored, value: (row) => count(row.stored) },
+      { key: "letters", number: true, label: "Dead letters", sort: (row) => row.dead_letters, value: (row) => count(row.dead_letters) },
+      { key: "way", number: true, label: "On its way", sort: (row) => row.missing - row.missing_settled, value: (row) => count(row.missing - row.missing_settled) },
+      { key: "missing", number: true, label: "Missing", tip: "Accepted more than 5 minutes ago, neither stored nor a dead letter. 0 is what it should be.",
+        sort: (row) => row.missing_settled, value: (row) => row.missing_settled,
+        cell: (row) => h("span", { class: row.missing_settled ? "badge critical" : "badge good" }, count(row.missing_settled)) },
+    ],
+  });
+}
+
+function letterTable() {
+  return new Table({
+    id: "dead_letters", title: "Dead letters", page: "pipeline", key: (row) => [row.stage, row.reason, row.source].join(" "), initial: ["letters", "down"],
+    empty: "None in this period.", note: "What could not be processed is kept. Look: mailpulse dlq ls. Put back: mailpulse dlq replay",
+    columns: [
+      { key: "reason", label: "Reason", sort: (row) => row.reason, value: (row) => row.reason.replaceAll("_", " ") },
+      { key: "stage", label: "Stage", sort: (row) => row.stage, value: (row) => row.stage },
+      { key: "source", label: "Source", sort: (row) => row.source, value: (row) => row.source || "–" },
+      { key: "letters", number: true, label: "Letters", sort: (row) => row.letters, value: (row) => count(row.letters) },
+      { key: "last", number: true, label: "Last", sort: (row) => row.last_ms, value: (row) => [row.last_ms, get("zone")], cell: (row) => moment(row.last_ms) },
+      { key: "sample", label: "Example", value: (row) => row.sample, cell: (row) => h("span", { class: "diagnostic" }, row.sample || "–") },
+    ],
+  });
+}
+
+function partTable(latest) {
+  const names = { events: "events of", campaign_rates: "rolling rates" };
+  return new Table({
+    id: "parts", title: "Sources", page: "pipeline", key: (row) => `${row.part} ${row.source}`, empty: "No event stored yet.",
+    columns: [
+      { key: "source", label: "Source", value: (row) => [row.part, row.source], cell: (row) => `${names[row.part] ?? row.part} ${row.source}` },
+      { key: "provider", label: "Provider", value: (row) => latest().sources[row.source] ?? "–" },
+      { key: "newest", number: true, label: "Last event", sort: (row) => row.newest_ms, value: (row) => [row.newest_ms, get("zone")], cell: (row) => moment(row.newest_ms) },
+      { key: "ago", number: true, label: "Ago", value: (row) => duration((Date.now() - row.newest_ms) / 1000) },
+      { key: "pace", number: true, label: "Last 5 minutes", sort: (row) => row.last_5_minutes, value: (row) => (row.part === "events" ? count(row.last_5_minutes) : "–") },
+    ],
+  });
+}
+
+function requestTable() {
+  return new Table({
+    id: "requests", title: "Requests to webhooks", page: "pipeline", key: (row) => `${row.source} ${row.result}`, initial: ["requests", "down"],
+    empty: "No request since the process started.", note: "Since the ingest processes started. «unauthorized» is a wrong or rotated key, or an attack.",
+    columns: [
+      { key: "source", label: "Source", sort: (row) => row.source, value: (row) => row.source || "(unknown)" },
+      { key: "result", label: "Result", sort: (row) => row.result, value: (row) => [row.result, row.refused],
+        cell: (row) => h("span", { class: row.refused ? "badge warning" : "badge good" }, row.result.replaceAll("_", " ")) },
+      { key: "requests", number: true, label: "Requests", sort: (row) => row.requests, value: (row) => count(row.requests) },
+    ],
+  });
+}

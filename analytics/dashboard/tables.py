@@ -1,0 +1,157 @@
+"""Every table of a page as CSV.
+
+Laws of this file:
+1. Pure: a document in, text out. The same figures as on the page, rates as ratios beside their
+   numerators and denominators; times in UTC, ISO 8601.
+2. A cell of text that a spreadsheet would run as a formula gets an apostrophe in front.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from analytics.dashboard.figures import FIELDS, METRICS, Metric, rate
+from schemas.errors import BadInput
+
+Document = Mapping[str, Any]
+Line = Sequence[Any]
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def csv_of(document: Document, table: str) -> str:
+    """A table of a document.
+
+    Args:
+        document: of a page.
+        table: its name, as in the page's links.
+
+    Raises:
+        BadInput: the page has no such table.
+    """
+    maker = _TABLES.get((str(document["page"]), table))
+    if maker is None:
+        known = sorted(name for page, name in _TABLES if page == document["page"])
+        raise BadInput("no_such_table", f"one of {', '.join(known)}")
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    for line in maker(document):
+        writer.writerow([_cell(value) for value in line])
+    return out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return round(value, 8) if isinstance(value, float) else value
+
+
+def _time(milliseconds: int | None) -> str:
+    if milliseconds is None:
+        return ""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def _metric_name(item: Metric) -> str:
+    who = {"any": "with_machines", "human": "", "": ""}[item.who]
+    return "_".join(part for part in (item.name, item.basis, who) if part)
+
+
+_FIGURES = (*FIELDS, *(_metric_name(item) for item in METRICS))
+
+
+def _figures(values: Sequence[int]) -> list[Any]:
+    return [*values, *(rate(values, item) for item in METRICS)]
+
+
+def _campaigns(document: Document) -> Iterable[Line]:
+    yield ("campaign_id", "name", "owner", "last_event_minute", *_FIGURES)
+    for item in document["campaigns"]:
+        head = (item["id"], item["name"], item["owner"], _time(item["last_ms"]))
+        yield (*head, *_figures(item["counts"]))
+
+
+def _timeline(document: Document) -> Iterable[Line]:
+    yield ("step_start", *_FIGURES)
+    for item in document["timeline"]:
+        yield (_time(item["at_s"] * 1000), *_figures(item["counts"]))
+
+
+def _funnel(document: Document) -> Iterable[Line]:
+    yield _FIGURES
+    yield _figures(document["totals"])
+
+
+def _mailboxes(document: Document) -> Iterable[Line]:
+    yield ("mailbox_provider", *_FIGURES)
+    for item in document["mailboxes"]:
+        yield (item["mailbox"], *_figures(item["counts"]))
+
+
+_ALERT = (
+    "campaign_id", "mailbox_provider", "rate", "level", "line", "window", "numerator",
+    "denominator",
+)  # fmt: skip
+
+
+def _alerts(document: Document) -> Iterable[Line]:
+    yield (*_ALERT, "raised_at", "cleared_at")
+    for item in document["alerts"]:
+        yield (
+            *(item[name] for name in _ALERT), _time(item["raised_ms"]), _time(item["cleared_ms"])
+        )  # fmt: skip
+
+
+def _plain(key: str, names: Sequence[str]) -> Callable[[Document], Iterable[Line]]:
+    """A table whose rows stand in the document under ``key``; ``…_ms`` are times."""
+
+    def lines(document: Document) -> Iterable[Line]:
+        yield [name.replace("_ms", "_at") for name in names]
+        for row in document[key]:
+            yield [_time(row[name]) if name.endswith("_ms") else row[name] for name in names]
+
+    return lines
+
+
+_TABLES: dict[tuple[str, str], Callable[[Document], Iterable[Line]]] = {
+    ("overview", "campaigns"): _campaigns,
+    ("overview", "alerts"): _alerts,
+    ("campaign", "funnel"): _funnel,
+    ("campaign", "timeline"): _timeline,
+    ("campaign", "mailboxes"): _mailboxes,
+    ("campaign", "alerts"): _alerts,
+    ("campaign", "bounces"): _plain(
+        "bounces",
+        ("bounce_class", "bounce_reason", "smtp_code", "enhanced_status", "messages", "last_ms",
+         "diagnostic"),
+    ),
+    ("campaign", "links"): _plain(
+        "links",
+        ("click_url", "unsubscribe_link", "messages", "clicks", "machine_messages",
+         "machine_clicks"),
+    ),
+    ("campaign", "machines"): _plain(
+        "machines", ("event_type", "actor", "actor_reason", "events", "messages")
+    ),
+    ("campaign", "recent"): _plain(
+        "recent", ("at_ms", "event_type", "detail", "recipient", "mailbox_provider", "provider")
+    ),
+    ("pipeline", "topics"): _plain("topics", ("topic", "records", "per_s")),
+    ("pipeline", "lags"): _plain(
+        "lags", ("group", "topic", "partition", "lag", "per_s", "committed", "end")
+    ),
+    ("pipeline", "dead_letters"): _plain(
+        "dead_letters", ("stage", "reason", "source", "letters", "last_ms", "sample")
+    ),
+    ("pipeline", "reconciliation"): _plain(
+        "reconciliation",
+        ("source", "accepted", "stored", "dead_letters", "missing", "missing_settled"),
+    ),
+    ("pipeline", "parts"): _plain("parts", ("part", "source", "newest_ms", "last_5_minutes")),
+    ("pipeline", "requests"): _plain("requests", ("source", "result", "requests")),
+}  # fmt: skip
