@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from schemas import topics
 from schemas.codec import Codec
 from schemas.partition import partition_of
 from schemas.settings import Settings
@@ -187,7 +186,9 @@ async def _checkpoint(
 
 
 @dataclass(frozen=True, slots=True)
-class _Record:
+class StoredRecord:
+    """A record as ``step`` wants one."""
+
     offset: int
     timestamp: int
     key: bytes | None
@@ -245,7 +246,7 @@ async def stock_faust(bootstrap: str, source: str, clock: Clock, directory: Path
                     message.partition, lambda keys: [table.get(key) for key in keys]
                 )
                 shard.begin_log("bench")
-            record = _Record(
+            record = StoredRecord(
                 message.offset, int(message.timestamp * 1000), message.key, event.value
             )
             effects = step(shard, [record], LOOK_UPS, CODEC)
@@ -314,7 +315,7 @@ def quix(bootstrap: str, source: str, clock: Clock, directory: Path) -> None:
             shard = shards[at.partition] = Shard(at.partition, load)
             shard.begin_log("bench")
         # Its memory is emptied after each record: the state of another key is out of reach.
-        effects = step(shard, [_Record(at.offset, timestamp, key, value)], LOOK_UPS, CODEC)
+        effects = step(shard, [StoredRecord(at.offset, timestamp, key, value)], LOOK_UPS, CODEC)
         for name, content in shard.unit_writes():
             if content is None:
                 state.delete(name.hex())
@@ -352,5 +353,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-
-__all__ = ["CONTENDERS", "main", "topics"]

@@ -1,0 +1,154 @@
+"""What the engine bench measures of mailpulse alone, each in a process of its own.
+
+``python -m tests.bench.engine_own NAME BOOTSTRAP COUNT DIR`` prints one JSON line.
+
+- ``half``: one of two workers of a group; it starts to count once it has half of the partitions.
+- ``rebuild``: state of every partition from the enriched topic, into an empty directory.
+- ``state``: ``COUNT`` tracked messages in the state of one worker: bytes on disk after compaction,
+  and memory after it has folded more events on top.
+"""
+
+import asyncio
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from schemas.event import message_key
+from schemas.topics import PARTITIONS_DEFAULT
+from streams.app import Worker, tune_garbage_collector
+from streams.message import Message
+from streams.packing import pack, pack_first
+from streams.restore import Restorer
+from streams.shard import Shard
+from streams.state import StateDirectory
+from streams.step import step
+from tests.bench.engine_peers import CODEC, LOOK_UPS, Clock, StoredRecord, settings_for
+from tests.bench.traffic import events
+
+STATE_EVENTS = 40_000
+"""Events folded on top of the stored messages before memory is read."""
+MAILBOXES = ("gmail", "microsoft", "yahoo", "apple", "other")
+
+
+async def half(bootstrap: str, count: int, directory: Path) -> None:
+    """A worker of the group ``bench-halves``; it ends when its half of the topic is done."""
+    settings = settings_for(bootstrap, directory, "half").model_copy(
+        update={"consumer_group": f"bench-halves-{count}"}
+    )
+    worker = Worker(settings, log_id="bench", stages=("enrich",))
+    agent, clock = worker.enrich, Clock(0)
+    process = agent.process
+    ends: dict[int, bool] = {}
+
+    async def timed(work: Any, chunk: Any) -> None:
+        while work.live and len(agent.assigned) != PARTITIONS_DEFAULT // 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)  # the other worker is still to come
+        clock.start()
+        await process(work, chunk)
+        clock.done += len(chunk.records)
+        ends[chunk.tp.partition] = chunk.last + 1 >= chunk.highwater
+        if len(ends) == PARTITIONS_DEFAULT // 2 and all(ends.values()):
+            for each in agent.works():
+                await agent.checkpoint(each)
+            clock.finish()
+
+    agent.process = timed  # type: ignore[method-assign]  # the bench's clock around it
+    await worker.run()
+    raise RuntimeError(f"the worker ended: {worker.app.failure}")
+
+
+async def rebuild(bootstrap: str, _count: int, directory: Path) -> None:
+    """Folds all enriched records into empty state, partition after partition, as a worker does."""
+    settings = settings_for(bootstrap, directory, "rebuild")
+    folded, begun, cpu = 0, time.monotonic(), time.process_time()
+    with StateDirectory(directory / "state") as state:
+        for partition in range(PARTITIONS_DEFAULT):
+            store = state.store(str(partition))
+            shard = Shard(partition, store.get_many)
+
+            def write(changed: Shard, store: Any = store) -> None:
+                store.write(changed.writes())
+                changed.saved()
+
+            restorer = Restorer(settings, CODEC, LOOK_UPS, write, lambda: None)
+            folded += await restorer.restore(shard, "bench", 1 << 62)
+            write(shard)
+    seconds, used = time.monotonic() - begun, time.process_time() - cpu
+    _tell({"records_per_s": folded / seconds, "cpu_us": used / folded * 1e6, "folded": folded})
+
+
+async def state(_bootstrap: str, count: int, directory: Path) -> None:
+    """Fills the stores of one worker, compacts, then folds."""
+    with StateDirectory(directory / "state") as kept:
+        stores = [kept.store(str(partition)) for partition in range(PARTITIONS_DEFAULT)]
+        each = count // PARTITIONS_DEFAULT
+        for number, store in enumerate(stores):
+            for begin in range(0, each, 50_000):
+                store.write(_messages(number, begin, min(begin + 50_000, each)))
+        for store in stores:
+            store.compact()
+        disk = kept.disk_bytes()
+        shards = [Shard(number, store.get_many) for number, store in enumerate(stores)]
+        for shard in shards:
+            shard.begin_log("bench")
+        records = [
+            StoredRecord(
+                offset, one["received_at"] // 1000, message_key(one), CODEC.encode("raw_event", one)
+            )
+            for offset, one in enumerate(events(STATE_EVENTS))
+        ]
+        for begin in range(0, STATE_EVENTS, 500):
+            for number, shard in enumerate(shards):
+                step(shard, records[begin + number : begin + 500 : 4], LOOK_UPS, CODEC)
+            if begin % 10_000 == 0:
+                for shard, store in zip(shards, stores, strict=True):
+                    store.write(shard.writes())
+                    shard.saved()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    _tell({"bytes_per_message": disk / (each * PARTITIONS_DEFAULT), "rss_mb": peak})
+
+
+def _messages(shard: int, begin: int, end: int) -> Iterator[tuple[bytes, bytes]]:
+    """Messages as they lie in state when their opens are settled: 2 of 5 opened once, 1 clicked."""
+    at = int(time.time())
+    for number in range(begin, end):
+        key = b"m" + os.urandom(16)
+        delivered = at - number % (20 * 86_400)
+        campaign, mailbox = f"campaign-{number % 997:04d}", MAILBOXES[number % 5]
+        identity = int.from_bytes(os.urandom(8), "big")
+        if number % 5 > 1:
+            yield key, pack_first(delivered, identity, campaign, "metadata", mailbox, delivered)
+            continue
+        message = Message()
+        message.touched = delivered + 3600
+        message.seen = [identity, identity ^ 0x5555555555555555]
+        message.campaign, message.campaign_source, message.mailbox = campaign, "metadata", mailbox
+        message.delivered_at = delivered
+        message.opened_any_at = message.opened_at = delivered + 1800 + number % 977
+        if number % 5 == 0:
+            message.seen.append(identity ^ 0x3333333333333333)
+            message.clicked_any_at = message.clicked_at = delivered + 3600 + number % 991
+        yield key, pack(message)
+
+
+def _tell(figures: dict[str, float]) -> None:
+    print(json.dumps(figures), flush=True)
+
+
+CONTENDERS = {"half": half, "rebuild": rebuild, "state": state}
+
+
+def main() -> None:
+    """Runs what the command line names."""
+    name, bootstrap, count, directory = sys.argv[1:]
+    tune_garbage_collector()
+    asyncio.run(CONTENDERS[name](bootstrap, int(count), Path(directory)))
+
+
+if __name__ == "__main__":
+    main()
