@@ -7,7 +7,7 @@ Laws of this file:
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingest.certificates import Outgoing
@@ -63,6 +63,7 @@ def create_app(
     log: Log | None = None,
     outgoing: Outgoing | None = None,
     shared: SharedCount | None = None,
+    pages: Sequence[BaseRoute] = (),
     now: Callable[[], float] = time.time,
     clock: Callable[[], float] = time.monotonic,
 ) -> IngestApp:
@@ -76,16 +77,14 @@ def create_app(
         log: where events are kept; by default Kafka.
         outgoing: calls that providers' protocols ask for; by default the network.
         shared: shared rate-limit counts; by default by the ``rate_limit_url`` setting.
+        pages: more to serve beside the hooks, below paths of their own.
         now: seconds since 1970.
         clock: monotonic seconds.
 
     Raises:
         KeyError: a source names a provider that does not exist (see ``check_sources``).
     """
-    if registry is None:
-        from ingest.providers import REGISTRY
-
-        registry = REGISTRY
+    registry = registry or _all_providers()
     metrics = IngestMetrics()
     if log is None:
         log = Producer(settings, metrics, clock)
@@ -118,12 +117,18 @@ def create_app(
             hooks.close()
 
     app = IngestApp(
-        routes=_routes(keeper, log, metrics, Networks(settings.metrics_allow_ips)),
+        routes=[*_routes(keeper, log, metrics, Networks(settings.metrics_allow_ips)), *pages],
         exception_handlers={HTTPException: _problem, Exception: _problem},
         lifespan=lifespan,
     )
     app.hooks, app.metrics, app.keeper = hooks, metrics, keeper
     return app
+
+
+def _all_providers() -> Registry:
+    from ingest.providers import REGISTRY
+
+    return REGISTRY
 
 
 def _routes(

@@ -1,4 +1,4 @@
-"""A read-only schema registry for standard clients, while no real one is configured.
+"""A read-only schema registry for standard clients, which the ingress serves at ``/registry``.
 
 Laws of this file:
 1. It answers as Confluent Schema Registry does, paths, error codes and content type included, so

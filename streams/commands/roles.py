@@ -51,14 +51,16 @@ def run_until_stopped(main: Callable[[asyncio.Event], Awaitable[Any]]) -> Any:
 
 
 def ingest() -> None:
-    """Takes in webhooks: POST /hooks/SOURCE, /livez, /readyz, /metrics."""
+    """Takes in webhooks: POST /hooks/SOURCE, /livez, /readyz, /metrics, /registry."""
     from ingest.server import serve
     from streams import logs
+    from streams.registry_endpoint import registry_routes
 
     settings = settings_of(attach=False)
     sources = sources_of(settings)
     logs.configure(settings, "ingest")
-    asyncio.run(serve(settings, sources, codec=codec_of(settings)))
+    codec = codec_of(settings)
+    asyncio.run(serve(settings, sources, codec=codec, pages=[registry_routes(codec.ids)]))
 
 
 def worker() -> None:
