@@ -13,7 +13,17 @@ from typing import Annotated
 import typer
 
 from schemas.errors import MailpulseError
-from streams.commands import data, letters, reading, roles, secret_files, setup, sources, topics
+from streams.commands import (
+    data,
+    letters,
+    load,
+    reading,
+    roles,
+    secret_files,
+    setup,
+    sources,
+    topics,
+)
 from streams.commands.context import EXIT_CODES, exit_code, explain, say
 
 INTERRUPTED = 130
@@ -29,7 +39,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for module in (roles, data, topics, reading, letters, sources, setup, secret_files):
+for module in (roles, data, topics, reading, letters, sources, setup, secret_files, load):
     module.register(app)
 
 

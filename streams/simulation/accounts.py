@@ -12,7 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 
 from schemas.settings import PREFIX
 from streams.simulation.senders import (
@@ -42,12 +48,34 @@ class Accounts:
     environ: dict[str, str]
 
 
-def open_accounts() -> Accounts:
-    """New accounts at five providers, with new keys."""
-    key, wrong = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    postmark, sparkpost, crm = (secrets.token_urlsafe(24) for _ in range(3))
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What the accounts sign with; ``sendgrid`` is a private key in PEM."""
+
+    sendgrid: str
+    postmark: str
+    sparkpost: str
+    crm: str
+    resend: str
+
+
+def new_keys() -> Keys:
+    """Fresh keys."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     resend = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
+    postmark, sparkpost, crm = (secrets.token_urlsafe(24) for _ in range(3))
+    return Keys(pem, postmark, sparkpost, crm, resend)
+
+
+def open_accounts(keys: Keys | None = None) -> Accounts:
+    """Accounts at five providers, with ``keys`` or with new ones."""
+    keys = keys or new_keys()
+    key = load_pem_private_key(keys.sendgrid.encode(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    wrong = ec.generate_private_key(ec.SECP256R1())
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    postmark, sparkpost, crm, resend = keys.postmark, keys.sparkpost, keys.crm, keys.resend
     senders: Sequence[Sender] = (
         SendGridSender("news", key, wrong),
         PostmarkSender("transactional", "postmark", postmark),
