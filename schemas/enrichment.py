@@ -7,6 +7,7 @@ Laws of this file:
    kept in bounded caches. Per event only its numbers and its message's key are new.
 """
 
+from binascii import hexlify
 from functools import lru_cache
 
 from schemas.primitives import (
@@ -21,6 +22,9 @@ from schemas.primitives import (
 _ACTORS = {
     name: integer(index) for index, name in enumerate(("none", "human", "machine", "scanner"))
 }
+
+KEY_DIGITS = 32
+_KEY_SIZE = integer(KEY_DIGITS)
 
 Part = bytes
 
@@ -64,7 +68,6 @@ def verdict(
     )  # fmt: skip
 
 
-@lru_cache(maxsize=16_384)
 def client(device: str, system: str, family: str, country: str) -> Part:
     """``device``, ``os``, ``client`` and ``country``."""
     return text(device) + text(system) + text(family) + text(country)
@@ -83,14 +86,18 @@ def coordinates(
         key: ``message_key`` before it is written as hexadecimal digits.
     """
     position = integer(offset)
-    newest = position if version == offset else integer(version)
-    digits = key.hex().encode()
+    digits = hexlify(key)
     return b"".join(
         (
-            origin_part, position, newest, integer(revision), integer(at_us), integer(len(digits)),
+            origin_part,
+            position,
+            position if version == offset else integer(version),
+            integer(revision) if revision else b"\x00",
+            integer(at_us),
+            _KEY_SIZE if len(digits) == KEY_DIGITS else integer(len(digits)),
             digits,
         )
-    )  # fmt: skip
+    )
 
 
 Position = tuple[str, int, int, int]

@@ -42,11 +42,9 @@ def integer(value: int) -> bytes:
         return _groups(value)
     if value < 1 << 28:
         return _TWO_ON[value & _MASK] + _high(value >> 14)
-    return _TWO_ON[value & _MASK] + _TWO_ON[value >> 14 & _MASK] + _high_or_end(value >> 28)
-
-
-def _high_or_end(value: int) -> bytes:
-    return _high(value) if value < 1 << 28 else _groups(value)
+    if value < 1 << 56:
+        return _TWO_ON[value & _MASK] + _TWO_ON[value >> 14 & _MASK] + _high(value >> 28)
+    return _groups(value)
 
 
 def integers(values: Sequence[int]) -> bytes:

@@ -28,6 +28,7 @@ _OLDEST_US = 946_684_800 * 1_000_000  # 2000-01-01
 _NEWEST_US = 4_102_444_800 * 1_000_000  # 2100-01-01
 TEXTS_CACHED_MAX = 16_384
 NO_BOUNCE = ("none", "none")
+_OLD_US, _FUTURE_US = OLD_S * 1_000_000, SUSPECT_FUTURE_S * 1_000_000
 JUDGED_BOUNCES = frozenset(("bounced", "deferred", "rejected", "failed"))
 
 
@@ -65,8 +66,7 @@ def event_time_us(head: Head) -> tuple[int, bool]:
     occurred, received = head["occurred_at"], head["received_at"]
     if not _OLDEST_US <= received <= _NEWEST_US:
         raise BadInput("bad_time", "received_at lies outside 2000 to 2100")
-    age = received - occurred
-    if age > OLD_S * 1_000_000 or age < -SUSPECT_FUTURE_S * 1_000_000:
+    if not -_FUTURE_US <= received - occurred <= _OLD_US:
         return received, True
     return occurred, head["time_suspect"]
 
@@ -123,6 +123,11 @@ _PLAIN_END = {
 }
 
 
+@lru_cache(maxsize=TEXTS_CACHED_MAX)
+def _client_part(user_agent: str | None, country: str) -> bytes:
+    return enrichment.client(*client_of(user_agent), country)
+
+
 def plain_value(
     frame: bytes,
     origin: bytes,
@@ -176,9 +181,9 @@ def value(
     judged = event.actor != "none"
     if judged:
         delivered = message.delivered_at
-        rest = enrichment.since(event.at_us / 1e6 - delivered if delivered else None)
+        rest = enrichment.since(event.at_us / 1e6 - delivered) if delivered else b"\x00"
         country = head.get("geo_country") or look_ups.country(head["ip"])
-        rest += enrichment.client(*client_of(head["user_agent"]), country)
+        rest += _client_part(head["user_agent"], country)
     else:
         rest = enrichment.NOBODY
     return b"".join(

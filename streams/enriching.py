@@ -16,6 +16,7 @@ import structlog
 from schemas import cloudevents, topics
 from schemas.cloudevents import Headers, by_leading_text, cloud_event, leading_text
 from schemas.codec import Codec
+from schemas.engagement import encode_engagement
 from schemas.errors import MailpulseError
 from schemas.partition import partition_of
 from schemas.settings import Settings
@@ -176,7 +177,7 @@ class EnrichAgent(Agent):
         """Sends the effects of one step."""
         metrics, flight = self.metrics.records, work.flight
         if effects.enriched:
-            await flight.send_to(topics.ENRICHED, work.tp.partition, _enriched(effects))
+            await flight.send_to(topics.ENRICHED, work.tp.partition, enriched_rows(effects))
         now_ms = shard.log_time * 1000
         if effects.suppressions:
             await flight.send_keyed(topics.SUPPRESSIONS, self._suppressions(effects, now_ms))
@@ -204,11 +205,12 @@ class EnrichAgent(Agent):
             yield Row(recipient.encode(), self.codec.encode("suppression", record), now_ms, headers)
 
     def _engagement(self, effects: Effects, now_ms: int) -> Iterable[Row]:
+        frame = self.codec.prefix("engagement")
         for recipient, record in effects.engagement:
             # told, withdrawn and told again are three events: by the offset that changed it
             identity = f"{record['event_id']}-{record['offset']}"
             headers = self._headers("engagement", identity, record["occurred_at"])
-            value = self.codec.encode("engagement", record)
+            value = frame + encode_engagement(record)
             yield Row(recipient.encode("utf-8", "replace"), value, now_ms, headers)
 
     def _dead_letters(self, effects: Effects) -> Iterable[Row]:
@@ -277,7 +279,7 @@ class EnrichAgent(Agent):
 _event_headers = by_leading_text("enriched_event", cloudevents.ENRICH)
 
 
-def _enriched(effects: Effects) -> Iterable[RowLike]:
+def enriched_rows(effects: Effects) -> Iterable[RowLike]:
     """Enriched events with their headers; a later revision of one is an event of its own."""
     headers_of, rows, revised = _event_headers, effects.enriched, effects.revised
     if not revised:

@@ -215,20 +215,20 @@ def event_counters(event_type: str, at: int, actor: str, *, unsubscribe: bool) -
 
 def open_or_click_counters(event: Pending, delivered_at: int, *, first_human: bool) -> list[int]:
     """What an open or click adds to its message's contributions when it changes nothing else."""
+    kind = event.event_type
     minute = event.at // 60 << SHIFT
-    out = list(
-        event_counters(event.event_type, event.at, event.actor, unsubscribe=event.unsubscribe)
-    )
-    flow, cohort = _FIRST_ANY[event.event_type]
-    if event.first:
-        out.append(minute | flow)
-        if delivered_at:
-            out.append(delivered_at // 60 << SHIFT | cohort)
+    out = list(event_counters(kind, event.at, event.actor, unsubscribe=event.unsubscribe))
+    first = event.first
+    if first:
+        out.append(minute | _FIRST_ANY[kind][0])
     if first_human:
-        flow, cohort = _FIRST_HUMAN[event.event_type]
-        out.append(minute | flow)
-        if delivered_at:
-            out.append(delivered_at // 60 << SHIFT | cohort)
+        out.append(minute | _FIRST_HUMAN[kind][0])
+    if delivered_at and (first or first_human):
+        cohort = delivered_at // 60 << SHIFT
+        if first:
+            out.append(cohort | _FIRST_ANY[kind][1])
+        if first_human:
+            out.append(cohort | _FIRST_HUMAN[kind][1])
     return out
 
 

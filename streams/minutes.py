@@ -90,8 +90,14 @@ class MinuteTable:
 
     def add(self, campaign: str, mailbox: str, items: Iterable[int], by: int) -> None:
         """Adds ``by`` for each contribution (``minute << SHIFT | counter``)."""
+        last = -1
+        vector = _ZERO
         for item in items:
-            self.vector((campaign, mailbox, item >> SHIFT))[item & MASK] += by
+            minute = item >> SHIFT
+            if minute != last:
+                vector = self.vector((campaign, mailbox, minute))
+                last = minute
+            vector[item & MASK] += by
 
     def complete(self) -> None:
         """Adds what is stored to the vectors that came up since the last call."""

@@ -119,6 +119,9 @@ def _options(cache: Cache) -> Options:
     options.set_block_based_table_factory(table)
     options.set_write_buffer_size(MEMTABLE_BYTES)
     options.set_max_write_buffer_number(3)
+    # Most look-ups are for messages never seen: the memtable's filter answers them, too.
+    options.set_memtable_whole_key_filtering(True)
+    options.set_memtable_prefix_bloom_ratio(0.1)
     options.set_max_background_jobs(2)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_bottommost_compression_type(DBCompressionType.zstd())

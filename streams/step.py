@@ -105,6 +105,7 @@ def _read(work: Work, records: Sequence[Record], read: ReadHead | None) -> list[
     applied, soft = shard.applied, shard.soft
     near: set[int] = set()
     head_of, unit_key = work.codec.raw_head, enrich.unit_key
+    event_time_us = enrich.event_time_us
     for record in records:
         if record.offset <= applied:
             effects.replayed += 1
@@ -118,7 +119,7 @@ def _read(work: Work, records: Sequence[Record], read: ReadHead | None) -> list[
                 if value is None:
                     raise DecodeError("no_value", "the record has no value")
                 head = head_of(value)
-            at_us, _ = enrich.event_time_us(head)
+            at_us, _ = event_time_us(head)
         except BadInput as error:
             if work.emit:
                 effects.dead_letters.append(dead_letter(shard, record, error))

@@ -23,12 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from schemas.codec import Codec
+from schemas.engagement import encode_engagement
 from schemas.partition import partition_of
 from schemas.settings import Settings
 from schemas.topics import PARTITIONS_DEFAULT
 from streams import minutes
 from streams.app import Worker, tune_garbage_collector
 from streams.enrich import LookUps
+from streams.enriching import enriched_rows
 from streams.outputs import Flight, Outputs, Row
 from streams.shard import Shard
 from streams.state import StateDirectory
@@ -159,10 +161,18 @@ async def hand_loop(bootstrap: str, source: str, clock: Clock, directory: Path) 
             clock.finish()
 
 
+def _side(name: str, record: dict[str, Any] | None) -> bytes | None:
+    if record is None:
+        return None
+    if name == "engagement":
+        return CODEC.prefix(name) + encode_engagement(record)
+    return CODEC.encode(name, record)
+
+
 async def _send(flight: Flight, partition: int, effects: Effects) -> None:
-    await flight.send_plain("bench.out", partition, effects.enriched)
+    await flight.send_to("bench.out", partition, enriched_rows(effects))
     for name, pairs in (("suppression", effects.suppressions), ("engagement", effects.engagement)):
-        some = [Row(k.encode(), None if r is None else CODEC.encode(name, r), 0) for k, r in pairs]
+        some = [Row(k.encode(), _side(name, r), 0) for k, r in pairs]
         if some:
             await flight.send_keyed("bench.side", some)
 
@@ -200,10 +210,7 @@ def _outputs(effects: Effects) -> list[tuple[str, bytes | None, bytes | None]]:
         ("bench.out", key, value) for key, value, _ in effects.enriched
     ]
     for name, pairs in (("suppression", effects.suppressions), ("engagement", effects.engagement)):
-        out += [
-            ("bench.side", k.encode(), None if r is None else CODEC.encode(name, r))
-            for k, r in pairs
-        ]
+        out += [("bench.side", k.encode(), _side(name, r)) for k, r in pairs]
     return out
 
 

@@ -18,12 +18,13 @@ from schemas.codec import (
     schema_json,
     without_logical_types,
 )
+from schemas.engagement import encode_engagement
 from schemas.errors import DecodeError
 from schemas.event import Event
 from schemas.raw import LAYOUT, read_head
 from tests.builders import event
 from tests.builders import record as built
-from tests.strategies import enrichments, events
+from tests.strategies import enrichments, events, records
 
 CODEC = Codec()
 DETAIL = st.one_of(st.none(), st.text("aé€", max_size=150))
@@ -150,6 +151,13 @@ def test_enrichments_are_those_of_the_general_encoder(
     head, carried, position = CODEC.split_enriched(by_hand)
     assert (head["event_id"], carried) == (raw["event_id"], value)
     assert position == tuple(extra[n] for n in ("log_id", "partition", "offset", "version"))
+
+
+@given(wanted=records("engagement"))
+def test_engagement_is_that_of_the_general_encoder(wanted: dict[str, Any]) -> None:
+    """Whatever the record, the bytes are the same."""
+    by_hand = CODEC.prefix("engagement") + encode_engagement(wanted)
+    assert by_hand == CODEC.encode("engagement", wanted)
 
 
 def test_parts_of_an_enrichment_are_all_its_fields_in_order() -> None:
