@@ -16,6 +16,7 @@ from schemas.primitives import (
     optional_double,
     optional_text,
     read_integer,
+    read_text,
     text,
 )
 
@@ -111,14 +112,11 @@ def read_position(value: bytes, at: int) -> Position:
         IndexError: it ends too early.
         ValueError: its text is broken.
     """
-    size, at = read_integer(value, at)
-    end = at + size
-    partition, after = read_integer(value, end)
-    offset, after = read_integer(value, after)
-    version, _ = read_integer(value, after)
-    if size < 0:
-        raise ValueError("a text of negative length")
-    return value[at:end].decode(), partition, offset, version
+    log_id, at = read_text(value, at)
+    partition, at = read_integer(value, at)
+    offset, at = read_integer(value, at)
+    version, _ = read_integer(value, at)
+    return log_id, partition, offset, version
 
 
 def since(seconds: float | None) -> Part:

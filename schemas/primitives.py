@@ -93,3 +93,19 @@ def read_integer(value: bytes, at: int) -> tuple[int, int]:
         number |= (byte & 127) << shift
         shift += 7
     return number >> 1 ^ -(number & 1), at
+
+
+def read_text(value: bytes, at: int) -> tuple[str, int]:
+    """The ``string`` that begins at ``value[at]``, and the position behind it.
+
+    Raises:
+        IndexError: it ends too early.
+        ValueError: a negative length, or no UTF-8.
+    """
+    size, at = read_integer(value, at)
+    end = at + size
+    if size < 0:
+        raise ValueError("a text of negative length")
+    if end > len(value):
+        raise IndexError("a text that ends behind the value")
+    return value[at:end].decode(), end

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas import cloudevents, topics
 from schemas.cloudevents import cloud_event
-from schemas.codec import Codec
+from schemas.codec import PREFIX_BYTES, Codec
 from schemas.errors import DecodeError
 from schemas.glossary import COUNTER_NAMES
 from schemas.settings import Settings
@@ -24,10 +24,12 @@ from streams.agents import Agent, Work
 from streams.alerts import WINDOW, Lines, evaluate
 from streams.chunks import TP, Chunk, Record
 from streams.metrics import StreamMetrics
+from streams.minutes import read_record
 from streams.outputs import Outputs, Row
 from streams.partials import CampaignState
+from streams.rates import encode_rates
 from streams.state import StateDirectory
-from streams.windows import Partial, PartialKey, Windows, rates, summed
+from streams.windows import Partial, PartialKey, Windows, summed
 
 log = structlog.get_logger(__name__)
 
@@ -40,20 +42,34 @@ def partials_of(codec: Codec, records: Iterable[Record]) -> tuple[list[Partial],
     """Decoded partials in order, and the records that are none."""
     out = []
     bad = []
+    frame = codec.prefix("campaign_minute")
     for record in records:
-        if record.value is None:
+        value = record.value
+        if value is None:
             continue
         try:
-            value = codec.decode(record.value, "campaign_minute")
+            out.append(_partial(codec, frame, value))
         except DecodeError:
             bad.append(record)
-            continue
-        key = PartialKey(
-            value["campaign_id"], value["mailbox_provider"], value["minute"] // 60_000,
-            value["log_id"], value["partition"],
-        )  # fmt: skip
-        out.append(Partial(key, value["offset"], tuple(value[name] for name in COUNTER_NAMES)))
     return out, bad
+
+
+def _partial(codec: Codec, frame: bytes, value: bytes) -> Partial:
+    if value.startswith(frame):
+        try:
+            (campaign, mailbox, minute), log_id, partition, offset, counts = read_record(
+                value, PREFIX_BYTES
+            )
+        except Exception:  # unusual or broken: the general decoder tells
+            pass
+        else:
+            return Partial(PartialKey(campaign, mailbox, minute, log_id, partition), offset, counts)
+    fields = codec.decode(value, "campaign_minute")
+    key = PartialKey(
+        fields["campaign_id"], fields["mailbox_provider"], fields["minute"] // 60_000,
+        fields["log_id"], fields["partition"],
+    )  # fmt: skip
+    return Partial(key, fields["offset"], tuple(fields[name] for name in COUNTER_NAMES))
 
 
 class CampaignsAgent(Agent):
@@ -167,16 +183,17 @@ class CampaignsAgent(Agent):
         windows.advance(_minute_now())
         changed, windows.changed = sorted(windows.changed), set()
         now_us = time.time_ns() // 1000
+        frame = self.codec.prefix("campaign_rates")
         rows: list[Row] = []
         alerts: list[Row] = []
         for number, campaign in enumerate(changed):
-            record = rates(
-                windows, campaign, as_of_us=now_us,
-                complete_through_us=state.seen_through_us, revision=now_us // 1000,
+            revision = now_us // 1000
+            value = frame + encode_rates(
+                windows, campaign, as_of_us=now_us, complete_through_us=state.seen_through_us,
+                revision=revision,
             )  # fmt: skip
-            identity = f"{campaign}-{record['revision']}"
+            identity = f"{campaign}-{revision}"
             headers = cloud_event("campaign_rates", cloudevents.CAMPAIGNS, identity, now_us)
-            value = self.codec.encode("campaign_rates", record)
             rows.append(Row(campaign.encode(), value, now_us // 1000, headers))
             alerts += self._alerts(state, windows, campaign, now_us)
             if number % PUBLISH_SLICE == PUBLISH_SLICE - 1:

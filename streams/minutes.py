@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 from schemas.glossary import COUNTER_NAMES
-from schemas.primitives import integer, integers, text
+from schemas.primitives import integer, integers, read_integer, read_text, text
 from streams.message import MASK, SHIFT
 
 OLD_S = 30 * 86400
@@ -142,6 +142,34 @@ def record(key: Key, vector: list[int], log_id: str, partition: int, offset: int
 
 
 _text = lru_cache(maxsize=16_384)(text)
+
+
+def read_record(value: bytes, at: int) -> tuple[Key, str, int, int, tuple[int, ...]]:
+    """The ``campaign_minute`` record at the end of ``value``, which begins at ``value[at]``.
+
+    Returns:
+        Key, log, partition, offset and counts.
+
+    Raises:
+        Exception: not read; ask the general decoder.
+    """
+    campaign, at = read_text(value, at)
+    mailbox, at = read_text(value, at)
+    minute, at = read_integer(value, at)
+    log_id, at = read_text(value, at)
+    partition, at = read_integer(value, at)
+    offset, at = read_integer(value, at)
+    key = (campaign, mailbox, minute // 60_000)
+    rest = value[at:]
+    if len(rest) == WIDTH and rest.isascii() and not any([byte & 1 for byte in rest]):
+        return key, log_id, partition, offset, tuple([byte >> 1 for byte in rest])
+    counts = []
+    for _ in range(WIDTH):
+        count, at = read_integer(value, at)
+        counts.append(count)
+    if at != len(value):
+        raise ValueError("bytes behind the record")
+    return key, log_id, partition, offset, tuple(counts)
 
 
 def record_key(key: Key, log_id: str, partition: int) -> bytes:

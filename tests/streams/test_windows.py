@@ -2,13 +2,20 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.codec import Codec
+from schemas.errors import DecodeError
 from schemas.glossary import COUNTER_INDEX, COUNTER_NAMES, RATES, WINDOWS_S
+from streams import minutes
+from streams.campaigns import partials_of
 from streams.partials import CampaignState
+from streams.rates import encode_rates
 from streams.windows import (
     WIDTH,
     Partial,
@@ -175,6 +182,51 @@ def test_rates_record_names_every_window_and_rate() -> None:
         assert by_name["click_rate"]["value"] == pytest.approx(0.1)
         assert by_name["click_to_open_rate"]["value"] is None
         assert set(window["counts"]) == set(COUNTER_NAMES)
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 3000), min_size=WIDTH, max_size=WIDTH), max_size=3),
+    st.integers(0, 90_000),
+)
+def test_rates_by_hand_are_the_general_encoders(vectors: list[list[int]], ago: int) -> None:
+    """Whatever the counts and however old, the published bytes are those of the record."""
+    merger = Merger(NOW)
+    merger.windows.apply(
+        [
+            Partial(PartialKey("a", "gmail", NOW - ago * number, "log", 0), 1, tuple(vector))
+            for number, vector in enumerate(vectors)
+        ]
+    )
+    for campaign in ("a", "unknown"):
+        record = rates(merger.windows, campaign, as_of_us=5, complete_through_us=4, revision=1)
+        by_hand = encode_rates(
+            merger.windows, campaign, as_of_us=5, complete_through_us=4, revision=1
+        )
+        codec = Codec()
+        assert codec.prefix("campaign_rates") + by_hand == codec.encode("campaign_rates", record)
+
+
+@given(st.lists(st.integers(-3, 3000), min_size=WIDTH, max_size=WIDTH), st.data())
+def test_partials_are_read_as_by_the_general_decoder(
+    vector: list[int], data: st.DataObject
+) -> None:
+    """Whole ones are read, damaged ones are refused or read alike."""
+    codec = Codec()
+    whole = codec.prefix("campaign_minute") + minutes.record(("c", "gmail", NOW), vector, "l", 1, 9)
+    (partial,), bad = partials_of(codec, [cast(Any, SimpleNamespace(value=whole))])
+    assert partial == Partial(PartialKey("c", "gmail", NOW, "l", 1), 9, tuple(vector))
+    assert not bad
+    value = bytearray(whole)
+    value[data.draw(st.integers(5, len(value) - 1))] = data.draw(st.integers(0, 255))
+    damaged = bytes(value[: data.draw(st.integers(5, len(value)))])
+    found, bad = partials_of(codec, [cast(Any, SimpleNamespace(value=damaged))])
+    try:
+        fields = codec.decode(damaged, "campaign_minute")
+    except DecodeError:
+        assert (found, len(bad)) == ([], 1)
+        return
+    assert found[0].counts == tuple(fields[name] for name in COUNTER_NAMES)
+    assert found[0].key.minute == fields["minute"] // 60_000
 
 
 def test_zero_denominator_gives_no_rate() -> None:
