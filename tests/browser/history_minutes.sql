@@ -11,7 +11,7 @@ SELECT
     'log', 0, 1,
     d * 2, d, intDiv(d * (1 + c % 3), 150), intDiv(d, 90), intDiv(d, 300), 0, intDiv(d, 400), intDiv(d, 200), 0,
     intDiv(d, 4), intDiv(d, 2), intDiv(d, 25), intDiv(d, 18), intDiv(d, 3), intDiv(d, 22), intDiv(d, 3), intDiv(d, 60),
-    intDiv(d + cityHash64(number) % 900, 900), intDiv(d, 600), intDiv(d, 4), intDiv(d, 2), intDiv(d, 25), intDiv(d, 18), intDiv(d + cityHash64(number) % 900, 900), intDiv(d, 600)
+    intDiv(d + cityHash64(c, n) % 900, 900), intDiv(d, 600), intDiv(d, 4), intDiv(d, 2), intDiv(d, 25), intDiv(d, 18), intDiv(d + cityHash64(c, n) % 900, 900), intDiv(d, 600)
 FROM
 (
     SELECT number % {campaigns} AS c, intDiv(number, {campaigns}) AS n, intDiv(n, 4) AS k,

@@ -3,7 +3,8 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,37 +62,45 @@ class Stage:
         """Address of the dashboard."""
         return f"http://127.0.0.1:{self.port}"
 
-    def app(self, sources: Mapping[str, str], pipeline: PipelineRead | None) -> Starlette:
-        """A dashboard."""
+    def app(
+        self, sources: Mapping[str, str], pipeline: PipelineRead | None, **changed: Any
+    ) -> Starlette:
+        """A dashboard with some settings changed."""
         extra: dict[str, Any] = {} if pipeline is None else {"pipeline": pipeline}
-        return create_app(self.settings, self.query, wall=time.time, sources=sources, **extra)
+        settings = self.settings.model_copy(update=changed)
+        return create_app(settings, self.query, wall=time.time, sources=sources, **extra)
 
     @contextmanager
     def running(
-        self, sources: Mapping[str, str] | None = None, pipeline: PipelineRead | None = None
+        self,
+        sources: Mapping[str, str] | None = None,
+        pipeline: PipelineRead | None = None,
+        **changed: Any,
     ) -> Iterator[Starlette]:
         """Serves until the block is left; the next time on the same port."""
-        opened, closing = threading.Event(), asyncio.Event()
-        app = self.app(sources or {}, pipeline)
+        opened = threading.Event()
+        closing: list[Callable[[], object]] = []
+        app = self.app(sources or {}, pipeline, **changed)
         sock = bind("127.0.0.1", self.port)
         self.port = port_of(sock)
-        loop = asyncio.new_event_loop()
 
         async def run() -> None:
+            stop = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            closing.append(lambda: loop.call_soon_threadsafe(stop.set))
             async with serving(app, sock):
                 opened.set()
-                await closing.wait()
+                await stop.wait()
                 await app.state.hub.close()
 
-        thread = threading.Thread(target=loop.run_until_complete, args=(run(),), daemon=True)
+        thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
         thread.start()
         assert opened.wait(30), "the dashboard did not start"
         try:
             yield app
         finally:
-            loop.call_soon_threadsafe(closing.set)
+            closing[0]()
             thread.join(30)
-            loop.close()
 
     def add_minutes(self, campaign: str, at_s: float, offset: int = 0, **counts: int) -> None:
         """One minute of a campaign; a higher offset replaces the counts of a lower one."""
@@ -105,6 +114,25 @@ class Stage:
                 "campaign_id", "mailbox_provider", "minute", "log_id", "partition", "offset", *row
             ],
         )  # fmt: skip
+
+    def add_event(self, campaign: str, at_s: float, **fields: Any) -> None:
+        """One event of a campaign."""
+        at = datetime.fromtimestamp(at_s, UTC)
+        row: dict[str, Any] = {
+            "campaign_id": campaign, "message_key": uuid.uuid4(), "event_id": uuid.uuid4(),
+            "event_time": at, "occurred_at": at, "received_at": at, "event_type": "delivered",
+            "source": "news", "provider": "sendgrid", **fields,
+        }  # fmt: skip
+        self.client.insert("events", [list(row.values())], column_names=list(row))
+
+    def rows(self, sql: str) -> list[dict[str, Any]]:
+        """The rows of a query, past the dashboard."""
+        return [dict(row) for row in self.client.query(sql).named_results()]
+
+    def empty(self) -> None:
+        """Takes every row away."""
+        for table in ("events", "campaign_minutes", "campaigns", "alerts", "dead_letters"):
+            self.client.command(f"TRUNCATE TABLE {table}")
 
     def add_history(self, campaigns: int, days: int) -> None:
         """Campaigns with minutes over days, and events of each of the first three."""

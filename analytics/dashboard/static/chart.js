@@ -11,7 +11,7 @@ const EDGE = { left: 52, right: 12, top: 12, bottom: 26 };
 const nice = (top) => {
   if (!(top > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(top));
-  return [1, 2, 2.5, 5, 10].map((step) => step * power).find((step) => step >= top);
+  return [1, 2, 4, 8, 10].map((step) => step * power).find((step) => step >= top);
 };
 
 function path(points) {
@@ -82,9 +82,9 @@ export class LineChart {
         s("text", { x: EDGE.left - 6, y: y + 4, class: "label end" }, this.format(top * share)),
       ];
     });
-    for (let tick = 0; tick <= 4; tick += 1) {
-      const at = this.data.startMs + (span * tick) / 4;
-      const anchor = tick === 0 ? "start" : tick === 4 ? "end" : "middle";
+    for (let tick = 0; tick <= 3; tick += 1) {
+      const at = this.data.startMs + (span * tick) / 3;
+      const anchor = ["start", "middle", "middle", "end"][tick];
       parts.push(s("text", { x: this.x(at), y: HEIGHT - 8, class: `label ${anchor}` }, axisLabel(at, stepS, span / 1000)));
     }
     return parts;

@@ -43,6 +43,7 @@ export class Live {
 
   open() {
     clearTimeout(this.timer);
+    this.timer = 0;
     this.source?.close();
     const source = new EventSource(`/live/${this.page}?${serverQuery(this.page)}`);
     this.source = source;
@@ -57,22 +58,28 @@ export class Live {
     });
     source.addEventListener("error", () => {
       // a browser stops trying after an answer other than 200; then it is tried again here
-      if (source === this.source && source.readyState === EventSource.CLOSED) this.reopen();
+      if (source !== this.source) return;
+      if (source.readyState === EventSource.CLOSED) this.reopen();
+      this.poll(); // says at once whether the server is gone
     });
   }
 
   reopen() {
-    clearTimeout(this.timer);
+    if (this.timer) return;
     const wait = REOPEN_MS[Math.min(this.failures, REOPEN_MS.length - 1)];
     this.failures += 1;
-    this.timer = setTimeout(() => this.open(), wait);
+    this.timer = setTimeout(() => this.open(), wait); // open() clears it
   }
 
   watch() {
     if (document.hidden || Date.now() - this.heard < SILENCE_MS) return;
+    if (this.source?.readyState === EventSource.CLOSED) this.reopen();
+    this.poll();
+  }
+
+  poll() {
     if (Date.now() - (this.polled ?? 0) < POLL_MS) return;
     this.polled = Date.now();
-    if (this.source?.readyState !== EventSource.OPEN) this.reopen();
     this.load();
   }
 

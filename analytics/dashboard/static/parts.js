@@ -58,10 +58,12 @@ export function switches() {
   const compare = h("input", { type: "checkbox", id: "compare", onchange: () => set({ compare: compare.checked ? "1" : "" }) });
   compare.checked = Boolean(get("compare"));
   return h("div", { class: "bar" },
+    h("span", { class: "lead" }, "Opens and clicks"),
     buttons("What opens and clicks are counted over", "basis", [
       ["cohort", "Of what was delivered", "Of the messages delivered in this period: how many were opened, clicked, complained about so far. Never above 100 %."],
       ["flow", "What happened", "Opens, clicks and complaints that happened in this period, over what was accepted in it. Mail delivered earlier counts too, so this can be above 100 %."],
     ]),
+    h("span", { class: "lead" }, "by"),
     buttons("Whose opens and clicks", "who", [
       ["human", "Humans", "Only opens and clicks by people. Machines open mail before people do: privacy proxies and security scanners."],
       ["any", "With machines", "Everything that was opened or clicked, by whoever or whatever."],
