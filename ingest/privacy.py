@@ -22,6 +22,9 @@ DROPPED = "(dropped)"
 _ADDRESS = re.compile(
     rb"[A-Za-z0-9.!#$&'*+/=?^_`{|}~-]{1,64}(@|%40|\\u0040)(?=[A-Za-z0-9-]{1,63}\.[A-Za-z])"
 )
+_ADDRESS_IN_TEXT = re.compile(
+    r"[A-Za-z0-9.!#$&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+"
+)
 _TEXTS = ("diagnostic", "click_url", "rfc_message_id", "campaign_id", "message_id", "batch_id")
 
 
@@ -62,11 +65,16 @@ class Privacy:
             value = texts[name]
             if isinstance(value, str):
                 texts[name] = pattern.sub(stand_in, value)
+        if event["diagnostic"]:  # servers name others too, such as whom a mailbox forwards to
+            event["diagnostic"] = _ADDRESS_IN_TEXT.sub(self._stand_in, event["diagnostic"])
         event["tags"] = [pattern.sub(stand_in, tag) for tag in event["tags"]]
         event["metadata"] = {
             pattern.sub(stand_in, key): pattern.sub(stand_in, value)
             for key, value in event["metadata"].items()
         }
+
+    def _stand_in(self, match: re.Match[str]) -> str:
+        return self.hash(match.group()) if self.mode == "hashed" else DROPPED
 
     def clear_bytes(self, content: bytes) -> bytes:
         """``content`` with the part before the @ of everything that looks like an address replaced.

@@ -9,6 +9,7 @@ import typer
 
 from schemas.cloudevents import CLI, Headers, cloud_event
 from schemas.errors import BadInput, ConfigError, Unavailable
+from schemas.settings import Settings
 from schemas.topics import CAMPAIGNS
 from streams.commands.clickhouse import ask, table_of
 from streams.commands.context import (
@@ -207,17 +208,17 @@ def suppressions_export(
 def suppressions_check(address: str, json: Json = False) -> None:
     """Whether an address must not be mailed: exit code 1 when it must not.
 
+    Where addresses are kept as keyed hashes, ADDRESS is hashed by the same key and looked up.
+
     Example: mailpulse suppressions check ada@example.com && send …
     """
     settings = settings_of()
-    if settings.recipients != "plain":
-        raise ConfigError(["MAILPULSE_RECIPIENTS: addresses are not kept plain, so none is found"])
     columns, rows = table_of(
         settings,
         "SELECT reason, since, until, evidence_event_id, campaign_id, provider FROM suppressions"
         " FINAL WHERE recipient = lower({address:String})"
         " AND (until IS NULL OR until > now64(3))",
-        {"address": address},
+        {"address": _as_kept(settings, address)},
     )
     if json:
         emit(
@@ -229,6 +230,21 @@ def suppressions_check(address: str, json: Json = False) -> None:
         say("not suppressed")
     if rows:
         raise typer.Exit(FAILED)
+
+
+def _as_kept(settings: Settings, address: str) -> str:
+    """An address as suppressions name it: plain, or its keyed hash; a hash stays as it is.
+
+    Raises:
+        ConfigError: addresses are not kept at all.
+    """
+    from ingest.privacy import HASH_PREFIX, Privacy
+
+    if settings.recipients == "dropped":
+        raise ConfigError(["MAILPULSE_RECIPIENTS: addresses are not kept, so none is found"])
+    if settings.recipients == "plain" or address.startswith(HASH_PREFIX):
+        return address
+    return Privacy("hashed", settings.recipient_hash_key.get_secret_value().encode()).hash(address)
 
 
 def alerts(

@@ -13,7 +13,7 @@ import httpx
 import jsonschema
 import pytest
 import yaml
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from schemas import topics
 from schemas.cloudevents import SOURCES
@@ -22,12 +22,12 @@ from tests.asyncapi import PATH
 from tests.live import story
 from tests.live.fixtures import or_skip
 from tests.live.kafka import Kafka
+from tests.live.log_reading import all_records
 from tests.live.roles import Pipeline, clean_environ
 from tests.readme import README, ROOT, blocks
 
 pytestmark = pytest.mark.timeout(300)
 
-Records = dict[str, list[ConsumerRecord]]
 PATIENCE_S = 60.0
 
 
@@ -37,32 +37,6 @@ def until(holds: Callable[[], bool], what: Callable[[], object]) -> None:
     while not holds():
         assert time.monotonic() < end, what()
         time.sleep(0.1)
-
-
-async def _all_records(bootstrap: str) -> Records:
-    """Every record of every topic, in order within its partition."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=None)
-    await consumer.start()
-    try:
-        found: Records = {}
-        for topic in topics.BY_NAME:
-            parts = [TopicPartition(topic, n) for n in range(topics.PARTITIONS_DEFAULT)]
-            consumer.assign(parts)
-            await consumer.seek_to_beginning(*parts)
-            ends = await consumer.end_offsets(parts)
-            found[topic] = []
-            for part in parts:
-                while await consumer.position(part) < ends[part]:
-                    batch = await consumer.getmany(part, timeout_ms=1000)
-                    found[topic] += batch.get(part, [])
-        return found
-    finally:
-        await consumer.stop()
-
-
-def all_records(pipeline: Pipeline) -> Records:
-    """See ``_all_records``."""
-    return asyncio.run(_all_records(pipeline.settings.kafka_bootstrap))
 
 
 async def _send_broken(bootstrap: str) -> None:
