@@ -47,12 +47,10 @@ class ClickHouseQuery:
 
     Args:
         client: makes a client; blocking, raises ``Unavailable``.
-        limits: ClickHouse settings of every query.
     """
 
-    def __init__(self, client: Callable[[], Client], limits: Mapping[str, Any]) -> None:
+    def __init__(self, client: Callable[[], Client]) -> None:
         self._make = client
-        self._limits = dict(limits)
         self._local = threading.local()
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="dashboard")
 
@@ -66,7 +64,7 @@ class ClickHouseQuery:
         try:
             if client is None:
                 client = self._local.client = self._make()
-            result = client.query(sql, parameters=parameters, settings=self._limits)
+            result = client.query(sql, parameters=parameters)
         except (ClickHouseError, OSError) as error:
             self._local.client = None
             found = judged(error)

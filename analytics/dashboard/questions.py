@@ -4,7 +4,9 @@ Laws of this file:
 1. Pure: names and texts. Values are bound as parameters, never written into the text.
 2. Tables that may hold a row twice are read with FINAL, like the views do. Only what the views
    can't answer for one stretch of time is asked of the tables.
-3. Every query is bounded: by its period, by a campaign, or by LIMIT.
+3. No query sets a ClickHouse setting: a reader under ``readonly = 1``, such as the analysts' door,
+   may set none.
+4. Every query is bounded: by its period, by a campaign, or by LIMIT.
 """
 
 from schemas.glossary import COUNTER_NAMES
@@ -14,8 +16,6 @@ _SUMS_OF_SUMS = ",\n    ".join(f"sum(b.{name}) AS {name}" for name in COUNTER_NA
 _MINUTES = """\
     FROM campaign_minutes AS m FINAL
     WHERE m.minute >= {since:DateTime('UTC')} AND m.minute < {until:DateTime('UTC')}"""
-ROWS_MAX = 500
-SERVER_SETTINGS = {"do_not_merge_across_partitions_select_final": 1}
 
 FIRST_MINUTE = """\
 SELECT min(minute) AS first FROM campaign_minutes

@@ -9,18 +9,15 @@ Laws of this file:
 import asyncio
 import time
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from analytics.client import chdb_directory
 from analytics.dashboard.app import create_app
 from analytics.dashboard.asking import ClickHouseQuery, Parameters, Rows
 from analytics.dashboard.kafka import KafkaReader
 from analytics.dashboard.metrics import CONTENT_TYPE, DashboardMetrics
-from analytics.dashboard.questions import SERVER_SETTINGS
 from analytics.dashboard.scraping import Scraper
 from analytics.reading import reader
 from analytics.serving import bind, health_app, port_of, serving
@@ -38,7 +35,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> None:
     """
     host, port = settings.dashboard_host, settings.dashboard_port
     metrics = DashboardMetrics()
-    clickhouse = ClickHouseQuery(lambda: reader(settings), _limits(settings))
+    clickhouse = ClickHouseQuery(lambda: reader(settings))
     kafka = KafkaReader(settings, time.monotonic)
     scraper = Scraper(settings.dashboard_metrics_urls)
 
@@ -71,13 +68,6 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> None:
         clickhouse.close()
         await kafka.close()
         await scraper.close()
-
-
-def _limits(settings: Settings) -> Mapping[str, Any]:
-    """ClickHouse settings of every query; the door has limits of its own and takes none."""
-    if chdb_directory(settings.clickhouse_dsn.get_secret_value()) is not None:
-        return {}
-    return SERVER_SETTINGS
 
 
 def configured(settings: Settings) -> dict[str, str]:

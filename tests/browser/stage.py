@@ -28,7 +28,7 @@ class CountingQuery:
     """``Query`` that remembers what it was asked, and can be told to fail."""
 
     def __init__(self, settings: Settings) -> None:
-        self.clickhouse = ClickHouseQuery(lambda: connect(settings), {})
+        self.clickhouse = ClickHouseQuery(lambda: connect(settings))
         self.asked: list[str] = []
         self.failure: Exception | None = None
 

@@ -104,7 +104,8 @@ def test_policy_stops_what_would_get_through(hostile: Stage, browser: Browser) -
     page.wait_for_selector("#main[data-version]")
     refused = page.evaluate(
         """() => new Promise(resolve => {
-            document.addEventListener('securitypolicyviolation', e => resolve(e.effectiveDirective));
+            document.addEventListener('securitypolicyviolation', 
+                event => resolve(event.effectiveDirective));
             document.body.insertAdjacentHTML('beforeend', '<img src=/x onerror="window.hit = 9">');
         })"""
     )

@@ -70,7 +70,7 @@ export class LineChart {
         lonely(points).map(([cx, cy]) => s("circle", { cx, cy, r: 3, class: `point ${this.series[index].className}` })),
       ];
     });
-    this.plot.replaceChildren(...[this.grid(top, span, data.stepS), drawn.map((line) => this.threshold(line)), shapes, this.cursor].flat(Infinity));
+    this.plot.replaceChildren(...[this.grid(top, span, data.stepS), this.thresholds(drawn), shapes, this.cursor].flat(Infinity).filter(Boolean));
     this.summary.textContent = this.words();
   }
 
@@ -90,12 +90,17 @@ export class LineChart {
     return parts;
   }
 
-  threshold([value, label, className]) {
-    const y = this.y(value);
-    return [
-      s("line", { x1: EDGE.left, x2: WIDTH - EDGE.right, y1: y, y2: y, class: `threshold ${className}` }),
-      s("text", { x: WIDTH - EDGE.right - 4, y: y - 4, class: `label end ${className}` }, label),
-    ];
+  thresholds(list) {
+    let labelled = Infinity;
+    return list.map(([value, label, className]) => {
+      const y = this.y(value);
+      const readable = labelled - y > 13; // labels that would overlap are left out
+      if (readable) labelled = y;
+      return [
+        s("line", { x1: EDGE.left, x2: WIDTH - EDGE.right, y1: y, y2: y, class: `threshold ${className}` }),
+        readable ? s("text", { x: WIDTH - EDGE.right - 4, y: y - 4, class: `label end ${className}` }, label) : null,
+      ];
+    });
   }
 
   words() {

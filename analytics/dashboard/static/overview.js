@@ -10,6 +10,9 @@ import { alertName, alertsTable, periodBar, rateCell, startHere, switches, title
 
 const RATES = ["delivery_rate", "bounce_rate", "open_rate", "click_rate", "complaint_rate", "unsubscribe_rate"];
 const LEVELS = ["", "watch", "warning", "critical"];
+/** Graver levels first; at the same level the campaign as a whole, then how often it happened. */
+const gravity = (alert) =>
+  LEVELS.indexOf(alert.level) * 10 + (alert.mailbox_provider ? 0 : 5) + alert.numerator / alert.denominator;
 const openAlerts = (list) => list.filter((alert) => alert.cleared_ms === null);
 
 export function overview(main) {
@@ -22,7 +25,6 @@ export function overview(main) {
     value: get("q"), oninput: () => set({ q: search.value }),
   });
   const onlyAlerts = (row) => openAlerts(row.alerts);
-  const worst = (row) => Math.max(0, ...onlyAlerts(row).map((alert) => LEVELS.indexOf(alert.level)));
   const rateColumn = (name) => ({
     key: name, number: true, label: metric(name).label, tip: metric(name).tip,
     sort: (row) => rate(row.counts, metric(name)).ratio,
@@ -42,7 +44,7 @@ export function overview(main) {
           h("a", { href: link("/campaign", { campaign: row.id }) }, titleOf(row)),
           row.name && row.name !== row.id ? h("span", { class: "sub" }, row.id) : null,
           row.owner ? h("span", { class: "sub" }, row.owner) : null,
-          onlyAlerts(row).filter((alert) => LEVELS.indexOf(alert.level) === worst(row)).slice(0, 1).map((alert) =>
+          onlyAlerts(row).sort((a, b) => gravity(b) - gravity(a)).slice(0, 1).map((alert) =>
             h("span", { class: `badge ${alert.level}` }, `${alert.level}: ${alertName(alert.rate)}`))),
       },
       {
@@ -93,15 +95,15 @@ function alertStrip(raised, latest) {
   const byCampaign = new Map();
   for (const alert of raised) {
     const held = byCampaign.get(alert.campaign_id);
-    if (!held || LEVELS.indexOf(alert.level) > LEVELS.indexOf(held.level)) byCampaign.set(alert.campaign_id, alert);
+    if (!held || gravity(alert) > gravity(held)) byCampaign.set(alert.campaign_id, alert);
   }
-  const list = [...byCampaign.values()].sort((a, b) => LEVELS.indexOf(b.level) - LEVELS.indexOf(a.level));
+  const list = [...byCampaign.values()].sort((a, b) => gravity(b) - gravity(a));
   return h("p", { class: `alert ${list[0].level}` },
     h("strong", {}, list.length === 1 ? "1 campaign is above an alert line: " : `${list.length} campaigns are above an alert line: `),
     list.slice(0, 4).map((alert, index) => [
       index ? "; " : "",
       h("a", { href: link("/campaign", { campaign: alert.campaign_id }) }, names.get(alert.campaign_id) ?? alert.campaign_id),
-      `, ${alertName(alert.rate)} ${percent(alert.numerator / alert.denominator)} (${alert.level})`,
+      `, ${alertName(alert.rate)} ${percent(alert.numerator / alert.denominator)}${alert.mailbox_provider ? ` at ${alert.mailbox_provider}` : ""} (${alert.level})`,
     ]),
     list.length > 4 ? `; and ${list.length - 4} more` : null);
 }
