@@ -21,6 +21,8 @@ from schemas.errors import ConfigError
 
 ReadFile = Callable[[Path], str]
 _SECRET_FIELDS = ("signing_key", "secret", "username", "password", "token", "api_key")
+_PUBLIC = "public_key"
+"""May stand in the file itself, or be referred to as a secret is."""
 
 
 def problem_lines(error: ValidationError, name_of: Callable[[str], str]) -> list[str]:
@@ -115,14 +117,15 @@ def _resolve_source(
 ) -> tuple[Source | None, list[str]]:
     problems: list[str] = []
     values: dict[str, Any] = {**raw, "name": name}
-    for field in _SECRET_FIELDS:
+    for field in (*_SECRET_FIELDS, _PUBLIC):
         if field not in raw:
             continue
         refs = raw[field] if isinstance(raw[field], list) else [raw[field]]
         resolved = []
         for ref in refs:
             try:
-                resolved.append(resolve_secret(str(ref), environ, read_file))
+                plain = field == _PUBLIC and not str(ref).startswith(("env:", "file:"))
+                resolved.append(str(ref) if plain else resolve_secret(str(ref), environ, read_file))
             except ValueError as error:
                 problems.append(f"sources.{name}.{field}: {error}")
         values[field] = tuple(resolved)

@@ -167,6 +167,15 @@ def test_a_source_takes_secrets_from_environment_and_files() -> None:
     assert "new" not in repr(news.secret)
 
 
+def test_a_public_key_stands_there_or_elsewhere() -> None:
+    """As it is, or behind ``file:`` or ``env:`` as secrets are."""
+    text = '[sources.news]\nprovider = "sendgrid"\npublic_key = ["MFkw", "file:/k", "env:KEY"]\n'
+    (news,) = load_sources(text, {"KEY": "theirs"}, holding("ours\n")).values()
+    assert news.public_key == ("MFkw", "ours", "theirs")
+    problems = source_problems('[sources.a]\nprovider = "sendgrid"\npublic_key = "env:ABSENT"')
+    assert problems == ("sources.a.public_key: environment variable ABSENT is not set",)
+
+
 def test_every_problem_of_every_source_is_named_at_once() -> None:
     """Two wrong sources, a wrong section, a wrong name: one error with all of it."""
     text = """
