@@ -37,6 +37,16 @@ from schemas.topics import PARTITIONS_DEFAULT
 PREFIX = "MAILPULSE_"
 
 
+def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Checks addresses and networks; the message does not repeat what is none (law 3)."""
+    try:
+        for item in value:
+            ipaddress.ip_network(item, strict=False)
+    except ValueError:
+        raise ValueError("addresses or networks such as 203.0.113.0/24, comma-separated") from None
+    return value
+
+
 def _parts(value: Any) -> Any:
     """The parts of a comma-separated text; anything else as it is."""
     if isinstance(value, str):
@@ -160,9 +170,7 @@ class IngestSettings(BaseModel):
     @field_validator("trusted_proxies", "metrics_allow_ips")
     @classmethod
     def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for item in value:
-            ipaddress.ip_network(item, strict=False)
-        return value
+        return _networks(value)
 
 
 class StreamsSettings(BaseModel):
@@ -257,9 +265,7 @@ class AnalyticsSettings(BaseModel):
     @field_validator("dashboard_proxy_ips")
     @classmethod
     def _proxies_are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for item in value:
-            ipaddress.ip_network(item, strict=False)
-        return value
+        return _networks(value)
 
     @field_validator("dashboard_metrics_urls")
     @classmethod

@@ -20,6 +20,7 @@ from streams.commands.setup import config
 
 DSN, READER_DSN = "clickhouse_dsn", "clickhouse_reader_dsn"
 USERS, GRAFANA, SOURCES = "clickhouse_users.xml", "grafana_password", "sources"
+TOKEN = "dashboard_token"
 
 _USERS_XML = """\
 <!-- Made by `mailpulse config secrets`; the passwords are in {dsn} and {reader_dsn}. -->
@@ -67,6 +68,7 @@ def secret_files(host: str, token: Callable[[], str]) -> dict[str, str]:
         READER_DSN: f"http://mailpulse_reader:{reader}@{host}:8123/mailpulse\n",
         USERS: _USERS_XML.format(dsn=DSN, reader_dsn=READER_DSN, **hashed),
         GRAFANA: token() + "\n",
+        TOKEN: token() + "\n",
     }
 
 
@@ -83,7 +85,7 @@ def write_missing(folder: Path, host: str) -> list[str]:
     (folder / SOURCES).mkdir(mode=0o755, exist_ok=True)
     together = {DSN, READER_DSN, USERS}
     made = []
-    left_alone = {name for name in (*together, GRAFANA) if (folder / name).exists()}
+    left_alone = {name for name in (*together, GRAFANA, TOKEN) if (folder / name).exists()}
     if left_alone & together:
         left_alone |= together
     for name, content in secret_files(host, lambda: chance.token_urlsafe(24)).items():

@@ -95,12 +95,15 @@ def peers(kafka_cluster: KafkaCluster, tmp_path: Path) -> Iterator[tuple[dict[st
     toml.write_text(accounts.toml, encoding="utf-8")
     dsn = tmp_path / "clickhouse_dsn"
     dsn.write_text(f"chdb://{tmp_path}/clickhouse\n", encoding="utf-8")
+    token = tmp_path / "dashboard_token"
+    token.write_text("a-token-for-tests-only\n", encoding="utf-8")
     with or_skip(Registry) as registry:
         yield (
             {
                 "KAFKA_BOOTSTRAP": broker.bootstrap,
                 "SCHEMA_REGISTRY_URL": registry.url,
                 "CLICKHOUSE_DSN_FILE": str(dsn),
+                "DASHBOARD_TOKEN_FILE": str(token),
                 "CONFIG_FILE": str(toml),
                 **accounts.environ,
             },

@@ -1,0 +1,200 @@
+"""Every parser that takes outside bytes, with bytes that come near to good ones.
+
+Arbitrary bytes are tried beside each parser's own tests; here good inputs are cut, flipped, spliced
+and repeated, which reaches much deeper. ``MAILPULSE_TEST_EXAMPLES=20000`` makes a long run of it;
+what was found once is tried again first, from the ``.hypothesis`` directory.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analytics.guard import Denied, check
+from ingest import frames, parcel
+from ingest.body import BodyLimits, Refused, check_shape, decode_content
+from ingest.problems import DETAILS
+from ingest.providers import REGISTRY
+from ingest.providers.base import NeedsCertificate, SignatureError
+from schemas.codec import LATEST, Codec
+from schemas.errors import BadInput, ConfigError, DecodeError
+from schemas.sources import load_sources
+from tests.ingest.keys import example
+from tests.strategies import records
+
+NOW = 1_795_521_600
+CODEC = Codec()
+
+
+Value = TypeVar("Value")
+Promised = TypeVar("Promised", bound=Exception)
+
+
+def outcome(call: Callable[[], Value], promised: type[Promised]) -> Value | Promised:
+    """What a call returns, or the error that it may raise; any other error fails the test."""
+    try:
+        return call()
+    except promised as error:
+        return error
+
+
+@st.composite
+def damaged(draw: st.DrawFn, good: bytes) -> bytes:
+    """``good`` after a few accidents: bits flipped, parts cut out, doubled, replaced."""
+    data = bytearray(good)
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, max(0, len(data) - 1)))
+        end = min(len(data), at + draw(st.integers(1, 40)))
+        match draw(st.sampled_from(("flip", "cut", "double", "junk", "number", "end"))):
+            case "flip" if data:
+                data[at] ^= 1 << draw(st.integers(0, 7))
+            case "cut":
+                del data[at:end]
+            case "double":
+                data[at:at] = data[at:end] * draw(st.integers(1, 3))
+            case "junk":
+                data[at:end] = draw(st.binary(max_size=12))
+            case "number":
+                data[at:end] = draw(
+                    st.sampled_from((b"1e999", b"-1", b"NaN", b"99999999999999999999", b"null",
+                                     b'"\\ud800"', b"[[[[", b"\xff\xfe", b"\x00"))
+                )  # fmt: skip
+            case _:
+                del data[at:]
+    return bytes(data)
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+@given(data=st.data())
+def test_a_damaged_webhook_is_refused_or_read(name: str, data: st.DataObject) -> None:
+    """parse and verify raise nothing but what they promise; what is read is whole events."""
+    provider, one = REGISTRY[name], example(name)
+    good = provider.sample(one.source, NOW, 1, one.signing_key)
+    request = replace(good, body=data.draw(damaged(good.body)))
+    try:
+        provider.verify(request, one.source, NOW, one.certificates)
+    except (SignatureError, NeedsCertificate):
+        pass
+    parsed = outcome(lambda: provider.parse(request, one.source, NOW * 1_000_000), BadInput)
+    if isinstance(parsed, BadInput):
+        assert parsed.reason
+        return
+    for event in parsed.events:
+        CODEC.encode("raw_event", event)  # what ingress does next
+
+
+@pytest.mark.parametrize("schema", sorted(LATEST))
+@given(data=st.data())
+def test_a_damaged_record_is_a_decode_error_or_a_record(schema: str, data: st.DataObject) -> None:
+    """No other exception, and never more time than its size explains."""
+    good = CODEC.encode(schema, data.draw(records(schema)))
+    value = data.draw(damaged(good))
+    began = time.process_time()
+    for result in (
+        outcome(lambda: CODEC.decode(value, schema), DecodeError),
+        outcome(lambda: CODEC.raw_head(value), DecodeError),
+    ):
+        assert isinstance(result, dict) or result.reason
+    assert time.process_time() - began < 10, "a few bytes must not make a long list"
+
+
+@given(payloads=st.lists(st.binary(max_size=60), min_size=1, max_size=4), data=st.data())
+def test_a_damaged_spool_gives_frames_that_were_written(
+    payloads: list[bytes], data: st.DataObject
+) -> None:
+    """Whatever is read is a payload that was written, and a parcel is one or is refused."""
+    segment = data.draw(damaged(b"".join(map(frames.frame, payloads))))
+    at = 0
+    while at < len(segment):
+        found = frames.read_frames(segment[at:])
+        assert set(found.payloads) <= set(payloads) | {b""}
+        at += max(1, found.end or frames.next_frame(segment[at:]))
+    for payload in payloads:
+        try:
+            parcel.from_bytes(payload)
+        except (ValueError, BadInput):
+            pass
+
+
+@given(
+    body=st.binary(max_size=400),
+    coding=st.sampled_from([None, "gzip", "deflate", "br", "identity", "gzip, gzip", "x"]),
+)
+def test_any_body_is_decoded_within_limits_or_refused(body: bytes, coding: str | None) -> None:
+    """A decompressed body is never larger than the limit, and a refusal has a code."""
+    limits = BodyLimits(20_000, 50, 16, 500)
+    decoded = outcome(lambda: decode_content(body, coding, limits), Refused)
+    if isinstance(decoded, Refused):
+        assert decoded.code in DETAILS
+        return
+    assert len(decoded) <= 20_000
+    refused = outcome(lambda: check_shape(decoded, limits), Refused)
+    assert refused is None or refused.code in DETAILS
+
+
+TOML = b"""
+[sources.news]
+provider = "sendgrid"
+public_key = "AAAA"
+allow_ips = ["203.0.113.0/24"]
+[sources.crm]
+provider = "generic"
+secret = "env:CRM"
+rate_per_s = 5
+"""
+
+
+@given(text=damaged(TOML))
+def test_a_damaged_config_is_told_in_words(text: bytes) -> None:
+    """mailpulse.toml is read, or every problem is named; the secret is in no message."""
+    toml = text.decode("utf-8", "replace")
+    read = outcome(lambda: load_sources(toml, {"CRM": "canary"}, lambda path: ""), ConfigError)
+    if isinstance(read, ConfigError):
+        assert read.problems
+        assert "canary" not in str(read)
+
+
+_READS: tuple[str, ...] = (
+    "SELECT count() FROM email_events WHERE campaign_id = 'a' -- note",
+    "WITH x AS (SELECT 1) SELECT * FROM x /* ; DROP TABLE events */",
+    "SHOW TABLES",
+)
+_WRITES = ("INSERT INTO events SELECT 1", "DROP TABLE events", "ALTER TABLE events DELETE WHERE 1",
+           "SELECT * FROM file('/etc/passwd')", "SELECT * FROM url('http://x')")  # fmt: skip
+
+
+@given(data=st.data(), query=st.sampled_from(_READS + _WRITES))
+def test_the_doors_guard_answers_with_denial_or_nothing(data: st.DataObject, query: str) -> None:
+    """Any damage to a query: refused in words, or let through; no other exception."""
+    text = data.draw(damaged(query.encode())).decode("utf-8", "replace")
+    refused = outcome(lambda: check(text), Denied)
+    assert refused is None or refused.text
+
+
+@pytest.mark.parametrize("wrap", [str, str.lower, lambda q: f"/* */ {q}", lambda q: f"({q}"])
+@pytest.mark.parametrize("query", _WRITES)
+def test_the_doors_guard_refuses_writes_in_disguise(query: str, wrap: Callable[[str], str]) -> None:
+    """Case, comments and brackets hide nothing."""
+    with pytest.raises(Denied):
+        check(wrap(query))
+
+
+def test_numbers_that_json_can_write_and_avro_can_not() -> None:
+    """NaN, infinity and integers beyond 64 bits in a verified body never raise anything new."""
+    for name in sorted(REGISTRY):
+        provider, one = REGISTRY[name], example(name)
+        good = provider.sample(one.source, NOW, 1, one.signing_key)
+        for number in (b"NaN", b"1e400", b"9" * 30, b"-0", b"1.5"):
+            body = good.body.replace(str(NOW).encode(), number)
+            try:
+                parsed = provider.parse(replace(good, body=body), one.source, NOW * 1_000_000)
+            except BadInput:
+                continue
+            for event in parsed.events:
+                CODEC.encode("raw_event", event)
+    assert orjson.loads(b"1.5") == 1.5

@@ -1,0 +1,196 @@
+"""A trial: load with books on disk, faults meanwhile, and the invariants after.
+
+After a trial: **A** each event answered 200 is stored exactly once; **B** every counter of every
+campaign equals the recount from the books; **C** forged events are nowhere, unanswered ones at most
+once; **D** lag is back to 0 within a minute; **E** memory is bounded.
+
+Laws of this file:
+1. The books are read back from disk: what is judged is what a killed sender would leave.
+2. A role that ends is started again at once, as a supervisor does, unless the fault holds it down.
+3. Nothing is waived: figures are looked at again until they agree or patience ends.
+"""
+
+import asyncio
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from schemas.errors import Unavailable
+from schemas.glossary import COUNTER_NAMES
+from streams.load import Load, Sent, Shape, read_books, send
+from streams.simulation.accounts import Accounts
+from streams.simulation.ledger import Ledger, compare_events, differences, recount
+from streams.simulation.readout import ClickHouse
+from tests.live.process import ProcessFailed
+from tests.live.roles import Pipeline, Role
+
+PATIENCE_S = 60.0
+LAG_S_MAX = 60.0
+MEMORY_BYTES_MAX = 1_000_000_000
+"""Of one process. The sink holds the whole of ClickHouse's engine."""
+
+Fault = Callable[["Trial"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a trial came to; see the invariants above."""
+
+    sent: Sent
+    stored: int
+    lost: int
+    double: int
+    forged: int
+    differing: dict[str, dict[str, tuple[int, int]]]
+    campaigns: int
+    memory_peak_bytes: dict[str, int]
+    restarts: dict[str, int]
+
+    @property
+    def holds(self) -> bool:
+        """Invariants A, B, C and E; without D a trial ends by itself."""
+        return (
+            not (self.lost or self.double or self.forged or self.differing)
+            and max(self.memory_peak_bytes.values()) < MEMORY_BYTES_MAX
+        )
+
+
+@dataclass
+class Trial:
+    """A pipeline that runs, under load and under faults.
+
+    Attributes:
+        held: names of roles that a fault keeps down.
+        dsn: where to ask; default: the sink's door.
+    """
+
+    pipeline: Pipeline
+    accounts: Accounts
+    folder: Path
+    rate_per_s: float = 300.0
+    shape: Shape = field(default_factory=Shape)
+    seed: int = 1
+    dsn: str = ""
+    held: set[str] = field(default_factory=set)
+    restarts: dict[str, int] = field(default_factory=dict)
+    memory_peak_bytes: dict[str, int] = field(default_factory=dict)
+    dice: random.Random = field(default_factory=lambda: random.Random(7))
+
+    def roles(self, *kinds: str) -> list[Role]:
+        """Roles of these kinds; all without a kind."""
+        return [role for role in self.pipeline if not kinds or role.kind in kinds]
+
+    @contextmanager
+    def supervised(self) -> Iterator[None]:
+        """Starts what ends again (law 2), and notes peaks of memory."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(0.1):
+                for role in tuple(self.pipeline):
+                    if role.running:
+                        self._weigh(role)
+                    elif role.name not in self.held:
+                        with suppress(ProcessFailed):
+                            role.start()
+                        self.restarts[role.name] = self.restarts.get(role.name, 0) + 1
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _weigh(self, role: Role) -> None:
+        with suppress(psutil.Error, ProcessFailed):
+            now = psutil.Process(role.pid).memory_info().rss
+            self.memory_peak_bytes[role.name] = max(self.memory_peak_bytes.get(role.name, 0), now)
+
+    @contextmanager
+    def down(self, role: Role) -> Iterator[None]:
+        """Holds a role down inside the block (SIGKILL), and starts it again after."""
+        self.held.add(role.name)
+        role.kill()
+        try:
+            yield
+        finally:
+            self.held.discard(role.name)
+
+    def run(self, seconds: float, fault: Fault) -> Outcome:
+        """Sends for ``seconds`` while ``fault`` runs, waits for what was sent, and judges.
+
+        Raises:
+            ProcessFailed: invariant D: not caught up in time.
+            Unavailable: ClickHouse does not answer in the end.
+        """
+        with self.supervised():
+            return asyncio.run(self._run(seconds, fault))
+
+    async def _run(self, seconds: float, fault: Fault) -> Outcome:
+        run = secrets.token_hex(3)
+        books = self.folder / f"ledger-{run}.jsonl"
+        load = Load(self.pipeline.ingest_url, self.rate_per_s, seconds, books, self.seed, run,
+                    self.shape)  # fmt: skip
+        disturbing = asyncio.ensure_future(asyncio.to_thread(fault, self))
+        over = asyncio.Event()
+        sent = await send(load, self.accounts, time.time(), over)
+        await disturbing
+        await asyncio.to_thread(self.pipeline.wait_caught_up, LAG_S_MAX)
+        ledger = read_books(books)
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                outcome = await self._look(run, sent, ledger)
+            except Unavailable:
+                if time.monotonic() > end:
+                    raise
+            else:
+                if outcome.holds or time.monotonic() > end:
+                    return outcome
+            await asyncio.sleep(0.5)
+
+    async def _look(self, run: str, sent: Sent, ledger: Ledger) -> Outcome:
+        try:
+            clickhouse = ClickHouse(self.dsn or self.pipeline.clickhouse_dsn)
+        except (OSError, ValueError) as error:
+            raise Unavailable(str(error)) from error
+        try:
+            stored = await clickhouse.stored(run)
+            found = await clickhouse.counters(sent.campaigns)
+        finally:
+            await clickhouse.close()
+        compared = compare_events(ledger, stored)
+        # an event in doubt that was kept all the same is a true event, and is counted
+        kept = [
+            event
+            for event in ledger.unsure.values()
+            if stored.get((event.message_id, event.kind, event.at_s))
+        ]
+        recounted = recount([*ledger.accepted.values(), *kept])
+        expected = {name: counts for name, counts in recounted.items() if name in sent.campaigns}
+        return Outcome(
+            sent=sent,
+            stored=compared.stored,
+            lost=compared.lost,
+            double=compared.double_counted,
+            forged=sum(rows for (message, _, _), rows in stored.items() if "forged" in message),
+            differing=differences(expected, found, COUNTER_NAMES),
+            campaigns=len({*expected, *found}),
+            memory_peak_bytes=dict(self.memory_peak_bytes),
+            restarts=dict(self.restarts),
+        )
+
+    def check(self, outcome: Outcome) -> None:
+        """Asserts the invariants, with the logs' tails; and that there was something to judge."""
+        assert outcome.holds, f"{outcome}\n{self.pipeline.log_tails()}"
+        assert outcome.stored >= outcome.sent.accepted > 100
+        assert outcome.campaigns >= 5
