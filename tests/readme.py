@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ingest.providers import conformance
 from schemas.glossary import COUNTERS, DERIVED_DOCS, MESSAGE, RATES, WINDOWS_S
+from tests import metrics_table
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -62,6 +63,7 @@ def queries() -> str:
 
 
 SECTIONS = {
+    "metrics": lambda: metrics_table.table().strip() + "\n",
     "conformance": lambda: conformance.table().strip() + "\n",
     "glossary": glossary,
     "queries": queries,
