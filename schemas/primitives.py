@@ -15,6 +15,8 @@ from functools import lru_cache
 _ONE = [bytes((value,)) for value in range(128)]
 _TWO_ON = [bytes((value & 127 | 128, value >> 7 | 128)) for value in range(1 << 14)]
 """Two groups of 7 bits, both of which go on."""
+_TWO = [bytes((value & 127 | 128, value >> 7)) for value in range(1 << 14)]
+"""Two groups of 7 bits, the second of which ends."""
 _DOUBLE = struct.Struct("<Bd")
 _MASK = (1 << 14) - 1
 
@@ -39,7 +41,7 @@ def integer(value: int) -> bytes:
     if value < 128:
         return _ONE[value]
     if value <= _MASK:
-        return _groups(value)
+        return _TWO[value]
     if value < 1 << 28:
         return _TWO_ON[value & _MASK] + _high(value >> 14)
     if value < 1 << 56:

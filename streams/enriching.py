@@ -34,7 +34,7 @@ from streams.step import Effects, step
 log = structlog.get_logger(__name__)
 
 SLICE_RECORDS = 500
-"""Records folded before the event loop gets a turn: about 20 ms of work."""
+"""Records folded before the event loop gets a turn: about 10 ms of work."""
 SWEEP_ENTRIES = 1000
 """Stored messages looked at per checkpoint for whether they expired: about a millisecond."""
 END_ASKED_TIMES = 10
