@@ -20,14 +20,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import structlog
 from clickhouse_connect.driver.client import Client
 
 from analytics.avro_file import by_prefix, container
 from analytics.client import Refused, insert_avro, insert_columns
+from analytics.facts import Conflict, conflicts, known_facts
 from analytics.rows import BUILDERS, STATEMENTS, Builder, Polled, tombstone
 from schemas.codec import Codec, Record
 from schemas.errors import DecodeError, Unavailable
-from schemas.topics import BY_NAME
+from schemas.topics import BY_NAME, CAMPAIGNS
+
+log = structlog.get_logger("mailpulse.sink")
 
 DECODE_RECORDS_MAX = 256
 """Pieces of a refused batch up to this size are decoded here, before they are halved further."""
@@ -118,13 +122,24 @@ class Loader:
 
     def _load_quiet(self, records: Sequence[Polled]) -> list[Reject]:
         kept, decoded, rejects = self._decoded(records)
+        told = self._conflicts(decoded) if self._topic == CAMPAIGNS else []
         rows = {id(record): row for record, row in zip(kept, decoded, strict=True)}
         for table, build in BUILDERS[self._topic]:
             refused = self._halving(kept, partial(self._columns, table, build, rows))
             gone = {id(reject.record) for reject in refused}
             kept = [record for record in kept if id(record) not in gone]
             rejects += refused
+        for one in told:
+            log.info(
+                "campaign facts replaced" if one.replaced else "older campaign facts passed over",
+                campaign=one.campaign, facts=one.fields,
+            )  # fmt: skip
         return rejects
+
+    def _conflicts(self, decoded: Sequence[Record]) -> list[Conflict]:
+        """Where facts of a campaign differ from those that are stored: the last writer wins."""
+        known = known_facts(self._client, [record["campaign_id"] for record in decoded])
+        return conflicts(known, decoded)
 
     def _columns(
         self, table: str, build: Builder, rows: Mapping[int, Record], records: Sequence[Polled]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from analytics.avro_file import container, long_bytes
 from analytics.rows import clickhouse_type
@@ -147,6 +148,25 @@ def test_alerts_campaigns_and_dead_letters_are_stored_once(warehouse: Warehouse)
     assert warehouse.rows("SELECT name FROM campaigns FINAL") == [("Frühling",)]
     assert warehouse.rows("SELECT reason, content_bytes, offset FROM dead_letters FINAL") == [
         ("not_json", 5, -1)
+    ]
+
+
+def test_last_writer_of_campaign_facts_wins_and_that_is_told(warehouse: Warehouse) -> None:
+    """Two accounts in one batch, an older one later on, the same again: told, told, not told."""
+
+    def facts(name: str, at: int) -> Sent:
+        wrote = {**record("campaign", campaign_id="told", updated_at=NOW + at), "name": name}
+        return _sent(topics.CAMPAIGNS, "campaign", wrote)
+
+    with capture_logs() as logs:
+        assert warehouse.load([facts("one", 0), facts("two", 2_000)]) == []
+        assert warehouse.load([facts("two", 2_000)]) == []
+        assert warehouse.load([facts("three", 1_000)]) == []
+    held = warehouse.rows("SELECT name FROM campaigns FINAL WHERE campaign_id = 'told'")
+    assert held == [("two",)]
+    assert [(line["event"], line["campaign"], line["facts"]) for line in logs] == [
+        ("campaign facts replaced", "told", ("name",)),
+        ("older campaign facts passed over", "told", ("name",)),
     ]
 
 

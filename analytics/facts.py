@@ -1,0 +1,103 @@
+"""Facts about campaigns: which of two accounts holds, and what is told about it.
+
+Laws of this file:
+1. ``conflicts`` is pure. The later ``updated_at`` holds, as in the table (``ReplacingMergeTree(updated_at)``); of
+   two with the same time the one that comes later in the log.
+2. Writing the same facts again is no conflict.
+3. ``known_facts`` reads what the table holds; a campaign that it does not hold has no facts yet.
+"""
+
+from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from analytics.client import judged
+
+FIELDS = ("name", "owner", "started_at", "expected_recipients", "tags")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What somebody wrote about a campaign.
+
+    Attributes:
+        updated_at: microseconds since 1970, by the writer's clock.
+        facts: by name; times in milliseconds; empty once withdrawn.
+    """
+
+    updated_at: int
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Two accounts that differ.
+
+    Attributes:
+        fields: names of the facts that differ.
+        replaced: the newer account in the log holds; else it was written earlier and is passed
+            over.
+    """
+
+    campaign: str
+    fields: tuple[str, ...]
+    replaced: bool
+
+
+def account_of(record: Mapping[str, Any]) -> Account:
+    """The account that a decoded record, or a tombstone's stand-in, gives."""
+    if record.get("tombstone"):
+        return Account(record["updated_at"], {})
+    started = record["started_at"]
+    facts = {name: record[name] for name in FIELDS}
+    facts |= {
+        "tags": list(record["tags"]),
+        "started_at": None if started is None else started // 1000,
+    }
+    return Account(record["updated_at"], facts)
+
+
+def conflicts(
+    known: MutableMapping[str, Account], records: Iterable[Mapping[str, Any]]
+) -> list[Conflict]:
+    """Compares records, in log order, with what is known, and adds them to it."""
+    found = []
+    for record in records:
+        campaign, account = record["campaign_id"], account_of(record)
+        before = known.get(campaign)
+        if before is None or account.updated_at >= before.updated_at:
+            known[campaign] = account
+        if before is None or not before.facts:
+            continue
+        fields = tuple(name for name in FIELDS if before.facts.get(name) != account.facts.get(name))
+        if fields:
+            found.append(Conflict(campaign, fields, account.updated_at >= before.updated_at))
+    return found
+
+
+_KNOWN = (
+    "SELECT campaign_id, toUnixTimestamp64Micro(updated_at), name, owner,"
+    " toUnixTimestamp64Milli(started_at), expected_recipients, tags"
+    " FROM campaigns FINAL WHERE campaign_id IN {campaigns:Array(String)}"
+)
+
+
+def known_facts(client: Client, campaigns: Iterable[str]) -> dict[str, Account]:
+    """The accounts that the table holds, by campaign.
+
+    Raises:
+        Unavailable: ClickHouse is away or too slow.
+    """
+    try:
+        rows = client.query(_KNOWN, parameters={"campaigns": sorted(set(campaigns))}).result_rows
+    except (ClickHouseError, OSError) as error:
+        raise judged(error) from error
+    return {
+        campaign: Account(
+            updated_at, dict(zip(FIELDS, (*facts[:-1], list(facts[-1])), strict=True))
+        )
+        for campaign, updated_at, *facts in rows
+    }
