@@ -1,7 +1,7 @@
 """Facts about campaigns: which of two accounts holds, and what is told about it.
 
 Laws of this file:
-1. ``conflicts`` is pure. The later ``updated_at`` holds, as in the table (``ReplacingMergeTree(updated_at)``); of
+1. ``conflicts`` is pure. The later ``updated_at`` holds, as in the table, whose version it is; of
    two with the same time the one that comes later in the log.
 2. Writing the same facts again is no conflict.
 3. ``known_facts`` reads what the table holds; a campaign that it does not hold has no facts yet.
