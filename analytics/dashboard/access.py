@@ -67,6 +67,14 @@ def check(settings: AnalyticsSettings) -> None:
     )
 
 
+def _host(header: str) -> str:
+    """The host in a Host header, without its port; empty when it is none."""
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
+
+
 def _token(settings: AnalyticsSettings) -> str:
     return settings.dashboard_token.get_secret_value()
 
@@ -118,7 +126,7 @@ class Gate:
         """Why a request to an open dashboard is refused; empty when it is not."""
         if not self.open:
             return ""
-        host = urlsplit(f"//{caller.headers.get('host', '')}").hostname or ""
+        host = _host(caller.headers.get("host", ""))
         if not is_loopback(host):
             return (
                 f"This dashboard has no sign-in, so it answers on localhost only, not on {host!r}."
@@ -195,7 +203,10 @@ class Gate:
 
 def local_path(wished: str, known: Sequence[str]) -> str:
     """Where to go after signing in: a page of ours, never another site."""
-    parts = urlsplit(wished)
+    try:
+        parts = urlsplit(wished)
+    except ValueError:
+        return "/"
     if parts.scheme or parts.netloc or "\\" in wished or parts.path not in known:
         return "/"
     return f"{parts.path}?{parts.query}" if parts.query else parts.path

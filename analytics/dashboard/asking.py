@@ -3,15 +3,14 @@
 Laws of this file:
 1. A query runs in a thread; at most ``THREADS`` run at once for the whole dashboard.
 2. A query that took long is not asked again at once: its last rows stand in until
-   ``REST_FACTOR`` times its duration has passed, so the dashboard takes at most a fifth of one
-   core of the database, whatever the amount of data.
+   ``REST_FACTOR`` times its duration has passed. So each question keeps the database busy for a
+   fifth of the time at most, whatever the amount of data.
 3. ``Unavailable`` means that nobody answers; the client is made anew for the next question.
 """
 
 import asyncio
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ Rows = list[dict[str, Any]]
 Parameters = Mapping[str, Any]
 THREADS = 2
 REST_FACTOR = 4.0
-KEPT_MAX = 1_000
+KEPT_MAX = 100
 
 
 class Query(Protocol):
@@ -37,7 +36,7 @@ class Query(Protocol):
         Unavailable: nobody answers, or the query fails.
     """
 
-    async def __call__(self, sql: str, parameters: Parameters) -> Rows:
+    async def __call__(self, sql: str, parameters: Parameters, /) -> Rows:
         """The rows of ``sql`` with ``parameters`` bound."""
         ...
 
@@ -54,7 +53,7 @@ class ClickHouseQuery:
         self._local = threading.local()
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="dashboard")
 
-    async def __call__(self, sql: str, parameters: Parameters) -> Rows:
+    async def __call__(self, sql: str, parameters: Parameters, /) -> Rows:
         """Runs the query in a thread."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, self._ask, sql, dict(parameters))
@@ -87,6 +86,10 @@ class _Answer:
     asked_s: float
     took_s: float
 
+    def rests(self, now_s: float) -> bool:
+        """Whether it may stand in (law 2)."""
+        return now_s - self.asked_s < REST_FACTOR * self.took_s
+
 
 class Asker:
     """``Query`` with a memory (law 2)."""
@@ -94,7 +97,7 @@ class Asker:
     def __init__(self, query: Query, clock: Callable[[], float] = time.monotonic) -> None:
         self._query = query
         self._clock = clock
-        self._answers: OrderedDict[tuple[Any, ...], _Answer] = OrderedDict()
+        self._answers: dict[tuple[Any, ...], _Answer] = {}
 
     async def __call__(self, sql: str, parameters: Parameters, topic: tuple[Any, ...]) -> Rows:
         """The rows of a query.
@@ -108,11 +111,11 @@ class Asker:
         key = (sql, *topic)
         held = self._answers.get(key)
         began = self._clock()
-        if held is not None and began - held.asked_s < REST_FACTOR * held.took_s:
+        if held is not None and held.rests(began):
             return held.rows
         rows = await self._query(sql, parameters)
-        self._answers[key] = _Answer(rows, began, self._clock() - began)
-        self._answers.move_to_end(key)
-        while len(self._answers) > KEPT_MAX:
-            self._answers.popitem(last=False)
+        ended = self._clock()
+        self._answers[key] = _Answer(rows, began, ended - began)
+        if len(self._answers) > KEPT_MAX:
+            self._answers = {key: one for key, one in self._answers.items() if one.rests(ended)}
         return rows

@@ -24,7 +24,10 @@ from schemas.errors import BadInput, MailpulseError
 
 log = structlog.get_logger("mailpulse.dashboard")
 
-VIEWS_MAX = 200
+VIEWS_MAX = 50
+"""Views without viewers that are kept."""
+KEPT_S = 60.0
+"""How long a view that nobody asks for is kept."""
 REST_S_MAX = 30.0
 
 
@@ -147,12 +150,15 @@ class Hub:
     def _entry(self, view: View) -> _Entry:
         entry = self._entries.pop(view, None) or _Entry()
         self._entries[view] = entry  # newest last
-        if len(self._entries) > VIEWS_MAX:
-            for old, held in list(self._entries.items()):
-                if not held.viewers and not held.lock.locked() and held is not entry:
-                    del self._entries[old]
-                    break
+        for old, held in list(self._entries.items()):
+            idle = not held.viewers and not held.lock.locked() and held is not entry
+            if idle and (self._is_old(held) or len(self._entries) > VIEWS_MAX):
+                del self._entries[old]
         return entry
+
+    def _is_old(self, entry: _Entry) -> bool:
+        snapshot = entry.snapshot
+        return snapshot is not None and self._clock() - snapshot.built_s > KEPT_S
 
     @asynccontextmanager
     async def watching(self, view: View) -> AsyncIterator[AsyncIterator[Snapshot]]:

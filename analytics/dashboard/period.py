@@ -16,9 +16,9 @@ MINUTE_S = 60
 DAY_S = 86_400
 LENGTHS_S: dict[str, int] = {
     "1h": 3_600, "24h": DAY_S, "7d": 7 * DAY_S, "30d": 30 * DAY_S, "90d": 90 * DAY_S,
-    "all": 400 * DAY_S,
+    "all": 3_650 * DAY_S,
 }  # fmt: skip
-"""Rolling stretches that end now, by name. «all» is what the events table keeps by default."""
+"""Rolling stretches that end now, by name. «all» is ten years."""
 DEFAULT = "7d"
 _STEPS_S = (60, 300, 600, 1_800, 3_600, 10_800, 21_600, 43_200, DAY_S, 7 * DAY_S)
 _CUSTOM = re.compile(r"(\d{9,11})-(\d{9,11})")
@@ -72,7 +72,7 @@ def parse(name: str, now_s: float) -> Period:
     start = int(matched[1]) // MINUTE_S * MINUTE_S
     end = -(-int(matched[2]) // MINUTE_S) * MINUTE_S
     if not 0 < end - start <= LENGTHS_S["all"]:
-        raise BadInput("bad_range", "FROM lies before TO, at most 400 days")
+        raise BadInput("bad_range", "FROM lies before TO, at most ten years")
     return Period(f"{start}-{end}", start, end)
 
 

@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 Document = dict[str, Any]
 TIMEOUT_S = 2.0
 ACCEPTED = "accepted"
+REQUESTS = "mailpulse_ingest_requests_total"
 
 
 def refusals(texts: Iterable[str]) -> list[Document]:
@@ -28,10 +29,8 @@ def refusals(texts: Iterable[str]) -> list[Document]:
     found: Counter[tuple[str, str]] = Counter()
     for text in texts:
         for family in text_string_to_metric_families(text):
-            if family.name != "mailpulse_ingest_requests":
-                continue
             for sample in family.samples:
-                if sample.name.endswith("_total"):
+                if sample.name == REQUESTS:
                     key = (sample.labels.get("source", ""), sample.labels.get("result", ""))
                     found[key] += int(sample.value)
     return [

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, expect, sync_playwright
 
 from tests.browser.stage import Stage
 
@@ -50,6 +50,15 @@ def open_page(browser: Browser, stage: Stage) -> Iterator[OpenPage]:
     contexts = []
     errors: list[str] = []
 
+    def heard(message: ConsoleMessage) -> None:
+        passing = "Failed to load resource" in message.text or "net::ERR" in message.text
+        if message.type == "error" and not passing:
+            errors.append(message.text)
+
+    def shut(dialog: Dialog) -> None:
+        errors.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
     def opened(
         path: str, *, ready: bool = True, width: int = 1400, scheme: Any = "light", **options: Any
     ) -> Page:
@@ -63,17 +72,8 @@ def open_page(browser: Browser, stage: Stage) -> Iterator[OpenPage]:
         page = context.new_page()
         page.set_default_timeout(20_000)
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on(
-            "console",
-            lambda message: (
-                errors.append(message.text)
-                if message.type == "error"
-                and "Failed to load resource" not in message.text
-                and "net::ERR" not in message.text
-                else None
-            ),
-        )
-        page.on("dialog", lambda dialog: (errors.append(dialog.message), dialog.dismiss()))
+        page.on("console", heard)
+        page.on("dialog", shut)
         page.goto(stage.url + path)
         if ready:
             page.wait_for_selector("#main[data-version]")

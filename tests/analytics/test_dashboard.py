@@ -1,0 +1,286 @@
+"""The dashboard's parts without a browser: figures, periods, masks, CSV, one reader for many."""
+
+import asyncio
+import csv
+import io
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import generate_latest
+
+from analytics.dashboard import period, tables
+from analytics.dashboard.asking import REST_FACTOR, Asker, Parameters, Rows
+from analytics.dashboard.figures import FIELDS, METRICS, added, fields, metric, rate, wording
+from analytics.dashboard.hub import Hub, View
+from analytics.dashboard.kafka import Reading, flow
+from analytics.dashboard.masking import masked, masked_recipient
+from analytics.dashboard.scraping import refusals
+from ingest.metrics import IngestMetrics
+from schemas.errors import BadInput, Unavailable
+from schemas.glossary import COUNTER_NAMES, RATES, derived
+
+COUNTS = st.lists(st.integers(-5, 10**9), min_size=len(COUNTER_NAMES), max_size=len(COUNTER_NAMES))
+
+
+# --- figures --------------------------------------------------------------------------------------
+
+
+@given(COUNTS)
+def test_rates_are_those_of_the_glossary(counts: list[int]) -> None:
+    """Every rate of the glossary that the page shows has the glossary's value."""
+    values = fields(counts)
+    for item in RATES:
+        name = item.name.removeprefix("flow_").removesuffix("_with_machine")
+        who = "any" if item.name.endswith("_with_machine") else "human"
+        shown = rate(values, metric(name, item.basis, who))
+        below = derived(counts, item.denominator)
+        assert shown == (derived(counts, item.numerator) / below if below else None)
+
+
+def test_a_definition_is_the_glossarys() -> None:
+    """Where the glossary defines the rate, its words are the tool-tip."""
+    known = {f"{item.doc}." for item in RATES}
+    assert metric("open_rate", "cohort", "human").tip in known
+    assert metric("open_rate", "flow", "human").tip in known
+    assert metric("hard_bounce_rate", "flow", "any").tip in known
+    assert all(item["tip"].endswith(".") for item in wording()["metrics"])
+
+
+def test_every_switch_has_every_metric() -> None:
+    """Whatever the switches say, each name is there exactly once."""
+    for name in {item.name for item in METRICS}:
+        for basis in ("cohort", "flow"):
+            for who in ("human", "any"):
+                assert metric(name, basis, who).name == name
+
+
+@given(st.lists(COUNTS, max_size=5))
+def test_totals_are_sums(vectors: list[list[int]]) -> None:
+    """Counters add up, whatever the order."""
+    assert added(vectors) == added(vectors[::-1])
+    assert added(vectors) == [sum(one) for one in zip(*vectors, strict=True)] or not vectors
+
+
+# --- periods --------------------------------------------------------------------------------------
+
+
+@given(st.sampled_from(list(period.LENGTHS_S)), st.floats(1.6e9, 2e9))
+def test_a_rolling_period_ends_with_the_minute_under_way(name: str, now_s: float) -> None:
+    """So that what happens now is in it, and a minute is never cut."""
+    found = period.parse(name, now_s)
+    assert found.end_s - 60 <= now_s < found.end_s
+    assert found.end_s % 60 == found.start_s % 60 == 0
+    assert found.end_s - found.start_s == period.LENGTHS_S[name]
+    assert found.previous().end_s == found.start_s
+
+
+@given(st.integers(1, 10**8), st.integers(10, 200), st.integers(0, 10**8))
+def test_steps_are_few_enough(length: int, steps: int, before: int) -> None:
+    """A picture has at most as many steps as asked for, where a step of a week allows it."""
+    one = period.Period("x", 10**9, 10**9 + length)
+    step = one.step_s(10**9 - before, steps)
+    assert length <= step * steps or step == 7 * period.DAY_S
+
+
+@pytest.mark.parametrize(
+    "name", ["", "2h", "5-4", "1700000000-1600000000", "a-b", "-1-5", "1e9-2e9"]
+)
+def test_a_strange_period_is_refused(name: str) -> None:
+    """In words."""
+    with pytest.raises(BadInput):
+        period.parse(name, 1.7e9)
+
+
+# --- masks ----------------------------------------------------------------------------------------
+
+
+@given(
+    st.from_regex(r"[a-z][a-z0-9.+_-]{1,20}[a-z0-9]", fullmatch=True),
+    st.text("abc <>:;,'\"()=&?/", max_size=20),
+    st.text("xyz <>:;,'\"()=&?/", max_size=20),
+)
+def test_no_address_gets_through(local: str, before: str, behind: str) -> None:
+    """Wherever it stands in a text; the domain stays."""
+    text = f"{before} {local}@mail.example.com {behind}"
+    assert f"{local}@" not in masked(text)
+    assert "•••@mail.example.com" in masked(text)
+    assert masked(masked(text)) == masked(text)
+
+
+def test_recipients_in_every_form_are_masked() -> None:
+    """Plain, in a link, hashed, or something else."""
+    assert masked_recipient("ada@example.com") == "a•••@example.com"
+    assert masked("https://x.example/?to=ada%40example.com") == (
+        "https://x.example/?to=a•••%40example.com"
+    )
+    assert masked_recipient("0123456789abcdef0123") == "01234567…"
+    assert masked_recipient("ada") == "a•••"
+    assert masked_recipient("") == ""
+
+
+# --- CSV ------------------------------------------------------------------------------------------
+
+
+def overview(**campaign: Any) -> dict[str, Any]:
+    counts = fields(list(range(1, len(COUNTER_NAMES) + 1)))
+    one = {"id": "c", "name": "", "owner": "", "counts": counts, "last_ms": 0, **campaign}
+    return {"page": "overview", "campaigns": [one], "alerts": []}
+
+
+@given(st.text(max_size=30))
+def test_csv_gives_every_text_back(text: str) -> None:
+    """Commas, quotes and line ends survive; a formula only gets an apostrophe."""
+    rows = list(csv.reader(io.StringIO(tables.csv_of(overview(name=text), "campaigns"))))
+    name = rows[1][1]
+    assert name in (text, f"'{text}") or "\r" in text or "\n" in text or "\0" in text
+    assert not name.startswith(("=", "+", "-", "@", "\t"))
+
+
+def test_csv_has_every_count_and_rate() -> None:
+    """The same figures as on the page."""
+    head, line = csv.reader(io.StringIO(tables.csv_of(overview(), "campaigns")))
+    cells = dict(zip(head, line, strict=True))
+    values = overview()["campaigns"][0]["counts"]
+    assert [cells[name] for name in FIELDS] == [str(value) for value in values]
+    shown = rate(values, metric("open_rate", "cohort", "any"))
+    assert float(cells["open_rate_cohort_with_machines"]) == pytest.approx(shown)
+
+
+def test_a_table_that_is_not_there_is_refused() -> None:
+    """And the answer names those that are."""
+    with pytest.raises(BadInput, match="alerts, campaigns"):
+        tables.csv_of(overview(), "nothing")
+
+
+# --- one reader for many --------------------------------------------------------------------------
+
+
+class Builder:
+    """Counts builds; fails while told to."""
+
+    def __init__(self) -> None:
+        self.builds = 0
+        self.trouble: Exception | None = None
+        self.slow = asyncio.Event()
+        self.slow.set()
+
+    async def __call__(self, view: View) -> dict[str, Any]:
+        self.builds += 1
+        await self.slow.wait()
+        if self.trouble is not None:
+            raise self.trouble
+        return {"page": view.page, "build": self.builds}
+
+
+VIEW = View("overview", "7d")
+
+
+async def test_requests_that_come_together_share_one_build() -> None:
+    """Fifty browsers polling at once cost what one does."""
+    build = Builder()
+    build.slow.clear()
+    hub = Hub(build, 10, wall=lambda: 0.0)
+    waiting = [asyncio.create_task(hub.snapshot(VIEW)) for _ in range(50)]
+    await asyncio.sleep(0)
+    build.slow.set()
+    assert len({(await one).version for one in waiting}) == 1
+    assert build.builds == 1
+
+
+async def test_a_failure_keeps_the_last_document() -> None:
+    """With the trouble beside it, until it is over."""
+    build, now = Builder(), [0.0]
+    hub = Hub(build, 1, wall=lambda: 0.0, clock=lambda: now[0])
+    first = await hub.snapshot(VIEW)
+    build.trouble, now[0] = Unavailable("away"), 2.0
+    second = await hub.snapshot(VIEW)
+    assert (second.body, second.trouble) == (first.body, "away")
+    build.trouble, now[0] = None, 4.0
+    third = await hub.snapshot(VIEW)
+    assert third.trouble == ""
+    assert orjson.loads(third.body)["build"] == 3
+
+
+async def test_watchers_hear_of_each_build_and_the_last_one_ends_it() -> None:
+    """No viewers, no builds."""
+    build = Builder()
+    hub = Hub(build, 0.01, wall=lambda: 0.0)
+    async with hub.watching(VIEW) as snapshots:
+        seen = []
+        async for snapshot in snapshots:
+            seen.append(orjson.loads(snapshot.body)["build"])
+            if len(seen) == 3:
+                break
+    assert seen == sorted(set(seen))
+    await asyncio.sleep(0.05)
+    builds = build.builds
+    await asyncio.sleep(0.1)
+    assert build.builds == builds
+    await hub.close()
+
+
+async def test_closing_ends_every_watcher() -> None:
+    """A stop does not wait for browsers to leave."""
+    hub = Hub(Builder(), 10, wall=lambda: 0.0)
+
+    async def watch() -> None:
+        async with hub.watching(VIEW) as snapshots:
+            async for _ in snapshots:
+                pass
+
+    task = asyncio.create_task(watch())
+    await asyncio.sleep(0.01)
+    await hub.close()
+    await asyncio.wait_for(task, 5)
+
+
+async def test_a_slow_question_rests() -> None:
+    """Its last answer stands in for as long as the database is to rest."""
+    now, asked = [0.0], 0
+
+    async def query(_sql: str, _parameters: Parameters) -> Rows:
+        nonlocal asked
+        asked += 1
+        now[0] += 1.0
+        return [{"asked": asked}]
+
+    ask = Asker(query, clock=lambda: now[0])
+    assert await ask("q", {}, ("a",)) == [{"asked": 1}]
+    now[0] = REST_FACTOR - 0.1
+    assert await ask("q", {"edge": 2}, ("a",)) == [{"asked": 1}]
+    assert await ask("q", {}, ("b",)) == [{"asked": 2}]
+    now[0] = 2 * REST_FACTOR + 2
+    assert await ask("q", {}, ("a",)) == [{"asked": 3}]
+
+
+# --- the pipeline's figures -----------------------------------------------------------------------
+
+
+def test_flow_needs_two_readings_and_survives_a_new_log() -> None:
+    """The first reading has no rate; offsets that go back are no negative rate."""
+    first = Reading(10.0, {("t", 0): 100}, {("t", 0): 0}, {("g", "t", 0): 90})
+    alone = flow(None, first)
+    assert alone["topics"] == [{"topic": "t", "records": 100, "per_s": None}]
+    assert alone["lags"][0] | {"per_s": None} == alone["lags"][0]
+    later = flow(first, Reading(12.0, {("t", 0): 140}, {("t", 0): 0}, {("g", "t", 0): 130}))
+    assert later["topics"][0]["per_s"] == 20.0
+    assert (later["lags"][0]["lag"], later["lags"][0]["per_s"]) == (10, 20.0)
+    anew = flow(first, Reading(12.0, {("t", 0): 5}, {("t", 0): 0}, {("g", "t", 0): -1}))
+    assert anew["topics"][0]["per_s"] == 0.0
+    assert (anew["lags"][0]["lag"], anew["lags"][0]["committed"]) == (5, None)
+
+
+def test_refusals_of_several_processes_add_up() -> None:
+    """Out of their metrics; what is no refusal is marked as none."""
+    metrics = IngestMetrics()
+    for source, result, times in (("news", "accepted", 5), ("news", "unauthorized", 2)):
+        metrics.requests.labels(source, result).inc(times)
+    metrics.requests.labels("shop", "accepted")
+    text = generate_latest(metrics.registry).decode()
+    assert refusals([text, text]) == [
+        {"source": "news", "result": "accepted", "requests": 10, "refused": False},
+        {"source": "news", "result": "unauthorized", "requests": 4, "refused": True},
+    ]
