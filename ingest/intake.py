@@ -14,10 +14,11 @@ import json
 from dataclasses import dataclass
 
 from ingest.body import Refused
+from ingest.encoding import RawEncoder
 from ingest.parcel import Pair, Parcel
 from ingest.privacy import Privacy
 from ingest.providers.base import ConfirmSubscription, Parsed, Provider, Reject, Request
-from schemas.codec import Codec
+from schemas.codec import LATEST, Codec, framing_prefix
 from schemas.errors import BadInput
 from schemas.event import Event, message_key
 from schemas.settings import Settings, Source
@@ -70,6 +71,7 @@ class Intake:
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
         self._codec = codec
+        self._raw = RawEncoder(framing_prefix(codec.ids[LATEST["raw_event"]]))
         self._privacy = Privacy(
             settings.recipients, settings.recipient_hash_key.get_secret_value().encode()
         )
@@ -120,14 +122,14 @@ class Intake:
         """Key and value of each event; what the schema does not hold becomes a reject."""
         pairs: list[Pair] = []
         rejects: list[Reject] = []
-        encode, name, plain = self._codec.encode, source.name, self._privacy.mode == "plain"
+        encode, name, plain = self._raw.encode, source.name, self._privacy.mode == "plain"
         most = self._record_bytes_max
         for event in events:
             event["source"] = name
             if not plain:
                 self._privacy.apply(event)
             try:
-                value = encode("raw_event", event)
+                value = encode(event)
             except BadInput as error:
                 content = json.dumps(event, default=repr).encode("ascii")
                 rejects.append(Reject(error.reason, error.detail, content))
