@@ -204,6 +204,9 @@ class Agent(ABC):
         """Checkpoints these partitions and stops handling their chunks."""
         tps = set(tps)
         self.assigned -= tps
+        if tps:  # Faust lets go of all at once; a figure that stayed would be told for ever
+            self.metrics.lag_records.clear()
+            self.metrics.event_age_seconds.clear()
         for tp in tps:
             work = self._work.get(tp)
             if work is not None and work.live:
