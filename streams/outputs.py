@@ -34,7 +34,6 @@ class Row(NamedTuple):
 
 
 RowLike = Row | tuple[bytes | None, bytes | None, int, Headers]
-_NO_HEADERS: Headers = []
 
 
 class Outputs:
@@ -99,12 +98,6 @@ class Flight:
                     raise ValueError(f"a record of {len(value or b'')} bytes for {topic}")
         if batch.record_count():
             await self._send(batch, topic, partition)
-
-    async def send_plain(
-        self, topic: str, partition: int, rows: Iterable[tuple[bytes | None, bytes, int]]
-    ) -> None:
-        """``send_to`` for rows without headers: key, value, timestamp in milliseconds."""
-        await self.send_to(topic, partition, ((*row, _NO_HEADERS) for row in rows))
 
     async def send_keyed(self, topic: str, rows: Iterable[Row]) -> None:
         """Sends rows to the partitions that their keys belong to, in order within each."""
