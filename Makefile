@@ -6,6 +6,7 @@
 #   make types    mypy --strict
 #   make live     tests on real Kafka, a real registry, a real browser (Java 17 and Maven needed)
 #   make bench    measurements on real Kafka                 ARGS="--only ingress --json"
+#   make soak     faults drawn at random, for half an hour   ARGS="--minutes 30 --rate 400"
 #   make clean    removes what these made
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ CONSTRAINTS := $(wildcard .ci/constraints.txt)
 PIP := $(BIN)/python -m pip install --quiet $(addprefix --constraint ,$(CONSTRAINTS))
 ARGS ?=
 
-.PHONY: demo test lint types live bench clean
+.PHONY: demo test lint types live bench soak clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/installed-embedded
@@ -37,6 +38,9 @@ live: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m tests.bench $(ARGS)
+
+soak: $(VENV)/installed-dev
+	$(BIN)/python -m tests.soak $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,233 @@
+"""A long run of the whole line under load with faults drawn at random, and a report of it.
+
+``make soak ARGS="--minutes 30 --rate 400"`` (or ``python -m tests.soak``) runs real Kafka, two
+workers, ingress and sink, kills, freezes and restarts them, and then judges the invariants of
+``tests/live/faults.py`` from the sender's books. Into ``--out`` it writes ``report.json``,
+``report.md`` and ``memory.svg``. The exit code is 1 when an invariant does not hold.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from streams.load import Shape
+from streams.simulation.accounts import open_accounts
+from tests.live.faults import LAG_S_MAX, Outcome, Trial
+from tests.live.kafka import Kafka
+from tests.live.process import ProcessFailed
+from tests.live.roles import Pipeline
+
+UNRULY = Shape(duplicates=0.3, repeats_max=50, shuffled_s=86_400, late=0.05, hot=0.3)
+QUIET_S = 20.0
+"""Without faults at the end, so that the last requests are answered."""
+SAMPLE_S = 5.0
+PAUSE_S = 8.0
+"""Of a frozen role: longer than the session time-out of these tests."""
+_COLORS = ("#1f5fa8", "#b1471d", "#2d7d46", "#7a4a9e", "#8a6d00")
+
+
+@dataclass
+class Weights:
+    """Resident memory of every role over time: name -> (seconds, bytes)."""
+
+    curves: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+
+    @contextmanager
+    def sampled(self, pipeline: Pipeline) -> Iterator[None]:
+        """Samples inside the block."""
+        over, began = threading.Event(), time.monotonic()
+
+        def sample() -> None:
+            while not over.wait(SAMPLE_S):
+                for role in tuple(pipeline):
+                    with suppress(psutil.Error, ProcessFailed):
+                        held = psutil.Process(role.pid).memory_info().rss
+                        at = time.monotonic() - began
+                        self.curves.setdefault(role.name, []).append((at, held))
+
+        thread = threading.Thread(target=sample, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def svg(self, width: int = 800, height: int = 320) -> str:
+        """The curves as a picture."""
+        left, bottom, top = 60, 30, 16
+        end = max((at for curve in self.curves.values() for at, _ in curve), default=1.0)
+        most = max((held for curve in self.curves.values() for _, held in curve), default=1)
+        most = (most // 100_000_000 + 1) * 100_000_000
+
+        def place(at: float, held: float) -> str:
+            x = left + (width - left - 10) * at / end
+            y = height - bottom - (height - bottom - top) * held / most
+            return f"{x:.1f},{y:.1f}"
+
+        parts = [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
+            ' font-family="sans-serif" font-size="12">',
+            f'<rect width="{width}" height="{height}" fill="#fff"/>',
+        ]
+        for step in range(5):
+            held = most * step / 4
+            x, y = place(0, held).split(",")
+            parts.append(f'<path d="M{x} {y}H{width - 10}" stroke="#ddd"/>')
+            parts.append(
+                f'<text x="{left - 6}" y="{y}" text-anchor="end">{held / 1e6:.0f} MB</text>'
+            )
+        parts.append(f'<text x="{width - 10}" y="{height - 8}" text-anchor="end">'
+                     f"{end / 60:.0f} minutes</text>")  # fmt: skip
+        for number, (name, curve) in enumerate(sorted(self.curves.items())):
+            color = _COLORS[number % len(_COLORS)]
+            points = " ".join(place(at, held) for at, held in curve)
+            parts.append(f'<polyline fill="none" stroke="{color}" points="{points}"/>')
+            parts.append(f'<text x="{left + 8 + 110 * number}" y="{height - 8}" fill="{color}">'
+                         f"{name}</text>")  # fmt: skip
+        return "\n".join([*parts, "</svg>\n"])
+
+
+class Faults:
+    """Draws faults until it is time to be quiet."""
+
+    def __init__(self, broker: Kafka, folder: Path, seconds: float, dice: random.Random) -> None:
+        self.count: Counter[str] = Counter()
+        self._broker, self._folder, self._dice = broker, folder, dice
+        self._until = time.monotonic() + seconds - QUIET_S
+        self._kinds: dict[str, tuple[Callable[[Trial], None], int]] = {
+            "kill": (self._kill, 12),
+            "storm": (self._storm, 1),
+            "freeze": (self._freeze, 3),
+            "kafka_restart": (self._restart, 1),
+            "kafka_away": (self._away, 1),
+            "state_wiped": (self._wipe, 1),
+            "worker_joins_and_leaves": (self._visit, 3),
+        }
+
+    def __call__(self, trial: Trial) -> None:
+        """One fault after another."""
+        names = list(self._kinds)
+        weights = [weight for _, weight in self._kinds.values()]
+        while time.monotonic() < self._until:
+            [name] = self._dice.choices(names, weights)
+            self._kinds[name][0](trial)
+            self.count[name] += 1
+            time.sleep(self._dice.uniform(1.0, 6.0))
+
+    def _kill(self, trial: Trial) -> None:
+        self._dice.choice(trial.roles()).kill()
+
+    def _storm(self, trial: Trial) -> None:
+        for _ in range(10):
+            self._kill(trial)
+            time.sleep(self._dice.uniform(0.1, 1.0))
+
+    def _freeze(self, trial: Trial) -> None:
+        role = self._dice.choice(trial.roles("worker", "sink"))
+        role.pause()
+        time.sleep(PAUSE_S)
+        role.resume()
+
+    def _restart(self, trial: Trial) -> None:
+        self._broker.restart()
+
+    def _away(self, trial: Trial) -> None:
+        self._broker.kill()
+        time.sleep(self._dice.uniform(5, 30))
+        self._broker.start()
+
+    def _wipe(self, trial: Trial) -> None:
+        role = self._dice.choice(trial.roles("worker"))
+        with trial.down(role):
+            shutil.rmtree(self._folder / "state" / role.name, ignore_errors=True)
+
+    def _visit(self, trial: Trial) -> None:
+        visitor = trial.pipeline.roles.get("worker-3")
+        if visitor is None:
+            visitor = trial.pipeline.add_worker()
+        else:
+            trial.held.discard(visitor.name)
+        time.sleep(self._dice.uniform(2, 10))
+        trial.held.add(visitor.name)
+        visitor.stop()
+
+
+def report(outcome: Outcome, faults: Faults, seconds: float, rate: float) -> dict[str, object]:
+    """The figures of a run."""
+    sent = outcome.sent
+    return {
+        "minutes": round(seconds / 60, 1),
+        "events_per_s": rate,
+        "accepted": sent.accepted,
+        "repeats": sent.duplicates,
+        "requests": sent.requests,
+        "unanswered_events": sent.unsure,
+        "stored": outcome.stored,
+        "lost": outcome.lost,
+        "double": outcome.double,
+        "forged_stored": outcome.forged,
+        "campaigns_compared": outcome.campaigns,
+        "campaigns_differing": len(outcome.differing),
+        "faults": dict(faults.count),
+        "restarts": outcome.restarts,
+        "memory_peak_mb": {k: round(v / 1e6) for k, v in outcome.memory_peak_bytes.items()},
+        "lag_gone_within_s": LAG_S_MAX,
+        "holds": outcome.holds,
+    }
+
+
+def run(minutes: float, rate: float, out: Path, seed: int) -> bool:
+    """One soak; whether every invariant held.
+
+    Raises:
+        ProcessFailed: invariant D did not: the pipeline was not caught up in time.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    accounts, seconds, weights = open_accounts(), minutes * 60, Weights()
+    with tempfile.TemporaryDirectory() as name, Kafka() as broker:
+        folder = Path(name)
+        settings = {"SPOOL_DIR": str(folder / "spool")}
+        with Pipeline(
+            broker.bootstrap, folder, accounts.toml, accounts.environ, workers=2, settings=settings
+        ) as pipeline:
+            trial = Trial(pipeline, accounts, folder, rate_per_s=rate, shape=UNRULY, seed=seed)
+            faults = Faults(broker, folder, seconds, random.Random(seed))
+            with weights.sampled(pipeline):
+                outcome = trial.run(seconds, faults)
+    found = report(outcome, faults, seconds, rate)
+    (out / "report.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (out / "memory.svg").write_text(weights.svg(), encoding="utf-8")
+    rows = "\n".join(f"| {key.replace('_', ' ')} | {value} |" for key, value in found.items())
+    (out / "report.md").write_text(f"| figure | value |\n|---|---|\n{rows}\n", encoding="utf-8")
+    print(json.dumps(found), flush=True)
+    if not outcome.holds:
+        print(outcome.differing, file=sys.stderr)
+    return outcome.holds
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--rate", type=float, default=400, help="true events a second")
+    parser.add_argument("--out", type=Path, default=Path("artifacts/soak"))
+    parser.add_argument("--seed", type=int, default=1, help="of traffic and faults")
+    given = parser.parse_args(arguments)
+    return 0 if run(given.minutes, given.rate, given.out, given.seed) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
