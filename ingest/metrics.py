@@ -46,6 +46,11 @@ class IngestMetrics:
             buckets=_SECONDS,
             registry=r,
         )
+        self._children: dict[tuple[str, str], Counter] = {}
+        self._declare_keeping(r)
+
+    def _declare_keeping(self, r: CollectorRegistry) -> None:
+        """What tells whether the way to Kafka is open, and how full memory and spool are."""
         self.kafka_up = Gauge(
             "mailpulse_ingest_kafka_up", "1 while Kafka acknowledges, else 0.", registry=r
         )
@@ -88,7 +93,6 @@ class IngestMetrics:
             "Times the shared rate-limit store failed and the process counted for itself.",
             registry=r,
         )
-        self._children: dict[tuple[str, str], Counter] = {}
 
     def request(self, source: str, result: str, seconds: float, events: int = 0) -> None:
         """Counts one request to a hook; ``source`` is empty for one that does not exist."""
