@@ -241,7 +241,9 @@ class Hooks:
         def reserve(size: int) -> None:
             nonlocal read
             read += size
-            more = read - FREE_BYTES - call.reserved
+            # What was declared is taken at once: large bodies that come together would else fill
+            # the budget with their beginnings, and none would ever be whole.
+            more = max(read, length) - FREE_BYTES - call.reserved
             if more > 0:
                 if not self._bodies.take(more):
                     raise Overloaded(f"{self._bodies.used} bytes of bodies in memory")
