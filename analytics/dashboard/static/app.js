@@ -73,8 +73,9 @@ async function begin() {
   watchTips();
   settings();
   refreshLinks();
-  const [module] = await Promise.all([import(`./${page}.js`), loadWording()]);
+  const ready = Promise.all([import(`./${page}.js`), loadWording()]);
   let draw = null;
+  let module = null;
   live = new Live(page, (document_) => {
     latest = document_;
     draw ??= module[page](main);
@@ -90,6 +91,11 @@ async function begin() {
     if (changed.has("period")) live.start();
   });
   setInterval(showState, 1000);
+  live.ready = ready.then(([loaded]) => {
+    module = loaded;
+  });
+  const started = live.start();
+  await live.ready;
   const words = document.querySelector("footer");
   const list = () => {
     words.querySelector(".glossary")?.remove();
@@ -97,7 +103,7 @@ async function begin() {
   };
   list();
   onChange((changed) => (changed.has("basis") || changed.has("who")) && list());
-  await live.start();
+  await started;
 }
 
 if (page === "campaign" && !new URLSearchParams(location.search).has("campaign") && get("campaign") === "") {

@@ -236,7 +236,7 @@ function machineTable() {
       { key: "type", label: "What", sort: (row) => row.event_type, value: (row) => row.event_type },
       { key: "actor", label: "By", sort: (row) => row.actor, value: (row) => row.actor, cell: (row) => h("span", { class: `badge actor-${row.actor}` }, row.actor) },
       { key: "why", label: "Why", value: (row) => row.actor_reason,
-        cell: (row) => h("span", {}, REASONS[row.actor_reason] ?? (row.actor_reason.replaceAll("_", " ") || "nothing speaks for a machine")) },
+        cell: (row) => h("span", { class: "why" }, REASONS[row.actor_reason] ?? (row.actor_reason.replaceAll("_", " ") || "nothing speaks for a machine")) },
       { key: "messages", number: true, label: "Messages", sort: (row) => row.messages, value: (row) => count(row.messages) },
       { key: "events", number: true, label: "Events", sort: (row) => row.events, value: (row) => count(row.events) },
     ],

@@ -24,6 +24,7 @@ export class Live {
     this.failures = 0;
     this.trouble = "";
     this.generation = 0;
+    this.ready = null;
     setInterval(() => this.watch(), 1000);
   }
 
@@ -112,7 +113,9 @@ export class Live {
     this.trouble = decodeURIComponent(answer.headers.get("x-trouble") ?? "");
     if (answer.status === 200) {
       this.version = (answer.headers.get("etag") ?? "").replaceAll('"', "");
-      this.onDocument(await answer.json());
+      const next = await answer.json();
+      await this.ready; // the page's own parts load beside its first document
+      this.onDocument(next);
     } else if (answer.status === 400) {
       this.trouble = (await answer.json()).detail;
     } else if (answer.status !== 304 && answer.status !== 503) {
