@@ -194,6 +194,25 @@ def test_the_proxy_and_the_ingress_agree() -> None:
         assert "edge" in OURS[name]["networks"]
 
 
+def test_grafana_gets_what_its_provisioning_names() -> None:
+    """Each variable is given, and boards lie where they are looked for, with their sources."""
+    grafana = SERVICES["grafana"]
+    folder = ROOT / "analytics" / "grafana"
+    sources = (folder / "provisioning" / "datasources" / "clickhouse.yml").read_text("utf-8")
+    given = set(grafana["environment"]) | set(re.findall(r"(\w+)=\$\$", grafana["entrypoint"][2]))
+    assert set(re.findall(r"\$\{(\w+)\}", sources)) <= given
+    boards = yaml.safe_load((folder / "provisioning" / "dashboards" / "mailpulse.yml").read_text())
+    path = boards["providers"][0]["options"]["path"]
+    assert f"./analytics/grafana/dashboards:{path}:ro" in grafana["volumes"]
+    uids = set(re.findall(r"uid: (\S+)", sources))
+    prometheus = ROOT / "analytics" / "prometheus" / "grafana-datasource.yml"
+    uids |= set(re.findall(r"uid: (\S+)", prometheus.read_text("utf-8")))
+    for board in (folder / "dashboards").glob("*.json"):
+        named = set(re.findall(r'"type": "[\w-]+",\s+"uid": "([\w-]+)"', board.read_text("utf-8")))
+        assert named
+        assert named <= uids, board.name
+
+
 def test_prometheus_asks_every_role_at_its_port() -> None:
     """Each process that has metrics is a target, at the port where it serves them."""
     text = (ROOT / "analytics" / "prometheus" / "prometheus.yml").read_text("utf-8")

@@ -19,6 +19,7 @@ from streams.commands.context import say
 from streams.commands.setup import config
 
 DSN, READER_DSN = "clickhouse_dsn", "clickhouse_reader_dsn"
+READER_PASSWORD = "clickhouse_reader_password"
 USERS, GRAFANA, SOURCES = "clickhouse_users.xml", "grafana_password", "sources"
 TOKEN = "dashboard_token"
 
@@ -66,6 +67,7 @@ def secret_files(host: str, token: Callable[[], str]) -> dict[str, str]:
     return {
         DSN: f"http://mailpulse:{writer}@{host}:8123/mailpulse\n",
         READER_DSN: f"http://mailpulse_reader:{reader}@{host}:8123/mailpulse\n",
+        READER_PASSWORD: reader + "\n",
         USERS: _USERS_XML.format(dsn=DSN, reader_dsn=READER_DSN, **hashed),
         GRAFANA: token() + "\n",
         TOKEN: token() + "\n",
@@ -75,7 +77,7 @@ def secret_files(host: str, token: Callable[[], str]) -> dict[str, str]:
 def write_missing(folder: Path, host: str) -> list[str]:
     """Writes what is missing in ``folder`` and returns the names. Laws 1 and 2.
 
-    The three files about ClickHouse belong together: if any of them is there, all are left alone.
+    The files about ClickHouse belong together: if any of them is there, all are left alone.
 
     Raises:
         OSError: the folder can't be written.
@@ -83,7 +85,7 @@ def write_missing(folder: Path, host: str) -> list[str]:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     (folder / SOURCES).mkdir(mode=0o755, exist_ok=True)
-    together = {DSN, READER_DSN, USERS}
+    together = {DSN, READER_DSN, READER_PASSWORD, USERS}
     made = []
     left_alone = {name for name in (*together, GRAFANA, TOKEN) if (folder / name).exists()}
     if left_alone & together:
