@@ -52,7 +52,7 @@ def run_until_stopped(main: Callable[[asyncio.Event], Awaitable[Any]]) -> Any:
 
 def ingest() -> None:
     """Takes in webhooks: POST /hooks/SOURCE, /livez, /readyz, /metrics, /registry."""
-    from ingest.server import serve
+    from ingest import server
     from streams import logs
     from streams.registry_endpoint import registry_routes
 
@@ -60,7 +60,7 @@ def ingest() -> None:
     sources = sources_of(settings)
     logs.configure(settings, "ingest")
     codec = codec_of(settings)
-    asyncio.run(serve(settings, sources, codec=codec, pages=[registry_routes(codec.ids)]))
+    server.run(settings, sources, codec=codec, pages=[registry_routes(codec.ids)])
 
 
 def worker() -> None:
