@@ -24,6 +24,8 @@ Document = dict[str, Any]
 TIMEOUT_S = 5.0
 RATE_S_MIN = 0.5
 """Readings closer together than this say nothing about a rate."""
+RATE_S_MAX = 60.0
+"""Readings farther apart than this say nothing about the present."""
 
 
 def groups_of(settings: Settings) -> dict[str, tuple[str, ...]]:
@@ -113,7 +115,8 @@ class KafkaReader:
                 "kafka_trouble": f"Kafka at {self._settings.kafka_bootstrap}: {words}",
             }  # fmt: skip
         if self._later is None or reading.at_s - self._later.at_s >= RATE_S_MIN:
-            self._earlier, self._later = self._later, reading
+            stale = self._later is None or reading.at_s - self._later.at_s > RATE_S_MAX
+            self._earlier, self._later = None if stale else self._later, reading
         return {**flow(self._earlier, self._later), "kafka_trouble": ""}
 
     async def _reading(self) -> Reading:
