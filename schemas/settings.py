@@ -186,7 +186,9 @@ class StreamsSettings(BaseModel):
     chunk_records_max: int = Field(2_000, ge=1)
     dedupe_ttl_hours: int = Field(192, ge=1, description="how long an event id is remembered")
     message_ttl_hours: int = Field(720, ge=1, description="how long a message is remembered")
-    rates_interval_ms: int = Field(1_000, ge=50)
+    rates_interval_ms: int = Field(
+        250, ge=50, description="rates of a campaign are published at most this often"
+    )
     machine_rules_file: Path | None = Field(
         None, description="rules that tell machines from people; default: the built-in ones"
     )

@@ -59,7 +59,7 @@ def _event(number: int, campaign: str) -> Event:
     """A delivery that happens now, each of a message of its own."""
     now_us = time.time_ns() // 1000
     event = new_event(
-        event_id=event_id("sendgrid", "", f"fresh-{number}"),
+        event_id=event_id("sendgrid", "", f"{campaign}-{number}"),
         event_type="delivered",
         occurred_at=now_us,
         received_at=now_us,
@@ -67,7 +67,7 @@ def _event(number: int, campaign: str) -> Event:
         native_type="delivered",
     )
     event["source"] = "news"
-    event["message_id"] = f"fresh-{number:010d}"
+    event["message_id"] = f"{campaign}-{number:010d}"
     event["recipient"] = f"fresh{number}@gmail.com"
     event["recipient_domain"] = "gmail.com"
     event["campaign_id"] = campaign
