@@ -164,8 +164,12 @@ class Hooks:
             client = await self._admit(call, hook, headers)
             if scope["method"] == "POST":
                 await self._take(call, hook, headers, client)
-            else:
-                await self._probe(call, hook, headers, client)
+            elif not await self._probe(call, hook, headers, client):
+                # Some providers send events by GET; without proof one is refused like any other.
+                if scope["method"] in hook.provider.methods:
+                    await self._take(call, hook, headers, client)
+                else:
+                    await call.refuse(404, "not_found")
         except Refused as refusal:
             await call.refuse(refusal.status, refusal.code)
         except SignatureError as error:
@@ -203,7 +207,7 @@ class Hooks:
         now = self._now()
         deadline = self._clock() + self._settings.ack_timeout_ms / 1000
         query = call.scope["query_string"].decode("latin-1")
-        request = Request("POST", query, headers, body, client)
+        request = Request(call.scope["method"], query, headers, body, client)
         taken = await self._proven(hook, request, encoding, now, deadline)
         call.taken = taken
         if taken.bug is not None:
@@ -214,7 +218,9 @@ class Hooks:
         if taken.confirm is not None:
             self._outgoing.confirm(taken.confirm.url)
         call.result = "accepted"
-        content = b'{"accepted":%d,"rejected":%d}' % (taken.accepted, taken.rejected)
+        content = taken.answer or (
+            b'{"accepted":%d,"rejected":%d}' % (taken.accepted, taken.rejected)
+        )
         await call.answer(200, b"application/json", content)
 
     async def _body(self, call: Call, headers: Headers) -> tuple[bytes, str | None]:
@@ -294,18 +300,20 @@ class Hooks:
             raise SignatureError("module_failed") from None
         return self._intake.take(hook.provider, hook.source, request, int(now * 1_000_000))
 
-    async def _probe(self, call: Call, hook: Hook, headers: Headers, client: str) -> None:
-        """A set-up call of the provider: HEAD, GET."""
+    async def _probe(self, call: Call, hook: Hook, headers: Headers, client: str) -> bool:
+        """Answers a set-up call of the provider (HEAD, GET); false when it is none."""
         method = call.scope["method"]
         if method not in ("GET", "HEAD"):
-            return await call.refuse(405, "method_not_allowed", ((b"allow", b"GET, HEAD, POST"),))
+            await call.refuse(405, "method_not_allowed", ((b"allow", b"GET, HEAD, POST"),))
+            return True
         query = call.scope["query_string"].decode("latin-1")
         request = Request(method, query, headers, b"", client)
         status = hook.provider.probe(request, hook.source)
-        if status is None:  # this provider makes no such call
-            return await call.refuse(404, "not_found")
+        if status is None:
+            return False
         call.result = "probe"
         await call.answer(status, b"application/json", b"{}")
+        return True
 
     # --- answers ---------------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ class Taken:
         note: what a call without events was.
         recipients: as far as the parcel holds them plain; for a log that was asked to name them.
         bug: an error of a provider module, for the log.
+        answer: body of the 200 where the provider wants one of its own.
     """
 
     parcel: Parcel
@@ -51,6 +52,7 @@ class Taken:
     note: str = ""
     recipients: tuple[str, ...] = ()
     bug: Exception | None = None
+    answer: bytes = b""
 
 
 def dead_letter_id(source: str, content: bytes) -> str:
@@ -111,6 +113,7 @@ class Intake:
             note=parsed.note,
             recipients=self._recipients(parsed.events),
             bug=bug,
+            answer=parsed.answer,
         )
 
     def _recipients(self, events: list[Event]) -> tuple[str, ...]:

@@ -85,7 +85,6 @@ async def test_a_set_up_get_is_answered_200(name: str) -> None:
     assert (status, kept) == (200, 0)
 
 
-@pytest.mark.xfail(strict=True, reason="ingest/hook.py does not yet take events by GET")
 async def test_elastic_emails_events_come_by_get() -> None:
     """``Provider.methods`` names GET: such a call is proven and kept like a POST."""
     source = Source.model_validate(
@@ -95,3 +94,18 @@ async def test_elastic_emails_events_come_by_get() -> None:
     assert await answer(source, request) == (200, {"accepted": 1, "rejected": 0}, 1)
     stranger = replace(request, query=request.query.replace("t0ken", "t0keN"))
     assert (await answer(source, stranger))[0] == 401
+
+
+async def test_firehose_gets_its_request_id_back() -> None:
+    """Firehose takes an answer for success only if it repeats the request's id."""
+    body = orjson.dumps({"requestId": "r-1", "timestamp": 1, "records": []})
+    source = Source.model_validate(
+        {"name": "ses", "provider": "ses", "token": ("t0ken",), "topic_arns": ("arn:x",)}
+    )
+    headers = (
+        ("content-type", "application/json"),
+        ("x-amz-firehose-access-key", "t0ken"),
+        ("x-amz-firehose-request-id", "r-1"),
+    )
+    status, content, kept = await answer(source, Request("POST", "", headers, body, ""))
+    assert (status, content["requestId"], kept) == (200, "r-1", 0)
