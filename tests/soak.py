@@ -197,8 +197,8 @@ def run(minutes: float, rate: float, out: Path, seed: int) -> bool:
     """
     out.mkdir(parents=True, exist_ok=True)
     accounts, seconds, weights = open_accounts(), minutes * 60, Weights()
-    with tempfile.TemporaryDirectory() as name, Kafka() as broker:
-        folder = Path(name)
+    folder = Path(tempfile.mkdtemp(prefix="mailpulse-soak-"))
+    with Kafka() as broker:
         settings = {"SPOOL_DIR": str(folder / "spool")}
         with Pipeline(
             broker.bootstrap, folder, accounts.toml, accounts.environ, workers=2, settings=settings
@@ -213,8 +213,10 @@ def run(minutes: float, rate: float, out: Path, seed: int) -> bool:
     rows = "\n".join(f"| {key.replace('_', ' ')} | {value} |" for key, value in found.items())
     (out / "report.md").write_text(f"| figure | value |\n|---|---|\n{rows}\n", encoding="utf-8")
     print(json.dumps(found), flush=True)
-    if not outcome.holds:
-        print(outcome.differing, file=sys.stderr)
+    if outcome.holds:
+        shutil.rmtree(folder)
+    else:  # state, books, logs and ClickHouse's data are kept, to look into
+        print(f"{outcome.differing}\nkept: {folder}", file=sys.stderr)
     return outcome.holds
 
 
