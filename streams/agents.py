@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.codec import Codec
+from schemas.errors import MailpulseError
 from schemas.settings import Settings
 from streams.chunks import TP, Chunk
 from streams.metrics import StreamMetrics
@@ -41,6 +42,9 @@ class Work:
     since_open: int = 0
     """Chunks processed since the state was opened."""
     checkpointed_at: float = field(default_factory=time.monotonic)
+    handing_over: bool = False
+    """True from a step until its outputs are sent. Found true under the lock, a step failed or was
+    cut off half-way: its state must never be stored."""
     live: bool = True
     """False once its partition was revoked: whoever still holds it stops."""
 
@@ -115,7 +119,8 @@ class Agent(ABC):
         self.metrics.lag_records.labels(self.topic, str(chunk.tp.partition)).set(
             max(0, chunk.highwater - chunk.last - 1)
         )
-        await self.checkpoint_if_due(work)
+        if work.live:
+            await self.checkpoint_if_due(work)
 
     async def ready(self, tp: TP) -> Work | None:
         """The partition's work with its state restored; ``None``: revoked meanwhile."""
@@ -162,6 +167,10 @@ class Agent(ABC):
     async def checkpoint(self, work: Work) -> None:
         """Law 1: outputs acknowledged, state and offset stored, offset free to be committed."""
         async with work.lock:
+            if self._work.get(work.tp) is not work:
+                return  # let go while this waited for the lock
+            if work.handing_over:
+                raise MailpulseError(f"{work.tp}: a step's outputs were not all sent")
             started = time.monotonic()
             await self.before_checkpoint(work)
             await work.flight.landed()

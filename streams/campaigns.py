@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from schemas import cloudevents, topics
 from schemas.cloudevents import cloud_event
 from schemas.codec import PREFIX_BYTES, Codec
-from schemas.errors import DecodeError
+from schemas.errors import DecodeError, MailpulseError
 from schemas.glossary import COUNTER_NAMES
 from schemas.settings import Settings
 from streams.agents import Agent, Work
@@ -178,12 +178,17 @@ class CampaignsAgent(Agent):
         for tp, work in list(self._work.items()):
             if work.live and now >= self._due_at.get(tp, 0.0):
                 async with work.lock:
+                    if self._work.get(tp) is not work:
+                        continue  # let go while this waited for the lock
                     begun_s = time.thread_time()
                     await self._publish(work)
                     cost_s = time.thread_time() - begun_s
                 self._due_at[tp] = now + max(interval_s, cost_s / PUBLISH_SHARE_MAX)
 
     async def _publish(self, work: Work) -> None:
+        if work.handing_over:
+            raise MailpulseError(f"{work.tp}: rates were not all sent")
+        work.handing_over = True
         state, windows = self.states[work.tp], self.windows[work.tp]
         windows.advance(_minute_now())
         changed, windows.changed = sorted(windows.changed), set()
@@ -209,6 +214,7 @@ class CampaignsAgent(Agent):
         if alerts:
             work.since_checkpoint += 1  # crossings must be stored
             await work.flight.send_keyed(topics.ALERTS, alerts)
+        work.handing_over = False
 
     def _alerts(
         self, state: CampaignState, windows: Windows, campaign: str, now_us: int

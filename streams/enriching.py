@@ -148,10 +148,12 @@ class EnrichAgent(Agent):
                 if not work.live:
                     return
                 part = records[begin : begin + SLICE_RECORDS]
+                work.handing_over = True
                 effects = step(shard, part, self.look_ups, self.codec)
                 self._limit_dead_letters(effects)
                 await self._hand_over(work, shard, effects)
                 work.since_checkpoint += len(part)
+                work.handing_over = False
             await asyncio.sleep(0)
         async with work.lock:
             if work.live and chunk.last > shard.applied:

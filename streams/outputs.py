@@ -117,8 +117,11 @@ class Flight:
         self._futures.append((topic, partition, future))
 
     async def _land_oldest(self) -> None:
-        topic, partition, future = self._futures.popleft()
-        metadata = await future
+        # A batch that failed, or whose wait was cut off, stays first in line: nothing that asks
+        # later whether everything has landed may be told so.
+        topic, partition, future = self._futures[0]
+        metadata = await asyncio.shield(future)
+        self._futures.popleft()
         if metadata is not None and metadata.offset >= 0:
             # base offset of the batch; good enough as a position to start reading from
             self.ends[topic, partition] = metadata.offset
