@@ -129,6 +129,7 @@ class Demo:
                 f"SELECT count() FROM events FINAL WHERE message_id LIKE 'm{self._run}%'"
             )
             view.stored = int(rows[0][0])
+            view.suppressed, view.follow_ups = await self._clickhouse.acted_upon(self._run)
         return view
 
     async def settle(self) -> None:

@@ -83,6 +83,18 @@ class ClickHouse:
             for row in rows
         }
 
+    async def acted_upon(self, run: str) -> tuple[int, int]:
+        """Addresses that must not be mailed any more, and first human clicks to follow up."""
+        suppressed = await self.rows(
+            "SELECT count() FROM suppressions FINAL WHERE evidence_event_id IN"
+            f" (SELECT event_id FROM events FINAL WHERE message_id LIKE 'm{run}%')"
+        )
+        clicked = await self.rows(
+            "SELECT count() FROM events FINAL WHERE event_type = 'clicked' AND first_human"
+            f" AND message_id LIKE 'm{run}%'"
+        )
+        return int(suppressed[0][0]), int(clicked[0][0])
+
     async def rates(self, campaigns: Sequence[str]) -> list[dict[str, Any]]:
         """What the terminal shows of each campaign."""
         names = (

@@ -19,6 +19,7 @@ and count them, ClickHouse answers. What to look at:
   - the funnel grows; one request in ten comes twice or more, and nothing is counted twice
   - bought-list crosses 5 % hard bounces and raises an alert
   - mpp-launch is opened by machines: its open rates with and without them lie far apart
+  - dead addresses land on the topic of suppressions, first human clicks on that of engagement
   - forged requests are refused, and the answer tells an attacker nothing
 """
 
@@ -29,6 +30,8 @@ class View:
 
     Attributes:
         campaigns: rows of ``campaign_summary``.
+        suppressed: addresses that must not be mailed any more.
+        follow_ups: first human clicks.
         fresh_p50_s: median of accept to visible, in seconds.
     """
 
@@ -39,6 +42,8 @@ class View:
     forged_refused: int = 0
     malformed: int = 0
     stored: int = 0
+    suppressed: int = 0
+    follow_ups: int = 0
     fresh_p50_s: float | None = None
     fresh_p99_s: float | None = None
     campaigns: list[dict[str, Any]] = field(default_factory=list)
@@ -75,6 +80,8 @@ def picture(view: View) -> Group:
         ("duplicates dropped", f"{view.duplicates_sent:,}"),
         ("forgeries refused", f"{view.forged_refused:,}"),
         ("dead letters", f"{view.malformed:,}"),
+        ("addresses suppressed", f"{view.suppressed:,}"),
+        ("first human clicks to follow up", f"{view.follow_ups:,}"),
         ("visible after (p50, p99)", f"{seconds(view.fresh_p50_s)}, {seconds(view.fresh_p99_s)}"),
     ):
         funnel.add_row(name, Text(value, style="bold"))
@@ -127,6 +134,7 @@ def plain_lines(view: View, told: set[str]) -> list[str]:
     lines = [
         f"{view.seconds:5.0f} s  taken in {view.unique_accepted:,}  in ClickHouse {view.stored:,}"
         f"  duplicates dropped {view.duplicates_sent:,}  forgeries refused {view.forged_refused}"
+        f"  suppressed {view.suppressed:,}  to follow up {view.follow_ups:,}"
         f"  visible after {seconds(view.fresh_p50_s)} (p50)"
     ]
     once = [f"alert: {alert_line(alert)}" for alert in view.alerts]
