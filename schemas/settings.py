@@ -184,8 +184,9 @@ class StreamsSettings(BaseModel):
     checkpoint_interval_ms: int = Field(1_000, ge=10)
     checkpoint_records_max: int = Field(50_000, ge=1)
     chunk_records_max: int = Field(2_000, ge=1)
-    dedupe_ttl_hours: int = Field(192, ge=1, description="how long an event id is remembered")
-    message_ttl_hours: int = Field(720, ge=1, description="how long a message is remembered")
+    message_ttl_hours: int = Field(
+        720, ge=1, description="how long a message and the ids of its events are remembered"
+    )
     rates_interval_ms: int = Field(
         250, ge=50, description="rates of a campaign are published at most this often"
     )
