@@ -5,8 +5,8 @@ Laws of this file:
 2. In-process times are integers (the logical types are for other consumers), so nothing here
    makes ``datetime`` objects.
 3. Every schema version that was ever released stays in ``avro/`` and can be read.
-4. An enriched record's ``event`` is the raw record's Avro bytes, untouched; the raw fields before
-   ``HEAD_END`` can be decoded without the rest.
+4. An enriched record's ``event`` is the raw record's Avro bytes, untouched; the streams read
+   the raw fields before ``HEAD_END`` and check the rest.
 
 Sources: Confluent wire format (docs.confluent.io, «Schema Registry serializers»); Avro 1.12
 specification, «Data Serialization»: record fields follow one another without framing.
@@ -258,17 +258,3 @@ def _split_by_schema(value: bytes) -> tuple[Record, int, Position]:
     except Exception as error:  # broken bytes surface as many kinds: struct, index, unicode…
         raise DecodeError("broken_avro", f"enriched_event: {type(error).__name__}") from error
     return event, end, (at["log_id"], at["partition"], at["offset"], at["version"])
-
-
-_HEAD: Schema = prefix_schema(schema_json(LATEST["raw_event"]), HEAD_END)
-
-
-def decode_head(raw_value: bytes) -> Record:
-    """The fields before ``HEAD_END`` of a framed raw record of the newest version.
-
-    Raises:
-        Exception: whatever fastavro raises on broken bytes; callers check the record whole then.
-    """
-    stream = io.BytesIO(raw_value)
-    stream.seek(PREFIX_BYTES)
-    return fastavro.schemaless_reader(stream, _HEAD, None)  # type: ignore[return-value]
