@@ -141,8 +141,14 @@ class Process:
             self._child.send_signal(number)
 
     def pause(self) -> None:
-        """Freezes the child (SIGSTOP): its sockets stay open and nobody answers."""
+        """Freezes the child (SIGSTOP): its sockets stay open and nobody answers.
+
+        Returns when the last of its threads has stopped (or the child is gone): a signal to a
+        process of many threads takes its time, and until then one of them may still answer.
+        """
         self.signal(signal.SIGSTOP)
+        if self._child is not None and self._child.returncode is None:
+            os.waitid(os.P_PID, self._child.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Lets a frozen child go on (SIGCONT)."""
