@@ -14,7 +14,7 @@ COPY streams streams
 COPY analytics analytics
 # The versions are the ones that the tests passed with.
 RUN python -m venv /opt/mailpulse \
- && /opt/mailpulse/bin/pip install --no-cache-dir --constraint .ci/constraints.txt '.[geo,redis]' \
+ && /opt/mailpulse/bin/pip install --no-cache-dir --constraint .ci/constraints.txt '.[geo,redis,otel]' \
  && /opt/mailpulse/bin/python -m compileall -q /opt/mailpulse/lib
 
 FROM python:${PYTHON}

@@ -55,9 +55,9 @@ $(VENV)/installed-embedded: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	touch $@
 
 $(VENV)/installed-dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
-	$(PIP) --editable '.[embedded,dev]'
+	$(PIP) --editable '.[embedded,otel,dev]'
 	touch $@ $(VENV)/installed-embedded
 
 $(VENV)/installed-bench: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
-	$(PIP) --editable '.[embedded,dev,bench]'
+	$(PIP) --editable '.[embedded,otel,dev,bench]'
 	touch $@ $(VENV)/installed-dev $(VENV)/installed-embedded

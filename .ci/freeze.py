@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-EXTRAS = ("embedded", "geo", "redis", "dev", "bench")
+EXTRAS = ("embedded", "geo", "redis", "otel", "dev", "bench")
 
 
 def needed_by(name: str, extras: set[str]) -> list[Requirement]:

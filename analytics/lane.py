@@ -26,7 +26,9 @@ from aiokafka import TopicPartition
 from analytics.loading import Loader, Reject
 from analytics.metrics import SinkMetrics
 from analytics.rows import Polled
+from schemas import trace
 from schemas.errors import Unavailable
+from schemas.trace import Tracer
 
 log = structlog.get_logger("mailpulse.sink")
 
@@ -79,6 +81,7 @@ class Lane:
         metrics: of the sink.
         commit: commits offsets; raises nothing.
         dead_letter: sends rejects to the dead-letter topic; raises ``Unavailable``.
+        tracer: records a span per batch with traced records; none without one.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Lane:
         metrics: SinkMetrics,
         commit: Callable[[Offsets], Awaitable[None]],
         dead_letter: Callable[[Sequence[Reject]], Awaitable[None]],
+        tracer: Tracer | None = None,
     ) -> None:
         self.topic = topic
         self._make_loader = loader
@@ -99,6 +103,7 @@ class Lane:
         self._metrics = metrics
         self._commit = commit
         self._dead_letter = dead_letter
+        self._tracer = tracer
         self._filling = Batch()
         self._flying: Batch | None = None
         self._flight: asyncio.Task[None] | None = None
@@ -171,12 +176,26 @@ class Lane:
 
     async def _fly(self, batch: Batch, generation: int) -> None:
         try:
-            await self._until_stored(batch, generation)
+            await self._traced(batch, generation)
         except asyncio.CancelledError:
             raise
         except BaseException as error:
             self.failure = error
             raise
+
+    async def _traced(self, batch: Batch, generation: int) -> None:
+        """Stores the batch, tries included; one with traced records is a span and a log line."""
+        links = trace.of_records(batch.records)
+        if not links:
+            await self._until_stored(batch, generation)
+            return
+        figures = {"mailpulse.records": len(batch.records)}
+        name = f"insert {self.topic}"
+        with trace.span(self._tracer, name, "consumer", links=links, attributes=figures):
+            await self._until_stored(batch, generation)
+        if generation == self._generation:
+            ids = [trace.trace_id(context) for context in links]
+            log.info("traced records stored", topic=self.topic, traces=ids)
 
     async def _until_stored(self, batch: Batch, generation: int) -> None:
         loop = asyncio.get_running_loop()

@@ -33,6 +33,7 @@ class Polled(Protocol):
         timestamp: the record's timestamp, milliseconds since 1970-01-01 UTC.
         key: the record's key.
         value: framed Avro; ``None`` on a tombstone.
+        headers: in order.
     """
 
     @property
@@ -47,6 +48,8 @@ class Polled(Protocol):
     def key(self) -> bytes | None: ...  # noqa: D102
     @property
     def value(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...  # noqa: D102
 
 
 # --- the busy topics: statements ------------------------------------------------------------------

@@ -38,6 +38,7 @@ from schemas.codec import Codec
 from schemas.errors import Unavailable
 from schemas.settings import Settings
 from schemas.topics import DEAD_LETTERS, RAW
+from schemas.trace import Tracer
 
 log = structlog.get_logger("mailpulse.sink")
 
@@ -58,6 +59,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
         codec: knows the schema ids in use.
         metrics: to count in.
         client: makes one more ClickHouse client; blocking, raises ``Unavailable``.
+        tracer: records spans of batches that hold traced records; none without one.
     """
 
     def __init__(
@@ -67,11 +69,13 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
         codec: Codec | None = None,
         metrics: SinkMetrics | None = None,
         client: Callable[[], Client] | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings
         self._codec = codec or Codec()
         self.metrics = metrics or SinkMetrics()
         self._client = client or (lambda: connect(settings))
+        self._tracer = tracer
         wanted = [topic for topic in TOPICS if topic != RAW or settings.sink_reconcile]
         self._executor = ThreadPoolExecutor(len(wanted), thread_name_prefix="sink")
         self._lanes = {topic: self._lane(topic) for topic in wanted}
@@ -105,6 +109,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
             self.metrics,
             self._commit,
             self._dead_letter,
+            self._tracer,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -309,7 +314,13 @@ async def _pause(stop: asyncio.Event, seconds: float) -> None:
         return
 
 
-async def serve(settings: Settings, *, stop: asyncio.Event, codec: Codec | None = None) -> None:
+async def serve(
+    settings: Settings,
+    *,
+    stop: asyncio.Event,
+    codec: Codec | None = None,
+    tracer: Tracer | None = None,
+) -> None:
     """The whole sink role: migrates, reads and stores until ``stop`` is set.
 
     With a ``chdb:`` DSN this process owns the directory, so it opens the analysts' door as well
@@ -321,7 +332,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event, codec: Codec | None 
         Exception: a bug.
     """
     async with contextlib.AsyncExitStack() as stack:
-        sink = Sink(settings, codec=codec)
+        sink = Sink(settings, codec=codec, tracer=tracer)
         health = bind(settings.metrics_host, settings.metrics_port)
         app = health_app(lambda: sink.ready, sink.metrics.render, CONTENT_TYPE)
         await stack.enter_async_context(serving(app, health))

@@ -33,6 +33,7 @@ from ingest.providers.base import Registry
 from ingest.spool import Spool
 from schemas.codec import Codec
 from schemas.settings import Settings, Source
+from schemas.trace import Tracer
 
 
 class IngestApp(Starlette):
@@ -64,6 +65,7 @@ def create_app(
     outgoing: Outgoing | None = None,
     shared: SharedCount | None = None,
     pages: Sequence[BaseRoute] = (),
+    tracer: Tracer | None = None,
     now: Callable[[], float] = time.time,
     clock: Callable[[], float] = time.monotonic,
 ) -> IngestApp:
@@ -78,6 +80,7 @@ def create_app(
         outgoing: calls that providers' protocols ask for; by default the network.
         shared: shared rate-limit counts; by default by the ``rate_limit_url`` setting.
         pages: more to serve beside the hooks, below paths of their own.
+        tracer: records spans; by default none.
         now: seconds since 1970.
         clock: monotonic seconds.
 
@@ -86,8 +89,7 @@ def create_app(
     """
     registry = registry or _all_providers()
     metrics = IngestMetrics()
-    if log is None:
-        log = Producer(settings, metrics, clock)
+    log = log or Producer(settings, metrics, clock)
     spool = None
     if settings.spool_dir is not None:
         damaged = metrics.spool_damaged_bytes.inc
@@ -103,7 +105,7 @@ def create_app(
     )  # fmt: skip
     hooks = Hooks(
         settings, make_hooks(sources, registry), Intake(settings, codec or Codec()), keeper,
-        outgoing, limits, metrics, now, clock,
+        outgoing, limits, metrics, now, clock, tracer,
     )  # fmt: skip
 
     @asynccontextmanager

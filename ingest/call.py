@@ -31,6 +31,7 @@ class Call:
         kept: where its records are.
         whole: whether the body was read to its end.
         reserved: bytes taken from the budget of bodies.
+        trace: what its records carry on, empty without a trace.
         headers: what any answer to this request carries.
     """
 
@@ -45,6 +46,7 @@ class Call:
     kept: str = ""
     whole: bool = False
     reserved: int = 0
+    trace: bytes = b""
     headers: list[Header] = field(default_factory=list)
 
     async def refuse(self, status: int, code: str, headers: Sequence[Header] = ()) -> None:

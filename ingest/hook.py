@@ -15,7 +15,7 @@ Laws of this file:
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -37,8 +37,10 @@ from ingest.origin import Networks, Origin, origin_of
 from ingest.producer import Overloaded
 from ingest.providers.base import NeedsCertificate, Provider, Registry, Request, SignatureError
 from ingest.receiving import Disconnected, read_body
+from schemas import trace
 from schemas.errors import Unavailable
 from schemas.settings import Settings, Source
+from schemas.trace import Tracer
 
 PREFIX = "/hooks/"
 THREAD_BYTES = 131_072
@@ -92,6 +94,7 @@ class Hooks:
         metrics: where results are counted.
         now: seconds since 1970.
         clock: monotonic seconds.
+        tracer: records a span per request that is kept; none without one.
     """
 
     def __init__(
@@ -105,6 +108,7 @@ class Hooks:
         metrics: IngestMetrics,
         now: Callable[[], float],
         clock: Callable[[], float],
+        tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings
         self._hooks = hooks
@@ -115,6 +119,7 @@ class Hooks:
         self._metrics = metrics
         self._now = now
         self._clock = clock
+        self._tracer = tracer
         self._trusted = Networks(settings.trusted_proxies)
         self._body_limits = BodyLimits(
             settings.decompressed_bytes_max,
@@ -214,7 +219,7 @@ class Hooks:
             self._log.error("provider_module_failed", source=call.source, exc_info=taken.bug)
         if taken.parcel.count:
             remaining = max(0.01, deadline - self._clock())
-            call.kept = await self._keeper.keep(taken.parcel, remaining)
+            await self._keep(call, taken, headers, now, remaining)
         if taken.confirm is not None:
             self._outgoing.confirm(taken.confirm.url)
         call.result = "accepted"
@@ -222,6 +227,31 @@ class Hooks:
             b'{"accepted":%d,"rejected":%d}' % (taken.accepted, taken.rejected)
         )
         await call.answer(200, b"application/json", content)
+
+    async def _keep(
+        self, call: Call, taken: Taken, headers: Headers, now: float, remaining: float
+    ) -> None:
+        """Keeps the parcel; with a trace in its records when the request came with one.
+
+        Raises:
+            Unavailable, Overloaded: as ``Keeper.keep`` does.
+        """
+        parent = trace.traceparent(
+            ",".join([value for name, value in headers if name == trace.TRACEPARENT])
+        )
+        if not parent and self._tracer is None:
+            call.kept = await self._keeper.keep(taken.parcel, remaining)
+            return
+        figures: dict[str, str | int] = {
+            "mailpulse.source": call.source,
+            "mailpulse.events": taken.accepted,
+        }
+        with trace.span(
+            self._tracer, f"POST {PREFIX}{call.source}", "server", parent=parent,
+            attributes=figures, began_s=now,
+        ) as call.trace:  # fmt: skip
+            parcel = replace(taken.parcel, trace=call.trace)
+            call.kept = await self._keeper.keep(parcel, remaining)
 
     async def _body(self, call: Call, headers: Headers) -> tuple[bytes, str | None]:
         """The body as sent, and its coding.
@@ -357,4 +387,6 @@ class Hooks:
                 line["kept"] = call.kept
             if taken.recipients:
                 line["recipients"] = taken.recipients
+        if call.trace:
+            line["trace"] = trace.trace_id(call.trace)
         self._log.info("hook", **line)

@@ -4,7 +4,8 @@ Laws of this file:
 1. Pure.
 2. The unit of acknowledgement is the parcel: ingress answers 200 when Kafka has every record of
    it, or the spool has it as one frame. There is no half-kept parcel that was answered 200.
-3. ``from_bytes(to_bytes(parcel))`` is the parcel again.
+3. ``from_bytes(to_bytes(parcel))`` is the parcel again. One without a trace has the bytes that it
+   had before there were traces.
 """
 
 import struct
@@ -16,7 +17,9 @@ Pair = tuple[bytes, bytes]
 
 _HEAD = struct.Struct(">BqII")
 _SIZES = struct.Struct(">II")
-_VERSION = 1
+_TRACE_SIZE = struct.Struct(">B")
+_UNTRACED, _TRACED = 1, 2
+"""Versions of the form on the spool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +30,13 @@ class Parcel:
         timestamp_ms: when the request was received, milliseconds since 1970; the records' time.
         events: records for the raw topic.
         dead_letters: records for the dead-letter topic.
+        trace: ``traceparent`` of the request, for every record's headers; empty if it had none.
     """
 
     timestamp_ms: int
     events: Sequence[Pair] = ()
     dead_letters: Sequence[Pair] = ()
+    trace: bytes = b""
 
     @property
     def count(self) -> int:
@@ -50,9 +55,10 @@ class Parcel:
 
 def to_bytes(parcel: Parcel) -> bytes:
     """A parcel as bytes, for the spool."""
-    parts = [
-        _HEAD.pack(_VERSION, parcel.timestamp_ms, len(parcel.events), len(parcel.dead_letters))
-    ]
+    version = _TRACED if parcel.trace else _UNTRACED
+    parts = [_HEAD.pack(version, parcel.timestamp_ms, len(parcel.events), len(parcel.dead_letters))]
+    if parcel.trace:
+        parts += (_TRACE_SIZE.pack(len(parcel.trace)), parcel.trace)
     for pairs in (parcel.events, parcel.dead_letters):
         for key, value in pairs:
             parts += (_SIZES.pack(len(key), len(value)), key, value)
@@ -67,10 +73,14 @@ def from_bytes(data: bytes) -> Parcel:
     """
     try:
         version, timestamp_ms, events, dead_letters = _HEAD.unpack_from(data)
-        if version != _VERSION:
+        at, trace = _HEAD.size, b""
+        if version == _TRACED:
+            (size,) = _TRACE_SIZE.unpack_from(data, at)
+            at += _TRACE_SIZE.size + size
+            trace = data[at - size : at]
+        elif version != _UNTRACED:
             raise ValueError(f"parcel version {version}")
         pairs: list[Pair] = []
-        at = _HEAD.size
         for _ in range(events + dead_letters):
             key_size, value_size = _SIZES.unpack_from(data, at)
             at += _SIZES.size
@@ -83,4 +93,4 @@ def from_bytes(data: bytes) -> Parcel:
         raise ValueError("parcel is cut short") from error
     if at != len(data):
         raise ValueError(f"{len(data) - at} bytes behind the parcel")
-    return Parcel(timestamp_ms, pairs[:events], pairs[events:])
+    return Parcel(timestamp_ms, pairs[:events], pairs[events:], trace)

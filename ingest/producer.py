@@ -34,6 +34,7 @@ from schemas.errors import Unavailable
 from schemas.partition import partition_of
 from schemas.settings import Settings
 from schemas.topics import BY_NAME, DEAD_LETTERS, RAW
+from schemas.trace import with_trace
 
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 """Wait between attempts to connect, doubling."""
@@ -73,11 +74,12 @@ class Log(Protocol):
 class _Pending:
     """A parcel under way: how many of its records are not acknowledged yet, and who waits."""
 
-    __slots__ = ("done", "left")
+    __slots__ = ("done", "left", "trace")
 
-    def __init__(self, left: int, done: asyncio.Future[None]) -> None:
+    def __init__(self, left: int, done: asyncio.Future[None], trace: bytes = b"") -> None:
         self.left = left
         self.done = done
+        self.trace = trace
 
     def acknowledged(self) -> None:
         """One record less to wait for."""
@@ -108,6 +110,8 @@ class _Lane:
             pending, timestamp_ms, key, value = queue[0]
             if not pending.done.done():
                 headers = headers_of(value, timestamp_ms)
+                if pending.trace:
+                    headers = with_trace(headers, pending.trace)
                 if append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
                     break
                 taken.append(pending)
@@ -232,7 +236,8 @@ class Producer:
         ):
             raise Overloaded(f"{self._events} events wait for Kafka")
         started = self._clock()
-        pending = _Pending(count, asyncio.get_running_loop().create_future())
+        done = asyncio.get_running_loop().create_future()
+        pending = _Pending(count, done, parcel.trace)
         self._events += count
         self._bytes += size
         self._outstanding[pending] = None

@@ -21,6 +21,7 @@ from schemas import topics
 from schemas.codec import Codec
 from schemas.errors import ConfigError, MailpulseError
 from schemas.settings import Settings
+from schemas.trace import Tracer
 from streams import machine, mailbox, worker
 from streams.admin import log_id as find_log_id
 from streams.agents import Agent
@@ -68,6 +69,7 @@ class Worker:
 
     Args:
         stages: which agents run; all workers of a consumer group must run the same.
+        tracer: records spans of chunks that hold traced records; none without one.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Worker:
         look_ups: LookUps | None = None,
         lines: Lines | None = None,
         stages: Collection[str] = STAGES,
+        tracer: Tracer | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = StreamMetrics()
@@ -87,7 +90,7 @@ class Worker:
         self.outputs = Outputs(settings)
         common = (settings, codec, self.directory, self.outputs, self.metrics)
         self.enrich = EnrichAgent(
-            *common, log_id=log_id, look_ups=look_ups or look_ups_of(settings)
+            *common, log_id=log_id, look_ups=look_ups or look_ups_of(settings), tracer=tracer
         )
         self.campaigns = CampaignsAgent(*common, log_id=log_id, lines=lines or Lines())
         both: tuple[Agent, ...] = (self.enrich, self.campaigns)
@@ -224,17 +227,16 @@ def tune_garbage_collector() -> None:
     gc.set_threshold(200_000, 20, 100)
 
 
-async def _main(settings: Settings, codec: Codec | None, lines: Lines | None) -> int:
+async def _main(settings: Settings, **parts: Any) -> int:
     log_id = await find_log_id(settings)
-    return await Worker(settings, log_id=log_id, codec=codec, lines=lines).run()
+    return await Worker(settings, log_id=log_id, **parts).run()
 
 
-def run_worker(settings: Settings, codec: Codec | None = None, lines: Lines | None = None) -> int:
+def run_worker(settings: Settings, **parts: Any) -> int:
     """Runs a worker in this process until it is stopped (SIGTERM, SIGINT) or fails.
 
     Args:
-        codec: with the ids of a registry; default: the fixed ids.
-        lines: of alerts; default: the built-in ones.
+        parts: more arguments of ``Worker``: codec, lines, tracer.
 
     Returns:
         0 after an orderly stop, 1 after a failure.
@@ -244,7 +246,7 @@ def run_worker(settings: Settings, codec: Codec | None = None, lines: Lines | No
     """
     tune_garbage_collector()
     try:
-        return asyncio.run(_main(settings, codec, lines))
+        return asyncio.run(_main(settings, **parts))
     except ConfigError:
         raise
     except MailpulseError as error:

@@ -9,17 +9,18 @@ Laws of this file:
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import structlog
 
-from schemas import cloudevents, topics
+from schemas import cloudevents, topics, trace
 from schemas.cloudevents import Headers, by_leading_text, cloud_event, leading_text
 from schemas.codec import Codec
 from schemas.engagement import encode_engagement
 from schemas.errors import MailpulseError
 from schemas.partition import partition_of
 from schemas.settings import Settings
+from schemas.trace import Tracer
 from streams import minutes
 from streams.agents import Agent, Work
 from streams.chunks import TP, Chunk
@@ -33,6 +34,7 @@ from streams.step import Effects, step
 
 log = structlog.get_logger(__name__)
 
+Traces = Mapping[bytes, bytes]
 SLICE_RECORDS = 500
 """Records folded before the event loop gets a turn: about 10 ms of work."""
 SWEEP_ENTRIES = 1000
@@ -67,10 +69,12 @@ class EnrichAgent(Agent):
         *,
         log_id: str,
         look_ups: LookUps,
+        tracer: Tracer | None = None,
     ) -> None:
         super().__init__(settings, codec, directory, outputs, metrics)
         self.log_id = log_id
         self.look_ups = look_ups
+        self.tracer = tracer
         self.shards: dict[TP, Shard] = {}
         self._recent: deque[tuple[int, int]] = deque()
 
@@ -138,6 +142,18 @@ class EnrichAgent(Agent):
         )  # fmt: skip
 
     async def process(self, work: Work, chunk: Chunk) -> None:
+        """Folds a chunk in; one with traced records is a span."""
+        traces = trace.by_event(chunk.records)
+        if not traces:
+            await self._process(work, chunk, traces)
+            return
+        figures = {"mailpulse.partition": chunk.tp.partition, "mailpulse.offset": chunk.first,
+                   "mailpulse.records": len(chunk.records)}  # fmt: skip
+        links = trace.of_records(chunk.records)
+        with trace.span(self.tracer, "enrich", "consumer", links=links, attributes=figures):
+            await self._process(work, chunk, traces)
+
+    async def _process(self, work: Work, chunk: Chunk, traces: Traces) -> None:
         """Folds a chunk slice by slice; the event loop gets a turn after each."""
         shard = self.shards[work.tp]
         self._check_begin(work, shard, chunk.first)
@@ -151,7 +167,7 @@ class EnrichAgent(Agent):
                 work.handing_over = True
                 effects = step(shard, part, self.look_ups, self.codec)
                 self._limit_dead_letters(effects)
-                await self._hand_over(work, shard, effects)
+                await self._hand_over(work, shard, effects, traces)
                 work.since_checkpoint += len(part)
                 work.handing_over = False
             await asyncio.sleep(0)
@@ -175,11 +191,12 @@ class EnrichAgent(Agent):
                 f"{DEAD_LETTER_SHARE_MAX:.0%}): stopping; look at 'mailpulse dlq ls --stage enrich'"
             )
 
-    async def _hand_over(self, work: Work, shard: Shard, effects: Effects) -> None:
+    async def _hand_over(self, work: Work, shard: Shard, effects: Effects, traces: Traces) -> None:
         """Sends the effects of one step."""
         metrics, flight = self.metrics.records, work.flight
         if effects.enriched:
-            await flight.send_to(topics.ENRICHED, work.tp.partition, enriched_rows(effects))
+            rows = enriched_rows(effects, traces)
+            await flight.send_to(topics.ENRICHED, work.tp.partition, rows)
         now_ms = shard.log_time * 1000
         if effects.suppressions:
             await flight.send_keyed(topics.SUPPRESSIONS, self._suppressions(effects, now_ms))
@@ -281,10 +298,14 @@ class EnrichAgent(Agent):
 _event_headers = by_leading_text("enriched_event", cloudevents.ENRICH)
 
 
-def enriched_rows(effects: Effects) -> Iterable[RowLike]:
-    """Enriched events with their headers; a later revision of one is an event of its own."""
+def enriched_rows(effects: Effects, traces: Traces = trace.NO_TRACES) -> Iterable[RowLike]:
+    """Enriched events with their headers; a later revision of one is an event of its own.
+
+    Args:
+        traces: event id -> trace, of the chunk's records that carry one.
+    """
     headers_of, rows, revised = _event_headers, effects.enriched, effects.revised
-    if not revised:
+    if not revised and not traces:
         for key, value, timestamp in rows:
             yield key, value, timestamp, headers_of(value, timestamp)
         return
@@ -294,4 +315,6 @@ def enriched_rows(effects: Effects) -> Iterable[RowLike]:
             headers = cloud_event("enriched_event", cloudevents.ENRICH, identity, timestamp * 1000)
         else:
             headers = headers_of(value, timestamp)
+        if traces and (context := traces.get(leading_text(value))):
+            headers = trace.with_trace(headers, context)
         yield key, value, timestamp, headers

@@ -12,6 +12,7 @@ import yaml
 from schemas.cloudevents import SOURCES, cloud_event
 from schemas.codec import LATEST, schema_json
 from schemas.topics import PARTITIONS_DEFAULT, TOPICS, Topic
+from schemas.trace import TRACEPARENT
 
 PATH = Path(__file__).parent.parent / "schemas" / "asyncapi.yaml"
 CE_TYPE = "io.mailpulse.{schema}.v1"
@@ -113,6 +114,13 @@ def document() -> dict[str, Any]:
                             "description": "To the second; the record's own fields are finer.",
                         },
                         "content-type": {"const": "application/avro"},
+                        TRACEPARENT: {
+                            "type": "string",
+                            "description": (
+                                "W3C Trace Context, only on raw and enriched events and dead "
+                                "letters of ingress whose request carried it; the last header."
+                            ),
+                        },
                     },
                 }
             },

@@ -55,32 +55,42 @@ def ingest() -> None:
     from ingest import server
     from streams import logs
     from streams.registry_endpoint import registry_routes
+    from streams.telemetry import tracer_of
 
     settings = settings_of(attach=False)
     sources = sources_of(settings)
     logs.configure(settings, "ingest")
+    tracer = tracer_of(environ(), "ingest")
     codec = codec_of(settings)
-    server.run(settings, sources, codec=codec, pages=[registry_routes(codec.ids)])
+    pages = [registry_routes(codec.ids)]
+    server.run(settings, sources, codec=codec, pages=pages, tracer=tracer)
 
 
 def worker() -> None:
     """Deduplicates, enriches and counts: the Faust agents. Start more to share the partitions."""
     from streams import app, logs
+    from streams.telemetry import tracer_of
 
     settings = settings_of(attach=False)
     logs.configure(settings, "worker")
-    raise typer.Exit(app.run_worker(settings, codec=codec_of(settings), lines=lines_of(settings)))
+    tracer = tracer_of(environ(), "worker")
+    codec, lines = codec_of(settings), lines_of(settings)
+    raise typer.Exit(app.run_worker(settings, codec=codec, lines=lines, tracer=tracer))
 
 
 def sink() -> None:
     """Writes the streams into ClickHouse; applies migrations first."""
     from analytics import sink as analytics_sink
     from streams import logs
+    from streams.telemetry import tracer_of
 
     settings = settings_of(attach=False)
     logs.configure(settings, "sink")
+    tracer = tracer_of(environ(), "sink")
     codec = codec_of(settings)
-    run_until_stopped(lambda stop: analytics_sink.serve(settings, codec=codec, stop=stop))
+    run_until_stopped(
+        lambda stop: analytics_sink.serve(settings, codec=codec, stop=stop, tracer=tracer)
+    )
 
 
 def dashboard() -> None:

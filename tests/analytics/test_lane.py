@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import pytest
+import structlog
 from aiokafka import TopicPartition
 
 from analytics.lane import Lane, Limits, Offsets
@@ -15,6 +16,7 @@ from analytics.rows import Polled
 from schemas import topics
 from schemas.errors import Unavailable
 from tests.analytics.scenario import Sent
+from tests.schemas.test_trace import GOOD, TRACE
 
 PARTITION = TopicPartition(topics.ENRICHED, 0)
 
@@ -57,10 +59,10 @@ class Bench:
             raise Unavailable("Kafka is away")
         self.letters += [reject.record.offset for reject in rejects]
 
-    def add(self, first: int, count: int) -> None:
+    def add(self, first: int, count: int, *headers: tuple[str, bytes]) -> None:
         """Polled records from ``first`` on."""
         records: list[Any] = [
-            Sent(topics.ENRICHED, 0, offset, 0, None, b"value")
+            Sent(topics.ENRICHED, 0, offset, 0, None, b"value", headers)
             for offset in range(first, first + count)
         ]
         self.lane.add(PARTITION, records, 0.0)
@@ -138,3 +140,17 @@ async def test_a_bug_ends_the_flight_and_is_kept_for_the_pump() -> None:
     await asyncio.sleep(0)
     assert isinstance(bench.lane.failure, ZeroDivisionError)
     assert bench.committed == []
+
+
+async def test_traced_records_are_named_once_they_are_stored() -> None:
+    """One line and one span per batch, tries included; none for records without a trace."""
+    bench = Bench(RecordingLoader([Unavailable("away")]))
+    with structlog.testing.capture_logs() as lines:
+        bench.add(0, 3, ("ce_id", b"1"))
+        bench.lane.launch(100.0)
+        assert await bench.lane.settle(10)
+        bench.add(3, 7, ("ce_id", b"1"), ("traceparent", GOOD.encode()))
+        bench.lane.launch(100.0)
+        assert await bench.lane.settle(10)
+    stored = [line for line in lines if line["event"] == "traced records stored"]
+    assert [line["traces"] for line in stored] == [[TRACE]]
