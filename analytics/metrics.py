@@ -72,6 +72,26 @@ class SinkMetrics:
         self.partitions = Gauge(
             "mailpulse_sink_partitions", "Partitions that this sink reads.", registry=r
         )
+        self._reconciliation()
+        self._door()
+
+    def _reconciliation(self) -> None:
+        r = self.registry
+        self.difference = Gauge(
+            "mailpulse_sink_reconciliation_difference_events",
+            "Accepted by ingress - stored - dead letters, of the last three days but five minutes;"
+            " of the sink that reads the raw topic's partition 0, 0 of others. Not 0 for long:"
+            " look at view reconciliation.",
+            registry=r,
+        )
+        self.reconciled = Gauge(
+            "mailpulse_sink_reconciled_seconds",
+            "When that difference was last asked for, seconds since 1970; 0 of other sinks.",
+            registry=r,
+        )
+
+    def _door(self) -> None:
+        r = self.registry
         self.queries = Counter(
             "mailpulse_door_queries",
             "Queries through the analysts' door, by result: ok or ClickHouse's error code.",

@@ -31,6 +31,7 @@ from analytics.lane import Lane, Limits, Offsets
 from analytics.loading import Loader, Reject
 from analytics.metrics import CONTENT_TYPE, SinkMetrics
 from analytics.reading import DOOR_NOTE
+from analytics.reconciling import Reconciler
 from analytics.rows import BUILDERS, STATEMENTS
 from analytics.serving import bind, health_app, port_of, serving
 from schemas.cloudevents import SINK, by_leading_text
@@ -93,6 +94,12 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
             and bool(consumer.assignment())
             and all(lane.healthy for lane in self._lanes.values())
         )
+
+    @property
+    def reconciles(self) -> bool:
+        """Whether this member tells the group's reconciliation: it reads the raw topic's first."""
+        consumer = self._consumer
+        return consumer is not None and TopicPartition(RAW, 0) in consumer.assignment()
 
     def _lane(self, topic: str) -> Lane:
         settings = self._settings
@@ -342,6 +349,11 @@ async def serve(
         if directory is not None:
             await stack.enter_async_context(_door(settings, directory, sink.metrics))
         log.info("sink started", health_port=port_of(health))
+        reconciler = Reconciler(
+            settings, lambda: connect(settings), sink.metrics, lambda: sink.reconciles
+        )
+        asking = asyncio.create_task(reconciler.run(), name="reconciliation")
+        stack.callback(asking.cancel)
         await sink.run(stop)
 
 

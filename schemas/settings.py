@@ -221,6 +221,9 @@ class AnalyticsSettings(BaseModel):
     sink_reconcile: bool = Field(
         True, description="also read the raw topic, so that view reconciliation knows what came in"
     )
+    sink_reconcile_interval_s: int = Field(
+        60, ge=1, description="shortest pause between two looks at view reconciliation"
+    )
     clickhouse_manage_access: bool = Field(
         True, description="make roles and a quota on a server; needs the right to"
     )
