@@ -234,7 +234,8 @@ class Kafka(Broker):
 
     def _format(self) -> None:
         command = [*self._java, "kafka.tools.StorageTool", "format"]
-        command += ["-t", self._cluster_id, "-c", str(self._properties)]
+        # One word with its option: an id may begin with a dash.
+        command += [f"--cluster-id={self._cluster_id}", "-c", str(self._properties)]
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
         if answer.returncode:
             raise RuntimeError(f"storage was not formatted:\n{answer.stdout}{answer.stderr}")
