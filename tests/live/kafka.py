@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.cimpl import OFFSET_END, NewTopic, TopicPartition
 
 from schemas.settings import Settings
 from schemas.topics import PARTITIONS_DEFAULT
@@ -332,6 +332,19 @@ def create_topics(
         if time.monotonic() > end:
             raise TimeoutError(f"topics not listed: {names}")
         time.sleep(0.05)
+
+
+def empty_topic(bootstrap: str, name: str) -> None:
+    """Removes every record of a topic; offsets go on.
+
+    Raises:
+        confluent_kafka.KafkaException: the topic is not there, or is compacted only.
+    """
+    admin = AdminClient(_admin_options(bootstrap))
+    partitions = admin.list_topics(name, timeout=10).topics[name].partitions
+    everything = [TopicPartition(name, number, OFFSET_END) for number in partitions]
+    for removed in admin.delete_records(everything).values():
+        removed.result(30)
 
 
 def create_mailpulse_topics(bootstrap: str, partitions: int = PARTITIONS_DEFAULT) -> None:
