@@ -65,6 +65,17 @@ def cloud_event(kind: str, source: str, identity: str, time_us: int) -> Headers:
     ]
 
 
+def by_identity(kind: str, source: str, time_us: int) -> Callable[[bytes], Headers]:
+    """``cloud_event`` for many records of one time: a function of the identity."""
+    version, kind_header, source_header, content = _static(kind, source)
+    at = _time_of(time_us // 1_000_000)
+
+    def headers(identity: bytes) -> Headers:
+        return [version, kind_header, source_header, content, ("ce_id", identity), at]
+
+    return headers
+
+
 def leading_text(value: bytes) -> bytes:
     """The first field, a text, of a framed record: the id in raw and enriched events and letters.
 

@@ -41,3 +41,9 @@ def murmur2(data: bytes) -> int:
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of ``key`` in a topic of ``partitions`` partitions, numbered from 0."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+@lru_cache(maxsize=16_384)
+def partition_of_text(key: str, partitions: int) -> int:
+    """``partition_of`` a text; remembered, for those that come again and again."""
+    return partition_of(key.encode(), partitions)

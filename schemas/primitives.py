@@ -49,11 +49,17 @@ def integer(value: int) -> bytes:
     return _groups(value)
 
 
+_SMALL = bytes([value << 1 if value < 64 else 255 for value in range(256)])
+"""Byte of an integer that takes one; 255, which none has, for those that take more."""
+
+
 def integers(values: Sequence[int]) -> bytes:
     """Integers one after another; quick when all are counts below 64."""
-    if min(values) >= 0 and max(values) < 64:
-        return bytes([value + value for value in values])
-    return b"".join(map(integer, values))
+    try:
+        small = bytes(values).translate(_SMALL)
+    except ValueError:  # negative, or above 255
+        return b"".join(map(integer, values))
+    return small if 255 not in small else b"".join(map(integer, values))
 
 
 def text(value: str) -> bytes:

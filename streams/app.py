@@ -22,7 +22,7 @@ from schemas.codec import Codec
 from schemas.errors import ConfigError, MailpulseError
 from schemas.settings import Settings
 from schemas.trace import Tracer
-from streams import machine, mailbox, worker
+from streams import client, machine, mailbox, worker
 from streams.admin import log_id as find_log_id
 from streams.agents import Agent
 from streams.alerts import Lines
@@ -135,6 +135,7 @@ class Worker:
 
     async def run(self, stop: asyncio.Event | None = None) -> int:
         """Runs until stopped or failed; returns the exit code."""
+        client.load()
         await self.outputs.start()
         ticking = asyncio.create_task(self._tick_on(), name="tick")
         health = asyncio.create_task(

@@ -56,6 +56,11 @@ def client_of(user_agent: str | None) -> tuple[str, str, str]:
     return _read(_MINOR.sub("0", user_agent[:AGENT_CHARS_MAX]))
 
 
+def load() -> None:
+    """Reads the tables of user agents now: it takes most of a second, which no event should."""
+    ua_parser.parse_user_agent("")
+
+
 @lru_cache(maxsize=AGENTS_CACHED_MAX)
 def _read(text: str) -> tuple[str, str, str]:
     lower = text.lower()

@@ -14,11 +14,11 @@ from collections.abc import Iterable, Mapping
 import structlog
 
 from schemas import cloudevents, topics, trace
-from schemas.cloudevents import Headers, by_leading_text, cloud_event, leading_text
+from schemas.cloudevents import Headers, by_identity, by_leading_text, cloud_event, leading_text
 from schemas.codec import Codec
 from schemas.engagement import encode_engagement
 from schemas.errors import MailpulseError
-from schemas.partition import partition_of
+from schemas.partition import partition_of_text
 from schemas.settings import Settings
 from schemas.trace import Tracer
 from streams import minutes
@@ -252,17 +252,16 @@ class EnrichAgent(Agent):
         if not shard.minutes.dirty:
             return
         count = await self.outputs.partitions(topics.MINUTES)
-        rows: dict[int, list[Row]] = {}
+        rows: dict[int, list[RowLike]] = {}
         now_ms = shard.log_time * 1000
-        frame = self.codec.prefix("campaign_minute")
+        frame, as_of = self.codec.prefix("campaign_minute"), f"\x1f{shard.applied}".encode()
+        headers_of = by_identity("campaign_minute", cloudevents.ENRICH, now_ms * 1000)
         for key, vector in shard.minutes.changed():
             record = minutes.record(key, vector, shard.log_id, shard.partition, shard.applied)
             record_key = minutes.record_key(key, shard.log_id, shard.partition)
-            identity = f"{record_key.decode()}\x1f{shard.applied}"
-            headers = self._headers("campaign_minute", identity, shard.log_time * 1_000_000)
             # By campaign alone, so that all partials of a campaign lie in one partition.
-            rows.setdefault(partition_of(key[0].encode(), count), []).append(
-                Row(record_key, frame + record, now_ms, headers)
+            rows.setdefault(partition_of_text(key[0], count), []).append(
+                (record_key, frame + record, now_ms, headers_of(record_key + as_of))
             )
         for partition, some in rows.items():
             await work.flight.send_to(topics.MINUTES, partition, some)

@@ -135,10 +135,16 @@ def record(key: Key, vector: list[int], log_id: str, partition: int, offset: int
     campaign, mailbox, minute = key
     return b"".join(
         (
-            _text(campaign), _text(mailbox), integer(minute * 60_000), _text(log_id),
-            integer(partition), integer(offset), integers(vector),
+            _text(campaign), _text(mailbox), integer(minute * 60_000),
+            _position(log_id, partition, offset), integers(vector),
         )
     )  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def _position(log_id: str, partition: int, offset: int) -> bytes:
+    """The same for all records of a checkpoint."""
+    return text(log_id) + integer(partition) + integer(offset)
 
 
 _text = lru_cache(maxsize=16_384)(text)

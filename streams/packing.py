@@ -44,27 +44,27 @@ class StateError(MailpulseError):
 
 
 @lru_cache(maxsize=16_384)
-def _names(campaign: str, mailbox: str) -> bytes:
-    encoded = campaign.encode()
+def _names(campaign: str, mailbox: str) -> tuple[bytes, int, int]:
+    """Both names as they are stored, and what the head says of their lengths."""
+    encoded, of_mailbox = campaign.encode(), mailbox.encode()
     length = len(encoded)
     if length >= _CAMPAIGN_LONG:
         encoded = length.to_bytes(2, "little") + encoded
-    return mailbox.encode() + encoded
+    return of_mailbox + encoded, min(length, _CAMPAIGN_LONG), len(of_mailbox)
 
 
 def bucket_of(pending: list[Pending]) -> int:
-    """Where a message's pending events are stored."""
-    return max(event.settles_at for event in pending) // BUCKET_S
+    """Where a message's pending events are stored; ``NO_BUCKET`` without any."""
+    if len(pending) == 1:
+        return pending[0].settles_at // BUCKET_S
+    return max([event.settles_at for event in pending], default=NO_BUCKET * BUCKET_S) // BUCKET_S
 
 
 def pack_first(
     touched: int, identity: int, campaign: str, source: str, mailbox: str, delivered_at: int
 ) -> bytes:
     """``pack`` of a message with one event, of a known campaign, delivered or nothing yet."""
-    names = _names(campaign, mailbox)
-    length, mailbox_length = len(campaign.encode()), len(mailbox.encode())
-    if length > _CAMPAIGN_LONG:
-        length = _CAMPAIGN_LONG
+    names, length, mailbox_length = _names(campaign, mailbox)
     kind = _SOURCES.index(source)
     if delivered_at:
         return (
@@ -80,14 +80,18 @@ def pack_first(
     )
 
 
-def pack(message: Message) -> bytes:
-    """The summary in its compact form (pending events go apart, ``pack_pending``)."""
+def pack(message: Message, bucket: int | None = None) -> bytes:
+    """The summary in its compact form (pending events go apart, ``pack_pending``).
+
+    Args:
+        bucket: ``bucket_of`` its pending events, where the caller knows it.
+    """
     bits = 0
     opened_at, clicked_at = message.opened_at, message.clicked_at
-    bucket: tuple[int, ...] = ()
+    present = []
     if message.pending:
         bits = _HAS_PENDING
-        bucket = (bucket_of(message.pending),)
+        present.append(bucket_of(message.pending) if bucket is None else bucket)
         if not opened_at:
             opened_at = message.first_human("opened")[0]
             bits |= _OPENED_PENDING if opened_at else 0
@@ -96,7 +100,6 @@ def pack(message: Message) -> bytes:
             bits |= _CLICKED_PENDING if clicked_at else 0
     if message.campaign is not None:
         bits |= _HAS_CAMPAIGN
-    present = []
     bit = 1
     for value in (
         message.delivered_at, message.bounced_at, message.suppressed_at, message.rejected_at,
@@ -108,14 +111,10 @@ def pack(message: Message) -> bytes:
             present.append(value)
         bit <<= 1
     seen = message.seen
-    campaign = message.campaign or ""
     kind = message.bounce_class << 4 | _SOURCES.index(message.campaign_source)
-    head = _HEAD.pack(
-        _FORM, bits, message.touched, len(seen), kind,
-        min(len(campaign.encode()), _CAMPAIGN_LONG), len(message.mailbox.encode()),
-    )  # fmt: skip
-    numbers = _numbers(len(bucket) + len(present), len(seen)).pack(*bucket, *present, *seen)
-    return head + numbers + _names(campaign, message.mailbox)
+    names, length, mailbox_length = _names(message.campaign or "", message.mailbox)
+    head = _HEAD.pack(_FORM, bits, message.touched, len(seen), kind, length, mailbox_length)
+    return head + _numbers(len(present), len(seen)).pack(*present, *seen) + names
 
 
 @lru_cache(maxsize=1024)

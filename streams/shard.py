@@ -69,6 +69,7 @@ class Shard:
         self._useless_until = (0, 0)
         self._swept = _MESSAGES
         self.new_log = False
+        self._placed: list[tuple[Message, int]] = []
         self._unconfirmed: deque[tuple[int, int]] = deque()
 
     def wrote_up_to(self, end: int) -> None:
@@ -142,15 +143,16 @@ class Shard:
 
     def unit_writes(self) -> Iterator[tuple[bytes, bytes | None]]:
         """The messages and recipients among ``writes``."""
+        placed = self._placed = []
         for key in self.touched:
             message = self.messages[key]
             if type(message) is bytes:
                 yield b"m" + key, message
                 continue
             assert isinstance(message, Message)
-            yield b"m" + key, packing.pack(message)
-            before = message.pending_bucket
-            bucket = packing.bucket_of(message.pending) if message.pending else NO_BUCKET
+            before, bucket = message.pending_bucket, packing.bucket_of(message.pending)
+            placed.append((message, bucket))
+            yield b"m" + key, packing.pack(message, bucket)
             if before not in (NO_BUCKET, bucket):
                 yield _pending_key(before, key), None
             if bucket != NO_BUCKET:
@@ -195,11 +197,9 @@ class Shard:
 
     def units_saved(self) -> None:
         """What ``unit_writes`` gave is stored."""
-        for key in self.touched:
-            message = self.messages[key]
-            if type(message) is Message:
-                pending = message.pending
-                message.pending_bucket = packing.bucket_of(pending) if pending else NO_BUCKET
+        for message, bucket in self._placed:
+            message.pending_bucket = bucket
+        self._placed = []
         for recipient in self.touched_recipients.values():
             recipient.dirty = False
         self.touched = set()

@@ -27,7 +27,7 @@ from schemas.engagement import encode_engagement
 from schemas.partition import partition_of
 from schemas.settings import Settings
 from schemas.topics import PARTITIONS_DEFAULT
-from streams import minutes
+from streams import client, minutes
 from streams.app import Worker, tune_garbage_collector
 from streams.enrich import LookUps
 from streams.enriching import enriched_rows
@@ -353,6 +353,7 @@ def main() -> None:
     """Runs the contender named on the command line."""
     name, bootstrap, source, count, directory = sys.argv[1:]
     tune_garbage_collector()
+    client.load()  # as the worker does at its start: nobody's clock shall run meanwhile
     work = CONTENDERS[name](bootstrap, source, Clock(int(count)), Path(directory))
     if asyncio.iscoroutine(work):
         asyncio.run(work)
