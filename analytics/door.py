@@ -8,13 +8,13 @@ Laws of this file:
 3. A door bound to this machine answers only those who name this machine: a ``Host`` header of
    another name is a web page trying to look in (DNS rebinding).
 4. User names, passwords and sessions are taken and ignored: whoever reaches the door may read.
+5. Results are packed in worker threads: the event loop is the sink's as well.
 """
 
-import gzip
+import asyncio
 import ipaddress
 import json
 import re
-import zlib
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 from uuid import uuid4
@@ -24,9 +24,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from analytics.encodings import BodyTooLarge, BrokenBody, decoded, encoded, known
 from analytics.engine import Engine, QueryError
+from analytics.frames import compressed
 from analytics.guard import READONLY, Denied, check, format_of
 from analytics.metrics import SinkMetrics
+from analytics.native import Unwalkable, at_revision
 
 QUERY_BYTES_MAX = 1 << 20
 """Longest query; ClickHouse's own default is a quarter of it."""
@@ -52,7 +55,8 @@ _TRANSPORT = frozenset(
         "session_check", "user", "password", "quota_key", "role", "enable_http_compression",
         "http_zlib_compression_level", "wait_end_of_query", "buffer_size",
         "send_progress_in_http_headers", "http_headers_progress_interval_ms",
-        "client_protocol_version", "add_http_cors_header", "stacktrace",
+        "client_protocol_version", "add_http_cors_header", "stacktrace", "compress",
+        "network_compression_method", "network_zstd_compression_level",
         "cancel_http_readonly_queries_on_client_close", "close_session", "readonly",
         "http_write_exception_in_output_format",
     }
@@ -152,7 +156,7 @@ class Door:
             settings=settings,
             body=data,
         )
-        return self._result(request, parameters, wanted, result, read)
+        return await self._result(request, parameters, wanted, result, read)
 
     def _database(self, name: str) -> str:
         # clients that are not told otherwise ask for 'default'; there is nothing in it
@@ -170,7 +174,7 @@ class Door:
             content += chunk
             if len(content) > limit:
                 raise QueryError(62, "SYNTAX_ERROR", f"Max query size exceeded: {limit} bytes")
-        return _decoded(bytes(content), request.headers.get("content-encoding", ""), limit)
+        return _plain(bytes(content), request.headers.get("content-encoding", ""), limit)
 
     def _statement(self, query: str, body: bytes) -> tuple[str, bytes]:
         """The statement, and behind an insert its data: in the body as a whole, or in its tail."""
@@ -188,14 +192,12 @@ class Door:
         Raises:
             Denied: one that could loosen a limit or reach outside.
         """
-        if parameters.get("compress") == "1" or parameters.get("decompress") == "1":
-            raise _Unsupported("compress=1: use enable_http_compression=1 instead")
+        if parameters.get("decompress") == "1":
+            raise _Unsupported("decompress=1: send the body as it is, or with a Content-Encoding")
         settings = {
             name: value
             for name, value in parameters.items()
-            if name not in _TRANSPORT
-            and name not in ("compress", "decompress")
-            and not name.startswith("param_")
+            if name not in _TRANSPORT and name != "decompress" and not name.startswith("param_")
         }
         for name in settings:
             if self._engine.writable or name in _SETTINGS or name.startswith(_SETTING_PREFIXES):
@@ -204,7 +206,7 @@ class Door:
         return settings
 
     @staticmethod
-    def _result(
+    async def _result(
         request: Request,
         parameters: Mapping[str, str],
         wanted: str,
@@ -215,8 +217,14 @@ class Door:
             "X-ClickHouse-Format": wanted,
             "X-ClickHouse-Summary": json.dumps(dict(read)),
         }
+        if wanted.lower() == "native":
+            revision = parameters.get("client_protocol_version", "")
+            result = await _at_revision(result, int(revision) if revision.isdecimal() else 0)
+        if parameters.get("compress") == "1":
+            result = await asyncio.to_thread(compressed, result)
         if parameters.get("enable_http_compression") == "1":
-            result, encoding = _encoded(result, request.headers.get("accept-encoding", ""))
+            accepted = request.headers.get("accept-encoding", "")
+            result, encoding = await asyncio.to_thread(encoded, result, accepted)
             if encoding:
                 headers["Content-Encoding"] = encoding
         kind = _CONTENT_TYPES.get(wanted.lower(), "text/plain; charset=UTF-8")
@@ -242,7 +250,22 @@ def _is_ip(host: str) -> bool:
     return True
 
 
-def _decoded(content: bytes, encoding: str, limit: int) -> bytes:
+async def _at_revision(result: bytes, revision: int) -> bytes:
+    """A Native result as a client of this protocol version reads it.
+
+    Raises:
+        _Unsupported: it has a column of a type that the transcription does not know.
+    """
+    try:
+        return await asyncio.to_thread(at_revision, result, revision)
+    except Unwalkable as error:
+        raise _Unsupported(
+            f"Native with client_protocol_version={revision} is not supported here for {error}:"
+            " cast the column, or use another format"
+        ) from error
+
+
+def _plain(content: bytes, encoding: str, limit: int) -> bytes:
     """A request body without its content encoding, at most ``limit`` bytes.
 
     Raises:
@@ -251,21 +274,11 @@ def _decoded(content: bytes, encoding: str, limit: int) -> bytes:
     """
     if encoding in ("", "identity"):
         return content
-    if encoding not in ("gzip", "deflate"):
+    if not known(encoding):
         raise _Unsupported(f"Content-Encoding {encoding} is not supported here")
     try:
-        plain = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(content, limit + 1)
-    except zlib.error as error:
+        return decoded(content, encoding, limit)
+    except BrokenBody as error:
         raise QueryError(117, "INCORRECT_DATA", f"Broken {encoding} body") from error
-    if len(plain) > limit:
-        raise QueryError(62, "SYNTAX_ERROR", f"Max query size exceeded: {limit} bytes")
-    return plain
-
-
-def _encoded(content: bytes, accepted: str) -> tuple[bytes, str]:
-    """A result in an encoding that the caller takes and that is known here."""
-    if "gzip" in accepted:
-        return gzip.compress(content, 1), "gzip"
-    if "deflate" in accepted:
-        return zlib.compress(content, 1), "deflate"
-    return content, ""
+    except BodyTooLarge as error:
+        raise QueryError(62, "SYNTAX_ERROR", f"Max query size exceeded: {limit} bytes") from error

@@ -1,6 +1,5 @@
 """The door as its callers see it: curl, clickhouse-connect, and what Grafana sends over HTTP."""
 
-import gzip
 import json
 import subprocess
 import threading
@@ -18,6 +17,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from analytics.client import connect
+from analytics.encodings import decoded, encoded
 from analytics.engine import QueryLimits
 from analytics.reading import export, query
 from schemas.errors import BadInput
@@ -61,8 +61,8 @@ def call(
     except urllib.error.HTTPError as error:
         content, status, got = error.read(), error.code, error.headers
     lower = {name.lower(): value for name, value in got.items()}
-    if lower.get("content-encoding") == "gzip":
-        content = gzip.decompress(content)
+    if "content-encoding" in lower:
+        content = decoded(content, lower["content-encoding"], 1 << 30)
     return status, content.decode("utf-8", "replace"), lower
 
 
@@ -158,13 +158,46 @@ def test_other_hosts_are_turned_away(door: OpenDoor) -> None:
     assert call(door, "SELECT 1", headers={"Host": "localhost:8123"})[0] == 200
 
 
-def test_bodies_are_bounded_and_may_be_compressed(door: OpenDoor) -> None:
-    """Gzip is understood; a body that unpacks to more than a query may be is refused."""
-    packed = {"Content-Encoding": "gzip"}
-    assert call(door, "", body=gzip.compress(b"SELECT 7"), headers=packed)[1] == "7\n"
-    bomb = gzip.compress(b" " * (50 << 20))
-    assert call(door, "", body=bomb, headers=packed)[0] == 400
-    assert call(door, "", body=b"not gzip", headers=packed)[0] == 400
+ENCODINGS = ("zstd", "br", "lz4", "gzip", "deflate")
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_bodies_may_be_compressed_and_are_bounded(door: OpenDoor, encoding: str) -> None:
+    """A body that unpacks to more than a query may be is refused, and so is a broken one."""
+    packed = {"Content-Encoding": encoding}
+    assert call(door, "", body=encoded(b"SELECT 7", encoding)[0], headers=packed)[1] == "7\n"
+    bomb = encoded(b" " * (20 << 20), encoding)[0]
+    for bad in (bomb, b"not what it says", encoded(b"SELECT 7", encoding)[0][:-3]):
+        assert call(door, "", body=bad, headers=packed)[0] == 400
+
+
+def test_unknown_encoding_of_a_body_is_told(door: OpenDoor) -> None:
+    """With ClickHouse's code for what is not there."""
+    status, text, _ = call(door, "", body=b"SELECT 1", headers={"Content-Encoding": "snappy"})
+    assert (status, "NOT_IMPLEMENTED" in text) == (501, True)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_results_come_in_the_encoding_asked_for(door: OpenDoor, encoding: str) -> None:
+    """Each that clients name, and only with enable_http_compression, as ClickHouse has it."""
+    sql, wanted = "SELECT number FROM numbers(1000)", {"Accept-Encoding": encoding}
+    plain = call(door, sql)[1]
+    _, text, headers = call(door, sql, headers=wanted, enable_http_compression="1")
+    assert (headers["content-encoding"], text) == (encoding, plain)
+    _, text, headers = call(door, sql, headers=wanted)
+    assert ("content-encoding" in headers, text) == (False, plain)
+
+
+@pytest.mark.parametrize("compress", [True, False, *ENCODINGS[:4]])
+def test_clickhouse_connect_reads_with_any_compression(
+    door: OpenDoor, compress: bool | str
+) -> None:
+    """Its default is all of them; any one can be chosen."""
+    made = clickhouse_connect.get_client(host="127.0.0.1", port=door.port, compress=compress)
+    try:
+        assert made.query("SELECT sum(number) FROM numbers(1000)").result_rows == [(499_500,)]
+    finally:
+        made.close()
 
 
 def test_time_memory_and_result_are_limited(door: OpenDoor) -> None:

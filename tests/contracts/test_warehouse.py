@@ -48,7 +48,6 @@ class TestHttp(WarehouseContract):
             yield from migrated(
                 Settings(
                     clickhouse_dsn=SecretStr(f"{door.url}/mailpulse"),
-                    clickhouse_compress=False,
                     clickhouse_manage_access=False,  # chDB's only user may not make roles
                 )
             )
