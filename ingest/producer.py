@@ -20,7 +20,7 @@ alone waits for brokers that are gone.
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -31,7 +31,7 @@ from ingest.metrics import IngestMetrics
 from ingest.parcel import Pair, Parcel
 from schemas.cloudevents import INGEST, by_leading_text
 from schemas.errors import Unavailable
-from schemas.partition import partition_of
+from schemas.partition import partitions_of
 from schemas.settings import Settings
 from schemas.topics import BY_NAME, DEAD_LETTERS, RAW
 from schemas.trace import with_trace
@@ -41,6 +41,8 @@ RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 PROBE_INTERVAL_S = 5.0
 """How often an idle connection is tried."""
 CLOSE_TIMEOUT_S = 2.0
+TIMER_SLACK_S = 0.002
+"""How much early a time-out may be seen, since timers are no more exact than that."""
 
 
 class Overloaded(Unavailable):
@@ -72,23 +74,34 @@ class Log(Protocol):
 
 
 class _Pending:
-    """A parcel under way: how many of its records are not acknowledged yet, and who waits."""
+    """A parcel under way: how many of its shares are not acknowledged yet, and who waits."""
 
-    __slots__ = ("done", "left", "trace")
+    __slots__ = ("deadline", "done", "left", "trace")
 
-    def __init__(self, left: int, done: asyncio.Future[None], trace: bytes = b"") -> None:
-        self.left = left
+    def __init__(self, done: asyncio.Future[None], deadline: float, trace: bytes = b"") -> None:
+        self.left = 0
         self.done = done
+        self.deadline = deadline
         self.trace = trace
 
     def acknowledged(self) -> None:
-        """One record less to wait for."""
+        """One share less to wait for."""
         self.left -= 1
         if self.left == 0 and not self.done.done():
             self.done.set_result(None)
 
 
-_Entry = tuple[_Pending, int, bytes, bytes]
+class _Share:
+    """What of a parcel goes to one partition; ``sent`` of its records are in batches already."""
+
+    __slots__ = ("pairs", "pending", "sent", "timestamp_ms")
+
+    def __init__(self, pending: _Pending, timestamp_ms: int, pairs: list[Pair]) -> None:
+        pending.left += 1
+        self.pending = pending
+        self.timestamp_ms = timestamp_ms
+        self.pairs = pairs
+        self.sent = 0
 
 
 class _Lane:
@@ -99,24 +112,43 @@ class _Lane:
         self._topic = topic
         self._partition = partition
         self._headers_of = by_leading_text(BY_NAME[topic].schema, INGEST)
-        self.queue: deque[_Entry] = deque()
+        self.queue: deque[_Share] = deque()
         self.wake = asyncio.Event()
 
+    def put(self, share: _Share) -> None:
+        """Queues a share."""
+        self.queue.append(share)
+        self.wake.set()
+
     def _fill(self, batch: Any) -> list[_Pending]:
-        """Moves entries into ``batch`` until it is full; what was given up is left out."""
-        queue, append, headers_of = self.queue, batch.append, self._headers_of
+        """Moves shares into ``batch`` until it is full; what was given up is left out.
+
+        Returns:
+            Who waits for the shares whose last record is in it.
+        """
+        queue = self.queue
         taken: list[_Pending] = []
         while queue:
-            pending, timestamp_ms, key, value = queue[0]
-            if not pending.done.done():
-                headers = headers_of(value, timestamp_ms)
-                if pending.trace:
-                    headers = with_trace(headers, pending.trace)
-                if append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
+            share = queue[0]
+            if not share.pending.done.done():
+                if not self._fill_with(share, batch):
                     break
-                taken.append(pending)
+                taken.append(share.pending)
             queue.popleft()
         return taken
+
+    def _fill_with(self, share: _Share, batch: Any) -> bool:
+        """Whether all that was left of ``share`` fitted."""
+        append, headers_of, timestamp_ms = batch.append, self._headers_of, share.timestamp_ms
+        trace = share.pending.trace
+        for key, value in share.pairs[share.sent :] if share.sent else share.pairs:
+            headers = headers_of(value, timestamp_ms)
+            if trace:
+                headers = with_trace(headers, trace)
+            if append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
+                return False
+            share.sent += 1
+        return True
 
     async def run(self, on_ack: Callable[[], None]) -> None:
         """Sends for ever.
@@ -130,7 +162,7 @@ class _Lane:
             while self.queue:
                 batch = self._client.create_batch()
                 taken = self._fill(batch)
-                if not taken:
+                if not batch.record_count():
                     continue
                 batch.close()
                 future = await self._client.send_batch(
@@ -157,14 +189,19 @@ class _Connection:
         """Every lane."""
         return (lane for lanes in self.lanes.values() for lane in lanes)
 
-    def submit(self, topic: str, pairs: Iterable[Pair], timestamp_ms: int, who: _Pending) -> None:
+    def submit(self, topic: str, pairs: Sequence[Pair], timestamp_ms: int, who: _Pending) -> None:
         """Puts records into their lanes."""
         lanes = self.lanes[topic]
-        count = len(lanes)
-        for key, value in pairs:
-            lane = lanes[partition_of(key, count)]
-            lane.queue.append((who, timestamp_ms, key, value))
-            lane.wake.set()
+        shares: dict[int, _Share] = {}
+        for pair, number in zip(
+            pairs, partitions_of([key for key, _ in pairs], len(lanes)), strict=True
+        ):
+            share = shares.get(number)
+            if share is None:
+                share = shares[number] = _Share(who, timestamp_ms, [pair])
+                lanes[number].put(share)
+            else:
+                share.pairs.append(pair)
 
 
 class Producer:
@@ -187,6 +224,8 @@ class Producer:
         self._bytes = 0
         self._last_ack = clock()
         self._outstanding: dict[_Pending, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._connection: _Connection | None = None
         self._is_up = asyncio.Event()
         self._broken: asyncio.Future[str] | None = None
@@ -213,6 +252,8 @@ class Producer:
             await asyncio.wait(waiting, timeout=self._settings.ack_timeout_ms / 1000)
         # aiokafka's client swallows a cancellation that meets it while it closes, hence the flag.
         self._stopping = True
+        if self._timer is not None:
+            self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -237,15 +278,16 @@ class Producer:
             raise Overloaded(f"{self._events} events wait for Kafka")
         started = self._clock()
         done = asyncio.get_running_loop().create_future()
-        pending = _Pending(count, done, parcel.trace)
+        pending = _Pending(done, started + timeout_s, parcel.trace)
         self._events += count
         self._bytes += size
         self._outstanding[pending] = None
         try:
             connection.submit(RAW, parcel.events, parcel.timestamp_ms, pending)
-            connection.submit(DEAD_LETTERS, parcel.dead_letters, parcel.timestamp_ms, pending)
-            async with asyncio.timeout(timeout_s):
-                await pending.done
+            if parcel.dead_letters:
+                connection.submit(DEAD_LETTERS, parcel.dead_letters, parcel.timestamp_ms, pending)
+            self._give_up_at(pending.deadline, started)
+            await pending.done
         except TimeoutError:
             if self._last_ack <= started:
                 self._break("no acknowledgement")
@@ -255,6 +297,32 @@ class Producer:
             self._bytes -= size
             self._outstanding.pop(pending, None)
         self._metrics.ack_seconds.observe(self._clock() - started)
+
+    def _give_up_at(self, deadline: float, now: float) -> None:
+        """Sees to it that somebody looks at the time-outs at ``deadline``, or before.
+
+        One timer for all parcels: most are acknowledged long before, and setting and cancelling
+        one for each cost more than handing the parcel over.
+        """
+        if self._timer is not None:
+            if self._timer_at <= deadline:
+                return
+            self._timer.cancel()
+        self._timer_at = deadline
+        self._timer = asyncio.get_running_loop().call_later(deadline - now, self._give_up)
+
+    def _give_up(self) -> None:
+        """Refuses what is past its deadline; sets the timer for what is not."""
+        now = self._clock() + TIMER_SLACK_S
+        later = []
+        for pending in self._outstanding:
+            if pending.deadline > now:
+                later.append(pending.deadline)
+            elif not pending.done.done():
+                pending.done.set_exception(TimeoutError())
+        self._timer = None
+        if later:
+            self._give_up_at(min(later), now)
 
     def waiting(self) -> tuple[int, int]:
         """Events and bytes that wait for Kafka."""

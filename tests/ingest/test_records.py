@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ingest.frames import frame, is_torn, next_frame, read_frames
 from ingest.parcel import Parcel, from_bytes, to_bytes
-from schemas.partition import murmur2, partition_of
+from schemas.partition import murmur2, murmur2_all, partition_of, partitions_of
 
 PAIRS = st.lists(st.tuples(st.binary(max_size=30), st.binary(max_size=60)), max_size=6)
 TRACES = st.sampled_from((b"", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))
@@ -80,6 +80,20 @@ def test_a_flipped_bit_is_seen_and_the_frames_behind_it_are_found(
 def test_the_hash_is_that_of_every_kafka_client(data: bytes) -> None:
     """aiokafka's, which is the Java client's."""
     assert murmur2(data) == their_murmur2(data)
+
+
+@given(st.lists(st.one_of(st.binary(max_size=40), st.binary(min_size=124, max_size=140))))
+def test_hashed_together_is_hashed_one_by_one(keys: list[bytes]) -> None:
+    """In their order, whatever their lengths."""
+    assert murmur2_all(keys) == [murmur2(key) for key in keys]
+
+
+@pytest.mark.parametrize("count", [0, 1, 11, 12, 128, 129, 300])
+def test_partitions_of_many_keys_of_one_length(count: int) -> None:
+    """Where hashing together begins, and where one group ends."""
+    for length in (0, 3, 4, 22, 24, 127, 128, 132):
+        keys = [random.randbytes(length) for _ in range(count)] + [b"\xff" * length]
+        assert partitions_of(keys, 7) == [partition_of(key, 7) for key in keys]
 
 
 def test_partitions_of_known_keys() -> None:
