@@ -27,24 +27,13 @@ PATHS = {
 
 def mailpulse(port: int) -> None:
     """mailpulse's own server, as ``mailpulse ingest`` runs it."""
-    import structlog
     import uvloop
 
     from ingest.server import serve
     from schemas.settings import Source, load_settings
+    from streams import logs
 
     log_file = Path(os.environ["BENCH_LOG"]).open("w", encoding="utf-8")
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.WriteLoggerFactory(file=log_file),
-        cache_logger_on_first_use=True,
-    )
     settings = load_settings(
         {
             "MAILPULSE_KAFKA_BOOTSTRAP": os.environ["BENCH_KAFKA"],
@@ -52,6 +41,7 @@ def mailpulse(port: int) -> None:
         },
         Path.read_text,
     )
+    logs.configure(settings, "ingest", log_file)
     source = Source(name="bench", provider="sendgrid", public_key=(os.environ["BENCH_PUBLIC_KEY"],))
     uvloop.run(serve(settings, {"bench": source}))
 
