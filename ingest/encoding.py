@@ -11,6 +11,7 @@ It exists because fastavro walks the schema for every event, at four times the c
 Source: Apache Avro 1.12 specification, «Binary Encoding».
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from schemas.codec import LATEST, schema_json, without_logical_types
@@ -18,7 +19,7 @@ from schemas.errors import BadInput
 from schemas.event import Event
 
 _KNOWN_MAX = 20_000
-_KNOWN_CHARS_MAX = 200
+_KNOWN_BYTES_MAX = 400
 _INT_MAX, _LONG_MAX = 2**31 - 1, 2**63 - 1
 _SHORT = tuple(bytes((size << 1,)) for size in range(64))
 """Length of a text of fewer than 64 bytes."""
@@ -118,6 +119,32 @@ def _check_layout() -> None:
 _check_layout()
 
 
+class _Known(dict[Any, bytes]):
+    """Values that come again, encoded; what is not there yet is encoded and, if short, kept."""
+
+    def __init__(self, encode: Callable[[Any], bytes]) -> None:
+        super().__init__()
+        self._encode = encode
+
+    def __missing__(self, value: Any) -> bytes:
+        data = self._encode(value)
+        if len(data) <= _KNOWN_BYTES_MAX:
+            if len(self) >= _KNOWN_MAX:
+                self.clear()
+            self[value] = data
+        return data
+
+
+def _tags(tags: tuple[str, ...]) -> bytes:
+    """An array of ``string``."""
+    return _varint(len(tags) << 1) + b"".join(map(_text, tags)) + _NULL
+
+
+def _moment(moment: int) -> bytes:
+    """A ``long``."""
+    return _whole(moment, _LONG_MAX)
+
+
 class RawEncoder:
     """Encodes raw events.
 
@@ -127,45 +154,20 @@ class RawEncoder:
 
     def __init__(self, prefix: bytes) -> None:
         self._prefix = prefix
-        self._known: dict[str, bytes] = {}
-        self._some_known: dict[str | None, bytes] = {None: _NULL}
-        self._received: tuple[int, bytes] = (0, _NULL)
-
-    def _learn(self, text: str) -> bytes:
-        """A text that comes again."""
-        data = _text(text)
-        if len(text) <= _KNOWN_CHARS_MAX:
-            if len(self._known) >= _KNOWN_MAX:
-                self._known.clear()
-            self._known[text] = data
-        return data
-
-    def _learn_some(self, text: str | None) -> bytes:
-        """An optional text that comes again."""
-        data = _some_text(text)
-        if text is not None and len(text) <= _KNOWN_CHARS_MAX:
-            if len(self._some_known) >= _KNOWN_MAX:
-                self._some_known.clear()
-                self._some_known[None] = _NULL
-            self._some_known[text] = data
-        return data
-
-    def _received_at(self, moment: int) -> bytes:
-        """The same for all events of a request; two threads may ask at once."""
-        last = self._received
-        if last[0] != moment:
-            last = self._received = (moment, _whole(moment, _LONG_MAX))
-        return last[1]
-
-    def _tags(self, tags: list[str]) -> bytes:
-        known, learn = self._known, self._learn
-        items = b"".join([known.get(tag) or learn(tag) for tag in tags])
-        return _varint(len(tags) << 1) + items + _NULL
+        self._known = _Known(_text)
+        self._some_known = _Known(_some_text)
+        self._tags_known = _Known(_tags)
+        self._moments_known = _Known(_moment)
 
     def _metadata(self, metadata: dict[str, str]) -> bytes:
-        known, learn = self._known, self._learn
-        items = [(known.get(key) or learn(key)) + _text(metadata[key]) for key in metadata]
-        return _varint(len(metadata) << 1) + b"".join(items) + _NULL
+        known = self._known
+        parts = [_varint(len(metadata) << 1)]
+        for key, value in metadata.items():
+            data = value.encode()
+            size = len(data)
+            parts += (known[key], _SHORT[size] if size < 64 else _varint(size << 1), data)
+        parts.append(_NULL)
+        return b"".join(parts)
 
     def encode(self, event: Event) -> bytes:
         """An event as framed bytes.
@@ -179,51 +181,49 @@ class RawEncoder:
             raise BadInput("not_encodable", f"raw_event: {type(error).__name__}") from error
 
     def _encode(self, e: Event) -> bytes:
-        known, some, learn, learn_some = (
-            self._known,
-            self._some_known,
-            self._learn,
-            self._learn_some,
-        )
-        received = e["received_at"]
-        smtp_code = e["smtp_code"]
-        batch_index = e["batch_index"]
+        known, some, moments = self._known, self._some_known, self._moments_known
+        occurred, received, batch_index = e["occurred_at"], e["received_at"], e["batch_index"]
+        # 1.0 and True would be found where 1 is kept
+        if not (type(occurred) is type(received) is type(batch_index) is int):
+            raise TypeError
+        identity = e["event_id"].encode()
+        smtp_code, diagnostic, ip = e["smtp_code"], e["diagnostic"], e["ip"]
+        message_id, recipient, rfc_id = e["message_id"], e["recipient"], e["rfc_message_id"]
         tags, metadata = e["tags"], e["metadata"]
         return b"".join(
             (
                 self._prefix,
-                _text(e["event_id"]),
+                _SHORT[32] if len(identity) == 32 else _varint(len(identity) << 1),
+                identity,
                 _TYPES[e["event_type"]],
-                _whole(e["occurred_at"], _LONG_MAX),
-                self._received_at(received),
+                moments[occurred],
+                moments[received],
                 _BOOLEANS[e["time_suspect"]],
-                known.get(e["provider"]) or learn(e["provider"]),
-                known.get(e["source"]) or learn(e["source"]),
-                _some_text(e["message_id"]),
-                _some_text(e["recipient"]),
-                known.get(e["recipient_domain"]) or learn(e["recipient_domain"]),
+                known[e["provider"]],
+                known[e["source"]],
+                _NULL if message_id is None else _some_text(message_id),
+                _NULL if recipient is None else _some_text(recipient),
+                known[e["recipient_domain"]],
                 _BOOLEANS[e["recipient_certain"]],
-                some.get(e["campaign_id"]) or learn_some(e["campaign_id"]),
+                some[e["campaign_id"]],
                 _CAMPAIGN_SOURCES[e["campaign_source"]],
                 _BOUNCE_CLASSES[e["bounce_class"]],
                 _BOUNCE_REASONS[e["bounce_reason"]],
                 _NULL if smtp_code is None else b"\x02" + _whole(smtp_code, _INT_MAX),
-                some.get(e["enhanced_status"]) or learn_some(e["enhanced_status"]),
-                _some_text(e["diagnostic"]),
+                some[e["enhanced_status"]],
+                _NULL if diagnostic is None else _some_text(diagnostic),
                 _MACHINES[e["machine_kind"]],
-                some.get(e["user_agent"]) or learn_some(e["user_agent"]),
-                _some_text(e["ip"]),
-                some.get(e["click_url"]) or learn_some(e["click_url"]),
-                known.get(e["native_type"]) or learn(e["native_type"]),
+                some[e["user_agent"]],
+                _NULL if ip is None else _some_text(ip),
+                some[e["click_url"]],
+                known[e["native_type"]],
                 _QUALITIES[e["dedupe_quality"]],
-                _some_text(e["rfc_message_id"]),
-                self._tags(tags) if tags else _NULL,
+                _NULL if rfc_id is None else _some_text(rfc_id),
+                self._tags_known[tuple(tags)] if tags else _NULL,
                 self._metadata(metadata) if metadata else _NULL,
                 _MAYBE_BOOLEANS[e["provider_first"]],
-                some.get(e["geo_country"]) or learn_some(e["geo_country"]),
-                _some_text(e["batch_id"]),
-                _SMALL[batch_index]
-                if type(batch_index) is int and 0 <= batch_index < 8_192
-                else _whole(batch_index, _INT_MAX),
+                some[e["geo_country"]],
+                some[e["batch_id"]],
+                _SMALL[batch_index] if 0 <= batch_index < 8_192 else _whole(batch_index, _INT_MAX),
             )
         )

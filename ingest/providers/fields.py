@@ -34,6 +34,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _NUMBER = re.compile(r"\s*[0-9]{1,19}(?:\.[0-9]{1,12})?\s*", re.ASCII)
 _UNSAFE = re.compile("[\x00\ud800-\udfff]")
 _ENHANCED = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?!\.?\d)", re.ASCII)
+_REPLY_HEAD = re.compile(r"([245]\d\d)[ \-]([245]\.\d{1,3}\.\d{1,3})(?!\.?\d)", re.ASCII)
 _REPLY = re.compile(
     r"(?:^\s*|smtp;\s*|said:\s*|\b(?:code|status|error)[:=]?\s+)([245]\d\d)(?=[\s\-#]|$)"
     r"|(?<![\d.])([245]\d\d)[ \-]#?(?=[245]\.\d{1,3}\.\d)",
@@ -248,6 +249,16 @@ def reply_code(value: object) -> int | None:
     return int(found.group(1) or found.group(2)) if found else None
 
 
+def reply_codes(value: str | None) -> tuple[int | None, str | None]:
+    """``(reply_code(value), enhanced_status(value))``, in one look when both lead the text."""
+    if value is None:
+        return None, None
+    found = _REPLY_HEAD.match(value)
+    if found is not None:
+        return int(found[1]), found[2]
+    return reply_code(value), enhanced_status(value)
+
+
 # --- tags, metadata, campaign --------------------------------------------------------------------
 
 
@@ -310,8 +321,8 @@ def header_map(value: object) -> dict[str, str]:
 
 
 @lru_cache(maxsize=256)
-def _precedence(entries: Sequence[str]) -> tuple[tuple[str, str, int], ...]:
-    """Each entry as ``(kind, key, position)``."""
+def precedence(entries: Sequence[str]) -> tuple[tuple[str, str, int], ...]:
+    """Each entry of ``Source.campaign_from`` as ``(kind, key, position)``."""
     plan = []
     for entry in entries:
         kind, _, key = entry.partition(".")
@@ -334,7 +345,7 @@ def campaign(
         provider_campaign: the provider's own campaign id.
         headers: headers of the message, names in lower case.
     """
-    for kind, key, position in _precedence(entries):
+    for kind, key, position in precedence(entries):
         if kind == "metadata":
             found: object = metadata.get(key)
         elif kind == "tag":

@@ -9,6 +9,7 @@ Laws of this file:
 
 import hashlib
 import json
+import struct
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -73,18 +74,25 @@ def content_of(item: object) -> bytes:
     return fields.json_text(item).encode("utf-8", "replace")
 
 
+_SIZE = struct.Struct(">I").pack
+
+
+def _sized(part: str) -> bytes:
+    """A part as ``event_id`` hashes it."""
+    encoded = part.encode("utf-8", "surrogatepass")
+    return _SIZE(len(encoded)) + encoded
+
+
 @lru_cache(maxsize=1024)
 def native_ids(provider: str, account: str) -> Callable[[str], str]:
-    """``event_id(provider, account, one_part)``, with the hash of the first two done once."""
+    """``event_id(provider, account, one_part)``, with the first two hashed once."""
     begun = hashlib.sha256()
     for part in (provider, account):
-        encoded = part.encode("utf-8", "surrogatepass")
-        begun.update(len(encoded).to_bytes(4, "big") + encoded)
+        begun.update(_sized(part))
 
     def identity(part: str) -> str:
-        encoded = part.encode("utf-8", "surrogatepass")
         digest = begun.copy()
-        digest.update(len(encoded).to_bytes(4, "big") + encoded)
+        digest.update(_sized(part))
         return digest.hexdigest()[:32]
 
     return identity
@@ -190,12 +198,15 @@ def set_reply(
         bounce_reason: the same.
     """
     said = fields.text(diagnostic)
-    code = fields.smtp_code(smtp_code)
-    status = fields.enhanced_status(enhanced_status)
+    said_code, said_status = fields.reply_codes(said)
+    code = None if smtp_code is None else fields.smtp_code(smtp_code)
+    # Mostly it is not given, or what leads the words, and then a code for certain.
+    same = enhanced_status is None or enhanced_status == said_status
+    status = said_status if same else fields.enhanced_status(enhanced_status)
     event["diagnostic"] = said
-    event["smtp_code"] = fields.reply_code(said) if code is None else code
+    event["smtp_code"] = said_code if code is None else code
     if status is None or status.endswith(".0.0"):  # SendGrid gives 5.0.0 where it knows better
-        status = fields.enhanced_status(said) or status
+        status = said_status or status
     event["enhanced_status"] = status
     event["bounce_class"] = bounce_class
     event["bounce_reason"] = bounce_reason

@@ -1,0 +1,219 @@
+"""SendGrid's events, whatever is in their fields: tables, and one event from one item.
+
+Laws of this file:
+1. Pure and total: ``build`` raises nothing but ``BadInput``, for an item that names no event.
+2. Custom arguments lie flat among an event's own fields: all but ``OWN_FIELDS`` is metadata.
+3. ``message_id`` is the front of ``sg_message_id``: what the send call returned as
+   ``X-Message-Id``, shared by the recipients of the call. The rest names SendGrid's machines. An
+   asynchronous bounce has no ``sg_message_id``; SendGrid's own ``smtp-id`` begins with the same.
+
+Source: SendGrid documentation, «Event Webhook Reference».
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+
+from ingest.providers import fields, items
+from schemas.errors import BadInput
+from schemas.event import Event, event_id
+from schemas.settings import Source
+
+OWN_FIELDS = frozenset(
+    (
+        "asm_group_id attempt bounce_classification category cert_err email event ip "
+        "marketing_campaign_id marketing_campaign_name marketing_campaign_split_id "
+        "marketing_campaign_version mc_auto_id mc_auto_name mc_auto_step_id mc_pod_id mc_stats "
+        "newsletter phase_id pool post_type reason response send_at sg_content_type sg_event_id "
+        "sg_machine_open sg_message_id sg_template_id sg_template_name sg_user_id singlesend_id "
+        "singlesend_name smtp-id status template_id timestamp tls type url url_offset useragent"
+    ).split()
+)
+"""Fields that are SendGrid's own; all others are the sender's custom arguments."""
+
+EVENTS: Mapping[str, str] = {
+    "processed": "queued",
+    "deferred": "deferred",
+    "delivered": "delivered",
+    "bounce": "bounced",
+    "dropped": "rejected",
+    "open": "opened",
+    "click": "clicked",
+    "spamreport": "complained",
+    "unsubscribe": "unsubscribed",
+    "group_unsubscribe": "unsubscribed",
+    "group_resubscribe": "subscribed",
+}
+
+CACHED_FIELDS_MAX = 64
+"""Events with more fields are looked at one by one; what is remembered stays small."""
+
+CLIENT_EVENTS = frozenset(
+    ("open", "click", "unsubscribe", "group_unsubscribe", "group_resubscribe")
+)
+"""Events whose ``ip`` is the reader's; in the others it is SendGrid's sending address."""
+
+MACHINES = (".recvd", ".filter", ".geopod")
+"""What the machine's part of an ``sg_message_id`` begins with."""
+_SMTP_ID = re.compile(r"\s*<?([^<>@\s]+)@(?:geopod-)?ismtpd[^<>@\s]*>?\s*$")
+"""A ``smtp-id`` that SendGrid gave; a sender's own ``Message-ID`` says nothing about its ids."""
+
+_BOUNCE_CLASS = {"bounce": "hard", "blocked": "block"}
+_BOUNCE_REASON = {
+    "invalid address": "invalid_address",
+    "mailbox unavailable": "no_mailbox",
+    "technical": "other",
+    "technical failure": "other",
+    "content": "content",
+    "reputation": "reputation",
+    "frequency/volume": "policy",
+    "frequency or volume too high": "policy",
+    "unclassified": "none",
+}
+_DROPPED = {
+    "bounced address": ("suppressed", "suppressed_bounce"),
+    "spam reporting address": ("suppressed", "suppressed_complaint"),
+    "unsubscribed address": ("suppressed", "suppressed_unsubscribe"),
+    "invalid": ("none", "invalid_address"),
+    "spam content": ("none", "content"),
+}
+
+
+def build(
+    item: items.Item,
+    source: Source,
+    received_at: int,
+    identity: Callable[[str], str],
+    believed: tuple[int, int],
+) -> Event:
+    """One event of a request; a time is believed between two seconds."""
+    get = item.get
+    native = get("event")
+    if not isinstance(native, str) or not native:
+        raise BadInput("no_event_type", "item has no event")
+    moment = get("timestamp")
+    if type(moment) is int and believed[0] <= moment <= believed[1]:
+        occurred_at, suspect = moment * fields.SECOND_US, False
+    else:
+        occurred_at, suspect = fields.occurred(moment, received_at)
+    recipient, domain = fields.address(get("email"))
+    smtp_id, own = get("smtp-id"), get("sg_event_id")
+    own_id = own if isinstance(own, str) else ""
+    category = get("category")
+    tags = fields.tag_list(category) if category else []
+    custom = _custom(tuple(item)) if len(item) <= CACHED_FIELDS_MAX else _custom_of(item)
+    metadata = fields.metadata_map({key: item[key] for key in custom}) if custom else {}
+    campaign_id, campaign_source = fields.campaign(
+        source.campaign_from, tags, metadata, _provider_campaign(item)
+    )
+    event_type = EVENTS.get(native)
+    event: Event = {
+        "event_id": identity(own_id) if own_id else _composite_id(item, source.account),
+        "event_type": event_type or "unknown",
+        "occurred_at": occurred_at,
+        "received_at": received_at,
+        "time_suspect": suspect,
+        "provider": "sendgrid",
+        "source": source.name,
+        "message_id": message_id_of(get("sg_message_id"), smtp_id),
+        "recipient": recipient,
+        "recipient_domain": domain,
+        "recipient_certain": True,
+        "campaign_id": campaign_id,
+        "campaign_source": campaign_source,
+        "bounce_class": "none",
+        "bounce_reason": "none",
+        "smtp_code": None,
+        "enhanced_status": None,
+        "diagnostic": None,
+        "machine_kind": "none",
+        "user_agent": None,
+        "ip": None,
+        "click_url": None,
+        "native_type": native if event_type else _native_type(native),
+        "dedupe_quality": "native" if own_id else "composite",
+        "rfc_message_id": fields.identifier(smtp_id),
+        "tags": tags,
+        "metadata": metadata,
+        "provider_first": None,
+        "geo_country": None,
+        "batch_id": None,
+        "batch_index": 0,
+    }
+    if native in CLIENT_EVENTS:
+        _add_client(event, item)
+    else:
+        add_reply(event, item, native)
+    return event
+
+
+def _custom_of(names: Iterable[str]) -> tuple[str, ...]:
+    """The sender's own among an event's field names, in their order."""
+    return tuple(name for name in names if name not in OWN_FIELDS)
+
+
+_custom = lru_cache(maxsize=1024)(_custom_of)
+"""The same, remembered: the events of a sender have few shapes."""
+
+
+def _provider_campaign(item: items.Item) -> object:
+    if "mc_stats" in item or "marketing_campaign_id" in item or "singlesend_id" in item:
+        names = ("marketing_campaign_id", "singlesend_id", "mc_auto_id")
+        return next((item[name] for name in names if item.get(name)), None)
+    return None
+
+
+def _composite_id(item: items.Item, account: str) -> str:
+    parts = ("sg_message_id", "smtp-id", "event", "email", "timestamp", "url", "ip")
+    return event_id("sendgrid", account, *[fields.id_part(item.get(part)) for part in parts])
+
+
+def _native_type(native: str) -> str:
+    return fields.text(native, items.NATIVE_TYPE_CHARS_MAX) or ""
+
+
+def message_id_of(own: object, smtp_id: object) -> str | None:
+    """Law 3."""
+    full = fields.identifier(own)
+    if full is not None:
+        for machine in MACHINES:
+            end = full.find(machine, 1)
+            if end > 0:
+                return full[:end]
+        return full
+    given = _SMTP_ID.match(smtp_id) if isinstance(smtp_id, str) else None
+    return None if given is None else fields.identifier(given.group(1))
+
+
+def _add_client(event: Event, item: items.Item) -> None:
+    text = fields.text
+    event["user_agent"] = text(item.get("useragent"))
+    event["ip"] = text(item.get("ip"), items.IP_CHARS_MAX)
+    event["click_url"] = text(item.get("url"))
+    if item.get("sg_machine_open") is True:
+        event["machine_kind"] = "apple_mpp"
+
+
+def add_reply(event: Event, item: items.Item, native: str) -> None:
+    """What the receiving server, or SendGrid in its place, said."""
+    said = item.get("reason") or item.get("response")
+    bounce_class = bounce_reason = "none"
+    if native == "bounce":
+        kind = item.get("type")
+        if isinstance(kind, str):
+            bounce_class = _BOUNCE_CLASS.get(kind, "none")
+            event["native_type"] = _native_type(f"bounce.{kind}")
+        classification = item.get("bounce_classification")
+        if isinstance(classification, str):
+            bounce_reason = _BOUNCE_REASON.get(classification.lower(), "other")
+    elif native == "dropped" and isinstance(said, str):
+        bounce_class, bounce_reason = _DROPPED.get(said.lower(), ("none", "none"))
+    elif said is None and "status" not in item:
+        return
+    items.set_reply(
+        event,
+        diagnostic=said,
+        enhanced_status=item.get("status"),
+        bounce_class=bounce_class,
+        bounce_reason=bounce_reason,
+    )
