@@ -36,7 +36,8 @@ from ingest.metrics import IngestMetrics
 from ingest.origin import Networks, Origin, origin_of
 from ingest.producer import Overloaded
 from ingest.providers.base import NeedsCertificate, Provider, Registry, Request, SignatureError
-from ingest.receiving import Disconnected, read_body
+from ingest.receiving import WHOLE, Disconnected, read_body
+from ingest.turns import Turns
 from schemas import trace
 from schemas.errors import Unavailable
 from schemas.settings import Settings, Source
@@ -129,6 +130,7 @@ class Hooks:
         )
         self._bodies = Budget(settings.bodies_bytes_max)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="large-body")
+        self._turns = Turns()
         self._log = structlog.get_logger("mailpulse.ingest")
         metrics.body_bytes.set_function(lambda: float(self._bodies.used))
 
@@ -204,7 +206,7 @@ class Hooks:
                 call.headers += verdict.headers()
                 if not verdict.allowed:
                     raise Refused(429, "rate_limited")
-        return "" if origin.address is None else str(origin.address)
+        return origin.client
 
     async def _take(self, call: Call, hook: Hook, headers: Headers, client: str) -> None:
         """Reads, proves, parses, keeps, answers."""
@@ -286,8 +288,9 @@ class Hooks:
                 call.reserved += more
 
         body = await read_body(
-            call.receive, settings.body_bytes_max, settings.body_timeout_ms / 1000, reserve
-        )
+            call.receive, settings.body_bytes_max, settings.body_timeout_ms / 1000, reserve,
+            whole=WHOLE in call.scope,
+        )  # fmt: skip
         call.whole = True
         return body, encoding
 
@@ -298,6 +301,7 @@ class Hooks:
         for _ in range(_CERTIFICATES_PER_REQUEST_MAX):
             try:
                 if len(request.body) < THREAD_BYTES and encoding is None:
+                    await self._turns.take(len(request.body))
                     return self._work(hook, request, encoding, now)
                 async with asyncio.timeout(deadline - self._clock()):
                     return await asyncio.get_running_loop().run_in_executor(

@@ -6,11 +6,13 @@ Laws of this file:
    right-most address of the chain that is not such a proxy: everything left of it is the client's
    own word.
 3. An address that can't be read is nobody: no allow-list holds it.
+4. What was worked out for a peer is remembered, within bounds: a provider comes from few addresses.
 """
 
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -50,7 +52,7 @@ class Networks:
         return address is not None and any(address in network for network in self._networks)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Origin:
     """Where a request comes from.
 
@@ -62,12 +64,18 @@ class Origin:
     address: Address | None
     https: bool
 
-    @property
+    @cached_property
+    def client(self) -> str:
+        """The address as text, empty when it can't be told."""
+        return "" if self.address is None else str(self.address)
+
+    @cached_property
     def safe(self) -> bool:
         """Whether nobody on a network could have read or changed the request."""
         return self.https or (self.address is not None and self.address.is_loopback)
 
 
+@lru_cache(maxsize=4096)
 def origin_of(
     peer: str, scheme: str, forwarded_for: str, forwarded_proto: str, trusted: Networks
 ) -> Origin:

@@ -6,12 +6,16 @@ Laws of this file:
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from starlette.types import Receive
 
 from ingest.body import Refused
 
+WHOLE = "mailpulse.whole"
+"""In the scope of a request whose body had arrived to its end when its task was started."""
+_NO_DEADLINE = contextlib.nullcontext()
 LINGER_S = 1.0
 LINGER_BYTES = 64_000_000
 """How long, and how much of, an unread body is thrown away before the connection is closed."""
@@ -22,12 +26,18 @@ class Disconnected(Exception):
 
 
 async def read_body(
-    receive: Receive, bytes_max: int, timeout_s: float, reserve: Callable[[int], None]
+    receive: Receive,
+    bytes_max: int,
+    timeout_s: float,
+    reserve: Callable[[int], None],
+    *,
+    whole: bool = False,
 ) -> bytes:
     """The body of a request.
 
     Args:
         reserve: told the size of each part before it is kept; raises when there is no room.
+        whole: there is nothing to wait for, so no timer is set.
 
     Raises:
         Refused: 413 over ``bytes_max``, 408 when it is not complete after ``timeout_s``.
@@ -36,7 +46,7 @@ async def read_body(
     size = 0
     parts: list[bytes] = []
     try:
-        async with asyncio.timeout(timeout_s):
+        async with _NO_DEADLINE if whole else asyncio.timeout(timeout_s):
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":

@@ -28,6 +28,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from ingest.app import IngestApp, create_app
 from ingest.metrics import IngestMetrics
 from ingest.problems import MEDIA_TYPE, problem
+from ingest.receiving import WHOLE
 from schemas.codec import Codec
 from schemas.settings import Settings, Source
 
@@ -85,6 +86,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """See ``HttpToolsProtocol``."""
         self._in_headers = True
+        self.scope[WHOLE] = True  # type: ignore[literal-required] # an addition of ours
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:

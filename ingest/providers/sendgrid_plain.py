@@ -180,9 +180,10 @@ class Reader:
                 return False
             metadata[name] = value
         event["metadata"] = metadata
+        found: str | None
         for kind, key, position in self._precedence:
             if kind == "metadata":
-                found: str | None = metadata.get(key)
+                found = metadata.get(key)
             elif kind == "tag" and category is not None and position < len(category):
                 found = category[position]
             else:  # there is neither a campaign of SendGrid's own nor a header
