@@ -19,22 +19,19 @@ alone waits for brokers that are gone.
 
 import asyncio
 import contextlib
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from ingest.lanes import Connection, Pending
 from ingest.metrics import IngestMetrics
-from ingest.parcel import Pair, Parcel
-from schemas.cloudevents import INGEST, by_leading_text
+from ingest.parcel import Parcel
 from schemas.errors import Unavailable
-from schemas.partition import partitions_of
 from schemas.settings import Settings
-from schemas.topics import BY_NAME, DEAD_LETTERS, RAW
-from schemas.trace import with_trace
+from schemas.topics import DEAD_LETTERS, RAW
 
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 """Wait between attempts to connect, doubling."""
@@ -73,137 +70,6 @@ class Log(Protocol):
         """
 
 
-class _Pending:
-    """A parcel under way: how many of its shares are not acknowledged yet, and who waits."""
-
-    __slots__ = ("deadline", "done", "left", "trace")
-
-    def __init__(self, done: asyncio.Future[None], deadline: float, trace: bytes = b"") -> None:
-        self.left = 0
-        self.done = done
-        self.deadline = deadline
-        self.trace = trace
-
-    def acknowledged(self) -> None:
-        """One share less to wait for."""
-        self.left -= 1
-        if self.left == 0 and not self.done.done():
-            self.done.set_result(None)
-
-
-class _Share:
-    """What of a parcel goes to one partition; ``sent`` of its records are in batches already."""
-
-    __slots__ = ("pairs", "pending", "sent", "timestamp_ms")
-
-    def __init__(self, pending: _Pending, timestamp_ms: int, pairs: list[Pair]) -> None:
-        pending.left += 1
-        self.pending = pending
-        self.timestamp_ms = timestamp_ms
-        self.pairs = pairs
-        self.sent = 0
-
-
-class _Lane:
-    """One partition: what waits for it, and the task that sends it batch by batch."""
-
-    def __init__(self, client: Any, topic: str, partition: int) -> None:
-        self._client = client
-        self._topic = topic
-        self._partition = partition
-        self._headers_of = by_leading_text(BY_NAME[topic].schema, INGEST)
-        self.queue: deque[_Share] = deque()
-        self.wake = asyncio.Event()
-
-    def put(self, share: _Share) -> None:
-        """Queues a share."""
-        self.queue.append(share)
-        self.wake.set()
-
-    def _fill(self, batch: Any) -> list[_Pending]:
-        """Moves shares into ``batch`` until it is full; what was given up is left out.
-
-        Returns:
-            Who waits for the shares whose last record is in it.
-        """
-        queue = self.queue
-        taken: list[_Pending] = []
-        while queue:
-            share = queue[0]
-            if not share.pending.done.done():
-                if not self._fill_with(share, batch):
-                    break
-                taken.append(share.pending)
-            queue.popleft()
-        return taken
-
-    def _fill_with(self, share: _Share, batch: Any) -> bool:
-        """Whether all that was left of ``share`` fitted."""
-        append, headers_of, timestamp_ms = batch.append, self._headers_of, share.timestamp_ms
-        trace = share.pending.trace
-        for key, value in share.pairs[share.sent :] if share.sent else share.pairs:
-            headers = headers_of(value, timestamp_ms)
-            if trace:
-                headers = with_trace(headers, trace)
-            if append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
-                return False
-            share.sent += 1
-        return True
-
-    async def run(self, on_ack: Callable[[], None]) -> None:
-        """Sends for ever.
-
-        Raises:
-            Exception: whatever aiokafka raises when a batch can't be delivered.
-        """
-        while True:
-            await self.wake.wait()
-            self.wake.clear()
-            while self.queue:
-                batch = self._client.create_batch()
-                taken = self._fill(batch)
-                if not batch.record_count():
-                    continue
-                batch.close()
-                future = await self._client.send_batch(
-                    batch, self._topic, partition=self._partition
-                )
-                await future
-                on_ack()
-                for pending in taken:
-                    pending.acknowledged()
-
-
-class _Connection:
-    """A started client with a lane per partition of both topics."""
-
-    def __init__(self, client: Any, partitions: dict[str, int]) -> None:
-        self.client = client
-        self.partitions = partitions
-        self.lanes = {
-            topic: [_Lane(client, topic, number) for number in range(count)]
-            for topic, count in partitions.items()
-        }
-
-    def all_lanes(self) -> Iterable[_Lane]:
-        """Every lane."""
-        return (lane for lanes in self.lanes.values() for lane in lanes)
-
-    def submit(self, topic: str, pairs: Sequence[Pair], timestamp_ms: int, who: _Pending) -> None:
-        """Puts records into their lanes."""
-        lanes = self.lanes[topic]
-        shares: dict[int, _Share] = {}
-        for pair, number in zip(
-            pairs, partitions_of([key for key, _ in pairs], len(lanes)), strict=True
-        ):
-            share = shares.get(number)
-            if share is None:
-                share = shares[number] = _Share(who, timestamp_ms, [pair])
-                lanes[number].put(share)
-            else:
-                share.pairs.append(pair)
-
-
 class Producer:
     """The Kafka side of ingress: connects, reconnects, sends.
 
@@ -223,10 +89,10 @@ class Producer:
         self._events = 0
         self._bytes = 0
         self._last_ack = clock()
-        self._outstanding: dict[_Pending, None] = {}
+        self._outstanding: dict[Pending, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._is_up = asyncio.Event()
         self._broken: asyncio.Future[str] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -278,7 +144,7 @@ class Producer:
             raise Overloaded(f"{self._events} events wait for Kafka")
         started = self._clock()
         done = asyncio.get_running_loop().create_future()
-        pending = _Pending(done, started + timeout_s, parcel.trace)
+        pending = Pending(done, started + timeout_s, parcel.trace)
         self._events += count
         self._bytes += size
         self._outstanding[pending] = None
@@ -359,7 +225,7 @@ class Producer:
             self._metrics.kafka_failures.inc()
             self._log.warning("kafka_lost", reason=reason)
 
-    async def _connect(self) -> _Connection:
+    async def _connect(self) -> Connection:
         settings = self._settings
         options = settings.kafka_client_options()
         client = AIOKafkaProducer(
@@ -378,9 +244,9 @@ class Producer:
         except BaseException:
             await _close(client)
             raise
-        return _Connection(client, partitions)
+        return Connection(client, partitions)
 
-    async def _watch(self, connection: _Connection) -> str:
+    async def _watch(self, connection: Connection) -> str:
         """Lets the lanes run until something is wrong.
 
         Returns:

@@ -180,15 +180,14 @@ class Reader:
                 return False
             metadata[name] = value
         event["metadata"] = metadata
-        found: str | None
         for kind, key, position in self._precedence:
             if kind == "metadata":
-                found = metadata.get(key)
+                found: str | None = metadata.get(key)
             elif kind == "tag" and category is not None and position < len(category):
                 found = category[position]
             else:  # there is neither a campaign of SendGrid's own nor a header
                 continue
-            if found is not None and (name := _identifier(found)) is not None:
-                event["campaign_id"], event["campaign_source"] = name, kind
+            if found is not None and (campaign := _identifier(found)) is not None:
+                event["campaign_id"], event["campaign_source"] = campaign, kind
                 break
         return True

@@ -99,6 +99,33 @@ async def test_records_are_there_in_order_in_everyones_partition(
     assert sum(map(len, letters.values())) == 50
 
 
+async def test_a_share_larger_than_a_batch_goes_in_several(broker: Broker) -> None:
+    """In order, acknowledged when all of it is; what comes behind it is not held up."""
+    large = Parcel(1, [(b"k", b"%d" % n + bytes(10_000)) for n in range(250)])
+    small = Parcel(2, [(b"k", b"small")])
+    async with producer(broker) as one:
+        await asyncio.gather(one.send(large, 20), one.send(small, 20))
+    found = [r.value for got in (await records(broker, RAW, 251)).values() for r in got]
+    assert found == [value for _, value in [*large.events, *small.events]]
+
+
+async def test_each_waits_as_long_as_it_may(broker: Broker) -> None:
+    """One timer looks after all: it is set anew for whoever may wait for less."""
+    parcel = Parcel(1, [(b"k", b"v")])
+    async with producer(broker, ack_timeout_ms=5_000) as one:
+        await one.send(parcel, 10)
+        await asyncio.to_thread(freeze, broker)
+        patient = asyncio.create_task(one.send(parcel, 20))
+        await asyncio.sleep(0)
+        began = time.monotonic()
+        with pytest.raises(Unavailable):
+            await one.send(parcel, 0.2)
+        assert time.monotonic() - began >= 0.19
+        with pytest.raises(Unavailable):
+            await patient  # nothing was acknowledged for a whole time-out: all are refused
+        broker.resume()
+
+
 async def test_a_frozen_kafka_is_unavailable_in_time_and_comes_back(
     broker: Broker,
 ) -> None:
