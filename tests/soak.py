@@ -183,6 +183,7 @@ def report(outcome: Outcome, faults: Faults, seconds: float, rate: float) -> dic
         "campaigns_differing": len(outcome.differing),
         "faults": dict(faults.count),
         "restarts": outcome.restarts,
+        "disk_peak_mb": round(outcome.disk_peak_bytes / 1e6),
         "memory_peak_mb": {k: round(v / 1e6) for k, v in outcome.memory_peak_bytes.items()},
         "lag_gone_within_s": LAG_S_MAX,
         "holds": outcome.holds,

@@ -2,7 +2,7 @@
 
 After a trial: **A** each event answered 200 is stored exactly once; **B** every counter of every
 campaign equals the recount from the books; **C** forged events are nowhere, unanswered ones at most
-once; **D** lag is back to 0 within a minute; **E** memory is bounded.
+once; **D** lag is back to 0 within a minute; **E** memory and disk are bounded.
 
 Laws of this file:
 1. The books are read back from disk: what is judged is what a killed sender would leave.
@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import psutil
@@ -26,7 +27,14 @@ from schemas.errors import Unavailable
 from schemas.glossary import COUNTER_NAMES
 from streams.load import Load, Sent, Shape, read_books, send
 from streams.simulation.accounts import Accounts
-from streams.simulation.ledger import Ledger, compare_events, differences, recount
+from streams.simulation.ledger import (
+    Compared,
+    Identity,
+    Ledger,
+    compare_events,
+    differences,
+    recount,
+)
 from streams.simulation.readout import ClickHouse
 from tests.live.process import ProcessFailed
 from tests.live.roles import Pipeline, Role
@@ -35,6 +43,11 @@ PATIENCE_S = 60.0
 LAG_S_MAX = 60.0
 MEMORY_BYTES_MAX = 1_000_000_000
 """Of one process. The sink holds the whole of ClickHouse's engine."""
+DISK_BYTES_MAX = 100_000_000
+"""Of state, spool and ClickHouse together while nothing is stored, with room for merges."""
+DISK_BYTES_PER_EVENT = 4_000
+"""On top of it, for every event accepted."""
+DISK_FOLDERS = ("state", "spool", "clickhouse", "data")
 
 Fault = Callable[["Trial"], None]
 
@@ -51,6 +64,7 @@ class Outcome:
     differing: dict[str, dict[str, tuple[int, int]]]
     campaigns: int
     memory_peak_bytes: dict[str, int]
+    disk_peak_bytes: int
     restarts: dict[str, int]
 
     @property
@@ -59,6 +73,7 @@ class Outcome:
         return (
             not (self.lost or self.double or self.forged or self.differing)
             and max(self.memory_peak_bytes.values()) < MEMORY_BYTES_MAX
+            and self.disk_peak_bytes < DISK_BYTES_MAX + DISK_BYTES_PER_EVENT * self.stored
         )
 
 
@@ -67,6 +82,8 @@ class Trial:
     """A pipeline that runs, under load and under faults.
 
     Attributes:
+        ingest: name of the ingress that is posted to.
+        counters: what invariant B compares.
         held: names of roles that a fault keeps down.
         dsn: where to ask; default: the sink's door.
     """
@@ -78,9 +95,12 @@ class Trial:
     shape: Shape = field(default_factory=Shape)
     seed: int = 1
     dsn: str = ""
+    ingest: str = "ingest-1"
+    counters: tuple[str, ...] = COUNTER_NAMES
     held: set[str] = field(default_factory=set)
     restarts: dict[str, int] = field(default_factory=dict)
     memory_peak_bytes: dict[str, int] = field(default_factory=dict)
+    disk_peak_bytes: int = 0
     dice: random.Random = field(default_factory=lambda: random.Random(7))
 
     def roles(self, *kinds: str) -> list[Role]:
@@ -93,7 +113,11 @@ class Trial:
         over = threading.Event()
 
         def watch() -> None:
-            while not over.wait(0.1):
+            for turn in count():
+                if over.wait(0.1):
+                    return
+                if turn % 10 == 0:
+                    self.disk_peak_bytes = max(self.disk_peak_bytes, self._disk_bytes())
                 for role in tuple(self.pipeline):
                     if role.running:
                         self._weigh(role)
@@ -109,6 +133,15 @@ class Trial:
         finally:
             over.set()
             thread.join()
+
+    def _disk_bytes(self) -> int:
+        """What the roles hold on disk now; files come and go meanwhile."""
+        total = 0
+        for name in DISK_FOLDERS:
+            for path in (self.pipeline.folder / name).rglob("*"):
+                with suppress(OSError):
+                    total += path.stat().st_blocks * 512
+        return total
 
     def _weigh(self, role: Role) -> None:
         with suppress(psutil.Error, ProcessFailed):
@@ -138,7 +171,7 @@ class Trial:
     async def _run(self, seconds: float, fault: Fault) -> Outcome:
         run = secrets.token_hex(3)
         books = self.folder / f"ledger-{run}.jsonl"
-        load = Load(self.pipeline.ingest_url, self.rate_per_s, seconds, books, self.seed, run,
+        load = Load(self.pipeline[self.ingest].url, self.rate_per_s, seconds, books, self.seed, run,
                     self.shape)  # fmt: skip
         disturbing = asyncio.ensure_future(asyncio.to_thread(fault, self))
         over = asyncio.Event()
@@ -158,6 +191,10 @@ class Trial:
                     return outcome
             await asyncio.sleep(0.5)
 
+    def compared(self, ledger: Ledger, stored: dict[Identity, int]) -> Compared:
+        """Invariant A: the books against the rows that ClickHouse holds."""
+        return compare_events(ledger, stored)
+
     async def _look(self, run: str, sent: Sent, ledger: Ledger) -> Outcome:
         try:
             clickhouse = ClickHouse(self.dsn or self.pipeline.clickhouse_dsn)
@@ -168,7 +205,7 @@ class Trial:
             found = await clickhouse.counters(sent.campaigns)
         finally:
             await clickhouse.close()
-        compared = compare_events(ledger, stored)
+        compared = self.compared(ledger, stored)
         # an event in doubt that was kept all the same is a true event, and is counted
         kept = [
             event
@@ -183,9 +220,10 @@ class Trial:
             lost=compared.lost,
             double=compared.double_counted,
             forged=sum(rows for (message, _, _), rows in stored.items() if "forged" in message),
-            differing=differences(expected, found, COUNTER_NAMES),
+            differing=differences(expected, found, self.counters),
             campaigns=len({*expected, *found}),
             memory_peak_bytes=dict(self.memory_peak_bytes),
+            disk_peak_bytes=self.disk_peak_bytes,
             restarts=dict(self.restarts),
         )
 

@@ -1,0 +1,63 @@
+"""Clocks that are wrong: providers' by a week, ingress hosts' by an hour, in both directions.
+
+A week late is as any late event. A week ahead can't be: such an event counts by its arrival
+(README, Glossary), so its own time is not in ClickHouse, and whether an open or click was too quick
+for a human can't be told from it.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from schemas.glossary import COUNTER_NAMES
+from streams.load import DAY_S, Shape
+from streams.simulation.accounts import open_accounts
+from streams.simulation.ledger import Compared, Identity, Ledger
+from tests.live.faults import Trial
+from tests.live.fixtures import KafkaCluster
+from tests.live.roles import Pipeline
+
+pytestmark = pytest.mark.timeout(240)
+
+HOUR_S, WEEK_S = 3600, 7 * DAY_S
+SECONDS = 6.0
+_JUDGED = ("open", "click")
+
+
+class ByArrival(Trial):
+    """A trial whose events lie too far ahead to keep their own times."""
+
+    def compared(self, ledger: Ledger, stored: dict[Identity, int]) -> Compared:
+        """Events of a message are told apart by their types alone, and counted."""
+        sent = Counter((event.message_id, event.kind) for event in ledger.accepted.values())
+        found: Counter[tuple[str, str]] = Counter()
+        for (message, kind, _), rows in stored.items():
+            found[message, kind] += rows
+        return Compared(found.total(), (sent - found).total(), (found - sent).total())
+
+
+def quiet(trial: Trial) -> None:
+    """The clocks are the fault."""
+
+
+def test_clocks_of_providers_and_of_ingress(kafka_cluster: KafkaCluster, tmp_path: Path) -> None:
+    """One ingress an hour fast, one an hour slow, behind them one log: the books agree."""
+    (broker,) = kafka_cluster()
+    accounts = open_accounts()
+    clocks = {"ingest-1": HOUR_S, "ingest-2": -HOUR_S}
+    unjudged = tuple(name for name in COUNTER_NAMES if not any(w in name for w in _JUDGED))
+    with Pipeline(
+        broker.bootstrap, tmp_path, accounts.toml, accounts.environ, ingests=2, clocks=clocks
+    ) as pipeline:
+        late = Trial(
+            pipeline, accounts, tmp_path, shape=Shape(clock_skew_s=-WEEK_S, duplicates=0.1)
+        )
+        early = ByArrival(
+            pipeline, accounts, tmp_path, shape=Shape(clock_skew_s=WEEK_S, duplicates=0.1),
+            ingest="ingest-2", counters=unjudged,
+        )  # fmt: skip
+        for trial in (late, early):
+            outcome = trial.run(SECONDS, quiet)
+            trial.check(outcome)
+            assert outcome.sent.trouble, "nobody whose signatures hold five minutes was refused"
