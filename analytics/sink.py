@@ -50,6 +50,8 @@ POLL_S_MAX = 0.1
 LANDING_S_MAX = 10.0
 """How long a rebalance or a stop waits for inserts under way."""
 LAG_INTERVAL_S = 1.0
+METADATA_MS = 15_000
+"""How soon a topic that was deleted and made anew is read again."""
 
 
 class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
@@ -157,6 +159,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
                 rebalance_timeout_ms=self._settings.rebalance_timeout_ms,
                 max_partition_fetch_bytes=4_000_000,
                 fetch_max_wait_ms=100,
+                metadata_max_age_ms=METADATA_MS,
             )
             consumer.subscribe(list(self._lanes), listener=self)
             # before the start, which may already hand out partitions

@@ -19,7 +19,7 @@ import structlog
 
 from schemas import topics
 from schemas.codec import Codec
-from schemas.errors import ConfigError, MailpulseError
+from schemas.errors import ConfigError, MailpulseError, Unavailable
 from schemas.settings import Settings
 from schemas.trace import Tracer
 from streams import client, machine, mailbox, worker
@@ -40,6 +40,8 @@ log = structlog.get_logger(__name__)
 
 CHUNK_BYTES_MAX = 4 << 20
 TICK_S = 0.25
+LOG_CHECK_S = 5.0
+"""How often a worker looks whether the raw topic is still the one its state is of."""
 STAGES = ("enrich", "campaigns")
 
 
@@ -84,6 +86,7 @@ class Worker:
         tracer: Tracer | None = None,
     ) -> None:
         self.settings = settings
+        self.log_id = log_id
         self.metrics = StreamMetrics()
         codec = codec or Codec()
         self.directory = StateDirectory(settings.streams_state_dir / settings.consumer_group)
@@ -138,6 +141,7 @@ class Worker:
         client.load()
         await self.outputs.start()
         ticking = asyncio.create_task(self._tick_on(), name="tick")
+        checking = asyncio.create_task(self._check_log(), name="log check")
         health = asyncio.create_task(
             serve_health(self.settings, "worker", self.metrics.registry, lambda: self.ready),
             name="health",
@@ -145,13 +149,28 @@ class Worker:
         try:
             return await worker.run(self.app, stop)
         finally:
-            for task in (ticking, health):
+            for task in (ticking, checking, health):
                 task.cancel()
-            await asyncio.gather(ticking, health, return_exceptions=True)
+            await asyncio.gather(ticking, checking, health, return_exceptions=True)
             await self.outputs.stop()
             for agent in self.agents:
                 agent.close()
             self.directory.close()
+
+    async def _check_log(self) -> None:
+        """Ends the worker when the raw topic was made anew: the next one begins its new log.
+
+        While the topic is missing, or nobody answers, there is nothing to begin with.
+        """
+        while True:
+            await asyncio.sleep(LOG_CHECK_S)
+            try:
+                found = await find_log_id(self.settings)
+            except (ConfigError, Unavailable):
+                continue
+            if found != self.log_id:
+                self.app.fail(f"{topics.RAW} was made anew: it is {found}, and was {self.log_id}")
+                return
 
     async def _tick_on(self) -> None:
         try:

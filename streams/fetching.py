@@ -121,11 +121,18 @@ class ChunkConsumer(driver.Consumer):
         if session is None or not self.flow_active:
             return None
         expected = session.position
+        if expected is not None and taken.first < expected and taken.epoch == session.epoch:
+            # Its records would be taken for a replay, and dropped.
+            self.app.fail(
+                f"{tp.topic}-{tp.partition}: asked for offset {expected}, the log went back to "
+                f"{taken.first}: the topic was made anew"
+            )
+            return None
         message = session.accept(taken, generation)
         if message is not None and expected is not None and taken.first != expected:
             self.log.error(
                 "%s: asked for offset %s, the log went on at %s: records were removed before they "
-                "were read, or the topic was made anew", tp, expected, taken.first,
+                "were read", tp, expected, taken.first,
             )  # fmt: skip
         self.app.monitor.track_tp_end_offset(tp, taken.highwater)
         return message

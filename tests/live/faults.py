@@ -101,6 +101,7 @@ class Trial:
     restarts: dict[str, int] = field(default_factory=dict)
     memory_peak_bytes: dict[str, int] = field(default_factory=dict)
     disk_peak_bytes: int = 0
+    _last: tuple[str, Sent, Ledger] = field(init=False)
     dice: random.Random = field(default_factory=lambda: random.Random(7))
 
     def roles(self, *kinds: str) -> list[Role]:
@@ -179,6 +180,7 @@ class Trial:
         await disturbing
         await asyncio.to_thread(self.pipeline.wait_caught_up, LAG_S_MAX)
         ledger = read_books(books)
+        self._last = run, sent, ledger
         end = time.monotonic() + PATIENCE_S
         while True:
             try:
@@ -194,6 +196,14 @@ class Trial:
     def compared(self, ledger: Ledger, stored: dict[Identity, int]) -> Compared:
         """Invariant A: the books against the rows that ClickHouse holds."""
         return compare_events(ledger, stored)
+
+    async def look_again(self) -> Outcome:
+        """What the last run's figures are now.
+
+        Raises:
+            Unavailable: ClickHouse does not answer.
+        """
+        return await self._look(*self._last)
 
     async def _look(self, run: str, sent: Sent, ledger: Ledger) -> Outcome:
         try:

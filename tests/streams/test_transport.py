@@ -171,6 +171,18 @@ async def test_state_of_another_log_is_found_before_it_is_committed(rig_of: RigM
     assert rig.thread.commits == []
 
 
+async def test_a_log_that_goes_back_is_another_log(rig_of: RigMaker) -> None:
+    """Made anew below what was read: its records look like replays, so nothing is delivered."""
+    rig = await rig_of({P0: FakeLog.of(range(50))})
+    await rig.assign(P0)
+    await rig.until(lambda: len(rig.offsets(P0)) == 50)
+    rig.thread.logs[P0] = FakeLog.of(range(10))
+    rig.thread.positions[P0] = 0  # what «earliest» does once the offset is out of range
+    await rig.until(lambda: bool(rig.fatal))
+    assert "the log went back to 0: the topic was made anew" in rig.fatal[0]
+    assert len(rig.offsets(P0)) == 50
+
+
 # --- seeks and losses ----------------------------------------------------------------------------
 
 
