@@ -11,6 +11,7 @@ Laws of this file:
 """
 
 import asyncio
+import os
 import random
 import secrets
 import threading
@@ -139,9 +140,10 @@ class Trial:
         """What the roles hold on disk now; files come and go meanwhile."""
         total = 0
         for name in DISK_FOLDERS:
-            for path in (self.pipeline.folder / name).rglob("*"):
-                with suppress(OSError):
-                    total += path.stat().st_blocks * 512
+            for parent, _, files in os.walk(self.pipeline.folder / name):
+                for file in files:
+                    with suppress(OSError):
+                        total += os.stat(os.path.join(parent, file)).st_blocks * 512
         return total
 
     def _weigh(self, role: Role) -> None:
