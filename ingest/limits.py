@@ -106,12 +106,15 @@ class StoreCount:
     """Counts in Redis or Valkey, by a sliding window (``limits``).
 
     Args:
-        url: as ``limits`` takes it, without the ``async+`` in front.
+        url: ``redis://``, ``rediss://``, ``valkey://``, ``valkeys://``, or as ``limits`` takes it.
         now: seconds since 1970, for the time until the window moves on.
     """
 
     def __init__(self, url: str, now: Clock) -> None:
-        storage = storage_from_string(url if url.startswith("async+") else f"async+{url}")
+        scheme, rest = url.removeprefix("async+").split(":", 1)
+        # One client for both servers: they speak one protocol, and the newest of it.
+        scheme = scheme.replace("redis", "valkey", 1)
+        storage = storage_from_string(f"async+{scheme}:{rest}")
         if not isinstance(storage, Storage):
             raise TypeError("not an asynchronous store")
         self._limiter = SlidingWindowCounterRateLimiter(storage)

@@ -58,14 +58,15 @@ class Authority:
             .not_valid_after(now + 30 * DAY)
         )
 
-    def issue(self, common: str) -> tuple[Path, Path]:
-        """A certificate and key for ``common``, also for the address 127.0.0.1.
+    def issue(self, common: str, *addresses: str) -> tuple[Path, Path]:
+        """A certificate and key for ``common``, also for the address 127.0.0.1 and those given.
 
         Returns:
             ``(certificate file, key file)``.
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        own = [x509.IPAddress(ipaddress.ip_address(one)) for one in ("127.0.0.1", *addresses)]
+        names = [x509.DNSName("localhost"), *own]
         certificate = (
             self._begin(_name(common), key.public_key())
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
