@@ -1,0 +1,79 @@
+"""Prints ``.ci/dependencies.md``: every pinned package with its licence and month of release.
+
+Run by the interpreter of a virtual environment that holds ``.ci/constraints.txt``:
+``.venv/bin/python .ci/dependencies.py [RELEASES.tsv] > new && mv new .ci/dependencies.md``.
+
+Licences are what the installed packages say of themselves. Installed metadata has no dates, and the
+database that pip-audit asks is not reached from where this project is built; so the month comes
+from a table of name, newest version and its month (``RELEASES.tsv``, tab-separated). A month that
+is known stays while the version does. Of a version that the table does not have, it is not known.
+"""
+
+import re
+import sys
+from importlib.metadata import PackageNotFoundError, metadata
+from pathlib import Path
+
+HERE = Path(__file__).parent
+UNKNOWN = "–"
+HEAD = """\
+# Dependencies
+
+Every package that mailpulse, its tests or its benchmarks pull in, as pinned in `constraints.txt`;
+made by `.ci/dependencies.py`, held by `tests/test_dependencies.py`. Before a release look at what
+has no month or an old one, and run `pip-audit -r .ci/constraints.txt` where its data
+is reached.
+
+| package | version | released | licence |
+| --- | --- | --- | --- |"""
+_CLASSIFIERS = {
+    "License :: OSI Approved :: Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
+    "License :: OSI Approved :: Apache Software License": "Apache-2.0",
+    "License :: OSI Approved :: BSD License": "BSD",
+    "License :: OSI Approved :: MIT License": "MIT",
+    "License :: OSI Approved :: ISC License (ISCL)": "ISC",
+}
+
+
+def pinned() -> dict[str, str]:
+    """Name -> version, of the constraints."""
+    lines = (HERE / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pairs = [line.split("==") for line in lines if "==" in line]
+    return {name: version for name, version in pairs}
+
+
+def licence_of(name: str) -> str:
+    """What an installed package says of its licence, in a word."""
+    try:
+        told = metadata(name)
+    except PackageNotFoundError:
+        return UNKNOWN
+    for key in ("License-Expression", "License"):
+        text = (told.get(key) or "").strip()
+        if text and len(text) < 60:
+            return text
+    classifiers = told.get_all("Classifier") or []
+    found = [_CLASSIFIERS[one] for one in classifiers if one in _CLASSIFIERS]
+    return " OR ".join(found) or UNKNOWN
+
+
+def known_months() -> dict[tuple[str, str], str]:
+    """Name and version -> month, of the table as it is, and of the file that was given."""
+    months: dict[tuple[str, str], str] = {}
+    table = HERE / "dependencies.md"
+    if table.exists():
+        for row in re.findall(r"^\| (\S+) \| (\S+) \| (\d{4}-\d\d) \|", table.read_text(), re.M):
+            months[row[0], row[1]] = row[2]
+    for path in sys.argv[1:]:
+        for line in Path(path).read_text(encoding="utf-8").splitlines():
+            name, version, month, *_ = [*line.split("\t"), "", ""]
+            months[re.sub(r"[-_.]+", "-", name).lower(), version] = month
+    return months
+
+
+if __name__ == "__main__":
+    released = known_months()
+    print(HEAD)
+    for package, version in sorted(pinned().items()):
+        month = released.get((package, version), UNKNOWN)
+        print(f"| {package} | {version} | {month} | {licence_of(package)} |")
