@@ -19,7 +19,7 @@ import orjson
 from streams.simulation.accounts import Accounts
 from streams.simulation.ledger import Ledger
 from streams.simulation.simulator import PLANS, Happening, Plan, Simulator
-from streams.simulation.traffic import Traffic
+from streams.simulation.traffic import GIVE_UP_S, Traffic
 
 DAY_S = 86_400
 
@@ -185,6 +185,7 @@ class Load:
         seconds: how long; ``None``: until stopped.
         ledger: file for the books.
         seed: same seed, same events.
+        give_up_s: how long after the end senders go on trying what was not accepted.
     """
 
     url: str
@@ -194,6 +195,7 @@ class Load:
     seed: int
     run: str
     shape: Shape = Shape()
+    give_up_s: float = GIVE_UP_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +222,9 @@ async def send(load: Load, accounts: Accounts, now_s: float, stop: asyncio.Event
         load.run, load.rate_per_s, now_s, random.Random(load.seed), load.shape
     )
     traffic = Traffic(
-        simulator, accounts.senders, load.url, random.Random(load.seed + 1), lambda events: None
-    )
+        simulator, accounts.senders, load.url, random.Random(load.seed + 1), lambda events: None,
+        give_up_s=load.give_up_s,
+    )  # fmt: skip
     books = Books(load.ledger)
     traffic.ledger = books
     try:

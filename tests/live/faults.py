@@ -42,6 +42,9 @@ from tests.live.roles import Pipeline, Role
 
 PATIENCE_S = 60.0
 LAG_S_MAX = 60.0
+GIVE_UP_S = 120.0
+"""Of senders, after the load's end, as faults may last longer: providers go on for hours. Half a
+burst of clicks that was never accepted would be judged otherwise than the books do, and rightly."""
 MEMORY_BYTES_MAX = 1_000_000_000
 """Of one process. The sink holds the whole of ClickHouse's engine."""
 DISK_BYTES_MAX = 100_000_000
@@ -175,7 +178,7 @@ class Trial:
         run = secrets.token_hex(3)
         books = self.folder / f"ledger-{run}.jsonl"
         load = Load(self.pipeline[self.ingest].url, self.rate_per_s, seconds, books, self.seed, run,
-                    self.shape)  # fmt: skip
+                    self.shape, give_up_s=GIVE_UP_S)  # fmt: skip
         disturbing = asyncio.ensure_future(asyncio.to_thread(fault, self))
         over = asyncio.Event()
         sent = await send(load, self.accounts, time.time(), over)

@@ -111,8 +111,8 @@ class Pipeline:
         secrets: environment variables that ``config`` names.
         idempotence: the broker has an idempotent producer (Tansu has none).
         partitions: of each topic.
-        ingests: number of ingress processes; ``workers``: of workers; ``dashboards``: of
-            dashboards; the sink is one (chDB).
+        ingests: number of ingress processes; ``workers``: of workers; the sink is one (chDB).
+        dashboard: whether there is one.
         clocks: role's name -> seconds that its clock is fast by.
         settings: more settings, names without prefix, for every role.
     """
@@ -129,14 +129,14 @@ class Pipeline:
         partitions: int = 4,
         ingests: int = 1,
         workers: int = 1,
-        dashboards: int = 0,
+        dashboard: bool = False,
         clocks: Mapping[str, int] | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "mailpulse.toml").write_text(config, encoding="utf-8")
-        self._door_port = free_port()
+        self._door_port, self._page_port = free_port(), free_port()
         self._environ = {
             "KAFKA_BOOTSTRAP": bootstrap,
             "KAFKA_IDEMPOTENCE": str(idempotence).lower(),
@@ -153,7 +153,7 @@ class Pipeline:
         self._secrets = dict(secrets)
         self._clocks = dict(clocks or {})
         self.roles: dict[str, Role] = {}
-        counts = {"sink": 1, "worker": workers, "ingest": ingests, "dashboard": dashboards}
+        counts = {"sink": 1, "worker": workers, "ingest": ingests, "dashboard": int(dashboard)}
         for kind, count in counts.items():
             for number in range(1, count + 1):
                 self._add(f"{kind}-{number}")
@@ -164,7 +164,10 @@ class Pipeline:
             "worker": {"STATE_DIR": str(self.folder / "state" / name), "METRICS_PORT": str(port)},
             "sink": {"DOOR_PORT": str(self._door_port), "METRICS_PORT": str(port)},
             "ingest": {"INGEST_PORT": str(port)},
-            "dashboard": {"DASHBOARD_PORT": str(free_port()), "METRICS_PORT": str(port)},
+            "dashboard": {
+                "DASHBOARD_PORT": str(self._page_port),
+                "METRICS_PORT": str(port),
+            },
         }[name.rsplit("-", 1)[0]]
         environ, clock_s = {**self._environ, **own}, self._clocks.get(name, 0)
         role = Role(name, self.folder, environ, port, self._secrets, clock_s)
@@ -191,6 +194,11 @@ class Pipeline:
     def ingest_url(self) -> str:
         """Base of the first ingress."""
         return self.roles["ingest-1"].url
+
+    @property
+    def dashboard_url(self) -> str:
+        """Base of the dashboard's pages; of the one dashboard."""
+        return f"http://127.0.0.1:{self._page_port}"
 
     @property
     def clickhouse_dsn(self) -> str:

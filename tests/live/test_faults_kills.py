@@ -6,9 +6,11 @@ day apart and shuffled, 5 % of messages are told of three days late, clocks are 
 """
 
 import os
+import re
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from streams.load import Shape
@@ -24,7 +26,7 @@ KILLS = int(os.environ.get("MAILPULSE_TEST_KILLS", "10"))
 UNRULY = Shape(
     duplicates=0.3, repeats_max=50, shuffled_s=86_400, late=0.05, clock_skew_s=-4 * 86_400
 )
-ROLES = ("ingest", "worker", "sink")
+ROLES = ("ingest", "worker", "sink", "dashboard")
 
 
 def test_kills_at_random_and_a_storm_of_them(kafka_cluster: KafkaCluster, tmp_path: Path) -> None:
@@ -32,7 +34,7 @@ def test_kills_at_random_and_a_storm_of_them(kafka_cluster: KafkaCluster, tmp_pa
     (broker,) = kafka_cluster()
     accounts = open_accounts()
     with Pipeline(
-        broker.bootstrap, tmp_path, accounts.toml, accounts.environ, workers=2
+        broker.bootstrap, tmp_path, accounts.toml, accounts.environ, workers=2, dashboard=True
     ) as pipeline:
         trial = Trial(pipeline, accounts, tmp_path, rate_per_s=250, shape=UNRULY)
 
@@ -48,11 +50,14 @@ def test_kills_at_random_and_a_storm_of_them(kafka_cluster: KafkaCluster, tmp_pa
             broker.kill()
             broker.start()
 
-        outcome = trial.run(1.4 * 3 * KILLS + 15, fault)
+        outcome = trial.run(1.4 * len(ROLES) * KILLS + 15, fault)
         trial.check(outcome)
         assert {name.rsplit("-", 1)[0] for name in outcome.restarts} == set(ROLES)
         assert outcome.sent.duplicates > outcome.sent.accepted
         assert outcome.sent.trouble, "no request met a dead ingress: nothing was tried"
+        pipeline["dashboard-1"].wait_ready()
+        told = httpx.get(f"{pipeline.dashboard_url}/csv/overview/campaigns.csv", trust_env=False)
+        assert set(outcome.sent.campaigns) & set(re.findall(r"[\w-]+", told.text)), told.text[:500]
 
 
 def test_zombies_of_worker_and_sink(kafka_cluster: KafkaCluster, tmp_path: Path) -> None:
