@@ -11,7 +11,7 @@ is known stays while the version does. Of a version that the table does not have
 
 import re
 import sys
-from importlib.metadata import PackageNotFoundError, metadata
+from importlib.metadata import PackageNotFoundError, files, metadata
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -54,7 +54,17 @@ def licence_of(name: str) -> str:
             return text
     classifiers = told.get_all("Classifier") or []
     found = [_CLASSIFIERS[one] for one in classifiers if one in _CLASSIFIERS]
-    return " OR ".join(found) or UNKNOWN
+    return " OR ".join(found) or _headline(name)
+
+
+def _headline(name: str) -> str:
+    """The first line of the licence that a package brings, where it is one."""
+    for file in files(name) or []:
+        if file.name.upper().startswith("LICEN"):
+            lines = file.read_text().strip().splitlines()
+            if lines and len(lines[0]) < 60:
+                return lines[0].strip()
+    return UNKNOWN
 
 
 def known_months() -> dict[tuple[str, str], str]:
