@@ -34,13 +34,14 @@ class Plan:
     """How much of everything."""
 
     events: int
-    slow_events: int
+    quix_events: int
+    faust_events: int
     rounds: int
     tracked: int
 
 
-FULL = Plan(events=300_000, slow_events=20_000, rounds=3, tracked=5_000_000)
-QUICK = Plan(events=40_000, slow_events=3_000, rounds=1, tracked=200_000)
+FULL = Plan(events=300_000, quix_events=100_000, faust_events=20_000, rounds=3, tracked=5_000_000)
+QUICK = Plan(events=40_000, quix_events=10_000, faust_events=3_000, rounds=1, tracked=200_000)
 
 
 def start(module: str, *arguments: str) -> subprocess.Popen[str]:
@@ -110,8 +111,8 @@ def run(bootstrap: str, quick: bool) -> dict[str, float]:
     pairs: list[float] = []
     for number in range(plan.rounds):
         for name, count in (
-            ("mailpulse", plan.events), ("quix", plan.slow_events), ("hand_loop", plan.events),
-            ("stock_faust", plan.slow_events),
+            ("mailpulse", plan.events), ("quix", plan.quix_events), ("hand_loop", plan.events),
+            ("stock_faust", plan.faust_events),
         ):  # fmt: skip
             rounds.setdefault(name, []).append(contend(name, bootstrap, count))
             if not rebuilt:  # while the enriched topic holds every event once
