@@ -5,7 +5,8 @@
 - ``half``: one of two workers of a group; it starts to count once it has half of the partitions.
 - ``rebuild``: state of every partition from the enriched topic, into an empty directory.
 - ``state``: ``COUNT`` tracked messages in the state of one worker: bytes on disk after compaction,
-  and memory after it has folded more events on top.
+  and memory after it has folded more events on top and keeps the rolling rates of ``CAMPAIGNS``
+  active campaigns.
 """
 
 import asyncio
@@ -23,15 +24,18 @@ from schemas.topics import PARTITIONS_DEFAULT
 from streams.app import Worker, tune_garbage_collector
 from streams.message import Message
 from streams.packing import pack, pack_first
+from streams.partials import CampaignState
 from streams.restore import Restorer
 from streams.shard import Shard
-from streams.state import StateDirectory
+from streams.state import StateDirectory, Store
 from streams.step import step
+from streams.windows import WIDTH, Partial, PartialKey, Windows
 from tests.bench.engine_peers import CODEC, LOOK_UPS, Clock, StoredRecord, settings_for
-from tests.bench.traffic import events
+from tests.bench.traffic import Shape, events
 
 STATE_EVENTS = 40_000
 """Events folded on top of the stored messages before memory is read."""
+CAMPAIGNS = 10_000
 MAILBOXES = ("gmail", "microsoft", "yahoo", "apple", "other")
 
 
@@ -100,7 +104,7 @@ async def state(_bootstrap: str, count: int, directory: Path) -> None:
             StoredRecord(
                 offset, one["received_at"] // 1000, message_key(one), CODEC.encode("raw_event", one)
             )
-            for offset, one in enumerate(events(STATE_EVENTS))
+            for offset, one in enumerate(events(STATE_EVENTS, Shape(campaigns=CAMPAIGNS)))
         ]
         for begin in range(0, STATE_EVENTS, 500):
             for number, shard in enumerate(shards):
@@ -109,8 +113,34 @@ async def state(_bootstrap: str, count: int, directory: Path) -> None:
                 for shard, store in zip(shards, stores, strict=True):
                     store.write(shard.writes())
                     shard.saved()
+        windows = _active_campaigns(kept.store("campaigns"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    _tell({"bytes_per_message": disk / (each * PARTITIONS_DEFAULT), "rss_mb": peak})
+    figures = {"bytes_per_message": disk / (each * PARTITIONS_DEFAULT), "rss_mb": peak}
+    _tell({**figures, "campaigns": len(windows.series)})
+
+
+def _active_campaigns(store: Store) -> Windows:
+    """Rolling windows of ``CAMPAIGNS`` campaigns, each with events of every mailbox provider."""
+    state, minute = CampaignState(store.get_many, store.scan), int(time.time() // 60)
+    windows = Windows(state, minute)
+    for number in range(CAMPAIGNS):
+        campaign = f"campaign-{number:05d}"
+        windows.apply(
+            [
+                Partial(
+                    PartialKey(campaign, mailbox, minute - back, "bench", 0),
+                    number, tuple(range(WIDTH)),
+                )
+                for mailbox in MAILBOXES for back in (0, 3)
+            ]
+        )  # fmt: skip
+        if number % 1000 == 999:
+            for name, mailbox in windows.touched:
+                state.touch(name, mailbox, windows.of_campaign(name)[mailbox])
+            windows.touched.clear()
+            store.write(state.writes())
+            state.saved()
+    return windows
 
 
 def _messages(shard: int, begin: int, end: int) -> Iterator[tuple[bytes, bytes]]:
