@@ -292,9 +292,18 @@ class Producer:
                     raise Unavailable("no broker answers")
 
 
+class _Outgoing(set[Any]):
+    """Batches under way; taking one out that is not there is no error."""
+
+    remove = set.discard
+
+
 async def _close(client: Any) -> None:
     """Closes a client whose brokers may be gone: nothing is flushed, nothing waits for long."""
     accumulator = client._message_accumulator
+    # A batch that was to be sent again is no longer pending, and its end would be logged as a
+    # KeyError of aiokafka's: a page of traceback for each, in the midst of an outage.
+    accumulator._pending_batches = _Outgoing(accumulator._pending_batches)
     batches = [*accumulator._pending_batches]
     batches += [batch for queue in accumulator._batches.values() for batch in queue]
     accumulator.fail_all(Unavailable("closed"))

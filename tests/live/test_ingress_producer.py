@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,13 @@ async def test_a_kafka_without_the_topics_is_not_up(kafka_cluster: KafkaCluster)
 async def test_every_acknowledged_record_is_there_once_and_in_order_over_a_restart(
     kafka_cluster: KafkaCluster,
 ) -> None:
-    """With idempotence what was acknowledged is there exactly once, though Kafka was restarted."""
+    """With idempotence what was acknowledged is there exactly once, though Kafka was restarted.
+
+    And nothing complains of it in the log, where somebody would be woken by a traceback.
+    """
+    complaints: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
     [broker] = await asyncio.to_thread(kafka_cluster)
     await asyncio.to_thread(create_mailpulse_topics, broker.bootstrap)
     acknowledged: list[int] = []
@@ -71,6 +78,7 @@ async def test_every_acknowledged_record_is_there_once_and_in_order_over_a_resta
     values = [int(r.value) for batch in found.values() for r in batch]
     assert [v for v in values if v in set(acknowledged)] == acknowledged
     assert values == sorted(values)
+    assert not complaints
 
 
 async def test_a_frozen_broker_costs_its_time_out_and_no_order(
