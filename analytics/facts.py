@@ -78,7 +78,7 @@ def conflicts(
     return found
 
 
-_KNOWN = (
+KNOWN = (
     "SELECT campaign_id, toUnixTimestamp64Micro(updated_at), name, owner,"
     " toUnixTimestamp64Milli(started_at), expected_recipients, tags"
     " FROM campaigns FINAL WHERE campaign_id IN {campaigns:Array(String)}"
@@ -92,7 +92,7 @@ def known_facts(client: Client, campaigns: Iterable[str]) -> dict[str, Account]:
         Unavailable: ClickHouse is away or too slow.
     """
     try:
-        rows = client.query(_KNOWN, parameters={"campaigns": sorted(set(campaigns))}).result_rows
+        rows = client.query(KNOWN, parameters={"campaigns": sorted(set(campaigns))}).result_rows
     except (ClickHouseError, OSError) as error:
         raise judged(error) from error
     return {

@@ -1,0 +1,110 @@
+"""Roles and quotas, which no engine here can make: read by ClickHouse's own parser, and held
+against what the processes do.
+
+chDB has the server's parser but no access control to speak of, so whether a right suffices is
+known from ClickHouse's documentation («GRANT», «CREATE QUOTA», «CREATE ROLE») and from a server
+named by ``MAILPULSE_TEST_CLICKHOUSE_URL``.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import chdb
+import pytest
+
+from analytics import facts, reconciling
+from analytics.cluster import for_cluster
+from analytics.migrate import HISTORY, load
+from analytics.rows import STATEMENTS
+from analytics.sql import statements
+
+_connect: Any = chdb.connect  # its type hints are incomplete
+TEXT = "\n".join(migration.text for migration in load())
+ACCESS = [
+    statement
+    for migration in load()
+    if migration.server_only
+    for statement in statements(migration.text)
+]
+EVERY = [
+    pytest.param(each, id=f"{number}-{cluster or 'single'}-{part}")
+    for number, statement in enumerate([HISTORY, *statements(TEXT)])
+    for cluster in ("", "main")
+    for part, each in enumerate(for_cluster(statement, cluster))
+]
+GRANT = re.compile(r"GRANT (?P<rights>.+) ON (?P<on>\S+) TO (?P<role>\w+)")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Any]:
+    """The engine without any data."""
+    connection = _connect(":memory:")
+    yield connection
+    connection.close()
+
+
+def canonical(engine: Any, statement: str) -> str:
+    """A statement as ClickHouse writes it, after its parser has read it."""
+    literal = statement.replace("\\", "\\\\").replace("'", "\\'")
+    result = engine.query(f"SELECT formatQuerySingleLine('{literal}')", "TabSeparatedRaw")
+    return str(result.bytes().decode()).strip()
+
+
+@pytest.mark.parametrize("statement", EVERY)
+def test_clickhouses_own_parser_reads_every_statement(engine: Any, statement: str) -> None:
+    """Single server and cluster alike; the first words stay what they were."""
+    plain = re.sub(r"^--.*$", "", statement, flags=re.MULTILINE).strip()
+    assert canonical(engine, statement).split()[:2] == plain.split()[:2]
+
+
+def granted(engine: Any, role: str) -> set[tuple[str, str]]:
+    """Pairs of a right and what it is on."""
+    found = set()
+    for statement in ACCESS:
+        grant = GRANT.fullmatch(canonical(engine, statement))
+        if grant and grant["role"] == role:
+            found |= {(right.strip(), grant["on"]) for right in grant["rights"].split(",")}
+    return found
+
+
+def test_sink_may_read_what_it_asks_for(engine: Any) -> None:
+    """Facts of campaigns, migrations, and the reconciliation with everything that it is made of."""
+    view = next(
+        each
+        for each in reversed(list(statements(TEXT)))
+        if "CREATE OR REPLACE VIEW reconciliation\n" in each
+    )
+    asked = " ".join((facts.KNOWN, reconciling.DIFFERENCE, view, "FROM schema_migrations"))
+    tables = set(re.findall(r"\bFROM (\w+)", asked))
+    assert {"campaigns", "reconciliation", "events", "schema_migrations"} <= tables
+    rights = granted(engine, "mailpulse_sink")
+    assert {table for right, table in rights if right == "SELECT"} == tables
+    assert ("INSERT", "*") in rights
+
+
+def test_sink_may_read_its_own_input(engine: Any) -> None:
+    """input() asks for this right before 26.5 (ClickHouse #104468), and it is a global one."""
+    assert all("input(" in statement for statement in STATEMENTS.values())
+    assert ("CREATE TEMPORARY TABLE", "*.*") in granted(engine, "mailpulse_sink")
+
+
+def test_analyst_may_read_and_nothing_else(engine: Any) -> None:
+    """On this database's tables and views alone, within limits that a query can only lower."""
+    assert granted(engine, "mailpulse_analyst") == {("SELECT", "*"), ("SHOW", "*")}
+    profile, role = (
+        next(canonical(engine, each) for each in ACCESS if start in each)
+        for start in ("CREATE SETTINGS PROFILE", "CREATE ROLE IF NOT EXISTS mailpulse_analyst")
+    )
+    assert "readonly = 2" in profile
+    for limit in ("max_execution_time", "max_memory_usage", "max_threads"):
+        assert re.search(rf"{limit} = \d+ MAX \d+", profile)
+    assert "mailpulse_analyst_limits" in role
+
+
+def test_quota_is_each_analysts_own(engine: Any) -> None:
+    """The last word on it has a key: without one, all share it."""
+    last = [canonical(engine, each) for each in ACCESS if "QUOTA" in each][-1]
+    assert "KEYED BY user_name" in last
+    assert "MAX queries = 10000, execution_time = 3600" in last
+    assert last.endswith("TO mailpulse_analyst")
