@@ -4,10 +4,8 @@
 a server where one is named.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-import pytest
 from clickhouse_connect.driver.client import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,22 +14,11 @@ from analytics import migrate
 from analytics.loading import Loader
 from schemas import topics
 from schemas.codec import Codec, Record
-from schemas.glossary import COUNTER_NAMES, DERIVED, RATES
 from schemas.settings import Settings
-from tests.analytics.scenario import (
-    KINDS,
-    MINUTE_0,
-    History,
-    Sent,
-    final_counts,
-    final_events,
-    first_revision,
-    histories,
-    tally,
-)
+from tests.analytics.scenario import KINDS, MINUTE_0, History, Sent, first_revision, histories
 from tests.builders import record
+from tests.contracts.views import check_views
 
-FIGURES = (*COUNTER_NAMES, *DERIVED, *(rate.name for rate in RATES))
 CUTS_MAX = 5
 
 
@@ -103,9 +90,7 @@ class WarehouseContract:
         for start, end in zip([0, *cuts], [*cuts, len(order)], strict=True):
             if order[start:end]:
                 assert warehouse.load(list(order[start:end])) == []
-        _check_events(warehouse, history)
-        _check_event_views(warehouse, history)
-        _check_counts(warehouse, history)
+        check_views(warehouse.rows, history)
 
     def test_moved_event_leaves_nothing_under_its_old_campaign(self, warehouse: Warehouse) -> None:
         """The tombstone hides the old row even when it is stored before the old row is."""
@@ -206,108 +191,3 @@ def _moved_event() -> tuple[Sent, Sent]:
     history = History([{"event": base["event"], "enrichment": each} for each in (first, second)])
     one, two = history.sent()
     return one, two
-
-
-def _check_events(warehouse: Warehouse, history: History) -> None:
-    expected = sorted(
-        (
-            identity,
-            item["enrichment"]["campaign_id"] or "",
-            item["enrichment"]["actor"],
-            item["enrichment"]["revision"],
-        )
-        for identity, item in final_events(history).items()
-    )
-    found = warehouse.rows(
-        "SELECT replaceAll(toString(event_id), '-', ''), campaign_id, actor, revision"
-        " FROM email_events"
-    )
-    assert sorted(found) == expected
-
-
-def _check_event_views(warehouse: Warehouse, history: History) -> None:
-    last = list(final_events(history).values())
-
-    def bounce(item: Record) -> Any:
-        kind = item["enrichment"]
-        if item["event"]["event_type"] != "bounced":
-            return None
-        return kind["campaign_id"] or "", kind["mailbox_provider"], kind["bounce_class"]
-
-    def link(item: Record) -> Any:
-        kind = item["enrichment"]
-        if item["event"]["event_type"] != "clicked":
-            return None
-        return (
-            kind["campaign_id"] or "",
-            item["event"]["click_url"],
-            kind["unsubscribe_link"],
-            kind["actor"] == "human",
-        )
-
-    def act(item: Record) -> Any:
-        kind = item["enrichment"]
-        if item["event"]["event_type"] not in ("opened", "clicked"):
-            return None
-        return kind["campaign_id"] or "", item["event"]["event_type"], kind["actor"]
-
-    found = warehouse.rows(
-        "SELECT campaign_id, mailbox_provider, bounce_class, sum(events) FROM bounce_reasons"
-        " GROUP BY ALL"
-    )
-    assert {row[:3]: row[3] for row in found} == tally(last, bounce)
-    clicks = {}
-    for campaign, url, unsubscribe, human, machine in warehouse.rows(
-        "SELECT campaign_id, click_url, unsubscribe_link, clicks, machine_clicks FROM links"
-    ):
-        clicks[campaign, url, unsubscribe, True] = human
-        clicks[campaign, url, unsubscribe, False] = machine
-    assert {key: value for key, value in clicks.items() if value} == tally(last, link)
-    found = warehouse.rows(
-        "SELECT campaign_id, event_type, actor, sum(events) FROM machine_activity GROUP BY ALL"
-    )
-    assert {row[:3]: row[3] for row in found} == tally(last, act)
-
-
-def _check_counts(warehouse: Warehouse, history: History) -> None:
-    names = ", ".join(FIGURES)
-
-    def compare(sql: str, keys: int, group: Callable[[Record], Any]) -> None:
-        expected = {
-            key: figures
-            for key, figures in final_counts(history, group).items()
-            if figures["events"]
-        }
-        found = {
-            row[0] if keys == 1 else row[:keys]: dict(zip(FIGURES, row[keys:], strict=True))
-            for row in warehouse.rows(sql)
-        }
-        assert set(found) == set(expected)
-        for key, figures in expected.items():
-            assert found[key] == pytest.approx(figures, nan_ok=False), key
-
-    compare(
-        f"SELECT campaign_id, {names} FROM campaign_summary", 1, lambda item: item["campaign_id"]
-    )
-    compare(
-        f"SELECT campaign_id, mailbox_provider, {names} FROM mailbox_providers",
-        2,
-        lambda item: (item["campaign_id"], item["mailbox_provider"]),
-    )
-    compare(
-        f"SELECT mailbox_provider, {names} FROM deliverability_daily",
-        1,
-        lambda item: item["mailbox_provider"],
-    )
-    spring = [item for item in history.minutes if item["campaign_id"] == "spring"]
-    found = {
-        row[0]: dict(zip(FIGURES, row[1:], strict=True))
-        for row in warehouse.rows(
-            f"SELECT toUnixTimestamp(bucket), {names} FROM campaign_timeline(campaign = 'spring',"
-            " from = '2026-01-01 00:00:00', to = '2027-01-01 00:00:00', step = 60)"
-        )
-    }
-    expected = final_counts(History(minutes=spring), lambda item: item["minute"] // 1000)
-    assert set(found) == set(expected)
-    for key, figures in expected.items():
-        assert found[key] == pytest.approx(figures), key
