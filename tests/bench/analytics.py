@@ -4,10 +4,15 @@ Laws of this file:
 1. The sink is the product's own process (``mailpulse sink``) on a real broker; what is measured is
    from the first stored row to the last, seen from outside through the door.
 2. The limit it is compared with is clickhouse-connect inserting the same columns from memory.
-3. Views are asked warm, one at a time, from a process that owns the directory.
+3. Views are asked as ``tests/bench/analytics_views.py`` says.
+4. Memory is bounded: events are made, sent and forgotten; what stays is one small record for each
+   campaign minute.
 
 Keys: ``sink_rows_per_s``, ``sink_share_of_limit``, ``limit_rows_per_s``, ``p95_ms_<question>``,
-``p95_ms_<question>_loaded``, ``bytes_per_event``, ``visible_p50_s``, ``visible_p99_s``.
+``p95_ms_<question>_loaded``, ``loaded_ratio_<question>``, ``bytes_per_event``, ``visible_p50_s``,
+``visible_p99_s``.
+
+``BENCH_EVENTS=5000000 python -m tests.bench --only analytics`` is the whole proof.
 """
 
 import asyncio
@@ -19,7 +24,8 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -28,73 +34,71 @@ from aiokafka import AIOKafkaProducer
 from clickhouse_connect.driver.client import Client
 from pydantic import SecretStr
 
-from analytics.client import connect, insert_avro
+from analytics.client import connect
 from analytics.loading import Loader
 from analytics.reading import door_url
-from analytics.rows import STATEMENTS
 from schemas import topics
 from schemas.codec import Codec
 from schemas.settings import Settings
 from tests.analytics.scenario import Sent
 from tests.bench.analytics_load import Load
+from tests.bench.analytics_views import ask, quantile
 
 Item = TypeVar("Item")
 
 EVENTS = 5_000_000
 EVENTS_QUICK = 100_000
 CAMPAIGNS = 200
-ASKED = 40
-LOADED_ROWS_PER_S = 10_000
 VISIBLE_PER_S = 2_000
 VISIBLE_S = 20
-
-ONE = "campaign_id = 'campaign-0100'"
-QUESTIONS: dict[str, str] = {
-    "campaign_summary_one": f"SELECT * FROM campaign_summary WHERE {ONE}",
-    "campaign_summary_all": "SELECT * FROM campaign_summary",
-    "campaign_timeline_24h": (
-        "SELECT * FROM campaign_timeline(campaign = 'campaign-0100', from = '{begin}',"
-        " to = '{end}', step = 60)"
-    ),
-    "bounce_reasons": f"SELECT * FROM bounce_reasons WHERE {ONE}",
-    "links": f"SELECT * FROM links WHERE {ONE}",
-    "mailbox_providers": f"SELECT * FROM mailbox_providers WHERE {ONE}",
-    "campaign_totals_from_events": (
-        "SELECT countIf(event_type = 'delivered' AND first_of_kind), countIf(event_type = 'opened'"
-        f" AND first_human), countIf(event_type = 'clicked' AND first_human) FROM events FINAL"
-        f" WHERE {ONE}"
-    ),
-    "campaign_totals_from_minutes": (
-        f"SELECT delivered, opened, clicked FROM campaign_summary WHERE {ONE}"
-    ),
-}
+UNSENT_MAX = 64
+"""Batches that Kafka has not acknowledged: bounds what the generator is ahead."""
+TOLD_EACH = 500_000
 
 
 def run(kafka_bootstrap: str, quick: bool = False, events: int = 0) -> dict[str, float]:
-    """Measures everything on ``events`` events (default: 5,000,000; quick: 100,000).
+    """Measures everything on ``events`` events.
+
+    Args:
+        kafka_bootstrap: a broker with mailpulse's topics.
+        quick: 100,000 events and few questions.
+        events: how many; default: ``BENCH_EVENTS``, else 5,000,000 or the quick number.
 
     Raises:
         AssertionError: an event is missing, or counted twice.
     """
-    count = events or (EVENTS_QUICK if quick else EVENTS)
+    count = events or int(os.environ.get("BENCH_EVENTS", "0"))
+    count = count or (EVENTS_QUICK if quick else EVENTS)
+    say = _teller()
     begin = int(time.time()) // 86_400 * 86_400 - 31 * 86_400
-    load = Load(count, min(CAMPAIGNS, max(101, count // 1000)), begin)
+    load = Load(count, min(CAMPAIGNS, max(101, count // 1000)), begin, pack=True)
     with tempfile.TemporaryDirectory(prefix="mailpulse-bench-") as folder:
         settings = _settings(kafka_bootstrap, Path(folder))
-        asyncio.run(_produce(kafka_bootstrap, load))
-        figures = {"sink_rows_per_s": _drain(settings, count)}
+        asyncio.run(_produce(kafka_bootstrap, load, say))
+        figures = {"sink_rows_per_s": _drain(settings, count, say)}
         figures |= _visible(settings, 3 if quick else VISIBLE_S)
+        say("visibility measured")
         client = connect(settings)
         try:
             _load_minutes(client, load)
+            say("minutes loaded")
             figures |= _limit(client, min(count, 100_000), figures["sink_rows_per_s"])
-            figures |= _ask(client, load, "")
-            with _inserting(settings, begin):
-                figures |= _ask(client, load, "_loaded")
+            figures |= ask(client, settings, load, quick, say)
             figures["bytes_per_event"] = _bytes_per_event(client)
+            say("merged")
         finally:
             client.close()
     return figures
+
+
+def _teller() -> Callable[[str], None]:
+    """Tells on stderr how far the run is, with the seconds since its start."""
+    begun = time.monotonic()
+
+    def say(line: str) -> None:
+        print(f"{time.monotonic() - begun:6.0f} s  {line}", file=sys.stderr, flush=True)
+
+    return say
 
 
 def _settings(bootstrap: str, folder: Path) -> Settings:
@@ -106,17 +110,22 @@ def _settings(bootstrap: str, folder: Path) -> Settings:
     )
 
 
-async def _produce(bootstrap: str, load: Load) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks=1)
+async def _produce(bootstrap: str, load: Load, say: Callable[[str], None]) -> None:
+    """Writes every event; what waits for Kafka is bounded."""
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks=1, max_batch_size=1 << 18)
     await producer.start()
     batches = {number: producer.create_batch() for number in range(4)}
-    sent = []
-    for partition, value in load:
+    sent: deque[asyncio.Future[object]] = deque()
+    for count, (partition, value) in enumerate(load, 1):
         batch = batches[partition]
         if batch.append(key=None, value=value, timestamp=None) is None:
             sent.append(await producer.send_batch(batch, topics.ENRICHED, partition=partition))
             batch = batches[partition] = producer.create_batch()
             batch.append(key=None, value=value, timestamp=None)
+            while len(sent) > UNSENT_MAX:
+                await sent.popleft()
+        if count % TOLD_EACH == 0:
+            say(f"{count:,} of {load.events:,} events on the topic")
     for partition, batch in batches.items():
         sent.append(await producer.send_batch(batch, topics.ENRICHED, partition=partition))
     for each in sent:
@@ -157,15 +166,19 @@ def _number(url: str, sql: str) -> int:
         return int(answer.read().strip() or 0)
 
 
-def _drain(settings: Settings, count: int) -> float:
+def _drain(settings: Settings, count: int, say: Callable[[str], None]) -> float:
     """Rows a second between the first rows seen and the last."""
     with _sink(settings) as url:
         first: tuple[float, int] | None = None
+        told = 0
         while True:
             stored = _number(url, "SELECT count() FROM events")
             now = time.perf_counter()
             if stored and first is None:
                 first = now, stored
+            if stored >= told + TOLD_EACH or stored >= count:
+                told = stored
+                say(f"{stored:,} of {count:,} events stored")
             if stored >= count:
                 break
             time.sleep(0.05)
@@ -214,7 +227,7 @@ def _visible(settings: Settings, seconds: int) -> dict[str, float]:
         while stored < number:
             at, stored = next(looked)
         waits.append(max(0.0, at - when))
-    return {"visible_p50_s": _quantile(waits, 0.5), "visible_p99_s": _quantile(waits, 0.99)}
+    return {"visible_p50_s": quantile(waits, 0.5), "visible_p99_s": quantile(waits, 0.99)}
 
 
 def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
@@ -226,11 +239,6 @@ def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 def _elsewhere(value: bytes) -> bytes:
     """The same event in another campaign, so that it is another row."""
     return value.replace(b"campaign-0000", b"visible--0000")
-
-
-def _quantile(values: Sequence[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def _load_minutes(client: Client, load: Load) -> None:
@@ -250,57 +258,6 @@ def _limit(client: Client, rows: int, sink: float) -> dict[str, float]:
     rate = len(columns[0]) / (time.perf_counter() - started)
     client.command("DROP TABLE limit_events SYNC")
     return {"limit_rows_per_s": rate, "sink_share_of_limit": sink / rate}
-
-
-def _ask(client: Client, load: Load, suffix: str) -> dict[str, float]:
-    figures = {}
-    day = load.start_s + int(100 / load.campaigns * (load.days - 3) * 86_400)
-    times = {"begin": _clock(day), "end": _clock(day + 86_400)}
-    for name, template in QUESTIONS.items():
-        sql = template.replace("{begin}", times["begin"]).replace("{end}", times["end"])
-        for _ in range(3):
-            client.query(sql)
-        took = []
-        for _ in range(ASKED):
-            started = time.perf_counter()
-            client.query(sql)
-            took.append((time.perf_counter() - started) * 1000)
-        figures[f"p95_ms_{name}{suffix}"] = _quantile(took, 0.95)
-    return figures
-
-
-def _clock(second: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second))
-
-
-@contextmanager
-def _inserting(settings: Settings, begin: int) -> Iterator[None]:
-    """Inserts ``LOADED_ROWS_PER_S`` events a second, in batches as the sink makes them."""
-    from analytics.avro_file import container
-
-    stop = threading.Event()
-    rows = LOADED_ROWS_PER_S // 2
-    values = [value for _, value in Load(rows, 1, begin)]
-    client = connect(settings)
-
-    def insert() -> None:
-        for number in itertools.count():
-            started = time.perf_counter()
-            fresh = [value.replace(b"campaign-0000", b"loaded-%06d" % number) for value in values]
-            insert_avro(
-                client, STATEMENTS[topics.ENRICHED], container("enriched_event.v1", fresh), {}
-            )
-            if stop.wait(max(0.0, 0.5 - (time.perf_counter() - started))):
-                return
-
-    worker = threading.Thread(target=insert)
-    worker.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        worker.join()
-        client.close()
 
 
 def _bytes_per_event(client: Client) -> float:

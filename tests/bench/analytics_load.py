@@ -141,6 +141,8 @@ class Load:
         campaigns: in how many campaigns.
         start_s: begin of the month, seconds since 1970.
         days: its length.
+        pack: encode a campaign's minutes as soon as it is through, so that millions of events
+            leave little behind; ``minutes`` then knows the campaign under way only.
         minutes: filled while the events are made: counts of each campaign minute.
     """
 
@@ -148,7 +150,9 @@ class Load:
     campaigns: int = 200
     start_s: int = 0
     days: int = 30
+    pack: bool = False
     minutes: dict[Cell, list[int]] = field(default_factory=lambda: defaultdict(_zero))
+    _packed: list[bytes] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         """Partition and framed bytes of each event, campaign by campaign."""
@@ -178,6 +182,9 @@ class Load:
                     assert value.startswith(prefix)
                     made += 1
                     yield box % 4, value
+            if self.pack:
+                self._packed += self._encoded(len(self._packed))
+                self.minutes.clear()
 
     def _message(
         self, dice: random.Random, number: int, begin: int, campaign: str
@@ -220,8 +227,13 @@ class Load:
 
     def minute_values(self) -> Iterator[bytes]:
         """The counts as framed records of the minutes topic."""
+        yield from self._packed
+        yield from self._encoded(len(self._packed))
+
+    def _encoded(self, first_offset: int) -> Iterator[bytes]:
         codec = Codec()
-        for offset, ((campaign, mailbox, minute), vector) in enumerate(self.minutes.items()):
+        cells = enumerate(self.minutes.items(), first_offset)
+        for offset, ((campaign, mailbox, minute), vector) in cells:
             yield codec.encode(
                 "campaign_minute",
                 {
