@@ -16,7 +16,7 @@ from tests.live.sinking import STEPS, SinkProcess, produce
 
 KILLS = int(os.environ.get("MAILPULSE_TEST_KILLS", "2"))
 """Kills per step; the full proof takes 20."""
-EVENTS = 2_000
+EVENTS_PER_KILL = 500
 BEGIN = 1_790_000_000 // 86_400 * 86_400
 
 
@@ -54,20 +54,15 @@ def test_kill_at_a_step_loses_and_repeats_nothing(
     """SIGKILL at the step, again and again, then a run to the end: figures are the ledger's."""
     bootstrap = kafka_cluster(1)[0].bootstrap
     create_mailpulse_topics(bootstrap)
-    records, load = records_of(EVENTS)
-    expected = expected_counts(load)
+    records, load = records_of(EVENTS_PER_KILL * KILLS)
     dice = random.Random(step)
-    asyncio.run(produce(bootstrap, records))
-    for _ in range(KILLS):
-        place = (step, dice.randint(1, 4))
-        # small batches, so that there are many steps to die at
+    for number in range(KILLS):
+        # new events and minutes before each kill: two topics, so at least two batches to die at
+        asyncio.run(produce(bootstrap, records[number::KILLS]))
+        place = (step, dice.randint(1, 2))
         with SinkProcess(bootstrap, tmp_path, die_at=place, sink_rows_max="150") as sink:
-            # a late kill may find nothing left to do: then the run is over anyway
-            try:
-                sink.wait_dead(40)
-            except Exception:  # subprocess.TimeoutExpired
-                break
-            assert sink.process.returncode == -9
+            assert sink.wait_dead() == -9
+    expected = expected_counts(load)
     with SinkProcess(bootstrap, tmp_path) as sink:
         sink.wait_for(SUMMARY, expected)
         sink.wait_for(RECOUNT, expected)
