@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.bench import abuse
 from tests.bench.ingress_servers import PATHS
 from tests.bench.sendgrid_load import Round, Signed, lua_script, signed_requests, wrk
 from tests.ingest.keys import key_pair
@@ -24,6 +25,8 @@ CONNECTIONS = 32
 REQUESTS = {1: 2_000, 100: 60}
 """Events per request -> how many different requests."""
 HALF_CAPACITY_CONNECTIONS = 4
+HEALTHY_CONNECTIONS = 2
+SECONDS, QUICK_SECONDS = 120, 30
 
 
 class Contestant:
@@ -82,14 +85,18 @@ class Contestant:
 
 
 def run(
-    kafka_bootstrap: str, seconds: float, names: Sequence[str] = tuple(PATHS)
+    kafka_bootstrap: str,
+    quick: bool,
+    names: Sequence[str] = tuple(PATHS),
+    seconds: float | None = None,
 ) -> dict[str, float]:
     """Measures and compares; the topics must be there.
 
     Args:
         kafka_bootstrap: a real Kafka.
-        seconds: how long to load, all rounds of all servers together.
+        quick: fewer rounds.
         names: which servers.
+        seconds: how long to load, all rounds of all servers together; by ``quick`` when not given.
 
     Raises:
         RuntimeError: wrk is missing, or a server refused.
@@ -101,6 +108,8 @@ def run(
     loads = [
         (name, events) for name in names for events in REQUESTS if (name, events) != ("noop", 100)
     ]
+    if seconds is None:
+        seconds = QUICK_SECONDS if quick else SECONDS
     rounds = max(2, round(seconds / (2 * (len(loads) + 1))))
     with tempfile.TemporaryDirectory(prefix="mailpulse-bench-") as folder:
         servers = {name: Contestant(name, Path(folder), kafka_bootstrap, public) for name in names}
@@ -112,11 +121,16 @@ def run(
             for _ in range(rounds):
                 for name, events in loads:
                     servers[name].measure(events, 2)
-            quiet = [servers["mailpulse"].load(1, 2, HALF_CAPACITY_CONNECTIONS) for _ in range(2)]
+            ours = servers["mailpulse"]
+            quiet = [ours.load(1, 2, HALF_CAPACITY_CONNECTIONS) for _ in range(2)]
+            felt = abuse.measure(
+                ours.port, PATHS["mailpulse"], Path(folder),
+                lambda: ours.load(1, 2 if quick else 5, HEALTHY_CONNECTIONS),
+            )  # fmt: skip
         finally:
             for server in servers.values():
                 server.process.stop()
-    return _figures(servers, quiet)
+    return _figures(servers, quiet) | felt
 
 
 def _figures(servers: dict[str, Contestant], quiet: list[Round]) -> dict[str, float]:
@@ -144,10 +158,10 @@ def main() -> None:
     """``python -m tests.bench.ingress BOOTSTRAP [--seconds N] [--only NAME …]``."""
     parser = argparse.ArgumentParser()
     parser.add_argument("kafka")
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--only", nargs="*", default=list(PATHS))
     given = parser.parse_args()
-    print(json.dumps(run(given.kafka, given.seconds, given.only), indent=1))
+    print(json.dumps(run(given.kafka, False, given.only, given.seconds), indent=1))
 
 
 if __name__ == "__main__":
