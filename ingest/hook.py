@@ -131,7 +131,7 @@ class Hooks:
         self._bodies = Budget(settings.bodies_bytes_max)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="large-body")
         self._turns = Turns()
-        self._log = structlog.get_logger("mailpulse.ingest")
+        self._log = structlog.get_logger("mailpulse.ingest").bind()  # once, not per line
         metrics.body_bytes.set_function(lambda: float(self._bodies.used))
 
     def close(self) -> None:
