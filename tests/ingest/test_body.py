@@ -145,3 +145,13 @@ def test_any_bytes_are_looked_at_without_harm(body: bytes) -> None:
     """What is no JSON passes or is refused, nothing else."""
     with contextlib.suppress(Refused):
         check_shape(body, BodyLimits(1, 1, 2, 20))
+
+
+@pytest.mark.parametrize("before", [0, 2_000, 4_000, 4_095, 10_000])
+def test_depth_is_carried_on_through_a_long_body(before: int) -> None:
+    """Wherever in a body it gets too deep, and only where."""
+    limits = BodyLimits(10**9, 100, 8, 10**9)
+    flat = b"[" + b"{}," * before
+    check_shape(flat + b"[" * 7 + b"]" * 8, limits)
+    with pytest.raises(Refused, match="too_deep"):
+        check_shape(flat + b"[" * 8 + b"]" * 9, limits)
