@@ -7,6 +7,7 @@
 #   make live     tests on real Kafka, a real registry, a real browser (Java 17 and Maven needed)
 #   make bench    measurements on real Kafka                 ARGS="--only ingress --json"
 #   make soak     faults drawn at random, for half an hour   ARGS="--minutes 30 --rate 400"
+#   make fuzz     damaged input for every parser, an hour    ARGS="--minutes 1"
 #   make clean    removes what these made
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ CONSTRAINTS := $(wildcard .ci/constraints.txt)
 PIP := $(BIN)/python -m pip install --quiet $(addprefix --constraint ,$(CONSTRAINTS))
 ARGS ?=
 
-.PHONY: demo test lint types live bench soak clean
+.PHONY: demo test lint types live bench soak fuzz clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/installed-embedded
@@ -42,6 +43,9 @@ bench: $(VENV)/installed-bench
 
 soak: $(VENV)/installed-dev
 	$(BIN)/python -m tests.soak $(ARGS)
+
+fuzz: $(VENV)/installed-dev
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -18,24 +18,28 @@ from dataclasses import dataclass
 from schemas.settings import Settings
 from schemas.topics import ENGAGEMENT, ENRICHED, MINUTES, RATES, RAW, SUPPRESSIONS
 
-INGEST_US = 46.0
+INGEST_US = 25.0
 """CPU microseconds of the ingress per event, in requests of 100 events."""
-WORKER_US = 78.0
+WORKER_US = 72.0
 """CPU microseconds of a worker per event: all stages, RocksDB and acks=all included."""
-SINK_US = 85.0
+SINK_US = 87.0
 """CPU microseconds of the sink per event, ClickHouse's own work included (chDB)."""
-STATE_BYTES = 277.0
+BROKER_US = 94.0
+"""CPU microseconds of one Kafka broker per event: everything that ingress, worker and sink write to
+it and read from it, one copy."""
+STATE_BYTES = 283.0
 """Bytes of a worker's state per event, before compaction; most events share a message and cost
 less."""
-CLICKHOUSE_BYTES = 60.0
-"""Bytes per event in table events, merged and compressed: the bound that ``make bench`` holds."""
+CLICKHOUSE_BYTES = 65.0
+"""Bytes per event in table events, merged and compressed. The ids alone are 32 of them; events of
+messages that have several cost less (``make bench``: 53)."""
 TOPIC_BYTES: Mapping[str, float] = {
-    RAW: 374.0,
-    ENRICHED: 526.0,
-    MINUTES: 29.0,
-    RATES: 24.0,
+    RAW: 553.0,
+    ENRICHED: 710.0,
+    MINUTES: 76.0,
+    RATES: 27.0,
     SUPPRESSIONS: 73.0,
-    ENGAGEMENT: 139.0,
+    ENGAGEMENT: 140.0,
 }
 """Bytes per event of each topic, uncompressed, as the broker keeps them."""
 
@@ -49,7 +53,8 @@ DAYS_KEPT: Mapping[str, int] = {RAW: 10, ENRICHED: 32, ENGAGEMENT: 7, MINUTES: 2
                                 SUPPRESSIONS: 30}  # fmt: skip
 """Retention; for compacted topics about how many days' worth compaction leaves."""
 BROKER_BYTES_PER_S = 50e6
-"""What one broker is planned to write; replicas count."""
+"""What one broker is planned to write; replicas count. Measured: 127 MB/s acknowledged, one copy,
+uncompressed, beside its client on two busy cores; the plan leaves room for reads and replicas."""
 STATE_BYTES_PER_WORKER = 200e9
 """Largest state that one worker is planned to hold: what it takes to copy or rebuild in an hour or
 two."""
@@ -69,6 +74,7 @@ class Plan:
     kafka_bytes: float
     kafka_bytes_per_s_peak: float
     brokers: int
+    broker_cores: int
     state_bytes: float
     clickhouse_bytes_per_year: float
     bottleneck: str
@@ -87,6 +93,7 @@ class Plan:
             ("mailpulse sink, processes of one core", f"{self.sinks:,}"),
             ("MAILPULSE_PARTITIONS", f"{self.partitions:,}"),
             ("Kafka brokers", f"{self.brokers:,}"),
+            ("Kafka brokers' cores, all together", f"{self.broker_cores:,}"),
             ("Kafka writes a second, all replicas, peak", _size(self.kafka_bytes_per_s_peak)),
             ("Kafka disk, all replicas", _size(self.kafka_bytes)),
             ("workers' state, all together, at most", _size(self.state_bytes)),
@@ -137,6 +144,8 @@ def plan(events_per_day: int, *, peak: float = 5.0, replicas: int = 3) -> Plan:
         * sum(size * DAYS_KEPT[topic] for topic, size in TOPIC_BYTES.items()),
         kafka_bytes_per_s_peak=written,
         brokers=max(replicas, math.ceil(written / BROKER_BYTES_PER_S)),
+        # a follower's copy is counted as dear as the leader's, which is more than it costs
+        broker_cores=_processes(busiest, BROKER_US * replicas, at_least=replicas),
         state_bytes=state,
         clickhouse_bytes_per_year=events_per_day * CLICKHOUSE_BYTES * 365,
         bottleneck=_bottleneck(workers, sinks, written, replicas, held=workers == by_state > 1),

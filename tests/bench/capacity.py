@@ -1,4 +1,4 @@
-"""What an event costs: CPU of each role, bytes on each topic, in worker state, in ClickHouse.
+"""What an event costs: CPU of each role and of Kafka, bytes on topics, in state, in ClickHouse.
 
 ``python -m tests.bench.capacity [EVENTS]`` sends signed requests of 100 events through the whole
 line, once for warming up and once for measuring, and prints what ``streams/capacity.py`` holds as
@@ -13,9 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-import psutil
+from confluent_kafka import Producer
+from psutil import Process
 
-from schemas.topics import TOPICS
+from analytics.client import connect
+from schemas.topics import RAW, TOPICS
 from tests.bench.sendgrid_load import Signed, signed_requests
 from tests.ingest.keys import key_pair
 from tests.live.kafka import Kafka
@@ -24,10 +26,12 @@ from tests.live.roles import Pipeline
 EVENTS = 60_000
 EVENTS_EACH = 100
 SENDERS = 8
+WRITE_BYTES, WRITE_S = 1_000, 10.0
+"""Size of a record, and how long, where it is measured what a broker can write."""
 
 
 def _cpu_s(pid: int) -> float:
-    times = psutil.Process(pid).cpu_times()
+    times = Process(pid).cpu_times()
     return float(times.user + times.system)
 
 
@@ -67,6 +71,7 @@ def measure(events: int) -> dict[str, float]:
             pipeline.wait_caught_up()
             cpu = {role.kind: _cpu_s(role.pid) for role in pipeline}
             data, state = broker.folder / "data", folder / "state"
+            broker_cpu = _cpu_s(broker.pid)
             held = {topic.name: _bytes(data, topic.name) for topic in TOPICS}
             kept = _bytes(state)
             _send(pipeline.ingest_url, requests[half:])
@@ -80,7 +85,43 @@ def measure(events: int) -> dict[str, float]:
                 for topic, before in held.items()
             }
             figures["state_bytes"] = (_bytes(state) - kept) / events
-            return figures
+            figures["broker_cpu_us"] = (_cpu_s(broker.pid) - broker_cpu) / events * 1e6
+            pipeline.stop()
+            figures["clickhouse_bytes"] = clickhouse_bytes(pipeline)
+            return figures | broker_writes(broker)
+
+
+def clickhouse_bytes(pipeline: Pipeline) -> float:
+    """Bytes per row of table events, merged; for a pipeline whose sink has let go of it."""
+    client = connect(pipeline.settings)
+    client.command("OPTIMIZE TABLE events FINAL")
+    [[size]] = client.query(
+        "SELECT sum(bytes_on_disk) / sum(rows) FROM system.parts WHERE active AND table = 'events'"
+    ).result_rows
+    client.close()
+    return float(size)
+
+
+def broker_writes(broker: Kafka) -> dict[str, float]:
+    """What one broker writes while one client sends as fast as it takes it, and its CPU for that.
+
+    Uncompressed, acknowledged, one replica. A client of the same machine takes part of it.
+    """
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "acks": "all", "linger.ms": 5})
+    value, sent, began, cpu = b"x" * WRITE_BYTES, 0, time.monotonic(), _cpu_s(broker.pid)
+    while time.monotonic() - began < WRITE_S:
+        try:
+            producer.produce(RAW, value, key=b"%d" % sent)
+            sent += 1
+        except BufferError:
+            producer.poll(0.05)
+    producer.flush()
+    took = time.monotonic() - began
+    size = sent * WRITE_BYTES
+    return {
+        "broker_bytes_per_s": size / took,
+        "broker_bytes_per_cpu_s": size / (_cpu_s(broker.pid) - cpu),
+    }
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Every parser that takes outside bytes, with bytes that come near to good ones.
 
 Arbitrary bytes are tried beside each parser's own tests; here good inputs are cut, flipped, spliced
-and repeated, which reaches much deeper. ``MAILPULSE_TEST_EXAMPLES=20000`` makes a long run of it;
-what was found once is tried again first, from the ``.hypothesis`` directory.
+and repeated, which reaches much deeper; of webhooks, every payload of ``tests/ingest/payloads``.
+``make fuzz`` makes a long run of it; what was found once is tried first (``tests/fuzz/kept.py``).
 """
 
 import time
@@ -24,11 +24,16 @@ from ingest.providers.base import NeedsCertificate, SignatureError
 from schemas.codec import LATEST, Codec
 from schemas.errors import BadInput, ConfigError, DecodeError
 from schemas.sources import load_sources
+from tests.fuzz.kept import kept
+from tests.ingest.cases import all_cases
 from tests.ingest.keys import example
 from tests.strategies import records
 
 NOW = 1_795_521_600
 CODEC = Codec()
+PAYLOADS: dict[str, list[bytes]] = {}
+for case in all_cases():
+    PAYLOADS.setdefault(case.provider, []).append(case.path.read_bytes())
 
 
 Value = TypeVar("Value")
@@ -70,12 +75,14 @@ def damaged(draw: st.DrawFn, good: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))
+@kept
 @given(data=st.data())
 def test_a_damaged_webhook_is_refused_or_read(name: str, data: st.DataObject) -> None:
     """parse and verify raise nothing but what they promise; what is read is whole events."""
     provider, one = REGISTRY[name], example(name)
     good = provider.sample(one.source, NOW, 1, one.signing_key)
-    request = replace(good, body=data.draw(damaged(good.body)))
+    body = data.draw(st.sampled_from([good.body, *PAYLOADS.get(name, ())]))
+    request = replace(good, body=data.draw(damaged(body)))
     try:
         provider.verify(request, one.source, NOW, one.certificates)
     except (SignatureError, NeedsCertificate):
@@ -89,6 +96,7 @@ def test_a_damaged_webhook_is_refused_or_read(name: str, data: st.DataObject) ->
 
 
 @pytest.mark.parametrize("schema", sorted(LATEST))
+@kept
 @given(data=st.data())
 def test_a_damaged_record_is_a_decode_error_or_a_record(schema: str, data: st.DataObject) -> None:
     """No other exception, and never more time than its size explains."""
@@ -103,6 +111,7 @@ def test_a_damaged_record_is_a_decode_error_or_a_record(schema: str, data: st.Da
     assert time.process_time() - began < 10, "a few bytes must not make a long list"
 
 
+@kept
 @given(payloads=st.lists(st.binary(max_size=60), min_size=1, max_size=4), data=st.data())
 def test_a_damaged_spool_gives_frames_that_were_written(
     payloads: list[bytes], data: st.DataObject
@@ -121,6 +130,7 @@ def test_a_damaged_spool_gives_frames_that_were_written(
             pass
 
 
+@kept
 @given(
     body=st.binary(max_size=400),
     coding=st.sampled_from([None, "gzip", "deflate", "br", "identity", "gzip, gzip", "x"]),
@@ -149,6 +159,7 @@ rate_per_s = 5
 """
 
 
+@kept
 @given(text=damaged(TOML))
 def test_a_damaged_config_is_told_in_words(text: bytes) -> None:
     """mailpulse.toml is read, or every problem is named; the secret is in no message."""
@@ -168,6 +179,7 @@ _WRITES = ("INSERT INTO events SELECT 1", "DROP TABLE events", "ALTER TABLE even
            "SELECT * FROM file('/etc/passwd')", "SELECT * FROM url('http://x')")  # fmt: skip
 
 
+@kept
 @given(data=st.data(), query=st.sampled_from(_READS + _WRITES))
 def test_the_doors_guard_answers_with_denial_or_nothing(data: st.DataObject, query: str) -> None:
     """Any damage to a query: refused in words, or let through; no other exception."""
