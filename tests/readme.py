@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ingest.providers import conformance
 from schemas.glossary import COUNTERS, DERIVED_DOCS, MESSAGE, RATES, WINDOWS_S
+from streams import capacity as plans
 from tests import metrics_table
 
 ROOT = Path(__file__).parent.parent
@@ -62,7 +63,36 @@ def queries() -> str:
     return "\n".join(parts)
 
 
+LOADS = {"1M": 10**6, "100M": 10**8, "10B": 10**10}
+
+
+def capacity() -> str:
+    """What an event costs, and the plans for a small, a large and a huge load."""
+    costs = " · ".join(
+        f"{role} {1e6 / cost:,.0f}"
+        for role, cost in (
+            ("ingest", plans.INGEST_US), ("worker", plans.WORKER_US), ("sink", plans.SINK_US),
+            ("Kafka", plans.BROKER_US),
+        )
+    )  # fmt: skip
+    made = {name: plans.plan(events) for name, events in LOADS.items()}
+    columns = [plan.lines() for plan in made.values()]
+    lines = [
+        f"Events a second that one core carries: {costs}.",
+        "",
+        f"| events a day | {' | '.join(made)} |",
+        "|---|" + "---|" * len(made),
+    ]
+    lines += [
+        f"| {row[0][0]} | {' | '.join(value for _, value in row)} |"
+        for row in zip(*columns, strict=True)
+    ]
+    lines.append(f"| what gives first | {' | '.join(p.bottleneck for p in made.values())} |")
+    return "\n".join(lines) + "\n"
+
+
 SECTIONS = {
+    "capacity": capacity,
     "metrics": lambda: metrics_table.table().strip() + "\n",
     "conformance": lambda: conformance.table().strip() + "\n",
     "glossary": glossary,
