@@ -38,6 +38,7 @@ FIXED_IDS: dict[str, int] = {
     "engagement.v1": 7,
     "alert.v1": 8,
     "campaign.v1": 9,
+    "rules.v1": 10,
 }
 """``name.version`` of every released schema -> its id while no registry is configured."""
 

@@ -16,6 +16,7 @@ ALERTS = "email.campaign.alerts.v1"
 SUPPRESSIONS = "email.suppressions.v1"
 ENGAGEMENT = "email.engagement.v1"
 CAMPAIGNS = "email.campaigns.v1"
+RULES = "email.rules.v1"
 
 _DAY_MS = 86_400_000
 
@@ -67,6 +68,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic(SUPPRESSIONS, "suppression", "recipient", None),
     Topic(ENGAGEMENT, "engagement", "recipient", 7 * _DAY_MS),
     Topic(CAMPAIGNS, "campaign", "campaign", None),
+    Topic(RULES, "rules", "epoch and when it was announced, or epoch and partition", None),
 )
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}
 

@@ -23,6 +23,7 @@ from schemas.topics import (
     MINUTES,
     RATES,
     RAW,
+    RULES,
     SUPPRESSIONS,
     TOPICS,
 )
@@ -31,7 +32,7 @@ from streams.admin import groups_of
 ROLES: dict[str, str] = {
     "ingest": "takes webhooks in: writes raw events and dead letters, reads nothing",
     "worker": "reads raw events and minute counts, writes everything that follows from them",
-    "sink": "reads every topic but engagement, writes dead letters",
+    "sink": "reads every topic but engagement and rules, writes dead letters",
     "dashboard": "looks at topics and lag; may change nothing",
     "admin": "makes and checks topics; the commands topics, doctor, lag, tail, dlq",
 }
@@ -66,15 +67,24 @@ def _grants(role: str, settings: Settings) -> Iterator[tuple[str, str, str]]:
     names = [topic.name for topic in TOPICS]
     reads: dict[str, list[str]] = {
         "ingest": [],
-        # the enriched topic too: state is rebuilt from it
-        "worker": [RAW, ENRICHED, MINUTES],
-        "sink": [name for name in names if name != ENGAGEMENT],
+        # the enriched topic too: state is rebuilt from it; engagement: a replay withdraws
+        "worker": [RAW, ENRICHED, MINUTES, ENGAGEMENT, RULES],
+        "sink": [name for name in names if name not in (ENGAGEMENT, RULES)],
         "dashboard": [],
         "admin": names,
     }
     writes: dict[str, list[str]] = {
         "ingest": [RAW, DEAD_LETTERS],
-        "worker": [ENRICHED, MINUTES, SUPPRESSIONS, ENGAGEMENT, RATES, ALERTS, DEAD_LETTERS],
+        "worker": [
+            ENRICHED,
+            MINUTES,
+            SUPPRESSIONS,
+            ENGAGEMENT,
+            RATES,
+            ALERTS,
+            DEAD_LETTERS,
+            RULES,
+        ],
         "sink": [DEAD_LETTERS],
         "dashboard": [],
         "admin": [RAW, ENRICHED, DEAD_LETTERS, *(n for n in names if n not in (RAW, ENRICHED))],

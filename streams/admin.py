@@ -24,7 +24,7 @@ from aiokafka.errors import KafkaError, for_code
 
 from schemas.errors import ConfigError, Unavailable
 from schemas.settings import Settings
-from schemas.topics import BY_NAME, ENGAGEMENT, MINUTES, RAW, TOPICS, Topic
+from schemas.topics import BY_NAME, ENGAGEMENT, MINUTES, RAW, RULES, TOPICS, Topic
 from streams.metadata import ClusterRequest
 
 REPLICATION_WISHED = 3
@@ -292,7 +292,7 @@ def groups_of(settings: Settings) -> dict[str, tuple[str, ...]]:
     """Consumer group -> topics that it reads."""
     return {
         settings.consumer_group: (RAW, MINUTES),
-        settings.sink_group: tuple(topic.name for topic in TOPICS if topic.name != ENGAGEMENT),
+        settings.sink_group: tuple(t.name for t in TOPICS if t.name not in (ENGAGEMENT, RULES)),
     }
 
 

@@ -75,7 +75,7 @@ class Agent(ABC):
         self.app: ChunkApp | None = None
         self.assigned: set[TP] = set()
         self.restoring = 0
-        self._assignment = 0
+        self.assignment = 0
         self._reach: dict[TP, int] = {}
         self._work: dict[TP, Work] = {}
 
@@ -127,7 +127,7 @@ class Agent(ABC):
         work = self._work.get(tp)
         if work is not None:
             return work
-        assignment = self._assignment
+        assignment = self.assignment
         work = Work(tp, self.directory.store(self._store_name(tp)), Flight(self.outputs))
         self.restoring += 1
         self.metrics.restoring.inc()
@@ -136,7 +136,7 @@ class Agent(ABC):
         finally:
             self.restoring -= 1
             self.metrics.restoring.dec()
-        if assignment != self._assignment or tp not in self.assigned:
+        if assignment != self.assignment or tp not in self.assigned:
             self.forget(tp)
             self.directory.release(self._store_name(tp))
             return None
@@ -212,7 +212,7 @@ class Agent(ABC):
 
         Another worker may have moved them on while they were away, so nothing in memory counts.
         """
-        self._assignment += 1
+        self.assignment += 1
         self.assigned.update(tps)
         self.release([tp for tp, work in self._work.items() if not work.live])
 

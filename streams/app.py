@@ -9,6 +9,7 @@ Laws of this file:
 
 import asyncio
 import gc
+import os
 import sys
 from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
@@ -30,9 +31,11 @@ from streams.campaigns import CampaignsAgent
 from streams.chunks import TP
 from streams.enrich import LookUps
 from streams.enriching import EnrichAgent
+from streams.epochs import History, Ruling
 from streams.health import serve_health
 from streams.metrics import StreamMetrics
 from streams.outputs import Outputs
+from streams.rulebook import Rulebook
 from streams.state import StateDirectory
 from streams.transport import ChunkApp
 
@@ -42,6 +45,10 @@ CHUNK_BYTES_MAX = 4 << 20
 TICK_S = 0.25
 LOG_CHECK_S = 5.0
 """How often a worker looks whether the raw topic is still the one its state is of."""
+RESTART = 75
+"""What ``Worker.run`` returns when the worker has to start again, by newer rules."""
+RULES_S = 1.0
+"""How often a worker asks whether newer rules hold."""
 STAGES = ("enrich", "campaigns")
 
 
@@ -72,6 +79,7 @@ class Worker:
     Args:
         stages: which agents run; all workers of a consumer group must run the same.
         tracer: records spans of chunks that hold traced records; none without one.
+        rulebook: read to its end; default: rules never change.
     """
 
     def __init__(
@@ -84,16 +92,27 @@ class Worker:
         lines: Lines | None = None,
         stages: Collection[str] = STAGES,
         tracer: Tracer | None = None,
+        rulebook: Rulebook | None = None,
     ) -> None:
         self.settings = settings
         self.log_id = log_id
+        self.superseded = False
         self.metrics = StreamMetrics()
         codec = codec or Codec()
         self.directory = StateDirectory(settings.streams_state_dir / settings.consumer_group)
         self.outputs = Outputs(settings)
         common = (settings, codec, self.directory, self.outputs, self.metrics)
+        history = History() if rulebook is None else rulebook.history
+        own = look_ups or look_ups_of(settings)
+        if history.newest is not None and own.rules.version > history.newest.version:
+            log.warning(
+                "the rules file is newer than the rules that hold, and is not used: 'mailpulse "
+                "replay' makes it hold",
+                version=own.rules.version, holds=history.newest.version,
+            )  # fmt: skip
+        ruling = Ruling.of(history, own)
         self.enrich = EnrichAgent(
-            *common, log_id=log_id, look_ups=look_ups or look_ups_of(settings), tracer=tracer
+            *common, log_id=log_id, ruling=ruling, rulebook=rulebook, tracer=tracer
         )
         self.campaigns = CampaignsAgent(*common, log_id=log_id, lines=lines or Lines())
         both: tuple[Agent, ...] = (self.enrich, self.campaigns)
@@ -137,21 +156,24 @@ class Worker:
         self.metrics.state_keys.set(self.directory.keys_estimate())
 
     async def run(self, stop: asyncio.Event | None = None) -> int:
-        """Runs until stopped or failed; returns the exit code."""
+        """Runs until stopped, failed or superseded; returns the exit code, or ``RESTART``."""
         client.load()
         await self.outputs.start()
+        stop = stop or asyncio.Event()
         ticking = asyncio.create_task(self._tick_on(), name="tick")
         checking = asyncio.create_task(self._check_log(), name="log check")
+        ruling = asyncio.create_task(self._watch_rules(stop), name="rules")
         health = asyncio.create_task(
             serve_health(self.settings, "worker", self.metrics.registry, lambda: self.ready),
             name="health",
         )
         try:
-            return await worker.run(self.app, stop)
+            code = await worker.run(self.app, stop)
+            return code or (RESTART if self.superseded else 0)
         finally:
-            for task in (ticking, checking, health):
+            for task in (ticking, checking, ruling, health):
                 task.cancel()
-            await asyncio.gather(ticking, checking, health, return_exceptions=True)
+            await asyncio.gather(ticking, checking, ruling, health, return_exceptions=True)
             await self.outputs.stop()
             for agent in self.agents:
                 agent.close()
@@ -171,6 +193,23 @@ class Worker:
             if found != self.log_id:
                 self.app.fail(f"{topics.RAW} was made anew: it is {found}, and was {self.log_id}")
                 return
+
+    async def _watch_rules(self, stop: asyncio.Event) -> None:
+        """Ends the worker in order when newer rules hold; takes quiet partitions back to them."""
+        try:
+            while not stop.is_set():
+                await asyncio.sleep(RULES_S)
+                if await self.enrich.replays.changed():
+                    log.warning(
+                        "newer rules hold: the worker ends, to start again and judge by them"
+                    )
+                    self.superseded = True
+                    stop.set()
+                    return
+                for tp in self.enrich.replays.waiting():
+                    await self.enrich.ready(tp)
+        except Exception as error:
+            self.app.fail(f"the watch over rules stopped: {error!r}", error)
 
     async def _tick_on(self) -> None:
         try:
@@ -249,7 +288,9 @@ def tune_garbage_collector() -> None:
 
 async def _main(settings: Settings, **parts: Any) -> int:
     log_id = await find_log_id(settings)
-    return await Worker(settings, log_id=log_id, **parts).run()
+    async with Rulebook(settings, parts.get("codec") or Codec()) as rulebook:
+        await rulebook.refresh()
+        return await Worker(settings, log_id=log_id, rulebook=rulebook, **parts).run()
 
 
 def run_worker(settings: Settings, **parts: Any) -> int:
@@ -266,7 +307,10 @@ def run_worker(settings: Settings, **parts: Any) -> int:
     """
     tune_garbage_collector()
     try:
-        return asyncio.run(_main(settings, **parts))
+        code = asyncio.run(_main(settings, **parts))
+        if code == RESTART:  # a clean slate under the same process id: no supervisor need act
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        return code
     except ConfigError:
         raise
     except MailpulseError as error:

@@ -29,6 +29,10 @@ _NEWEST_US = 4_102_444_800 * 1_000_000  # 2100-01-01
 TEXTS_CACHED_MAX = 16_384
 NO_BOUNCE = ("none", "none")
 _OLD_US, _FUTURE_US = OLD_S * 1_000_000, SUSPECT_FUTURE_S * 1_000_000
+EPOCH_SHIFT = 12
+"""An event's revision is ``epoch << EPOCH_SHIFT`` and the times that later news corrected it: so an
+epoch outranks those before it. Verdicts go one way and a campaign is learned once; an event is
+written again a few times, never thousands."""
 JUDGED_BOUNCES = frozenset(("bounced", "deferred", "rejected", "failed"))
 
 
@@ -47,6 +51,7 @@ class LookUps:
         message_ttl_s: how long a message is remembered, by log time.
         settle_s: how long the verdict on an open or click may be corrected.
         attribute_s: how long a message may wait for its campaign.
+        epoch: which change of rules these are (``streams.epochs``).
     """
 
     rules: machine.Rules = machine.DEFAULT_RULES
@@ -55,6 +60,7 @@ class LookUps:
     message_ttl_s: int = 30 * 86400
     settle_s: int = 600
     attribute_s: int = 86400
+    epoch: int = 0
 
 
 def event_time_us(head: Head) -> tuple[int, bool]:
@@ -139,6 +145,7 @@ def plain_value(
     mailbox: str,
     *,
     first: bool,
+    revision: int,
 ) -> bytes:
     """An enriched record of an event that is never judged and has its campaign: ``value``, short.
 
@@ -146,12 +153,13 @@ def plain_value(
         frame, origin: framing of enriched records; where the event came from.
         raw: the framed raw record.
         first: the ``first_of_kind``.
+        revision: of the first time that this epoch writes an event.
     """
     return b"".join(
         (
             frame,
             raw[PREFIX_BYTES:],
-            enrichment.coordinates(origin, offset, offset, 0, at_us, key),
+            enrichment.coordinates(origin, offset, offset, revision, at_us, key),
             enrichment.campaign(head["campaign_id"], head["campaign_source"], None),
             enrichment.mailbox(mailbox),
             _PLAIN_END[first],
@@ -191,7 +199,8 @@ def value(
             frame,
             event.raw[PREFIX_BYTES:],
             enrichment.coordinates(
-                origin, event.offset, version, event.revision, event.at_us, key
+                origin, event.offset, version,
+                look_ups.epoch << EPOCH_SHIFT | event.revision, event.at_us, key,
             ),
             enrichment.campaign(campaign, source, previous_campaign),
             enrichment.mailbox(look_ups.mailbox(head["recipient_domain"])),

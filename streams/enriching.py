@@ -8,8 +8,10 @@ Laws of this file:
 
 import asyncio
 import time
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 
 import structlog
 
@@ -23,11 +25,14 @@ from schemas.settings import Settings
 from schemas.trace import Tracer
 from streams import minutes
 from streams.agents import Agent, Work
-from streams.chunks import TP, Chunk
-from streams.enrich import LookUps
+from streams.chunks import TP, Chunk, Record
+from streams.enrich import EPOCH_SHIFT
+from streams.epochs import Ruling
 from streams.metrics import StreamMetrics
 from streams.outputs import Outputs, Row, RowLike
+from streams.replays import Replays
 from streams.restore import Restorer
+from streams.rulebook import Rulebook
 from streams.shard import Shard
 from streams.state import StateDirectory
 from streams.step import Effects, step
@@ -68,29 +73,42 @@ class EnrichAgent(Agent):
         metrics: StreamMetrics,
         *,
         log_id: str,
-        look_ups: LookUps,
+        ruling: Ruling,
+        rulebook: Rulebook | None = None,
         tracer: Tracer | None = None,
     ) -> None:
         super().__init__(settings, codec, directory, outputs, metrics)
         self.log_id = log_id
-        self.look_ups = look_ups
+        self.ruling = ruling
+        self.look_ups = ruling.now
+        self.replays = Replays(self, rulebook)
         self.tracer = tracer
+        self._opening = asyncio.Lock()
         self.shards: dict[TP, Shard] = {}
         self._recent: deque[tuple[int, int]] = deque()
+
+    async def ready(self, tp: TP) -> Work | None:
+        """As every agent's; one at a time: the watch over rules opens partitions too."""
+        work = self._work.get(tp)
+        if work is not None:
+            return work
+        async with self._opening:
+            return await super().ready(tp)
 
     async def open(self, work: Work) -> None:
         """Loads the shard and folds what other workers committed meanwhile."""
         assert self.app is not None
+        committed = await self.replays.begin(work)
         shard = Shard(work.tp.partition, work.store.get_many)
         shard.load_meta()
         shard.load_soft(work.store.scan)
         self.shards[work.tp] = shard
-        committed = self.app.committed(work.tp) or 0
+        self.replays.resume(work, shard, committed)
         has_state = shard.log_id == self.log_id
         if not has_state or shard.applied + 1 < committed:
             app = self.app
             restorer = Restorer(
-                self.settings, self.codec, self.look_ups,
+                self.settings, self.codec, self.ruling,
                 lambda s: self._write(work, s), lambda: app.touch(work.tp),
             )  # fmt: skip
             folded = await restorer.restore(shard, self.log_id, committed)
@@ -101,6 +119,7 @@ class EnrichAgent(Agent):
             self._write(work, shard)
             log.info("state restored", partition=work.tp.partition, records=folded)
         await self._check_end(work.tp, shard)
+        await self.replays.restate(work, shard)
         if shard.applied >= 0:
             work.next_offset = shard.applied + 1
 
@@ -156,18 +175,19 @@ class EnrichAgent(Agent):
     async def _process(self, work: Work, chunk: Chunk, traces: Traces) -> None:
         """Folds a chunk slice by slice; the event loop gets a turn after each."""
         shard = self.shards[work.tp]
+        if self.replays.is_left_over(work, chunk):
+            return
         self._check_begin(work, shard, chunk.first)
         work.since_open += 1
         records = chunk.records
-        for begin in range(0, len(records), SLICE_RECORDS):
+        for part in slices(records, shard.anew.span.until if shard.anew else 0):
             async with work.lock:
                 if not work.live:
                     return
-                part = records[begin : begin + SLICE_RECORDS]
                 work.handing_over = True
                 effects = step(shard, part, self.look_ups, self.codec)
                 self._limit_dead_letters(effects)
-                await self._hand_over(work, shard, effects, traces)
+                await self.hand_over(work, shard, effects, traces)
                 work.since_checkpoint += len(part)
                 work.handing_over = False
             await asyncio.sleep(0)
@@ -191,11 +211,16 @@ class EnrichAgent(Agent):
                 f"{DEAD_LETTER_SHARE_MAX:.0%}): stopping; look at 'mailpulse dlq ls --stage enrich'"
             )
 
-    async def _hand_over(self, work: Work, shard: Shard, effects: Effects, traces: Traces) -> None:
+    async def hand_over(
+        self, work: Work, shard: Shard, effects: Effects, traces: Traces = trace.NO_TRACES
+    ) -> None:
         """Sends the effects of one step."""
         metrics, flight = self.metrics.records, work.flight
+        again = shard.anew is not None and not shard.anew.is_past(shard.applied)
+        if shard.anew is not None and again:
+            shard.anew.silence(effects)
         if effects.enriched:
-            rows = enriched_rows(effects, traces)
+            rows = enriched_rows(effects, traces, shard.epoch << EPOCH_SHIFT if again else 0)
             await flight.send_to(topics.ENRICHED, work.tp.partition, rows)
         now_ms = shard.log_time * 1000
         if effects.suppressions:
@@ -249,15 +274,24 @@ class EnrichAgent(Agent):
     async def before_checkpoint(self, work: Work) -> None:
         """Publishes the minutes that changed: absolute counts as of the shard's offset."""
         shard = self.shards[work.tp]
-        if not shard.minutes.dirty:
-            return
+        if shard.anew is not None:
+            if not shard.anew.is_over(shard.applied):
+                return
+            await self.replays.release(work, shard)
+        if shard.minutes.dirty:
+            await self.publish(work, shard, shard.minutes.changed())
+
+    async def publish(
+        self, work: Work, shard: Shard, changed: Iterable[tuple[minutes.Key, list[int]]]
+    ) -> None:
+        """Sends absolute counts as of the shard's epoch and offset."""
         count = await self.outputs.partitions(topics.MINUTES)
         rows: dict[int, list[RowLike]] = {}
         now_ms = shard.log_time * 1000
-        frame, as_of = self.codec.prefix("campaign_minute"), f"\x1f{shard.applied}".encode()
+        frame, as_of = self.codec.prefix("campaign_minute"), f"\x1f{shard.as_of}".encode()
         headers_of = by_identity("campaign_minute", cloudevents.ENRICH, now_ms * 1000)
-        for key, vector in shard.minutes.changed():
-            record = minutes.record(key, vector, shard.log_id, shard.partition, shard.applied)
+        for key, vector in changed:
+            record = minutes.record(key, vector, shard.log_id, shard.partition, shard.as_of)
             record_key = minutes.record_key(key, shard.log_id, shard.partition)
             # By campaign alone, so that all partials of a campaign lie in one partition.
             rows.setdefault(partition_of_text(key[0], count), []).append(
@@ -276,6 +310,8 @@ class EnrichAgent(Agent):
             shard.wrote_up_to(end)
         shard.committed(self.app.committed_now(work.tp) or 0)
         self._write(work, shard)
+        if shard.anew is not None and shard.anew.is_over(shard.applied):
+            self.replays.end(work, shard)
         return shard.applied + 1
 
     def _write(self, work: Work, shard: Shard) -> None:
@@ -292,25 +328,42 @@ class EnrichAgent(Agent):
     def forget(self, tp: TP) -> None:
         """Drops the shard from memory."""
         self.shards.pop(tp, None)
+        self.replays.forget(tp)
 
 
+def slices(records: Sequence[Record], until: int) -> Iterator[Sequence[Record]]:
+    """Parts to be folded at once; none lies on both sides of offset ``until``."""
+    begin = 0
+    while begin < len(records):
+        end = begin + SLICE_RECORDS
+        if records[begin].offset < until <= records[min(end, len(records)) - 1].offset:
+            end = bisect_left(records, until, begin, min(end, len(records)), key=_offset_of)
+        yield records[begin:end]
+        begin = end
+
+
+_offset_of = attrgetter("offset")
 _event_headers = by_leading_text("enriched_event", cloudevents.ENRICH)
 
 
-def enriched_rows(effects: Effects, traces: Traces = trace.NO_TRACES) -> Iterable[RowLike]:
+def enriched_rows(
+    effects: Effects, traces: Traces = trace.NO_TRACES, revision: int = 0
+) -> Iterable[RowLike]:
     """Enriched events with their headers; a later revision of one is an event of its own.
 
     Args:
         traces: event id -> trace, of the chunk's records that carry one.
+        revision: of those that are not in ``effects.revised``.
     """
     headers_of, rows, revised = _event_headers, effects.enriched, effects.revised
-    if not revised and not traces:
+    if not revised and not traces and not revision:
         for key, value, timestamp in rows:
             yield key, value, timestamp, headers_of(value, timestamp)
         return
     for number, (key, value, timestamp) in enumerate(rows):
-        if number in revised:
-            identity = f"{leading_text(value).decode()}-{revised[number]}"
+        mine = revised.get(number, revision)
+        if mine:
+            identity = f"{leading_text(value).decode()}-{mine}"
             headers = cloud_event("enriched_event", cloudevents.ENRICH, identity, timestamp * 1000)
         else:
             headers = headers_of(value, timestamp)

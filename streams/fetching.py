@@ -194,6 +194,19 @@ class ChunkConsumer(driver.Consumer):
         else:
             await super().seek(partition, offset)
 
+    async def rewind(self, tp: TP, offset: int) -> bool:
+        """Commits an offset that may lie below the committed one, and reads on from there.
+
+        Returns:
+            Whether it is committed; ``False``: the group has rebalanced, or the app has failed.
+        """
+        self._committed_offset[tp] = None
+        done = await self._commit_offsets({tp: offset})
+        if not done or self._committed_offset[tp] != offset or tp not in self._sessions:
+            return False
+        await self.seek(tp, offset)
+        return True
+
     async def _read_again(self) -> None:
         for tp, session in list(self._sessions.items()):
             if session.lost_from is not None and session.open:

@@ -40,6 +40,13 @@ def pack_key(key: Key) -> bytes:
     return b"c" + _KEY.pack(key[2], len(campaign)) + campaign + key[1].encode()
 
 
+def unpack_key(data: bytes) -> Key:
+    """The key of ``pack_key``'s bytes."""
+    minute, length = _KEY.unpack_from(data, 1)
+    at = 1 + _KEY.size + length
+    return data[1 + _KEY.size : at].decode(), data[at:].decode(), minute
+
+
 def pack_minute(minute: int) -> bytes:
     """Before every key of this minute and later, behind every key of earlier ones."""
     return b"c" + minute.to_bytes(4, "big")
@@ -87,6 +94,11 @@ class MinuteTable:
             self._unread.append(key)
         self.dirty.add(key)
         return vector
+
+    @staticmethod
+    def zero() -> list[int]:
+        """The counts of what has none."""
+        return _ZERO[:]
 
     def add(self, campaign: str, mailbox: str, items: Iterable[int], by: int) -> None:
         """Adds ``by`` for each contribution (``minute << SHIFT | counter``)."""

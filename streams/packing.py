@@ -24,6 +24,11 @@ _SOURCES = ("none", "metadata", "tag", "provider", "header", "learned")
 BUCKET_S = 600
 """Pending events that are due in the same stretch of log time are stored side by side."""
 
+PENDING, PENDING_END = b"p", b"q"
+"""Pending events are stored under this, their bucket and their message's key."""
+_BUCKET = struct.Struct(">I")
+PENDING_KEY_AT = len(PENDING) + _BUCKET.size
+
 _HEAD = struct.Struct("<BHIHBBB")  # form, bits, touched, ids, class|source, lengths
 _FIRST = struct.Struct("<BHIHBBBQ")
 _FIRST_DELIVERED = struct.Struct("<BHIHBBBIQ")
@@ -51,6 +56,11 @@ def _names(campaign: str, mailbox: str) -> tuple[bytes, int, int]:
     if length >= _CAMPAIGN_LONG:
         encoded = length.to_bytes(2, "little") + encoded
     return of_mailbox + encoded, min(length, _CAMPAIGN_LONG), len(of_mailbox)
+
+
+def pending_key(bucket: int, key: bytes) -> bytes:
+    """Sorts by the time at which pending events are due, so that those past it are one range."""
+    return PENDING + _BUCKET.pack(bucket) + key
 
 
 def bucket_of(pending: list[Pending]) -> int:

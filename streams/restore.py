@@ -4,11 +4,13 @@ Laws of this file:
 1. The enriched topic is the changelog: it holds every raw record that had an effect, byte for byte,
    with its coordinates. Folding those through the same ``step``, silently, gives the same state.
 2. Duplicates and dead letters had no effect on state, so their absence changes nothing.
-3. A restore may be cut off at any moment: what it has stored so far is a valid state.
+3. Each record is judged by the rules that held for it when it was folded (``streams.epochs``).
+4. A restore may be cut off at any moment: what it has stored so far is a valid state.
 """
 
 import time
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -21,6 +23,7 @@ from schemas.errors import DecodeError
 from schemas.settings import Settings
 from schemas.topics import ENRICHED
 from streams.enrich import Head, LookUps
+from streams.epochs import Ruling
 from streams.shard import Shard
 from streams.step import step
 
@@ -41,7 +44,7 @@ class Replayed(NamedTuple):
     head: Head
 
 
-_head = attrgetter("head")
+_head, _offset = attrgetter("head"), attrgetter("offset")
 
 
 @dataclass(slots=True)
@@ -88,6 +91,24 @@ def select(
     return [(name, run) for name, run in runs if run]
 
 
+def by_epoch(
+    run: list[Replayed], changes: list[tuple[int, LookUps]]
+) -> Iterator[tuple[LookUps, list[Replayed]]]:
+    """A run of records in parts that were judged by the same rules.
+
+    Args:
+        changes: see ``streams.epochs.Ruling.changes``.
+    """
+    begin = 0
+    for number, (_, look_ups) in enumerate(changes):
+        end = len(run)
+        if number + 1 < len(changes):
+            end = bisect_left(run, changes[number + 1][0], key=_offset)
+        if begin < end:
+            yield look_ups, run[begin:end]
+        begin = max(begin, end)
+
+
 class Restorer:
     """Restores shards of one worker.
 
@@ -100,13 +121,13 @@ class Restorer:
         self,
         settings: Settings,
         codec: Codec,
-        look_ups: LookUps,
+        ruling: Ruling,
         write: Callable[[Shard], None],
         touch: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._codec = codec
-        self._look_ups = look_ups
+        self._ruling = ruling
         self._write = write
         self._touch = touch
         self.progress = Progress()
@@ -166,9 +187,19 @@ class Restorer:
         for name, run in select(shard, records, self._codec, log_id, committed):
             if shard.begin_log(name):
                 self._write(shard)  # minutes of the log before are gone with this write
-            step(shard, run, self._look_ups, self._codec, emit=False, read=_head)
+            changes = self._ruling.changes(name, shard.partition, log_id)
+            for look_ups, part in by_epoch(run, changes):
+                self._refold(shard, part, look_ups)
             folded += len(run)
         return folded
+
+    def _refold(self, shard: Shard, part: list[Replayed], look_ups: LookUps) -> None:
+        """Folds silently; of a replay that was cut off, what it had seen is noted again."""
+        anew = shard.anew
+        again = anew is not None and look_ups.epoch == shard.epoch
+        effects = step(shard, part, look_ups, self._codec, emit=again, read=_head)
+        if anew is not None and again:
+            anew.silence(effects)
 
     def tell(self, partition: int) -> None:
         """Logs how far the restore is."""

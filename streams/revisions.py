@@ -7,15 +7,18 @@ Laws of this file:
 3. Engagement that no longer holds is withdrawn before what takes its place is told.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from schemas import enrichment
 from schemas.codec import Codec
+from schemas.event import Event, message_key
 from streams import enrich
 from streams.enrich import Head, LookUps
 from streams.message import Message, Pending
-from streams.shard import Shard
+from streams.packing import PENDING, PENDING_END, PENDING_KEY_AT
+from streams.shard import Scan, Shard
 
 
 class Record(Protocol):
@@ -146,7 +149,8 @@ def _correct(
 ) -> None:
     head = work.codec.raw_head(event.raw)
     work.effects.corrected += 1
-    work.effects.revised[len(work.effects.enriched)] = event.revision
+    revision = work.look_ups.epoch << enrich.EPOCH_SHIFT | event.revision
+    work.effects.revised[len(work.effects.enriched)] = revision
     if event.offset in first_before and event.offset not in first_now:
         _engage(work, cause, head, message, withdrawn=True)
     _write(
@@ -185,3 +189,59 @@ def _engage(work: Work, cause: Record, head: Head, message: Message, *, withdraw
         partition=work.shard.partition, offset=cause.offset,
     )  # fmt: skip
     work.effects.engagement.append(((head["recipient"] or "").lower(), record))
+
+
+class Cause(NamedTuple):
+    """What a restated event is written for, in place of a record (``Record``)."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None = None
+
+
+RESTATED_MESSAGES = 200
+
+
+def restate(
+    shard: Shard, scan: Scan, look_ups_at: Callable[[int], LookUps], codec: Codec
+) -> Iterator[Effects]:
+    """Every event that may still change, written once more as it stands: an epoch begins.
+
+    The rules before may have corrected it where these begin to hold, and these may not. Nothing is
+    told as engagement.
+
+    Args:
+        scan: over the stored state, which must be all of it.
+        look_ups_at: by which the record at an offset was judged, but of the present epoch.
+    """
+    keys = [key[PENDING_KEY_AT:] for key, _ in scan(PENDING, PENDING_END)]
+    for begin in range(0, len(keys), RESTATED_MESSAGES):
+        some = keys[begin : begin + RESTATED_MESSAGES]
+        shard.fetch(some, ())
+        effects = Effects()
+        for key in some:
+            _restate_message(shard, effects, look_ups_at, codec, key)
+        yield effects
+
+
+def _restate_message(
+    shard: Shard,
+    effects: Effects,
+    look_ups_at: Callable[[int], LookUps],
+    codec: Codec,
+    key: bytes,
+) -> None:
+    message = shard.message(key)
+    first = first_offsets(message)
+    for event in message.pending:
+        work = Work(shard, look_ups_at(event.offset), codec, emit=True)
+        work.effects = effects
+        head = work.codec.raw_head(event.raw)
+        cause = Cause(
+            work.shard.applied, work.shard.log_time * 1000, message_key(cast(Event, head))
+        )
+        revision = work.look_ups.epoch << enrich.EPOCH_SHIFT | event.revision
+        work.effects.revised[len(work.effects.enriched)] = revision
+        bounce = enrich.bounce_of(head)
+        _write(work, cause, head, key, message, event, bounce, None, first, first)

@@ -15,9 +15,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from streams import packing, recipients
+from streams.anew import Anew
+from streams.epochs import OFFSET_BITS
 from streams.message import NO_BUCKET, Message
 from streams.minutes import MinuteTable, pack_key, pack_minute, pack_vector
-from streams.packing import BUCKET_S, StateError
+from streams.packing import BUCKET_S, StateError, pending_key
 from streams.recipients import Recipient
 
 Load = Callable[[list[bytes]], list[bytes | None]]
@@ -26,15 +28,11 @@ CACHED_MAX = 20_000
 """Messages and recipients kept in memory between checkpoints, each."""
 
 META_KEY = b"!meta"
+EPOCH_KEY = b"!epoch"
 _META = struct.Struct("<BqQq")
 _META_FORM = 1
-_BUCKET = struct.Struct(">I")
+_EPOCH = struct.Struct(">I")
 _MESSAGES, _MESSAGES_END = b"m", b"n"
-
-
-def _pending_key(bucket: int, key: bytes) -> bytes:
-    """Sorts by the time at which pending events are due, so that those past it are one range."""
-    return b"p" + _BUCKET.pack(bucket) + key
 
 
 class Shard:
@@ -51,6 +49,8 @@ class Shard:
         messages: by key, in their stored form until somebody looks inside; ``None``: never seen.
         touched: keys of the messages that a checkpoint must store.
         soft: short hashes of the recipients that have soft bounces or a soft suppression.
+        epoch: of the rules that folded the newest part of it.
+        anew: what is kept while history is judged anew; ``None``: it is not.
     """
 
     def __init__(self, partition: int, load: Load) -> None:
@@ -59,6 +59,8 @@ class Shard:
         self.applied = -1
         self.log_time = 0
         self.outputs_end = 0
+        self.epoch = 0
+        self.anew: Anew | None = None
         self.messages: dict[bytes, Message | bytes | None] = {}
         self.recipients: dict[bytes, Recipient] = {}
         self.touched: set[bytes] = set()
@@ -71,6 +73,11 @@ class Shard:
         self.new_log = False
         self._placed: list[tuple[Message, int]] = []
         self._unconfirmed: deque[tuple[int, int]] = deque()
+
+    @property
+    def as_of(self) -> int:
+        """Version of counts: by epoch, then by offset."""
+        return self.epoch << OFFSET_BITS | self.applied
 
     def wrote_up_to(self, end: int) -> None:
         """Everything up to ``applied`` was acknowledged, the newest of it at ``end``."""
@@ -118,9 +125,9 @@ class Shard:
             if value is not None:
                 bucket = packing.pending_bucket(value)
                 if bucket != NO_BUCKET:
-                    waiting.append((key, value, _pending_key(bucket, key)))
+                    waiting.append((key, value, pending_key(bucket, key)))
         if waiting:
-            stored = self._load([pending_key for _, _, pending_key in waiting])
+            stored = self._load([place for _, _, place in waiting])
             for (key, value, _), pending in zip(waiting, stored, strict=True):
                 known[key] = packing.unpack(value, pending)
 
@@ -139,6 +146,10 @@ class Shard:
         yield from self.unit_writes()
         for minute, vector in self.minutes.changed():
             yield pack_key(minute), pack_vector(vector)
+        if self.anew is not None:
+            yield from self.anew.writes(self.applied, self.minutes.dirty)
+        if self.epoch:
+            yield EPOCH_KEY, _EPOCH.pack(self.epoch)
         yield META_KEY, self.pack_meta()
 
     def unit_writes(self) -> Iterator[tuple[bytes, bytes | None]]:
@@ -154,9 +165,9 @@ class Shard:
             placed.append((message, bucket))
             yield b"m" + key, packing.pack(message, bucket)
             if before not in (NO_BUCKET, bucket):
-                yield _pending_key(before, key), None
+                yield pending_key(before, key), None
             if bucket != NO_BUCKET:
-                yield _pending_key(bucket, key), packing.pack_pending(message.pending)
+                yield pending_key(bucket, key), packing.pack_pending(message.pending)
         for key, recipient in self.touched_recipients.items():
             yield b"r" + key, recipients.pack(recipient) or None
             if recipient.address in self.soft:
@@ -175,9 +186,10 @@ class Shard:
 
     def load_meta(self) -> None:
         """Reads what ``pack_meta`` stored, if anything is stored."""
-        (data,) = self._load([META_KEY])
+        data, epoch = self._load([META_KEY, EPOCH_KEY])
         if data is None:
             return
+        self.epoch = 0 if epoch is None else _EPOCH.unpack(epoch)[0]
         form, self.applied, self.log_time, self.outputs_end = _META.unpack_from(data)
         if form != _META_FORM:
             raise StateError(f"state has form {form}, this version reads {_META_FORM}")
@@ -193,6 +205,8 @@ class Shard:
         """What ``writes`` gave is stored; memory is bounded."""
         self.units_saved()
         self.minutes.saved()
+        if self.anew is not None:
+            self.anew.saved()
         self.new_log = False
 
     def units_saved(self) -> None:
@@ -219,7 +233,7 @@ class Shard:
         self._useless_until = (bucket, minute)
         ranges = []
         if bucket > pending_until:
-            ranges.append((_pending_key(0, b""), _pending_key(bucket, b"")))
+            ranges.append((pending_key(0, b""), pending_key(bucket, b"")))
         if minute > minutes_until:
             ranges.append((pack_minute(0), pack_minute(minute)))
         return ranges

@@ -201,7 +201,7 @@ def _fold_first(work: Work, item: Item) -> None:
     if work.emit:
         value = enrich.plain_value(
             work.frame, work.origin, record.value or b"", head, record.offset, at_us, key,
-            provider, first=delivered,
+            provider, first=delivered, revision=work.look_ups.epoch << enrich.EPOCH_SHIFT,
         )  # fmt: skip
         work.effects.enriched.append((record.key, value, record.timestamp))
 

@@ -208,6 +208,16 @@ class ChunkApp(faust.App):
         """
         await self._chunks.seek(tp, offset)
 
+    async def rewind(self, tp: TP, offset: int) -> bool:
+        """Commits ``offset``, below what is committed, and makes the next chunk start there.
+
+        As with ``seek``, a chunk in work stays with its agent.
+
+        Returns:
+            Whether it is committed; ``False``: the group has rebalanced, or the app has failed.
+        """
+        return await self._chunks.rewind(tp, offset)
+
     def committed(self, tp: TP) -> int | None:
         """The committed offset at the time ``tp`` was assigned; ``None``: there was none."""
         return self._chunks.committed_at_start(tp)

@@ -22,6 +22,7 @@ from typing import Any
 from schemas.event import message_key
 from schemas.topics import PARTITIONS_DEFAULT
 from streams.app import Worker, tune_garbage_collector
+from streams.epochs import History, Ruling
 from streams.message import Message
 from streams.packing import pack, pack_first
 from streams.partials import CampaignState
@@ -33,6 +34,7 @@ from streams.windows import WIDTH, Partial, PartialKey, Windows
 from tests.bench.engine_peers import CODEC, LOOK_UPS, Clock, StoredRecord, settings_for
 from tests.bench.traffic import Shape, events
 
+RULING = Ruling.of(History(), LOOK_UPS)
 STATE_EVENTS = 40_000
 """Events folded on top of the stored messages before memory is read."""
 CAMPAIGNS = 10_000
@@ -79,7 +81,7 @@ async def rebuild(bootstrap: str, _count: int, directory: Path) -> None:
                 store.write(changed.writes())
                 changed.saved()
 
-            restorer = Restorer(settings, CODEC, LOOK_UPS, write, lambda: None)
+            restorer = Restorer(settings, CODEC, RULING, write, lambda: None)
             folded += await restorer.restore(shard, "bench", 1 << 62)
             write(shard)
     seconds, used = time.monotonic() - begun, time.process_time() - cpu

@@ -29,6 +29,7 @@ def test_compacted_topics_keep_the_newest_of_each_key() -> None:
         "email.campaign.rates.v1",
         "email.suppressions.v1",
         "email.campaigns.v1",
+        "email.rules.v1",
     }
 
 

@@ -10,7 +10,14 @@ from schemas.event import Event
 from schemas.glossary import COUNTER_NAMES
 from streams.classify import classify_bounce
 from streams.enrich import text_hash
-from streams.machine import DEFAULT_RULES, Evidence, is_unsubscribe_link, rejudge, verdict_alone
+from streams.machine import (
+    DEFAULT_RULES,
+    Evidence,
+    Rules,
+    is_unsubscribe_link,
+    rejudge,
+    verdict_alone,
+)
 from streams.mailbox import mailbox_provider
 
 SEVERITY = ("none", "suppressed", "undetermined", "soft", "block", "hard")
@@ -42,7 +49,7 @@ def seconds(event: Event) -> int:
     return event["occurred_at"] // 1_000_000
 
 
-def verdicts(events: list[Event]) -> list[str]:
+def verdicts(events: list[Event], rules: Rules = DEFAULT_RULES) -> list[str]:
     """Who opened or clicked, once everything is known; ``none`` for other events."""
     delivered = next((seconds(e) for e in events if e["event_type"] == "delivered"), None)
     judged = []
@@ -55,7 +62,7 @@ def verdicts(events: list[Event]) -> list[str]:
                 event["user_agent"],
                 event["ip"],
                 since,
-                DEFAULT_RULES,
+                rules,
             )  # fmt: skip
         )
     actors = [actor for actor, _ in judged]
@@ -70,12 +77,12 @@ def verdicts(events: list[Event]) -> list[str]:
         )  # fmt: skip
         for i in open_or_click
     ]
-    for index, actor, _ in rejudge(evidence, DEFAULT_RULES):
+    for index, actor, _ in rejudge(evidence, rules):
         actors[open_or_click[index]] = actor
     return actors
 
 
-def count(events: list[Event]) -> Counts:
+def count(events: list[Event], rules: Rules = DEFAULT_RULES) -> Counts:
     """Every counter that is not 0, by campaign ('' for none), mailbox group and minute."""
     counts: Counts = defaultdict(lambda: defaultdict(int))
     for message in by_message(unique_in_order(events)).values():
@@ -83,12 +90,12 @@ def count(events: list[Event]) -> Counts:
         domain = next((e["recipient_domain"] for e in message if e["recipient_domain"]), "")
         mailbox = mailbox_provider(domain)
         mailbox = "other" if "." in mailbox else mailbox
-        for at, name in _of_message(message):
+        for at, name in _of_message(message, rules):
             counts[campaign, mailbox, at // 60][name] += 1
     return {key: {n: v for n, v in row.items() if v} for key, row in counts.items()}
 
 
-def _of_message(events: list[Event]) -> list[tuple[int, str]]:
+def _of_message(events: list[Event], rules: Rules) -> list[tuple[int, str]]:
     out: list[tuple[int, str]] = [(seconds(event), "events") for event in events]
     delivered = next((seconds(e) for e in events if e["event_type"] == "delivered"), None)
     if delivered:
@@ -114,7 +121,7 @@ def _of_message(events: list[Event]) -> list[tuple[int, str]]:
         once(next((seconds(e) for e in events if e["event_type"] == kind), None), kind,
              f"cohort_{kind}")  # fmt: skip
     out += [(seconds(e), "deferred") for e in events if e["event_type"] == "deferred"]
-    actors = verdicts(events)
+    actors = verdicts(events, rules)
     for kind, stem in (("opened", "opened"), ("clicked", "clicked")):
         mine = [
             (seconds(e), actor, kind == "clicked" and is_unsubscribe_link(e["click_url"]))

@@ -1,0 +1,206 @@
+"""``enrich`` on one partition as its shell runs it, over topics that are lists in memory.
+
+The topics keep everything; ClickHouse is «the highest version of a key holds». Both are read as
+consumers read them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from importlib.resources import files
+from typing import Any
+
+from schemas.glossary import COUNTER_NAMES
+from streams import anew
+from streams.anew import Anew, Partial, Withdrawals
+from streams.enrich import LookUps
+from streams.enriching import slices
+from streams.epochs import Epoch, History, Ruling, Span
+from streams.machine_rules import Rules
+from streams.minutes import Key, pack_key, unpack_vector
+from streams.restore import Replayed, by_epoch
+from streams.revisions import Effects, restate
+from streams.shard import Shard
+from streams.step import step
+from tests.streams.folding import CODEC, LOG, Disk, LogRecord
+
+LAX = files("streams.rules").joinpath("machines.toml").read_text("utf-8")
+STRICT = (
+    LAX.replace("version = 1", "version = 2", 1)
+    .replace("open_too_soon_s = 2.0", "open_too_soon_s = 90.0")
+    .replace("click_too_soon_s = 4.0", "click_too_soon_s = 150.0")
+    .replace("links_min = 3", "links_min = 2")
+    .replace("agents_min = 3", "agents_min = 2")
+)
+REVISION_BITS = 40
+
+
+@dataclass
+class Topics:
+    """What was ever published."""
+
+    enriched: list[dict[str, Any]] = field(default_factory=list)
+    minutes: list[tuple[Key, int, list[int]]] = field(default_factory=list)
+    engagement: list[dict[str, Any]] = field(default_factory=list)
+    suppressions: list[tuple[str, Any]] = field(default_factory=list)
+
+    def events(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """Table ``events`` with FINAL: campaign and event id -> the row that holds."""
+        rows: dict[tuple[str, str], tuple[int, bool, dict[str, Any]]] = {}
+        for row in self.enriched:
+            added = row["enrichment"]
+            version = (added["revision"] << REVISION_BITS) + added["version"]
+            now, before = added["campaign_id"] or "", added["previous_campaign_id"]
+            places = [(now, False)] + ([(before, True)] if before not in (None, now) else [])
+            for campaign, gone in places:
+                key = campaign, row["event"]["event_id"]
+                if key not in rows or version >= rows[key][0]:
+                    rows[key] = (version, gone, added)
+        unversioned = ("version", "revision", "previous_campaign_id")
+        return {
+            key: {name: value for name, value in added.items() if name not in unversioned}
+            for key, (_, gone, added) in rows.items()
+            if not gone
+        }
+
+    def counts(self) -> dict[Key, dict[str, int]]:
+        """Table ``campaign_minutes`` with FINAL, rows of nothing but zeros left out."""
+        rows: dict[Key, tuple[int, list[int]]] = {}
+        for key, version, vector in self.minutes:
+            if key not in rows or version >= rows[key][0]:
+                rows[key] = (version, vector)
+        named = {
+            key: {n: v for n, v in zip(COUNTER_NAMES, vector, strict=True) if v}
+            for key, (_, vector) in rows.items()
+        }
+        return {key: row for key, row in named.items() if row}
+
+    def told(self) -> dict[str, bool]:
+        """Engagement as a consumer that knows ids sees it; telling twice is an error."""
+        out: dict[str, bool] = {}
+        seen: set[tuple[str, int, bool]] = set()
+        for record in self.engagement:
+            place = record["event_id"], record["offset"], record["withdrawn"]
+            if place in seen:
+                continue  # the same record again, after a crash
+            seen.add(place)
+            assert out.get(record["event_id"], False) == record["withdrawn"], "told twice"
+            out[record["event_id"]] = not record["withdrawn"]
+        return out
+
+
+class Worker:
+    """``enrich`` on one partition, as the shell runs it, with every effect in ``Topics``."""
+
+    def __init__(self, ruling: Ruling, log: Sequence[LogRecord], topics: Topics) -> None:
+        self.ruling, self.log, self.topics = ruling, log, topics
+        self.disk, self.committed = Disk(), 0
+        self.number = ruling.now.epoch
+
+    def open(self, span: Span | None) -> None:
+        """Loads or rebuilds state, as ``EnrichAgent.open``."""
+        self.shard = shard = Shard(0, self.disk.get_many)
+        shard.load_meta()
+        shard.load_soft(self.disk.scan)
+        shard.epoch = self.number
+        fresh = shard.log_id != LOG
+        if span is not None:
+            reached = self.committed if fresh else shard.applied + 1
+            if (
+                reached <= span.begin
+                or max(reached, self.committed) < span.until
+                or (anew.is_stored(self.disk.scan))
+            ):
+                shard.anew = Anew(span)
+        if fresh:
+            shard.begin_log(LOG)
+            self.rebuild(shard)
+            shard.applied = self.committed - 1
+            self.store()
+        if shard.anew is not None and shard.applied + 1 == shard.anew.span.begin:
+            judged_at = self.ruling.judged_at(LOG, 0)
+            for effects in restate(shard, self.disk.scan, judged_at, CODEC):
+                self.write(effects)
+
+    def rebuild(self, shard: Shard) -> None:
+        """Folds silently what is committed, as ``Restorer``."""
+        run = [
+            Replayed(r.offset, r.timestamp, r.key, r.value or b"", CODEC.raw_head(r.value or b""))
+            for r in self.log[: self.committed]
+        ]
+        for look_ups, part in by_epoch(run, self.ruling.changes(LOG, 0, LOG)):
+            again = shard.anew is not None and look_ups.epoch == shard.epoch
+            effects = step(shard, part, look_ups, CODEC, emit=again, read=lambda r: r.head)
+            if shard.anew is not None and again:
+                shard.anew.silence(effects)
+
+    def fold(self, end: int) -> None:
+        """Folds up to offset ``end``."""
+        until = self.shard.anew.span.until if self.shard.anew else 0
+        records: Any = self.log[self.shard.applied + 1 : end]
+        for part in slices(records, until):
+            effects = step(self.shard, part, self.ruling.now, CODEC)
+            kept = self.shard.anew
+            if kept is not None and not kept.is_past(self.shard.applied):
+                kept.silence(effects)
+            self.write(effects)
+
+    def write(self, effects: Effects) -> None:
+        """What ``EnrichAgent.hand_over`` sends."""
+        for _, value, _ in effects.enriched:
+            self.topics.enriched.append(CODEC.decode(value, "enriched_event"))
+        self.topics.suppressions += effects.suppressions
+        self.topics.engagement += [record for _, record in effects.engagement]
+
+    def checkpoint(self, *, cut_off: bool = False) -> None:
+        """Counts out or held back, then state stored; ``cut_off`` before it is."""
+        shard = self.shard
+        kept = shard.anew
+        over = kept is None or kept.is_over(shard.applied)
+        if kept is not None and over:
+            self.release(kept)
+        if over:
+            for key, vector in shard.minutes.changed():
+                self.topics.minutes.append((key, shard.as_of, list(vector)))
+        if cut_off:
+            return
+        self.store()
+        if kept is not None and over:
+            for begin, end in ((anew.HELD, anew.HELD_END), (anew.TOLD, anew.TOLD_END)):
+                self.disk.write([(key, None) for key, _ in self.disk.scan(begin, end)])
+            shard.anew = None
+        self.committed = shard.applied + 1
+
+    def release(self, kept: Anew) -> None:
+        """What ``Replays.release`` publishes."""
+        shard, topics = self.shard, self.topics
+        stale = {
+            key
+            for key, version, _ in topics.minutes
+            if anew.is_stale(Partial(key, LOG, 0, version), LOG, 0, self.number, kept.span.begin)
+        }
+        keys = (stale | set(anew.held_keys(self.disk.scan))) - shard.minutes.dirty
+        for key in keys:
+            (data,) = self.disk.get_many([pack_key(key)])
+            vector = shard.minutes.zero() if data is None else unpack_vector(data)
+            topics.minutes.append((key, shard.as_of, vector))
+        wrong = Withdrawals(LOG, 0, kept.span, lambda ids: kept.seen(self.disk.get_many, ids))
+        wrong.add(topics.engagement)
+        topics.engagement += wrong.records()
+
+    def store(self) -> None:
+        """As ``EnrichAgent._write``."""
+        self.disk.write(self.shard.writes())
+        self.shard.saved()
+        for begin, end in self.shard.useless_ranges():
+            self.disk.write([(key, None) for key, _ in self.disk.scan(begin, end)])
+
+
+def epoch(number: int, text: str, span: Span) -> Epoch:
+    """An epoch of one partition."""
+    return Epoch(number, LOG, number, 0, number, text, (span,))
+
+
+def ruling(first: str, *epochs: Epoch) -> Ruling:
+    """The ruling of ``epochs`` over workers with the rules ``first``."""
+    history = History(e.record() for e in epochs)
+    return Ruling.of(history, replace(LookUps(), rules=Rules.load(first)))

@@ -1,0 +1,37 @@
+"""Which rules judge which record, and what outranks what."""
+
+from streams.enrich import EPOCH_SHIFT
+from streams.epochs import History, Span
+from tests.streams.folding import LOG
+from tests.streams.replaying import LAX, REVISION_BITS, STRICT, epoch, ruling
+
+
+def test_rules_by_offset_are_those_of_the_last_epoch_that_covers_it() -> None:
+    """A later epoch that begins earlier hides the one before it; one that begins later does not."""
+    both = ruling(LAX, epoch(1, STRICT, Span(100, 200)), epoch(2, LAX, Span(150, 300)))
+    assert [(at, ups.epoch) for at, ups in both.changes(LOG, 0, LOG)] == [
+        (0, 0),
+        (100, 1),
+        (150, 2),
+    ]
+    hidden = ruling(LAX, epoch(1, STRICT, Span(100, 200)), epoch(2, LAX, Span(50, 300)))
+    assert [(at, ups.epoch) for at, ups in hidden.changes(LOG, 0, LOG)] == [(0, 0), (50, 2)]
+    assert [(at, ups.epoch) for at, ups in both.changes("newer", 0, "newer")] == [(0, 2)]
+    assert [(at, ups.epoch) for at, ups in both.changes("older", 0, LOG)] == [(0, 0)]
+
+
+def test_of_two_epochs_announced_at_once_the_first_record_holds() -> None:
+    """The other one never was, whatever its offsets."""
+    one, two = epoch(1, LAX, Span(1, 2)), epoch(1, STRICT, Span(3, 4))
+    history = History([one.record(), two.record()])
+    assert history.epochs == [one]
+    assert not history.has_gone_back(one, LOG, 0)
+    history.add([one.gone_back(0, Span(1, 5))])
+    assert history.has_gone_back(one, LOG, 0)
+    assert history.span(one, 0) == Span(1, 5)
+
+
+def test_an_epoch_outranks_every_revision_before_it() -> None:
+    """In ClickHouse's version the epoch is above the number of corrections."""
+    corrected_often = (1 << EPOCH_SHIFT) - 1
+    assert corrected_often << REVISION_BITS < 1 << EPOCH_SHIFT + REVISION_BITS

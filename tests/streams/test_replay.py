@@ -1,0 +1,213 @@
+"""History judged anew: figures are those of the new rules from where they begin, whatever fails."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas.event import Event
+from streams.epochs import Epoch, Ruling, Span
+from streams.machine_rules import Rules
+from streams.shard import Shard
+from streams.step import step
+from tests.builders import RECEIVED_AT, event
+from tests.streams.folding import CODEC, LOG, Disk, LogRecord, log_of
+from tests.streams.reference import count
+from tests.streams.replaying import LAX, STRICT, Topics, Worker, epoch, ruling
+from tests.streams.test_step import AGENT, logs
+
+KINDS = (
+    "delivered", "delivered", "opened", "opened", "opened", "clicked", "clicked", "clicked",
+    "bounced", "deferred", "complained", "unsubscribed",
+)  # fmt: skip
+GAPS_S = (0, 0, 1, 70, 700)
+DELAYS_S = (0, 0, 1, 30, 400)
+
+
+@st.composite
+def spaced_logs(draw: st.DrawFn) -> list[Event]:
+    """Opens and clicks of a few messages, mostly, with pauses in which verdicts settle."""
+    out: list[Event] = []
+    received = RECEIVED_AT
+    for number in range(draw(st.integers(4, 30))):
+        received += draw(st.sampled_from(GAPS_S)) * 1_000_000 + 100_000
+        if out and not draw(st.integers(0, 7)):
+            out.append(draw(st.sampled_from(out)))
+            continue
+        message, kind = draw(st.integers(0, 2)), draw(st.sampled_from(KINDS))
+        clicked = kind == "clicked"
+        link = draw(st.sampled_from(["1", "2", "3", "unsubscribe?x=1"])) if clicked else ""
+        out.append(
+            event(
+                event_id=f"{number:032x}",
+                event_type=kind,
+                received_at=received,
+                occurred_at=received - draw(st.sampled_from(DELAYS_S)) * 1_000_000,
+                message_id=f"m{message}",
+                recipient=f"u{message}@gmail.com",
+                recipient_domain="gmail.com",
+                campaign_id=draw(st.sampled_from([None, "c", "c"])),
+                bounce_class="soft" if kind == "bounced" else "none",
+                user_agent=draw(st.sampled_from([AGENT, AGENT, "Mozilla/5.0", "curl/8"])),
+                click_url=f"https://shop.example/{link}" if clicked else None,
+            )
+        )
+    return out
+
+
+def run(worker: Worker, span: Span | None, stops: Sequence[int], draw: st.DataObject) -> None:
+    """Opens and folds to the last of ``stops``, with checkpoints and crashes between."""
+    worker.open(span)
+    for stop in stops:
+        worker.fold(stop)
+        fate = draw.draw(st.sampled_from(["checkpoint", "checkpoint", "crash", "cut off", "wiped"]))
+        if fate == "checkpoint":
+            worker.checkpoint()
+            continue
+        if fate == "cut off":
+            worker.checkpoint(cut_off=True)
+        if fate == "wiped":
+            worker.disk = Disk()
+        worker.open(span)
+    worker.fold(stops[-1])
+    worker.checkpoint()
+
+
+def stops_of(draw: st.DataObject, end: int) -> list[int]:
+    """Offsets at which something happens, the last of them ``end``."""
+    return [*sorted(draw.draw(st.lists(st.integers(0, end), max_size=5))), end]
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(spaced_logs(), st.booleans(), st.data())
+def test_a_replay_gives_what_the_rules_would_have_given(
+    events: list[Event], stricter: bool, data: st.DataObject
+) -> None:
+    """Two replays of random spans, crashes, lost disks: the figures of a fold without any."""
+    first, second = (LAX, STRICT) if stricter else (STRICT, LAX)
+    log = log_of(events)
+    topics = Topics()
+    epochs: list[Epoch] = []
+    before: set[str] = set()
+    worker = Worker(ruling(first), log, topics)
+    until = data.draw(st.integers(len(log) // 2, len(log)))
+    run(worker, None, stops_of(data, until), data)
+    worker.fold(min(len(log), until + data.draw(st.integers(0, 3))))  # killed before it was stored
+    for number, text in ((1, second), (2, first)):
+        begin = data.draw(st.integers(0, until) | st.just(until // 2))
+        span = Span(begin, until)
+        epochs.append(epoch(number, text, span))
+        worker = Worker(ruling(first, *epochs), log, topics)
+        worker.committed = begin
+        before = {event_id for event_id, holds in topics.told().items() if holds}
+        until = len(log) if number == 2 else data.draw(st.integers(until, len(log)))
+        run(worker, span, stops_of(data, until), data)
+    plain = fold_once(ruling(first, *epochs), log)
+    newest = epochs[-1].spans[0].begin
+    assert not differences(topics.events(), plain.events(), newest)
+    assert topics.counts() == plain.counts()
+    assert dict(topics.suppressions) == dict(plain.suppressions)
+    human = {i for (_, i), row in plain.events().items() if row["first_human"]}
+    told = {event_id for event_id, holds in topics.told().items() if holds}
+    assert told <= human
+    assert human & before <= told, "what was told and holds was withdrawn"
+    news = {
+        i for (_, i), row in plain.events().items() if row["offset"] >= epochs[-1].spans[0].until
+    }
+    assert human & news <= told
+
+
+def differences(
+    found: dict[tuple[str, str], dict[str, Any]],
+    wanted: dict[tuple[str, str], dict[str, Any]],
+    newest: int,
+) -> list[Any]:
+    """Rows that are not in both, and fields that differ: key, field, found, wanted.
+
+    Of events from before offset ``newest``, which were written once more as they stood, two fields
+    may differ: the version of the rules, for state does not know which rules corrected an event
+    last, and the seconds since a delivery that was learned after the event.
+    """
+    out: list[Any] = [*(found.keys() ^ wanted.keys())]
+    for key in found.keys() & wanted.keys():
+        for name, value in wanted[key].items():
+            if found[key][name] == value:
+                continue
+            earlier = wanted[key]["offset"] < newest
+            better = name == "seconds_since_delivery" and value is None
+            if not earlier or not (better or name == "rules_version"):
+                out.append((key, name, found[key][name], value))
+    return out
+
+
+def fold_once(ruling: Ruling, log: list[LogRecord]) -> Topics:
+    """The log folded once, each record by the rules that hold for it, without a replay."""
+    topics = Topics()
+    worker = Worker(ruling, log, topics)
+    worker.shard = Shard(0, worker.disk.get_many)
+    worker.shard.begin_log(LOG)
+    changes = ruling.changes(LOG, 0, LOG)
+    for number, (begin, look_ups) in enumerate(changes):
+        end = changes[number + 1][0] if number + 1 < len(changes) else len(log)
+        worker.write(step(worker.shard, log[begin:end], replace(look_ups, epoch=0), CODEC))
+    worker.checkpoint()
+    return topics
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(logs(), st.data())
+def test_counts_after_a_replay_of_everything_equal_a_recount(
+    events: list[Event], data: st.DataObject
+) -> None:
+    """From the start of the log, by the other rules: a brute-force recount by those."""
+    log, topics = log_of(events), Topics()
+    until = data.draw(st.integers(0, len(log)))
+    run(Worker(ruling(LAX), log, topics), None, stops_of(data, until), data)
+    span = Span(0, until)
+    run(
+        Worker(ruling(LAX, epoch(1, STRICT, span)), log, topics),
+        span,
+        stops_of(data, len(log)),
+        data,
+    )
+    assert topics.counts() == count(events, Rules.load(STRICT))
+    assert {row["event"]["event_id"] for row in topics.enriched} == {e["event_id"] for e in events}
+
+
+def test_a_count_that_only_the_new_rules_change_is_released_after_a_checkpoint() -> None:
+    """The second open is a person's by the new rules alone: it counts where the message arrived."""
+    kinds = [("delivered", 0, None), ("opened", 65, "curl/8"), ("opened", 70, AGENT)]
+    events = [
+        event(
+            event_id=f"{number:032x}", event_type=kind, user_agent=agent,
+            received_at=RECEIVED_AT + at * 1_000_000, occurred_at=RECEIVED_AT + at * 1_000_000,
+        )
+        for number, (kind, at, agent) in enumerate(kinds)
+    ] + [event(event_id="f" * 32, message_id="other")]  # fmt: skip
+    log, topics = log_of(events), Topics()
+    old = Worker(ruling(STRICT), log, topics)
+    old.open(None)
+    for end in range(1, 5):
+        old.fold(end)
+        old.checkpoint()
+    new = Worker(ruling(STRICT, epoch(1, LAX, Span(2, 4))), log, topics)
+    new.committed = 2
+    new.open(Span(2, 4))
+    new.fold(3)
+    new.checkpoint()
+    assert topics.counts() == count(events, Rules.load(STRICT)), "held back"
+    new.open(Span(2, 4))
+    new.fold(4)
+    new.checkpoint()
+    assert topics.counts() == count(events, Rules.load(LAX))
+    assert count(events, Rules.load(LAX)) != count(events, Rules.load(STRICT))
