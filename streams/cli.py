@@ -18,6 +18,7 @@ from streams.commands import (
     letters,
     load,
     reading,
+    replay,
     roles,
     secret_files,
     setup,
@@ -39,7 +40,18 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for module in (roles, data, topics, reading, letters, sources, setup, secret_files, load):
+for module in (
+    roles,
+    data,
+    topics,
+    reading,
+    replay,
+    letters,
+    sources,
+    setup,
+    secret_files,
+    load,
+):
     module.register(app)
 
 

@@ -27,6 +27,7 @@ from schemas.topics import (
     MINUTES,
     RATES,
     RAW,
+    RULES,
     SUPPRESSIONS,
     Topic,
 )
@@ -35,7 +36,7 @@ from streams.commands.context import Json, console, emit, now, settings_of
 ALIASES = {
     "raw": RAW, "enriched": ENRICHED, "dlq": DEAD_LETTERS, "minutes": MINUTES, "rates": RATES,
     "alerts": ALERTS, "suppressions": SUPPRESSIONS, "engagement": ENGAGEMENT,
-    "campaigns": CAMPAIGNS,
+    "campaigns": CAMPAIGNS, "rules": RULES,
 }  # fmt: skip
 """Short names of the topics."""
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
