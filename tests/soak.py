@@ -7,6 +7,7 @@ workers, ingress and sink, kills, freezes and restarts them, and then judges the
 """
 
 import argparse
+import asyncio
 import json
 import random
 import shutil
@@ -21,11 +22,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from aiokafka.errors import KafkaError
 
 from streams.load import Shape
 from streams.simulation.accounts import open_accounts
 from tests.live.faults import LAG_S_MAX, Outcome, Trial
 from tests.live.kafka import Kafka
+from tests.live.poison import put_poison
 from tests.live.process import ProcessFailed
 from tests.live.roles import Pipeline
 
@@ -33,6 +36,8 @@ UNRULY = Shape(duplicates=0.3, repeats_max=50, shuffled_s=86_400, late=0.05, hot
 QUIET_S = 20.0
 """Without faults at the end, so that the last requests are answered."""
 SAMPLE_S = 5.0
+POISON_ROUNDS = 20
+"""In one burst; each is four unreadable records."""
 PAUSE_S = 8.0
 """Of a frozen role: longer than the session time-out of these tests."""
 _COLORS = ("#1f5fa8", "#b1471d", "#2d7d46", "#7a4a9e", "#8a6d00")
@@ -115,6 +120,7 @@ class Faults:
             "kafka_away": (self._away, 1),
             "state_wiped": (self._wipe, 1),
             "worker_joins_and_leaves": (self._visit, 3),
+            "poison": (self._poison, 2),
         }
 
     def __call__(self, trial: Trial) -> None:
@@ -153,6 +159,10 @@ class Faults:
         role = self._dice.choice(trial.roles("worker"))
         with trial.down(role):
             shutil.rmtree(self._folder / "state" / role.name, ignore_errors=True)
+
+    def _poison(self, trial: Trial) -> None:
+        with suppress(KafkaError):  # a broker that was away a moment ago is a fault of its own
+            asyncio.run(put_poison(self._broker.bootstrap, POISON_ROUNDS))
 
     def _visit(self, trial: Trial) -> None:
         visitor = trial.pipeline.roles.get("worker-3")
@@ -202,8 +212,9 @@ def run(minutes: float, rate: float, out: Path, seed: int) -> bool:
     with Kafka() as broker:
         settings = {"SPOOL_DIR": str(folder / "spool")}
         with Pipeline(
-            broker.bootstrap, folder, accounts.toml, accounts.environ, workers=2, settings=settings
-        ) as pipeline:
+            broker.bootstrap, folder, accounts.toml, accounts.environ, workers=2, dashboard=True,
+            settings=settings,
+        ) as pipeline:  # fmt: skip
             trial = Trial(pipeline, accounts, folder, rate_per_s=rate, shape=UNRULY, seed=seed)
             faults = Faults(broker, folder, seconds, random.Random(seed))
             with weights.sampled(pipeline):

@@ -18,10 +18,11 @@ from schemas import topics
 from schemas.codec import Codec
 from streams.simulation.accounts import open_accounts
 from streams.simulation.readout import ClickHouse
-from tests.builders import event, record
+from tests.builders import record
 from tests.live import story
 from tests.live.faults import Trial
 from tests.live.fixtures import KafkaCluster
+from tests.live.poison import RECORD_BYTES_MAX, poisoned
 from tests.live.roles import Pipeline
 
 pytestmark = pytest.mark.timeout(240)
@@ -30,18 +31,6 @@ RATE_PER_S, SECONDS = 300.0, 15.0
 ROUNDS = int(RATE_PER_S * SECONDS / 100 / 5)
 """Each puts five poisoned records beside the good ones: 1 %."""
 _NAN = record("alert", campaign_id="poison") | {"value": float("nan"), "alert_id": "ef" * 16}
-
-
-def poisoned(number: int) -> list[bytes]:
-    """Values for the raw topic that nobody may take for an event, each of its own kind."""
-    good = Codec().encode("raw_event", {**event(), "event_id": f"{number:032x}"})
-    marked = Codec().encode("raw_event", {**event(recipient="marker@x.example")})
-    return [
-        good[: len(good) // 2] + b"%d" % number,  # broken Avro
-        b"\x00\x7f\xff\xff\xff" + good[5:],  # an unknown schema id
-        marked.replace(b"marker", b"m\xffr\xfek"),  # wrong UTF-8
-        b"%d" % number + b"\xff" * 900_000,  # oversized, and nothing at all
-    ]
 
 
 def by_http(url: str, number: int) -> Counter[int]:
@@ -71,7 +60,9 @@ class Poisoner:
         asyncio.run(self._put(trial.pipeline.ingest_url))
 
     async def _put(self, url: str) -> None:
-        producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, max_request_size=2_000_000)
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap, max_request_size=RECORD_BYTES_MAX
+        )
         await producer.start()
         try:
             for number in range(ROUNDS):
