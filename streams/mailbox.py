@@ -42,15 +42,13 @@ def _normal(domain: str) -> str:
 
 
 def _provider(name: str) -> str:
-    known = DOMAINS.get(name)
-    if known is not None:
-        return known
+    for suffix in _suffixes_of(name):
+        known = DOMAINS.get(suffix)
+        if known is not None:
+            return known
     registrable: str | None = _suffixes.privatesuffix(name)
     if registrable is None:
         return name  # a bare suffix
-    known = DOMAINS.get(registrable)
-    if known is not None:
-        return known
     return BRANDS.get(registrable.partition(".")[0], registrable)
 
 
