@@ -199,7 +199,11 @@ class Worker:
         try:
             while not stop.is_set():
                 await asyncio.sleep(RULES_S)
-                if await self.enrich.replays.changed():
+                try:
+                    changed = await self.enrich.replays.changed()
+                except Unavailable:
+                    continue  # while nobody answers, nothing is known and nothing written either
+                if changed:
                     log.warning(
                         "newer rules hold: the worker ends, to start again and judge by them"
                     )

@@ -230,7 +230,7 @@ class Replays:
         places = [TopicPartition(topic, number) for number in range(count)]
         consumer = AIOKafkaConsumer(
             **agent.settings.kafka_client_options(), group_id=None, enable_auto_commit=False,
-            max_partition_fetch_bytes=4 << 20,
+            auto_offset_reset="earliest", max_partition_fetch_bytes=4 << 20,
         )  # fmt: skip
         await consumer.start()
         try:

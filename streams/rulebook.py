@@ -34,8 +34,9 @@ class Rulebook:
         self._codec = codec
         self._bootstrap = settings.kafka_bootstrap
         self._consumer: Any = AIOKafkaConsumer(
-            **settings.kafka_client_options(), group_id=None, enable_auto_commit=False
-        )
+            **settings.kafka_client_options(), group_id=None, enable_auto_commit=False,
+            auto_offset_reset="earliest",
+        )  # fmt: skip
         self._lock = asyncio.Lock()
         self._known = False
 
