@@ -11,6 +11,7 @@ Laws of this file:
 4. Nothing that anybody acts upon is told twice: until then suppressions (the same by any rules of
    opens and clicks) and engagement are silent. Engagement that was told and no longer holds is
    withdrawn at the end; what would have been told only by the new rules is not: it would come late.
+   Later news may withdraw such an event all the same: consumers then undo nothing.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

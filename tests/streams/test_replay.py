@@ -193,7 +193,7 @@ def test_a_count_that_only_the_new_rules_change_is_released_after_a_checkpoint()
             received_at=RECEIVED_AT + at * 1_000_000, occurred_at=RECEIVED_AT + at * 1_000_000,
         )
         for number, (kind, at, agent) in enumerate(kinds)
-    ] + [event(event_id="f" * 32, message_id="other")]  # fmt: skip
+    ] + [event(event_id="f" * 32, message_id="other", campaign_id="autumn")]  # fmt: skip
     log, topics = log_of(events), Topics()
     old = Worker(ruling(STRICT), log, topics)
     old.open(None)
