@@ -78,7 +78,7 @@ def settings_for(bootstrap: str, directory: Path, name: str) -> Settings:
     """Settings of one contender."""
     return Settings(
         kafka_bootstrap=bootstrap, data_dir=directory, consumer_group=f"bench-{name}-{os.getpid()}",
-        session_timeout_ms=10_000, rebalance_timeout_ms=10_000,
+        session_timeout_ms=10_000, rebalance_timeout_ms=10_000, log_id="bench",
     )  # fmt: skip
 
 
