@@ -54,6 +54,8 @@ async def half(bootstrap: str, count: int, directory: Path) -> None:
     async def timed(work: Any, chunk: Any) -> None:
         while work.live and len(agent.assigned) != PARTITIONS_DEFAULT // 2:  # noqa: ASYNC110
             await asyncio.sleep(0.02)  # the other worker is still to come
+        if not work.live:
+            return  # let go meanwhile, with its state
         clock.start()
         await process(work, chunk)
         clock.done += len(chunk.records)
