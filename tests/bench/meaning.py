@@ -25,10 +25,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from schemas.codec import Codec
 from schemas.event import Event, event_id, message_key, new_event
 from schemas.partition import partition_of
-from schemas.topics import PARTITIONS_DEFAULT, RATES, RAW
+from schemas.topics import ENRICHED, PARTITIONS_DEFAULT, RATES, RAW
 from tests.bench.diagnostics import agreement
 from tests.bench.engine import result_of, start
 from tests.bench.traffic import fill
+from tests.live.kafka import empty_topic
 from tests.live.process import free_port
 from tests.live.roles import Role
 
@@ -47,6 +48,7 @@ def kept(bootstrap: str, events: int, rounds: int) -> dict[str, float]:
     for number in range(rounds):
         order = ("full", "bare") if number % 2 else ("bare", "full")
         for variant in order:
+            empty_topic(bootstrap, ENRICHED)  # nobody shall restore what the one before wrote
             with tempfile.TemporaryDirectory() as directory:
                 process = start("meaning_worker", variant, bootstrap, str(events), directory)
                 figures = result_of(process, variant)
