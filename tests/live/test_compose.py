@@ -51,8 +51,10 @@ class Service:
         self.spec = SERVICES[name]
         home = folder / name
         home.mkdir()
-        given = {key.removeprefix(PREFIX): str(value)
-                 for key, value in self.spec["environment"].items()}  # fmt: skip
+        environment = {key: str(value) for key, value in self.spec["environment"].items()}
+        given = {key.removeprefix(PREFIX): value
+                 for key, value in environment.items() if key.startswith(PREFIX)}  # fmt: skip
+        others = {key: value for key, value in environment.items() if not key.startswith(PREFIX)}
         self.ports = {given[key]: str(free_port()) for key in PORTS if key in given}
         changed = {key: self.ports[given[key]] for key in PORTS if key in given}
         changed |= {key: "127.0.0.1" for key in given if key.endswith("_HOST")}
@@ -64,7 +66,9 @@ class Service:
         changed["DOOR_PORT"] = "0"
         settings = {PREFIX + key: value for key, value in {**given, **changed}.items()}
         secrets = {key: value for key, value in peers.items() if key.startswith(PREFIX)}
-        self.environment = {**clean_environ(), **secrets, **settings, "PYTHONUNBUFFERED": "1"}
+        self.environment = {
+            **clean_environ(), **others, **secrets, **settings, "PYTHONUNBUFFERED": "1"
+        }  # fmt: skip
         self.process = Process(
             name,
             [sys.executable, "-m", "streams.cli", *self.spec["command"]],

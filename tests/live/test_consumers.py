@@ -49,8 +49,9 @@ async def _send_broken(bootstrap: str) -> None:
 
 
 def told(pipeline: Pipeline) -> bool:
-    """Whether every topic has what the story leads to."""
+    """Whether every topic has what the story leads to; nobody changes rules in it."""
     found = all_records(pipeline)
+    del found[topics.RULES]
     alerts = found[topics.ALERTS]
     letters = found[topics.DEAD_LETTERS]
     lifted = any(record.value is None for record in found[topics.SUPPRESSIONS])

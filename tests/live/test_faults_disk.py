@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from streams.simulation.accounts import open_accounts
-from tests.live.faults import Trial
+from tests.live.faults import BALLAST, Trial
 from tests.live.fixtures import KafkaCluster, or_skip
 from tests.live.maven import Missing
 from tests.live.roles import Pipeline
@@ -37,7 +37,7 @@ class Disk:
     @contextmanager
     def full(self) -> Iterator[None]:
         """Filled to the last byte inside the block."""
-        ballast = self.folder / "ballast"
+        ballast = self.folder / BALLAST
         with ballast.open("wb", buffering=0) as file:
             for size in (1 << 20, 4096):
                 with suppress(OSError):  # no space left: what is wanted
