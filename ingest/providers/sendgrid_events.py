@@ -16,7 +16,7 @@ from functools import lru_cache
 
 from ingest.providers import fields, items
 from schemas.errors import BadInput
-from schemas.event import Event, event_id
+from schemas.event import Event, event_id, new_event
 from schemas.settings import Source
 
 OWN_FIELDS = frozenset(
@@ -107,39 +107,22 @@ def build(
         source.campaign_from, tags, metadata, _provider_campaign(item)
     )
     event_type = EVENTS.get(native)
-    event: Event = {
-        "event_id": identity(own_id) if own_id else _composite_id(item, source.account),
-        "event_type": event_type or "unknown",
-        "occurred_at": occurred_at,
-        "received_at": received_at,
-        "time_suspect": suspect,
-        "provider": "sendgrid",
-        "source": source.name,
-        "message_id": message_id_of(get("sg_message_id"), smtp_id),
-        "recipient": recipient,
-        "recipient_domain": domain,
-        "recipient_certain": True,
-        "campaign_id": campaign_id,
-        "campaign_source": campaign_source,
-        "bounce_class": "none",
-        "bounce_reason": "none",
-        "smtp_code": None,
-        "enhanced_status": None,
-        "diagnostic": None,
-        "machine_kind": "none",
-        "user_agent": None,
-        "ip": None,
-        "click_url": None,
-        "native_type": native if event_type else _native_type(native),
-        "dedupe_quality": "native" if own_id else "composite",
-        "rfc_message_id": fields.identifier(smtp_id),
-        "tags": tags,
-        "metadata": metadata,
-        "provider_first": None,
-        "geo_country": None,
-        "batch_id": None,
-        "batch_index": 0,
-    }
+    event = new_event(
+        event_id=identity(own_id) if own_id else _composite_id(item, source.account),
+        event_type=event_type or "unknown",
+        occurred_at=occurred_at,
+        received_at=received_at,
+        provider="sendgrid",
+        native_type=native if event_type else _native_type(native),
+    )
+    event["time_suspect"] = suspect
+    event["source"] = source.name
+    event["message_id"] = message_id_of(get("sg_message_id"), smtp_id)
+    event["recipient"], event["recipient_domain"] = recipient, domain
+    event["campaign_id"], event["campaign_source"] = campaign_id, campaign_source
+    event["dedupe_quality"] = "native" if own_id else "composite"
+    event["rfc_message_id"] = fields.identifier(smtp_id)
+    event["tags"], event["metadata"] = tags, metadata
     if native in CLIENT_EVENTS:
         _add_client(event, item)
     else:
