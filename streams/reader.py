@@ -1,8 +1,16 @@
-"""Reads a topic from any point without joining a group, for commands.
+"""Reads a topic from any point without joining a group: for commands, and to look over a topic.
 
 Laws of this file:
 1. Nothing is committed; nobody's offsets move.
-2. Without ``follow`` it ends at the end that the topic had when reading began, gaps included.
+2. Without ``follow`` it ends at the end that the topic had when reading began, gaps included:
+   records that compaction or retention took, and the marks of transactions, are passed by position.
+3. The client knows no topic that it was not asked about. Asking for the list of all topics teaches
+   it none of them; asking for a topic's offsets does, but may make a topic that is not there. So
+   first the list, then the offsets.
+4. Offsets are asked for before there is anything to fetch: a broker answers a connection in order,
+   and a fetch that finds nothing is answered late.
+5. The embedded broker names the end of a partition as if its last batch were one record; what a
+   fetch says is right, so the first fetch of a partition may put its end off.
 """
 
 from collections.abc import AsyncIterator
@@ -14,6 +22,10 @@ from aiokafka.errors import KafkaError
 
 from schemas.errors import ConfigError, Unavailable
 from schemas.settings import Settings
+
+FETCH_BYTES_MAX = 4 << 20
+"""Of one partition in one fetch, compressed: whole topics are read."""
+POLL_MS = 300
 
 
 class Reader:
@@ -30,7 +42,7 @@ class Reader:
         self._ends: dict[TopicPartition, int] = {}
 
     async def begin(self, since_s: float | None = None, last: int | None = None) -> None:
-        """Goes to the records of ``since_s`` (seconds since 1970), or to the ``last`` ones.
+        """Goes to the records of ``since_s`` (seconds since 1970), to the ``last`` ones, or to all.
 
         By time, reading may begin earlier than asked for: the embedded broker does not look up
         times, and callers filter anyway. ``last`` counts offsets, split over the partitions.
@@ -38,45 +50,65 @@ class Reader:
         Raises:
             ConfigError: no such topic.
         """
-        numbers = self._consumer.partitions_for_topic(self._topic) or set()
-        if not numbers:
-            raise ConfigError([f"{self._topic}: no such topic; 'mailpulse topics apply' makes it"])
-        partitions = [TopicPartition(self._topic, number) for number in sorted(numbers)]
-        self._consumer.assign(partitions)
-        self._ends = await self._consumer.end_offsets(partitions)
+        partitions = await self._partitions()
         starts = await self._consumer.beginning_offsets(partitions)
+        self._ends = ends = await self._consumer.end_offsets(partitions)
         if since_s is not None:
             moments = dict.fromkeys(partitions, int(since_s * 1000))
             found = await self._consumer.offsets_for_times(moments)
-            for tp in partitions:
-                at = found.get(tp)
-                self._consumer.seek(
-                    tp, self._ends[tp] if at is None else max(at.offset, starts[tp])
-                )
-            return
-        share = None if last is None else -(-last // len(partitions))
+            firsts = {tp: ends[tp] if found[tp] is None else found[tp].offset for tp in partitions}
+        elif last is not None:
+            share = -(-last // len(partitions))
+            firsts = {tp: ends[tp] - share for tp in partitions}
+        else:
+            firsts = starts
+        self._consumer.assign(partitions)
         for tp in partitions:
-            first = starts[tp] if share is None else max(starts[tp], self._ends[tp] - share)
-            self._consumer.seek(tp, first)
+            self._consumer.seek(tp, max(firsts[tp], starts[tp]))
 
-    async def records(self, *, follow: bool = False) -> AsyncIterator[Any]:
-        """Records in the order of each partition.
+    async def _partitions(self) -> list[TopicPartition]:
+        """Every partition of the topic (law 3)."""
+        if self._topic not in await self._consumer.topics():
+            raise ConfigError([f"{self._topic}: no such topic; 'mailpulse topics apply' makes it"])
+        await self._consumer.beginning_offsets([TopicPartition(self._topic, 0)])
+        numbers = self._consumer.partitions_for_topic(self._topic)
+        return [TopicPartition(self._topic, number) for number in sorted(numbers)]
+
+    async def batches(
+        self, *, follow: bool = False, records_max: int | None = None
+    ) -> AsyncIterator[list[Any]]:
+        """Records of one partition each time, never none, in the order of each partition.
+
+        Args:
+            records_max: in one batch; default: what a fetch brought.
 
         Raises:
             Unavailable: the broker went away.
         """
-        open_partitions = {tp for tp, end in self._ends.items() if end > 0}
-        while follow or open_partitions:
+        waiting, unheard = set(self._ends), set(self._ends)
+        while True:
+            waiting = {tp for tp in waiting if await self._consumer.position(tp) < self._ends[tp]}
+            if not (follow or waiting):
+                return
             try:
-                polled = await self._consumer.getmany(timeout_ms=300)
+                polled = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=records_max)
             except KafkaError as error:
                 raise Unavailable(f"Kafka: {error}") from error
-            for records in polled.values():
-                for record in records:
-                    yield record
-            for tp in list(open_partitions):
-                if await self._consumer.position(tp) >= self._ends[tp]:
-                    open_partitions.discard(tp)
+            for tp, records in polled.items():
+                if tp in unheard:
+                    unheard.discard(tp)
+                    self._ends[tp] = max(self._ends[tp], self._consumer.highwater(tp) or 0)
+                yield records
+
+    async def records(self, *, follow: bool = False) -> AsyncIterator[Any]:
+        """As ``batches``, one by one.
+
+        Raises:
+            Unavailable: the broker went away.
+        """
+        async for records in self.batches(follow=follow):
+            for record in records:
+                yield record
 
 
 @asynccontextmanager
@@ -87,12 +119,11 @@ async def reader(settings: Settings, topic: str) -> AsyncIterator[Reader]:
         Unavailable: no broker answers.
     """
     consumer = AIOKafkaConsumer(
-        **settings.kafka_client_options(), enable_auto_commit=False, auto_offset_reset="earliest"
-    )
+        **settings.kafka_client_options(), group_id=None, enable_auto_commit=False,
+        auto_offset_reset="earliest", max_partition_fetch_bytes=FETCH_BYTES_MAX,
+    )  # fmt: skip
     try:
         await consumer.start()
-        # without a subscription the client knows no topic until it is asked for one
-        await consumer.topics()
         yield Reader(consumer, topic)
     except (KafkaError, OSError, TimeoutError) as error:
         raise Unavailable(f"Kafka at {settings.kafka_bootstrap}: {error}") from error
