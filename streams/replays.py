@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas import cloudevents, topics
 from schemas.cloudevents import cloud_event
@@ -29,6 +28,7 @@ from streams.chunks import TP, Chunk
 from streams.epochs import Epoch, History, Span
 from streams.minutes import Key, pack_key, read_record, unpack_vector
 from streams.outputs import Row
+from streams.reader import reader
 from streams.revisions import restate
 from streams.rulebook import Rulebook
 from streams.shard import Shard
@@ -226,28 +226,11 @@ class Replays:
         """Every record that the topic holds now, in order within each partition."""
         agent = self._agent
         assert agent.app is not None
-        count = await agent.outputs.partitions(topic)
-        places = [TopicPartition(topic, number) for number in range(count)]
-        consumer = AIOKafkaConsumer(
-            **agent.settings.kafka_client_options(), group_id=None, enable_auto_commit=False,
-            auto_offset_reset="earliest", max_partition_fetch_bytes=4 << 20,
-        )  # fmt: skip
-        await consumer.start()
-        try:
-            begins = await consumer.beginning_offsets(places)
-            ends = await consumer.end_offsets(places)
-            consumer.assign(places)
-            for place, begin in begins.items():
-                consumer.seek(place, begin)
-            waiting = {place for place in places if begins[place] < ends[place]}
-            while waiting:
-                polled = await consumer.getmany(timeout_ms=500, max_records=SCANNED_AT_ONCE)
-                for records in polled.values():
-                    yield records
-                waiting = {p for p in waiting if await consumer.position(p) < ends[p]}
+        async with reader(agent.settings, topic) as whole:
+            await whole.begin()
+            async for records in whole.batches(records_max=SCANNED_AT_ONCE):
+                yield records
                 agent.app.touch(work.tp)
-        finally:
-            await consumer.stop()
 
     def _rows(self, shard: Shard, records: Iterable[dict[str, Any]]) -> Iterator[Row]:
         frame = self._agent.codec.prefix("engagement")
