@@ -2,7 +2,8 @@
 
 Laws of this file:
 1. To begin is one record on the topic of rules; the workers do the rest. So a command that is
-   killed has begun a replay or has not, and another one can watch it.
+   killed has begun a replay or has not, and the same one again watches it. The same is: these very
+   rules, and a time that names the same moment as seen from when the replay was begun.
 2. A replay begins at offsets, looked up by the time at which records arrived, and never behind what
    the workers have committed.
 3. It is refused rather than begun half: records that are gone, another one under way, rules that
@@ -10,7 +11,7 @@ Laws of this file:
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -28,6 +29,8 @@ from streams.rulebook import Rulebook
 
 FIRST_RECORD_MS = 10_000
 """Longest wait for the oldest record of a partition."""
+Since = Callable[[int], int]
+"""From when on: a moment as seen from another one («7d» ago), both in milliseconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +91,9 @@ def progress(history: History, epoch: Epoch, committed: Mapping[int, int | None]
 
 
 def iso(ms: int) -> str:
-    """A time for people, UTC, to the second."""
-    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    """A time for people, UTC; a fraction of a second only where there is one."""
+    fraction = f".{ms % 1000:03d}" if ms % 1000 else ""
+    return f"{datetime.fromtimestamp(ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}{fraction}Z"
 
 
 def check_reach(bounds: Mapping[int, Bounds], from_ms: int) -> None:
@@ -122,6 +126,22 @@ def check_version(new: Rules, active: int) -> None:
         )  # fmt: skip
 
 
+def is_begun(newest: Epoch | None, text: str, since: Since) -> bool:
+    """Whether the newest epoch is what this command would begin: it was killed and called again.
+
+    Raises:
+        BadInput: these rules were begun with another time; naming it.
+    """
+    if newest is None or newest.text != text:
+        return False
+    if since(newest.begun_at) != newest.from_time:
+        raise BadInput(
+            "begun_otherwise", f"a replay by just these rules was begun at {iso(newest.begun_at)}; "
+            f"to go on watching it, give --from {iso(newest.from_time)}",
+        )  # fmt: skip
+    return True
+
+
 class Planner:
     """Looks at a cluster and begins replays on it.
 
@@ -151,7 +171,7 @@ class Planner:
             return None
         return progress(history, newest, await self.committed())
 
-    async def plan(self, text: str, from_ms: int, now_ms: int) -> tuple[Epoch, dict[int, Bounds]]:
+    async def plan(self, text: str, since: Since, now_ms: int) -> tuple[Epoch, dict[int, Bounds]]:
         """The epoch that would begin, and what it rests on.
 
         Raises:
@@ -173,16 +193,12 @@ class Planner:
         check_version(rules, self._own_version if newest is None else newest.version)
         if history.number >= EPOCH_MAX:
             raise BadInput("too_many", f"rules were changed {EPOCH_MAX} times already")
+        from_ms = since(now_ms)
         bounds = await self._bounds(from_ms)
         check_reach(bounds, from_ms)
         spans = tuple(bounds[partition].span for partition in sorted(bounds))
         epoch = Epoch(history.number + 1, self._log_id, now_ms, from_ms, rules.version, text, spans)
         return epoch, bounds
-
-    def is_begun(self, text: str, from_ms: int) -> bool:
-        """Whether the newest epoch is just this one: a command was killed and is called again."""
-        newest = self._rulebook.history.newest
-        return newest is not None and (newest.text, newest.from_time) == (text, from_ms)
 
     async def begin(self, epoch: Epoch) -> None:
         """Announces ``epoch``.

@@ -2,14 +2,15 @@
 
 Laws of this file:
 1. The command decides and watches; the workers do it. Ended or killed, it changes nothing, and
-   called again with the same arguments it goes on watching.
+   called again with the same arguments it goes on watching: «7d» is then meant as it was at first.
 2. What is refused is said before anything is written.
 """
 
 import asyncio
 import time
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,6 +27,9 @@ from streams.commands.context import (
     table,
 )
 from streams.commands.reading import moment
+
+if TYPE_CHECKING:
+    from streams.planning import Progress
 
 WATCH_S = 1.0
 
@@ -51,14 +55,19 @@ def replay(
     Example: mailpulse replay --from 2026-11-20T00:00Z --rules machines.toml --plan
     """
     text = read_file(rules)
-    from_ms = int(moment(since, now()) * 1000)
-    raise typer.Exit(asyncio.run(_replay(text, from_ms, only_plan=plan, json=json)))
+    moment(since, now())  # refused now rather than when Kafka has answered
+    raise typer.Exit(asyncio.run(_replay(text, since, only_plan=plan, json=json)))
 
 
-async def _replay(text: str, from_ms: int, *, only_plan: bool, json: bool) -> int:
+def since_of(given: str, at_ms: int) -> int:
+    """What ``--from`` means at a moment; both in milliseconds, so that it can be asked again."""
+    return round(moment(given, at_ms / 1000) * 1000)
+
+
+async def _replay(text: str, given: str, *, only_plan: bool, json: bool) -> int:
     from streams import admin
     from streams.app import look_ups_of
-    from streams.planning import Planner
+    from streams.planning import Planner, is_begun, iso
     from streams.rulebook import Rulebook
 
     settings = settings_of()
@@ -71,15 +80,18 @@ async def _replay(text: str, from_ms: int, *, only_plan: bool, json: bool) -> in
     own = look_ups_of(settings).rules.version
     async with Rulebook(settings, codec_of(settings)) as rulebook:
         planner = Planner(settings, rulebook, log_id, own)
-        await rulebook.refresh()
-        if not planner.is_begun(text, from_ms):
-            epoch, bounds = await planner.plan(text, from_ms, int(now() * 1000))
+        since = partial(since_of, given)
+        newest = (await rulebook.refresh()).newest
+        if not is_begun(newest, text, since):
+            epoch, bounds = await planner.plan(text, since, int(now() * 1000))
             _show(epoch, bounds, json=json and only_plan)
             if only_plan:
                 return 0
             await planner.begin(epoch)
         elif only_plan:
             raise BadInput("begun", "just this replay was begun already")
+        elif newest is not None and not json:
+            say(f"Begun at {iso(newest.begun_at)}, --from {iso(newest.from_time)}: watching it.")
         return await _watch(planner, json=json)
 
 
@@ -107,24 +119,30 @@ async def _watch(planner: Any, *, json: bool) -> int:
         if state is None:
             say("The raw topic was made anew: there is nothing left to judge.")
             return FAILED
-        if state.waiting:
-            line = f"{state.waiting} partitions wait for a worker"
-        else:
-            if began_done is None:
-                began_s, began_done = time.monotonic(), state.done
-            rate = (state.done - began_done) / max(1e-3, time.monotonic() - began_s)
-            left = f"{(state.records - state.done) / rate:,.0f} s left" if rate else "…"
-            line = (
-                f"{100 * state.done / max(1, state.records):.1f} % of {state.records:,} records, "
-                f"{rate:,.0f} records/s, {left}"
-            )
+        if began_done is None or not state.done:  # the fold begins later than the command
+            began_s, began_done = time.monotonic(), state.done
+        seconds = time.monotonic() - began_s
         if not json:
-            say(line)
+            say(progress_line(state, (state.done - began_done) / max(1e-3, seconds)))
         if state.over:
             if json:
-                emit({"records": state.records, "seconds": round(time.monotonic() - began_s, 1)})
+                emit({"records": state.records, "seconds": round(seconds, 1)})
             return 0
         await asyncio.sleep(WATCH_S)
+
+
+def progress_line(state: "Progress", rate: float) -> str:
+    """How far a replay is: share, records, records a second, seconds left, who has not begun."""
+    parts = [
+        f"{100 * state.done / max(1, state.records):.1f} % of {state.records:,} records",
+        f"{rate:,.0f} records/s",
+    ]
+    if rate and not state.over:
+        parts.append(f"{(state.records - state.done) / rate:,.0f} s left")
+    if state.waiting:
+        plural = "partition waits" if state.waiting == 1 else "partitions wait"
+        parts.append(f"{state.waiting} {plural} for a worker")
+    return ", ".join(parts)
 
 
 def register(app: typer.Typer) -> None:

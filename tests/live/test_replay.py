@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from schemas import topics
 from schemas.event import Event
 from streams.machine_rules import Rules
 from streams.simulation.readout import ClickHouse
-from tests.bench.traffic import NOW_MS, Shape, fill
+from tests.bench.traffic import Shape, fill
 from tests.live.fixtures import KafkaCluster
 from tests.live.recount import CODEC, identities, merged_minutes, raw_events, read_topic
 from tests.live.roles import Pipeline, clean_environ
@@ -32,7 +31,7 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.live]
 PARTITIONS = 4
 HISTORY, NEWS = 20_000, 3_000
 SHAPE = Shape(campaigns=12, unattributed=0.1, events_per_s=200)
-BEGINNING = datetime.fromtimestamp(NOW_MS // 1000 - 7200, UTC).isoformat()
+BEGINNING = "2h"
 AGREE_S = 60.0
 NETWORK = """
 [[networks]]
@@ -188,5 +187,6 @@ def test_history_is_judged_anew_while_events_come_and_a_worker_dies(
         check_figures(pipeline, broker.bootstrap, events)
         assert set(asyncio.run(identities(broker.bootstrap))) == {e["event_id"] for e in events}
         assert asyncio.run(told(broker.bootstrap)) <= asyncio.run(first_humans(broker.bootstrap))
+        assert "to go on watching it, give --from" in operator.run("--from", "1h", code=1)
         operator.rules.write_text(NEW_RULES + "\n", encoding="utf-8")
         assert "raise `version`" in operator.run(code=1)

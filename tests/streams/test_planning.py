@@ -1,11 +1,16 @@
 """What a replay covers, what is refused, how far it is."""
 
+from functools import partial
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.errors import BadInput
+from streams.commands.replay import progress_line, since_of
 from streams.epochs import Epoch, History, Span
 from streams.machine_rules import DEFAULT_RULES
-from streams.planning import Bounds, check_reach, check_version, progress
+from streams.planning import Bounds, Progress, check_reach, check_version, is_begun, iso, progress
 
 HOUR_MS = 3_600_000
 T0 = 1_790_000_000_000
@@ -71,3 +76,50 @@ def test_progress_counts_only_partitions_that_went_back() -> None:
     history.add([epoch.gone_back(1, Span(0, 50)), epoch.gone_back(2, Span(5, 5))])
     told = progress(history, epoch, {0: 140, 1: 50, 2: None})
     assert (told.done, told.waiting, told.over) == (170, 0, True)
+
+
+@given(
+    st.sampled_from(["90s", "10m", "2h", "7d", "0.3d", "1.7s", "2026-09-21T15:13:20.123Z"]),
+    st.integers(T0, T0 + 10**11),
+)
+def test_the_same_command_again_goes_on_watching_whenever_it_is_given(
+    text: str, begun_at: int
+) -> None:
+    """«7d» is meant from when the replay was begun, and a time is what it is."""
+    since = partial(since_of, text)
+    epoch = Epoch(1, "log", begun_at, since(begun_at), 2, "rules", (Span(0, 5),))
+    assert is_begun(epoch, "rules", since)
+    assert is_begun(epoch, "rules", partial(since_of, iso(epoch.from_time)))
+    assert not is_begun(epoch, "other rules", since)
+    assert not is_begun(None, "rules", since)
+
+
+def test_the_same_rules_with_another_time_are_refused_with_the_one_that_goes_on() -> None:
+    """They can't begin a second replay, and watching the first must be what is meant."""
+    epoch = Epoch(1, "log", T0, T0 - HOUR_MS + 5, 2, "rules", (Span(0, 5),))
+    with pytest.raises(BadInput, match=r"begun at 2026-09-21T14:13:20Z.*2026-09-21T13:13:20.005Z"):
+        is_begun(epoch, "rules", partial(since_of, "2h"))
+
+
+@pytest.mark.parametrize(
+    ("state", "rate", "line"),
+    [
+        (
+            Progress(200, 0, 4),
+            0.0,
+            "0.0 % of 200 records, 0 records/s, 4 partitions wait for a worker",
+        ),
+        (
+            Progress(2_000, 500, 1),
+            250.0,
+            "25.0 % of 2,000 records, 250 records/s, 6 s left, 1 partition waits for a worker",
+        ),
+        (Progress(2_000, 2_000, 0), 250.0, "100.0 % of 2,000 records, 250 records/s"),
+        (Progress(0, 0, 0), 0.0, "0.0 % of 0 records, 0 records/s"),
+    ],
+)
+def test_progress_tells_share_rate_and_what_is_left(
+    state: Progress, rate: float, line: str
+) -> None:
+    """Partitions that wait hide nothing of those that go on."""
+    assert progress_line(state, rate) == line
