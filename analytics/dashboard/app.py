@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from analytics.dashboard import access, html, period, tables
 from analytics.dashboard.access import Caller, Gate
 from analytics.dashboard.asking import Asker, Query
-from analytics.dashboard.documents import Documents
+from analytics.dashboard.documents import AlertLines, Documents
 from analytics.dashboard.figures import wording
 from analytics.dashboard.hub import Hub, Snapshot, View
 from schemas.errors import BadInput
@@ -43,6 +43,10 @@ async def _no_pipeline() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _no_lines(_campaign: str) -> dict[str, list[float]]:
+    return {}
+
+
 def create_app(
     settings: AnalyticsSettings,
     query: Query,
@@ -50,6 +54,7 @@ def create_app(
     wall: Callable[[], float],
     sources: Mapping[str, str] | None = None,
     pipeline: PipelineRead = _no_pipeline,
+    lines: AlertLines = _no_lines,
 ) -> Starlette:
     """The application.
 
@@ -59,6 +64,7 @@ def create_app(
         wall: seconds since 1970.
         sources: name -> provider of the sources set up here, for empty states.
         pipeline: reads Kafka and the roles' metrics, for the pipeline page.
+        lines: the alert lines of a campaign, for its charts.
 
     Raises:
         ConfigError: it would be open to the network.
@@ -66,7 +72,7 @@ def create_app(
     access.check(settings)
     gate = Gate(settings, wall)
     documents = Documents(
-        Asker(query), wall, settings.dashboard_show_recipients, sources or {}, pipeline
+        Asker(query), wall, settings.dashboard_show_recipients, sources or {}, pipeline, lines
     )
     hub = Hub(documents.build, settings.dashboard_interval_ms / 1000, wall)
     pages = Pages(gate, hub, settings.dashboard_viewers_max)

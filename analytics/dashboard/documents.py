@@ -8,7 +8,7 @@ Laws of this file:
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
@@ -22,6 +22,8 @@ from schemas.errors import BadInput
 
 Document = dict[str, Any]
 PipelineRead = Callable[[], Awaitable[Document]]
+AlertLines = Callable[[str], Mapping[str, Sequence[float]]]
+"""Campaign id -> rate -> its lines of watch, warning and critical, as ratios: those that hold."""
 SPARK_STEPS_MAX = 30
 COURSE_STEPS_MAX = 120
 CAMPAIGNS_MAX = 1_000
@@ -36,6 +38,7 @@ class Documents:
         show_recipients: leave addresses as they are.
         sources: name -> provider of every source set up here.
         pipeline: reads Kafka and the roles' metrics.
+        lines: the alert lines of a campaign as a whole.
     """
 
     def __init__(
@@ -45,12 +48,14 @@ class Documents:
         show_recipients: bool,
         sources: Mapping[str, str],
         pipeline: PipelineRead,
+        lines: AlertLines,
     ) -> None:
         self._ask = ask
         self._wall = wall
         self._show_recipients = show_recipients
         self._sources = dict(sources)
         self._pipeline = pipeline
+        self._lines = lines
 
     async def build(self, view: View) -> Document:
         """The document.
@@ -179,6 +184,7 @@ class Documents:
                 {"mailbox": row["mailbox_provider"], "counts": fields(vector(row))}
                 for row in mailboxes
             ],
+            "lines": {name: list(levels) for name, levels in self._lines(view.campaign).items()},
             "alerts": [_alert(row) for row in alerts if row["campaign_id"] == view.campaign],
             "bounces": [{**row, "diagnostic": self._shown(row["diagnostic"])} for row in bounces],
             "links": [{**row, "click_url": self._shown(row["click_url"])} for row in links],

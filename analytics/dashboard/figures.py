@@ -23,11 +23,6 @@ from schemas.glossary import (
 
 FIELDS: tuple[str, ...] = (*COUNTER_NAMES, *DERIVED)
 """Order of the figures of a campaign in every document."""
-LINES: dict[str, tuple[float, float, float]] = {
-    "hard_bounce_rate": (0.02, 0.05, 0.10),
-    "complaint_rate": (0.001, 0.003, 0.005),
-}
-"""Alert lines of the glossary: watch, warning, critical."""
 _DOCS = {counter.name: counter.doc for counter in COUNTERS} | DERIVED_DOCS
 
 
@@ -142,7 +137,6 @@ def wording() -> dict[str, Any]:
     return {
         "fields": list(FIELDS),
         "docs": {name: f"{_DOCS[name]}." for name in FIELDS},
-        "lines": {name: list(levels) for name, levels in LINES.items()},
         "metrics": [
             {
                 "name": item.name, "basis": item.basis, "who": item.who, "label": item.label,

@@ -16,6 +16,7 @@ import structlog
 
 from analytics.dashboard.app import create_app
 from analytics.dashboard.asking import ClickHouseQuery, Parameters, Rows
+from analytics.dashboard.documents import AlertLines
 from analytics.dashboard.kafka import KafkaReader
 from analytics.dashboard.metrics import CONTENT_TYPE, DashboardMetrics
 from analytics.dashboard.scraping import Scraper
@@ -27,8 +28,11 @@ from schemas.settings import PREFIX, Settings
 log = structlog.get_logger("mailpulse.dashboard")
 
 
-async def serve(settings: Settings, *, stop: asyncio.Event) -> None:
+async def serve(settings: Settings, *, lines: AlertLines, stop: asyncio.Event) -> None:
     """Serves the dashboard until ``stop`` is set.
+
+    Args:
+        lines: the alert lines that the workers judge by.
 
     Raises:
         ConfigError: it would be open to the network, or the address can't be bound.
@@ -48,8 +52,9 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> None:
         return {**offsets, **requests}
 
     app = create_app(
-        settings, query, wall=time.time, sources=configured(settings), pipeline=pipeline
-    )
+        settings, query, wall=time.time, sources=configured(settings), pipeline=pipeline,
+        lines=lines,
+    )  # fmt: skip
     hub = app.state.hub
     metrics.viewers.set_function(lambda: hub.viewers)
     try:

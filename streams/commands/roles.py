@@ -9,6 +9,7 @@ Laws of this file:
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -104,7 +105,8 @@ def dashboard() -> None:
 
     settings = settings_of()
     logs.configure(settings, "dashboard")
-    run_until_stopped(lambda stop: pages.serve(settings, stop=stop))
+    lines = partial(lines_of(settings).of, mailbox="")
+    run_until_stopped(lambda stop: pages.serve(settings, lines=lines, stop=stop))
 
 
 def up(port: Port = None, data_dir: DataDir = None, config: ConfigFile = None) -> None:

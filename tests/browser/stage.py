@@ -19,6 +19,7 @@ from analytics.client import connect
 from analytics.dashboard import create_app
 from analytics.dashboard.app import PipelineRead
 from analytics.dashboard.asking import ClickHouseQuery, Parameters, Rows
+from analytics.dashboard.documents import AlertLines
 from analytics.serving import bind, port_of, serving
 from schemas.glossary import COUNTER_NAMES
 from schemas.settings import Settings
@@ -63,24 +64,26 @@ class Stage:
         return f"http://127.0.0.1:{self.port}"
 
     def app(
-        self, sources: Mapping[str, str], pipeline: PipelineRead | None, **changed: Any
+        self, sources: Mapping[str, str], parts: Mapping[str, Any], **changed: Any
     ) -> Starlette:
-        """A dashboard with some settings changed."""
-        extra: dict[str, Any] = {} if pipeline is None else {"pipeline": pipeline}
+        """A dashboard with some settings changed, and other ``parts`` than it makes itself."""
         settings = self.settings.model_copy(update=changed)
-        return create_app(settings, self.query, wall=time.time, sources=sources, **extra)
+        return create_app(settings, self.query, wall=time.time, sources=sources, **parts)
 
     @contextmanager
     def running(
         self,
         sources: Mapping[str, str] | None = None,
         pipeline: PipelineRead | None = None,
+        lines: AlertLines | None = None,
         **changed: Any,
     ) -> Iterator[Starlette]:
         """Serves until the block is left; the next time on the same port."""
         opened = threading.Event()
         closing: list[Callable[[], object]] = []
-        app = self.app(sources or {}, pipeline, **changed)
+        given = {"pipeline": pipeline, "lines": lines}
+        parts = {name: part for name, part in given.items() if part is not None}
+        app = self.app(sources or {}, parts, **changed)
         sock = bind("127.0.0.1", self.port)
         self.port = port_of(sock)
 

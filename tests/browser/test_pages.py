@@ -2,11 +2,15 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from schemas.settings import Settings
+from streams.commands.context import lines_of
 from tests.browser.conftest import ARTIFACTS, OpenPage
 from tests.browser.stage import Stage
 
@@ -171,6 +175,29 @@ def test_alert_is_on_both_pages(history: Stage, open_page: OpenPage) -> None:
     page.locator("#alerts").get_by_role("link", name="spring-sale-0").click()
     page.wait_for_selector("#main[data-version]")
     expect(page.locator("#alerts tbody tr")).to_contain_text("121 of 1,000")
+
+
+def test_charts_show_the_lines_that_hold(
+    history: Stage, open_page: OpenPage, tmp_path: Path
+) -> None:
+    """Those of ``mailpulse.toml``: by campaign, and the built-in ones of what it does not name."""
+    config = tmp_path / "mailpulse.toml"
+    config.write_text('[alerts.campaign."spring-*"]\nhard_bounce_rate = [0.03, 0.06, 0.2]\n')
+    lines = partial(lines_of(Settings(config_file=config)).of, mailbox="")
+    expected = {
+        ("spring-sale-0", "bounces"): "watch 3.0 %",
+        ("welcome-1", "bounces"): "watch 2.0 %",
+        ("spring-sale-0", "complaints"): "watch 0.10 %",
+    }
+    port, history.port = history.port, 0
+    try:
+        with history.running(lines=lines):
+            for (campaign, chart), label in expected.items():
+                page = open_page(f"/campaign?campaign={campaign}&period=7d")
+                expect(page.locator(f"#chart-{chart} text.watch")).to_have_text(label)
+                page.context.close()
+    finally:
+        history.port = port
 
 
 def test_recipients_show_only_where_it_is_allowed(stage: Stage, open_page: OpenPage) -> None:

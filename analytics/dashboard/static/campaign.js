@@ -2,14 +2,14 @@
 
 import { fill, h } from "./dom.js";
 import { change, count, moment, percent, points } from "./format.js";
-import { lines, meaning, metric, rate, value } from "./figures.js";
+import { meaning, metric, rate, value } from "./figures.js";
 import { LineChart } from "./chart.js";
 import { get, link, onChange } from "./state.js";
 import { Table } from "./table.js";
 import { alertsTable, periodBar, rateCell, startHere, switches, titleOf } from "./parts.js";
 
 const LEVELS = ["watch", "warning", "critical"];
-const lineList = (name) => lines(name).map((line, index) => [line, `${LEVELS[index]} ${percent(line)}`, LEVELS[index]]);
+const lineList = (levels = []) => levels.map((line, index) => [line, `${LEVELS[index]} ${percent(line)}`, LEVELS[index]]);
 const REASONS = {
   apple_mpp: "Apple Mail Privacy Protection loads every mail's images ahead of the reader",
   gmail_proxy: "Gmail's image proxy fetched the images",
@@ -120,6 +120,7 @@ function courseCharts() {
       const columns = seriesOf();
       chart.show({
         at: times, stepS: latest.step_s, startMs: first, endMs: Math.max(last, first + stepMs),
+        lines: lineList(latest.lines[options.judged]),
         values: columns.map((read) => times.map((time) => (byTime.has(time) ? read(byTime.get(time)) : null))),
       });
     };
@@ -133,10 +134,10 @@ function courseCharts() {
     make({ id: "chart-rates", title: "Opens and clicks over time", format: percent,
       series: [{ name: "Open rate", className: "opened" }, { name: "Click rate", className: "clicked" }] },
     () => [ratio("open_rate"), ratio("click_rate")]),
-    make({ id: "chart-bounces", title: "Bounces over time", format: percent, lines: lineList("hard_bounce_rate"), top: 0.02,
+    make({ id: "chart-bounces", title: "Bounces over time", format: percent, judged: "hard_bounce_rate", top: 0.02,
       series: [{ name: "Hard", className: "hard" }, { name: "Soft", className: "soft" }, { name: "Blocked", className: "block" }] },
     () => [ratio("hard_bounce_rate"), ratio("soft_bounce_rate"), ratio("block_bounce_rate")]),
-    make({ id: "chart-complaints", title: "Complaints over time", format: percent, lines: lineList("complaint_rate"), top: 0.001,
+    make({ id: "chart-complaints", title: "Complaints over time", format: percent, judged: "complaint_rate", top: 0.001,
       series: [{ name: "Complaint rate", className: "hard" }] },
     () => [ratio("complaint_rate")]),
   ];

@@ -33,9 +33,9 @@ const lonely = (points) =>
   points.filter((point, index) => point && !points[index - 1] && !points[index + 1]);
 
 export class LineChart {
-  /** series: [{name, className}], format(value), lines: [[value, label, className]] */
-  constructor({ id, title, note, series, format, lines = [], top: least = 0 }) {
-    Object.assign(this, { series, format, lines, least, title });
+  /** series: [{name, className}], format(value) */
+  constructor({ id, title, note, series, format, top: least = 0 }) {
+    Object.assign(this, { series, format, least, title });
     this.plot = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "chart", role: "img", tabindex: "0" });
     this.summary = h("figcaption", { class: "hidden", id: `${id}-summary` });
     this.readout = h("p", { class: "readout", "aria-live": "polite" });
@@ -53,11 +53,11 @@ export class LineChart {
       this.plot, this.summary, legend, this.readout);
   }
 
-  /** data: {at: [ms], values: [[…] per series], stepS, startMs, endMs} */
+  /** data: {at: [ms], values: [[…] per series], stepS, startMs, endMs, lines: [[value, label, className]]} */
   show(data) {
     this.data = data;
     const all = data.values.flat().filter((value) => value !== null);
-    const drawn = this.lines.filter(([value], index) => index === 0 || value <= Math.max(...all, 0) * 2);
+    const drawn = data.lines.filter(([value], index) => index === 0 || value <= Math.max(...all, 0) * 2);
     const top = nice(Math.max(this.least, ...all, ...drawn.map(([value]) => value)) * 1.02);
     const span = Math.max(data.endMs - data.startMs, 1);
     this.x = (at) => EDGE.left + ((at - data.startMs) / span) * (WIDTH - EDGE.left - EDGE.right);

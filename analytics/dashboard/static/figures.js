@@ -15,9 +15,6 @@ export async function loadWording() {
 /** The definition of a count. */
 export const meaning = (field) => words.docs[field];
 
-/** The alert lines of a rate, or none. */
-export const lines = (name) => words.lines[name] ?? [];
-
 /** A count out of a row of counts. */
 export const value = (counts, field) => counts[places.get(field)];
 
