@@ -20,6 +20,7 @@ from schemas.settings import PREFIX, Settings, load_settings
 from schemas.topics import BY_NAME
 from streams.cli import app
 from streams.commands.secret_files import SOURCES, USERS, write_missing
+from streams.telemetry import ENDPOINTS, tracer_of
 
 ROOT = Path(__file__).parents[1]
 KUBERNETES = ROOT / "streams" / "deploy"
@@ -324,6 +325,22 @@ def test_a_pod_is_confined_and_complete(name: str) -> None:
         port = container["readinessProbe"]["httpGet"]["port"]
         assert port in {one["name"] for one in container["ports"]}
         assert "livenessProbe" in container
+
+
+@pytest.mark.parametrize("name", [name for name in pods() if not name.startswith("Job")])
+def test_spans_are_off_until_an_overlay_says_where_they_go(name: str) -> None:
+    """Every role has the setting by the base's ConfigMap, as by compose; the image has the SDK."""
+    [container] = pods()[name]["spec"]["containers"]
+    assert container["envFrom"] == [{"configMapRef": {"name": "mailpulse"}}]
+    settings, [role] = base_settings(), container["args"]
+    assert tracer_of(settings, role) is None
+    compose = [one for one in OURS.values() if one["command"] == [role]]
+    assert compose
+    assert all(ENDPOINTS[0] in one["environment"] for one in compose)
+    overlay = settings | {ENDPOINTS[0]: "http://collector.monitoring:4318"}
+    assert set(overlay) == set(settings), "the overlay sets what is not there to be set"
+    assert tracer_of(overlay, role) is not None
+    assert "[geo,redis,otel]" in (ROOT / "Dockerfile").read_text("utf-8")
 
 
 def test_ports_of_pods_are_the_ones_of_the_settings() -> None:
