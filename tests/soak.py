@@ -4,6 +4,15 @@
 workers, ingress and sink, kills, freezes and restarts them, and then judges the invariants of
 ``tests/live/faults.py`` from the sender's books. Into ``--out`` it writes ``report.json``,
 ``report.md`` and ``memory.svg``. The exit code is 1 when an invariant does not hold.
+
+Laws of this file:
+1. The raw topic is made anew only between two acts: senders are done, everything they were answered
+   200 for is in ClickHouse, every spool is empty. What a topic takes with it was never asked for.
+2. State is of one log, so no message goes on in the next act: a repeat after it would be counted
+   again, and rightly. What is claimed: the figures of all acts, old and new, hold after each.
+3. Wrong clocks claim the invariants and no more: a worker's clock is in ``as_of`` and in the bounds
+   of rolling rates, which the books know nothing of. An ingress is wrong by less than the five
+   minutes that a signature may be old (``tests/live/test_faults_clocks.py`` goes beyond).
 """
 
 import argparse
@@ -19,8 +28,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+import httpx
 import psutil
 from aiokafka.errors import KafkaError
 
@@ -30,7 +41,7 @@ from tests.live.faults import LAG_S_MAX, Outcome, Trial
 from tests.live.kafka import Kafka
 from tests.live.poison import put_poison
 from tests.live.process import ProcessFailed
-from tests.live.roles import Pipeline
+from tests.live.roles import Pipeline, Role
 
 UNRULY = Shape(duplicates=0.3, repeats_max=50, shuffled_s=86_400, late=0.05, hot=0.3)
 QUIET_S = 20.0
@@ -38,6 +49,10 @@ QUIET_S = 20.0
 SAMPLE_S = 5.0
 POISON_ROUNDS = 20
 """In one burst; each is four unreadable records."""
+CLOCK_S_MAX = {"ingest": 240, "worker": 3000, "sink": 3000}
+"""Law 3; and Kafka refuses records from more than an hour ahead."""
+RIGHTED = 0.4
+"""Chance, after each fault, that a wrong clock is set right."""
 PAUSE_S = 8.0
 """Of a frozen role: longer than the session time-out of these tests."""
 _COLORS = ("#1f5fa8", "#b1471d", "#2d7d46", "#7a4a9e", "#8a6d00")
@@ -106,12 +121,19 @@ class Weights:
 
 
 class Faults:
-    """Draws faults until it is time to be quiet."""
+    """Draws faults until it is time to be quiet, or until the raw topic is to be made anew.
 
-    def __init__(self, broker: Kafka, folder: Path, seconds: float, dice: random.Random) -> None:
+    Attributes:
+        count: how often each was drawn.
+        act_over: the last draw was ``topic_made_anew``, which is for ``make_anew`` to do.
+    """
+
+    def __init__(self, broker: Kafka, folder: Path, dice: random.Random) -> None:
         self.count: Counter[str] = Counter()
+        self.act_over = False
         self._broker, self._folder, self._dice = broker, folder, dice
-        self._until = time.monotonic() + seconds - QUIET_S
+        self._wrong: Role | None = None
+        self._until = 0.0
         self._kinds: dict[str, tuple[Callable[[Trial], None], int]] = {
             "kill": (self._kill, 12),
             "storm": (self._storm, 1),
@@ -121,17 +143,58 @@ class Faults:
             "state_wiped": (self._wipe, 1),
             "worker_joins_and_leaves": (self._visit, 3),
             "poison": (self._poison, 2),
+            "wrong_clock": (self._clock, 2),
+            "topic_made_anew": (self._end_act, 1),
         }
 
     def __call__(self, trial: Trial) -> None:
         """One fault after another."""
         names = list(self._kinds)
         weights = [weight for _, weight in self._kinds.values()]
-        while time.monotonic() < self._until:
+        self.act_over = False
+        while time.monotonic() < self._until and not self.act_over:
             [name] = self._dice.choices(names, weights)
             self._kinds[name][0](trial)
             self.count[name] += 1
             time.sleep(self._dice.uniform(1.0, 6.0))
+            if self._dice.random() < RIGHTED:
+                self._right(trial)
+        self._right(trial)
+
+    def acts(self, trial: Trial, seconds: float) -> Outcome:
+        """Runs act after act for ``seconds``; ends early when an invariant is broken.
+
+        Raises:
+            ProcessFailed: not caught up in time, or a spool is not emptied.
+        """
+        left_s = seconds
+        while True:
+            began = time.monotonic()
+            self._until = began + left_s - QUIET_S
+            outcome = trial.run(left_s, self)
+            if not (self.act_over and outcome.holds):
+                return outcome
+            left_s = max(QUIET_S, left_s - (time.monotonic() - began))
+            for role in trial.roles("ingest"):
+                role.wait_until(partial(is_empty, role), "its spool is empty")
+            trial.pipeline.make_raw_anew()
+
+    def _end_act(self, trial: Trial) -> None:
+        self.act_over = True
+        trial.end_load()
+
+    def _clock(self, trial: Trial) -> None:
+        self._right(trial)
+        self._wrong = role = self._dice.choice(trial.roles(*CLOCK_S_MAX))
+        most = CLOCK_S_MAX[role.kind]
+        with trial.down(role):
+            role.set_clock(self._dice.choice((-1, 1)) * self._dice.randint(most // 4, most))
+
+    def _right(self, trial: Trial) -> None:
+        if self._wrong is not None:
+            with trial.down(self._wrong):
+                self._wrong.set_clock(0)
+            self._wrong = None
 
     def _kill(self, trial: Trial) -> None:
         self._dice.choice(trial.roles()).kill()
@@ -175,6 +238,13 @@ class Faults:
         visitor.stop()
 
 
+def is_empty(role: Role) -> bool:
+    """Whether an ingress says that nothing is on its spool."""
+    with suppress(httpx.HTTPError):
+        return "\nmailpulse_ingest_spool_bytes 0.0\n" in role.metrics()
+    return False
+
+
 def report(outcome: Outcome, faults: Faults, seconds: float, rate: float) -> dict[str, object]:
     """The figures of a run."""
     sent = outcome.sent
@@ -216,9 +286,9 @@ def run(minutes: float, rate: float, out: Path, seed: int) -> bool:
             settings=settings,
         ) as pipeline:  # fmt: skip
             trial = Trial(pipeline, accounts, folder, rate_per_s=rate, shape=UNRULY, seed=seed)
-            faults = Faults(broker, folder, seconds, random.Random(seed))
+            faults = Faults(broker, folder, random.Random(seed))
             with weights.sampled(pipeline):
-                outcome = trial.run(seconds, faults)
+                outcome = faults.acts(trial, seconds)
     found = report(outcome, faults, seconds, rate)
     (out / "report.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (out / "memory.svg").write_text(weights.svg(), encoding="utf-8")

@@ -16,7 +16,8 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -83,9 +84,24 @@ class Outcome:
         )
 
 
+def added(runs: Iterable[Sent]) -> Sent:
+    """What several runs sent, together."""
+    accepted = unsure = duplicates = requests = 0
+    trouble: Counter[str] = Counter()
+    campaigns: tuple[str, ...] = ()
+    for one in runs:
+        accepted, unsure = accepted + one.accepted, unsure + one.unsure
+        duplicates, requests = duplicates + one.duplicates, requests + one.requests
+        trouble.update(one.trouble)
+        campaigns += one.campaigns
+    return Sent(accepted, unsure, duplicates, requests, dict(trouble), campaigns)
+
+
 @dataclass
 class Trial:
     """A pipeline that runs, under load and under faults.
+
+    It may run more than once; then every outcome is of all its runs together.
 
     Attributes:
         ingest: name of the ingress that is posted to.
@@ -107,7 +123,8 @@ class Trial:
     restarts: dict[str, int] = field(default_factory=dict)
     memory_peak_bytes: dict[str, int] = field(default_factory=dict)
     disk_peak_bytes: int = 0
-    _last: tuple[str, Sent, Ledger] = field(init=False)
+    _runs: list[tuple[str, Sent, Ledger]] = field(default_factory=list)
+    _end_load: Callable[[], object] = field(init=False)
     dice: random.Random = field(default_factory=lambda: random.Random(7))
 
     def roles(self, *kinds: str) -> list[Role]:
@@ -181,19 +198,19 @@ class Trial:
     async def _run(self, seconds: float, fault: Fault) -> Outcome:
         run = secrets.token_hex(3)
         books = self.folder / f"ledger-{run}.jsonl"
-        load = Load(self.pipeline[self.ingest].url, self.rate_per_s, seconds, books, self.seed, run,
-                    self.shape, give_up_s=GIVE_UP_S)  # fmt: skip
+        load = Load(self.pipeline[self.ingest].url, self.rate_per_s, seconds, books,
+                    self.seed + len(self._runs), run, self.shape, give_up_s=GIVE_UP_S)  # fmt: skip
+        over, loop = asyncio.Event(), asyncio.get_running_loop()
+        self._end_load = lambda: loop.call_soon_threadsafe(over.set)
         disturbing = asyncio.ensure_future(asyncio.to_thread(fault, self))
-        over = asyncio.Event()
         sent = await send(load, self.accounts, time.time(), over)
         await disturbing
         await asyncio.to_thread(self.pipeline.wait_caught_up, LAG_S_MAX)
-        ledger = read_books(books)
-        self._last = run, sent, ledger
+        self._runs.append((run, sent, read_books(books)))
         end = time.monotonic() + PATIENCE_S
         while True:
             try:
-                outcome = await self._look(run, sent, ledger)
+                outcome = await self.look_again()
             except Unavailable:
                 if time.monotonic() > end:
                     raise
@@ -206,21 +223,27 @@ class Trial:
         """Invariant A: the books against the rows that ClickHouse holds."""
         return compare_events(ledger, stored)
 
+    def end_load(self) -> None:
+        """Ends the load of this run before its time; for the fault, which runs in a thread."""
+        self._end_load()
+
     async def look_again(self) -> Outcome:
-        """What the last run's figures are now.
+        """What the figures of all runs are now.
 
         Raises:
             Unavailable: ClickHouse does not answer.
         """
-        return await self._look(*self._last)
-
-    async def _look(self, run: str, sent: Sent, ledger: Ledger) -> Outcome:
+        sent = added(sent for _, sent, _ in self._runs)
+        ledger, stored = Ledger(), dict[Identity, int]()
         try:
             clickhouse = ClickHouse(self.dsn or self.pipeline.clickhouse_dsn)
         except (OSError, ValueError) as error:
             raise Unavailable(str(error)) from error
         try:
-            stored = await clickhouse.stored(run)
+            for run, _, books in self._runs:  # no message is in two of them
+                stored |= await clickhouse.stored(run)
+                ledger.accepted |= books.accepted
+                ledger.unsure |= books.unsure
             found = await clickhouse.counters(sent.campaigns)
         finally:
             await clickhouse.close()

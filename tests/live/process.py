@@ -86,7 +86,8 @@ class Process:
     ) -> None:
         self.name = name
         self.log = log
-        self._argv = _bound_to_parent(argv, death_signal)
+        self._death_signal = death_signal
+        self.become(argv)
         self._env = None if env is None else dict(env)
         self._cwd = cwd
         self._child: subprocess.Popen[bytes] | None = None
@@ -134,6 +135,10 @@ class Process:
                 cwd=self._cwd,
                 start_new_session=True,
             )
+
+    def become(self, argv: Sequence[str]) -> None:
+        """Makes it another command, from the next start on."""
+        self._argv = _bound_to_parent(argv, self._death_signal)
 
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal to the child, if it lives."""

@@ -21,7 +21,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+from confluent_kafka.admin import AdminClient
 
+from schemas import topics
 from schemas.errors import MailpulseError
 from schemas.settings import PREFIX, Settings, load_settings
 from streams import admin
@@ -62,12 +64,19 @@ class Role(Process):
         settings = {PREFIX + key: value for key, value in environ.items()}
         super().__init__(
             name,
-            [sys.executable, *_program(clock_s), self.kind],
+            self._command(clock_s),
             folder / f"{name}.log",
             env={**clean_environ(), **secrets, **settings, "PYTHONUNBUFFERED": "1"},
             cwd=folder,
             death_signal="TERM",
         )
+
+    def _command(self, clock_s: int) -> list[str]:
+        return [sys.executable, *_program(clock_s), self.kind]
+
+    def set_clock(self, clock_s: int) -> None:
+        """Lets its clock be fast by ``clock_s``, from the next start on."""
+        self.become(self._command(clock_s))
 
     def ready(self) -> bool:
         """Whether the role says that it is ready."""
@@ -97,8 +106,13 @@ def _program(clock_s: int) -> list[str]:
     """Python's arguments that run ``mailpulse``, with another clock where one is wanted."""
     if not clock_s:
         return ["-m", "streams.cli"]
-    script = f"import time; right = time.time; time.time = lambda: right() + {clock_s};"
-    return ["-c", f"{script} from streams.cli import main; main()"]
+    script = (
+        "import time; seconds, exact = time.time, time.time_ns;"
+        f" time.time = lambda: seconds() + {clock_s};"
+        f" time.time_ns = lambda: exact() + {clock_s} * 10**9;"
+        " from streams.cli import main; main()"
+    )
+    return ["-c", script]
 
 
 class Pipeline:
@@ -231,6 +245,13 @@ class Pipeline:
         """
         order = sorted(self.roles.values(), key=lambda role: _STOP_ORDER.index(role.kind))
         return {role.name: role.stop() for role in order}
+
+    def make_raw_anew(self) -> None:
+        """As an operator would: the raw topic is gone for a moment, then empty."""
+        kafka = AdminClient({"bootstrap.servers": self.settings.kafka_bootstrap})
+        kafka.delete_topics([topics.RAW])[topics.RAW].result(20)
+        time.sleep(2)
+        asyncio.run(admin.topics_apply(self.settings))
 
     def caught_up(self) -> bool:
         """Whether workers and sink have read everything there is; ``False`` too while unknown."""

@@ -1,14 +1,10 @@
 """The raw topic deleted and made anew under the whole line: old figures stay, new ones add up."""
 
 import asyncio
-import time
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AdminClient
 
-from schemas import topics
-from streams import admin
 from streams.simulation.accounts import open_accounts
 from tests.live.faults import Trial
 from tests.live.fixtures import KafkaCluster
@@ -23,14 +19,6 @@ def quiet(trial: Trial) -> None:
     """Nothing happens."""
 
 
-def make_anew(pipeline: Pipeline, bootstrap: str) -> None:
-    """As an operator would: the topic is gone for a moment, then empty."""
-    kafka = AdminClient({"bootstrap.servers": bootstrap})
-    kafka.delete_topics([topics.RAW])[topics.RAW].result(20)
-    time.sleep(2)
-    asyncio.run(admin.topics_apply(pipeline.settings))
-
-
 def test_the_raw_topic_is_made_anew(kafka_cluster: KafkaCluster, tmp_path: Path) -> None:
     """Both workers end and begin the new log; the books of before and after agree, and stay so."""
     (broker,) = kafka_cluster()
@@ -40,7 +28,7 @@ def test_the_raw_topic_is_made_anew(kafka_cluster: KafkaCluster, tmp_path: Path)
     ) as pipeline:
         before = Trial(pipeline, accounts, tmp_path, seed=1)
         before.check(before.run(SECONDS, quiet))
-        make_anew(pipeline, broker.bootstrap)
+        pipeline.make_raw_anew()
         # More events than before: the new log soon reaches beyond what was committed of the old.
         after = Trial(pipeline, accounts, tmp_path, seed=2, rate_per_s=600)
         outcome = after.run(2 * SECONDS, quiet)
