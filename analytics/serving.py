@@ -3,7 +3,6 @@
 Laws of this file:
 1. A port is bound before anything is told about it; 0 means any free one.
 2. The process's signals belong to the process, so uvicorn's own handlers stay out.
-3. ``/livez`` says that the event loop turns, ``/readyz`` that the role does its work.
 """
 
 import asyncio
@@ -13,11 +12,11 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp
+
+from schemas.health import health_app
+from schemas.settings import Settings
 
 PORTS_TRIED_MAX = 50
 
@@ -78,31 +77,19 @@ async def serving(app: ASGIApp, sock: socket.socket) -> AsyncIterator[None]:
         await task
 
 
-def health_app(
-    ready: Callable[[], bool], metrics: Callable[[], bytes], content_type: str
-) -> ASGIApp:
-    """``/livez``, ``/readyz`` and ``/metrics``.
+@contextlib.asynccontextmanager
+async def serving_health(
+    settings: Settings, ready: Callable[[], bool], metrics: Callable[[], bytes]
+) -> AsyncIterator[int]:
+    """Serves ``schemas.health`` on ``metrics_port`` until the block is left; yields the port.
 
     Args:
-        ready: whether the role does its work.
-        metrics: the exposition text.
-        content_type: of that text.
+        ready: whether the role can do its work.
+        metrics: Prometheus' exposition text.
+
+    Raises:
+        OSError: the address can't be bound.
     """
-
-    async def livez(_request: Request) -> Response:
-        return PlainTextResponse("ok\n")
-
-    async def readyz(_request: Request) -> Response:
-        good = ready()
-        return PlainTextResponse("ready\n" if good else "not ready\n", 200 if good else 503)
-
-    async def exposition(_request: Request) -> Response:
-        return Response(metrics(), headers={"content-type": content_type})
-
-    return Starlette(
-        routes=[
-            Route("/livez", livez),
-            Route("/readyz", readyz),
-            Route("/metrics", exposition),
-        ]
-    )
+    sock = bind(settings.metrics_host, settings.metrics_port)
+    async with serving(health_app(ready, metrics, CONTENT_TYPE_LATEST), sock):
+        yield port_of(sock)

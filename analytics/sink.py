@@ -29,11 +29,11 @@ from analytics.door import Door
 from analytics.engine import Engine, query_limits
 from analytics.lane import Lane, Limits, Offsets
 from analytics.loading import Loader, Reject
-from analytics.metrics import CONTENT_TYPE, SinkMetrics
+from analytics.metrics import SinkMetrics
 from analytics.reading import DOOR_NOTE
 from analytics.reconciling import Reconciler
 from analytics.rows import BUILDERS, STATEMENTS
-from analytics.serving import bind, health_app, port_of, serving
+from analytics.serving import bind, port_of, serving, serving_health
 from schemas.cloudevents import SINK, by_leading_text
 from schemas.codec import Codec
 from schemas.errors import Unavailable
@@ -343,15 +343,14 @@ async def serve(
     """
     async with contextlib.AsyncExitStack() as stack:
         sink = Sink(settings, codec=codec, tracer=tracer)
-        health = bind(settings.metrics_host, settings.metrics_port)
-        app = health_app(lambda: sink.ready, sink.metrics.render, CONTENT_TYPE)
-        await stack.enter_async_context(serving(app, health))
+        health = serving_health(settings, lambda: sink.ready, sink.metrics.render)
+        health_port = await stack.enter_async_context(health)
         if not await _migrated(settings, stop):
             return
         directory = chdb_directory(settings.clickhouse_dsn.get_secret_value())
         if directory is not None:
             await stack.enter_async_context(_door(settings, directory, sink.metrics))
-        log.info("sink started", health_port=port_of(health))
+        log.info("sink started", health_port=health_port)
         reconciler = Reconciler(
             settings, lambda: connect(settings), sink.metrics, lambda: sink.reconciles
         )

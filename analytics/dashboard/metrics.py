@@ -6,7 +6,6 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from analytics.metrics import CONTENT_TYPE as CONTENT_TYPE
 from schemas.errors import MailpulseError
 
 

@@ -18,10 +18,10 @@ from analytics.dashboard.app import create_app
 from analytics.dashboard.asking import ClickHouseQuery, Parameters, Rows
 from analytics.dashboard.documents import AlertLines
 from analytics.dashboard.kafka import KafkaReader
-from analytics.dashboard.metrics import CONTENT_TYPE, DashboardMetrics
+from analytics.dashboard.metrics import DashboardMetrics
 from analytics.dashboard.scraping import Scraper
 from analytics.reading import reader
-from analytics.serving import bind, health_app, port_of, serving
+from analytics.serving import bind, port_of, serving, serving_health
 from schemas.errors import ConfigError
 from schemas.settings import PREFIX, Settings
 
@@ -61,10 +61,9 @@ async def serve(settings: Settings, *, lines: AlertLines, stop: asyncio.Event) -
         sock = bind(host, port)
     except OSError as error:
         raise ConfigError([f"{PREFIX}DASHBOARD_PORT: {host}:{port}: {error.strerror}"]) from error
-    health = bind(settings.metrics_host, settings.metrics_port)
-    health_routes = health_app(lambda: not stop.is_set(), metrics.render, CONTENT_TYPE)
+    health = serving_health(settings, lambda: not stop.is_set(), metrics.render)
     try:
-        async with serving(health_routes, health), serving(app, sock):
+        async with health, serving(app, sock):
             shown = f"[{host}]" if ":" in host else host
             log.info("the dashboard is open", url=f"http://{shown}:{port_of(sock)}")
             await stop.wait()
