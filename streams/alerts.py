@@ -22,6 +22,8 @@ CLEAR_BELOW = 0.8
 WINDOW = "24h"
 LEVELS = ("watch", "warning", "critical")
 _RATES = {rate.name: rate for rate in RATES}
+_NOT_COUNTED = frozenset(("source", "tag"))
+"""What one might want lines by, and a minute's counts don't know."""
 
 
 Levels = tuple[float, float, float]
@@ -70,6 +72,12 @@ class Lines:
         """
         problems: list[str] = []
         own = {k: v for k, v in document.items() if k not in ("mailbox", "campaign")}
+        for kind in _NOT_COUNTED & own.keys():
+            del own[kind]
+            problems.append(
+                f"alerts.{kind}: counts are kept by campaign and mailbox provider, not by {kind};"
+                " lines can be set by alerts.mailbox and by patterns of alerts.campaign"
+            )
         lines = cls(
             {**DEFAULT_LINES, **_levels("alerts", own, problems)},
             _nested("alerts.mailbox", document.get("mailbox", {}), problems),

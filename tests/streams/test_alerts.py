@@ -88,3 +88,13 @@ def test_wrong_lines_are_named_all_at_once() -> None:
     assert [line.split(":")[0] for line in caught.value.problems] == [
         "alerts.hard_bounce", "alerts.complaint_rate", "alerts.mailbox.gmail.",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["source", "tag"])
+def test_lines_by_what_is_not_counted_are_refused_in_words(kind: str) -> None:
+    """By source or by tag there is no rate to hold against a line, and the answer says so."""
+    with pytest.raises(ConfigError) as caught:
+        Lines.load({kind: {"news": {"complaint_rate": [0.001, 0.002, 0.003]}}})
+    [line] = caught.value.problems
+    assert line.startswith(f"alerts.{kind}: counts are kept by campaign and mailbox provider")
+    assert "alerts.campaign" in line
