@@ -15,6 +15,7 @@ from streams.commands.clickhouse import ask, table_of
 from streams.commands.context import (
     FAILED,
     Json,
+    codec_of,
     emit,
     now,
     say,
@@ -176,16 +177,14 @@ async def _produce(
     from aiokafka import AIOKafkaProducer
     from aiokafka.errors import KafkaError
 
-    from schemas.codec import Codec
-
     settings = settings_of()
+    value = codec_of(settings).encode(schema, record)
     producer = AIOKafkaProducer(
         **settings.kafka_client_options(), acks="all",
         enable_idempotence=settings.kafka_idempotence,
     )  # fmt: skip
     try:
         await producer.start()
-        value = Codec().encode(schema, record)
         await producer.send_and_wait(topic, value, key, headers=headers)
     except (KafkaError, OSError) as error:
         raise Unavailable(f"Kafka at {settings.kafka_bootstrap}: {error}") from error

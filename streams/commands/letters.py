@@ -10,10 +10,11 @@ Laws of this file:
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +26,7 @@ from schemas.topics import BY_NAME, DEAD_LETTERS, RAW
 from streams.commands.context import (
     FAILED,
     Json,
+    codec_of,
     emit,
     now,
     say,
@@ -33,6 +35,9 @@ from streams.commands.context import (
     table_or_json,
 )
 from streams.commands.reading import Wanted, moment, readable, records
+
+if TYPE_CHECKING:
+    from schemas.codec import Codec
 
 group = typer.Typer(help="Dead letters: what could not be processed.", no_args_is_help=True)
 
@@ -43,27 +48,32 @@ _ALL = 10**12
 
 
 async def letters(
-    settings: Settings, since: str | None, reason: str | None
-) -> AsyncIterator[dict[str, Any]]:
-    """Dead letters, each once, the oldest of a partition first."""
+    settings: Settings, codec: "Codec", since: str | None, reason: str | None
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Dead letters, each once, the oldest of a partition first.
+
+    Whoever stops before the end closes it: it holds a connection to Kafka.
+    """
     since_s = None if since is None else moment(since, now())
     seen: set[str] = set()
-    async for _record, letter in records(
-        settings, Wanted(BY_NAME[DEAD_LETTERS], last=_ALL, since_s=since_s)
-    ):
-        if not isinstance(letter, dict) or letter["dead_letter_id"] in seen:
-            continue
-        seen.add(letter["dead_letter_id"])
-        if reason is None or letter["reason"] == reason:
-            yield letter
+    wanted = Wanted(BY_NAME[DEAD_LETTERS], last=_ALL, since_s=since_s)
+    async with aclosing(records(settings, wanted, codec)) as found:
+        async for _record, letter in found:
+            if not isinstance(letter, dict) or letter["dead_letter_id"] in seen:
+                continue
+            seen.add(letter["dead_letter_id"])
+            if reason is None or letter["reason"] == reason:
+                yield letter
 
 
 @group.command("ls")
 def ls(since: Since = None, reason: Reason = None, json: Json = False) -> None:
     """Lists dead letters by stage and reason, and the newest of them."""
+    settings = settings_of()
+    codec = codec_of(settings)
 
     async def run() -> list[dict[str, Any]]:
-        return [letter async for letter in letters(settings_of(), since, reason)]
+        return [letter async for letter in letters(settings, codec, since, reason)]
 
     found = asyncio.run(run())
     if not json:
@@ -89,10 +99,14 @@ def show(
     """Shows one dead letter with its content, addresses masked."""
     from streams.logs import mask_address
 
+    settings = settings_of()
+    codec = codec_of(settings)
+
     async def run() -> dict[str, Any] | None:
-        async for letter in letters(settings_of(), None, None):
-            if letter["dead_letter_id"].startswith(dead_letter_id):
-                return letter
+        async with aclosing(letters(settings, codec, None, None)) as found:
+            async for letter in found:
+                if letter["dead_letter_id"].startswith(dead_letter_id):
+                    return letter
         return None
 
     letter = asyncio.run(run())
@@ -176,9 +190,10 @@ def replay(
     Example: mailpulse dlq replay --reason unknown_schema_id
     """
     settings = settings_of()
+    codec = codec_of(settings)
 
     async def run() -> Replay:
-        plan = await _plan(settings, since, reason)
+        plan = await _plan(settings, codec, since, reason)
         if yes and plan.out:
             await _send(settings, plan)
         return plan
@@ -204,17 +219,19 @@ def replay(
         raise typer.Exit(FAILED)
 
 
-async def _plan(settings: Settings, since: str | None, reason: str | None) -> Replay:
+async def _plan(
+    settings: Settings, codec: "Codec", since: str | None, reason: str | None
+) -> Replay:
     from ingest.intake import Intake
-    from schemas.codec import Codec
 
     plan = Replay()
-    intake = Intake(settings, Codec())
+    intake = Intake(settings, codec)
     sources: dict[str, Source] | None = None
-    async for letter in letters(settings, since, reason):
-        if sources is None:
-            sources = sources_of(settings) if letter["stage"] == "ingest" else None
-        plan_of(letter, sources or {}, intake, plan)
+    async with aclosing(letters(settings, codec, since, reason)) as found:
+        async for letter in found:
+            if sources is None:
+                sources = sources_of(settings) if letter["stage"] == "ingest" else None
+            plan_of(letter, sources or {}, intake, plan)
     return plan
 
 

@@ -8,10 +8,10 @@ Laws of this file:
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,7 +31,10 @@ from schemas.topics import (
     SUPPRESSIONS,
     Topic,
 )
-from streams.commands.context import Json, console, emit, now, settings_of
+from streams.commands.context import Json, codec_of, console, emit, now, settings_of
+
+if TYPE_CHECKING:
+    from schemas.codec import Codec
 
 ALIASES = {
     "raw": RAW, "enriched": ENRICHED, "dlq": DEAD_LETTERS, "minutes": MINUTES, "rates": RATES,
@@ -125,16 +128,19 @@ def readable(record: Any, mask: Callable[[str], str]) -> Any:
     return record
 
 
-async def records(settings: Settings, wanted: Wanted) -> AsyncIterator[tuple[Any, Any]]:
+async def records(
+    settings: Settings, wanted: Wanted, codec: "Codec"
+) -> AsyncGenerator[tuple[Any, Any], None]:
     """``(Kafka record, decoded record or BadInput)``; in order within each partition.
+
+    Args:
+        codec: of ``codec_of``: knows the ids that the roles write.
 
     Raises:
         Unavailable: no broker answers.
     """
-    from schemas.codec import Codec
     from streams.reader import reader
 
-    codec = Codec()
     async with reader(settings, wanted.topic.name) as topic:
         await topic.begin(wanted.since_s, wanted.last)
         async for record in topic.records(follow=wanted.follow):
@@ -190,8 +196,11 @@ def tail(
     mask: Callable[[str], str] = (lambda text: text) if unmasked else mask_address
     out = console()
 
+    settings = settings_of()
+    codec = codec_of(settings)
+
     async def show() -> None:
-        async for record, decoded in records(settings_of(), wanted):
+        async for record, decoded in records(settings, wanted, codec):
             if isinstance(decoded, dict):
                 if not wanted.takes(decoded):
                     continue
