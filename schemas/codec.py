@@ -150,7 +150,9 @@ class Codec:
         try:
             return self._names[schema_id]
         except KeyError:
-            raise DecodeError("unknown_schema_id", f"schema id {schema_id}") from None
+            raise DecodeError(
+                "unknown_schema_id", f"schema id {schema_id} unknown: upgrade this mailpulse"
+            ) from None
 
     def prefix(self, name: str) -> bytes:
         """Framing of the newest version of schema ``name``."""

@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
+from typing import Any
 
 import structlog
 
@@ -206,9 +207,10 @@ class EnrichAgent(Agent):
             read -= self._recent.popleft()[0]
         dead = sum(count for _, count in self._recent)
         if read >= DEAD_LETTER_WINDOW and dead > DEAD_LETTER_SHARE_MAX * read:
+            _tell(effects.dead_letters)
             raise TooManyDeadLetters(
                 f"{dead} of the last {read} raw records can't be read (limit "
-                f"{DEAD_LETTER_SHARE_MAX:.0%}): stopping; look at 'mailpulse dlq ls --stage enrich'"
+                f"{DEAD_LETTER_SHARE_MAX:.0%}): stopping; look at 'mailpulse dlq ls'"
             )
 
     async def hand_over(
@@ -228,6 +230,7 @@ class EnrichAgent(Agent):
         if effects.engagement:
             await flight.send_keyed(topics.ENGAGEMENT, self._engagement(effects, now_ms))
         if effects.dead_letters:
+            _tell(effects.dead_letters)
             await flight.send_keyed(topics.DEAD_LETTERS, self._dead_letters(effects))
         metrics.labels("enriched").inc(len(effects.enriched) - effects.corrected)
         metrics.labels("duplicate").inc(effects.duplicates)
@@ -329,6 +332,19 @@ class EnrichAgent(Agent):
         """Drops the shard from memory."""
         self.shards.pop(tp, None)
         self.replays.forget(tp)
+
+
+def _tell(letters: Sequence[Mapping[str, Any]]) -> None:
+    """Logs the dead letters of one step: a line per reason, with the first of its records."""
+    by_reason: dict[str, list[Mapping[str, Any]]] = {}
+    for letter in letters:
+        by_reason.setdefault(letter["reason"], []).append(letter)
+    for reason, alike in by_reason.items():
+        first = alike[0]
+        log.warning(
+            "records can't be read: dead letters", reason=reason, detail=first["detail"],
+            records=len(alike), partition=first["partition"], offset=first["offset"],
+        )  # fmt: skip
 
 
 def slices(records: Sequence[Record], until: int) -> Iterator[Sequence[Record]]:

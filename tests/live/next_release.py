@@ -1,0 +1,35 @@
+"""A worker of a release to come, which knows one schema id more than this one.
+
+Under ``NEXT_ID`` it reads the raw event of today: which ids a worker knows is all that an upgrade
+changes for a record that waits. Run in a role's place, by ``COMMAND``.
+"""
+
+import sys
+from pathlib import Path
+
+from schemas.codec import LATEST, Codec
+from streams import logs
+from streams.app import run_worker
+from streams.commands.context import settings_of
+
+NEXT_ID = 77
+COMMAND = [
+    sys.executable, "-c",
+    f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r});"
+    f" from {__name__} import main; main()",
+]  # fmt: skip
+
+
+class NextCodec(Codec):
+    """Knows ``NEXT_ID`` as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names[NEXT_ID] = LATEST["raw_event"]
+
+
+def main() -> None:
+    """The worker, set up by the environment."""
+    settings = settings_of(attach=False)
+    logs.configure(settings, "worker")
+    sys.exit(run_worker(settings, codec=NextCodec()))
