@@ -106,7 +106,7 @@ def publish(
         learned: the campaign became known with this event.
     """
     first_now = first_offsets(message) if message.pending else NONE_FIRST
-    if message.pending and message.pending[-1].offset == event.offset:
+    if message.pending and _is(message.pending[-1], event):
         event = message.pending[-1]
     if work.emit:
         _write(work, cause, head, key, message, event, bounce, None, first_now)
@@ -114,12 +114,20 @@ def publish(
         return
     moved = set(first_before) ^ set(first_now)
     for position, earlier in enumerate(message.pending):
-        if earlier.offset == event.offset:
+        if _is(earlier, event):
             continue
         if learned or earlier.offset in changed or earlier.offset in moved:
             again = message.pending[position] = earlier._replace(revision=earlier.revision + 1)
             if work.emit:
                 _correct(work, cause, key, message, again, first_before, first_now, learned=learned)
+
+
+def _is(pending: Pending, event: Pending) -> bool:
+    """Whether a pending event is this one, judged again or not.
+
+    By its bytes: in a log that was made anew, an event may have the offset of an earlier log's.
+    """
+    return pending.raw is event.raw and pending.offset == event.offset
 
 
 def publish_one(

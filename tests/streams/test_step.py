@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from schemas.event import Event
 from schemas.glossary import COUNTER_NAMES
 from tests.builders import RECEIVED_AT, event
-from tests.streams.folding import CODEC, Fold, LogRecord, log_of
+from tests.streams.folding import CODEC, LOG, Fold, LogRecord, log_of
 from tests.streams.reference import count, unique_in_order, verdicts
 
 AGENT = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15"
@@ -246,3 +246,18 @@ def test_enriched_bytes_carry_the_raw_event_over() -> None:
     record = CODEC.decode(value, "enriched_event")
     assert record["event"] == one
     assert value == CODEC.enriched(raw, record["enrichment"])
+
+
+def test_an_event_of_a_new_log_is_not_taken_for_the_one_that_had_its_offset_before() -> None:
+    """A pending open of the log before was written again in its place, and it itself never."""
+    opened, delivered = (
+        event(event_id=f"{number:032x}", event_type=kind, message_id="m", user_agent=AGENT)
+        for number, kind in enumerate(("opened", "delivered"))
+    )
+    fold = Fold()
+    fold.fold(log_of([opened]))
+    fold.checkpoint()
+    fold.shard.begin_log("log-2")
+    fold.fold(log_of([delivered]))
+    written = [(event_id, one["log_id"]) for event_id, one in fold.enriched if not one["revision"]]
+    assert written == [(opened["event_id"], LOG), (delivered["event_id"], "log-2")]
