@@ -33,6 +33,7 @@ from streams.enrich import LookUps
 from streams.enriching import EnrichAgent
 from streams.epochs import History, Ruling
 from streams.health import serve_health
+from streams.log_watch import LogChanged, watch_of
 from streams.metrics import StreamMetrics
 from streams.outputs import Outputs
 from streams.rulebook import Rulebook
@@ -44,7 +45,8 @@ log = structlog.get_logger(__name__)
 CHUNK_BYTES_MAX = 4 << 20
 TICK_S = 0.25
 LOG_CHECK_S = 5.0
-"""How often a worker looks whether the raw topic is still the one its state is of."""
+"""How often a worker looks whether the raw topic is still the one its state is of, if no records
+come: with those it looks more often (``streams.log_watch``)."""
 RESTART = 75
 """What ``Worker.run`` returns when the worker has to start again, by newer rules."""
 RULES_S = 1.0
@@ -111,9 +113,11 @@ class Worker:
                 version=own.rules.version, holds=history.newest.version,
             )  # fmt: skip
         ruling = Ruling.of(history, own)
+        self.log_watch = watch_of(settings, log_id)
         self.enrich = EnrichAgent(
-            *common, log_id=log_id, ruling=ruling, rulebook=rulebook, tracer=tracer
-        )
+            *common, log_id=log_id, ruling=ruling, rulebook=rulebook, tracer=tracer,
+            verify=self.log_watch.verify,
+        )  # fmt: skip
         self.campaigns = CampaignsAgent(*common, log_id=log_id, lines=lines or Lines())
         both: tuple[Agent, ...] = (self.enrich, self.campaigns)
         self.agents = tuple(agent for agent in both if agent.name in stages)
@@ -124,6 +128,7 @@ class Worker:
             chunk_bytes_max=CHUNK_BYTES_MAX,
             hooks=AgentHooks(self.agents),
             claims=self.claims,
+            commit_notes={} if settings.log_id else {topics.RAW: log_id},
             on_fatal=lambda message: log.error("worker ends", reason=message),
             **worker.faust_options(settings),
         )
@@ -174,24 +179,25 @@ class Worker:
             for task in (ticking, checking, ruling, health):
                 task.cancel()
             await asyncio.gather(ticking, checking, ruling, health, return_exceptions=True)
+            await self.log_watch.close()
             await self.outputs.stop()
             for agent in self.agents:
                 agent.close()
             self.directory.close()
 
     async def _check_log(self) -> None:
-        """Ends the worker when the raw topic was made anew: the next one begins its new log.
+        """Ends the worker when the raw topic was made anew, also when nothing comes to be folded.
 
-        While the topic is missing, or nobody answers, there is nothing to begin with.
+        The next one begins the new log. While nobody answers, there is nothing to begin with.
         """
         while True:
             await asyncio.sleep(LOG_CHECK_S)
             try:
-                found = await find_log_id(self.settings)
-            except (ConfigError, Unavailable):
+                await self.log_watch.look()
+            except Unavailable:
                 continue
-            if found != self.log_id:
-                self.app.fail(f"{topics.RAW} was made anew: it is {found}, and was {self.log_id}")
+            except LogChanged as error:
+                self.app.fail(str(error))
                 return
 
     async def _watch_rules(self, stop: asyncio.Event) -> None:

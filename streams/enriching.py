@@ -10,7 +10,7 @@ import asyncio
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -77,6 +77,7 @@ class EnrichAgent(Agent):
         ruling: Ruling,
         rulebook: Rulebook | None = None,
         tracer: Tracer | None = None,
+        verify: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(settings, codec, directory, outputs, metrics)
         self.log_id = log_id
@@ -84,6 +85,7 @@ class EnrichAgent(Agent):
         self.look_ups = ruling.now
         self.replays = Replays(self, rulebook)
         self.tracer = tracer
+        self._verify = verify
         self._opening = asyncio.Lock()
         self.shards: dict[TP, Shard] = {}
         self._recent: deque[tuple[int, int]] = deque()
@@ -162,7 +164,9 @@ class EnrichAgent(Agent):
         )  # fmt: skip
 
     async def process(self, work: Work, chunk: Chunk) -> None:
-        """Folds a chunk in; one with traced records is a span."""
+        """Folds a chunk in, of this log for certain (``verify``); one with traces is a span."""
+        if self._verify is not None:
+            await self._verify()
         traces = trace.by_event(chunk.records)
         if not traces:
             await self._process(work, chunk, traces)

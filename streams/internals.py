@@ -43,7 +43,7 @@ RELIED_ON: tuple[tuple[Any, str], ...] = (
     (driver.Consumer, "maybe_wait_for_commit_to_finish verify_all_partitions_active stop_flow"),
     (driver.Consumer, "on_partitions_revoked on_partitions_assigned _get_active_partitions"),
     (driver.AIOKafkaConsumerThread, "_create_worker_consumer _commit _ensure_consumer call_thread"),
-    (driver.AIOKafkaConsumerThread, "on_partitions_revoked"),
+    (driver.AIOKafkaConsumerThread, "on_partitions_revoked seek_to_committed"),
     (aiokafka.AIOKafkaConsumer, "highwater last_stable_offset end_offsets"),
     (fetcher.Fetcher, "_create_fetch_waiter _notify seek_to request_offset_reset"),
     (fetcher.FetchResult, "check_assignment has_more getall _update_position"),

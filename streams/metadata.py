@@ -1,13 +1,15 @@
 """Kafka's Metadata request, version 10: what aiokafka leaves out is the topics' ids.
 
 Laws of this file:
-1. Only the shape of one request and its answer; who asks is ``streams.admin``.
+1. Only the shape of one request and its answer; who asks is ``streams.admin`` and
+   ``streams.log_watch``.
 2. aiokafka 0.14 speaks Metadata up to version 5; ids came with version 10. Its request classes are
    internals, so aiokafka is pinned exactly and the live tests ask a real broker.
 
 Source: Kafka protocol guide, «Metadata» (API key 3), version 10; KIP-516, topic identifiers.
 """
 
+from collections.abc import Sequence
 from io import BytesIO
 from uuid import UUID
 
@@ -22,6 +24,9 @@ from aiokafka.protocol.types import (
     Schema,
     TaggedFields,
 )
+
+_NO_ID = UUID(int=0)
+"""Asked for by name."""
 
 
 class _Uuid(AbstractType):  # type: ignore[misc]  # aiokafka ships no types
@@ -106,10 +111,19 @@ class _RequestV10(RequestStruct):  # type: ignore[misc]
 
 
 class ClusterRequest(Request[_RequestV10]):  # type: ignore[misc]
-    """Asks for every topic with its id; never makes one."""
+    """Asks for topics with their ids; never makes one.
+
+    Args:
+        names: of the topics; default: every one.
+    """
 
     API_KEY = 3
 
+    def __init__(self, names: Sequence[str] | None = None) -> None:
+        self._topics: list[tuple[UUID, str, dict[int, bytes]]] | None = (
+            None if names is None else [(_NO_ID, name, {}) for name in names]
+        )
+
     def build(self, request_struct_class: type[_RequestV10]) -> _RequestV10:
         """The request by the version that the broker and this file share."""
-        return request_struct_class(None, False, False, False, {})
+        return request_struct_class(self._topics, False, False, False, {})

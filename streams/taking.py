@@ -9,6 +9,7 @@ Laws of this file:
 """
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from time import monotonic
 from typing import Any, NamedTuple
@@ -16,8 +17,8 @@ from typing import Any, NamedTuple
 import aiokafka
 from aiokafka.consumer.fetcher import FetchResult, OffsetResetStrategy
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import ConsumerStoppedError
-from aiokafka.structs import TopicPartition
+from aiokafka.errors import CommitFailedError, ConsumerStoppedError
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from mode.threads import WorkerThread
 
@@ -25,7 +26,9 @@ from streams.assignment import ClaimAssignor
 from streams.chunks import TP, Taken, take
 from streams.internals import check_internals
 
-__all__ = ["ChunkThread", "Look"]
+__all__ = ["ChunkThread", "Look", "committed_in"]
+
+log = logging.getLogger(__name__)
 
 _PAUSE_S = 0.01
 """Wait while a rebalance is under way."""
@@ -197,8 +200,40 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
             # The group has put us out. Without a generation the broker would take the commit if
             # the group happened to be empty, and set back what others have done since.
             return False
-        done: bool = await super()._commit(offsets)
-        return done
+        notes, assigned = self.consumer.app.commit_notes, self.assignment()
+        wanted = {
+            TopicPartition(*tp): OffsetAndMetadata(offset, notes.get(tp.topic, ""))
+            for tp, offset in offsets.items()
+            if tp in assigned
+        }
+        try:
+            await self._ensure_consumer().commit(wanted)
+        except CommitFailedError:  # the group has rebalanced
+            return False
+        except Exception as error:
+            await self.crash(error)
+            return False
+        return True
+
+    async def seek_to_committed(self) -> Mapping[TP, Any]:
+        """Seeks to what is committed; ``None``: nothing is.
+
+        A commit by another note is of another log: offset 0 (``ChunkApp``, ``commit_notes``).
+        """
+        found: Mapping[TP, Any] = await self.call_thread(self._seek_to_committed)
+        return found
+
+    async def _seek_to_committed(self) -> dict[TP, int | None]:
+        consumer = self._ensure_consumer()
+        partitions = consumer.assignment()
+        found = await consumer._coordinator.fetch_committed_offsets(list(partitions))
+        offsets: dict[TP, int | None] = {}
+        for partition in partitions:
+            tp = TP(partition.topic, partition.partition)
+            offsets[tp] = offset = committed_in(self.consumer.app.commit_notes, tp, found)
+            if offset is not None and consumer._subscription.is_assigned(partition):
+                consumer._fetcher.seek_to(partition, offset)
+        return offsets
 
     async def look(self, tps: set[TP]) -> dict[TP, Look]:
         """Where the logs end and where reading stands; left out: what is not assigned any more."""
@@ -217,6 +252,21 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
                 position = state.position if state.has_valid_position else None
                 looks[tp] = Look(ends[tp], position)
         return looks
+
+
+def committed_in(
+    notes: Mapping[str, str], tp: TP, found: Mapping[TopicPartition, OffsetAndMetadata]
+) -> int | None:
+    """The committed offset of a partition, 0 if it is of another log; ``None``: there is none."""
+    committed = found.get(TopicPartition(*tp))
+    if committed is None or committed.offset < 0:
+        return None
+    note = notes.get(tp.topic)
+    if note and committed.metadata and committed.metadata != note:
+        log.warning("%s: offset %s was committed of another log, %s", tp, committed.offset,
+                    committed.metadata)  # fmt: skip
+        return 0
+    return int(committed.offset)
 
 
 def _replace(owner: Any, name: str, value: Any) -> None:

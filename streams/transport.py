@@ -137,6 +137,9 @@ class ChunkApp(faust.App):
         claims: partitions whose state is on this machine, with the offset that it is as of; asked
             before every join, they go where the newest state is (``streams.assignment``). Default:
             what was read before the rebalance.
+        commit_notes: topic -> what is stored with each commit of it. A commit that another note
+            stands by is of another log under the same name: reading starts at 0 then. One without
+            a note counts.
         fetch_wait_ms_max: how long the broker may hold a fetch when it has nothing.
         options: Faust's settings, see ``streams.worker.faust_options``.
 
@@ -156,6 +159,7 @@ class ChunkApp(faust.App):
         watchdog_s: float = 120.0,
         isolation_level: Literal["read_committed", "read_uncommitted"] = "read_committed",
         claims: Callable[[], Mapping[TP, int]] | None = None,
+        commit_notes: Mapping[str, str] | None = None,
         fetch_wait_ms_max: int = 500,
         **options: Any,
     ) -> None:
@@ -167,6 +171,7 @@ class ChunkApp(faust.App):
         self.hooks = hooks
         self.watchdog_s = watchdog_s
         self.claims = claims
+        self.commit_notes = dict(commit_notes or {})
         self.isolation_level = isolation_level
         self.fetch_wait_ms_max = fetch_wait_ms_max
         self.failed = asyncio.Event()
