@@ -41,11 +41,10 @@ class Shard:
     Attributes:
         log_id: incarnation of the raw topic that ``applied`` belongs to.
         applied: offset of the last record folded in, -1 for none.
-        log_time: highest record timestamp seen, seconds.
-        outputs_end: position in the enriched partition from which a restore must read: whoever
-            went on from a later commit wrote behind it.
-        outputs_end: position in the enriched partition behind which everything after
-            ``applied`` was or will be written.
+        log_time: highest timestamp of the records that had an effect, seconds. Duplicates have
+            none: the topic that state is rebuilt from does not hold them.
+        outputs_end: position in the enriched partition from which a restore must read: everything
+            after ``applied`` was or will be written behind it, by whoever goes on from here.
         messages: by key, in their stored form until somebody looks inside; ``None``: never seen.
         touched: keys of the messages that a checkpoint must store.
         soft: short hashes of the recipients that have soft bounces or a soft suppression.
@@ -174,9 +173,10 @@ class Shard:
                 yield b"s" + key, recipients.pack_soft(recipient) or None
 
     def advance(self, timestamp_s: int) -> None:
-        """Log time has gone on."""
-        self.log_time = timestamp_s
-        self.minutes.close(timestamp_s)
+        """An event with an effect has come; log time goes on with the newest of them."""
+        if timestamp_s > self.log_time:
+            self.log_time = timestamp_s
+            self.minutes.close(timestamp_s)
 
     def pack_meta(self) -> bytes:
         """Log, offset, log time and output position in their stored form."""

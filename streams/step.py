@@ -74,15 +74,13 @@ def step(
     known = shard.messages
     for item in items:
         record, head, key, recipient_key, _ = item
-        timestamp = record.timestamp // 1000
-        if timestamp > shard.log_time:
-            shard.advance(timestamp)
         if (
             known[key] is None
             and head["event_type"] in _PLAIN
             and head["campaign_id"]
             and not recipient_key
         ):
+            shard.advance(record.timestamp // 1000)
             _fold_first(work, item)
         else:
             _fold(work, item)
@@ -210,7 +208,7 @@ def _fold(work: Work, item: Item) -> None:
     """One event into its message: counts, verdicts, outputs, corrections."""
     record, head, key, recipient_key, _ = item
     shard = work.shard
-    log_time = shard.log_time
+    log_time = max(shard.log_time, record.timestamp // 1000)
     message = shard.message(key)
     if message.touched and message.touched + work.look_ups.message_ttl_s < log_time:
         bucket = message.pending_bucket
@@ -218,8 +216,10 @@ def _fold(work: Work, item: Item) -> None:
         message.pending_bucket = bucket
     identity = event_hash(head["event_id"])
     if identity in message.seen:
+        # Without effect, on log time too: a rebuild reads no duplicates.
         work.effects.duplicates += 1
         return
+    shard.advance(log_time)
     message.seen.append(identity)
     if len(message.seen) > SEEN_MAX:
         del message.seen[0]
