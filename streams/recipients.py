@@ -5,14 +5,20 @@ Laws of this file (glossary, «Suppression»):
    ``SOFT_BOUNCES`` within ``SOFT_WITHIN_S`` without a delivery between them, for ``SOFT_FOR_S``.
 2. A delivery or a re-subscription lifts a soft suppression, never another.
 3. One record per reason and recipient, not one per event.
+4. Soft bounces, and a soft suppression, are forgotten ``SOFT_KEPT_S`` of log time after the newest
+   of them: however late an event comes, it can't lie near one any more, and the suppression had
+   ended when it happened, as its record says; no lift is told of it.
 """
 
 import struct
 from zlib import crc32
 
+from streams.minutes import OLD_S
+
 SOFT_BOUNCES = 5
 SOFT_WITHIN_S = 7 * 86400
 SOFT_FOR_S = 30 * 86400
+SOFT_KEPT_S = SOFT_FOR_S + OLD_S
 
 HARD, COMPLAINT, UNSUBSCRIBE, SOFT = 1, 2, 4, 8
 REASONS = {
@@ -84,6 +90,22 @@ def unpack_soft(data: bytes) -> int:
     """The ``address_hash`` of ``pack_soft``'s bytes."""
     value: int = _HASH.unpack(data)[0]
     return value
+
+
+def expire(recipient: Recipient, log_time: int) -> None:
+    """Forgets soft bounces and a soft suppression that are too old (law 4); ``log_time``: seconds.
+
+    Call it before anything is made of the state: whether it was removed from the store changes
+    nothing then.
+    """
+    if not is_soft(recipient):
+        return
+    newest = max([*recipient.soft, recipient.soft_since if recipient.standing & SOFT else 0])
+    if newest + SOFT_KEPT_S < log_time:
+        recipient.soft = []
+        recipient.standing &= ~SOFT
+        recipient.soft_since = 0
+        recipient.dirty = True
 
 
 def apply(recipient: Recipient, event_type: str, bounce: tuple[str, str], at: int) -> int:

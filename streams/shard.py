@@ -4,8 +4,8 @@ Laws of this file:
 1. Pure: ``load`` is handed in; ``writes`` says what a checkpoint must store, and stores nothing.
 2. State is a fold of the log's prefix up to ``applied``, in one incarnation after another: ids seen
    in an earlier log are still known, minute counts begin anew with each log.
-3. A message expires ``message_ttl_s`` of log time after its last event, whether or not its bytes
-   were removed yet.
+3. A message expires ``message_ttl_s`` of log time after its last event, soft bounces by
+   ``streams.recipients``, whether or not their bytes were removed yet.
 4. What is of no use any more is named for removal, a bounded part at each checkpoint
    (``useless_ranges``, ``expired``): whether and when it is removed changes nothing.
 """
@@ -13,6 +13,7 @@ Laws of this file:
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from streams import packing, recipients
 from streams.anew import Anew
@@ -33,6 +34,7 @@ _META = struct.Struct("<BqQq")
 _META_FORM = 1
 _EPOCH = struct.Struct(">I")
 _MESSAGES, _MESSAGES_END = b"m", b"n"
+_SOFT, _SOFT_END = b"s", b"t"
 
 
 class Shard:
@@ -65,10 +67,12 @@ class Shard:
         self.touched: set[bytes] = set()
         self.touched_recipients: dict[bytes, Recipient] = {}
         self.soft: set[int] = set()
+        self._soft_next: set[int] = set()
         self.minutes = MinuteTable(load)
         self._load = load
         self._useless_until = (0, 0)
         self._swept = _MESSAGES
+        self._swept_soft = _SOFT
         self.new_log = False
         self._placed: list[tuple[Message, int]] = []
         self._unconfirmed: deque[tuple[int, int]] = deque()
@@ -198,8 +202,13 @@ class Shard:
 
     def load_soft(self, scan: Scan) -> None:
         """Reads which recipients have soft bounces."""
-        for _, value in scan(b"s", b"t"):
+        for _, value in scan(_SOFT, _SOFT_END):
             self.soft.add(recipients.unpack_soft(value))
+
+    def note_soft(self, address: int) -> None:
+        """The recipient of this short hash has soft bounces or a soft suppression now."""
+        self.soft.add(address)
+        self._soft_next.add(address)
 
     def saved(self) -> None:
         """What ``writes`` gave is stored; memory is bounded."""
@@ -238,20 +247,44 @@ class Shard:
             ranges.append((pack_minute(0), pack_minute(minute)))
         return ranges
 
-    def expired(self, scan: Scan, ttl_s: int, entries_max: int) -> list[tuple[bytes, None]]:
-        """Expired messages among the next ``entries_max`` stored ones, to be deleted.
+    def expired(self, scan: Scan, ttl_s: int, entries_max: int) -> list[tuple[bytes, bytes | None]]:
+        """What to store of expired messages and soft bounces among the next stored ones.
 
         Call it right after ``saved``: what is stored must be what is known.
+
+        Args:
+            entries_max: messages looked at, and as many recipients with soft bounces.
         """
-        out: list[tuple[bytes, None]] = []
+        out: list[tuple[bytes, bytes | None]] = []
         left = entries_max
         for key, value in scan(self._swept, _MESSAGES_END):
             if left <= 0:
                 self._swept = key
-                return out
+                break
             left -= 1
             if packing.touched_of(value) + ttl_s < self.log_time:
                 out.append((key, None))
                 self.messages.pop(key[1:], None)
-        self._swept = _MESSAGES
+        else:
+            self._swept = _MESSAGES
+        return out + self._expired_soft(scan, entries_max)
+
+    def _expired_soft(self, scan: Scan, entries_max: int) -> list[tuple[bytes, bytes | None]]:
+        """``soft`` becomes what a whole round found, and what came up meanwhile."""
+        some = list(islice(scan(self._swept_soft, _SOFT_END), entries_max + 1))
+        stored = self._load([b"r" + key[1:] for key, _ in some[:entries_max]])
+        out: list[tuple[bytes, bytes | None]] = []
+        for (key, short), value in zip(some, stored, strict=False):
+            recipient = Recipient() if value is None else recipients.unpack(value)
+            recipients.expire(recipient, self.log_time)
+            if recipients.is_soft(recipient):
+                self._soft_next.add(recipients.unpack_soft(short))
+                continue
+            out += [(key, None), (b"r" + key[1:], recipients.pack(recipient) or None)]
+            self.recipients.pop(key[1:], None)
+        if len(some) > entries_max:
+            self._swept_soft = some[-1][0]
+        else:
+            self._swept_soft = _SOFT
+            self.soft, self._soft_next = self._soft_next, set()
         return out

@@ -366,13 +366,14 @@ def _suppress(work: Work, item: Item, message: Message, bounce: tuple[str, str])
     record, head, _, recipient_key, at_us = item
     shard = work.shard
     recipient = shard.recipients[recipient_key]
+    recipients.expire(recipient, shard.log_time)
     reason = recipients.apply(recipient, head["event_type"], bounce, at_us // 1_000_000)
     if recipient.dirty:
         shard.touched_recipients[recipient_key] = recipient
         address = address_hash(head["recipient"].lower().encode("utf-8", "replace"))
         recipient.address = address
         if recipients.is_soft(recipient):
-            shard.soft.add(address)
+            shard.note_soft(address)
     if not reason or not work.emit:
         return
     suppression = None

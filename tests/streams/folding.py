@@ -101,13 +101,11 @@ class Fold:
             if self.shard.applied >= self.minutes.get(key, (-1, []))[0]:
                 self.minutes[key] = (self.shard.applied, list(vector))
 
-    def checkpoint(self) -> None:
+    def checkpoint(self, swept_max: int = 1_000) -> None:
         """Partials out, then state stored, then what is of no use any more removed."""
         self.publish_minutes()
         self.disk.write(self.shard.writes())
         self.shard.saved()
         for begin, end in self.shard.useless_ranges():
             self.disk.write([(key, None) for key, _ in self.disk.scan(begin, end)])
-        self.disk.write(
-            self.shard.expired(self.disk.scan, self.look_ups.message_ttl_s, entries_max=1_000)
-        )
+        self.disk.write(self.shard.expired(self.disk.scan, self.look_ups.message_ttl_s, swept_max))

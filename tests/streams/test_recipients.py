@@ -1,9 +1,12 @@
 """Suppressions: who must not be mailed, from the events of an address."""
 
+from dataclasses import replace
+
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from schemas.event import Event
 from streams.recipients import (
     COMPLAINT,
     HARD,
@@ -11,13 +14,17 @@ from streams.recipients import (
     SOFT,
     SOFT_BOUNCES,
     SOFT_FOR_S,
+    SOFT_KEPT_S,
     SOFT_WITHIN_S,
     UNSUBSCRIBE,
     Recipient,
     apply,
+    expire,
     pack,
     unpack,
 )
+from tests.builders import RECEIVED_AT, event
+from tests.streams.folding import Fold, log_of
 
 SOFT_BOUNCE = ("soft", "mailbox_full")
 NONE = ("none", "none")
@@ -110,3 +117,99 @@ def test_compact_form_is_inverse(standing: int, since: int, soft: list[int]) -> 
     else:
         again = unpack(data)
         assert (again.standing, again.soft_since, again.soft) == (standing, since, soft)
+
+
+@st.composite
+def happenings(draw: st.DrawFn) -> list[tuple[str, int, int]]:
+    """Bursts of soft bounces and other news, weeks apart: what, arrival and event time (s)."""
+    out: list[tuple[str, int, int]] = []
+    received_s = RECEIVED_AT // 1_000_000
+    for _ in range(draw(st.integers(1, 8))):
+        received_s += draw(st.sampled_from([DAY, 8 * DAY, 31 * DAY, 65 * DAY]))
+        what = draw(st.sampled_from(["soft", "soft", "delivered", "opened"]))
+        late_s = draw(st.sampled_from([0, 0, 30 * DAY]))
+        for _ in range(draw(st.sampled_from([1, 4, 5])) if what == "soft" else 1):
+            received_s += 3600
+            out.append((what, received_s, received_s - late_s))
+    return out
+
+
+@given(happenings())
+@settings(max_examples=500)
+def test_forgetting_soft_bounces_changes_nothing_but_lifts_of_what_has_ended(
+    happened: list[tuple[str, int, int]],
+) -> None:
+    """No event can come that lies within seven days of one that is forgotten."""
+    forgets, remembers = Recipient(), Recipient()
+    ends = 0
+    for what, received_s, at in happened:
+        expire(forgets, received_s)
+        kind = "bounced" if what == "soft" else what
+        found, wanted = (apply(one, kind, (what, "unknown"), at) for one in (forgets, remembers))
+        assert found == wanted or (found, wanted) == (0, LIFT)
+        if (found, wanted) == (0, LIFT):
+            assert received_s > ends, "it still stands"
+        if found == SOFT:
+            ends = at + SOFT_FOR_S
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Event]:
+    """The same of some addresses, as events."""
+    some = [
+        (received_s, at, what, person)
+        for person in range(draw(st.integers(1, 3)))
+        for what, received_s, at in draw(happenings())
+    ]
+    return [
+        event(
+            event_id=f"{number:032x}",
+            event_type="bounced" if what == "soft" else what,
+            bounce_class="soft" if what == "soft" else "none",
+            recipient=f"u{person}@gmail.com",
+            message_id=f"m{number}",
+            received_at=received_s * 1_000_000,
+            occurred_at=at * 1_000_000,
+        )
+        for number, (received_s, at, what, person) in enumerate(sorted(some))
+    ]
+
+
+@given(histories(), st.data())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_sweeping_soft_bounces_away_changes_no_suppression(
+    events: list[Event], data: st.DataObject
+) -> None:
+    """Whether and when they are removed from the store, before a restart or after it."""
+    kept, swept = Fold(), Fold()
+    for record in log_of(events):
+        for fold, swept_max in ((kept, 0), (swept, data.draw(st.sampled_from([1, 2, 1_000])))):
+            fold.fold([record])
+            fold.checkpoint(swept_max)
+        if data.draw(st.integers(0, 9)) == 0:
+            swept.restart()
+    assert swept.suppressions == kept.suppressions
+
+
+def soft_bounce(number: int, recipient: str, day: int) -> Event:
+    """A soft bounce of a message of its own."""
+    at = RECEIVED_AT + day * DAY * 1_000_000
+    return event(
+        event_id=f"{number:032x}", event_type="bounced", bounce_class="soft", recipient=recipient,
+        message_id=f"m{number}", received_at=at, occurred_at=at,
+    )  # fmt: skip
+
+
+def test_addresses_that_nobody_writes_to_any_more_leave_nothing_behind() -> None:
+    """Neither in the store nor among the short hashes in memory; the others are kept."""
+    people = 50
+    fold = Fold()
+    fold.fold(log_of([soft_bounce(n, f"old{n}@gmail.com", 0) for n in range(people)]))
+    fold.checkpoint()
+    assert len(list(fold.disk.scan(b"s", b"t"))) == len(fold.shard.soft) == people
+    later = log_of([soft_bounce(people, "new@gmail.com", SOFT_KEPT_S // DAY + 1)])
+    fold.fold([replace(later[0], offset=people)])
+    for _ in range(people):
+        fold.checkpoint(swept_max=10)
+    assert len(list(fold.disk.scan(b"s", b"t"))) == len(fold.shard.soft) == 1
+    assert len(list(fold.disk.scan(b"r", b"s"))) == 1
