@@ -4,6 +4,8 @@ Laws of this file:
 1. Per partition, records go in the order in which their parcels were handed over.
 2. A parcel is acknowledged when every share of it is: what of it goes to one partition.
 3. What was given up before it was handed to Kafka is not sent.
+4. Records are written out once, when their parcel is handed over, all of it together; a lane only
+   numbers them.
 """
 
 import asyncio
@@ -11,11 +13,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from aiokafka.record.util import calc_crc32c
+
 from ingest.parcel import Pair
-from schemas.cloudevents import INGEST, by_leading_text
+from schemas.cloudevents import INGEST, WireHeaders
 from schemas.partition import partitions_of
+from schemas.record_batch import RecordBatch, bodies
 from schemas.topics import BY_NAME
-from schemas.trace import with_trace
+from schemas.trace import TRACEPARENT
 
 
 class Pending:
@@ -39,24 +44,29 @@ class Pending:
 class Share:
     """What of a parcel goes to one partition; ``sent`` of its records are in batches already."""
 
-    __slots__ = ("pairs", "pending", "sent", "timestamp_ms")
+    __slots__ = ("pending", "records", "sent", "timestamp_ms")
 
-    def __init__(self, pending: Pending, timestamp_ms: int, pairs: list[Pair]) -> None:
+    def __init__(self, pending: Pending, timestamp_ms: int, records: list[bytes]) -> None:
         pending.left += 1
         self.pending = pending
         self.timestamp_ms = timestamp_ms
-        self.pairs = pairs
+        self.records = records
         self.sent = 0
 
 
 class Lane:
-    """One partition: what waits for it, and the task that sends it batch by batch."""
+    """One partition: what waits for it, and the task that sends it batch by batch.
 
-    def __init__(self, client: Any, topic: str, partition: int) -> None:
+    Args:
+        client: an ``AIOKafkaProducer``, started.
+        batch_bytes_max: most bytes of one batch.
+    """
+
+    def __init__(self, client: Any, topic: str, partition: int, batch_bytes_max: int) -> None:
         self._client = client
         self._topic = topic
         self._partition = partition
-        self._headers_of = by_leading_text(BY_NAME[topic].schema, INGEST)
+        self._batch_bytes_max = batch_bytes_max
         self.queue: deque[Share] = deque()
         self.wake = asyncio.Event()
 
@@ -65,7 +75,7 @@ class Lane:
         self.queue.append(share)
         self.wake.set()
 
-    def _fill(self, batch: Any) -> list[Pending]:
+    def _fill(self, batch: RecordBatch) -> list[Pending]:
         """Moves shares into ``batch`` until it is full; what was given up is left out.
 
         Returns:
@@ -76,24 +86,13 @@ class Lane:
         while queue:
             share = queue[0]
             if not share.pending.done.done():
-                if not self._fill_with(share, batch):
+                records = share.records[share.sent :] if share.sent else share.records
+                share.sent += batch.extend(records, share.timestamp_ms)
+                if share.sent < len(share.records):
                     break
                 taken.append(share.pending)
             queue.popleft()
         return taken
-
-    def _fill_with(self, share: Share, batch: Any) -> bool:
-        """Whether all that was left of ``share`` fitted."""
-        append, headers_of, timestamp_ms = batch.append, self._headers_of, share.timestamp_ms
-        trace = share.pending.trace
-        for key, value in share.pairs[share.sent :] if share.sent else share.pairs:
-            headers = headers_of(value, timestamp_ms)
-            if trace:
-                headers = with_trace(headers, trace)
-            if append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
-                return False
-            share.sent += 1
-        return True
 
     async def run(self, on_ack: Callable[[], None]) -> None:
         """Sends for ever.
@@ -105,11 +104,10 @@ class Lane:
             await self.wake.wait()
             self.wake.clear()
             while self.queue:
-                batch = self._client.create_batch()
+                batch = RecordBatch(self._batch_bytes_max, calc_crc32c)
                 taken = self._fill(batch)
                 if not batch.record_count():
                     continue
-                batch.close()
                 future = await self._client.send_batch(
                     batch, self._topic, partition=self._partition
                 )
@@ -120,15 +118,21 @@ class Lane:
 
 
 class Connection:
-    """A started client with a lane per partition of both topics."""
+    """A started client with a lane per partition of both topics.
 
-    def __init__(self, client: Any, partitions: dict[str, int]) -> None:
+    Args:
+        partitions: topic -> how many.
+        batch_bytes_max: most bytes of one batch.
+    """
+
+    def __init__(self, client: Any, partitions: dict[str, int], batch_bytes_max: int) -> None:
         self.client = client
         self.partitions = partitions
         self.lanes = {
-            topic: [Lane(client, topic, number) for number in range(count)]
+            topic: [Lane(client, topic, number, batch_bytes_max) for number in range(count)]
             for topic, count in partitions.items()
         }
+        self._headers = {topic: WireHeaders(BY_NAME[topic].schema, INGEST) for topic in partitions}
 
     def all_lanes(self) -> Iterable[Lane]:
         """Every lane."""
@@ -136,14 +140,19 @@ class Connection:
 
     def submit(self, topic: str, pairs: Sequence[Pair], timestamp_ms: int, who: Pending) -> None:
         """Puts records into their lanes."""
+        if not pairs:
+            return
         lanes = self.lanes[topic]
+        keys, values = zip(*pairs, strict=True)
+        last = (TRACEPARENT, who.trace) if who.trace else None
+        headers = self._headers[topic].columns(values, timestamp_ms, last)
         shares: dict[int, Share] = {}
-        for pair, number in zip(
-            pairs, partitions_of([key for key, _ in pairs], len(lanes)), strict=True
+        for record, number in zip(
+            bodies(keys, values, headers), partitions_of(keys, len(lanes)), strict=True
         ):
             share = shares.get(number)
             if share is None:
-                share = shares[number] = Share(who, timestamp_ms, [pair])
+                share = shares[number] = Share(who, timestamp_ms, [record])
                 lanes[number].put(share)
             else:
-                share.pairs.append(pair)
+                share.records.append(record)

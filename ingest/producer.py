@@ -232,7 +232,6 @@ class Producer:
             **options,
             acks="all",
             enable_idempotence=settings.kafka_idempotence,
-            max_batch_size=settings.record_bytes_max,
             client_id="mailpulse-ingest",
         )
         try:
@@ -244,7 +243,7 @@ class Producer:
         except BaseException:
             await _close(client)
             raise
-        return Connection(client, partitions)
+        return Connection(client, partitions, settings.record_bytes_max)
 
     async def _watch(self, connection: Connection) -> str:
         """Lets the lanes run until something is wrong.

@@ -10,12 +10,12 @@ Laws of this file:
 Source: CloudEvents 1.0.2, «Required Attributes»; Kafka protocol binding 1.0.2, §3.2.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
 
-from schemas.primitives import read_integer
+from schemas.primitives import integer, read_integer
 
 Header = tuple[str, bytes]
 Headers = list[Header]
@@ -32,6 +32,7 @@ SOURCES = INGEST, ENRICH, CAMPAIGNS, SINK, CLI = (
 _FRAME = 5
 _ID_LENGTH = 32 << 1
 """Length, as Avro writes it, of the ids that mailpulse makes itself."""
+_ID_END = _FRAME + 1 + 32
 
 
 @lru_cache(maxsize=64)
@@ -101,3 +102,53 @@ def by_leading_text(kind: str, source: str) -> Callable[[bytes, int], Headers]:
         ]  # fmt: skip
 
     return headers
+
+
+def _wire(name: str, value: bytes) -> bytes:
+    """A header as it lies in a record."""
+    key = name.encode()
+    return integer(len(key)) + key + integer(len(value)) + value
+
+
+@lru_cache(maxsize=4096)
+def _wire_time(second: int) -> bytes:
+    return _wire(*_time_of(second))
+
+
+def _wire_ids(values: Sequence[bytes]) -> list[bytes]:
+    """``leading_text`` of each, behind its length as records have it: as it lies in the value.
+
+    Avro and Kafka write whole numbers alike.
+    """
+    if all([len(value) > _ID_END and value[_FRAME] == _ID_LENGTH for value in values]):
+        return [value[_FRAME:_ID_END] for value in values]
+    return [integer(len(text)) + text for text in map(leading_text, values)]
+
+
+class WireHeaders:
+    """``by_leading_text`` for many records of one time, as bytes.
+
+    Args:
+        kind: schema name of the values.
+        source: the stage that writes them.
+    """
+
+    def __init__(self, kind: str, source: str) -> None:
+        static = b"".join(_wire(*header) for header in _static(kind, source))
+        id_name = integer(5) + b"ce_id"
+        self._starts = [integer(count) + static + id_name for count in (6, 7)]
+
+    def columns(
+        self, values: Sequence[bytes], timestamp_ms: int, last: Header | None = None
+    ) -> tuple[bytes, list[bytes], bytes]:
+        """What all records' headers begin with, what differs, and what they end with.
+
+        Args:
+            values: framed records.
+            timestamp_ms: milliseconds since 1970.
+            last: one more header, behind the others of each.
+        """
+        end = _wire_time(timestamp_ms // 1000)
+        if last is not None:
+            end += _wire(*last)
+        return self._starts[last is not None], _wire_ids(values), end

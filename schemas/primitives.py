@@ -53,6 +53,18 @@ _SMALL = bytes([value << 1 if value < 64 else 255 for value in range(256)])
 """Byte of an integer that takes one; 255, which none has, for those that take more."""
 
 
+COUNTS = (*_ONE[::2], *_TWO[128::2])
+"""``integer`` of 0 to 8,191: sizes and positions, for columns of them."""
+
+
+def sizes(column: Sequence[bytes]) -> list[bytes]:
+    """``integer`` of the length of each."""
+    try:
+        return [COUNTS[size] for size in map(len, column)]
+    except IndexError:
+        return [integer(len(one)) for one in column]
+
+
 def integers(values: Sequence[int]) -> bytes:
     """Integers one after another; quick when all are counts below 64."""
     try:
