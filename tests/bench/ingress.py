@@ -7,12 +7,14 @@ anymail parses and calls a receiver; mailpulse also waits until Kafka has acknow
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
+from http.client import HTTPConnection
 from pathlib import Path
 
 from tests.bench import abuse
@@ -60,7 +62,18 @@ class Contestant:
             path.write_text(lua_script(signed, PATHS[self.name]), encoding="ascii")
             self.scripts[events] = path
         self.process.start()
-        self.process.wait_until(lambda: accepts(self.port), "listening")
+        self.process.wait_until(self._serves, "listening")
+
+    def _serves(self) -> bool:
+        """Whether it would answer 200: mailpulse once it has reached Kafka."""
+        if not accepts(self.port):
+            return False
+        if self.name != "mailpulse":
+            return True
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=5)
+        with contextlib.closing(connection):
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
 
     def load(self, events: int, seconds: float, connections: int = CONNECTIONS) -> Round:
         """One round.
