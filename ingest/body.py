@@ -20,7 +20,7 @@ import brotli
 
 _RATIO_FREE_BYTES = 1 << 16
 """Below this size a high ratio is no attack: a few repeated fields compress well."""
-_BETWEEN_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
+_NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{},"'))
 _TO_STEP = bytes(1 if c in b"[{" else 255 for c in range(256))
 """Bracket -> 1 up or, as a signed byte, 1 down."""
 _STEPS_AT_ONCE = 4096
@@ -150,16 +150,6 @@ def decode_content(body: bytes, encoding: str | None, limits: BodyLimits) -> byt
     return b"".join(parts)
 
 
-def _brackets(body: bytes) -> bytes:
-    """The brackets of a JSON text that lie outside its strings, in order."""
-    if b"\\" in body:
-        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    quoted = body.translate(None, _BETWEEN_BRACKETS)
-    # Two quotes side by side are an empty string, or the end of one and the start of the next
-    # with nothing between: without them inside and outside are what they were.
-    return b"".join(quoted.replace(b'""', b"").split(b'"')[::2])
-
-
 def check_shape(body: bytes, limits: BodyLimits) -> None:
     """Refuses JSON that is nested too deep or holds too many values, before anything parses it.
 
@@ -169,15 +159,26 @@ def check_shape(body: bytes, limits: BodyLimits) -> None:
     Raises:
         Refused: 413.
     """
-    opened = body.count(b"[") + body.count(b"{")
-    if opened + body.count(b",") > limits.json_values_max:
+    if b"\\" in body:
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    structure = body.translate(None, _NO_STRUCTURE)  # one pass over the body, the others are short
+    opened = structure.count(b"[") + structure.count(b"{")
+    if opened + structure.count(b",") > limits.json_values_max:
         raise Refused(413, "too_many_values")
-    if opened <= limits.json_depth_max:
-        return
-    steps = memoryview(_brackets(body).translate(_TO_STEP)).cast("b")
+    if opened > limits.json_depth_max and _is_deeper(structure, limits.json_depth_max):
+        raise Refused(413, "too_deep")
+
+
+def _is_deeper(structure: bytes, most: int) -> bool:
+    """Whether the brackets outside of strings are nested deeper than ``most``."""
+    # Two quotes side by side are an empty string, or the end of one and the start of the next
+    # with nothing between: without them inside and outside are what they were.
+    brackets = b"".join(structure.translate(None, b",").replace(b'""', b"").split(b'"')[::2])
+    steps = memoryview(brackets.translate(_TO_STEP)).cast("b")
     depth = 0
     for start in range(0, len(steps), _STEPS_AT_ONCE):  # so that what is too deep is soon left
         depths = list(accumulate(steps[start : start + _STEPS_AT_ONCE], initial=depth))
-        if max(depths) > limits.json_depth_max:
-            raise Refused(413, "too_deep")
+        if max(depths) > most:
+            return True
         depth = depths[-1]
+    return False
