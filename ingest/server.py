@@ -18,6 +18,7 @@ import gc
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import structlog
@@ -25,6 +26,7 @@ import uvicorn
 import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from ingest.answering import AT_ONCE, answer_at_once
 from ingest.app import IngestApp, create_app
 from ingest.metrics import IngestMetrics
 from ingest.problems import MEDIA_TYPE, problem
@@ -67,14 +69,15 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """See ``asyncio.Protocol``."""
         if self._in_headers:
-            if self._deadline is None:
-                self._set_deadline()
             self._header_bytes += len(data)
         super().data_received(data)
         # A block of headers that ended within this data was handed on, whatever its size: one read
-        # of a socket is bounded by the loop.
-        if self._in_headers and self._header_bytes > self.settings.header_bytes_max:
-            self._cut("header_too_large")
+        # of a socket is bounded by the loop. Most do, and need no deadline.
+        if self._in_headers and self._header_bytes:
+            if self._header_bytes > self.settings.header_bytes_max:
+                self._cut("header_too_large")
+            elif self._deadline is None:
+                self._set_deadline()
 
     def on_headers_complete(self) -> None:
         """See ``HttpToolsProtocol``."""
@@ -82,6 +85,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._clear_deadline()
         super().on_headers_complete()
+        self.scope[AT_ONCE] = partial(answer_at_once, self.cycle)  # type: ignore[literal-required]
 
     def on_message_complete(self) -> None:
         """See ``HttpToolsProtocol``."""

@@ -1,0 +1,56 @@
+"""Answers in one piece: head and body in one write to the socket.
+
+Law: the client gets the bytes that uvicorn would send for the same answer; a test on real sockets
+compares them. Whatever is out of the ordinary goes uvicorn's way.
+
+uvicorn writes the head as soon as it has it: one call of the kernel more for every request, and
+its checks of headers that are ours. Together they took a tenth of a small request's time.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+AT_ONCE = "mailpulse.at_once"
+"""In the scope of a request: what may answer it at once."""
+
+_RELIED_ON = frozenset(
+    "default_headers disconnected flow keep_alive message_event on_response response_complete "
+    "response_started scope transport waiting_for_100_continue".split()
+)
+KNOWN = _RELIED_ON.issubset(RequestResponseCycle.__init__.__code__.co_names)
+"""Whether this uvicorn keeps its state as it did when this was written."""
+
+
+def answer_at_once(
+    cycle: Any, status: int, headers: Sequence[tuple[bytes, bytes]], content: bytes
+) -> bool:
+    """Sends a whole answer and ends the exchange.
+
+    Args:
+        cycle: uvicorn's object for this request.
+        headers: names in lower case, ``content-length`` among them.
+
+    Returns:
+        Whether it did; if not, nothing was sent.
+    """
+    if (
+        not KNOWN
+        or cycle.disconnected
+        or cycle.response_started
+        or cycle.flow.write_paused
+        or not cycle.keep_alive
+        or cycle.scope["method"] == "HEAD"
+    ):
+        return False
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    parts = [STATUS_LINE[status]]
+    for name, value in (*cycle.default_headers, *headers):
+        parts += (name, b": ", value, b"\r\n")
+    parts += (b"\r\n", content)
+    cycle.transport.write(b"".join(parts))
+    cycle.message_event.set()
+    cycle.on_response()
+    return True
