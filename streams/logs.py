@@ -14,7 +14,8 @@ import json
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, TextIO
 
@@ -107,6 +108,27 @@ def _json(fields: Any, default: Any) -> str:
         return json.dumps(fields, default=default)
 
 
+def _stamped(role: str) -> Callable[[Any, str, MutableMapping[str, Any]], Any]:
+    """structlog processor: level, role and time, as ``before`` in ``configure`` adds them.
+
+    One for three of structlog's, at a third of their cost.
+    """
+
+    def stamp(
+        _logger: Any, method: str, fields: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        fields["level"] = _LEVELS.get(method, method)
+        fields["role"] = role
+        fields["at"] = datetime.now(UTC).isoformat()[:-6] + "Z"
+        return fields
+
+    return stamp
+
+
+_LEVELS = {"exception": "error", "warn": "warning"}
+"""Of the methods that are not called as their level."""
+
+
 def wants_json(log_format: str, stream: TextIO) -> bool:
     """Whether lines are JSON: as the setting says, by default when ``stream`` is no terminal."""
     if log_format == "auto":
@@ -151,7 +173,7 @@ def configure(settings: Settings, role: str, stream: TextIO | None = None) -> No
         level = logging.DEBUG if settings.log_level == "DEBUG" else logging.WARNING
         logging.getLogger(name).setLevel(level)
     structlog.configure(
-        processors=[*before[:2], *before[4:], *last],
+        processors=[_stamped(role), *last],
         logger_factory=structlog.WriteLoggerFactory(stream),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(root.level)),
         cache_logger_on_first_use=False,
