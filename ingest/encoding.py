@@ -17,6 +17,7 @@ from typing import Any
 from schemas.codec import LATEST, schema_json, without_logical_types
 from schemas.errors import BadInput
 from schemas.event import Event
+from schemas.primitives import COUNTS
 
 _KNOWN_MAX = 20_000
 _KNOWN_BYTES_MAX = 400
@@ -27,10 +28,6 @@ _SHORT_SOME = tuple(b"\x02" + size for size in _SHORT)
 """The same behind the branch of an optional text that is there."""
 _MORE = tuple(bytes((low & 127 | 128, low >> 7 | 128)) for low in range(16_384))
 """14 bits of a variable-length number with more to come."""
-_SMALL = tuple(
-    bytes((n << 1,)) if n < 64 else bytes((n << 1 & 127 | 128, n >> 6)) for n in range(8_192)
-)
-"""Whole numbers from 0, as most batch indexes are."""
 _LAST = tuple(bytes((n,)) if n < 128 else bytes((n & 127 | 128, n >> 7)) for n in range(16_384))
 """The last 14 bits, or fewer, of a variable-length number."""
 _NULL, _FALSE, _TRUE = b"\x00", b"\x00", b"\x01"
@@ -80,12 +77,15 @@ def _symbols(document: dict[str, Any], name: str) -> dict[str, bytes]:
 
 
 _DOCUMENT: dict[str, Any] = schema_json(LATEST["raw_event"])
-_TYPES = _symbols(_DOCUMENT, "event_type")
-_CAMPAIGN_SOURCES = _symbols(_DOCUMENT, "campaign_source")
-_BOUNCE_CLASSES = _symbols(_DOCUMENT, "bounce_class")
-_BOUNCE_REASONS = _symbols(_DOCUMENT, "bounce_reason")
-_MACHINES = _symbols(_DOCUMENT, "machine_kind")
-_QUALITIES = _symbols(_DOCUMENT, "dedupe_quality")
+_ENUMS = {
+    name: _symbols(_DOCUMENT, name)
+    for name in (
+        "event_type", "campaign_source", "bounce_class", "bounce_reason", "machine_kind",
+        "dedupe_quality",
+    )
+}  # fmt: skip
+"""Field -> symbol -> bytes."""
+_TYPES, _CAMPAIGN_SOURCES, _BOUNCE_CLASSES, _BOUNCE_REASONS, _MACHINES, _QUALITIES = _ENUMS.values()
 
 _LAYOUT = (
     "event_id=string event_type=enum occurred_at=long received_at=long time_suspect=boolean "
@@ -145,19 +145,67 @@ def _moment(moment: int) -> bytes:
     return _whole(moment, _LONG_MAX)
 
 
+KINDS = dict(field.split("=") for field in _LAYOUT.split())
+"""Field -> its type, in the order in which they follow one another."""
+FRESH = frozenset(("event_id", "message_id", "recipient", "diagnostic", "ip", "rfc_message_id"))
+"""Texts that hardly ever come again, and are not remembered."""
+
+
 class RawEncoder:
     """Encodes raw events.
 
     Args:
         prefix: the five bytes of the schema's id, in front of every record.
+
+    Attributes:
+        writers: a field's name -> what writes one value of it; raises what ``encode`` catches.
+        moments: writes a ``long``, for values that are known to be whole numbers.
     """
 
     def __init__(self, prefix: bytes) -> None:
-        self._prefix = prefix
+        self.prefix = prefix
         self._known = _Known(_text)
         self._some_known = _Known(_some_text)
         self._tags_known = _Known(_tags)
         self._moments_known = _Known(_moment)
+        self.moments = self._moments_known.__getitem__
+        self.writers = {name: self._writer(name) for name in KINDS}
+
+    def _writer(self, name: str) -> Callable[[Any], bytes]:
+        """What writes one value of a field."""
+        kind = KINDS[name]
+        if name in _ENUMS:
+            return _ENUMS[name].__getitem__
+        if kind == "string":
+            return _text if name in FRESH else self._known.__getitem__
+        if kind == "string?":
+            return _some_text if name in FRESH else self._some_known.__getitem__
+        written: dict[str, Callable[[Any], bytes]] = {
+            "long": self._moment,
+            "int": lambda number: _whole(number, _INT_MAX),
+            "int?": self._code,
+            "boolean": _BOOLEANS.__getitem__,
+            "boolean?": _MAYBE_BOOLEANS.__getitem__,
+            "[string]": lambda tags: self._tags_known[tuple(tags)] if tags else _NULL,
+            "{string}": lambda metadata: self._metadata(metadata) if metadata else _NULL,
+        }
+        return written[kind]
+
+    def _moment(self, moment: int) -> bytes:
+        if type(moment) is not int:  # 1.0 and True would be found where 1 is kept
+            raise TypeError
+        return self._moments_known[moment]
+
+    def _code(self, code: int | None) -> bytes:
+        if code is None:
+            return _NULL
+        if type(code) is int and 0 <= code < len(COUNTS):
+            return b"\x02" + COUNTS[code]
+        return b"\x02" + _whole(code, _INT_MAX)
+
+    def name(self, text: str) -> bytes:
+        """A text that comes again and again, such as a key of metadata."""
+        return self._known[text]
 
     def _metadata(self, metadata: dict[str, str]) -> bytes:
         known = self._known
@@ -192,7 +240,7 @@ class RawEncoder:
         tags, metadata = e["tags"], e["metadata"]
         return b"".join(
             (
-                self._prefix,
+                self.prefix,
                 _SHORT[32] if len(identity) == 32 else _varint(len(identity) << 1),
                 identity,
                 _TYPES[e["event_type"]],
@@ -224,6 +272,6 @@ class RawEncoder:
                 _MAYBE_BOOLEANS[e["provider_first"]],
                 some[e["geo_country"]],
                 some[e["batch_id"]],
-                _SMALL[batch_index] if 0 <= batch_index < 8_192 else _whole(batch_index, _INT_MAX),
+                COUNTS[batch_index] if 0 <= batch_index < 8_192 else _whole(batch_index, _INT_MAX),
             )
         )

@@ -11,9 +11,12 @@ Laws of this file:
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from ingest.body import Refused
+from ingest.column_encoding import ColumnEncoder
 from ingest.encoding import RawEncoder
 from ingest.parcel import Pair, Parcel
 from ingest.privacy import Privacy
@@ -80,6 +83,8 @@ class Intake:
         self._events_max = settings.events_per_request_max
         self._record_bytes_max = settings.record_bytes_max - _RECORD_OVERHEAD_BYTES
         self._keep_recipients = settings.log_recipients
+        self._columns = ColumnEncoder(self._raw)
+        self._by_column = self._privacy.mode == "plain" and not self._keep_recipients
 
     def take(self, provider: Provider, source: Source, request: Request, received_at: int) -> Taken:
         """The parcel of a verified request.
@@ -92,16 +97,18 @@ class Intake:
         """
         bug: Exception | None = None
         try:
-            parsed = provider.parse(request, source, received_at)
+            parsed = provider.parse_alike(request, source, received_at)
+            if not self._by_column:
+                parsed = parsed.one_by_one()
         except BadInput as error:
             parsed = Parsed(rejects=[Reject(error.reason, error.detail, request.body)])
         except Exception as error:  # law 3: whatever a provider module raises beyond its contract
             bug = error
             detail = type(error).__name__
             parsed = Parsed(rejects=[Reject("provider_module_failed", detail, request.body)])
-        if len(parsed.events) + len(parsed.rejects) > self._events_max:
+        if parsed.count > self._events_max:
             raise Refused(413, "too_many_events")
-        events, failed = self._encode(source, parsed.events)
+        events, failed = self._encode(source, parsed)
         rejects = parsed.rejects + failed
         dead_letters = [self._dead_letter(source, one, request, received_at) for one in rejects]
         return Taken(
@@ -121,12 +128,36 @@ class Intake:
             return ()
         return tuple(event["recipient"] for event in events[:20] if event["recipient"])
 
-    def _encode(self, source: Source, events: list[Event]) -> tuple[list[Pair], list[Reject]]:
-        """Key and value of each event; what the schema does not hold becomes a reject."""
+    def _encode(self, source: Source, parsed: Parsed) -> tuple[list[Pair], list[Reject]]:
+        """Key and value of each event, in order; what the schema does not hold is a reject."""
+        if not parsed.alike:
+            return self._encode_events(source, parsed.events)
+        pairs: list[tuple[int, Pair]] = []
+        left = parsed.events
+        for columns in parsed.alike:
+            try:
+                values = self._columns.encode(columns)
+            except BadInput:  # one event's fault: the others must not bear it
+                left = left + columns.events()
+                continue
+            keys = columns.keys()
+            self._check_sizes(keys, values)
+            pairs += zip(columns.positions, zip(keys, values, strict=True), strict=True)
+        rejects: list[Reject] = []
+        for event in left:
+            encoded, failed = self._encode_events(source, [event])
+            pairs += [(event["batch_index"], pair) for pair in encoded]
+            rejects += failed
+        pairs.sort(key=itemgetter(0))
+        return [pair for _, pair in pairs], rejects
+
+    def _encode_events(
+        self, source: Source, events: list[Event]
+    ) -> tuple[list[Pair], list[Reject]]:
+        """The same, of events that come one by one."""
         pairs: list[Pair] = []
         rejects: list[Reject] = []
         encode, name, plain = self._raw.encode, source.name, self._privacy.mode == "plain"
-        most = self._record_bytes_max
         for event in events:
             event["source"] = name
             if not plain:
@@ -137,11 +168,16 @@ class Intake:
                 content = json.dumps(event, default=repr).encode("ascii")
                 rejects.append(Reject(error.reason, error.detail, content))
                 continue
-            key = message_key(event)
-            if len(key) + len(value) > most:
-                raise Refused(413, "record_too_large")
-            pairs.append((key, value))
+            pairs.append((message_key(event), value))
+        self._check_sizes([key for key, _ in pairs], [value for _, value in pairs])
         return pairs, rejects
+
+    def _check_sizes(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        """Raises ``Refused`` for a record that no broker takes."""
+        most = self._record_bytes_max
+        if keys and max(map(len, keys)) + max(map(len, values)) > most:
+            if any(len(key) + len(value) > most for key, value in zip(keys, values, strict=True)):
+                raise Refused(413, "record_too_large")
 
     def _dead_letter(
         self, source: Source, reject: Reject, request: Request, received_at: int

@@ -13,9 +13,11 @@ Laws of this package:
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import ClassVar, Protocol
 
+from ingest.columns import Columns
 from ingest.verify import NeedsCertificate, SignatureError
 from schemas.errors import BadInput
 from schemas.event import Event
@@ -70,7 +72,10 @@ class ConfirmSubscription:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What a verified request holds."""
+    """What a verified request holds.
+
+    ``batch_index`` of an event is its item's position in the request.
+    """
 
     events: list[Event] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
@@ -79,6 +84,21 @@ class Parsed:
     """What a non-event call was, such as ``subscription_confirmation`` or ``ping``; for the log."""
     answer: bytes = b""
     """JSON body of the 200, where the provider looks at it (Firehose); else anything will do."""
+    alike: list[Columns] = field(default_factory=list)
+    """Further events, column by column; only ``Provider.parse_alike`` gives any."""
+
+    @property
+    def count(self) -> int:
+        """Events and rejects."""
+        return len(self.events) + len(self.rejects) + sum(map(len, self.alike))
+
+    def one_by_one(self) -> "Parsed":
+        """The same with all events in ``events``, in their order in the request."""
+        if not self.alike:
+            return self
+        events = [*self.events, *[event for columns in self.alike for event in columns.events()]]
+        events.sort(key=itemgetter("batch_index"))
+        return replace(self, events=events, alike=[])
 
 
 Certificates = Mapping[str, bytes]
@@ -144,6 +164,13 @@ class Provider(Protocol):
             BadInput: the body as a whole can't be read; it goes to the dead letters whole.
         """
 
+    def parse_alike(self, request: Request, source: Source, received_at: int) -> Parsed:
+        """As ``parse``, with events that are alike by column where the provider can give them.
+
+        Raises:
+            BadInput: as ``parse`` does.
+        """
+
     def probe(self, request: Request, source: Source) -> int | None:
         """Status for a set-up call without events (HEAD, GET); ``None`` if it is not one."""
 
@@ -191,6 +218,14 @@ class BaseProvider:
     def tolerance(self, source: Source) -> int:
         """Greatest age of a signed time in seconds, for this source."""
         return self.tolerance_s if source.tolerance_s is None else source.tolerance_s
+
+    def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
+        """See ``Provider.parse``."""
+        raise NotImplementedError
+
+    def parse_alike(self, request: Request, source: Source, received_at: int) -> Parsed:
+        """See ``Provider.parse_alike``: none are, unless a provider says otherwise."""
+        return self.parse(request, source, received_at)
 
     def probe(self, request: Request, source: Source) -> int | None:
         """See ``Provider.probe``: no set-up calls, unless a provider says otherwise."""

@@ -10,7 +10,7 @@ Laws of this file:
 import hashlib
 import json
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
@@ -84,30 +84,36 @@ def _sized(part: str) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def native_ids(provider: str, account: str) -> Callable[[str], str]:
-    """``event_id(provider, account, one_part)``, with the first two hashed once."""
-    begun = hashlib.sha256()
-    for part in (provider, account):
-        begun.update(_sized(part))
+def native_ids(provider: str, account: str) -> Callable[[Iterable[str]], list[str]]:
+    """``event_id(provider, account, part)`` of each part, with the first two hashed once."""
+    begin = hashlib.sha256(_sized(provider) + _sized(account)).copy
 
-    def identity(part: str) -> str:
-        digest = begun.copy()
-        digest.update(_sized(part))
-        return digest.hexdigest()[:32]
+    def identities(parts: Iterable[str]) -> list[str]:
+        ids = []
+        for part in parts:
+            digest = begin()
+            digest.update(_sized(part))
+            ids.append(digest.hexdigest()[:32])
+        return ids
 
-    return identity
+    return identities
 
 
-def parse_items(items: Iterable[object], build: Build) -> Parsed:
+def parse_items(
+    items: Iterable[object], build: Build, done: Collection[int] = frozenset()
+) -> Parsed:
     """Builds events item by item, in order; ``batch_index`` is the item's position.
 
     Args:
         build: one item -> its event, or its events, one per recipient. It raises ``BadInput``
             for an item that cannot be made one.
+        done: positions of items that were read otherwise.
     """
     parsed = Parsed()
     events, rejects = parsed.events, parsed.rejects
     for position, item in enumerate(items):
+        if position in done:
+            continue
         try:
             if not isinstance(item, dict):
                 raise BadInput("not_an_object", f"item is a {type(item).__name__}")
@@ -181,6 +187,25 @@ def make_event(
     return event
 
 
+def read_reply(
+    diagnostic: object, smtp_code: object = None, enhanced_status: object = None
+) -> tuple[str | None, int | None, str | None]:
+    """Words, reply code and enhanced status of an answer.
+
+    Args:
+        diagnostic: its words; searched for the codes where these are not given.
+    """
+    said = fields.text(diagnostic)
+    said_code, said_status = fields.reply_codes(said)
+    code = None if smtp_code is None else fields.smtp_code(smtp_code)
+    # Mostly it is not given, or what leads the words, and then a code for certain.
+    same = enhanced_status is None or enhanced_status == said_status
+    status = said_status if same else fields.enhanced_status(enhanced_status)
+    if status is None or status.endswith(".0.0"):  # SendGrid gives 5.0.0 where it knows better
+        status = said_status or status
+    return said, said_code if code is None else code, status
+
+
 def set_reply(
     event: Event,
     *,
@@ -193,23 +218,13 @@ def set_reply(
     """What the receiving server, or the provider in its place, answered.
 
     Args:
-        diagnostic: its words; searched for the codes where these are not given.
+        diagnostic: as for ``read_reply``, like the two codes.
         bounce_class: by the provider's own flag only; codes are read later, by the streams.
         bounce_reason: the same.
     """
-    said = fields.text(diagnostic)
-    said_code, said_status = fields.reply_codes(said)
-    code = None if smtp_code is None else fields.smtp_code(smtp_code)
-    # Mostly it is not given, or what leads the words, and then a code for certain.
-    same = enhanced_status is None or enhanced_status == said_status
-    status = said_status if same else fields.enhanced_status(enhanced_status)
-    event["diagnostic"] = said
-    event["smtp_code"] = said_code if code is None else code
-    if status is None or status.endswith(".0.0"):  # SendGrid gives 5.0.0 where it knows better
-        status = said_status or status
-    event["enhanced_status"] = status
-    event["bounce_class"] = bounce_class
-    event["bounce_reason"] = bounce_reason
+    said, code, status = read_reply(diagnostic, smtp_code, enhanced_status)
+    event["diagnostic"], event["smtp_code"], event["enhanced_status"] = said, code, status
+    event["bounce_class"], event["bounce_reason"] = bounce_class, bounce_reason
 
 
 def set_client(

@@ -83,7 +83,7 @@ def build(
     item: items.Item,
     source: Source,
     received_at: int,
-    identity: Callable[[str], str],
+    identities: Callable[[Iterable[str]], list[str]],
     believed: tuple[int, int],
 ) -> Event:
     """One event of a request; a time is believed between two seconds."""
@@ -108,7 +108,7 @@ def build(
     )
     event_type = EVENTS.get(native)
     event = new_event(
-        event_id=identity(own_id) if own_id else _composite_id(item, source.account),
+        event_id=identities((own_id,))[0] if own_id else _composite_id(item, source.account),
         event_type=event_type or "unknown",
         occurred_at=occurred_at,
         received_at=received_at,
@@ -126,7 +126,7 @@ def build(
     if native in CLIENT_EVENTS:
         _add_client(event, item)
     else:
-        add_reply(event, item, native)
+        _add_reply(event, item, native)
     return event
 
 
@@ -177,26 +177,44 @@ def _add_client(event: Event, item: items.Item) -> None:
         event["machine_kind"] = "apple_mpp"
 
 
-def add_reply(event: Event, item: items.Item, native: str) -> None:
+def _add_reply(event: Event, item: items.Item, native: str) -> None:
     """What the receiving server, or SendGrid in its place, said."""
-    said = item.get("reason") or item.get("response")
-    bounce_class = bounce_reason = "none"
+    get = item.get
+    (
+        event["diagnostic"], event["smtp_code"], event["enhanced_status"], event["bounce_class"],
+        event["bounce_reason"], native_type,
+    ) = reply_of(
+        native, get("reason"), get("response"), get("status"), get("type"),
+        get("bounce_classification"),
+    )  # fmt: skip
     if native == "bounce":
-        kind = item.get("type")
+        event["native_type"] = native_type
+
+
+def reply_of(
+    native: str,
+    reason: object,
+    response: object,
+    status: object,
+    kind: object,
+    classification: object,
+) -> tuple[str | None, int | None, str | None, str, str, str]:
+    """Of an event of no reader's: diagnostic, SMTP code, enhanced status, class, reason, type.
+
+    Args:
+        native: SendGrid's name of the event; the others are its fields.
+    """
+    said = reason or response
+    bounce_class = bounce_reason = "none"
+    native_type = native
+    if native == "bounce":
         if isinstance(kind, str):
             bounce_class = _BOUNCE_CLASS.get(kind, "none")
-            event["native_type"] = _native_type(f"bounce.{kind}")
-        classification = item.get("bounce_classification")
+            native_type = _native_type(f"bounce.{kind}")
         if isinstance(classification, str):
             bounce_reason = _BOUNCE_REASON.get(classification.lower(), "other")
     elif native == "dropped" and isinstance(said, str):
         bounce_class, bounce_reason = _DROPPED.get(said.lower(), ("none", "none"))
-    elif said is None and "status" not in item:
-        return
-    items.set_reply(
-        event,
-        diagnostic=said,
-        enhanced_status=item.get("status"),
-        bounce_class=bounce_class,
-        bounce_reason=bounce_reason,
-    )
+    if said is None and status is None:
+        return None, None, None, bounce_class, bounce_reason, native_type
+    return *items.read_reply(said, None, status), bounce_class, bounce_reason, native_type

@@ -56,4 +56,6 @@ def test_a_source_without_its_fields_is_told_each_of_them(name: str) -> None:
 def test_parsed_defaults_say_nothing_happened() -> None:
     """A provider fills in only what there is."""
     empty = Parsed()
-    assert [getattr(empty, one.name) for one in dataclass_fields(Parsed)] == [[], [], None, "", b""]
+    values = [getattr(empty, one.name) for one in dataclass_fields(Parsed)]
+    assert values == [[], [], None, "", b"", []]
+    assert empty.count == 0

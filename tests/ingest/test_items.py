@@ -25,10 +25,11 @@ def event(name: str) -> Event:
     )
 
 
-@given(TEXT, TEXT, TEXT)
-def test_native_ids_are_event_ids(provider: str, account: str, part: str) -> None:
-    """The short way gives the identity that ``schemas.event`` defines."""
-    assert items.native_ids(provider, account)(part) == event_id(provider, account, part)
+@given(TEXT, TEXT, st.lists(TEXT))
+def test_native_ids_are_event_ids(provider: str, account: str, parts: list[str]) -> None:
+    """The short way gives the identities that ``schemas.event`` defines."""
+    wanted = [event_id(provider, account, part) for part in parts]
+    assert items.native_ids(provider, account)(parts) == wanted
 
 
 def test_items_keep_their_neighbours_and_their_places() -> None:
