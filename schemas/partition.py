@@ -11,7 +11,6 @@ Source: Apache Kafka, ``org.apache.kafka.common.utils.Utils.murmur2`` and ``toPo
 """
 
 import struct
-from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -54,7 +53,7 @@ def partition_of_text(key: str, partitions: int) -> int:
 
 _TOGETHER_MIN, _TOGETHER_MAX = 12, 128
 """From how many keys on hashing them together is worth its overhead; how many at once."""
-_TOGETHER_WORDS_MAX = 32
+_TOGETHER_BYTES_MAX = 128
 """Longer keys are hashed alone: there are never many, and what is remembered stays small."""
 _LANE = 8
 """Bytes of a key's lane: a 32-bit word, and room for its product with ``_M``."""
@@ -77,41 +76,52 @@ def _lane_words(count: int) -> struct.Struct:
     return struct.Struct(f"<{count}Q")
 
 
-def _in_step(keys: Sequence[bytes], words: int) -> list[int]:
-    """``murmur2`` of keys with as many whole words, all in step: one integer holds a word of each.
+def _in_step(keys: Sequence[bytes]) -> list[int]:
+    """``murmur2`` of keys, the longest first, all in step: one integer holds a word of each.
 
-    A lane never carries into the next: what is multiplied has 32 bits, as ``_M`` does.
+    A lane never carries into the next: what is multiplied has 32 bits, as ``_M`` does. Keys that
+    have no more whole words are behind those that have, and are left as they are.
     """
-    count, end = len(keys), words << 2
-    table = _words(words * count).unpack(b"".join([key[:end] for key in keys]))
-    mask, low_8 = _repeated(_MASK, count), _repeated(0xFF, count)
-    h = _lanes([_SEED ^ len(key) for key in keys])
-    for word in range(words):
-        k = _lanes(table[word::words]) * _M & mask
-        k ^= k >> 24 & low_8
-        h = (h * _M & mask) ^ (k * _M & mask)
-    with_rest = _lanes([_MASK if len(key) & 3 else 0 for key in keys])
-    rest = _lanes([int.from_bytes(key[end:], "little") for key in keys])
-    h = ((h ^ rest) * _M & with_rest) | (h & ~with_rest)
+    lengths = list(map(len, keys))
+    width = (lengths[0] >> 2) + 1
+    padded = b"".join([key.ljust(width << 2, b"\0") for key in keys])
+    table = _words(width * len(keys)).unpack(padded)
+    h = _lanes([_SEED ^ length for length in lengths])
+    count = len(keys)
+    for word in range(width - 1):
+        while lengths[count - 1] >> 2 <= word:
+            count -= 1
+        mask = _repeated(_MASK, count)
+        k = _lanes(table[word : count * width : width]) * _M & mask
+        k ^= k >> 24 & _repeated(0xFF, count)
+        low = h & mask
+        h ^= low ^ (low * _M & mask) ^ (k * _M & mask)
+    count = len(keys)
+    mask = _repeated(_MASK, count)
+    with_rest = _lanes([_MASK if length & 3 else 0 for length in lengths])
+    rest = _lanes([table[at * width + (length >> 2)] for at, length in enumerate(lengths)])
+    h ^= (((h ^ rest) * _M & mask) ^ h) & with_rest
     h = (h ^ (h >> 13 & _repeated(_MASK >> 13, count))) * _M & mask
     h ^= h >> 15 & _repeated(_MASK >> 15, count)
     return list(_lane_words(count).unpack(h.to_bytes(_LANE * count, "little")))
 
 
 def murmur2_all(keys: Sequence[bytes]) -> list[int]:
-    """``murmur2`` of each key, in order; those of about one length are hashed together."""
-    alike: dict[int, list[int]] = defaultdict(list)
-    for position, key in enumerate(keys):
-        alike[len(key) >> 2].append(position)
+    """``murmur2`` of each key, in order."""
     found = [0] * len(keys)
-    for words, positions in alike.items():
-        for first in range(0, len(positions), _TOGETHER_MAX):
-            chosen = positions[first : first + _TOGETHER_MAX]
-            some = [keys[position] for position in chosen]
-            together = len(some) >= _TOGETHER_MIN and words <= _TOGETHER_WORDS_MAX
-            hashes = _in_step(some, words) if together else map(murmur2, some)
-            for position, number in zip(chosen, hashes, strict=True):
-                found[position] = number
+    lengths = list(map(len, keys))
+    order = sorted(range(len(keys)), key=lengths.__getitem__, reverse=True)
+    first = 0
+    while first < len(order) and lengths[order[first]] > _TOGETHER_BYTES_MAX:
+        found[order[first]] = murmur2(keys[order[first]])
+        first += 1
+    while first < len(order):
+        chosen = order[first : first + _TOGETHER_MAX]
+        first += _TOGETHER_MAX
+        some = [keys[position] for position in chosen]
+        hashes = _in_step(some) if len(some) >= _TOGETHER_MIN else map(murmur2, some)
+        for position, number in zip(chosen, hashes, strict=True):
+            found[position] = number
     return found
 
 
