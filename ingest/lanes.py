@@ -17,7 +17,7 @@ from aiokafka.record.util import calc_crc32c
 
 from ingest.parcel import Pair
 from schemas.cloudevents import INGEST, WireHeaders
-from schemas.partition import partitions_of
+from schemas.partition import partition_of, partitions_of
 from schemas.record_batch import RecordBatch, bodies
 from schemas.topics import BY_NAME
 from schemas.trace import TRACEPARENT
@@ -145,14 +145,12 @@ class Connection:
         lanes = self.lanes[topic]
         keys, values = zip(*pairs, strict=True)
         last = (TRACEPARENT, who.trace) if who.trace else None
-        headers = self._headers[topic].columns(values, timestamp_ms, last)
-        shares: dict[int, Share] = {}
-        for record, number in zip(
-            bodies(keys, values, headers), partitions_of(keys, len(lanes)), strict=True
-        ):
-            share = shares.get(number)
-            if share is None:
-                share = shares[number] = Share(who, timestamp_ms, [record])
-                lanes[number].put(share)
-            else:
-                share.records.append(record)
+        records = bodies(keys, values, self._headers[topic].columns(values, timestamp_ms, last))
+        if len(records) == 1:
+            lanes[partition_of(keys[0], len(lanes))].put(Share(who, timestamp_ms, records))
+            return
+        shares: dict[int, list[bytes]] = {}
+        for record, number in zip(records, partitions_of(keys, len(lanes)), strict=True):
+            shares.setdefault(number, []).append(record)
+        for number, some in shares.items():
+            lanes[number].put(Share(who, timestamp_ms, some))

@@ -42,6 +42,9 @@ def bodies(
         headers: as ``WireHeaders.columns`` gives them.
     """
     start, middle, end = headers
+    if len(keys) == 1:
+        [key], [value], [one] = keys, values, middle
+        return [b"".join((integer(len(key)), key, integer(len(value)), value, start, one, end))]
     cells = zip(
         sizes(keys), keys, sizes(values), values, repeat(start), middle, repeat(end), strict=False
     )
