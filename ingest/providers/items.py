@@ -91,8 +91,9 @@ def native_ids(provider: str, account: str) -> Callable[[Iterable[str]], list[st
     def identities(parts: Iterable[str]) -> list[str]:
         ids = []
         for part in parts:
+            encoded = part.encode("utf-8", "surrogatepass")
             digest = begin()
-            digest.update(_sized(part))
+            digest.update(_SIZE(len(encoded)) + encoded)
             ids.append(digest.hexdigest()[:32])
         return ids
 
@@ -187,15 +188,14 @@ def make_event(
     return event
 
 
-def read_reply(
-    diagnostic: object, smtp_code: object = None, enhanced_status: object = None
-) -> tuple[str | None, int | None, str | None]:
-    """Words, reply code and enhanced status of an answer.
+def codes_of(
+    said: str | None, smtp_code: object = None, enhanced_status: object = None
+) -> tuple[int | None, str | None]:
+    """Reply code and enhanced status of an answer.
 
     Args:
-        diagnostic: its words; searched for the codes where these are not given.
+        said: its words, clean; searched for the codes where these are not given.
     """
-    said = fields.text(diagnostic)
     said_code, said_status = fields.reply_codes(said)
     code = None if smtp_code is None else fields.smtp_code(smtp_code)
     # Mostly it is not given, or what leads the words, and then a code for certain.
@@ -203,7 +203,7 @@ def read_reply(
     status = said_status if same else fields.enhanced_status(enhanced_status)
     if status is None or status.endswith(".0.0"):  # SendGrid gives 5.0.0 where it knows better
         status = said_status or status
-    return said, said_code if code is None else code, status
+    return said_code if code is None else code, status
 
 
 def set_reply(
@@ -218,12 +218,12 @@ def set_reply(
     """What the receiving server, or the provider in its place, answered.
 
     Args:
-        diagnostic: as for ``read_reply``, like the two codes.
+        diagnostic: its words; for the two codes see ``codes_of``.
         bounce_class: by the provider's own flag only; codes are read later, by the streams.
         bounce_reason: the same.
     """
-    said, code, status = read_reply(diagnostic, smtp_code, enhanced_status)
-    event["diagnostic"], event["smtp_code"], event["enhanced_status"] = said, code, status
+    said = event["diagnostic"] = fields.text(diagnostic)
+    event["smtp_code"], event["enhanced_status"] = codes_of(said, smtp_code, enhanced_status)
     event["bounce_class"], event["bounce_reason"] = bounce_class, bounce_reason
 
 

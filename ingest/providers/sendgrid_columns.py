@@ -12,17 +12,20 @@ Laws of this file:
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import repeat
 from operator import itemgetter
 from typing import Any
 
 from ingest.columns import Columns
 from ingest.providers import fields, items
 from ingest.providers.sendgrid_events import (
+    CLASSED,
     CLIENT_EVENTS,
     EVENTS,
     MACHINES,
     OWN_FIELDS,
-    reply_of,
+    class_of,
+    native_type_of,
 )
 from schemas.event import ID_CHARS_MAX, TAGS_MAX, TEXT_CHARS_MAX, new_event
 from schemas.settings import Source
@@ -39,10 +42,7 @@ _CLIENT = (
     ("url", "click_url", TEXT_CHARS_MAX),
 )
 """SendGrid's field, the event's, and its most characters."""
-_REPLY = ("reason", "response", "status", "type", "bounce_classification")
-_REPLY_FIELDS = (
-    "diagnostic", "smtp_code", "enhanced_status", "bounce_class", "bounce_reason", "native_type",
-)  # fmt: skip
+_REPLY = ("reason", "response", "status")
 _TEXT, _NUMBER, _LIST = {str}, {int}, {list}
 
 Column = Sequence[Any]
@@ -103,6 +103,14 @@ def _texts(column: Column, most: int, least: int = 1) -> None:
     _check(set(map(type, column)) == _TEXT)
     lengths = set(map(len, column))
     _check(min(lengths) >= least and max(lengths) <= most)
+
+
+def _some_texts(column: Column, most: int) -> None:
+    """The same where some have none."""
+    if None in column:
+        column = [one for one in column if one is not None]
+    if column:
+        _texts(column, most)
 
 
 class Reader:
@@ -299,7 +307,7 @@ def _add_client(columns: Columns, rows: Rows) -> None:
     for native, name, most in _CLIENT:
         if native in present:
             column = [row.get(native) for row in rows]
-            _texts([one for one in column if one is not None] if None in column else column, most)
+            _some_texts(column, most)
             columns.fields[name] = column
     if "sg_machine_open" in present:
         kinds = ["apple_mpp" if row.get("sg_machine_open") is True else "none" for row in rows]
@@ -308,9 +316,25 @@ def _add_client(columns: Columns, rows: Rows) -> None:
 
 def _add_reply(columns: Columns, rows: Rows) -> None:
     """What the receiving server, or SendGrid in its place, said."""
-    natives = columns.fields["native_type"]
-    if "bounce" not in natives and set().union(*rows).isdisjoint(_REPLY):
+    natives, present = columns.fields["native_type"], set().union(*rows)
+    if present.isdisjoint(_REPLY) and CLASSED.isdisjoint(natives):
         return
-    given = [[row.get(name) for name in _REPLY] for row in rows]
-    replies = [reply_of(native, *one) for native, one in zip(natives, given, strict=True)]
-    columns.fields.update(zip(_REPLY_FIELDS, zip(*replies, strict=True), strict=True))
+
+    def column(name: str) -> Column:
+        return [row.get(name) for row in rows] if name in present else (None,) * len(rows)
+
+    responses, reasons = column("response"), column("reason")
+    said = [one or other for one, other in zip(reasons, responses, strict=True)]
+    _some_texts(said, TEXT_CHARS_MAX)
+    codes = map(items.codes_of, said, repeat(None), column("status"))
+    columns.fields["diagnostic"] = said
+    columns.fields["smtp_code"], columns.fields["enhanced_status"] = zip(*codes, strict=True)
+    if not CLASSED.isdisjoint(natives):
+        kinds, classifications = column("type"), column("bounce_classification")
+        _some_texts(kinds, ID_CHARS_MAX)
+        classes = map(class_of, natives, said, kinds, classifications)
+        columns.fields["bounce_class"], columns.fields["bounce_reason"] = zip(*classes, strict=True)
+        columns.fields["native_type"] = [
+            native_type_of(f"bounce.{kind}") if native == "bounce" and kind is not None else native
+            for native, kind in zip(natives, kinds, strict=True)
+        ]

@@ -113,7 +113,7 @@ def build(
         occurred_at=occurred_at,
         received_at=received_at,
         provider="sendgrid",
-        native_type=native if event_type else _native_type(native),
+        native_type=native if event_type else native_type_of(native),
     )
     event["time_suspect"] = suspect
     event["source"] = source.name
@@ -151,7 +151,8 @@ def _composite_id(item: items.Item, account: str) -> str:
     return event_id("sendgrid", account, *[fields.id_part(item.get(part)) for part in parts])
 
 
-def _native_type(native: str) -> str:
+def native_type_of(native: str) -> str:
+    """A native event's name, clean and short."""
     return fields.text(native, items.NATIVE_TYPE_CHARS_MAX) or ""
 
 
@@ -179,42 +180,40 @@ def _add_client(event: Event, item: items.Item) -> None:
 
 def _add_reply(event: Event, item: items.Item, native: str) -> None:
     """What the receiving server, or SendGrid in its place, said."""
-    get = item.get
-    (
-        event["diagnostic"], event["smtp_code"], event["enhanced_status"], event["bounce_class"],
-        event["bounce_reason"], native_type,
-    ) = reply_of(
-        native, get("reason"), get("response"), get("status"), get("type"),
-        get("bounce_classification"),
-    )  # fmt: skip
-    if native == "bounce":
-        event["native_type"] = native_type
+    said, kind = item.get("reason") or item.get("response"), item.get("type")
+    if native == "bounce" and isinstance(kind, str):
+        event["native_type"] = native_type_of(f"bounce.{kind}")
+    if said is None and native not in CLASSED and "status" not in item:
+        return
+    bounce_class, bounce_reason = class_of(native, said, kind, item.get("bounce_classification"))
+    items.set_reply(
+        event,
+        diagnostic=said,
+        enhanced_status=item.get("status"),
+        bounce_class=bounce_class,
+        bounce_reason=bounce_reason,
+    )
 
 
-def reply_of(
-    native: str,
-    reason: object,
-    response: object,
-    status: object,
-    kind: object,
-    classification: object,
-) -> tuple[str | None, int | None, str | None, str, str, str]:
-    """Of an event of no reader's: diagnostic, SMTP code, enhanced status, class, reason, type.
+CLASSED = frozenset(("bounce", "dropped"))
+"""Events that have a class and a reason."""
+
+
+def class_of(native: str, said: object, kind: object, classification: object) -> tuple[str, str]:
+    """Class and reason of a bounce, by SendGrid's own words for them.
 
     Args:
-        native: SendGrid's name of the event; the others are its fields.
+        native: SendGrid's name of the event.
+        said: ``reason``, else ``response``.
+        kind: ``type``.
+        classification: ``bounce_classification``.
     """
-    said = reason or response
+    if native == "dropped" and isinstance(said, str):
+        return _DROPPED.get(said.lower(), ("none", "none"))
     bounce_class = bounce_reason = "none"
-    native_type = native
     if native == "bounce":
         if isinstance(kind, str):
             bounce_class = _BOUNCE_CLASS.get(kind, "none")
-            native_type = _native_type(f"bounce.{kind}")
         if isinstance(classification, str):
             bounce_reason = _BOUNCE_REASON.get(classification.lower(), "other")
-    elif native == "dropped" and isinstance(said, str):
-        bounce_class, bounce_reason = _DROPPED.get(said.lower(), ("none", "none"))
-    if said is None and status is None:
-        return None, None, None, bounce_class, bounce_reason, native_type
-    return *items.read_reply(said, None, status), bounce_class, bounce_reason, native_type
+    return bounce_class, bounce_reason
