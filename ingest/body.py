@@ -1,23 +1,27 @@
 """A request's body before anything believes it: content decoding and a look at its JSON's shape.
 
 Laws of this file:
-1. Pure, and bounded: decompression stops at the first byte over a limit and never holds more than
-   the limit; the look at the shape costs a few passes of C code over the body.
+1. Pure, and bounded: decompression stops within a part of a limit, the ratio's as soon as what was
+   read so far is over it; the look at the shape costs a few passes of C code over the body.
 2. One content coding at most. Nested ones (``gzip, gzip``) are refused: no provider sends them,
    and they multiply ratios.
 3. The shape is looked at without parsing: strings are taken out, brackets and commas counted. What
    is within the limits may still be no JSON; that is for the provider's parser to say.
+4. Work is done in parts, so that a thread that does it never keeps others from running for long.
 
 Sources: RFC 9110 §8.4 (content codings), RFC 1950 to 1952, RFC 7932, RFC 8259.
 """
 
 import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol
 
 import brotli
 
+_PART_BYTES = 1 << 17
+"""What is worked on in one call into C, of a body or of what comes out of it."""
 _RATIO_FREE_BYTES = 1 << 16
 """Below this size a high ratio is no attack: a few repeated fields compress well."""
 _NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{},"'))
@@ -59,6 +63,10 @@ class _Inflater(Protocol):
         """At most about ``limit`` bytes of output; call again with no data for the rest."""
 
     @property
+    def read(self) -> int:
+        """Bytes of the body that the output so far is of, or more."""
+
+    @property
     def ended(self) -> bool:
         """Whether the stream is complete."""
 
@@ -68,11 +76,16 @@ class _Inflater(Protocol):
 
 
 class _Zlib:
-    def __init__(self, wbits: int) -> None:
+    def __init__(self, wbits: int, size: int) -> None:
         self._object = zlib.decompressobj(wbits)
+        self._size = size
 
     def inflate(self, data: bytes, limit: int) -> bytes:
         return self._object.decompress(data or self._object.unconsumed_tail, limit)
+
+    @property
+    def read(self) -> int:
+        return self._size - len(self._object.unconsumed_tail)
 
     @property
     def ended(self) -> bool:
@@ -84,14 +97,17 @@ class _Zlib:
 
 
 class _Brotli:
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         self._object = brotli.Decompressor()
+        self._size = size
 
     def inflate(self, data: bytes, limit: int) -> bytes:
-        if not data and self._object.can_accept_more_data():
-            return b""
         out: bytes = self._object.process(data, output_buffer_limit=limit)
         return out
+
+    @property
+    def read(self) -> int:
+        return self._size  # it does not tell
 
     @property
     def ended(self) -> bool:
@@ -104,12 +120,12 @@ class _Brotli:
 
 def _inflater(coding: str, body: bytes) -> _Inflater:
     if coding in ("gzip", "x-gzip"):
-        return _Zlib(16 + zlib.MAX_WBITS)
+        return _Zlib(16 + zlib.MAX_WBITS, len(body))
     if coding == "deflate":
         # RFC 9110 §8.4.1.2 means the zlib format; many senders leave its two-byte header away.
         headed = len(body) >= 2 and body[0] & 0x0F == 8 and (body[0] << 8 | body[1]) % 31 == 0
-        return _Zlib(zlib.MAX_WBITS if headed else -zlib.MAX_WBITS)
-    return _Brotli()
+        return _Zlib(zlib.MAX_WBITS if headed else -zlib.MAX_WBITS, len(body))
+    return _Brotli(len(body))
 
 
 def decode_content(body: bytes, encoding: str | None, limits: BodyLimits) -> bytes:
@@ -124,22 +140,19 @@ def decode_content(body: bytes, encoding: str | None, limits: BodyLimits) -> byt
         return body
     if coding not in ("gzip", "x-gzip", "deflate", "br"):
         raise Refused(415, "content_coding")
-    most = min(
-        limits.decompressed_bytes_max,
-        max(_RATIO_FREE_BYTES, len(body) * limits.decompression_ratio_max),
-    )
     inflater = _inflater(coding, body)
     parts: list[bytes] = []
     size = 0
     data = body
     try:
         while not inflater.ended:
-            part = inflater.inflate(data, most - size + 1)
+            part = inflater.inflate(data, _PART_BYTES)
             data = b""
             size += len(part)
-            if size > most:
-                over = most == limits.decompressed_bytes_max
-                raise Refused(413, "decompressed_too_large" if over else "decompression_ratio")
+            if size > limits.decompressed_bytes_max:
+                raise Refused(413, "decompressed_too_large")
+            if size > max(_RATIO_FREE_BYTES, inflater.read * limits.decompression_ratio_max):
+                raise Refused(413, "decompression_ratio")
             if not part and not inflater.ended:
                 raise Refused(400, "content_broken")
             parts.append(part)
@@ -148,6 +161,17 @@ def decode_content(body: bytes, encoding: str | None, limits: BodyLimits) -> byt
     if not inflater.clean:
         raise Refused(400, "content_broken")
     return b"".join(parts)
+
+
+def _parts(body: bytes) -> Iterator[bytes]:
+    """A JSON text in parts, none of which ends between a backslash and what it escapes."""
+    start = 0
+    while start < len(body):
+        part = body[start : start + _PART_BYTES]
+        if (len(part) - len(part.rstrip(b"\\"))) & 1:
+            part = body[start : start + _PART_BYTES + 1]
+        start += len(part)
+        yield part
 
 
 def check_shape(body: bytes, limits: BodyLimits) -> None:
@@ -159,26 +183,34 @@ def check_shape(body: bytes, limits: BodyLimits) -> None:
     Raises:
         Refused: 413.
     """
-    if b"\\" in body:
-        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    structure = body.translate(None, _NO_STRUCTURE)  # one pass over the body, the others are short
-    opened = structure.count(b"[") + structure.count(b"{")
-    if opened + structure.count(b",") > limits.json_values_max:
-        raise Refused(413, "too_many_values")
-    if opened > limits.json_depth_max and _is_deeper(structure, limits.json_depth_max):
+    structures = []
+    values = opened = 0
+    for part in _parts(body):
+        if b"\\" in part:
+            part = part.replace(b"\\\\", b"").replace(b'\\"', b"")
+        structure = part.translate(None, _NO_STRUCTURE)
+        opened += structure.count(b"[") + structure.count(b"{")
+        values += structure.count(b",")
+        if values + opened > limits.json_values_max:
+            raise Refused(413, "too_many_values")
+        structures.append(structure)
+    if opened > limits.json_depth_max and _is_deeper(structures, limits.json_depth_max):
         raise Refused(413, "too_deep")
 
 
-def _is_deeper(structure: bytes, most: int) -> bool:
+def _is_deeper(structures: Iterable[bytes], most: int) -> bool:
     """Whether the brackets outside of strings are nested deeper than ``most``."""
-    # Two quotes side by side are an empty string, or the end of one and the start of the next
-    # with nothing between: without them inside and outside are what they were.
-    brackets = b"".join(structure.translate(None, b",").replace(b'""', b"").split(b'"')[::2])
-    steps = memoryview(brackets.translate(_TO_STEP)).cast("b")
-    depth = 0
-    for start in range(0, len(steps), _STEPS_AT_ONCE):  # so that what is too deep is soon left
-        depths = list(accumulate(steps[start : start + _STEPS_AT_ONCE], initial=depth))
-        if max(depths) > most:
-            return True
-        depth = depths[-1]
+    depth = inside = 0
+    for structure in structures:
+        # Two quotes side by side are an empty string, or the end of one and the start of the next
+        # with nothing between: without them inside and outside are what they were.
+        pieces = structure.translate(None, b",").replace(b'""', b"").split(b'"')
+        brackets = b"".join(pieces[inside::2])
+        inside ^= len(pieces) - 1 & 1
+        steps = memoryview(brackets.translate(_TO_STEP)).cast("b")
+        for start in range(0, len(steps), _STEPS_AT_ONCE):  # so that what is too deep is soon left
+            depths = list(accumulate(steps[start : start + _STEPS_AT_ONCE], initial=depth))
+            if max(depths) > most:
+                return True
+            depth = depths[-1]
     return False

@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import json
+import random
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest import body as body_module
 from ingest.body import BodyLimits, Refused, check_shape, decode_content
 
 LIMITS = BodyLimits(
@@ -125,6 +127,30 @@ def values(value: Any) -> int:
     if isinstance(value, list):
         return len(value) + sum(values(item) for item in value)
     return 0
+
+
+@given(value=JSON, part=st.integers(1, 12), most=st.integers(1, 6))
+def test_parts_change_nothing(value: Any, part: int, most: int) -> None:
+    """Wherever a body is cut: in a string, in a run of backslashes, between brackets."""
+    body = json.dumps(value, ensure_ascii=False).encode()
+    limits = BodyLimits(1, 1, most, 10**9)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(body_module, "_PART_BYTES", part)
+        try:
+            check_shape(body, limits)
+        except Refused:
+            assert depth(value) > most
+        else:
+            assert depth(value) <= most
+
+
+def test_a_ratio_is_that_of_what_was_read_so_far() -> None:
+    """A bomb with a dull end is refused at its beginning, and costs no more than that."""
+    bomb = gzip.compress(b"\0" * 900_000 + random.Random(1).randbytes(50_000))
+    with pytest.raises(Refused, match="decompression_ratio"):
+        decode_content(bomb, "gzip", LIMITS)
+    honest = json.dumps([{"email": f"reader{n}@example.com"} for n in range(20_000)]).encode()
+    assert decode_content(gzip.compress(honest), "gzip", LIMITS) == honest
 
 
 @given(value=JSON)
