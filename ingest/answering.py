@@ -8,12 +8,9 @@ its checks of headers that are ours. Together they took a tenth of a small reque
 """
 
 from collections.abc import Sequence
-from typing import Any
 
+from starlette.types import Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
-
-AT_ONCE = "mailpulse.at_once"
-"""In the scope of a request: what may answer it at once."""
 
 _RELIED_ON = frozenset(
     "default_headers disconnected flow keep_alive message_event on_response response_complete "
@@ -24,19 +21,21 @@ KNOWN = _RELIED_ON.issubset(RequestResponseCycle.__init__.__code__.co_names)
 
 
 def answer_at_once(
-    cycle: Any, status: int, headers: Sequence[tuple[bytes, bytes]], content: bytes
+    send: Send, status: int, headers: Sequence[tuple[bytes, bytes]], content: bytes
 ) -> bool:
     """Sends a whole answer and ends the exchange.
 
     Args:
-        cycle: uvicorn's object for this request.
+        send: what ASGI gave to send with. Only uvicorn's own is known here.
         headers: names in lower case, ``content-length`` among them.
 
     Returns:
         Whether it did; if not, nothing was sent.
     """
+    cycle = getattr(send, "__self__", None)
     if (
         not KNOWN
+        or not isinstance(cycle, RequestResponseCycle)
         or cycle.disconnected
         or cycle.response_started
         or cycle.flow.write_paused

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import Receive, Scope, Send
 
-from ingest.answering import AT_ONCE
+from ingest.answering import answer_at_once
 from ingest.intake import Taken
 from ingest.problems import MEDIA_TYPE, problem
 from ingest.receiving import drain
@@ -67,7 +67,7 @@ class Call:
         linger = not self.whole and _has_body(self.scope["headers"])
         if linger:
             headers.append((b"connection", b"close"))
-        elif (at_once := self.scope.get(AT_ONCE)) and at_once(status, headers, content):
+        elif answer_at_once(self.send, status, headers, content):
             return
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         if self.scope["method"] == "HEAD":

@@ -11,6 +11,7 @@ Laws of this file:
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 Pair = tuple[bytes, bytes]
 """Key and value of a record."""
@@ -46,11 +47,7 @@ class Parcel:
     @property
     def size(self) -> int:
         """Bytes of keys and values together."""
-        total = 0
-        for pairs in (self.events, self.dead_letters):
-            for key, value in pairs:
-                total += len(key) + len(value)
-        return total
+        return sum(map(len, chain.from_iterable((*self.events, *self.dead_letters))))
 
 
 def to_bytes(parcel: Parcel) -> bytes:

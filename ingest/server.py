@@ -19,7 +19,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any, ClassVar
 
 import structlog
@@ -27,7 +26,6 @@ import uvicorn
 import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ingest.answering import AT_ONCE, answer_at_once
 from ingest.app import IngestApp, create_app
 from ingest.metrics import IngestMetrics
 from ingest.problems import MEDIA_TYPE, problem
@@ -88,7 +86,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._clear_deadline()
         super().on_headers_complete()
-        self.scope[AT_ONCE] = partial(answer_at_once, self.cycle)  # type: ignore[literal-required]
 
     def on_message_complete(self) -> None:
         """See ``HttpToolsProtocol``."""

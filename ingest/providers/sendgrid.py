@@ -71,7 +71,7 @@ class SendGrid(BaseProvider):
         read: list[Columns] = []
         if len(content) >= TOGETHER_MIN and is_plain(request.body):
             read = Reader(source, received_at, identities, believed).read_all(content)
-        done = {position for columns in read for position in columns.positions}
+        done = set().union(*[columns.positions for columns in read])
         parsed = items.parse_items(
             content, lambda item: build(item, source, received_at, identities, believed), done
         )

@@ -5,9 +5,9 @@ import re
 from collections.abc import AsyncIterator
 
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from ingest.answering import AT_ONCE, KNOWN
+from ingest.answering import KNOWN
 from ingest.app import IngestApp
 from ingest.call import Call
 from ingest.metrics import IngestMetrics
@@ -21,9 +21,11 @@ HEADERS = [(b"retry-after", b"5"), (b"ratelimit", b"x")]
 
 async def answer(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers as hooks do; below ``theirs`` by uvicorn alone."""
-    if "theirs" in scope["path"]:
-        del scope[AT_ONCE]
-    call = Call(scope, receive, send)
+
+    async def theirs(message: Message) -> None:
+        await send(message)
+
+    call = Call(scope, receive, theirs if "theirs" in scope["path"] else send)
     call.headers += HEADERS
     await read_body(receive, 1_000, 5.0, lambda size: None)
     call.whole = True
