@@ -20,7 +20,7 @@ from typing import Protocol
 
 import brotli
 
-_PART_BYTES = 1 << 17
+_PART_BYTES = 1 << 16
 """What is worked on in one call into C, of a body or of what comes out of it."""
 _RATIO_FREE_BYTES = 1 << 16
 """Below this size a high ratio is no attack: a few repeated fields compress well."""

@@ -2,8 +2,9 @@
 
 Laws of this file:
 1. 200 means kept: it is sent after ``Keeper.keep`` returned, and nowhere else.
-2. The order is: source, scheme and address, rate, size, decoding, shape, signature, parse, keep.
-   Whatever is refused costs no more than the step that refused it.
+2. The order is: source, scheme and address, rate, size, decoding, signature, shape, parse, keep;
+   where the proof lies in the body its shape comes first. Whatever is refused costs no more than
+   the step that refused it.
 3. An answer depends on the result alone (``ingest.problems``); the log and the metrics say why.
 4. One log line per request. It holds no secret, no header, no body, and recipients only when the
    setting asks for them.
@@ -324,7 +325,8 @@ class Hooks:
             request = Request(
                 request.method, request.query, request.headers, body, request.client_ip
             )
-        check_shape(request.body, self._body_limits)
+        if hook.provider.reads_body:
+            check_shape(request.body, self._body_limits)
         try:
             hook.provider.verify(request, hook.source, now, self._outgoing.certificates)
         except (SignatureError, NeedsCertificate):
@@ -332,6 +334,8 @@ class Hooks:
         except Exception as error:  # a module that fails has proven nothing
             self._log.error("provider_module_failed", source=hook.source.name, exc_info=error)
             raise SignatureError("module_failed") from None
+        if not hook.provider.reads_body:
+            check_shape(request.body, self._body_limits)
         return self._intake.take(hook.provider, hook.source, request, int(now * 1_000_000))
 
     async def _probe(self, call: Call, hook: Hook, headers: Headers, client: str) -> bool:

@@ -110,9 +110,11 @@ def check_request(
             raise Refused(413, "body_too_large")
         encoding = request.header("content-encoding")
         body = decode_content(request.body, encoding, limits)
-        check_shape(body, limits)
         request = Request(request.method, request.query, request.headers, body, request.client_ip)
+        if provider.reads_body:
+            check_shape(body, limits)
         provider.verify(request, source, now, certificates or {})
+        check_shape(body, limits)
     except Refused as refusal:
         return CheckResult(False, refusal.status, refusal.code, "over a limit or badly encoded")
     except SignatureError as error:

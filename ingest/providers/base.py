@@ -128,6 +128,9 @@ class Provider(Protocol):
     signs: ClassVar[str]
     """What of the body the proof covers: ``raw body``; ``fields``, all that are read;
     ``token only``, not the event; or ``nothing``."""
+    reads_body: ClassVar[bool]
+    """Whether ``verify`` reads into the body, since the proof lies there: only then is the body's
+    shape looked at before the proof. Else who proves nothing costs no more than the proof."""
     batch: ClassVar[str]
     """How many events a request may hold."""
     other_calls: ClassVar[str]
@@ -210,6 +213,7 @@ class BaseProvider:
     id_recipe: ClassVar[str]
     verification: ClassVar[str]
     signs: ClassVar[str] = "raw body"
+    reads_body: ClassVar[bool] = False
     batch: ClassVar[str] = "one"
     other_calls: ClassVar[str] = "none known"
     bounces: ClassVar[str] = "none"

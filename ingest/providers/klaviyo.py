@@ -67,6 +67,7 @@ class Klaviyo(BaseProvider):
     events = EVENTS
     id_recipe = "external_id or event id; else topic, message, profile, time, URL"
     verification = "HMAC-SHA256 over raw body and timestamp"
+    reads_body = True
     batch = "list"
     other_calls = "sms, push, review topics: kept as unknown"
     bounces = "Bounce Type"

@@ -70,6 +70,7 @@ class Mailgun(BaseProvider):
     id_recipe = "event-data.id and date of the event; else message, event, recipient, time, url, ip"
     verification = "HMAC-SHA256 over timestamp and token"
     signs = "token only"
+    reads_body = True
     bounces = "severity, reason"
     machine = "client-info.bot"
 

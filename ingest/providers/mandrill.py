@@ -81,6 +81,7 @@ class Mandrill(BaseProvider):
     id_recipe = "message, event, recipient, time, url, ip"
     verification = "HMAC-SHA1 over the configured URL and the sorted form"
     signs = "fields"
+    reads_body = True
     batch = "list, up to 1,000"
     other_calls = "HEAD and empty list: 200; sync.*: kept as unknown"
     bounces = "event name, msg.bounce_description; reject reason"

@@ -59,6 +59,7 @@ class Ses(BaseProvider):
     id_recipe = "message, event, recipient, time, feedback id or link"
     verification = "SNS: RSA over the envelope, topic allow-list; EventBridge, Firehose: token"
     signs = "fields"
+    reads_body = True
     batch = "one per recipient; Firehose: list"
     other_calls = "subscription is confirmed, unsubscription and validation noted"
     bounces = "bounceType, bounceSubType; delayType"

@@ -95,6 +95,7 @@ class UnisenderGo(BaseProvider):
     events = EVENTS
     id_recipe = "job_id, status, email, event_time, url, ip"
     verification = "MD5 of raw body with API key, inside the body"
+    reads_body = True
     batch = "list, or one flat"
     other_calls = "GET on set-up: 200; transactional_spam_block: kept as unknown"
     bounces = "delivery_info.delivery_status"

@@ -1,15 +1,19 @@
 """The conformance table says what the code does, for every provider."""
 
+import contextlib
 from dataclasses import fields as dataclass_fields
+from typing import Any
 
+import orjson
 import pytest
 
-from ingest.providers import REGISTRY
-from ingest.providers.base import Parsed
+from ingest.providers import REGISTRY, items
+from ingest.providers.base import NeedsCertificate, Parsed
 from ingest.providers.conformance import HEAD, table
 from schemas.settings import Source
 from tests.ingest.keys import example
 
+NOW = 1_790_000_000.0
 ISSUE_5 = {
     "sendgrid", "mailgun", "ses", "postmark", "mandrill", "sparkpost", "mailjet", "brevo",
     "mailersend", "mailtrap", "postal", "resend", "unisender_go", "loops", "customer_io",
@@ -40,6 +44,25 @@ def test_what_a_provider_says_of_itself_is_well_formed(name: str) -> None:
     wanted = {one for group in provider.required for one in group.split("|")}
     assert wanted
     assert wanted <= set(Source.model_fields)
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_only_who_says_so_reads_the_body_to_prove_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are asked before anything has looked at how deep or how full a body is."""
+    provider, one = REGISTRY[name], example(name)
+    request = provider.sample(one.source, NOW, 1, one.signing_key)
+    read: list[bytes] = []
+
+    def read_json(body: bytes) -> Any:
+        read.append(body)
+        return orjson.loads(body)
+
+    monkeypatch.setattr(items, "read_json", read_json)
+    with contextlib.suppress(NeedsCertificate):
+        provider.verify(request, one.source, NOW, {})
+    assert not read or provider.reads_body
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import httpx
 
+from ingest import verify
 from ingest.providers import REGISTRY
+from ingest.providers.sendgrid import SIGNATURE, TIMESTAMP
 from tests.ingest.keys import Example, example
 from tests.live.process import Process, accepts, free_port
 
@@ -71,6 +73,15 @@ class Ingress:
             [event] = provider.parse(request, source, int(now * 1e6)).events
             yield Sample(event["event_id"], request.body, dict(request.headers))
             number += 1
+
+    def signature(self, body: bytes) -> dict[str, str]:
+        """Headers that prove a body."""
+        assert self.example.signing_key is not None
+        now = str(int(time.time()))
+        return {
+            TIMESTAMP: now,
+            SIGNATURE: verify.sign_ecdsa(self.example.signing_key, now.encode() + body),
+        }
 
     def memory_peak_bytes(self) -> int:
         """Highest resident memory since the start or the last ``forget_memory_peak``."""

@@ -167,16 +167,23 @@ BODIES: dict[str, tuple[bytes, str, int]] = {
     "JSON 100,000 deep": (b"[" * 100_000 + b"]" * 100_000, "identity", 413),
     "1,000,000 tiny events": (b"[" + b"{}," * 999_999 + b"{}]", "identity", 413),
     "5 MB of numbers": (b"[" + b"1," * 2_400_000 + b"1]", "identity", 413),
-    "5 MB of quotes": (b'["' + b'\\"' * 2_400_000 + b'"]', "identity", 401),
+    "5 MB of quotes": (b'["' + b'\\"' * 2_400_000 + b'"]', "identity", 413),
 }  # fmt: skip
+"""Body, coding, and the answer when it is signed."""
 
 
 @pytest.mark.parametrize("name", BODIES)
-async def test_hostile_bodies_get_their_answers(ingress: Ingress, name: str) -> None:
-    """Eight at a time, several times over."""
+@pytest.mark.parametrize("signed", [False, True])
+async def test_hostile_bodies_get_their_answers(ingress: Ingress, name: str, signed: bool) -> None:
+    """Eight at a time, several times over: by a stranger, and by whoever got hold of the key."""
     body, encoding, status = BODIES[name]
+    headers = f"Content-Encoding: {encoding}\r\nContent-Length: {len(body)}\r\n"
+    if signed:
+        headers += "".join(f"{k}: {v}\r\n" for k, v in ingress.signature(body).items())
+    elif encoding == "identity":
+        status = 401  # what it holds is not looked at
     before = ingress.forget_memory_peak()
-    request = head(f"Content-Encoding: {encoding}\r\nContent-Length: {len(body)}\r\n") + body
+    request = head(headers) + body
     async with Healthy(ingress) as healthy:
         statuses: list[int] = []
         for _ in range(3):
