@@ -17,63 +17,48 @@ from typing import Any
 from schemas.codec import LATEST, schema_json, without_logical_types
 from schemas.errors import BadInput
 from schemas.event import Event
-from schemas.primitives import COUNTS
+from schemas.primitives import COUNTS, integer, text
 
 _KNOWN_MAX = 20_000
 _KNOWN_BYTES_MAX = 400
 _INT_MAX, _LONG_MAX = 2**31 - 1, 2**63 - 1
-_SHORT = tuple(bytes((size << 1,)) for size in range(64))
-"""Length of a text of fewer than 64 bytes."""
-_SHORT_SOME = tuple(b"\x02" + size for size in _SHORT)
-"""The same behind the branch of an optional text that is there."""
-_MORE = tuple(bytes((low & 127 | 128, low >> 7 | 128)) for low in range(16_384))
-"""14 bits of a variable-length number with more to come."""
-_LAST = tuple(bytes((n,)) if n < 128 else bytes((n & 127 | 128, n >> 7)) for n in range(16_384))
-"""The last 14 bits, or fewer, of a variable-length number."""
+_SHORT_SOME = tuple(b"\x02" + size for size in COUNTS[:64])
+"""Length of a text of fewer than 64 bytes, behind the branch of an optional text that is there."""
 _NULL, _FALSE, _TRUE = b"\x00", b"\x00", b"\x01"
 _BOOLEANS = {False: _FALSE, True: _TRUE}
 _MAYBE_BOOLEANS = {None: _NULL, False: b"\x02\x00", True: b"\x02\x01"}
 
 
-def _varint(number: int) -> bytes:
-    """A non-negative number, seven bits a byte, low ones first."""
-    if number < 128:
-        return bytes((number,))
-    parts = []
-    while number > 16_383:
-        parts.append(_MORE[number & 16_383])
-        number >>= 14
-    parts.append(_LAST[number])
-    return b"".join(parts)
-
-
 def _whole(number: object, most: int) -> bytes:
-    """An ``int`` or ``long``, zig-zag."""
+    """An ``int`` or ``long``, checked."""
     if type(number) is not int or not -most - 1 <= number <= most:
         raise TypeError
-    return _varint(number << 1 if number >= 0 else (-number << 1) - 1)
+    return integer(number)
 
 
-def _text(text: str) -> bytes:
-    """A ``string``."""
-    data = text.encode()
-    size = len(data)
-    return (_SHORT[size] if size < 64 else _varint(size << 1)) + data
+def _int(number: object) -> bytes:
+    """An ``int``."""
+    return _whole(number, _INT_MAX)
 
 
-def _some_text(text: str | None) -> bytes:
+def _some_int(number: object) -> bytes:
+    """An optional ``int``."""
+    return _NULL if number is None else b"\x02" + _int(number)
+
+
+def _some_text(value: str | None) -> bytes:
     """An optional ``string``."""
-    if text is None:
+    if value is None:
         return _NULL
-    data = text.encode()
+    data = value.encode()
     size = len(data)
-    return (_SHORT_SOME[size] if size < 64 else b"\x02" + _varint(size << 1)) + data
+    return (_SHORT_SOME[size] if size < 64 else b"\x02" + integer(size)) + data
 
 
 def _symbols(document: dict[str, Any], name: str) -> dict[str, bytes]:
     """Enum symbol -> its number, encoded."""
     [found] = [field["type"] for field in document["fields"] if field["name"] == name]
-    return {symbol: _whole(n, _INT_MAX) for n, symbol in enumerate(found["symbols"])}
+    return {symbol: _int(n) for n, symbol in enumerate(found["symbols"])}
 
 
 _DOCUMENT: dict[str, Any] = schema_json(LATEST["raw_event"])
@@ -137,7 +122,7 @@ class _Known(dict[Any, bytes]):
 
 def _tags(tags: tuple[str, ...]) -> bytes:
     """An array of ``string``."""
-    return _varint(len(tags) << 1) + b"".join(map(_text, tags)) + _NULL
+    return integer(len(tags)) + b"".join(map(text, tags)) + _NULL
 
 
 def _moment(moment: int) -> bytes:
@@ -164,7 +149,7 @@ class RawEncoder:
 
     def __init__(self, prefix: bytes) -> None:
         self.prefix = prefix
-        self._known = _Known(_text)
+        self._known = _Known(text)
         self._some_known = _Known(_some_text)
         self._tags_known = _Known(_tags)
         self._moments_known = _Known(_moment)
@@ -177,13 +162,13 @@ class RawEncoder:
         if name in _ENUMS:
             return _ENUMS[name].__getitem__
         if kind == "string":
-            return _text if name in FRESH else self._known.__getitem__
+            return text if name in FRESH else self._known.__getitem__
         if kind == "string?":
             return _some_text if name in FRESH else self._some_known.__getitem__
         written: dict[str, Callable[[Any], bytes]] = {
             "long": self._moment,
-            "int": lambda number: _whole(number, _INT_MAX),
-            "int?": self._code,
+            "int": _int,
+            "int?": _some_int,
             "boolean": _BOOLEANS.__getitem__,
             "boolean?": _MAYBE_BOOLEANS.__getitem__,
             "[string]": lambda tags: self._tags_known[tuple(tags)] if tags else _NULL,
@@ -196,24 +181,16 @@ class RawEncoder:
             raise TypeError
         return self._moments_known[moment]
 
-    def _code(self, code: int | None) -> bytes:
-        if code is None:
-            return _NULL
-        if type(code) is int and 0 <= code < len(COUNTS):
-            return b"\x02" + COUNTS[code]
-        return b"\x02" + _whole(code, _INT_MAX)
-
-    def name(self, text: str) -> bytes:
+    def name(self, key: str) -> bytes:
         """A text that comes again and again, such as a key of metadata."""
-        return self._known[text]
+        return self._known[key]
 
     def _metadata(self, metadata: dict[str, str]) -> bytes:
         known = self._known
-        parts = [_varint(len(metadata) << 1)]
+        parts = [integer(len(metadata))]
         for key, value in metadata.items():
             data = value.encode()
-            size = len(data)
-            parts += (known[key], _SHORT[size] if size < 64 else _varint(size << 1), data)
+            parts += (known[key], integer(len(data)), data)
         parts.append(_NULL)
         return b"".join(parts)
 
@@ -241,7 +218,7 @@ class RawEncoder:
         return b"".join(
             (
                 self.prefix,
-                _SHORT[32] if len(identity) == 32 else _varint(len(identity) << 1),
+                integer(len(identity)),
                 identity,
                 _TYPES[e["event_type"]],
                 moments[occurred],
@@ -257,7 +234,7 @@ class RawEncoder:
                 _CAMPAIGN_SOURCES[e["campaign_source"]],
                 _BOUNCE_CLASSES[e["bounce_class"]],
                 _BOUNCE_REASONS[e["bounce_reason"]],
-                _NULL if smtp_code is None else b"\x02" + _whole(smtp_code, _INT_MAX),
+                _NULL if smtp_code is None else _some_int(smtp_code),
                 some[e["enhanced_status"]],
                 _NULL if diagnostic is None else _some_text(diagnostic),
                 _MACHINES[e["machine_kind"]],
@@ -272,6 +249,6 @@ class RawEncoder:
                 _MAYBE_BOOLEANS[e["provider_first"]],
                 some[e["geo_country"]],
                 some[e["batch_id"]],
-                COUNTS[batch_index] if 0 <= batch_index < 8_192 else _whole(batch_index, _INT_MAX),
+                _int(batch_index),
             )
         )
