@@ -111,6 +111,8 @@ class Intake:
         events, failed = self._encode(source, parsed)
         rejects = parsed.rejects + failed
         dead_letters = [self._dead_letter(source, one, request, received_at) for one in rejects]
+        self._check_sizes(events)
+        self._check_sizes(dead_letters)
         return Taken(
             parcel=Parcel(received_at // 1000, events, dead_letters),
             accepted=len(events),
@@ -140,13 +142,12 @@ class Intake:
             except BadInput:  # one event's fault: the others must not bear it
                 left = left + columns.events()
                 continue
-            keys = columns.keys()
-            self._check_sizes(keys, values)
-            pairs += zip(columns.positions, zip(keys, values, strict=True), strict=True)
+            encoded = zip(columns.keys(), values, strict=True)
+            pairs += zip(columns.positions, encoded, strict=True)
         rejects: list[Reject] = []
         for event in left:
-            encoded, failed = self._encode_events(source, [event])
-            pairs += [(event["batch_index"], pair) for pair in encoded]
+            made, failed = self._encode_events(source, [event])
+            pairs += [(event["batch_index"], pair) for pair in made]
             rejects += failed
         pairs.sort(key=itemgetter(0))
         return [pair for _, pair in pairs], rejects
@@ -169,14 +170,13 @@ class Intake:
                 rejects.append(Reject(error.reason, error.detail, content))
                 continue
             pairs.append((message_key(event), value))
-        self._check_sizes([key for key, _ in pairs], [value for _, value in pairs])
         return pairs, rejects
 
-    def _check_sizes(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+    def _check_sizes(self, pairs: Sequence[Pair]) -> None:
         """Raises ``Refused`` for a record that no broker takes."""
         most = self._record_bytes_max
-        if keys and max(map(len, keys)) + max(map(len, values)) > most:
-            if any(len(key) + len(value) > most for key, value in zip(keys, values, strict=True)):
+        for key, value in pairs:
+            if len(key) + len(value) > most:
                 raise Refused(413, "record_too_large")
 
     def _dead_letter(
@@ -198,6 +198,4 @@ class Intake:
                 "content": self._privacy.clear_bytes(reject.content),
             },
         )
-        if len(identity) + len(value) > self._record_bytes_max:
-            raise Refused(413, "record_too_large")
         return identity.encode(), value
