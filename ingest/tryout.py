@@ -114,7 +114,8 @@ def check_request(
         if provider.reads_body:
             check_shape(body, limits)
         provider.verify(request, source, now, certificates or {})
-        check_shape(body, limits)
+        if not provider.reads_body:
+            check_shape(body, limits)
     except Refused as refusal:
         return CheckResult(False, refusal.status, refusal.code, "over a limit or badly encoded")
     except SignatureError as error:

@@ -91,9 +91,8 @@ def native_ids(provider: str, account: str) -> Callable[[Iterable[str]], list[st
     def identities(parts: Iterable[str]) -> list[str]:
         ids = []
         for part in parts:
-            encoded = part.encode("utf-8", "surrogatepass")
             digest = begin()
-            digest.update(_SIZE(len(encoded)) + encoded)
+            digest.update(_sized(part))
             ids.append(digest.hexdigest()[:32])
         return ids
 
