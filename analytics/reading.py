@@ -139,7 +139,7 @@ def _from_server(settings: Settings, sql: str, fmt: str) -> bytes:
 
 
 def _unless_named(sql: str, fmt: str) -> str | None:
-    from analytics.guard import format_of
+    from analytics.door.guard import format_of
 
     return None if format_of(sql) else fmt
 
@@ -161,8 +161,8 @@ def _through_door(url: str, sql: str, fmt: str) -> bytes:
 def _from_directory(settings: Settings, directory: Path, sql: str, fmt: str) -> bytes:
     if not (directory / "data").exists() and not (directory / "metadata").exists():
         raise Unavailable(f"nothing is stored in {directory} yet")
-    from analytics.engine import Engine, QueryError, query_limits
-    from analytics.guard import Denied, check
+    from analytics.door.guard import Denied, check
+    from analytics.warehouse.engine import Engine, QueryError, query_limits
 
     database = database_of(settings.clickhouse_dsn.get_secret_value())
 

@@ -25,8 +25,7 @@ from clickhouse_connect.driver.client import Client
 
 from analytics import migrate
 from analytics.client import chdb_directory, connect, database_of
-from analytics.door import Door
-from analytics.engine import Engine, query_limits
+from analytics.door.app import Door
 from analytics.lane import Lane, Limits, Offsets
 from analytics.loading import Loader, Reject
 from analytics.metrics import SinkMetrics
@@ -34,6 +33,7 @@ from analytics.reading import DOOR_NOTE
 from analytics.reconciling import Reconciler
 from analytics.rows import BUILDERS, STATEMENTS
 from analytics.serving import bind, port_of, serving, serving_health
+from analytics.warehouse.engine import Engine, query_limits
 from schemas.cloudevents import SINK, by_leading_text
 from schemas.codec import Codec
 from schemas.errors import Unavailable

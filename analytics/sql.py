@@ -5,7 +5,7 @@ Laws of this file:
 2. The lexer knows strings, quoted names, comments and here-documents as ClickHouse's own lexer
    does, so that nothing can hide in them: what it is unsure about is an ``ERROR`` token, and
    callers refuse it.
-3. It judges nothing; ``analytics.guard`` does.
+3. It judges nothing; ``analytics.door.guard`` does.
 
 Source: ClickHouse ``src/Parsers/Lexer.cpp`` (kinds of tokens) and the syntax page of its
 documentation (comments: ``--``, ``#!``, ``# ``, ``/* */``; here-documents ``$tag$ … $tag$``).

@@ -11,10 +11,10 @@ from pydantic import SecretStr
 
 from analytics import migrate
 from analytics.client import connect
-from analytics.door import Door
-from analytics.engine import Engine, QueryLimits
+from analytics.door.app import Door
 from analytics.metrics import SinkMetrics
 from analytics.serving import bind, port_of, serving
+from analytics.warehouse.engine import Engine, QueryLimits
 from schemas.settings import Settings
 
 

@@ -17,9 +17,9 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from analytics.client import connect
-from analytics.encodings import decoded, encoded
-from analytics.engine import QueryLimits
+from analytics.door.encodings import decoded, encoded
 from analytics.reading import export, query
+from analytics.warehouse.engine import QueryLimits
 from schemas.errors import BadInput
 from tests.analytics.doors import OpenDoor, open_door
 

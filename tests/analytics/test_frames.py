@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analytics.frames import FRAME_BYTES_MAX, HEADER_BYTES, city_hash_128, compressed
+from analytics.door.frames import FRAME_BYTES_MAX, HEADER_BYTES, city_hash_128, compressed
 from tests.analytics.doors import open_door
 
 # made with go-faster/city, whose CH128 clickhouse-go checks frames with; low half, then high

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analytics.guard import Denied, check, format_of, without_format
+from analytics.door.guard import Denied, check, format_of, without_format
 from analytics.sql import Kind, statements, tokens
 
 ALLOWED = [

@@ -11,7 +11,7 @@ from typing import Any
 import chdb
 import pytest
 
-from analytics.native import CUSTOM_SERIALIZATION, Unwalkable, at_revision
+from analytics.door.native import CUSTOM_SERIALIZATION, Unwalkable, at_revision
 
 _connect: Callable[[str], Any] = chdb.connect  # its type hints are incomplete
 GO = 54_460

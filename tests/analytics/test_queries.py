@@ -6,8 +6,8 @@ from importlib.resources import files
 import pytest
 from pydantic import SecretStr
 
-from analytics.engine import Engine, QueryLimits
-from analytics.guard import check
+from analytics.door.guard import check
+from analytics.warehouse.engine import Engine, QueryLimits
 from schemas import topics
 from schemas.settings import Settings
 from tests.analytics.scenario import Sent

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analytics.guard import Denied, check
+from analytics.door.guard import Denied, check
 from ingest import frames, parcel
 from ingest.body import BodyLimits, Refused, check_shape, decode_content
 from ingest.problems import DETAILS

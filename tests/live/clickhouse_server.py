@@ -17,10 +17,10 @@ from typing import Literal, Self
 from pydantic import SecretStr
 
 from analytics.client import connect
-from analytics.door import Door
-from analytics.engine import Engine, QueryLimits
+from analytics.door.app import Door
 from analytics.metrics import SinkMetrics
 from analytics.serving import bind, serving
+from analytics.warehouse.engine import Engine, QueryLimits
 from schemas.settings import Settings
 from tests.live.process import Process, accepts, free_port
 from tests.live.roles import clean_environ

@@ -3,8 +3,8 @@
 Laws of this file:
 1. Any ClickHouse client that speaks HTTP connects: the paths, parameters, headers, formats, error
    codes and texts are ClickHouse's (its documentation, «HTTP Interface»).
-2. Nothing is written and nothing outside is reached: ``analytics.guard`` judges each query, and
-   the engine runs it read-only and within limits (``analytics.engine``).
+2. Nothing is written and nothing outside is reached: ``analytics.door.guard`` judges each query,
+   and the engine runs it read-only and within limits (``analytics.warehouse.engine``).
 3. A door bound to this machine answers only those who name this machine: a ``Host`` header of
    another name is a web page trying to look in (DNS rebinding).
 4. User names, passwords and sessions are taken and ignored: whoever reaches the door may read.
@@ -24,12 +24,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from analytics.encodings import BodyTooLarge, BrokenBody, decoded, encoded, known
-from analytics.engine import Engine, QueryError
-from analytics.frames import compressed
-from analytics.guard import READONLY, Denied, check, format_of
+from analytics.door.encodings import BodyTooLarge, BrokenBody, decoded, encoded, known
+from analytics.door.frames import compressed
+from analytics.door.guard import READONLY, Denied, check, format_of
+from analytics.door.native import Unwalkable, at_revision
 from analytics.metrics import SinkMetrics
-from analytics.native import Unwalkable, at_revision
+from analytics.warehouse.engine import Engine, QueryError
 
 QUERY_BYTES_MAX = 1 << 20
 """Longest query; ClickHouse's own default is a quarter of it."""

@@ -22,7 +22,7 @@ from typing import Any
 
 import chdb
 
-from analytics.guard import KNOWN_TABLE_FUNCTIONS, without_format
+from analytics.door.guard import KNOWN_TABLE_FUNCTIONS, without_format
 from schemas.settings import AnalyticsSettings
 
 _connect: Callable[[str], Any] = chdb.connect  # its type hints are incomplete
@@ -149,7 +149,7 @@ class Engine:
         """Runs one statement.
 
         Args:
-            sql: already judged by ``analytics.guard``.
+            sql: already judged by ``analytics.door.guard``.
             fmt: format of the result, unless the statement names one.
             database: of names without one; default: the engine's.
             parameters: values of ``{name:Type}``.

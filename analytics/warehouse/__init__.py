@@ -1,0 +1,1 @@
+"""The embedded ClickHouse engine and the process that owns its directory."""
