@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS suppressions
     source            LowCardinality(String) COMMENT 'Source that reported it.',
     campaign_id       LowCardinality(String) COMMENT 'Campaign of the message; empty when unknown.',
     mailbox_provider  LowCardinality(String) COMMENT 'Who hosts the mailbox.',
-    diagnostic        String CODEC(ZSTD(3)) COMMENT 'What the receiving server said.',
+    diagnostic        String COMMENT 'What the receiving server said.' CODEC(ZSTD(3)),
     log_id            LowCardinality(String) COMMENT 'Incarnation of the raw topic.',
     partition         UInt32 COMMENT 'Partition of the raw topic.',
     offset            Int64 COMMENT 'Offset of the causing event in the raw topic.',

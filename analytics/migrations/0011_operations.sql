@@ -4,9 +4,9 @@
 CREATE TABLE IF NOT EXISTS accepted
 (
     source      LowCardinality(String) COMMENT 'Source in mailpulse.toml whose hook was called.',
-    event_id    UUID CODEC(NONE) COMMENT 'Identity of the event.',
-    received_at DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'When ingress took it in, UTC.',
-    earliness   UInt64 CODEC(Delta, ZSTD(1)) COMMENT 'Grows the earlier it was received: the version of the row.'
+    event_id    UUID COMMENT 'Identity of the event.' CODEC(NONE),
+    received_at DateTime64(3, 'UTC') COMMENT 'When ingress took it in, UTC.' CODEC(Delta, ZSTD(1)),
+    earliness   UInt64 COMMENT 'Grows the earlier it was received: the version of the row.' CODEC(Delta, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(earliness)
 PARTITION BY toDate(received_at)
