@@ -2,6 +2,7 @@
 #
 #   make demo     the pipeline with simulated traffic        ARGS="--seconds 40 --check --json"
 #   make test     every test that needs no real Kafka        ARGS="-k dedupe"
+#   make test-pinned  what talks to ClickHouse, on the engine of the version that compose pins
 #   make lint     ruff, formatting, import contracts
 #   make types    mypy --strict
 #   make live     tests on real Kafka, a real registry, a real browser (Java 17 and Maven needed)
@@ -15,9 +16,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := $(wildcard .ci/constraints.txt)
 PIP := $(BIN)/python -m pip install --quiet $(addprefix --constraint ,$(CONSTRAINTS))
+PINNED_TESTS := tests/analytics tests/contracts
 ARGS ?=
 
-.PHONY: demo test lint types live bench soak fuzz clean
+.PHONY: demo test test-pinned lint types live bench soak fuzz clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/installed-embedded
@@ -25,6 +27,10 @@ demo: $(VENV)/installed-embedded
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m "not live and not browser and not slow" $(ARGS)
+
+test-pinned: $(VENV)/pinned/installed
+	MAILPULSE_TEST_ENGINE=pinned $(VENV)/pinned/bin/python -m pytest \
+	  -m "not live and not browser and not slow" $(PINNED_TESTS) $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check
@@ -65,3 +71,12 @@ $(VENV)/installed-dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 $(VENV)/installed-bench: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(PIP) --editable '.[embedded,otel,dev,bench]'
 	touch $@ $(VENV)/installed-dev $(VENV)/installed-embedded
+
+# An environment with one package of its own, the older engine; everything else is .venv's.
+$(VENV)/pinned/installed: .ci/pinned-engine.txt $(VENV)/installed-dev
+	$(PYTHON) -m venv --without-pip $(VENV)/pinned
+	$(BIN)/python -m pip --python $(VENV)/pinned install --quiet --no-deps --require-hashes \
+	  --requirement .ci/pinned-engine.txt
+	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
+	  > "$$($(VENV)/pinned/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/rest.pth"
+	touch $@

@@ -35,7 +35,8 @@ from streams.admin import topics_apply
 from tests.live.maven import Missing, jars, java
 from tests.live.process import Process, accepts, free_port
 
-KAFKA_VERSION = os.environ.get("MAILPULSE_TEST_KAFKA_VERSION", "4.1.0")
+KAFKA_VERSION_DEFAULT = "4.1.0"
+KAFKA_VERSION = os.environ.get("MAILPULSE_TEST_KAFKA_VERSION", KAFKA_VERSION_DEFAULT)
 
 QUICK_CLEANER: Mapping[str, str] = {
     "log.cleaner.backoff.ms": "200",

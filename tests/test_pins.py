@@ -1,0 +1,57 @@
+"""What ``docker-compose.yml`` pins is what the tests run.
+
+An image that nobody started here may refuse what the tests had accepted: ClickHouse 26.3 refused
+the first migration while the tests, on 26.9, passed. No image can be fetched where this project is
+tested, so the same software comes from elsewhere (Maven, PyPI), in the version that is pinned.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.live.kafka import KAFKA_VERSION_DEFAULT
+from tests.live.registry import APICURIO_VERSION
+
+ROOT = Path(__file__).parents[1]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
+TAGS: dict[str, str] = dict(
+    resolved.rpartition(":")[::2]
+    for service in COMPOSE["services"].values()
+    if not (resolved := service["image"]).startswith("mailpulse:")
+)
+
+TESTED = {
+    "apache/kafka": KAFKA_VERSION_DEFAULT,  # every live test
+    "apicurio/apicurio-registry": APICURIO_VERSION,  # tests/live/test_registry.py, test_compose.py
+    "clickhouse/clickhouse-server": "26.3",  # make test-pinned
+}
+"""Image -> the version that tests run, wherever they get it from."""
+
+UNTESTED = {
+    "prom/prometheus": "rules and scraping are held against the metrics by text alone",
+    "grafana/grafana": "its boards' queries run on ClickHouse, its pages are not opened",
+    "redpandadata/console": "a help for debugging; nothing depends on it",
+    "caddy": "only its configuration's names are checked",
+}
+"""Image -> why no test runs it, and what is tested instead."""
+
+
+def test_every_pinned_image_is_tested_or_said_not_to_be() -> None:
+    """A new service needs a decision."""
+    assert set(TAGS) == set(TESTED) | set(UNTESTED)
+    assert not set(TESTED) & set(UNTESTED)
+
+
+def test_what_is_pinned_is_what_tests_run() -> None:
+    """Version by version; a tag may add a variant, such as -alpine."""
+    assert {image: re.sub(r"-alpine$", "", TAGS[image]) for image in TESTED} == TESTED
+
+
+def test_ci_runs_the_pinned_clickhouse() -> None:
+    """The stage is there, and its engine is the pinned version's."""
+    text = (ROOT / ".ci" / "pinned-engine.txt").read_text("utf-8")
+    [engine] = re.findall(r"^chdb-core==(\d+\.\d+)\.\d+ \\$", text, re.MULTILINE)
+    assert engine == TAGS["clickhouse/clickhouse-server"]
+    assert "make test-pinned" in (ROOT / ".ci" / "run").read_text("utf-8")
