@@ -25,18 +25,18 @@ from clickhouse_connect.driver.client import Client
 
 from analytics import migrate
 from analytics.client import chdb_directory, connect, database_of
-from analytics.door.app import Door
+from analytics.door.app import Door, limits
 from analytics.lane import Lane, Limits, Offsets
 from analytics.loading import Loader, Reject
 from analytics.metrics import SinkMetrics
 from analytics.reading import DOOR_NOTE
 from analytics.reconciling import Reconciler
 from analytics.rows import BUILDERS, STATEMENTS
-from analytics.serving import bind, port_of, serving, serving_health
 from analytics.warehouse.engine import Engine, query_limits
 from schemas.cloudevents import SINK, by_leading_text
 from schemas.codec import Codec
 from schemas.errors import Unavailable
+from schemas.serving.server import bind, port_of, serving, serving_health
 from schemas.settings import Settings
 from schemas.topics import DEAD_LETTERS, RAW
 from schemas.trace import Tracer
@@ -391,7 +391,7 @@ async def _door(settings: Settings, directory: Path, metrics: SinkMetrics) -> As
     note = settings.data_dir / DOOR_NOTE
     note.write_text(json.dumps({"url": address, "host": settings.door_host, "port": port_of(sock)}))
     try:
-        async with serving(Door(engine, metrics).app, sock):
+        async with serving(Door(engine, metrics).app, sock, name="door", limits=limits(settings)):
             log.info("the analysts' door is open", url=address)
             yield
     finally:

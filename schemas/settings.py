@@ -230,6 +230,9 @@ class AnalyticsSettings(BaseModel):
     events_ttl_days: int = Field(396, ge=1)
     door_host: str = "127.0.0.1"
     door_port: int = Field(8123, ge=0, le=65535)
+    door_connections_max: int = Field(
+        256, ge=8, description="the one that keeps the door waiting longest leaves for one more"
+    )
     door_query_s_max: int = Field(30, ge=1, description="longest run of one query")
     door_memory_bytes_max: int = Field(1 << 30, ge=1 << 20, description="of one query")
     door_result_bytes_max: int = Field(256 << 20, ge=1 << 10, description="of one result")

@@ -14,18 +14,32 @@ from typing import Any
 
 import structlog
 
-from analytics.dashboard.app import create_app
+from analytics.dashboard.app import FORM_BYTES_MAX, create_app
 from analytics.dashboard.asking import ClickHouseQuery, Parameters, Rows
 from analytics.dashboard.documents import AlertLines
 from analytics.dashboard.kafka import KafkaReader
 from analytics.dashboard.metrics import DashboardMetrics
 from analytics.dashboard.scraping import Scraper
 from analytics.reading import reader
-from analytics.serving import bind, port_of, serving, serving_health
 from schemas.errors import ConfigError
+from schemas.serving.places import Limits
+from schemas.serving.server import bind, port_of, serving, serving_health
 from schemas.settings import PREFIX, Settings
 
 log = structlog.get_logger("mailpulse.dashboard")
+
+PAGES_MAX = 64
+"""Requests at once beside the live connections."""
+
+
+def limits(settings: Settings) -> Limits:
+    """What the dashboard's listener takes: every live connection, and pages beside them."""
+    viewers = settings.dashboard_viewers_max
+    return Limits(
+        connections_max=viewers + 2 * PAGES_MAX,
+        requests_max=viewers + PAGES_MAX,
+        body_bytes_max=FORM_BYTES_MAX,
+    )
 
 
 async def serve(settings: Settings, *, lines: AlertLines, stop: asyncio.Event) -> None:
@@ -63,7 +77,7 @@ async def serve(settings: Settings, *, lines: AlertLines, stop: asyncio.Event) -
         raise ConfigError([f"{PREFIX}DASHBOARD_PORT: {host}:{port}: {error.strerror}"]) from error
     health = serving_health(settings, lambda: not stop.is_set(), metrics.render)
     try:
-        async with health, serving(app, sock):
+        async with health, serving(app, sock, name="dashboard", limits=limits(settings)):
             shown = f"[{host}]" if ":" in host else host
             log.info("the dashboard is open", url=f"http://{shown}:{port_of(sock)}")
             await stop.wait()

@@ -30,6 +30,8 @@ from analytics.door.guard import READONLY, Denied, check, format_of
 from analytics.door.native import Unwalkable, at_revision
 from analytics.metrics import SinkMetrics
 from analytics.warehouse.engine import Engine, QueryError
+from schemas.serving.places import Limits
+from schemas.settings import Settings
 
 QUERY_BYTES_MAX = 1 << 20
 """Longest query; ClickHouse's own default is a quarter of it."""
@@ -81,6 +83,17 @@ _STATUS = {
     **dict.fromkeys((192, 193, 497, 516), 403),
     48: 501, 158: 413, 159: 408, 164: 500, 194: 401, 202: 500, 209: 503, 223: 413, 410: 503,
 }  # fmt: skip
+
+
+def limits(settings: Settings, *, body_bytes_max: int = QUERY_BYTES_MAX) -> Limits:
+    """What the door's listener takes: queries that wait for a place count as requests."""
+    connections = settings.door_connections_max
+    return Limits(
+        connections_max=connections,
+        requests_max=connections * 3 // 4,
+        body_bytes_max=body_bytes_max,
+        write_timeout_s=settings.door_query_s_max,
+    )
 
 
 class _Unsupported(Exception):

@@ -11,10 +11,11 @@ from pydantic import SecretStr
 
 from analytics import migrate
 from analytics.client import connect
-from analytics.door.app import Door
+from analytics.door.app import QUERY_BYTES_MAX, Door
+from analytics.door.app import limits as served
 from analytics.metrics import SinkMetrics
-from analytics.serving import bind, port_of, serving
 from analytics.warehouse.engine import Engine, QueryLimits
+from schemas.serving.server import bind, port_of, serving
 from schemas.settings import Settings
 
 
@@ -51,7 +52,10 @@ def open_door(
 
     async def run() -> None:
         engine = Engine(folder / "ch", "mailpulse", limits or QueryLimits(), writable=writable)
-        async with serving(Door(engine, SinkMetrics()).app, sock):
+        body_bytes_max = 1 << 30 if writable else QUERY_BYTES_MAX
+        door = Door(engine, SinkMetrics()).app
+        allowed = served(settings, body_bytes_max=body_bytes_max)
+        async with serving(door, sock, name="door", limits=allowed):
             opened.set()
             await closing.wait()
         engine.close()

@@ -20,8 +20,9 @@ from analytics.dashboard import create_app
 from analytics.dashboard.app import PipelineRead
 from analytics.dashboard.asking import ClickHouseQuery, Parameters, Rows
 from analytics.dashboard.documents import AlertLines
-from analytics.serving import bind, port_of, serving
+from analytics.dashboard.serve import limits
 from schemas.glossary import COUNTER_NAMES
+from schemas.serving.server import bind, port_of, serving
 from schemas.settings import Settings
 
 
@@ -91,7 +92,7 @@ class Stage:
             stop = asyncio.Event()
             loop = asyncio.get_running_loop()
             closing.append(lambda: loop.call_soon_threadsafe(stop.set))
-            async with serving(app, sock):
+            async with serving(app, sock, name="dashboard", limits=limits(self.settings)):
                 opened.set()
                 await stop.wait()
                 await app.state.hub.close()

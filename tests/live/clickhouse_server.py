@@ -19,8 +19,9 @@ from pydantic import SecretStr
 from analytics.client import connect
 from analytics.door.app import Door
 from analytics.metrics import SinkMetrics
-from analytics.serving import bind, serving
 from analytics.warehouse.engine import Engine, QueryLimits
+from schemas.serving.places import Limits
+from schemas.serving.server import bind, serving
 from schemas.settings import Settings
 from tests.live.process import Process, accepts, free_port
 from tests.live.roles import clean_environ
@@ -157,7 +158,8 @@ async def _main(folder: Path, port: int) -> None:
     # a server has a database to begin in; here it is this one
     connect(Settings(clickhouse_dsn=SecretStr(f"chdb://{directory}"))).close()
     engine = Engine(directory, "mailpulse", QueryLimits(concurrent_max=16), writable=True)
-    async with serving(Door(engine, SinkMetrics()).app, bind("127.0.0.1", port)):
+    app, sock = Door(engine, SinkMetrics()).app, bind("127.0.0.1", port)
+    async with serving(app, sock, name="server", limits=Limits(body_bytes_max=1 << 30)):
         await asyncio.Event().wait()
 
 

@@ -1,0 +1,220 @@
+"""Who may stay connected to a listener: its limits, and the decisions by them.
+
+Laws of this file:
+1. Pure: the time comes in as an argument, decisions go out as values.
+2. A new connection always gets in. When all places are taken, the one that leaves is of the client
+   that has most connections waiting for it, and of those the one that has kept us waiting longest:
+   idle, in the middle of its headers or its body, or not reading what it asked for.
+3. A request that we work on is never cut off for a newcomer. At most ``requests_max`` are open at
+   once: one more takes the place of one whose body or reader keeps us waiting, or is answered 503.
+   So law 2 always finds somebody.
+4. Every wait for the other side ends: for headers, for a body, for it to read an answer.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, TypeVar
+
+DESCRIPTORS_RESERVED = 256
+"""File descriptors that connections leave to the rest of the process, and to the kernel's queue of
+connections that are accepted before they are counted."""
+CONNECTIONS_MIN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a listener takes.
+
+    Attributes:
+        connections_max: connections at once, of all clients.
+        requests_max: requests at once, from the end of the headers to the answer; less than
+            ``connections_max``.
+        header_timeout_s: from connecting, or a request's first byte, to the end of its headers.
+        header_bytes_max: request line and headers together.
+        idle_timeout_s: between an answer and the next request.
+        body_timeout_s: from the end of the headers to the end of the body.
+        body_bytes_max: of a request, as sent.
+        write_timeout_s: how long an answer may lie unread; it grows by what is read, at
+            ``write_bytes_per_s_min``.
+        write_bytes_per_s_min: slowest reader.
+        pipelined_max: requests sent ahead of the answer to the one before.
+    """
+
+    connections_max: int = 64
+    requests_max: int = 48
+    header_timeout_s: float = 5.0
+    header_bytes_max: int = 32_768
+    idle_timeout_s: float = 65.0
+    body_timeout_s: float = 10.0
+    body_bytes_max: int = 65_536
+    write_timeout_s: float = 10.0
+    write_bytes_per_s_min: int = 32_768
+    pipelined_max: int = 16
+
+    def __post_init__(self) -> None:
+        if not 0 < self.requests_max < self.connections_max:
+            raise ValueError("requests_max is at least 1 and less than connections_max")
+
+    def within(self, descriptors_max: int | None) -> "Limits":
+        """These limits, for a process that may open so many file descriptors; ``None``: any."""
+        if descriptors_max is None:
+            return self
+        room = max(CONNECTIONS_MIN, descriptors_max - DESCRIPTORS_RESERVED)
+        if room >= self.connections_max:
+            return self
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        requests = max(1, min(self.requests_max, room * 3 // 4))
+        return Limits(**{**values, "connections_max": room, "requests_max": requests})
+
+
+class Turn(Enum):
+    """Whom a connection waits for, and for what."""
+
+    IDLE = "idle"
+    HEAD = "headers"
+    BODY = "body"
+    OURS = "ours"
+
+
+class Cut(Enum):
+    """Why a connection is ended."""
+
+    HEADER_TIMEOUT = "header_timeout"
+    BODY_TIMEOUT = "body_timeout"
+    WRITE_TIMEOUT = "write_timeout"
+    MADE_ROOM = "made_room"
+
+
+@dataclass(slots=True)
+class _Place:
+    client: str
+    since_s: float
+    turn: Turn = Turn.HEAD
+    unsent: int = 0
+    unsent_since_s: float | None = None
+    drained: int = 0
+
+    @property
+    def open(self) -> bool:
+        """Whether there is a request on it that is not answered."""
+        return self.turn in (Turn.BODY, Turn.OURS)
+
+    @property
+    def waited_since_s(self) -> float | None:
+        """Since when the other side keeps us waiting; ``None`` while it does not."""
+        if self.unsent_since_s is not None:
+            return self.unsent_since_s
+        return None if self.turn is Turn.OURS else self.since_s
+
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Places(Generic[K]):
+    """The connections of a listener.
+
+    Args:
+        limits: what it takes.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._places: dict[K, _Place] = {}
+        self._open = 0
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(tuple(self._places))
+
+    def arrive(self, key: K, client: str, now_s: float) -> K | None:
+        """Takes a connection in. The one that has to leave for it (law 2), already without a place.
+
+        It is ``key`` itself when nobody keeps us waiting.
+        """
+        leaves = None
+        if len(self) >= self.limits.connections_max:
+            leaves = self._longest_waited_for(lambda place: True)
+            if leaves is None:
+                return key
+            self.leave(leaves)
+        self._places[key] = _Place(client, now_s)
+        return leaves
+
+    def admit(self) -> tuple[bool, K | None]:
+        """Whether one more request is worked on (law 3), and the connection that ends for it.
+
+        That one is without a place already.
+        """
+        if self._open < self.limits.requests_max:
+            return True, None
+        leaves = self._longest_waited_for(lambda place: place.open)
+        if leaves is None:
+            return False, None
+        self.leave(leaves)
+        return True, leaves
+
+    def _longest_waited_for(self, among: Callable[[_Place], bool]) -> K | None:
+        waiting = [
+            (since_s, key, place.client)
+            for key, place in self._places.items()
+            if among(place) and (since_s := place.waited_since_s) is not None
+        ]
+        if not waiting:
+            return None
+        most = Counter(client for _, _, client in waiting)
+        return min(waiting, key=lambda item: (-most[item[2]], item[0]))[1]
+
+    def leave(self, key: K) -> None:
+        """A connection has ended; one that is not known is ignored."""
+        place = self._places.pop(key, None)
+        if place is not None:
+            self._open -= place.open
+
+    def turn(self, key: K, turn: Turn, now_s: float) -> None:
+        """It is another's turn on a connection, or the same one's anew."""
+        place = self._places.get(key)
+        if place is None:
+            return
+        self._open -= place.open
+        place.turn, place.since_s = turn, now_s
+        self._open += place.open
+
+    def unsent(self, key: K, size: int, now_s: float) -> None:
+        """So many bytes of answers wait for the other side to read; told regularly."""
+        place = self._places.get(key)
+        if place is None:
+            return
+        if not size:
+            place.unsent, place.unsent_since_s, place.drained = 0, None, 0
+            return
+        if place.unsent_since_s is None:
+            place.unsent_since_s = now_s
+        else:
+            place.drained += max(0, place.unsent - size)
+        place.unsent = size
+
+    def overdue(self, now_s: float) -> list[tuple[K, Cut]]:
+        """Connections that kept us waiting too long (law 4), and for what."""
+        found = []
+        for key, place in self._places.items():
+            reason = self._overdue(place, now_s)
+            if reason is not None:
+                found.append((key, reason))
+        return found
+
+    def _overdue(self, place: _Place, now_s: float) -> Cut | None:
+        limits = self.limits
+        if place.unsent_since_s is not None:
+            allowed = limits.write_timeout_s + place.drained / limits.write_bytes_per_s_min
+            if now_s - place.unsent_since_s > allowed:
+                return Cut.WRITE_TIMEOUT
+        waited = now_s - place.since_s
+        if place.turn is Turn.HEAD and waited > limits.header_timeout_s:
+            return Cut.HEADER_TIMEOUT
+        if place.turn is Turn.BODY and waited > limits.body_timeout_s:
+            return Cut.BODY_TIMEOUT
+        return None

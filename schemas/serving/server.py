@@ -1,0 +1,153 @@
+"""Serves an ASGI application on a listening socket, within limits.
+
+Laws of this file:
+1. A port is bound before anything is told about it; 0 means any free one.
+2. The process's signals belong to the process, so uvicorn's own handlers stay out.
+3. Who the other side is, the socket says: no header is believed about it (``proxy_headers`` is
+   off). An application that stands behind a proxy judges that proxy's headers itself.
+4. Connections stay below what the process may open.
+"""
+
+import asyncio
+import contextlib
+import errno
+import resource
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import uvicorn
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.types import ASGIApp
+
+from schemas.health import health_app
+from schemas.serving.places import Limits
+from schemas.serving.protocol import GuardedProtocol, Listener
+from schemas.settings import Settings
+
+PORTS_TRIED_MAX = 50
+BACKLOG = 128
+"""Connections that the kernel holds until they are accepted."""
+ACCEPTED_AT_ONCE = 16
+"""Connections that one turn of the event loop accepts. They have a descriptor some turns before
+they are counted, and when there is none left asyncio logs every one that it can't accept."""
+SWEEP_S = 0.25
+GRACE_S = 5
+"""How long requests under way may take once we are told to stop."""
+
+
+def bind(host: str, port: int, *, or_next: bool = False) -> socket.socket:
+    """A listening socket.
+
+    Args:
+        host: address to bind.
+        port: 0 for any free one.
+        or_next: take the next free port when this one is taken.
+
+    Raises:
+        OSError: the address can't be bound.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    tries = PORTS_TRIED_MAX if or_next and port else 1
+    for offset in range(tries):
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port + offset))
+            sock.listen(BACKLOG)
+        except OSError as error:
+            sock.close()
+            if error.errno != errno.EADDRINUSE or offset == tries - 1:
+                raise
+        else:
+            sock.setblocking(False)
+            return sock
+    raise OSError(errno.EADDRINUSE, f"no free port from {port} on")
+
+
+def port_of(sock: socket.socket) -> int:
+    """The port that a socket is bound to."""
+    return int(sock.getsockname()[1])
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leaves signals to the process (law 2)."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See ``uvicorn.Server``: its ``backlog`` is both numbers in one."""
+        await super().startup(sockets)
+        for sock in sockets or ():
+            sock.listen(BACKLOG)
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    app: ASGIApp, sock: socket.socket, *, name: str, limits: Limits | None = None
+) -> AsyncIterator[None]:
+    """Serves an application on a bound socket until the block is left; then closes the socket.
+
+    Args:
+        app: what answers.
+        sock: listening: TCP or unix.
+        name: of the listener, for the log.
+        limits: what it takes; by default what a listener of small questions needs.
+    """
+    limits = (limits or Limits()).within(_descriptors_max())
+    listener = Listener(name, limits, asyncio.get_running_loop())
+    config = uvicorn.Config(
+        app,
+        http=type("Protocol", (GuardedProtocol,), {"listener": listener}),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        proxy_headers=False,
+        server_header=False,
+        backlog=ACCEPTED_AT_ONCE,
+        timeout_keep_alive=limits.idle_timeout_s,  # type: ignore[arg-type] # goes to call_later
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    server = _Server(config)
+    sweeping = asyncio.create_task(_sweep_on(listener), name=f"{name}: time-outs")
+    task = asyncio.create_task(server.serve(sockets=[sock]), name=f"{name}: serving")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
+        sweeping.cancel()
+        for connection in tuple(server.server_state.connections):
+            connection.transport.abort()
+
+
+async def _sweep_on(listener: Listener) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        listener.sweep()
+
+
+def _descriptors_max() -> int | None:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+@contextlib.asynccontextmanager
+async def serving_health(
+    settings: Settings, ready: Callable[[], bool], metrics: Callable[[], bytes]
+) -> AsyncIterator[int]:
+    """Serves ``schemas.health`` on ``metrics_port`` until the block is left; yields the port.
+
+    Args:
+        settings: ``metrics_*``.
+        ready: whether the role can do its work.
+        metrics: Prometheus' exposition text.
+
+    Raises:
+        OSError: the address can't be bound.
+    """
+    sock = bind(settings.metrics_host, settings.metrics_port)
+    app = health_app(ready, metrics, CONTENT_TYPE_LATEST)
+    async with serving(app, sock, name="health"):
+        yield port_of(sock)
