@@ -2,7 +2,7 @@
 
 Laws of this file:
 1. 200 means kept: it is sent after ``Keeper.keep`` returned, and nowhere else.
-2. The order is: source, scheme and address, rate, size, decoding, signature, shape, parse, keep;
+2. The order is: scheme, source, address, rate, size, decoding, signature, shape, parse, keep;
    where the proof lies in the body its shape comes first. Whatever is refused costs no more than
    the step that refused it.
 3. An answer depends on the result alone (``ingest.problems``); the log and the metrics say why.
@@ -34,7 +34,7 @@ from ingest.intake import Intake, Taken
 from ingest.keeper import Keeper
 from ingest.limits import Budget, RateLimits
 from ingest.metrics import IngestMetrics
-from ingest.origin import Networks, Origin, origin_of
+from ingest.origin import Networks, Origin, origin_of, why_unsafe
 from ingest.producer import Overloaded
 from ingest.providers.base import NeedsCertificate, Provider, Registry, Request, SignatureError
 from ingest.receiving import WHOLE, Disconnected, read_body
@@ -162,14 +162,19 @@ class Hooks:
     async def _serve(self, call: Call) -> None:
         scope = call.scope
         hook = self._hooks.get(scope["path"][len(PREFIX) :])
-        if hook is None:
-            return await call.refuse(404, "not_found")
-        call.source = hook.source.name
         headers = tuple(
             [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         )
+        # the scheme first: a health check through the proxy knows no source's name
+        origin = self._origin(scope, headers)
+        call.source = "" if hook is None else hook.source.name
+        if not origin.safe and not self._settings.allow_http:
+            call.reason = why_unsafe((scope.get("client") or [""])[0], self._trusted)
+            return await call.refuse(403, "https_required")
+        if hook is None:
+            return await call.refuse(404, "not_found")
         try:
-            client = await self._admit(call, hook, headers)
+            client = await self._admit(call, hook, origin)
             if scope["method"] == "POST":
                 await self._take(call, hook, headers, client)
             elif not await self._probe(call, hook, headers, client):
@@ -190,15 +195,12 @@ class Hooks:
             call.reason = str(error)
             await self._overloaded(call, hook, "unavailable")
 
-    async def _admit(self, call: Call, hook: Hook, headers: Headers) -> str:
+    async def _admit(self, call: Call, hook: Hook, origin: Origin) -> str:
         """The client's address, when it may post at all.
 
         Raises:
             Refused: 403 or 429.
         """
-        origin = self._origin(call.scope, headers)
-        if not origin.safe and not self._settings.allow_http:
-            raise Refused(403, "https_required")
         if hook.allowed and origin.address not in hook.allowed:
             raise Refused(403, "forbidden")
         if self._limits.active:
@@ -274,7 +276,6 @@ class Hooks:
         settings = self._settings
         if length > settings.body_bytes_max:
             raise Refused(413, "body_too_large")
-
         read = 0
 
         def reserve(size: int) -> None:
@@ -361,12 +362,11 @@ class Hooks:
         await call.refuse(hook.provider.overload_status, code, (retry,))
 
     def _origin(self, scope: Scope, headers: Headers) -> Origin:
-        client = scope.get("client")
+        peer = (scope.get("client") or [""])[0]
         forwarded_for = forwarded_proto = ""
         if self._trusted:
             forwarded_for = ",".join([v for k, v in headers if k == "x-forwarded-for"])
             forwarded_proto = ",".join([v for k, v in headers if k == "x-forwarded-proto"])
-        peer = client[0] if client else ""
         return origin_of(peer, scope["scheme"], forwarded_for, forwarded_proto, self._trusted)
 
     def _note(self, call: Call, seconds: float) -> None:

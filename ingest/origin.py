@@ -99,3 +99,9 @@ def origin_of(
         if address not in trusted:
             break
     return Origin(address, https)
+
+
+def why_unsafe(peer: str, trusted: Networks) -> str:
+    """For the log: who came without TLS, and whether its ``X-Forwarded-Proto`` counts."""
+    believed = "" if address_of(peer) in trusted else ", no trusted proxy"
+    return f"plain HTTP from {peer}{believed}"

@@ -6,19 +6,14 @@ tested, so the same software comes from elsewhere (Maven, PyPI), in the version 
 """
 
 import re
-from pathlib import Path
-from typing import Any
 
-import yaml
-
+from tests.compose import ROOT, SERVICES
 from tests.live.kafka import KAFKA_VERSION_DEFAULT
 from tests.live.registry import APICURIO_VERSION
 
-ROOT = Path(__file__).parents[1]
-COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
 TAGS: dict[str, str] = dict(
     resolved.rpartition(":")[::2]
-    for service in COMPOSE["services"].values()
+    for service in SERVICES.values()
     if not (resolved := service["image"]).startswith("mailpulse:")
 )
 

@@ -9,6 +9,7 @@ import brotli
 import httpx
 import orjson
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -244,6 +245,29 @@ async def test_plain_http_from_elsewhere_is_refused() -> None:
         assert (await door.post(EVENTS, headers=forwarded)).status_code == 200
         forwarded["x-forwarded-proto"] = "http"
         assert (await door.post(EVENTS, headers=forwarded)).status_code == 403
+
+
+async def test_a_path_without_a_source_tells_the_scheme_as_a_hook_does() -> None:
+    """A health check through the proxy sees what providers get, without knowing a source."""
+    for trusted, status in ((("203.0.113.9",), 404), ((), 403)):
+        async with front_door(client_host="203.0.113.9", trusted_proxies=trusted) as door:
+            headers = {"x-forwarded-proto": "https"}
+            for path in ("/hooks/-", "/hooks/nobody"):
+                answer = await door.client.get(path, headers=headers)
+                assert answer.status_code == status
+
+
+async def test_the_log_names_the_proxy_that_is_not_believed() -> None:
+    """An operator whose hooks are all refused reads which address to trust, or what it lacks."""
+    for trusted, reason in (
+        ((), "plain HTTP from 203.0.113.9, no trusted proxy"),
+        (("203.0.113.9",), "plain HTTP from 203.0.113.9"),
+    ):
+        with structlog.testing.capture_logs() as lines:
+            async with front_door(client_host="203.0.113.9", trusted_proxies=trusted) as door:
+                await door.post(EVENTS)
+        [line] = [one for one in lines if one.get("result") == "https_required"]
+        assert line["reason"] == reason
 
 
 async def test_rate_limits_say_when_to_come_again() -> None:

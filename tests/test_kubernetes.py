@@ -1,0 +1,168 @@
+"""The kustomize base for Kubernetes: nothing dangles, and every setting is one that exists."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from ingest.origin import Networks
+from schemas.topics import BY_NAME
+from streams.telemetry import ENDPOINTS, tracer_of
+from tests.compose import OURS, ROOT, is_command, load
+
+KUBERNETES = ROOT / "streams" / "deploy"
+
+
+def kubernetes() -> Iterator[dict[str, Any]]:
+    """Every object of the base."""
+    base = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text("utf-8"))
+    for name in base["resources"]:
+        yield from yaml.safe_load_all((KUBERNETES / name).read_text("utf-8"))
+
+
+def pods() -> dict[str, dict[str, Any]]:
+    """Name -> pod template of every workload."""
+    return {
+        f"{one['kind']}/{one['metadata']['name']}": one["spec"]["template"]
+        for one in kubernetes()
+        if "template" in one["spec"]
+    }
+
+
+def base_settings() -> dict[str, str]:
+    """The literals of the base's ConfigMap."""
+    base = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text("utf-8"))
+    [generator] = base["configMapGenerator"]
+    return dict(line.split("=", 1) for line in generator["literals"])
+
+
+def test_the_base_names_every_file_of_its_folder() -> None:
+    """No manifest lies about unused."""
+    base = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text("utf-8"))
+    files = {path.name for path in KUBERNETES.glob("*.yaml")} - {"kustomization.yaml"}
+    assert files == set(base["resources"])
+
+
+def test_each_role_is_the_workload_it_should_be() -> None:
+    """Workers have names and volumes that stay, the others are interchangeable."""
+    assert set(pods()) == {
+        "Deployment/mailpulse-ingest", "StatefulSet/mailpulse-worker", "Deployment/mailpulse-sink",
+        "Deployment/mailpulse-dashboard", "Job/mailpulse-topics", "Job/mailpulse-migrate",
+    }  # fmt: skip
+    [worker] = [one for one in kubernetes() if one["kind"] == "StatefulSet"]
+    [claim] = worker["spec"]["volumeClaimTemplates"]
+    mounts = worker["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+    assert {"name": claim["metadata"]["name"], "mountPath": "/var/lib/mailpulse"} in mounts
+    assert base_settings()["MAILPULSE_DATA_DIR"] == "/var/lib/mailpulse"
+    env = worker["spec"]["template"]["spec"]["containers"][0]["env"]
+    [instance] = [one for one in env if one["name"] == "MAILPULSE_GROUP_INSTANCE_ID"]
+    assert instance["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
+
+
+@pytest.mark.parametrize("name", pods())
+def test_a_pod_is_confined_and_complete(name: str) -> None:
+    """Not root, read-only, limits set, every mount has its volume, its command exists."""
+    spec = pods()[name]["spec"]
+    # with service links, MAILPULSE_INGEST_PORT would be Kubernetes' word for a Service
+    assert spec["enableServiceLinks"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    [container] = spec["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
+    assert container["resources"]["limits"]["memory"]
+    assert is_command(container["args"])
+    volumes = {one["name"] for one in spec["volumes"]}
+    claims = {"state"} if name.startswith("StatefulSet") else set()
+    assert {one["name"] for one in container["volumeMounts"]} == volumes | claims
+    given = base_settings() | {
+        one["name"]: one.get("value", "x") for one in container.get("env", ())
+    }
+    load(given)
+    if not name.startswith("Job"):
+        port = container["readinessProbe"]["httpGet"]["port"]
+        assert port in {one["name"] for one in container["ports"]}
+        assert "livenessProbe" in container
+
+
+@pytest.mark.parametrize("name", [name for name in pods() if not name.startswith("Job")])
+def test_spans_are_off_until_an_overlay_says_where_they_go(name: str) -> None:
+    """Every role has the setting by the base's ConfigMap, as by compose; the image has the SDK."""
+    [container] = pods()[name]["spec"]["containers"]
+    assert container["envFrom"] == [{"configMapRef": {"name": "mailpulse"}}]
+    settings, [role] = base_settings(), container["args"]
+    assert tracer_of(settings, role) is None
+    compose = [one for one in OURS.values() if one["command"] == [role]]
+    assert compose
+    assert all(ENDPOINTS[0] in one["environment"] for one in compose)
+    overlay = settings | {ENDPOINTS[0]: "http://collector.monitoring:4318"}
+    assert set(overlay) == set(settings), "the overlay sets what is not there to be set"
+    assert tracer_of(overlay, role) is not None
+    assert "[geo,redis,otel]" in (ROOT / "Dockerfile").read_text("utf-8")
+
+
+def test_ports_of_pods_are_the_ones_of_the_settings() -> None:
+    """A container's port is where the process listens by the base's settings."""
+    settings = load(dict(base_settings()))
+    wanted = {
+        "ingest": settings.ingest_port, "worker": settings.metrics_port,
+        "sink": settings.metrics_port, "dashboard": settings.dashboard_port,
+    }  # fmt: skip
+    for template in pods().values():
+        [container] = template["spec"]["containers"]
+        for port in container.get("ports", ()):
+            assert port["containerPort"] == wanted[container["name"]]
+
+
+def test_selectors_find_their_pods() -> None:
+    """Services, disruption budgets and policies select labels that pods carry."""
+    labels = [template["metadata"]["labels"] for template in pods().values()]
+    carried = {(key, value) for one in labels for key, value in one.items()}
+    carried.add(("app.kubernetes.io/part-of", "mailpulse"))  # by the base's `labels`
+    selected = 0
+    for one in kubernetes():
+        if one["kind"] in ("Service", "PodDisruptionBudget", "NetworkPolicy"):
+            spec = one["spec"]
+            selector = spec.get("selector") or spec.get("podSelector")
+            wanted = selector.get("matchLabels", selector)
+            pairs = {pair for pair in wanted.items() if isinstance(pair[1], str)}
+            pairs |= {
+                (rule["key"], value)
+                for rule in selector.get("matchExpressions", ())
+                for value in rule["values"]
+            }
+            assert pairs
+            assert pairs <= carried, one["metadata"]["name"]
+            selected += 1
+    assert selected >= 8
+
+
+def test_scaling_is_slow_bounded_and_about_lag_that_exists() -> None:
+    """KEDA watches our groups and topics, never asks for more workers than partitions."""
+    settings = load(dict(base_settings()))
+    groups = {"mailpulse-worker": settings.consumer_group, "mailpulse-sink": settings.sink_group}
+    scaled = [one for one in kubernetes() if one["kind"] == "ScaledObject"]
+    assert {one["spec"]["scaleTargetRef"]["name"] for one in scaled} == set(groups)
+    for one in scaled:
+        spec = one["spec"]
+        kind, name = spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"]
+        assert f"{kind}/{name}" in pods()
+        assert 1 <= spec["minReplicaCount"] <= spec["maxReplicaCount"] <= settings.partitions
+        assert spec["cooldownPeriod"] >= 900
+        down = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]
+        assert down["stabilizationWindowSeconds"] >= 900
+        [trigger] = spec["triggers"]
+        assert trigger["metadata"]["topic"] in BY_NAME
+        assert trigger["metadata"]["consumerGroup"] == groups[name]
+        assert trigger["metadata"]["bootstrapServers"] == settings.kafka_bootstrap
+
+
+def test_whoever_the_ingress_believes_is_let_in_by_name() -> None:
+    """A network of pods is trusted, so the policy admits only namespaces that were labelled."""
+    assert Networks(load(base_settings()).trusted_proxies)
+    [hooks] = [one for one in kubernetes() if one["metadata"]["name"] == "mailpulse-hooks"]
+    [rule] = hooks["spec"]["ingress"]
+    [allowed] = rule["from"]
+    [(label, value)] = allowed["namespaceSelector"]["matchLabels"].items()
+    setup = (KUBERNETES / "kustomization.yaml").read_text("utf-8")
+    assert f" {label}={value}\n" in setup, "the set-up does not say how to set the label"
