@@ -4,7 +4,7 @@ Laws of this file:
 1. Read only. A server is asked directly; an embedded directory belongs to the sink's process, so
    it is asked through the analysts' door, whose address that process leaves in ``data_dir``.
 2. Only where no process owns the directory is it opened here, for the one query, through the same
-   guard and limits as the door.
+   judge and limits as the door.
 3. A result is bytes in a ClickHouse format; making it nice is the caller's.
 """
 
@@ -129,19 +129,15 @@ def export(settings: Settings, view: str, fmt: str, path: Path) -> int:
 def _from_server(settings: Settings, sql: str, fmt: str) -> bytes:
     client = connect(settings)
     try:
-        return bytes(client.raw_query(sql.rstrip().rstrip(";"), fmt=_unless_named(sql, fmt)))
+        # as a header, the format is that of a query which names none
+        headers = {"X-ClickHouse-Format": fmt}
+        return bytes(client.raw_query(sql.rstrip().rstrip(";"), transport_settings=headers))
     except (ClickHouseError, OSError) as error:
         if getattr(error, "code", None) is not None:
             raise BadInput("refused_by_clickhouse", str(error)) from error
         raise Unavailable(f"ClickHouse: {error}") from error
     finally:
         client.close()
-
-
-def _unless_named(sql: str, fmt: str) -> str | None:
-    from analytics.door.guard import format_of
-
-    return None if format_of(sql) else fmt
 
 
 def _through_door(url: str, sql: str, fmt: str) -> bytes:
@@ -161,7 +157,8 @@ def _through_door(url: str, sql: str, fmt: str) -> bytes:
 def _from_directory(settings: Settings, directory: Path, sql: str, fmt: str) -> bytes:
     if not (directory / "data").exists() and not (directory / "metadata").exists():
         raise Unavailable(f"nothing is stored in {directory} yet")
-    from analytics.door.guard import Denied, check
+    from analytics.door.denied import Denied
+    from analytics.door.judge import listed_format
     from analytics.warehouse.engine import Engine, QueryError, query_limits
 
     database = database_of(settings.clickhouse_dsn.get_secret_value())
@@ -171,8 +168,9 @@ def _from_directory(settings: Settings, directory: Path, sql: str, fmt: str) -> 
     except RuntimeError as error:  # chDB: another process holds the directory
         raise Unavailable(f"the directory {directory} is in use: {error}") from error
     try:
-        check(sql, engine.table_functions)
-        return engine.run(sql, fmt)[0]
+        statement = engine.judge(sql)
+        wanted = statement.format or listed_format(fmt)
+        return engine.run(statement.sql, wanted, settings=statement.settings)[0]
     except (Denied, QueryError) as error:
         raise BadInput(
             "refused_by_clickhouse", f"{error.name} ({error.code}): {error.text}"

@@ -1,11 +1,11 @@
-"""Just enough of ClickHouse's SQL to split it into statements and to see what a query calls.
+"""Just enough of ClickHouse's SQL to cut our own migrations into statements.
 
 Laws of this file:
 1. Pure: text in, tokens out; nothing here runs a query.
 2. The lexer knows strings, quoted names, comments and here-documents as ClickHouse's own lexer
    does, so that nothing can hide in them: what it is unsure about is an ``ERROR`` token, and
    callers refuse it.
-3. It judges nothing; ``analytics.door.guard`` does.
+3. It judges nothing, and sees nothing from outside: ``analytics.door.judge`` does.
 
 Source: ClickHouse ``src/Parsers/Lexer.cpp`` (kinds of tokens) and the syntax page of its
 documentation (comments: ``--``, ``#!``, ``# ``, ``/* */``; here-documents ``$tag$ … $tag$``).

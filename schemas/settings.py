@@ -233,6 +233,7 @@ class AnalyticsSettings(BaseModel):
     door_connections_max: int = Field(
         256, ge=8, description="the one that keeps the door waiting longest leaves for one more"
     )
+    door_query_bytes_max: int = Field(256 << 10, ge=1 << 10, le=1 << 20, description="of a query")
     door_query_s_max: int = Field(30, ge=1, description="longest run of one query")
     door_memory_bytes_max: int = Field(1 << 30, ge=1 << 20, description="of one query")
     door_result_bytes_max: int = Field(256 << 20, ge=1 << 10, description="of one result")

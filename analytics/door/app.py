@@ -3,8 +3,9 @@
 Laws of this file:
 1. Any ClickHouse client that speaks HTTP connects: the paths, parameters, headers, formats, error
    codes and texts are ClickHouse's (its documentation, «HTTP Interface»).
-2. Nothing is written and nothing outside is reached: ``analytics.door.guard`` judges each query,
-   and the engine runs it read-only and within limits (``analytics.warehouse.engine``).
+2. Nothing is written and nothing outside is reached: ``analytics.door.judge`` judges each query in
+   ClickHouse's own words, and in those words the engine runs it, read-only and within limits
+   (``analytics.warehouse.engine``).
 3. A door bound to this machine answers only those who name this machine: a ``Host`` header of
    another name is a web page trying to look in (DNS rebinding).
 4. User names, passwords and sessions are taken and ignored: whoever reaches the door may read.
@@ -24,17 +25,16 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from analytics.door.denied import Denied
 from analytics.door.encodings import BodyTooLarge, BrokenBody, decoded, encoded, known
 from analytics.door.frames import compressed
-from analytics.door.guard import READONLY, Denied, check, format_of
+from analytics.door.judge import Statement, check_setting, listed_format
 from analytics.door.native import Unwalkable, at_revision
 from analytics.metrics import SinkMetrics
 from analytics.warehouse.engine import Engine, QueryError
 from schemas.serving.places import Limits
 from schemas.settings import Settings
 
-QUERY_BYTES_MAX = 1 << 20
-"""Longest query; ClickHouse's own default is a quarter of it."""
 FORMAT_DEFAULT = "TabSeparated"
 
 _CONTENT_TYPES = {
@@ -64,18 +64,10 @@ _TRANSPORT = frozenset(
     }
 )  # fmt: skip
 """Parameters that steer the transport, or that change nothing here."""
-_SETTINGS = frozenset(
-    {
-        "max_execution_time", "max_memory_usage", "max_threads", "max_result_bytes",
-        "max_result_rows", "result_overflow_mode", "max_rows_to_read", "max_block_size", "limit",
-        "offset", "extremes", "join_use_nulls", "session_timezone", "date_time_output_format",
-        "final", "format_csv_delimiter", "format_csv_null_representation",
-        "format_tsv_null_representation", "prefer_column_name_to_alias",
-    }
-)  # fmt: skip
-_SETTING_PREFIXES = ("output_format_",)
 _DATA = re.compile(rb"\s*(INSERT\s.*?\sFORMAT \w+)\n", re.DOTALL | re.IGNORECASE)
 """A statement in front of its data."""
+_FORMAT_CLAUSE = re.compile(r"\sFORMAT (\w+)\s*;?\s*\Z", re.IGNORECASE)
+"""Where queries are not judged: in tests of the HTTP client."""
 # exceptionCodeToHTTPStatus of ClickHouse's HTTP handler
 _STATUS = {
     **dict.fromkeys((6, 25, 26, 27, 32, 38, 41, 53, 56, 62, 72, 117, 167, 168), 400),
@@ -151,22 +143,24 @@ class Door:
             return PlainTextResponse("Ok.\n")  # as ClickHouse greets a browser
         sql, data = self._statement(parameters.get("query", ""), body)
         settings = self._settings(parameters)
-        if not self._engine.writable:
-            check(sql, self._engine.table_functions)
-        wanted = (
-            format_of(sql)
-            or parameters.get("default_format")
+        if self._engine.writable:
+            named = _FORMAT_CLAUSE.search(sql)
+            statement = Statement(sql, named[1] if named else None)
+        else:
+            statement = await self._engine.judged(sql)
+        wanted = statement.format or listed_format(
+            parameters.get("default_format")
             or request.headers.get("x-clickhouse-format")
             or FORMAT_DEFAULT
         )
         result, read = await self._engine.query(
-            sql,
+            statement.sql,
             wanted,
             database=self._database(
                 parameters.get("database") or request.headers.get("x-clickhouse-database", "")
             ),
             parameters={k[6:]: v for k, v in parameters.items() if k.startswith("param_")},
-            settings=settings,
+            settings={**settings, **statement.settings},
             body=data,
         )
         return await self._result(request, parameters, wanted, result, read)
@@ -181,7 +175,7 @@ class Door:
             raise Denied((497, "ACCESS_DENIED"), "This door answers to localhost only")
 
     async def _body(self, request: Request) -> bytes:
-        limit = (1 << 30) if self._engine.writable else QUERY_BYTES_MAX
+        limit = (1 << 30) if self._engine.writable else self._engine.limits.query_bytes_max
         content = bytearray()
         async for chunk in request.stream():
             content += chunk
@@ -203,7 +197,7 @@ class Door:
         """The settings among the parameters.
 
         Raises:
-            Denied: one that could loosen a limit or reach outside.
+            Denied: one that is not on the list, or with a value that is not.
         """
         if parameters.get("decompress") == "1":
             raise _Unsupported("decompress=1: send the body as it is, or with a Content-Encoding")
@@ -212,10 +206,9 @@ class Door:
             for name, value in parameters.items()
             if name not in _TRANSPORT and name != "decompress" and not name.startswith("param_")
         }
-        for name in settings:
-            if self._engine.writable or name in _SETTINGS or name.startswith(_SETTING_PREFIXES):
-                continue
-            raise Denied(READONLY, f"Cannot modify '{name}' setting in readonly mode.")
+        if not self._engine.writable:
+            for name, value in settings.items():
+                check_setting(name, value)
         return settings
 
     @staticmethod

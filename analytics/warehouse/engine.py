@@ -22,13 +22,20 @@ from typing import Any
 
 import chdb
 
-from analytics.door.guard import KNOWN_TABLE_FUNCTIONS, without_format
+from analytics.door.canonical import CANONICAL_BYTES_PER_BYTE_MAX, PARSER, canonical, is_canonical
+from analytics.door.judge import Statement, judge
+from analytics.door.surroundings import Surroundings
 from schemas.settings import AnalyticsSettings
 
 _connect: Callable[[str], Any] = chdb.connect  # its type hints are incomplete
 _ERROR = re.compile(r"Code: (\d+)\. (.*?)(?:\s*\((?P<name>[A-Z][A-Z0-9_]+)\))?\s*$", re.DOTALL)
 _VERSION = re.compile(r"\s*\(version [^)]*\)")
+_FORMAT_CLAUSE = re.compile(r"\sFORMAT \w+\s*;?\s*\Z", re.IGNORECASE)  # where writable
 _SETTING = re.compile(r"[a-z][a-z0-9_]*")
+
+
+JUDGES = 2
+"""Queries that are judged at once; the others wait."""
 
 
 class QueryError(Exception):
@@ -57,6 +64,7 @@ class QueryLimits:
         result_bytes_max: of the result, in its format.
         threads_max: of the engine's threads.
         concurrent_max: queries at once.
+        query_bytes_max: of the text of a query.
         wait_s_max: longest wait for a place.
     """
 
@@ -65,6 +73,7 @@ class QueryLimits:
     result_bytes_max: int = 256 << 20
     threads_max: int = 1
     concurrent_max: int = 4
+    query_bytes_max: int = 256 << 10
     wait_s_max: float = 10.0
 
     def settings(self) -> dict[str, str]:
@@ -76,7 +85,13 @@ class QueryLimits:
             "max_threads": str(self.threads_max),
             "os_thread_priority": "10",
             "function_sleep_max_microseconds_per_block": "1000000",
+            **self.parser_settings(),
         }
+
+    def parser_settings(self) -> dict[str, str]:
+        """Limits of the engine's parser, the same for judging a query and for running it."""
+        size = self.query_bytes_max * CANONICAL_BYTES_PER_BYTE_MAX
+        return {**PARSER, "max_query_size": str(size)}
 
 
 def query_limits(settings: AnalyticsSettings) -> QueryLimits:
@@ -87,6 +102,7 @@ def query_limits(settings: AnalyticsSettings) -> QueryLimits:
         result_bytes_max=settings.door_result_bytes_max,
         threads_max=settings.door_threads_max,
         concurrent_max=settings.door_queries_max,
+        query_bytes_max=settings.door_query_bytes_max,
     )
 
 
@@ -122,19 +138,60 @@ class Engine:
         self.writable = writable
         self._places = asyncio.Semaphore(limits.concurrent_max)
         self._executor = ThreadPoolExecutor(limits.concurrent_max, thread_name_prefix="door")
+        self._judges = ThreadPoolExecutor(JUDGES, thread_name_prefix="judge")
         self._anchor = _connect(self._path)
         self.version = self._text("SELECT version()")
         self.timezone = self._text("SELECT timezone()")
-        names = self._text("SELECT lower(name) FROM system.table_functions").split("\n")
-        self.table_functions = frozenset(names) | KNOWN_TABLE_FUNCTIONS
+        self.around = Surroundings(
+            database,
+            databases=self._names("SELECT name FROM system.databases"),
+            functions=self._names(
+                "SELECT lower(name) FROM system.functions WHERE NOT is_aggregate"
+            ),
+            keywords=self._names(
+                "SELECT DISTINCT arrayJoin(splitByChar(' ', keyword)) FROM system.keywords"
+            ),
+        )
 
     def close(self) -> None:
         """Waits for running queries and lets the directory go."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        for executor in (self._executor, self._judges):
+            executor.shutdown(wait=True, cancel_futures=True)
         self._anchor.close()
 
     def _text(self, sql: str) -> str:
         return bytes(self._anchor.query(sql, "TabSeparated").bytes()).decode().strip()
+
+    def _names(self, sql: str) -> frozenset[str]:
+        return frozenset(self._text(sql).split("\n"))
+
+    async def judged(self, sql: str) -> Statement:
+        """The statement that a caller's text is, if it may run: off the loop, in bounded time.
+
+        Raises:
+            Denied: it may not run.
+            QueryError: the engine's parser does not take it.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._judges, self.judge, sql)
+
+    def judge(self, sql: str) -> Statement:
+        """``judged`` for callers without an event loop."""
+        handle = _connect(self._path)
+        try:
+            for name, value in self.limits.parser_settings().items():
+                handle.query(f"SET {name} = {value}")
+
+            def ask(asked: str, parameters: dict[str, str]) -> bytes:
+                return bytes(handle.query(asked, "RawBLOB", params=parameters).bytes() or b"")
+
+            statement = judge(canonical(sql, ask, self.limits.query_bytes_max), self.around)
+            if not is_canonical(statement.sql.encode(), ask):
+                raise QueryError(62, "SYNTAX_ERROR", "FORMAT or SETTINGS can't be told apart here")
+            return statement
+        except RuntimeError as error:  # the parser's words; what asked for them is ours
+            raise query_error(error) from error
+        finally:
+            handle.close()
 
     async def query(
         self,
@@ -149,8 +206,8 @@ class Engine:
         """Runs one statement.
 
         Args:
-            sql: already judged by ``analytics.door.guard``.
-            fmt: format of the result, unless the statement names one.
+            sql: the statement that ``judged`` gave.
+            fmt: format of the result.
             database: of names without one; default: the engine's.
             parameters: values of ``{name:Type}``.
             settings: on top of the limits; names and values judged by the caller.
@@ -258,7 +315,7 @@ def _empty_native(handle: Any, sql: str, parameters: dict[str, str] | None) -> b
     """
     try:
         described = handle.query(
-            f"DESCRIBE TABLE ({without_format(sql)})",
+            f"DESCRIBE TABLE ({_FORMAT_CLAUSE.sub('', sql)})",
             "JSONCompactEachRow",
             params=parameters,
         )

@@ -1,0 +1,148 @@
+"""Which functions a statement calls, by name.
+
+Laws of this file:
+1. Pure; over the tokens of a canonical text.
+2. A name in front of a bracket is a call, unless it is one of the formatter's own keywords, a view
+   of ours or a table function where a table stands (``analytics.door.places``), or a subquery's
+   name with the names of its columns.
+3. A name without a bracket is a function too, where ClickHouse looks for one.
+"""
+
+from analytics.door import lists
+from analytics.door.denied import ACCESS_DENIED, Denied, unlisted
+from analytics.door.lexer import Kind, Token
+from analytics.door.places import table_places
+from analytics.door.surroundings import Surroundings
+from analytics.door.typenames import check_type
+
+OPERATORS = frozenset(
+    {
+        "ALL", "AND", "ANY", "APPLY", "AS", "AST", "BETWEEN", "BY", "COLUMNS", "CUBE", "DISTINCT",
+        "DIV", "ELSE", "EXCEPT", "FROM", "HAVING", "ILIKE", "IN", "INTERPOLATE", "INTERSECT", "IS",
+        "JOIN", "LIKE", "LIMIT", "MOD", "NOT", "OFFSET", "ON", "OR", "OVER", "PIPELINE", "PLAN",
+        "PREWHERE", "QUALIFY", "REGEXP", "REPLACE", "ROLLUP", "SELECT", "SETS", "STEP", "SYNTAX",
+        "TABLE", "THEN", "TO", "TREE", "UNION", "USING", "WHEN", "WHERE", "WITH", "EXPLAIN",
+        "ESTIMATE", "RECURSIVE",
+    }
+)  # fmt: skip
+"""Keywords that the formatter writes in front of a bracket.
+
+Those that are functions as well are allowed functions (tested).
+"""
+_TYPED = {
+    "cast": 1,
+    "accuratecast": 1,
+    "accuratecastornull": 1,
+    "accuratecastordefault": 1,
+    "dynamicelement": 1,
+    "variantelement": 1,
+    "jsonextract": -1,
+    "jsonextractcaseinsensitive": -1,
+    "jsonextractkeysandvalues": -1,
+    "jsonextractkeysandvaluescaseinsensitive": -1,
+}
+"""Functions that take the name of a type as text, and in which argument."""
+
+
+def check_calls(found: list[Token], around: Surroundings) -> None:
+    """Every function by name.
+
+    Raises:
+        Denied: one that is not on its list.
+    """
+    tables = set(table_places(found))
+    closing = _closing(found)
+    for at, token in enumerate(found):
+        if not token.name:
+            continue
+        before = found[at - 1].text if at else ""
+        opens = at + 1 < len(found) and found[at + 1].text == "("
+        if token.keyword in OPERATORS:
+            continue
+        if before == "APPLY":
+            _check_applied(token)
+        elif at in tables:
+            if opens:
+                _check_table_function(token, around)
+        elif opens:
+            _check_call(found, at, closing)
+        elif before not in (".", "AS") and not (at + 1 < len(found) and found[at + 1].text == "."):
+            _check_bare(token, around)
+
+
+def _closing(found: list[Token]) -> dict[int, int]:
+    """Place of each closing bracket, by the place of its opening one."""
+    open_at: list[int] = []
+    pairs: dict[int, int] = {}
+    for at, token in enumerate(found):
+        if token.kind is not Kind.SIGN:
+            continue
+        if token.text in "([":
+            open_at.append(at)
+        elif token.text in ")]":
+            if not open_at:
+                raise Denied(ACCESS_DENIED, "Brackets of this statement don't match")
+            pairs[open_at.pop()] = at
+    if open_at:
+        raise Denied(ACCESS_DENIED, "Brackets of this statement don't match")
+    return pairs
+
+
+def _check_call(found: list[Token], at: int, closing: dict[int, int]) -> None:
+    name = found[at].name
+    if not lists.is_function(name):
+        if _names_columns(found, closing[at + 1]):
+            return
+        raise unlisted("Function", name, "functions")
+    position = _TYPED.get(name.lower())
+    if position is None:
+        return
+    arguments = _arguments(found, at + 1, closing)
+    argument = arguments[position] if len(arguments) >= 2 else []
+    if len(argument) != 1 or argument[0].kind is not Kind.STRING:
+        raise Denied(ACCESS_DENIED, f"{name}: the type is to be given as a text")
+    check_type(argument[0].text[1:-1].replace("\\'", "'").replace("\\\\", "\\"))
+
+
+def _arguments(found: list[Token], opening: int, closing: dict[int, int]) -> list[list[Token]]:
+    """The tokens of each argument behind an opening bracket."""
+    arguments: list[list[Token]] = [[]]
+    at = opening + 1
+    while at < closing[opening]:
+        if found[at].text == "," and found[at].kind is Kind.SIGN:
+            arguments.append([])
+            at += 1
+            continue
+        end = closing.get(at, at) + 1
+        arguments[-1] += found[at:end]
+        at = end
+    return arguments
+
+
+def _names_columns(found: list[Token], close: int) -> bool:
+    """Whether ``name(…)`` up to a bracket is a subquery's name: ``WITH t(a, b) AS (SELECT …``."""
+    following = [token.text for token in found[close + 1 : close + 4]]
+    return following[:2] == ["AS", "("] and following[2:] in (["SELECT"], ["WITH"], ["("])
+
+
+def _check_applied(token: Token) -> None:
+    if not lists.is_function(token.name):
+        raise unlisted("Function", token.name, "functions")
+
+
+def _check_bare(token: Token, around: Surroundings) -> None:
+    lower = token.name.lower()
+    if (lower in around.functions and not lists.is_function(lower)) or lower in _TYPED:
+        raise Denied(
+            ACCESS_DENIED,
+            f"{token.name[:80]} is the name of a function that is not allowed at this door;"
+            " for a column of this name, put its table's name and a dot in front",
+        )
+
+
+def _check_table_function(token: Token, around: Surroundings) -> None:
+    database, dot, name = token.name.rpartition(".")
+    if name in lists.VIEWS and (not dot or database == around.database):
+        return
+    if token.name.lower() not in lists.TABLE_FUNCTIONS:
+        raise unlisted("Table function", token.name, "table_functions")

@@ -1,0 +1,31 @@
+"""How the door says no: ClickHouse's own numbers and names, with a text that says what to do."""
+
+SYNTAX_ERROR = (62, "SYNTAX_ERROR")
+UNKNOWN_FORMAT = (73, "UNKNOWN_FORMAT")
+READONLY = (164, "READONLY")
+ACCESS_DENIED = (497, "ACCESS_DENIED")
+
+LISTS = "analytics/door/allowed"
+"""Where the lists are that texts point to."""
+
+
+class Denied(Exception):
+    """A query that may not run.
+
+    Attributes:
+        code: ClickHouse's number for it.
+        name: ClickHouse's name for it.
+        text: why, for the analyst.
+    """
+
+    def __init__(self, kind: tuple[int, str], text: str) -> None:
+        super().__init__(text)
+        self.code, self.name = kind
+        self.text = text
+
+
+def unlisted(what: str, name: str, where: str) -> Denied:
+    """A name that is on no list: what it is, and the list's file."""
+    shown = name if len(name) <= 80 else f"{name[:80]}…"
+    text = f"{what} {shown} is not allowed at this door; {LISTS}/{where}.txt lists what is"
+    return Denied(ACCESS_DENIED, text)

@@ -1,0 +1,88 @@
+"""Things that nobody should touch, which tell when somebody does: a file, a folder, a port."""
+
+import ctypes
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+SECRET = "canary-7f3a9c"
+_LIBC = ctypes.CDLL(None, use_errno=True)
+# inotify(7): opened, read, written, closed after writing, created, deleted, moved in or out
+_EVENTS = 0x20 | 0x1 | 0x2 | 0x8 | 0x100 | 0x200 | 0x40 | 0x80
+_HEADER = struct.Struct("iIII")
+
+
+@dataclass(frozen=True, slots=True)
+class Canaries:
+    """What an attack would touch.
+
+    Attributes:
+        folder: that nothing opens a file in.
+        file: in the folder, holds ``SECRET``.
+        listener: that nothing connects to.
+        watch: inotify's descriptor, on the folder.
+    """
+
+    folder: Path
+    file: Path
+    listener: socket.socket
+    watch: int
+
+    @property
+    def port(self) -> int:
+        """Of the listener, on 127.0.0.1."""
+        return int(self.listener.getsockname()[1])
+
+    def filled(self, text: str) -> str:
+        """A text of the corpus with the real paths and port put in."""
+        target = str(self.folder / "written")
+        return (
+            text.replace("CANARY", str(self.file))
+            .replace("TARGET", target)
+            .replace("PORT", str(self.port))
+        )
+
+    def touched(self) -> list[str]:
+        """What was touched since the last call."""
+        found = list(self._files())
+        try:
+            connection, _ = self.listener.accept()
+        except BlockingIOError:
+            return found
+        connection.close()
+        return [*found, f"a connection to port {self.port}"]
+
+    def _files(self) -> Iterator[str]:
+        try:
+            events = os.read(self.watch, 1 << 16)
+        except BlockingIOError:
+            return
+        at = 0
+        while at < len(events):
+            _, mask, _, size = _HEADER.unpack_from(events, at)
+            at += _HEADER.size
+            name = events[at : at + size].rstrip(b"\0").decode()
+            at += size
+            yield f"{name or self.folder} (inotify {mask & 0xFFF:#x})"
+
+
+@contextmanager
+def canaries(folder: Path) -> Iterator[Canaries]:
+    """Sets them out in an empty folder."""
+    file = folder / "canary.csv"
+    file.write_text(f"{SECRET}\n")
+    watch = int(_LIBC.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+    assert watch >= 0, os.strerror(ctypes.get_errno())
+    added = _LIBC.inotify_add_watch(watch, os.fsencode(folder), _EVENTS)
+    assert added >= 0, os.strerror(ctypes.get_errno())
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    try:
+        yield Canaries(folder, file, listener, watch)
+    finally:
+        listener.close()
+        os.close(watch)

@@ -1,0 +1,79 @@
+"""The corpus of attacks, through a real door: each is refused, and nothing outside is touched."""
+
+import socket
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.analytics.canaries import SECRET, Canaries, canaries
+from tests.analytics.doors import OpenDoor, open_door
+
+CORPUS: dict[str, list[Any]] = yaml.safe_load(Path(__file__).with_name("attacks.yaml").read_text())
+ATTACKS = [
+    pytest.param(attack if isinstance(attack, dict) else {"query": attack}, id=f"{kind}-{at}")
+    for kind, attacks in CORPUS.items()
+    for at, attack in enumerate(attacks)
+]
+
+REFUSALS = ("48", "62", "73", "81", "115", "164", "167", "306", "497", "718")
+"""Codes of ClickHouse's that the judge, its parser and the door refuse with."""
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenDoor]:
+    """A door on a migrated directory."""
+    with open_door(tmp_path_factory.mktemp("door")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Canaries]:
+    """Canaries beside it."""
+    with canaries(tmp_path_factory.mktemp("canaries")) as set_out:
+        yield set_out
+
+
+def sent(door: OpenDoor, attack: dict[str, Any], watched: Canaries) -> tuple[int, str, str]:
+    """Status, ClickHouse's code and text of the answer."""
+    asked = {"query": attack["query"]} if "query" in attack else {}
+    asked |= attack.get("parameters", {})
+    filled = {watched.filled(k): watched.filled(str(v)) for k, v in asked.items()}
+    body = watched.filled(attack["body"]).encode() if "body" in attack else None
+    request = urllib.request.Request(
+        f"{door.url}/?{urllib.parse.urlencode(filled)}", data=body,
+        headers=attack.get("headers", {}),
+    )  # fmt: skip
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, "0", answer.read().decode("utf-8", "replace")
+    except urllib.error.HTTPError as error:
+        code = error.headers.get("x-clickhouse-exception-code", "")
+        return error.code, code, error.read().decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_attacks_are_refused(door: OpenDoor, watched: Canaries, attack: dict[str, Any]) -> None:
+    """By the judge or by ClickHouse's parser, in words, and before anything is touched."""
+    status, code, text = sent(door, attack, watched)
+    assert watched.touched() == []
+    assert SECRET not in text
+    assert status >= 400, text
+    assert code in ([str(attack["code"])] if "code" in attack else REFUSALS), text
+
+
+def test_canaries_sing(watched: Canaries) -> None:
+    """A read, a write and a connection are each seen: else the corpus would prove nothing."""
+    assert watched.file.read_text().strip() == SECRET
+    assert any("canary.csv" in event for event in watched.touched())
+    (watched.folder / "made").write_text("x")
+    assert any("made" in event for event in watched.touched())
+    socket.create_connection(("127.0.0.1", watched.port)).close()
+    assert any("connection" in event for event in watched.touched())
+    (watched.folder / "made").unlink()
+    watched.touched()
