@@ -77,13 +77,13 @@ _STATUS = {
 }  # fmt: skip
 
 
-def limits(settings: Settings, *, body_bytes_max: int = QUERY_BYTES_MAX) -> Limits:
+def limits(settings: Settings, *, body_bytes_max: int | None = None) -> Limits:
     """What the door's listener takes: queries that wait for a place count as requests."""
     connections = settings.door_connections_max
     return Limits(
         connections_max=connections,
         requests_max=connections * 3 // 4,
-        body_bytes_max=body_bytes_max,
+        body_bytes_max=body_bytes_max or settings.door_query_bytes_max,
         write_timeout_s=settings.door_query_s_max,
     )
 

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from analytics import migrate
 from analytics.client import connect
-from analytics.door.app import QUERY_BYTES_MAX, Door
+from analytics.door.app import Door
 from analytics.door.app import limits as served
 from analytics.metrics import SinkMetrics
 from analytics.warehouse.engine import Engine, QueryLimits
@@ -52,7 +52,7 @@ def open_door(
 
     async def run() -> None:
         engine = Engine(folder / "ch", "mailpulse", limits or QueryLimits(), writable=writable)
-        body_bytes_max = 1 << 30 if writable else QUERY_BYTES_MAX
+        body_bytes_max = 1 << 30 if writable else None
         door = Door(engine, SinkMetrics()).app
         allowed = served(settings, body_bytes_max=body_bytes_max)
         async with serving(door, sock, name="door", limits=allowed):
