@@ -6,6 +6,7 @@ tested, so the same software comes from elsewhere (Maven, PyPI), in the version 
 """
 
 import re
+from importlib.metadata import version
 
 from tests.compose import ROOT, SERVICES
 from tests.live.kafka import KAFKA_VERSION_DEFAULT
@@ -20,6 +21,7 @@ TAGS: dict[str, str] = dict(
 TESTED = {
     "apache/kafka": KAFKA_VERSION_DEFAULT,  # every live test
     "apicurio/apicurio-registry": APICURIO_VERSION,  # tests/live/test_registry.py, test_compose.py
+    "caddy": version("caddyserver"),  # tests/live/test_proxy.py
     "clickhouse/clickhouse-server": "26.3",  # make test-pinned
 }
 """Image -> the version that tests run, wherever they get it from."""
@@ -28,7 +30,6 @@ UNTESTED = {
     "prom/prometheus": "rules and scraping are held against the metrics by text alone",
     "grafana/grafana": "its boards' queries run on ClickHouse, its pages are not opened",
     "redpandadata/console": "a help for debugging; nothing depends on it",
-    "caddy": "only its configuration's names are checked",
 }
 """Image -> why no test runs it, and what is tested instead."""
 
