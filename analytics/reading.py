@@ -65,6 +65,7 @@ def reader(settings: Settings) -> Client:
         return clickhouse_connect.get_client(
             host=host.strip("[]"),
             port=int(port),
+            password=settings.door_token.get_secret_value(),
             database=database_of(dsn),
             autogenerate_session_id=False,
         )
@@ -93,7 +94,7 @@ def query(settings: Settings, sql: str, fmt: str = "PrettyCompactMonoBlock") -> 
         return _from_server(settings, sql, fmt)
     url = door_url(settings)
     if url is not None:
-        return _through_door(url, sql, fmt)
+        return _through_door(settings, url, sql, fmt)
     return _from_directory(settings, directory, sql, fmt)
 
 
@@ -140,9 +141,13 @@ def _from_server(settings: Settings, sql: str, fmt: str) -> bytes:
         client.close()
 
 
-def _through_door(url: str, sql: str, fmt: str) -> bytes:
+def _through_door(settings: Settings, url: str, sql: str, fmt: str) -> bytes:
+    token = settings.door_token.get_secret_value()
     request = urllib.request.Request(
-        f"{url}/?{urlencode({'default_format': fmt})}", data=sql.encode(), method="POST"
+        f"{url}/?{urlencode({'default_format': fmt})}",
+        data=sql.encode(),
+        headers={"X-ClickHouse-Key": token} if token else {},
+        method="POST",
     )
     try:
         with urllib.request.urlopen(request, timeout=120) as answer:

@@ -25,7 +25,7 @@ from clickhouse_connect.driver.client import Client
 
 from analytics import migrate
 from analytics.client import chdb_directory, connect, database_of
-from analytics.door.app import Door, limits
+from analytics.door.app import door_of, limits
 from analytics.lane import Lane, Limits, Offsets
 from analytics.loading import Loader, Reject
 from analytics.metrics import SinkMetrics
@@ -390,8 +390,9 @@ async def _door(settings: Settings, directory: Path, metrics: SinkMetrics) -> As
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     note = settings.data_dir / DOOR_NOTE
     note.write_text(json.dumps({"url": address, "host": settings.door_host, "port": port_of(sock)}))
+    door = door_of(settings, engine, metrics)
     try:
-        async with serving(Door(engine, metrics).app, sock, name="door", limits=limits(settings)):
+        async with serving(door.app, sock, name="door", limits=limits(settings)):
             log.info("the analysts' door is open", url=address)
             yield
     finally:

@@ -32,6 +32,7 @@ from ingest.producer import Log, Producer
 from ingest.providers.base import Registry
 from ingest.spool import Spool
 from schemas.codec import Codec
+from schemas.serving.sites import SameSite, Sites
 from schemas.settings import Settings, Source
 from schemas.trace import Tracer
 
@@ -90,11 +91,7 @@ def create_app(
     registry = registry or _all_providers()
     metrics = IngestMetrics()
     log = log or Producer(settings, metrics, clock)
-    spool = None
-    if settings.spool_dir is not None:
-        damaged = metrics.spool_damaged_bytes.inc
-        spool = Spool(settings.spool_dir, settings.spool_bytes_max, on_damage=damaged)
-    keeper = Keeper(log, spool, settings.ack_timeout_ms / 1000, metrics)
+    keeper = Keeper(log, _spool(settings, metrics), settings.ack_timeout_ms / 1000, metrics)
     outgoing = outgoing or Outgoing(clock)
     if shared is None and settings.rate_limit_url.get_secret_value():
         shared = StoreCount(settings.rate_limit_url.get_secret_value(), now)
@@ -119,12 +116,27 @@ def create_app(
             hooks.close()
 
     app = IngestApp(
-        routes=[*_routes(keeper, log, metrics, Networks(settings.metrics_allow_ips)), *pages],
+        routes=[*_routes(keeper, log, metrics, settings), *pages],
         exception_handlers={HTTPException: _problem, Exception: _problem},
         lifespan=lifespan,
     )
+    app.add_middleware(SameSite, sites=_sites(settings))  # hooks prove themselves
     app.hooks, app.metrics, app.keeper = hooks, metrics, keeper
     return app
+
+
+def _spool(settings: Settings, metrics: IngestMetrics) -> Spool | None:
+    if settings.spool_dir is None:
+        return None
+    damaged = metrics.spool_damaged_bytes.inc
+    return Spool(settings.spool_dir, settings.spool_bytes_max, on_damage=damaged)
+
+
+def _sites(settings: Settings) -> Sites:
+    """Names that the pages answer to; behind a proxy any, as it may pass on the name it has."""
+    if settings.trusted_proxies:
+        return Sites(any_name=True)
+    return Sites.of_listener(settings.ingest_host, open_=True)
 
 
 def _all_providers() -> Registry:
@@ -133,9 +145,8 @@ def _all_providers() -> Registry:
     return REGISTRY
 
 
-def _routes(
-    keeper: Keeper, log: Log, metrics: IngestMetrics, may_read_metrics: Networks
-) -> list[Route]:
+def _routes(keeper: Keeper, log: Log, metrics: IngestMetrics, settings: Settings) -> list[Route]:
+    may_read_metrics = Networks(settings.metrics_allow_ips)
     described = orjson.dumps(document(version("mailpulse")))
     if isinstance(log, Producer):
         metrics.inflight_events.set_function(lambda: float(log.waiting()[0]))

@@ -7,11 +7,12 @@ Laws of this file:
    may be a secret.
 4. Limits carry their unit in their name.
 
-The sources of ``mailpulse.toml`` are ``schemas/sources.py``'s.
+The sources of ``mailpulse.toml`` are ``schemas/sources.py``'s, ``kafka_*`` and its like are
+``schemas/kafka_settings.py``'s.
 """
 
 import ipaddress
-import ssl
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,13 +27,13 @@ from pydantic_settings import (
 )
 
 from schemas.errors import ConfigError
+from schemas.kafka_settings import KafkaSettings
 from schemas.sources import ReadFile as ReadFile
 from schemas.sources import Source as Source
 from schemas.sources import load_alerts as load_alerts
 from schemas.sources import load_sources as load_sources
 from schemas.sources import problem_lines, read_secret_file
 from schemas.sources import resolve_secret as resolve_secret
-from schemas.topics import PARTITIONS_DEFAULT
 
 PREFIX = "MAILPULSE_"
 
@@ -52,59 +53,6 @@ def _parts(value: Any) -> Any:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
-
-
-class KafkaSettings(BaseModel):
-    """How every role reaches Kafka."""
-
-    kafka_bootstrap: str = Field("127.0.0.1:9092", description="host:port, comma-separated")
-    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    kafka_sasl_username: str = ""
-    kafka_sasl_password: SecretStr = SecretStr("")
-    kafka_ssl_cafile: Path | None = None
-    kafka_ssl_certfile: Path | None = None
-    kafka_ssl_keyfile: Path | None = None
-    kafka_idempotence: bool = Field(
-        True, description="idempotent producer; off for brokers that have none (embedded)"
-    )
-    kafka_replication_factor: int | None = Field(
-        None,
-        ge=1,
-        description="replicas of a new topic; default: 3, or as many as there are brokers",
-    )
-    kafka_request_timeout_ms: int = Field(30_000, ge=1_000)
-    partitions: int = Field(PARTITIONS_DEFAULT, ge=1, le=10_000, description="of a new topic")
-    log_id: str = Field(
-        "",
-        max_length=64,
-        description="incarnation of the raw topic; default: the broker's topic id",
-    )
-    schema_registry_url: SecretStr = Field(
-        SecretStr(""), description="Confluent-compatible registry, may hold a password; empty: none"
-    )
-
-    def kafka_client_options(self) -> dict[str, Any]:
-        """Keyword arguments that every aiokafka client takes.
-
-        Raises:
-            OSError, ssl.SSLError: a certificate file can't be read.
-        """
-        options: dict[str, Any] = {
-            "bootstrap_servers": self.kafka_bootstrap.split(","),
-            "security_protocol": self.kafka_security_protocol,
-            "request_timeout_ms": self.kafka_request_timeout_ms,
-        }
-        if self.kafka_security_protocol.startswith("SASL"):
-            options["sasl_mechanism"] = self.kafka_sasl_mechanism
-            options["sasl_plain_username"] = self.kafka_sasl_username
-            options["sasl_plain_password"] = self.kafka_sasl_password.get_secret_value()
-        if self.kafka_security_protocol.endswith("SSL"):
-            context = ssl.create_default_context(cafile=self.kafka_ssl_cafile)
-            if self.kafka_ssl_certfile is not None:
-                context.load_cert_chain(self.kafka_ssl_certfile, self.kafka_ssl_keyfile)
-            options["ssl_context"] = context
-        return options
 
 
 class IngestSettings(BaseModel):
@@ -230,6 +178,15 @@ class AnalyticsSettings(BaseModel):
     events_ttl_days: int = Field(396, ge=1)
     door_host: str = "127.0.0.1"
     door_port: int = Field(8123, ge=0, le=65535)
+    door_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="further names, comma-separated, that the door answers to, such as"
+        " ``localhost:9000`` of a tunnel",
+    )
+    door_token: SecretStr = Field(
+        SecretStr(""),
+        description="what clients need as their password; at least 16 characters; empty: nothing",
+    )
     door_connections_max: int = Field(
         256, ge=8, description="the one that keeps the door waiting longest leaves for one more"
     )
@@ -241,6 +198,11 @@ class AnalyticsSettings(BaseModel):
     door_queries_max: int = Field(4, ge=1, description="queries at once; more wait")
     dashboard_host: str = "127.0.0.1"
     dashboard_port: int = Field(8081, ge=0, le=65535)
+    dashboard_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="names, comma-separated, that the dashboard answers to; by default its own"
+        " without a sign-in, any with one",
+    )
     dashboard_token: SecretStr = Field(
         SecretStr(""), description="what people sign in with; at least 16 characters"
     )
@@ -267,7 +229,10 @@ class AnalyticsSettings(BaseModel):
         description="/metrics of ingest processes, comma-separated: where refusals are counted",
     )
 
-    @field_validator("dashboard_proxy_ips", "dashboard_metrics_urls", mode="before")
+    @field_validator(
+        "dashboard_proxy_ips", "dashboard_metrics_urls", "dashboard_hosts", "door_hosts",
+        mode="before",
+    )  # fmt: skip
     @classmethod
     def _comma_separated_lists(cls, value: Any) -> Any:
         return _parts(value)
@@ -285,7 +250,15 @@ class AnalyticsSettings(BaseModel):
                 raise ValueError("http://… or https://…, comma-separated")
         return value
 
-    @field_validator("dashboard_token")
+    @field_validator("dashboard_hosts", "door_hosts")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for item in value:
+            if not re.fullmatch(r"([\w.-]*\w|\[[\da-fA-F:.]+\])(:\d{1,5})?", item, re.ASCII):
+                raise ValueError("hosts or host:port, comma-separated, without http://")
+        return value
+
+    @field_validator("dashboard_token", "door_token")
     @classmethod
     def _is_hard_to_guess(cls, value: SecretStr) -> SecretStr:
         if 0 < len(value.get_secret_value()) < 16:

@@ -6,14 +6,14 @@ Laws of this file:
 2. Nothing is written and nothing outside is reached: ``analytics.door.judge`` judges each query in
    ClickHouse's own words, and in those words the engine runs it, read-only and within limits
    (``analytics.warehouse.engine``).
-3. A door bound to this machine answers only those who name this machine: a ``Host`` header of
-   another name is a web page trying to look in (DNS rebinding).
-4. User names, passwords and sessions are taken and ignored: whoever reaches the door may read.
+3. What a browser asks for another site is refused, also when it was led here by a name of that
+   site's (DNS rebinding): ``schemas.serving.sites``.
+4. With a token set, it is needed as the password (``analytics.door.access``). Otherwise user names,
+   passwords and sessions are taken and ignored: whoever reaches the door may read.
 5. Results are packed in worker threads: the event loop is the sink's as well.
 """
 
 import asyncio
-import ipaddress
 import json
 import re
 from collections.abc import Mapping
@@ -25,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from analytics.door.access import CHALLENGE, PASSWORD_MISSING, check_token
 from analytics.door.denied import Denied
 from analytics.door.encodings import BodyTooLarge, BrokenBody, decoded, encoded, known
 from analytics.door.frames import compressed
@@ -33,9 +34,12 @@ from analytics.door.native import Unwalkable, at_revision
 from analytics.metrics import SinkMetrics
 from analytics.warehouse.engine import Engine, QueryError
 from schemas.serving.places import Limits
-from schemas.settings import Settings
+from schemas.serving.sites import SameSite, Sites
+from schemas.settings import PREFIX, Settings
 
 FORMAT_DEFAULT = "TabSeparated"
+HOSTS_SETTING = f"{PREFIX}DOOR_HOSTS"
+OWN_NAMES = Sites(setting=HOSTS_SETTING)
 
 _CONTENT_TYPES = {
     "csv": "text/csv; charset=UTF-8; header=absent",
@@ -88,6 +92,12 @@ def limits(settings: Settings, *, body_bytes_max: int | None = None) -> Limits:
     )
 
 
+def door_of(settings: Settings, engine: Engine, metrics: SinkMetrics) -> "Door":
+    """The door by its settings."""
+    sites = Sites.of_listener(settings.door_host, settings.door_hosts, setting=HOSTS_SETTING)
+    return Door(engine, metrics, sites=sites, token=settings.door_token.get_secret_value())
+
+
 class _Unsupported(Exception):
     """Something of ClickHouse's HTTP interface that this door does not speak."""
 
@@ -98,20 +108,29 @@ class Door:
     Args:
         engine: what answers.
         metrics: to count queries in.
-        local_only: refuse calls that name another host (law 3).
+        sites: names that it answers to (law 3).
+        token: that callers need, if any (law 4).
     """
 
-    def __init__(self, engine: Engine, metrics: SinkMetrics, *, local_only: bool = True) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        metrics: SinkMetrics,
+        *,
+        sites: Sites = OWN_NAMES,
+        token: str = "",
+    ) -> None:
         self._engine = engine
         self._metrics = metrics
-        self._local_only = local_only
-        self.app = Starlette(
+        self._token = token
+        routes = Starlette(
             routes=[
                 Route("/ping", self._ping, methods=["GET", "HEAD"]),
                 Route("/replicas_status", self._ping, methods=["GET", "HEAD"]),
                 Route("/", self._root, methods=["GET", "HEAD", "POST"]),
             ]
         )
+        self.app = SameSite(routes, sites, self._turned_away)
 
     async def _ping(self, _request: Request) -> Response:
         return PlainTextResponse("Ok.\n")
@@ -134,7 +153,7 @@ class Door:
         return response
 
     async def _answer(self, request: Request) -> Response:
-        self._check_host(request)
+        check_token(self._token, request.headers)
         parameters = dict(parse_qsl(request.url.query, keep_blank_values=True))
         body = await self._body(request)
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
@@ -168,11 +187,6 @@ class Door:
     def _database(self, name: str) -> str:
         # clients that are not told otherwise ask for 'default'; there is nothing in it
         return self._engine.database if name in ("", "default") else name
-
-    def _check_host(self, request: Request) -> None:
-        host = request.url.hostname or ""
-        if self._local_only and host not in ("localhost", "127.0.0.1", "::1") and not _is_ip(host):
-            raise Denied((497, "ACCESS_DENIED"), "This door answers to localhost only")
 
     async def _body(self, request: Request) -> bytes:
         limit = (1 << 30) if self._engine.writable else self._engine.limits.query_bytes_max
@@ -238,22 +252,20 @@ class Door:
 
     def _failure(self, code: int, name: str, text: str) -> Response:
         self._metrics.queries.labels(str(code)).inc()
-        if text.startswith("DB::Exception: "):
-            text = text.removeprefix("DB::Exception: ")
-        words = f"Code: {code}. DB::Exception: {text} ({name}) (version {self._engine.version})\n"
+        headers = {"X-ClickHouse-Exception-Code": str(code)}
+        if code == PASSWORD_MISSING[0]:
+            headers["WWW-Authenticate"] = CHALLENGE
         return PlainTextResponse(
-            words,
-            status_code=_STATUS.get(code, 500),
-            headers={"X-ClickHouse-Exception-Code": str(code)},
+            self._words(code, name, text), status_code=_STATUS.get(code, 500), headers=headers
         )
 
+    def _words(self, code: int, name: str, text: str) -> str:
+        text = text.removeprefix("DB::Exception: ")
+        return f"Code: {code}. DB::Exception: {text} ({name}) (version {self._engine.version})\n"
 
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+    def _turned_away(self, reason: str) -> str:
+        self._metrics.queries.labels("497").inc()
+        return self._words(497, "ACCESS_DENIED", reason)
 
 
 async def _at_revision(result: bytes, revision: int) -> bytes:

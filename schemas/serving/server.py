@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 from schemas.health import health_app
 from schemas.serving.places import Limits
 from schemas.serving.protocol import GuardedProtocol, Listener
+from schemas.serving.sites import SameSite, Sites
 from schemas.settings import Settings
 
 PORTS_TRIED_MAX = 50
@@ -148,6 +149,9 @@ async def serving_health(
         OSError: the address can't be bound.
     """
     sock = bind(settings.metrics_host, settings.metrics_port)
-    app = health_app(ready, metrics, CONTENT_TYPE_LATEST)
+    # Probes name a pod's address or a service: off loopback any name will do, for nothing secret
+    # is told; browsers that ask for another site are refused all the same.
+    sites = Sites.of_listener(settings.metrics_host, open_=True)
+    app = SameSite(health_app(ready, metrics, CONTENT_TYPE_LATEST), sites)
     async with serving(app, sock, name="health"):
         yield port_of(sock)

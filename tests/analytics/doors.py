@@ -39,7 +39,7 @@ class OpenDoor:
 
 @contextmanager
 def open_door(
-    folder: Path, *, writable: bool = False, limits: QueryLimits | None = None
+    folder: Path, *, writable: bool = False, limits: QueryLimits | None = None, token: str = ""
 ) -> Iterator[OpenDoor]:
     """Opens a door on a migrated directory under ``folder``; closes both at the end."""
     settings = Settings(clickhouse_dsn=SecretStr(f"chdb://{folder}/ch"), data_dir=folder)
@@ -53,7 +53,7 @@ def open_door(
     async def run() -> None:
         engine = Engine(folder / "ch", "mailpulse", limits or QueryLimits(), writable=writable)
         body_bytes_max = 1 << 30 if writable else None
-        door = Door(engine, SinkMetrics()).app
+        door = Door(engine, SinkMetrics(), token=token).app
         allowed = served(settings, body_bytes_max=body_bytes_max)
         async with serving(door, sock, name="door", limits=allowed):
             opened.set()

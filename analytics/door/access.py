@@ -1,0 +1,58 @@
+"""The token of the analysts' door, as ClickHouse's clients send a password.
+
+Laws of this file:
+1. Pure. The comparison takes the same time whatever is given.
+2. Any user name will do: there is one reader.
+
+Source: ClickHouse documentation, «HTTP Interface», «Authentication»: Basic, ``X-ClickHouse-User``
+with ``X-ClickHouse-Key``; codes 194 (401, with a challenge) and 516 (403) of its HTTP handler.
+"""
+
+import base64
+import binascii
+import hmac
+from collections.abc import Mapping
+
+from analytics.door.denied import Denied
+
+PASSWORD_MISSING = (194, "REQUIRED_PASSWORD")
+PASSWORD_WRONG = (516, "AUTHENTICATION_FAILED")
+CHALLENGE = 'Basic realm="ClickHouse server HTTP API"'
+
+
+def check_token(token: str, headers: Mapping[str, str]) -> None:
+    """Passes a request that brings the token, and any when there is none.
+
+    Args:
+        token: the setting ``door_token``.
+        headers: of the request, by lower-case name.
+
+    Raises:
+        Denied: it brings none, or another.
+    """
+    if not token:
+        return
+    given = _given(headers)
+    if given is None:
+        raise Denied(
+            PASSWORD_MISSING, "This door needs its token (MAILPULSE_DOOR_TOKEN) as password"
+        )
+    if not hmac.compare_digest(given, token.encode()):
+        raise Denied(PASSWORD_WRONG, "The password is not this door's token")
+
+
+def _given(headers: Mapping[str, str]) -> bytes | None:
+    """The password that a request brings, ``None`` when it brings none."""
+    key = headers.get("x-clickhouse-key")
+    if key is not None:
+        return key.encode("latin-1")
+    kind, _, value = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return value.strip().encode("latin-1")
+    if kind.lower() != "basic":
+        return None
+    try:
+        _, colon, password = base64.b64decode(value.strip(), validate=True).partition(b":")
+    except (binascii.Error, ValueError):
+        return None
+    return password if colon else None
