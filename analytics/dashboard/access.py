@@ -1,30 +1,42 @@
 """Who may look, and what a browser may do with the pages.
 
 Laws of this file:
-1. On loopback nobody signs in; then the name in the address must be loopback's own too (another
-   site's name that points here is refused), and a request that came through a proxy is refused.
+1. On loopback nobody signs in; then the name in the address must be loopback's own too, or one that
+   the settings name (``sites``), and a request that came through a proxy is refused.
 2. Anywhere else the process does not start without a token or a header of a signing-in proxy.
 3. A session is an expiry and its HMAC under the token: nothing is stored, a new token ends all.
-4. Every comparison of secrets takes constant time; failures of one address are slowed down.
-5. The content security policy lets in our own files and nothing else.
+4. Every comparison of secrets takes constant time; failures of one client, and of all together,
+   are slowed down.
+5. What proxies say of a request is believed only where the socket's other end is one of ours: who
+   the client is by the right-most address that is not (``schemas.serving.origin``).
+6. A cookie that came over HTTPS can be set by this host over HTTPS only (``__Host-``, RFC 6265bis,
+   4.1.3.2).
+7. The content security policy lets in our own files and nothing else.
 """
 
 import hashlib
 import hmac
-import ipaddress
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from schemas.errors import ConfigError
+from schemas.serving.origin import Networks, Origin, address_of, origin_of
+from schemas.serving.sites import Sites, is_loopback
 from schemas.settings import PREFIX, AnalyticsSettings
 
 COOKIE = "mailpulse_session"
+SECURE_COOKIE = f"__Host-{COOKIE}"
 FAILURES_MAX = 10
+"""Wrong tokens of one client within ``FAILURES_S``, after which it has to wait."""
+FAILURES_OF_ALL_MAX = 1_000
+"""Wrong tokens of everybody together, for whoever has many addresses."""
 FAILURES_S = 60.0
 ADDRESSES_MAX = 10_000
-FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+FORWARDED = (
+    "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip",
+)  # fmt: skip
 HEADERS: dict[str, str] = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -37,17 +49,6 @@ HEADERS: dict[str, str] = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address, without a port, is this machine's loopback."""
-    name = host.strip("[]").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def check(settings: AnalyticsSettings) -> None:
@@ -67,12 +68,12 @@ def check(settings: AnalyticsSettings) -> None:
     )
 
 
-def _host(header: str) -> str:
-    """The host in a Host header, without its port; empty when it is none."""
-    try:
-        return urlsplit(f"//{header}").hostname or ""
-    except ValueError:
-        return ""
+def sites(settings: AnalyticsSettings, pages: Iterable[str]) -> Sites:
+    """Names that the dashboard answers to (law 1), and the pages that links may lead to."""
+    told = frozenset(name.lower() for name in settings.dashboard_hosts)
+    signs_in = bool(_token(settings) or settings.dashboard_user_header)
+    setting = f"{PREFIX}DASHBOARD_HOSTS"
+    return Sites(told, signs_in and not told, frozenset(pages), setting)
 
 
 def _token(settings: AnalyticsSettings) -> str:
@@ -84,14 +85,16 @@ class Caller:
     """A request, as far as access is concerned.
 
     Attributes:
-        peer: address that the connection comes from.
-        headers: lower-case name -> value.
-        cookie: the session cookie, or empty.
+        peer: address at the other end of the socket.
+        headers: lower-case name -> value; of several, joined by commas.
+        cookies: name -> value.
+        scheme: of the socket.
     """
 
     peer: str
     headers: Mapping[str, str]
-    cookie: str = ""
+    cookies: Mapping[str, str] = field(default_factory=dict)
+    scheme: str = "http"
 
 
 class Gate:
@@ -105,12 +108,11 @@ class Gate:
     def __init__(self, settings: AnalyticsSettings, wall: Callable[[], float]) -> None:
         self._token = _token(settings)
         self._header = settings.dashboard_user_header.lower()
-        self._proxies = [
-            ipaddress.ip_network(n, strict=False) for n in settings.dashboard_proxy_ips
-        ]
+        self._proxies = Networks(settings.dashboard_proxy_ips)
         self._session_s = settings.dashboard_session_hours * 3600
         self._wall = wall
         self._failures: OrderedDict[str, list[float]] = OrderedDict()
+        self._failures_of_all: deque[float] = deque(maxlen=FAILURES_OF_ALL_MAX)
 
     @property
     def has_token(self) -> bool:
@@ -126,12 +128,6 @@ class Gate:
         """Why a request to an open dashboard is refused; empty when it is not."""
         if not self.open:
             return ""
-        host = _host(caller.headers.get("host", ""))
-        if not is_loopback(host):
-            return (
-                f"This dashboard has no sign-in, so it answers on localhost only, not on {host!r}."
-                f" Set {PREFIX}DASHBOARD_TOKEN to open it to others."
-            )
         if any(name in caller.headers for name in FORWARDED):
             return (
                 "This dashboard has no sign-in, so it takes no requests through a proxy."
@@ -146,42 +142,56 @@ class Gate:
         if not self._token:
             return False
         kind, _, value = caller.headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and self.is_token(value.strip(), caller.peer):
+        if kind.lower() == "bearer" and self.is_token(value.strip(), caller):
             return True
-        return self._is_session(caller.cookie)
+        return self._is_session(caller.cookies.get(self.cookie(caller), ""))
 
     def _is_signed_in_by_proxy(self, caller: Caller) -> bool:
-        return bool(
-            self._header and caller.headers.get(self._header) and self.is_proxy(caller.peer)
+        """Whether a proxy of ours names one person, and by no header that the client added to."""
+        user = caller.headers.get(self._header, "") if self._header else ""
+        return bool(user) and "," not in user and self._is_proxy(caller)
+
+    def _is_proxy(self, caller: Caller) -> bool:
+        return address_of(caller.peer) in self._proxies
+
+    def origin(self, caller: Caller) -> Origin:
+        """Who is at the end of the chain of our proxies, and whether that was HTTPS (law 5)."""
+        headers = caller.headers
+        return origin_of(
+            caller.peer,
+            caller.scheme,
+            headers.get("x-forwarded-for", ""),
+            headers.get("x-forwarded-proto", ""),
+            self._proxies,
         )
 
-    def is_proxy(self, peer: str) -> bool:
-        """Whether the peer's word about a request is believed."""
-        try:
-            address = ipaddress.ip_address(peer)
-        except ValueError:
-            return False
-        return any(address in network for network in self._proxies)
+    def cookie(self, caller: Caller) -> str:
+        """Name of the session's cookie (law 6)."""
+        return SECURE_COOKIE if self.origin(caller).https else COOKIE
 
-    def is_token(self, given: str, peer: str) -> bool:
-        """Whether the token is right; after too many wrong ones from an address, never."""
-        if self.is_slowed(peer):
+    def is_token(self, given: str, caller: Caller) -> bool:
+        """Whether the token is right; after too many wrong ones of a client, never."""
+        if self.is_slowed(caller):
             return False
         right = bool(self._token) and hmac.compare_digest(given.encode(), self._token.encode())
         if not right and self._token:
-            self._failed(peer)
+            self._failed(self.origin(caller).key)
         return right
 
-    def is_slowed(self, peer: str) -> bool:
-        """Whether an address gave too many wrong tokens within a minute."""
+    def is_slowed(self, caller: Caller) -> bool:
+        """Whether a client, or all together, gave too many wrong tokens within a minute."""
         since = self._wall() - FAILURES_S
-        recent = [at for at in self._failures.get(peer, ()) if at > since]
+        of_all = self._failures_of_all
+        if len(of_all) == FAILURES_OF_ALL_MAX and of_all[0] > since:
+            return True
+        recent = [at for at in self._failures.get(self.origin(caller).key, ()) if at > since]
         return len(recent) >= FAILURES_MAX
 
-    def _failed(self, peer: str) -> None:
-        since = self._wall() - FAILURES_S
-        recent = [at for at in self._failures.pop(peer, ()) if at > since]
-        self._failures[peer] = [*recent, self._wall()][-FAILURES_MAX:]
+    def _failed(self, client: str) -> None:
+        now = self._wall()
+        recent = [at for at in self._failures.pop(client, ()) if at > now - FAILURES_S]
+        self._failures[client] = [*recent, now][-FAILURES_MAX:]
+        self._failures_of_all.append(now)
         while len(self._failures) > ADDRESSES_MAX:
             self._failures.popitem(last=False)
 

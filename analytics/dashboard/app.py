@@ -2,9 +2,12 @@
 
 Laws of this file:
 1. Every answer carries the headers of ``access.HEADERS``; nothing but health and the sign-in page
-   is answered before ``access.Gate`` agrees.
+   is answered before ``access.Gate`` agrees, and nothing that a browser asks for another site, but
+   a link to a page (``schemas.serving.sites``).
 2. Every page, document, stream and CSV of a view goes through one ``Hub``.
 3. Addresses of pages reproduce the view; they hold campaign ids and never recipients.
+4. A request's path is ``scope["path"]``: ``request.url`` is made of the Host header, which is the
+   caller's.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -28,6 +31,7 @@ from analytics.dashboard.documents import AlertLines, Documents
 from analytics.dashboard.figures import wording
 from analytics.dashboard.hub import Hub, Snapshot, View
 from schemas.errors import BadInput
+from schemas.serving.sites import SameSite
 from schemas.settings import AnalyticsSettings
 
 PING_S = 15
@@ -93,6 +97,8 @@ def create_app(
         exception_handlers={BadInput: _bad_input},
     )
     app.add_middleware(Guard, gate=gate)
+    pages_open_to_links = [*(path for path, _ in html.PAGES.values()), "/login"]
+    app.add_middleware(SameSite, sites=access.sites(settings, pages_open_to_links))
     app.state.hub = hub
     return app
 
@@ -122,7 +128,7 @@ class Guard:
                 for name, value in access.HEADERS.items():
                     headers[name] = value
                 if "cache-control" not in headers:
-                    headers["cache-control"] = "no-cache"
+                    headers["cache-control"] = "private, no-cache"
             await send(message)
 
         answer = self._judged(Request(scope))
@@ -130,22 +136,23 @@ class Guard:
 
     def _judged(self, request: Request) -> Response | None:
         """The answer to a request that is not let in; ``None`` to one that is."""
-        caller, path = _caller(request), request.url.path
+        caller, path = _caller(request), request.scope["path"]
         refusal = self._gate.refusal(caller)
         if refusal:
             return HTMLResponse(html.refused(refusal), 403)
         if path in _OPEN_PATHS or path.startswith("/static/") or self._gate.allows(caller):
             return None
         if path in {path for path, _ in html.PAGES.values()}:
-            query = f"?{request.url.query}" if request.url.query else ""
+            asked = request.scope["query_string"].decode("latin-1")
+            query = f"?{asked}" if asked else ""
             return RedirectResponse(f"/login?next={quote(path + query)}", 303)
         return PlainTextResponse("sign in first\n", 401, headers={"www-authenticate": "Bearer"})
 
 
 def _caller(request: Request) -> Caller:
     peer = request.client.host if request.client else ""
-    headers = {name: value for name, value in request.headers.items()}
-    return Caller(peer, headers, request.cookies.get(access.COOKIE, ""))
+    headers = {name: ",".join(request.headers.getlist(name)) for name in request.headers}
+    return Caller(peer, headers, request.cookies, request.scope["scheme"])
 
 
 def _view(request: Request) -> View:
@@ -171,7 +178,7 @@ class Pages:
 
     async def page(self, request: Request) -> Response:
         """The outer shape of a page."""
-        name = next(n for n, (path, _) in html.PAGES.items() if path == request.url.path)
+        name = next(n for n, (path, _) in html.PAGES.items() if path == request.scope["path"])
         return HTMLResponse(html.shell(name, self._gate.has_token))
 
     async def wording(self, _request: Request) -> Response:
@@ -229,17 +236,21 @@ class Pages:
         form = await _form(request)
         caller = _caller(request)
         goes_to = form.get("next", "/")
-        if self._gate.is_slowed(caller.peer):
+        if self._gate.is_slowed(caller):
             return self._login_page(goes_to, "Too many tries. Wait a minute.", 429)
-        if not self._gate.is_token(form.get("token", "").strip(), caller.peer):
+        if not self._gate.is_token(form.get("token", "").strip(), caller):
             return self._login_page(goes_to, "That is not the token.", 403)
         value, seconds = self._gate.session()
         answer = RedirectResponse(self._local(goes_to), 303)
-        answer.set_cookie(
-            access.COOKIE, value, max_age=seconds, httponly=True, samesite="lax",
-            secure=self._is_https(request, caller),
-        )  # fmt: skip
+        self._set_cookie(answer, caller, value, seconds)
         return answer
+
+    def _set_cookie(self, answer: Response, caller: Caller, value: str, seconds: int) -> None:
+        secure = self._gate.origin(caller).https
+        answer.set_cookie(
+            self._gate.cookie(caller), value, max_age=seconds, httponly=True, samesite="lax",
+            secure=secure,
+        )  # fmt: skip
 
     def _login_page(self, goes_to: str, problem: str, status: int) -> Response:
         page = html.login(self._local(goes_to), problem, self._gate.has_token)
@@ -249,16 +260,10 @@ class Pages:
     def _local(wished: str) -> str:
         return access.local_path(wished, [path for path, _ in html.PAGES.values()])
 
-    def _is_https(self, request: Request, caller: Caller) -> bool:
-        told = caller.headers.get("x-forwarded-proto", "")
-        return request.url.scheme == "https" or (
-            told == "https" and self._gate.is_proxy(caller.peer)
-        )
-
-    async def logout(self, _request: Request) -> Response:
+    async def logout(self, request: Request) -> Response:
         """Ends the session of this browser."""
         answer = RedirectResponse("/login", 303)
-        answer.delete_cookie(access.COOKIE)
+        self._set_cookie(answer, _caller(request), "", 0)
         return answer
 
     async def livez(self, _request: Request) -> Response:

@@ -154,7 +154,9 @@ class Door:
 
     async def _answer(self, request: Request) -> Response:
         check_token(self._token, request.headers)
-        parameters = dict(parse_qsl(request.url.query, keep_blank_values=True))
+        parameters = dict(
+            parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        )
         body = await self._body(request)
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
             raise _Unsupported("multipart/form-data (external data) is not supported here")

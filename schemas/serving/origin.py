@@ -1,0 +1,148 @@
+"""Who is calling: the client's address and scheme, by the trusted-proxy rules; allow-lists.
+
+Laws of this file:
+1. Pure.
+2. ``X-Forwarded-*`` is believed only from a proxy that is configured as trusted. The client is the
+   right-most address of the chain that is not such a proxy: everything left of it is the client's
+   own word.
+3. The scheme is that of the connection on which the client came: of the values of
+   ``X-Forwarded-Proto`` the one that stands as far from the right as the client's address does.
+   Proxies that pass the header on, or set it anew, leave fewer values: then all must say ``https``.
+4. An address that can't be read is nobody: no allow-list holds it.
+5. RFC 7239's ``Forwarded`` is ignored: no proxy writes it unless told to, and one that does not
+   would pass the client's own on.
+6. What was worked out for a peer is remembered, within bounds: a provider comes from few addresses.
+"""
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+FORWARDED_CHARS_MAX = 4_096
+"""Longest chain of proxies that is looked at and remembered; behind a longer one is nobody."""
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def address_of(text: str) -> Address | None:
+    """The address in ``text``: bare, in brackets, or with a port; ``None`` if there is none.
+
+    An IPv4 address mapped into IPv6 is that IPv4 address.
+    """
+    text = text.strip().strip('"')
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def client_key(address: Address | None) -> str:
+    """Whom a limit per client counts an address for: an IPv6 client has a whole /64 of them.
+
+    Never empty: those that can't be told are one client together.
+    """
+    if isinstance(address, ipaddress.IPv6Address):
+        return f"{ipaddress.IPv6Address(int(address) >> 64 << 64)}/64"
+    return str(address)
+
+
+class Networks:
+    """A set of networks, IPv4 and IPv6."""
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        self._networks: tuple[_Network, ...] = tuple(
+            ipaddress.ip_network(item, strict=False) for item in networks
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self._networks)
+
+    def __contains__(self, address: object) -> bool:
+        return address is not None and any(address in network for network in self._networks)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a request comes from.
+
+    Attributes:
+        address: the client's, ``None`` when it can't be told.
+        https: whether the client itself spoke TLS, to us or to a trusted proxy.
+    """
+
+    address: Address | None
+    https: bool
+
+    @cached_property
+    def client(self) -> str:
+        """The address as text, empty when it can't be told."""
+        return "" if self.address is None else str(self.address)
+
+    @cached_property
+    def key(self) -> str:
+        """Whom a limit per client counts this for."""
+        return client_key(self.address)
+
+    @cached_property
+    def safe(self) -> bool:
+        """Whether nobody on a network could have read or changed the request."""
+        return self.https or (self.address is not None and self.address.is_loopback)
+
+
+def origin_of(
+    peer: str, scheme: str, forwarded_for: str, forwarded_proto: str, trusted: Networks
+) -> Origin:
+    """The origin of a request.
+
+    Args:
+        peer: address at the other end of the socket.
+        scheme: ``http`` or ``https``, of the socket.
+        forwarded_for: every ``X-Forwarded-For`` value, joined by commas in their order.
+        forwarded_proto: every ``X-Forwarded-Proto`` value, likewise.
+        trusted: the proxies whose word is taken.
+    """
+    if not _is_trusted(peer, trusted):
+        return _direct(peer, scheme)
+    if len(forwarded_for) + len(forwarded_proto) > FORWARDED_CHARS_MAX:
+        return Origin(None, False)
+    return _forwarded(peer, scheme, forwarded_for, forwarded_proto, trusted)
+
+
+@lru_cache(maxsize=4096)
+def _is_trusted(peer: str, trusted: Networks) -> bool:
+    return bool(trusted) and address_of(peer) in trusted
+
+
+@lru_cache(maxsize=4096)
+def _direct(peer: str, scheme: str) -> Origin:
+    return Origin(address_of(peer), scheme == "https")
+
+
+@lru_cache(maxsize=4096)
+def _forwarded(
+    peer: str, scheme: str, forwarded_for: str, forwarded_proto: str, trusted: Networks
+) -> Origin:
+    address = address_of(peer)
+    https = scheme == "https"
+    hops_behind = -1
+    for hop in reversed(forwarded_for.split(",")) if forwarded_for else ():
+        address = address_of(hop)
+        hops_behind += 1
+        if address not in trusted:
+            break
+    if forwarded_proto:
+        schemes = [one.strip().lower() for one in forwarded_proto.split(",")]
+        behind = max(hops_behind, 0)
+        if behind < len(schemes):
+            https = schemes[-1 - behind] == "https"
+        else:
+            https = all(one == "https" for one in schemes)
+    return Origin(address, https)
