@@ -26,7 +26,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from analytics.door.access import CHALLENGE, PASSWORD_MISSING, check_token
-from analytics.door.denied import Denied
+from analytics.door.denied import UNKNOWN_DATABASE, Denied
 from analytics.door.encodings import BodyTooLarge, BrokenBody, decoded, encoded, known
 from analytics.door.frames import compressed
 from analytics.door.judge import Statement, check_setting, listed_format
@@ -188,7 +188,13 @@ class Door:
 
     def _database(self, name: str) -> str:
         # clients that are not told otherwise ask for 'default'; there is nothing in it
-        return self._engine.database if name in ("", "default") else name
+        if self._engine.writable or name in ("", "default", self._engine.database):
+            return name if name not in ("", "default") else self._engine.database
+        raise Denied(
+            UNKNOWN_DATABASE,
+            f"Database {name[:80]} is not served by this name: leave it out, and write"
+            " system.tables and the like in full",
+        )
 
     async def _body(self, request: Request) -> bytes:
         limit = (1 << 30) if self._engine.writable else self._engine.limits.query_bytes_max

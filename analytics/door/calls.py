@@ -10,7 +10,7 @@ Laws of this file:
 
 from analytics.door import lists
 from analytics.door.denied import ACCESS_DENIED, Denied, unlisted
-from analytics.door.lexer import Kind, Token
+from analytics.door.lexer import Kind, Token, unquoted
 from analytics.door.places import table_places
 from analytics.door.surroundings import Surroundings
 from analytics.door.typenames import check_type
@@ -64,6 +64,8 @@ def check_calls(found: list[Token], around: Surroundings) -> None:
         elif at in tables:
             if opens:
                 _check_table_function(token, around)
+                if token.name.lower() == "values" and found[at + 2].kind == Kind.STRING:
+                    check_type(unquoted(found[at + 2].text))
         elif opens:
             _check_call(found, at, closing)
         elif before not in (".", "AS") and not (at + 1 < len(found) and found[at + 1].text == "."):
@@ -75,7 +77,7 @@ def _closing(found: list[Token]) -> dict[int, int]:
     open_at: list[int] = []
     pairs: dict[int, int] = {}
     for at, token in enumerate(found):
-        if token.kind is not Kind.SIGN:
+        if token.kind != Kind.SIGN:
             continue
         if token.text in "([":
             open_at.append(at)
@@ -99,9 +101,9 @@ def _check_call(found: list[Token], at: int, closing: dict[int, int]) -> None:
         return
     arguments = _arguments(found, at + 1, closing)
     argument = arguments[position] if len(arguments) >= 2 else []
-    if len(argument) != 1 or argument[0].kind is not Kind.STRING:
+    if len(argument) != 1 or argument[0].kind != Kind.STRING:
         raise Denied(ACCESS_DENIED, f"{name}: the type is to be given as a text")
-    check_type(argument[0].text[1:-1].replace("\\'", "'").replace("\\\\", "\\"))
+    check_type(unquoted(argument[0].text))
 
 
 def _arguments(found: list[Token], opening: int, closing: dict[int, int]) -> list[list[Token]]:
@@ -109,7 +111,7 @@ def _arguments(found: list[Token], opening: int, closing: dict[int, int]) -> lis
     arguments: list[list[Token]] = [[]]
     at = opening + 1
     while at < closing[opening]:
-        if found[at].text == "," and found[at].kind is Kind.SIGN:
+        if found[at].text == "," and found[at].kind == Kind.SIGN:
             arguments.append([])
             at += 1
             continue

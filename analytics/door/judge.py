@@ -10,7 +10,6 @@ Laws of this file:
 4. Below this stand the engine's rights, its read-only mode and the operating system.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -25,13 +24,11 @@ from analytics.door.denied import (
     Denied,
     unlisted,
 )
-from analytics.door.lexer import Kind, Token, Unreadable, tokens
+from analytics.door.lexer import Kind, Token, Unreadable, tokens, unquoted
 from analytics.door.places import check_places, check_show
 from analytics.door.surroundings import Surroundings
 from analytics.door.typenames import check_parameter
 
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_ESCAPES = {"0": "\0", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 # Words by which the structure of a statement is read here. ClickHouse allows them as names too, and
 # then writes them without quotes; as names they are refused, so that each stands for itself.
 _STRUCTURE = frozenset(
@@ -94,9 +91,8 @@ def judge(canonical: str, around: Surroundings) -> Statement:
         check_show(body, length, around)
     elif first == "EXPLAIN":
         _check_explained(body, length)
-    for token in body:
-        if token.kind is Kind.PARAMETER:
-            check_parameter(token.text)
+    for parameter in {token.text for token in body if token.kind == Kind.PARAMETER}:
+        check_parameter(parameter)
     check_calls(body, around)
     check_places(body, around, shows=first == "SHOW")
     selects = first in ("SELECT", "WITH", "(")
@@ -158,7 +154,7 @@ def _without_tail(found: list[Token], start: int) -> tuple[list[Token], str | No
     """
     depth = 0
     for at, token in enumerate(found):
-        depth += (token.text in "([") - (token.text in ")]") if token.kind is Kind.SIGN else 0
+        depth += (token.text in "([") - (token.text in ")]") if token.kind == Kind.SIGN else 0
         if at < start or token.keyword not in ("FORMAT", "SETTINGS"):
             continue
         if at + 1 < len(found) and found[at + 1].text == "(" and token.text == "FORMAT":
@@ -200,7 +196,7 @@ def _read_settings(found: list[Token], at: int, settings: dict[str, str]) -> int
         kind = found[at + 2].kind if at + 2 < len(found) else Kind.SIGN
         if kind not in (Kind.STRING, Kind.NUMBER, Kind.WORD):
             raise Denied(ACCESS_DENIED, f"SETTINGS {name[:80]}: the value is a number or a text")
-        text = unquoted(value) if kind is Kind.STRING else value
+        text = unquoted(value) if kind == Kind.STRING else value
         check_setting(name, text)
         settings[name] = text
         at += 3
@@ -245,15 +241,10 @@ def listed_format(name: str) -> str:
     return found
 
 
-def unquoted(literal: str) -> str:
-    """The text that a canonical string literal stands for."""
-    return _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[1]), literal[1:-1])
-
-
 def _check_explained(body: list[Token], at: int) -> None:
     """``EXPLAIN`` of a query, with settings of its own that are numbers."""
     while at + 2 < len(body) and body[at + 1].text == "=":
-        if body[at].name not in _EXPLAIN_SETTINGS or body[at + 2].kind is not Kind.NUMBER:
+        if body[at].name not in _EXPLAIN_SETTINGS or body[at + 2].kind != Kind.NUMBER:
             raise Denied(ACCESS_DENIED, f"EXPLAIN {body[at].text[:80]} is not allowed at this door")
         at += 3
         if at < len(body) and body[at].text == ",":

@@ -8,12 +8,12 @@ Laws of this file:
 """
 
 import re
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class Kind(IntEnum):
-    """Kinds of tokens."""
+    """Kinds of tokens; each is the number of its group in ``_TOKEN``."""
 
     WORD = 1
     QUOTED = 2
@@ -23,8 +23,7 @@ class Kind(IntEnum):
     SIGN = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A piece of a statement.
 
     Attributes:
@@ -32,24 +31,16 @@ class Token:
         text: as written, with its quotes.
         start: position of its first character.
         end: position after its last character.
+        keyword: a bare word, which the formatter writes in capitals if it is a keyword; else empty.
+        name: of what can be an identifier its name, with its escapes as they stand; else empty.
     """
 
-    kind: Kind
+    kind: int
     text: str
     start: int
     end: int
-
-    @property
-    def keyword(self) -> str:
-        """The text of a bare word, which the formatter writes in capitals if it is a keyword."""
-        return self.text if self.kind is Kind.WORD else ""
-
-    @property
-    def name(self) -> str:
-        """Of an identifier its name, with its escapes as they stand; empty otherwise."""
-        if self.kind is Kind.QUOTED:
-            return self.text[1:-1]
-        return self.keyword
+    keyword: str
+    name: str
 
 
 class Unreadable(Exception):
@@ -62,17 +53,18 @@ class Unreadable(Exception):
 
 _TOKEN = re.compile(
     r" *(?:"
-    r"(?P<WORD>[A-Za-z_][A-Za-z0-9_]*)"
-    r"|(?P<QUOTED>`[^`\\]*(?:\\.[^`\\]*)*`)"
-    r"|(?P<STRING>'[^'\\]*(?:\\.[^'\\]*)*')"
-    r"|(?P<NUMBER>[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)"
-    r"|(?P<PARAMETER>\{[A-Za-z_][A-Za-z0-9_]*:[^{}]*\})"
-    r"|(?P<SIGN>->|<=>|!=|<=|>=|\.:|[-()\[\],.+*/%=<>?:^])"
+    r"([A-Za-z_][A-Za-z0-9_]*)"
+    r"|(`[^`\\]*(?:\\.[^`\\]*)*`)"
+    r"|('[^'\\]*(?:\\.[^'\\]*)*')"
+    r"|([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)"
+    r"|(\{[A-Za-z_][A-Za-z0-9_]*:[^{}]*\})"
+    r"|(->|<=>|!=|<=|>=|\.:|[-()\[\],.+*/%=<>?:^])"
     r")",
     re.DOTALL,
 )
-# Two of these that touch are one token to ClickHouse ('a''b', x'41', 1e5a) or a comment.
-_GLUED = {Kind.WORD, Kind.QUOTED, Kind.STRING, Kind.NUMBER}
+_WORD, _QUOTED, _NUMBER, _SIGN = map(int, (Kind.WORD, Kind.QUOTED, Kind.NUMBER, Kind.SIGN))
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPES = {"0": "\0", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _COMMENTS = ("--", "/*", "*/")
 
 
@@ -83,16 +75,28 @@ def tokens(text: str) -> list[Token]:
         Unreadable: at the first place that is no token of such a text.
     """
     found: list[Token] = []
-    at, end = 0, len(text.rstrip(" "))
-    while at < end:
-        match = _TOKEN.match(text, at)
-        if match is None or match.lastgroup is None:
-            raise Unreadable(at)
-        kind, start, at = Kind[match.lastgroup], match.start(match.lastgroup), match.end()
-        if found and found[-1].end == start:
-            if kind in _GLUED and found[-1].kind in _GLUED:
+    last_end, last_kind = -1, 0
+    for match in _TOKEN.finditer(text):
+        kind = match.lastindex or 0
+        start, end = match.span(kind)
+        if match.start() != max(last_end, 0):
+            break
+        piece = match[kind]
+        if start == last_end:
+            # two of these that touch are one token to ClickHouse ('a''b', x'41', 1e5a)
+            if kind <= _NUMBER and last_kind <= _NUMBER:
                 raise Unreadable(start)
-            if text[start - 1 : start + 1] in _COMMENTS:
+            if kind == _SIGN and text[start - 1 : start + 1] in _COMMENTS:
                 raise Unreadable(start)
-        found.append(Token(kind, match[match.lastgroup], start, at))
+        word = piece if kind == _WORD else ""
+        name = piece[1:-1] if kind == _QUOTED else word
+        found.append(Token(kind, piece, start, end, word, name))
+        last_end, last_kind = end, kind
+    if text[max(last_end, 0) :].strip(" "):
+        raise Unreadable(max(last_end, 0))
     return found
+
+
+def unquoted(literal: str) -> str:
+    """The text that a canonical string literal stands for."""
+    return _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[1]), literal[1:-1])

@@ -32,7 +32,7 @@ def table_places(found: list[Token]) -> Iterator[int]:
     lists_tables = [False]  # for each open bracket, whether a comma parts tables
     for at, token in enumerate(found):
         before = found[at - 1].text if at else ""
-        if token.kind is Kind.SIGN:
+        if token.kind == Kind.SIGN:
             if token.text in "([":
                 lists_tables.append(False)
             elif token.text in ")]" and len(lists_tables) > 1:

@@ -34,6 +34,9 @@ _FORMAT_CLAUSE = re.compile(r"\sFORMAT \w+\s*;?\s*\Z", re.IGNORECASE)  # where w
 _SETTING = re.compile(r"[a-z][a-z0-9_]*")
 
 
+_JUDGING = ": In scope SELECT formatQuerySingleLine("
+ERROR_CHARS_MAX = 4096
+"""Longest text of an error; the engine puts whole queries into its own."""
 JUDGES = 2
 """Queries that are judged at once; the others wait."""
 
@@ -116,6 +119,7 @@ def query_error(error: Exception) -> QueryError:
     words = _VERSION.sub("", found[2]).strip()
     # the engine repeats itself when a setting of a SETTINGS clause is refused
     words = re.sub(r"^(?:DB::Exception: )?(?:Code: \d+\. )?", "", words)
+    words = words.partition(_JUDGING)[0][:ERROR_CHARS_MAX]
     return QueryError(int(found[1]), found["name"] or "UNKNOWN_EXCEPTION", words)
 
 
@@ -184,8 +188,9 @@ class Engine:
             def ask(asked: str, parameters: dict[str, str]) -> bytes:
                 return bytes(handle.query(asked, "RawBLOB", params=parameters).bytes() or b"")
 
-            statement = judge(canonical(sql, ask, self.limits.query_bytes_max), self.around)
-            if not is_canonical(statement.sql.encode(), ask):
+            text = canonical(sql, ask, self.limits.query_bytes_max)
+            statement = judge(text, self.around)
+            if statement.sql != text and not is_canonical(statement.sql.encode(), ask):
                 raise QueryError(62, "SYNTAX_ERROR", "FORMAT or SETTINGS can't be told apart here")
             return statement
         except RuntimeError as error:  # the parser's words; what asked for them is ours

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import socket
 import struct
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ SECRET = "canary-7f3a9c"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 # inotify(7): opened, read, written, closed after writing, created, deleted, moved in or out
 _EVENTS = 0x20 | 0x1 | 0x2 | 0x8 | 0x100 | 0x200 | 0x40 | 0x80
+_REPEAT = re.compile(r"REPEAT\((.*?),(\d+)\)")
 _HEADER = struct.Struct("iIII")
 
 
@@ -38,13 +40,13 @@ class Canaries:
         return int(self.listener.getsockname()[1])
 
     def filled(self, text: str) -> str:
-        """A text of the corpus with the real paths and port put in."""
+        """A text of the corpus with the real paths, port and repetitions put in."""
         target = str(self.folder / "written")
-        return (
-            text.replace("CANARY", str(self.file))
-            .replace("TARGET", target)
-            .replace("PORT", str(self.port))
-        )
+        for name, value in (
+            ("CANARY", self.file), ("FOLDER", self.folder), ("TARGET", target), ("PORT", self.port),
+        ):  # fmt: skip
+            text = text.replace(name, str(value))
+        return _REPEAT.sub(lambda found: found[1] * int(found[2]), text)
 
     def touched(self) -> list[str]:
         """What was touched since the last call."""

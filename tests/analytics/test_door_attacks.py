@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from analytics.door.encodings import encoded
 from tests.analytics.canaries import SECRET, Canaries, canaries
 from tests.analytics.doors import OpenDoor, open_door
 
@@ -45,10 +46,15 @@ def sent(door: OpenDoor, attack: dict[str, Any], watched: Canaries) -> tuple[int
     asked |= attack.get("parameters", {})
     filled = {watched.filled(k): watched.filled(str(v)) for k, v in asked.items()}
     body = watched.filled(attack["body"]).encode() if "body" in attack else None
+    headers = dict(attack.get("headers", {}))
+    if body and "encoding" in attack:
+        body, headers["Content-Encoding"] = encoded(body, attack["encoding"])
+    # a long query goes into the body, since addresses are bounded much below it
+    if body is None and len(filled.get("query", "")) > 4096:
+        body = filled.pop("query").encode()
     request = urllib.request.Request(
-        f"{door.url}/?{urllib.parse.urlencode(filled)}", data=body,
-        headers=attack.get("headers", {}),
-    )  # fmt: skip
+        f"{door.url}/?{urllib.parse.urlencode(filled)}", data=body, headers=headers
+    )
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.status, "0", answer.read().decode("utf-8", "replace")

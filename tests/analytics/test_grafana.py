@@ -65,12 +65,13 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     settings = Settings(clickhouse_dsn=SecretStr(f"chdb://{folder}/ch"))
     opened = connect(settings)
     migrate.apply(opened, settings)
-    _fill(opened)
+    fill(opened)
     yield opened
     opened.close()
 
 
-def _fill(client: Client) -> None:
+def fill(client: Client) -> None:
+    """One of everything."""
     now = datetime.now(UTC) - timedelta(hours=1)
     names = ["campaign_id", "mailbox_provider", "minute", "log_id", "offset", *COUNTER_NAMES]
     client.insert(
