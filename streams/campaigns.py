@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas import cloudevents, topics
 from schemas.cloudevents import cloud_event
@@ -29,6 +28,7 @@ from streams.outputs import Outputs, Row
 from streams.partials import CampaignState
 from streams.rates import encode_rates
 from streams.state import StateDirectory
+from streams.stretches import OpenStretches, stretches_of
 from streams.windows import Partial, PartialKey, Windows, summed
 
 log = structlog.get_logger(__name__)
@@ -91,8 +91,10 @@ class CampaignsAgent(Agent):
         *,
         log_id: str,
         lines: Lines,
+        source: OpenStretches = stretches_of,
     ) -> None:
         super().__init__(settings, codec, directory, outputs, metrics)
+        self._source = source
         self.log_id = log_id
         self.lines = lines
         self.states: dict[TP, CampaignState] = {}
@@ -111,7 +113,7 @@ class CampaignsAgent(Agent):
         self.states[work.tp], self.windows[work.tp] = state, windows
         committed = self.app.committed(work.tp) or 0
         if state.applied + 1 < committed:
-            await self._catch_up(work, state, windows, min(committed, end))
+            await self._catch_up(work, state, windows, committed)
         windows.series.clear()
         windows.fill()
         if state.applied >= 0:
@@ -122,27 +124,15 @@ class CampaignsAgent(Agent):
     ) -> None:
         """Merges partials below ``until`` that this worker's state does not hold."""
         assert self.app is not None
-        tp = TopicPartition(work.tp.topic, work.tp.partition)
-        consumer = AIOKafkaConsumer(
-            **self.settings.kafka_client_options(), group_id=None, enable_auto_commit=False
-        )
-        await consumer.start()
-        try:
-            consumer.assign([tp])
-            begin = (await consumer.beginning_offsets([tp]))[tp]
-            position = max(begin, state.applied + 1)
-            consumer.seek(tp, position)
-            while position < until:
-                batch = await consumer.getmany(tp, timeout_ms=1000, max_records=SLICE_RECORDS)
-                partials, _ = partials_of(self.codec, batch.get(tp, []))
+        async with self._source(self.settings, work.tp.topic, work.tp.partition) as minutes:
+            position = max(minutes.begin, state.applied + 1)
+            async for records, end in minutes.read(position, until, SLICE_RECORDS):
+                partials, _ = partials_of(self.codec, records)
                 windows.apply(partials)
                 self.metrics.restored.inc(len(partials))
-                position = await consumer.position(tp)
-                state.applied = position - 1
+                state.applied = end - 1
                 self._write(work, state, windows)
                 self.app.touch(work.tp)
-        finally:
-            await consumer.stop()
 
     async def process(self, work: Work, chunk: Chunk) -> None:
         """Merges a chunk slice by slice."""

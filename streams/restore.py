@@ -6,6 +6,8 @@ Laws of this file:
 2. Duplicates and dead letters had no effect on state, so their absence changes nothing.
 3. Each record is judged by the rules that held for it when it was folded (``streams.epochs``).
 4. A restore may be cut off at any moment: what it has stored so far is a valid state.
+5. The output position that is stored never lies behind a record that the state does not hold: what
+   is not committed yet may be committed by another worker, and must be found by the next restore.
 """
 
 import time
@@ -16,7 +18,6 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.codec import Codec
 from schemas.errors import DecodeError
@@ -26,12 +27,16 @@ from streams.enrich import Head, LookUps
 from streams.epochs import Ruling
 from streams.shard import Shard
 from streams.step import step
+from streams.stretches import OpenStretches, Stretches, stretches_of
 
 log = structlog.get_logger(__name__)
 
 STORE_EVERY = 50_000
 """Records between two writes of state."""
+SLICE_RECORDS = 2_000
 TELL_EVERY_S = 5.0
+_TO_THE_END = 1 << 62
+"""What ends a restore is the committed offset, and that is one of the raw topic."""
 
 
 class Replayed(NamedTuple):
@@ -56,19 +61,28 @@ class Progress:
     started: float = 0.0
 
 
-def select(
-    shard: Shard, records: list[Any], codec: Codec, log_id: str, committed: int
-) -> list[tuple[str, list[Replayed]]]:
+class Selected(NamedTuple):
+    """What a restore takes from some enriched records.
+
+    Attributes:
+        runs: raw records of one incarnation each, in order.
+        ahead: offset, in the enriched topic, of the first record that is not committed yet;
+            ``None``: there is none among them.
+    """
+
+    runs: list[tuple[str, list[Replayed]]]
+    ahead: int | None
+
+
+def select(shard: Shard, records: list[Any], codec: Codec, log_id: str, committed: int) -> Selected:
     """The raw records among enriched ones that ``shard`` has not folded yet.
 
     Args:
         log_id: the incarnation that is read now; older ones come before it.
         committed: records of ``log_id`` from here on come by the raw topic.
-
-    Returns:
-        Runs of records of one incarnation each, in order.
     """
     runs: list[tuple[str, list[Replayed]]] = [(shard.log_id, [])]
+    ahead: int | None = None
     current, applied = shard.log_id, shard.applied
     for record in records:
         if record.value is None:
@@ -84,11 +98,14 @@ def select(
                 continue  # an older log behind ours: a zombie's replay
             current, applied = name, -1
             runs.append((current, []))
-        if offset <= applied or (current == log_id and offset >= committed):
+        if current == log_id and offset >= committed:
+            ahead = record.offset if ahead is None else ahead
+            continue
+        if offset <= applied:
             continue
         applied = offset
         runs[-1][1].append(Replayed(applied, record.timestamp, record.key, raw, head))
-    return [(name, run) for name, run in runs if run]
+    return Selected([(name, run) for name, run in runs if run], ahead)
 
 
 def by_epoch(
@@ -115,6 +132,7 @@ class Restorer:
     Args:
         write: stores a shard's changes (a checkpoint without outputs).
         touch: tells the watchdog that work goes on.
+        source: opens the enriched topic's partition.
     """
 
     def __init__(
@@ -124,12 +142,15 @@ class Restorer:
         ruling: Ruling,
         write: Callable[[Shard], None],
         touch: Callable[[], None],
+        source: OpenStretches = stretches_of,
     ) -> None:
         self._settings = settings
         self._codec = codec
         self._ruling = ruling
         self._write = write
         self._touch = touch
+        self._source = source
+        self._ahead: int | None = None
         self.progress = Progress()
 
     async def restore(self, shard: Shard, log_id: str, committed: int) -> int:
@@ -138,53 +159,37 @@ class Restorer:
         Returns:
             How many records were folded.
         """
-        consumer = AIOKafkaConsumer(
-            **self._settings.kafka_client_options(),
-            group_id=None,
-            enable_auto_commit=False,
-            max_partition_fetch_bytes=4 << 20,
-            fetch_max_bytes=16 << 20,
-        )
-        await consumer.start()
-        try:
-            return await self._read(consumer, shard, log_id, committed)
-        finally:
-            await consumer.stop()
+        async with self._source(self._settings, ENRICHED, shard.partition) as outputs:
+            return await self._read(outputs, shard, log_id, committed)
 
-    async def _read(self, consumer: Any, shard: Shard, log_id: str, committed: int) -> int:
-        tp = TopicPartition(ENRICHED, shard.partition)
-        # Asked before there is anything to fetch: a broker answers a connection in order, and a
-        # fetch that finds nothing is answered late.
-        begin = (await consumer.beginning_offsets([tp]))[tp]
-        end = (await consumer.end_offsets([tp]))[tp]
-        consumer.assign([tp])
-        position = max(begin, min(shard.outputs_end, end))
-        consumer.seek(tp, position)
-        self.progress = Progress(0, end - position, time.monotonic())
+    async def _read(self, outputs: Stretches, shard: Shard, log_id: str, committed: int) -> int:
+        begin = max(outputs.begin, min(shard.outputs_end, outputs.end))
+        self.progress = Progress(0, outputs.end - begin, time.monotonic())
+        self._ahead = None
         told = time.monotonic()
         folded = unsaved = 0
-        while position < end:
-            batches = await consumer.getmany(tp, timeout_ms=1000, max_records=2000)
+        async for records, position in outputs.read(begin, _TO_THE_END, SLICE_RECORDS):
             self._touch()
-            records = batches.get(tp, [])
             count = self._fold(shard, records, log_id, committed)
             folded += count
             unsaved += count
-            position = await consumer.position(tp)
-            self.progress.done = self.progress.total - max(0, end - position)
+            self.progress.done = position - begin
+            # law 5; an earlier log's records lie before those of this one
+            shard.outputs_end = max(begin, position if self._ahead is None else self._ahead)
             if unsaved >= STORE_EVERY:
-                shard.outputs_end = position
                 self._write(shard)
                 unsaved = 0
             if time.monotonic() - told > TELL_EVERY_S:
                 told = time.monotonic()
                 self.tell(shard.partition)
-        shard.outputs_end = max(shard.outputs_end, position)
         return folded
 
     def _fold(self, shard: Shard, records: list[Any], log_id: str, committed: int) -> int:
         folded = 0
-        for name, run in select(shard, records, self._codec, log_id, committed):
+        selected = select(shard, records, self._codec, log_id, committed)
+        if self._ahead is None:
+            self._ahead = selected.ahead
+        for name, run in selected.runs:
             if shard.begin_log(name):
                 self._write(shard)  # minutes of the log before are gone with this write
             changes = self._ruling.changes(name, shard.partition, log_id)

@@ -1,0 +1,100 @@
+"""Reads a stretch of one partition, without a group: what state is brought up to date from.
+
+Laws of this file:
+1. No record at or beyond ``until`` is handed over, and no position beyond it is named, however much
+   the last fetch brought. State that went further than the committed offset would reach beyond what
+   the worker's own reading has seen of the log.
+2. Reading ends with the fetch that reaches the end which the partition had at the opening, or
+   ``until``. The embedded broker names the end as if its last batch were one record, so what that
+   fetch brings beyond the end is handed over.
+3. Nothing is committed; nobody's offsets move.
+4. Offsets are asked for before there is anything to fetch: a broker answers a connection in order,
+   and a fetch that finds nothing is answered late.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from schemas.settings import Settings
+
+POLL_MS = 1000
+FETCH_BYTES_MAX = 4 << 20
+"""Of the partition in one fetch, compressed."""
+
+
+class Stretches(Protocol):
+    """One partition of a topic.
+
+    Attributes:
+        begin: its first offset; ``end``: the offset behind its last record. Both as of the opening.
+    """
+
+    begin: int
+    end: int
+
+    def read(
+        self, position: int, until: int, records_max: int
+    ) -> AsyncIterator[tuple[list[Any], int]]:
+        """Records from ``position`` up to but without ``until``, in order, some at a time.
+
+        Returns:
+            Records, perhaps none, and the offset up to which reading has come with them: in the end
+            at least ``end`` or ``until``. Offsets without records are passed over.
+        """
+
+
+OpenStretches = Callable[[Settings, str, int], AbstractAsyncContextManager[Stretches]]
+"""Opens a partition of a topic for reading (``stretches_of``)."""
+
+
+class PartitionStretches:
+    """``Stretches`` of a real broker."""
+
+    def __init__(self, consumer: Any, tp: TopicPartition, begin: int, end: int) -> None:
+        self._consumer, self._tp = consumer, tp
+        self.begin, self.end = begin, end
+
+    async def read(
+        self, position: int, until: int, records_max: int
+    ) -> AsyncIterator[tuple[list[Any], int]]:
+        """See ``Stretches``."""
+        self._consumer.seek(self._tp, position)
+        while position < min(self.end, until):
+            polled = await self._consumer.getmany(
+                self._tp, timeout_ms=POLL_MS, max_records=records_max
+            )
+            position = min(until, await self._consumer.position(self._tp))
+            yield cut(polled.get(self._tp, []), until), position
+
+
+def cut(records: list[Any], until: int) -> list[Any]:
+    """The records below offset ``until`` of some that are in order."""
+    if not records or records[-1].offset < until:
+        return records
+    return [record for record in records if record.offset < until]
+
+
+@asynccontextmanager
+async def stretches_of(settings: Settings, topic: str, partition: int) -> AsyncIterator[Stretches]:
+    """A partition to be read.
+
+    Raises:
+        aiokafka.errors.KafkaError: no broker answers.
+    """
+    consumer = AIOKafkaConsumer(
+        **settings.kafka_client_options(), group_id=None, enable_auto_commit=False,
+        auto_offset_reset="earliest", max_partition_fetch_bytes=FETCH_BYTES_MAX,
+        fetch_max_bytes=4 * FETCH_BYTES_MAX,
+    )  # fmt: skip
+    await consumer.start()
+    try:
+        tp = TopicPartition(topic, partition)
+        begin = (await consumer.beginning_offsets([tp]))[tp]
+        end = (await consumer.end_offsets([tp]))[tp]
+        consumer.assign([tp])
+        yield PartitionStretches(consumer, tp, begin, end)
+    finally:
+        await consumer.stop()

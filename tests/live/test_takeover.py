@@ -1,0 +1,141 @@
+"""A worker that takes partitions over: minutes go on coming in while it catches up with them.
+
+About 20 seconds.
+"""
+
+import asyncio
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from schemas import topics
+from schemas.errors import MailpulseError
+from streams import admin
+from tests.builders import record
+from tests.live.fixtures import KafkaCluster
+from tests.live.recount import CODEC
+from tests.live.roles import Pipeline
+
+pytestmark = pytest.mark.timeout(240)
+
+BACKLOG = 5_050
+"""Records that the worker before had merged: no multiple of what is read at once."""
+PAUSE_S = 0.008
+"""Between two live minutes: a few hundred come in while a worker starts and catches up."""
+STARTS = 2
+
+
+class Minutes:
+    """Writes minute counts of one campaign into partition 0, numbered by offset."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 1})
+        self._minute_ms = int(time.time()) // 60 * 60_000
+        self.written = 0
+
+    def write(self, count: int) -> None:
+        """Writes ``count`` more; they are sent soon."""
+        for _ in range(count):
+            value = CODEC.encode(
+                "campaign_minute",
+                record("campaign_minute", campaign_id="spring", mailbox_provider="gmail",
+                       minute=self._minute_ms, log_id="log", offset=self.written),
+            )  # fmt: skip
+            self._producer.produce(topics.MINUTES, value, b"k%d" % self.written, partition=0)
+            self.written += 1
+        self._producer.poll(0)
+
+    def flush(self) -> None:
+        """Waits until the broker has them."""
+        assert self._producer.flush(60) == 0
+
+    @contextmanager
+    def going_on(self) -> Iterator[None]:
+        """More of them all the time inside the block."""
+        over = threading.Event()
+
+        def write_on() -> None:
+            while not over.wait(PAUSE_S):
+                self.write(1)
+
+        thread = threading.Thread(target=write_on)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            self.flush()
+
+
+def commit(bootstrap: str, group: str, offset: int) -> None:
+    """What the worker before had committed of the minutes."""
+    admin_client = AdminClient({"bootstrap.servers": bootstrap})
+    request = ConsumerGroupTopicPartitions(group, [TopicPartition(topics.MINUTES, 0, offset)])
+    end = time.monotonic() + 20
+    while True:  # the group's coordinator may be on its way up, or still know the worker before
+        (done,) = admin_client.alter_consumer_group_offsets([request]).values()
+        errors = [place.error for place in done.result(20).topic_partitions if place.error]
+        if not errors:
+            return
+        assert time.monotonic() < end, errors
+        time.sleep(0.2)
+
+
+def test_a_worker_catches_up_while_minutes_come_in(
+    kafka_cluster: KafkaCluster, tmp_path: Path
+) -> None:
+    """It stays alive and commits: it was said to hold the state of another log, and ended."""
+    (broker,) = kafka_cluster()
+    pipeline = Pipeline(
+        broker.bootstrap, tmp_path, "", {}, workers=1, ingests=0, partitions=1,
+        # commits while chunks of the first fetch are still in work: what the broker said with it
+        # about the end of the log is old by then
+        settings={"CHECKPOINT_INTERVAL_MS": "10", "CHUNK_RECORDS_MAX": "10"},
+    )  # fmt: skip
+    asyncio.run(admin.topics_apply(pipeline.settings))
+    minutes, worker = Minutes(broker.bootstrap), pipeline["worker-1"]
+    minutes.write(BACKLOG)
+    minutes.flush()
+    try:
+        for number in range(STARTS):
+            commit(broker.bootstrap, pipeline.settings.consumer_group, minutes.written)
+            with minutes.going_on():
+                worker.start()
+                # ready, and the minutes that came in meanwhile are merged: the checkpoint was due
+                worker.wait_until(lambda: merged(worker.metrics) > 100, "merging", 60)
+                time.sleep(2.0)
+            worker.wait_until(lambda: lag(pipeline) == 0, "caught up", 60)
+            worker.kill()
+            if not number:
+                for folder in (tmp_path / "state").rglob("campaigns-0"):
+                    folder.rename(tmp_path / "state of the first start")
+    finally:
+        worker.kill()
+
+
+def merged(metrics: Callable[[], str]) -> float:
+    """Minute counts that the worker has merged by itself, not caught up with."""
+    with suppress(httpx.HTTPError):
+        found = re.search(r'^mailpulse_campaign_partials_total\{result="merged"\} (\S+)$',
+                          metrics(), re.MULTILINE)  # fmt: skip
+        return float(found[1]) if found else 0.0
+    return 0.0
+
+
+def lag(pipeline: Pipeline) -> int:
+    """Minute counts that are not committed; more than there can be while nobody knows."""
+    try:
+        rows = asyncio.run(admin.lag(pipeline.settings))
+    except MailpulseError:
+        return 1 << 62
+    group = pipeline.settings.consumer_group
+    return sum(row.lag for row in rows if row.group == group and row.topic == topics.MINUTES)
