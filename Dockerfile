@@ -27,6 +27,7 @@ RUN groupadd --gid 10001 mailpulse \
 COPY --from=build /opt/mailpulse /opt/mailpulse
 ENV PATH=/opt/mailpulse/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONSAFEPATH=1 \
     PYTHONUNBUFFERED=1 \
     MAILPULSE_DATA_DIR=/var/lib/mailpulse \
     MAILPULSE_CONFIG_FILE=/etc/mailpulse/mailpulse.toml \

@@ -202,5 +202,9 @@ async def until(
 
 
 def python(*arguments: str) -> tuple[str, ...]:
-    """The command line of ``mailpulse …`` with this very interpreter."""
-    return (sys.executable, "-m", "streams.cli", *arguments)
+    """The command line of ``mailpulse …`` with this very interpreter.
+
+    ``-P``: without it the working directory comes first on ``sys.path``, and a user's folder named
+    ``schemas`` or file named ``random.py`` is imported instead of what is meant.
+    """
+    return (sys.executable, "-P", "-m", "streams.cli", *arguments)

@@ -15,7 +15,7 @@ from tests.test_style import PACKAGES, ROOT, tracked
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this work tree."""
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    command = [sys.executable, "-P", "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     (built,) = folder.glob("*.whl")

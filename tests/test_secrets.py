@@ -71,7 +71,7 @@ def test_every_secret_setting_is_planted() -> None:
 def test_a_command_tells_no_secret(words: list[str], tmp_path: Path) -> None:
     """Whether it works or fails, at log level DEBUG: neither output nor traceback has a canary."""
     done = subprocess.run(
-        [sys.executable, "-m", "streams.cli", *words],
+        [sys.executable, "-P", "-m", "streams.cli", *words],
         env=environment(tmp_path), cwd=tmp_path, capture_output=True, text=True, timeout=60,
         check=False,
     )  # fmt: skip

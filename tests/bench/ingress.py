@@ -40,7 +40,8 @@ class Contestant:
         self.url = f"http://127.0.0.1:{self.port}{PATHS[name]}"
         if name == "anymail-gunicorn":
             argv = [
-                sys.executable, "-m", "gunicorn", "tests.bench.ingress_servers:anymail_wsgi()",
+                sys.executable, "-P", "-m", "gunicorn",
+                "tests.bench.ingress_servers:anymail_wsgi()",
                 "--bind", f"127.0.0.1:{self.port}", "--workers", "1", "--log-level", "critical",
             ]  # fmt: skip
         else:

@@ -40,7 +40,17 @@ def replay(pipeline: Pipeline, rules: Path) -> list[tuple[float, float]]:
         RuntimeError: it failed.
     """
     environ = clean_environ() | {PREFIX + key: text for key, text in pipeline._environ.items()}
-    command = [sys.executable, "-m", "streams.cli", "replay", "--from", "30d", "--rules", rules]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "streams.cli",
+        "replay",
+        "--from",
+        "30d",
+        "--rules",
+        rules,
+    ]
     begun, said = time.monotonic(), []
     with subprocess.Popen(
         [str(word) for word in command], env={**environ, "COLUMNS": "200"}, text=True,

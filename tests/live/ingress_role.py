@@ -48,7 +48,7 @@ class Ingress:
         }
         env = {k: v for k, v in os.environ.items() if not k.startswith("MAILPULSE_")}
         env |= {f"MAILPULSE_{name.upper()}": str(value) for name, value in given.items()}
-        argv = [sys.executable, "-m", "streams.cli", "ingest"]
+        argv = [sys.executable, "-P", "-m", "streams.cli", "ingest"]
         self.process = Process("ingest", argv, folder / "ingest.log", env=env)
 
     def start(self, *, kafka: bool = True) -> None:

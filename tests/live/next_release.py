@@ -14,7 +14,7 @@ from streams.commands.context import settings_of
 
 NEXT_ID = 77
 COMMAND = [
-    sys.executable, "-c",
+    sys.executable, "-P", "-c",
     f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r});"
     f" from {__name__} import main; main()",
 ]  # fmt: skip

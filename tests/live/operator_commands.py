@@ -16,7 +16,7 @@ def run(settings: Mapping[str, str], *words: str) -> str:
     """A command's stdout; it must end with 0, in order. Settings come without their prefix."""
     environ = clean_environ() | {PREFIX + name: value for name, value in settings.items()}
     answer = subprocess.run(
-        [sys.executable, "-m", "streams.cli", *words], capture_output=True, text=True,
+        [sys.executable, "-P", "-m", "streams.cli", *words], capture_output=True, text=True,
         env=environ, check=False, timeout=COMMAND_S_MAX,
     )  # fmt: skip
     said = f"{words}: {answer.stdout}{answer.stderr}"

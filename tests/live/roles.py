@@ -105,14 +105,14 @@ class Role(Process):
 def _program(clock_s: int) -> list[str]:
     """Python's arguments that run ``mailpulse``, with another clock where one is wanted."""
     if not clock_s:
-        return ["-m", "streams.cli"]
+        return ["-P", "-m", "streams.cli"]
     script = (
         "import time; seconds, exact = time.time, time.time_ns;"
         f" time.time = lambda: seconds() + {clock_s};"
         f" time.time_ns = lambda: exact() + {clock_s} * 10**9;"
         " from streams.cli import main; main()"
     )
-    return ["-c", script]
+    return ["-P", "-c", script]
 
 
 class Pipeline:

@@ -103,7 +103,7 @@ def test_broker_dies_with_a_killed_run(tmp_path: Path) -> None:
         "broker = EmbeddedBroker().start(); print(broker.pid, flush=True); time.sleep(600)"
     )
     run = subprocess.Popen(
-        [sys.executable, "-c", program],
+        [sys.executable, "-P", "-c", program],
         env={**os.environ, "TMPDIR": str(tmp_path)},  # a killed run can't tidy up
         stdout=subprocess.PIPE,
         text=True,

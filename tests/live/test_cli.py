@@ -16,6 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.hostile import fill
+
 pytestmark = pytest.mark.slow
 
 SECRET = "s3cret"
@@ -30,13 +32,13 @@ class Pipeline:
     """A running ``mailpulse up`` in a directory of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = fill(folder)  # a user's folder may hold files of any name
         (folder / "mailpulse.toml").write_text(CONFIG, encoding="utf-8")
         kept = {k: v for k, v in os.environ.items() if not k.startswith("MAILPULSE_")}
         self.environ = {**kept, "MAILPULSE_SECRET_CRM": SECRET}
         self.log = (folder / "up.log").open("w", encoding="utf-8")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "streams.cli", "up", "--port", "0"],
+            [sys.executable, "-P", "-m", "streams.cli", "up", "--port", "0"],
             stderr=self.log, stdout=self.log, cwd=folder, env=self.environ,
         )  # fmt: skip
         self._until(lambda: "Ctrl-C stops it" in self.said(), 90)
@@ -57,7 +59,7 @@ class Pipeline:
     def run(self, *arguments: str, code: int = 0) -> str:
         """A command's stdout; its exit code must be ``code``."""
         answer = subprocess.run(
-            [sys.executable, "-m", "streams.cli", *arguments],
+            [sys.executable, "-P", "-m", "streams.cli", *arguments],
             capture_output=True, text=True, cwd=self.folder, env=self.environ, check=False,
             timeout=60,
         )  # fmt: skip

@@ -71,7 +71,7 @@ class Service:
         }  # fmt: skip
         self.process = Process(
             name,
-            [sys.executable, "-m", "streams.cli", *self.spec["command"]],
+            [sys.executable, "-P", "-m", "streams.cli", *self.spec["command"]],
             folder / f"{name}.log",
             env=self.environment,
             cwd=home,
@@ -153,7 +153,7 @@ def test_the_services_of_the_compose_file_run(
     services = {name: Service(name, tmp_path, given) for name in SERVICES}
     for name in ("topics", "migrate"):
         job = subprocess.run(
-            [sys.executable, "-m", "streams.cli", *SERVICES[name]["command"]],
+            [sys.executable, "-P", "-m", "streams.cli", *SERVICES[name]["command"]],
             env=services[name].environment,
             capture_output=True,
             text=True,
@@ -177,7 +177,7 @@ def test_the_services_of_the_compose_file_run(
     reader.write_text(f"{door['url']}/mailpulse\n", encoding="utf-8")
     dashboard.environment[f"{PREFIX}CLICKHOUSE_DSN_FILE"] = str(reader)
     dashboard.process = Process(
-        "dashboard", [sys.executable, "-m", "streams.cli", *dashboard.spec["command"]],
+        "dashboard", [sys.executable, "-P", "-m", "streams.cli", *dashboard.spec["command"]],
         tmp_path / "dashboard.log", env=dashboard.environment, death_signal="TERM",
     )  # fmt: skip
     dashboard.process.start()

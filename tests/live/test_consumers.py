@@ -68,7 +68,8 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
             asyncio.run(_send_broken(broker.bootstrap))
             environ = {**clean_environ(), "MAILPULSE_KAFKA_BOOTSTRAP": broker.bootstrap}
             subprocess.run(
-                [sys.executable, "-m", "streams.cli", "campaigns", "set", "spring", "--name", "S"],
+                [sys.executable, "-P", "-m", "streams.cli", "campaigns", "set", "spring",
+                 "--name", "S"],
                 check=True, timeout=60, cwd=folder, env=environ,
             )  # fmt: skip
             until(lambda: told(running), running.log_tails)

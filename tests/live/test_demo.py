@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.hostile import fill
+
 KEYS = {
     "sent_requests", "accepted_requests", "refused_requests", "unique_events_accepted",
     "duplicates_sent", "events_stored", "dead_letters", "lost", "double_counted",
@@ -25,11 +27,11 @@ class Demo:
     """A running ``mailpulse demo``."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
-        self.folder = folder
+        self.folder = fill(folder)  # a user's folder may hold files of any name
         self.errors = (folder / "stderr").open("w+", encoding="utf-8")
         environ = {k: v for k, v in os.environ.items() if not k.startswith("MAILPULSE_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "streams.cli", "demo", "--json", "--port", "0",
+            [sys.executable, "-P", "-m", "streams.cli", "demo", "--json", "--port", "0",
              "--data-dir", str(folder / "data"), *arguments],
             stdout=subprocess.PIPE, stderr=self.errors, text=True, cwd=folder, env=environ,
         )  # fmt: skip
@@ -160,7 +162,7 @@ def test_second_demo_on_a_directory_is_refused(demos: list[Demo], tmp_path: Path
     first.until_said("Starting")
     first.until_said("What to look at")
     answer = subprocess.run(
-        [sys.executable, "-m", "streams.cli", "demo", "--json", "--port", "0", "--data-dir",
+        [sys.executable, "-P", "-m", "streams.cli", "demo", "--json", "--port", "0", "--data-dir",
          str(tmp_path / "data")],
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip

@@ -87,7 +87,7 @@ def check(pipeline: Pipeline, address: str) -> subprocess.CompletedProcess[str]:
         "MAILPULSE_RECIPIENT_HASH_KEY": KEY,
     }  # fmt: skip
     return subprocess.run(
-        [sys.executable, "-m", "streams.cli", "suppressions", "check", address, "--json"],
+        [sys.executable, "-P", "-m", "streams.cli", "suppressions", "check", address, "--json"],
         capture_output=True, text=True, check=False, timeout=60, cwd=pipeline.folder, env=environ,
     )  # fmt: skip
 

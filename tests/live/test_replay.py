@@ -56,7 +56,7 @@ class Operator:
         """Starts the command."""
         given = ["replay", "--from", BEGINNING, "--rules", str(self.rules), *more]
         return subprocess.Popen(
-            [sys.executable, "-m", "streams.cli", *given], env=self._environ,
+            [sys.executable, "-P", "-m", "streams.cli", *given], env=self._environ,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 

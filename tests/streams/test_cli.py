@@ -63,7 +63,7 @@ def test_help_is_quick() -> None:
         " if m in sys.modules])"
     )
     answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == "[]"
 

@@ -22,7 +22,7 @@ from streams.places import STATE_FILE, free_port, locked, port_is_free, running
 
 def program(source: str, tmp_path: Path) -> Program:
     """A small Python program that logs into ``tmp_path``."""
-    argv = (sys.executable, "-c", textwrap.dedent(source))
+    argv = (sys.executable, "-P", "-c", textwrap.dedent(source))
     return Program("small", argv, dict(os.environ), tmp_path / "small.log")
 
 
@@ -109,7 +109,7 @@ def test_no_child_survives_a_killed_supervisor(tmp_path: Path) -> None:
         async def main():
             pids = []
             for number in range(3):
-                argv = (sys.executable, "-c", DEAF)
+                argv = (sys.executable, "-P", "-c", DEAF)
                 child = Child(Program(str(number), argv, os.environ, Path(os.devnull)), print)
                 await child.start()
                 pids.append(child.pid)
@@ -118,7 +118,7 @@ def test_no_child_survives_a_killed_supervisor(tmp_path: Path) -> None:
         asyncio.run(main())
     """
     supervisor = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(source)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-P", "-c", textwrap.dedent(source)], stdout=subprocess.PIPE, text=True
     )
     assert supervisor.stdout is not None
     with supervisor.stdout:
@@ -158,7 +158,7 @@ def test_lock_goes_with_a_killed_owner(tmp_path: Path) -> None:
             time.sleep(600)
     """
     owner = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(source)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-P", "-c", textwrap.dedent(source)], stdout=subprocess.PIPE, text=True
     )
     assert owner.stdout is not None
     with owner.stdout:
@@ -193,7 +193,7 @@ def test_taken_port_is_seen(tmp_path: Path) -> None:
 
 def test_file_of_a_dead_pipeline_is_not_believed(tmp_path: Path) -> None:
     """Commands talk to a pipeline that runs, never to the address of one that did."""
-    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone = subprocess.Popen([sys.executable, "-P", "-c", ""])
     gone.wait()
     (tmp_path / STATE_FILE).write_text(
         f'{{"pid": {gone.pid}, "kafka_bootstrap": "", "log_id": "", "partitions": 4,'

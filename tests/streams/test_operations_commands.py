@@ -14,7 +14,7 @@ from streams.acl import ROLES, table
 def mailpulse(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Runs a command."""
     return subprocess.run(
-        [sys.executable, "-m", "streams.cli", *words],
+        [sys.executable, "-P", "-m", "streams.cli", *words],
         cwd=cwd, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 

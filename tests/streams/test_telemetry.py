@@ -54,7 +54,7 @@ def test_nothing_is_imported_while_it_is_off() -> None:
         "import streams.app, ingest.app, analytics.sink;"
         "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     )
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-P", "-c", script], check=False).returncode == 0
 
 
 def test_endpoint_without_the_extra_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
