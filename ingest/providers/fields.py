@@ -160,6 +160,8 @@ def microseconds(value: object) -> int | None:
             return None
     elif not isinstance(value, int):
         return None
+    if value < -1e11:  # before the year -1199
+        return None
     if value < 1e11:
         return round(value * SECOND_US)
     if value < 1e14:

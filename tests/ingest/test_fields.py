@@ -353,3 +353,13 @@ def test_json_text_is_total_and_independent_of_key_order(value: Any) -> None:
 
     assert fields.json_text(value) == fields.json_text(turned(value))
     assert fields.id_part(value) == fields.id_part(turned(value))
+
+
+@given(st.one_of(st.floats(), st.integers(), st.integers(-(10**400), 10**400)))
+def test_any_number_is_a_time_or_none(number: float) -> None:
+    """Infinite, not a number, or as far away as numbers go: no error (law 1)."""
+    found = fields.microseconds(number)
+    assert found is None or isinstance(found, int)
+    assert fields.utc_date(found) is not None
+    at, suspect = fields.occurred(number, 1_790_000_000_000_000)
+    assert suspect or at == found
