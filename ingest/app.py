@@ -27,6 +27,7 @@ from ingest.limits import RateLimits, SharedCount, StoreCount
 from ingest.metrics import CONTENT_TYPE, IngestMetrics
 from ingest.openapi import document
 from ingest.origin import Networks, address_of
+from ingest.pages import Pages
 from ingest.problems import DETAILS, MEDIA_TYPE, problem
 from ingest.producer import Log, Producer
 from ingest.providers.base import Registry
@@ -45,15 +46,18 @@ class IngestApp(Starlette):
     """
 
     hooks: ASGIApp
+    pages: ASGIApp
     metrics: IngestMetrics
     keeper: Keeper
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ``Starlette``."""
-        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+        elif scope["path"].startswith(PREFIX):
             await self.hooks(scope, receive, send)
         else:
-            await super().__call__(scope, receive, send)
+            await self.pages(scope, receive, send)
 
 
 def create_app(
@@ -95,9 +99,8 @@ def create_app(
     outgoing = outgoing or Outgoing(clock)
     if shared is None and settings.rate_limit_url.get_secret_value():
         shared = StoreCount(settings.rate_limit_url.get_secret_value(), now)
-    rates = {name: source.rate_per_s for name, source in sources.items()}
     limits = RateLimits(
-        settings.rate_per_s, rates, clock, shared,
+        settings.rate_per_s, {name: one.rate_per_s for name, one in sources.items()}, clock, shared,
         on_store_error=lambda error: metrics.rate_store_failures.inc(),
     )  # fmt: skip
     hooks = Hooks(
@@ -121,7 +124,8 @@ def create_app(
         lifespan=lifespan,
     )
     app.add_middleware(SameSite, sites=_sites(settings))  # hooks prove themselves
-    app.hooks, app.metrics, app.keeper = hooks, metrics, keeper
+    app.metrics, app.keeper = metrics, keeper
+    app.hooks, app.pages = hooks, Pages(super(IngestApp, app).__call__, settings.body_timeout_ms)
     return app
 
 

@@ -21,13 +21,7 @@ from dataclasses import dataclass, replace
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from ingest.body import (
-    VALUES_PER_EVENT_MAX,
-    BodyLimits,
-    Refused,
-    check_shape,
-    decode_content,
-)
+from ingest.body import VALUES_PER_EVENT_MAX, BodyLimits, Refused, check_shape, decode_content
 from ingest.call import Call, Header
 from ingest.certificates import Outgoing
 from ingest.intake import Intake, Taken
@@ -37,7 +31,7 @@ from ingest.metrics import IngestMetrics
 from ingest.origin import Networks, Origin, origin_of, why_unsafe
 from ingest.producer import Overloaded
 from ingest.providers.base import NeedsCertificate, Provider, Registry, Request, SignatureError
-from ingest.receiving import WHOLE, Disconnected, read_body
+from ingest.receiving import PROVEN, WHOLE, Disconnected, read_body
 from ingest.turns import Turns
 from schemas import trace
 from schemas.errors import Unavailable
@@ -219,6 +213,7 @@ class Hooks:
         query = call.scope["query_string"].decode("latin-1")
         request = Request(call.scope["method"], query, headers, body, client)
         taken = await self._proven(hook, request, encoding, now, deadline)
+        call.scope[PROVEN] = True
         call.taken = taken
         if taken.bug is not None:
             self._log.error("provider_module_failed", source=call.source, exc_info=taken.bug)

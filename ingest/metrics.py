@@ -84,8 +84,17 @@ class IngestMetrics:
         self.connections = Gauge("mailpulse_ingest_connections", "Open connections.", registry=r)
         self.connections_refused = Counter(
             "mailpulse_ingest_connections_refused",
-            "Connections closed: too_many, header_timeout, header_too_large.",
+            "Connections closed for a limit (too_many, displaced by a newer one while waiting for "
+            "its client, header_timeout, header_too_large, body_timeout, framing_too_large, "
+            "answer_timeout), or for what is no HTTP as it is taken here (not_http, host_invalid, "
+            "transfer_coding, upgrade, too_many_ahead).",
             ("reason",),
+            registry=r,
+        )
+        self.trailers_dropped = Counter(
+            "mailpulse_ingest_trailers_dropped",
+            "Header fields that came behind a body. No provider sends any: somebody tries to get "
+            "past the proxy's headers.",
             registry=r,
         )
         self.rate_store_failures = Counter(

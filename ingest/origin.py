@@ -5,8 +5,13 @@ Laws of this file:
 2. ``X-Forwarded-*`` is believed only from a proxy that is configured as trusted. The client is the
    right-most address of the chain that is not such a proxy: everything left of it is the client's
    own word.
-3. An address that can't be read is nobody: no allow-list holds it.
-4. What was worked out for a peer is remembered, within bounds: a provider comes from few addresses.
+3. The scheme is that of the connection on which the client came: of the values of
+   ``X-Forwarded-Proto`` the one that stands as far from the right as the client's address does.
+   Proxies that pass the header on, or set it anew, leave fewer values: then all must say ``https``.
+4. An address that can't be read is nobody: no allow-list holds it.
+5. RFC 7239's ``Forwarded`` is ignored: no proxy writes it unless told to, and one that does not
+   would pass the client's own on.
+6. What was worked out for a peer is remembered, within bounds: a provider comes from few addresses.
 """
 
 import ipaddress
@@ -35,6 +40,16 @@ def address_of(text: str) -> Address | None:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
+
+
+def client_key(address: Address | None) -> str:
+    """Whom a limit per client counts an address for: an IPv6 client has a whole /64 of them.
+
+    Never empty: those that can't be told are one client together.
+    """
+    if isinstance(address, ipaddress.IPv6Address):
+        return f"{ipaddress.IPv6Address(int(address) >> 64 << 64)}/64"
+    return str(address)
 
 
 class Networks:
@@ -70,6 +85,11 @@ class Origin:
         return "" if self.address is None else str(self.address)
 
     @cached_property
+    def key(self) -> str:
+        """Whom a limit per client counts this for."""
+        return client_key(self.address)
+
+    @cached_property
     def safe(self) -> bool:
         """Whether nobody on a network could have read or changed the request."""
         return self.https or (self.address is not None and self.address.is_loopback)
@@ -92,12 +112,19 @@ def origin_of(
     https = scheme == "https"
     if not trusted or address not in trusted:
         return Origin(address, https)
-    if forwarded_proto:
-        https = forwarded_proto.rpartition(",")[2].strip().lower() == "https"
+    hops_behind = -1
     for hop in reversed(forwarded_for.split(",")) if forwarded_for else ():
         address = address_of(hop)
+        hops_behind += 1
         if address not in trusted:
             break
+    if forwarded_proto:
+        schemes = [one.strip().lower() for one in forwarded_proto.split(",")]
+        behind = max(hops_behind, 0)
+        if behind < len(schemes):
+            https = schemes[-1 - behind] == "https"
+        else:
+            https = all(one == "https" for one in schemes)
     return Origin(address, https)
 
 

@@ -9,12 +9,14 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from ingest.body import Refused
 
 WHOLE = "mailpulse.whole"
 """In the scope of a request whose body had arrived to its end when its task was started."""
+PROVEN = "mailpulse.proven"
+"""In the scope of a request that is proven to come from a provider."""
 _NO_DEADLINE = contextlib.nullcontext()
 LINGER_S = 1.0
 LINGER_BYTES = 64_000_000
@@ -76,3 +78,17 @@ async def drain(receive: Receive) -> None:
                 size += len(message.get("body", b""))
     except TimeoutError:
         pass
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """A ``receive`` that gives a body that was read already, and then what comes."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again

@@ -1,35 +1,33 @@
 """Serves the front door over HTTP/1.1 or TLS, and stops gracefully.
 
 Laws of this file:
-1. A connection has a deadline from its first byte, and from the end of each answer, to the end of
-   the next request's headers; a header block has a size. Both are closed without an answer worth
-   waiting for: nobody honest is there.
-2. Over ``connections_max`` a new connection is closed at once, so that those inside go on.
+1. What one connection may do, ``ingest/connection.py`` says; which of them stay when there are too
+   many, ``ingest/crowd.py``.
+2. There are never more connections than the system gives files for: its limit is raised as far as
+   it goes, and then decides.
 3. On SIGTERM or SIGINT: no new connections, requests under way are finished, Kafka's outstanding
    acknowledgements are awaited, then the process may end.
-
-uvicorn has no header deadline; ``GuardedProtocol`` adds it around three of its methods, and a test
-on real sockets holds it.
 """
 
 import asyncio
 import contextlib
+import functools
 import gc
+import resource
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import structlog
 import uvicorn
 import uvloop
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ingest.app import IngestApp, create_app
-from ingest.metrics import IngestMetrics
-from ingest.problems import MEDIA_TYPE, problem
-from ingest.receiving import WHOLE
+from ingest.connection import GuardedProtocol
+from ingest.crowd import Crowd
+from ingest.origin import Networks
 from schemas.codec import Codec
 from schemas.settings import Settings, Source
 
@@ -45,95 +43,63 @@ SWITCH_S = 0.0005
 """How long a thread runs on while another one waits."""
 
 
-class GuardedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol with limits on connections and headers (laws 1 and 2)."""
-
-    settings: ClassVar[Settings]
-    metrics: ClassVar[IngestMetrics]
-    _deadline: asyncio.TimerHandle | None = None
-    _header_bytes = 0
-    _in_headers = True
-
-    def connection_made(self, transport: Any) -> None:
-        """See ``asyncio.Protocol``."""
-        super().connection_made(transport)
-        if len(self.connections) > self.settings.connections_max:
-            self._cut("too_many")
-        else:
-            self._set_deadline()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """See ``asyncio.Protocol``."""
-        self._clear_deadline()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """See ``asyncio.Protocol``."""
-        if self._in_headers:
-            self._header_bytes += len(data)
-        super().data_received(data)
-        # A block of headers that ended within this data was handed on, whatever its size: one read
-        # of a socket is bounded by the loop. Most do, and need no deadline.
-        if self._in_headers and self._header_bytes:
-            if self._header_bytes > self.settings.header_bytes_max:
-                self._cut("header_too_large")
-            elif self._deadline is None:
-                self._set_deadline()
-
-    def on_headers_complete(self) -> None:
-        """See ``HttpToolsProtocol``."""
-        self._in_headers = False
-        self._header_bytes = 0
-        self._clear_deadline()
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        """See ``HttpToolsProtocol``."""
-        self._in_headers = True
-        self.scope[WHOLE] = True  # type: ignore[literal-required] # an addition of ours
-        super().on_message_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        """What is no HTTP gets a problem document, like everything else."""
-        content = problem(400, "not_http")
-        head = (
-            b"HTTP/1.1 400 Bad Request\r\ncontent-type: %s\r\ncontent-length: %d\r\n"
-            b"connection: close\r\n\r\n"
-        )
-        self.transport.write(head % (MEDIA_TYPE, len(content)) + content)
-        self.transport.close()
-
-    def _set_deadline(self) -> None:
-        seconds = self.settings.header_timeout_ms / 1000
-        self._deadline = self.loop.call_later(seconds, self._cut, "header_timeout")
-
-    def _clear_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _cut(self, reason: str) -> None:
-        self.metrics.connections_refused.labels(reason).inc()
-        self.transport.abort()
+FILES_RESERVED = 256
+"""Files that are left to Kafka's connections, the spool, TLS handshakes and the rest."""
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, that leaves signals to ``serve``."""
+    """uvicorn's server, that leaves signals to ``serve``, and gives TLS handshakes a deadline."""
+
+    handshake_s: float
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Captures none."""
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See ``uvicorn.Server``."""
+        await super().startup(sockets=[])
+        protocol: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        make_protocol = functools.partial(
+            protocol,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        for one in sockets or ():
+            # A connection counts, and has a deadline of ours, once its handshake is over.
+            handshake_s = None if self.config.ssl is None else self.handshake_s
+            server = await asyncio.get_running_loop().create_server(
+                make_protocol, sock=one, ssl=self.config.ssl, backlog=self.config.backlog,
+                ssl_handshake_timeout=handshake_s,
+            )  # fmt: skip
+            self.servers.append(server)
 
-def make_server(settings: Settings, app: IngestApp) -> uvicorn.Server:
-    """A uvicorn server for ``app``, not started."""
+
+def make_server(
+    settings: Settings, app: IngestApp, connections_max: int | None = None
+) -> uvicorn.Server:
+    """A uvicorn server for ``app``, not started.
+
+    Args:
+        connections_max: by default the setting.
+    """
+    crowd = Crowd[GuardedProtocol](
+        connections_max or settings.connections_max, settings.connections_per_client_max
+    )
+    parts = {
+        "settings": settings,
+        "metrics": app.metrics,
+        "crowd": crowd,
+        "trusted": Networks(settings.trusted_proxies),
+    }
     config = uvicorn.Config(
         app,
         host=settings.ingest_host,
         port=settings.ingest_port,
         loop="uvloop",
-        http=type("Protocol", (GuardedProtocol,), {"settings": settings, "metrics": app.metrics}),
+        http=type("Protocol", (GuardedProtocol,), parts),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -146,8 +112,37 @@ def make_server(settings: Settings, app: IngestApp) -> uvicorn.Server:
         ssl_keyfile=settings.tls_key_file,
     )
     server = _Server(config)
+    server.handshake_s = settings.header_timeout_ms / 1000
     app.metrics.connections.set_function(lambda: float(len(server.server_state.connections)))
     return server
+
+
+def files_for(connections_max: int, soft: int, hard: int) -> tuple[int, int]:
+    """The limit on open files to set, and how many connections there are files for then.
+
+    Args:
+        soft: the limit as it is.
+        hard: what it may be raised to.
+    """
+    wanted = connections_max + FILES_RESERVED
+    unlimited = resource.RLIM_INFINITY
+    if soft == unlimited:
+        return soft, connections_max
+    soft = max(soft, wanted if hard == unlimited else min(wanted, hard))
+    return soft, max(1, min(connections_max, soft - FILES_RESERVED))
+
+
+def make_room(connections_max: int) -> int:
+    """Raises the process's limit on open files (law 2).
+
+    Returns:
+        How many connections there are files for, ``connections_max`` at most.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    raised, room = files_for(connections_max, soft, hard)
+    if raised != soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+    return room
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -190,7 +185,10 @@ async def serve(
         log.warning("plain_http_allowed", setting="MAILPULSE_ALLOW_HTTP")
     _settle_interpreter()
     app = create_app(settings, sources, codec=codec, **parts)
-    server = make_server(settings, app)
+    room = make_room(settings.connections_max)
+    if room < settings.connections_max:
+        log.warning("too_few_files", connections_max=room, setting="ulimit -n")
+    server = make_server(settings, app, room)
     listener = listen(settings)
     port = listener.getsockname()[1]
     on_bound(port)

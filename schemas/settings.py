@@ -73,11 +73,17 @@ class IngestSettings(BaseModel):
         description="networks that may read /metrics; others are told there is no such page",
     )
     connections_max: int = Field(4_096, ge=1)
+    connections_per_client_max: int = Field(
+        1_024, ge=1, description="of one address (IPv6: /64) that is no trusted proxy"
+    )
     header_timeout_ms: int = Field(
         5_000, ge=100, description="longest wait for a request's headers"
     )
     header_bytes_max: int = Field(65_536, ge=1_024)
     body_timeout_ms: int = Field(10_000, ge=100, description="longest wait for a request's body")
+    answer_timeout_ms: int = Field(
+        10_000, ge=100, description="longest wait for a client to read its answers"
+    )
     body_bytes_max: int = Field(5_000_000, ge=1_000)
     bodies_bytes_max: int = Field(
         16_000_000, ge=1_000, description="large bodies in memory, all requests together"

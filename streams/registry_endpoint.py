@@ -23,7 +23,8 @@ from starlette.routing import Mount, Route
 from schemas.codec import FIXED_IDS, schema_json
 from schemas.topics import TOPICS
 
-_LOOKUP_BYTES_MAX = 1_000_000
+_LOOKUP_BYTES_MAX = 200_000
+"""Ours have 10,000; anybody may post here, and parsing holds the event loop up."""
 
 
 class _Answer(JSONResponse):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.origin import Networks, address_of, origin_of
+from ingest.origin import Networks, address_of, client_key, origin_of
 
 NONE = Networks(())
 PROXIES = Networks(("10.0.0.0/8", "2001:db8:1::/48"))
@@ -65,8 +65,8 @@ def test_the_right_most_hop_that_is_no_proxy_is_the_client(chain: str, client: s
     assert (None if origin.address is None else str(origin.address)) == client
 
 
-def test_the_nearest_proxys_word_on_the_scheme_counts() -> None:
-    """The last value, as each hop appends."""
+def test_of_one_proxy_the_last_word_on_the_scheme_counts() -> None:
+    """What stands before it is the client's own."""
     assert origin_of("10.0.0.1", "http", "198.51.100.1", "http, https", PROXIES).https
     assert not origin_of("10.0.0.1", "https", "198.51.100.1", "https, http", PROXIES).https
     assert origin_of("10.0.0.1", "https", "198.51.100.1", "", PROXIES).https
@@ -84,3 +84,99 @@ def test_a_loopback_proxy_that_says_http_is_not_loopback() -> None:
     proxy = Networks(("127.0.0.1",))
     assert not origin_of("127.0.0.1", "http", "198.51.100.1", "http", proxy).safe
     assert origin_of("127.0.0.1", "http", "198.51.100.1", "https", proxy).safe
+
+
+@pytest.mark.parametrize(
+    ("chain", "schemes", "https"),
+    [
+        ("198.51.100.1, 10.1.1.1", "https,http", True),
+        ("198.51.100.1, 10.1.1.1", "http, https", False),
+        ("198.51.100.1, 10.1.1.1", "https, http,http", False),
+        ("198.51.100.1, 10.1.1.1", "https", True),
+        ("198.51.100.1, 10.1.1.1", "http", False),
+        ("198.51.100.1, 10.2.2.2, 10.1.1.1", "https, http", False),
+        ("198.51.100.1, 10.2.2.2, 10.1.1.1", "https, https", True),
+        ("10.1.1.1, 198.51.100.1", "https, http", False),
+        ("198.51.100.1, 10.1.1.1", "HTTPS , http", True),
+        ("198.51.100.1", "https,", False),
+    ],
+)
+def test_the_scheme_is_that_of_the_hop_the_client_came_by(
+    chain: str, schemes: str, https: bool
+) -> None:
+    """Two trusted proxies, the inner one reached by plain HTTP: the client spoke HTTPS."""
+    assert origin_of("10.0.0.1", "http", chain, schemes, PROXIES).https is https
+
+
+STRANGERS = st.sampled_from(["198.51.100.1", "203.0.113.9", "2001:db8:2::5", "192.0.2.77"])
+OWN = st.sampled_from(["10.0.0.1", "10.9.8.7", "2001:db8:1::9"])
+ANY_SCHEME = st.sampled_from(["http", "https"])
+FORGED = st.lists(st.one_of(STRANGERS, OWN, st.sampled_from(["", "unknown", "x y"])), max_size=4)
+
+
+@given(
+    client=STRANGERS,
+    forged=FORGED,
+    forged_schemes=st.lists(st.sampled_from(["http", "https", "", "ftp"]), max_size=4),
+    proxies=st.lists(OWN, min_size=1, max_size=4),
+    schemes=st.lists(ANY_SCHEME, min_size=4, max_size=4),
+    strangers_between=st.lists(st.booleans(), min_size=4, max_size=4),
+    other=STRANGERS,
+)
+def test_a_chain_of_proxies_that_append_tells_who_came_and_how(
+    client: str,
+    forged: list[str],
+    forged_schemes: list[str],
+    proxies: list[str],
+    schemes: list[str],
+    strangers_between: list[bool],
+    other: str,
+) -> None:
+    """Whatever the client claims: each hop played, against where the last stranger came in."""
+    hops = [other if between else proxy for proxy, between in
+            zip(proxies, strangers_between, strict=False)]  # fmt: skip
+    hops[-1] = proxies[-1]  # the one that reaches us is ours: else nothing is believed
+    chain, claimed = list(forged), list(forged_schemes)
+    came, how = client, ""
+    entered: tuple[str, str] | None = None
+    for hop, scheme in zip(hops, schemes, strict=False):
+        # ``came`` connects to ``hop`` by ``scheme``; the hop appends what it sees.
+        chain.append(came)
+        claimed.append(scheme)
+        if came not in proxies:
+            entered = (came, scheme)
+        came, how = hop, scheme
+    assert entered is not None
+    assert how
+    origin = origin_of(came, "http", ", ".join(chain), ", ".join(claimed), PROXIES)
+    assert (origin.client, "https" if origin.https else "http") == entered
+
+
+@given(
+    client=STRANGERS,
+    forged=FORGED,
+    edge_sees=ANY_SCHEME,
+    inner=st.lists(OWN, max_size=3),
+)
+def test_an_edge_that_sets_the_scheme_and_others_that_pass_it_on(
+    client: str, forged: list[str], edge_sees: str, inner: list[str]
+) -> None:
+    """One value for the whole chain: it is the edge's word."""
+    hops = ["10.0.0.1", *inner]
+    chain = [*forged, client, *hops[:-1]]
+    origin = origin_of(hops[-1], "http", ",".join(chain), edge_sees, PROXIES)
+    assert (origin.client, origin.https) == (client, edge_sees == "https")
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("nonsense", "None"),
+    ],
+)
+def test_an_ipv6_client_is_its_network(address: str, key: str) -> None:
+    """For limits per client: it can have any of that many addresses."""
+    assert client_key(address_of(address)) == key

@@ -1,0 +1,268 @@
+"""One connection of the front door: HTTP/1.1, with limits on its time, its bytes and its number.
+
+Laws of this file:
+1. A connection has a deadline whenever the next move is its client's: to the end of a request's
+   headers, to the end of its body, until an answer is read. Between requests it may be idle.
+2. Nothing that comes is unbounded: headers, trailers and the framing of a body (chunk extensions)
+   each have a size; so has the number of requests sent ahead of their answers.
+3. The headers of a request are those before its body. What follows the body (trailers) is dropped
+   and counted (RFC 9110 §6.5.1: it must not be merged unless a field's definition allows it).
+4. What two parsers could read in two ways is refused: two Hosts or none (RFC 9112 §3.2), a transfer
+   coding other than chunked, an upgrade (httptools takes the body of such a request for the next
+   request, whose headers would be the client's own).
+5. A request that is complete gets its answer, whatever comes behind it.
+
+uvicorn has none of these limits; this class puts them around its protocol's methods, and tests on
+real sockets hold them. What httptools refuses by itself (both lengths, folded lines, spaces before
+a colon, bare line feeds) is in the same tests.
+"""
+
+import asyncio
+from typing import Any, ClassVar
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from ingest.crowd import Crowd, Full
+from ingest.metrics import IngestMetrics
+from ingest.origin import Networks, address_of, client_key
+from ingest.problems import MEDIA_TYPE, problem
+from ingest.receiving import LINGER_S, PROVEN, WHOLE
+from schemas.settings import Settings
+
+REQUESTS_AHEAD_MAX = 64
+"""Requests that a client may send before the first of them is answered."""
+BODY_GRACE_S = LINGER_S + 1.0
+"""How long after a body's time is over its connection is closed: until then it gets an answer."""
+
+
+class _Refused(Exception):
+    """Raised within the parser: this request is not taken, nor anything behind it."""
+
+    def __init__(self, status: int, code: str) -> None:
+        super().__init__(code)
+        self.status = status
+        self.code = code
+
+
+class _Dropped:
+    """Stands where the parser appends headers, once those of the request are complete (law 3)."""
+
+    def __init__(self, metrics: IngestMetrics) -> None:
+        self._metrics = metrics
+
+    def append(self, header: tuple[bytes, bytes]) -> None:
+        """Counts a trailer."""
+        self._metrics.trailers_dropped.inc()
+
+    def __iter__(self) -> Any:
+        return iter(())
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 protocol with limits (see the module)."""
+
+    settings: ClassVar[Settings]
+    metrics: ClassVar[IngestMetrics]
+    crowd: ClassVar["Crowd[GuardedProtocol]"]
+    trusted: ClassVar[Networks]
+    _deadline: asyncio.TimerHandle | None = None
+    """To the end of the headers or of the body."""
+    _answer_deadline: asyncio.TimerHandle | None = None
+    _header_bytes = 0
+    _framing_bytes = 0
+    _in_headers = True
+    _last_words: bytes | None = None
+    """Not ``None``: nothing that comes is read any more, and this is sent behind the answers."""
+
+    # --- the connection --------------------------------------------------------------------------
+
+    def connection_made(self, transport: Any) -> None:
+        """See ``asyncio.Protocol``."""
+        super().connection_made(transport)
+        self._dropped = _Dropped(self.metrics)
+        address = address_of(self.client[0]) if self.client else None
+        try:
+            displaced = self.crowd.enter(
+                self, "" if address in self.trusted else client_key(address)
+            )
+        except Full:
+            self._cut("too_many")
+            return
+        if displaced is not None:
+            displaced._cut("displaced")
+        self._set_deadline(self.settings.header_timeout_ms, "header_timeout")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See ``asyncio.Protocol``."""
+        self.crowd.leave(self)
+        self._clear_deadline()
+        self._clear_answer_deadline()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """See ``asyncio.Protocol``: the client does not read what it asked for."""
+        super().pause_writing()
+        self.crowd.waits(self)
+        self._set_answer_deadline()
+
+    def resume_writing(self) -> None:
+        """See ``asyncio.Protocol``."""
+        super().resume_writing()
+        self._clear_answer_deadline()
+        if self._is_working():
+            self.crowd.works(self)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """See ``HttpToolsProtocol``: closing would wait for a client that does not read."""
+        self.transport.abort()
+
+    # --- what comes ------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """See ``asyncio.Protocol``."""
+        self._unset_keepalive_if_required()
+        if self._last_words is not None:
+            return
+        before = -1
+        if self._in_headers:
+            self._header_bytes += len(data)
+        else:
+            before = len(self.cycle.body)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            refused = error.__context__
+            if isinstance(refused, _Refused):
+                self._end(refused.status, refused.code)
+            else:
+                self._end(400, "not_http")
+            return
+        # A block of headers, or a body, that ended within this data was handed on, whatever its
+        # size: one read of a socket is bounded by the loop. Most do, and need no deadline.
+        if not self._in_headers:
+            self._check_body(len(data), before)
+        elif self._header_bytes:
+            if self._header_bytes > self.settings.header_bytes_max:
+                self._cut("header_too_large")
+            elif self._deadline is None:
+                self._set_deadline(self.settings.header_timeout_ms, "header_timeout")
+
+    def _check_body(self, size: int, before: int) -> None:
+        """Laws 1 and 2 for a body that goes on; ``before``: its length before the data came."""
+        if self._deadline is None:
+            grace_ms = round(BODY_GRACE_S * 1000)
+            self._set_deadline(self.settings.body_timeout_ms + grace_ms, "body_timeout")
+        if before != len(self.cycle.body):
+            self._framing_bytes = 0
+            return
+        self._framing_bytes += size
+        if self._framing_bytes > self.settings.header_bytes_max:
+            self._cut("framing_too_large")
+
+    def on_headers_complete(self) -> None:
+        """See ``HttpToolsProtocol``."""
+        version = self.parser.get_http_version()
+        hosts = 0
+        for name, value in self.headers:
+            if name == b"host":
+                hosts += 1
+            elif name == b"transfer-encoding" and value.lower() != b"chunked":
+                raise _Refused(501, "transfer_coding")
+        if version != "1.1" and version != "1.0":
+            raise _Refused(505, "not_http")
+        if hosts != 1 and (hosts or version == "1.1"):
+            raise _Refused(400, "host_invalid")
+        if self.parser.should_upgrade():
+            raise _Refused(400, "upgrade")
+        if len(self.pipeline) >= REQUESTS_AHEAD_MAX:
+            raise _Refused(429, "too_many_ahead")
+        super().on_headers_complete()
+        self._in_headers = False
+        self._header_bytes = self._framing_bytes = 0
+        self._clear_deadline()
+        self.headers = self._dropped  # type: ignore[assignment]
+
+    def on_message_complete(self) -> None:
+        """See ``HttpToolsProtocol``."""
+        self._in_headers = True
+        self._clear_deadline()
+        self.scope[WHOLE] = True  # type: ignore[literal-required] # an addition of ours
+        super().on_message_complete()
+        if self._is_working():
+            self.crowd.works(self)
+
+    # --- what goes -------------------------------------------------------------------------------
+
+    def on_response_complete(self) -> None:
+        """See ``HttpToolsProtocol``."""
+        if PROVEN in self.cycle.scope:
+            self.crowd.knows(self)
+        super().on_response_complete()
+        if not self._is_working():
+            self.crowd.waits(self)
+            if self._last_words is not None:
+                return self._say_last_words()
+        if self.transport.is_closing():
+            self._hurry()
+
+    def _is_working(self) -> bool:
+        """Whether there is a complete request without its answer."""
+        cycle = self.cycle
+        return bool(self.pipeline) or (
+            cycle is not None and not cycle.response_complete and not cycle.more_body
+        )
+
+    def _end(self, status: int, code: str) -> None:
+        """Refuses what came, and reads nothing more (law 5)."""
+        self._clear_deadline()
+        self.metrics.connections_refused.labels(code).inc()
+        content = problem(status, code)
+        head = b"%scontent-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+        self._last_words = head % (STATUS_LINE[status], MEDIA_TYPE, len(content)) + content
+        cycle = self.cycle
+        answering = cycle is not None and not cycle.response_complete
+        if not self._in_headers:  # a body is broken: its request gets no other answer
+            answering = bool(self.pipeline)  # it is the last in line then
+            if answering:
+                self.pipeline.popleft()
+            elif cycle.response_started:
+                self._last_words = b""
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if not answering:
+            self._say_last_words()
+
+    def _say_last_words(self) -> None:
+        self.transport.write(self._last_words or b"")
+        self.transport.close()
+        self._hurry()
+
+    def _hurry(self) -> None:
+        """Closing waits until the client has read what is written: not for ever."""
+        if self.transport.get_write_buffer_size():
+            self._set_answer_deadline()
+
+    # --- deadlines -------------------------------------------------------------------------------
+
+    def _set_deadline(self, ms: int, reason: str) -> None:
+        self._deadline = self.loop.call_later(ms / 1000, self._cut, reason)
+
+    def _clear_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _set_answer_deadline(self) -> None:
+        if self._answer_deadline is None:
+            seconds = self.settings.answer_timeout_ms / 1000
+            self._answer_deadline = self.loop.call_later(seconds, self._cut, "answer_timeout")
+
+    def _clear_answer_deadline(self) -> None:
+        if self._answer_deadline is not None:
+            self._answer_deadline.cancel()
+            self._answer_deadline = None
+
+    def _cut(self, reason: str) -> None:
+        self.metrics.connections_refused.labels(reason).inc()
+        self.transport.abort()
