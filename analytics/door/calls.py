@@ -137,8 +137,8 @@ def _check_bare(token: Token, around: Surroundings) -> None:
     if (lower in around.functions and not lists.is_function(lower)) or lower in _TYPED:
         raise Denied(
             ACCESS_DENIED,
-            f"{token.name[:80]} is the name of a function that is not allowed at this door;"
-            " for a column of this name, put its table's name and a dot in front",
+            f"{token.name[:80]} is the name of a function that is not allowed at this door; where"
+            " it is a column, put its table's name and a dot in front, or give it another name",
         )
 
 

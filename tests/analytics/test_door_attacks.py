@@ -5,23 +5,16 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from analytics.door.encodings import encoded
 from tests.analytics.canaries import SECRET, Canaries, canaries
+from tests.analytics.corpora import corpus
 from tests.analytics.doors import OpenDoor, open_door
 
-CORPUS: dict[str, list[Any]] = yaml.safe_load(Path(__file__).with_name("attacks.yaml").read_text())
-ATTACKS = [
-    pytest.param(attack if isinstance(attack, dict) else {"query": attack}, id=f"{kind}-{at}")
-    for kind, attacks in CORPUS.items()
-    for at, attack in enumerate(attacks)
-]
-
+ATTACKS = corpus("attacks.yaml")
 REFUSALS = ("48", "62", "73", "81", "115", "164", "167", "306", "497", "718")
 """Codes of ClickHouse's that the judge, its parser and the door refuse with."""
 

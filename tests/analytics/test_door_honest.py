@@ -6,14 +6,13 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import chdb
 import pytest
-import yaml
 
 from analytics.client import connect
+from tests.analytics.corpora import corpus
 from tests.analytics.doors import OpenDoor, open_door
 from tests.analytics.test_grafana import CLICKHOUSE, expanded, fill, targets
 from tests.analytics.test_queries import QUERIES
@@ -22,12 +21,7 @@ FORMAT = "TabSeparatedWithNamesAndTypes"
 _connect: Callable[[str], Any] = chdb.connect
 MOVING = ("freshness", "system.settings")
 """What gives other values a moment later, or in a session with limits."""
-CORPUS: dict[str, list[Any]] = yaml.safe_load(Path(__file__).with_name("honest.yaml").read_text())
-HONEST = [
-    pytest.param(each if isinstance(each, dict) else {"query": each}, id=f"{kind}-{at}")
-    for kind, queries in CORPUS.items()
-    for at, each in enumerate(queries)
-]
+HONEST = corpus("honest.yaml")
 HONEST += [
     pytest.param({"query": files("analytics").joinpath("queries", file.name).read_text()}, id=name)
     for file in QUERIES
