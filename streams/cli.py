@@ -8,9 +8,10 @@ Laws of this file:
 
 import logging
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer import rich_utils
 
 from schemas.errors import MailpulseError
 from streams.commands import (
@@ -25,8 +26,12 @@ from streams.commands import (
     sources,
     topics,
 )
-from streams.commands.context import EXIT_CODES, exit_code, explain, say
+from streams.commands.context import EXIT_CODES, FAILED, OK, exit_code, explain, put, say
+from streams.terminal import LogLines, say_traceback
+from streams.visible import visible
 
+UsageError: Any = typer.BadParameter.__mro__[2]
+"""Of every wrong use: ``ClickException``, which typer has and does not export."""
 INTERRUPTED = 130
 """Ctrl-C, as shells have it: 128 + SIGINT."""
 
@@ -59,7 +64,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(f"mailpulse {version('mailpulse')}")
+        put(f"mailpulse {version('mailpulse')}")
         raise typer.Exit
 
 
@@ -77,15 +82,27 @@ def _root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one command and ends the process with its exit code (``EXIT_CODES``)."""
+    logging.lastResort = LogLines(logging.WARNING)
+    command = typer.main.get_command(app)
     try:
-        # typer shows usage errors itself and ends the process with 2; what it does not know is ours
-        typer.main.get_command(app).main(args=arguments, prog_name="mailpulse")
+        code = command.main(args=arguments, prog_name="mailpulse", standalone_mode=False)
     except MailpulseError as error:
         for line in explain(error):
             say(line)
         sys.exit(exit_code(error))
+    except UsageError as error:
+        error.message = visible(error.message)  # it repeats what was typed, or pasted
+        rich_utils.rich_format_error(error)
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        say("Stopped.")
+        sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except Exception as error:  # a bug: as Python shows one, but for what it repeats from outside
+        say_traceback(error)
+        sys.exit(FAILED)
+    sys.exit(code if isinstance(code, int) else OK)
 
 
 if __name__ == "__main__":

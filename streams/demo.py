@@ -17,21 +17,24 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
 from schemas.errors import MailpulseError, Unavailable
 from schemas.glossary import COUNTER_NAMES
 from schemas.settings import Settings
 from schemas.topics import DEAD_LETTERS
-from streams import admin
+from streams import admin, terminal
 from streams.embedded import Embedded, embedded
+from streams.places import with_token
 from streams.simulation import screen
 from streams.simulation.accounts import Accounts, open_accounts
 from streams.simulation.ledger import compare_events, differences, recount
 from streams.simulation.readout import ClickHouse, Freshness
 from streams.simulation.simulator import Simulator
 from streams.simulation.traffic import Traffic
+from streams.terminal import Terminal
+from streams.visible import visible
 
 SETTLE_S = 45.0
 """Longest wait for the pipeline to drain before figures are compared for good."""
@@ -190,7 +193,7 @@ async def run(
     Raises:
         ConfigError, Unavailable: the pipeline can't be started.
     """
-    console = Console(stderr=options.quiet, highlight=False)
+    console = terminal.console(stderr=options.quiet)
     name = secrets.token_hex(3)
     accounts = open_accounts()
     # a name of its own: another demo may be refused on this directory, and must change nothing
@@ -213,14 +216,15 @@ async def _with_traffic(
     accounts: Accounts,
     name: str,
     options: Options,
-    console: Console,
+    console: Terminal,
     stop: asyncio.Event,
 ) -> Report:
     """Sends, shows, drains and compares, over a pipeline that is up."""
     where = pipeline.endpoints
     assert where is not None
     say = _announcer(console)
-    clickhouse = ClickHouse(where.clickhouse_dsn)
+    token = pipeline.settings.door_token.get_secret_value()
+    clickhouse = ClickHouse(with_token(where.clickhouse_dsn, token))
     freshness = Freshness(clickhouse)
     seed = options.seed if options.seed is not None else secrets.randbits(32)
     simulator = Simulator(name, options.rate_per_s, time.time(), random.Random(seed))
@@ -255,9 +259,9 @@ async def _either(work: Any, supervision: "asyncio.Task[None]") -> None:
     await task
 
 
-def _announcer(console: Console) -> Any:
+def _announcer(console: Terminal) -> Any:
     def say(line: str) -> None:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(Text(visible(line)), soft_wrap=True)
 
     return say
 
@@ -292,7 +296,7 @@ async def _watched(freshness: Freshness) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _shown(demo: Demo, console: Console) -> AsyncIterator[None]:
+async def _shown(demo: Demo, console: Terminal) -> AsyncIterator[None]:
     """Keeps the terminal (or the log) up to date while the block runs."""
     told: set[str] = set()
     moving = console.is_terminal and sys.stdout.isatty()
@@ -305,7 +309,7 @@ async def _shown(demo: Demo, console: Console) -> AsyncIterator[None]:
                 live.update(screen.picture(view))
             else:
                 for line in screen.plain_lines(view, told):
-                    console.print(line, markup=False, soft_wrap=True)
+                    console.print(Text(visible(line)), soft_wrap=True)
 
     with contextlib.ExitStack() as stack:
         live = stack.enter_context(Live(console=console, transient=True)) if moving else None

@@ -31,7 +31,7 @@ from schemas.errors import ConfigError, MailpulseError, Unavailable
 from schemas.settings import PREFIX, Settings
 from streams import admin
 from streams.children import EXIT_CONFIG, Announce, Child, Program, python, until
-from streams.places import STATE_FILE, Endpoints, free_port, locked, port_is_free
+from streams.places import STATE_FILE, Endpoints, free_port, locked, port_is_free, with_token
 
 READY_S = 120.0
 """Longest wait for a role to get ready."""
@@ -222,7 +222,7 @@ class Embedded:
         if self.endpoints is None or not has_dashboard():
             return
         port = free_port(self.settings.dashboard_port)
-        dsn = self.endpoints.clickhouse_dsn
+        dsn = with_token(self.endpoints.clickhouse_dsn, self.settings.door_token.get_secret_value())
         metrics = f"{self.endpoints.ingest_url}/metrics"
         await self._start_role(
             "dashboard",

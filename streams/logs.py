@@ -8,6 +8,7 @@ Laws of this file:
 2. No secret and no recipient's address reaches a log line: values of secret-like names are
    replaced, addresses in texts are masked, whatever library wrote the line.
 3. A log line is for an operator: event, role, then figures with their unit in the name.
+4. No value forges a line or moves a cursor: control characters are escaped (``streams.visible``).
 """
 
 import json
@@ -23,6 +24,7 @@ import orjson
 import structlog
 
 from schemas.settings import Settings
+from streams.visible import visible
 
 SECRET_NAMES = re.compile(
     r"(?i)(secret|password|passwd|token|api_?key|signing_?key|authorization|cookie|credential"
@@ -103,9 +105,30 @@ def _without_colors(
 def _json(fields: Any, default: Any) -> str:
     """A line of JSON; what orjson does not take (whole numbers beyond 64 bits) json does."""
     try:
-        return orjson.dumps(fields, default=default, option=orjson.OPT_NON_STR_KEYS).decode()
+        line = orjson.dumps(fields, default=default, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:
-        return json.dumps(fields, default=default)
+        line = json.dumps(fields, default=default)
+    return line if line.isascii() and line.isprintable() else visible(line, None)
+
+
+def _visible(
+    _logger: Any, _method: str, fields: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """structlog processor for lines that people read: law 4.
+
+    Messages of several lines and tracebacks keep them, set in, so that none looks like a line of
+    the log.
+    """
+    for name, value in fields.items():
+        if name in ("event", "exception", "stack") and isinstance(value, str):
+            fields[name] = _set_in(value)
+        elif isinstance(value, (str, dict, list, tuple)):
+            fields[name] = visible(value if isinstance(value, str) else repr(value))
+    return fields
+
+
+def _set_in(text: str) -> str:
+    return "\n    ".join(visible(line) for line in text.rstrip().split("\n"))
 
 
 def _stamped(role: str) -> Callable[[Any, str, MutableMapping[str, Any]], Any]:
@@ -157,7 +180,14 @@ def configure(settings: Settings, role: str, stream: TextIO | None = None) -> No
             structlog.processors.JSONRenderer(serializer=_json),
         ]
     else:
-        last = [redact, structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        last = [
+            structlog.processors.format_exc_info,  # not rich's, which shows local variables
+            redact,
+            _visible,
+            structlog.dev.ConsoleRenderer(
+                colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
+        ]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=before,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],

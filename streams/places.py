@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+from urllib.parse import quote
 
 from schemas.errors import ConfigError, Unavailable
 from schemas.settings import PREFIX
@@ -92,3 +93,11 @@ def running(data_dir: Path) -> Endpoints | None:
     except (OSError, ValueError, TypeError):
         return None
     return found
+
+
+def with_token(dsn: str, token: str) -> str:
+    """The door's address with its token as the password; unchanged where there is none."""
+    if not token:
+        return dsn
+    scheme, _, rest = dsn.partition("://")
+    return f"{scheme}://default:{quote(token, safe='')}@{rest}"

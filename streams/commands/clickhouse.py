@@ -7,6 +7,7 @@ Laws of this file:
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -20,14 +21,27 @@ CONNECT_S = 5.0
 ANSWER_S = 300.0
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What ClickHouse answers.
+
+    Attributes:
+        format: that it is in: the query may name another one than was asked for.
+        pieces: of the answer, as they come.
+    """
+
+    format: str
+    pieces: Iterator[bytes]
+
+
 def ask(
     settings: Settings,
     sql: str,
     fmt: str,
     parameters: Mapping[str, str] | None = None,
     options: Mapping[str, str] | None = None,
-) -> Iterator[bytes]:
-    """The answer to ``sql`` in ClickHouse format ``fmt``, in pieces.
+) -> "Answer":
+    """The answer to ``sql``, by default in ClickHouse format ``fmt``.
 
     Args:
         parameters: values of ``{name:Type}`` in the query.
@@ -39,13 +53,15 @@ def ask(
     """
     dsn = settings.clickhouse_dsn.get_secret_value()
     if urlsplit(dsn).scheme == "chdb":
-        yield _in_process(settings, sql, fmt, parameters or {}, options or {})
-        return
+        content = _in_process(settings, sql, fmt, parameters or {}, options or {})
+        return Answer(fmt, iter((content,)))
     named = {f"param_{name}": value for name, value in (parameters or {}).items()}
-    yield from _over_http(dsn, sql, {**named, **(options or {}), "default_format": fmt})
+    pieces = _over_http(dsn, sql, {**named, **(options or {}), "default_format": fmt})
+    return Answer(next(pieces).decode("latin-1") or fmt, pieces)
 
 
 def _over_http(dsn: str, sql: str, given: Mapping[str, str]) -> Iterator[bytes]:
+    """The name of the answer's format, then the answer."""
     parts = urlsplit(dsn)
     params = {"database": parts.path.strip("/") or "mailpulse", **given}
     auth = (unquote(parts.username or "default"), unquote(parts.password or ""))
@@ -59,6 +75,7 @@ def _over_http(dsn: str, sql: str, given: Mapping[str, str]) -> Iterator[bytes]:
             if answer.status_code != 200:
                 answer.read()
                 raise BadInput("query_refused", answer.text.strip()[:1000])
+            yield answer.headers.get("x-clickhouse-format", "").encode("latin-1", "replace")
             yield from answer.iter_bytes()
     except httpx.HTTPError as error:
         where = f"{parts.hostname}:{parts.port or 8123}"
@@ -101,5 +118,5 @@ def table_of(
     """
     # 64-bit integers as numbers: every figure here is far below 2^53
     plain = {"output_format_json_quote_64bit_integers": "0"}
-    document = orjson.loads(b"".join(ask(settings, sql, "JSONCompact", parameters, plain)))
+    document = orjson.loads(b"".join(ask(settings, sql, "JSONCompact", parameters, plain).pieces))
     return [column["name"] for column in document["meta"]], document["data"]

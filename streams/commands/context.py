@@ -7,24 +7,28 @@ Laws of this file:
 3. Where a pipeline started by ``up`` or ``demo`` runs on the data directory, commands talk to it,
    unless the environment names another Kafka or ClickHouse.
 4. Output for programs (``--json``) is one JSON document or JSON lines on stdout and nothing else;
-   words go to stderr then. Colours only on a terminal.
+   words go to stderr then. How either is written is ``streams.terminal``'s.
 """
 
 import os
-import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import orjson
 import typer
-from rich.console import Console
-from rich.table import Table
+from pydantic import SecretStr
 
 from schemas.errors import BadInput, ConfigError, MailpulseError, Unavailable
 from schemas.settings import PREFIX, Settings, Source, load_alerts, load_settings, load_sources
-from streams.places import Endpoints, running
+from streams.places import Endpoints, running, with_token
+from streams.terminal import cell_text as cell_text
+from streams.terminal import console as console
+from streams.terminal import emit as emit
+from streams.terminal import put as put
+from streams.terminal import say as say
+from streams.terminal import table as table
+from streams.terminal import table_or_json as table_or_json
 
 if TYPE_CHECKING:
     from schemas.codec import Codec
@@ -85,7 +89,8 @@ def attached(settings: Settings, given: Mapping[str, str], found: Endpoints | No
         }
     names = (f"{PREFIX}CLICKHOUSE_DSN", f"{PREFIX}CLICKHOUSE_DSN_FILE")
     if not any(name in given for name in names):
-        update["clickhouse_dsn"] = type(settings.clickhouse_dsn)(found.clickhouse_dsn)
+        dsn = with_token(found.clickhouse_dsn, settings.door_token.get_secret_value())
+        update["clickhouse_dsn"] = SecretStr(dsn)
     return settings.model_copy(update=update)
 
 
@@ -165,69 +170,6 @@ def source_named(settings: Settings, name: str) -> Source:
         known = ", ".join(sorted(sources)) or "none"
         raise ConfigError([f"sources.{name}: no such source in {config_path(settings)} ({known})"])
     return sources[name]
-
-
-# --- output ---------------------------------------------------------------------------------------
-
-
-def console() -> Console:
-    """Words on stdout; colours only on a terminal."""
-    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
-
-
-def say(line: str) -> None:
-    """One line of words on stderr."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(line, markup=False)
-
-
-def emit(document: Any) -> None:
-    """One JSON document on one line of stdout."""
-    text = orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS, default=str)
-    sys.stdout.write(text.decode() + "\n")
-    sys.stdout.flush()
-
-
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on stdout; numbers to the right; nothing interpreted as markup."""
-    from rich.text import Text
-
-    shown = Table(title=Text(title) if title else None, title_justify="left")
-    rows = list(rows)
-    for index, column in enumerate(columns):
-        numeric = bool(rows) and all(
-            isinstance(row[index], (int, float)) or row[index] is None for row in rows
-        )
-        shown.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        shown.add_row(*(Text(cell_text(cell)) for cell in row))
-    out = console()
-    if not sys.stdout.isatty():
-        out.width = 200
-    out.print(shown)
-
-
-def cell_text(value: object) -> str:
-    """A value in a table: ``–`` for nothing, thousands apart, control characters made visible."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(value))
-
-
-def table_or_json(
-    as_json: bool, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
-) -> None:
-    """Rows as a table for people, or as a JSON list of objects."""
-    rows = list(rows)
-    if as_json:
-        emit([dict(zip(columns, row, strict=True)) for row in rows])
-    else:
-        table(title, columns, rows)
 
 
 # --- errors ---------------------------------------------------------------------------------------

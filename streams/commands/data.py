@@ -22,6 +22,7 @@ from streams.commands.context import (
     settings_of,
     table_or_json,
 )
+from streams.terminal import pass_on
 
 campaigns = typer.Typer(help="Campaigns: figures, and facts about them.", no_args_is_help=True)
 suppressions = typer.Typer(help="Addresses that must not be mailed.", no_args_is_help=True)
@@ -30,6 +31,10 @@ _SHOWN = (
     "campaign_id, sent, accepted, hard_bounce_rate, bounce_rate, open_rate, open_rate_with_machine,"
     " click_rate, complaint_rate"
 )
+Raw = Annotated[
+    bool,
+    typer.Option("--raw", help="Into a pipe or a file: as it is, control characters and all."),
+]
 _FORMATS = {"csv": "CSVWithNames", "parquet": "Parquet", "jsonl": "JSONEachRow"}
 
 
@@ -62,9 +67,10 @@ def query(
         str | None,
         typer.Option("--format", help="Any ClickHouse format. Default: PrettyCompact, or TSV."),
     ] = None,
+    raw: Raw = False,
     json: Json = False,
 ) -> None:
-    """Asks ClickHouse and prints the answer.
+    """Asks ClickHouse and prints the answer, control characters in it escaped.
 
     Example: mailpulse query "SELECT campaign_id, bounce_rate, click_rate FROM campaign_summary"
     """
@@ -73,9 +79,8 @@ def query(
         emit([dict(zip(columns, row, strict=True)) for row in rows])
         return
     terminal = "PrettyCompactMonoBlock" if sys.stdout.isatty() else "TabSeparatedWithNames"
-    for piece in ask(settings_of(), sql, fmt or terminal):
-        sys.stdout.buffer.write(piece)
-    sys.stdout.flush()
+    answer = ask(settings_of(), sql, fmt or terminal, options={"output_format_pretty_color": "0"})
+    pass_on(answer.format, answer.pieces, raw=raw)
 
 
 def export(
@@ -84,31 +89,30 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File. Default: stdout.")
     ] = None,
+    raw: Raw = False,
 ) -> None:
     """Writes a whole view to a file; a file appears under its name only when it is complete.
 
     Example: mailpulse export campaign_summary --format parquet -o campaigns.parquet
     """
-    _write("SELECT * FROM {view:Identifier}", {"view": view}, fmt, output)
+    _write("SELECT * FROM {view:Identifier}", {"view": view}, fmt, output, raw=raw)
 
 
-def _write(sql: str, parameters: dict[str, str], fmt: str, output: Path | None) -> None:
+def _write(
+    sql: str, parameters: dict[str, str], fmt: str, output: Path | None, *, raw: bool
+) -> None:
     if fmt not in _FORMATS:
         raise typer.BadParameter(f"--format {fmt}: one of {', '.join(_FORMATS)}")
-    if output is None and fmt == "parquet" and sys.stdout.isatty():
-        raise typer.BadParameter("parquet on a terminal helps nobody; give --output FILE")
     # FINAL for tables, so that a replay can't be seen; views read with FINAL themselves
-    pieces = ask(settings_of(), sql, _FORMATS[fmt], parameters, {"final": "1"})
+    answer = ask(settings_of(), sql, _FORMATS[fmt], parameters, {"final": "1"})
     if output is None:
-        for piece in pieces:
-            sys.stdout.buffer.write(piece)
-        sys.stdout.flush()
+        pass_on(answer.format, answer.pieces, raw=raw)
         return
     part = output.with_name(output.name + ".part")
     written = 0
     try:
         with part.open("wb") as file:
-            for piece in pieces:
+            for piece in answer.pieces:
                 written += file.write(piece)
         part.replace(output)
     except OSError as error:
@@ -196,11 +200,11 @@ async def _produce(
 def suppressions_export(
     fmt: Annotated[str, typer.Option("--format", help="csv, parquet or jsonl.")] = "csv",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File.")] = None,
+    raw: Raw = False,
 ) -> None:
     """Writes all addresses that must not be mailed now."""
-    _write(
-        "SELECT * FROM suppressions FINAL WHERE until IS NULL OR until > now64(3)", {}, fmt, output
-    )
+    wanted = "SELECT * FROM suppressions FINAL WHERE until IS NULL OR until > now64(3)"
+    _write(wanted, {}, fmt, output, raw=raw)
 
 
 @suppressions.command("check")

@@ -12,7 +12,7 @@ import orjson
 import typer
 
 from schemas.errors import BadInput
-from streams.commands.context import Json, emit, say, table_or_json
+from streams.commands.context import Json, emit, put, say, table_or_json
 from streams.commands.roles import run_until_stopped
 
 if TYPE_CHECKING:
@@ -105,10 +105,11 @@ def _init(path: Path) -> None:
         file.write(orjson.dumps(asdict(keys)))
     opened = open_accounts(keys)
     say(f"Wrote {path}. Into the pipeline's mailpulse.toml:")
-    typer.echo(opened.toml)
+    for line in opened.toml.splitlines():
+        put(line)
     say("Into the ingress's environment:")
     for name, value in opened.environ.items():
-        typer.echo(f"export {name}={value}")
+        put(f"export {name}={value}")
 
 
 def capacity(

@@ -31,7 +31,9 @@ from schemas.topics import (
     SUPPRESSIONS,
     Topic,
 )
-from streams.commands.context import Json, codec_of, console, emit, now, settings_of
+from streams.commands.context import Json, codec_of, emit, now, put, settings_of
+from streams.terminal import pair
+from streams.visible import visible
 
 if TYPE_CHECKING:
     from schemas.codec import Codec
@@ -160,17 +162,17 @@ def one_line(record: Any, decoded: Any) -> str:
     at = datetime.fromtimestamp(record.timestamp / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
     place = f"{at} {record.partition}:{record.offset}"
     if decoded is None:
-        return f"{place}  lifted ({(record.key or b'').decode(errors='replace')})"
+        return f"{place}  lifted ({visible((record.key or b'').decode(errors='replace'))})"
     if isinstance(decoded, BadInput):
-        return f"{place}  not decodable: {decoded}"
+        return f"{place}  not decodable: {visible(str(decoded))}"
     event = decoded.get("event", decoded)
     extra = decoded.get("enrichment", {})
-    named = {**event, **{k: v for k, v in extra.items() if v not in (None, "", "none", False)}}
+    told = {**event, **{k: v for k, v in extra.items() if v not in (None, "", "none", False)}}
     shown = ("event_type", "campaign_id", "recipient", "provider", "actor", "bounce_class",
              "first_of_kind", "first_human", "click_url", "kind", "reason", "detail", "stage",
              "rate", "level", "state", "value", "minute", "mailbox_provider", "as_of",
              "message_id")  # fmt: skip
-    parts = [f"{name}={named[name]}" for name in shown if named.get(name) not in (None, "", "none")]
+    parts = [pair(name, told[name]) for name in shown if told.get(name) not in (None, "", "none")]
     return f"{place}  {' '.join(parts)}"
 
 
@@ -194,12 +196,10 @@ def tail(
     since_s = None if since is None else moment(since, now())
     wanted = Wanted(topic_named(topic), last, since_s, follow, campaign, event_type, recipient)
     mask: Callable[[str], str] = (lambda text: text) if unmasked else mask_address
-    out = console()
-
     settings = settings_of()
     codec = codec_of(settings)
 
-    async def show() -> None:
+    async def read() -> None:
         async for record, decoded in records(settings, wanted, codec):
             if isinstance(decoded, dict):
                 if not wanted.takes(decoded):
@@ -209,9 +209,9 @@ def tail(
                 problem = {"error": str(decoded)} if isinstance(decoded, BadInput) else decoded
                 emit({"partition": record.partition, "offset": record.offset, "value": problem})
             else:
-                out.print(one_line(record, decoded), markup=False)
+                put(one_line(record, decoded))
 
-    asyncio.run(show())
+    asyncio.run(read())
 
 
 def register(app: typer.Typer) -> None:

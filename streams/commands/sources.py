@@ -25,6 +25,7 @@ from streams.commands.context import (
     source_named,
 )
 from streams.commands.reading import moment, readable
+from streams.terminal import pair
 
 sources = typer.Typer(help="Sources: who may post webhooks.", no_args_is_help=True)
 
@@ -188,7 +189,7 @@ def check(
             shown = readable(dict(event), str)
             names = ("event_type", "occurred_at", "message_id", "recipient", "campaign_id",
                      "campaign_source", "bounce_class", "machine_kind", "event_id")  # fmt: skip
-            say("  event: " + " ".join(f"{n}={shown[n]}" for n in names if shown[n]))
+            say("  event: " + " ".join(pair(n, shown[n]) for n in names if shown[n]))
         for reject in result.rejects:
             say(f"  dead letter: {reject.reason} {reject.detail}")
     raise typer.Exit(OK if result.accepted else FAILED)

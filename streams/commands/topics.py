@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from schemas.topics import TOPICS
-from streams.commands.context import Json, codec_of, emit, say, settings_of, table_or_json
+from streams.commands.context import Json, codec_of, emit, put, say, settings_of, table_or_json
 
 group = typer.Typer(help="Kafka topics: make them, look at them.", no_args_is_help=True)
 
@@ -85,7 +85,7 @@ def acls(
         emit([rule.document() for rule in rules(settings, principal)])
         return
     for line in commands(rules(settings, principal), bootstrap):
-        typer.echo(line)
+        put(line)
 
 
 def lag(

@@ -13,6 +13,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from streams.visible import visible
+
 OPENING = """\
 Simulated mail providers post signed webhooks to the real ingress. Faust agents deduplicate, enrich
 and count them, ClickHouse answers. What to look at:
@@ -92,11 +94,11 @@ def picture(view: View) -> Group:
     if view.alerts:
         parts.append(Panel(Text("\n".join(map(alert_line, view.alerts[:4]))), title="Alerts"))
     if view.refusal:
-        parts.append(Panel(Text(view.refusal), title="A forged request was refused"))
+        parts.append(Panel(Text(visible(view.refusal)), title="A forged request was refused"))
     lines = [f"In another terminal:  {QUERY}"]
     if view.dashboard_url:
         lines.append(f"In a browser:         {view.dashboard_url}")
-    lines += [f"note: {what} ({number}×)" for what, number in view.trouble.items()]
+    lines += [f"note: {visible(what)} ({number}×)" for what, number in view.trouble.items()]
     parts.append(Text("\n".join([*lines, "Ctrl-C stops it."])))
     return Group(*parts)
 
@@ -109,7 +111,7 @@ def _campaigns(view: View) -> Table:
     for row in view.campaigns:
         hard = row["hard_bounce_rate"]
         table.add_row(
-            Text(str(row["campaign_id"])),
+            Text(visible(str(row["campaign_id"]))),
             f"{int(row['sent']):,}",
             Text(percent(hard), style="bold red" if hard is not None and hard > 0.05 else ""),
             percent(row["bounce_rate"]),
@@ -123,7 +125,7 @@ def _campaigns(view: View) -> Table:
 def alert_line(alert: dict[str, Any]) -> str:
     """An alert in words."""
     where = f" at {alert['mailbox_provider']}" if alert.get("mailbox_provider") else ""
-    return (
+    return visible(
         f"{alert['campaign_id']}{where}: {alert['rate']} {percent(alert['value'])}"
         f" ({alert['numerator']} of {alert['denominator']}), {alert['level']}, {alert['state']}"
     )
@@ -157,4 +159,4 @@ def closing(view: View) -> Group:
 def show_opening(console: Console, dashboard_url: str) -> None:
     """The text before anything moves."""
     page = f"  - {dashboard_url} shows the same in a browser\n" if dashboard_url else ""
-    console.print(OPENING + page, markup=False, soft_wrap=True)
+    console.print(Text(OPENING + page), soft_wrap=True)
