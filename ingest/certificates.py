@@ -22,6 +22,7 @@ CERTIFICATES_MAX = 64
 KEPT_S = 86_400.0
 FAILURE_KEPT_S = 30.0
 FETCHES_AT_ONCE_MAX = 4
+CONFIRMATIONS_AT_ONCE_MAX = 16
 _IDENTITY = {"accept-encoding": "identity"}
 
 
@@ -97,6 +98,9 @@ class Outgoing:
 
     def confirm(self, url: str) -> None:
         """GETs ``url`` once, in the background; the sender repeats its call when this fails."""
+        if len(self._confirming) >= CONFIRMATIONS_AT_ONCE_MAX:
+            self._log.warning("subscription_not_confirmed", error="too many at once")
+            return
         task = asyncio.create_task(self._confirm(url))
         self._confirming.add(task)
         task.add_done_callback(self._confirming.discard)

@@ -21,7 +21,6 @@ from functools import lru_cache
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-from cryptography.x509 import load_pem_x509_certificate
 
 CLOCK_SKEW_S = 300
 """How far, in seconds, a sender's clock may be ahead of ours."""
@@ -219,19 +218,6 @@ def load_public_key(text: str) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
     if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
         return key
     raise ValueError("neither ECDSA on P-256 nor RSA")
-
-
-@lru_cache(maxsize=256)
-def certificate_public_key(pem: bytes) -> rsa.RSAPublicKey:
-    """The RSA key of a PEM certificate.
-
-    Raises:
-        ValueError: not a certificate, or not an RSA key.
-    """
-    key = load_pem_x509_certificate(pem).public_key()
-    if not isinstance(key, rsa.RSAPublicKey):
-        raise ValueError("certificate does not hold an RSA key")
-    return key
 
 
 def check_ecdsa(public_keys: Sequence[str], message: bytes, signature: str | None) -> None:

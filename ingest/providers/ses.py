@@ -177,11 +177,11 @@ def _from_sns(envelope: Mapping[str, Any], source: Source) -> _Read:
     if kind == "UnsubscribeConfirmation":
         return _Read([], parsed=Parsed(note="unsubscribe_confirmation"))
     if kind == "SubscriptionConfirmation":
-        url = envelope.get("SubscribeURL")
+        url = sns.confirmation_url(envelope)
         if envelope.get("TopicArn") not in source.topic_arns:
             raise BadInput("unknown_topic", "subscription to a topic that is not configured")
-        if not isinstance(url, str) or not sns.is_sns_host(url):
-            raise BadInput("bad_subscribe_url", "SubscribeURL is not on a host of SNS")
+        if url is None:
+            raise BadInput("bad_subscribe_url", "SubscribeURL is not SNS's for this subscription")
         confirm = ConfirmSubscription(url)
         return _Read([], parsed=Parsed(confirm=confirm, note="subscription_confirmation"))
     message = envelope.get("Message")

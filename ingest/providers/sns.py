@@ -2,24 +2,31 @@
 
 Laws of this file:
 1. A signature proves «some AWS topic», so the topic's ARN must be one of the configured ones.
-2. The certificate comes from ``https://sns.<region>.amazonaws.com`` (``.cn`` in China) and a
-   ``.pem`` path, nowhere else; no user, port, query or fragment. It is fetched by the shell.
+2. The certificate comes from ``https://sns.<region>.amazonaws.com`` (``.com.cn`` in China) and a
+   path ``/SimpleNotificationService-<hexadecimal>.pem``, nowhere else; a subscription is confirmed
+   at the same hosts. No user, port or fragment. What is fetched, the shell fetches.
 3. An unsubscription is noted and never undone: visiting its ``SubscribeURL`` would subscribe again
    (django-ses issue 199).
 
 Sources: Amazon SNS Developer Guide, «Verifying the signatures of Amazon SNS messages» and «Parsing
 Amazon SNS message formats». Signature version 1 is RSA with SHA-1, version 2 with SHA-256. The
-default tolerance spans SNS's retries (an hour at most) and a day of redriving from a queue.
+default tolerance spans SNS's retries (an hour at most) and a day of redriving from a queue. Names
+of certificates: ``SnsHostProvider`` of the AWS SDK for Java 2. Regions are named as the AWS General
+Reference lists them: area, perhaps ``gov``, direction, number. ``s3-us-west-2`` is none, and the
+hosts of the isolated partitions (``c2s.ic.gov`` and such) are not taken.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from ingest import verify
 from ingest.providers import fields
 from ingest.providers.base import Certificates, NeedsCertificate, SignatureError
+from ingest.signing_certificate import read_certificate
 
 TYPES: Mapping[str, tuple[str, ...]] = {
     "Notification": ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"),
@@ -32,9 +39,23 @@ TYPES: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Type of envelope -> the fields that are signed, in order; an absent ``Subject`` is left out."""
 
-_HOST = re.compile(r"sns\.[a-z0-9-]{3,40}\.amazonaws\.com(?:\.cn)?", re.ASCII)
-_PATH = re.compile(r"/(?:[A-Za-z0-9_-]+/)*[A-Za-z0-9_.-]+\.pem", re.ASCII)
+_DIRECTION = "(?:north|south|east|west|central|northeast|northwest|southeast|southwest)"
+_HOST = re.compile(
+    rf"sns\.((?!cn-)[a-z]{{2}}(?:-gov)?-{_DIRECTION}-[1-9][0-9]?)\.(amazonaws\.com)"
+    rf"|sns\.(cn-{_DIRECTION}-[1-9][0-9]?)\.(amazonaws\.com\.cn)",
+    re.ASCII,
+)
+_PATH = re.compile(r"/SimpleNotificationService-[0-9a-f]{4,64}\.pem", re.ASCII)
 _ALGORITHMS = {"1": "sha1", "2": "sha256"}
+
+
+def region_of(host: str) -> tuple[str, str] | None:
+    """Region and domain of a host of SNS; ``None`` for any other host."""
+    found = _HOST.fullmatch(host)
+    if found is None:
+        return None
+    region, domain = found[1] or found[3], found[2] or found[4]
+    return region, domain
 
 
 def is_sns_host(url: str) -> bool:
@@ -43,7 +64,23 @@ def is_sns_host(url: str) -> bool:
         parts = urlsplit(url)
     except ValueError:
         return False
-    return parts.scheme == "https" and _HOST.fullmatch(parts.netloc) is not None
+    return parts.scheme == "https" and region_of(parts.netloc) is not None
+
+
+def confirmation_url(envelope: Mapping[str, Any]) -> str | None:
+    """The ``SubscribeURL`` of an envelope, if it does what one does: confirms this subscription."""
+    url = envelope.get("SubscribeURL")
+    if not isinstance(url, str) or not url.isascii() or not is_sns_host(url):
+        return None
+    parts = urlsplit(url)
+    wanted = [
+        ("Action", "ConfirmSubscription"),
+        ("Token", envelope.get("Token")),
+        ("TopicArn", envelope.get("TopicArn")),
+    ]
+    if parts.path not in ("", "/") or parts.fragment or sorted(parse_qsl(parts.query)) != wanted:
+        return None
+    return url
 
 
 def certificate_url(value: object) -> str:
@@ -109,8 +146,33 @@ def check_envelope(
     url = certificate_url(envelope.get("SigningCertURL"))
     if url not in certificates:
         raise NeedsCertificate(url)
+    verify.check_rsa([_signing_key(url, certificates[url], now)], signed, signature, algorithm)
+
+
+def certificate_names(host: str) -> frozenset[str]:
+    """Names that a certificate of a host of SNS may have, one of them."""
+    found = region_of(host)
+    if found is None:
+        return frozenset()
+    region, domain = found
+    names = [f"sns.{domain}", host, f"sns-signing.{region}.{domain}", f"sns-{region}.{domain}"]
+    if region.startswith("us-gov-"):
+        names.append(f"sns-us-gov-west-1.{domain}")
+    return frozenset(names)
+
+
+def _signing_key(url: str, pem: bytes, now: float) -> RSAPublicKey:
+    """The key of the certificate at ``url``.
+
+    Raises:
+        SignatureError: it is no certificate, holds not now, or is not for SNS.
+    """
     try:
-        key = verify.certificate_public_key(certificates[url])
+        certificate = read_certificate(pem)
     except ValueError:
         raise SignatureError("bad_certificate") from None
-    verify.check_rsa([key], signed, signature, algorithm)
+    if not certificate.first_s <= now <= certificate.last_s:
+        raise SignatureError("certificate_not_valid_now")
+    if not certificate.names & certificate_names(urlsplit(url).netloc):
+        raise SignatureError("certificate_of_another")
+    return certificate.key

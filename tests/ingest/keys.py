@@ -12,7 +12,7 @@ import base64
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -77,23 +77,30 @@ def key_pair(kind: str, seed: int) -> tuple[str, str]:
 
 
 @cache
-def certificate(seed: int) -> bytes:
-    """A self-signed PEM certificate for the RSA key pair of that seed."""
+def certificate(
+    seed: int,
+    common: str = "sns.amazonaws.com",
+    names: tuple[str, ...] = (),
+    first: datetime = datetime(2020, 1, 1, tzinfo=UTC),
+    last: datetime = datetime(2120, 1, 1, tzinfo=UTC),
+) -> bytes:
+    """A self-signed PEM certificate for the RSA key pair of that seed; ``names``: its DNS names."""
     key = serialization.load_pem_private_key(key_pair("rsa", seed)[0].encode(), None)
     assert isinstance(key, rsa.RSAPrivateKey)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"test {seed}")])
-    start = datetime(2020, 1, 1, tzinfo=UTC)
-    made = (
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+    builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(seed + 1)
-        .not_valid_before(start)
-        .not_valid_after(start + timedelta(days=36_500))
-        .sign(key, hashes.SHA256())
+        .not_valid_before(first)
+        .not_valid_after(last)
     )
-    return made.public_bytes(serialization.Encoding.PEM)
+    if names:
+        alternative = x509.SubjectAlternativeName([x509.DNSName(one) for one in names])
+        builder = builder.add_extension(alternative, critical=False)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 def _ses(seed: int) -> dict[str, Any]:

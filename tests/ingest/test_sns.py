@@ -1,6 +1,7 @@
 """Amazon SNS envelopes and SES bodies: who is let in, and from where certificates are fetched."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -19,6 +20,9 @@ from ingest.providers.ses import sample_certificate_url
 from schemas.settings import Source
 from tests.ingest.keys import Example, certificate, example, key_pair
 from tests.ingest.provider_suite import NOW, RECEIVED_AT, accepted
+
+CONFIRM = "https://sns.us-east-1.amazonaws.com/?Action=ConfirmSubscription"
+PEM = "SimpleNotificationService-0123456789abcdef.pem"
 
 
 def refused(code: str) -> pytest.RaisesExc[SignatureError]:
@@ -44,7 +48,7 @@ def envelope(kind: str = "Notification", version: str = "2", **fields: Any) -> d
         **fields,
     }
     if kind != "Notification":
-        url = "https://sns.us-east-1.amazonaws.com/?Action=ConfirmSubscription"
+        url = f"{CONFIRM}&TopicArn={content['TopicArn']}&Token=t"
         content = {"SubscribeURL": url, "Token": "t", **content}
     algorithm = "sha1" if version == "1" else "sha256"
     content["Signature"] = verify.sign_rsa(private, sns.signed_text(content), algorithm)
@@ -96,25 +100,39 @@ def test_sns_unknown_signature_versions_are_refused(version: object) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "http://sns.us-east-1.amazonaws.com/a.pem",
-        "https://sns.us-east-1.amazonaws.com.example.com/a.pem",
-        "https://example.com/sns.us-east-1.amazonaws.com/a.pem",
-        "https://sns.us-east-1.amazonaws.com@example.com/a.pem",
-        "https://user@sns.us-east-1.amazonaws.com/a.pem",
-        "https://sns.us-east-1.amazonaws.com:444/a.pem",
-        "https://s3.us-east-1.amazonaws.com/a.pem",
-        "https://sns.a.b.amazonaws.com/a.pem",
-        "https://sns..amazonaws.com/a.pem",
-        "https://SNS.us-east-1.amazonaws.com/a.pem",
-        "https://sns.us-east-1.amazonaws.com/a.pem?x=1",
-        "https://sns.us-east-1.amazonaws.com/a.pem#x",
-        "https://sns.us-east-1.amazonaws.com/../a.pem",
-        "https://sns.us-east-1.amazonaws.com//a.pem",
+        f"http://sns.us-east-1.amazonaws.com/{PEM}",
+        f"https://sns.us-east-1.amazonaws.com.example.com/{PEM}",
+        f"https://example.com/sns.us-east-1.amazonaws.com/{PEM}",
+        f"https://sns.us-east-1.amazonaws.com@example.com/{PEM}",
+        f"https://user@sns.us-east-1.amazonaws.com/{PEM}",
+        f"https://sns.us-east-1.amazonaws.com:444/{PEM}",
+        f"https://s3.us-east-1.amazonaws.com/{PEM}",
+        f"https://sns.a.b.amazonaws.com/{PEM}",
+        f"https://sns..amazonaws.com/{PEM}",
+        f"https://SNS.us-east-1.amazonaws.com/{PEM}",
+        f"https://sns.us-east-1.amazonaws.com/{PEM}?x=1",
+        f"https://sns.us-east-1.amazonaws.com/{PEM}#x",
+        f"https://sns.us-east-1.amazonaws.com/../{PEM}",
+        f"https://sns.us-east-1.amazonaws.com//{PEM}",
         "https://sns.us-east-1.amazonaws.com/a.txt",
-        "https://sns.us-east-1.amazonaws.com/%2e/a.pem",
-        "https://sns.us-east-1.amazonaws.com/a.pem\n",
-        "https://[sns.us-east-1.amazonaws.com/a.pem",
-        "https:\\\\sns.us-east-1.amazonaws.com/a.pem",
+        f"https://sns.us-east-1.amazonaws.com/%2e/{PEM}",
+        f"https://sns.us-east-1.amazonaws.com/{PEM}\n",
+        f"https://[sns.us-east-1.amazonaws.com/{PEM}",
+        f"https:\\\\sns.us-east-1.amazonaws.com/{PEM}",
+        f"https://sns.s3-us-west-2.amazonaws.com/{PEM}",
+        f"https://sns.s3.amazonaws.com/{PEM}",
+        f"https://sns.dualstack.amazonaws.com/{PEM}",
+        f"https://sns.us-west-2.amazonaws.com.cn/{PEM}",
+        f"https://sns.cn-north-1.amazonaws.com/{PEM}",
+        f"https://sns.us-west-0.amazonaws.com/{PEM}",
+        f"https://sns.us-west-2x.amazonaws.com/{PEM}",
+        f"https://sns.u2-west-2.amazonaws.com/{PEM}",
+        f"https://sns.us-west.amazonaws.com/{PEM}",
+        f"https://sns.us-west-2.amazonaws.com/x/{PEM}",
+        "https://sns.us-west-2.amazonaws.com/a.pem",
+        "https://sns.us-west-2.amazonaws.com/SimpleNotificationService-x.pem",
+        f"https://sns.us-west-2.amazonaws.com:443/{PEM}",
+        f"https://sns.us-west-2.amazonaws.com./{PEM}",
         "",
         None,
     ],
@@ -132,6 +150,96 @@ def test_sns_asks_for_a_certificate_it_does_not_have(host: str) -> None:
     with pytest.raises(NeedsCertificate) as caught:
         check_sns({**envelope(), "SigningCertURL": url}, {})
     assert caught.value.url == url
+
+
+REGIONS = (
+    "af-south-1 ap-east-1 ap-east-2 ap-northeast-1 ap-northeast-2 ap-northeast-3 ap-south-1 "
+    "ap-south-2 ap-southeast-1 ap-southeast-2 ap-southeast-3 ap-southeast-4 ap-southeast-5 "
+    "ap-southeast-6 ap-southeast-7 ca-central-1 ca-west-1 eu-central-1 eu-central-2 eu-north-1 "
+    "eu-south-1 eu-south-2 eu-west-1 eu-west-2 eu-west-3 il-central-1 me-central-1 me-south-1 "
+    "mx-central-1 sa-east-1 us-east-1 us-east-2 us-gov-east-1 us-gov-west-1 us-west-1 us-west-2"
+).split()
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_sns_every_region_is_known(region: str) -> None:
+    """And China's two under their own domain."""
+    assert sns.is_sns_host(f"https://sns.{region}.amazonaws.com/x")
+    assert not sns.is_sns_host(f"https://sns.{region}.amazonaws.com.cn/x")
+    for chinese in ("cn-north-1", "cn-northwest-1"):
+        assert sns.is_sns_host(f"https://sns.{chinese}.amazonaws.com.cn/x")
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("sns.us-east-1.amazonaws.com", "sns.amazonaws.com"),
+        ("sns.us-east-1.amazonaws.com", "sns.us-east-1.amazonaws.com"),
+        ("sns.ap-east-1.amazonaws.com", "sns-signing.ap-east-1.amazonaws.com"),
+        ("sns.us-gov-east-1.amazonaws.com", "sns-us-gov-west-1.amazonaws.com"),
+        ("sns.cn-north-1.amazonaws.com.cn", "sns-cn-north-1.amazonaws.com.cn"),
+    ],
+)
+def test_sns_a_certificate_is_for_sns(host: str, name: str) -> None:
+    """By its DNS names, or by its common name where it has none."""
+    url = f"https://{host}/{PEM}"
+    content = envelope(SigningCertURL=url)
+    check_sns(content, {url: certificate(0, common=name)})
+    check_sns(content, {url: certificate(0, common="x", names=("other.example", name))})
+    for bad in (
+        certificate(0, common=name, names=("other.example",)),
+        certificate(0, common="sns.amazonaws.com.example.com"),
+        certificate(0, common="*.amazonaws.com"),
+        certificate(0, common="sns.sa-east-1.amazonaws.com"),
+    ):
+        with refused("certificate_of_another"):
+            check_sns(content, {url: bad})
+
+
+def test_sns_a_certificate_holds_for_a_time() -> None:
+    """One that is over, or not begun, proves nothing."""
+    content = envelope()
+    now = datetime.fromtimestamp(NOW, UTC)
+    day = timedelta(days=1)
+    for first, last, good in (
+        (now - day, now + day, True), (now - 2 * day, now - day, False),
+        (now + day, now + 2 * day, False),
+    ):  # fmt: skip
+        known = {content["SigningCertURL"]: certificate(0, first=first, last=last)}
+        if good:
+            check_sns(content, known)
+        else:
+            with refused("certificate_not_valid_now"):
+                check_sns(content, known)
+
+
+TOPIC = "arn:aws:sns:us-east-1:123456789012:mail-events"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"{CONFIRM}&TopicArn={TOPIC}",
+        f"{CONFIRM}&TopicArn={TOPIC}&Token=other",
+        f"{CONFIRM}&TopicArn={TOPIC}x&Token=t",
+        f"{CONFIRM}&TopicArn={TOPIC}&Token=t&Token=t",
+        f"{CONFIRM}&TopicArn={TOPIC}&Token=t&More=1",
+        f"{CONFIRM}&TopicArn={TOPIC}&Token=t#x",
+        f"{CONFIRM.replace('Confirm', 'Delete')}&TopicArn={TOPIC}&Token=t",
+        f"{CONFIRM.replace('/?', '/x?')}&TopicArn={TOPIC}&Token=t",
+        f"{CONFIRM.replace('https', 'http')}&TopicArn={TOPIC}&Token=t",
+        f"{CONFIRM.replace('sns.us', 'sns.s3-us')}&TopicArn={TOPIC}&Token=t",
+        f"{CONFIRM.replace('.com/', '.com:8443/')}&TopicArn={TOPIC}&Token=t",
+        f"{CONFIRM.replace('sns', 'user@sns')}&TopicArn={TOPIC}&Token=t",
+        "https://[sns.us-east-1.amazonaws.com/", "", None, 7,
+    ],
+)  # fmt: skip
+def test_sns_nothing_but_this_subscription_is_confirmed(url: object) -> None:
+    """Whoever is let in by a token sends envelopes that nobody signed."""
+    content = {**envelope("SubscriptionConfirmation"), "SubscribeURL": url}
+    assert sns.confirmation_url(content) is None
+    good = envelope("SubscriptionConfirmation")
+    assert sns.confirmation_url(good) == good["SubscribeURL"]
 
 
 def test_sns_a_file_that_is_no_certificate_is_refused() -> None:

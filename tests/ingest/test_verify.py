@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 from ingest import verify
+from ingest.signing_certificate import read_certificate
 from ingest.verify import SignatureError
 from tests.ingest.keys import certificate, key_pair, whsec
 
@@ -217,12 +218,19 @@ def test_rsa_by_key_and_hash(algorithm: str) -> None:
             verify.check_rsa(*wrong)
 
 
-def test_the_key_of_a_certificate() -> None:
-    """What SNS signs with is the key in its certificate."""
-    key = verify.certificate_public_key(certificate(0))
-    assert key.public_numbers() == verify.rsa_keys([key_pair("rsa", 0)[1]])[0].public_numbers()
+def test_what_counts_of_a_certificate() -> None:
+    """Its key, its time, and its names: the common one only where it has no others."""
+    plain = read_certificate(certificate(0))
+    assert (
+        plain.key.public_numbers() == verify.rsa_keys([key_pair("rsa", 0)[1]])[0].public_numbers()
+    )
+    assert plain.names == {"sns.amazonaws.com"}
+    assert (plain.first_s, plain.last_s) == (1_577_836_800, 4_733_510_400)
+    assert read_certificate(certificate(0, names=("A.example", "b.example"))).names == {
+        "a.example", "b.example",
+    }  # fmt: skip
     with pytest.raises(ValueError, match=r".+"):
-        verify.certificate_public_key(b"no certificate")
+        read_certificate(b"no certificate")
 
 
 def test_signing_needs_the_right_kind_of_private_key() -> None:
