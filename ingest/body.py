@@ -4,7 +4,8 @@ Laws of this file:
 1. Pure, and bounded: decompression stops within a part of a limit, the ratio's as soon as what was
    read so far is over it; the look at the shape costs a few passes of C code over the body.
 2. One content coding at most. Nested ones (``gzip, gzip``) are refused: no provider sends them,
-   and they multiply ratios.
+   and they multiply ratios. ``identity``, an empty value and ``utf-8`` (a charset in the wrong
+   header, which some senders' HTTP libraries write) are no coding: the body is as it came.
 3. The shape is looked at without parsing: strings are taken out, brackets and commas counted. What
    is within the limits may still be no JSON; that is for the provider's parser to say.
 4. Work is done in parts, so that a thread that does it never keeps others from running for long.
@@ -128,18 +129,39 @@ def _inflater(coding: str, body: bytes) -> _Inflater:
     return _Brotli(len(body))
 
 
-def decode_content(body: bytes, encoding: str | None, limits: BodyLimits) -> bytes:
-    """The body without its content coding.
+_NO_CODINGS = ("", "identity", "utf-8", "utf8")
+_CODINGS = ("gzip", "x-gzip", "deflate", "br")
+
+
+def content_coding(values: str | None) -> str | None:
+    """The coding that ``Content-Encoding`` names, ``None`` for none.
+
+    Args:
+        values: all values of the header, joined by commas in their order.
 
     Raises:
-        Refused: 415 for a coding that is not taken or more than one, 413 over a limit, 400 for
-            bytes that are not of the coding, are cut short, or go on behind their end.
+        Refused: 415 for a coding that is not taken, or more than one.
     """
-    coding = (encoding or "identity").strip().lower()
-    if coding == "identity":
-        return body
-    if coding not in ("gzip", "x-gzip", "deflate", "br"):
+    named = "" if values is None else values.strip().lower()
+    if named in _NO_CODINGS:
+        return None
+    if named not in _CODINGS:
         raise Refused(415, "content_coding")
+    return named
+
+
+def decode_content(body: bytes, coding: str | None, limits: BodyLimits) -> bytes:
+    """The body without its content coding.
+
+    Args:
+        coding: as ``content_coding`` gives it.
+
+    Raises:
+        Refused: 413 over a limit, 400 for bytes that are not of the coding, are cut short, or go on
+            behind their end.
+    """
+    if coding is None:
+        return body
     inflater = _inflater(coding, body)
     parts: list[bytes] = []
     size = 0

@@ -21,7 +21,14 @@ from dataclasses import dataclass, replace
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from ingest.body import VALUES_PER_EVENT_MAX, BodyLimits, Refused, check_shape, decode_content
+from ingest.body import (
+    VALUES_PER_EVENT_MAX,
+    BodyLimits,
+    Refused,
+    check_shape,
+    content_coding,
+    decode_content,
+)  # fmt: skip
 from ingest.call import Call, Header
 from ingest.certificates import Outgoing
 from ingest.intake import Intake, Taken
@@ -207,12 +214,12 @@ class Hooks:
 
     async def _take(self, call: Call, hook: Hook, headers: Headers, client: str) -> None:
         """Reads, proves, parses, keeps, answers."""
-        body, encoding = await self._body(call, headers)
+        body, coding = await self._body(call, headers)
         now = self._now()
         deadline = self._clock() + self._settings.ack_timeout_ms / 1000
         query = call.scope["query_string"].decode("latin-1")
         request = Request(call.scope["method"], query, headers, body, client)
-        taken = await self._proven(hook, request, encoding, now, deadline)
+        taken = await self._proven(hook, request, coding, now, deadline)
         call.scope[PROVEN] = True
         call.taken = taken
         if taken.bug is not None:
@@ -268,6 +275,7 @@ class Hooks:
                 length = int(value[:20])
             elif name == "content-encoding":
                 encoding = value if encoding is None else f"{encoding},{value}"
+        coding = content_coding(encoding)
         settings = self._settings
         if length > settings.body_bytes_max:
             raise Refused(413, "body_too_large")
@@ -289,20 +297,20 @@ class Hooks:
             whole=WHOLE in call.scope,
         )  # fmt: skip
         call.whole = True
-        return body, encoding
+        return body, coding
 
     async def _proven(
-        self, hook: Hook, request: Request, encoding: str | None, now: float, deadline: float
+        self, hook: Hook, request: Request, coding: str | None, now: float, deadline: float
     ) -> Taken:
         """The parcel of a request, once it is proven; in a thread when it is large."""
         for _ in range(_CERTIFICATES_PER_REQUEST_MAX):
             try:
-                if len(request.body) < THREAD_BYTES and encoding is None:
+                if len(request.body) < THREAD_BYTES and coding is None:
                     await self._turns.take(len(request.body))
-                    return self._work(hook, request, encoding, now)
+                    return self._work(hook, request, coding, now)
                 async with asyncio.timeout(deadline - self._clock()):
                     return await asyncio.get_running_loop().run_in_executor(
-                        self._thread, self._work, hook, request, encoding, now
+                        self._thread, self._work, hook, request, coding, now
                     )
             except NeedsCertificate as needed:
                 await self._outgoing.fetch_certificate(needed.url)
@@ -310,14 +318,14 @@ class Hooks:
                 raise Unavailable("large bodies are waiting") from None
         raise SignatureError("certificate")
 
-    def _work(self, hook: Hook, request: Request, encoding: str | None, now: float) -> Taken:
+    def _work(self, hook: Hook, request: Request, coding: str | None, now: float) -> Taken:
         """Decodes, verifies, parses and encodes: what needs the processor and no I/O.
 
         Raises:
             Refused, SignatureError, NeedsCertificate: as the steps do.
         """
-        if encoding is not None:
-            body = decode_content(request.body, encoding, self._body_limits)
+        if coding is not None:
+            body = decode_content(request.body, coding, self._body_limits)
             request = Request(
                 request.method, request.query, request.headers, body, request.client_ip
             )

@@ -14,7 +14,14 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from ingest.body import VALUES_PER_EVENT_MAX, BodyLimits, Refused, check_shape, decode_content
+from ingest.body import (
+    VALUES_PER_EVENT_MAX,
+    BodyLimits,
+    Refused,
+    check_shape,
+    content_coding,
+    decode_content,
+)
 from ingest.providers.base import (
     BadInput,
     Certificates,
@@ -108,8 +115,9 @@ def check_request(
     try:
         if len(request.body) > settings.body_bytes_max:
             raise Refused(413, "body_too_large")
-        encoding = request.header("content-encoding")
-        body = decode_content(request.body, encoding, limits)
+        given = [value for name, value in request.headers if name == "content-encoding"]
+        coding = content_coding(",".join(given) if given else None)
+        body = decode_content(request.body, coding, limits)
         request = Request(request.method, request.query, request.headers, body, request.client_ip)
         if provider.reads_body:
             check_shape(body, limits)

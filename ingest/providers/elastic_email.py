@@ -2,7 +2,8 @@
 
 Laws of this file:
 1. Three ways, one set of field names. A signed call has to verify by ``secret``; an unsigned one
-   by ``token`` in the URL (``?token=…``), by a bearer token, or by Basic.
+   by ``token`` in the URL (``?token=…``), by a bearer token, or by Basic. What is signed is the
+   body, so a signed call has one: a signature over nothing would let any query through.
 2. Elastic Email saves a webhook only after a test event was answered 2xx: a call without a status,
    or with the test's own values, is answered 200 and counts for nothing.
 3. A query is not in the log of a reverse proxy by our doing, but by others': prefer the signature.
@@ -99,6 +100,8 @@ class ElasticEmail(BaseProvider):
         if any(name == SIGNATURE for name, _ in request.headers):
             timestamp = request.header(TIMESTAMP)
             verify.check_timestamp(timestamp, now, self.tolerance(source))
+            if not request.body:
+                raise SignatureError("nothing_signed")
             _check_signature(request, source, verify.given(timestamp))
         elif any(name == credentials.AUTHORIZATION for name, _ in request.headers):
             credentials.check_authorization(request, source)

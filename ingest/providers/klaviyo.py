@@ -136,11 +136,11 @@ def _seconds(timestamp: str) -> str:
         return timestamp
     try:
         moment = parsedate_to_datetime(timestamp)
-    except ValueError:
+        if moment.tzinfo is None:
+            raise SignatureError("bad_timestamp")
+        return str(int(moment.timestamp()))
+    except (ValueError, OverflowError):  # a year or a zone beyond what a date can hold
         raise SignatureError("bad_timestamp") from None
-    if moment.tzinfo is None:
-        raise SignatureError("bad_timestamp")
-    return str(int(moment.timestamp()))
 
 
 def _webhook_id(body: bytes) -> str:

@@ -156,6 +156,7 @@ async def _some(stream: AsyncIterator[bytes], parts: int) -> AsyncIterator[bytes
         ("gzip", gzip.compress(orjson.dumps(EVENTS))),
         ("br", brotli.compress(orjson.dumps(EVENTS))),
         ("identity", orjson.dumps(EVENTS)),
+        ("utf-8", orjson.dumps(EVENTS)),
     ],
 )
 async def test_packed_bodies_are_taken(encoding: str, packed: bytes) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest import body as body_module
-from ingest.body import BodyLimits, Refused, check_shape, decode_content
+from ingest.body import BodyLimits, Refused, check_shape, content_coding, decode_content
 
 LIMITS = BodyLimits(
     decompressed_bytes_max=1_000_000,
@@ -44,7 +44,7 @@ def test_what_was_packed_comes_out(
     coding: str, packer: Callable[[bytes], bytes], data: bytes
 ) -> None:
     """For every coding, in any case of its name."""
-    assert decode_content(packer(data), coding.upper(), LIMITS) == data
+    assert decode_content(packer(data), content_coding(coding.upper()), LIMITS) == data
 
 
 @pytest.mark.parametrize(("coding", "packer"), CASES)
@@ -77,16 +77,21 @@ def test_a_bomb_stops_at_the_limit(coding: str, packer: Callable[[bytes], bytes]
         decode_content(packer(noise), coding, loose)
 
 
-@pytest.mark.parametrize("coding", ["gzip, gzip", "gzip,br", "zstd", "identity, gzip"])
-def test_one_known_coding_or_none(coding: str) -> None:
+@pytest.mark.parametrize(
+    "values",
+    ["gzip, gzip", "gzip,br", "zstd", "identity, gzip", "gzip, utf-8", "utf-16"],
+)
+def test_one_known_coding_or_none(values: str) -> None:
     """Nested and unknown codings are not taken."""
     with pytest.raises(Refused, match="content_coding"):
-        decode_content(gzip.compress(gzip.compress(b"[]")), coding, LIMITS)
+        content_coding(values)
 
 
-def test_no_coding_leaves_the_body_alone() -> None:
-    """Absent or ``identity``."""
-    assert decode_content(b"x", None, LIMITS) == decode_content(b"x", "identity", LIMITS) == b"x"
+@pytest.mark.parametrize("values", [None, "", "identity", " Identity ", "utf-8", "UTF-8", "utf8"])
+def test_no_coding_leaves_the_body_alone(values: str | None) -> None:
+    """Absent, ``identity``, or the charset that some senders put there."""
+    assert content_coding(values) is None
+    assert decode_content(b"x", content_coding(values), LIMITS) == b"x"
 
 
 def depth(value: Any) -> int:

@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from ingest import verify
 from ingest.providers import REGISTRY
 from ingest.providers.base import Request, SignatureError, post
 from ingest.providers.mailersend import TEST_KEY
@@ -280,6 +281,35 @@ def test_elastic_email_proves_by_a_token_in_the_query() -> None:
     assert refusal("elastic_email", doubled, one) == "missing_token"
     event = provider.parse(request, one.source, RECEIVED_AT).events[0]
     assert "t0ken" not in orjson.dumps(event).decode()
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_elastic_emails_signature_over_nothing_lets_no_query_through(method: str) -> None:
+    """Events are read from the query where there is no body, and no signature covers a query."""
+    one = source("elastic_email", secret=("s3cret",))
+    signed = str(NOW)
+    signature = verify.hmac_hex("s3cret", f"{signed}.".encode())
+    headers = (
+        ("x-elasticemail-signature", f"v1={signature}"),
+        ("x-elasticemail-timestamp", signed),
+    )
+    request = Request(method, "status=Clicked&to=a@b.example", headers, b"", "")
+    assert refusal("elastic_email", request, one) == "nothing_signed"
+
+
+@pytest.mark.parametrize(
+    "timestamp",
+    [
+        "Mon, 01 Jan 99999999999 00:00:00 +0000",
+        "Mon, 01 Jan 2024 99999999999999999999:00:00 GMT",
+        "Mon, 01 Jan 2024 00:00:00 +99999999",
+    ],
+)
+def test_klaviyo_a_time_that_no_date_holds_is_refused(timestamp: str) -> None:
+    """By anyone, unsigned: not a line with a traceback each time."""
+    provider, one = REGISTRY["klaviyo"], source("klaviyo", secret=("s3cret",))
+    request = with_header(provider.sample(one.source, NOW, 1), "klaviyo-timestamp", timestamp)
+    assert refusal("klaviyo", request, one) == "bad_timestamp"
 
 
 def test_elastic_emails_signature_may_be_written_in_each_assumed_form() -> None:
