@@ -9,27 +9,19 @@ Laws of this file:
 4. One log line per request. It holds no secret, no header, no body, and recipients only when the
    setting asks for them.
 5. An error of ours is answered so that the provider sends again, and logged with its traceback.
-6. Bodies over ``THREAD_BYTES`` are worked on in a thread, one at a time, so that one large request
-   does not hold up the small ones.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import structlog
 from starlette.types import Receive, Scope, Send
 
 from ingest.body import (
-    VALUES_PER_EVENT_MAX,
-    BodyLimits,
     Refused,
-    check_shape,
     content_coding,
-    decode_content,
 )  # fmt: skip
-from ingest.call import Call, Header
+from ingest.call import Call
 from ingest.certificates import Outgoing
 from ingest.intake import Intake, Taken
 from ingest.keeper import Keeper
@@ -37,34 +29,21 @@ from ingest.limits import Budget, RateLimits
 from ingest.metrics import IngestMetrics
 from ingest.origin import Networks, Origin, origin_of, why_unsafe
 from ingest.producer import Overloaded
-from ingest.providers.base import NeedsCertificate, Provider, Registry, Request, SignatureError
+from ingest.providers.base import Registry, Request, SignatureError
+from ingest.proving import Hook, Prover
 from ingest.receiving import PROVEN, WHOLE, Disconnected, read_body
-from ingest.turns import Turns
 from schemas import trace
 from schemas.errors import Unavailable
 from schemas.settings import Settings, Source
 from schemas.trace import Tracer
 
 PREFIX = "/hooks/"
-THREAD_BYTES = 131_072
 FREE_BYTES = 16_384
 """What a body may hold outside the budget of all bodies, so that small requests get in while large
 ones, or slow ones, fill it."""
 RETRY_AFTER_S = 5
-_CERTIFICATES_PER_REQUEST_MAX = 2
 Headers = tuple[tuple[str, str], ...]
 """Names in lower case, as in ``Request``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hook:
-    """A source, ready to be asked."""
-
-    source: Source
-    provider: Provider
-    allowed: Networks
-    challenge: tuple[Header, ...]
-    """``WWW-Authenticate`` for sources that use basic authentication (SNS asks for it first)."""
 
 
 def make_hooks(sources: Mapping[str, Source], registry: Registry) -> dict[str, Hook]:
@@ -115,7 +94,6 @@ class Hooks:
     ) -> None:
         self._settings = settings
         self._hooks = hooks
-        self._intake = intake
         self._keeper = keeper
         self._outgoing = outgoing
         self._limits = limits
@@ -124,21 +102,14 @@ class Hooks:
         self._clock = clock
         self._tracer = tracer
         self._trusted = Networks(settings.trusted_proxies)
-        self._body_limits = BodyLimits(
-            settings.decompressed_bytes_max,
-            settings.decompression_ratio_max,
-            settings.json_depth_max,
-            settings.events_per_request_max * VALUES_PER_EVENT_MAX,
-        )
         self._bodies = Budget(settings.bodies_bytes_max)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="large-body")
-        self._turns = Turns()
         self._log = structlog.get_logger("mailpulse.ingest").bind()  # once, not per line
+        self._prover = Prover(settings, intake, outgoing, clock)
         metrics.body_bytes.set_function(lambda: float(self._bodies.used))
 
     def close(self) -> None:
         """Lets go of the thread."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._prover.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -219,7 +190,7 @@ class Hooks:
         deadline = self._clock() + self._settings.ack_timeout_ms / 1000
         query = call.scope["query_string"].decode("latin-1")
         request = Request(call.scope["method"], query, headers, body, client)
-        taken = await self._proven(hook, request, coding, now, deadline)
+        taken = await self._prover.proven(hook, request, coding, now, deadline)
         call.scope[PROVEN] = True
         call.taken = taken
         if taken.bug is not None:
@@ -298,49 +269,6 @@ class Hooks:
         )  # fmt: skip
         call.whole = True
         return body, coding
-
-    async def _proven(
-        self, hook: Hook, request: Request, coding: str | None, now: float, deadline: float
-    ) -> Taken:
-        """The parcel of a request, once it is proven; in a thread when it is large."""
-        for _ in range(_CERTIFICATES_PER_REQUEST_MAX):
-            try:
-                if len(request.body) < THREAD_BYTES and coding is None:
-                    await self._turns.take(len(request.body))
-                    return self._work(hook, request, coding, now)
-                async with asyncio.timeout(deadline - self._clock()):
-                    return await asyncio.get_running_loop().run_in_executor(
-                        self._thread, self._work, hook, request, coding, now
-                    )
-            except NeedsCertificate as needed:
-                await self._outgoing.fetch_certificate(needed.url)
-            except TimeoutError:
-                raise Unavailable("large bodies are waiting") from None
-        raise SignatureError("certificate")
-
-    def _work(self, hook: Hook, request: Request, coding: str | None, now: float) -> Taken:
-        """Decodes, verifies, parses and encodes: what needs the processor and no I/O.
-
-        Raises:
-            Refused, SignatureError, NeedsCertificate: as the steps do.
-        """
-        if coding is not None:
-            body = decode_content(request.body, coding, self._body_limits)
-            request = Request(
-                request.method, request.query, request.headers, body, request.client_ip
-            )
-        if hook.provider.reads_body:
-            check_shape(request.body, self._body_limits)
-        try:
-            hook.provider.verify(request, hook.source, now, self._outgoing.certificates)
-        except (SignatureError, NeedsCertificate):
-            raise
-        except Exception as error:  # a module that fails has proven nothing
-            self._log.error("provider_module_failed", source=hook.source.name, exc_info=error)
-            raise SignatureError("module_failed") from None
-        if not hook.provider.reads_body:
-            check_shape(request.body, self._body_limits)
-        return self._intake.take(hook.provider, hook.source, request, int(now * 1_000_000))
 
     async def _probe(self, call: Call, hook: Hook, headers: Headers, client: str) -> bool:
         """Answers a set-up call of the provider (HEAD, GET); false when it is none."""
