@@ -74,8 +74,9 @@ class Agent(ABC):
         self.metrics = metrics
         self.app: ChunkApp | None = None
         self.assigned: set[TP] = set()
-        self.restoring = 0
         self.assignment = 0
+        self._opening = asyncio.Lock()
+        self._unopened = asyncio.Event()
         self._reach: dict[TP, int] = {}
         self._work: dict[TP, Work] = {}
 
@@ -110,11 +111,9 @@ class Agent(ABC):
 
     async def handle(self, chunk: Chunk) -> None:
         """One chunk, with a checkpoint when one is due."""
-        if chunk.tp not in self.assigned:
+        work = self._work.get(chunk.tp)
+        if work is None or not work.live:
             return  # let go while it was queued; whoever owns the partition reads it
-        work = await self.ready(chunk.tp)
-        if work is None:
-            return
         await self.process(work, chunk)
         self.metrics.lag_records.labels(self.topic, str(chunk.tp.partition)).set(
             max(0, chunk.highwater - chunk.last - 1)
@@ -122,19 +121,32 @@ class Agent(ABC):
         if work.live:
             await self.checkpoint_if_due(work)
 
+    async def keep_open(self) -> None:
+        """Opens what is assigned, at once and one partition after the other; runs for ever.
+
+        Records need not come for it: what time alone changes is to be told, too.
+        """
+        while True:
+            await self._unopened.wait()
+            self._unopened.clear()
+            for tp in sorted(self.assigned):
+                await self.ready(tp)
+
     async def ready(self, tp: TP) -> Work | None:
-        """The partition's work with its state restored; ``None``: revoked meanwhile."""
-        work = self._work.get(tp)
-        if work is not None:
-            return work
+        """The partition's work with its state restored; ``None``: not assigned, or not any more."""
+        async with self._opening:
+            work = self._work.get(tp)
+            if tp not in self.assigned or work is not None:
+                return work
+            return await self._open(tp)
+
+    async def _open(self, tp: TP) -> Work | None:
         assignment = self.assignment
         work = Work(tp, self.directory.store(self._store_name(tp)), Flight(self.outputs))
-        self.restoring += 1
         self.metrics.restoring.inc()
         try:
             await self.open(work)
         finally:
-            self.restoring -= 1
             self.metrics.restoring.dec()
         if assignment != self.assignment or tp not in self.assigned:
             self.forget(tp)
@@ -148,8 +160,20 @@ class Agent(ABC):
 
     @property
     def is_ready(self) -> bool:
-        """Whether every assigned partition that had input has its state."""
-        return self.restoring == 0
+        """Whether every assigned partition has its state."""
+        return all(self.is_open(tp) for tp in self.assigned)
+
+    def is_open(self, tp: TP) -> bool:
+        """Whether the partition has its state: its chunks may come."""
+        work = self._work.get(tp)
+        return work is not None and work.live
+
+    def touch(self) -> None:
+        """Tells the watchdog that opening goes on: for all partitions that wait for their turn."""
+        assert self.app is not None
+        for tp in self.assigned:
+            if not self.is_open(tp):
+                self.app.touch(tp)
 
     async def checkpoint_if_due(self, work: Work) -> None:
         """A checkpoint when enough records or time have passed since the last.
@@ -208,13 +232,14 @@ class Agent(ABC):
         return work.next_offset if work else None
 
     async def on_assign(self, tps: Iterable[TP]) -> None:
-        """New partitions; their state is opened and restored before their first chunk.
+        """New partitions; ``keep_open`` restores their state before their first chunk.
 
         Another worker may have moved them on while they were away, so nothing in memory counts.
         """
         self.assignment += 1
         self.assigned.update(tps)
         self.release([tp for tp, work in self._work.items() if not work.live])
+        self._unopened.set()
 
     async def on_revoke(self, tps: Iterable[TP]) -> None:
         """Checkpoints these partitions and stops handling their chunks."""

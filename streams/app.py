@@ -11,6 +11,7 @@ import asyncio
 import gc
 import os
 import sys
+import time
 from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -38,6 +39,7 @@ from streams.metrics import StreamMetrics
 from streams.outputs import Outputs
 from streams.rulebook import Rulebook
 from streams.state import StateDirectory
+from streams.stretches import OpenStretches, stretches_of
 from streams.transport import ChunkApp
 
 log = structlog.get_logger(__name__)
@@ -64,6 +66,10 @@ class AgentHooks:
         """See ``Agent.next_offset``."""
         return self.agents[tp.topic].next_offset(tp)
 
+    def is_open(self, tp: TP) -> bool:
+        """See ``Agent.is_open``."""
+        return self.agents[tp.topic].is_open(tp)
+
     async def on_revoke(self, tps: set[TP]) -> None:
         """See ``Agent.on_revoke``."""
         for topic, agent in self.agents.items():
@@ -82,6 +88,8 @@ class Worker:
         stages: which agents run; all workers of a consumer group must run the same.
         tracer: records spans of chunks that hold traced records; none without one.
         rulebook: read to its end; default: rules never change.
+        source: where state is brought up to date from.
+        now_ns: nanoseconds since 1970, of rolling rates.
     """
 
     def __init__(
@@ -95,6 +103,8 @@ class Worker:
         stages: Collection[str] = STAGES,
         tracer: Tracer | None = None,
         rulebook: Rulebook | None = None,
+        source: OpenStretches = stretches_of,
+        now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.settings = settings
         self.log_id = log_id
@@ -116,9 +126,11 @@ class Worker:
         self.log_watch = watch_of(settings, log_id)
         self.enrich = EnrichAgent(
             *common, log_id=log_id, ruling=ruling, rulebook=rulebook, tracer=tracer,
-            verify=self.log_watch.verify,
+            verify=self.log_watch.verify, source=source,
         )  # fmt: skip
-        self.campaigns = CampaignsAgent(*common, log_id=log_id, lines=lines or Lines())
+        self.campaigns = CampaignsAgent(
+            *common, log_id=log_id, lines=lines or Lines(), source=source, now_ns=now_ns
+        )
         both: tuple[Agent, ...] = (self.enrich, self.campaigns)
         self.agents = tuple(agent for agent in both if agent.name in stages)
         self.app = ChunkApp(
@@ -168,6 +180,7 @@ class Worker:
         ticking = asyncio.create_task(self._tick_on(), name="tick")
         checking = asyncio.create_task(self._check_log(), name="log check")
         ruling = asyncio.create_task(self._watch_rules(stop), name="rules")
+        opening = [asyncio.create_task(self._keep_open(agent)) for agent in self.agents]
         health = asyncio.create_task(
             serve_health(self.settings, "worker", self.metrics.registry, lambda: self.ready),
             name="health",
@@ -176,9 +189,10 @@ class Worker:
             code = await worker.run(self.app, stop)
             return code or (RESTART if self.superseded else 0)
         finally:
-            for task in (ticking, checking, ruling, health):
+            tasks = [ticking, checking, ruling, health, *opening]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(ticking, checking, ruling, health, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self.log_watch.close()
             await self.outputs.stop()
             for agent in self.agents:
@@ -201,7 +215,7 @@ class Worker:
                 return
 
     async def _watch_rules(self, stop: asyncio.Event) -> None:
-        """Ends the worker in order when newer rules hold; takes quiet partitions back to them."""
+        """Ends the worker in order when newer rules hold."""
         try:
             while not stop.is_set():
                 await asyncio.sleep(RULES_S)
@@ -216,10 +230,14 @@ class Worker:
                     self.superseded = True
                     stop.set()
                     return
-                for tp in self.enrich.replays.waiting():
-                    await self.enrich.ready(tp)
         except Exception as error:
             self.app.fail(f"the watch over rules stopped: {error!r}", error)
+
+    async def _keep_open(self, agent: Agent) -> None:
+        try:
+            await agent.keep_open()
+        except Exception as error:
+            self.app.fail(f"{agent.name}: state could not be opened: {error}", error)
 
     async def _tick_on(self) -> None:
         try:

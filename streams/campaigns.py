@@ -5,11 +5,13 @@ Laws of this file:
 2. Rates of campaigns whose sums moved are published at most once per ``rates_interval_ms``, also
    when only time moved them; and always before the checkpoint that would forget that they moved.
 3. ``as_of`` is this host's clock; everything else is a function of the partials read.
+4. A window goes on by time alone: what an assigned partition holds is told whether or not records
+   come, and after a pause also of campaigns whose windows ran empty meanwhile.
 """
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -92,9 +94,11 @@ class CampaignsAgent(Agent):
         log_id: str,
         lines: Lines,
         source: OpenStretches = stretches_of,
+        now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         super().__init__(settings, codec, directory, outputs, metrics)
         self._source = source
+        self._now_ns = now_ns
         self.log_id = log_id
         self.lines = lines
         self.states: dict[TP, CampaignState] = {}
@@ -109,13 +113,14 @@ class CampaignsAgent(Agent):
         end = (await self.app.end_offsets([work.tp]))[work.tp]
         if state.log_id != self.log_id or state.applied >= end:
             state.begin_log(self.log_id)  # the topics were made anew
-        windows = Windows(state, _minute_now())
+        windows = Windows(state, self._minute_now())
         self.states[work.tp], self.windows[work.tp] = state, windows
         committed = self.app.committed(work.tp) or 0
         if state.applied + 1 < committed:
             await self._catch_up(work, state, windows, committed)
         windows.series.clear()
-        windows.fill()
+        windows.fill(state.seen_through_us // 60_000_000)
+        windows.changed |= state.raised()
         if state.applied >= 0:
             work.next_offset = state.applied + 1
 
@@ -123,7 +128,6 @@ class CampaignsAgent(Agent):
         self, work: Work, state: CampaignState, windows: Windows, until: int
     ) -> None:
         """Merges partials below ``until`` that this worker's state does not hold."""
-        assert self.app is not None
         async with self._source(self.settings, work.tp.topic, work.tp.partition) as minutes:
             position = max(minutes.begin, state.applied + 1)
             async for records, end in minutes.read(position, until, SLICE_RECORDS):
@@ -132,7 +136,7 @@ class CampaignsAgent(Agent):
                 self.metrics.restored.inc(len(partials))
                 state.applied = end - 1
                 self._write(work, state, windows)
-                self.app.touch(work.tp)
+                self.touch()
 
     async def process(self, work: Work, chunk: Chunk) -> None:
         """Merges a chunk slice by slice."""
@@ -180,9 +184,9 @@ class CampaignsAgent(Agent):
             raise MailpulseError(f"{work.tp}: rates were not all sent")
         work.handing_over = True
         state, windows = self.states[work.tp], self.windows[work.tp]
-        windows.advance(_minute_now())
+        windows.advance(self._minute_now())
         changed, windows.changed = sorted(windows.changed), set()
-        now_us = time.time_ns() // 1000
+        now_us = self._now_ns() // 1000
         frame = self.codec.prefix("campaign_rates")
         rows: list[Row] = []
         alerts: list[Row] = []
@@ -251,6 +255,5 @@ class CampaignsAgent(Agent):
         self.windows.pop(tp, None)
         self._due_at.pop(tp, None)
 
-
-def _minute_now() -> int:
-    return int(time.time() // 60)
+    def _minute_now(self) -> int:
+        return self._now_ns() // 60_000_000_000

@@ -37,6 +37,7 @@ from streams.rulebook import Rulebook
 from streams.shard import Shard
 from streams.state import StateDirectory
 from streams.step import Effects, step
+from streams.stretches import OpenStretches, stretches_of
 
 log = structlog.get_logger(__name__)
 
@@ -78,25 +79,18 @@ class EnrichAgent(Agent):
         rulebook: Rulebook | None = None,
         tracer: Tracer | None = None,
         verify: Callable[[], Awaitable[None]] | None = None,
+        source: OpenStretches = stretches_of,
     ) -> None:
         super().__init__(settings, codec, directory, outputs, metrics)
+        self._source = source
         self.log_id = log_id
         self.ruling = ruling
         self.look_ups = ruling.now
         self.replays = Replays(self, rulebook)
         self.tracer = tracer
         self._verify = verify
-        self._opening = asyncio.Lock()
         self.shards: dict[TP, Shard] = {}
         self._recent: deque[tuple[int, int]] = deque()
-
-    async def ready(self, tp: TP) -> Work | None:
-        """As every agent's; one at a time: the watch over rules opens partitions too."""
-        work = self._work.get(tp)
-        if work is not None:
-            return work
-        async with self._opening:
-            return await super().ready(tp)
 
     async def open(self, work: Work) -> None:
         """Loads the shard and folds what other workers committed meanwhile."""
@@ -109,10 +103,9 @@ class EnrichAgent(Agent):
         self.replays.resume(work, shard, committed)
         has_state = shard.log_id == self.log_id
         if not has_state or shard.applied + 1 < committed:
-            app = self.app
             restorer = Restorer(
                 self.settings, self.codec, self.ruling,
-                lambda s: self._write(work, s), lambda: app.touch(work.tp),
+                lambda s: self._write(work, s), self.touch, self._source,
             )  # fmt: skip
             folded = await restorer.restore(shard, self.log_id, committed)
             self.metrics.restored.inc(folded)
@@ -179,9 +172,9 @@ class EnrichAgent(Agent):
 
     async def _process(self, work: Work, chunk: Chunk, traces: Traces) -> None:
         """Folds a chunk slice by slice; the event loop gets a turn after each."""
-        shard = self.shards[work.tp]
-        if self.replays.is_left_over(work, chunk):
+        if not work.live:
             return
+        shard = self.shards[work.tp]
         self._check_begin(work, shard, chunk.first)
         work.since_open += 1
         records = chunk.records
@@ -335,7 +328,6 @@ class EnrichAgent(Agent):
     def forget(self, tp: TP) -> None:
         """Drops the shard from memory."""
         self.shards.pop(tp, None)
-        self.replays.forget(tp)
 
 
 def _tell(letters: Sequence[Mapping[str, Any]]) -> None:

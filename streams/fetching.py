@@ -80,13 +80,17 @@ class ChunkConsumer(driver.Consumer):
             await self.wait(self.can_resume_flow.wait())
         active = self._get_active_partitions()
         places = {topic: self._places(topic) for topic in self.app.chunk_topics}
-        wanted = {tp for tp in active if places.get(tp.topic, 1) > 0}
+        wanted = {tp for tp in active if places.get(tp.topic, 1) > 0 and self._is_open(tp)}
         if not wanted:
             await asyncio.sleep(_PAUSE_S)
             return {}, active
-        # With a full queue come back soon: its place may be free before other records come.
+        # With a full queue, or state that is still to come, come back soon: a place may be free
+        # before other records come.
         timeout = min(timeout, _TAKE_S) if len(wanted) == len(active) else _PAUSE_S
         return await self._thread.take(wanted, places, timeout), active
+
+    def _is_open(self, tp: TP) -> bool:
+        return tp.topic not in self.app.chunk_topics or self.app.hooks.is_open(tp)
 
     def _places(self, topic: str) -> int:
         channels = self.app.topics._topic_name_index.get(topic, ())

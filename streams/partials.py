@@ -113,6 +113,19 @@ class CampaignState:
                 yield key, _unpack_partial(value)
         yield from list(fresh.items())
 
+    def campaigns_of(self, begin: int, end: int) -> set[str]:
+        """Campaigns that have partials in the minutes from ``begin`` up to but without ``end``."""
+        stored = self._scan(_minute_prefix(begin), _minute_prefix(end))
+        found = {unpack_partial_key(data).campaign for data, _ in stored}
+        for minute, fresh in self._fresh.items():
+            if begin <= minute < end:
+                found.update(key.campaign for key in fresh)
+        return found
+
+    def raised(self) -> set[str]:
+        """Campaigns with an alert that is raised now."""
+        return {place.campaign for place, one in self.crossings.items() if one.raised_at_us}
+
     def series_of(self, campaign: str) -> dict[str, Series]:
         """Stored sums of a campaign by mailbox provider, without rolling windows."""
         prefix = b"T" + _bytes(campaign, "")

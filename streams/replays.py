@@ -24,7 +24,6 @@ from schemas.errors import MailpulseError
 from streams import anew
 from streams.agents import Work
 from streams.anew import Anew, Partial, Withdrawals
-from streams.chunks import TP, Chunk
 from streams.epochs import Epoch, History, Span
 from streams.minutes import Key, pack_key, read_record, unpack_vector
 from streams.outputs import Row
@@ -62,7 +61,6 @@ class Replays:
         self._epoch = agent.ruling.newest
         self._number = self._epoch.number if self._epoch else 0
         self._history = History() if rulebook is None else rulebook.history
-        self._left_at: dict[TP, int] = {}
 
     async def changed(self) -> bool:
         """Whether an epoch was announced that this worker does not judge by.
@@ -73,17 +71,6 @@ class Replays:
         return self._rulebook is not None and (
             (await self._rulebook.refresh()).number != self._number
         )
-
-    def waiting(self) -> list[TP]:
-        """Assigned partitions that have not gone back yet: they must not wait for news."""
-        epoch, agent = self._epoch, self._agent
-        if epoch is None:
-            return []
-        return [
-            tp
-            for tp in agent.assigned
-            if not self._history.has_gone_back(epoch, agent.log_id, tp.partition)
-        ]
 
     async def begin(self, work: Work) -> int:
         """Takes the partition back to where the epoch begins, unless that was done.
@@ -123,7 +110,6 @@ class Replays:
             await asyncio.sleep(REWIND_PAUSE_S)
             if agent.assignment != assignment or tp not in agent.assigned:
                 return False
-        self._left_at[tp] = agent.app.committed(tp) or 0
         await self._rulebook.note_gone_back(agent.outputs.producer, epoch, tp.partition, span)
         await self._rulebook.refresh()
         log.info(
@@ -131,14 +117,6 @@ class Replays:
             until=span.until,
         )  # fmt: skip
         return True
-
-    def is_left_over(self, work: Work, chunk: Chunk) -> bool:
-        """Whether the chunk was on its way here when its partition went back."""
-        left_at = self._left_at.get(work.tp)
-        if left_at is None or work.since_open:
-            return False
-        shard = self._agent.shards[work.tp]
-        return chunk.first >= left_at and chunk.first > shard.applied + 1
 
     def resume(self, work: Work, shard: Shard, committed: int) -> None:
         """Sets the shard's epoch, and what it keeps while its replay is not over."""
@@ -245,7 +223,3 @@ class Replays:
         work.store.delete_range(anew.HELD, anew.HELD_END)
         work.store.delete_range(anew.TOLD, anew.TOLD_END)
         shard.anew = None
-
-    def forget(self, tp: TP) -> None:
-        """Drops what belongs to an assignment."""
-        self._left_at.pop(tp, None)

@@ -40,6 +40,9 @@ class Hooks(Protocol):
     def next_offset(self, tp: TP) -> int | None:
         """The offset that may be committed: everything below is checkpointed. ``None``: nothing."""
 
+    def is_open(self, tp: TP) -> bool:
+        """Whether chunks of ``tp`` may come: its state is there. Others' go on meanwhile."""
+
     async def on_revoke(self, tps: set[TP]) -> None:
         """Finish or abandon what is in work on ``tps`` and checkpoint.
 
@@ -50,7 +53,8 @@ class Hooks(Protocol):
         """
 
     async def on_assign(self, tps: set[TP]) -> None:
-        """``tps`` are ours now; no chunk of them came yet. Must be quick: restore state later.
+        """``tps`` are ours now; no chunk of them came yet. Must be quick: restore state later,
+        chunks wait for it (``is_open``).
 
         All partitions are named, also those that were ours before the rebalance: they had been
         let go. An engine that kept their state may go on with it when it is as of ``committed``.

@@ -21,6 +21,7 @@ ROLLING: tuple[tuple[str, int], ...] = tuple(
     (name, seconds // 60) for name, seconds in WINDOWS_S.items() if seconds is not None
 )
 """Window name and length in minutes, without ``total``."""
+LONGEST_MIN = max(length for _, length in ROLLING)
 LATENESS_MIN = 24 * 60
 """A minute is settled once it is older than this."""
 _Z95 = 1.959963984540054
@@ -59,6 +60,9 @@ class Partials(Protocol):
 
     def of_minute(self, minute: int) -> Iterator[tuple[PartialKey, Stored]]:
         """All partials of a minute."""
+
+    def campaigns_of(self, begin: int, end: int) -> set[str]:
+        """Campaigns that have partials in the minutes from ``begin`` up to but without ``end``."""
 
     def series_of(self, campaign: str) -> dict[str, "Series"]:
         """Stored sums of a campaign by mailbox provider, without rolling windows."""
@@ -100,10 +104,17 @@ class Windows:
         self.changed: set[str] = set()
         self.touched: set[tuple[str, str]] = set()
 
-    def fill(self) -> None:
-        """Computes the rolling sums from what is stored, after a start."""
-        longest = max(length for _, length in ROLLING)
-        for minute in range(self.minute - longest + 1, self.minute + 1):
+    def fill(self, known: int = 0) -> None:
+        """Computes the rolling sums from what is stored, after a start.
+
+        Args:
+            known: minute of the newest partials that were merged, 0 for none: campaigns that were
+                in a window then and are in none now have changed, too.
+        """
+        begin = self.minute - LONGEST_MIN + 1
+        if 0 < known < self.minute:
+            self.changed |= self._partials.campaigns_of(max(0, known - LONGEST_MIN + 1), begin)
+        for minute in range(begin, self.minute + 1):
             inside = [i for i, (_, length) in enumerate(ROLLING) if minute > self.minute - length]
             self._move(minute, inside, 1)
 

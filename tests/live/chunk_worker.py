@@ -74,6 +74,9 @@ class Engine:
     def next_offset(self, tp: TP) -> int | None:
         return self.checkpointed.get(tp)
 
+    def is_open(self, tp: TP) -> bool:
+        return True
+
     async def on_assign(self, tps: set[TP]) -> None:
         assert self.app is not None
         assert not self.pending, "chunks came before their partitions were assigned"

@@ -123,10 +123,14 @@ class FakeHooks:
 
     done: dict[TP, int] = field(default_factory=dict)
     events: list[tuple[str, frozenset[TP]]] = field(default_factory=list)
+    closed: set[TP] = field(default_factory=set)
     revoking: Callable[[set[TP]], Awaitable[None]] | None = None
 
     def next_offset(self, tp: TP) -> int | None:
         return self.done.get(tp)
+
+    def is_open(self, tp: TP) -> bool:
+        return tp not in self.closed
 
     async def on_revoke(self, tps: set[TP]) -> None:
         self.events.append(("revoke", frozenset(tps)))

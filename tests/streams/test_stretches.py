@@ -1,14 +1,12 @@
 """Catching up: not a record further than asked for, whatever a fetch brings."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas import topics
 from schemas.settings import Settings
 from streams.epochs import History, Ruling
 from streams.restore import Restorer
@@ -16,47 +14,11 @@ from streams.shard import Shard
 from streams.step import step
 from streams.stretches import PartitionStretches
 from tests.builders import RECEIVED_AT, event
+from tests.streams.engine_rig import Broker, FakeConsumer
 from tests.streams.folding import CODEC, LOG, LOOK_UPS, Disk, LogRecord, log_of
+from tests.streams.rig import FakeLog
 
 TP = TopicPartition("minutes", 0)
-
-
-@dataclass
-class FakeRecord:
-    """An offset, and what the enriched topic holds there."""
-
-    offset: int
-    value: bytes = b""
-    key: bytes = b""
-    timestamp: int = 0
-
-
-@dataclass
-class FakeConsumer:
-    """aiokafka's consumer of one partition, as far as it is used; ``grows``: records per fetch."""
-
-    log: list[FakeRecord]
-    grows: int = 0
-    at: int = 0
-
-    def seek(self, tp: TopicPartition, offset: int) -> None:
-        """Goes to ``offset``."""
-        self.at = offset
-
-    async def position(self, tp: TopicPartition) -> int:
-        """What comes next."""
-        return self.at
-
-    async def getmany(
-        self, tp: TopicPartition, timeout_ms: int, max_records: int
-    ) -> dict[TopicPartition, list[FakeRecord]]:
-        """As many as are there, and the log goes on meanwhile."""
-        got = [record for record in self.log if record.offset >= self.at][:max_records]
-        if got:
-            self.at = got[-1].offset + 1
-        after = self.log[-1].offset + 1 if self.log else 0
-        self.log += [FakeRecord(after + more) for more in range(self.grows)]
-        return {tp: got}
 
 
 @given(
@@ -70,8 +32,8 @@ async def test_a_stretch_ends_where_it_was_asked_to(
     offsets: set[int], begin: int, until: int, at_once: int, grows: int
 ) -> None:
     """Every record from ``begin`` up to the end or ``until``, none beyond ``until``."""
-    log = [FakeRecord(offset) for offset in sorted(offsets)]
-    end = log[-1].offset + 1
+    log = FakeLog.of(sorted(offsets))
+    end = log.end
     stretches = PartitionStretches(FakeConsumer(log, grows), TP, 0, end)
     found: list[int] = []
     positions = [begin]
@@ -85,25 +47,6 @@ async def test_a_stretch_ends_where_it_was_asked_to(
     assert positions == sorted(positions)
     assert positions[-1] <= max(begin, until)
     assert positions[-1] >= min(end, until)
-
-
-@dataclass
-class FakeTopic:
-    """The enriched topic's partition: a restore reads it, and others write meanwhile."""
-
-    log: list[FakeRecord] = field(default_factory=list)
-
-    @asynccontextmanager
-    async def open(
-        self, settings: Settings, topic: str, partition: int
-    ) -> AsyncIterator[PartitionStretches]:
-        """As ``stretches_of``."""
-        yield PartitionStretches(FakeConsumer(self.log), TP, 0, len(self.log))
-
-    def write(self, shard: Shard, records: list[LogRecord]) -> None:
-        """What a worker does with ``records`` that it owns by now."""
-        for key, value, timestamp in step(shard, records, LOOK_UPS, CODEC).enriched:
-            self.log.append(FakeRecord(len(self.log), value or b"", key or b"", timestamp))
 
 
 def raw(count: int) -> list[LogRecord]:
@@ -125,7 +68,13 @@ def shard_of(disk: Disk) -> Shard:
     return shard
 
 
-async def restored(topic: FakeTopic, disk: Disk, committed: int) -> Shard:
+def write_outputs(broker: Broker, shard: Shard, records: list[LogRecord]) -> None:
+    """What a worker does with ``records`` that it owns by now."""
+    for row in step(shard, records, LOOK_UPS, CODEC).enriched:
+        broker.append(topics.ENRICHED, 0, *row)
+
+
+async def restored(broker: Broker, disk: Disk, committed: int) -> Shard:
     """State brought up to ``committed``, as a worker does that opens the partition."""
 
     def write(shard: Shard) -> None:
@@ -137,7 +86,7 @@ async def restored(topic: FakeTopic, disk: Disk, committed: int) -> Shard:
 
     shard = shard_of(disk)
     ruling: Any = Ruling.of(History(), LOOK_UPS)
-    await Restorer(Settings(), CODEC, ruling, write, touch, topic.open).restore(
+    await Restorer(Settings(), CODEC, ruling, write, touch, broker.stretches).restore(
         shard, LOG, committed
     )
     shard.begin_log(LOG)
@@ -150,14 +99,14 @@ async def test_a_restore_finds_what_was_not_committed_the_last_time() -> None:
     """A worker that restores while another one owns the partition sees outputs of offsets that are
     not committed as far as it knows. It passed them by for ever: events came to be counted twice.
     """
-    records, topic = raw(30), FakeTopic()
+    records, broker = raw(30), Broker()
     owner = Shard(0, Disk().get_many)
     owner.begin_log(LOG)
-    topic.write(owner, records[:20])
+    write_outputs(broker, owner, records[:20])
     slow = Disk()
-    await restored(topic, slow, committed=10)
-    topic.write(owner, records[20:])
-    shard = await restored(topic, slow, committed=30)
+    await restored(broker, slow, committed=10)
+    write_outputs(broker, owner, records[20:])
+    shard = await restored(broker, slow, committed=30)
     repeats = [
         LogRecord(30 + number, record.timestamp, record.key, record.value)
         for number, record in enumerate(records)

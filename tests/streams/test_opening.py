@@ -1,0 +1,131 @@
+"""State is opened when its partition is assigned: time goes on whether or not records come."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas import topics
+from schemas.event import Event
+from streams.chunks import TP
+from tests.builders import RECEIVED_AT, event
+from tests.streams.engine_rig import PARTITIONS, Broker, Clock, EngineMaker, EngineRig
+from tests.streams.rig import TOPIC, FakeLog, RigMaker
+
+MESSAGES, HARD = 150, 45
+MINUTE_S = 60.0
+P0, P1 = TP(TOPIC, 0), TP(TOPIC, 1)
+
+
+def mailing() -> list[Event]:
+    """150 messages within a minute, of which 45 bounce hard."""
+    return [
+        event(
+            event_id=f"{number:032x}",
+            event_type="bounced" if number < HARD else "delivered",
+            bounce_class="hard" if number < HARD else "none",
+            message_id=f"m{number}",
+            received_at=RECEIVED_AT + number * 1_000,
+            occurred_at=RECEIVED_AT + number * 1_000,
+        )
+        for number in range(MESSAGES)
+    ]
+
+
+def hard_bounces(broker: Broker, window: str) -> list[tuple[int, Any]]:
+    """Hard bounces and their rate in a window, as they were published."""
+    found = []
+    for record in broker.decoded(topics.RATES, "campaign_rates"):
+        one = next(each for each in record["windows"] if each["window"] == window)
+        rate = next(each for each in one["rates"] if each["name"] == "hard_bounce_rate")
+        found.append((one["counts"]["bounced_hard"], rate["value"]))
+    return found
+
+
+async def mailed(engine_of: EngineMaker, broker: Broker, folder: Path, clock: Clock) -> EngineRig:
+    """A worker that has told of the mailing."""
+    rig = await engine_of(broker, folder, clock)
+    broker.feed(mailing())
+    await rig.work_off()
+    await rig.tick()
+    assert hard_bounces(broker, "5m")[-1] == (HARD, pytest.approx(HARD / MESSAGES))
+    return rig
+
+
+async def test_rates_go_on_after_a_kill(engine_of: EngineMaker, tmp_path: Path) -> None:
+    """Eight minutes later nothing is in the 5-minute window, though no record has come since."""
+    broker, clock = Broker(), Clock()
+    killed = await mailed(engine_of, broker, tmp_path / "1", clock)
+    await killed.kill(tmp_path / "2")
+    clock.now_s += 8 * MINUTE_S
+    rig = await engine_of(broker, tmp_path / "2", clock)
+    await rig.until(lambda: rig.worker.ready)
+    await rig.tick()
+    assert hard_bounces(broker, "5m")[-1] == (0, None)
+    assert hard_bounces(broker, "1h")[-1] == (HARD, pytest.approx(HARD / MESSAGES))
+
+
+async def test_rates_and_alerts_end_that_ran_empty_while_nobody_worked(
+    engine_of: EngineMaker, tmp_path: Path
+) -> None:
+    """A day and an hour later no window holds the campaign any more: that is told as well."""
+    broker, clock = Broker(), Clock()
+    killed = await mailed(engine_of, broker, tmp_path / "1", clock)
+    for work in killed.worker.campaigns.works():
+        await killed.worker.campaigns.checkpoint(work)
+    assert {one["state"] for one in broker.decoded(topics.ALERTS, "alert")} == {"raised"}
+    await killed.kill(tmp_path / "2")
+    clock.now_s += 25 * 60 * MINUTE_S
+    rig = await engine_of(broker, tmp_path / "2", clock)
+    await rig.until(lambda: rig.worker.ready)
+    await rig.tick()
+    assert hard_bounces(broker, "24h")[-1] == (0, None)
+    alerts = broker.decoded(topics.ALERTS, "alert")
+    raised = [one["alert_id"] for one in alerts if one["state"] == "raised"]
+    cleared = [one["alert_id"] for one in alerts if one["state"] == "cleared"]
+    assert sorted(raised) == sorted(cleared)
+
+
+async def test_rates_go_on_after_a_rebalance(engine_of: EngineMaker, tmp_path: Path) -> None:
+    """What comes back is opened again at once; what went to another worker is closed."""
+    broker, clock = Broker(), Clock()
+    rig = await mailed(engine_of, broker, tmp_path / "1", clock)
+    await rig.revoke()
+    assert not any(agent.is_open(work.tp) for agent in rig.worker.agents for work in agent.works())
+    clock.now_s += 8 * MINUTE_S
+    await rig.assign(0)
+    await rig.until(lambda: rig.worker.ready)
+    for agent in rig.worker.agents:
+        assert [work.tp.partition for work in agent.works()] == [0]
+    await rig.revoke()
+    await rig.assign()
+    await rig.until(lambda: rig.worker.ready)
+    await rig.tick()
+    assert hard_bounces(broker, "5m")[-1] == (0, None)
+    assert len(rig.worker.campaigns.works()) == PARTITIONS
+
+
+async def test_a_worker_is_ready_once_all_it_was_assigned_is_open(
+    engine_of: EngineMaker, tmp_path: Path
+) -> None:
+    """Partitions without input count, too: whoever waits for readiness waits for their state."""
+    broker = Broker()
+    broker.answers.clear()
+    rig = await engine_of(broker, tmp_path)
+    await rig.settle()
+    assert not rig.worker.ready
+    broker.answers.set()
+    await rig.until(lambda: rig.worker.ready)
+    assert {work.tp for agent in rig.worker.agents for work in agent.works()} == rig.thread.assigned
+
+
+async def test_chunks_wait_for_their_state_and_hold_no_others_up(rig_of: RigMaker) -> None:
+    """A partition whose state is being restored is not read; the others are."""
+    rig = await rig_of({P0: FakeLog.of(range(100)), P1: FakeLog.of(range(100))})
+    rig.hooks.closed = {P0}
+    await rig.assign(P0, P1)
+    await rig.until(lambda: rig.offsets(P1) == list(range(100)))
+    await rig.settle()
+    assert rig.offsets(P0) == []
+    rig.hooks.closed = set()
+    await rig.until(lambda: rig.offsets(P0) == list(range(100)))
