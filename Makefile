@@ -9,17 +9,21 @@
 #   make bench    measurements on real Kafka                 ARGS="--only ingress --json"
 #   make soak     faults drawn at random, for half an hour   ARGS="--minutes 30 --rate 400"
 #   make fuzz     damaged input for every parser, an hour    ARGS="--minutes 1"
+#   make lock     hashes and versions of every dependency, anew    ARGS=--upgrade
 #   make clean    removes what these made
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CONSTRAINTS := $(wildcard .ci/constraints.txt)
-PIP := $(BIN)/python -m pip install --quiet $(addprefix --constraint ,$(CONSTRAINTS))
+LOCK := .ci/lock
+PIP := $(BIN)/python -P -m pip install --quiet
+# Nothing is fetched but what the lock has the hash of; nothing is built but mailpulse itself.
+LOCKED := $(PIP) --require-hashes --only-binary :all:
+OURS := $(PIP) --no-deps --no-build-isolation --editable .
 PINNED_TESTS := tests/analytics tests/contracts
 ARGS ?=
 
-.PHONY: demo test test-pinned lint types live bench soak fuzz clean
+.PHONY: demo test test-pinned lint types live bench soak fuzz lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/installed-embedded
@@ -53,6 +57,9 @@ soak: $(VENV)/installed-dev
 fuzz: $(VENV)/installed-dev
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
+lock: $(VENV)/installed-dev
+	$(BIN)/python -P .ci/lock.py $(ARGS)
+
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
@@ -60,23 +67,33 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "needs Python 3.11 or newer (make PYTHON=...)")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed-embedded: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
-	$(PIP) --editable '.[embedded]'
+# What each environment holds; a layer of the lock needs those before it.
+EMBEDDED := build run embedded
+DEV := $(EMBEDDED) image dev
+BENCH := $(DEV) bench
+files = $(patsubst %,$(LOCK)/%.txt,$(1))
+requirements = $(addprefix --requirement ,$(call files,$(1)))
+
+$(VENV)/installed-embedded: pyproject.toml $(call files,$(EMBEDDED)) | $(BIN)/python
+	$(LOCKED) $(call requirements,$(EMBEDDED))
+	$(OURS)
 	touch $@
 
-$(VENV)/installed-dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
-	$(PIP) --editable '.[embedded,otel,dev]'
+$(VENV)/installed-dev: pyproject.toml $(call files,$(DEV)) | $(BIN)/python
+	$(LOCKED) $(call requirements,$(DEV))
+	$(OURS)
 	touch $@ $(VENV)/installed-embedded
 
-$(VENV)/installed-bench: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
-	$(PIP) --editable '.[embedded,otel,dev,bench]'
+$(VENV)/installed-bench: pyproject.toml $(call files,$(BENCH)) | $(BIN)/python
+	$(LOCKED) $(call requirements,$(BENCH))
+	$(OURS)
 	touch $@ $(VENV)/installed-dev $(VENV)/installed-embedded
 
 # An environment with one package of its own, the older engine; everything else is .venv's.
-$(VENV)/pinned/installed: .ci/pinned-engine.txt $(VENV)/installed-dev
+$(VENV)/pinned/installed: $(LOCK)/pinned-engine.txt $(VENV)/installed-dev
 	$(PYTHON) -m venv --without-pip $(VENV)/pinned
-	$(BIN)/python -m pip --python $(VENV)/pinned install --quiet --no-deps --require-hashes \
-	  --requirement .ci/pinned-engine.txt
+	$(BIN)/python -P -m pip --python $(VENV)/pinned install --quiet --no-deps --require-hashes \
+	  --only-binary :all: --requirement $(LOCK)/pinned-engine.txt
 	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
 	  > "$$($(VENV)/pinned/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/rest.pth"
 	touch $@

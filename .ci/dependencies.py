@@ -1,9 +1,10 @@
 """Prints ``.ci/dependencies.md``: every pinned package with its licence and month of release.
 
-Run by the interpreter of a virtual environment that holds ``.ci/constraints.txt``:
+Run by the interpreter of a virtual environment that holds ``.ci/lock``:
 ``.venv/bin/python .ci/dependencies.py [RELEASES.tsv] > new && mv new .ci/dependencies.md``.
 
-Licences are what the installed packages say of themselves. Installed metadata has no dates, and the
+Licences are what the installed packages say of themselves; of what is not installed (another
+platform's, the benchmarks') the table keeps what it says. Installed metadata has no dates, and the
 database that pip-audit asks is not reached from where this project is built; so the month comes
 from a table of name, newest version and its month (``RELEASES.tsv``, tab-separated). A month that
 is known stays while the version does. Of a version that the table does not have, it is not known.
@@ -19,10 +20,10 @@ UNKNOWN = "–"
 HEAD = """\
 # Dependencies
 
-Every package that mailpulse, its tests or its benchmarks pull in, as pinned in `constraints.txt`;
+Every package that mailpulse, its tests or its benchmarks pull in, as locked in `lock/`;
 made by `.ci/dependencies.py`, held by `tests/test_dependencies.py`. Before a release look at what
-has no month or an old one, and run `pip-audit -r .ci/constraints.txt` where its data
-is reached.
+has no month or an old one, and run `pip-audit` with `-r` for each file of
+`lock/` where its data is reached.
 
 | package | version | released | licence |
 | --- | --- | --- | --- |"""
@@ -36,10 +37,12 @@ _CLASSIFIERS = {
 
 
 def pinned() -> dict[str, str]:
-    """Name -> version, of the constraints."""
-    lines = (HERE / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pairs = [line.split("==") for line in lines if "==" in line]
-    return {name: version for name, version in pairs}
+    """Name -> version, of the lock; of the engine that is pinned, the newer one."""
+    found = {}
+    for path in sorted((HERE / "lock").glob("*.txt"), reverse=True):
+        text = path.read_text(encoding="utf-8")
+        found.update(re.findall(r"^([a-z0-9-]+)==([^ ;]+)", text, re.MULTILINE))
+    return found
 
 
 def licence_of(name: str) -> str:
@@ -47,7 +50,7 @@ def licence_of(name: str) -> str:
     try:
         told = metadata(name)
     except PackageNotFoundError:
-        return UNKNOWN
+        return UNKNOWN  # of an extra or a platform that is not installed here
     for key in ("License-Expression", "License"):
         text = (told.get(key) or "").strip()
         if text and len(text) < 60:
@@ -67,6 +70,13 @@ def _headline(name: str) -> str:
     return UNKNOWN
 
 
+def known_licences() -> dict[tuple[str, str], str]:
+    """Name and version -> licence, of the table as it is: for what is not installed here."""
+    table = HERE / "dependencies.md"
+    rows = re.findall(r"^\| (\S+) \| (\S+) \| \S+ \| (.+) \|$", table.read_text(), re.MULTILINE)
+    return {(name, version): licence for name, version, licence in rows}
+
+
 def known_months() -> dict[tuple[str, str], str]:
     """Name and version -> month, of the table as it is, and of the file that was given."""
     months: dict[tuple[str, str], str] = {}
@@ -82,8 +92,10 @@ def known_months() -> dict[tuple[str, str], str]:
 
 
 if __name__ == "__main__":
-    released = known_months()
+    released, licences = known_months(), known_licences()
     print(HEAD)
     for package, version in sorted(pinned().items()):
         month = released.get((package, version), UNKNOWN)
-        print(f"| {package} | {version} | {month} | {licence_of(package)} |")
+        told = licence_of(package)
+        licence = licences.get((package, version), UNKNOWN) if told == UNKNOWN else told
+        print(f"| {package} | {version} | {month} | {licence} |")

@@ -47,7 +47,7 @@ def test_what_is_pinned_is_what_tests_run() -> None:
 
 def test_ci_runs_the_pinned_clickhouse() -> None:
     """The stage is there, and its engine is the pinned version's."""
-    text = (ROOT / ".ci" / "pinned-engine.txt").read_text("utf-8")
+    text = (ROOT / ".ci" / "lock" / "pinned-engine.txt").read_text("utf-8")
     [engine] = re.findall(r"^chdb-core==(\d+\.\d+)\.\d+ \\$", text, re.MULTILINE)
     assert engine == TAGS["clickhouse/clickhouse-server"]
     assert "make test-pinned" in (ROOT / ".ci" / "run").read_text("utf-8")
