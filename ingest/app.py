@@ -26,13 +26,13 @@ from ingest.keeper import Keeper
 from ingest.limits import RateLimits, SharedCount, StoreCount
 from ingest.metrics import CONTENT_TYPE, IngestMetrics
 from ingest.openapi import document
-from ingest.origin import Networks, address_of
 from ingest.pages import Pages
 from ingest.problems import DETAILS, MEDIA_TYPE, problem
 from ingest.producer import Log, Producer
 from ingest.providers.base import Registry
 from ingest.spool import Spool
 from schemas.codec import Codec
+from schemas.serving.origin import Networks, address_of
 from schemas.serving.sites import SameSite, Sites
 from schemas.settings import Settings, Source
 from schemas.trace import Tracer

@@ -25,9 +25,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ingest.crowd import Crowd, Full
 from ingest.metrics import IngestMetrics
-from ingest.origin import Networks, address_of, client_key
 from ingest.problems import MEDIA_TYPE, problem
 from ingest.receiving import LINGER_S, PROVEN, WHOLE
+from schemas.serving.origin import Networks, address_of, client_key
 from schemas.settings import Settings
 
 REQUESTS_AHEAD_MAX = 64

@@ -27,13 +27,13 @@ from ingest.intake import Intake, Taken
 from ingest.keeper import Keeper
 from ingest.limits import Budget, RateLimits
 from ingest.metrics import IngestMetrics
-from ingest.origin import Networks, Origin, origin_of, why_unsafe
 from ingest.producer import Overloaded
 from ingest.providers.base import Registry, Request, SignatureError
 from ingest.proving import Hook, Prover
 from ingest.receiving import PROVEN, WHOLE, Disconnected, read_body
 from schemas import trace
 from schemas.errors import Unavailable
+from schemas.serving.origin import Networks, Origin, origin_of, why_unsafe
 from schemas.settings import Settings, Source
 from schemas.trace import Tracer
 

@@ -27,8 +27,8 @@ import uvloop
 from ingest.app import IngestApp, create_app
 from ingest.connection import GuardedProtocol
 from ingest.crowd import Crowd
-from ingest.origin import Networks
 from schemas.codec import Codec
+from schemas.serving.origin import Networks
 from schemas.settings import Settings, Source
 
 KEEP_ALIVE_S = 65

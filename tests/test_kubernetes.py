@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ingest.origin import Networks
+from schemas.serving.origin import Networks
 from schemas.topics import BY_NAME
 from streams.telemetry import ENDPOINTS, tracer_of
 from tests.compose import OURS, ROOT, is_command, load

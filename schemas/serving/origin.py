@@ -146,3 +146,9 @@ def _forwarded(
         else:
             https = all(one == "https" for one in schemes)
     return Origin(address, https)
+
+
+def why_unsafe(peer: str, trusted: Networks) -> str:
+    """For the log: who came without TLS, and whether its ``X-Forwarded-Proto`` counts."""
+    believed = "" if address_of(peer) in trusted else ", no trusted proxy"
+    return f"plain HTTP from {peer}{believed}"

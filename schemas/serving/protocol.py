@@ -6,6 +6,8 @@ Laws of this file:
 2. The request target is a path of ours. One with a host in it (absolute form, RFC 9112, 3.2.2) is
    for proxies, and is refused.
 3. What is refused is said in the log once a minute for each reason, with the count.
+4. Two readers of a request agree where it ends: no transfer coding but chunked, and no body in one
+   that asks for an upgrade, for httptools would take it for the next request.
 """
 
 import asyncio
@@ -160,6 +162,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self.url.startswith(b"/"):  # law 2
             self._end("request_target", 400)
             raise _Refused
+        if self._is_misread():
+            self._end("framing", 400)
+            raise _Refused
         if len(self.pipeline) >= self.listener.limits.pipelined_max:
             self._end("pipelined", 0)
             raise _Refused
@@ -170,6 +175,15 @@ class GuardedProtocol(HttpToolsProtocol):
         self._reads(Turn.BODY)
         super().on_headers_complete()
         self.app = app
+
+    def _is_misread(self) -> bool:
+        """Whether what follows the headers could be taken for something else than it is (law 4)."""
+        fields = dict(self.headers)
+        coding = fields.get(b"transfer-encoding")
+        has_body = coding is not None or fields.get(b"content-length", b"0").strip() != b"0"
+        if coding is not None and coding.strip().lower() != b"chunked":
+            return True
+        return bool(self.parser.should_upgrade()) and has_body
 
     def _is_admitted(self) -> bool:
         admitted, leaves = self.listener.places.admit()

@@ -3,7 +3,7 @@
 import json
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,27 @@ import pytest
 from tests.schemas.listening import LARGE, Listening, everything, listening
 
 HEAD = b"POST / HTTP/1.1\r\nhost: x\r\n"
+UPGRADE = HEAD + b"connection: upgrade\r\nupgrade: h2c\r\n"
 SHORT: dict[str, Any] = {"header_timeout_s": 0.5, "body_timeout_s": 0.5, "write_timeout_s": 0.5}
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> str:
     return str(tmp_path / "log")
+
+
+@pytest.fixture(scope="module")
+def it(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listening]:
+    """A listener with its limits as they come."""
+    with listening(str(tmp_path_factory.mktemp("listener") / "log")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listening]:
+    """A listener that does not wait long."""
+    with listening(str(tmp_path_factory.mktemp("hasty") / "log"), **SHORT) as opened:
+        yield opened
 
 
 def until(happens: Callable[[], bool]) -> None:
@@ -82,10 +97,9 @@ def test_unfinished_requests_leave_it_answering(log: str, begun: bytes) -> None:
         (HEAD + b"transfer-encoding: chunked\r\n\r\n0\r\nx: y\r\n", b" 408 "),
     ],
 )
-def test_waits_end(log: str, begun: bytes, answer: bytes) -> None:
+def test_waits_end(hasty: Listening, begun: bytes, answer: bytes) -> None:
     """For headers, for a body, for trailers."""
-    with listening(log, **SHORT) as it:
-        assert answer in it.say(begun)
+    assert answer in hasty.say(begun)
 
 
 def test_a_dribbled_body_ends_too(log: str) -> None:
@@ -156,6 +170,9 @@ def test_no_header_says_who_is_calling(log: str) -> None:
         (b"nonsense\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
         (HEAD + b"content-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", 400),
+        (HEAD + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
+        (UPGRADE + b"content-length: 26\r\n\r\nGET /other HTTP/1.1\r\n\r\n    ", 400),
+        (UPGRADE + b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         (HEAD + b"x: " + b"a" * 40_000 + b"\r\n\r\n", 431),
         (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", 431),
         (HEAD + b"x: y\r\n" * 40_000 + b"\r\n", 431),
@@ -163,13 +180,12 @@ def test_no_header_says_who_is_calling(log: str) -> None:
         (HEAD + b"transfer-encoding: chunked\r\n\r\n" + b"4\r\nabcd\r\n" * 20_000, 413),
     ],
 )
-def test_what_is_out_of_order_is_refused(log: str, request_: bytes, status: int) -> None:
+def test_what_is_out_of_order_is_refused(it: Listening, request_: bytes, status: int) -> None:
     """With a status, and the connection ends; then the next one is answered."""
-    with listening(log, body_bytes_max=65_536) as it:
-        answer = it.say(request_)
-        assert not answer or answer.startswith(b"HTTP/1.1 %d " % status)
-        assert answer.count(b"HTTP/1.1") <= 1
-        assert b"200 OK" in it.get()
+    answer = it.say(request_)
+    assert not answer or answer.startswith(b"HTTP/1.1 %d " % status)
+    assert answer.count(b"HTTP/1.1") <= 1
+    assert b"200 OK" in it.get()
 
 
 def test_requests_sent_ahead_are_bounded(log: str) -> None:

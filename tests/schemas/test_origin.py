@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.origin import Networks, address_of, client_key, origin_of
+from schemas.serving.origin import Networks, address_of, client_key, origin_of
 
 NONE = Networks(())
 PROXIES = Networks(("10.0.0.0/8", "2001:db8:1::/48"))
