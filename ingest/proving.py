@@ -19,10 +19,10 @@ from ingest.body import VALUES_PER_EVENT_MAX, BodyLimits, check_shape, decode_co
 from ingest.call import Header
 from ingest.certificates import Outgoing
 from ingest.intake import Intake, Taken
-from ingest.origin import Networks
 from ingest.providers.base import NeedsCertificate, Provider, Request, SignatureError
 from ingest.turns import Turns
 from schemas.errors import Unavailable
+from schemas.serving.origin import Networks
 from schemas.settings import Settings, Source
 
 THREAD_BYTES = 131_072
