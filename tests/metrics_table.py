@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 from analytics.metrics import SinkMetrics
+from analytics.warehouse.metrics import WarehouseMetrics
 from ingest.metrics import IngestMetrics
 from streams.metrics import StreamMetrics
 
@@ -38,6 +39,7 @@ def registries() -> Mapping[str, CollectorRegistry]:
         "ingest": IngestMetrics().registry,
         "worker": StreamMetrics().registry,
         "sink": SinkMetrics().registry,
+        "warehouse": WarehouseMetrics().registry,
     }
 
 

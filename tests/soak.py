@@ -49,7 +49,7 @@ QUIET_S = 20.0
 SAMPLE_S = 5.0
 POISON_ROUNDS = 20
 """In one burst; each is four unreadable records."""
-CLOCK_S_MAX = {"ingest": 240, "worker": 3000, "sink": 3000}
+CLOCK_S_MAX = {"ingest": 240, "worker": 3000, "sink": 3000, "warehouse": 3000}
 """Law 3; and Kafka refuses records from more than an hour ahead."""
 RIGHTED = 0.4
 """Chance, after each fault, that a wrong clock is set right."""
@@ -205,7 +205,7 @@ class Faults:
             time.sleep(self._dice.uniform(0.1, 1.0))
 
     def _freeze(self, trial: Trial) -> None:
-        role = self._dice.choice(trial.roles("worker", "sink"))
+        role = self._dice.choice(trial.roles("worker", "sink", "warehouse"))
         role.pause()
         time.sleep(PAUSE_S)
         role.resume()

@@ -14,13 +14,13 @@ from typing import Any
 
 import structlog
 
+from analytics.client import reader
 from analytics.dashboard.app import FORM_BYTES_MAX, create_app
 from analytics.dashboard.asking import ClickHouseQuery, Parameters, Rows
 from analytics.dashboard.documents import AlertLines
 from analytics.dashboard.kafka import KafkaReader
 from analytics.dashboard.metrics import DashboardMetrics
 from analytics.dashboard.scraping import Scraper
-from analytics.reading import reader
 from schemas.errors import ConfigError
 from schemas.serving.places import Limits
 from schemas.serving.server import bind, port_of, serving, serving_health

@@ -32,7 +32,7 @@ def check_token(token: str, headers: Mapping[str, str]) -> None:
     """
     if not token:
         return
-    given = _given(headers)
+    given = password_of(headers)
     if given is None:
         raise Denied(
             PASSWORD_MISSING, "This door needs its token (MAILPULSE_DOOR_TOKEN) as password"
@@ -41,7 +41,7 @@ def check_token(token: str, headers: Mapping[str, str]) -> None:
         raise Denied(PASSWORD_WRONG, "The password is not this door's token")
 
 
-def _given(headers: Mapping[str, str]) -> bytes | None:
+def password_of(headers: Mapping[str, str]) -> bytes | None:
     """The password that a request brings, ``None`` when it brings none."""
     key = headers.get("x-clickhouse-key")
     if key is not None:

@@ -3,7 +3,6 @@
 Laws of this file:
 1. Over HTTP the answer is streamed: an export needs no memory for its size.
 2. Values reach a query as ClickHouse parameters, never by pasting texts together.
-3. Where no server or pipeline runs, ``chdb:///directory`` is opened in this process.
 """
 
 from collections.abc import Iterator, Mapping
@@ -52,9 +51,6 @@ def ask(
         BadInput: ClickHouse refuses the query; ``detail`` is its message.
     """
     dsn = settings.clickhouse_dsn.get_secret_value()
-    if urlsplit(dsn).scheme == "chdb":
-        content = _in_process(settings, sql, fmt, parameters or {}, options or {})
-        return Answer(fmt, iter((content,)))
     named = {f"param_{name}": value for name, value in (parameters or {}).items()}
     pieces = _over_http(dsn, sql, {**named, **(options or {}), "default_format": fmt})
     return Answer(next(pieces).decode("latin-1") or fmt, pieces)
@@ -83,29 +79,6 @@ def _over_http(dsn: str, sql: str, given: Mapping[str, str]) -> Iterator[bytes]:
             f"ClickHouse at {where}: {type(error).__name__}; is 'mailpulse up' or a server running?"
             " MAILPULSE_CLICKHOUSE_DSN says where"
         ) from error
-
-
-def _in_process(
-    settings: Settings,
-    sql: str,
-    fmt: str,
-    parameters: Mapping[str, str],
-    options: Mapping[str, str],
-) -> bytes:
-    from clickhouse_connect.driver.exceptions import ClickHouseError
-
-    from analytics.client import connect
-
-    client = connect(settings)
-    try:
-        answer: bytes = client.raw_query(
-            sql, parameters=dict(parameters), settings=dict(options), fmt=fmt
-        )
-        return answer
-    except ClickHouseError as error:
-        raise BadInput("query_refused", str(error).strip()[:1000]) from error
-    finally:
-        client.close()
 
 
 def table_of(

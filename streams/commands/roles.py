@@ -94,6 +94,20 @@ def sink() -> None:
     )
 
 
+def warehouse() -> None:
+    """Embedded ClickHouse: owns the data, answers the sink and, read-only, analysts over HTTP."""
+    from streams.embedded import has_engine
+
+    if not has_engine():
+        raise ConfigError(["warehouse: pip install 'mailpulse[embedded]' brings the database"])
+    from analytics.warehouse import serve as analytics_warehouse
+    from streams import logs
+
+    settings = settings_of(attach=False)
+    logs.configure(settings, "warehouse")
+    run_until_stopped(lambda stop: analytics_warehouse.serve(settings, stop=stop))
+
+
 def dashboard() -> None:
     """Serves the dashboard for people: GET /."""
     from streams.embedded import has_dashboard
@@ -171,5 +185,5 @@ def register(app: typer.Typer) -> None:
     """Adds these commands to ``app``."""
     app.command(rich_help_panel="Start here")(demo)
     app.command(rich_help_panel="Start here")(up)
-    for role in (ingest, worker, sink, dashboard):
+    for role in (ingest, worker, sink, warehouse, dashboard):
         app.command(rich_help_panel="Roles, one process each")(role)

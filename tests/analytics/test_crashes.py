@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,18 +19,15 @@ from aiokafka import TopicPartition
 from clickhouse_connect.driver.client import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
-from analytics import migrate
-from analytics.client import connect
 from analytics.lane import Lane, Limits
 from analytics.loading import Loader, Reject
 from analytics.metrics import SinkMetrics
 from analytics.rows import Polled
 from schemas.codec import Codec
-from schemas.settings import Settings
 from tests.analytics.scenario import History, Sent, histories
 from tests.contracts.views import check_views
+from tests.warehouses import migrated_warehouse
 
 STEPS = ("before_insert", "half_inserted", "after_insert", "before_commit", "after_commit")
 DEATHS_MAX = 4
@@ -156,12 +152,8 @@ def lives(draw: st.DrawFn) -> list[Life]:
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A migrated directory."""
-    folder: Path = tmp_path_factory.mktemp("crashes")
-    options = Settings(clickhouse_dsn=SecretStr(f"chdb://{folder}/ch"))
-    made = connect(options)
-    migrate.apply(made, options)
-    yield made
-    made.close()
+    with migrated_warehouse(tmp_path_factory.mktemp("crashes")) as (_, made):
+        yield made
 
 
 @given(history=histories(), lifetimes=lives(), data=st.data())

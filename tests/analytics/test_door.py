@@ -8,7 +8,6 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import clickhouse_connect
@@ -18,10 +17,9 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 
 from analytics.client import connect
 from analytics.door.encodings import decoded, encoded
-from analytics.reading import export, query
-from analytics.warehouse.engine import QueryLimits
-from schemas.errors import BadInput
-from tests.analytics.doors import OpenDoor, open_door
+from analytics.warehouse.limits import QueryLimits
+from tests.warehouses import OpenWarehouse as OpenDoor
+from tests.warehouses import migrated_warehouse
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +32,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenDoor]:
         concurrent_max=2,
         wait_s_max=1.0,
     )
-    with open_door(tmp_path_factory.mktemp("door"), limits=limits) as opened:
+    with migrated_warehouse(tmp_path_factory.mktemp("door"), limits) as (opened, _):
         yield opened
 
 
@@ -211,10 +209,11 @@ def test_inserts_go_on_while_every_place_is_taken(door: OpenDoor) -> None:
     """Queries beyond the limit are told so; the engine's owner writes all the while."""
     slow = "SELECT sum(cityHash64(number)) FROM numbers(100000000000)"
     hogs = [threading.Thread(target=call, args=(door, slow)) for _ in range(2)]
+    owner = connect(door.settings)
     for hog in hogs:
         hog.start()
-    time.sleep(0.3)
-    owner = connect(door.settings)
+    while len(door.engine.watch.running()) < len(hogs):
+        time.sleep(0.01)
     try:
         owner.command("INSERT INTO campaigns (campaign_id, name) VALUES ('spring', 'Spring')")
         status, _, headers = call(door, "SELECT 1")
@@ -263,21 +262,3 @@ def test_queries_of_grafanas_data_source_are_answered(door: OpenDoor, sql: str) 
     assert status == 200, text
     assert headers["x-clickhouse-query-id"] == "grafana-1"
     assert "data" in json.loads(text)
-
-
-def test_command_line_reads_through_the_door(door: OpenDoor, tmp_path: Path) -> None:
-    """With the sink's note in the data directory, query and export go through its process."""
-    note = door.settings.data_dir / "door.json"
-    note.write_text(json.dumps({"url": door.url, "host": "127.0.0.1", "port": door.port}))
-    try:
-        assert query(door.settings, "SELECT 1 AS x", "JSONEachRow") == b'{"x":1}\n'
-        assert query(door.settings, "SELECT 1 AS x FORMAT CSV") == b"1\n"
-        with pytest.raises(BadInput, match="UNKNOWN_TABLE"):
-            query(door.settings, "SELECT * FROM nowhere")
-        path = tmp_path / "summary.parquet"
-        assert export(door.settings, "campaign_summary", "parquet", path) == path.stat().st_size
-        assert path.read_bytes()[:4] == b"PAR1"
-        with pytest.raises(BadInput):
-            export(door.settings, "events; DROP TABLE events", "csv", path)
-    finally:
-        note.unlink()

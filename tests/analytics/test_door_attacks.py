@@ -12,7 +12,8 @@ import pytest
 from analytics.door.encodings import encoded
 from tests.analytics.canaries import SECRET, Canaries, canaries
 from tests.analytics.corpora import corpus
-from tests.analytics.doors import OpenDoor, open_door
+from tests.warehouses import OpenWarehouse as OpenDoor
+from tests.warehouses import migrated_warehouse
 
 ATTACKS = corpus("attacks.yaml")
 REFUSALS = ("48", "62", "73", "81", "115", "164", "167", "306", "497", "718")
@@ -22,7 +23,7 @@ REFUSALS = ("48", "62", "73", "81", "115", "164", "167", "306", "497", "718")
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenDoor]:
     """A door on a migrated directory."""
-    with open_door(tmp_path_factory.mktemp("door")) as opened:
+    with migrated_warehouse(tmp_path_factory.mktemp("door")) as (opened, _):
         yield opened
 
 

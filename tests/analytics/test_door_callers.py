@@ -1,19 +1,19 @@
 """Who gets in at the door: names, sites, and a token where one is set."""
 
 import base64
-import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
 import clickhouse_connect
 import pytest
-from pydantic import SecretStr
 
-from analytics.reading import query, reader
+from analytics.client import reader
 from schemas.errors import BadInput
-from tests.analytics.doors import OpenDoor, open_door
+from streams.commands.clickhouse import ask
 from tests.analytics.test_door import call
+from tests.warehouses import OpenWarehouse as OpenDoor
+from tests.warehouses import migrated_warehouse
 
 TOKEN = "a-token-for-tests-0123456789"
 KEY = {"X-ClickHouse-Key": TOKEN}
@@ -22,7 +22,7 @@ KEY = {"X-ClickHouse-Key": TOKEN}
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenDoor]:
     """A door with a token."""
-    with open_door(tmp_path_factory.mktemp("door"), token=TOKEN) as opened:
+    with migrated_warehouse(tmp_path_factory.mktemp("door"), door_token=TOKEN) as (opened, _):
         yield opened
 
 
@@ -116,15 +116,10 @@ def test_clients_bring_the_token(door: OpenDoor) -> None:
     made = clickhouse_connect.get_client(host="127.0.0.1", port=door.port, password=TOKEN)
     assert made.query("SELECT 1").result_rows == [(1,)]
     made.close()
-    note = door.settings.data_dir / "door.json"
-    note.write_text(json.dumps({"url": door.url, "host": "127.0.0.1", "port": door.port}))
-    told = door.settings.model_copy(update={"door_token": SecretStr(TOKEN)})
-    try:
-        assert query(told, "SELECT 1 AS x", "JSONEachRow") == b'{"x":1}\n'
-        client = reader(told)
-        assert client.query("SELECT 1").result_rows == [(1,)]
-        client.close()
-        with pytest.raises(BadInput, match="MAILPULSE_DOOR_TOKEN"):
-            query(door.settings, "SELECT 1")
-    finally:
-        note.unlink()
+    client = reader(door.reader_settings_with(TOKEN))
+    assert client.query("SELECT 1").result_rows == [(1,)]
+    client.close()
+    asked = door.reader_settings_with(TOKEN)
+    assert b"".join(ask(asked, "SELECT 1 AS x", "JSONEachRow").pieces) == b'{"x":1}\n'
+    with pytest.raises(BadInput, match="not this door's token"):
+        ask(door.reader_settings, "SELECT 1", "CSV")

@@ -3,22 +3,23 @@
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
 
-import chdb
 import pytest
 
-from analytics.client import connect
+from analytics.warehouse.access import READER
+from analytics.warehouse.engine import Job
+from analytics.warehouse.protocol import query_parameters, settings_among
 from tests.analytics.corpora import corpus
-from tests.analytics.doors import OpenDoor, open_door
 from tests.analytics.test_grafana import CLICKHOUSE, expanded, fill, targets
 from tests.analytics.test_queries import QUERIES
+from tests.warehouses import OpenWarehouse as OpenDoor
+from tests.warehouses import migrated_warehouse
 
 FORMAT = "TabSeparatedWithNamesAndTypes"
-_connect: Callable[[str], Any] = chdb.connect
 MOVING = ("freshness", "system.settings")
 """What gives other values a moment later, or in a session with limits."""
 HONEST = corpus("honest.yaml")
@@ -36,10 +37,8 @@ HONEST += [
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenDoor]:
     """A door on a directory that holds one of everything."""
-    with open_door(tmp_path_factory.mktemp("door")) as opened:
-        owner = connect(opened.settings)
+    with migrated_warehouse(tmp_path_factory.mktemp("door")) as (opened, owner):
         fill(owner)
-        owner.close()
         yield opened
 
 
@@ -55,19 +54,16 @@ def through(door: OpenDoor, query: str, parameters: dict[str, str]) -> bytes:
 
 
 def straight(door: OpenDoor, query: str, parameters: dict[str, str]) -> bytes:
-    """The answer of the engine to the same text, with nobody in between."""
-    path = door.settings.clickhouse_dsn.get_secret_value().removeprefix("chdb://")
-    handle = _connect(path)
-    try:
-        handle.query("USE mailpulse")
-        for name, value in parameters.items():
-            if not name.startswith(("param_", "default_format", "client_")):
-                handle.query(f"SET {name} = '{value}'")
-        bound = {name[6:]: value for name, value in parameters.items() if name.startswith("param_")}
-        fmt = parameters.get("default_format", FORMAT)
-        return bytes(handle.query(query, fmt, params=bound or None).bytes() or b"")
-    finally:
-        handle.close()
+    """The answer of the engine to the same text of a reader's, with nobody in between."""
+    job = Job(
+        query,
+        parameters.get("default_format", FORMAT),
+        parameters=query_parameters(parameters),
+        settings=settings_among(parameters),
+    )
+    with door.engine._session(job, job.settings, 60) as handle:
+        handle.query(f"SET ROLE {READER}")
+        return door.engine._answer(handle, job)[0]
 
 
 @pytest.mark.parametrize("honest", HONEST)

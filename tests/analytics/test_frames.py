@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analytics.door.frames import FRAME_BYTES_MAX, HEADER_BYTES, city_hash_128, compressed
-from tests.analytics.doors import open_door
+from tests.warehouses import open_warehouse
 
 # made with go-faster/city, whose CH128 clickhouse-go checks frames with; low half, then high
 VECTORS = {
@@ -92,7 +92,7 @@ def test_large_results_are_several_frames() -> None:
 
 def test_door_frames_results_for_compress_1(tmp_path: Path) -> None:
     """Any format; an error stays readable; a framed request body is refused in words."""
-    with open_door(tmp_path) as door:
+    with open_warehouse(tmp_path) as door:
 
         def ask(**parameters: str) -> bytes:
             url = f"{door.url}/?{urllib.parse.urlencode(parameters)}"

@@ -10,14 +10,11 @@ from typing import Any
 import pytest
 import yaml
 from clickhouse_connect.driver.client import Client
-from pydantic import SecretStr
 
-from analytics import migrate
-from analytics.client import connect
 from analytics.dashboard.metrics import DashboardMetrics
 from schemas.glossary import COUNTER_NAMES
-from schemas.settings import Settings
 from tests.metrics_table import metrics
+from tests.warehouses import migrated_warehouse
 
 FOLDER = Path(__file__).parents[2] / "analytics"
 BOARDS = {
@@ -61,13 +58,9 @@ def expanded(sql: str, now: datetime) -> str:
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A migrated directory in which every board has something to show."""
-    folder = tmp_path_factory.mktemp("grafana")
-    settings = Settings(clickhouse_dsn=SecretStr(f"chdb://{folder}/ch"))
-    opened = connect(settings)
-    migrate.apply(opened, settings)
-    fill(opened)
-    yield opened
-    opened.close()
+    with migrated_warehouse(tmp_path_factory.mktemp("grafana")) as (_, opened):
+        fill(opened)
+        yield opened
 
 
 def fill(client: Client) -> None:

@@ -7,16 +7,13 @@ from collections.abc import Iterator
 import pytest
 import sqlglot
 from clickhouse_connect.driver.client import Client
-from pydantic import SecretStr
 
-from analytics import migrate
-from analytics.client import connect
 from analytics.cluster import for_cluster
 from analytics.migrate import Migration, MigrationError, load, pending
 from analytics.rows import STATEMENTS
 from analytics.sql import statements
 from schemas.glossary import COUNTERS, DERIVED_DOCS, RATES
-from schemas.settings import Settings
+from tests.warehouses import migrated_warehouse
 
 SCRIPTS = [
     pytest.param(statement, id=f"{migration.number:04}-{index}")
@@ -35,12 +32,8 @@ COUNT_VIEWS = (
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A migrated directory."""
-    folder = tmp_path_factory.mktemp("migrations")
-    settings = Settings(clickhouse_dsn=SecretStr(f"chdb://{folder}/ch"))
-    client = connect(settings)
-    migrate.apply(client, settings)
-    yield client
-    client.close()
+    with migrated_warehouse(tmp_path_factory.mktemp("migrations")) as (_, client):
+        yield client
 
 
 def _sentence(text: str) -> str:

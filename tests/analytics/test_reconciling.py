@@ -4,23 +4,19 @@ from collections.abc import Iterator
 
 import pytest
 from clickhouse_connect.driver.client import Client
-from pydantic import SecretStr
 
 from analytics.metrics import SinkMetrics
 from analytics.reconciling import Reconciler
 from schemas import topics
 from schemas.errors import Unavailable
-from schemas.settings import Settings
-from tests.contracts.test_warehouse import migrated
+from tests.contracts.test_warehouse import embedded
 from tests.contracts.warehouse import Warehouse
 
 
 @pytest.fixture
 def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
     """A migrated database of one test."""
-    directory = tmp_path_factory.mktemp("clickhouse")
-    settings = Settings(clickhouse_dsn=SecretStr(f"chdb://{directory}"))
-    yield from migrated(settings)
+    yield from embedded(tmp_path_factory.mktemp("reconciling"))
 
 
 def accept(warehouse: Warehouse, number: int, minutes_ago: int, *, stored: bool) -> None:

@@ -8,7 +8,6 @@ import fastavro
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from analytics.avro_file import container, long_bytes
@@ -16,10 +15,9 @@ from analytics.rows import clickhouse_type
 from schemas import topics
 from schemas.codec import Codec, Record
 from schemas.glossary import RATES
-from schemas.settings import Settings
 from tests.analytics.scenario import History, Sent, histories
 from tests.builders import record
-from tests.contracts.test_warehouse import migrated
+from tests.contracts.test_warehouse import embedded
 from tests.contracts.warehouse import Warehouse
 
 NOW = 1_790_000_000_000_000
@@ -56,7 +54,7 @@ def test_unknown_avro_type_is_an_error() -> None:
 def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
     """A migrated directory."""
     folder = tmp_path_factory.mktemp("rows")
-    yield from migrated(Settings(clickhouse_dsn=SecretStr(f"chdb://{folder}/ch")))
+    yield from embedded(folder)
 
 
 def _sent(topic: str, schema: str, item: Record | None, offset: int = 0, key: bytes = b"k") -> Sent:

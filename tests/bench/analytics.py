@@ -1,9 +1,11 @@
 """How fast events become queryable, and how fast questions about them are answered.
 
 Laws of this file:
-1. The sink is the product's own process (``mailpulse sink``) on a real broker; what is measured is
-   from the first stored row to the last, seen from outside through the door.
-2. The limit it is compared with is clickhouse-connect inserting the same columns from memory.
+1. The sink is the product's own process (``mailpulse sink``) on a real broker, beside ``mailpulse
+   warehouse``; what is measured is from the first stored row to the last, seen from outside through
+   the analysts' listener.
+2. The limit it is compared with is clickhouse-connect inserting the same columns from memory, in
+   the engine's own process, without HTTP.
 3. Views are asked as ``tests/bench/analytics_views.py`` says.
 4. Memory is bounded: events are made, sent and forgotten; what stays is one small record for each
    campaign minute.
@@ -26,23 +28,24 @@ import time
 import urllib.request
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+import clickhouse_connect
 from aiokafka import AIOKafkaProducer
 from clickhouse_connect.driver.client import Client
 from pydantic import SecretStr
 
-from analytics.client import connect
+from analytics.client import connect, reader
 from analytics.loading import Loader
-from analytics.reading import door_url
 from schemas import topics
 from schemas.codec import Codec
 from schemas.settings import Settings
 from tests.analytics.scenario import Sent
 from tests.bench.analytics_load import Load
 from tests.bench.analytics_views import ask, quantile
+from tests.live.warehouse_process import WarehouseProcess
 
 Item = TypeVar("Item")
 
@@ -73,21 +76,25 @@ def run(kafka_bootstrap: str, quick: bool = False, events: int = 0) -> dict[str,
     begin = int(time.time()) // 86_400 * 86_400 - 31 * 86_400
     load = Load(count, min(CAMPAIGNS, max(101, count // 1000)), begin, pack=True)
     with tempfile.TemporaryDirectory(prefix="mailpulse-bench-") as folder:
-        settings = _settings(kafka_bootstrap, Path(folder))
         asyncio.run(_produce(kafka_bootstrap, load, say))
-        figures = {"sink_rows_per_s": _drain(settings, count, say)}
-        figures |= _visible(settings, 3 if quick else VISIBLE_S)
-        say("visibility measured")
-        client = connect(settings)
-        try:
-            _load_minutes(client, load)
-            say("minutes loaded")
-            figures |= _limit(client, min(count, 100_000), figures["sink_rows_per_s"])
-            figures |= ask(client, settings, load, quick, say)
-            figures["bytes_per_event"] = _bytes_per_event(client)
-            say("merged")
-        finally:
-            client.close()
+        with WarehouseProcess(Path(folder), {"LOG_LEVEL": "WARNING"}) as warehouse:
+            settings = _settings(kafka_bootstrap, Path(folder), warehouse)
+            figures = {"sink_rows_per_s": _drain(settings, warehouse, count, say)}
+            figures |= _visible(settings, warehouse, 3 if quick else VISIBLE_S)
+            say("visibility measured")
+            client, analyst = connect(settings), reader(_analysts(settings, warehouse))
+            try:
+                _load_minutes(client, load)
+                say("minutes loaded")
+                figures |= ask(analyst, settings, load, quick, say)
+                figures["bytes_per_event"] = _bytes_per_event(client)
+                say("merged")
+            finally:
+                client.close()
+                analyst.close()
+            assert warehouse.stop() == 0
+        directory = Path(folder) / "clickhouse"
+        figures |= _limit(directory, min(count, 100_000), figures["sink_rows_per_s"])
     return figures
 
 
@@ -101,13 +108,15 @@ def _teller() -> Callable[[str], None]:
     return say
 
 
-def _settings(bootstrap: str, folder: Path) -> Settings:
+def _settings(bootstrap: str, folder: Path, warehouse: WarehouseProcess) -> Settings:
     return Settings(
-        kafka_bootstrap=bootstrap,
-        clickhouse_dsn=SecretStr(f"chdb://{folder}/ch"),
-        data_dir=folder,
-        door_port=0,
+        kafka_bootstrap=bootstrap, data_dir=folder, clickhouse_dsn=SecretStr(warehouse.at.dsn())
     )
+
+
+def _analysts(settings: Settings, warehouse: WarehouseProcess) -> Settings:
+    dsn = SecretStr(f"{warehouse.at.url}/mailpulse")
+    return settings.model_copy(update={"clickhouse_dsn": dsn})
 
 
 async def _produce(bootstrap: str, load: Load, say: Callable[[str], None]) -> None:
@@ -134,28 +143,23 @@ async def _produce(bootstrap: str, load: Load, say: Callable[[str], None]) -> No
 
 
 @contextmanager
-def _sink(settings: Settings) -> Iterator[str]:
-    """The product's sink process, ready; yields the address of its door."""
-    environment = {
-        **os.environ,
-        "MAILPULSE_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
-        "MAILPULSE_CLICKHOUSE_DSN": settings.clickhouse_dsn.get_secret_value(),
-        "MAILPULSE_DATA_DIR": str(settings.data_dir),
-        "MAILPULSE_DOOR_PORT": "0",
-        "MAILPULSE_LOG_LEVEL": "WARNING",
-    }
+def _sink(settings: Settings, warehouse: WarehouseProcess) -> Iterator[str]:
+    """The product's sink process, its tables made; yields the analysts' address."""
+    told = {**warehouse.at.sink_settings(), "KAFKA_BOOTSTRAP": settings.kafka_bootstrap}
+    told |= {"DATA_DIR": str(settings.data_dir), "LOG_LEVEL": "WARNING"}
+    environment = {**os.environ, **{f"MAILPULSE_{name}": value for name, value in told.items()}}
     command = [str(Path(sys.executable).with_name("mailpulse")), "sink"]
     process = subprocess.Popen(command, env=environment, cwd=settings.data_dir)
     try:
         deadline = time.monotonic() + 60
         while True:
             assert process.poll() is None, "the sink ended"
-            assert time.monotonic() < deadline, "the door did not open"
-            url = door_url(settings)
-            if url:
+            assert time.monotonic() < deadline, "the tables were not made"
+            with suppress(OSError):
+                warehouse.ask("SELECT 1 FROM events LIMIT 0")
                 break
             time.sleep(0.1)
-        yield url
+        yield warehouse.at.url
     finally:
         process.terminate()
         process.wait(60)
@@ -166,9 +170,11 @@ def _number(url: str, sql: str) -> int:
         return int(answer.read().strip() or 0)
 
 
-def _drain(settings: Settings, count: int, say: Callable[[str], None]) -> float:
+def _drain(
+    settings: Settings, warehouse: WarehouseProcess, count: int, say: Callable[[str], None]
+) -> float:
     """Rows a second between the first rows seen and the last."""
-    with _sink(settings) as url:
+    with _sink(settings, warehouse) as url:
         first: tuple[float, int] | None = None
         told = 0
         while True:
@@ -187,7 +193,7 @@ def _drain(settings: Settings, count: int, say: Callable[[str], None]) -> float:
         return (count - first[1]) / max(now - first[0], 1e-3)
 
 
-def _visible(settings: Settings, seconds: int) -> dict[str, float]:
+def _visible(settings: Settings, warehouse: WarehouseProcess, seconds: int) -> dict[str, float]:
     """Seconds between Kafka's acknowledgement and an answer that counts the event."""
     load = Load(VISIBLE_PER_S * seconds, 1, int(time.time()) - 86_400 * 3)
     acknowledged: list[float] = []
@@ -209,7 +215,7 @@ def _visible(settings: Settings, seconds: int) -> dict[str, float]:
             await asyncio.sleep(max(0.0, ahead))
         await producer.stop()
 
-    with _sink(settings) as url:
+    with _sink(settings, warehouse) as url:
         before = _number(url, "SELECT count() FROM events")
         worker = threading.Thread(target=lambda: asyncio.run(produce()))
         worker.start()
@@ -248,15 +254,19 @@ def _load_minutes(client: Client, load: Load) -> None:
         assert loader.load(records) == []
 
 
-def _limit(client: Client, rows: int, sink: float) -> dict[str, float]:
+def _limit(directory: Path, rows: int, sink: float) -> dict[str, float]:
     """clickhouse-connect inserting the same columns from memory, and the sink's share of that."""
-    client.command("CREATE TABLE limit_events AS events")
-    result = client.query(f"SELECT * FROM events LIMIT {rows}", column_oriented=True)
-    columns = [list(column) for column in result.result_columns]
-    started = time.perf_counter()
-    client.insert("limit_events", columns, column_names=result.column_names, column_oriented=True)
-    rate = len(columns[0]) / (time.perf_counter() - started)
-    client.command("DROP TABLE limit_events SYNC")
+    client = clickhouse_connect.get_client(interface="chdb", path=str(directory))
+    try:
+        client.database = "mailpulse"
+        client.command("CREATE TABLE limit_events AS events")
+        result = client.query(f"SELECT * FROM events LIMIT {rows}", column_oriented=True)
+        columns, names = [list(column) for column in result.result_columns], result.column_names
+        started = time.perf_counter()
+        client.insert("limit_events", columns, column_names=names, column_oriented=True)
+        rate = len(columns[0]) / (time.perf_counter() - started)
+    finally:
+        client.close()
     return {"limit_rows_per_s": rate, "sink_share_of_limit": sink / rate}
 
 

@@ -1,7 +1,7 @@
 """How long analysts wait for an answer, while nothing else happens and while the sink inserts.
 
 Laws of this file:
-1. Questions are asked warm and one at a time, by a client of the process that owns the directory.
+1. Questions are asked warm and one at a time, over the analysts' listener.
 2. Quiet and loaded take turns, round after round, so that what else the machine does falls on
    both alike; each figure is over the samples of all rounds.
 3. The load is the sink's own ``Loader``: ``ROWS_PER_S`` events, and the minutes that such events

@@ -10,12 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from clickhouse_connect.driver.client import Client
-from pydantic import SecretStr
 from starlette.applications import Starlette
 
-from analytics import migrate
-from analytics.client import connect
+from analytics.client import reader
 from analytics.dashboard import create_app
 from analytics.dashboard.app import PipelineRead
 from analytics.dashboard.asking import ClickHouseQuery, Parameters, Rows
@@ -24,13 +21,14 @@ from analytics.dashboard.serve import limits
 from schemas.glossary import COUNTER_NAMES
 from schemas.serving.server import bind, port_of, serving
 from schemas.settings import Settings
+from tests.warehouses import migrated_warehouse
 
 
 class CountingQuery:
     """``Query`` that remembers what it was asked, and can be told to fail."""
 
     def __init__(self, settings: Settings) -> None:
-        self.clickhouse = ClickHouseQuery(lambda: connect(settings))
+        self.clickhouse = ClickHouseQuery(lambda: reader(settings))
         self.asked: list[str] = []
         self.failure: Exception | None = None
 
@@ -50,12 +48,10 @@ class Stage:
     """
 
     def __init__(self, folder: Path, **settings: Any) -> None:
-        dsn = SecretStr(f"chdb://{folder}/ch")
-        self.settings = Settings(
-            clickhouse_dsn=dsn, data_dir=folder, dashboard_interval_ms=500, **settings
-        )
-        self.client: Client = connect(self.settings)
-        migrate.apply(self.client, self.settings)
+        self._opened = migrated_warehouse(folder)
+        warehouse, self.client = self._opened.__enter__()
+        changed = {"dashboard_interval_ms": 500, **settings}
+        self.settings = warehouse.reader_settings.model_copy(update=changed)
         self.query = CountingQuery(self.settings)
         self.port = 0
 
@@ -148,4 +144,4 @@ class Stage:
     def close(self) -> None:
         """Lets go of the database."""
         self.query.clickhouse.close()
-        self.client.close()
+        self._opened.__exit__(None, None, None)

@@ -1,13 +1,13 @@
-"""The warehouse contract: on the embedded engine, over HTTP, and on a server where one is named.
+"""The warehouse contract: on the embedded engine, and on a server where one is named.
 
-No ClickHouse server comes with mailpulse, so over HTTP clickhouse-connect talks to the door in its
-writable mode, which only tests open; ``MAILPULSE_TEST_CLICKHOUSE_URL`` names a real server.
+No ClickHouse server comes with mailpulse: ``MAILPULSE_TEST_CLICKHOUSE_URL`` names one.
 """
 
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -15,8 +15,8 @@ from pydantic import SecretStr
 from analytics import migrate
 from analytics.client import connect
 from schemas.settings import Settings
-from tests.analytics.doors import open_door
 from tests.contracts.warehouse import Warehouse, WarehouseContract
+from tests.warehouses import open_warehouse
 
 
 def migrated(settings: Settings) -> Iterator[Warehouse]:
@@ -29,28 +29,26 @@ def migrated(settings: Settings) -> Iterator[Warehouse]:
         client.close()
 
 
+def embedded(folder: Path, **changed: Any) -> Iterator[Warehouse]:
+    """A migrated database of an embedded engine, as its sink reaches it."""
+    with open_warehouse(folder) as opened:
+        yield from migrated(opened.settings.model_copy(update=changed))
+
+
 class TestEmbedded(WarehouseContract):
-    """clickhouse-connect's chdb backend."""
+    """The sink's listener of the role ``warehouse``."""
 
     @pytest.fixture(scope="class")
     def warehouse(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
-        folder = tmp_path_factory.mktemp("chdb")
-        yield from migrated(Settings(clickhouse_dsn=SecretStr(f"chdb://{folder}/ch")))
+        yield from embedded(tmp_path_factory.mktemp("warehouse"))
 
 
-class TestHttp(WarehouseContract):
-    """clickhouse-connect's HTTP client, answered by the door in its writable mode."""
+class TestEmbeddedCompressed(WarehouseContract):
+    """The same by a client that compresses what it sends."""
 
     @pytest.fixture(scope="class")
     def warehouse(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
-        folder: Path = tmp_path_factory.mktemp("http")
-        with open_door(folder, writable=True) as door:
-            yield from migrated(
-                Settings(
-                    clickhouse_dsn=SecretStr(f"{door.url}/mailpulse"),
-                    clickhouse_manage_access=False,  # chDB's only user may not make roles
-                )
-            )
+        yield from embedded(tmp_path_factory.mktemp("warehouse"), clickhouse_compress=True)
 
 
 class TestServer(WarehouseContract):

@@ -1,7 +1,7 @@
 """What migrations, loading and views promise, whatever stands behind the DSN.
 
-``tests/contracts/test_warehouse.py`` runs this through the embedded engine, through HTTP, and on
-a server where one is named.
+``tests/contracts/test_warehouse.py`` runs this on the embedded engine and on a server where one is
+named.
 """
 
 from typing import Any

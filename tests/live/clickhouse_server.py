@@ -1,30 +1,18 @@
 """ClickHouse's HTTP interface on the real engine, in a process that can be killed and made to fail.
 
-The engine is chDB behind the product's own door, opened for writing, so that every role reaches it
-as it reaches a server. ``Troubled`` stands in front and does what networks and servers do.
-
-``python -m tests.live.clickhouse_server FOLDER PORT`` is the server.
+It is the product's own warehouse. ``Troubled`` stands in front of the sink's listener and does what
+networks and servers do.
 """
 
 import asyncio
-import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from pydantic import SecretStr
-
-from analytics.client import connect
-from analytics.door.app import Door
-from analytics.metrics import SinkMetrics
-from analytics.warehouse.engine import Engine, QueryLimits
-from schemas.serving.places import Limits
-from schemas.serving.server import bind, serving
-from schemas.settings import Settings
-from tests.live.process import Process, accepts, free_port
-from tests.live.roles import clean_environ
+from tests.live.process import free_port
+from tests.live.warehouse_process import WarehouseProcess
 
 Trouble = Literal["", "hang", "500", "cut_after", "refuse"]
 HANG_S = 6.0
@@ -48,32 +36,25 @@ class Troubled:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.behind, self.port = free_port(), free_port()
+        self.process = WarehouseProcess(folder)
+        self.behind, self.port = self.process.at.private, free_port()
         self.trouble: Trouble = ""
         self.cuts = self.failed = 0
-        self.process = Process(
-            "clickhouse",
-            [sys.executable, "-m", "tests.live.clickhouse_server", str(folder), str(self.behind)],
-            folder / "clickhouse.log",
-            env=clean_environ(),
-            cwd=Path(__file__).parents[2],
-        )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     @property
     def dsn(self) -> str:
         """Of the proxy."""
-        return f"http://default:@127.0.0.1:{self.port}/mailpulse"
+        return self.process.at.dsn(self.port)
 
     def start(self) -> None:
-        """Starts the server; returns when it takes connections.
+        """Starts the server; returns when it is ready.
 
         Raises:
             ProcessFailed: it ended or did not in time.
         """
-        self.process.start()
-        self.process.wait_until(lambda: accepts(self.behind), "listening")
+        self.process.begin()
 
     def __enter__(self) -> Self:
         self.start()
@@ -151,17 +132,3 @@ async def _message(reader: asyncio.StreamReader) -> bytes:
             if int(size, 16) == 0:
                 break
     return head + body
-
-
-async def _main(folder: Path, port: int) -> None:
-    directory = folder / "clickhouse"
-    # a server has a database to begin in; here it is this one
-    connect(Settings(clickhouse_dsn=SecretStr(f"chdb://{directory}"))).close()
-    engine = Engine(directory, "mailpulse", QueryLimits(concurrent_max=16), writable=True)
-    app, sock = Door(engine, SinkMetrics()).app, bind("127.0.0.1", port)
-    async with serving(app, sock, name="server", limits=Limits(body_bytes_max=1 << 30)):
-        await asyncio.Event().wait()
-
-
-if __name__ == "__main__":
-    asyncio.run(_main(Path(sys.argv[1]), int(sys.argv[2])))

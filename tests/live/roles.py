@@ -7,18 +7,18 @@ Laws of this file:
 3. Nothing outlives the test run (``tests/live/process.py``).
 
 For fault tests: ``pipeline["worker-1"].kill()``, ``.pause()``, ``.start()`` …; more than one
-``ingest`` or ``worker`` by the counts given.
+``ingest`` or ``worker`` by the counts given. Without a ``CLICKHOUSE_DSN`` among the settings there
+is a ``warehouse-1``.
 """
 
 import asyncio
-import json
 import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import httpx
 from confluent_kafka.admin import AdminClient
@@ -27,11 +27,11 @@ from schemas import topics
 from schemas.errors import MailpulseError
 from schemas.settings import PREFIX, Settings, load_settings
 from streams import admin
+from tests.live.addresses import Addresses
 from tests.live.process import Process, ProcessFailed, free_port
 
 READY_S = 90.0
 CAUGHT_UP_S = 120.0
-DOOR_FILE = "door.json"
 
 
 def clean_environ() -> dict[str, str]:
@@ -125,7 +125,7 @@ class Pipeline:
         secrets: environment variables that ``config`` names.
         idempotence: the broker has an idempotent producer (Tansu has none).
         partitions: of each topic.
-        ingests: number of ingress processes; ``workers``: of workers; the sink is one (chDB).
+        ingests: number of ingress processes; ``workers``: of workers; the sink is one.
         dashboard: whether there is one.
         clocks: role's name -> seconds that its clock is fast by.
         settings: more settings, names without prefix, for every role.
@@ -150,7 +150,8 @@ class Pipeline:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "mailpulse.toml").write_text(config, encoding="utf-8")
-        self._door_port, self._page_port = free_port(), free_port()
+        self._page_port = free_port()
+        self._warehouse = None if "CLICKHOUSE_DSN" in (settings or {}) else Addresses()
         self._environ = {
             "KAFKA_BOOTSTRAP": bootstrap,
             "KAFKA_IDEMPOTENCE": str(idempotence).lower(),
@@ -160,29 +161,38 @@ class Pipeline:
             "REBALANCE_TIMEOUT_MS": "6000",
             "CONFIG_FILE": str(folder / "mailpulse.toml"),
             "DATA_DIR": str(folder / "data"),
-            "CLICKHOUSE_DSN": f"chdb:///{str(folder / 'clickhouse').lstrip('/')}",
+            "WAREHOUSE_DIR": str(folder / "clickhouse"),
             "LOG_FORMAT": "json",
             **(settings or {}),
         }
+        if self._warehouse is not None:
+            self._environ["CLICKHOUSE_DSN"] = f"{self._warehouse.url}/mailpulse"
         self._secrets = dict(secrets)
         self._clocks = dict(clocks or {})
         self.roles: dict[str, Role] = {}
-        counts = {"sink": 1, "worker": workers, "ingest": ingests, "dashboard": int(dashboard)}
+        counts = {"warehouse": int(self._warehouse is not None)}
+        counts |= {"sink": 1, "worker": workers, "ingest": ingests, "dashboard": int(dashboard)}
         for kind, count in counts.items():
             for number in range(1, count + 1):
                 self._add(f"{kind}-{number}")
 
     def _add(self, name: str) -> Role:
-        port = free_port()
+        warehouse = self._warehouse
+        kind = name.rsplit("-", 1)[0]
+        port = warehouse.health if warehouse and kind == "warehouse" else free_port()
         own = {
+            "warehouse": warehouse.own_settings() if warehouse else {},
             "worker": {"STATE_DIR": str(self.folder / "state" / name), "METRICS_PORT": str(port)},
-            "sink": {"DOOR_PORT": str(self._door_port), "METRICS_PORT": str(port)},
+            "sink": {
+                "METRICS_PORT": str(port),
+                **(warehouse.sink_settings() if warehouse else {}),
+            },
             "ingest": {"INGEST_PORT": str(port)},
             "dashboard": {
                 "DASHBOARD_PORT": str(self._page_port),
                 "METRICS_PORT": str(port),
             },
-        }[name.rsplit("-", 1)[0]]
+        }[kind]
         environ, clock_s = {**self._environ, **own}, self._clocks.get(name, 0)
         role = Role(name, self.folder, environ, port, self._secrets, clock_s)
         self.roles[name] = role
@@ -216,13 +226,8 @@ class Pipeline:
 
     @property
     def clickhouse_dsn(self) -> str:
-        """Where analysts connect: the sink's read-only door.
-
-        Raises:
-            OSError, ValueError: the door is not open yet.
-        """
-        door: dict[str, Any] = json.loads((self.folder / "data" / DOOR_FILE).read_text("utf-8"))
-        return str(door.get("dsn") or f"http://{door['host']}:{door['port']}/mailpulse")
+        """Where analysts connect."""
+        return self._environ["CLICKHOUSE_DSN"]
 
     def start(self) -> Self:
         """Makes the topics and starts every role; returns when all are ready.
@@ -238,7 +243,7 @@ class Pipeline:
         return self
 
     def stop(self) -> dict[str, int | None]:
-        """SIGTERM to ingress, workers and sink, in that order, each given time to finish.
+        """SIGTERM to each role, in the order in which events pass them, each given time to finish.
 
         Returns:
             Exit status of each.
@@ -303,4 +308,4 @@ class Pipeline:
             role.kill()
 
 
-_STOP_ORDER = ("ingest", "worker", "dashboard", "sink")
+_STOP_ORDER = ("ingest", "worker", "dashboard", "sink", "warehouse")

@@ -1,27 +1,25 @@
 """What the live tests of the sink share: topics to write, a sink process to kill, a recount.
 
 The sink runs as its own process (``python -m tests.live.sinking``), the product's ``serve`` with a
-place to stop dead at: ``SINK_DIE_AT`` names a step and a number, and the process kills itself with
-SIGKILL when it reaches that step for that time.
+place to stop dead at, beside a warehouse: ``MAILPULSE_TEST_DIE_AT`` names a step and a number, and
+the process kills itself with SIGKILL when it reaches that step for that time.
 """
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from pydantic import SecretStr
 
-from schemas.settings import Settings, load_settings
+from schemas.settings import load_settings
 from tests.analytics.scenario import Sent
+from tests.live.warehouse_process import WarehouseProcess
 
 STEPS = ("before_insert", "after_insert", "before_commit", "after_commit")
 STARTED_S_MAX = 90.0
@@ -48,7 +46,7 @@ class SinkProcess:
     Args:
         bootstrap: of Kafka.
         folder: data directory; ``ch`` inside it holds the engine's data.
-        dsn: default: the embedded engine in ``folder``.
+        dsn: default: of a warehouse of its own in ``folder``, which dies and stops with it.
         die_at: ``(step, number)``: kill itself there.
         options: more settings, by their environment names without the prefix.
     """
@@ -62,18 +60,16 @@ class SinkProcess:
         die_at: tuple[str, int] | None = None,
         **options: str,
     ) -> None:
-        self.dsn = dsn or f"chdb://{folder}/ch"
-        self.settings = Settings(
-            kafka_bootstrap=bootstrap, clickhouse_dsn=SecretStr(self.dsn), data_dir=folder
-        )
+        self.warehouse = None if dsn else WarehouseProcess(folder)
+        told = {"CLICKHOUSE_DSN": dsn, "CLICKHOUSE_COMPRESS": "false"}
+        if self.warehouse is not None:
+            told = self.warehouse.begin().at.sink_settings()
         environment = {
             **os.environ,
             "MAILPULSE_KAFKA_BOOTSTRAP": bootstrap,
-            "MAILPULSE_CLICKHOUSE_DSN": self.dsn,
-            "MAILPULSE_CLICKHOUSE_COMPRESS": "false",
             "MAILPULSE_CLICKHOUSE_MANAGE_ACCESS": "false",
+            **{f"MAILPULSE_{name}": value for name, value in told.items()},
             "MAILPULSE_DATA_DIR": str(folder),
-            "MAILPULSE_DOOR_PORT": "0",
             "MAILPULSE_SESSION_TIMEOUT_MS": "6000",
             "MAILPULSE_REBALANCE_TIMEOUT_MS": "10000",
             "MAILPULSE_SINK_BACKOFF_MS_MAX": "1000",
@@ -86,12 +82,13 @@ class SinkProcess:
         )
 
     def ask(self, sql: str) -> list[list[Any]]:
-        """Rows of a query through the process's door."""
-        note = json.loads((self.settings.data_dir / "door.json").read_text())
-        with urllib.request.urlopen(
-            f"{note['url']}/?default_format=JSONCompactEachRow", data=sql.encode(), timeout=60
-        ) as answer:
-            return [json.loads(line) for line in answer.read().splitlines()]
+        """Rows of an analyst's query, of its own warehouse.
+
+        Raises:
+            OSError: nobody answers, or the query fails.
+        """
+        assert self.warehouse is not None, "whoever gave the DSN can ask"
+        return self.warehouse.ask(sql)
 
     def wait_for(self, sql: str, expected: object, timeout_s: float = STARTED_S_MAX) -> None:
         """Asks until the answer is ``expected``.
@@ -106,7 +103,7 @@ class SinkProcess:
             try:
                 found = self.ask(sql)
             except OSError:
-                found = "no door"
+                found = "no answer"
             if found == expected:
                 return
             time.sleep(0.1)
@@ -114,18 +111,26 @@ class SinkProcess:
 
     def wait_dead(self, timeout_s: float = STARTED_S_MAX) -> int:
         """Waits for the process to end; returns its exit code."""
-        return self.process.wait(timeout_s)
+        code = self.process.wait(timeout_s)
+        if self.warehouse is not None:  # as when the machine dies: what it held, it has to have
+            self.warehouse.kill()
+        return code
 
     def stop(self) -> int:
         """SIGTERM; returns the exit code."""
         self.process.terminate()
-        return self.process.wait(60)
+        code = self.process.wait(60)
+        if self.warehouse is not None:
+            assert self.warehouse.stop() == 0, self.warehouse.log_tail()
+        return code
 
     def kill(self) -> None:
         """SIGKILL, whatever it is doing."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(30)
+        if self.warehouse is not None:
+            self.warehouse.kill()
 
     def __enter__(self) -> "SinkProcess":
         return self

@@ -1,11 +1,11 @@
-"""The commands of docker-compose.yml, as they stand there, on real Kafka, a real registry and chDB.
+"""The commands of docker-compose.yml, as they stand there, on real Kafka, a real registry and
+the embedded engine in place of a server.
 
 No container engine: what the file says of each of our services (command, environment, health check,
 what it waits for) is read from it and run as processes. Replaced are only names that the compose
 network gives: hosts, ports, paths of volumes and of secrets.
 """
 
-import json
 import random
 import subprocess
 import sys
@@ -24,7 +24,8 @@ from streams.simulation.simulator import Happening, Simulator
 from tests.live.fixtures import KafkaCluster, or_skip
 from tests.live.process import Process, free_port
 from tests.live.registry import Registry
-from tests.live.roles import DOOR_FILE, clean_environ
+from tests.live.roles import clean_environ
+from tests.live.warehouse_process import WarehouseProcess
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -63,7 +64,7 @@ class Service:
                 changed[key] = value.replace("/var/lib/mailpulse", str(home))
         changed |= {key: "4" for key in given if key == "PARTITIONS"}
         changed |= {key: value for key, value in peers.items() if key in given}
-        changed["DOOR_PORT"] = "0"
+        changed["CLICKHOUSE_MANAGE_ACCESS"] = "false"  # the embedded engine can't
         settings = {PREFIX + key: value for key, value in {**given, **changed}.items()}
         secrets = {key: value for key, value in peers.items() if key.startswith(PREFIX)}
         self.environment = {
@@ -92,14 +93,25 @@ class Service:
 
 
 @pytest.fixture
-def peers(kafka_cluster: KafkaCluster, tmp_path: Path) -> Iterator[tuple[dict[str, str], Accounts]]:
-    """Kafka, a registry, ClickHouse's directory and the user's files."""
+def warehouse(tmp_path: Path) -> Iterator[WarehouseProcess]:
+    """ClickHouse."""
+    folder = tmp_path / "warehouse"
+    folder.mkdir()
+    with WarehouseProcess(folder) as opened:
+        yield opened
+
+
+@pytest.fixture
+def peers(
+    kafka_cluster: KafkaCluster, warehouse: WarehouseProcess, tmp_path: Path
+) -> Iterator[tuple[dict[str, str], Accounts]]:
+    """Kafka, a registry, ClickHouse's address and the user's files."""
     (broker,) = kafka_cluster()
     accounts = open_accounts()
     toml = tmp_path / "mailpulse.toml"
     toml.write_text(accounts.toml, encoding="utf-8")
     dsn = tmp_path / "clickhouse_dsn"
-    dsn.write_text(f"chdb://{tmp_path}/clickhouse\n", encoding="utf-8")
+    dsn.write_text(f"{warehouse.at.dsn()}\n", encoding="utf-8")
     token = tmp_path / "dashboard_token"
     token.write_text("a-token-for-tests-only\n", encoding="utf-8")
     with or_skip(Registry) as registry:
@@ -136,17 +148,14 @@ def send(url: str, accounts: Accounts, events: list[Happening]) -> None:
         assert answer.status_code == 200, answer.text
 
 
-def stored(data: Path) -> int:
-    """Events that an analyst sees through the sink's door."""
-    door = json.loads((data / DOOR_FILE).read_text("utf-8"))
-    query = "SELECT count() FROM mailpulse.email_events"
-    answer = httpx.get(door["url"], params={"query": query}, trust_env=False)
-    answer.raise_for_status()
-    return int(answer.text)
+def stored(warehouse: WarehouseProcess) -> int:
+    """Events that an analyst sees."""
+    [[count]] = warehouse.ask("SELECT toUInt32(count()) FROM email_events")
+    return int(count)
 
 
 def test_the_services_of_the_compose_file_run(
-    peers: tuple[dict[str, str], Accounts], tmp_path: Path
+    peers: tuple[dict[str, str], Accounts], warehouse: WarehouseProcess, tmp_path: Path
 ) -> None:
     """Jobs end with 0, roles become healthy by their own checks, events arrive, all stop with 0."""
     given, accounts = peers
@@ -172,9 +181,8 @@ def test_the_services_of_the_compose_file_run(
     for role in roles:
         role.process.wait_until(role.healthy, "healthy", timeout_s=120)
     dashboard = services["dashboard"]
-    door = json.loads((tmp_path / "sink" / DOOR_FILE).read_text("utf-8"))
     reader = tmp_path / "reader_dsn"
-    reader.write_text(f"{door['url']}/mailpulse\n", encoding="utf-8")
+    reader.write_text(f"{warehouse.at.url}/mailpulse\n", encoding="utf-8")
     dashboard.environment[f"{PREFIX}CLICKHOUSE_DSN_FILE"] = str(reader)
     dashboard.process = Process(
         "dashboard", [sys.executable, "-P", "-m", "streams.cli", *dashboard.spec["command"]],
@@ -187,8 +195,8 @@ def test_the_services_of_the_compose_file_run(
     for name in ("ingest-1", "ingest-2"):  # the same events to both: each is stored once
         send(services[name].url("8080"), accounts, events)
     sink = services["sink"].process
-    sink.wait_until(lambda: stored(tmp_path / "sink") >= len(events), "holding every event", 60)
-    assert stored(tmp_path / "sink") == len({event.native_id for event in events}) == len(events)
+    sink.wait_until(lambda: stored(warehouse) >= len(events), "holding every event", 60)
+    assert stored(warehouse) == len({event.native_id for event in events}) == len(events)
 
     for role in (dashboard, *roles):
         assert role.process.stop() == 0, f"{role.name}\n{role.process.log_tail()}"

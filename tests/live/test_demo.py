@@ -108,11 +108,11 @@ def test_demo_proves_its_figures(demos: list[Demo], tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_killed_roles_lose_and_double_nothing(demos: list[Demo], tmp_path: Path) -> None:
-    """kill -9 of worker, sink and ingress under traffic: each comes back, the figures agree."""
+    """kill -9 of four roles under traffic: each comes back, the figures agree."""
     demo = Demo(tmp_path, "--seconds", "25", "--rate", "200", "--check")
     demos.append(demo)
     demo.until_said("taken in")
-    for role in ("worker", "sink", "ingest"):
+    for role in ("worker", "warehouse", "sink", "ingest"):
         demo.children()[role].kill()
         demo.until_said(f"{role} ended with signal SIGKILL; starting it again")
     code, report = demo.report()
@@ -129,7 +129,7 @@ def test_killed_supervisor_leaves_no_process_and_a_usable_directory(
     demos.append(demo)
     demo.until_said("What to look at")
     children = demo.children()
-    assert {"broker", "ingest", "worker", "sink"} <= set(children)
+    assert {"broker", "ingest", "worker", "sink", "warehouse"} <= set(children)
     demo.process.send_signal(signal.SIGKILL)
     demo.process.wait()
     _, left = psutil.wait_procs(list(children.values()), timeout=30)

@@ -36,7 +36,7 @@ def settings(tmp_path: Path) -> Settings:
         '[sources.crm]\nprovider = "generic"\nsecret = "env:MAILPULSE_SECRET_CRM"\n',
         encoding="utf-8",
     )
-    return Settings(data_dir=tmp_path / "data", config_file=config, ingest_port=0)
+    return Settings(data_dir=tmp_path / "data", config_file=config, ingest_port=0, door_port=0)
 
 
 async def post(url: str, *ids: str) -> int:

@@ -52,7 +52,7 @@ def test_real_kafka_stores_every_accepted_event_exactly_once(
 def test_killing_every_process_in_turn_loses_and_doubles_nothing(
     kafka_cluster: KafkaCluster, tmp_path: Path
 ) -> None:
-    """SIGKILL for sink, worker, broker and ingress while traffic flows: the books still agree."""
+    """SIGKILL for each role and the broker while traffic flows: the books still agree."""
     (broker,) = kafka_cluster()
     accounts = open_accounts()
     with Pipeline(
@@ -60,7 +60,7 @@ def test_killing_every_process_in_turn_loses_and_doubles_nothing(
     ) as pipeline:
 
         def kill_in_turn() -> None:
-            for name in ("sink-1", "worker-1", "ingest-1"):
+            for name in ("sink-1", "warehouse-1", "worker-1", "ingest-1"):
                 pipeline[name].kill()
                 pipeline[name].start()
                 pipeline[name].wait_ready()

@@ -84,7 +84,6 @@ def test_full_disks_of_every_role(
     settings = {
         "SPOOL_DIR": str(tmp_path / "spool"),
         "SPOOL_BYTES_MAX": "100000000",  # the disk is smaller than what was promised
-        "CLICKHOUSE_DSN": f"chdb://{tmp_path}/clickhouse",
         "ACK_TIMEOUT_MS": "1000",
     }
     with Pipeline(

@@ -26,7 +26,7 @@ KILLS = int(os.environ.get("MAILPULSE_TEST_KILLS", "10"))
 UNRULY = Shape(
     duplicates=0.3, repeats_max=50, shuffled_s=86_400, late=0.05, clock_skew_s=-4 * 86_400
 )
-ROLES = ("ingest", "worker", "sink", "dashboard")
+ROLES = ("ingest", "worker", "sink", "warehouse", "dashboard")
 
 
 def test_kills_at_random_and_a_storm_of_them(kafka_cluster: KafkaCluster, tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_kills_at_random_and_a_storm_of_them(kafka_cluster: KafkaCluster, tmp_pa
         assert set(outcome.sent.campaigns) & set(re.findall(r"[\w-]+", told.text)), told.text[:500]
 
 
-def test_zombies_of_worker_and_sink(kafka_cluster: KafkaCluster, tmp_path: Path) -> None:
+def test_zombies_of_worker_sink_and_warehouse(kafka_cluster: KafkaCluster, tmp_path: Path) -> None:
     """SIGSTOP past the session time-out, then SIGCONT, twice each, with one hot campaign."""
     (broker,) = kafka_cluster()
     accounts = open_accounts()
@@ -71,7 +71,7 @@ def test_zombies_of_worker_and_sink(kafka_cluster: KafkaCluster, tmp_path: Path)
 
         def fault(trial: Trial) -> None:
             for _ in range(2):
-                for name in ("worker-1", "sink-1"):
+                for name in ("worker-1", "sink-1", "warehouse-1"):
                     pipeline[name].pause()
                     time.sleep(8)  # the session time-out is 6 s
                     pipeline[name].resume()

@@ -26,7 +26,8 @@ SECRETS = {
 DOCUMENTED = {
     "ingest": {"INGEST_PORT"},
     "worker": {"METRICS_PORT"},
-    "sink": {"METRICS_PORT", "DOOR_PORT"},
+    "sink": {"METRICS_PORT"},
+    "warehouse": {"METRICS_PORT", "DOOR_PORT", "WAREHOUSE_PORT"},
 }
 """Kind of role -> settings that name the ports where it listens: all there are."""
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.analytics.doors import open_door
 from tests.live.fixtures import KafkaCluster
 from tests.live.kafka import create_mailpulse_topics
 from tests.live.sinking import SinkProcess, produce
 from tests.live.test_sink_kills import records_of
+from tests.live.warehouse_process import WarehouseProcess
 
 FAULT_S = float(os.environ.get("MAILPULSE_TEST_FAULT_S", "8"))
 """How long a fault lasts; the full proof takes 120."""
@@ -90,23 +90,23 @@ def test_events_wait_out_a_fault_of_clickhouse(
     records, _ = records_of(20_000)
     folder = tmp_path / "sink"
     folder.mkdir()
-    with open_door(tmp_path, writable=True) as door:
-        gate = Gate(door.port)
+    with WarehouseProcess(tmp_path) as warehouse:
+        url, gate = warehouse.at.url, Gate(warehouse.at.private)
         with SinkProcess(
             bootstrap,
             folder,
-            dsn=f"http://127.0.0.1:{gate.port}/mailpulse",
+            dsn=warehouse.at.dsn(gate.port),
             sink_rows_max="1000",
             clickhouse_timeout_s="3",
         ) as sink:
             asyncio.run(produce(bootstrap, records[:2_000]))
-            _until(door.url, 2_000)
+            _until(url, 2_000)
             gate.mode = fault
             asyncio.run(produce(bootstrap, records[2_000:]))
             time.sleep(FAULT_S)
             assert sink.process.poll() is None
             assert psutil.Process(sink.process.pid).memory_info().rss < RSS_BYTES_MAX
             gate.mode = "open"
-            _until(door.url, 20_000)
+            _until(url, 20_000)
             assert sink.stop() == 0
         gate.close()

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from schemas import topics
-from tests.analytics.doors import open_door
 from tests.analytics.scenario import Sent
 from tests.live.fixtures import KafkaCluster
 from tests.live.kafka import Kafka, create_mailpulse_topics
 from tests.live.sinking import SinkProcess, produce
 from tests.live.test_sink_kills import RECOUNT, SUMMARY, expected_counts, records_of
+from tests.live.warehouse_process import WarehouseProcess
 
 COUNT = "SELECT count() FROM email_events"
 
@@ -101,17 +101,17 @@ def test_two_sinks_share_the_partitions_and_one_takes_over(bootstrap: str, tmp_p
     half = len(records) // 2
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    with open_door(tmp_path, writable=True) as door:
-        dsn = f"{door.url}/mailpulse"
+    with WarehouseProcess(tmp_path) as warehouse:
+        dsn, url = warehouse.at.dsn(), warehouse.at.url
         with (
             SinkProcess(bootstrap, tmp_path / "one", dsn=dsn) as one,
             SinkProcess(bootstrap, tmp_path / "two", dsn=dsn) as two,
         ):
             asyncio.run(produce(bootstrap, records[:half]))
-            _wait(door.url, "SELECT count() > 0 FROM events", "1")
+            _wait(url, "SELECT count() > 0 FROM events", "1")
             one.kill()
             asyncio.run(produce(bootstrap, records[half:]))
-            _wait(door.url, "SELECT count() FROM email_events", "2000")
+            _wait(url, "SELECT count() FROM email_events", "2000")
             assert two.process.poll() is None
             assert two.stop() == 0
 

@@ -1,0 +1,74 @@
+"""What the embedded engine is told at its start: where it may look, and who may do what.
+
+Laws of this file:
+1. Pure: texts out of arguments. ``analytics.warehouse.engine`` writes them into files.
+2. All rights of chDB's only user come from two roles. A session begins with both; one that has
+   done ``SET ROLE reader`` keeps ``SELECT`` and ``SHOW`` on the database, and the engine itself
+   refuses everything else (tried on 26.9: table functions that reach outside, INSERT, DDL,
+   ``DESCRIBE url(…)``).
+3. What rights do not cover is for ``analytics.door`` to refuse and for
+   ``analytics.warehouse.fence`` to hold: the scalar ``file``, ``INTO OUTFILE``, output schemas,
+   ``SET ROLE``; and tables of ``system``, which chDB lets everybody read
+   (``select_from_system_db_requires_grant`` is not taken).
+
+Source: ClickHouse documentation, «users.xml», «Server settings», «GRANT».
+"""
+
+from xml.sax.saxutils import escape
+
+WRITER, READER = "writer", "reader"
+
+
+def users_xml(database: str) -> str:
+    """The engine's users and roles.
+
+    Args:
+        database: that readers may read; letters, digits and ``_``.
+    """
+    return f"""\
+<clickhouse>
+  <profiles><default/></profiles>
+  <quotas><default/></quotas>
+  <roles>
+    <{WRITER}><grants><query>GRANT ALL ON *.*</query></grants></{WRITER}>
+    <{READER}><grants>
+      <query>GRANT SELECT, SHOW DATABASES, SHOW TABLES, SHOW COLUMNS ON `{database}`.*</query>
+      <query>GRANT SHOW DATABASES, SHOW TABLES, SHOW COLUMNS ON system.*</query>
+    </grants></{READER}>
+  </roles>
+  <users><default>
+    <password></password>
+    <networks><ip>::1</ip><ip>127.0.0.1</ip></networks>
+    <profile>default</profile>
+    <quota>default</quota>
+    <grants><query>GRANT {WRITER}, {READER}</query></grants>
+  </default></users>
+</clickhouse>
+"""
+
+
+def config_xml(users: str, nothing: str, temporary: str, memory_bytes_max: int) -> str:
+    """The engine's configuration.
+
+    Args:
+        users: path of the file with ``users_xml``.
+        nothing: path of a directory that is and stays empty: where the engine would look for
+            files of its users, schemas and scripts.
+        temporary: path of a directory for sorting and joining on disk.
+        memory_bytes_max: of the whole engine; a query that wants more fails.
+    """
+    empty = escape(nothing.rstrip("/") + "/")
+    return f"""\
+<clickhouse>
+  <users_config>{escape(users)}</users_config>
+  <user_directories><users_xml><path>{escape(users)}</path></users_xml></user_directories>
+  <user_files_path>{empty}</user_files_path>
+  <format_schema_path>{empty}</format_schema_path>
+  <user_scripts_path>{empty}</user_scripts_path>
+  <dictionaries_lib_path>{empty}</dictionaries_lib_path>
+  <custom_local_disks_base_directory>{empty}</custom_local_disks_base_directory>
+  <tmp_path>{escape(temporary.rstrip("/") + "/")}</tmp_path>
+  <remote_url_allow_hosts></remote_url_allow_hosts>
+  <max_server_memory_usage>{memory_bytes_max}</max_server_memory_usage>
+</clickhouse>
+"""

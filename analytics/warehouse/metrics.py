@@ -1,0 +1,45 @@
+"""Metrics of the warehouse (laws: ``analytics.metrics``)."""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+
+from analytics.metrics import SECONDS
+
+
+class WarehouseMetrics:
+    """Every metric of the warehouse process; the help texts say what an operator should do."""
+
+    def __init__(self) -> None:
+        self.registry = r = CollectorRegistry()
+        self.queries = Counter(
+            "mailpulse_door_queries",
+            "Queries through the analysts' door, by result: ok or ClickHouse's error code.",
+            ("result",),
+            registry=r,
+        )
+        self.query_seconds = Histogram(
+            "mailpulse_door_query_seconds",
+            "From a query's arrival to its last byte, waiting for a place included.",
+            buckets=SECONDS,
+            registry=r,
+        )
+        self.statements = Counter(
+            "mailpulse_warehouse_statements",
+            "The sink's inserts and questions, by result: ok or ClickHouse's error code.",
+            ("result",),
+            registry=r,
+        )
+        self.statement_seconds = Histogram(
+            "mailpulse_warehouse_statement_seconds",
+            "From the arrival of a statement of the sink's to its last byte.",
+            buckets=SECONDS,
+            registry=r,
+        )
+        self.kills = Counter(
+            "mailpulse_warehouse_kills",
+            "Queries killed: past their limit, or nobody waited for them any more.",
+            registry=r,
+        )
+
+    def render(self) -> bytes:
+        """The exposition text."""
+        return bytes(generate_latest(self.registry))

@@ -1,0 +1,110 @@
+"""The thread that looks after statements under way (``analytics.warehouse.limits`` decides).
+
+Laws of this file:
+1. It calls nothing of the engine itself, which may hold whoever calls it: killing has a thread of
+   its own, so the process ends in time whatever the engine does.
+2. A log line names a query by its id, never by its text.
+"""
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import structlog
+
+from analytics.warehouse.limits import Flag, Running, decide
+
+log = structlog.get_logger("mailpulse.warehouse")
+
+LOOK_S = 0.25
+EXIT_DISOBEYED = 75
+"""Exit code of a process that a query did not let go (EX_TEMPFAIL of sysexits.h: try again)."""
+
+
+def end_process() -> None:
+    """Ends the process at once: nothing that waits for the engine would return."""
+    os._exit(EXIT_DISOBEYED)
+
+
+class Watch:
+    """The statements under way.
+
+    Args:
+        kill: kills statements by their tags, in the engine; blocking.
+        obey_s_max: see ``analytics.warehouse.limits``.
+        killed: called for each statement when it is killed for the first time.
+        disobeyed: ends the process.
+    """
+
+    def __init__(
+        self,
+        kill: Callable[[Sequence[str]], None],
+        obey_s_max: float,
+        killed: Callable[[], None] = lambda: None,
+        disobeyed: Callable[[], None] = end_process,
+    ) -> None:
+        self._kill = kill
+        self._killed = killed
+        self._disobeyed = disobeyed
+        self._obey_s_max = obey_s_max
+        self._numbers = itertools.count(1)
+        self._running: dict[str, Running] = {}
+        self._told: set[str] = set()
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._killer = ThreadPoolExecutor(1, thread_name_prefix="kill")
+        self._killing: Future[None] | None = None
+        self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def over(self, query_id: str, limit_s: float, gone: Flag) -> Iterator[str]:
+        """Watches over a statement for as long as the block runs; yields its tag."""
+        tag = f"mailpulse-{next(self._numbers)}"
+        one = Running(tag, query_id, time.monotonic(), limit_s, gone)
+        with self._lock:
+            self._running[tag] = one
+        try:
+            yield tag
+        finally:
+            with self._lock:
+                del self._running[tag]
+                self._told.discard(tag)
+
+    def running(self) -> list[Running]:
+        """What is under way now."""
+        with self._lock:
+            return list(self._running.values())
+
+    def close(self) -> None:
+        """Ends the watch."""
+        self._closing.set()
+        self._thread.join(5)
+        self._killer.shutdown(wait=False, cancel_futures=True)
+
+    def _look(self) -> None:
+        while not self._closing.wait(LOOK_S):
+            decision = decide(self.running(), time.monotonic(), self._obey_s_max)
+            if decision.disobeys is not None:
+                log.error(
+                    "a query does not end when it is killed; ending the process",
+                    query_id=decision.disobeys.query_id, limit_s=decision.disobeys.limit_s,
+                )  # fmt: skip
+                self._disobeyed()
+                return
+            if decision.kill and (self._killing is None or self._killing.done()):
+                self._note(decision.kill)
+                self._killing = self._killer.submit(self._kill, decision.kill)
+
+    def _note(self, tags: Sequence[str]) -> None:
+        for tag in set(tags) - self._told:
+            self._told.add(tag)
+            one = self._running.get(tag)
+            if one is not None:
+                self._killed()
+                log.warning("query killed", query_id=one.query_id, limit_s=one.limit_s,
+                            client_gone=one.gone.is_set())  # fmt: skip

@@ -1,0 +1,78 @@
+"""The role ``warehouse`` as users run it, in a process that can be killed and started again."""
+
+import json
+import sys
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from schemas.settings import PREFIX
+from tests.live.addresses import Addresses
+from tests.live.process import Process
+from tests.live.roles import clean_environ
+
+
+class WarehouseProcess(Process):
+    """A warehouse on ``folder/clickhouse``; a context manager, ready inside the block.
+
+    Args:
+        folder: data directory.
+        settings: more settings, names without prefix.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+        self.at = Addresses()
+        told = {"DATA_DIR": str(folder), **self.at.own_settings(), **(settings or {})}
+        super().__init__(
+            "warehouse",
+            [sys.executable, "-P", "-m", "streams.cli", "warehouse"],
+            folder / "warehouse.log",
+            env={**clean_environ(), **{PREFIX + name: value for name, value in told.items()}},
+            cwd=folder,
+            death_signal="TERM",
+        )
+
+    def ready(self) -> bool:
+        """Whether it answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.at.health}/readyz", timeout=2):
+                return True
+        except OSError:
+            return False
+
+    def begin(self) -> Self:
+        """Starts it; returns when it answers.
+
+        Raises:
+            ProcessFailed: it ended or did not in time.
+        """
+        self.start()
+        self.wait_until(self.ready, "ready")
+        return self
+
+    def ask(self, sql: str) -> list[list[Any]]:
+        """Rows of an analyst's query.
+
+        Raises:
+            OSError: nobody answers, or the query fails.
+        """
+        url = f"{self.at.url}/?database=mailpulse&default_format=JSONCompactEachRow"
+        with urllib.request.urlopen(url, data=sql.encode(), timeout=60) as answer:
+            return [json.loads(line) for line in answer.read().splitlines()]
+
+    def __enter__(self) -> Self:
+        try:
+            return self.begin()
+        except BaseException:
+            self.kill()
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()

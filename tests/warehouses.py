@@ -1,0 +1,121 @@
+"""The warehouse's two listeners in a thread of this process, so that blocking clients can be tried.
+
+In a process of its own, as users run it: ``tests/live/warehouse_process.py``.
+"""
+
+import asyncio
+import hashlib
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from clickhouse_connect.driver.client import Client
+from pydantic import SecretStr
+
+from analytics import migrate
+from analytics.client import connect
+from analytics.door.app import Door
+from analytics.door.app import limits as limits_of
+from analytics.warehouse.engine import Engine, configured
+from analytics.warehouse.limits import QueryLimits
+from analytics.warehouse.metrics import WarehouseMetrics
+from analytics.warehouse.private import LIMITS, Private
+from schemas.serving.server import bind, port_of, serving
+from schemas.settings import Settings
+
+MEMORY_BYTES_MAX = 4 << 30
+DOOR_LIMITS = limits_of(Settings())
+
+
+@dataclass(frozen=True, slots=True)
+class OpenWarehouse:
+    """Where a warehouse is.
+
+    Attributes:
+        port: of the analysts' listener, on 127.0.0.1.
+        settings: as a sink of it has them: all rights.
+        engine: behind both listeners.
+        metrics: of both.
+    """
+
+    port: int
+    settings: Settings
+    engine: Engine
+    metrics: WarehouseMetrics
+
+    @property
+    def url(self) -> str:
+        """The analysts' address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def reader_settings(self) -> Settings:
+        """As an analyst has them."""
+        return self.reader_settings_with("")
+
+    def reader_settings_with(self, password: str) -> Settings:
+        """The same for a door with a token."""
+        dsn = f"http://default:{password}@127.0.0.1:{self.port}/{self.engine.database}"
+        return self.settings.model_copy(update={"clickhouse_dsn": SecretStr(dsn)})
+
+
+def sink_settings(port: int, token: str, folder: Path) -> Settings:
+    """Settings that reach the private listener on ``port``."""
+    return Settings(
+        clickhouse_dsn=SecretStr(f"http://sink:{token}@127.0.0.1:{port}/mailpulse"),
+        clickhouse_manage_access=False,
+        clickhouse_compress=False,
+        data_dir=folder,
+    )
+
+
+@contextmanager
+def open_warehouse(
+    folder: Path, limits: QueryLimits | None = None, door_token: str = ""
+) -> Iterator[OpenWarehouse]:
+    """Opens a warehouse on a directory under ``folder``; closes it at the end. Not migrated."""
+    config = configured(folder / "warehouse", "mailpulse", MEMORY_BYTES_MAX)
+    engine = Engine(folder / "clickhouse", config, "mailpulse", limits or QueryLimits())
+    metrics, token = WarehouseMetrics(), secrets.token_urlsafe(32)
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    opened, closing = threading.Event(), asyncio.Event()
+    analysts = Door(engine, metrics, token=door_token)
+    private, door = bind("127.0.0.1", 0), bind("127.0.0.1", 0)
+    loop = asyncio.new_event_loop()
+
+    async def run() -> None:
+        async with (
+            serving(Private(engine, metrics, digest).app, private, name="sink", limits=LIMITS),
+            serving(analysts.app, door, name="analysts", limits=DOOR_LIMITS),
+        ):
+            opened.set()
+            await closing.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(run(),), daemon=True)
+    thread.start()
+    assert opened.wait(30), "the listeners did not open"
+    settings = sink_settings(port_of(private), token, folder)
+    try:
+        yield OpenWarehouse(port_of(door), settings, engine, metrics)
+    finally:
+        loop.call_soon_threadsafe(closing.set)
+        thread.join(30)
+        loop.close()
+        assert engine.close(), "a statement did not end"
+
+
+@contextmanager
+def migrated_warehouse(
+    folder: Path, limits: QueryLimits | None = None, door_token: str = ""
+) -> Iterator[tuple[OpenWarehouse, Client]]:
+    """The same with every table and view, and a client of the sink's."""
+    with open_warehouse(folder, limits, door_token) as warehouse:
+        client = connect(warehouse.settings)
+        try:
+            migrate.apply(client, warehouse.settings)
+            yield warehouse, client
+        finally:
+            client.close()
