@@ -38,13 +38,6 @@ _STRUCTURE = frozenset(
         "TABLE", "UNION", "USING", "WHERE", "WINDOW", "WITH",
     }
 )  # fmt: skip
-_EXPLAIN_SETTINGS = frozenset(
-    {
-        "actions", "compact", "description", "dump_ast", "dump_passes", "dump_tree", "graph",
-        "header", "indexes", "json", "optimize", "passes", "projections", "query_tree_passes",
-        "run_passes", "run_query_tree_passes", "sorting", "oneline",
-    }
-)  # fmt: skip
 _WRITES_ELSEWHERE = ("SHOW", "EXPLAIN", "EXISTS", "DESCRIBE")
 
 
@@ -244,7 +237,7 @@ def listed_format(name: str) -> str:
 def _check_explained(body: list[Token], at: int) -> None:
     """``EXPLAIN`` of a query, with settings of its own that are numbers."""
     while at + 2 < len(body) and body[at + 1].text == "=":
-        if body[at].name not in _EXPLAIN_SETTINGS or body[at + 2].kind != Kind.NUMBER:
+        if body[at].name not in lists.EXPLAIN_SETTINGS or body[at + 2].kind != Kind.NUMBER:
             raise Denied(ACCESS_DENIED, f"EXPLAIN {body[at].text[:80]} is not allowed at this door")
         at += 3
         if at < len(body) and body[at].text == ",":

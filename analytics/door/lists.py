@@ -28,6 +28,7 @@ def _lower(name: str) -> frozenset[str]:
 STATEMENTS = frozenset(tuple(line.split(" ")) for line in _lines("statements"))
 """Words that a statement may begin with."""
 KEYWORDS = frozenset(_lines("keywords"))
+EXPLAIN_SETTINGS = frozenset(_lines("explain_settings"))
 FUNCTIONS = _lower("functions")
 AGGREGATES = _lower("aggregates")
 COMBINATORS = _lines("combinators")

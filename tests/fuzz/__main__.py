@@ -10,30 +10,33 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-from tests.fuzz import test_parsers
+from tests.fuzz import test_door, test_parsers
 
 EXAMPLES = "300"
 """Of a round, and of each provider or schema in it."""
 
 
-def properties() -> list[str]:
-    """Names of the properties: the tests that Hypothesis feeds."""
+GROUPS = {"parsers": test_parsers, "door": test_door}
+"""Files of properties, by the name that ``--only`` takes."""
+
+
+def properties(group: str) -> list[str]:
+    """Names of a file's properties: the tests that Hypothesis feeds."""
     return [
         name
-        for name, test in vars(test_parsers).items()
+        for name, test in vars(GROUPS[group]).items()
         if name.startswith("test_") and getattr(test, "is_hypothesis_test", False)
     ]
 
 
-def fuzz(name: str, seconds: float) -> tuple[int, bool]:
+def fuzz(group: str, name: str, seconds: float) -> tuple[int, bool]:
     """Rounds of one property until ``seconds`` are over: how many, and whether all passed."""
     environ = {
         **os.environ, "MAILPULSE_FUZZ_KEEP": "1", "MAILPULSE_TEST_EXAMPLES": EXAMPLES,
     }  # fmt: skip
-    file = Path(test_parsers.__file__)
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "--timeout", "0", str(file), "-k", name]
+    file = str(GROUPS[group].__file__)
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "--timeout", "0", file, "-k", name]
     end, rounds = time.monotonic() + seconds, 0
     while time.monotonic() < end:
         rounds += 1
@@ -45,13 +48,16 @@ def fuzz(name: str, seconds: float) -> tuple[int, bool]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
+    every = {name: group for group in GROUPS for name in properties(group)}
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10, help="of each property")
-    parser.add_argument("--only", choices=properties(), action="append")
+    parser.add_argument("--only", choices=[*GROUPS, *every], action="append")
     given = parser.parse_args(arguments)
     failed = []
-    for name in given.only or properties():
-        rounds, passed = fuzz(name, given.minutes * 60)
+    for name, group in every.items():
+        if given.only and not {name, group} & set(given.only):
+            continue
+        rounds, passed = fuzz(group, name, given.minutes * 60)
         print(f"{name}: {rounds} rounds of {EXAMPLES}, {'passed' if passed else 'FAILED'}")
         failed += [] if passed else [name]
     return 1 if failed else 0
