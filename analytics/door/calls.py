@@ -82,7 +82,7 @@ def _closing(found: list[Token]) -> dict[int, int]:
         if token.text in "([":
             open_at.append(at)
         elif token.text in ")]":
-            if not open_at:
+            if not open_at or found[open_at[-1]].text + token.text not in ("()", "[]"):
                 raise Denied(ACCESS_DENIED, "Brackets of this statement don't match")
             pairs[open_at.pop()] = at
     if open_at:
@@ -100,25 +100,22 @@ def _check_call(found: list[Token], at: int, closing: dict[int, int]) -> None:
     if position is None:
         return
     arguments = _arguments(found, at + 1, closing)
-    argument = arguments[position] if len(arguments) >= 2 else []
-    if len(argument) != 1 or argument[0].kind != Kind.STRING:
+    start, end = arguments[position] if len(arguments) >= 2 else (at, at)
+    if end - start != 1 or found[start].kind != Kind.STRING:
         raise Denied(ACCESS_DENIED, f"{name}: the type is to be given as a text")
-    check_type(unquoted(argument[0].text))
+    check_type(unquoted(found[start].text))
 
 
-def _arguments(found: list[Token], opening: int, closing: dict[int, int]) -> list[list[Token]]:
-    """The tokens of each argument behind an opening bracket."""
-    arguments: list[list[Token]] = [[]]
-    at = opening + 1
+def _arguments(found: list[Token], opening: int, closing: dict[int, int]) -> list[tuple[int, int]]:
+    """Start and end of each argument behind an opening bracket; what is nested is skipped."""
+    arguments: list[tuple[int, int]] = []
+    at = start = opening + 1
     while at < closing[opening]:
-        if found[at].text == "," and found[at].kind == Kind.SIGN:
-            arguments.append([])
-            at += 1
-            continue
-        end = closing.get(at, at) + 1
-        arguments[-1] += found[at:end]
-        at = end
-    return arguments
+        if found[at].text == ",":
+            arguments.append((start, at))
+            start = at + 1
+        at = closing.get(at, at) + 1
+    return [*arguments, (start, at)]
 
 
 def _names_columns(found: list[Token], close: int) -> bool:
