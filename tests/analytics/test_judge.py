@@ -1,7 +1,7 @@
 """The judge and its lexer, without a door: what they take, what they refuse, what they cost."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -30,6 +30,14 @@ _connect: Callable[[str], Any] = chdb.connect  # its type hints are incomplete
 @cache
 def _engine() -> Any:
     return _connect(":memory:")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _closes_the_engine() -> Iterator[None]:
+    """A process has one directory of chDB's open at a time, also in memory."""
+    yield
+    _engine().close()
+    _engine.cache_clear()
 
 
 def ask(sql: str, parameters: dict[str, str]) -> bytes:
