@@ -18,6 +18,7 @@ CHROMIUM = os.environ.get("MAILPULSE_TEST_CHROMIUM") or shutil.which("chromium")
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--host-resolver-rules=MAP *.example 127.0.0.1",  # names of other sites that lead here
 ]  # fmt: skip
 ARTIFACTS = Path(__file__).parents[2] / "artifacts"
 OpenPage = Callable[..., Page]
