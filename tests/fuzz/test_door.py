@@ -7,32 +7,29 @@ run with canaries beside it. ``make fuzz ARGS="--only door"`` does so for ten mi
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-import chdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
-from analytics import migrate
-from analytics.client import connect
 from analytics.door import lists
 from analytics.door.denied import Denied
 from analytics.door.judge import Statement
-from analytics.warehouse.engine import Engine, QueryError, QueryLimits
-from schemas.settings import Settings
+from analytics.warehouse.engine import Engine, Job
+from analytics.warehouse.errors import QueryError
+from analytics.warehouse.limits import QueryLimits
 from tests.analytics.canaries import SECRET, Canaries, canaries
 from tests.analytics.corpora import corpus
 from tests.fuzz.kept import kept
 from tests.fuzz.statements import GAPS, Maker
 from tests.fuzz.test_parsers import damaged
 from tests.fuzz.tree import faults
+from tests.warehouses import migrated_warehouse
 
-_connect: Callable[[str], Any] = chdb.connect  # its type hints are incomplete
 BATCH = 5
 """Statements of one example: making them costs less than Hypothesis does."""
 SEEDS = [
@@ -52,29 +49,23 @@ class Bench:
 
     Attributes:
         engine: that judges and runs.
-        directory: of the engine, migrated.
         canaries: that it must leave alone.
         refused: functions of the engine that are not allowed, in lower case.
         outcomes: how many statements passed and how many did not.
     """
 
     engine: Engine
-    directory: str
     canaries: Canaries
     refused: frozenset[str]
     outcomes: Counter[str]
 
     def tree(self, sql: str) -> dict[str, Any]:
         """The engine's own reading of a statement."""
-        handle = _connect(self.directory)
-        try:
-            answer = handle.query(
-                "SELECT parseQueryToJSON(unhex({q:String}))", "RawBLOB",
-                params={"q": sql.encode().hex()},
-            )  # fmt: skip
-            return dict(json.loads(bytes(answer.bytes())))
-        finally:
-            handle.close()
+        job = Job(
+            "SELECT parseQueryToJSON(unhex({q:String}))", "RawBLOB",
+            parameters={"q": sql.encode().hex()},
+        )  # fmt: skip
+        return dict(json.loads(self.engine.write(job)[0]))
 
     def passed(self, text: str) -> Statement | None:
         """The statement that a text is, if it may run."""
@@ -95,9 +86,8 @@ class Bench:
         if not statement.sql.startswith(UNTOLD):
             assert faults(self.tree(statement.sql), self.refused) == [], (text, statement.sql)
         try:
-            content, _ = self.engine.run(
-                statement.sql, statement.format or "TabSeparated", parameters={"p": "1"}
-            )
+            fmt = statement.format or "TabSeparated"
+            content, _ = self.engine.read(Job(statement.sql, fmt, parameters={"p": "1"}))
         except QueryError as error:
             content = error.text.encode()
         assert self.canaries.touched() == [], text
@@ -107,18 +97,15 @@ class Bench:
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """A migrated directory with tight limits, and canaries."""
-    folder = tmp_path_factory.mktemp("door")
-    settings = Settings(clickhouse_dsn=SecretStr(f"chdb://{folder}/ch"), data_dir=folder)
-    owner = connect(settings)
-    migrate.apply(owner, settings)
     limits = QueryLimits(seconds_max=1, memory_bytes_max=100 << 20, result_bytes_max=1 << 20)
-    engine = Engine(folder / "ch", "mailpulse", limits)
     outcomes: Counter[str] = Counter()
-    refused = frozenset(name for name in engine.around.functions if not lists.is_function(name))
-    with canaries(tmp_path_factory.mktemp("canaries")) as set_out:
-        yield Bench(engine, str(folder / "ch"), set_out, refused, outcomes)
-    engine.close()
-    owner.close()
+    with (
+        migrated_warehouse(tmp_path_factory.mktemp("door"), limits) as (opened, _),
+        canaries(tmp_path_factory.mktemp("canaries")) as set_out,
+    ):
+        known = opened.engine.around.functions
+        refused = frozenset(name for name in known if not lists.is_function(name))
+        yield Bench(opened.engine, set_out, refused, outcomes)
     print(f"outcomes: {dict(outcomes)}")
     assert outcomes["passed"] > sum(outcomes.values()) / 20, "hardly anything came to be checked"
 
