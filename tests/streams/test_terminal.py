@@ -174,7 +174,7 @@ ELSEWHERE = {
     # a pipeline's own words, shown by ``say``; the demo's screen is tested in test_visible
     "up", "demo",
     # logs, tested in test_visible
-    "ingest", "worker", "sink", "dashboard",
+    "ingest", "worker", "sink", "dashboard", "warehouse",
 }  # fmt: skip
 
 
