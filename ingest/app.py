@@ -101,7 +101,7 @@ def create_app(
         shared = StoreCount(settings.rate_limit_url.get_secret_value(), now)
     limits = RateLimits(
         settings.rate_per_s, {name: one.rate_per_s for name, one in sources.items()}, clock, shared,
-        on_store_error=lambda error: metrics.rate_store_failures.inc(),
+        lambda error: metrics.rate_store_failures.inc(), settings.unproven_rate_per_s,
     )  # fmt: skip
     hooks = Hooks(
         settings, make_hooks(sources, registry), Intake(settings, codec or Codec()), keeper,

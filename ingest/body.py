@@ -39,12 +39,14 @@ class Refused(Exception):
     Attributes:
         status: HTTP status of the answer.
         code: stable code, for log, metrics and the answer.
+        proven: whether the request was proven to come from the provider by then.
     """
 
     def __init__(self, status: int, code: str) -> None:
         super().__init__(code)
         self.status = status
         self.code = code
+        self.proven = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,8 @@ class Call:
         taken: what became of the body.
         kept: where its records are.
         whole: whether the body was read to its end.
+        client: whom limits per client count it for, see ``origin.client_key``.
+        proven: whether it is proven to come from the provider.
         reserved: bytes taken from the budget of bodies.
         trace: what its records carry on, empty without a trace.
         headers: what any answer to this request carries.
@@ -46,6 +48,8 @@ class Call:
     taken: Taken | None = None
     kept: str = ""
     whole: bool = False
+    client: str = ""
+    proven: bool = False
     reserved: int = 0
     trace: bytes = b""
     headers: list[Header] = field(default_factory=list)

@@ -2,9 +2,8 @@
 
 Laws of this file:
 1. 200 means kept: it is sent after ``Keeper.keep`` returned, and nowhere else.
-2. The order is: scheme, source, address, rate, size, decoding, signature, shape, parse, keep;
-   where the proof lies in the body its shape comes first. Whatever is refused costs no more than
-   the step that refused it.
+2. The order is: scheme, source, address, the client's budget, size, proof (``ingest/proof.py``),
+   rate, parse, keep. Whatever is refused costs no more than the step that refused it.
 3. An answer depends on the result alone (``ingest.problems``); the log and the metrics say why.
 4. One log line per request. It holds no secret, no header, no body, and recipients only when the
    setting asks for them.
@@ -17,10 +16,7 @@ from dataclasses import replace
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from ingest.body import (
-    Refused,
-    content_coding,
-)  # fmt: skip
+from ingest.body import Refused, content_coding
 from ingest.call import Call
 from ingest.certificates import Outgoing
 from ingest.intake import Intake, Taken
@@ -42,6 +38,8 @@ FREE_BYTES = 16_384
 """What a body may hold outside the budget of all bodies, so that small requests get in while large
 ones, or slow ones, fill it."""
 RETRY_AFTER_S = 5
+_NOT_COUNTED = ("overloaded", "unavailable", "rate_limited", "forbidden")
+"""Results that are no try of the client's to prove anything: ours, or refused before it."""
 Headers = tuple[tuple[str, str], ...]
 """Names in lower case, as in ``Request``."""
 
@@ -126,7 +124,7 @@ class Hooks:
             await call.refuse(503 if hook is None else hook.provider.overload_status, "internal")
         finally:
             if call.reserved:
-                self._bodies.give_back(call.reserved)
+                self._bodies.give_back(call.reserved, call.client)
         self._note(call, self._clock() - started)
 
     # --- the steps -------------------------------------------------------------------------------
@@ -135,7 +133,10 @@ class Hooks:
         scope = call.scope
         hook = self._hooks.get(scope["path"][len(PREFIX) :])
         headers = tuple(
-            [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+            [
+                (name.decode("latin-1"), value.decode("latin-1").rstrip(" \t"))
+                for name, value in scope["headers"]
+            ]
         )
         # the scheme first: a health check through the proxy knows no source's name
         origin = self._origin(scope, headers)
@@ -145,17 +146,20 @@ class Hooks:
             return await call.refuse(403, "https_required")
         if hook is None:
             return await call.refuse(404, "not_found")
+        call.client = origin.key
         try:
-            client = await self._admit(call, hook, origin)
+            await self._admit(call, hook, origin)
             if scope["method"] == "POST":
-                await self._take(call, hook, headers, client)
-            elif not await self._probe(call, hook, headers, client):
+                await self._take(call, hook, headers, origin)
+            elif not await self._probe(call, hook, headers, origin):
                 # Some providers send events by GET; without proof one is refused like any other.
                 if scope["method"] in hook.provider.methods:
-                    await self._take(call, hook, headers, client)
+                    await self._take(call, hook, headers, origin)
                 else:
                     await call.refuse(404, "not_found")
         except Refused as refusal:
+            if refusal.proven:
+                await self._count_proven(call)
             await call.refuse(refusal.status, refusal.code)
         except SignatureError as error:
             call.reason = error.code
@@ -166,9 +170,11 @@ class Hooks:
         except Unavailable as error:
             call.reason = str(error)
             await self._overloaded(call, hook, "unavailable")
+        if self._limits.active and not call.proven and call.result not in _NOT_COUNTED:
+            await self._limits.proves_nothing(call.source, call.client)
 
-    async def _admit(self, call: Call, hook: Hook, origin: Origin) -> str:
-        """The client's address, when it may post at all.
+    async def _admit(self, call: Call, hook: Hook, origin: Origin) -> None:
+        """Whether the client may try to prove a request at all.
 
         Raises:
             Refused: 403 or 429.
@@ -176,22 +182,31 @@ class Hooks:
         if hook.allowed and origin.address not in hook.allowed:
             raise Refused(403, "forbidden")
         if self._limits.active:
+            verdict = await self._limits.may_try(call.source, call.client)
+            if verdict is not None:
+                call.headers += verdict.headers()
+                raise Refused(429, "rate_limited")
+
+    async def _count_proven(self, call: Call) -> bool:
+        """Counts a proven request against its source's rate; false when that is used up."""
+        call.scope[PROVEN] = call.proven = True
+        if self._limits.active:
             verdict = await self._limits.hit(call.source)
             if verdict is not None:
                 call.headers += verdict.headers()
-                if not verdict.allowed:
-                    raise Refused(429, "rate_limited")
-        return origin.client
+                return verdict.allowed
+        return True
 
-    async def _take(self, call: Call, hook: Hook, headers: Headers, client: str) -> None:
+    async def _take(self, call: Call, hook: Hook, headers: Headers, origin: Origin) -> None:
         """Reads, proves, parses, keeps, answers."""
         body, coding = await self._body(call, headers)
         now = self._now()
         deadline = self._clock() + self._settings.ack_timeout_ms / 1000
         query = call.scope["query_string"].decode("latin-1")
-        request = Request(call.scope["method"], query, headers, body, client)
-        taken = await self._prover.proven(hook, request, coding, now, deadline)
-        call.scope[PROVEN] = True
+        request = Request(call.scope["method"], query, headers, body, origin.client)
+        taken = await self._prover.proven(hook, request, coding, call.client, now, deadline)
+        if not await self._count_proven(call):
+            raise Refused(429, "rate_limited")
         call.taken = taken
         if taken.bug is not None:
             self._log.error("provider_module_failed", source=call.source, exc_info=taken.bug)
@@ -259,7 +274,7 @@ class Hooks:
             # the budget with their beginnings, and none would ever be whole.
             more = max(read, length) - FREE_BYTES - call.reserved
             if more > 0:
-                if not self._bodies.take(more):
+                if not self._bodies.take(more, call.client):
                     raise Overloaded(f"{self._bodies.used} bytes of bodies in memory")
                 call.reserved += more
 
@@ -270,14 +285,14 @@ class Hooks:
         call.whole = True
         return body, coding
 
-    async def _probe(self, call: Call, hook: Hook, headers: Headers, client: str) -> bool:
+    async def _probe(self, call: Call, hook: Hook, headers: Headers, origin: Origin) -> bool:
         """Answers a set-up call of the provider (HEAD, GET); false when it is none."""
         method = call.scope["method"]
         if method not in ("GET", "HEAD"):
             await call.refuse(405, "method_not_allowed", ((b"allow", b"GET, HEAD, POST"),))
             return True
         query = call.scope["query_string"].decode("latin-1")
-        request = Request(method, query, headers, b"", client)
+        request = Request(method, query, headers, b"", origin.client)
         status = hook.provider.probe(request, hook.source)
         if status is None:
             return False

@@ -6,17 +6,21 @@ Laws of this file:
    shared between processes; when that store is away or slow the in-process bucket decides, so a
    broken store neither opens nor closes the door.
 3. Seconds everywhere, by a monotonic clock that comes in as an argument.
+4. A rate is for proven requests: only they are counted against it, so nobody can use it up for a
+   provider. Those that prove nothing are counted by source and client, against a budget of the
+   client's own; once that is used up the client is refused before anything is worked out for it.
 
 Sources: draft-ietf-httpapi-ratelimit-headers-10 (``RateLimit``, ``RateLimit-Policy``).
 """
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from limits import RateLimitItemPerSecond
+from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.aio.storage import Storage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.storage import storage_from_string
@@ -24,6 +28,10 @@ from limits.storage import storage_from_string
 Clock = Callable[[], float]
 STORE_TIMEOUT_S = 0.2
 """Longest wait for the shared store."""
+STORE_PAUSE_S = 0.2
+"""How long it is not asked again once it failed: a request asks more than once."""
+CLIENTS_MAX = 10_000
+"""Clients remembered for what they did not prove; beyond that the longest quiet one goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +40,7 @@ class Verdict:
 
     Attributes:
         allowed: whether it may go on.
-        policy: name of the limit: ``source`` or ``all``.
+        policy: name of the limit: ``source``, ``all`` or ``unproven``.
         quota: requests per window.
         window_s: length of the window.
         remaining: requests left in it.
@@ -83,14 +91,30 @@ class TokenBucket:
 
     def hit(self) -> Verdict:
         """Takes a token if there is one."""
+        self._fill()
+        allowed = self._tokens >= 1
+        if allowed:
+            self._tokens -= 1
+        return self._verdict(allowed)
+
+    def look(self) -> Verdict:
+        """What ``hit`` would say, without taking a token."""
+        self._fill()
+        return self._verdict(self._tokens >= 1)
+
+    def owe(self) -> None:
+        """Takes a token, one that is not there yet if need be: for what could not be refused."""
+        self._fill()
+        self._tokens = max(-float(self.quota), self._tokens - 1)
+
+    def _fill(self) -> None:
         now = self._clock()
         gained = (now - self._filled_at) * self._rate
         self._tokens = min(float(self.quota), self._tokens + gained)
         self._filled_at = now
-        allowed = self._tokens >= 1
-        if allowed:
-            self._tokens -= 1
-        remaining = int(self._tokens)
+
+    def _verdict(self, allowed: bool) -> Verdict:
+        remaining = max(0, int(self._tokens))
         reset_s = 0 if remaining else math.ceil((1 - self._tokens) / self._rate)
         return Verdict(allowed, self.policy, self.quota, self.window_s, remaining, reset_s)
 
@@ -100,6 +124,9 @@ class SharedCount(Protocol):
 
     async def hit(self, bucket: TokenBucket, name: str) -> Verdict:
         """Counts a request against the quota of ``bucket``, under ``name``."""
+
+    async def look(self, bucket: TokenBucket, name: str) -> Verdict:
+        """What ``hit`` would say, without counting."""
 
 
 class StoreCount:
@@ -126,8 +153,21 @@ class StoreCount:
         Raises:
             Exception: the store's client has its own for being away.
         """
-        item = RateLimitItemPerSecond(bucket.quota, bucket.window_s, namespace="mailpulse")
-        allowed = await self._limiter.hit(item, name)
+        item = _item(bucket)
+        return await self._verdict(bucket, item, name, await self._limiter.hit(item, name))
+
+    async def look(self, bucket: TokenBucket, name: str) -> Verdict:
+        """See ``SharedCount.look``.
+
+        Raises:
+            Exception: as ``hit`` does.
+        """
+        item = _item(bucket)
+        return await self._verdict(bucket, item, name, await self._limiter.test(item, name))
+
+    async def _verdict(
+        self, bucket: TokenBucket, item: RateLimitItem, name: str, allowed: bool
+    ) -> Verdict:
         stats = await self._limiter.get_window_stats(item, name)
         reset_s = max(0, math.ceil(stats.reset_time - self._now()))
         return Verdict(
@@ -135,15 +175,21 @@ class StoreCount:
         )
 
 
+def _item(bucket: TokenBucket) -> RateLimitItem:
+    return RateLimitItemPerSecond(bucket.quota, bucket.window_s, namespace="mailpulse")
+
+
 class RateLimits:
-    """The limits of all sources, and the one over all of them.
+    """The limits of all sources, the one over all of them, and those of who proves nothing.
 
     Args:
-        rate_per_s: of all sources together, ``None``: no limit.
+        rate_per_s: of proven requests to all sources together, ``None``: no limit.
         per_source: source's name -> its rate.
         clock: monotonic seconds.
         shared: where the counts are shared; ``None``: each process counts for itself.
         on_store_error: told when the shared store failed and the bucket decided.
+        unproven_rate_per_s: requests of one client to one source that prove nothing; ``None``: as
+            many as the source's rate, or the one over all, lets in of proven ones.
     """
 
     def __init__(
@@ -153,17 +199,56 @@ class RateLimits:
         clock: Clock,
         shared: SharedCount | None = None,
         on_store_error: Callable[[Exception], None] = lambda error: None,
+        unproven_rate_per_s: float | None = None,
     ) -> None:
         self._all = TokenBucket("all", rate_per_s, clock) if rate_per_s else None
         self._sources = {
             name: TokenBucket("source", rate, clock) for name, rate in per_source.items() if rate
         }
+        self._unproven_rates = {
+            name: unproven_rate_per_s or rate or rate_per_s for name, rate in per_source.items()
+        }
+        self._clients: OrderedDict[tuple[str, str], TokenBucket] = OrderedDict()
+        self._clock = clock
         self._shared = shared
+        self._store_away_until = -math.inf
         self._on_store_error = on_store_error
-        self.active = self._all is not None or bool(self._sources)
+        self.active = any(self._unproven_rates.values())
+
+    async def may_try(self, source: str, client: str) -> Verdict | None:
+        """Why a client may not even try to prove a request to ``source``; ``None`` if it may.
+
+        Args:
+            client: see ``origin.client_key``.
+        """
+        if self._shared is None:
+            if (source, client) in self._clients:
+                verdict = self._clients[source, client].look()
+                if not verdict.allowed:
+                    return verdict
+            # Where the source's own limit is reached, nothing is proven only to be refused.
+            for bucket in (self._sources.get(source), self._all):
+                if bucket is not None and not (verdict := bucket.look()).allowed:
+                    return verdict
+            return None
+        own = self._client(source, client)
+        if own is None:
+            return None
+        verdict = await self._ask(self._shared.look, own, f"unproven:{source}:{client}", own.look)
+        return None if verdict.allowed else verdict
+
+    async def proves_nothing(self, source: str, client: str) -> None:
+        """Counts a request that proved nothing against its client."""
+        own = self._client(source, client)
+        if own is None:
+            return
+        if self._shared is None:
+            own.owe()
+        else:
+            await self._ask(self._shared.hit, own, f"unproven:{source}:{client}", own.hit)
 
     async def hit(self, source: str) -> Verdict | None:
-        """The verdict for a request to ``source``: the tightest one; ``None`` without a limit.
+        """The verdict for a proven request to ``source``: the tightest; ``None`` without a limit.
 
         A request that its source's limit refuses is not counted against all.
         """
@@ -176,31 +261,68 @@ class RateLimits:
             return overall
         return verdict
 
+    def _client(self, source: str, client: str) -> TokenBucket | None:
+        """The bucket of a client at a source; ``None`` without a limit."""
+        rate = self._unproven_rates.get(source)
+        if not rate:
+            return None
+        bucket = self._clients.get((source, client))
+        if bucket is None:
+            if len(self._clients) >= CLIENTS_MAX:
+                self._clients.popitem(last=False)
+            bucket = self._clients[source, client] = TokenBucket("unproven", rate, self._clock)
+        else:
+            self._clients.move_to_end((source, client))
+        return bucket
+
     async def _one(self, bucket: TokenBucket, name: str) -> Verdict:
-        if self._shared is not None:
+        if self._shared is None:
+            return bucket.hit()
+        return await self._ask(self._shared.hit, bucket, name, bucket.hit)
+
+    async def _ask(
+        self,
+        shared: Callable[[TokenBucket, str], Awaitable[Verdict]],
+        bucket: TokenBucket,
+        name: str,
+        otherwise: Callable[[], Verdict],
+    ) -> Verdict:
+        """What the shared store says; ``otherwise`` when it does not (law 2)."""
+        if self._clock() >= self._store_away_until:
             try:
                 async with asyncio.timeout(STORE_TIMEOUT_S):
-                    return await self._shared.hit(bucket, name)
-            except Exception as error:  # law 2; the store's clients raise many kinds
+                    return await shared(bucket, name)
+            except Exception as error:  # the store's clients raise many kinds
+                self._store_away_until = self._clock() + STORE_PAUSE_S
                 self._on_store_error(error)
-        return bucket.hit()
+        return otherwise()
 
 
 class Budget:
-    """An amount that all requests share, such as bytes of bodies in memory."""
+    """An amount that all requests share, such as bytes of bodies in memory.
+
+    One client has at most half of it while others may want some, so that none takes all.
+    """
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.used = 0
+        self._clients: Counter[str] = Counter()
 
-    def take(self, amount: int) -> bool:
-        """Takes ``amount`` if it is there. A request of its own always gets through when nothing
-        else is under way, however large (other limits hold it)."""
-        if self.used and self.used + amount > self.most:
+    def take(self, amount: int, client: str = "") -> bool:
+        """Takes ``amount`` for a client if it is there. A request of its own always gets through
+        when nothing else is under way, however large (other limits hold it)."""
+        if self.used and (
+            self.used + amount > self.most or self._clients[client] + amount > self.most // 2
+        ):
             return False
         self.used += amount
+        self._clients[client] += amount
         return True
 
-    def give_back(self, amount: int) -> None:
+    def give_back(self, amount: int, client: str = "") -> None:
         """Returns what was taken."""
         self.used -= amount
+        self._clients[client] -= amount
+        if not self._clients[client]:
+            del self._clients[client]

@@ -14,14 +14,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from ingest.body import (
-    VALUES_PER_EVENT_MAX,
-    BodyLimits,
-    Refused,
-    check_shape,
-    content_coding,
-    decode_content,
-)
+from ingest.body import VALUES_PER_EVENT_MAX, BodyLimits, Refused, content_coding
+from ingest.proof import prove
 from ingest.providers.base import (
     BadInput,
     Certificates,
@@ -117,13 +111,7 @@ def check_request(
             raise Refused(413, "body_too_large")
         given = [value for name, value in request.headers if name == "content-encoding"]
         coding = content_coding(",".join(given) if given else None)
-        body = decode_content(request.body, coding, limits)
-        request = Request(request.method, request.query, request.headers, body, request.client_ip)
-        if provider.reads_body:
-            check_shape(body, limits)
-        provider.verify(request, source, now, certificates or {})
-        if not provider.reads_body:
-            check_shape(body, limits)
+        request = prove(provider, source, request, coding, limits, now, certificates or {})
     except Refused as refusal:
         return CheckResult(False, refusal.status, refusal.code, "over a limit or badly encoded")
     except SignatureError as error:

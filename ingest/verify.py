@@ -35,6 +35,11 @@ _P256 = ec.ECDSA(hashes.SHA256())
 _PKCS1 = padding.PKCS1v15()
 
 
+BAD_SIGNATURE = "bad_signature"
+"""Code of a signature that is whole and does not fit the body: another body it might fit. Every
+other code says that something is missing or wrong whatever the body is."""
+
+
 class SignatureError(Exception):
     """The caller is not proven to be the provider. ``code`` is for log and metrics only."""
 
@@ -96,7 +101,7 @@ def check_hmac_hex(
     """
     text = given(signature)
     if not same_as_any(text, [hmac_hex(s, message, algorithm) for s in secrets if s]):
-        raise SignatureError("bad_signature")
+        raise SignatureError(BAD_SIGNATURE)
 
 
 def check_hmac_base64(
@@ -109,7 +114,7 @@ def check_hmac_base64(
     """
     text = given(signature)
     if not same_as_any(text, [hmac_base64(s, message, algorithm) for s in secrets if s]):
-        raise SignatureError("bad_signature")
+        raise SignatureError(BAD_SIGNATURE)
 
 
 def check_token(tokens: Sequence[str], value: str | None) -> None:
@@ -235,7 +240,7 @@ def check_ecdsa(public_keys: Sequence[str], message: bytes, signature: str | Non
                 return
         except (InvalidSignature, ValueError):
             continue
-    raise SignatureError("bad_signature")
+    raise SignatureError(BAD_SIGNATURE)
 
 
 def check_rsa(
@@ -257,7 +262,7 @@ def check_rsa(
             return
         except InvalidSignature:
             continue
-    raise SignatureError("bad_signature")
+    raise SignatureError(BAD_SIGNATURE)
 
 
 def rsa_keys(public_keys: Sequence[str]) -> list[rsa.RSAPublicKey]:
@@ -354,7 +359,7 @@ def check_standard(
     if any([same_as_any(one, accepted) for one in signatures]):
         return
     if not any(_ed25519_ok(one, public_keys, signed) for one in signatures):
-        raise SignatureError("bad_signature")
+        raise SignatureError(BAD_SIGNATURE)
 
 
 def _ed25519_ok(signature: str, public_keys: Sequence[str], signed: bytes) -> bool:

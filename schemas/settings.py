@@ -87,7 +87,9 @@ class IngestSettings(BaseModel):
     )
     body_bytes_max: int = Field(5_000_000, ge=1_000)
     bodies_bytes_max: int = Field(
-        16_000_000, ge=1_000, description="large bodies in memory, all requests together"
+        32_000_000,
+        ge=1_000,
+        description="large bodies in memory, all requests together; half of it for one client",
     )
     decompressed_bytes_max: int = Field(20_000_000, ge=1_000)
     decompression_ratio_max: int = Field(100, ge=1, description="decompressed : compressed bytes")
@@ -97,7 +99,15 @@ class IngestSettings(BaseModel):
         1_000_000, ge=10_000, description="largest record that the brokers take"
     )
     rate_per_s: float | None = Field(
-        None, gt=0, description="requests per second, all sources together; default: no limit"
+        None,
+        gt=0,
+        description="proven requests per second, all sources together; default: no limit",
+    )
+    unproven_rate_per_s: float | None = Field(
+        None,
+        gt=0,
+        description="requests per second of one client to one source that prove nothing; default:"
+        " as many as the source's own rate, or rate_per_s",
     )
     rate_limit_url: SecretStr = Field(
         SecretStr(""), description="Redis or Valkey that shares rate limits between processes"

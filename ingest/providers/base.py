@@ -129,8 +129,7 @@ class Provider(Protocol):
     """What of the body the proof covers: ``raw body``; ``fields``, all that are read;
     ``token only``, not the event; or ``nothing``."""
     reads_body: ClassVar[bool]
-    """Whether ``verify`` reads into the body, since the proof lies there: only then is the body's
-    shape looked at before the proof. Else who proves nothing costs no more than the proof."""
+    """Whether the proof may lie in the body, see ``proof_in_body``."""
     batch: ClassVar[str]
     """How many events a request may hold."""
     other_calls: ClassVar[str]
@@ -139,6 +138,11 @@ class Provider(Protocol):
     """Where bounce class and reason come from."""
     machine: ClassVar[str]
     """The provider's flag for opens and clicks by machines."""
+
+    def proof_in_body(self, request: Request) -> bool:
+        """Whether ``verify`` reads into the body of this request, since its proof lies there: only
+        then is the body decoded, and its shape looked at, before the proof. Else who proves nothing
+        costs no more than the proof."""
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -155,6 +159,15 @@ class Provider(Protocol):
         Raises:
             SignatureError: not proven.
             NeedsCertificate: a certificate must be fetched first.
+        """
+
+    def verify_content(self, request: Request, source: Source) -> None:
+        """What of the proof needs the body read, though a signature covers it from outside.
+
+        Called after ``verify`` and a look at the body's shape.
+
+        Raises:
+            SignatureError: not proven after all.
         """
 
     def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
@@ -222,6 +235,13 @@ class BaseProvider:
     def tolerance(self, source: Source) -> int:
         """Greatest age of a signed time in seconds, for this source."""
         return self.tolerance_s if source.tolerance_s is None else source.tolerance_s
+
+    def proof_in_body(self, request: Request) -> bool:
+        """See ``Provider.proof_in_body``."""
+        return self.reads_body
+
+    def verify_content(self, request: Request, source: Source) -> None:
+        """See ``Provider.verify_content``: nothing does, unless a provider says otherwise."""
 
     def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
         """See ``Provider.parse``."""

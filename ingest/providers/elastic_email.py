@@ -170,7 +170,7 @@ def _check_signature(request: Request, source: Source, timestamp: str) -> None:
             accepted.append("v1=" + verify.hmac_hex(key, signed))
             accepted.append("v1=" + verify.hmac_base64(key, signed))
     if not verify.same_as_any(verify.given(request.header(SIGNATURE)), accepted):
-        raise SignatureError("bad_signature")
+        raise SignatureError(verify.BAD_SIGNATURE)
 
 
 def read_item(request: Request) -> items.Item:

@@ -86,8 +86,10 @@ class Generic(BaseProvider):
             timestamp = verify.given(request.header(how["timestamp_header"]), "missing_timestamp")
             verify.check_timestamp(timestamp, now, self.tolerance(source))
             signed = timestamp.encode() + b"." + request.body
-        elif source.tolerance_s or request.body[:1].isdigit():
+        elif source.tolerance_s:
             raise SignatureError("missing_timestamp")
+        elif request.body[:1].isdigit():
+            raise SignatureError(verify.BAD_SIGNATURE)
         check = verify.check_hmac_base64 if how["encoding"] == "base64" else verify.check_hmac_hex
         bare = signature.removeprefix(f"{how['algorithm']}=")
         check(source.secrets("secret"), signed, bare, how["algorithm"])

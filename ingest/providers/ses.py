@@ -64,6 +64,11 @@ class Ses(BaseProvider):
     other_calls = "subscription is confirmed, unsubscription and validation noted"
     bounces = "bounceType, bounceSubType; delayType"
 
+    def proof_in_body(self, request: Request) -> bool:
+        """See ``Provider.proof_in_body``: not where a token is shown."""
+        shown = any(name in (FIREHOSE_KEY, "x-api-key") for name, _ in request.headers)
+        return not shown and not _bearer(request)
+
     def verify(
         self, request: Request, source: Source, now: float, certificates: Certificates
     ) -> None:

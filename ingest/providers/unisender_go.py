@@ -119,7 +119,7 @@ class UnisenderGo(BaseProvider):
         if missing:
             raise SignatureError("missing_signature")
         if not good:
-            raise SignatureError("bad_signature")
+            raise SignatureError(verify.BAD_SIGNATURE)
 
     def probe(self, request: Request, source: Source) -> int | None:
         """200 for the GET that Unisender Go makes when a webhook is set up."""

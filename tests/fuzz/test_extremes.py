@@ -124,6 +124,7 @@ def assert_refused_or_proven(name: str, request: Request, one: Example) -> None:
     """``verify`` raises nothing but what it promises."""
     try:
         REGISTRY[name].verify(request, one.source, NOW, one.certificates)
+        REGISTRY[name].verify_content(request, one.source)
     except (SignatureError, NeedsCertificate):
         pass
 

@@ -16,6 +16,7 @@ import httpx
 import orjson
 from pydantic import SecretStr
 
+from ingest import verify
 from ingest.app import IngestApp, create_app
 from ingest.parcel import Parcel
 from ingest.producer import Overloaded
@@ -113,7 +114,19 @@ class Tiny429(Tiny):
     overload_status = 429
 
 
-REGISTRY = {"tiny": Tiny(), "tiny429": Tiny429()}
+class TinySigned(Tiny):
+    """One that signs the body: ``x-signature``."""
+
+    name: ClassVar[str] = "tiny_signed"
+
+    def verify(
+        self, request: Request, source: Source, now: float, certificates: Certificates
+    ) -> None:
+        """HMAC of the body."""
+        verify.check_hmac_hex(source.secrets("secret"), request.body, request.header("x-signature"))
+
+
+REGISTRY = {"tiny": Tiny(), "tiny429": Tiny429(), "tiny_signed": TinySigned()}
 
 
 @dataclass
@@ -199,6 +212,11 @@ class Door:
         return await self.client.post(
             path, content=content, headers={"x-key": key} | (headers or {})
         )
+
+    def client_at(self, address: str) -> httpx.AsyncClient:
+        """Another client, at another address; to be closed."""
+        transport = httpx.ASGITransport(self.app, client=(address, 40_000))
+        return httpx.AsyncClient(transport=transport, base_url="http://door")
 
     def metric(self, name: str, **labels: str) -> float:
         """A metric's value, 0 when it was never counted."""

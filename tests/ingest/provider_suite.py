@@ -38,6 +38,7 @@ def accepted(provider: Provider, request: Request, one: Example, **source: objec
     configured = one.source.model_copy(update=source)
     try:
         provider.verify(request, configured, NOW, one.certificates)
+        provider.verify_content(request, configured)
     except (SignatureError, NeedsCertificate):
         return False
     return True

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.limits import Budget, RateLimits, StoreCount, TokenBucket, Verdict, window_of
+from ingest.limits import (
+    CLIENTS_MAX,
+    STORE_PAUSE_S,
+    Budget,
+    RateLimits,
+    StoreCount,
+    TokenBucket,
+    Verdict,
+    window_of,
+)
 
 
 @dataclass
@@ -104,15 +113,150 @@ class Broken:
             await asyncio.sleep(60)
         raise ConnectionError
 
+    look = hit
+
 
 @pytest.mark.parametrize("hangs", [False, True])
 async def test_a_broken_store_neither_opens_nor_closes_the_door(hangs: bool) -> None:
     """The process counts for itself, and says so."""
     errors: list[Exception] = []
-    limits = RateLimits(None, {"a": 1}, Clock(), Broken(hangs), errors.append)
+    clock = Clock()
+    limits = RateLimits(None, {"a": 1}, clock, Broken(hangs), errors.append)
     verdicts = [await limits.hit("a") for _ in range(2)]
     assert [v.allowed for v in verdicts if v is not None] == [True, False]
+    assert len(errors) == 1  # one that failed is left alone for a moment
+    clock.now += STORE_PAUSE_S
+    await limits.hit("a")
     assert len(errors) == 2
+
+
+async def test_what_proves_nothing_uses_up_no_rate_but_its_clients_own_budget() -> None:
+    """Any number of forged requests: the source's rate is whole, and another client may try."""
+    clock = Clock()
+    limits = RateLimits(None, {"a": 3}, clock)
+    tried = 0
+    for _ in range(50):
+        if await limits.may_try("a", "forger") is None:
+            tried += 1
+            await limits.proves_nothing("a", "forger")
+    assert tried == 3
+    refused = await limits.may_try("a", "forger")
+    assert refused is not None
+    assert (refused.policy, refused.allowed) == ("unproven", False)
+    assert await limits.may_try("a", "provider") is None
+    verdicts = [await limits.hit("a") for _ in range(4)]
+    assert [v.allowed for v in verdicts if v is not None] == [True] * 3 + [False]
+    clock.now += refused.reset_s
+    assert await limits.may_try("a", "forger") is None
+
+
+async def test_a_source_over_its_rate_is_refused_before_anything_is_proven() -> None:
+    """Looking takes nothing: as soon as there is a token again the next one may try."""
+    clock = Clock()
+    limits = RateLimits(None, {"a": 1}, clock)
+    await limits.hit("a")
+    for _ in range(5):
+        refused = await limits.may_try("a", "provider")
+        assert refused is not None
+        assert (refused.policy, refused.reset_s) == ("source", 1)
+    clock.now += 1
+    assert await limits.may_try("a", "provider") is None
+    verdict = await limits.hit("a")
+    assert verdict is not None
+    assert verdict.allowed
+
+
+@pytest.mark.parametrize(
+    ("rate", "source_rate", "unproven", "tries"),
+    [
+        (None, None, None, None),
+        (None, None, 2, 2),
+        (9, None, None, 9),
+        (9, 4, None, 4),
+        (9, 4, 6, 6),
+    ],
+)
+async def test_the_budget_of_who_proves_nothing(
+    rate: float | None, source_rate: float | None, unproven: float | None, tries: int | None
+) -> None:
+    """The setting, else the source's rate, else the one over all, else none."""
+    limits = RateLimits(rate, {"a": source_rate}, Clock(), unproven_rate_per_s=unproven)
+    assert limits.active is (tries is not None)
+    allowed = 0
+    for _ in range(20):
+        if await limits.may_try("a", "forger") is None:
+            allowed += 1
+            await limits.proves_nothing("a", "forger")
+    assert allowed == (20 if tries is None else tries)
+
+
+@given(
+    rate=st.floats(0.05, 100),
+    steps=st.lists(st.tuples(st.floats(0, 5), st.integers(0, 20)), max_size=30),
+)
+def test_a_forger_gets_no_more_than_the_budget(rate: float, steps: list[tuple[float, int]]) -> None:
+    """Over any time, also when many tries are under way before the first has failed."""
+    clock = Clock()
+    limits = RateLimits(None, {"a": rate}, clock)
+    quota = window_of(rate)[0]
+    began = clock.now
+    most_at_once = 0
+    tried = 0
+
+    async def run() -> None:
+        nonlocal most_at_once, tried
+        for wait, at_once in steps:
+            clock.now += wait
+            let_in = [True for _ in range(at_once) if await limits.may_try("a", "forger") is None]
+            for _ in let_in:
+                await limits.proves_nothing("a", "forger")
+            tried += len(let_in)
+            most_at_once = max(most_at_once, len(let_in))
+
+    asyncio.run(run())
+    # What was let in at once beyond the budget is owed, up to a window's quota.
+    lent = sum(max(0, at_once - 2 * quota) for _, at_once in steps)
+    assert tried <= 2 * quota + (clock.now - began) * rate + lent + 1e-6
+
+
+async def test_clients_are_remembered_within_bounds() -> None:
+    """The longest quiet ones are forgotten first."""
+    limits = RateLimits(None, {"a": 1}, Clock())
+    await limits.proves_nothing("a", "first")
+    for number in range(CLIENTS_MAX):
+        await limits.proves_nothing("a", f"client {number}")
+    assert len(limits._clients) == CLIENTS_MAX
+    assert await limits.may_try("a", "first") is None
+    assert await limits.may_try("a", f"client {CLIENTS_MAX - 1}") is not None
+
+
+async def test_a_shared_store_counts_what_proves_nothing_too() -> None:
+    """Two processes with one store grant a forger as many tries as one; looking counts nothing."""
+    store = StoreCount("async+memory://", Clock())
+    processes = [RateLimits(None, {"a": 3}, Clock(), store) for _ in range(2)]
+    tried = 0
+    for number in range(12):
+        limits = processes[number % 2]
+        for _ in range(3):
+            looked = await limits.may_try("a", "forger")
+        if looked is None:
+            tried += 1
+            await limits.proves_nothing("a", "forger")
+    assert tried == 3
+    assert await processes[0].may_try("a", "provider") is None
+    verdicts = [await processes[n % 2].hit("a") for n in range(4)]
+    assert [v.allowed for v in verdicts if v is not None] == [True] * 3 + [False]
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_without_the_store_each_process_counts_what_proves_nothing(hangs: bool) -> None:
+    """As it does rates."""
+    errors: list[Exception] = []
+    limits = RateLimits(None, {"a": 1}, Clock(), Broken(hangs), errors.append)
+    assert await limits.may_try("a", "forger") is None
+    await limits.proves_nothing("a", "forger")
+    assert await limits.may_try("a", "forger") is not None
+    assert len(errors) == 1
 
 
 @given(most=st.integers(1, 100), amounts=st.lists(st.integers(1, 150), max_size=30))
@@ -129,3 +273,26 @@ def test_a_budget_is_never_exceeded_by_two(most: int, amounts: list[int]) -> Non
     for amount in taken:
         budget.give_back(amount)
     assert budget.used == 0
+
+
+@given(
+    takes=st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 60)), max_size=40),
+    most=st.integers(2, 100),
+)
+def test_no_client_takes_more_than_half_of_a_budget(
+    takes: list[tuple[str, int]], most: int
+) -> None:
+    """Unless it is alone, and then with one amount: others get in beside any of them."""
+    budget = Budget(most)
+    held: dict[str, list[int]] = {client: [] for client in "abc"}
+    for client, amount in takes:
+        alone = budget.used == 0
+        if budget.take(amount, client):
+            held[client].append(amount)
+            assert alone or sum(held[client]) <= most // 2
+        assert budget.used == sum(map(sum, held.values()))
+    for client, amounts in held.items():
+        for amount in amounts:
+            budget.give_back(amount, client)
+    assert budget.used == 0
+    assert not budget._clients

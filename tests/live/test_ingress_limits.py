@@ -1,5 +1,6 @@
 """Rate limits that several ingresses share, on a real Valkey; about 5 s."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ingest.limits import RateLimits, StoreCount
+from ingest.limits import STORE_PAUSE_S, RateLimits, StoreCount
 from tests.ingest.front_door import front_door
 from tests.live.valkey_server import ValkeyServer
 
@@ -54,6 +55,22 @@ async def test_two_processes_share_one_count(valkey: ValkeyServer, scheme: str) 
     assert not errors
 
 
+async def test_two_processes_share_what_a_client_did_not_prove(valkey: ValkeyServer) -> None:
+    """One forged request uses up the forger's budget at both, and nothing of the source's rate."""
+    errors: list[Exception] = []
+    one, two = (process(f"redis://{valkey.address}/0", errors) for _ in range(2))
+    assert await two.may_try("a", "forger") is None
+    await one.proves_nothing("a", "forger")
+    refused = await two.may_try("a", "forger")
+    assert refused is not None
+    assert refused.policy == "unproven"
+    assert await two.may_try("a", "provider") is None
+    assert await two.may_try("b", "forger") is None
+    assert await allowed(two)
+    assert not await allowed(one)
+    assert not errors
+
+
 async def test_while_the_store_is_away_each_counts_for_itself(valkey: ValkeyServer) -> None:
     """The door is neither open nor closed; with the store back, the count is shared again."""
     errors: list[Exception] = []
@@ -62,11 +79,13 @@ async def test_while_the_store_is_away_each_counts_for_itself(valkey: ValkeyServ
     valkey.kill()
     assert [await allowed(one), await allowed(one)] == [True, False]
     assert [await allowed(two), await allowed(two)] == [True, False]
-    assert len(errors) == 4
+    assert len(errors) >= 2
+    failed = len(errors)
     valkey.start()  # with nothing in it
+    await asyncio.sleep(STORE_PAUSE_S)
     assert await allowed(two, "b")
     assert not await allowed(one, "b")
-    assert len(errors) == 4
+    assert len(errors) == failed
 
 
 async def test_a_frozen_store_is_not_waited_for(valkey: ValkeyServer) -> None:
@@ -76,7 +95,7 @@ async def test_a_frozen_store_is_not_waited_for(valkey: ValkeyServer) -> None:
     assert await allowed(one, "b")
     valkey.pause()
     assert [await allowed(one), await allowed(one)] == [True, False]
-    assert [type(error) for error in errors] == [TimeoutError, TimeoutError]
+    assert {type(error) for error in errors} == {TimeoutError}
     valkey.resume()
 
 

@@ -1,0 +1,81 @@
+"""From a request as it came to one that is proven, decoded, and of a shape that can be parsed.
+
+Laws of this file:
+1. Pure.
+2. Whatever costs more than the proof comes after it: decoding too, where the proof lies in a header
+   alone, or is a signature over the bytes as they came. Only a signature that does not fit these
+   may be one over the decoded body: then, and where the proof lies in the body, decoding comes
+   first. Who shows no signature at all, or a stale one, has nothing decoded.
+3. The shape of a body is looked at before anything parses it: before the proof where that lies in
+   the body, else after it.
+"""
+
+from dataclasses import replace
+
+from ingest.body import BodyLimits, Refused, check_shape, decode_content
+from ingest.providers.base import Certificates, Provider, Request, SignatureError
+from ingest.verify import BAD_SIGNATURE
+from schemas.settings import Source
+
+
+def prove(
+    provider: Provider,
+    source: Source,
+    request: Request,
+    coding: str | None,
+    limits: BodyLimits,
+    now: float,
+    certificates: Certificates,
+) -> Request:
+    """The request with its body decoded, once it is proven to come from the provider.
+
+    Args:
+        request: as it came.
+        coding: of its body, as ``content_coding`` gives it.
+        now: seconds since 1970.
+
+    Raises:
+        Refused: the body is over a limit or not of its coding.
+        SignatureError, NeedsCertificate: as ``Provider.verify`` does.
+    """
+    in_body = provider.proof_in_body(request)
+    proven = False
+    if coding is not None:
+        if not in_body:
+            proven = _fits_as_it_came(provider, source, request, now, certificates)
+        try:
+            request = replace(request, body=decode_content(request.body, coding, limits))
+        except Refused as refused:
+            refused.proven = proven
+            raise
+    if in_body:
+        check_shape(request.body, limits)
+        provider.verify(request, source, now, certificates)
+        provider.verify_content(request, source)
+        return request
+    if not proven:
+        provider.verify(request, source, now, certificates)
+    try:
+        check_shape(request.body, limits)
+    except Refused as refused:
+        refused.proven = True
+        raise
+    provider.verify_content(request, source)
+    return request
+
+
+def _fits_as_it_came(
+    provider: Provider, source: Source, request: Request, now: float, certificates: Certificates
+) -> bool:
+    """Whether the proof fits the body before decoding.
+
+    Raises:
+        SignatureError: it is not there, or wrong whatever the body says.
+    """
+    try:
+        provider.verify(request, source, now, certificates)
+    except SignatureError as error:
+        if error.code != BAD_SIGNATURE:
+            raise
+        return False
+    return True

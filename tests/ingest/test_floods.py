@@ -1,0 +1,126 @@
+"""Many requests that prove nothing, beside a few honest ones of another client's.
+
+What the issue's trial found: forged posts used up a source's rate, and unsigned gzip the thread.
+"""
+
+import asyncio
+import gzip
+from hashlib import sha256
+
+import orjson
+import pytest
+
+from ingest import verify
+from tests.ingest.front_door import KEY, front_door, source
+
+EVENTS = orjson.dumps([{"id": "m1"}])
+LARGE = gzip.compress(
+    orjson.dumps([{"id": "m", "said": sha256(b"%d" % n).hexdigest() * 40} for n in range(800)])
+)
+"""2 MB in some 50 kB."""
+HONEST, FORGER = "127.0.0.2", "127.0.0.3"
+
+
+def signed(body: bytes) -> dict[str, str]:
+    """What proves a body."""
+    return {"x-signature": verify.hmac_hex(KEY, body)}
+
+
+async def test_forged_posts_do_not_use_up_a_sources_rate() -> None:
+    """The provider's are kept, as many as the rate lets in; the forger is told to come later."""
+    async with (
+        front_door(source(rate_per_s=5)) as door,
+        door.client_at(HONEST) as honest,
+        door.client_at(FORGER) as forger,
+    ):
+        forged = [
+            (await forger.post("/hooks/news", content=EVENTS, headers={"x-key": "no"})).status_code
+            for _ in range(40)
+        ]
+        assert forged == [401] * 5 + [429] * 35
+        kept = [
+            (await honest.post("/hooks/news", content=EVENTS, headers={"x-key": KEY})).status_code
+            for _ in range(6)
+        ]
+        assert kept == [200] * 5 + [429]
+
+
+async def test_the_setting_alone_bounds_what_proves_nothing() -> None:
+    """Without any rate of proven requests; each kind of request without proof counts."""
+    async with front_door(unproven_rate_per_s=4, body_bytes_max=1_000) as door:
+        answers = [
+            await door.post(EVENTS, key="no"),
+            await door.post(b"x" * 1_001),
+            await door.client.get("/hooks/news"),
+            await door.post(EVENTS, headers={"content-encoding": "zstd"}),
+            await door.post(EVENTS),
+        ]
+        assert [one.status_code for one in answers] == [401, 413, 404, 415, 429]
+        assert answers[-1].headers["ratelimit-policy"] == '"unproven";q=4;w=1'
+        assert int(answers[-1].headers["retry-after"]) == 1
+
+
+async def test_what_is_proven_costs_nothing_of_the_budget() -> None:
+    """Nor does what is refused for its size once it was proven, nor an overload of ours."""
+    async with front_door(unproven_rate_per_s=2) as door:
+        for _ in range(5):
+            assert (await door.post(EVENTS)).status_code == 200
+            assert (await door.post(b"[" * 200 + b"]" * 200)).status_code == 413
+            door.log.full = True
+            assert (await door.post(EVENTS)).status_code == 503
+            door.log.full = False
+        assert (await door.post(EVENTS, key="no")).status_code == 401
+
+
+async def test_unsigned_gzip_is_not_even_decoded() -> None:
+    """401 for what is no gzip at all, and for a bomb."""
+    async with front_door(source(provider="tiny_signed")) as door:
+        for body in (b"no gzip", gzip.compress(b"\0" * 10_000_000)):
+            answer = await door.post(body, headers={"content-encoding": "gzip"})
+            assert answer.status_code == 401
+        answer = await door.post(
+            b"no gzip", headers={"content-encoding": "gzip", **signed(b"no gzip")}
+        )
+        assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("wire", [False, True])
+async def test_gzip_is_proven_packed_or_unpacked(wire: bool) -> None:
+    """The signature may be over what was sent, or over what it was before it was packed."""
+    async with front_door(source(provider="tiny_signed")) as door:
+        packed = gzip.compress(EVENTS)
+        headers = {"content-encoding": "gzip", **signed(packed if wire else EVENTS)}
+        assert (await door.post(packed, headers=headers)).json() == {"accepted": 1, "rejected": 0}
+
+
+async def test_forged_gzip_does_not_keep_honest_gzip_waiting() -> None:
+    """200 at a time whose whole, wrong signatures make us decode 2 MB each, all the while: of the
+    15 honest ones that come in the midst of them none is sent away."""
+    packed = {"content-encoding": "gzip"}
+    forged, body = {**packed, **signed(b"another body")}, gzip.compress(EVENTS)
+    async with (
+        front_door(source(provider="tiny_signed"), ack_timeout_ms=600) as door,
+        door.client_at(HONEST) as honest,
+        door.client_at(FORGER) as forger,
+    ):
+        going = True
+        seen = set[int]()
+
+        async def forge() -> None:
+            while going:
+                seen.add(
+                    (await forger.post("/hooks/news", content=LARGE, headers=forged)).status_code
+                )
+
+        flood = [asyncio.create_task(forge()) for _ in range(200)]
+        await asyncio.sleep(0.05)
+        headers = {**packed, **signed(EVENTS)}
+        answers = [
+            (await honest.post("/hooks/news", content=body, headers=headers)).status_code
+            for _ in range(15)
+        ]
+        going = False
+        await asyncio.gather(*flood)
+        assert answers == [200] * 15
+        assert 401 in seen
+        assert seen <= {401, 503}
