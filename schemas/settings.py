@@ -218,8 +218,8 @@ class AnalyticsSettings(ClickHouseSettings, WarehouseSettings):
     )
     dashboard_proxy_ips: Annotated[tuple[str, ...], NoDecode] = Field(
         ("127.0.0.0/8", "::1/128"),
-        description="addresses or networks, comma-separated, whose dashboard_user_header and"
-        " X-Forwarded-Proto are believed",
+        description="addresses or networks, comma-separated, whose dashboard_user_header,"
+        " X-Forwarded-For and X-Forwarded-Proto are believed",
     )
     dashboard_session_hours: int = Field(12, ge=1, description="how long a sign-in lasts")
     dashboard_show_recipients: bool = Field(

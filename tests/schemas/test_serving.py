@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from schemas.settings import Settings
+from streams.worker import faust_options
 from tests.schemas.listening import LARGE, Listening, everything, listening
+from tests.test_style import PACKAGES, python_files
 
 HEAD = b"POST / HTTP/1.1\r\nhost: x\r\n"
 UPGRADE = HEAD + b"connection: upgrade\r\nupgrade: h2c\r\n"
@@ -249,3 +252,17 @@ def test_ending_does_not_wait_for_those_who_stay(log: str) -> None:
     assert isinstance(it, Listening)
     for sock in open_:
         sock.close()
+
+
+def test_every_listener_is_guarded() -> None:
+    """Nobody else makes a server: ingress has its own, with limits of its own; Faust's is off."""
+    servers = ("uvicorn.run(", "uvicorn.Config(", "start_server(", "create_server(", "HTTPServer(")
+    found = {
+        name
+        for name, text in python_files().items()
+        if name.split("/")[0] in PACKAGES and any(one in text for one in servers)
+    }
+    assert found == {"schemas/serving/server.py", "ingest/server.py"}
+    for name in found:
+        assert "proxy_headers=False" in python_files()[name]
+    assert faust_options(Settings())["web_enabled"] is False
