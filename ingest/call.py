@@ -2,8 +2,8 @@
 
 Laws of this file:
 1. An answer is given once; it is made of a status and a code, never of the request.
-2. A connection whose request was not read to its end is closed behind the answer, after a moment
-   of reading on: closing on unread bytes resets the connection, and the answer with it.
+2. A connection whose request did not come to its end is closed behind the answer, after a moment of
+   reading on: closing on unread bytes resets the connection, and the answer with it.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from ingest.answering import answer_at_once
 from ingest.intake import Taken
 from ingest.problems import MEDIA_TYPE, problem
-from ingest.receiving import drain
+from ingest.receiving import WHOLE, drain
 
 Header = tuple[bytes, bytes]
 
@@ -68,7 +68,7 @@ class Call:
             (b"content-length", b"%d" % len(content)),
             *self.headers,
         ]
-        linger = not self.whole and _has_body(self.scope["headers"])
+        linger = not self.whole and WHOLE not in self.scope and _has_body(self.scope["headers"])
         if linger:
             headers.append((b"connection", b"close"))
         elif answer_at_once(self.send, status, headers, content):

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import structlog
 
+from ingest.sparing_log import SparingLog
 from schemas.errors import Unavailable
 
 FETCH_TIMEOUT_S = 1.5
@@ -46,6 +47,7 @@ class Outgoing:
         self._under_way: dict[str, asyncio.Task[bytes]] = {}
         self._confirming: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger("mailpulse.ingest.outgoing")
+        self._sparing_log = SparingLog("mailpulse.ingest.outgoing", clock)
 
     async def close(self) -> None:
         """Ends what is under way."""
@@ -53,6 +55,7 @@ class Outgoing:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._sparing_log.close()
         if self._client is not None:
             await self._client.aclose()
             self._client = None
@@ -85,7 +88,8 @@ class Outgoing:
         if task.cancelled():
             return
         if task.exception() is not None:
-            self._log.warning("certificate_not_fetched", host=urlsplit(url).hostname)
+            kind = {"host": urlsplit(url).hostname or ""}
+            self._sparing_log.say("warning", "certificate_not_fetched", kind)
             if len(self._failed_at) >= CERTIFICATES_MAX:
                 self._failed_at.clear()
             self._failed_at[url] = now

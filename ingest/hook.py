@@ -5,8 +5,8 @@ Laws of this file:
 2. The order is: scheme, source, address, the client's budget, size, proof (``ingest/proof.py``),
    rate, parse, keep. Whatever is refused costs no more than the step that refused it.
 3. An answer depends on the result alone (``ingest.problems``); the log and the metrics say why.
-4. One log line per request. It holds no secret, no header, no body, and recipients only when the
-   setting asks for them.
+4. One log line per request that is kept; of refusals of one kind, one a minute with their count.
+   It holds no secret, no header, no body, and recipients only when the setting asks for them.
 5. An error of ours is answered so that the provider sends again, and logged with its traceback.
 """
 
@@ -25,8 +25,9 @@ from ingest.limits import Budget, RateLimits
 from ingest.metrics import IngestMetrics
 from ingest.producer import Overloaded
 from ingest.providers.base import Registry, Request, SignatureError
-from ingest.proving import Hook, Prover
+from ingest.proving import MODULE_FAILED, Hook, Prover
 from ingest.receiving import PROVEN, WHOLE, Disconnected, read_body
+from ingest.sparing_log import SparingLog
 from schemas import trace
 from schemas.errors import Unavailable
 from schemas.serving.origin import Networks, Origin, origin_of, why_unsafe
@@ -102,12 +103,14 @@ class Hooks:
         self._trusted = Networks(settings.trusted_proxies)
         self._bodies = Budget(settings.bodies_bytes_max)
         self._log = structlog.get_logger("mailpulse.ingest").bind()  # once, not per line
+        self._sparing_log = SparingLog("mailpulse.ingest", clock)
         self._prover = Prover(settings, intake, outgoing, clock)
         metrics.body_bytes.set_function(lambda: float(self._bodies.used))
 
     def close(self) -> None:
-        """Lets go of the thread."""
+        """Lets go of the thread, and says what the log still owes."""
         self._prover.close()
+        self._sparing_log.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -117,8 +120,8 @@ class Hooks:
             await self._serve(call)
         except Disconnected:
             call.result = "disconnected"
-        except Exception:  # law 5
-            self._log.exception("hook_failed", source=call.source)
+        except Exception as error:  # law 5
+            self._say_bug("hook_failed", call.source, error)
             hook = self._hooks.get(call.source)
             call.whole = True
             await call.refuse(503 if hook is None else hook.provider.overload_status, "internal")
@@ -147,13 +150,20 @@ class Hooks:
         if hook is None:
             return await call.refuse(404, "not_found")
         call.client = origin.key
+        await self._handle(call, hook, headers, origin)
+        if self._limits.active and not call.proven and call.result not in _NOT_COUNTED:
+            await self._limits.proves_nothing(call.source, call.client)
+
+    async def _handle(self, call: Call, hook: Hook, headers: Headers, origin: Origin) -> None:
+        """Answers a request to a source, whatever becomes of it."""
+        method = call.scope["method"]
         try:
             await self._admit(call, hook, origin)
-            if scope["method"] == "POST":
+            if method == "POST":
                 await self._take(call, hook, headers, origin)
             elif not await self._probe(call, hook, headers, origin):
                 # Some providers send events by GET; without proof one is refused like any other.
-                if scope["method"] in hook.provider.methods:
+                if method in hook.provider.methods:
                     await self._take(call, hook, headers, origin)
                 else:
                     await call.refuse(404, "not_found")
@@ -162,6 +172,8 @@ class Hooks:
                 await self._count_proven(call)
             await call.refuse(refusal.status, refusal.code)
         except SignatureError as error:
+            if error.code == MODULE_FAILED:
+                self._say_bug("provider_module_failed", call.source, error.__cause__)
             call.reason = error.code
             await call.refuse(401, "unauthorized", hook.challenge)
         except Overloaded as error:
@@ -170,8 +182,6 @@ class Hooks:
         except Unavailable as error:
             call.reason = str(error)
             await self._overloaded(call, hook, "unavailable")
-        if self._limits.active and not call.proven and call.result not in _NOT_COUNTED:
-            await self._limits.proves_nothing(call.source, call.client)
 
     async def _admit(self, call: Call, hook: Hook, origin: Origin) -> None:
         """Whether the client may try to prove a request at all.
@@ -209,7 +219,7 @@ class Hooks:
             raise Refused(429, "rate_limited")
         call.taken = taken
         if taken.bug is not None:
-            self._log.error("provider_module_failed", source=call.source, exc_info=taken.bug)
+            self._say_bug("provider_module_failed", call.source, taken.bug)
         if taken.parcel.count:
             remaining = max(0.01, deadline - self._clock())
             await self._keep(call, taken, headers, now, remaining)
@@ -315,32 +325,38 @@ class Hooks:
             forwarded_proto = ",".join([v for k, v in headers if k == "x-forwarded-proto"])
         return origin_of(peer, scope["scheme"], forwarded_for, forwarded_proto, self._trusted)
 
+    def _say_bug(self, event: str, source: str, error: BaseException | None) -> None:
+        """An error of ours with its traceback, which anybody may be able to bring about."""
+        kind = {"source": source, "error": type(error).__name__}
+        self._sparing_log.say("error", event, kind, exc_info=error)
+
     def _note(self, call: Call, seconds: float) -> None:
         """Law 4, and the metrics."""
         taken = call.taken
         kept = taken is not None and call.result == "accepted"
         events = taken.accepted if taken is not None and kept else 0
         self._metrics.request(call.source, call.result, seconds, events)
+        kind = {"source": call.source, "result": call.result}
         line: dict[str, object] = {
-            "source": call.source,
-            "result": call.result,
             "status": call.status,
             "events": events,
             "ms": round(seconds * 1000, 2),
         }
-        if call.reason:
-            line["reason"] = call.reason
-        if taken is not None and kept:
-            if taken.rejected:
-                line["rejected"] = taken.rejected
-                for reason in taken.reasons:
-                    self._metrics.dead_letters.labels(call.source, reason).inc()
-            if taken.note:
-                line["note"] = taken.note
-            if call.kept == "spool":
-                line["kept"] = call.kept
-            if taken.recipients:
-                line["recipients"] = taken.recipients
         if call.trace:
             line["trace"] = trace.trace_id(call.trace)
-        self._log.info("hook", **line)
+        if not kept or taken is None:
+            # What an overload was of holds figures, so it is no kind.
+            if call.reason:
+                (kind if call.status == 401 else line)["reason"] = call.reason
+            return self._sparing_log.say("info", "hook", kind, **line)
+        if taken.rejected:
+            line["rejected"] = taken.rejected
+            for reason in taken.reasons:
+                self._metrics.dead_letters.labels(call.source, reason).inc()
+        if taken.note:
+            line["note"] = taken.note
+        if call.kept == "spool":
+            line["kept"] = call.kept
+        if taken.recipients:
+            line["recipients"] = taken.recipients
+        self._log.info("hook", **kind, **line)

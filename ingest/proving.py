@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import structlog
-
 from ingest.body import VALUES_PER_EVENT_MAX, BodyLimits, Refused
 from ingest.call import Header
 from ingest.certificates import Outgoing
@@ -25,6 +23,8 @@ from schemas.serving.origin import Networks
 from schemas.settings import Settings, Source
 
 THREAD_BYTES = 131_072
+MODULE_FAILED = "module_failed"
+"""Code of a ``SignatureError`` whose cause is an error in a provider module."""
 _CERTIFICATES_PER_REQUEST_MAX = 2
 
 
@@ -63,7 +63,6 @@ class Prover:
         )
         self._thread = FairThread()
         self._turns = Turns()
-        self._log = structlog.get_logger("mailpulse.ingest")
 
     def close(self) -> None:
         """Lets go of the thread."""
@@ -116,8 +115,7 @@ class Prover:
         except (Refused, SignatureError, NeedsCertificate):
             raise
         except Exception as error:  # law 2
-            self._log.error("provider_module_failed", source=source.name, exc_info=error)
-            raise SignatureError("module_failed") from None
+            raise SignatureError(MODULE_FAILED) from error
         try:
             return self._intake.take(provider, source, request, int(now * 1_000_000))
         except Refused as refused:

@@ -15,6 +15,7 @@ import json
 import logging
 import re
 import sys
+import time
 from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -23,6 +24,7 @@ from typing import Any, TextIO
 import orjson
 import structlog
 
+from schemas.serving.sparing import PAUSE_S, Sparing
 from schemas.settings import Settings
 from streams.visible import visible
 
@@ -37,6 +39,8 @@ HIDDEN = "[hidden]"
 
 _NOISY = ("aiokafka", "kafka", "faust", "mode", "asyncio", "httpx", "httpcore", "uvicorn.access")
 """Libraries whose INFO says nothing to an operator; their warnings stay."""
+_CAUSED_FROM_OUTSIDE = ("uvicorn", "asyncio")
+"""Libraries whose warnings any caller can bring about, by bad requests or too many connections."""
 
 
 def mask_address(text: str) -> str:
@@ -92,6 +96,22 @@ class _Chatter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.levelno >= logging.WARNING or not str(record.msg).startswith("[")
+
+
+class _Sparingly(logging.Filter):
+    """One record of each text a minute, of libraries that write one for whatever a caller does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sparing = Sparing()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING or not record.name.startswith(_CAUSED_FROM_OUTSIDE):
+            return True
+        count = self._sparing.happened(f"{record.name} {record.msg}", time.monotonic())
+        if count is not None and count > 1:
+            record.suppressed, record.period_s = count - 1, PAUSE_S
+        return count is not None
 
 
 def _without_colors(
@@ -194,6 +214,7 @@ def configure(settings: Settings, role: str, stream: TextIO | None = None) -> No
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
+    handler.addFilter(_Sparingly())
     if settings.log_level != "DEBUG":
         handler.addFilter(_Chatter())
     root = logging.getLogger()

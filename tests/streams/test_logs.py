@@ -89,6 +89,20 @@ def test_chatter_of_libraries_is_dropped_and_their_warnings_are_not() -> None:
     assert [line["event"] for line in lines(stream)] == ["[^--ChunkThread]: late"]
 
 
+def test_what_any_caller_can_bring_about_is_written_once_a_minute() -> None:
+    """Ten thousand bad requests are a line, whatever figures are in it; ours are not held back."""
+    stream, log = logged()
+    for number in range(10_000):
+        logging.getLogger("uvicorn.error").warning("Invalid request %s", number)
+        logging.getLogger("asyncio").error("socket.accept() out of system resource")
+    for _ in range(3):
+        logging.getLogger("aiokafka").warning("away")
+        log.warning("refused")
+    assert [line["event"] for line in lines(stream)] == [
+        "Invalid request 0", "socket.accept() out of system resource", *["away", "refused"] * 3,
+    ]  # fmt: skip
+
+
 def test_format_follows_the_setting_and_else_the_stream() -> None:
     """JSON where nobody watches."""
     stream = io.StringIO()

@@ -1,0 +1,140 @@
+"""What outside callers cause is in the log, and does not fill the disk."""
+
+import asyncio
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from ingest.sparing_log import SparingLog
+from schemas.serving.sparing import KINDS_MAX
+from schemas.settings import Settings
+from streams.logs import configure
+from tests.ingest.front_door import front_door
+from tests.ingest.sockets import head, listening
+
+REFUSALS = 10_000
+"""What the issue wants a deployment to bear in a second."""
+
+
+@pytest.fixture
+def written() -> Iterator[io.StringIO]:
+    """What the role's log writes, as JSON; put back afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    stream = io.StringIO()
+    configure(Settings(log_format="json"), "ingest", stream)
+    yield stream
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+async def test_ten_thousand_refusals_are_some_lines(written: io.StringIO) -> None:
+    """Each kind once and then its count: none is lost, and the log stays small."""
+    request = head("X-Key: no", "Content-Length: 2", path="/hooks/%s") + b"{}"
+    paths = (b"news", b"other", b"nothing%d")
+    async with listening(echo=False) as door:
+        client = await door.connect()
+        for first in range(0, REFUSALS, 50):
+            numbers = range(first, first + 50)
+            names = [paths[n % 3].replace(b"%d", b"%d" % n) for n in numbers]
+            await client.send(b"".join([request % name for name in names]))
+            assert set(await client.answers(50)) <= {401, 404}
+        client.writer.close()
+    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    hooks = [line for line in lines if line["event"] == "hook"]
+    assert len(hooks) == 4
+    assert sum(1 - ("suppressed" in line) + line.get("suppressed", 0) for line in hooks) == REFUSALS
+    assert {(line["source"], line["result"], line.get("reason")) for line in hooks} == {
+        ("news", "unauthorized", "wrong_key"), ("", "not_found", None),
+    }  # fmt: skip
+    assert len(written.getvalue()) < 5_000
+
+
+async def test_what_is_kept_has_a_line_each(written: io.StringIO) -> None:
+    """Those are a provider's, and no more than there are events."""
+    async with front_door() as door:
+        for number in range(20):
+            assert (await door.post([{"id": f"m{number}"}])).status_code == 200
+    assert written.getvalue().count('"event":"hook"') == 20
+
+
+@pytest.mark.parametrize("body", [b"[]", b"x" * 200_000])
+async def test_a_module_that_fails_on_what_anybody_sends_is_no_flood(
+    written: io.StringIO, body: bytes
+) -> None:
+    """One traceback, in the loop and in the thread for large bodies alike."""
+    async with front_door() as door:
+        for _ in range(50):
+            assert (await door.post(body, key="explode")).status_code == 401
+    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    failed = [line for line in lines if line["event"] == "provider_module_failed"]
+    assert [line.get("suppressed", 1) for line in failed] == [1, 49]
+    assert "ZeroDivisionError" in failed[0]["exception"]
+
+
+async def test_bad_requests_and_connections_write_nothing(written: io.StringIO) -> None:
+    """They are counted in the metrics."""
+    async with listening(connections_max=5) as door:
+        for _ in range(20):
+            await (await door.connect()).exchange(b"no http\r\n\r\n")
+        assert door.refused("not_http") == 20
+        clients = [await door.connect() for _ in range(20)]
+        await asyncio.sleep(0.05)
+        assert door.refused("displaced") == 15
+        for client in clients:
+            client.writer.close()
+    assert "warning" not in written.getvalue()
+
+
+@given(kinds=st.lists(st.integers(0, 4), max_size=40))
+def test_every_line_is_written_or_counted(kinds: list[int]) -> None:
+    """Whatever comes in whatever order: lines and counts add up, and each kind's first is whole."""
+
+    async def run() -> None:
+        log = SparingLog("test", lambda: 0.0, pause_s=1_000)
+        for number, kind in enumerate(kinds):
+            log.say("info", "said", {"kind": str(kind)}, number=number)
+        log.close()
+
+    with capture_logs() as lines:
+        asyncio.run(run())
+    for kind in set(kinds):
+        own = [line for line in lines if line["kind"] == str(kind)]
+        assert own[0]["number"] == kinds.index(kind)
+        assert sum(line.get("suppressed", 1) for line in own) == kinds.count(kind)
+        assert len(own) <= 2
+
+
+async def test_what_was_suppressed_is_said_later_without_another() -> None:
+    """By a timer that ends when there is nothing left to say."""
+    with capture_logs() as lines:
+        log = SparingLog("test", asyncio.get_running_loop().time, pause_s=0.05)
+        for _ in range(3):
+            log.say("warning", "said", {"kind": "a"}, more=1)
+        async with asyncio.timeout(10):
+            while log._timer is not None:  # noqa: ASYNC110 - bounded above
+                await asyncio.sleep(0.01)
+    assert lines == [
+        {"event": "said", "log_level": "warning", "kind": "a", "more": 1},
+        {"event": "said", "log_level": "warning", "kind": "a", "suppressed": 2, "period_s": 0.05},
+    ]
+
+
+async def test_too_many_kinds_share_a_line() -> None:
+    """Nobody can make a line each by making kinds up."""
+    with capture_logs() as lines:
+        log = SparingLog("test", lambda: 0.0)
+        for number in range(10 * KINDS_MAX):
+            log.say("info", "said", {"kind": str(number)})
+        log.close()
+    assert len(lines) <= KINDS_MAX + 2
+    assert sum(line.get("suppressed", 1) for line in lines) == 10 * KINDS_MAX
