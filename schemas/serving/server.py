@@ -27,8 +27,8 @@ from schemas.settings import Settings
 
 PORTS_TRIED_MAX = 50
 BACKLOG = 1_024
-"""Connections that the kernel holds until they are accepted: one that finds no room there tries again
-after a second."""
+"""Connections that the kernel holds until they are accepted: one that finds no room there tries
+again after a second."""
 ACCEPTED_AT_ONCE = 16
 """Connections that one turn of the event loop accepts. They have a descriptor some turns before
 they are counted, and when there is none left asyncio logs every one that it can't accept."""
