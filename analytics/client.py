@@ -14,6 +14,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from analytics.damage import part_in, told
 from schemas.errors import ConfigError, Unavailable
 from schemas.settings import AnalyticsSettings
 
@@ -162,6 +163,8 @@ def insert_columns(
 def judged(error: Exception) -> Refused | Unavailable:
     """What an error means for the rows: ``Refused`` for good, or worth another try."""
     code = getattr(error, "code", None)
+    if part_in(str(error)) is not None:  # before the codes: some are those of broken rows
+        return Unavailable(told(str(error)))
     if code in REFUSAL_CODES:
         return Refused(int(code), getattr(error, "name", None) or "REFUSED")
     return Unavailable(f"ClickHouse: {_first_line(error)}")

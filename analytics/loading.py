@@ -8,7 +8,8 @@ Laws of this file:
    pieces are decoded here first, which finds broken Avro without more inserts.
 3. Each insert carries a deduplication token made of its bytes, so an insert that is sent again
    because its answer was lost is dropped by the server. Tokens of coordinates alone would not do:
-   offsets start again when a topic is made anew.
+   offsets start again when a topic is made anew. The consumer group is in it too: a new group that
+   stores everything again, since a part was lost, must not have its inserts dropped.
 4. When ClickHouse refuses a large share of records that are good Avro, the table is at fault and
    not the records: that is ``Unavailable``, not a thousand dead letters.
 5. Blocking; runs in a worker thread. No clock, no Kafka.
@@ -71,12 +72,14 @@ class Loader:
         client: from ``analytics.client.connect``; used by one thread at a time.
         codec: knows the schema ids in use.
         topic: name of the topic.
+        group: the sinks' consumer group.
     """
 
-    def __init__(self, client: Client, codec: Codec, topic: str) -> None:
+    def __init__(self, client: Client, codec: Codec, topic: str, group: str = "") -> None:
         self._client = client
         self._codec = codec
         self._topic = topic
+        self._group = hashlib.blake2b(group.encode(), digest_size=16).digest()
         self._schema = BY_NAME[topic].schema
         self._refused_max = 0
         self._refused = 0
@@ -197,7 +200,6 @@ class Loader:
             raise Unavailable(f"ClickHouse refuses {self._topic} in bulk: {error}") from error
         return Reject(record, "refused_by_clickhouse", str(error))
 
-    @staticmethod
-    def _with_token(content: bytes) -> dict[str, Any]:
-        token = hashlib.blake2b(content, digest_size=16).hexdigest()
+    def _with_token(self, content: bytes) -> dict[str, Any]:
+        token = hashlib.blake2b(content, digest_size=16, key=self._group).hexdigest()
         return {**_SETTINGS, "insert_deduplication_token": token}

@@ -102,7 +102,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
         settings = self._settings
         return Lane(
             topic,
-            lambda: Loader(self._client(), self._codec, topic),
+            lambda: Loader(self._client(), self._codec, topic, settings.sink_group),
             self._executor,
             Limits(
                 settings.sink_rows_max,

@@ -18,6 +18,9 @@ from schemas.settings import Settings
 
 CONNECT_S = 5.0
 ANSWER_S = 300.0
+ERROR_CHARS_MAX = 1_000
+DAMAGE_CHARS_MAX = 4_000
+"""Of an error that names a damaged part; the name comes late in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ def _over_http(dsn: str, sql: str, given: Mapping[str, str]) -> Iterator[bytes]:
         ):
             if answer.status_code != 200:
                 answer.read()
-                raise BadInput("query_refused", answer.text.strip()[:1000])
+                raise BadInput("query_refused", refusal(answer.text.strip()))
             yield answer.headers.get("x-clickhouse-format", "").encode("latin-1", "replace")
             yield from answer.iter_bytes()
     except httpx.HTTPError as error:
@@ -79,6 +82,16 @@ def _over_http(dsn: str, sql: str, given: Mapping[str, str]) -> Iterator[bytes]:
             f"ClickHouse at {where}: {type(error).__name__}; is 'mailpulse up' or a server running?"
             " MAILPULSE_CLICKHOUSE_DSN says where"
         ) from error
+
+
+def refusal(text: str) -> str:
+    """ClickHouse's words for an error, within bounds; of damage, after a sentence on what helps."""
+    from analytics.damage import told
+
+    sentence = told(text)
+    if sentence == text:
+        return text[:ERROR_CHARS_MAX]
+    return f"{sentence}\n{text[:DAMAGE_CHARS_MAX]}"
 
 
 def table_of(

@@ -89,13 +89,14 @@ class Finding:
 
 
 def doctor(json: Json = False) -> None:
-    """Checks Kafka, topics, ClickHouse, sources, clock, disk and ports; says what mends what.
+    """Checks Kafka, topics, ClickHouse and its parts, sources, clock, disk and ports; says what
+    mends what.
 
     Exit code 1 when something is wrong.
     """
     settings = settings_of()
     checks: tuple[Callable[[Settings], list[Finding]], ...] = (
-        _kafka, _registry, _clickhouse, _sources, _machine,
+        _kafka, _registry, _clickhouse, _parts, _sources, _machine,
     )  # fmt: skip
     findings = [finding for one in checks for finding in _careful(one, settings)]
     if json:
@@ -114,6 +115,7 @@ def _careful(one: Callable[[Settings], list[Finding]], settings: Settings) -> li
     mends = {
         "_kafka": f"start Kafka, or set {PREFIX}KAFKA_BOOTSTRAP; 'mailpulse up' brings its own",
         "_clickhouse": f"start ClickHouse, or set {PREFIX}CLICKHOUSE_DSN",
+        "_parts": f"start ClickHouse, or set {PREFIX}CLICKHOUSE_DSN",
         "_sources": "mailpulse config init; mailpulse sources add PROVIDER",
     }
     try:
@@ -176,6 +178,25 @@ def _clickhouse(settings: Settings) -> list[Finding]:
     behind = {step.number for step in migrate.load()} - {int(row[0]) for row in applied}
     detail = f"{len(behind)} to apply" if behind else "at this version"
     findings.append(Finding("migrations", not behind, detail, "mailpulse migrate"))
+    return findings
+
+
+def _parts(settings: Settings) -> list[Finding]:
+    """Damage on ClickHouse's disk: part by part, with what takes it out."""
+    from analytics.damage import CHECK_S_MAX, examine, steps
+
+    seen = examine(lambda sql, parameters: table_of(settings, sql, parameters)[1])
+    data_dir = settings.data_dir.resolve()
+    findings = []
+    for part in seen.parts:
+        rows = f", {part.rows} rows" if part.rows >= 0 else ""
+        fate = "set aside at ClickHouse's start: its rows are missing" if part.aside else "damaged"
+        findings.append(Finding("parts", False, f"{part}{rows}: {fate}",
+                                steps(part, settings.sink_group, data_dir)))  # fmt: skip
+    if not findings:
+        far = f"; not to the end in {CHECK_S_MAX} s: " + ", ".join(seen.unfinished)
+        detail = f"{seen.tables} tables looked at, nothing damaged"
+        findings.append(Finding("parts", True, detail + (far if seen.unfinished else "")))
     return findings
 
 
