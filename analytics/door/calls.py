@@ -42,6 +42,7 @@ _TYPED = {
     "jsonextractkeysandvaluescaseinsensitive": -1,
 }
 """Functions that take the name of a type as text, and in which argument."""
+_ZONES_OR_TIMES = ("timezone", "servertimezone", "todate", "makedate", "now")
 
 
 def check_calls(found: list[Token], around: Surroundings) -> None:
@@ -96,14 +97,35 @@ def _check_call(found: list[Token], at: int, closing: dict[int, int]) -> None:
         if _names_columns(found, closing[at + 1]):
             return
         raise unlisted("Function", name, "functions")
-    position = _TYPED.get(name.lower())
-    if position is None:
+    typed, zones = _TYPED.get(name.lower()), lists.ZONES.get(name.lower(), ())
+    if typed is None and not zones:
         return
     arguments = _arguments(found, at + 1, closing)
-    start, end = arguments[position] if len(arguments) >= 2 else (at, at)
-    if end - start != 1 or found[start].kind != Kind.STRING:
-        raise Denied(ACCESS_DENIED, f"{name}: the type is to be given as a text")
-    check_type(unquoted(found[start].text))
+    if typed is not None:
+        start, end = arguments[typed] if len(arguments) >= 2 else (at, at)
+        if end - start != 1 or found[start].kind != Kind.STRING:
+            raise Denied(ACCESS_DENIED, f"{name}: the type is to be given as a text")
+        check_type(unquoted(found[start].text))
+    for place in zones:
+        if place < len(arguments) and not _is_zone(found, *arguments[place], closing):
+            raise Denied(
+                ACCESS_DENIED, f"{name}: give the time zone as a text, such as 'Europe/Vienna'"
+            )
+
+
+def _is_zone(found: list[Token], start: int, end: int, closing: dict[int, int]) -> bool:
+    """Whether an argument can't become the text of a time zone that was not written there.
+
+    It is a zone's name, or a call that gives a zone or a time, or nothing.
+    """
+    if start == end:
+        return True
+    first = found[start]
+    if end - start == 1:
+        text = unquoted(first.text) if first.kind == Kind.STRING else ""
+        return first.kind == Kind.NUMBER or lists.is_zone(text)
+    calls = closing.get(start + 1) == end - 1 and found[start + 1].text == "("
+    return calls and first.name.lower().startswith(_ZONES_OR_TIMES)
 
 
 def _arguments(found: list[Token], opening: int, closing: dict[int, int]) -> list[tuple[int, int]]:

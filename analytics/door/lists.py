@@ -33,6 +33,11 @@ FUNCTIONS = _lower("functions")
 AGGREGATES = _lower("aggregates")
 COMBINATORS = _lines("combinators")
 TABLE_FUNCTIONS = _lower("table_functions")
+ZONES: Mapping[str, tuple[int, ...]] = {
+    name.lower(): tuple(map(int, places.split(",")))
+    for name, places in (line.split(" ") for line in _lines("zones"))
+}
+"""Functions that take a time zone, and as which arguments: ``file:…`` would open that file."""
 VIEWS = frozenset(_lines("views"))
 """Views of ours that take arguments, which makes them look like functions."""
 FORMATS = {line.lower(): line for line in _lines("formats")}
@@ -66,7 +71,7 @@ def is_aggregate(name: str) -> bool:
 
 _NAME_MAX = 128
 _NUMBER_MAX = 1 << 63
-_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+\-/]{0,63}")
+_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(?:/[A-Za-z0-9_+\-]+)*")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
@@ -79,8 +84,13 @@ _CHECKS: dict[str, Callable[[str], bool]] = {
     "number": lambda value: _number(value, 0, _NUMBER_MAX - 1),
     "character": lambda value: (len(value) == 1 and value.isprintable()) or value == "\t",
     "text": lambda value: len(value) <= 64 and value.isprintable(),
-    "zone": lambda value: _ZONE.fullmatch(value) is not None,
+    "zone": lambda value: is_zone(value),
 }
+
+
+def is_zone(text: str) -> bool:
+    """Whether a text looks like a time zone's name, such as ``Europe/Vienna``."""
+    return len(text) <= 64 and _ZONE.fullmatch(text) is not None
 
 
 def _check(rule: str) -> Callable[[str], bool]:

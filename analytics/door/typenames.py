@@ -1,14 +1,18 @@
 """Names of types, where a statement gives them: in parameters, and as text to functions.
 
 A type's text may name aggregate functions (``AggregateFunction(…)``, whose states are read as they
-come) and, as the type of a parameter, may turn a value into a name (``Identifier``).
+come), a file (``DateTime('file:…')`` opens it as a time zone) and, as the type of a parameter, may
+turn a value into a name (``Identifier``).
 """
 
 from itertools import pairwise
 
 from analytics.door import lists
 from analytics.door.denied import ACCESS_DENIED, Denied, unlisted
-from analytics.door.lexer import Token, Unreadable, tokens
+from analytics.door.lexer import Kind, Token, Unreadable, tokens, unquoted
+
+_FREE = ("enum", "enum8", "enum16", "json")
+"""Types whose texts are something else than time zones."""
 
 
 def check_parameter(text: str) -> None:
@@ -18,7 +22,9 @@ def check_parameter(text: str) -> None:
         Denied: a type that is not on the list, ``Identifier`` above all.
     """
     kind = text[1:-1].partition(":")[2]
-    for token in _tokens(kind):
+    found = _tokens(kind)
+    _check_zones(found)
+    for token in found:
         if token.name and token.name.lower() not in lists.TYPES:
             raise unlisted(f"Parameter {text[:80]}: type", token.name, "types")
 
@@ -30,9 +36,23 @@ def check_type(text: str) -> None:
         Denied: a type with arguments that is not on the list.
     """
     found = _tokens(text)
+    _check_zones(found)
     for token, following in pairwise(found):
         if following.text == "(" and token.name and token.name.lower() not in lists.TYPES:
             raise unlisted("Type", token.name, "types")
+
+
+def _check_zones(found: list[Token]) -> None:
+    """What ``DateTime`` and ``DateTime64`` have as text is the name of a time zone."""
+    open_types: list[str] = []
+    for at, token in enumerate(found):
+        if token.text == "(":
+            open_types.append(found[at - 1].name.lower() if at else "")
+        elif token.text == ")" and open_types:
+            open_types.pop()
+        elif token.kind == Kind.STRING and open_types and open_types[-1] not in _FREE:
+            if not lists.is_zone(unquoted(token.text)):
+                raise Denied(ACCESS_DENIED, f"Type: {token.text[:80]} is no time zone")
 
 
 def _tokens(text: str) -> list[Token]:
