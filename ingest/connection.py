@@ -45,6 +45,18 @@ class _Refused(Exception):
         self.code = code
 
 
+def _reason(error: httptools.HttpParserError) -> tuple[int, str]:
+    """Status and code of what the parser does not take.
+
+    A function of its own, for nothing of the error must stay in a frame that the error knows: such
+    a circle would keep the bytes that came until the garbage collector comes by.
+    """
+    refused = error.__context__
+    if isinstance(refused, _Refused):
+        return refused.status, refused.code
+    return 400, "not_http"
+
+
 class _Dropped:
     """Stands where the parser appends headers, once those of the request are complete (law 3)."""
 
@@ -132,11 +144,8 @@ class GuardedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError as error:
-            refused = error.__context__
-            if isinstance(refused, _Refused):
-                self._end(refused.status, refused.code)
-            else:
-                self._end(400, "not_http")
+            status, code = _reason(error)
+            self._end(status, code)
             return
         # A block of headers, or a body, that ended within this data was handed on, whatever its
         # size: one read of a socket is bounded by the loop. Most do, and need no deadline.

@@ -56,6 +56,9 @@ class FairThread:
             raise Unavailable("large bodies are waiting") from None
         finally:
             self._line.remove(whose, job)
+            # An error knows this frame, and the future the error: a circle that would keep the
+            # body until the garbage collector comes by.
+            del job, future
 
     def _next(self) -> None:
         taken = None if self._busy else self._line.pop()
@@ -63,33 +66,35 @@ class FairThread:
             return
         whose, (work, future) = taken
         self._busy = True
-        done = asyncio.get_running_loop().run_in_executor(self._thread, _timed, work)
-        done.add_done_callback(partial(self._done, whose, future))
+        cost: list[float] = []
+        done = asyncio.get_running_loop().run_in_executor(self._thread, _timed, work, cost)
+        done.add_done_callback(partial(self._done, whose, future, cost))
 
     def _done(
-        self, whose: str, future: "asyncio.Future[Any]", done: "asyncio.Future[_Outcome]"
+        self,
+        whose: str,
+        future: "asyncio.Future[Any]",
+        cost: list[float],
+        done: "asyncio.Future[Any]",
     ) -> None:
         self._busy = False
+        self._line.spent(whose, sum(cost))
         if done.cancelled():  # the thread is gone
             future.cancel()
             return
-        result, error, seconds = done.result()
-        self._line.spent(whose, seconds)
+        error = done.exception()
         if not future.done():  # else nobody waits any more
             if error is None:
-                future.set_result(result)
+                future.set_result(done.result())
             else:
                 future.set_exception(error)
         self._next()
 
 
-_Outcome = tuple[Any, Exception | None, float]
-
-
-def _timed(work: Callable[[], Any]) -> _Outcome:
-    """Result or error of ``work()``, and the processor's time that it took."""
+def _timed(work: Callable[[], Result], cost: list[float]) -> Result:
+    """``work()``; notes the processor's time that it took, in seconds."""
     began = time.thread_time()
     try:
-        return work(), None, time.thread_time() - began
-    except Exception as error:
-        return None, error, time.thread_time() - began
+        return work()
+    finally:
+        cost.append(time.thread_time() - began)

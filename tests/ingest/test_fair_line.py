@@ -1,8 +1,12 @@
 """Whose job is next on the thread for large bodies, and that a flood keeps nobody from it."""
 
 import asyncio
+import contextlib
+import gc
 import threading
+import weakref
 from collections import Counter
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -146,3 +150,27 @@ async def test_too_many_at_once_are_refused() -> None:
     with pytest.raises(ZeroDivisionError):
         await broken
     thread.close()
+
+
+async def test_an_error_keeps_nothing_of_the_work_in_memory() -> None:
+    """Neither the body nor anything else waits for the garbage collector."""
+    thread = FairThread()
+
+    class Body:
+        """Stands for a large body."""
+
+    def refuse(body: Body) -> None:
+        raise ValueError
+
+    body = Body()
+    still_there = weakref.ref(body)
+    gc.disable()
+    try:
+        with contextlib.suppress(ValueError):
+            await thread.run("a", partial(refuse, body), 10)
+        del body
+        await asyncio.sleep(0.01)
+        assert still_there() is None
+    finally:
+        gc.enable()
+        thread.close()
