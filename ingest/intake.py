@@ -45,6 +45,7 @@ class Taken:
         recipients: as far as the parcel holds them plain; for a log that was asked to name them.
         bug: an error of a provider module, for the log.
         answer: body of the 200 where the provider wants one of its own.
+        by_anyone: whether the request proved nothing, see ``Provider.by_anyone``.
     """
 
     parcel: Parcel
@@ -56,6 +57,7 @@ class Taken:
     recipients: tuple[str, ...] = ()
     bug: Exception | None = None
     answer: bytes = b""
+    by_anyone: bool = False
 
 
 def dead_letter_id(source: str, content: bytes) -> str:

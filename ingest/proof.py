@@ -8,14 +8,28 @@ Laws of this file:
    first. Who shows no signature at all, or a stale one, has nothing decoded.
 3. The shape of a body is looked at before anything parses it: before the proof where that lies in
    the body, else after it.
+4. A test call, signed with a key that its provider has published, is answered and proves nothing.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ingest.body import BodyLimits, Refused, check_shape, decode_content
 from ingest.providers.base import Certificates, Provider, Request, SignatureError
 from ingest.verify import BAD_SIGNATURE
 from schemas.settings import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A request that may be parsed.
+
+    Attributes:
+        request: with its body decoded.
+        by_anyone: whether it proves nothing all the same, see ``Provider.by_anyone``.
+    """
+
+    request: Request
+    by_anyone: bool
 
 
 def prove(
@@ -26,7 +40,7 @@ def prove(
     limits: BodyLimits,
     now: float,
     certificates: Certificates,
-) -> Request:
+) -> Proven:
     """The request with its body decoded, once it is proven to come from the provider.
 
     Args:
@@ -40,28 +54,31 @@ def prove(
     """
     in_body = provider.proof_in_body(request)
     proven = False
+    signed = request
     if coding is not None:
         if not in_body:
             proven = _fits_as_it_came(provider, source, request, now, certificates)
         try:
             request = replace(request, body=decode_content(request.body, coding, limits))
         except Refused as refused:
-            refused.proven = proven
+            refused.proven = proven and not provider.by_anyone(signed)
             raise
     if in_body:
         check_shape(request.body, limits)
         provider.verify(request, source, now, certificates)
         provider.verify_content(request, source)
-        return request
+        return Proven(request, provider.by_anyone(request))
     if not proven:
         provider.verify(request, source, now, certificates)
+        signed = request
+    by_anyone = provider.by_anyone(signed)
     try:
         check_shape(request.body, limits)
     except Refused as refused:
-        refused.proven = True
+        refused.proven = not by_anyone
         raise
     provider.verify_content(request, source)
-    return request
+    return Proven(request, by_anyone)
 
 
 def _fits_as_it_came(

@@ -8,7 +8,7 @@ Laws of this file:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from ingest.body import VALUES_PER_EVENT_MAX, BodyLimits, Refused
@@ -109,7 +109,7 @@ class Prover:
         """
         provider, source = hook.provider, hook.source
         try:
-            request = prove(
+            proven = prove(
                 provider, source, request, coding, self._limits, now, self._outgoing.certificates
             )
         except (Refused, SignatureError, NeedsCertificate):
@@ -117,7 +117,8 @@ class Prover:
         except Exception as error:  # law 2
             raise SignatureError(MODULE_FAILED) from error
         try:
-            return self._intake.take(provider, source, request, int(now * 1_000_000))
+            taken = self._intake.take(provider, source, proven.request, int(now * 1_000_000))
         except Refused as refused:
-            refused.proven = True
+            refused.proven = not proven.by_anyone
             raise
+        return replace(taken, by_anyone=True) if proven.by_anyone else taken

@@ -111,7 +111,7 @@ def check_request(
             raise Refused(413, "body_too_large")
         given = [value for name, value in request.headers if name == "content-encoding"]
         coding = content_coding(",".join(given) if given else None)
-        request = prove(provider, source, request, coding, limits, now, certificates or {})
+        request = prove(provider, source, request, coding, limits, now, certificates or {}).request
     except Refused as refusal:
         return CheckResult(False, refusal.status, refusal.code, "over a limit or badly encoded")
     except SignatureError as error:

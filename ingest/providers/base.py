@@ -170,6 +170,10 @@ class Provider(Protocol):
             SignatureError: not proven after all.
         """
 
+    def by_anyone(self, request: Request) -> bool:
+        """Whether a verified request is one that anybody can make: a test call, signed with a key
+        that the provider has published. It counts as one that proves nothing."""
+
     def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
         """The events of a verified request, in their order.
 
@@ -242,6 +246,10 @@ class BaseProvider:
 
     def verify_content(self, request: Request, source: Source) -> None:
         """See ``Provider.verify_content``: nothing does, unless a provider says otherwise."""
+
+    def by_anyone(self, request: Request) -> bool:
+        """See ``Provider.by_anyone``: none are, unless a provider says otherwise."""
+        return False
 
     def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
         """See ``Provider.parse``."""

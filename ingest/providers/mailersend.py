@@ -87,6 +87,10 @@ class MailerSend(BaseProvider):
             if not _is_test_call(request.body, signature):
                 raise
 
+    def by_anyone(self, request: Request) -> bool:
+        """See ``Provider.by_anyone``: the test call (law 2)."""
+        return _is_test_call(request.body, request.header(SIGNATURE))
+
     def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
         """See ``Provider.parse``."""
         content = read_object(request.body)

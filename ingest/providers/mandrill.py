@@ -99,6 +99,10 @@ class Mandrill(BaseProvider):
             secrets = (*secrets, SETUP_KEY)
         verify.check_hmac_base64(secrets, signed, signature, "sha1")
 
+    def by_anyone(self, request: Request) -> bool:
+        """See ``Provider.by_anyone``: an empty list, by whichever key (law 2)."""
+        return items.read_form(request.body).get("mandrill_events", [""])[0] == "[]"
+
     def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
         """See ``Provider.parse``."""
         events = items.read_form(request.body).get("mandrill_events")

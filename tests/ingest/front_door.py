@@ -238,10 +238,9 @@ async def front_door(
     app = create_app(
         Settings(**settings),
         {one.name: one for one in given},
-        registry=REGISTRY,
         log=log,
         now=now,
-        **(parts or {}),
+        **{"registry": REGISTRY, **(parts or {})},
     )
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, client=(client_host, 40_000))

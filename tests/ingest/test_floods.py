@@ -7,11 +7,17 @@ import asyncio
 import gzip
 from hashlib import sha256
 
+import httpx
 import orjson
 import pytest
 
 from ingest import verify
+from ingest.providers import REGISTRY, mandrill
+from ingest.providers import mailersend as mailersend_module
+from ingest.providers.base import Request, newest, post
 from tests.ingest.front_door import KEY, front_door, source
+from tests.ingest.keys import example
+from tests.ingest.provider_suite import NOW
 
 EVENTS = orjson.dumps([{"id": "m1"}])
 LARGE = gzip.compress(
@@ -124,3 +130,55 @@ async def test_forged_gzip_does_not_keep_honest_gzip_waiting() -> None:
         assert answers == [200] * 15
         assert 401 in seen
         assert seen <= {401, 503}
+
+
+def _test_calls() -> dict[str, list[Request]]:
+    """Calls signed with a key that the provider has published: of each kind that it answers."""
+    ping = b'{"type":"webhook.test"}'
+    deep = b'{"type":"webhook.test","a":' + b"[" * 100 + b"]" * 100 + b"}"
+
+    def mailersend(body: bytes, sent: bytes, *more: tuple[str, str]) -> Request:
+        return post(sent, ("signature", verify.hmac_hex(mailersend_module.TEST_KEY, body)), *more)
+
+    zipped = ("content-encoding", "gzip")
+    form = b"mandrill_events=%5B%5D"
+    url = newest(example("mandrill").source, "public_url")
+    text, _ = mandrill.signed_text(url, form)
+    made = verify.hmac_base64(mandrill.SETUP_KEY, text, "sha1")
+    return {
+        "mailersend": [
+            mailersend(ping, ping),
+            mailersend(ping, ping, zipped),
+            mailersend(ping, gzip.compress(ping), zipped),
+            mailersend(deep, deep),
+            mailersend(deep, gzip.compress(deep), zipped),
+        ],
+        "mandrill": [post(form, (mandrill.SIGNATURE, made))],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "call"), [(name, call) for name, calls in _test_calls().items() for call in calls]
+)
+async def test_test_calls_that_anybody_can_make_do_not_use_up_a_sources_rate(
+    name: str, call: Request
+) -> None:
+    """Signed by a published key: they are answered, and count as what proves nothing."""
+    one = example(name)
+    hook = one.source.model_copy(update={"rate_per_s": 5})
+    honest_call = REGISTRY[name].sample(hook, NOW, 1, one.signing_key)
+    url = f"/hooks/{hook.name}"
+    async with (
+        front_door(hook, parts={"registry": REGISTRY}, now=lambda: float(NOW)) as door,
+        door.client_at(HONEST) as honest,
+        door.client_at(FORGER) as forger,
+    ):
+
+        async def status(client: httpx.AsyncClient, request: Request) -> int:
+            content, headers = request.body, list(request.headers)
+            return (await client.post(url, content=content, headers=headers)).status_code
+
+        called = [await status(forger, call) for _ in range(10)]
+        assert called[5:] == [429] * 5
+        assert 429 not in called[:5]
+        assert [await status(honest, honest_call) for _ in range(6)] == [200] * 5 + [429]

@@ -34,7 +34,9 @@ def sample(name: str) -> tuple[Example, Request]:
 
 def proven(name: str, one: Example, request: Request, coding: str | None) -> Request:
     """See ``prove``."""
-    return prove(REGISTRY[name], one.source, request, coding, LIMITS, NOW, one.certificates)
+    found = prove(REGISTRY[name], one.source, request, coding, LIMITS, NOW, one.certificates)
+    assert not found.by_anyone
+    return found.request
 
 
 @pytest.mark.parametrize("coding", PACKERS)
