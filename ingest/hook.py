@@ -200,6 +200,7 @@ class Hooks:
     async def _count_proven(self, call: Call) -> bool:
         """Counts a proven request against its source's rate; false when that is used up."""
         call.scope[PROVEN] = call.proven = True
+        self._bodies.knows(call.client)
         if self._limits.active:
             verdict = await self._limits.hit(call.source)
             if verdict is not None:
@@ -215,7 +216,7 @@ class Hooks:
         query = call.scope["query_string"].decode("latin-1")
         request = Request(call.scope["method"], query, headers, body, origin.client)
         taken = await self._prover.proven(hook, request, coding, call.client, now, deadline)
-        if not await self._count_proven(call):
+        if not taken.by_anyone and not await self._count_proven(call):
             raise Refused(429, "rate_limited")
         call.taken = taken
         if taken.bug is not None:

@@ -89,7 +89,8 @@ class IngestSettings(BaseModel):
     bodies_bytes_max: int = Field(
         32_000_000,
         ge=1_000,
-        description="large bodies in memory, all requests together; half of it for one client",
+        description="large bodies in memory, all requests together; half of it for one client,"
+        " and for all that never proved a request",
     )
     decompressed_bytes_max: int = Field(20_000_000, ge=1_000)
     decompression_ratio_max: int = Field(100, ge=1, description="decompressed : compressed bytes")

@@ -296,3 +296,52 @@ def test_no_client_takes_more_than_half_of_a_budget(
             budget.give_back(amount, client)
     assert budget.used == 0
     assert not budget._clients
+
+
+@given(
+    steps=st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 60)), max_size=40),
+    known=st.sets(st.sampled_from("abcd")),
+    most=st.integers(2, 100),
+)
+def test_strangers_together_take_no_more_than_half_of_a_budget(
+    steps: list[tuple[str, int]], known: set[str], most: int
+) -> None:
+    """However many they are; who proved a request gets what he got before beside them."""
+    budget, strange = Budget(most), 0
+    taken: list[tuple[str, int]] = []
+    for client, amount in steps:
+        alone = budget.used == 0
+        if budget.take(amount, client):
+            taken.append((client, amount))
+            strange += amount
+            assert alone or strange <= most // 2
+    for client in sorted(known):
+        budget.knows(client)
+    assert budget._of_strangers == sum(amount for client, amount in taken if client not in known)
+    for client, amount in taken:
+        budget.give_back(amount, client)
+    assert (budget.used, budget._of_strangers) == (0, 0)
+    assert not budget._clients
+
+
+def test_who_proved_a_request_gets_through_beside_any_number_of_strangers() -> None:
+    """What the attack did: three addresses declared large bodies, and held all of the memory."""
+    budget = Budget(1_000)
+    budget.knows("provider")
+    for number in range(100):
+        budget.take(100, f"stranger {number}")
+    assert budget.used == 500
+    assert budget.take(400, "provider")
+
+
+def test_a_budget_remembers_a_bounded_number_of_clients() -> None:
+    """Who was forgotten while he held something is a stranger again, and is paid back right."""
+    budget = Budget(1_000)
+    budget.knows("first")
+    budget.take(100, "first")
+    for number in range(CLIENTS_MAX):
+        budget.knows(str(number))
+    assert len(budget._known) == CLIENTS_MAX
+    assert budget._of_strangers == 100
+    budget.give_back(100, "first")
+    assert (budget.used, budget._of_strangers) == (0, 0)
