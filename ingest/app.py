@@ -32,7 +32,7 @@ from ingest.producer import Log, Producer
 from ingest.providers.base import Registry
 from ingest.spool import Spool
 from schemas.codec import Codec
-from schemas.serving.origin import Networks, address_of
+from schemas.serving.origin import FORWARDED, Address, Networks, address_of, origin_of
 from schemas.serving.sites import SameSite, Sites
 from schemas.settings import Settings, Source
 from schemas.trace import Tracer
@@ -151,6 +151,7 @@ def _all_providers() -> Registry:
 
 def _routes(keeper: Keeper, log: Log, metrics: IngestMetrics, settings: Settings) -> list[Route]:
     may_read_metrics = Networks(settings.metrics_allow_ips)
+    trusted = Networks(settings.trusted_proxies)
     described = orjson.dumps(document(version("mailpulse")))
     if isinstance(log, Producer):
         metrics.inflight_events.set_function(lambda: float(log.waiting()[0]))
@@ -165,8 +166,7 @@ def _routes(keeper: Keeper, log: Log, metrics: IngestMetrics, settings: Settings
         return _json(content, 200 if ready else 503)
 
     async def exposition(request: Request) -> Response:
-        address = address_of(request.client.host) if request.client else None
-        if address not in may_read_metrics:
+        if _asker(request, trusted) not in may_read_metrics:
             raise HTTPException(404)
         return Response(metrics.exposition(), media_type=CONTENT_TYPE.decode())
 
@@ -175,6 +175,18 @@ def _routes(keeper: Keeper, log: Log, metrics: IngestMetrics, settings: Settings
 
     pages = {"/livez": live, "/readyz": ready, "/metrics": exposition, "/openapi.json": openapi}
     return [Route(path, page, methods=["GET"]) for path, page in pages.items()]
+
+
+def _asker(request: Request, trusted: Networks) -> Address | None:
+    """Who asks for a page; ``None`` behind a proxy that is none of ours, for that can be anybody.
+
+    Not the socket's other end: a proxy on this machine, or beside it, is an address that may look.
+    """
+    peer = request.client.host if request.client else ""
+    if address_of(peer) not in trusted:
+        return None if any(name in request.headers for name in FORWARDED) else address_of(peer)
+    chain = ",".join(request.headers.getlist("x-forwarded-for"))
+    return origin_of(peer, "http", chain, "", trusted).address
 
 
 def _json(content: Mapping[str, object], status: int = 200) -> Response:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from schemas.errors import ConfigError
-from schemas.serving.origin import Networks, Origin, address_of, origin_of
+from schemas.serving.origin import FORWARDED, Networks, Origin, address_of, origin_of
 from schemas.serving.sites import Sites, is_loopback
 from schemas.settings import PREFIX, AnalyticsSettings
 
@@ -34,9 +34,6 @@ FAILURES_OF_ALL_MAX = 1_000
 """Wrong tokens of everybody together, for whoever has many addresses."""
 FAILURES_S = 60.0
 ADDRESSES_MAX = 10_000
-FORWARDED = (
-    "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip",
-)  # fmt: skip
 HEADERS: dict[str, str] = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "

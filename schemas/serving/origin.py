@@ -21,6 +21,10 @@ from functools import cached_property, lru_cache
 
 FORWARDED_CHARS_MAX = 4_096
 """Longest chain of proxies that is looked at and remembered; behind a longer one is nobody."""
+FORWARDED = (
+    "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip",
+)  # fmt: skip
+"""Headers that show that a request came through a proxy, whoever's."""
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

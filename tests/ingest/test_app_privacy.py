@@ -3,6 +3,7 @@
 import pytest
 import structlog
 
+from schemas.serving.origin import FORWARDED
 from tests.ingest.front_door import KEY, front_door
 from tests.ingest.test_app import EVENTS, code_of
 
@@ -72,6 +73,31 @@ async def test_metrics_are_for_the_networks_that_may_read_them() -> None:
     """Others are told that there is no such page."""
     async with front_door(client_host="203.0.113.9") as door:
         assert (await door.client.get("/metrics")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"x-forwarded-for": "10.1.2.3"}, 200),
+        ({"x-forwarded-for": "203.0.113.9"}, 404),
+        ({"x-forwarded-for": "10.1.2.3, 203.0.113.9"}, 404),
+        ({"x-forwarded-for": "127.0.0.1, nobody"}, 404),
+    ],
+)
+async def test_metrics_are_not_for_whom_our_own_proxy_brings(
+    headers: dict[str, str], status: int
+) -> None:
+    """The proxy's own address may read them: it stands on this machine, or beside it."""
+    async with front_door(trusted_proxies="127.0.0.0/8") as door:
+        assert (await door.client.get("/metrics", headers=headers)).status_code == status
+
+
+@pytest.mark.parametrize("name", FORWARDED)
+async def test_metrics_are_not_for_whom_an_unknown_proxy_brings(name: str) -> None:
+    """It may stand on this machine, and what it says is not believed."""
+    async with front_door() as door:
+        assert (await door.client.get("/metrics", headers={name: "10.1.2.3"})).status_code == 404
 
 
 async def test_two_apps_do_not_share_metrics() -> None:
