@@ -231,7 +231,7 @@ class Pages:
 
     async def login(self, request: Request) -> Response:
         """The sign-in page and its form."""
-        if request.method == "GET":
+        if request.method != "POST":  # HEAD comes with GET, and holds no token
             return self._login_page(request.query_params.get("next", "/"), "", 200)
         form = await _form(request)
         caller = _caller(request)

@@ -104,6 +104,14 @@ async def test_guessing_is_slowed() -> None:
         assert (await http.post("/login", data={"token": TOKEN})).status_code == 303
 
 
+async def test_asking_for_the_sign_in_page_is_no_wrong_token() -> None:
+    """HEAD, as a monitor or a link preview asks, holds none, and slows nobody's sign-in."""
+    async with client(dashboard_host="0.0.0.0", dashboard_token=SecretStr(TOKEN)) as http:
+        for _ in range(FAILURES_MAX + 1):
+            assert (await http.head("/login")).status_code == 200
+        assert (await http.post("/login", data={"token": TOKEN})).status_code == 303
+
+
 async def test_a_proxy_is_believed_only_from_its_address() -> None:
     """The header from anywhere else is anybody's."""
     options: dict[str, Any] = {
