@@ -27,7 +27,7 @@ TESTED = {
 """Image -> the version that tests run, wherever they get it from."""
 
 UNTESTED = {
-    "prom/prometheus": "rules and scraping are held against the metrics by text alone",
+    "prom/prometheus": "rules are held against the metrics by text; Debian's promtool took them",
     "grafana/grafana": "its boards' queries run on ClickHouse, its pages are not opened",
     "redpandadata/console": "a help for debugging; nothing depends on it",
 }

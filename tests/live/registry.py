@@ -1,12 +1,16 @@
-"""A real schema registry for tests: Apicurio Registry 3.3 in memory, with the Confluent API.
+"""A real schema registry for tests: Apicurio Registry 3.3, with the Confluent API.
+
+It keeps schemas in memory, or where an environment says, such as that of ``docker-compose.yml``.
 
 It comes from Maven (158 MB) like Kafka and needs Java 21 or newer (class file version 65); it is
 ready in about ten seconds and takes about 300 MB. Its own default is compatibility NONE, so a
 subject has no rule until a client sets one.
 """
 
+import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,6 +26,10 @@ APICURIO_VERSION = "3.3.3"
 class Registry:
     """One registry process. A context manager: started on entry, ended on exit.
 
+    Args:
+        port: where it listens; default: any that is free.
+        environment: more of it, for the registry's own settings.
+
     Attributes:
         url: base of its Confluent-compatible API.
 
@@ -29,7 +37,9 @@ class Registry:
         Missing: no Java 21 or Maven on this machine.
     """
 
-    def __init__(self, port: int | None = None) -> None:
+    def __init__(
+        self, port: int | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         command = java(21)
         software = unpacked(
             f"apicurio-{APICURIO_VERSION}",
@@ -52,6 +62,7 @@ class Registry:
                 str(software / "quarkus-run.jar"),
             ],
             self.folder / "registry.log",
+            env={**os.environ, **(environment or {})},
             cwd=self.folder,
         )
 

@@ -12,15 +12,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-import yaml
 
 from schemas.settings import PREFIX
 from streams.simulation.accounts import Accounts, open_accounts
 from streams.simulation.simulator import Happening, Simulator
+from tests.compose import OURS, SERVICES, resolved
 from tests.live.fixtures import KafkaCluster, or_skip
 from tests.live.process import Process, free_port
 from tests.live.registry import Registry
@@ -29,14 +28,7 @@ from tests.live.warehouse_process import WarehouseProcess
 
 pytestmark = pytest.mark.timeout(400)
 
-ROOT = Path(__file__).parents[2]
-SERVICES: dict[str, dict[str, Any]] = {
-    name: service
-    for name, service in yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))[
-        "services"
-    ].items()
-    if service["image"].startswith("mailpulse:")
-}
+REGISTRY = SERVICES["registry"]
 PORTS = ("INGEST_PORT", "METRICS_PORT", "DASHBOARD_PORT")
 
 
@@ -49,10 +41,10 @@ class Service:
 
     def __init__(self, name: str, folder: Path, peers: dict[str, str]) -> None:
         self.name = name
-        self.spec = SERVICES[name]
+        self.spec = OURS[name]
         home = folder / name
         home.mkdir()
-        environment = {key: str(value) for key, value in self.spec["environment"].items()}
+        environment = {key: resolved(value) for key, value in self.spec["environment"].items()}
         given = {key.removeprefix(PREFIX): value
                  for key, value in environment.items() if key.startswith(PREFIX)}  # fmt: skip
         others = {key: value for key, value in environment.items() if not key.startswith(PREFIX)}
@@ -114,7 +106,12 @@ def peers(
     dsn.write_text(f"{warehouse.at.dsn()}\n", encoding="utf-8")
     token = tmp_path / "dashboard_token"
     token.write_text("a-token-for-tests-only\n", encoding="utf-8")
-    with or_skip(Registry) as registry:
+    environment = {
+        name: resolved(value).replace("kafka:19092", broker.bootstrap)
+        for name, value in REGISTRY["environment"].items()
+        if name != "QUARKUS_HTTP_PORT"
+    }
+    with or_skip(lambda: Registry(environment=environment)) as registry:
         yield (
             {
                 "KAFKA_BOOTSTRAP": broker.bootstrap,
@@ -159,10 +156,10 @@ def test_the_services_of_the_compose_file_run(
 ) -> None:
     """Jobs end with 0, roles become healthy by their own checks, events arrive, all stop with 0."""
     given, accounts = peers
-    services = {name: Service(name, tmp_path, given) for name in SERVICES}
+    services = {name: Service(name, tmp_path, given) for name in OURS}
     for name in ("topics", "migrate"):
         job = subprocess.run(
-            [sys.executable, "-P", "-m", "streams.cli", *SERVICES[name]["command"]],
+            [sys.executable, "-P", "-m", "streams.cli", *OURS[name]["command"]],
             env=services[name].environment,
             capture_output=True,
             text=True,
