@@ -49,7 +49,7 @@ class WarehouseSettings(BaseModel):
         description="of the password in the sink's DSN; default: one is made at the start, and the"
         " DSN written to data_dir/warehouse.dsn",
     )
-    warehouse_memory_bytes_max: int = Field(4 << 30, ge=256 << 20, description="of the engine")
+    warehouse_memory_bytes_max: int = Field(4 << 30, ge=1 << 30, description="of the engine")
     door_obey_s_max: float = Field(
         5.0,
         gt=0,

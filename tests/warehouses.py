@@ -19,7 +19,8 @@ from analytics import migrate
 from analytics.client import connect
 from analytics.door.app import Door
 from analytics.door.app import limits as limits_of
-from analytics.warehouse.engine import Engine, configured
+from analytics.warehouse.config_files import configured
+from analytics.warehouse.engine import Engine
 from analytics.warehouse.limits import QueryLimits
 from analytics.warehouse.metrics import WarehouseMetrics
 from analytics.warehouse.private import LIMITS, Private

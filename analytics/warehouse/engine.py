@@ -29,7 +29,7 @@ import chdb
 from analytics.door.canonical import canonical, is_canonical
 from analytics.door.judge import Statement, judge
 from analytics.door.surroundings import Surroundings
-from analytics.warehouse.access import READER, config_xml, users_xml
+from analytics.warehouse.access import READER
 from analytics.warehouse.errors import QueryError, query_error
 from analytics.warehouse.limits import QueryLimits
 from analytics.warehouse.results import empty_native, figures
@@ -75,29 +75,12 @@ class Job:
     gone: threading.Event = field(default_factory=threading.Event)
 
 
-def configured(folder: Path, database: str, memory_bytes_max: int) -> Path:
-    """Writes the engine's configuration into ``folder``; returns the path of its main file.
-
-    Raises:
-        OSError: it can't be written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    nothing, temporary = folder / "nothing", folder / "tmp"
-    nothing.mkdir(exist_ok=True)
-    temporary.mkdir(exist_ok=True)
-    users, config = folder / "users.xml", folder / "config.xml"
-    users.write_text(users_xml(database), encoding="utf-8")
-    text = config_xml(str(users), str(nothing), str(temporary), memory_bytes_max)
-    config.write_text(text, encoding="utf-8")
-    return config
-
-
 class Engine:
     """The engine of a directory that this process owns.
 
     Args:
         directory: of the data; made if it is missing.
-        config: from ``configured``.
+        config: from ``analytics.warehouse.config_files``.
         database: of statements that name none; made if it is missing.
         limits: of each analyst's query.
         killed: called when a statement is killed.

@@ -3,7 +3,8 @@
 Laws of this file:
 1. This process alone owns the directory. Analysts reach it on ``door_host:door_port``, read-only;
    the sink on ``warehouse_host:warehouse_port``, with a token (``analytics.warehouse.private``).
-2. Both addresses are bound before the engine is opened and kept until it is closed.
+2. Addresses are bound first, then the fence is put up (``analytics.warehouse.fence``), and only
+   then is the engine loaded: that makes threads, and threads made before are outside the fence.
 3. SIGTERM ends the process in time: what the sink sent is stored, analysts' queries are killed, and
    what does not let go of the engine by then ends with the process.
 """
@@ -15,25 +16,37 @@ import os
 import secrets
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import structlog
 
-from analytics.door.app import door_of, limits
-from analytics.warehouse.engine import Engine, configured
-from analytics.warehouse.limits import query_limits
+from analytics.warehouse.config_files import configured, temporary_of
+from analytics.warehouse.fence import raised, set_limits
 from analytics.warehouse.metrics import WarehouseMetrics
-from analytics.warehouse.private import LIMITS, Private
 from schemas.errors import ConfigError
 from schemas.serving.server import bind, port_of, serving, serving_health
 from schemas.settings import PREFIX, Settings
+
+if TYPE_CHECKING:  # law 2
+    from analytics.warehouse.engine import Engine
 
 log = structlog.get_logger("mailpulse.warehouse")
 
 DSN_FILE = "warehouse.dsn"
 """In ``data_dir``, when the token is made here: what the sink's ``CLICKHOUSE_DSN_FILE`` names."""
 CLOSE_S_MAX = 8.0
+DESCRIPTORS_MAX = 65_536
+"""Of files: a merge opens every column of every part. Connections are bounded far below."""
+_SYSTEM_PATHS = (
+    "/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/etc/timezone",
+    "/proc/self", "/proc/meminfo", "/proc/cpuinfo", "/sys/fs/cgroup", "/sys/devices/system",
+    "/dev/null", "/dev/urandom",
+)  # fmt: skip
+"""What engine and interpreter read of the machine. Nothing secret is in this process's own
+``/proc``: its environment is made for it (``streams.role_environ``)."""
 
 
 async def serve(settings: Settings, *, stop: asyncio.Event) -> None:
@@ -51,7 +64,11 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> None:
         door = _bound(settings.door_host, settings.door_port, "DOOR_PORT")
         private = _bound(settings.warehouse_host, settings.warehouse_port, "WAREHOUSE_PORT")
         digest = settings.warehouse_token_sha256 or _own_token(settings, port_of(private))
-        engine = await asyncio.to_thread(_opened, settings, metrics)
+        config = _prepared(settings)
+        engine = await asyncio.to_thread(_opened, settings, config, metrics)
+        from analytics.door.app import door_of, limits
+        from analytics.warehouse.private import LIMITS, Private
+
         listener = Private(engine, metrics, digest).app
         await stack.enter_async_context(serving(listener, private, name="sink", limits=LIMITS))
         listener = door_of(settings, engine, metrics).app
@@ -67,6 +84,45 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> None:
         os._exit(0)  # whatever waits for the engine's threads would wait for ever
 
 
+def _prepared(settings: Settings) -> Path:
+    """Writes the engine's configuration, and fences this process in (law 2).
+
+    Raises:
+        ConfigError: a directory can't be used.
+    """
+    folder = (settings.data_dir / "warehouse").resolve()
+    temporary = temporary_of(folder)
+    try:
+        settings.clickhouse_dir.mkdir(parents=True, exist_ok=True)
+        config = configured(
+            folder, settings.warehouse_database, settings.warehouse_memory_bytes_max
+        )
+    except OSError as error:
+        raise ConfigError([f"{PREFIX}DATA_DIR: {error.filename}: {error.strerror}"]) from error
+    os.putenv("TMPDIR", str(temporary))  # the engine makes a directory when it is loaded
+    set_limits(DESCRIPTORS_MAX)
+    fence = raised(
+        [*map(Path, _SYSTEM_PATHS), *_code(), folder], [settings.clickhouse_dir, temporary]
+    )
+    if fence.files and fence.network and fence.calls:
+        log.info("fenced in")
+    else:
+        log.warning(
+            "this system fences the process in in part only; Linux 6.7 and later have all of it",
+            files=fence.files, network=fence.network, calls=fence.calls,
+        )  # fmt: skip
+    return config
+
+
+def _code() -> Iterator[Path]:
+    """Where modules may still be loaded from."""
+    yield from (Path(sys.prefix), Path(sys.base_prefix))
+    yield from (Path(path) for path in sys.path if path.endswith(("-packages", ".zip")))
+    for name, module in tuple(sys.modules.items()):
+        if "." not in name:  # a package that stands beside its data, as in a checkout
+            yield from map(Path, getattr(module, "__path__", ()))
+
+
 def _bound(host: str, port: int, name: str) -> socket.socket:
     try:
         return bind(host, port)
@@ -78,17 +134,17 @@ def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _opened(settings: Settings, metrics: WarehouseMetrics) -> Engine:
+def _opened(settings: Settings, config: Path, metrics: WarehouseMetrics) -> "Engine":
     """The engine on its directory.
 
     Raises:
         ConfigError: the directory can't be used.
     """
-    directory, folder = settings.clickhouse_dir, settings.data_dir / "warehouse"
+    from analytics.warehouse.engine import Engine
+    from analytics.warehouse.limits import query_limits
+
+    directory = settings.clickhouse_dir
     try:
-        config = configured(
-            folder, settings.warehouse_database, settings.warehouse_memory_bytes_max
-        )
         return Engine(
             directory,
             config,
@@ -96,8 +152,6 @@ def _opened(settings: Settings, metrics: WarehouseMetrics) -> Engine:
             query_limits(settings),
             killed=metrics.kills.inc,
         )
-    except OSError as error:
-        raise ConfigError([f"{PREFIX}WAREHOUSE_DIR: {error.filename}: {error.strerror}"]) from error
     except RuntimeError as error:  # chDB: another process holds the directory, or it is damaged
         raise ConfigError([f"{PREFIX}WAREHOUSE_DIR: {directory}: {error}"]) from error
 

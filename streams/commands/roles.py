@@ -96,7 +96,7 @@ def sink() -> None:
 
 def warehouse() -> None:
     """Embedded ClickHouse: owns the data, answers the sink and, read-only, analysts over HTTP."""
-    from streams.embedded import has_engine
+    from streams.extras import has_engine
 
     if not has_engine():
         raise ConfigError(["warehouse: pip install 'mailpulse[embedded]' brings the database"])
@@ -110,7 +110,7 @@ def warehouse() -> None:
 
 def dashboard() -> None:
     """Serves the dashboard for people: GET /."""
-    from streams.embedded import has_dashboard
+    from streams.extras import has_dashboard
 
     if not has_dashboard():
         raise ConfigError(["dashboard: this build has none"])

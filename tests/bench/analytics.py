@@ -45,6 +45,7 @@ from schemas.settings import Settings
 from tests.analytics.scenario import Sent
 from tests.bench.analytics_load import Load
 from tests.bench.analytics_views import ask, quantile
+from tests.live.process import free_port
 from tests.live.warehouse_process import WarehouseProcess
 
 Item = TypeVar("Item")
@@ -145,7 +146,9 @@ async def _produce(bootstrap: str, load: Load, say: Callable[[str], None]) -> No
 @contextmanager
 def _sink(settings: Settings, warehouse: WarehouseProcess) -> Iterator[str]:
     """The product's sink process, its tables made; yields the analysts' address."""
+    port = free_port()
     told = {**warehouse.at.sink_settings(), "KAFKA_BOOTSTRAP": settings.kafka_bootstrap}
+    told |= {"METRICS_PORT": str(port)}
     told |= {"DATA_DIR": str(settings.data_dir), "LOG_LEVEL": "WARNING"}
     environment = {**os.environ, **{f"MAILPULSE_{name}": value for name, value in told.items()}}
     command = [str(Path(sys.executable).with_name("mailpulse")), "sink"]
@@ -154,9 +157,9 @@ def _sink(settings: Settings, warehouse: WarehouseProcess) -> Iterator[str]:
         deadline = time.monotonic() + 60
         while True:
             assert process.poll() is None, "the sink ended"
-            assert time.monotonic() < deadline, "the tables were not made"
-            with suppress(OSError):
-                warehouse.ask("SELECT 1 FROM events LIMIT 0")
+            assert time.monotonic() < deadline, "the sink did not get ready"
+            with suppress(OSError):  # it has no partitions before it has made its tables
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5).close()
                 break
             time.sleep(0.1)
         yield warehouse.at.url

@@ -13,6 +13,8 @@ from tests.live.addresses import Addresses
 from tests.live.process import Process
 from tests.live.roles import clean_environ
 
+UNJUDGED = Path(__file__).with_name("unjudged_warehouse.py")
+
 
 class WarehouseProcess(Process):
     """A warehouse on ``folder/clickhouse``; a context manager, ready inside the block.
@@ -20,14 +22,19 @@ class WarehouseProcess(Process):
     Args:
         folder: data directory.
         settings: more settings, names without prefix.
+        judged: whether analysts' queries are judged, as they always are but in tests of what holds
+            without.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str] | None = None, *, judged: bool = True
+    ) -> None:
+        program = ["-m", "streams.cli", "warehouse"] if judged else [str(UNJUDGED)]
         self.at = Addresses()
         told = {"DATA_DIR": str(folder), **self.at.own_settings(), **(settings or {})}
         super().__init__(
             "warehouse",
-            [sys.executable, "-P", "-m", "streams.cli", "warehouse"],
+            [sys.executable, "-P", *program],
             folder / "warehouse.log",
             env={**clean_environ(), **{PREFIX + name: value for name, value in told.items()}},
             cwd=folder,

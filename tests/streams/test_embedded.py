@@ -210,9 +210,11 @@ async def test_children_are_told_what_the_embedded_broker_needs(tmp_path: Path) 
     settings = Settings(data_dir=tmp_path, partitions=4)
     user = {"MAILPULSE_BODY_BYTES_MAX": "123456", "MAILPULSE_KAFKA_BOOTSTRAP": "elsewhere:9092"}
     pipeline = Embedded(settings, user, lambda line: None)
-    told = load_settings(
-        pipeline.child_environ("127.0.0.1:5", "log-7"), lambda path: path.read_text()
-    )
+    shared = pipeline._told("127.0.0.1:5", "log-7")
+    environ = {
+        **pipeline.child_environ("worker", shared), **pipeline.child_environ("ingest", shared)
+    }  # fmt: skip
+    told = load_settings(environ, lambda path: path.read_text())
     assert told.kafka_bootstrap == "127.0.0.1:5"
     assert not told.kafka_idempotence
     assert told.session_timeout_ms == 6_000

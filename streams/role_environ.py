@@ -1,0 +1,105 @@
+"""The environment of each role under the supervisor: what that role needs, and nothing else.
+
+Laws of this file:
+1. Pure: the caller's environment, and what the supervisor tells every role, come in as arguments.
+2. A role gets its own settings alone, so that whoever gets into one process finds no secret of
+   another: only ingress has the secrets of sources, only the sink the database's token, and the
+   database none at all.
+3. Of everything that is not mailpulse's a role gets what the interpreter and the C library read.
+"""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from schemas.database_settings import ClickHouseSettings, WarehouseSettings
+from schemas.kafka_settings import KafkaSettings
+from schemas.settings import PREFIX, IngestSettings, Settings, StreamsSettings
+
+_BASE = frozenset(
+    {
+        "HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "LD_PRELOAD", "LOGNAME", "NO_COLOR", "PATH",
+        "SSL_CERT_DIR", "SSL_CERT_FILE", "TERM", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV",
+    }
+)  # fmt: skip
+_BASE_PREFIXES = ("LC_", "MALLOC_", "PYTHON")
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+_KAFKA = frozenset(KafkaSettings.model_fields)
+_CLICKHOUSE = frozenset(ClickHouseSettings.model_fields)
+_COMMON = frozenset({"data_dir", "log_format", "log_level", "metrics_host", "metrics_port"})
+
+
+def _starting(prefix: str) -> frozenset[str]:
+    return frozenset(name for name in Settings.model_fields if name.startswith(prefix))
+
+
+SETTINGS: Mapping[str, frozenset[str]] = {
+    "broker": frozenset(),
+    "ingest": _COMMON | _KAFKA | frozenset(IngestSettings.model_fields) | {"config_file"},
+    "worker": _COMMON | _KAFKA | frozenset(StreamsSettings.model_fields)
+    | {"config_file", "sink_group"},
+    "sink": _COMMON | _KAFKA | _CLICKHOUSE | _starting("sink_")
+    | {"door_memory_bytes_max", "door_query_s_max", "door_threads_max", "events_ttl_days",
+       "rebalance_timeout_ms", "session_timeout_ms"},
+    "warehouse": _COMMON | frozenset(WarehouseSettings.model_fields) | _starting("door_"),
+    "dashboard": _COMMON | _KAFKA | _CLICKHOUSE | _starting("dashboard_")
+    | {"config_file", "consumer_group", "sink_group", "sink_reconcile"},
+}  # fmt: skip
+"""Role -> names of the settings that it reads."""
+_TRACED = frozenset({"ingest", "worker", "sink"})
+_OUTGOING = frozenset({"ingest", "worker", "sink"})
+"""Roles that ask other hosts over HTTP: the registry, providers' certificates."""
+
+
+def role_environ(
+    role: str, given: Mapping[str, str], told: Mapping[str, str], references: Iterable[str] = ()
+) -> dict[str, str]:
+    """The whole environment of a role.
+
+    Args:
+        role: one of ``SETTINGS``.
+        given: the supervisor's own environment.
+        told: settings that the supervisor decides, names without prefix; those that the role does
+            not read are left out.
+        references: names of variables that ``mailpulse.toml`` refers to; for ingress.
+    """
+    wanted = {PREFIX + name.upper() for name in SETTINGS[role]}
+    files = {f"{name}_FILE" for name in wanted}
+    referred = frozenset(references if role == "ingest" else ())
+    kept = {
+        name: value
+        for name, value in given.items()
+        if name in wanted or name in files or name in referred or _is_base(role, name)
+    }
+    for name, value in told.items():
+        if PREFIX + name in wanted:
+            kept[PREFIX + name] = value
+            kept.pop(f"{PREFIX}{name}_FILE", None)
+    return kept
+
+
+def _is_base(role: str, name: str) -> bool:
+    return (
+        name in _BASE
+        or name.startswith(_BASE_PREFIXES)
+        or (role in _TRACED and name.startswith("OTEL_"))
+        or (role in _OUTGOING and name.lower() in _PROXIES)
+    )
+
+
+def references_in(text: str) -> set[str]:
+    """Names of environment variables that a ``mailpulse.toml`` refers to (``env:NAME``).
+
+    A file that can't be read as TOML refers to none: the role that loads it says what is wrong.
+    """
+    try:
+        return set(_references(tomllib.loads(text)))
+    except tomllib.TOMLDecodeError:
+        return set()
+
+
+def _references(value: Any) -> Iterable[str]:
+    if isinstance(value, str):
+        return [value.removeprefix("env:")] if value.startswith("env:") else []
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [name for part in parts for name in _references(part)]
