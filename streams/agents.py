@@ -7,23 +7,33 @@ Laws of this file:
 2. A shard's lock is held from a step until its outputs are handed over, and over a checkpoint: a
    checkpoint never sees a step whose outputs are only half sent.
 3. Any error ends the worker; nothing is skipped.
+4. But for damaged state (``streams.damage``), found when it is opened or later: it is set aside and
+   built again from what is committed, and its partition is read again from there. Others go on. A
+   store that is damaged once more in the life of the process ends the worker.
 """
 
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+import structlog
 
 from schemas.codec import Codec
 from schemas.errors import MailpulseError
 from schemas.settings import Settings
 from streams.chunks import TP, Chunk
+from streams.damage import DamagedState, LastingDamage
 from streams.metrics import StreamMetrics
 from streams.outputs import Flight, Outputs
-from streams.state import StateDirectory, Store
+from streams.packing import StateError
+from streams.state import DAMAGED_KEPT_MAX, StateDirectory, Store
 from streams.transport import ChunkApp
+
+log = structlog.get_logger(__name__)
 
 FEW_RECORDS = 1_000
 """Since the last checkpoint: so few that another one is cheap."""
@@ -58,6 +68,8 @@ class Agent(ABC):
 
     topic: str
     name: str
+    rebuilt_from: str
+    """The topic that holds what lost state is built again from."""
 
     def __init__(
         self,
@@ -79,6 +91,8 @@ class Agent(ABC):
         self._unopened = asyncio.Event()
         self._reach: dict[TP, int] = {}
         self._work: dict[TP, Work] = {}
+        self._damaged: set[TP] = set()
+        self._to_read_again: set[TP] = set()
 
     # --- for the subclass
 
@@ -114,10 +128,11 @@ class Agent(ABC):
         work = self._work.get(chunk.tp)
         if work is None or not work.live:
             return  # let go while it was queued; whoever owns the partition reads it
-        await self.process(work, chunk)
-        self.metrics.lag_records.labels(self.topic, str(chunk.tp.partition)).set(
-            max(0, chunk.highwater - chunk.last - 1)
-        )
+        async with self.rebuilding(work):
+            await self.process(work, chunk)
+            self.metrics.lag_records.labels(self.topic, str(chunk.tp.partition)).set(
+                max(0, chunk.highwater - chunk.last - 1)
+            )
         if work.live:
             await self.checkpoint_if_due(work)
 
@@ -138,7 +153,12 @@ class Agent(ABC):
             work = self._work.get(tp)
             if tp not in self.assigned or work is not None:
                 return work
-            return await self._open(tp)
+            while True:
+                try:
+                    return await self._open(tp)
+                except (DamagedState, StateError) as error:
+                    self.forget(tp)
+                    self._set_aside(tp, error)
 
     async def _open(self, tp: TP) -> Work | None:
         assignment = self.assignment
@@ -148,12 +168,69 @@ class Agent(ABC):
             await self.open(work)
         finally:
             self.metrics.restoring.dec()
+        if tp in self._to_read_again:
+            assert self.app is not None
+            await self.app.seek(tp, self.app.committed_now(tp) or 0)
+            self._to_read_again.discard(tp)
         if assignment != self.assignment or tp not in self.assigned:
             self.forget(tp)
             self.directory.release(self._store_name(tp))
             return None
         self._work[tp] = work
         return work
+
+    def doubt(self, work: Work, is_of_this_log: bool, reaches: int, committed: int) -> None:
+        """Without a note beside it, a store is held to what is committed.
+
+        With one it holds all that it ever held, and another worker has moved the partition on. A
+        store of a version that kept no note is believed.
+
+        Args:
+            reaches: the offset behind what the state holds.
+
+        Raises:
+            DamagedState: it holds less.
+        """
+        store = work.store
+        if store.number and not store.is_noted and is_of_this_log and reaches < committed:
+            said = f"its note is gone, and it holds {reaches} of the {committed} offsets committed"
+            raise DamagedState(store.path, said)
+
+    @asynccontextmanager
+    async def rebuilding(self, work: Work) -> AsyncIterator[None]:
+        """Whatever is done with a partition's state, damage that it meets is seen to (law 4)."""
+        try:
+            yield
+        except DamagedState as error:
+            async with work.lock:  # whoever works on it comes to an end first
+                if self._work.get(work.tp) is not work:
+                    return
+                work.live = False
+                del self._work[work.tp]
+                self._reach.pop(work.tp, None)
+                self.forget(work.tp)
+                self._set_aside(work.tp, error)
+            self._to_read_again.add(work.tp)
+            self._unopened.set()
+
+    def _set_aside(self, tp: TP, error: DamagedState | StateError) -> None:
+        name = self._store_name(tp)
+        damage = error
+        if isinstance(damage, StateError):
+            damage = DamagedState(self.directory.path / name, str(error))
+        if tp in self._damaged:
+            raise LastingDamage(damage) from error
+        self._damaged.add(tp)
+        now = time.time()
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now)) + f".{now % 1 * 1000:03.0f}Z"
+        kept = self.directory.set_aside(name, stamp)
+        self.metrics.damaged.labels(self.name).inc()
+        log.error(
+            f"state is damaged: it is set aside and built again from {self.rebuilt_from}; its "
+            "partition waits for that, others go on",
+            state=str(self.directory.path / name), partition=tp.partition, reason=damage.reason,
+            set_aside_as=kept.path.name, bytes=kept.bytes, kept_at_most=DAMAGED_KEPT_MAX,
+        )  # fmt: skip
 
     def _store_name(self, tp: TP) -> str:
         return f"{self.name}-{tp.partition}"
@@ -190,7 +267,7 @@ class Agent(ABC):
 
     async def checkpoint(self, work: Work) -> None:
         """Law 1: outputs acknowledged, state and offset stored, offset free to be committed."""
-        async with work.lock:
+        async with self.rebuilding(work), work.lock:
             if self._work.get(work.tp) is not work:
                 return  # let go while this waited for the lock
             if work.handing_over:
@@ -238,6 +315,7 @@ class Agent(ABC):
         """
         self.assignment += 1
         self.assigned.update(tps)
+        self._to_read_again.clear()  # what is assigned is read from what is committed
         self.release([tp for tp, work in self._work.items() if not work.live])
         self._unopened.set()
 

@@ -244,6 +244,8 @@ class Worker:
             while True:
                 await asyncio.sleep(TICK_S)
                 await self.tick()
+        except MailpulseError as error:
+            self.app.fail(str(error), error)
         except Exception as error:
             self.app.fail(f"the worker's clock stopped: {error!r}", error)
 

@@ -82,6 +82,7 @@ class CampaignsAgent(Agent):
 
     topic = topics.MINUTES
     name = "campaigns"
+    rebuilt_from = topics.MINUTES
 
     def __init__(
         self,
@@ -110,12 +111,13 @@ class CampaignsAgent(Agent):
         assert self.app is not None
         state = CampaignState(work.store.get_many, work.store.scan)
         state.restore()
+        committed = self.app.committed_now(work.tp) or 0
+        self.doubt(work, state.log_id == self.log_id, state.applied + 1, committed)
         end = (await self.app.end_offsets([work.tp]))[work.tp]
         if state.log_id != self.log_id or state.applied >= end:
             state.begin_log(self.log_id)  # the topics were made anew
         windows = Windows(state, self._minute_now())
         self.states[work.tp], self.windows[work.tp] = state, windows
-        committed = self.app.committed(work.tp) or 0
         if state.applied + 1 < committed:
             await self._catch_up(work, state, windows, committed)
         windows.series.clear()
@@ -171,12 +173,12 @@ class CampaignsAgent(Agent):
         interval_s = self.settings.rates_interval_ms / 1000
         for tp, work in list(self._work.items()):
             if work.live and now >= self._due_at.get(tp, 0.0):
-                async with work.lock:
+                begun_s = time.thread_time()
+                async with self.rebuilding(work), work.lock:
                     if self._work.get(tp) is not work:
                         continue  # let go while this waited for the lock
-                    begun_s = time.thread_time()
                     await self._publish(work)
-                    cost_s = time.thread_time() - begun_s
+                cost_s = time.thread_time() - begun_s
                 self._due_at[tp] = now + max(interval_s, cost_s / PUBLISH_SHARE_MAX)
 
     async def _publish(self, work: Work) -> None:
@@ -246,7 +248,7 @@ class CampaignsAgent(Agent):
         for campaign, mailbox in windows.touched:
             state.touch(campaign, mailbox, windows.of_campaign(campaign)[mailbox])
         windows.touched.clear()
-        work.store.write(state.writes())
+        work.store.write(state.writes(), offset=state.applied)
         state.saved()
 
     def forget(self, tp: TP) -> None:

@@ -65,6 +65,7 @@ class EnrichAgent(Agent):
 
     topic = topics.RAW
     name = "enrich"
+    rebuilt_from = topics.ENRICHED
 
     def __init__(
         self,
@@ -99,6 +100,7 @@ class EnrichAgent(Agent):
         shard = Shard(work.tp.partition, work.store.get_many)
         shard.load_meta()
         shard.load_soft(work.store.scan)
+        self.doubt(work, shard.log_id == self.log_id, shard.applied + 1, committed)
         self.shards[work.tp] = shard
         self.replays.resume(work, shard, committed)
         has_state = shard.log_id == self.log_id
@@ -315,15 +317,15 @@ class EnrichAgent(Agent):
         return shard.applied + 1
 
     def _write(self, work: Work, shard: Shard) -> None:
-        if shard.new_log:
-            work.store.delete_range(b"c", b"d")  # minute counts begin anew with each log
-        work.store.write(shard.writes())
+        # minute counts begin anew with each log
+        cleared = [(b"c", b"d")] if shard.new_log else ()
+        work.store.write(shard.writes(), offset=shard.applied, cleared=cleared)
         shard.saved()
         for begin, end in shard.useless_ranges():
             work.store.delete_range(begin, end)
         expired = shard.expired(work.store.scan, self.look_ups.message_ttl_s, SWEEP_ENTRIES)
         if expired:
-            work.store.write(expired)
+            work.store.write(expired, offset=shard.applied)
 
     def forget(self, tp: TP) -> None:
         """Drops the shard from memory."""

@@ -66,6 +66,12 @@ class StreamMetrics:
             "Partitions whose state is being rebuilt; not ready while above 0.",
             registry=registry,
         )
+        self.damaged = Counter(
+            "mailpulse_state_damaged_total",
+            "Stores of state that were found damaged, set aside and built again: look at the disk.",
+            ["stage"],
+            registry=registry,
+        )
         self.restored = Counter(
             "mailpulse_restored_records_total",
             "Records folded while rebuilding state.",

@@ -83,7 +83,7 @@ class Replays:
         """
         agent, tp = self._agent, work.tp
         assert agent.app is not None
-        committed = agent.app.committed(tp) or 0
+        committed = agent.app.committed_now(tp) or 0
         if await self.changed():
             raise RulesChanged("newer rules hold: starting again to judge by them")
         epoch = self._epoch
@@ -98,7 +98,7 @@ class Replays:
         probe = Shard(tp.partition, work.store.get_many)
         probe.load_meta()
         if probe.epoch != self._number:
-            work.store.delete_range(b"", b"\xff")
+            work.store.clear()
         return committed
 
     async def _go_back(self, work: Work, epoch: Epoch, span: Span) -> bool:

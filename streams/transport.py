@@ -25,6 +25,7 @@ from faust.tables.manager import TableManager
 from faust.topics import Topic
 from mode.utils.queues import ThrowableQueue
 
+from schemas.errors import MailpulseError
 from streams.chunks import TP, Chunk
 from streams.fetching import ChunkConsumer, ChunkTransport
 from streams.internals import check_internals
@@ -120,7 +121,8 @@ class ChunkAgent(Agent):
                 raise
             reason = "it was cancelled"
         except Exception as raised:
-            error, reason = raised, repr(raised)
+            error = raised
+            reason = str(raised) if isinstance(raised, MailpulseError) else repr(raised)
         if not self.should_stop and not self.app.should_stop:
             self.app.fail(f"agent {self.name} ended: {reason}", error)
 

@@ -107,4 +107,6 @@ def test_full_disks_of_every_role(
 
         outcome = trial.run(48, fault)
         trial.check(outcome)
+        set_aside = list((tmp_path / "state").rglob("*.damaged-*"))
+        assert set_aside == [], "a full disk was taken for a damaged one"
         assert spooled[0] > 10_000, "nothing was spooled while Kafka was away"

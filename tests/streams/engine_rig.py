@@ -2,7 +2,6 @@
 and streams (``tests/streams/rig.py``), a fake broker and a clock that is told the time."""
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from streams.chunks import TP
 from streams.fetching import ChunkConsumer
 from streams.stretches import PartitionStretches
 from tests.builders import RECEIVED_AT
+from tests.streams.damaging import killed
 from tests.streams.folding import CODEC, LOG
 from tests.streams.rig import FakeLog, FakeRecord, FakeThread
 
@@ -276,9 +276,12 @@ class EngineRig:
         """Folds everything that there is, checkpoints and commits, minutes after raw events."""
         for agent in self.worker.agents:
             mine = [tp for tp in self.thread.assigned if tp.topic == agent.topic]
-            await self.until(lambda mine=mine: all(self.reached(*tp) for tp in mine))  # type: ignore[misc]
-            for work in agent.works():
-                await agent.checkpoint(work)
+            done = False
+            while not done:
+                await self.until(lambda mine=mine: all(self.reached(*tp) for tp in mine))  # type: ignore[misc]
+                for work in agent.works():
+                    await agent.checkpoint(work)  # what it finds damaged is opened again
+                done = all(agent.is_open(tp) and self.reached(*tp) for tp in mine)
         assert await self.app.commit_now()
 
     async def tick(self) -> None:
@@ -288,7 +291,7 @@ class EngineRig:
 
     async def kill(self, into: Path) -> None:
         """As ``kill -9``: nothing is checkpointed; what is on disk then is copied to ``into``."""
-        shutil.copytree(self.folder, into)
+        killed(self.worker.directory._open.values(), self.folder, into)
         await self.stop()
 
     async def stop(self) -> None:

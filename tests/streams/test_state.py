@@ -1,0 +1,392 @@
+"""Stores of state: they hold what they said, or they are found out."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rocksdict import Cache
+
+import streams.state
+from schemas.errors import ConfigError, Unavailable
+from streams.damage import DamagedState, disk_of, error_of
+from streams.notes import Held, Note, pack, unpack
+from streams.state import DAMAGED_KEPT_MAX, OWN_END, StateDirectory, Store
+from tests.streams.damaging import every_damage, files_of, killed
+
+Content = dict[bytes, bytes]
+NOBODY = 65_534
+"""A user who owns nothing."""
+WRITES = 70
+ROOM = 3_000
+"""Bytes of values in one write: some dozens of them fill a memtable of these tests."""
+
+
+@pytest.fixture
+def small_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores flush often, so that few writes make all kinds of files."""
+    monkeypatch.setattr(streams.state, "MEMTABLE_BYTES", 64 << 10)
+    monkeypatch.setattr(streams.state, "LINKS_MAX", 50)
+
+
+def content_of(store: Store) -> Content:
+    """Everything that its users stored, by scan and by key."""
+    scanned = dict(store.scan(OWN_END, b"\xff"))
+    keys = sorted(scanned)
+    assert store.get_many(keys) == [scanned[key] for key in keys]
+    return scanned
+
+
+class Written:
+    """A store that was written to in one go, and what it held after each write.
+
+    Attributes:
+        killed: its folder as a killed process leaves it; ``before``: as it was half-way.
+        closed: its folder after an orderly stop.
+        history: number of a write -> content after it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.killed, self.before = folder / "killed" / "s", folder / "before" / "s"
+        self.closed = folder / "closed" / "s"
+        self.history: dict[int, Content] = {0: {}}
+        dice, content = random.Random(6), Content()
+        store = Store(self.closed, Cache(1 << 20))
+        for number in range(1, WRITES + 1):
+            changes: dict[bytes, bytes | None] = {
+                b"m%03d" % dice.randrange(300): dice.randbytes(ROOM // 10) for _ in range(10)
+            }
+            for key in dice.sample(sorted(content), min(3, len(content))):
+                changes[key] = None
+            store.write(changes.items(), offset=number)
+            content = {**content, **{key: value for key, value in changes.items() if value}}
+            for gone_key in (key for key, value in changes.items() if value is None):
+                content.pop(gone_key, None)
+            self.history[number] = content
+            if number == WRITES // 2:
+                killed([store], store.path.parent, self.before.parent)
+        killed([store], store.path.parent, self.killed.parent)
+        store.close()
+
+
+def copy(store: Path, into: Path) -> None:
+    """Copies a store and its note."""
+    shutil.rmtree(into.parent, ignore_errors=True)
+    shutil.copytree(store.parent, into.parent)
+
+
+@pytest.mark.parametrize("end", ["killed", "closed"])
+def test_no_damage_to_a_file_goes_unnoticed(tmp_path: Path, small_stores: None, end: str) -> None:
+    """Whatever happens to one file of a store: it is found damaged, or it holds exactly what it did
+    after some write, and that is the newest one noted."""
+    written = Written(tmp_path)
+    source: Path = getattr(written, end)
+    trial = tmp_path / "trial" / "s"
+    found: list[str] = []
+    for path in files_of(source):
+        for name, damage in every_damage(written.before):
+            copy(source, trial)
+            damage(trial.parent / path.relative_to(source.parent))
+            store = None
+            try:
+                store = Store(trial, Cache(1 << 20))
+                content = content_of(store)
+            except DamagedState as error:
+                found.append(error.reason)
+                continue
+            finally:
+                if store is not None:
+                    store.close(flush=False)
+            assert store.number == WRITES or not store.is_noted, f"{path.name} {name}"
+            assert content == written.history[store.number], f"{path.name} {name}"
+    reasons = "\n".join(found)
+    assert "Corruption" in reasons
+    assert "No such file" in reasons
+    assert len(found) > 30
+
+
+def test_a_manifest_without_its_end_is_noticed_though_the_newest_offset_is_there(
+    tmp_path: Path, small_stores: None
+) -> None:
+    """The example: RocksDB opens such a store silently, its log brings the newest writes, and those
+    before are gone. One campaign went from 543 events to 626."""
+    written = Written(tmp_path)
+    trial, silent = tmp_path / "trial" / "s", 0
+    for share in range(5, 100, 5):
+        copy(written.killed, trial)
+        (manifest,) = trial.glob("MANIFEST-*")
+        os.truncate(manifest, manifest.stat().st_size * share // 100)
+        try:
+            store = Store(trial, Cache(1 << 20))
+        except DamagedState as error:
+            silent += "of its last" in error.reason
+            continue
+        assert content_of(store) == written.history[WRITES], "nothing was lost by this cut"
+        store.close()
+    assert silent
+
+
+def test_a_store_is_whole_after_a_kill_and_after_a_stop(tmp_path: Path, small_stores: None) -> None:
+    """Without damage nothing is found, and writing goes on."""
+    written = Written(tmp_path)
+    for path in (written.killed, written.closed):
+        for more in range(3):
+            store = Store(path, Cache(1 << 20))
+            assert (store.number, store.is_noted) == (WRITES + more, True)
+            assert content_of(store) == written.history[WRITES] | ({b"m": b"more"} if more else {})
+            store.write([(b"m", b"more")], offset=WRITES)
+            store.close()
+
+
+def test_a_store_without_note_or_links_is_believed(tmp_path: Path) -> None:
+    """A version before this one wrote it."""
+    store = Store(tmp_path / "s", Cache(1 << 20))
+    store._db[b"m1"] = b"old"
+    store.close()
+    assert not (tmp_path / "s.note").exists()
+    store = Store(tmp_path / "s", Cache(1 << 20))
+    assert (store.number, store.is_noted) == (0, False)
+    store.write([(b"m2", b"new")])
+    store.close()
+    store = Store(tmp_path / "s", Cache(1 << 20))
+    assert (store.number, store.is_noted) == (1, True)
+    assert content_of(store) == {b"m1": b"old", b"m2": b"new"}
+    store.close()
+
+
+def test_what_was_cleared_stays_counted(tmp_path: Path) -> None:
+    """Numbers go on when everything else is deleted."""
+    store = Store(tmp_path / "s", Cache(1 << 20))
+    store.write([(b"m1", b"x"), (b"m2", b"y")])
+    store.write([(b"m2", b"z")], cleared=[(b"m", b"n")])
+    assert content_of(store) == {b"m2": b"z"}
+    store.clear()
+    store.close()
+    store = Store(tmp_path / "s", Cache(1 << 20))
+    assert (store.number, content_of(store)) == (3, {})
+    store.close()
+
+
+def test_links_are_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many writes there were."""
+    monkeypatch.setattr(streams.state, "LINKS_MAX", 10)
+    store = Store(tmp_path / "s", Cache(1 << 20))
+    for number in range(200):
+        store.write([(b"m", b"%d" % number)])
+        assert sum(1 for _ in store.scan(b"\0link", b"\0linl")) <= 12
+    store.close()
+
+
+# --- what is not damage ---------------------------------------------------------------------------
+
+PASSING = (
+    "IO error: No space left on device: While appending to file: {}/000008.log: No space left on"
+    " device",
+    "IO error: While lock file: {}/LOCK: Resource temporarily unavailable",
+    "IO error: lock hold by current process, acquire time 1795715697 acquiring thread 140: {}/LOCK:"
+    " No locks available",
+    "IO error: While open a file for random read: {}/000009.sst: Too many open files",
+    "Corruption: Corruption: IO error: While open a file for random read: {}/000009.sst: Too many"
+    " open files  The file {}/MANIFEST-000005 may be corrupted.",
+    "IO error: While opening a file for sequentially reading: {}/CURRENT: Permission denied",
+    "IO error: While open a file for appending: {}/000012.log: Read-only file system",
+    "Busy: ",
+)
+LASTING = (
+    "Corruption: block checksum mismatch: stored = 1, computed = 2, type = 4  in {}/000009.sst"
+    " offset 614859 size 4068",
+    "Corruption: CURRENT file does not end with newline",
+    "IO error: No such file or directory: While opening a file for sequentially reading:"
+    " {}/MANIFEST-000005: No such file or directory",
+    "IO error: While pread offset 0 len 4096: {}/000009.sst: Input/output error",
+    "IO error: While reading file sequentially: {}/CURRENT: Is a directory",
+)
+
+
+@pytest.mark.parametrize("text", PASSING)
+def test_what_another_try_may_mend_is_not_damage(text: str) -> None:
+    """RocksDB's own words, where they were met; the path in them says nothing."""
+    path = Path("/state/Permission denied/enrich-0")
+    assert isinstance(error_of(path, Exception(text.format(path, path))), Unavailable)
+
+
+@pytest.mark.parametrize("text", LASTING)
+def test_what_no_other_try_will_mend_is_damage(text: str) -> None:
+    """The path says nothing, whatever it is called."""
+    path = Path("/state/No space left on device/enrich-0")
+    assert isinstance(error_of(path, Exception(text.format(path))), DamagedState)
+
+
+AS_NOBODY = f"""
+import os, pickle, sys
+from pathlib import Path
+from streams.state import StateDirectory
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setgid({NOBODY})
+    os.setuid({NOBODY})
+with StateDirectory(Path(sys.argv[1])) as directory:
+    directory.store("s").write([(b"m", b"x")])
+"""
+
+
+@pytest.mark.parametrize("mode", [0o500, 0o000])
+def test_a_store_that_may_not_be_read_is_left_alone(tmp_path: Path, mode: int) -> None:
+    """A missing permission is an operator's to mend: nothing is set aside, nothing is built."""
+    with StateDirectory(tmp_path) as directory:
+        directory.store("s").write([(b"m", b"x")])
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        path.chmod(0o777)
+    for parent in tmp_path.parents:
+        if parent.stat().st_uid == os.getuid():
+            parent.chmod(parent.stat().st_mode | 0o055)
+    (tmp_path / "s").chmod(mode)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    answer = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, str(tmp_path)],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    (tmp_path / "s").chmod(0o755)
+    assert "Unavailable" in answer.stderr, answer.stderr
+    assert "Permission denied" in answer.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_directory_that_cannot_be_used_is_a_wrong_setting(tmp_path: Path) -> None:
+    """Said with the setting's name, not as a traceback."""
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="MAILPULSE_STATE_DIR"):
+        StateDirectory(tmp_path / "file" / "below")
+    with StateDirectory(tmp_path), pytest.raises(ConfigError, match="another worker"):
+        StateDirectory(tmp_path)
+
+
+# --- setting aside --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[StateDirectory]:
+    """A directory with one store in it."""
+    with StateDirectory(tmp_path / "state") as made:
+        made.store("s").write([(b"m", os.urandom(100_000))], offset=7)
+        yield made
+
+
+def lies(directory: StateDirectory, name: str, how: Callable[[Path], None]) -> None:
+    """Does something to a store that is not open."""
+    directory.release(name)
+    how(directory.path / name)
+
+
+def a_file(path: Path) -> None:
+    """A file lies where the store was."""
+    shutil.rmtree(path)
+    path.write_bytes(b"no store")
+
+
+def gone(path: Path) -> None:
+    """The store is gone, its note is not."""
+    shutil.rmtree(path)
+
+
+def no_manifest(path: Path) -> None:
+    """The files are there that hold the data, and not the one that says which."""
+    for manifest in path.glob("MANIFEST-*"):
+        manifest.unlink()
+
+
+def note_is_a_folder(path: Path) -> None:
+    """A folder lies where the note was, and the store is damaged."""
+    no_manifest(path)
+    note = path.with_name("s.note")
+    note.unlink()
+    (note / "below").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("how", [a_file, gone, no_manifest, note_is_a_folder])
+def test_a_damaged_store_makes_room_for_an_empty_one(
+    directory: StateDirectory, how: Callable[[Path], None]
+) -> None:
+    """It is kept beside, and the new one begins anew, note and all."""
+    lies(directory, "s", how)
+    with pytest.raises(DamagedState):
+        directory.store("s")
+    kept = directory.set_aside("s", "20261126T120000Z")
+    assert kept.path.exists() == (how is not gone)
+    assert directory.names() == []
+    store = directory.store("s")
+    assert (store.number, content_of(store)) == (0, {})
+    store.write([(b"m", b"y")])
+    directory.release("s")
+    assert content_of(directory.store("s")) == {b"m": b"y"}
+
+
+def test_few_damaged_stores_are_kept(directory: StateDirectory) -> None:
+    """The newest ones, of all stores together; and their bytes are said."""
+    for number in range(DAMAGED_KEPT_MAX + 3):
+        directory.store(f"s-{number % 2}").write([(b"m", os.urandom(100_000))])
+        kept = directory.set_aside(f"s-{number % 2}", f"20261126T12000{number}Z")
+        assert kept.bytes > 100_000
+    left = sorted(path.name for path in directory.path.iterdir() if ".damaged-" in path.name)
+    assert len(left) == DAMAGED_KEPT_MAX
+    assert kept.path.name in left
+    assert directory.names() == ["s"]
+
+
+def test_a_store_and_another_ones_note_do_not_go_together(directory: StateDirectory) -> None:
+    """A store of before it was built anew, put back by hand, was given up for a reason."""
+    directory.store("s").write([(b"m", b"x")])
+    before = directory.set_aside("s", "20261126T120000Z")
+    directory.store("s").write([(b"m", b"y")])
+    directory.release("s")
+    shutil.rmtree(directory.path / "s")
+    before.path.rename(directory.path / "s")
+    with pytest.raises(DamagedState, match="another store"):
+        directory.store("s")
+
+
+def test_the_disk_is_named() -> None:
+    """Where it is mounted, at least."""
+    assert disk_of(Path("/proc/self/status")).endswith("mounted at /proc")
+
+
+# --- notes ----------------------------------------------------------------------------------------
+
+helds = st.builds(
+    Held, st.binary(min_size=8, max_size=8), st.integers(0, 2**64 - 1), st.integers(-1, 2**62)
+)
+
+
+@given(helds, st.integers(0, 10_000), st.binary(max_size=3))
+def test_a_slot_is_read_as_written_or_not_at_all(held: Held, at: int, noise: bytes) -> None:
+    """A checksum stands behind it."""
+    slot = pack(held)
+    assert unpack(slot) == held
+    assert unpack(slot + noise) == held
+    flipped = bytearray(slot)
+    flipped[at % len(slot)] ^= 1 + at % 255
+    assert unpack(bytes(flipped)) is None
+    assert unpack(slot[: at % len(slot)]) is None
+
+
+def test_the_note_before_is_read_when_the_last_one_was_cut_off(tmp_path: Path) -> None:
+    """The two slots take turns."""
+    path = tmp_path / "s.note"
+    note = Note(path)
+    assert note.read() is None
+    written = [Held(b"12345678", number, number) for number in range(1, 6)]
+    for before, held in zip([None, *written], written, strict=False):
+        note.write(held)
+        assert note.read() == held
+        whole = path.read_bytes()
+        at = held.number % 2 * 512
+        path.write_bytes(whole[: at + 20] + b"\0" * 8 + whole[at + 28 :])
+        assert Note(path).read() == before
+        path.write_bytes(whole)
+    note.close()
