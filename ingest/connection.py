@@ -4,7 +4,7 @@ Laws of this file:
 1. A connection has a deadline whenever the next move is its client's: to the end of a request's
    headers, to the end of its body, until an answer is read. Between requests it may be idle.
 2. Nothing that comes is unbounded: headers, trailers and the framing of a body (chunk extensions)
-   each have a size; so has the number of requests sent ahead of their answers.
+   each have a size; headers, and requests sent ahead of their answers, have a number.
 3. The headers of a request are those before its body. What follows the body (trailers) is dropped
    and counted (RFC 9110 §6.5.1: it must not be merged unless a field's definition allows it).
 4. What two parsers could read in two ways is refused: two Hosts or none (RFC 9112 §3.2), a transfer
@@ -28,6 +28,7 @@ from ingest.metrics import IngestMetrics
 from ingest.problems import MEDIA_TYPE, problem
 from ingest.receiving import LINGER_S, PROVEN, WHOLE
 from schemas.serving.origin import Networks, address_of, client_key
+from schemas.serving.places import HEADERS_MAX
 from schemas.settings import Settings
 
 REQUESTS_AHEAD_MAX = 64
@@ -171,6 +172,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """See ``HttpToolsProtocol``."""
+        if len(self.headers) > HEADERS_MAX:
+            raise _Refused(431, "too_many_headers")
         version = self.parser.get_http_version()
         hosts = 0
         for name, value in self.headers:

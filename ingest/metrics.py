@@ -87,7 +87,7 @@ class IngestMetrics:
             "Connections closed for a limit (too_many, displaced by a newer one while waiting for "
             "its client, header_timeout, header_too_large, body_timeout, framing_too_large, "
             "answer_timeout), or for what is no HTTP as it is taken here (not_http, host_invalid, "
-            "transfer_coding, upgrade, too_many_ahead).",
+            "transfer_coding, upgrade, too_many_ahead, too_many_headers).",
             ("reason",),
             registry=r,
         )

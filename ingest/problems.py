@@ -29,6 +29,7 @@ DETAILS: dict[str, str] = {
     "transfer_coding": "The Transfer-Encoding is not taken here: chunked, once.",
     "upgrade": "This is HTTP/1.1, without upgrades.",
     "too_many_ahead": "Too many requests were sent before the first was answered.",
+    "too_many_headers": "The request has too many headers.",
     "length_invalid": "The Content-Length is not a number.",
     "too_deep": "The JSON is nested too deep.",
     "too_many_values": "The body holds too many values.",

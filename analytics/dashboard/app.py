@@ -151,7 +151,9 @@ class Guard:
 
 def _caller(request: Request) -> Caller:
     peer = request.client.host if request.client else ""
-    headers = {name: ",".join(request.headers.getlist(name)) for name in request.headers}
+    headers: dict[str, str] = {}
+    for name, value in request.headers.items():  # once over all: anybody may send many
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
     return Caller(peer, headers, request.cookies, request.scope["scheme"])
 
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from schemas.serving.places import Cut, Limits, Places, Turn
+from schemas.serving.places import HEADERS_MAX, Cut, Limits, Places, Turn
 from schemas.serving.sparing import Sparing
 
 Message = Any
@@ -161,6 +161,9 @@ class GuardedProtocol(HttpToolsProtocol):
         """See ``HttpToolsProtocol``."""
         if not self.url.startswith(b"/"):  # law 2
             self._end("request_target", 400)
+            raise _Refused
+        if len(self.headers) > HEADERS_MAX:
+            self._end("too_many_headers", 431)
             raise _Refused
         if self._is_misread():
             self._end("framing", 400)

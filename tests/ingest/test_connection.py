@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from ingest.connection import REQUESTS_AHEAD_MAX
+from schemas.serving.places import HEADERS_MAX
 from tests.ingest.sockets import Seen, head, listening, statuses
 
 CHUNKED = head("Transfer-Encoding: chunked", "Trailer: X-Forwarded-For")
@@ -31,6 +32,18 @@ async def test_the_next_request_has_its_own_headers_again() -> None:
         await door.say(CHUNKED + b"0\r\nX-A: 1\r\n\r\n" + head("X-B: 2", "Content-Length: 0"))
         assert [len(seen.headers) for seen in door.seen] == [3, 3]
         assert door.seen[1].headers[1] == (b"x-b", b"2")
+
+
+async def test_headers_have_a_number() -> None:
+    """Short ones too, of which 64 kB hold 16,000; none of their work is done."""
+    async with listening() as door:
+        lines = [f"X-{number}:" for number in range(HEADERS_MAX - 2)]
+        came = await door.say(head("Content-Length: 0", *lines))
+        assert statuses(came) == [200]
+        came = await door.say(head("Content-Length: 0", *lines, "X:"))
+        assert statuses(came) == [431]
+        assert len(door.seen) == 1
+        assert door.refused("too_many_headers") == 1
 
 
 ENDLESS = {

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from schemas.serving.places import HEADERS_MAX
 from schemas.settings import Settings
 from streams.worker import faust_options
 from tests.schemas.listening import LARGE, Listening, everything, listening
@@ -179,6 +180,7 @@ def test_no_header_says_who_is_calling(log: str) -> None:
         (HEAD + b"x: " + b"a" * 40_000 + b"\r\n\r\n", 431),
         (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", 431),
         (HEAD + b"x: y\r\n" * 40_000 + b"\r\n", 431),
+        (HEAD + b"x:\r\n" * (HEADERS_MAX + 1) + b"\r\n", 431),
         (HEAD + b"content-length: 70000\r\n\r\n" + b"x" * 70_000, 413),
         (HEAD + b"transfer-encoding: chunked\r\n\r\n" + b"4\r\nabcd\r\n" * 20_000, 413),
     ],
