@@ -93,6 +93,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """See ``asyncio.Protocol``."""
         super().connection_made(transport)
+        self._chunks: list[bytes] = []
         self._dropped = _Dropped(self.metrics)
         address = address_of(self.client[0]) if self.client else None
         try:
@@ -148,6 +149,7 @@ class GuardedProtocol(HttpToolsProtocol):
             status, code = _reason(error)
             self._end(status, code)
             return
+        self._join_chunks()
         # A block of headers, or a body, that ended within this data was handed on, whatever its
         # size: one read of a socket is bounded by the loop. Most do, and need no deadline.
         if not self._in_headers:
@@ -195,8 +197,18 @@ class GuardedProtocol(HttpToolsProtocol):
         self._clear_deadline()
         self.headers = self._dropped  # type: ignore[assignment]
 
+    def on_body(self, body: bytes) -> None:
+        """See ``HttpToolsProtocol``, which copies all it has with each chunk, however small."""
+        self._chunks.append(body)
+
+    def _join_chunks(self) -> None:
+        if self._chunks:
+            super().on_body(b"".join(self._chunks))
+            self._chunks.clear()
+
     def on_message_complete(self) -> None:
         """See ``HttpToolsProtocol``."""
+        self._join_chunks()
         self._in_headers = True
         self._clear_deadline()
         self.scope[WHOLE] = True  # type: ignore[literal-required] # an addition of ours

@@ -113,6 +113,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """See ``asyncio.Protocol``."""
         super().connection_made(transport)
+        self._chunks: list[bytes] = []
         self.logger = self.listener.logger
         client = self.client[0] if self.client else ""
         leaves = self.listener.places.arrive(self, client, self.loop.time())
@@ -133,6 +134,8 @@ class GuardedProtocol(HttpToolsProtocol):
             self._reads(Turn.HEAD)
         in_head = self._reading is Turn.HEAD
         super().data_received(data)
+        if not self._ended:
+            self._join_chunks()
         # A line that has not ended is not known to ``on_header`` yet, so bytes are counted too. A
         # head that ended within this data was handed on: one read of a socket is bounded.
         if in_head and self._reading is Turn.HEAD and not self._ended:
@@ -202,10 +205,16 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._body_bytes > self.listener.limits.body_bytes_max:
             self._end("body_too_large", 413)
             raise _Refused
-        super().on_body(body)
+        self._chunks.append(body)  # uvicorn copies all that it has with each, however small
+
+    def _join_chunks(self) -> None:
+        if self._chunks:
+            super().on_body(b"".join(self._chunks))
+            self._chunks.clear()
 
     def on_message_complete(self) -> None:
         """See ``HttpToolsProtocol``."""
+        self._join_chunks()
         super().on_message_complete()
         self._reads(Turn.IDLE)
 

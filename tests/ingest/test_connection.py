@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ingest.connection import REQUESTS_AHEAD_MAX
 from schemas.serving.places import HEADERS_MAX
@@ -32,6 +33,26 @@ async def test_the_next_request_has_its_own_headers_again() -> None:
         await door.say(CHUNKED + b"0\r\nX-A: 1\r\n\r\n" + head("X-B: 2", "Content-Length: 0"))
         assert [len(seen.headers) for seen in door.seen] == [3, 3]
         assert door.seen[1].headers[1] == (b"x-b", b"2")
+
+
+async def test_small_chunks_are_put_together_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as come in one read: with each alone uvicorn copies what came before it."""
+    added: list[int] = []
+    add = HttpToolsProtocol.on_body
+
+    def counting(protocol: HttpToolsProtocol, body: bytes) -> None:
+        added.append(len(body))
+        add(protocol, body)
+
+    monkeypatch.setattr(HttpToolsProtocol, "on_body", counting)
+    body = bytes(range(256)) * 200
+    chunks = b"".join(b"1\r\n%c\r\n" % one for one in body)
+    async with listening() as door:
+        came = await door.say(CHUNKED + chunks + b"0\r\n\r\n")
+        assert statuses(came) == [200]
+        assert door.seen[0].body == body
+        assert sum(added) == len(body)
+        assert len(added) < len(body) / 100
 
 
 async def test_headers_have_a_number() -> None:
