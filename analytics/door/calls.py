@@ -45,14 +45,18 @@ _TYPED = {
 _ZONES_OR_TIMES = ("timezone", "servertimezone", "todate", "makedate", "now")
 
 
-def check_calls(found: list[Token], around: Surroundings) -> None:
+def check_calls(found: list[Token], closing: dict[int, int], around: Surroundings) -> None:
     """Every function by name.
+
+    Args:
+        found: the statement.
+        closing: from ``closing_places``.
+        around: where it will run.
 
     Raises:
         Denied: one that is not on its list.
     """
     tables = set(table_places(found))
-    closing = _closing(found)
     for at, token in enumerate(found):
         if not token.name:
             continue
@@ -73,8 +77,12 @@ def check_calls(found: list[Token], around: Surroundings) -> None:
             _check_bare(token, around)
 
 
-def _closing(found: list[Token]) -> dict[int, int]:
-    """Place of each closing bracket, by the place of its opening one."""
+def closing_places(found: list[Token]) -> dict[int, int]:
+    """Place of each closing bracket, by the place of its opening one.
+
+    Raises:
+        Denied: they don't match.
+    """
     open_at: list[int] = []
     pairs: dict[int, int] = {}
     for at, token in enumerate(found):

@@ -51,6 +51,8 @@ def canonical(text: str, ask: Ask, bytes_max: int) -> str:
     raw = text.encode("utf-8", "surrogatepass")
     if len(raw) > bytes_max:
         raise Denied(SYNTAX_ERROR, f"Max query size exceeded: {bytes_max} bytes")
+    if b"\0" in raw:
+        raise Denied(SYNTAX_ERROR, "Syntax error: a query holds no character 0")
     if not raw.strip():
         raise Denied(SYNTAX_ERROR, "Syntax error: Empty query")
     if len(_HEREDOC.findall(raw)) > HEREDOCS_MAX:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from analytics.door import lists
-from analytics.door.calls import check_calls
+from analytics.door.calls import check_calls, closing_places
 from analytics.door.denied import (
     ACCESS_DENIED,
     LISTS,
@@ -24,6 +24,7 @@ from analytics.door.denied import (
     Denied,
     unlisted,
 )
+from analytics.door.expansion import check_expansion
 from analytics.door.lexer import Kind, Token, Unreadable, tokens, unquoted
 from analytics.door.places import check_places, check_show
 from analytics.door.surroundings import Surroundings
@@ -86,7 +87,9 @@ def judge(canonical: str, around: Surroundings) -> Statement:
         _check_explained(body, length)
     for parameter in {token.text for token in body if token.kind == Kind.PARAMETER}:
         check_parameter(parameter)
-    check_calls(body, around)
+    closing = closing_places(body)
+    check_calls(body, closing, around)
+    check_expansion(body, closing)
     check_places(body, around, shows=first == "SHOW")
     selects = first in ("SELECT", "WITH", "(")
     return Statement(canonical[: body[-1].end], fmt, settings, selects)
@@ -168,7 +171,7 @@ def _tail(found: list[Token], at: int) -> tuple[str | None, dict[str, str]]:
     while at < len(found):
         clause = found[at].keyword
         if clause == "FORMAT" and fmt is None and at + 1 < len(found):
-            fmt = listed_format(found[at + 1].keyword)
+            fmt = listed_format(found[at + 1].name)
             at += 2
         elif clause == "SETTINGS" and not settings:
             at = _read_settings(found, at + 1, settings)

@@ -210,6 +210,40 @@ def test_a_text_that_the_engine_reads_in_two_ways_is_refused() -> None:
     assert not is_canonical(b"select 1", ask)
 
 
+CHAINS = {
+    "once": ("SELECT x FROM {0}", 90, True),
+    "joined": ("SELECT l.x FROM {0} AS l INNER JOIN {0} AS r ON l.x = r.x", 6, True),
+    "joined too often": ("SELECT l.x FROM {0} AS l INNER JOIN {0} AS r ON l.x = r.x", 7, False),
+    "added": ("SELECT x FROM {0} UNION ALL SELECT x FROM {0}", 30, False),
+    "asked for": ("SELECT 1 IN ({0}) AND 2 IN ({0})", 10, False),
+    "within": ("SELECT x FROM {0} WHERE x IN (SELECT x FROM {0})", 10, False),
+    "under one name": ("WITH {0} AS (SELECT 1) SELECT 1 FROM {0} CROSS JOIN {0} AS r", 9, False),
+}
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_named_subqueries_are_counted_each_time(chain: str) -> None:
+    """A few lines may come to more tables than ClickHouse can plan."""
+    text, length, allowed = CHAINS[chain]
+    named = ["c0 AS (SELECT 1 AS x)"]
+    named += [f"c{at + 1} AS ({text.format(f'c{at}')})" for at in range(length)]
+    sql = f"WITH {', '.join(named)} SELECT count() FROM c{length}"
+    if allowed:
+        judge(sql, AROUND)
+        return
+    with pytest.raises(Denied, match="tables"):
+        judge(sql, AROUND)
+
+
+def test_a_name_for_two_subqueries_counts_as_the_larger() -> None:
+    """One that is small in an inner query does not make the outer one small."""
+    many = " UNION ALL ".join(["SELECT 1 FROM t"] * 60)
+    inner = "b AS (WITH a AS (SELECT 1 FROM t) SELECT 1 FROM a)"
+    judge(f"WITH a AS ({many}), {inner} SELECT 1 FROM a", AROUND)
+    with pytest.raises(Denied, match="tables"):
+        judge(f"WITH a AS ({many}), {inner} SELECT 1 FROM a UNION ALL SELECT 1 FROM a", AROUND)
+
+
 SHAPES: dict[str, Callable[[int], str]] = {
     "brackets": lambda n: "SELECT " + "(" * n + "1" + ")" * n,
     "calls": lambda n: "SELECT " + "length(" * n + "1" + ")" * n,
