@@ -70,7 +70,10 @@ def connect(settings: AnalyticsSettings) -> Client:
         if settings.clickhouse_cluster:
             cluster = settings.clickhouse_cluster.replace("'", "")
             client.command(f"CREATE DATABASE IF NOT EXISTS `{database}` ON CLUSTER '{cluster}'")
-        elif not client.command("EXISTS DATABASE {name:Identifier}", {"name": database}):
+        # asked so that the analysts' listener answers too: it takes no Identifier parameter
+        elif not client.command(
+            "SELECT count() FROM system.databases WHERE name = {name:String}", {"name": database}
+        ):
             client.command("CREATE DATABASE IF NOT EXISTS {name:Identifier}", {"name": database})
         client.database = database
     except (ClickHouseError, OSError) as error:
