@@ -71,9 +71,9 @@ class Program:
         return text.splitlines()[-lines:]
 
 
-def backoff_s(failures: int) -> float:
+def backoff_s(failures: int, most_s: float = BACKOFF_S_MAX) -> float:
     """Pause before the next start after ``failures`` ends in a row (1 or more)."""
-    return float(min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2 ** min(failures - 1, 16)))
+    return float(min(most_s, BACKOFF_S_MIN * 2 ** min(failures - 1, 16)))
 
 
 class Child:
@@ -83,6 +83,7 @@ class Child:
         program: what to run.
         announce: takes one line for people when something happens to the child.
         restart: whether it is started again when it ends by itself.
+        pause_s_max: longest pause before it is started again.
         ended: called with the exit code when the child is given up: it is not to be restarted.
     """
 
@@ -93,12 +94,14 @@ class Child:
         *,
         restart: bool = True,
         ended: Callable[[int], None] = lambda _code: None,
+        pause_s_max: float = BACKOFF_S_MAX,
     ) -> None:
         self.program = program
         self.starts = 0
         self._announce = announce
         self._restart = restart
         self._ended = ended
+        self._pause_s_max = pause_s_max
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
@@ -151,7 +154,7 @@ class Child:
                 self._announce(f"{self.program.name} ended with {_how(code)}")
                 self._ended(code)
                 return
-            pause = backoff_s(failures)
+            pause = backoff_s(failures, self._pause_s_max)
             self._announce(
                 f"{self.program.name} ended with {_how(code)}; starting it again in {pause:g} s"
                 f" ({failures} in a row)"

@@ -32,7 +32,7 @@ import httpx
 from schemas.errors import ConfigError, MailpulseError, Unavailable
 from schemas.settings import PREFIX, Settings
 from streams import admin
-from streams.children import EXIT_CONFIG, Announce, Child, Program, python, until
+from streams.children import BACKOFF_S_MAX, EXIT_CONFIG, Announce, Child, Program, python, until
 from streams.extras import broker_argv, has_dashboard
 from streams.places import STATE_FILE, Endpoints, free_port, locked, port_is_free, with_token
 from streams.role_environ import references_in, role_environ
@@ -41,6 +41,8 @@ READY_S = 120.0
 """Longest wait for a role to get ready."""
 DRAIN_S = 30.0
 """Longest wait for one stage to finish what it was given."""
+DATABASE_PAUSE_S_MAX = 2.0
+"""A query may end the database again and again; what it is needed for should not wait for that."""
 _SESSION_MS = 6_000
 _DATABASE = "mailpulse"
 CONFIG_NAME = "mailpulse.toml"
@@ -223,7 +225,8 @@ class Embedded:
             if role != "dashboard" and not self._gave_up.done():
                 self._gave_up.set_result(self._why(role) if code == EXIT_CONFIG else role)
 
-        child = Child(program, self._announce, ended=ended)
+        most = DATABASE_PAUSE_S_MAX if role == "warehouse" else BACKOFF_S_MAX
+        child = Child(program, self._announce, ended=ended, pause_s_max=most)
         self._children[role] = child
         await child.start()
 

@@ -79,8 +79,16 @@ def open_warehouse(
 ) -> Iterator[OpenWarehouse]:
     """Opens a warehouse on a directory under ``folder``; closes it at the end. Not migrated."""
     config = configured(folder / "warehouse", "mailpulse", MEMORY_BYTES_MAX)
-    engine = Engine(folder / "clickhouse", config, "mailpulse", limits or QueryLimits())
     metrics, token = WarehouseMetrics(), secrets.token_urlsafe(32)
+    disobeyed: list[str] = []  # what would end a process of its own
+    engine = Engine(
+        folder / "clickhouse",
+        config,
+        "mailpulse",
+        limits or QueryLimits(),
+        lambda: disobeyed.append("a query did not obey"),
+        metrics.kills.inc,
+    )
     digest = hashlib.sha256(token.encode()).hexdigest()
     opened, closing = threading.Event(), asyncio.Event()
     analysts = Door(engine, metrics, token=door_token)
@@ -106,6 +114,7 @@ def open_warehouse(
         thread.join(30)
         loop.close()
         assert engine.close(), "a statement did not end"
+        assert not disobeyed
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from analytics.warehouse.access import READER
 from analytics.warehouse.errors import QueryError, query_error
 from analytics.warehouse.limits import QueryLimits
 from analytics.warehouse.results import empty_native, figures
-from analytics.warehouse.watching import Watch, end_process
+from analytics.warehouse.watching import Watch
 
 _connect: Callable[[str], Any] = chdb.connect  # its type hints are incomplete
 _SETTING = re.compile(r"[a-z][a-z0-9_]*")
@@ -83,8 +83,8 @@ class Engine:
         config: from ``analytics.warehouse.config_files``.
         database: of statements that name none; made if it is missing.
         limits: of each analyst's query.
-        killed: called when a statement is killed.
         disobeyed: ends the process.
+        killed: called when a statement is killed.
 
     Raises:
         RuntimeError: another process owns the directory, or it can't be opened.
@@ -96,8 +96,8 @@ class Engine:
         config: Path,
         database: str,
         limits: QueryLimits,
+        disobeyed: Callable[[], None],
         killed: Callable[[], None] = lambda: None,
-        disobeyed: Callable[[], None] = end_process,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._address = f"{os.path.realpath(directory)}?config-file={os.path.realpath(config)}"
@@ -116,7 +116,7 @@ class Engine:
         self._anchor.query(f"CREATE DATABASE IF NOT EXISTS `{database}`")
         self._judges = ThreadPoolExecutor(JUDGES, thread_name_prefix="judge")
         self.around = self._surroundings()
-        self.watch = Watch(self._kill, limits.obey_s_max, killed, disobeyed)
+        self.watch = Watch(self._kill, limits.obey_s_max, disobeyed, killed)
 
     def close(self, grace_s: float = 10.0) -> bool:
         """Kills what analysts still run, waits for the rest, and lets the directory go.

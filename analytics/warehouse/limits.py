@@ -17,6 +17,8 @@ from analytics.door.canonical import CANONICAL_BYTES_PER_BYTE_MAX, PARSER
 from schemas.settings import AnalyticsSettings
 
 KILL_AFTER_S = 0.5
+EXIT_DISOBEYED = 75
+"""Exit code of a process that a query did not let go (EX_TEMPFAIL of sysexits.h: try again)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Metrics of the warehouse (laws: ``analytics.metrics``)."""
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from analytics.metrics import SECONDS
 
@@ -37,6 +37,17 @@ class WarehouseMetrics:
         self.kills = Counter(
             "mailpulse_warehouse_kills",
             "Queries killed: past their limit, or nobody waited for them any more.",
+            registry=r,
+        )
+        self.ends = Counter(
+            "mailpulse_warehouse_ends",
+            "Times the process ended because a query did not when it was killed; the sink waits"
+            " meanwhile. The log has the query's id.",
+            registry=r,
+        )
+        self.under_way = Gauge(
+            "mailpulse_warehouse_running_statements",
+            "Queries and statements that the engine works on.",
             registry=r,
         )
 

@@ -25,6 +25,7 @@ import structlog
 
 from analytics.warehouse.config_files import configured, temporary_of
 from analytics.warehouse.fence import raised, set_limits
+from analytics.warehouse.limits import EXIT_DISOBEYED
 from analytics.warehouse.metrics import WarehouseMetrics
 from schemas.errors import ConfigError
 from schemas.serving.server import bind, port_of, serving, serving_health
@@ -57,15 +58,18 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> None:
     """
     metrics = WarehouseMetrics()
     engine: Engine | None = None
+    metrics.under_way.set_function(lambda: len(engine.watch.running()) if engine else 0)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(
             serving_health(settings, lambda: engine is not None, metrics.render)
         )
         door = _bound(settings.door_host, settings.door_port, "DOOR_PORT")
         private = _bound(settings.warehouse_host, settings.warehouse_port, "WAREHOUSE_PORT")
+        ends = _Ends(settings.data_dir / "warehouse")
+        metrics.ends.inc(ends.count)
         digest = settings.warehouse_token_sha256 or _own_token(settings, port_of(private))
         config = _prepared(settings)
-        engine = await asyncio.to_thread(_opened, settings, config, metrics)
+        engine = await asyncio.to_thread(_opened, settings, config, metrics, ends)
         from analytics.door.app import door_of, limits
         from analytics.warehouse.private import LIMITS, Private
 
@@ -134,7 +138,31 @@ def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _opened(settings: Settings, config: Path, metrics: WarehouseMetrics) -> "Engine":
+class _Ends:
+    """How often a query had to end a process on this data directory: a byte for each, in a file.
+
+    Opened before the fence is up: afterwards this process could not.
+
+    Raises:
+        ConfigError: the file can't be opened.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "ended-by-a-query"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise ConfigError([f"{PREFIX}DATA_DIR: {path}: {error.strerror}"]) from error
+        self.count = os.fstat(self._file).st_size
+
+    def happens(self) -> None:
+        """Counts this one and ends the process: nothing that waits for the engine would return."""
+        os.write(self._file, b".")
+        os._exit(EXIT_DISOBEYED)
+
+
+def _opened(settings: Settings, config: Path, metrics: WarehouseMetrics, ends: _Ends) -> "Engine":
     """The engine on its directory.
 
     Raises:
@@ -151,6 +179,7 @@ def _opened(settings: Settings, config: Path, metrics: WarehouseMetrics) -> "Eng
             settings.warehouse_database,
             query_limits(settings),
             killed=metrics.kills.inc,
+            disobeyed=ends.happens,
         )
     except RuntimeError as error:  # chDB: another process holds the directory, or it is damaged
         raise ConfigError([f"{PREFIX}WAREHOUSE_DIR: {directory}: {error}"]) from error

@@ -7,7 +7,6 @@ Laws of this file:
 """
 
 import itertools
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,13 +20,6 @@ from analytics.warehouse.limits import Flag, Running, decide
 log = structlog.get_logger("mailpulse.warehouse")
 
 LOOK_S = 0.25
-EXIT_DISOBEYED = 75
-"""Exit code of a process that a query did not let go (EX_TEMPFAIL of sysexits.h: try again)."""
-
-
-def end_process() -> None:
-    """Ends the process at once: nothing that waits for the engine would return."""
-    os._exit(EXIT_DISOBEYED)
 
 
 class Watch:
@@ -36,16 +28,16 @@ class Watch:
     Args:
         kill: kills statements by their tags, in the engine; blocking.
         obey_s_max: see ``analytics.warehouse.limits``.
-        killed: called for each statement when it is killed for the first time.
         disobeyed: ends the process.
+        killed: called for each statement when it is killed for the first time.
     """
 
     def __init__(
         self,
         kill: Callable[[Sequence[str]], None],
         obey_s_max: float,
+        disobeyed: Callable[[], None],
         killed: Callable[[], None] = lambda: None,
-        disobeyed: Callable[[], None] = end_process,
     ) -> None:
         self._kill = kill
         self._killed = killed

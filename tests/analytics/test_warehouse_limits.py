@@ -80,6 +80,10 @@ def test_every_statement_is_in_time_killed_or_the_end(
     assert set(decision.kill) == due
 
 
+def _never() -> None:
+    raise AssertionError("it obeys")
+
+
 def test_the_watch_kills_until_the_statement_is_gone() -> None:
     """Again and again, by its tag; counted once."""
     kills: list[str] = []
@@ -91,7 +95,7 @@ def test_the_watch_kills_until_the_statement_is_gone() -> None:
         if len(kills) == 2:
             done.set()
 
-    watch = Watch(kill, 60.0, killed=lambda: counted.append(1))
+    watch = Watch(kill, 60.0, _never, lambda: counted.append(1))
     try:
         with watch.over("id", 0.01, threading.Event()) as tag:
             assert done.wait(30)
@@ -109,7 +113,7 @@ def test_the_watch_ends_the_process_though_killing_never_returns() -> None:
     def kill(_tags: Sequence[str]) -> None:
         never.wait(60)
 
-    watch = Watch(kill, 0.6, disobeyed=ended.set)
+    watch = Watch(kill, 0.6, ended.set)
     try:
         began = time.monotonic()
         with watch.over("id", 0.01, threading.Event()):

@@ -21,8 +21,8 @@ import pytest
 from pydantic import SecretStr
 
 from analytics.client import connect
+from analytics.warehouse.limits import EXIT_DISOBEYED
 from analytics.warehouse.serve import CLOSE_S_MAX
-from analytics.warehouse.watching import EXIT_DISOBEYED
 from schemas.settings import PREFIX, Settings
 from tests.analytics.canaries import SECRET, Canaries, canaries
 from tests.live.warehouse_process import WarehouseProcess
@@ -149,6 +149,8 @@ def test_a_query_that_does_not_obey_ends_the_process(short: WarehouseProcess) ->
     assert "the-stuck-one" in said
     assert "editDistance" not in said
     short.begin()
+    with urllib.request.urlopen(f"http://127.0.0.1:{short.at.health}/metrics") as metrics:
+        assert b"\nmailpulse_warehouse_ends_total 1.0\n" in metrics.read()
     assert ask(short, "SELECT a FROM mailpulse.kept") == "7\n"
 
 
