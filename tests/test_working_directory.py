@@ -19,7 +19,7 @@ from tests.hostile import TELLS, fill
 from tests.test_style import python_files
 
 SCRIPT = str(Path(sys.executable).with_name("mailpulse"))
-ROLES = sorted({one["command"][0] for one in OURS.values() if "healthcheck" in one})
+ROLES = sorted({"warehouse", *(one["command"][0] for one in OURS.values() if "healthcheck" in one)})
 FROM_A_CHECKOUT = "tests."
 """Tools of the repository are meant to be found in the working directory."""
 
