@@ -84,7 +84,11 @@ class Engine:
     def check(self) -> None:
         """What must hold after every fault."""
         self.wait_caught_up()
-        assert asyncio.run(assert_exact(self.broker.bootstrap)) > EVENTS * 0.8
+        assert self.assert_exact() > EVENTS * 0.8
+
+    def assert_exact(self) -> int:
+        """Asserts that everything is enriched and counted once; the number of different events."""
+        return asyncio.run(assert_exact(self.broker.bootstrap))
 
     def end(self) -> None:
         """Kills what still runs."""
