@@ -9,5 +9,13 @@ def test_scripts_are_cut_at_their_own_semicolons() -> None:
     """Semicolons in strings and comments cut nothing; the comment stays with its statement."""
     script = "-- one; really\nSELECT ';';\n\n/* two; */ SELECT 2;\n-- nothing follows\n"
     assert statements(script) == ["-- one; really\nSELECT ';'", "/* two; */ SELECT 2"]
+    script = "SELECT 'it''s; \\'; x', `a;b`, \"c;d\", 1 - 2 / 3 /* ' */ ;SELECT 4"
+    assert statements(script) == [script[:-9].strip(), "SELECT 4"]
+    assert statements(";;\n;") == []
+
+
+@pytest.mark.parametrize("script", ["SELECT 'x", "SELECT `x", 'SELECT "x', "SELECT 1 /* x"])
+def test_what_never_ends_is_told(script: str) -> None:
+    """A script that is cut off is a mistake of ours, seen before it runs."""
     with pytest.raises(ValueError, match="never ends"):
-        statements("SELECT 'x")
+        statements(script)
