@@ -60,7 +60,7 @@ class Job:
         database: of names without one; default: the engine's.
         parameters: values of ``{name:Type}``.
         settings: on top of the limits; names and values judged by the caller.
-        body: descriptor of an anonymous file with the data of an insert.
+        body: path of a file with the data of an insert.
         query_id: how the log names it.
         gone: to be set when nobody waits for the answer any more.
     """
@@ -70,7 +70,7 @@ class Job:
     database: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
-    body: int | None = None
+    body: str | None = None
     query_id: str = ""
     gone: threading.Event = field(default_factory=threading.Event)
 
@@ -118,6 +118,11 @@ class Engine:
         self.around = self._surroundings()
         self.watch = Watch(self._kill, limits.obey_s_max, disobeyed, killed)
 
+    def abandon(self) -> None:
+        """Kills what analysts run: nobody will wait for it."""
+        for gone in tuple(self._asked):
+            gone.set()
+
     def close(self, grace_s: float = 10.0) -> bool:
         """Kills what analysts still run, waits for the rest, and lets the directory go.
 
@@ -127,8 +132,7 @@ class Engine:
         """
         for executor in (self._executor, self._judges):
             executor.shutdown(wait=False, cancel_futures=True)
-        for gone in tuple(self._asked):
-            gone.set()
+        self.abandon()
         deadline = time.monotonic() + grace_s
         while self.watch.running():
             if time.monotonic() > deadline:
@@ -297,10 +301,9 @@ class Engine:
         return within
 
 
-def _insert(handle: Any, sql: str, body: int) -> Answer:
+def _insert(handle: Any, sql: str, path: str) -> Answer:
     """An insert whose data came behind the statement: the engine reads it from the file."""
     head, _, fmt = sql.rpartition("FORMAT ")
-    path = f"/proc/self/fd/{body}"
     if "input(" in head:
         sql = head.replace("input(", f"file('{path}', '{fmt.strip()}', ", 1)
     else:

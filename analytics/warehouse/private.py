@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import os
 import re
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -104,8 +105,8 @@ class Private(Interface):
 
 
 @asynccontextmanager
-async def _received(request: Request, query: str) -> AsyncIterator[tuple[str, int | None]]:
-    """The statement, and behind an insert a file with its data, which is gone afterwards.
+async def _received(request: Request, query: str) -> AsyncIterator[tuple[str, str | None]]:
+    """The statement, and behind an insert the path of its data, which is gone afterwards.
 
     The data is the body where the statement is a parameter, else what follows the statement.
 
@@ -120,11 +121,11 @@ async def _received(request: Request, query: str) -> AsyncIterator[tuple[str, in
     if not is_data:
         yield sql, None
         return
-    with _AnonymousFile() as file:
+    with _BodyFile() as file:
         file.write(data)
         async for piece in pieces:
             file.write(piece)
-        yield sql, file.descriptor if file.size else None
+        yield sql, file.path if file.size else None
 
 
 async def _begun(pieces: AsyncIterator[bytes], query: str) -> tuple[str, bytes, bool]:
@@ -158,16 +159,28 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
         yield piece
 
 
-class _AnonymousFile:
-    """A file in memory without a name; gone when the block is left."""
+class _BodyFile:
+    """A file in memory, gone when the block is left; where there is no such thing, on disk.
 
-    def __enter__(self) -> "_AnonymousFile":
-        self.descriptor = os.memfd_create("insert", os.MFD_CLOEXEC)
+    Attributes:
+        path: by which this process opens it.
+        size: bytes written.
+    """
+
+    def __enter__(self) -> "_BodyFile":
         self.size = 0
+        if hasattr(os, "memfd_create"):
+            self._descriptor = os.memfd_create("insert", os.MFD_CLOEXEC)
+            self.path, self._named = f"/proc/self/fd/{self._descriptor}", False
+        else:
+            self._descriptor, self.path = tempfile.mkstemp(prefix="insert-")
+            self._named = True
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self.descriptor)
+        os.close(self._descriptor)
+        if self._named:
+            os.unlink(self.path)
 
     def write(self, data: bytes) -> None:
         """Appends.
@@ -180,4 +193,4 @@ class _AnonymousFile:
             raise too_large(INSERT_BYTES_MAX)
         left = memoryview(data)
         while left:
-            left = left[os.write(self.descriptor, left) :]
+            left = left[os.write(self._descriptor, left) :]

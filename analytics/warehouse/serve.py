@@ -16,6 +16,7 @@ import os
 import secrets
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +39,8 @@ log = structlog.get_logger("mailpulse.warehouse")
 
 DSN_FILE = "warehouse.dsn"
 """In ``data_dir``, when the token is made here: what the sink's ``CLICKHOUSE_DSN_FILE`` names."""
-CLOSE_S_MAX = 8.0
+CLOSE_S_MAX = 4.0
+"""With what the listeners wait before, less than a supervisor's patience (15 s)."""
 DESCRIPTORS_MAX = 65_536
 """Of files: a merge opens every column of every part. Connections are bounded far below."""
 _SYSTEM_PATHS = (
@@ -81,6 +83,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> None:
         )
         log.info("warehouse open", analysts=_url(settings.door_host, port_of(door)))
         await stop.wait()
+        engine.abandon()  # before the listeners wait for answers
     if not await asyncio.to_thread(engine.close, CLOSE_S_MAX):
         ids = [one.query_id for one in engine.watch.running()]
         log.warning("ended with statements under way", query_ids=ids)
@@ -104,6 +107,7 @@ def _prepared(settings: Settings) -> Path:
     except OSError as error:
         raise ConfigError([f"{PREFIX}DATA_DIR: {error.filename}: {error.strerror}"]) from error
     os.putenv("TMPDIR", str(temporary))  # the engine makes a directory when it is loaded
+    tempfile.tempdir = str(temporary)
     set_limits(DESCRIPTORS_MAX)
     fence = raised(
         [*map(Path, _SYSTEM_PATHS), *_code(), folder], [settings.clickhouse_dir, temporary]
