@@ -41,7 +41,7 @@ READY_S = 120.0
 """Longest wait for a role to get ready."""
 DRAIN_S = 30.0
 """Longest wait for one stage to finish what it was given."""
-DATABASE_PAUSE_S_MAX = 2.0
+DATABASE_PAUSE_MS_MAX = 2_000
 """A query may end the database again and again; what it is needed for should not wait for that."""
 _SESSION_MS = 6_000
 _DATABASE = "mailpulse"
@@ -122,6 +122,7 @@ class Embedded:
             "sink", shared, ports["sink"],
             CLICKHOUSE_DSN=f"http://sink:{self._token}@127.0.0.1:{ports['warehouse']}/{_DATABASE}",
             CLICKHOUSE_COMPRESS=False, CLICKHOUSE_MANAGE_ACCESS=False,
+            SINK_BACKOFF_MS_MAX=min(self.settings.sink_backoff_ms_max, DATABASE_PAUSE_MS_MAX),
         )  # fmt: skip
         await self._start_role("worker", shared, ports["worker"])
         await self._start_role("ingest", shared, 0, INGEST_PORT=ports["ingest"])
@@ -225,7 +226,7 @@ class Embedded:
             if role != "dashboard" and not self._gave_up.done():
                 self._gave_up.set_result(self._why(role) if code == EXIT_CONFIG else role)
 
-        most = DATABASE_PAUSE_S_MAX if role == "warehouse" else BACKOFF_S_MAX
+        most = DATABASE_PAUSE_MS_MAX / 1000 if role == "warehouse" else BACKOFF_S_MAX
         child = Child(program, self._announce, ended=ended, pause_s_max=most)
         self._children[role] = child
         await child.start()

@@ -237,3 +237,20 @@ def test_any_text_is_sources_or_a_config_error(text: str) -> None:
 def test_no_sources_is_no_problem() -> None:
     """An empty file has no sources."""
     assert load_sources("", {}, no_file) == {}
+
+
+def test_a_directory_as_dsn_is_refused_in_words_that_say_what_to_use() -> None:
+    """Roles opened it themselves once; now one role does."""
+    with pytest.raises(ConfigError) as caught:
+        load_settings({"MAILPULSE_CLICKHOUSE_DSN": "chdb:///data/clickhouse"}, no_file)
+    [problem] = caught.value.problems
+    assert problem.startswith("MAILPULSE_CLICKHOUSE_DSN: ")
+    assert "mailpulse warehouse" in problem
+    assert "MAILPULSE_WAREHOUSE_DIR" in problem
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.1", "db.example", "::"])
+def test_the_sinks_listener_stays_on_this_machine(host: str) -> None:
+    """Its token goes over the wire as it is."""
+    with pytest.raises(ConfigError, match="MAILPULSE_WAREHOUSE_HOST"):
+        load_settings({"MAILPULSE_WAREHOUSE_HOST": host}, no_file)
