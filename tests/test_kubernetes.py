@@ -10,6 +10,7 @@ from schemas.serving.origin import Networks
 from schemas.topics import BY_NAME
 from streams.telemetry import ENDPOINTS, tracer_of
 from tests.compose import OURS, ROOT, is_command, load
+from tests.lock import packages
 
 KUBERNETES = ROOT / "streams" / "deploy"
 
@@ -98,7 +99,8 @@ def test_spans_are_off_until_an_overlay_says_where_they_go(name: str) -> None:
     overlay = settings | {ENDPOINTS[0]: "http://collector.monitoring:4318"}
     assert set(overlay) == set(settings), "the overlay sets what is not there to be set"
     assert tracer_of(overlay, role) is not None
-    assert "[geo,redis,otel]" in (ROOT / "Dockerfile").read_text("utf-8")
+    assert ".ci/lock/image.txt" in (ROOT / "Dockerfile").read_text("utf-8")
+    assert "opentelemetry-sdk" in packages("image")
 
 
 def test_ports_of_pods_are_the_ones_of_the_settings() -> None:

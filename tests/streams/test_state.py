@@ -249,7 +249,7 @@ def test_a_store_that_may_not_be_read_is_left_alone(tmp_path: Path, mode: int) -
     (tmp_path / "s").chmod(mode)
     before = sorted(path.name for path in tmp_path.iterdir())
     answer = subprocess.run(
-        [sys.executable, "-c", AS_NOBODY, str(tmp_path)],
+        [sys.executable, "-P", "-c", AS_NOBODY, str(tmp_path)],
         capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     (tmp_path / "s").chmod(0o755)
