@@ -133,7 +133,11 @@ def _check_words(found: list[Token], start: int, around: Surroundings) -> None:
         before = found[at - 1].text
         after = found[at + 1].text if at + 1 < len(found) else ""
         if word in around.keywords and word not in lists.KEYWORDS:
-            raise unlisted("Keyword", word, "keywords")
+            raise Denied(
+                ACCESS_DENIED,
+                f"{word} is not allowed at this door (as a name, write it in lower case);"
+                f" {LISTS}/keywords.txt lists the words that are",
+            )
         if word in _STRUCTURE and (
             before in (".", "AS")
             or after in (".", "->")
