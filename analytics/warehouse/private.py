@@ -50,6 +50,8 @@ LIMITS = Limits(
     write_timeout_s=60.0,
 )
 """Of the listener: only processes of this machine reach it."""
+SITES = Sites(any_name=True)
+"""Callers prove themselves, so that it may be reached through something that stands in front."""
 HEAD_BYTES_MAX = 64 << 10
 """Within so many bytes of a body an insert says the format of the data that follows."""
 _DATA = re.compile(rb"\s*(INSERT\s.*?\sFORMAT \w+)[ \r]*\n", re.DOTALL | re.IGNORECASE)
@@ -67,7 +69,7 @@ class Private(Interface):
     """
 
     def __init__(self, engine: Engine, metrics: WarehouseMetrics, token_sha256: str) -> None:
-        super().__init__(engine, metrics.statements, metrics.statement_seconds, Sites())
+        super().__init__(engine, metrics.statements, metrics.statement_seconds, SITES)
         self._token_sha256 = token_sha256.lower().encode()
 
     async def answer(
