@@ -35,6 +35,7 @@ PLANTED = {
     "rate_limit_url": f"redis://:{CANARY}-redis@127.0.0.1:1/0",
     "recipient_hash_key": f"{CANARY}-hash",
     "dashboard_token": f"{CANARY}-dashboard-token",
+    "door_token": f"{CANARY}-door-token",
     "clickhouse_dsn": f"http://user:{CANARY}-clickhouse@127.0.0.1:1/mailpulse",
 }
 COMMANDS = (
