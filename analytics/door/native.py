@@ -16,7 +16,7 @@ Sources: ClickHouse ``src/Formats/NativeWriter.cpp``, ``src/Core/BlockInfo.h``,
 
 import re
 from collections.abc import Iterator
-from functools import cache
+from functools import lru_cache
 
 CUSTOM_SERIALIZATION = 54454
 """First revision in which columns name their serialization."""
@@ -34,6 +34,10 @@ _WIDTHS = {
 }
 _TYPE = re.compile(r"(\w+)(?:\((.*)\))?", re.DOTALL)
 _NAMED = re.compile(r"(?:\w+|`[^`]*`)\s+(?=[A-Z])")
+TYPE_CHARS_MAX = 16 << 10
+"""Longest name of a type that is walked."""
+_NAMES_KEPT = 256
+"""Types whose reading is kept: names are of the caller's choice, so both are bounded."""
 _DECIMAL_DIGITS = ((9, 4), (18, 8), (38, 16), (76, 32))
 
 
@@ -82,9 +86,11 @@ def _number(content: bytes, at: int) -> tuple[int, int]:
         shift += 7
 
 
-@cache
+@lru_cache(_NAMES_KEPT)
 def _parsed(name: str) -> tuple[str, tuple[str, ...]]:
     """A type and its arguments."""
+    if len(name) > TYPE_CHARS_MAX:
+        raise Unwalkable(f"{name[:80]}…")
     found = _TYPE.fullmatch(name.strip())
     if found is None:
         raise Unwalkable(name)
@@ -108,12 +114,19 @@ def _arguments(text: str) -> Iterator[str]:
         yield text[start:].strip()
 
 
-@cache
+def _without_name(element: str) -> str:
+    """An element of a tuple without its name, if it has one."""
+    # at its start only: a search tries every place of a long text, which takes the square of it
+    named = _NAMED.match(element)
+    return element[named.end() :] if named else element
+
+
+@lru_cache(_NAMES_KEPT)
 def _inner(name: str) -> tuple[str, ...]:
     """Types of the columns that a column of this type consists of, one after another."""
     kind, arguments = _parsed(name)
     if kind == "Tuple":
-        return tuple(_NAMED.sub("", each, count=1) for each in arguments)
+        return tuple(_without_name(each) for each in arguments)
     if kind == "Map":
         return (f"Tuple({', '.join(arguments)})",)
     if kind in ("Array", "Nullable"):
@@ -132,7 +145,7 @@ def _past_prefix(at: int, name: str) -> int:
     return at
 
 
-@cache
+@lru_cache(_NAMES_KEPT)
 def _width(name: str) -> int:
     """Bytes of each value, 0 when they differ."""
     kind, arguments = _parsed(name)

@@ -46,6 +46,8 @@ TRANSPORT = frozenset(
 )  # fmt: skip
 """Parameters that steer the transport, or that change nothing here."""
 
+REVISION_DIGITS_MAX = 9
+"""Of a protocol version; a longer one is none."""
 _QUERY_ID = re.compile(r"[\w.:-]{1,64}")
 _CONTENT_TYPES = {
     "csv": "text/csv; charset=UTF-8; header=absent",
@@ -226,7 +228,8 @@ async def packed(
     headers = {"X-ClickHouse-Format": wanted, "X-ClickHouse-Summary": json.dumps(dict(figures))}
     if wanted.lower() == "native":
         revision = parameters.get("client_protocol_version", "")
-        result = await _at_revision(result, int(revision) if revision.isdecimal() else 0)
+        is_one = revision.isdecimal() and len(revision) <= REVISION_DIGITS_MAX
+        result = await _at_revision(result, int(revision) if is_one else 0)
     if parameters.get("compress") == "1":
         result = await asyncio.to_thread(compressed, result)
     if parameters.get("enable_http_compression") == "1":

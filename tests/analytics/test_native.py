@@ -11,7 +11,12 @@ from typing import Any
 import chdb
 import pytest
 
-from analytics.door.native import CUSTOM_SERIALIZATION, Unwalkable, at_revision
+from analytics.door.native import (
+    CUSTOM_SERIALIZATION,
+    TYPE_CHARS_MAX,
+    Unwalkable,
+    at_revision,
+)
 
 _connect: Callable[[str], Any] = chdb.connect  # its type hints are incomplete
 GO = 54_460
@@ -117,3 +122,24 @@ def test_type_that_is_not_known_is_said(engine: Any) -> None:
     content = _native(engine, ["sumState(number)", "1"], 10)
     with pytest.raises(Unwalkable, match="AggregateFunction"):
         at_revision(content, GO)
+
+
+@pytest.mark.parametrize(
+    "kind", ["Enum8('{}' = 1)", "Tuple({} UInt8)", "Tuple(`{}` UInt8)", "Tuple(Enum8('{}' = 1))"]
+)
+def test_a_long_name_in_a_type_is_read_once(kind: str) -> None:
+    """Names are of the caller's choice; one that is searched from every place takes its square.
+
+    A type that is too long is not read at all.
+    """
+    name = kind.format("a" * TYPE_CHARS_MAX).encode()
+    size = bytes([len(name) & 0x7F | 0x80, len(name) >> 7 & 0x7F | 0x80, len(name) >> 14])
+    with pytest.raises(Unwalkable):
+        at_revision(b"\x01\x01\x01a" + size + name + b"\x01", GO)
+
+
+def test_an_element_is_named_at_its_start_only() -> None:
+    """What stands in the text of an enumeration is no name."""
+    name = b"Tuple(Enum8('a B' = 1))"
+    content = b"\x01\x01\x01a" + bytes([len(name)]) + name + b"\x01"
+    assert at_revision(content, GO) == INFO + content[:-1] + b"\x00\x01"
