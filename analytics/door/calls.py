@@ -8,12 +8,14 @@ Laws of this file:
 3. A name without a bracket is a function too, where ClickHouse looks for one.
 """
 
+from itertools import pairwise
+
 from analytics.door import lists
 from analytics.door.denied import ACCESS_DENIED, Denied, unlisted
 from analytics.door.lexer import Kind, Token, unquoted
 from analytics.door.places import table_places
 from analytics.door.surroundings import Surroundings
-from analytics.door.typenames import check_type
+from analytics.door.typenames import check_subcolumn, check_type
 
 OPERATORS = frozenset(
     {
@@ -42,6 +44,8 @@ _TYPED = {
     "jsonextractkeysandvaluescaseinsensitive": -1,
 }
 """Functions that take the name of a type as text, and in which argument."""
+_SUBCOLUMNS = ("getsubcolumn", "tupleelement")
+"""Functions whose second argument is a subcolumn's name, of ``Dynamic`` and ``JSON`` a type."""
 _ZONES_OR_TIMES = ("timezone", "servertimezone", "todate", "makedate", "now")
 
 
@@ -57,9 +61,12 @@ def check_calls(found: list[Token], closing: dict[int, int], around: Surrounding
         Denied: one that is not on its list.
     """
     tables = set(table_places(found))
+    _check_lambdas(found)
     for at, token in enumerate(found):
         if not token.name:
             continue
+        if token.kind == Kind.QUOTED:
+            check_subcolumn(unquoted(token.text))
         before = found[at - 1].text if at else ""
         opens = at + 1 < len(found) and found[at + 1].text == "("
         if token.keyword in OPERATORS:
@@ -106,9 +113,13 @@ def _check_call(found: list[Token], at: int, closing: dict[int, int]) -> None:
             return
         raise unlisted("Function", name, "functions")
     typed, zones = _TYPED.get(name.lower()), lists.ZONES.get(name.lower(), ())
-    if typed is None and not zones:
+    if typed is None and not zones and name.lower() not in _SUBCOLUMNS:
         return
     arguments = _arguments(found, at + 1, closing)
+    if any(_spreads(found, *each, closing) for each in arguments):
+        raise Denied(ACCESS_DENIED, f"{name}: give its arguments one by one")
+    if name.lower() in _SUBCOLUMNS:
+        _check_subcolumns_name(name, found, arguments)
     if typed is not None:
         start, end = arguments[typed] if len(arguments) >= 2 else (at, at)
         if end - start != 1 or found[start].kind != Kind.STRING:
@@ -119,6 +130,53 @@ def _check_call(found: list[Token], at: int, closing: dict[int, int]) -> None:
             raise Denied(
                 ACCESS_DENIED, f"{name}: give the time zone as a text, such as 'Europe/Vienna'"
             )
+
+
+def _check_subcolumns_name(name: str, found: list[Token], arguments: list[tuple[int, int]]) -> None:
+    start, end = arguments[1] if len(arguments) >= 2 else (0, 0)
+    if end - start != 1 or found[start].kind not in (Kind.STRING, Kind.NUMBER):
+        raise Denied(ACCESS_DENIED, f"{name}: the element's name is to be given as a text")
+    if found[start].kind == Kind.STRING:
+        check_subcolumn(unquoted(found[start].text))
+
+
+def _check_lambdas(found: list[Token]) -> None:
+    """What a lambda could bring to another place, where it is called by a name.
+
+    One that has the name of a function that gives zones would be called in that one's place.
+    """
+    if not any(token.text == "->" for token in found):
+        return
+    if any(_spread_by_lambda(found, at) for at, token in enumerate(found) if token.text == "*"):
+        raise Denied(ACCESS_DENIED, "A lambda gives one value: not *")
+    for token, named in pairwise(found):
+        if token.keyword == "AS" and named.name.lower().startswith(_ZONES_OR_TIMES):
+            raise Denied(ACCESS_DENIED, f"Give {named.name[:80]} another name beside a lambda")
+
+
+def _spread_by_lambda(found: list[Token], at: int) -> bool:
+    """Whether a ``*`` is all that a lambda gives: ``x -> t.*``."""
+    while found[at - 1].text == "." and found[at - 2].name:
+        at -= 2
+    while found[at - 1].text == "(":
+        at -= 1
+    return found[at - 1].text == "->"
+
+
+def _spreads(found: list[Token], start: int, end: int, closing: dict[int, int]) -> bool:
+    """Whether an argument stands for several: ``*``, ``t.*``, ``COLUMNS(…)``.
+
+    Those would move what is behind them to places that are judged otherwise. ``untuple`` does the
+    same also under another name, so that it is not on the list.
+    """
+    at = start
+    while at < end:
+        if found[at].keyword == "COLUMNS":
+            return True
+        if found[at].text == "*" and (at == start or found[at - 1].text in (".", "->")):
+            return True
+        at = closing.get(at, at) + 1
+    return False
 
 
 def _is_zone(found: list[Token], start: int, end: int, closing: dict[int, int]) -> bool:

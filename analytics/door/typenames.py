@@ -5,6 +5,7 @@ come), a file (``DateTime('file:…')`` opens it as a time zone) and, as the typ
 turn a value into a name (``Identifier``).
 """
 
+import re
 from itertools import pairwise
 
 from analytics.door import lists
@@ -13,6 +14,10 @@ from analytics.door.lexer import Kind, Token, Unreadable, tokens, unquoted
 
 _FREE = ("enum", "enum8", "enum16", "json")
 """Types whose texts are something else than time zones."""
+
+
+_ZONE_ARGUMENT = re.compile(r"'[A-Za-z][A-Za-z0-9_+\-]*(?:/[A-Za-z0-9_+\-]+)*'")
+_TIME = re.compile("datetime|timestamp")
 
 
 def check_parameter(text: str) -> None:
@@ -40,6 +45,25 @@ def check_type(text: str) -> None:
     for token, following in pairwise(found):
         if following.text == "(" and token.name and token.name.lower() not in lists.TYPES:
             raise unlisted("Type", token.name, "types")
+
+
+def check_subcolumn(text: str) -> None:
+    """The name of a column or of a part of one.
+
+    A part of a ``Dynamic`` has the name of its type (``d.`DateTime('file:…')` ``), one of a
+    ``JSON`` has it at its end, and both are read as types. What looks like an ordinary name in
+    brackets, such as ``countIf(type = 'open')``, is none.
+
+    Raises:
+        Denied: a name that could be of a type with a zone that is none, or of states.
+    """
+    lower = text.lower()
+    if "(" not in lower:
+        return
+    plain = _ZONE_ARGUMENT.sub("", text)
+    odd = "\\" in plain or (_TIME.search(lower) and ("'" in plain or "$" in plain))
+    if odd or "aggregatefunction" in lower:
+        raise Denied(ACCESS_DENIED, f"{text[:80]!r} can't be a name here: it reads as a type's")
 
 
 def _check_zones(found: list[Token]) -> None:

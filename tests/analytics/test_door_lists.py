@@ -22,7 +22,7 @@ REFUSED: dict[str, list[str]] = {
 }
 LISTED_ON = (26, 9)
 """Version of the engine that the lists were made on."""
-REWRITTEN = {"exists", "untuple", "grouping"}
+REWRITTEN = {"exists", "grouping"}
 """Functions that ClickHouse's analyzer knows and ``system.functions`` does not."""
 _query: Any = chdb.query  # its type hints are incomplete
 
