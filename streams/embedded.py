@@ -6,6 +6,7 @@ Laws of this file:
    (``MAILPULSE_LOG_ID``): when it ends, every role starts anew with it.
 3. Stopping loses nothing that was answered 200: ingress stops first, then the worker once it has
    read everything, then the sink once it has written everything, then the database and the broker.
+   A stage that cannot finish is stopped all the same, and what is lost by it is said.
 4. ClickHouse's data stays in the data directory; the rest can be made again.
 5. Each role gets its own settings and secrets alone (``streams.role_environ``). The sink's token
    for the database is made here at each start and told to the sink; the database knows its SHA-256.
@@ -22,12 +23,13 @@ import secrets
 import socket
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import httpx
+from aiokafka.errors import KafkaError
 
 from schemas.errors import ConfigError, MailpulseError, Unavailable
 from schemas.settings import PREFIX, Settings
@@ -36,11 +38,15 @@ from streams.children import BACKOFF_S_MAX, EXIT_CONFIG, Announce, Child, Progra
 from streams.extras import broker_argv, has_dashboard
 from streams.places import STATE_FILE, Endpoints, free_port, locked, port_is_free, with_token
 from streams.role_environ import references_in, role_environ
+from streams.unread import Unread, by_topic, counted, farewell
 
 READY_S = 120.0
 """Longest wait for a role to get ready."""
 DRAIN_S = 30.0
 """Longest wait for one stage to finish what it was given."""
+DRAIN_PAUSE_S = 0.3
+COUNT_S = 10.0
+"""Longest time to count what was left unread."""
 DATABASE_PAUSE_MS_MAX = 2_000
 """A query may end the database again and again; what it is needed for should not wait for that."""
 _SESSION_MS = 6_000
@@ -77,6 +83,7 @@ class Embedded:
         self._ports: dict[str, int] = {}
         self._token = secrets.token_urlsafe(32)
         self.endpoints: Endpoints | None = None
+        self.unread: list[Unread] = []
 
     # --- start ---
 
@@ -307,8 +314,13 @@ class Embedded:
                 await self.start()
 
     async def stop(self, drain: bool = True) -> None:
-        """Stops everything, in the order of law 3; never raises on a stage that will not drain."""
+        """Stops everything, in the order of law 3; never raises on a stage that will not drain.
+
+        What was left unread then is said, and in ``unread``.
+        """
         await self._halt(drain and self.endpoints is not None)
+        if said := farewell(self.unread):
+            self._announce(said)
         await self._http.aclose()
         (self.data_dir / STATE_FILE).unlink(missing_ok=True)
 
@@ -322,24 +334,38 @@ class Embedded:
             await child.stop()
 
     async def _drain(self, role: str) -> None:
-        if self._broker_ended.is_set():
-            return
         group = self.settings.consumer_group if role == "worker" else self.settings.sink_group
-        if not await self.drained(group):
-            self._announce(f"{role} still had records to read when it was stopped")
+        rows = await self._left_to_read(group, DRAIN_S)
+        if rows is None:
+            self.unread.append(Unread(role, None))
+        elif rows:
+            self.unread.append(await self._counted(role, rows))
+
+    async def _counted(self, role: str, rows: list[admin.Lag]) -> Unread:
+        with suppress(TimeoutError, KafkaError, OSError):
+            async with asyncio.timeout(COUNT_S):
+                return Unread(role, await counted(self.kafka, rows))
+        return Unread(role, by_topic(rows), is_counted=False)
 
     async def drained(self, group: str, timeout_s: float = DRAIN_S) -> bool:
         """Waits until ``group`` has committed everything there is; ``False`` at the time-out."""
+        return await self._left_to_read(group, timeout_s) == []
+
+    async def _left_to_read(self, group: str, timeout_s: float) -> list[admin.Lag] | None:
+        """Where ``group`` is still behind when it is done or time is up; ``None``: nobody knows.
+
+        A broker that does not answer any more is asked until time is up.
+        """
         topics = admin.groups_of(self.settings)[group]
-
-        async def caught_up() -> bool:
-            try:
-                rows = await admin.lag(self.kafka, {group: topics})
-            except MailpulseError:
-                return False
-            return all(row.lag == 0 for row in rows)
-
-        return await until(caught_up, timeout_s, pause_s=0.3)
+        left: list[admin.Lag] | None = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while left != [] and not self._broker_ended.is_set():
+                    with suppress(MailpulseError):
+                        rows = await admin.lag(self.kafka, {group: topics})
+                        left = [row for row in rows if row.lag]
+                    await asyncio.sleep(0 if left == [] else DRAIN_PAUSE_S)
+        return left
 
 
 @asynccontextmanager

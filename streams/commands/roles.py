@@ -126,6 +126,8 @@ def dashboard() -> None:
 def up(port: Port = None, data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """Runs the whole pipeline on this machine, embedded, for your own sources.
 
+    Exit code 1 when it was stopped before everything that was answered 200 was stored.
+
     Example: mailpulse config init && mailpulse up --port 8080
     """
     from streams.embedded import embedded
@@ -148,6 +150,8 @@ def up(port: Port = None, data_dir: DataDir = None, config: ConfigFile = None) -
             await pipeline.supervise(stop)
             say("Stopping …")
         say("Stopped.")
+        if pipeline.unread:
+            raise typer.Exit(FAILED)
 
     run_until_stopped(run)
 

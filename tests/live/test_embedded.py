@@ -13,6 +13,7 @@ import httpx
 import psutil
 import pytest
 
+from schemas import topics
 from schemas.errors import ConfigError
 from schemas.settings import Settings
 from streams.children import until
@@ -129,3 +130,30 @@ async def test_role_with_bad_settings_stops_the_start_with_its_words(settings: S
     finally:
         await pipeline.stop(drain=False)
     assert pipeline.pids() == {}
+
+
+@pytest.mark.parametrize(("frozen", "silent"), [("sink", False), ("broker", True)])
+async def test_a_stop_that_cannot_store_everything_says_what_is_lost(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, frozen: str, silent: bool
+) -> None:
+    """How many records of which topics, or that nobody knows; and that nobody keeps them."""
+    monkeypatch.setattr("streams.embedded.DRAIN_S", 4.0)
+    monkeypatch.setattr("streams.children.GRACE_S", 2.0)
+    said: list[str] = []
+    async with embedded(settings, ENVIRON, said.append) as pipeline:
+        where = pipeline.endpoints
+        assert where is not None
+        os.kill(pipeline.pids()["sink"], signal.SIGSTOP)
+        assert await post(where.ingest_url, *(f"m{number}" for number in range(500))) == 200
+        if frozen == "broker":
+            os.kill(pipeline.pids()["broker"], signal.SIGSTOP)
+    (line,) = (line for line in said if line.startswith("NOT STORED"))
+    assert pipeline.unread
+    assert "lost with it" in line
+    if silent:
+        assert "not known" in line
+    else:
+        (left,) = pipeline.unread
+        assert left.records is not None
+        assert left.records[topics.ENRICHED] == 500
+        assert f"500 of {topics.ENRICHED}" in line

@@ -8,16 +8,21 @@ import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
 
 from schemas.errors import ConfigError
 from schemas.settings import Settings, load_settings
+from streams.admin import Lag
 from streams.children import BACKOFF_S_MAX, Child, Program, backoff_s, until
+from streams.cli import app
 from streams.embedded import Embedded
-from streams.places import STATE_FILE, free_port, locked, port_is_free, running
+from streams.places import STATE_FILE, Endpoints, free_port, locked, port_is_free, running
+from streams.unread import Unread, by_topic, farewell
 
 
 def program(source: str, tmp_path: Path) -> Program:
@@ -242,3 +247,44 @@ async def test_waiting_gives_up_in_time() -> None:
         return False
 
     assert not await until(never, 0.05, pause_s=0.01)
+
+
+def lag(topic: str, partition: int, behind: int) -> Lag:
+    """How far some group is behind."""
+    return Lag("g", topic, partition, 0, behind, behind)
+
+
+def test_what_was_left_unread_is_said_with_its_fate() -> None:
+    """Stage, records, topics, and that nobody keeps them; nothing when everything was read."""
+    counts = by_topic([lag("a", 0, 1_000), lag("a", 1, 234), lag("b", 0, 0), lag("c", 0, 1)])
+    assert counts == {"a": 1_234, "c": 1}
+    said = farewell([Unread("worker", None), Unread("sink", counts)])
+    for part in ("how much the worker had", "not known", "1,235 records", "1,234 of a, 1 of c"):
+        assert part in said
+    assert "at least 1,235 records" in farewell([Unread("sink", counts, is_counted=False)])
+    assert "lost with it" in said
+    assert farewell([]) == ""
+
+
+@pytest.mark.parametrize(("unread", "code"), [([], 0), ([Unread("sink", {"a": 1})], 1)])
+def test_up_ends_with_1_when_something_was_not_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unread: list[Unread], code: int
+) -> None:
+    """A script that stops it learns that records were lost."""
+
+    @contextlib.asynccontextmanager
+    async def stands_in(*_: object) -> AsyncIterator[SimpleNamespace]:
+        endpoints = Endpoints(1, "k", "log", 1, "http://i", "http://c", "http://w")
+
+        async def supervise(stop: asyncio.Event) -> None:
+            await asyncio.sleep(0)
+
+        yield SimpleNamespace(endpoints=endpoints, supervise=supervise, unread=unread)
+
+    monkeypatch.setattr("streams.embedded.embedded", stands_in)
+    config = tmp_path / "mailpulse.toml"
+    config.write_text('[sources.crm]\nprovider = "generic"\nsecret = "env:CRM_SECRET"\n', "utf-8")
+    monkeypatch.setenv("CRM_SECRET", "s3cret")
+    argv = ["up", "--data-dir", str(tmp_path), "--config", str(config)]
+    answer = CliRunner().invoke(app, argv)
+    assert answer.exit_code == code, answer.output
