@@ -36,7 +36,7 @@ from analytics.warehouse.protocol import (
     too_large,
 )
 from schemas.serving.places import Limits
-from schemas.serving.sites import Sites
+from schemas.serving.sites import LOOPBACK_NAMES, Sites
 
 STATEMENT_BYTES_MAX = 16 << 20
 """Longest statement, with the values that stand in it."""
@@ -50,8 +50,8 @@ LIMITS = Limits(
     write_timeout_s=60.0,
 )
 """Of the listener: only processes of this machine reach it."""
-SITES = Sites(any_name=True)
-"""Callers prove themselves, so that it may be reached through something that stands in front."""
+SITES = Sites(LOOPBACK_NAMES)
+"""This machine by any port: something may stand in front of the listener."""
 HEAD_BYTES_MAX = 64 << 10
 """Within so many bytes of a body an insert says the format of the data that follows."""
 _DATA = re.compile(rb"\s*(INSERT\s.*?\sFORMAT \w+)[ \r]*\n", re.DOTALL | re.IGNORECASE)

@@ -152,8 +152,13 @@ def test_settings_database_and_parameters_are_taken(warehouse: OpenWarehouse) ->
 def test_a_page_of_another_site_is_refused(warehouse: OpenWarehouse) -> None:
     """Also with the token."""
     key = {"X-ClickHouse-Key": token_of(warehouse)}
-    for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+    for headers in (
+        {"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"},
+        {"Host": "evil.example"},
+    ):  # fmt: skip
         assert send(warehouse, b"SELECT 1", {**key, **headers})[0] == 403
+    through_a_proxy = {"Host": "127.0.0.1:1"}
+    assert send(warehouse, b"SELECT 1", {**key, **through_a_proxy})[0] == 200
 
 
 def test_a_query_whose_analyst_went_away_is_killed(warehouse: OpenWarehouse) -> None:
