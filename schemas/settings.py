@@ -279,6 +279,14 @@ class Settings(BaseSettings, KafkaSettings, IngestSettings, StreamsSettings, Ana
 
     config_file: Path | None = Field(None, description="mailpulse.toml; default: in this directory")
     data_dir: Path = Path("mailpulse-data")
+    kafka_home: Path | None = Field(
+        None,
+        description="unpacked Apache Kafka archive for 'up'; default: what 'kafka install' fetched",
+    )
+    maven_url: SecretStr = Field(
+        SecretStr(""),
+        description="mirror of Maven Central for 'kafka install', may hold a password; empty: none",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
     metrics_host: str = "127.0.0.1"

@@ -16,6 +16,7 @@ from typer import rich_utils
 from schemas.errors import MailpulseError
 from streams.commands import (
     data,
+    kafka,
     letters,
     load,
     reading,
@@ -49,6 +50,7 @@ for module in (
     roles,
     data,
     topics,
+    kafka,
     reading,
     replay,
     letters,

@@ -1,0 +1,225 @@
+"""Kafka's jars on this machine: fetched once, checked, kept per user; or an Apache archive.
+
+Invariants:
+1. Only ``mailpulse kafka install`` downloads. Starting the broker never does.
+2. A file gets its final name only after its SHA-256 was checked, so an install that was broken off
+   goes on where it was, and two installs at once do no harm: the second waits for the first.
+3. Nothing of an earlier version is removed: a pipeline that runs may still use it.
+
+jgo knows where Maven Central is and how to ask it; what it brings is checked here.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.errors import ConfigError, Unavailable
+from schemas.settings import PREFIX
+from streams.broker import jars as listing
+from streams.broker.jars import Jar, State
+
+DOWNLOADS_AT_ONCE = 6
+ATTEMPTS = 3
+"""Per jar: a transfer may break off."""
+TIMEOUT_S = 20
+"""Longest silence of the repository."""
+KAFKA_OLDEST, KAFKA_TOO_NEW = (4, 0), (5, 0)
+"""Versions that an archive may have."""
+
+Fetch = Callable[[Jar, Path], Path]
+"""Brings one jar into an empty folder and says where it is.
+
+Raises:
+    Unavailable: the repository is away or does not have it.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Software:
+    """Kafka as it can be started.
+
+    Attributes:
+        version: such as ``4.1.2``.
+        class_path: what ``java -cp`` takes.
+        origin: where it comes from, for people.
+    """
+
+    version: str
+    class_path: str
+    origin: str
+
+
+def cache_dir(environ: Mapping[str, str], version: str) -> Path:
+    """The folder that holds the jars: in ``$XDG_CACHE_HOME``, else in ``~/.cache``."""
+    base = environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "mailpulse" / f"kafka-{version}"
+
+
+def find_software(home: Path | None, environ: Mapping[str, str]) -> Software:
+    """The Kafka that the broker runs: the archive at ``home``, else the jars of the cache.
+
+    Raises:
+        ConfigError: the archive is none, or jars are missing or damaged.
+    """
+    if home is not None:
+        return archive_at(home)
+    jars = listing.listed()
+    version = listing.kafka_version(jars)
+    folder = cache_dir(environ, version)
+    found = listing.states(folder, jars)
+    bad = {jar.name: state for jar, state in found.items() if state is not State.OK}
+    if State.DAMAGED in bad.values():
+        names = ", ".join(sorted(name for name, state in bad.items() if state is State.DAMAGED))
+        raise ConfigError(
+            [f"Kafka: damaged in {folder}: {names}; 'mailpulse kafka install' fetches them again"]
+        )
+    if bad:
+        raise ConfigError(
+            [
+                f"Kafka {version} is not installed: {len(bad)} of {len(jars)} jars are missing in"
+                f" {folder}; 'mailpulse kafka install' fetches them (43 MB, once per user)"
+            ]
+        )
+    return Software(version, listing.class_path(folder, jars), str(folder))
+
+
+def archive_at(home: Path) -> Software:
+    """The Kafka of an unpacked Apache archive.
+
+    Raises:
+        ConfigError: there is none at ``home``, or its version does not fit.
+    """
+    setting = f"{PREFIX}KAFKA_HOME"
+    names = [path.name for path in home.glob("libs/kafka_2.1*.jar")]
+    versions = [
+        m[1] for m in (re.fullmatch(r"kafka_2\.\d+-(\d[\d.]*)\.jar", n) for n in names) if m
+    ]
+    if len(versions) != 1:
+        raise ConfigError(
+            [
+                f"{setting}: {home} is no unpacked Apache Kafka archive:"
+                f" it needs one libs/kafka_2.13-VERSION.jar and has {len(versions)}"
+            ]
+        )
+    version = versions[0]
+    number = tuple(int(part) for part in version.split(".")[:2])
+    if not KAFKA_OLDEST <= number < KAFKA_TOO_NEW:
+        raise ConfigError([f"{setting}: {home} holds Kafka {version}; mailpulse needs a 4.x"])
+    return Software(version, str(home / "libs" / "*"), f"{setting} {home}")
+
+
+def install(
+    folder: Path, jars: tuple[Jar, ...], fetch: Fetch, announce: Callable[[str], None]
+) -> int:
+    """Brings every jar into ``folder``; returns how many had to be fetched.
+
+    Raises:
+        ConfigError: the folder can't be made or written.
+        Unavailable: the repository is away, or serves other files; what was fetched is kept.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder.with_name(f"{folder.name}.lock")):
+            for left in folder.glob(".fetch-*"):  # of an install that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            wanted = [jar for jar in jars if listing.state_of(folder, jar) is not State.OK]
+            _fetch_all(folder, wanted, fetch, announce)
+    except OSError as error:
+        raise ConfigError([f"Kafka: {folder}: {error.strerror or error}"]) from None
+    return len(wanted)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _fetch_all(
+    folder: Path, wanted: list[Jar], fetch: Fetch, announce: Callable[[str], None]
+) -> None:
+    with ThreadPoolExecutor(DOWNLOADS_AT_ONCE, thread_name_prefix="fetch") as pool:
+        waiting = [pool.submit(_fetch_one, folder, jar, fetch) for jar in wanted]
+        try:
+            for number, done in enumerate(as_completed(waiting), 1):
+                done.result()
+                if number % 10 == 0 or number == len(wanted):
+                    announce(f"Kafka: {number} of {len(wanted)} jars")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _fetch_one(folder: Path, jar: Jar, fetch: Fetch) -> None:
+    """Fetches a jar, checks it, and puts it into place (invariant 2)."""
+    problem = Unavailable(jar.name)
+    for _ in range(ATTEMPTS):
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as work:
+            try:
+                fetched = fetch(jar, Path(work))
+            except Unavailable as error:
+                problem = error
+                continue
+            found = listing.sha256_of(fetched)
+            if found == jar.sha256:
+                os.replace(fetched, folder / jar.name)
+                return
+            problem = Unavailable(
+                f"{jar.name}: the repository serves another file: its SHA-256 is {found},"
+                f" must be {jar.sha256}; it was not installed"
+            )
+    raise problem
+
+
+def fetch_from(repository: str) -> Fetch:
+    """Fetches by jgo, from Maven Central or from the mirror at the address ``repository``.
+
+    Raises:
+        ConfigError: the ``embedded`` extra is not installed.
+    """
+    try:
+        from jgo.maven import MavenContext
+        from requests import RequestException
+    except ImportError:
+        raise ConfigError(
+            ["embedded: pip install 'mailpulse[embedded]' brings what fetches Kafka"]
+        ) from None
+    repositories = {"mirror": repository.rstrip("/")} if repository else None
+
+    def fetch(jar: Jar, folder: Path) -> Path:
+        maven = MavenContext(repo_cache=folder, remote_repos=repositories, timeout=TIMEOUT_S)
+        component = maven.project(jar.group, jar.artifact).at_version(jar.version)
+        try:
+            path: Path = component.artifact().resolve()
+        except RequestException as error:
+            raise Unavailable(f"{jar.name}: {_reason(error)}") from error
+        except RuntimeError:  # jgo's word for it; its text holds the address, maybe a password
+            raise Unavailable(f"{jar.name}: the repository does not have it") from None
+        return path
+
+    return fetch
+
+
+def _reason(error: Exception) -> str:
+    """Why a request failed, without the address, which may hold a password."""
+    inner = getattr(error.args[0], "reason", None) if error.args else None
+    return f"{type(error).__name__}: {inner}" if inner is not None else type(error).__name__
+
+
+def by_hand(folder: Path, version: str, count: int) -> str:
+    """What to do where no repository is reached, in a sentence."""
+    return (
+        "Where Maven Central is not reached, one of these does:"
+        f" set {PREFIX}MAVEN_URL to a mirror of it;"
+        f" or unpack Apache Kafka's archive kafka_2.13-{version}.tgz and set {PREFIX}KAFKA_HOME to"
+        f" its folder; or put the {count} files that 'mailpulse kafka install --list' names into"
+        f" {folder} and run 'mailpulse kafka install' again, which checks them"
+    )
