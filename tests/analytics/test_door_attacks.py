@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from analytics.door.encodings import encoded
+from analytics.door.judge import Statement, judge
+from analytics.door.surroundings import Surroundings
 from tests.analytics.canaries import SECRET, Canaries, canaries
 from tests.analytics.corpora import corpus
 from tests.warehouses import OpenWarehouse as OpenDoor
@@ -77,3 +79,18 @@ def test_canaries_sing(watched: Canaries) -> None:
     assert any("connection" in event for event in watched.touched())
     (watched.folder / "made").unlink()
     watched.touched()
+
+
+def test_the_watchdog_waits_for_the_engine_alone(
+    door: OpenDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Judging that a busy machine makes slow is not taken for a query that does not obey."""
+    seen: list[int] = []
+
+    def slow(canonical: str, around: Surroundings) -> Statement:
+        seen.append(len(door.engine.watch.running()))
+        return judge(canonical, around)
+
+    monkeypatch.setattr("analytics.warehouse.engine.judge", slow)
+    assert door.engine.judge("SELECT 1 FORMAT CSV").format == "CSV"
+    assert seen == [0]
