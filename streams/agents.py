@@ -30,7 +30,8 @@ from streams.damage import DamagedState, LastingDamage
 from streams.metrics import StreamMetrics
 from streams.outputs import Flight, Outputs
 from streams.packing import StateError
-from streams.state import DAMAGED_KEPT_MAX, StateDirectory, Store
+from streams.setting_aside import DAMAGED_KEPT_MAX
+from streams.state import StateDirectory, Store
 from streams.transport import ChunkApp
 
 log = structlog.get_logger(__name__)
@@ -229,7 +230,8 @@ class Agent(ABC):
             f"state is damaged: it is set aside and built again from {self.rebuilt_from}; its "
             "partition waits for that, others go on",
             state=str(self.directory.path / name), partition=tp.partition, reason=damage.reason,
-            set_aside_as=kept.path.name, bytes=kept.bytes, kept_at_most=DAMAGED_KEPT_MAX,
+            set_aside_as=kept.path.name if kept.is_kept else "removed: the disk has no room for it",
+            bytes=kept.bytes, kept_at_most=DAMAGED_KEPT_MAX,
         )  # fmt: skip
 
     def _store_name(self, tp: TP) -> str:

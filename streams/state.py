@@ -19,13 +19,10 @@ look-ups are for messages never seen), zstd on the last level.
 
 import fcntl
 import os
-import shutil
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
 
 import structlog
 from rocksdict import (
@@ -42,6 +39,7 @@ from rocksdict import (
 from schemas.errors import ConfigError, MailpulseError
 from streams.damage import DamagedState, error_of
 from streams.notes import Held, Note
+from streams.setting_aside import MARK, SetAside, set_aside
 
 log = structlog.get_logger(__name__)
 
@@ -51,9 +49,6 @@ MEMTABLE_BYTES = 8 << 20
 LINKS_MAX = 1_000
 """Links that a store keeps. With one more, everything is flushed into files first: then the
 MANIFEST names them, and the link of the last write before stands for all of it."""
-DAMAGED_KEPT_MAX = 2
-"""Stores that were set aside and are kept, for whoever wants to look into them; in a directory."""
-_DAMAGED = ".damaged-"
 _BLOOM_BITS_PER_KEY = 10
 
 OWN_END = b"\x01"
@@ -253,18 +248,6 @@ def _options(cache: Cache) -> Options:
     return options
 
 
-class SetAside(NamedTuple):
-    """A store that was set aside.
-
-    Attributes:
-        path: where it lies now.
-        bytes: of it on disk; 0 when nothing was left.
-    """
-
-    path: Path
-    bytes: int
-
-
 class StateDirectory:
     """The directory of one worker: locked, one store per name in it.
 
@@ -302,9 +285,7 @@ class StateDirectory:
     def names(self) -> list[str]:
         """Names of the stores that lie here, opened or not."""
         return sorted(
-            entry.name
-            for entry in self.path.iterdir()
-            if entry.is_dir() and _DAMAGED not in entry.name
+            entry.name for entry in self.path.iterdir() if entry.is_dir() and MARK not in entry.name
         )
 
     def release(self, name: str) -> None:
@@ -320,10 +301,8 @@ class StateDirectory:
     def set_aside(self, name: str, stamp: str) -> SetAside:
         """Closes the store called ``name`` and renames it; an empty one can be opened in its place.
 
-        Of the stores set aside before, the newest are kept (``DAMAGED_KEPT_MAX`` with this one).
-
         Args:
-            stamp: of the time, such as ``20261126T173012Z``: what sorts last is newest.
+            stamp: of the time, see ``streams.setting_aside``.
 
         Raises:
             Unavailable: it can't be renamed.
@@ -331,31 +310,11 @@ class StateDirectory:
         store = self._open.pop(name, None)
         if store is not None:
             store.close(flush=False)
-        path, kept = self.path / name, self.path / f"{name}{_DAMAGED}{stamp}"
+        path = self.path / name
         try:
-            # The store first: a note without its store says that the store is gone.
-            if os.path.lexists(path):
-                path.rename(kept)
-            note = self.path / f"{name}.note"
-            if note.is_dir():
-                note.rename(self.path / f"{note.name}{_DAMAGED}{stamp}")
-            else:
-                note.unlink(missing_ok=True)
+            return set_aside(path, self.path / f"{name}.note", stamp)
         except OSError as error:
             raise error_of(path, error) from error
-        self._forget_damaged()
-        return SetAside(kept, _bytes_in(kept))
-
-    def _forget_damaged(self) -> None:
-        """Removes the oldest of what was set aside."""
-        damaged = [entry for entry in self.path.iterdir() if _DAMAGED in entry.name]
-        damaged.sort(key=lambda entry: entry.name.partition(_DAMAGED)[2])
-        for entry in damaged[:-DAMAGED_KEPT_MAX]:
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
-                with suppress(OSError):
-                    entry.unlink()
 
     def disk_bytes(self) -> int:
         """Bytes of live data on disk, of the open stores."""
@@ -381,12 +340,3 @@ class StateDirectory:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _bytes_in(path: Path) -> int:
-    """Bytes on disk of a file, or of everything in a directory."""
-    total = 0
-    for each in (path, *path.rglob("*")):
-        with suppress(OSError):
-            total += each.lstat().st_blocks * 512
-    return total

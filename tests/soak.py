@@ -36,12 +36,14 @@ import psutil
 from aiokafka.errors import KafkaError
 
 from streams.load import Shape
+from streams.setting_aside import MARK
 from streams.simulation.accounts import open_accounts
 from tests.live.faults import LAG_S_MAX, Outcome, Trial
 from tests.live.kafka import Kafka
 from tests.live.poison import put_poison
 from tests.live.process import ProcessFailed
 from tests.live.roles import Pipeline, Role
+from tests.streams.damaging import damage_something
 
 UNRULY = Shape(duplicates=0.3, repeats_max=50, shuffled_s=86_400, late=0.05, hot=0.3)
 QUIET_S = 20.0
@@ -141,6 +143,7 @@ class Faults:
             "kafka_restart": (self._restart, 1),
             "kafka_away": (self._away, 1),
             "state_wiped": (self._wipe, 1),
+            "state_damaged": (self._damage, 2),
             "worker_joins_and_leaves": (self._visit, 3),
             "poison": (self._poison, 2),
             "wrong_clock": (self._clock, 2),
@@ -222,6 +225,16 @@ class Faults:
         role = self._dice.choice(trial.roles("worker"))
         with trial.down(role):
             shutil.rmtree(self._folder / "state" / role.name, ignore_errors=True)
+
+    def _damage(self, trial: Trial) -> None:
+        role = self._dice.choice(trial.roles("worker"))
+        with trial.down(role):
+            stores = [
+                path for path in (self._folder / "state" / role.name).glob("*/*-*")
+                if path.is_dir() and MARK not in path.name
+            ]  # fmt: skip
+            if stores:
+                damage_something(self._dice, self._dice.choice(sorted(stores)), Path("nowhere"))
 
     def _poison(self, trial: Trial) -> None:
         with suppress(KafkaError):  # a broker that was away a moment ago is a fault of its own

@@ -9,15 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rocksdict import Cache
 
 import streams.state
 from schemas.errors import ConfigError, Unavailable
 from streams.damage import DamagedState, disk_of, error_of
-from streams.notes import Held, Note, pack, unpack
-from streams.state import DAMAGED_KEPT_MAX, OWN_END, StateDirectory, Store
+from streams.setting_aside import DAMAGED_KEPT_MAX
+from streams.state import OWN_END, StateDirectory, Store
 from tests.streams.damaging import every_damage, files_of, killed
 
 Content = dict[bytes, bytes]
@@ -339,6 +337,19 @@ def test_few_damaged_stores_are_kept(directory: StateDirectory) -> None:
     assert directory.names() == ["s"]
 
 
+def test_a_damaged_store_does_not_take_the_room_of_its_successor(
+    directory: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With less of the disk free than it takes, it goes, and those set aside before with it."""
+    directory.set_aside("s", "20261126T120000Z")
+    directory.store("s").write([(b"m", os.urandom(100_000))])
+    usage = shutil.disk_usage(directory.path)._replace(free=50_000)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    kept = directory.set_aside("s", "20261126T120001Z")
+    assert (kept.is_kept, kept.bytes > 100_000) == (False, True)
+    assert [path.name for path in directory.path.iterdir()] == ["LOCK"]
+
+
 def test_a_store_and_another_ones_note_do_not_go_together(directory: StateDirectory) -> None:
     """A store of before it was built anew, put back by hand, was given up for a reason."""
     directory.store("s").write([(b"m", b"x")])
@@ -354,39 +365,3 @@ def test_a_store_and_another_ones_note_do_not_go_together(directory: StateDirect
 def test_the_disk_is_named() -> None:
     """Where it is mounted, at least."""
     assert disk_of(Path("/proc/self/status")).endswith("mounted at /proc")
-
-
-# --- notes ----------------------------------------------------------------------------------------
-
-helds = st.builds(
-    Held, st.binary(min_size=8, max_size=8), st.integers(0, 2**64 - 1), st.integers(-1, 2**62)
-)
-
-
-@given(helds, st.integers(0, 10_000), st.binary(max_size=3))
-def test_a_slot_is_read_as_written_or_not_at_all(held: Held, at: int, noise: bytes) -> None:
-    """A checksum stands behind it."""
-    slot = pack(held)
-    assert unpack(slot) == held
-    assert unpack(slot + noise) == held
-    flipped = bytearray(slot)
-    flipped[at % len(slot)] ^= 1 + at % 255
-    assert unpack(bytes(flipped)) is None
-    assert unpack(slot[: at % len(slot)]) is None
-
-
-def test_the_note_before_is_read_when_the_last_one_was_cut_off(tmp_path: Path) -> None:
-    """The two slots take turns."""
-    path = tmp_path / "s.note"
-    note = Note(path)
-    assert note.read() is None
-    written = [Held(b"12345678", number, number) for number in range(1, 6)]
-    for before, held in zip([None, *written], written, strict=False):
-        note.write(held)
-        assert note.read() == held
-        whole = path.read_bytes()
-        at = held.number % 2 * 512
-        path.write_bytes(whole[: at + 20] + b"\0" * 8 + whole[at + 28 :])
-        assert Note(path).read() == before
-        path.write_bytes(whole)
-    note.close()
