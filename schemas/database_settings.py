@@ -51,7 +51,7 @@ class WarehouseSettings(BaseModel):
     )
     warehouse_memory_bytes_max: int = Field(4 << 30, ge=1 << 30, description="of the engine")
     door_obey_s_max: float = Field(
-        5.0,
+        10.0,
         gt=0,
         description="how long beyond its limit a query may hold the engine; then the process ends",
     )

@@ -43,7 +43,7 @@ class QueryLimits:
     concurrent_max: int = 4
     query_bytes_max: int = 256 << 10
     wait_s_max: float = 10.0
-    obey_s_max: float = 5.0
+    obey_s_max: float = 10.0
 
     def settings(self) -> dict[str, str]:
         """The limits as the engine's settings."""

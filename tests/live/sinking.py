@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from aiokafka import AIOKafkaProducer
 
 from schemas.settings import load_settings
 from tests.analytics.scenario import Sent
+from tests.live.process import free_port
 from tests.live.warehouse_process import WarehouseProcess
 
 STEPS = ("before_insert", "after_insert", "before_commit", "after_commit")
@@ -61,6 +63,7 @@ class SinkProcess:
         **options: str,
     ) -> None:
         self.warehouse = None if dsn else WarehouseProcess(folder)
+        self._health = free_port()
         told = {"CLICKHOUSE_DSN": dsn, "CLICKHOUSE_COMPRESS": "false"}
         if self.warehouse is not None:
             told = self.warehouse.begin().at.sink_settings()
@@ -70,6 +73,7 @@ class SinkProcess:
             "MAILPULSE_CLICKHOUSE_MANAGE_ACCESS": "false",
             **{f"MAILPULSE_{name}": value for name, value in told.items()},
             "MAILPULSE_DATA_DIR": str(folder),
+            "MAILPULSE_METRICS_PORT": str(self._health),
             "MAILPULSE_SESSION_TIMEOUT_MS": "6000",
             "MAILPULSE_REBALANCE_TIMEOUT_MS": "10000",
             "MAILPULSE_SINK_BACKOFF_MS_MAX": "1000",
@@ -91,7 +95,7 @@ class SinkProcess:
         return self.warehouse.ask(sql)
 
     def wait_for(self, sql: str, expected: object, timeout_s: float = STARTED_S_MAX) -> None:
-        """Asks until the answer is ``expected``.
+        """Asks until the answer is ``expected``, and the sink is up: rows outlive it.
 
         Raises:
             AssertionError: it is not in time, or the process ended.
@@ -101,6 +105,7 @@ class SinkProcess:
         while time.monotonic() < deadline:
             assert self.process.poll() is None, f"the sink ended; last answer {found}"
             try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self._health}/livez", timeout=5).close()
                 found = self.ask(sql)
             except OSError:
                 found = "no answer"
