@@ -85,6 +85,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _header_bytes = 0
     _framing_bytes = 0
     _in_headers = True
+    _is_known = False
     _last_words: bytes | None = None
     """Not ``None``: nothing that comes is read any more, and this is sent behind the answers."""
 
@@ -149,7 +150,8 @@ class GuardedProtocol(HttpToolsProtocol):
             status, code = _reason(error)
             self._end(status, code)
             return
-        self._join_chunks()
+        if self._chunks:
+            self._join_chunks()
         # A block of headers, or a body, that ended within this data was handed on, whatever its
         # size: one read of a socket is bounded by the loop. Most do, and need no deadline.
         if not self._in_headers:
@@ -194,7 +196,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self._in_headers = False
         self._header_bytes = self._framing_bytes = 0
-        self._clear_deadline()
+        if self._deadline is not None:
+            self._clear_deadline()
         self.headers = self._dropped  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
@@ -202,28 +205,32 @@ class GuardedProtocol(HttpToolsProtocol):
         self._chunks.append(body)
 
     def _join_chunks(self) -> None:
-        if self._chunks:
-            super().on_body(b"".join(self._chunks))
-            self._chunks.clear()
+        chunks = self._chunks
+        super().on_body(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+        chunks.clear()
 
     def on_message_complete(self) -> None:
         """See ``HttpToolsProtocol``."""
-        self._join_chunks()
+        if self._chunks:
+            self._join_chunks()
         self._in_headers = True
-        self._clear_deadline()
+        if self._deadline is not None:
+            self._clear_deadline()
         self.scope[WHOLE] = True  # type: ignore[literal-required] # an addition of ours
         super().on_message_complete()
-        if self._is_working():
+        if not self.cycle.response_complete:
             self.crowd.works(self)
 
     # --- what goes -------------------------------------------------------------------------------
 
     def on_response_complete(self) -> None:
         """See ``HttpToolsProtocol``."""
-        if PROVEN in self.cycle.scope:
+        cycle = self.cycle
+        if not self._is_known and PROVEN in cycle.scope:
+            self._is_known = True
             self.crowd.knows(self)
         super().on_response_complete()
-        if not self._is_working():
+        if cycle.response_complete or not self._is_working():
             self.crowd.waits(self)
             if self._last_words is not None:
                 return self._say_last_words()

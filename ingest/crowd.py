@@ -42,13 +42,15 @@ class _Line(Generic[Member]):
 class _Place(Generic[Member]):
     """A member's."""
 
-    __slots__ = ("client", "known", "lines", "waiting")
+    __slots__ = ("client", "lines", "queues", "waiting")
 
     def __init__(self, client: str, lines: "tuple[_Line[Member], ...]") -> None:
         self.client = client
         self.lines = lines
-        self.known = False
+        self.queues = tuple([line.strangers for line in lines])
+        """Where it is put when it waits."""
         self.waiting: tuple[Waiting[Member], ...] = ()
+        """Where it is."""
 
 
 class Crowd(Generic[Member]):
@@ -108,10 +110,7 @@ class Crowd(Generic[Member]):
             return
         for those in place.waiting:
             del those[member]
-        if place.known:
-            place.waiting = tuple([line.known for line in place.lines])
-        else:
-            place.waiting = tuple([line.strangers for line in place.lines])
+        place.waiting = place.queues
         for those in place.waiting:
             those[member] = None
 
@@ -127,7 +126,7 @@ class Crowd(Generic[Member]):
         """It carried a proven request; this counts once it waits again."""
         place = self._places.get(member)
         if place is not None:
-            place.known = True
+            place.queues = tuple([line.known for line in place.lines])
 
     def leave(self, member: Member) -> None:
         """It is closed. Once more does no harm."""

@@ -136,10 +136,7 @@ class Hooks:
         scope = call.scope
         hook = self._hooks.get(scope["path"][len(PREFIX) :])
         headers = tuple(
-            [
-                (name.decode("latin-1"), value.decode("latin-1").rstrip(" \t"))
-                for name, value in scope["headers"]
-            ]
+            [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         )
         # the scheme first: a health check through the proxy knows no source's name
         origin = self._origin(scope, headers)
@@ -169,7 +166,9 @@ class Hooks:
                     await call.refuse(404, "not_found")
         except Refused as refusal:
             if refusal.proven:
-                await self._count_proven(call)
+                call.proven = True
+                if self._limits.active:
+                    await self._count_proven(call)
             await call.refuse(refusal.status, refusal.code)
         except SignatureError as error:
             if error.code == MODULE_FAILED:
@@ -199,14 +198,11 @@ class Hooks:
 
     async def _count_proven(self, call: Call) -> bool:
         """Counts a proven request against its source's rate; false when that is used up."""
-        call.scope[PROVEN] = call.proven = True
-        self._bodies.knows(call.client)
-        if self._limits.active:
-            verdict = await self._limits.hit(call.source)
-            if verdict is not None:
-                call.headers += verdict.headers()
-                return verdict.allowed
-        return True
+        verdict = await self._limits.hit(call.source)
+        if verdict is None:
+            return True
+        call.headers += verdict.headers()
+        return verdict.allowed
 
     async def _take(self, call: Call, hook: Hook, headers: Headers, origin: Origin) -> None:
         """Reads, proves, parses, keeps, answers."""
@@ -216,8 +212,10 @@ class Hooks:
         query = call.scope["query_string"].decode("latin-1")
         request = Request(call.scope["method"], query, headers, body, origin.client)
         taken = await self._prover.proven(hook, request, coding, call.client, now, deadline)
-        if not taken.by_anyone and not await self._count_proven(call):
-            raise Refused(429, "rate_limited")
+        if not taken.by_anyone:
+            call.scope[PROVEN] = call.proven = True
+            if self._limits.active and not await self._count_proven(call):
+                raise Refused(429, "rate_limited")
         call.taken = taken
         if taken.bug is not None:
             self._say_bug("provider_module_failed", call.source, taken.bug)
@@ -267,12 +265,13 @@ class Hooks:
         length = 0
         for name, value in headers:
             if name == "content-length":
-                if not (value.isascii() and value.isdigit()):
+                digits = value if value.isdigit() else value.rstrip(" \t")  # the parser leaves them
+                if not (digits.isascii() and digits.isdigit()):
                     raise Refused(400, "length_invalid")
-                length = int(value[:20])
+                length = int(digits[:20])
             elif name == "content-encoding":
                 encoding = value if encoding is None else f"{encoding},{value}"
-        coding = content_coding(encoding)
+        coding = None if encoding is None else content_coding(encoding)
         settings = self._settings
         if length > settings.body_bytes_max:
             raise Refused(413, "body_too_large")

@@ -11,7 +11,8 @@ Laws of this file:
 4. A test call, signed with a key that its provider has published, is answered and proves nothing.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from ingest.body import BodyLimits, Refused, check_shape, decode_content
 from ingest.providers.base import Certificates, Provider, Request, SignatureError
@@ -19,8 +20,7 @@ from ingest.verify import BAD_SIGNATURE
 from schemas.settings import Source
 
 
-@dataclass(frozen=True, slots=True)
-class Proven:
+class Proven(NamedTuple):
     """A request that may be parsed.
 
     Attributes:

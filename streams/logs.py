@@ -128,7 +128,8 @@ def _json(fields: Any, default: Any) -> str:
         line = orjson.dumps(fields, default=default, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:
         line = json.dumps(fields, default=default)
-    return line if line.isascii() and line.isprintable() else visible(line, None)
+    # JSON has every control character escaped but DEL, and those beyond ASCII.
+    return line if line.isascii() and "\x7f" not in line else visible(line, None)
 
 
 def _visible(
