@@ -108,6 +108,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _under_way = 0  # requests whose headers are complete and whose answer is not
     _head_bytes = 0
     _body_bytes = 0
+    _framing_bytes = 0
     _ended = False
 
     def connection_made(self, transport: Any) -> None:
@@ -133,15 +134,29 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._reading is Turn.IDLE:
             self._reads(Turn.HEAD)
         in_head = self._reading is Turn.HEAD
+        before = self._body_bytes
         super().data_received(data)
         if not self._ended:
             self._join_chunks()
+            self._bound_framing(len(data), before)
         # A line that has not ended is not known to ``on_header`` yet, so bytes are counted too. A
         # head that ended within this data was handed on: one read of a socket is bounded.
         if in_head and self._reading is Turn.HEAD and not self._ended:
             self._head_bytes += len(data)
             if self._head_bytes > self.listener.limits.header_bytes_max:
                 self._end("header_too_large", 431)
+
+    def _bound_framing(self, size: int, before: int) -> None:
+        """Ends a body of which much came and nothing was body: a trailer, or a chunk's extension.
+
+        httptools keeps a field that has not ended, and copies it with each read.
+        """
+        if self._reading is not Turn.BODY or self._body_bytes != before:
+            self._framing_bytes = 0
+            return
+        self._framing_bytes += size
+        if self._framing_bytes > self.listener.limits.header_bytes_max:
+            self._end("framing_too_large", 400)
 
     def on_message_begin(self) -> None:
         """See ``HttpToolsProtocol``."""

@@ -16,6 +16,7 @@ from tests.schemas.listening import LARGE, Listening, everything, listening
 from tests.test_style import PACKAGES, python_files
 
 HEAD = b"POST / HTTP/1.1\r\nhost: x\r\n"
+CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
 UPGRADE = HEAD + b"connection: upgrade\r\nupgrade: h2c\r\n"
 SHORT: dict[str, Any] = {"header_timeout_s": 0.5, "body_timeout_s": 0.5, "write_timeout_s": 0.5}
 
@@ -181,6 +182,9 @@ def test_no_header_says_who_is_calling(log: str) -> None:
         (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", 431),
         (HEAD + b"x: y\r\n" * 40_000 + b"\r\n", 431),
         (HEAD + b"x:\r\n" * (HEADERS_MAX + 1) + b"\r\n", 431),
+        (CHUNKED + b"2\r\n{}\r\n0\r\nx: " + b"a" * 2_000_000, 400),
+        (CHUNKED + b"2\r\n{}\r\n0\r\n" + b"x: y\r\n" * 400_000, 400),
+        (CHUNKED + b"2;x=" + b"a" * 2_000_000, 400),
         (HEAD + b"content-length: 70000\r\n\r\n" + b"x" * 70_000, 413),
         (HEAD + b"transfer-encoding: chunked\r\n\r\n" + b"4\r\nabcd\r\n" * 20_000, 413),
     ],
