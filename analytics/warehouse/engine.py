@@ -178,14 +178,13 @@ class Engine:
         """``judged`` for callers without an event loop."""
         handle = _connect(self._address)
         try:
-            for name, value in self.limits.parser_settings().items():
-                handle.query(f"SET {name} = {_quoted(value)}")
+            _set(handle, self.limits.parser_settings())
 
             def ask(asked: str, parameters: dict[str, str]) -> bytes:
                 # the engine alone is watched: what Python does between its answers is bounded,
                 # and that it is slow on a busy machine is no reason to end the process
                 with self.watch.over("being judged", JUDGING_S_MAX, threading.Event()) as tag:
-                    handle.query(f"SET log_comment = {_quoted(tag)}")
+                    _set(handle, {"log_comment": tag})
                     return bytes(handle.query(asked, "RawBLOB", params=parameters).bytes() or b"")
 
             text = canonical(sql, ask, self.limits.query_bytes_max)
@@ -262,10 +261,7 @@ class Engine:
         handle = _connect(self._address)
         try:
             with self.watch.over(job.query_id, limit_s, job.gone) as tag:
-                for name, value in {**settings, "log_comment": tag}.items():
-                    if not _SETTING.fullmatch(name):
-                        raise QueryError(115, "UNKNOWN_SETTING", f"Unknown setting '{name}'")
-                    handle.query(f"SET {name} = {_quoted(value)}")
+                _set(handle, {**settings, "log_comment": tag})
                 if not re.fullmatch(r"\w+", database):
                     raise QueryError(81, "UNKNOWN_DATABASE", f"Database {database} does not exist")
                 handle.query(f"USE `{database}`")
@@ -301,6 +297,19 @@ class Engine:
             if asked.isdecimal() and 0 < int(asked) < int(within[name]):
                 within[name] = asked
         return within
+
+
+def _set(handle: Any, settings: Mapping[str, str]) -> None:
+    """Gives a session its settings, in one statement: each takes the engine a fifth of a ms.
+
+    Raises:
+        QueryError: a name that can't be one of a setting.
+    """
+    for name in settings:
+        if not _SETTING.fullmatch(name):
+            raise QueryError(115, "UNKNOWN_SETTING", f"Unknown setting '{name}'")
+    pairs = ", ".join(f"{name} = {_quoted(value)}" for name, value in settings.items())
+    handle.query(f"SET {pairs}")
 
 
 def _insert(handle: Any, sql: str, path: str) -> Answer:

@@ -51,7 +51,9 @@ def bind(host: str, port: int, *, or_next: bool = False) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     tries = PORTS_TRIED_MAX if or_next and port else 1
     for offset in range(tries):
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        # told that it is TCP, asyncio sends at once what is written: else the body of an answer
+        # waits for the other side to acknowledge its head, 40 ms
+        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind((host, port + offset))

@@ -1,5 +1,6 @@
 """The guarded listener on real sockets: slow, many, large and odd callers."""
 
+import asyncio
 import json
 import socket
 import time
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from schemas.serving.places import HEADERS_MAX
+from schemas.serving.server import bind, port_of
 from schemas.settings import Settings
 from streams.worker import faust_options
 from tests.schemas.listening import LARGE, Listening, everything, listening
@@ -272,3 +274,20 @@ def test_every_listener_is_guarded() -> None:
     for name in found:
         assert "proxy_headers=False" in python_files()[name]
     assert faust_options(Settings())["web_enabled"] is False
+
+
+async def test_what_is_written_is_sent_at_once() -> None:
+    """A body does not wait for the other side to acknowledge the head (Nagle's algorithm)."""
+    loop = asyncio.get_running_loop()
+    at_once: asyncio.Future[int] = loop.create_future()
+
+    class Protocol(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            sock = transport.get_extra_info("socket")
+            at_once.set_result(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    sock = bind("127.0.0.1", 0)
+    server = await loop.create_server(Protocol, sock=sock)
+    with socket.create_connection(("127.0.0.1", port_of(sock))):
+        assert await at_once
+    server.close()
