@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from schemas.errors import Unavailable
-from streams.commands.context import Json, emit, environ, say, settings_of
+from streams.commands.context import Json, emit, environ, put, say, settings_of
 
 group = typer.Typer(
     help="The Kafka that 'up' and 'demo' run on this machine.", no_args_is_help=True
@@ -32,7 +32,7 @@ def install(
     jars = listing.listed()
     if list_only:
         for jar in jars:
-            typer.echo(f"{jar.sha256}  {jar.path}")
+            put(f"{jar.sha256}  {jar.path}")
         return
     version = listing.kafka_version(jars)
     folder = installing.cache_dir(given, version)

@@ -20,7 +20,9 @@ _ETC = Path("/etc/netns")
 
 
 def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(["ip", *words], check=False, capture_output=True, text=True, timeout=20)
+    if done.returncode != 0:
+        raise RuntimeError(f"ip {' '.join(words)}: {done.stderr.strip()}")
 
 
 def _subnets(networks: Sequence[str]) -> dict[str, ipaddress.IPv4Network]:
@@ -76,7 +78,7 @@ class Surroundings:
         _ip("-n", self.name, "link", "set", "lo", "up")
         theirs = {}
         for number, (network, addresses) in enumerate(subnets.items()):
-            outer, inner = f"mp{os.getpid() % 100000}-{number}", f"eth{number}"
+            outer, inner = self._outer(number), f"eth{number}"
             _ip("link", "add", outer, "type", "veth", "peer", "name", inner, "netns", self.name)
             theirs[network], mine = str(addresses[1]), str(addresses[2])
             _ip("addr", "add", f"{theirs[network]}/24", "dev", outer)
@@ -90,9 +92,16 @@ class Surroundings:
         folder.mkdir(parents=True)
         (folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *lines, ""]), "utf-8")
 
+    @staticmethod
+    def _outer(number: int) -> str:
+        return f"mp{os.getpid() % 100000}-{number}"
+
     def remove(self) -> None:
         """Takes them away again."""
-        # the links go with the namespace that holds their other ends
+        # a namespace's links go with it, but later: the next one of this name needs theirs now
+        for number in range(len(SERVICES[self.service]["networks"])):
+            gone = ["ip", "link", "del", self._outer(number)]
+            subprocess.run(gone, check=False, capture_output=True)
         subprocess.run(["ip", "netns", "del", self.name], check=False, capture_output=True)
         shutil.rmtree(_ETC / self.name, ignore_errors=True)
 

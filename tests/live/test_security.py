@@ -153,7 +153,8 @@ class GuardedPipeline(Pipeline):
 
     def _add(self, name: str) -> Any:
         kind = name.rsplit("-", 1)[0]
-        self._environ |= self._guarded.settings(kind, self._protocol)
+        if kind in ROLES:  # a warehouse has no part in Kafka
+            self._environ |= self._guarded.settings(kind, self._protocol)
         return super()._add(name)
 
 

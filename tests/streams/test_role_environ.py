@@ -94,8 +94,9 @@ def test_a_role_is_given_every_setting_that_it_reads(role: str) -> None:
 
 
 def test_every_setting_is_some_roles() -> None:
-    """None is forgotten."""
-    assert set(Settings.model_fields) == set().union(*SETTINGS.values())
+    """None is forgotten, but for what ``mailpulse kafka install`` alone reads."""
+    roles = set().union(*SETTINGS.values())
+    assert set(Settings.model_fields) == roles | {"kafka_home", "maven_url"}
 
 
 @pytest.mark.parametrize("role", SETTINGS)

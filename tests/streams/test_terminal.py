@@ -169,6 +169,7 @@ ASKED: dict[str, list[tuple[str, ...]]] = {
     "config init": [()],
     "config secrets": [("--clickhouse-host", HOSTILE)],
     "bench": [("--only", HOSTILE)],
+    "kafka install": [("--list",)],
 }  # fmt: skip
 ELSEWHERE = {
     # a pipeline's own words, shown by ``say``; the demo's screen is tested in test_visible
