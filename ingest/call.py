@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from starlette.types import Receive, Scope, Send
 
 from ingest.answering import answer_at_once
+from ingest.bodies import Holding
 from ingest.intake import Taken
 from ingest.problems import MEDIA_TYPE, problem
 from ingest.receiving import WHOLE, drain
@@ -33,7 +34,7 @@ class Call:
         whole: whether the body was read to its end.
         client: whom limits per client count it for, see ``origin.client_key``.
         proven: whether it is proven to come from the provider.
-        reserved: bytes taken from the budget of bodies.
+        holding: what its body holds of the memory for large ones.
         trace: what its records carry on, empty without a trace.
         headers: what any answer to this request carries.
     """
@@ -50,7 +51,7 @@ class Call:
     whole: bool = False
     client: str = ""
     proven: bool = False
-    reserved: int = 0
+    holding: Holding | None = None
     trace: bytes = b""
     headers: list[Header] = field(default_factory=list)
 

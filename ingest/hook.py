@@ -16,17 +16,18 @@ from dataclasses import replace
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from ingest.bodies import Bodies, Holding, NoRoom
 from ingest.body import Refused, content_coding
 from ingest.call import Call
 from ingest.certificates import Outgoing
 from ingest.intake import Intake, Taken
 from ingest.keeper import Keeper
-from ingest.limits import Budget, RateLimits
+from ingest.limits import RateLimits
 from ingest.metrics import IngestMetrics
 from ingest.producer import Overloaded
 from ingest.providers.base import Registry, Request, SignatureError
 from ingest.proving import MODULE_FAILED, Hook, Prover
-from ingest.receiving import PROVEN, WHOLE, Disconnected, read_body
+from ingest.receiving import PROVEN, WHOLE, Disconnected, read_within
 from ingest.sparing_log import SparingLog
 from schemas import trace
 from schemas.errors import Unavailable
@@ -101,7 +102,7 @@ class Hooks:
         self._clock = clock
         self._tracer = tracer
         self._trusted = Networks(settings.trusted_proxies)
-        self._bodies = Budget(settings.bodies_bytes_max)
+        self._bodies = Bodies(settings.bodies_bytes_max)
         self._log = structlog.get_logger("mailpulse.ingest").bind()  # once, not per line
         self._sparing_log = SparingLog("mailpulse.ingest", clock)
         self._prover = Prover(settings, intake, outgoing, clock)
@@ -126,8 +127,8 @@ class Hooks:
             call.whole = True
             await call.refuse(503 if hook is None else hook.provider.overload_status, "internal")
         finally:
-            if call.reserved:
-                self._bodies.give_back(call.reserved, call.client)
+            if call.holding is not None and call.holding.size:
+                self._bodies.give_back(call.holding)
         self._note(call, self._clock() - started)
 
     # --- the steps -------------------------------------------------------------------------------
@@ -166,7 +167,7 @@ class Hooks:
                     await call.refuse(404, "not_found")
         except Refused as refusal:
             if refusal.proven:
-                call.proven = True
+                self._proven(call)
                 if self._limits.active:
                     await self._count_proven(call)
             await call.refuse(refusal.status, refusal.code)
@@ -175,7 +176,7 @@ class Hooks:
                 self._say_bug("provider_module_failed", call.source, error.__cause__)
             call.reason = error.code
             await call.refuse(401, "unauthorized", hook.challenge)
-        except Overloaded as error:
+        except (Overloaded, NoRoom) as error:
             call.reason = str(error)
             await self._overloaded(call, hook, "overloaded")
         except Unavailable as error:
@@ -196,6 +197,11 @@ class Hooks:
                 call.headers += verdict.headers()
                 raise Refused(429, "rate_limited")
 
+    def _proven(self, call: Call) -> None:
+        """The request is proven: its client and its connection are no strangers from now on."""
+        call.scope[PROVEN] = call.proven = True
+        self._bodies.knows(call.client)
+
     async def _count_proven(self, call: Call) -> bool:
         """Counts a proven request against its source's rate; false when that is used up."""
         verdict = await self._limits.hit(call.source)
@@ -213,7 +219,7 @@ class Hooks:
         request = Request(call.scope["method"], query, headers, body, origin.client)
         taken = await self._prover.proven(hook, request, coding, call.client, now, deadline)
         if not taken.by_anyone:
-            call.scope[PROVEN] = call.proven = True
+            self._proven(call)
             if self._limits.active and not await self._count_proven(call):
                 raise Refused(429, "rate_limited")
         call.taken = taken
@@ -259,7 +265,7 @@ class Hooks:
         """The body as sent, and its coding.
 
         Raises:
-            Refused, Disconnected, Overloaded: as ``read_body`` does, or no room for it.
+            Refused, Disconnected, NoRoom: as ``read_within`` does.
         """
         encoding: str | None = None
         length = 0
@@ -275,22 +281,11 @@ class Hooks:
         settings = self._settings
         if length > settings.body_bytes_max:
             raise Refused(413, "body_too_large")
-        read = 0
-
-        def reserve(size: int) -> None:
-            nonlocal read
-            read += size
-            # What was declared is taken at once: large bodies that come together would else fill
-            # the budget with their beginnings, and none would ever be whole.
-            more = max(read, length) - FREE_BYTES - call.reserved
-            if more > 0:
-                if not self._bodies.take(more, call.client):
-                    raise Overloaded(f"{self._bodies.used} bytes of bodies in memory")
-                call.reserved += more
-
-        body = await read_body(
-            call.receive, settings.body_bytes_max, settings.body_timeout_ms / 1000, reserve,
-            whole=WHOLE in call.scope,
+        holding = call.holding = Holding(call.client)
+        body = await read_within(
+            call.receive, self._bodies, holding, settings.body_bytes_max,
+            None if WHOLE in call.scope else settings.body_timeout_ms / 1000,
+            length, FREE_BYTES,
         )  # fmt: skip
         call.whole = True
         return body, coding

@@ -1,4 +1,4 @@
-"""Limits on how much is under way and how often: rate limits and the budget of body bytes.
+"""Limits on how often: rates of proven requests, and a budget for those that prove nothing.
 
 Laws of this file:
 1. A limit that is reached refuses at once and says when to come again; nothing queues here.
@@ -15,7 +15,7 @@ Sources: draft-ietf-httpapi-ratelimit-headers-10 (``RateLimit``, ``RateLimit-Pol
 
 import asyncio
 import math
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -296,50 +296,3 @@ class RateLimits:
                 self._store_away_until = self._clock() + STORE_PAUSE_S
                 self._on_store_error(error)
         return otherwise()
-
-
-class Budget:
-    """An amount that all requests share, such as bytes of bodies in memory.
-
-    While others may want some, one client has at most half of it, and so have all strangers
-    together: those who never proved a request. So neither one nor many take all from who did.
-    """
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.used = 0
-        self._clients: Counter[str] = Counter()
-        self._known: OrderedDict[str, None] = OrderedDict()
-        self._of_strangers = 0
-
-    def knows(self, client: str) -> None:
-        """The client proved a request: it is no stranger, until ``CLIENTS_MAX`` others did."""
-        if client not in self._known:
-            self._of_strangers -= self._clients.get(client, 0)
-        self._known[client] = None
-        self._known.move_to_end(client)
-        if len(self._known) > CLIENTS_MAX:
-            forgotten, _ = self._known.popitem(last=False)
-            self._of_strangers += self._clients.get(forgotten, 0)
-
-    def take(self, amount: int, client: str = "") -> bool:
-        """Takes ``amount`` for a client if it is there. A request of its own always gets through
-        when nothing else is under way, however large (other limits hold it)."""
-        strange = client not in self._known
-        own = self._of_strangers if strange else self._clients.get(client, 0)
-        if self.used and (self.used + amount > self.most or own + amount > self.most // 2):
-            return False
-        if strange:
-            self._of_strangers += amount
-        self.used += amount
-        self._clients[client] += amount
-        return True
-
-    def give_back(self, amount: int, client: str = "") -> None:
-        """Returns what was taken."""
-        if client not in self._known:
-            self._of_strangers -= amount
-        self.used -= amount
-        self._clients[client] -= amount
-        if not self._clients[client]:
-            del self._clients[client]

@@ -8,14 +8,14 @@ Laws of this file:
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ingest.bodies import Bodies, Holding, NoRoom
 from ingest.body import Refused
 from ingest.call import Call
-from ingest.limits import Budget
-from ingest.receiving import WHOLE, Disconnected, read_body, replayed
+from ingest.receiving import WHOLE, Disconnected, read_within, replayed
 
 BODY_BYTES_MAX = 1_000_000
 BODIES_BYTES_MAX = 4_000_000
-"""Of all requests together."""
+"""Of all requests together; half of it is used, for nobody proves anything here."""
 
 
 class Pages:
@@ -29,24 +29,22 @@ class Pages:
     def __init__(self, app: ASGIApp, body_timeout_ms: int) -> None:
         self._app = app
         self._timeout_s = body_timeout_ms / 1000
-        self._bodies = Budget(BODIES_BYTES_MAX)
+        self._bodies = Bodies(BODIES_BYTES_MAX)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
         call = Call(scope, receive, send)
-
-        def reserve(size: int) -> None:
-            if not self._bodies.take(size):
-                raise Refused(503, "overloaded")
-            call.reserved += size
-
+        holding = Holding((scope.get("client") or [""])[0])
+        timeout_s = None if WHOLE in scope else self._timeout_s
         try:
-            whole = WHOLE in scope
-            body = await read_body(receive, BODY_BYTES_MAX, self._timeout_s, reserve, whole=whole)
+            body = await read_within(receive, self._bodies, holding, BODY_BYTES_MAX, timeout_s)
             await self._app(scope, replayed(body, receive), send)
         except Refused as refusal:
             await call.refuse(refusal.status, refusal.code)
+        except NoRoom:
+            await call.refuse(503, "overloaded")
         except Disconnected:
             pass
         finally:
-            self._bodies.give_back(call.reserved)
+            if holding.size:
+                self._bodies.give_back(holding)

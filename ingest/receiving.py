@@ -8,9 +8,11 @@ Laws of this file:
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import partial
 
 from starlette.types import Message, Receive
 
+from ingest.bodies import Bodies, Holding, NoRoom
 from ingest.body import Refused
 
 WHOLE = "mailpulse.whole"
@@ -30,25 +32,23 @@ class Disconnected(Exception):
 async def read_body(
     receive: Receive,
     bytes_max: int,
-    timeout_s: float,
+    deadline: asyncio.Timeout | None,
     reserve: Callable[[int], None],
-    *,
-    whole: bool = False,
 ) -> bytes:
     """The body of a request.
 
     Args:
+        deadline: not entered yet; ``None`` where there is nothing to wait for.
         reserve: told the size of each part before it is kept; raises when there is no room.
-        whole: there is nothing to wait for, so no timer is set.
 
     Raises:
-        Refused: 413 over ``bytes_max``, 408 when it is not complete after ``timeout_s``.
+        Refused: 413 over ``bytes_max``, 408 when it is not complete at the deadline.
         Disconnected: the client is gone.
     """
     size = 0
     parts: list[bytes] = []
     try:
-        async with _NO_DEADLINE if whole else asyncio.timeout(timeout_s):
+        async with deadline or _NO_DEADLINE:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
@@ -62,8 +62,67 @@ async def read_body(
                 if not message.get("more_body", False):
                     break
     except TimeoutError:
+        parts.clear()  # the error knows this frame, and is known until the request is answered
         raise Refused(408, "body_timeout") from None
+    except (Refused, NoRoom):
+        parts.clear()
+        raise
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def read_within(
+    receive: Receive,
+    bodies: Bodies,
+    holding: Holding,
+    bytes_max: int,
+    timeout_s: float | None,
+    length: int = 0,
+    free: int = 0,
+) -> bytes:
+    """The body of a request, within the memory that there is for all of them.
+
+    Args:
+        holding: what the request holds of it; to be given back by the caller.
+        timeout_s: ``None`` where there is nothing to wait for.
+        length: as declared, 0 if it is not.
+        free: bytes that a body may have besides.
+
+    Raises:
+        Refused, Disconnected: as ``read_body`` does.
+        NoRoom: there is none, or another client was given it.
+    """
+    if timeout_s is None:
+        deadline = None
+    else:
+        deadline = asyncio.timeout(timeout_s)
+        holding.give_up = partial(_end_early, deadline)
+    read = 0
+
+    def reserve(size: int) -> None:
+        nonlocal read
+        if holding.given_up:
+            raise NoRoom("it gave way to another client's body")
+        read += size
+        # What was declared is taken at once: large bodies that come together would else fill the
+        # memory with their beginnings, and none would ever be whole.
+        more = max(read, length) - free - holding.size
+        if more > 0 and not bodies.take(more, holding):
+            raise NoRoom(f"{bodies.used} bytes of bodies in memory")
+
+    try:
+        return await read_body(receive, bytes_max, deadline, reserve)
+    except Refused:
+        if holding.given_up:
+            raise NoRoom("it gave way to another client's body") from None
+        raise
+    finally:
+        if holding.give_up is not None:
+            bodies.arrived(holding)
+
+
+def _end_early(deadline: asyncio.Timeout) -> None:
+    if not deadline.expired():
+        deadline.reschedule(asyncio.get_running_loop().time())
 
 
 async def drain(receive: Receive) -> None:

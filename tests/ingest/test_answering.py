@@ -27,7 +27,7 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
 
     call = Call(scope, receive, theirs if "theirs" in scope["path"] else send)
     call.headers += HEADERS
-    await read_body(receive, 1_000, 5.0, lambda size: None)
+    await read_body(receive, 1_000, asyncio.timeout(5), lambda size: None)
     call.whole = True
     await call.answer(int(scope["path"].rpartition("/")[2]), b"application/json", CONTENT)
 

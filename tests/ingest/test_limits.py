@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from ingest.limits import (
     CLIENTS_MAX,
     STORE_PAUSE_S,
-    Budget,
     RateLimits,
     StoreCount,
     TokenBucket,
@@ -257,91 +256,3 @@ async def test_without_the_store_each_process_counts_what_proves_nothing(hangs: 
     await limits.proves_nothing("a", "forger")
     assert await limits.may_try("a", "forger") is not None
     assert len(errors) == 1
-
-
-@given(most=st.integers(1, 100), amounts=st.lists(st.integers(1, 150), max_size=30))
-def test_a_budget_is_never_exceeded_by_two(most: int, amounts: list[int]) -> None:
-    """One alone may be larger; with another under way the sum stays within."""
-    budget, taken = Budget(most), []
-    for amount in amounts:
-        if budget.take(amount):
-            taken.append(amount)
-        assert sum(taken) == budget.used
-        assert budget.used <= most or len(taken) == 1
-        if len(taken) > 3:
-            budget.give_back(taken.pop(0))
-    for amount in taken:
-        budget.give_back(amount)
-    assert budget.used == 0
-
-
-@given(
-    takes=st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 60)), max_size=40),
-    most=st.integers(2, 100),
-)
-def test_no_client_takes_more_than_half_of_a_budget(
-    takes: list[tuple[str, int]], most: int
-) -> None:
-    """Unless it is alone, and then with one amount: others get in beside any of them."""
-    budget = Budget(most)
-    held: dict[str, list[int]] = {client: [] for client in "abc"}
-    for client, amount in takes:
-        alone = budget.used == 0
-        if budget.take(amount, client):
-            held[client].append(amount)
-            assert alone or sum(held[client]) <= most // 2
-        assert budget.used == sum(map(sum, held.values()))
-    for client, amounts in held.items():
-        for amount in amounts:
-            budget.give_back(amount, client)
-    assert budget.used == 0
-    assert not budget._clients
-
-
-@given(
-    steps=st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 60)), max_size=40),
-    known=st.sets(st.sampled_from("abcd")),
-    most=st.integers(2, 100),
-)
-def test_strangers_together_take_no_more_than_half_of_a_budget(
-    steps: list[tuple[str, int]], known: set[str], most: int
-) -> None:
-    """However many they are; who proved a request gets what he got before beside them."""
-    budget, strange = Budget(most), 0
-    taken: list[tuple[str, int]] = []
-    for client, amount in steps:
-        alone = budget.used == 0
-        if budget.take(amount, client):
-            taken.append((client, amount))
-            strange += amount
-            assert alone or strange <= most // 2
-    for client in sorted(known):
-        budget.knows(client)
-    assert budget._of_strangers == sum(amount for client, amount in taken if client not in known)
-    for client, amount in taken:
-        budget.give_back(amount, client)
-    assert (budget.used, budget._of_strangers) == (0, 0)
-    assert not budget._clients
-
-
-def test_who_proved_a_request_gets_through_beside_any_number_of_strangers() -> None:
-    """What the attack did: three addresses declared large bodies, and held all of the memory."""
-    budget = Budget(1_000)
-    budget.knows("provider")
-    for number in range(100):
-        budget.take(100, f"stranger {number}")
-    assert budget.used == 500
-    assert budget.take(400, "provider")
-
-
-def test_a_budget_remembers_a_bounded_number_of_clients() -> None:
-    """Who was forgotten while he held something is a stranger again, and is paid back right."""
-    budget = Budget(1_000)
-    budget.knows("first")
-    budget.take(100, "first")
-    for number in range(CLIENTS_MAX):
-        budget.knows(str(number))
-    assert len(budget._known) == CLIENTS_MAX
-    assert budget._of_strangers == 100
-    budget.give_back(100, "first")
-    assert (budget.used, budget._of_strangers) == (0, 0)
