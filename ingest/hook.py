@@ -31,7 +31,7 @@ from ingest.receiving import PROVEN, WHOLE, Disconnected, read_within
 from ingest.sparing_log import SparingLog
 from schemas import trace
 from schemas.errors import Unavailable
-from schemas.serving.origin import Networks, Origin, origin_of, why_unsafe
+from schemas.serving.origin import Networks, Origin, came_over_a_network, origin_of, why_unsafe
 from schemas.settings import Settings, Source
 from schemas.trace import Tracer
 
@@ -142,9 +142,11 @@ class Hooks:
         # the scheme first: a health check through the proxy knows no source's name
         origin = self._origin(scope, headers)
         call.source = "" if hook is None else hook.source.name
-        if not origin.safe and not self._settings.allow_http:
-            call.reason = why_unsafe((scope.get("client") or [""])[0], self._trusted)
-            return await call.refuse(403, "https_required")
+        if not (origin.https or self._settings.allow_http):
+            peer = (scope.get("client") or [""])[0]
+            if came_over_a_network(origin, peer, dict(headers), self._trusted):
+                call.reason = why_unsafe(peer, self._trusted)
+                return await call.refuse(403, "https_required")
         if hook is None:
             return await call.refuse(404, "not_found")
         call.client = origin.key

@@ -26,6 +26,7 @@ from ingest.providers.base import (
     SignatureError,
 )
 from schemas.event import Event
+from schemas.serving.origin import Networks, address_of
 from schemas.settings import Settings, Source
 
 SEND_TIMEOUT_S = 10.0
@@ -188,6 +189,7 @@ async def send_test(
     number: int = 1,
     now: float | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
+    trusted: Networks | None = None,
 ) -> SendResult:
     """Sends a correctly signed sample to a running ingress.
 
@@ -197,6 +199,7 @@ async def send_test(
         number: makes the event distinct from other samples.
         now: seconds since 1970; by default the clock's.
         transport: for tests.
+        trusted: proxies that the ingress trusts: from the address of one it is told who sends.
 
     Raises:
         BadInput: the source can't sign, see ``sample_for``.
@@ -207,11 +210,15 @@ async def send_test(
     )
     expected = check_request(source, request, now, registry=registry)
     ids = tuple(event["event_id"] for event in expected.events)
+    headers = list(request.headers)
+    here = urlsplit(target).hostname or ""
+    if trusted is not None and address_of(here) in trusted:
+        headers.append(("x-forwarded-for", here))
     started = time.monotonic()
     try:
         async with httpx.AsyncClient(transport=transport, timeout=SEND_TIMEOUT_S) as client:
             answer = await client.request(
-                request.method, target, content=request.body, headers=list(request.headers)
+                request.method, target, content=request.body, headers=headers
             )
     except httpx.HTTPError as error:
         return SendResult(0, type(error).__name__, time.monotonic() - started, ids)

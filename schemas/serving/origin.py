@@ -15,7 +15,7 @@ Laws of this file:
 """
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -25,6 +25,7 @@ FORWARDED = (
     "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip",
 )  # fmt: skip
 """Headers that show that a request came through a proxy, whoever's."""
+_TRACES = frozenset(FORWARDED)
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -97,7 +98,7 @@ class Origin:
 
     @cached_property
     def safe(self) -> bool:
-        """Whether nobody on a network could have read or changed the request."""
+        """Whether the client spoke TLS, or is on this machine, see ``came_over_a_network``."""
         return self.https or (self.address is not None and self.address.is_loopback)
 
 
@@ -152,7 +153,30 @@ def _forwarded(
     return Origin(address, https)
 
 
+def came_over_a_network(
+    origin: Origin, peer: str, names: Collection[str], trusted: Networks
+) -> bool:
+    """Whether somebody on a network could have read or changed the request.
+
+    A loopback address is a client on this machine only where no proxy stands between: a proxy on
+    this machine that is not trusted leaves its traces in the headers, and one that is trusted says
+    who came, or is not set up to.
+
+    Args:
+        names: of the request's headers, in lower case.
+    """
+    if origin.https or not origin.safe:
+        return not origin.https
+    if _is_trusted(peer, trusted):
+        return "x-forwarded-for" not in names
+    return not _TRACES.isdisjoint(names)
+
+
 def why_unsafe(peer: str, trusted: Networks) -> str:
-    """For the log: who came without TLS, and whether its ``X-Forwarded-Proto`` counts."""
-    believed = "" if address_of(peer) in trusted else ", no trusted proxy"
-    return f"plain HTTP from {peer}{believed}"
+    """For the log: who came without TLS, and whether its ``X-Forwarded-*`` counts."""
+    address = address_of(peer)
+    if address in trusted:
+        return f"plain HTTP from {peer}"
+    if address is not None and address.is_loopback:
+        return f"by a proxy at {peer} that is not in MAILPULSE_TRUSTED_PROXIES"
+    return f"plain HTTP from {peer}, no trusted proxy"

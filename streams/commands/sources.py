@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from schemas.errors import BadInput, ConfigError, Unavailable
+from schemas.serving.origin import Networks
 from schemas.settings import PREFIX, Source
 from streams.commands.context import (
     CONFIG_NAME,
@@ -221,7 +222,7 @@ def send_test(
     key = None if signing_key is None else signing_key.read_text(encoding="utf-8")
     result = asyncio.run(
         send(
-            url or here, configured, signing_key=key,
+            url or here, configured, signing_key=key, trusted=Networks(settings.trusted_proxies),
             number=number if number is not None else int(now() * 1000) % 10**9,
         )
     )  # fmt: skip

@@ -248,6 +248,22 @@ async def test_plain_http_from_elsewhere_is_refused() -> None:
         assert (await door.post(EVENTS, headers=forwarded)).status_code == 403
 
 
+async def test_plain_http_by_a_proxy_of_this_machine_is_refused() -> None:
+    """One that is not named as trusted, or that is and does not say who came."""
+    chain = {"x-forwarded-for": "198.51.100.1", "x-forwarded-proto": "http"}
+    for trusted, headers, status in (
+        ((), {}, 200),
+        ((), {"via": "1.1 Caddy"}, 403),
+        ((), chain, 403),
+        ((), chain | {"x-forwarded-proto": "https"}, 403),
+        (("127.0.0.1",), {}, 403),
+        (("127.0.0.1",), chain, 403),
+        (("127.0.0.1",), chain | {"x-forwarded-proto": "https"}, 200),
+    ):
+        async with front_door(trusted_proxies=trusted) as door:
+            assert (await door.post(EVENTS, headers=headers)).status_code == status
+
+
 async def test_a_path_without_a_source_tells_the_scheme_as_a_hook_does() -> None:
     """A health check through the proxy sees what providers get, without knowing a source."""
     for trusted, status in ((("203.0.113.9",), 404), ((), 403)):
@@ -263,10 +279,12 @@ async def test_the_log_names_the_proxy_that_is_not_believed() -> None:
     for trusted, reason in (
         ((), "plain HTTP from 203.0.113.9, no trusted proxy"),
         (("203.0.113.9",), "plain HTTP from 203.0.113.9"),
+        ((), "by a proxy at 127.0.0.1 that is not in MAILPULSE_TRUSTED_PROXIES"),
     ):
+        host = next((one for one in ("203.0.113.9",) if one in reason), "127.0.0.1")
         with structlog.testing.capture_logs() as lines:
-            async with front_door(client_host="203.0.113.9", trusted_proxies=trusted) as door:
-                await door.post(EVENTS)
+            async with front_door(client_host=host, trusted_proxies=trusted) as door:
+                await door.post(EVENTS, headers={"via": "1.1 proxy"})
         [line] = [one for one in lines if one.get("result") == "https_required"]
         assert line["reason"] == reason
 

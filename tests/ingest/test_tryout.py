@@ -10,6 +10,7 @@ import pytest
 from ingest.providers import REGISTRY as REAL
 from ingest.providers.base import Request
 from ingest.tryout import check_request, check_sources, send_test
+from schemas.serving.origin import Networks
 from schemas.settings import Settings
 from tests.ingest.front_door import KEY, NOW, REGISTRY, front_door, source
 from tests.ingest.keys import example
@@ -113,3 +114,14 @@ def test_problems_of_sources_are_all_named() -> None:
     assert problems[0].startswith("sources.a.provider")
     assert problems[1].startswith("sources.b")
     assert check_sources({"news": source()}, registry=REGISTRY) == []
+
+
+async def test_a_sample_from_a_trusted_proxys_own_machine_says_so() -> None:
+    """The ingress would take it for one of the proxy's clients, whom the proxy did not name."""
+    async with front_door(trusted_proxies=("127.0.0.1",)) as door:
+        for trusted, status in ((None, 403), (Networks(("127.0.0.1",)), 200)):
+            result = await send_test(
+                "http://127.0.0.1:8080", source(), registry=REGISTRY, now=NOW, trusted=trusted,
+                transport=httpx.ASGITransport(door.app, client=("127.0.0.1", 40_000)),
+            )  # fmt: skip
+            assert result.status == status

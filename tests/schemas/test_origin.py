@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.serving.origin import Networks, address_of, client_key, origin_of
+from schemas.serving.origin import (
+    FORWARDED,
+    Networks,
+    address_of,
+    came_over_a_network,
+    client_key,
+    origin_of,
+)
 
 NONE = Networks(())
 PROXIES = Networks(("10.0.0.0/8", "2001:db8:1::/48"))
@@ -180,3 +187,37 @@ def test_an_edge_that_sets_the_scheme_and_others_that_pass_it_on(
 def test_an_ipv6_client_is_its_network(address: str, key: str) -> None:
     """For limits per client: it can have any of that many addresses."""
     assert client_key(address_of(address)) == key
+
+
+LOCAL = Networks(("127.0.0.1",))
+
+
+@pytest.mark.parametrize("name", FORWARDED)
+def test_who_comes_by_a_proxy_of_this_machine_is_not_of_this_machine(name: str) -> None:
+    """A proxy that nobody named: its traces in the headers are enough to refuse plain HTTP."""
+    origin = origin_of("127.0.0.1", "http", "", "", NONE)
+    assert not came_over_a_network(origin, "127.0.0.1", ("host", "via-x"), NONE)
+    assert came_over_a_network(origin, "127.0.0.1", ("host", name), NONE)
+    assert not came_over_a_network(
+        origin_of("127.0.0.1", "https", "", "", NONE), "127.0.0.1", (name,), NONE
+    )
+
+
+@pytest.mark.parametrize(
+    ("chain", "scheme", "network"),
+    [
+        (None, "", True),
+        (None, "http", True),
+        (None, "https", False),
+        ("127.0.0.1", "http", False),
+        ("198.51.100.1", "http", True),
+        ("198.51.100.1", "https", False),
+    ],
+)
+def test_a_trusted_proxy_of_this_machine_has_to_say_who_came(
+    chain: str | None, scheme: str, network: bool
+) -> None:
+    """nginx says nothing unless it is told to: then the client may be anybody."""
+    origin = origin_of("127.0.0.1", "http", chain or "", scheme, LOCAL)
+    names = ("host",) if chain is None else ("host", "x-forwarded-for")
+    assert came_over_a_network(origin, "127.0.0.1", names, LOCAL) is network
