@@ -200,6 +200,9 @@ class AnalyticsSettings(ClickHouseSettings, WarehouseSettings):
     door_query_s_max: int = Field(30, ge=1, description="longest run of one query")
     door_memory_bytes_max: int = Field(1 << 30, ge=1 << 20, description="of one query")
     door_result_bytes_max: int = Field(256 << 20, ge=1 << 10, description="of one result")
+    door_unsent_bytes_max: int = Field(
+        512 << 20, ge=1 << 20, description="of results over 1 MiB that callers have not read yet"
+    )
     door_threads_max: int = Field(1, ge=1, description="of one query")
     door_queries_max: int = Field(4, ge=1, description="queries at once; more wait")
     dashboard_host: str = "127.0.0.1"

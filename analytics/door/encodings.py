@@ -10,6 +10,7 @@ Source: ClickHouse ``src/IO/CompressionMethod.cpp`` (names, order of preference)
 
 import zlib
 from collections.abc import Callable
+from typing import TypeVar
 
 import brotli
 import lz4.frame
@@ -19,7 +20,8 @@ try:
 except ImportError:
     from backports import zstd  # clickhouse-connect brings it
 
-_ENCODERS: dict[str, Callable[[bytes], bytes]] = {
+C = TypeVar("C", bound=bytes | memoryview)
+_ENCODERS: dict[str, Callable[[bytes | memoryview], bytes]] = {
     "zstd": lambda content: bytes(zstd.compress(content, 1)),
     "br": lambda content: bytes(brotli.compress(content, quality=1)),
     "lz4": lambda content: bytes(lz4.frame.compress(content)),
@@ -39,7 +41,7 @@ class BodyTooLarge(ValueError):
     """A body that unpacks to more than it may."""
 
 
-def encoded(content: bytes, accepted: str) -> tuple[bytes, str]:
+def encoded(content: C, accepted: str) -> tuple[C | bytes, str]:
     """A result in the best encoding that the client takes.
 
     Args:

@@ -30,7 +30,7 @@ _MULTIPLIER = 0x9DDFEA08EB382D69
 _Pair = tuple[int, int]
 
 
-def compressed(content: bytes) -> bytes:
+def compressed(content: bytes | memoryview) -> bytes:
     """``content`` as a chain of frames; nothing for nothing."""
     frames = []
     for start in range(0, len(content), FRAME_BYTES_MAX):

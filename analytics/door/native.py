@@ -17,10 +17,13 @@ Sources: ClickHouse ``src/Formats/NativeWriter.cpp``, ``src/Core/BlockInfo.h``,
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import TypeVar
 
 CUSTOM_SERIALIZATION = 54454
 """First revision in which columns name their serialization."""
 # field 1: no overflow rows; field 2: bucket -1, meaning none; 0: the end
+Content = bytes | memoryview
+C = TypeVar("C", bound=bytes | memoryview)
 _BLOCK_INFO = b"\x01\x00\x02\xff\xff\xff\xff\x00"
 _PLAIN = b"\x00"
 
@@ -45,7 +48,7 @@ class Unwalkable(Exception):
     """A type whose columns can't be found the end of here."""
 
 
-def at_revision(content: bytes, revision: int) -> bytes:
+def at_revision(content: C, revision: int) -> C | bytes:
     """The blocks of ``content``, as a server writes them for ``revision``.
 
     Raises:
@@ -53,7 +56,7 @@ def at_revision(content: bytes, revision: int) -> bytes:
     """
     if revision < CUSTOM_SERIALIZATION:
         return content
-    out: list[bytes] = []
+    out: list[Content] = []
     at = 0
     while at < len(content):
         start = at
@@ -64,7 +67,7 @@ def at_revision(content: bytes, revision: int) -> bytes:
             start = at
             size, at = _number(content, at)
             size, at = _number(content, at + size)
-            name = content[at : at + size].decode()
+            name = bytes(content[at : at + size]).decode()
             at += size
             out += [content[start:at], _PLAIN]
             if rows:
@@ -74,7 +77,7 @@ def at_revision(content: bytes, revision: int) -> bytes:
     return b"".join(out)
 
 
-def _number(content: bytes, at: int) -> tuple[int, int]:
+def _number(content: Content, at: int) -> tuple[int, int]:
     """A length of seven bits a byte, and the place behind it."""
     value = shift = 0
     while True:
@@ -156,7 +159,7 @@ def _width(name: str) -> int:
     return 8 if kind.startswith("Interval") else _WIDTHS.get(kind, 0)
 
 
-def _past_data(content: bytes, at: int, name: str, rows: int) -> int:
+def _past_data(content: Content, at: int, name: str, rows: int) -> int:
     """Behind ``rows`` values of a type."""
     width = _width(name)
     if width:
@@ -181,7 +184,7 @@ def _past_data(content: bytes, at: int, name: str, rows: int) -> int:
     return at
 
 
-def _past_texts(content: bytes, at: int, rows: int) -> int:
+def _past_texts(content: Content, at: int, rows: int) -> int:
     for _ in range(rows):
         size = content[at]
         if size < 0x80:
@@ -192,7 +195,7 @@ def _past_texts(content: bytes, at: int, rows: int) -> int:
     return at
 
 
-def _past_keys(content: bytes, at: int, name: str) -> int:
+def _past_keys(content: Content, at: int, name: str) -> int:
     """A dictionary's own keys, then one index a row; the first number says how wide they are."""
     kind, arguments = _parsed(name)
     width = 1 << content[at]

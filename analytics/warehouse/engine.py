@@ -7,7 +7,9 @@ Laws of this file:
    then ``readonly = 1``: a query can lower limits, never raise them. Its threads run at a lower
    priority than the sink's.
 3. At most ``concurrent_max`` queries of analysts' run at once; the others wait a moment and are
-   then told so. The sink's statements have places of their own.
+   then told so. A query has its place until there is room for its result among those that are not
+   read yet (``analytics.warehouse.unsent``). The sink's statements have places of their own, and
+   their results need no room: who has the sink's token may write anyway.
 4. Calls block in worker threads; the engine lets go of the interpreter's lock meanwhile.
 5. What a statement may use, and what ends one that goes on: ``analytics.warehouse.limits``.
 """
@@ -17,7 +19,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,6 +35,7 @@ from analytics.warehouse.access import READER
 from analytics.warehouse.errors import QueryError, query_error
 from analytics.warehouse.limits import QueryLimits
 from analytics.warehouse.results import empty_native, figures
+from analytics.warehouse.unsent import Answer, Held, Unsent
 from analytics.warehouse.watching import Watch
 
 _connect: Callable[[str], Any] = chdb.connect  # its type hints are incomplete
@@ -47,8 +50,6 @@ JUDGES = 2
 """Queries that are judged at once; the others wait."""
 JUDGING_S_MAX = 30.0
 """Of the parser's on one text; it takes a third of a second of its own, on a machine at rest."""
-Answer = tuple[bytes, dict[str, str]]
-"""The result, and figures for ``X-ClickHouse-Summary``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ class Engine:
         self._address = f"{os.path.realpath(directory)}?config-file={os.path.realpath(config)}"
         self.database = database
         self.limits = limits
+        self.unsent = Unsent(limits.unsent_bytes_max, limits.wait_s_max)
         self._places = asyncio.Semaphore(limits.concurrent_max)
         self._sinks_places = asyncio.Semaphore(SINK_STATEMENTS_MAX)
         self._executor = ThreadPoolExecutor(
@@ -197,29 +199,38 @@ class Engine:
         finally:
             handle.close()
 
-    async def query(self, job: Job) -> Answer:
-        """Runs an analyst's query.
+    async def query(self, job: Job) -> Held:
+        """Runs an analyst's query; the caller releases what it gets.
 
         Raises:
-            QueryError: the engine's own, or 202 when no place came free in time.
+            QueryError: the engine's own, or 202 when no place came free in time, or no room for
+                the result.
         """
-        return await self._placed(self._places, self.limits.concurrent_max, self.read, job)
 
-    async def command(self, job: Job) -> Answer:
+        async def run() -> Held:
+            answer = await self._in_thread(self.read, job)
+            return await self.unsent.held(answer, job.gone.is_set)
+
+        return await self._placed(self._places, self.limits.concurrent_max, run)
+
+    async def command(self, job: Job) -> Held:
         """Runs a statement of the sink's, with all rights.
 
         Raises:
             QueryError: as ``query``.
         """
-        return await self._placed(self._sinks_places, SINK_STATEMENTS_MAX, self.write, job)
+
+        async def run() -> Held:
+            return Held(await self._in_thread(self.write, job))
+
+        return await self._placed(self._sinks_places, SINK_STATEMENTS_MAX, run)
+
+    async def _in_thread(self, run: Callable[[Job], Answer], job: Job) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, run, job)
 
     async def _placed(
-        self,
-        places: asyncio.Semaphore,
-        count: int,
-        run: Callable[[Job], Answer],
-        job: Job,
-    ) -> Answer:
+        self, places: asyncio.Semaphore, count: int, run: Callable[[], Coroutine[Any, Any, Held]]
+    ) -> Held:
         try:
             await asyncio.wait_for(places.acquire(), self.limits.wait_s_max)
         except TimeoutError:
@@ -228,11 +239,14 @@ class Engine:
                 "TOO_MANY_SIMULTANEOUS_QUERIES",
                 f"Too many simultaneous queries. Maximum: {count}",
             ) from None
-        loop = asyncio.get_running_loop()
-        under_way = loop.run_in_executor(self._executor, run, job)
+        under_way = asyncio.ensure_future(run())
         # the place is free when the engine is done, whether or not anybody still waits
         under_way.add_done_callback(lambda _: places.release())
-        return await asyncio.shield(under_way)
+        try:
+            return await asyncio.shield(under_way)
+        except asyncio.CancelledError:
+            under_way.add_done_callback(_released)
+            raise
 
     def read(self, job: Job) -> Answer:
         """``query`` without waiting for a place: blocks."""
@@ -276,18 +290,20 @@ class Engine:
     def _answer(self, handle: Any, job: Job) -> Answer:
         given = dict(job.parameters) or None
         result = handle.query(job.sql, job.fmt, params=given)
-        content = bytes(result.bytes() or b"")
-        if len(content) > self.limits.result_bytes_max:
+        size = int(result.size())
+        if size > self.limits.result_bytes_max:
             # chDB does not hold max_result_bytes; while it runs, the memory limit bounds it
             raise QueryError(
                 396,
                 "TOO_MANY_ROWS_OR_BYTES",
                 f"Limit for result exceeded, max bytes: {self.limits.result_bytes_max},"
-                f" current bytes: {len(content)}",
+                f" current bytes: {size}",
             )
-        if not content and job.fmt == "Native":
-            content = empty_native(handle, job.sql, given)
-        return content, figures(result)
+        if not size:
+            native = job.fmt == "Native"
+            return Answer(empty_native(handle, job.sql, given) if native else b"", figures(result))
+        view = result.get_memview()
+        return Answer(memoryview(view.view()), figures(result), owner=(result, view))
 
     def _within(self, settings: Mapping[str, str]) -> dict[str, str]:
         """The limits, lowered where a query asks for less."""
@@ -319,7 +335,12 @@ def _insert(handle: Any, sql: str, path: str) -> Answer:
         sql = head.replace("input(", f"file('{path}', '{fmt.strip()}', ", 1)
     else:
         sql = f"{head} FROM INFILE '{path}' FORMAT {fmt}"
-    return b"", figures(handle.query(sql))
+    return Answer(b"", figures(handle.query(sql)))
+
+
+def _released(under_way: asyncio.Future[Held]) -> None:
+    if not under_way.cancelled() and under_way.exception() is None:
+        under_way.result().release()
 
 
 def _quoted(value: str) -> str:

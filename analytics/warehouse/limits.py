@@ -32,7 +32,8 @@ class QueryLimits:
         threads_max: of the engine's threads.
         concurrent_max: queries at once.
         query_bytes_max: of the text of a query.
-        wait_s_max: longest wait for a place.
+        unsent_bytes_max: of results that are not read yet, of all queries.
+        wait_s_max: longest wait for a place, and for room among the results.
         obey_s_max: from a query's limit to the end of a process that it does not let go.
     """
 
@@ -42,6 +43,7 @@ class QueryLimits:
     threads_max: int = 1
     concurrent_max: int = 4
     query_bytes_max: int = 256 << 10
+    unsent_bytes_max: int = 512 << 20
     wait_s_max: float = 10.0
     obey_s_max: float = 10.0
 
@@ -72,6 +74,7 @@ def query_limits(settings: AnalyticsSettings) -> QueryLimits:
         threads_max=settings.door_threads_max,
         concurrent_max=settings.door_queries_max,
         query_bytes_max=settings.door_query_bytes_max,
+        unsent_bytes_max=settings.door_unsent_bytes_max,
         obey_s_max=settings.door_obey_s_max,
     )
 

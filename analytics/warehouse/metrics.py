@@ -50,6 +50,12 @@ class WarehouseMetrics:
             "Queries and statements that the engine works on.",
             registry=r,
         )
+        self.unsent = Gauge(
+            "mailpulse_door_unsent_bytes",
+            "Bytes of results over 1 MiB that analysts have not read yet; none finds room beyond"
+            " DOOR_UNSENT_BYTES_MAX.",
+            registry=r,
+        )
 
     def render(self) -> bytes:
         """The exposition text."""

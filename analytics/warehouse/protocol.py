@@ -26,9 +26,10 @@ from analytics.door.access import CHALLENGE, PASSWORD_MISSING
 from analytics.door.denied import Denied
 from analytics.door.encodings import BodyTooLarge, BrokenBody, decoded, encoded, known
 from analytics.door.frames import compressed
-from analytics.door.native import Unwalkable, at_revision
-from analytics.warehouse.engine import Answer, Engine, Job
+from analytics.door.native import Content, Unwalkable, at_revision
+from analytics.warehouse.engine import Engine, Job
 from analytics.warehouse.errors import QueryError
+from analytics.warehouse.unsent import Held, Pieces
 from schemas.serving.sites import SameSite, Sites
 
 FORMAT_DEFAULT = "TabSeparated"
@@ -68,8 +69,10 @@ _STATUS = {
     **dict.fromkeys((6, 25, 26, 27, 32, 38, 41, 53, 56, 62, 72, 117, 167, 168), 400),
     **dict.fromkeys((46, 47, 50, 56, 60, 63, 73, 78, 81, 115, 173), 404),
     **dict.fromkeys((192, 193, 497, 516), 403),
-    48: 501, 158: 413, 159: 408, 164: 500, 194: 401, 202: 500, 209: 503, 223: 413, 410: 503,
+    48: 501, 158: 413, 159: 408, 164: 500, 194: 401, 202: 503, 209: 503, 223: 413, 410: 503,
 }  # fmt: skip
+# but 202, too many queries at once: clients try again on 503, and do not on 500
+_RETRY_AFTER_S = "1"
 
 
 class Unsupported(QueryError):
@@ -135,6 +138,8 @@ class Interface:
     def _failure(self, error: QueryError | Denied) -> Response:
         self._results.labels(str(error.code)).inc()
         headers = {"X-ClickHouse-Exception-Code": str(error.code)}
+        if _STATUS.get(error.code) == 503:
+            headers["Retry-After"] = _RETRY_AFTER_S
         if error.code == PASSWORD_MISSING[0]:
             headers["WWW-Authenticate"] = CHALLENGE
         return PlainTextResponse(
@@ -196,9 +201,7 @@ def asked_format(request: Request, parameters: Mapping[str, str]) -> str:
     )
 
 
-async def unless_gone(
-    request: Request, job: Job, run: Callable[[Job], Awaitable[Answer]]
-) -> Answer:
+async def unless_gone(request: Request, job: Job, run: Callable[[Job], Awaitable[Held]]) -> Held:
     """Runs a job for as long as its client is there (law 3); the body has been read."""
     answer = asyncio.ensure_future(run(job))
     leaving = asyncio.ensure_future(_left(request))
@@ -217,33 +220,40 @@ async def _left(request: Request) -> None:
 
 
 async def packed(
-    request: Request, parameters: Mapping[str, str], wanted: str, answer: Answer
+    request: Request, parameters: Mapping[str, str], wanted: str, held: Held
 ) -> Response:
     """A result as the client asked for it: protocol version, frames, content encoding.
 
     Raises:
         Unsupported: a column of a type that the protocol version has no transcription for.
     """
-    result, figures = answer
-    headers = {"X-ClickHouse-Format": wanted, "X-ClickHouse-Summary": json.dumps(dict(figures))}
-    if wanted.lower() == "native":
-        revision = parameters.get("client_protocol_version", "")
-        is_one = revision.isdecimal() and len(revision) <= REVISION_DIGITS_MAX
-        result = await _at_revision(result, int(revision) if is_one else 0)
-    if parameters.get("compress") == "1":
-        result = await asyncio.to_thread(compressed, result)
-    if parameters.get("enable_http_compression") == "1":
-        accepted = request.headers.get("accept-encoding", "")
-        result, encoding = await asyncio.to_thread(encoded, result, accepted)
-        if encoding:
-            headers["Content-Encoding"] = encoding
-    kind = _CONTENT_TYPES.get(wanted.lower(), "text/plain; charset=UTF-8")
-    return Response(result, media_type=kind, headers=headers)
-
-
-async def _at_revision(result: bytes, revision: int) -> bytes:
+    headers = {
+        "X-ClickHouse-Format": wanted,
+        "X-ClickHouse-Summary": json.dumps(held.figures),
+    }
     try:
-        return await asyncio.to_thread(at_revision, result, revision)
+        if wanted.lower() == "native":
+            revision = parameters.get("client_protocol_version", "")
+            is_one = revision.isdecimal() and len(revision) <= REVISION_DIGITS_MAX
+            held.replace(await _at_revision(held, int(revision) if is_one else 0))
+        if parameters.get("compress") == "1":
+            held.replace(await asyncio.to_thread(lambda: compressed(held.content)))
+        if parameters.get("enable_http_compression") == "1":
+            accepted = request.headers.get("accept-encoding", "")
+            content, encoding = await asyncio.to_thread(lambda: encoded(held.content, accepted))
+            held.replace(content)
+            if encoding:
+                headers["Content-Encoding"] = encoding
+    except Exception:  # when cancelled a thread may still read it, and lets it go at its end
+        held.release()
+        raise
+    kind = _CONTENT_TYPES.get(wanted.lower(), "text/plain; charset=UTF-8")
+    return Pieces(held, kind, headers)
+
+
+async def _at_revision(held: Held, revision: int) -> Content:
+    try:
+        return await asyncio.to_thread(lambda: at_revision(held.content, revision))
     except Unwalkable as error:
         raise Unsupported(
             f"Native with client_protocol_version={revision} is not supported here for {error}:"

@@ -61,6 +61,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> None:
     metrics = WarehouseMetrics()
     engine: Engine | None = None
     metrics.under_way.set_function(lambda: len(engine.watch.running()) if engine else 0)
+    metrics.unsent.set_function(lambda: engine.unsent.bytes if engine else 0)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(
             serving_health(settings, lambda: engine is not None, metrics.render)

@@ -158,6 +158,20 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._framing_bytes > self.listener.limits.header_bytes_max:
             self._end("framing_too_large", 400)
 
+    def pause_writing(self) -> None:
+        """See ``asyncio.Protocol``: an answer in pieces has more in the buffer now."""
+        super().pause_writing()
+        self._notes_unsent()
+
+    def resume_writing(self) -> None:
+        """See ``asyncio.Protocol``: most of a piece was read, which the next sweep can't see."""
+        self._notes_unsent()
+        super().resume_writing()
+
+    def _notes_unsent(self) -> None:
+        size = self.transport.get_write_buffer_size()
+        self.listener.places.unsent(self, size, self.loop.time())
+
     def on_message_begin(self) -> None:
         """See ``HttpToolsProtocol``."""
         super().on_message_begin()

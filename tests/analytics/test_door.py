@@ -217,7 +217,8 @@ def test_inserts_go_on_while_every_place_is_taken(door: OpenDoor) -> None:
     try:
         owner.command("INSERT INTO campaigns (campaign_id, name) VALUES ('spring', 'Spring')")
         status, _, headers = call(door, "SELECT 1")
-        assert (status, headers["x-clickhouse-exception-code"]) == (500, "202")
+        assert (status, headers["x-clickhouse-exception-code"]) == (503, "202")
+        assert headers["retry-after"] == "1"
     finally:
         for hog in hogs:
             hog.join()

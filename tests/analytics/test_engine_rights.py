@@ -21,7 +21,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 def asked(engine: Engine, sql: str, **settings: str) -> bytes:
     """The answer to an analyst's query that nobody judged."""
-    return engine.read(Job(sql, "TabSeparated", settings=settings))[0]
+    return bytes(engine.read(Job(sql, "TabSeparated", settings=settings)).content)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_reader_sees_its_database_and_no_other(engine: Engine) -> None:
 def test_files_of_users_are_looked_for_where_there_are_none(engine: Engine, name: str) -> None:
     """The engine's own directories are one that is empty."""
     sql = f"SELECT value FROM system.server_settings WHERE name = '{name}'"
-    told = engine.write(Job(sql, "TabSeparatedRaw"))[0].decode().strip()
+    told = bytes(engine.write(Job(sql, "TabSeparatedRaw")).content).decode().strip()
     if told:  # engines before 26.9 do not tell all of them
         assert Path(told).name == "nothing"
         assert list(Path(told).iterdir()) == []
@@ -99,4 +99,4 @@ def test_the_sinks_session_has_every_right(engine: Engine) -> None:
 def test_the_whole_engine_has_a_limit_of_memory(engine: Engine) -> None:
     """Which one query or all together come up against, whatever the limit of each."""
     sql = "SELECT value FROM system.server_settings WHERE name = 'max_server_memory_usage'"
-    assert int(engine.write(Job(sql, "TabSeparated"))[0]) == 4 << 30
+    assert int(bytes(engine.write(Job(sql, "TabSeparated")).content)) == 4 << 30

@@ -67,7 +67,7 @@ class Bench:
             "SELECT parseQueryToJSON(unhex({q:String}))", "RawBLOB",
             parameters={"q": sql.encode().hex()},
         )  # fmt: skip
-        return dict(json.loads(self.engine.write(job)[0]))
+        return dict(json.loads(bytes(self.engine.write(job).content)))
 
     def passed(self, text: str) -> Statement | None:
         """The statement that a text is, if it may run."""
@@ -89,7 +89,9 @@ class Bench:
             assert faults(self.tree(statement.sql), self.refused) == [], (text, statement.sql)
         try:
             fmt = statement.format or "TabSeparated"
-            content, _ = self.engine.read(Job(statement.sql, fmt, parameters={"p": "1"}))
+            content = bytes(
+                self.engine.read(Job(statement.sql, fmt, parameters={"p": "1"})).content
+            )
         except QueryError as error:
             content = error.text.encode()
         assert self.canaries.touched() == [], text
@@ -107,8 +109,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     ):
         known = opened.engine.around.functions
         refused = frozenset(name for name in known if not lists.is_function(name))
-        told, _ = opened.engine.write(Job("SELECT name FROM system.functions", "TabSeparated"))
-        functions = [name for name in told.decode().split() if lists.is_function(name)]
+        told = opened.engine.write(Job("SELECT name FROM system.functions", "TabSeparated")).content
+        functions = [name for name in bytes(told).decode().split() if lists.is_function(name)]
         yield Bench(opened.engine, set_out, refused, functions, outcomes)
     print(f"outcomes: {dict(outcomes)}")
     assert outcomes["passed"] > sum(outcomes.values()) / 20, "hardly anything came to be checked"

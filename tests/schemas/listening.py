@@ -21,6 +21,7 @@ from schemas.serving.places import Limits
 from schemas.serving.server import bind, port_of, serving
 
 LARGE = 32 << 20
+PIECE = 1 << 20
 
 
 @dataclass
@@ -94,7 +95,10 @@ def listening(log: str, *, descriptors: int = 0, **limits: Any) -> Iterator[List
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Says what it got: headers' names, the body's length; or ``/large``, ``/slow``, ``/fails``."""
+    """Says what it got: headers' names, the body's length; or ``/large``, ``/slow``, ``/fails``.
+
+    ``/pieces`` is as large, in pieces.
+    """
     size, more = 0, True
     while more:
         message = await receive()
@@ -106,6 +110,13 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         raise RuntimeError("as asked for")
     if scope["path"] == "/slow":
         await asyncio.sleep(3)
+    if scope["path"] == "/pieces":
+        headers = [(b"content-length", b"%d" % LARGE)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for left in range(LARGE - PIECE, -1, -PIECE):
+            piece = {"body": b"x" * PIECE, "more_body": left > 0}
+            await send({"type": "http.response.body", **piece})
+        return
     names = sorted(name.decode() for name, _ in scope["headers"])
     said = {"headers": names, "size": size, "client": scope["client"][0], "scheme": scope["scheme"]}
     body = b"x" * LARGE if scope["path"] == "/large" else json.dumps(said).encode()

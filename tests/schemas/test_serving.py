@@ -125,22 +125,25 @@ def dribbles(sock: socket.socket) -> bool:
     return True
 
 
-def test_an_answer_that_nobody_reads_ends(log: str) -> None:
+@pytest.mark.parametrize("path", ["large", "pieces"])
+def test_an_answer_that_nobody_reads_ends(log: str, path: str) -> None:
     """The connection closes before it is all taken; what it asked for next is not answered."""
     with listening(log, **SHORT) as it, it.connect() as sock:
-        sock.sendall(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
+        sock.sendall(b"GET /%s HTTP/1.1\r\nhost: x\r\n\r\n" % path.encode())
         until(lambda: any("write_timeout" in line for line in it.lines()))
         assert len(everything(sock)) < LARGE
         until(lambda: it.descriptors() < 50)
 
 
-def test_a_steady_reader_gets_all(log: str) -> None:
+@pytest.mark.parametrize("path", ["large", "pieces"])
+def test_a_steady_reader_gets_all(log: str, path: str) -> None:
     """Slower than the time-out allows for a pause, and faster than the slowest rate."""
     with (
         listening(log, write_timeout_s=0.5, write_bytes_per_s_min=1 << 20) as it,
         it.connect() as sock,
     ):
-        sock.sendall(b"GET /large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        head = b"GET /%s HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        sock.sendall(head % path.encode())
         taken = 0
         while part := sock.recv(1 << 20):
             taken += len(part)
