@@ -254,7 +254,9 @@ class Engine:
         settings = {**job.settings, **limits}
         self._asked.add(job.gone)
         try:
-            with self._session(job, settings, float(limits["max_execution_time"])) as handle:
+            # watched by our limit: a lower one of the caller's is for the engine, and what does not
+            # obey it must not end the process any sooner
+            with self._session(job, settings, self.limits.seconds_max) as handle:
                 handle.query(f"SET ROLE {READER}")
                 handle.query("SET readonly = 1")
                 return self._answer(handle, job)

@@ -1,12 +1,14 @@
 """With the judge out of the way: what the engine's own rights, limits and read-only mode refuse."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from analytics.warehouse.engine import Engine, Job
 from analytics.warehouse.errors import QueryError
+from analytics.warehouse.limits import Flag
 from tests.warehouses import migrated_warehouse
 
 DENIED, READONLY = 497, 164
@@ -100,3 +102,23 @@ def test_the_whole_engine_has_a_limit_of_memory(engine: Engine) -> None:
     """Which one query or all together come up against, whatever the limit of each."""
     sql = "SELECT value FROM system.server_settings WHERE name = 'max_server_memory_usage'"
     assert int(bytes(engine.write(Job(sql, "TabSeparated")).content)) == 4 << 30
+
+
+def test_a_callers_lower_limit_ends_the_process_no_sooner(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watch counts from the limit of all queries; the engine has the caller's."""
+    seen: list[float] = []
+    over = engine.watch.over
+
+    def noted(query_id: str, limit_s: float, gone: Flag) -> AbstractContextManager[str]:
+        seen.append(limit_s)
+        return over(query_id, limit_s, gone)
+
+    monkeypatch.setattr(engine.watch, "over", noted)
+    sql = "SELECT getSetting('max_execution_time')"
+    assert (
+        bytes(engine.read(Job(sql, "TabSeparated", settings={"max_execution_time": "1"})).content)
+        == b"1\n"
+    )
+    assert seen == [engine.limits.seconds_max]
