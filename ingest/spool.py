@@ -117,11 +117,13 @@ class Spool:
         except OSError as error:
             raise ConfigError([f"MAILPULSE_SPOOL_DIR: {error.strerror}"]) from None
         for path in sorted(self._directory.glob(f"*{SUFFIX}")):
+            if not path.stem.isdecimal():  # a person's copy
+                continue
             size = path.stat().st_size
             self._segments.append(_Segment(int(path.stem), path, size))
             self._size += size
-        numbers = [int(p.name.partition(".")[0]) for p in self._directory.glob(f"*{SUFFIX}*")]
-        self._next_number = max(numbers, default=0) + 1
+        names = [p.name.partition(".")[0] for p in self._directory.glob(f"*{SUFFIX}*")]
+        self._next_number = max([int(one) for one in names if one.isdecimal()], default=0) + 1
         if self._segments:
             self._filled.set()
         self._writer = asyncio.create_task(self._write_for_ever(), name="spool-writer")
@@ -273,10 +275,11 @@ class Spool:
         rest = await loop.run_in_executor(
             self._thread, _bytes_of, segment.path, segment.read_at, segment.size
         )
-        if is_torn(rest):
+        damaged = rest[: next_frame(rest)]
+        # a damaged length reaches beyond the end as a torn frame does, but whole frames follow it
+        if len(damaged) == len(rest) and is_torn(rest):
             segment.read_at = segment.size
             return
-        damaged = rest[: next_frame(rest)]
         self._on_damage(len(damaged))
         name = f"{segment.path.name}.{segment.read_at}.damaged"
         await loop.run_in_executor(self._thread, self.set_aside, name, damaged)

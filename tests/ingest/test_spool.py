@@ -147,6 +147,23 @@ async def test_damage_costs_what_it_covers_and_is_kept_for_a_person(tmp_path: Pa
     assert [kept.stat().st_size] == damaged
 
 
+async def test_a_damaged_length_costs_one_frame(tmp_path: Path) -> None:
+    """It reaches beyond the segment's end, as that of a torn frame does; a copy that a person made
+    in the directory is left alone."""
+    async with spool(tmp_path, segment=10**6) as one:
+        for payload in numbered(5):
+            await one.append(payload)
+    [path] = files(tmp_path)
+    content = bytearray(path.read_bytes())
+    (tmp_path / "backup.spool").write_bytes(content)
+    content[5] ^= 1
+    path.write_bytes(bytes(content))
+    async with spool(tmp_path) as again:
+        assert await drained(again) == numbered(5)[1:]
+    assert len(files(tmp_path, "*.damaged")) == 1
+    assert files(tmp_path) == [tmp_path / "backup.spool"]
+
+
 async def test_a_full_spool_refuses_and_takes_again(tmp_path: Path) -> None:
     """Never more than its bytes; released bytes are free again."""
     async with spool(tmp_path, bytes_max=500) as one:
