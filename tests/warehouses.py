@@ -91,14 +91,17 @@ def open_warehouse(
     )
     digest = hashlib.sha256(token.encode()).hexdigest()
     opened, closing = threading.Event(), asyncio.Event()
+    sinks = Private(engine, metrics, digest)
     analysts = Door(engine, metrics, token=door_token)
     private, door = bind("127.0.0.1", 0), bind("127.0.0.1", 0)
     loop = asyncio.new_event_loop()
 
     async def run() -> None:
         async with (
-            serving(Private(engine, metrics, digest).app, private, name="sink", limits=LIMITS),
-            serving(analysts.app, door, name="analysts", limits=DOOR_LIMITS),
+            serving(sinks.app, private, name="sink", limits=LIMITS, proves=sinks.proves),
+            serving(
+                analysts.app, door, name="analysts", limits=DOOR_LIMITS, proves=analysts.proves
+            ),
         ):
             opened.set()
             await closing.wait()

@@ -10,6 +10,7 @@ Laws of this file:
 
 from collections.abc import Mapping
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -101,6 +102,14 @@ class Door(Interface):
         )
         result = await unless_gone(request, job, self.engine.query)
         return await packed(request, parameters, wanted, result)
+
+    def proves(self, headers: list[tuple[bytes, bytes]]) -> bool:
+        """Whether a request brings the token; without a token nobody proves anything."""
+        try:
+            check_token(self._token, Headers(raw=headers))
+        except Denied:
+            return False
+        return bool(self._token)
 
     def _database(self, name: str) -> str:
         if name in ("", self.engine.database):

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -45,11 +46,13 @@ INSERT_BYTES_MAX = 1 << 30
 LIMITS = Limits(
     connections_max=64,
     requests_max=48,
+    requests_proven=24,
     body_bytes_max=INSERT_BYTES_MAX,
     body_timeout_s=60.0,
     write_timeout_s=60.0,
 )
-"""Of the listener: only processes of this machine reach it."""
+"""Of the listener: only processes of this machine reach it, and any of them: who has no token makes
+room for who has it."""
 SITES = Sites(LOOPBACK_NAMES)
 """This machine by any port: something may stand in front of the listener."""
 HEAD_BYTES_MAX = 64 << 10
@@ -94,15 +97,19 @@ class Private(Interface):
             result = await self.engine.command(job)
         return await packed(request, parameters, wanted, result)
 
+    def proves(self, headers: list[tuple[bytes, bytes]]) -> bool:
+        """Whether a request brings the token."""
+        given = password_of(Headers(raw=headers)) or b""
+        digest = hashlib.sha256(given).hexdigest().encode()
+        return hmac.compare_digest(digest, self._token_sha256)
+
     def _prove(self, request: Request) -> None:
         """Refuses who does not have the token (law 1).
 
         Raises:
             QueryError: as ClickHouse words a wrong password.
         """
-        given = password_of(request.headers) or b""
-        digest = hashlib.sha256(given).hexdigest().encode()
-        if not hmac.compare_digest(digest, self._token_sha256):
+        if not self.proves(request.headers.raw):
             raise QueryError(*PASSWORD_WRONG, "The password is not this listener's token")
 
 

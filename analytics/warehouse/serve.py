@@ -76,11 +76,19 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> None:
         from analytics.door.app import door_of, limits
         from analytics.warehouse.private import LIMITS, Private
 
-        listener = Private(engine, metrics, digest).app
-        await stack.enter_async_context(serving(listener, private, name="sink", limits=LIMITS))
-        listener = door_of(settings, engine, metrics).app
+        sinks = Private(engine, metrics, digest)
         await stack.enter_async_context(
-            serving(listener, door, name="analysts", limits=limits(settings))
+            serving(sinks.app, private, name="sink", limits=LIMITS, proves=sinks.proves)
+        )
+        analysts = door_of(settings, engine, metrics)
+        await stack.enter_async_context(
+            serving(
+                analysts.app,
+                door,
+                name="analysts",
+                limits=limits(settings),
+                proves=analysts.proves,
+            )
         )
         log.info("warehouse open", analysts=_url(settings.door_host, port_of(door)))
         await stop.wait()

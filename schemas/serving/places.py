@@ -9,10 +9,14 @@ Laws of this file:
    once: one more takes the place of one whose body or reader keeps us waiting, or is answered 503.
    So law 2 always finds somebody.
 4. Every wait for the other side ends: for headers, for a body, for it to read an answer.
+5. Where a listener can tell by the headers that a request is of one who may make it (``prove``),
+   those who have not proven theirs leave first. Nobody without proof ends a request with it, or a
+   connection with it as long as there is another to end; a proven body that keeps coming, at
+   ``body_bytes_per_s_min``, ends for nobody; and ``requests_proven`` requests are kept for them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
@@ -40,6 +44,9 @@ class Limits:
         idle_timeout_s: between an answer and the next request.
         body_timeout_s: from the end of the headers to the end of the body.
         body_bytes_max: of a request, as sent.
+        body_bytes_per_s_min: slowest body that does not give way to others (law 5).
+        body_grace_s: how long it may lag behind that.
+        requests_proven: of ``requests_max``, those that only who proves a request gets.
         write_timeout_s: how long an answer may lie unread; it grows by what is read, at
             ``write_bytes_per_s_min``.
         write_bytes_per_s_min: slowest reader.
@@ -53,6 +60,9 @@ class Limits:
     idle_timeout_s: float = 65.0
     body_timeout_s: float = 10.0
     body_bytes_max: int = 65_536
+    body_bytes_per_s_min: int = 32_768
+    body_grace_s: float = 5.0
+    requests_proven: int = 0
     write_timeout_s: float = 10.0
     write_bytes_per_s_min: int = 32_768
     pipelined_max: int = 16
@@ -60,6 +70,8 @@ class Limits:
     def __post_init__(self) -> None:
         if not 0 < self.requests_max < self.connections_max:
             raise ValueError("requests_max is at least 1 and less than connections_max")
+        if not 0 <= self.requests_proven < self.requests_max:
+            raise ValueError("requests_proven is less than requests_max")
 
     def within(self, descriptors_max: int | None) -> "Limits":
         """These limits, for a process that may open so many file descriptors; ``None``: any."""
@@ -70,7 +82,14 @@ class Limits:
             return self
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         requests = max(1, min(self.requests_max, room * 3 // 4))
-        return Limits(**{**values, "connections_max": room, "requests_max": requests})
+        return Limits(
+            **{
+                **values,
+                "connections_max": room,
+                "requests_max": requests,
+                "requests_proven": min(self.requests_proven, requests // 2),
+            }
+        )
 
 
 class Turn(Enum):
@@ -96,6 +115,8 @@ class _Place:
     client: str
     since_s: float
     turn: Turn = Turn.HEAD
+    proven: bool = False
+    body: int = 0
     unsent: int = 0
     unsent_since_s: float | None = None
     drained: int = 0
@@ -126,7 +147,7 @@ class Places(Generic[K]):
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._places: dict[K, _Place] = {}
-        self._open = 0
+        self._open = {False: 0, True: 0}  # requests, by whether they are proven
 
     def __len__(self) -> int:
         return len(self._places)
@@ -141,51 +162,76 @@ class Places(Generic[K]):
         """
         leaves = None
         if len(self) >= self.limits.connections_max:
-            leaves = self._longest_waited_for(lambda place: True)
+            leaves = self._leaver(now_s, lambda place: True)
             if leaves is None:
                 return key
             self.leave(leaves)
         self._places[key] = _Place(client, now_s)
         return leaves
 
-    def admit(self) -> tuple[bool, K | None]:
+    def prove(self, key: K, proven: bool) -> None:
+        """The headers of a connection's next request are complete: whether they prove it."""
+        place = self._places.get(key)
+        if place is not None:
+            self._open[place.proven] -= place.open
+            place.proven = proven
+            self._open[proven] += place.open
+
+    def admit(self, key: K, now_s: float) -> tuple[bool, K | None]:
         """Whether one more request is worked on (law 3), and the connection that ends for it.
 
         That one is without a place already.
         """
-        if self._open < self.limits.requests_max:
+        proven = key in self._places and self._places[key].proven
+        room = self.limits.requests_max - sum(self._open.values())
+        if not proven:
+            unproven_max = self.limits.requests_max - self.limits.requests_proven
+            room = min(room, unproven_max - self._open[False])
+        if room > 0:
             return True, None
-        leaves = self._longest_waited_for(lambda place: place.open)
+        leaves = self._leaver(now_s, lambda place: place.open and (proven or not place.proven))
         if leaves is None:
             return False, None
         self.leave(leaves)
         return True, leaves
 
-    def _longest_waited_for(self, among: Callable[[_Place], bool]) -> K | None:
-        waiting = [
-            (since_s, key, place.client)
-            for key, place in self._places.items()
-            if among(place) and (since_s := place.waited_since_s) is not None
+    def _leaver(self, now_s: float, among: Callable[[_Place], bool]) -> K | None:
+        """Who ends for another: those who have proven nothing before all others (law 5)."""
+        candidates = [(key, place) for key, place in self._places.items() if among(place)]
+        unproven = [(key, place) for key, place in candidates if not place.proven]
+        stalled = [
+            (key, place)
+            for key, place in candidates
+            if place.proven and not self._keeps_coming(place, now_s)
         ]
-        if not waiting:
-            return None
-        most = Counter(client for _, _, client in waiting)
-        return min(waiting, key=lambda item: (-most[item[2]], item[0]))[1]
+        leaves = _longest_waited_for(unproven)
+        return _longest_waited_for(stalled) if leaves is None else leaves
+
+    def _keeps_coming(self, place: _Place, now_s: float) -> bool:
+        limits = self.limits
+        allowed_s = limits.body_grace_s + place.body / limits.body_bytes_per_s_min
+        return place.turn is Turn.BODY and now_s - place.since_s <= allowed_s
 
     def leave(self, key: K) -> None:
         """A connection has ended; one that is not known is ignored."""
         place = self._places.pop(key, None)
         if place is not None:
-            self._open -= place.open
+            self._open[place.proven] -= place.open
 
     def turn(self, key: K, turn: Turn, now_s: float) -> None:
         """It is another's turn on a connection, or the same one's anew."""
         place = self._places.get(key)
         if place is None:
             return
-        self._open -= place.open
-        place.turn, place.since_s = turn, now_s
-        self._open += place.open
+        self._open[place.proven] -= place.open
+        place.turn, place.since_s, place.body = turn, now_s, 0
+        self._open[place.proven] += place.open
+
+    def received(self, key: K, size: int) -> None:
+        """So many bytes came of the body that a connection's turn is for."""
+        place = self._places.get(key)
+        if place is not None:
+            place.body += size
 
     def unsent(self, key: K, size: int, now_s: float) -> None:
         """So many bytes of answers wait for the other side to read; told regularly."""
@@ -222,3 +268,16 @@ class Places(Generic[K]):
         if place.turn is Turn.BODY and waited > limits.body_timeout_s:
             return Cut.BODY_TIMEOUT
         return None
+
+
+def _longest_waited_for(places: Iterable[tuple[K, _Place]]) -> K | None:
+    """Of the client with most connections that keep us waiting, the one that has longest."""
+    waiting = [
+        (since_s, key, place.client)
+        for key, place in places
+        if (since_s := place.waited_since_s) is not None
+    ]
+    if not waiting:
+        return None
+    most = Counter(client for _, _, client in waiting)
+    return min(waiting, key=lambda item: (-most[item[2]], item[0]))[1]

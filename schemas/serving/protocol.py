@@ -12,6 +12,7 @@ Laws of this file:
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import structlog
@@ -21,6 +22,8 @@ from schemas.serving.places import HEADERS_MAX, Cut, Limits, Places, Turn
 from schemas.serving.sparing import Sparing
 
 Message = Any
+Proves = Callable[[list[tuple[bytes, bytes]]], bool]
+"""Judges headers as ASGI has them: names in lower case."""
 
 _SAID = {Cut.HEADER_TIMEOUT: 408, Cut.BODY_TIMEOUT: 408, Cut.WRITE_TIMEOUT: 0, Cut.MADE_ROOM: 0}
 """Statuses that a connection still gets told when it is cut; 0: none."""
@@ -52,11 +55,19 @@ class Listener:
         name: of the listener, for the log.
         limits: what it takes.
         loop: the event loop that serves it.
+        proves: whether a request's headers prove that its sender may make it.
     """
 
-    def __init__(self, name: str, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        name: str,
+        limits: Limits,
+        loop: asyncio.AbstractEventLoop,
+        proves: Proves = lambda _headers: False,
+    ) -> None:
         self.name = name
         self.limits = limits
+        self.proves = proves
         self.places: Places[GuardedProtocol] = Places(limits)
         self._loop = loop
         self._sparing = Sparing()
@@ -138,6 +149,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if not self._ended:
             self._join_chunks()
+            self.listener.places.received(self, max(0, self._body_bytes - before))
             self._bound_framing(len(data), before)
         # A line that has not ended is not known to ``on_header`` yet, so bytes are counted too. A
         # head that ended within this data was handed on: one read of a socket is bounded.
@@ -203,6 +215,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= self.listener.limits.pipelined_max:
             self._end("pipelined", 0)
             raise _Refused
+        self.listener.places.prove(self, self.listener.proves(self.headers))
         app = self.app
         if not self._under_way and not self._is_admitted():
             self.app = _busy
@@ -221,7 +234,7 @@ class GuardedProtocol(HttpToolsProtocol):
         return bool(self.parser.should_upgrade()) and has_body
 
     def _is_admitted(self) -> bool:
-        admitted, leaves = self.listener.places.admit()
+        admitted, leaves = self.listener.places.admit(self, self.loop.time())
         if leaves is not None:
             leaves.cut(Cut.MADE_ROOM)
         if not admitted:

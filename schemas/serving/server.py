@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 
 from schemas.health import health_app
 from schemas.serving.places import Limits
-from schemas.serving.protocol import GuardedProtocol, Listener
+from schemas.serving.protocol import GuardedProtocol, Listener, Proves
 from schemas.serving.sites import SameSite, Sites
 from schemas.settings import Settings
 
@@ -88,7 +88,12 @@ class _Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def serving(
-    app: ASGIApp, sock: socket.socket, *, name: str, limits: Limits | None = None
+    app: ASGIApp,
+    sock: socket.socket,
+    *,
+    name: str,
+    limits: Limits | None = None,
+    proves: Proves = lambda _headers: False,
 ) -> AsyncIterator[None]:
     """Serves an application on a bound socket until the block is left; then closes the socket.
 
@@ -97,9 +102,11 @@ async def serving(
         sock: listening: TCP or unix.
         name: of the listener, for the log.
         limits: what it takes; by default what a listener of small questions needs.
+        proves: whether a request's headers prove that its sender may make it: who does not prove it
+            makes room for those who do.
     """
     limits = (limits or Limits()).within(_descriptors_max())
-    listener = Listener(name, limits, asyncio.get_running_loop())
+    listener = Listener(name, limits, asyncio.get_running_loop(), proves)
     config = uvicorn.Config(
         app,
         http=type("Protocol", (GuardedProtocol,), {"listener": listener}),

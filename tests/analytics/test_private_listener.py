@@ -121,6 +121,30 @@ def test_data_may_be_compressed(warehouse: OpenWarehouse, asked: dict[str, str])
     assert rows(warehouse) == "1\tx\n2\ty\n"
 
 
+def test_a_slow_insert_outlasts_a_flood_of_strangers(warehouse: OpenWarehouse) -> None:
+    """Ten times as many connections as there are places, half of them with a request without the
+    token: the insert is stored, and the next one on a new connection too.
+    """
+    flood: list[socket.socket] = []
+    port = urlsplit(warehouse.settings.clickhouse_dsn.get_secret_value()).port or 0
+
+    def slow() -> Iterator[bytes]:
+        for at in range(10):
+            yield b"%d," % at + b"x" * (1 << 20) + b"\n"
+            for number in range(private.LIMITS.connections_max):
+                flood.append(socket.create_connection(("127.0.0.1", port), timeout=10))
+                if number % 2:
+                    flood[-1].sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+
+    try:
+        assert send(warehouse, slow(), query=INSERT)[:2] == (200, "")
+        assert send(warehouse, b"SELECT count() FROM t")[:2] == (200, "10\n")
+    finally:
+        for sock in flood:
+            sock.close()
+        send(warehouse, b"TRUNCATE TABLE t")
+
+
 def test_data_that_is_refused_is_not_stored_and_said(warehouse: OpenWarehouse) -> None:
     """With ClickHouse's code; the sink tells by it that the rows are at fault."""
     status, text, headers = send(warehouse, b"one,x\n", query=INSERT)

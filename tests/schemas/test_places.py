@@ -58,10 +58,53 @@ def test_a_slow_body_makes_room_for_a_request() -> None:
     for key, turn in enumerate((Turn.BODY, Turn.OURS, Turn.HEAD)):
         places.arrive(key, "x", key)
         places.turn(key, turn, key)
-    assert places.admit() == (True, 0)
-    assert places.admit() == (True, None)
+    assert places.admit(2, 4) == (True, 0)
+    assert places.admit(2, 4) == (True, None)
     places.turn(2, Turn.OURS, 5)
-    assert places.admit() == (False, None)
+    assert places.admit(3, 6) == (False, None)
+
+
+def test_who_has_proven_nothing_leaves_first() -> None:
+    """However long a proven body takes, as long as it comes; and newcomers end one another."""
+    limits = Limits(connections_max=4, requests_max=3, body_grace_s=5, body_bytes_per_s_min=1_000)
+    places: Places[int] = Places(limits)
+    places.arrive(0, "x", 0)
+    places.prove(0, proven=True)
+    places.turn(0, Turn.BODY, 0)
+    for key in range(1, 100):
+        leaves = places.arrive(key, "x", key)
+        assert leaves == (None if key < 4 else key - 3)
+        places.received(0, 1_000)
+
+
+@pytest.mark.parametrize(("waited_s", "leaves"), [(7, 1), (7.1, 0)])
+def test_a_proven_body_that_stops_coming_makes_room(waited_s: float, leaves: int) -> None:
+    """Among those who have proven their requests; what came buys time."""
+    limits = Limits(connections_max=2, requests_max=1, body_grace_s=5, body_bytes_per_s_min=1_000)
+    places: Places[int] = Places(limits)
+    for key, turn in enumerate((Turn.BODY, Turn.IDLE)):
+        places.arrive(key, "x", key)
+        places.prove(key, proven=True)
+        places.turn(key, turn, key)
+    places.received(0, 2_000)
+    assert places.arrive(2, "x", waited_s) == leaves
+
+
+def test_requests_are_kept_for_those_who_prove_them() -> None:
+    """Nobody without proof takes the last ones, nor ends one with it, even one that stopped."""
+    places: Places[int] = Places(Limits(connections_max=9, requests_max=3, requests_proven=1))
+    for key in range(6):
+        places.arrive(key, "x", key)
+    for key in (0, 1):
+        assert places.admit(key, 9) == (True, None)
+        places.turn(key, Turn.OURS, 9)
+    assert places.admit(2, 9) == (False, None)
+    for key in (3, 4):
+        places.prove(key, proven=True)
+        assert places.admit(key, 9) == ((True, None) if key == 3 else (False, None))
+        places.turn(key, Turn.BODY if key == 3 else Turn.HEAD, 9)
+    assert places.admit(2, 1e6) == (False, None)
+    assert places.admit(4, 1e6) == (True, 3)
 
 
 @pytest.mark.parametrize(
@@ -108,18 +151,29 @@ class Crowd(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.limits = Limits(connections_max=5, requests_max=3)
+        self.limits = Limits(
+            connections_max=5,
+            requests_max=3,
+            requests_proven=1,
+            body_grace_s=4,
+            body_bytes_per_s_min=1,
+        )
         self.places: Places[int] = Places(self.limits)
         self.model: dict[int, dict[str, Any]] = {}
         self.now = 0.0
         self.next = 0
 
-    def victims(self, turns: set[Turn]) -> set[int]:
+    def victims(self, turns: set[Turn], proven: bool) -> set[int]:
         """Those that may be ended for another, by the law: brute force."""
         waiting = {
             key: one for key, one in self.model.items()
             if one["turn"] in turns and (one["turn"] is not Turn.OURS or one["stuck"] is not None)
         }  # fmt: skip
+        strangers = {key: one for key, one in waiting.items() if not one["proven"]}
+        if strangers or not proven:
+            waiting = strangers
+        else:
+            waiting = {key: one for key, one in waiting.items() if not self.comes(one)}
         if not waiting:
             return set()
         counts = [one["client"] for one in waiting.values()]
@@ -128,6 +182,10 @@ class Crowd(RuleBasedStateMachine):
         since = {k: o["since"] if o["stuck"] is None else o["stuck"] for k, o in greedy.items()}
         return {key for key, at in since.items() if at == min(since.values())}
 
+    def comes(self, one: dict[str, Any]) -> bool:
+        """Whether a body keeps coming."""
+        return one["turn"] is Turn.BODY and bool(self.now - one["since"] <= 4 + one["body"])
+
     @rule(client=st.sampled_from("abc"))
     def arrive(self, client: str) -> None:
         self.now += 1
@@ -135,13 +193,16 @@ class Crowd(RuleBasedStateMachine):
         leaves = self.places.arrive(key, client, self.now)
         if len(self.model) < 5:
             assert leaves is None
-        elif victims := self.victims(set(Turn)):
+        elif victims := self.victims(set(Turn), True):
             assert leaves in victims
             del self.model[leaves]
         else:
             assert leaves == key
             return
-        self.model[key] = {"client": client, "turn": Turn.HEAD, "since": self.now, "stuck": None}
+        self.model[key] = {
+            "client": client, "turn": Turn.HEAD, "since": self.now, "stuck": None,
+            "proven": False, "body": 0,
+        }  # fmt: skip
 
     @precondition(lambda self: self.model)
     @rule(data=st.data(), turn=st.sampled_from(Turn))
@@ -149,7 +210,21 @@ class Crowd(RuleBasedStateMachine):
         self.now += 1
         key = data.draw(st.sampled_from(sorted(self.model)))
         self.places.turn(key, turn, self.now)
-        self.model[key].update(turn=turn, since=self.now)
+        self.model[key].update(turn=turn, since=self.now, body=0)
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data(), proven=st.booleans())
+    def prove(self, data: st.DataObject, proven: bool) -> None:
+        key = data.draw(st.sampled_from(sorted(self.model)))
+        self.places.prove(key, proven)
+        self.model[key]["proven"] = proven
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data(), size=st.integers(0, 3))
+    def received(self, data: st.DataObject, size: int) -> None:
+        key = data.draw(st.sampled_from(sorted(self.model)))
+        self.places.received(key, size)
+        self.model[key]["body"] += size
 
     @precondition(lambda self: self.model)
     @rule(data=st.data(), size=st.integers(0, 3))
@@ -160,12 +235,17 @@ class Crowd(RuleBasedStateMachine):
         stuck = self.model[key]["stuck"]
         self.model[key]["stuck"] = (stuck or self.now) if size else None
 
-    @rule()
-    def admit(self) -> None:
-        admitted, leaves = self.places.admit()
-        opened = sum(one["turn"] in (Turn.BODY, Turn.OURS) for one in self.model.values())
-        victims = self.victims({Turn.BODY, Turn.OURS})
-        if opened < 3:
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def admit(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(sorted(self.model)))
+        proven = self.model[key]["proven"]
+        admitted, leaves = self.places.admit(key, self.now)
+        opened = [
+            one["proven"] for one in self.model.values() if one["turn"] in (Turn.BODY, Turn.OURS)
+        ]
+        victims = self.victims({Turn.BODY, Turn.OURS}, proven)
+        if len(opened) < 3 and (proven or opened.count(False) < 2):
             assert (admitted, leaves) == (True, None)
         elif victims:
             assert admitted
