@@ -14,6 +14,8 @@ from dataclasses import dataclass
 MAGIC = b"MPF1"
 _HEAD = struct.Struct(">4sII")
 HEAD_BYTES = _HEAD.size
+CHECKED_TIMES = 64
+"""How often all bytes together may be summed up in the search for a whole frame behind damage."""
 
 
 def frame(payload: bytes) -> bytes:
@@ -40,32 +42,51 @@ def read_frames(data: bytes) -> Frames:
     """The whole frames at the start of ``data``."""
     payloads: list[bytes] = []
     at = 0
-    while len(data) - at >= HEAD_BYTES:
-        magic, size, checksum = _HEAD.unpack_from(data, at)
-        end = at + HEAD_BYTES + size
-        if magic != MAGIC or end > len(data):
-            break
-        payload = data[at + HEAD_BYTES : end]
-        if zlib.crc32(payload, zlib.crc32(size.to_bytes(4, "big"))) != checksum:
-            break
-        payloads.append(payload)
+    while (end := _end_of(data, at)) is not None and _fits(data, at, end):
+        payloads.append(data[at + HEAD_BYTES : end])
         at = end
     return Frames(payloads, at)
 
 
 def is_torn(data: bytes) -> bool:
-    """Whether ``data`` is the start of a frame that was never written to its end."""
+    """Whether ``data`` looks like a frame that was never written to its end: one whose length is
+    damaged may look the same."""
     if len(data) < HEAD_BYTES:
         return MAGIC.startswith(data[: len(MAGIC)])
-    magic, size, _ = _HEAD.unpack_from(data)
-    return bool(magic == MAGIC) and HEAD_BYTES + size > len(data)
+    return data.startswith(MAGIC) and _end_of(data, 0) is None
 
 
 def next_frame(data: bytes) -> int:
-    """Where the next whole frame behind the start of ``data`` begins; its length if none does."""
+    """Where the next whole frame behind the start of ``data`` begins; its length if none does.
+
+    Takes time in proportion to the length of ``data``, whatever it holds: payloads are other
+    people's, and may hold ``MPF1`` with a length at every turn.
+    """
+    left = CHECKED_TIMES * len(data)
     at = data.find(MAGIC, 1)
     while at >= 0:
-        if read_frames(data[at:]).payloads:
-            return at
+        end = _end_of(data, at)
+        if end is not None:
+            left -= end - at
+            if left < 0:
+                break
+            if _fits(data, at, end):
+                return at
         at = data.find(MAGIC, at + 1)
     return len(data)
+
+
+def _end_of(data: bytes, at: int) -> int | None:
+    """Where the frame at ``at`` ends by its length; ``None`` if none ends within ``data``."""
+    if len(data) - at < HEAD_BYTES:
+        return None
+    magic, size, _ = _HEAD.unpack_from(data, at)
+    end = at + HEAD_BYTES + int(size)
+    return None if magic != MAGIC or end > len(data) else end
+
+
+def _fits(data: bytes, at: int, end: int) -> bool:
+    """Whether the checksum of the frame from ``at`` to ``end`` is right."""
+    _, size, checksum = _HEAD.unpack_from(data, at)
+    payload = memoryview(data)[at + HEAD_BYTES : end]
+    return zlib.crc32(payload, zlib.crc32(int(size).to_bytes(4, "big"))) == int(checksum)

@@ -5,8 +5,9 @@ Laws of this file:
    is under way share the next one (group commit).
 2. What is read comes in the order in which it was appended, also over a restart. A frame is read
    again after a crash until the segment that holds it is released: at least once, never not.
-3. A torn tail was never acknowledged and is left out. Damage elsewhere costs what it covers: the
-   file is kept as ``*.damaged`` for a person, and counted.
+3. Damage costs what it covers: the bytes are kept as ``*.damaged`` for a person, counted and
+   logged. So is a torn tail: it was never acknowledged, but a frame whose length is damaged looks
+   the same.
 4. Never more than ``bytes_max`` on disk; over that ``append`` refuses.
 5. After a failed write or fsync that segment takes no more: what the page cache held is unknown.
 6. One process per directory (``flock``).
@@ -21,6 +22,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import structlog
 
 from ingest.frames import HEAD_BYTES, frame, is_torn, next_frame, read_frames
 from schemas.errors import ConfigError, Unavailable
@@ -88,6 +91,7 @@ class Spool:
         self._bytes_max = bytes_max
         self._segment_bytes = segment_bytes
         self._on_damage = on_damage
+        self._log = structlog.get_logger("mailpulse.ingest.spool")
         self._segments: list[_Segment] = []
         self._next_number = 1
         self._writing: int | None = None
@@ -271,19 +275,21 @@ class Spool:
 
     async def _skip_damage(self, segment: _Segment) -> None:
         """Law 3: goes on at the next whole frame; what lies before it is set aside."""
-        loop = asyncio.get_running_loop()
-        rest = await loop.run_in_executor(
-            self._thread, _bytes_of, segment.path, segment.read_at, segment.size
-        )
-        damaged = rest[: next_frame(rest)]
-        # a damaged length reaches beyond the end as a torn frame does, but whole frames follow it
-        if len(damaged) == len(rest) and is_torn(rest):
-            segment.read_at = segment.size
-            return
-        self._on_damage(len(damaged))
         name = f"{segment.path.name}.{segment.read_at}.damaged"
-        await loop.run_in_executor(self._thread, self.set_aside, name, damaged)
-        segment.read_at += len(damaged)
+        size, torn = await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._set_damage_aside, segment, name
+        )
+        self._on_damage(size)
+        event = "spool_torn" if torn else "spool_damaged"
+        self._log.warning(event, file=str(self._directory / name), bytes=size)
+        segment.read_at += size
+
+    def _set_damage_aside(self, segment: _Segment, name: str) -> tuple[int, bool]:
+        """How many bytes were damaged, and whether they may be the end of an unfinished write."""
+        rest = _bytes_of(segment.path, segment.read_at, segment.size)
+        damaged = rest[: next_frame(rest)]
+        self.set_aside(name, damaged)
+        return len(damaged), len(damaged) == len(rest) and is_torn(rest)
 
     def set_aside(self, name: str, content: bytes) -> None:
         """Keeps bytes that can't be used beside the spool, for a person; blocks."""

@@ -2,14 +2,18 @@
 
 import asyncio
 import os
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
+from ingest.frames import CHECKED_TIMES, MAGIC, frame, next_frame
 from ingest.keeper import Keeper, Kept
 from ingest.metrics import IngestMetrics
 from ingest.parcel import Parcel
@@ -105,7 +109,8 @@ async def test_rewinding_reads_the_stretch_again(tmp_path: Path) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_torn_tail_costs_only_itself(tmp_path: Path, data: st.DataObject) -> None:
-    """The last segment cut at any byte: every frame before the cut is there, and no other."""
+    """The last segment cut at any byte: every frame before the cut is there, and no other; what is
+    left of the one that was cut is kept for a person."""
     folder = tmp_path / os.urandom(8).hex()
     payloads = numbered(6)
 
@@ -121,7 +126,8 @@ def test_a_torn_tail_costs_only_itself(tmp_path: Path, data: st.DataObject) -> N
         again = Spool(folder, 10**9, on_damage=damaged.append)
         await again.open()
         assert await drained(again) == payloads[: cut // (len(whole) // 6)]
-        assert not damaged
+        assert sum(damaged) == cut % (len(whole) // 6)
+        assert sum(p.stat().st_size for p in files(folder, "*.damaged")) == sum(damaged)
         assert not again.busy
         await again.close()
 
@@ -162,6 +168,57 @@ async def test_a_damaged_length_costs_one_frame(tmp_path: Path) -> None:
         assert await drained(again) == numbered(5)[1:]
     assert len(files(tmp_path, "*.damaged")) == 1
     assert files(tmp_path) == [tmp_path / "backup.spool"]
+
+
+@pytest.mark.parametrize(("hit", "event"), [(4, "spool_torn"), (20, "spool_damaged")])
+async def test_damage_of_the_last_frame_is_kept_and_said(
+    tmp_path: Path, hit: int, event: str
+) -> None:
+    """Whether it is of the length, which then looks like an unfinished write, or of the payload:
+    the frame was acknowledged."""
+    damaged: list[int] = []
+    async with spool(tmp_path, segment=10**6) as one:
+        for payload in numbered(3):
+            await one.append(payload)
+    [path] = files(tmp_path)
+    content = bytearray(path.read_bytes())
+    last = len(content) // 3 * 2
+    content[last + hit] ^= 1
+    path.write_bytes(bytes(content))
+    again = Spool(tmp_path, 10**9, on_damage=damaged.append)
+    await again.open()
+    with capture_logs() as lines:
+        assert await drained(again) == numbered(3)[:2]
+    await again.close()
+    [kept] = files(tmp_path, "*.damaged")
+    assert kept.read_bytes() == content[last:]
+    assert damaged == [len(content) - last]
+    [line] = lines
+    assert (line["event"], line["file"], line["bytes"]) == (event, str(kept), damaged[0])
+
+
+def test_the_search_behind_damage_takes_no_longer_for_what_payloads_hold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A payload of heads with a length, none of a whole frame: what is summed up is bounded, and a
+    frame behind as many heads as a person would write is found."""
+    summed = 0
+    crc32 = zlib.crc32
+
+    def counted(data: Any, start: int = 0) -> int:
+        nonlocal summed
+        summed += len(data)
+        return crc32(data, start)
+
+    monkeypatch.setattr(zlib, "crc32", counted)
+    head = MAGIC + (5_000).to_bytes(4, "big") + bytes(4)
+    whole = frame(b"x" * 20_000)
+    hostile = head * 3_000 + whole
+    summed = 0
+    assert next_frame(hostile) == len(hostile)
+    assert summed <= (CHECKED_TIMES + 1) * len(hostile)
+    for text in (head * 10, MAGIC * 3_000):
+        assert next_frame(text + whole) == len(text)
 
 
 async def test_a_full_spool_refuses_and_takes_again(tmp_path: Path) -> None:
