@@ -7,7 +7,9 @@ Laws of this file:
 2. A shard's lock is held from a step until its outputs are handed over, and over a checkpoint: a
    checkpoint never sees a step whose outputs are only half sent.
 3. Any error ends the worker; nothing is skipped.
-4. But for damaged state (``streams.damage``), found when it is opened or later: it is set aside and
+4. A chunk that begins beyond what was read is not handled while the log still holds what lies
+   between: that is read first. Committed past it, it would be lost.
+5. But for damaged state (``streams.damage``), found when it is opened or later: it is set aside and
    built again from what is committed, and its partition is read again from there. Others go on. A
    store that is damaged once more in the life of the process ends the worker.
 """
@@ -52,6 +54,8 @@ class Work:
     since_checkpoint: int = 0
     since_open: int = 0
     """Chunks processed since the state was opened."""
+    reads_from: int = 0
+    """The offset behind the last chunk, or the one that reading began with."""
     checkpointed_at: float = field(default_factory=time.monotonic)
     handing_over: bool = False
     """True from a step until its outputs are sent. Found true under the lock, a step failed or was
@@ -129,13 +133,35 @@ class Agent(ABC):
         work = self._work.get(chunk.tp)
         if work is None or not work.live:
             return  # let go while it was queued; whoever owns the partition reads it
+        if not await self._follows(work, chunk):
+            return
         async with self.rebuilding(work):
             await self.process(work, chunk)
+            work.reads_from = chunk.last + 1
             self.metrics.lag_records.labels(self.topic, str(chunk.tp.partition)).set(
                 max(0, chunk.highwater - chunk.last - 1)
             )
         if work.live:
             await self.checkpoint_if_due(work)
+
+    async def _follows(self, work: Work, chunk: Chunk) -> bool:
+        """Whether nothing that the log still holds lies before the chunk unread (law 4).
+
+        If something does, a chunk was dropped on its way here; it is read again.
+        """
+        if chunk.first <= work.reads_from:
+            return True
+        assert self.app is not None
+        begin = await self.app.begin_offset(work.tp)
+        if begin >= chunk.first or not work.live:
+            return work.live
+        work.reads_from = max(begin, work.reads_from)
+        log.error(
+            "a chunk was dropped before it was handled: it is read again", topic=work.tp.topic,
+            partition=work.tp.partition, first=work.reads_from, before=chunk.first,
+        )  # fmt: skip
+        await self.app.seek(work.tp, work.reads_from)
+        return False
 
     async def keep_open(self) -> None:
         """Opens what is assigned, at once and one partition after the other; runs for ever.
@@ -177,6 +203,8 @@ class Agent(ABC):
             self.forget(tp)
             self.directory.release(self._store_name(tp))
             return None
+        assert self.app is not None
+        work.reads_from = self.app.committed_now(tp) or 0
         self._work[tp] = work
         return work
 
@@ -199,7 +227,7 @@ class Agent(ABC):
 
     @asynccontextmanager
     async def rebuilding(self, work: Work) -> AsyncIterator[None]:
-        """Whatever is done with a partition's state, damage that it meets is seen to (law 4)."""
+        """Whatever is done with a partition's state, damage that it meets is seen to (law 5)."""
         try:
             yield
         except DamagedState as error:
@@ -316,9 +344,10 @@ class Agent(ABC):
         Another worker may have moved them on while they were away, so nothing in memory counts.
         """
         self.assignment += 1
-        self.assigned.update(tps)
+        self.assigned = set(tps)
         self._to_read_again.clear()  # what is assigned is read from what is committed
-        self.release([tp for tp, work in self._work.items() if not work.live])
+        kept = {tp for tp, work in self._work.items() if work.live} & self.assigned
+        self.release(self._work.keys() - kept)
         self._unopened.set()
 
     async def on_revoke(self, tps: Iterable[TP]) -> None:

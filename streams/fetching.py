@@ -162,14 +162,17 @@ class ChunkConsumer(driver.Consumer):
             if releases != self._releases:
                 return  # let go meanwhile; the next assignment seeks again
             tps = {tp for tp in self._start if tp.topic in self.app.chunk_topics}
-            await self._open({tp: self._start[tp] for tp in tps})
+            # Those that the next rebalance has taken by now are not assigned to the engine either:
+            # nothing would ever let go of their state.
+            tps = await self._open({tp: self._start[tp] for tp in tps})
             try:
                 await asyncio.wait_for(self.app.hooks.on_assign(set(tps)), _HOOK_S)
             except Exception as error:
                 self.app.fail(f"on_assign of {_names(tps)} failed: {error!r}", error)
             self._opening_since_s = None
 
-    async def _open(self, starts: Mapping[TP, int | None]) -> None:
+    async def _open(self, starts: Mapping[TP, int | None]) -> set[TP]:
+        """Opens sessions; returns the partitions that have one, those that are still ours."""
         sessions = {tp: Session(tp, next(self._epochs), at) for tp, at in starts.items()}
         for tp, session in sessions.items():
             self._close(tp)
@@ -181,6 +184,7 @@ class ChunkConsumer(driver.Consumer):
             if tp not in started and self._sessions.get(tp) is session:
                 self._close(tp)
                 del self._sessions[tp]
+        return started
 
     def _close(self, tp: TP) -> None:
         session = self._sessions.get(tp)
@@ -230,9 +234,13 @@ class ChunkConsumer(driver.Consumer):
     # --- letting go ------------------------------------------------------------------------------
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """As Faust's; chunk partitions are checkpointed and committed first."""
+        """As Faust's; chunk partitions are checkpointed and committed first.
+
+        All of them: a seek that came late, during the rebalance before, may have opened some that
+        went to another worker in it. Kept, their state would be of long ago when they come back.
+        """
         positions = {tp: session.position or 0 for tp, session in self._sessions.items()}
-        await self.release(revoked)
+        await self.release(None)
         await super().on_partitions_revoked(revoked)
         # Called before every join, the first one too: what is told to the group is as of now.
         claims = self.app.claims

@@ -249,6 +249,14 @@ class ChunkApp(faust.App):
         """
         return await self._chunks.ends(list(tps))
 
+    async def begin_offset(self, tp: TP) -> int:
+        """The first offset that the partition's log still holds.
+
+        Raises:
+            aiokafka.errors.KafkaError: the broker does not answer in time.
+        """
+        return int((await self._chunks.earliest_offsets(tp))[tp])
+
     def touch(self, tp: TP) -> None:
         """Tells the watchdog that long work on ``tp``, such as a restore, goes on."""
         self._chunks.watchdog.touch(tp)

@@ -113,6 +113,10 @@ class FakeThread:
     async def highwaters(self, *tps: TP) -> dict[TP, int]:
         return {tp: self.logs[tp].end for tp in tps}
 
+    async def earliest_offsets(self, *tps: TP) -> dict[TP, int]:
+        logs = {tp: self.logs[tp] for tp in tps}
+        return {tp: log.records[0].offset if log.records else log.end for tp, log in logs.items()}
+
     async def look(self, tps: set[TP]) -> dict[TP, Look]:
         return {tp: Look(self.logs[tp].end, self.positions.get(tp)) for tp in tps}
 

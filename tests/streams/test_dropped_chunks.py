@@ -1,0 +1,124 @@
+"""A chunk that is dropped on its way to its agent is read again, whatever dropped it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas import topics
+from tests.builders import RECEIVED_AT, event
+from tests.streams.engine_rig import PARTITIONS, Broker, Clock, EngineMaker, EngineRig
+
+EVENTS = 60
+
+
+def feed(broker: Broker, begin: int, end: int) -> None:
+    """Delivered messages with the numbers of a range, over all partitions."""
+    broker.feed(
+        event(
+            event_id=f"{number:032x}", event_type="delivered", message_id=f"m{number}",
+            received_at=RECEIVED_AT + number * 1_000, occurred_at=RECEIVED_AT + number * 1_000,
+        )
+        for number in range(begin, end)
+    )  # fmt: skip
+
+
+def drop(rig: EngineRig, topic: str, after: int) -> list[Any]:
+    """Lets one chunk of each partition of a topic vanish, after ``after`` of them came.
+
+    Returns:
+        Where the dropped ones are put.
+    """
+    dropped: list[Any] = []
+    take, seen = rig.thread.take, dict.fromkeys(range(PARTITIONS), 0)
+
+    async def taking(*args):  # type: ignore[no-untyped-def]  # as FakeThread.take
+        taken = await take(*args)
+        for tp in [tp for tp in taken if tp.topic == topic]:
+            seen[tp.partition] += 1
+            if seen[tp.partition] == after + 1:
+                dropped.append(taken.pop(tp))
+        return taken
+
+    rig.thread.take = taking  # type: ignore[method-assign]
+    return dropped
+
+
+@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize("topic", [topics.RAW, topics.MINUTES])
+async def test_what_was_dropped_is_read_again(
+    topic: str, after: int, engine_of: EngineMaker, tmp_path: Path
+) -> None:
+    """The first chunk since the state was opened, or one in the midst of reading."""
+    broker = Broker()
+    rig = await engine_of(broker, tmp_path, Clock())
+    dropped = drop(rig, topic, after)
+    for begin in range(0, EVENTS, 20):
+        feed(broker, begin, begin + 20)
+        await rig.settle()
+        for work in rig.worker.enrich.works():
+            await rig.worker.enrich.checkpoint(work)  # minutes come with it
+        await rig.settle()
+    await rig.work_off()
+    assert dropped
+    found = broker.decoded(topics.ENRICHED, "enriched_event")
+    assert sorted(int(one["event"]["event_id"], 16) for one in found) == list(range(EVENTS))
+    await rig.tick()
+    newest = broker.decoded(topics.RATES, "campaign_rates")[-1]
+    assert newest["windows"][0]["counts"]["delivered"] == EVENTS
+
+
+async def test_what_retention_took_is_passed(engine_of: EngineMaker, tmp_path: Path) -> None:
+    """Where the log begins behind what was read there is nothing to read again."""
+    broker = Broker()
+    feed(broker, 0, EVENTS)
+    fed = [tp for tp, log in broker.logs.items() if tp.topic == topics.RAW and log.records]
+    for tp in fed:
+        del broker.logs[tp].records[:5]
+        broker.committed[tp] = 1
+    rig = await engine_of(broker, tmp_path, Clock())
+    take = rig.thread.take
+
+    async def from_the_begin(*args):  # type: ignore[no-untyped-def]  # as FakeThread.take
+        for tp, position in rig.thread.positions.items():
+            records = rig.thread.logs[tp].records
+            if records and position < records[0].offset:
+                rig.thread.positions[tp] = records[0].offset  # as a broker's reset does
+        return await take(*args)
+
+    rig.thread.take = from_the_begin  # type: ignore[method-assign]
+    await rig.work_off()
+    assert len(broker.decoded(topics.ENRICHED, "enriched_event")) == EVENTS - 5 * len(fed)
+
+
+async def test_a_seek_that_comes_late_leaves_no_old_state(
+    engine_of: EngineMaker, tmp_path: Path
+) -> None:
+    """Faust's seek after one assignment comes when the next rebalance is under way.
+
+    aiokafka still names the old assignment then. What is opened by it goes to another worker in
+    that rebalance, is moved on there, and comes back.
+    """
+    broker, clock = Broker(), Clock()
+    first = await engine_of(broker, tmp_path / "first", clock)
+    feed(broker, 0, 20)
+    await first.work_off()
+    old = set(first.thread.assigned)
+    await first.revoke()
+    first.thread.assigned = old  # as aiokafka has it until the group was joined
+    await first.consumer.perform_seek()
+    await first.settle()
+    second = await engine_of(broker, tmp_path / "second", clock)  # with every partition
+    first.thread.assigned = set()
+    feed(broker, 20, 40)
+    await second.work_off()
+    await second.revoke()
+    await first.revoke()
+    feed(broker, 40, EVENTS)
+    await first.assign()
+    await first.work_off()
+    found = broker.decoded(topics.ENRICHED, "enriched_event")
+    assert sorted(int(one["event"]["event_id"], 16) for one in found) == list(range(EVENTS))
+    await first.tick()
+    newest = broker.decoded(topics.RATES, "campaign_rates")[-1]
+    assert newest["windows"][0]["counts"]["delivered"] == EVENTS
