@@ -25,7 +25,8 @@ from analytics.warehouse.protocol import (
     body_of,
     greeting,
     named_database,
-    packed,
+    packing_of,
+    pieces,
     query_parameters,
     settings_among,
     unless_gone,
@@ -92,6 +93,7 @@ class Door(Interface):
             f"{query}\n{text}" if query and text else query or text
         )
         wanted = statement.format or listed_format(asked_format(request, parameters))
+        packing = packing_of(request, parameters, wanted)
         job = Job(
             statement.sql,
             wanted,
@@ -99,9 +101,10 @@ class Door(Interface):
             parameters=query_parameters(parameters),
             settings={**settings, **statement.settings},
             query_id=query_id,
+            packing=packing.steps,
         )
         result = await unless_gone(request, job, self.engine.query)
-        return await packed(request, parameters, wanted, result)
+        return pieces(result, wanted, packing)
 
     def proves(self, headers: list[tuple[bytes, bytes]]) -> bool:
         """Whether a request brings the token; without a token nobody proves anything."""

@@ -10,7 +10,6 @@ Source: ClickHouse ``src/IO/CompressionMethod.cpp`` (names, order of preference)
 
 import zlib
 from collections.abc import Callable
-from typing import TypeVar
 
 import brotli
 import lz4.frame
@@ -20,7 +19,6 @@ try:
 except ImportError:
     from backports import zstd  # clickhouse-connect brings it
 
-C = TypeVar("C", bound=bytes | memoryview)
 _ENCODERS: dict[str, Callable[[bytes | memoryview], bytes]] = {
     "zstd": lambda content: bytes(zstd.compress(content, 1)),
     "br": lambda content: bytes(brotli.compress(content, quality=1)),
@@ -41,25 +39,27 @@ class BodyTooLarge(ValueError):
     """A body that unpacks to more than it may."""
 
 
-def encoded(content: C, accepted: str) -> tuple[C | bytes, str]:
-    """A result in the best encoding that the client takes.
+def best(accepted: str) -> str:
+    """The name of the best encoding that the client takes; empty when none fits.
 
     Args:
-        content: the result.
         accepted: the ``Accept-Encoding`` header.
-
-    Returns:
-        The bytes and the name of their encoding, which is empty when none fits.
     """
     wanted = set()
     for each in accepted.lower().split(","):
         name, _, weight = each.partition(";")
         if weight.replace(" ", "").rstrip("0") not in ("q=", "q=0."):
             wanted.add(name.strip())
-    for name, encode in _ENCODERS.items():
-        if name in wanted:
-            return encode(content), name
-    return content, ""
+    return next((name for name in _ENCODERS if name in wanted), "")
+
+
+def encoded(content: bytes | memoryview, encoding: str) -> bytes:
+    """A result in an encoding.
+
+    Raises:
+        KeyError: it is not ``known``.
+    """
+    return _ENCODERS[encoding](content)
 
 
 def known(encoding: str) -> bool:

@@ -15,7 +15,7 @@ Sources: ClickHouse ``src/Formats/NativeWriter.cpp``, ``src/Core/BlockInfo.h``,
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import TypeVar
 
@@ -23,6 +23,7 @@ CUSTOM_SERIALIZATION = 54454
 """First revision in which columns name their serialization."""
 # field 1: no overflow rows; field 2: bucket -1, meaning none; 0: the end
 Content = bytes | memoryview
+GoOn = Callable[[], None]
 C = TypeVar("C", bound=bytes | memoryview)
 _BLOCK_INFO = b"\x01\x00\x02\xff\xff\xff\xff\x00"
 _PLAIN = b"\x00"
@@ -41,6 +42,8 @@ TYPE_CHARS_MAX = 16 << 10
 """Longest name of a type that is walked."""
 _NAMES_KEPT = 256
 """Types whose reading is kept: names are of the caller's choice, so both are bounded."""
+TEXTS_BETWEEN = 65_536
+"""Texts that are walked over between two calls of ``go_on``."""
 _DECIMAL_DIGITS = ((9, 4), (18, 8), (38, 16), (76, 32))
 
 
@@ -48,8 +51,14 @@ class Unwalkable(Exception):
     """A type whose columns can't be found the end of here."""
 
 
-def at_revision(content: C, revision: int) -> C | bytes:
+def at_revision(content: C, revision: int, go_on: GoOn = lambda: None) -> C | bytes:
     """The blocks of ``content``, as a server writes them for ``revision``.
+
+    Args:
+        content: blocks at revision 0.
+        revision: the client's.
+        go_on: called for each column and every ``TEXTS_BETWEEN`` texts; what it raises ends the
+            work.
 
     Raises:
         Unwalkable: a column's type is not known here.
@@ -64,6 +73,7 @@ def at_revision(content: C, revision: int) -> C | bytes:
         rows, at = _number(content, at)
         out += [_BLOCK_INFO, content[start:at]]
         for _ in range(columns):
+            go_on()
             start = at
             size, at = _number(content, at)
             size, at = _number(content, at + size)
@@ -72,7 +82,7 @@ def at_revision(content: C, revision: int) -> C | bytes:
             out += [content[start:at], _PLAIN]
             if rows:
                 start = at
-                at = _past_data(content, _past_prefix(at, name), name, rows)
+                at = _past_data(content, _past_prefix(at, name), name, rows, go_on)
                 out.append(content[start:at])
     return b"".join(out)
 
@@ -159,33 +169,35 @@ def _width(name: str) -> int:
     return 8 if kind.startswith("Interval") else _WIDTHS.get(kind, 0)
 
 
-def _past_data(content: Content, at: int, name: str, rows: int) -> int:
+def _past_data(content: Content, at: int, name: str, rows: int, go_on: GoOn) -> int:
     """Behind ``rows`` values of a type."""
     width = _width(name)
     if width:
         return at + width * rows
     kind, arguments = _parsed(name)
     if kind == "String":
-        return _past_texts(content, at, rows)
+        return _past_texts(content, at, rows, go_on)
     if kind == "Nullable":
-        return _past_data(content, at + rows, arguments[0], rows)
+        return _past_data(content, at + rows, arguments[0], rows, go_on)
     if kind in ("Array", "Map"):
         if not rows:
             return at
         at += 8 * rows
         items = int.from_bytes(content[at - 8 : at], "little")
-        return _past_data(content, at, _inner(name)[0], items)
+        return _past_data(content, at, _inner(name)[0], items, go_on)
     if kind == "LowCardinality":
-        return _past_keys(content, at, arguments[0]) if rows else at
+        return _past_keys(content, at, arguments[0], go_on) if rows else at
     if kind not in ("Tuple", "SimpleAggregateFunction"):
         raise Unwalkable(name)
     for inner in _inner(name):
-        at = _past_data(content, at, inner, rows)
+        at = _past_data(content, at, inner, rows, go_on)
     return at
 
 
-def _past_texts(content: Content, at: int, rows: int) -> int:
-    for _ in range(rows):
+def _past_texts(content: Content, at: int, rows: int, go_on: GoOn) -> int:
+    for row in range(rows):
+        if not row % TEXTS_BETWEEN:
+            go_on()
         size = content[at]
         if size < 0x80:
             at += size + 1
@@ -195,10 +207,10 @@ def _past_texts(content: Content, at: int, rows: int) -> int:
     return at
 
 
-def _past_keys(content: Content, at: int, name: str) -> int:
+def _past_keys(content: Content, at: int, name: str, go_on: GoOn) -> int:
     """A dictionary's own keys, then one index a row; the first number says how wide they are."""
     kind, arguments = _parsed(name)
     width = 1 << content[at]
     keys = int.from_bytes(content[at + 8 : at + 16], "little")
-    at = _past_data(content, at + 16, arguments[0] if kind == "Nullable" else name, keys)
+    at = _past_data(content, at + 16, arguments[0] if kind == "Nullable" else name, keys, go_on)
     return at + 8 + width * int.from_bytes(content[at : at + 8], "little")

@@ -10,6 +10,8 @@ Laws of this file:
    then told so. A query has its place until there is room for its result among those that are not
    read yet (``analytics.warehouse.unsent``). The sink's statements have places of their own, and
    their results need no room: who has the sink's token may write anyway.
+   A place is kept until the result is packed, which ends at the query's limit and when its client
+   has gone; analysts' results are packed in threads of their own, ``PACKERS`` at once.
 4. Calls block in worker threads; the engine lets go of the interpreter's lock meanwhile.
 5. What a statement may use, and what ends one that goes on: ``analytics.warehouse.limits``.
 """
@@ -30,10 +32,12 @@ import chdb
 
 from analytics.door.canonical import canonical, is_canonical
 from analytics.door.judge import Statement, judge
+from analytics.door.native import Content
 from analytics.door.surroundings import Surroundings
 from analytics.warehouse.access import READER
 from analytics.warehouse.errors import QueryError, query_error
 from analytics.warehouse.limits import QueryLimits
+from analytics.warehouse.packing import Step
 from analytics.warehouse.results import empty_native, figures
 from analytics.warehouse.unsent import Answer, Held, Unsent
 from analytics.warehouse.watching import Watch
@@ -48,6 +52,8 @@ SINK_STATEMENT_S_MAX = 600
 """A migration may take minutes; whatever takes longer is stuck."""
 JUDGES = 2
 """Queries that are judged at once; the others wait."""
+PACKERS = 2
+"""Results that are packed at once; the others wait, in the places of their queries."""
 JUDGING_S_MAX = 30.0
 """Of the parser's on one text; it takes a third of a second of its own, on a machine at rest."""
 
@@ -64,6 +70,7 @@ class Job:
         settings: on top of the limits; names and values judged by the caller.
         body: path of a file with the data of an insert.
         query_id: how the log names it.
+        packing: what the result goes through, see ``analytics.warehouse.packing``.
         gone: to be set when nobody waits for the answer any more.
     """
 
@@ -74,6 +81,7 @@ class Job:
     settings: Mapping[str, str] = field(default_factory=dict)
     body: str | None = None
     query_id: str = ""
+    packing: Sequence[Step] = ()
     gone: threading.Event = field(default_factory=threading.Event)
 
 
@@ -118,6 +126,7 @@ class Engine:
         self.timezone = self._text("SELECT timezone()")
         self._anchor.query(f"CREATE DATABASE IF NOT EXISTS `{database}`")
         self._judges = ThreadPoolExecutor(JUDGES, thread_name_prefix="judge")
+        self._packers = ThreadPoolExecutor(PACKERS, thread_name_prefix="packer")
         self.around = self._surroundings()
         self.watch = Watch(self._kill, limits.obey_s_max, disobeyed, killed)
 
@@ -133,7 +142,7 @@ class Engine:
             Whether everything ended within ``grace_s`` seconds. If not, the directory is still in
             use, and only the end of the process frees it.
         """
-        for executor in (self._executor, self._judges):
+        for executor in (self._executor, self._judges, self._packers):
             executor.shutdown(wait=False, cancel_futures=True)
         self.abandon()
         deadline = time.monotonic() + grace_s
@@ -208,8 +217,14 @@ class Engine:
         """
 
         async def run() -> Held:
-            answer = await self._in_thread(self.read, job)
-            return await self.unsent.held(answer, job.gone.is_set)
+            deadline = time.monotonic() + self.limits.seconds_max
+            self._asked.add(job.gone)
+            try:
+                answer = await self._in_thread(self.read, job)
+                held = await self.unsent.held(answer, job.gone.is_set)
+                return await _packed(held, job, self._packers, deadline)
+            finally:
+                self._asked.discard(job.gone)
 
         return await self._placed(self._places, self.limits.concurrent_max, run)
 
@@ -221,7 +236,9 @@ class Engine:
         """
 
         async def run() -> Held:
-            return Held(await self._in_thread(self.write, job))
+            deadline = time.monotonic() + SINK_STATEMENT_S_MAX
+            held = Held(await self._in_thread(self.write, job))
+            return await _packed(held, job, None, deadline)
 
         return await self._placed(self._sinks_places, SINK_STATEMENTS_MAX, run)
 
@@ -252,16 +269,12 @@ class Engine:
         """``query`` without waiting for a place: blocks."""
         limits = self._within(job.settings)
         settings = {**job.settings, **limits}
-        self._asked.add(job.gone)
-        try:
-            # watched by our limit: a lower one of the caller's is for the engine, and what does not
-            # obey it must not end the process any sooner
-            with self._session(job, settings, self.limits.seconds_max) as handle:
-                handle.query(f"SET ROLE {READER}")
-                handle.query("SET readonly = 1")
-                return self._answer(handle, job)
-        finally:
-            self._asked.discard(job.gone)
+        # watched by our limit: a lower one of the caller's is for the engine, and what does not
+        # obey it must not end the process any sooner
+        with self._session(job, settings, self.limits.seconds_max) as handle:
+            handle.query(f"SET ROLE {READER}")
+            handle.query("SET readonly = 1")
+            return self._answer(handle, job)
 
     def write(self, job: Job) -> Answer:
         """``command`` without waiting for a place: blocks."""
@@ -315,6 +328,37 @@ class Engine:
             if asked.isdecimal() and 0 < int(asked) < int(within[name]):
                 within[name] = asked
         return within
+
+
+async def _packed(
+    held: Held, job: Job, executor: ThreadPoolExecutor | None, deadline: float
+) -> Held:
+    """A result after ``job.packing``; released if that fails.
+
+    Raises:
+        QueryError: the deadline is over, the client has gone, or it can't be packed so.
+    """
+
+    def go_on() -> None:
+        if job.gone.is_set():
+            raise QueryError(394, "QUERY_WAS_CANCELLED", "Query was cancelled")
+        if time.monotonic() > deadline:
+            raise QueryError(
+                159, "TIMEOUT_EXCEEDED", "Timeout exceeded: while the result was being packed"
+            )
+
+    def run(step: Step) -> Content:
+        go_on()  # it may have waited for its thread
+        return step(held.content, go_on)
+
+    loop = asyncio.get_running_loop()
+    try:
+        for step in job.packing:
+            held.replace(await loop.run_in_executor(executor, run, step))
+    except BaseException:
+        held.release()
+        raise
+    return held
 
 
 def _set(handle: Any, settings: Mapping[str, str]) -> None:

@@ -30,6 +30,13 @@ class QueryError(Exception):
         self.text = text
 
 
+class Unsupported(QueryError):
+    """Something of ClickHouse's HTTP interface that is not spoken here."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(48, "NOT_IMPLEMENTED", text)
+
+
 def query_error(error: Exception) -> QueryError:
     """The engine's words for an error, taken apart."""
     text = str(error)

@@ -31,7 +31,8 @@ from analytics.warehouse.protocol import (
     body_of,
     greeting,
     named_database,
-    packed,
+    packing_of,
+    pieces,
     query_parameters,
     settings_among,
     too_large,
@@ -85,6 +86,7 @@ class Private(Interface):
                 return greeting()
             named = _FORMAT.search(sql) if body is None else None
             wanted = named[1] if named else asked_format(request, parameters)
+            packing = packing_of(request, parameters, wanted)
             job = Job(
                 sql,
                 wanted,
@@ -93,9 +95,10 @@ class Private(Interface):
                 settings=settings_among(parameters),
                 body=body,
                 query_id=query_id,
+                packing=packing.steps,
             )
             result = await self.engine.command(job)
-        return await packed(request, parameters, wanted, result)
+        return pieces(result, wanted, packing)
 
     def proves(self, headers: list[tuple[bytes, bytes]]) -> bool:
         """Whether a request brings the token."""

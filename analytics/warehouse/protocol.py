@@ -3,7 +3,7 @@
 Laws of this file:
 1. Paths, parameters, headers, formats, error codes and texts are ClickHouse's (its documentation,
    «HTTP Interface»), so any client that speaks it connects.
-2. Results are packed in worker threads: a large one holds up nobody else.
+2. Results are packed by the engine's side, within the limits of their query.
 3. A query whose client went away is killed.
 4. What a browser asks for another site is refused, also when it was led here by a name of that
    site's (DNS rebinding): ``schemas.serving.sites``.
@@ -24,11 +24,10 @@ from starlette.routing import Route
 
 from analytics.door.access import CHALLENGE, PASSWORD_MISSING
 from analytics.door.denied import Denied
-from analytics.door.encodings import BodyTooLarge, BrokenBody, decoded, encoded, known
-from analytics.door.frames import compressed
-from analytics.door.native import Content, Unwalkable, at_revision
+from analytics.door.encodings import BodyTooLarge, BrokenBody, decoded, known
 from analytics.warehouse.engine import Engine, Job
-from analytics.warehouse.errors import QueryError
+from analytics.warehouse.errors import QueryError, Unsupported
+from analytics.warehouse.packing import Packing, asked_packing
 from analytics.warehouse.unsent import Held, Pieces
 from schemas.serving.sites import SameSite, Sites
 
@@ -47,8 +46,6 @@ TRANSPORT = frozenset(
 )  # fmt: skip
 """Parameters that steer the transport, or that change nothing here."""
 
-REVISION_DIGITS_MAX = 9
-"""Of a protocol version; a longer one is none."""
 _QUERY_ID = re.compile(r"[\w.:-]{1,64}")
 _CONTENT_TYPES = {
     "csv": "text/csv; charset=UTF-8; header=absent",
@@ -73,13 +70,6 @@ _STATUS = {
 }  # fmt: skip
 # but 202, too many queries at once: clients try again on 503, and do not on 500
 _RETRY_AFTER_S = "1"
-
-
-class Unsupported(QueryError):
-    """Something of ClickHouse's HTTP interface that is not spoken here."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(48, "NOT_IMPLEMENTED", text)
 
 
 class Interface:
@@ -212,6 +202,9 @@ async def unless_gone(request: Request, job: Job, run: Callable[[Job], Awaitable
         return await answer
     finally:
         leaving.cancel()
+        if not answer.done():  # this one was cancelled itself
+            job.gone.set()
+            answer.cancel()
 
 
 async def _left(request: Request) -> None:
@@ -219,46 +212,21 @@ async def _left(request: Request) -> None:
         pass
 
 
-async def packed(
-    request: Request, parameters: Mapping[str, str], wanted: str, held: Held
-) -> Response:
-    """A result as the client asked for it: protocol version, frames, content encoding.
+def packing_of(request: Request, parameters: Mapping[str, str], wanted: str) -> Packing:
+    """How a request wants a result in the format ``wanted`` packed."""
+    return asked_packing(parameters, request.headers.get("accept-encoding", ""), wanted)
 
-    Raises:
-        Unsupported: a column of a type that the protocol version has no transcription for.
-    """
+
+def pieces(held: Held, wanted: str, packing: Packing) -> Response:
+    """The answer with a result that is packed already."""
     headers = {
         "X-ClickHouse-Format": wanted,
         "X-ClickHouse-Summary": json.dumps(held.figures),
     }
-    try:
-        if wanted.lower() == "native":
-            revision = parameters.get("client_protocol_version", "")
-            is_one = revision.isdecimal() and len(revision) <= REVISION_DIGITS_MAX
-            held.replace(await _at_revision(held, int(revision) if is_one else 0))
-        if parameters.get("compress") == "1":
-            held.replace(await asyncio.to_thread(lambda: compressed(held.content)))
-        if parameters.get("enable_http_compression") == "1":
-            accepted = request.headers.get("accept-encoding", "")
-            content, encoding = await asyncio.to_thread(lambda: encoded(held.content, accepted))
-            held.replace(content)
-            if encoding:
-                headers["Content-Encoding"] = encoding
-    except Exception:  # when cancelled a thread may still read it, and lets it go at its end
-        held.release()
-        raise
+    if packing.encoding:
+        headers["Content-Encoding"] = packing.encoding
     kind = _CONTENT_TYPES.get(wanted.lower(), "text/plain; charset=UTF-8")
     return Pieces(held, kind, headers)
-
-
-async def _at_revision(held: Held, revision: int) -> Content:
-    try:
-        return await asyncio.to_thread(lambda: at_revision(held.content, revision))
-    except Unwalkable as error:
-        raise Unsupported(
-            f"Native with client_protocol_version={revision} is not supported here for {error}:"
-            " cast the column, or use another format"
-        ) from error
 
 
 async def body_of(request: Request, bytes_max: int) -> bytes:

@@ -159,9 +159,9 @@ ENCODINGS = ("zstd", "br", "lz4", "gzip", "deflate")
 def test_bodies_may_be_compressed_and_are_bounded(door: OpenDoor, encoding: str) -> None:
     """A body that unpacks to more than a query may be is refused, and so is a broken one."""
     packed = {"Content-Encoding": encoding}
-    assert call(door, "", body=encoded(b"SELECT 7", encoding)[0], headers=packed)[1] == "7\n"
-    bomb = encoded(b" " * (20 << 20), encoding)[0]
-    for bad in (bomb, b"not what it says", encoded(b"SELECT 7", encoding)[0][:-3]):
+    assert call(door, "", body=encoded(b"SELECT 7", encoding), headers=packed)[1] == "7\n"
+    bomb = encoded(b" " * (20 << 20), encoding)
+    for bad in (bomb, b"not what it says", encoded(b"SELECT 7", encoding)[:-3]):
         assert call(door, "", body=bad, headers=packed)[0] == 400
 
 

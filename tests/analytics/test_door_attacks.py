@@ -44,7 +44,8 @@ def sent(door: OpenDoor, attack: dict[str, Any], watched: Canaries) -> tuple[int
     body = watched.filled(attack["body"]).encode() if "body" in attack else None
     headers = dict(attack.get("headers", {}))
     if body and "encoding" in attack:
-        body, headers["Content-Encoding"] = encoded(body, attack["encoding"])
+        headers["Content-Encoding"] = attack["encoding"]
+        body = encoded(body, attack["encoding"])
     # a long query goes into the body, since addresses are bounded much below it
     if body is None and len(filled.get("query", "")) > 4096:
         body = filled.pop("query").encode()
