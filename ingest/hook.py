@@ -206,6 +206,7 @@ class Hooks:
 
     async def _count_proven(self, call: Call) -> bool:
         """Counts a proven request against its source's rate; false when that is used up."""
+        self._limits.proved(call.source, call.client)
         verdict = await self._limits.hit(call.source)
         if verdict is None:
             return True

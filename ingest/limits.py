@@ -3,12 +3,16 @@
 Laws of this file:
 1. A limit that is reached refuses at once and says when to come again; nothing queues here.
 2. In-process buckets decide without awaiting. With ``MAILPULSE_RATE_LIMIT_URL`` the count is
-   shared between processes; when that store is away or slow the in-process bucket decides, so a
-   broken store neither opens nor closes the door.
+   shared between processes: what the in-process bucket refuses is refused without asking the store,
+   which is asked a bounded number of questions at once. When it is away, slow or busy the
+   in-process bucket decides, so a broken store neither opens nor closes the door.
 3. Seconds everywhere, by a monotonic clock that comes in as an argument.
 4. A rate is for proven requests: only they are counted against it, so nobody can use it up for a
    provider. Those that prove nothing are counted by source and client, against a budget of the
    client's own; once that is used up the client is refused before anything is worked out for it.
+5. A client that has proven a request to a source may always try there: forged posts can come from
+   the address of a provider (any customer can point its webhooks here), and working out a proof
+   costs about as much as refusing does.
 
 Sources: draft-ietf-httpapi-ratelimit-headers-10 (``RateLimit``, ``RateLimit-Policy``).
 """
@@ -30,8 +34,13 @@ STORE_TIMEOUT_S = 0.2
 """Longest wait for the shared store."""
 STORE_PAUSE_S = 0.2
 """How long it is not asked again once it failed: a request asks more than once."""
+QUESTIONS_MAX = 32
+"""Questions to the shared store at once about proven requests, and so connections to it."""
+STRANGERS_QUESTIONS_MAX = 8
+"""The same about what proves nothing, on top: a flood of it does not use up the others'."""
 CLIENTS_MAX = 10_000
-"""Clients remembered for what they did not prove; beyond that the longest quiet one goes."""
+"""Clients remembered for what they did not prove, and as many for what they did; beyond that the
+longest quiet one of the former goes, and the longest known one of the latter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +115,15 @@ class TokenBucket:
         """Takes a token, one that is not there yet if need be: for what could not be refused."""
         self._fill()
         self._tokens = max(-float(self.quota), self._tokens - 1)
+
+    def give_back(self) -> None:
+        """Puts back the token of a request that another count refused."""
+        self._tokens = min(float(self.quota), self._tokens + 1)
+
+    def drain(self) -> None:
+        """Another count says that nothing is left: holds for as long as a token takes to come."""
+        self._fill()
+        self._tokens = min(0.0, self._tokens)
 
     def _fill(self) -> None:
         now = self._clock()
@@ -209,8 +227,11 @@ class RateLimits:
             name: unproven_rate_per_s or rate or rate_per_s for name, rate in per_source.items()
         }
         self._clients: OrderedDict[tuple[str, str], TokenBucket] = OrderedDict()
+        self._known: dict[tuple[str, str], None] = {}
         self._clock = clock
         self._shared = shared
+        self._asking = {True: 0, False: 0}
+        """Questions under way: about proven requests, about what proves nothing."""
         self._store_away_until = -math.inf
         self._on_store_error = on_store_error
         self.active = any(self._unproven_rates.values())
@@ -221,31 +242,42 @@ class RateLimits:
         Args:
             client: see ``origin.client_key``.
         """
-        if self._shared is None:
-            if (source, client) in self._clients:
-                verdict = self._clients[source, client].look()
-                if not verdict.allowed:
-                    return verdict
-            # Where the source's own limit is reached, nothing is proven only to be refused.
-            for bucket in (self._sources.get(source), self._all):
-                if bucket is not None and not (verdict := bucket.look()).allowed:
-                    return verdict
+        own = self._clients.get((source, client))
+        if own is not None and not (verdict := own.look()).allowed:
+            if (source, client) not in self._known:  # law 5
+                return verdict
+        # Where the source's own limit is reached, nothing is proven only to be refused.
+        for bucket in (self._sources.get(source), self._all):
+            if bucket is not None and not (verdict := bucket.look()).allowed:
+                return verdict
+        if self._shared is None or (source, client) in self._known:
             return None
         own = self._client(source, client)
         if own is None:
             return None
-        verdict = await self._ask(self._shared.look, own, f"unproven:{source}:{client}", own.look)
-        return None if verdict.allowed else verdict
+        said = await self._ask(self._shared.look, own, _unproven(source, client), proven=False)
+        if said is None or said.allowed:
+            return None
+        own.drain()
+        return said
+
+    def proved(self, source: str, client: str) -> None:
+        """The client has proven a request to ``source``: see law 5."""
+        if (source, client) in self._known:
+            return
+        self._known[source, client] = None
+        if len(self._known) > CLIENTS_MAX:
+            del self._known[next(iter(self._known))]
 
     async def proves_nothing(self, source: str, client: str) -> None:
         """Counts a request that proved nothing against its client."""
         own = self._client(source, client)
         if own is None:
             return
-        if self._shared is None:
-            own.owe()
-        else:
-            await self._ask(self._shared.hit, own, f"unproven:{source}:{client}", own.hit)
+        has_some = own.look().allowed
+        own.owe()
+        if self._shared is not None and has_some:
+            await self._ask(self._shared.hit, own, _unproven(source, client), proven=False)
 
     async def hit(self, source: str) -> Verdict | None:
         """The verdict for a proven request to ``source``: the tightest; ``None`` without a limit.
@@ -276,23 +308,39 @@ class RateLimits:
         return bucket
 
     async def _one(self, bucket: TokenBucket, name: str) -> Verdict:
-        if self._shared is None:
-            return bucket.hit()
-        return await self._ask(self._shared.hit, bucket, name, bucket.hit)
+        verdict = bucket.hit()
+        if self._shared is None or not verdict.allowed:
+            return verdict
+        said = await self._ask(self._shared.hit, bucket, name, proven=True)
+        if said is None:
+            return verdict
+        if not said.allowed:
+            bucket.give_back()
+        return said
 
     async def _ask(
         self,
         shared: Callable[[TokenBucket, str], Awaitable[Verdict]],
         bucket: TokenBucket,
         name: str,
-        otherwise: Callable[[], Verdict],
-    ) -> Verdict:
-        """What the shared store says; ``otherwise`` when it does not (law 2)."""
-        if self._clock() >= self._store_away_until:
-            try:
-                async with asyncio.timeout(STORE_TIMEOUT_S):
-                    return await shared(bucket, name)
-            except Exception as error:  # the store's clients raise many kinds
-                self._store_away_until = self._clock() + STORE_PAUSE_S
-                self._on_store_error(error)
-        return otherwise()
+        proven: bool,
+    ) -> Verdict | None:
+        """What the shared store says; ``None`` when it is away, slow or busy (law 2)."""
+        most = QUESTIONS_MAX if proven else STRANGERS_QUESTIONS_MAX
+        if self._asking[proven] >= most or self._clock() < self._store_away_until:
+            return None
+        self._asking[proven] += 1
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT_S):
+                return await shared(bucket, name)
+        except Exception as error:  # the store's clients raise many kinds
+            self._store_away_until = self._clock() + STORE_PAUSE_S
+            self._on_store_error(error)
+            return None
+        finally:
+            self._asking[proven] -= 1
+
+
+def _unproven(source: str, client: str) -> str:
+    """Name of a client's count."""
+    return f"unproven:{source}:{client}"

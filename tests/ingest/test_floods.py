@@ -51,6 +51,17 @@ async def test_forged_posts_do_not_use_up_a_sources_rate() -> None:
         assert kept == [200] * 5 + [429]
 
 
+async def test_forged_posts_of_the_providers_own_address_do_not_lock_it_out() -> None:
+    """They come from where the honest ones do, five times as many, as another customer of the
+    provider can have them sent: of the honest ones all are kept."""
+    async with front_door(source(rate_per_s=20)) as door:
+        assert (await door.post(EVENTS)).status_code == 200
+        for _ in range(10):
+            forged = [(await door.post(EVENTS, key="no")).status_code for _ in range(5)]
+            assert forged == [401] * 5
+            assert (await door.post(EVENTS)).status_code == 200
+
+
 async def test_the_setting_alone_bounds_what_proves_nothing() -> None:
     """Without any rate of proven requests; each kind of request without proof counts."""
     async with front_door(unproven_rate_per_s=4, body_bytes_max=1_000) as door:

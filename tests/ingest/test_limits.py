@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from ingest.limits import (
     CLIENTS_MAX,
+    QUESTIONS_MAX,
     STORE_PAUSE_S,
+    STRANGERS_QUESTIONS_MAX,
     RateLimits,
     StoreCount,
     TokenBucket,
@@ -124,7 +126,7 @@ async def test_a_broken_store_neither_opens_nor_closes_the_door(hangs: bool) -> 
     verdicts = [await limits.hit("a") for _ in range(2)]
     assert [v.allowed for v in verdicts if v is not None] == [True, False]
     assert len(errors) == 1  # one that failed is left alone for a moment
-    clock.now += STORE_PAUSE_S
+    clock.now += STORE_PAUSE_S + 1
     await limits.hit("a")
     assert len(errors) == 2
 
@@ -256,3 +258,109 @@ async def test_without_the_store_each_process_counts_what_proves_nothing(hangs: 
     await limits.proves_nothing("a", "forger")
     assert await limits.may_try("a", "forger") is not None
     assert len(errors) == 1
+
+
+@pytest.mark.parametrize("shared", [False, True])
+async def test_forged_posts_of_its_address_do_not_lock_out_who_proved_something(
+    shared: bool,
+) -> None:
+    """They are counted, and refused to who is at another address or at another source."""
+    store = StoreCount("async+memory://", Clock()) if shared else None
+    limits = RateLimits(None, {"a": 5, "b": 5}, Clock(), store)
+    limits.proved("a", "egress")
+    await limits.hit("a")
+    for _ in range(50):
+        for name, client in (("a", "egress"), ("b", "egress"), ("a", "stranger")):
+            await limits.proves_nothing(name, client)
+    for _ in range(3):
+        assert await limits.may_try("a", "egress") is None
+        verdict = await limits.hit("a")
+        assert verdict is not None
+        assert verdict.allowed
+    for name, client in (("b", "egress"), ("a", "stranger")):
+        refused = await limits.may_try(name, client)
+        assert refused is not None
+        assert refused.policy == "unproven"
+
+
+async def test_who_proved_something_is_remembered_within_bounds() -> None:
+    """The longest known one is forgotten first."""
+    limits = RateLimits(None, {"a": 1}, Clock())
+    for number in range(CLIENTS_MAX + 1):
+        limits.proved("a", f"client {number}")
+    for number in (0, CLIENTS_MAX):
+        for _ in range(3):
+            await limits.proves_nothing("a", f"client {number}")
+    assert await limits.may_try("a", "client 0") is not None
+    assert await limits.may_try("a", f"client {CLIENTS_MAX}") is None
+
+
+class Counting:
+    """A store that lets all in, or none, and says how often and how much at once it was asked."""
+
+    def __init__(self, allows: bool = True) -> None:
+        self.allows = allows
+        self.asked = self.at_once = self.most_at_once = 0
+
+    async def hit(self, bucket: TokenBucket, name: str) -> Verdict:
+        """Takes a while."""
+        self.asked += 1
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await asyncio.sleep(0.001)
+        self.at_once -= 1
+        return Verdict(self.allows, bucket.policy, bucket.quota, bucket.window_s, 0, 1)
+
+    look = hit
+
+
+@pytest.mark.parametrize("allows", [True, False])
+async def test_a_client_over_its_budget_costs_the_store_nothing(allows: bool) -> None:
+    """Whether the process itself counted that, or the store said so."""
+    clock = Clock()
+    store = Counting(allows)
+    limits = RateLimits(None, {"a": 5}, clock, store)
+    for _ in range(500):
+        if await limits.may_try("a", "forger") is None:
+            await limits.proves_nothing("a", "forger")
+    assert 1 <= store.asked <= 10
+    clock.now += 1
+    asked = store.asked
+    await limits.may_try("a", "forger")
+    assert store.asked == asked + 1
+
+
+async def test_a_source_over_its_rate_costs_the_store_nothing() -> None:
+    """What the process alone let in is enough to know that."""
+    store = Counting()
+    limits = RateLimits(None, {"a": 5}, Clock(), store)
+    verdicts = [await limits.hit("a") for _ in range(100)]
+    assert sum(v.allowed for v in verdicts if v is not None) == 5
+    assert store.asked == 5
+
+
+async def test_the_store_is_asked_a_bounded_number_of_questions_at_once() -> None:
+    """Strangers by the thousand leave the questions of who proves something their places; what is
+    not asked is decided here."""
+    store = Counting()
+    limits = RateLimits(None, {"a": 500}, Clock(), store)
+    strangers = [limits.may_try("a", f"client {n}") for n in range(1_000)]
+    flood = asyncio.gather(*strangers)
+    await asyncio.sleep(0)
+    assert store.asked == store.at_once == STRANGERS_QUESTIONS_MAX
+    verdicts = await asyncio.gather(*[limits.hit("a") for _ in range(100)])
+    assert store.asked == STRANGERS_QUESTIONS_MAX + QUESTIONS_MAX
+    assert all(v is not None and v.allowed for v in verdicts)
+    assert await flood == [None] * 1_000
+    assert store.most_at_once == STRANGERS_QUESTIONS_MAX + QUESTIONS_MAX
+
+
+async def test_what_the_store_refuses_costs_nothing_here() -> None:
+    """Otherwise a process would refuse later what all of them together would let in."""
+    store = Counting(allows=False)
+    limits = RateLimits(None, {"a": 5}, Clock(), store)
+    for _ in range(20):
+        await limits.hit("a")
+    store.allows = True
+    verdicts = [await limits.hit("a") for _ in range(5)]
+    assert all(v is not None and v.allowed for v in verdicts)
