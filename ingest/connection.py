@@ -8,8 +8,8 @@ Laws of this file:
 3. The headers of a request are those before its body. What follows the body (trailers) is dropped
    and counted (RFC 9110 §6.5.1: it must not be merged unless a field's definition allows it).
 4. What two parsers could read in two ways is refused: two Hosts or none (RFC 9112 §3.2), a transfer
-   coding other than chunked, an upgrade (httptools takes the body of such a request for the next
-   request, whose headers would be the client's own).
+   coding other than chunked, or any below HTTP/1.1 (§6.1), an upgrade (httptools takes the body of
+   such a request for the next request, whose headers would be the client's own).
 5. A request that is complete gets its answer, whatever comes behind it.
 
 uvicorn has none of these limits; this class puts them around its protocol's methods, and tests on
@@ -46,16 +46,16 @@ class _Refused(Exception):
         self.code = code
 
 
-def _reason(error: httptools.HttpParserError) -> tuple[int, str]:
-    """Status and code of what the parser does not take.
+def _reason(error: httptools.HttpParserError) -> tuple[int, str, bool]:
+    """Status and code of what the parser does not take, and whether we refused it ourselves.
 
     A function of its own, for nothing of the error must stay in a frame that the error knows: such
     a circle would keep the bytes that came until the garbage collector comes by.
     """
     refused = error.__context__
     if isinstance(refused, _Refused):
-        return refused.status, refused.code
-    return 400, "not_http"
+        return refused.status, refused.code, True
+    return 400, "not_http", False
 
 
 class _Dropped:
@@ -147,8 +147,9 @@ class GuardedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError as error:
-            status, code = _reason(error)
-            self._end(status, code)
+            status, code, is_refused = _reason(error)
+            # An answer to HEAD has no body; of what the parser broke off the method is not known.
+            self._end(status, code, is_refused and self.parser.get_method() == b"HEAD")
             return
         if self._chunks:
             self._join_chunks()
@@ -183,8 +184,11 @@ class GuardedProtocol(HttpToolsProtocol):
         for name, value in self.headers:
             if name == b"host":
                 hosts += 1
-            elif name == b"transfer-encoding" and value.lower() != b"chunked":
-                raise _Refused(501, "transfer_coding")
+            elif name == b"transfer-encoding":
+                if value.lower() != b"chunked":
+                    raise _Refused(501, "transfer_coding")
+                if version == "1.0":
+                    raise _Refused(400, "transfer_coding")
         if version != "1.1" and version != "1.0":
             raise _Refused(505, "not_http")
         if hosts != 1 and (hosts or version == "1.1"):
@@ -244,13 +248,15 @@ class GuardedProtocol(HttpToolsProtocol):
             cycle is not None and not cycle.response_complete and not cycle.more_body
         )
 
-    def _end(self, status: int, code: str) -> None:
+    def _end(self, status: int, code: str, head_only: bool) -> None:
         """Refuses what came, and reads nothing more (law 5)."""
         self._clear_deadline()
         self.metrics.connections_refused.labels(code).inc()
         content = problem(status, code)
         head = b"%scontent-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-        self._last_words = head % (STATUS_LINE[status], MEDIA_TYPE, len(content)) + content
+        self._last_words = head % (STATUS_LINE[status], MEDIA_TYPE, len(content))
+        if not head_only:
+            self._last_words += content
         cycle = self.cycle
         answering = cycle is not None and not cycle.response_complete
         if not self._in_headers:  # a body is broken: its request gets no other answer

@@ -26,7 +26,7 @@ DETAILS: dict[str, str] = {
     "content_coding": "The body's Content-Encoding is not taken here: gzip, deflate or br, once.",
     "not_http": "This is no HTTP/1.1 request.",
     "host_invalid": "An HTTP/1.1 request has one Host.",
-    "transfer_coding": "The Transfer-Encoding is not taken here: chunked, once.",
+    "transfer_coding": "The Transfer-Encoding is not taken here: chunked, once, in HTTP/1.1.",
     "upgrade": "This is HTTP/1.1, without upgrades.",
     "too_many_ahead": "Too many requests were sent before the first was answered.",
     "too_many_headers": "The request has too many headers.",

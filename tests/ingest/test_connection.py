@@ -123,6 +123,9 @@ AMBIGUOUS: dict[str, tuple[bytes, int]] = {
     "an unknown coding": (head("Transfer-Encoding: xchunked") + b"0\r\n\r\n", 501),
     "a coding below chunked": (head("Transfer-Encoding: gzip, chunked") + b"0\r\n\r\n", 501),
     "a coding above chunked": (head("Transfer-Encoding: chunked, gzip") + b"0\r\n\r\n", 400),
+    "chunked in HTTP/1.0": (
+        head("Transfer-Encoding: chunked").replace(b"/1.1", b"/1.0") + b"0\r\n\r\n", 400,
+    ),
     "chunked twice": (
         head("Transfer-Encoding: chunked", "Transfer-Encoding: chunked") + b"0\r\n\r\n", 400,
     ),
@@ -302,3 +305,14 @@ async def test_where_the_bytes_are_cut_makes_no_difference() -> None:
         assert await asyncio.gather(*map(say, cuts)) == [[200, 200]] * len(cuts)
         assert {(len(seen.headers), seen.body) for seen in door.seen} == {(3, b"{}"), (2, b"{}")}
         assert door.metric("mailpulse_ingest_trailers_dropped_total") == len(cuts)
+
+
+async def test_a_refusal_of_head_has_no_body() -> None:
+    """RFC 9110 §9.3.2; that of another method on the same connection has one."""
+    async with listening() as door:
+        came = await door.say(head("Host: other", method="HEAD"))
+        assert statuses(came) == [400]
+        assert came.endswith(b"\r\n\r\n")
+        came = await door.say(head(method="HEAD") + head("Host: other", method="GET"))
+        assert statuses(came) == [200, 400]
+        assert came.endswith(b"}")
