@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from analytics.door.access import check_token
+from analytics.door.canonical import text_of
 from analytics.door.denied import UNKNOWN_DATABASE, Denied
 from analytics.door.judge import check_setting, listed_format
 from analytics.warehouse.engine import Engine, Job
@@ -85,7 +86,7 @@ class Door(Interface):
         body = await body_of(request, self.engine.limits.query_bytes_max)
         if "query" not in parameters and not body:
             return greeting()
-        query, text = parameters.get("query", ""), body.decode("utf-8", "replace")
+        query, text = parameters.get("query", ""), text_of(body)
         settings = settings_among(parameters)
         for name, value in settings.items():
             check_setting(name, value)

@@ -28,6 +28,7 @@ PARSER = {
     "max_ast_elements": "50000",
 }
 """Limits of the parser besides ``max_query_size``, for judging and for running alike."""
+NOT_TEXT = "A query is a text in UTF-8: for other bytes write unhex('…')"
 _HEREDOC = re.compile(rb"\$(?=\w*\$)")
 _ASKED = "SELECT formatQuerySingleLine(unhex({text:String}))"
 
@@ -62,12 +63,20 @@ def canonical(text: str, ask: Ask, bytes_max: int) -> str:
         raise Denied(SYNTAX_ERROR, f"Max query size exceeded: {bytes_max} bytes")
     if not is_canonical(once, ask):
         raise Denied(ACCESS_DENIED, "ClickHouse reads this statement in two ways: write it anew")
+    return text_of(once)
+
+
+def text_of(content: bytes | bytearray) -> str:
+    """Bytes of a caller's as text: never another text than they are.
+
+    Raises:
+        Denied: they are no UTF-8. ClickHouse takes any bytes; the parser's text is judged here as
+            text, and one with replaced characters would be another query, with another result.
+    """
     try:
-        return once.decode()
+        return content.decode()
     except UnicodeDecodeError:
-        raise Denied(
-            SYNTAX_ERROR, "A query is a text in UTF-8: for other bytes write unhex('…')"
-        ) from None
+        raise Denied(SYNTAX_ERROR, NOT_TEXT) from None
 
 
 def is_canonical(text: bytes, ask: Ask) -> bool:

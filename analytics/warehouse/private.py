@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from analytics.door.access import PASSWORD_WRONG, password_of
+from analytics.door.canonical import text_of
 from analytics.warehouse.engine import Engine, Job
 from analytics.warehouse.errors import QueryError
 from analytics.warehouse.metrics import WarehouseMetrics
@@ -124,6 +125,7 @@ async def _received(request: Request, query: str) -> AsyncIterator[tuple[str, st
 
     Raises:
         QueryError: the body is too large, or not what its encoding says.
+        Denied: the statement is no text.
     """
     pieces = _pieces(request)
     if _inserts(query):
@@ -145,16 +147,17 @@ async def _begun(pieces: AsyncIterator[bytes], query: str) -> tuple[str, bytes, 
 
     Raises:
         QueryError: the statement is too long.
+        Denied: it is no text.
     """
     text = bytearray()
     async for piece in pieces:
         text += piece
         found = None if query else _DATA.match(text[:HEAD_BYTES_MAX])
         if found:
-            return found[1].decode(), bytes(text[found.end() :]), True
+            return text_of(found[1]), bytes(text[found.end() :]), True
         if len(text) > STATEMENT_BYTES_MAX:
             raise too_large(STATEMENT_BYTES_MAX)
-    body = text.decode("utf-8", "replace")
+    body = text_of(text)
     return (f"{query}\n{body}" if query and body else query or body), b"", False
 
 

@@ -23,7 +23,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from analytics.door.access import CHALLENGE, PASSWORD_MISSING
-from analytics.door.denied import Denied
+from analytics.door.canonical import NOT_TEXT, text_of
+from analytics.door.denied import SYNTAX_ERROR, Denied
 from analytics.door.encodings import BodyTooLarge, BrokenBody, decoded, known
 from analytics.warehouse.engine import Engine, Job
 from analytics.warehouse.errors import QueryError, Unsupported
@@ -109,13 +110,12 @@ class Interface:
         return PlainTextResponse("Ok.\n")
 
     async def _root(self, request: Request) -> Response:
-        text = request.scope["query_string"].decode("latin-1")
-        parameters = dict(parse_qsl(text, keep_blank_values=True))
-        query_id = parameters.get("query_id", "")
-        if not _QUERY_ID.fullmatch(query_id):
-            query_id = str(uuid4())
+        query_id = str(uuid4())
         with self._seconds.time():
             try:
+                parameters = _parameters(request.scope["query_string"])
+                if _QUERY_ID.fullmatch(parameters.get("query_id", "")):
+                    query_id = parameters["query_id"]
                 response = await self.answer(request, parameters, query_id)
                 self._results.labels("ok").inc()
             except (QueryError, Denied) as error:
@@ -145,6 +145,19 @@ class Interface:
     def _turned_away(self, reason: str) -> str:
         self._results.labels("497").inc()
         return self._words(497, "ACCESS_DENIED", reason)
+
+
+def _parameters(query_string: bytes) -> dict[str, str]:
+    """A request's parameters.
+
+    Raises:
+        Denied: one of them is no text.
+    """
+    try:
+        pairs = parse_qsl(text_of(query_string), keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        raise Denied(SYNTAX_ERROR, NOT_TEXT) from None
+    return dict(pairs)
 
 
 def named_database(request: Request, parameters: Mapping[str, str]) -> str:

@@ -6,6 +6,8 @@ import http.client
 import json
 import socket
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -119,6 +121,53 @@ def test_data_may_be_compressed(warehouse: OpenWarehouse, asked: dict[str, str])
     headers = {"X-ClickHouse-Key": token_of(warehouse), "Content-Encoding": "gzip"}
     assert send(warehouse, body, headers, **asked)[0] == 200
     assert rows(warehouse) == "1\tx\n2\ty\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "query"),
+    [
+        (b"SELECT hex('caf\xe9')", ""),
+        (b"SELECT hex('x')", "?query=SELECT%20hex('%E9')"),
+        (b"SELECT hex({x:String})", "?param_x=%E9"),
+        (b"INSERT INTO t SELECT 1, '\xe9'", ""),
+        (b"INSERT INTO t (a, `\xe9`) FORMAT CSV\n1,x\n", ""),
+        (b"SELECT 1", "?database=%ED%A0%80"),
+        (b"SELECT hex('x')", "?%E9=1"),
+    ],
+)
+def test_other_bytes_than_text_are_refused(
+    warehouse: OpenWarehouse, body: bytes, query: str
+) -> None:
+    """At both listeners, never replaced; data may hold any."""
+    private_url = warehouse.settings.clickhouse_dsn.get_secret_value().partition("@")[2]
+    for at in (f"127.0.0.1:{warehouse.port}/", private_url.partition("/")[0] + "/"):
+        request = urllib.request.Request(
+            f"http://{at}{query}", data=body, headers={"X-ClickHouse-Key": token_of(warehouse)}
+        )
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=30)
+        assert (caught.value.code, caught.value.headers["X-ClickHouse-Exception-Code"]) == (
+            400,
+            "62",
+        )
+        assert "unhex(" in caught.value.read().decode()
+    assert rows(warehouse) == ""
+
+
+@pytest.mark.parametrize("character", ["é", "日本", "😀"])
+def test_any_text_is_taken(warehouse: OpenWarehouse, character: str) -> None:
+    """In a body, in an address, as a parameter; and bytes that are none as data."""
+    asked = character.encode().hex().upper() + "\n"
+    for body, parameters in (
+        (f"SELECT hex('{character}')", {}),
+        ("", {"query": f"SELECT hex('{character}')"}),
+        ("SELECT hex({x:String})", {"param_x": character}),
+    ):
+        assert send(warehouse, body.encode(), **parameters)[1] == asked
+    assert send(warehouse, b"1,\xe9\n", query=INSERT)[0] == 200
+    assert send(warehouse, INSERT.encode() + b"\n2,\xe9\n")[0] == 200
+    assert send(warehouse, b"SELECT DISTINCT hex(b) FROM t")[1] == "E9\n"
+    send(warehouse, b"TRUNCATE TABLE t")
 
 
 def test_a_slow_insert_outlasts_a_flood_of_strangers(warehouse: OpenWarehouse) -> None:
