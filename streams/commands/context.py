@@ -42,6 +42,9 @@ EXIT_CODES = (
 CONFIG_NAME = "mailpulse.toml"
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of words.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="mailpulse.toml. Default: in this directory.")
+]
 
 
 def read_file(path: Path) -> str:

@@ -19,6 +19,7 @@ from schemas.errors import ConfigError
 from streams.commands.context import (
     FAILED,
     OK,
+    ConfigFile,
     Json,
     codec_of,
     emit,
@@ -33,9 +34,6 @@ Port = Annotated[
     int | None, typer.Option(help="Port of POST /hooks/SOURCE; 0: any free one. Default 8080.")
 ]
 DataDir = Annotated[Path | None, typer.Option(help="Where data is kept. Default ./mailpulse-data.")]
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="mailpulse.toml. Default: in this directory.")
-]
 
 
 def run_until_stopped(main: Callable[[asyncio.Event], Awaitable[Any]]) -> Any:

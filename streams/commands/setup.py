@@ -18,6 +18,7 @@ from schemas.topics import TOPICS
 from streams.commands.clickhouse import table_of
 from streams.commands.context import (
     FAILED,
+    ConfigFile,
     Json,
     config_path,
     emit,
@@ -88,13 +89,13 @@ class Finding:
     mend: str = ""
 
 
-def doctor(json: Json = False) -> None:
+def doctor(json: Json = False, config_file: ConfigFile = None) -> None:
     """Checks Kafka, topics, ClickHouse and its parts, sources, clock, disk and ports; says what
     mends what.
 
     Exit code 1 when something is wrong.
     """
-    settings = settings_of()
+    settings = settings_of(config_file=config_file)
     checks: tuple[Callable[[Settings], list[Finding]], ...] = (
         _kafka, _registry, _clickhouse, _parts, _sources, _machine,
     )  # fmt: skip

@@ -144,6 +144,16 @@ def test_doctor_says_what_mends_what(
     assert findings["disk"]["detail"]
 
 
+def test_doctor_looks_at_the_sources_that_up_would_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``--config``, as there."""
+    monkeypatch.setenv("KEY", "s3cret")
+    (tmp_path / "a.toml").write_text('[sources.a]\nprovider = "generic"\nsecret = "env:KEY"\n')
+    run("doctor", "--config", str(tmp_path / "a.toml"))
+    assert "ok   sources: a" in capsys.readouterr().err
+
+
 # --- config and sources ---------------------------------------------------------------------------
 
 
