@@ -256,7 +256,8 @@ class Agent(ABC):
         self.metrics.damaged.labels(self.name).inc()
         log.error(
             f"state is damaged: it is set aside and built again from {self.rebuilt_from}; its "
-            "partition waits for that, others go on",
+            "partition waits for that, others go on. What that topic does not hold any more is "
+            "forgotten: events of then that are sent again count again",
             state=str(self.directory.path / name), partition=tp.partition, reason=damage.reason,
             set_aside_as=kept.path.name if kept.is_kept else "removed: the disk has no room for it",
             bytes=kept.bytes, kept_at_most=DAMAGED_KEPT_MAX,

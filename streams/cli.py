@@ -7,6 +7,7 @@ Laws of this file:
 """
 
 import logging
+import os
 import sys
 from typing import Annotated, Any
 
@@ -33,6 +34,8 @@ from streams.visible import visible
 
 UsageError: Any = typer.BadParameter.__mro__[2]
 """Of every wrong use: ``ClickException``, which typer has and does not export."""
+PRIVATE = 0o077
+"""Files that are made are for this user alone: they hold recipients, and secrets some of them."""
 INTERRUPTED = 130
 """Ctrl-C, as shells have it: 128 + SIGINT."""
 
@@ -85,6 +88,7 @@ def _root(
 def main(arguments: list[str] | None = None) -> None:
     """Runs one command and ends the process with its exit code (``EXIT_CODES``)."""
     logging.lastResort = LogLines(logging.WARNING)
+    os.umask(PRIVATE)
     command = typer.main.get_command(app)
     try:
         code = command.main(args=arguments, prog_name="mailpulse", standalone_mode=False)

@@ -1,12 +1,14 @@
 """Reads what the engine wrote to Kafka and holds it against a recount of what it read."""
 
 from collections import defaultdict
+from operator import attrgetter
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 
 from schemas import topics
 from schemas.codec import Codec
+from schemas.errors import DecodeError
 from schemas.event import Event
 from schemas.glossary import COUNTER_NAMES
 from tests.streams.reference import Counts, count
@@ -72,6 +74,22 @@ async def merged_minutes(bootstrap: str) -> Counts:
     return {key: row for key, row in cleaned.items() if row}
 
 
+async def _places(bootstrap: str, wanted: set[str]) -> list[str]:
+    """Where in the raw topic events lie: partition and offsets, first and last of each stretch."""
+    stretches: list[list[int]] = []
+    records = await read_topic(bootstrap, topics.RAW)
+    for record in sorted(records, key=attrgetter("partition", "offset")):
+        try:
+            event = CODEC.decode(record.value or b"", "raw_event")
+        except DecodeError:
+            continue
+        if event["event_id"] in wanted:
+            if not stretches or stretches[-1][::2] != [record.partition, record.offset - 1]:
+                stretches.append([record.partition, record.offset, record.offset])
+            stretches[-1][2] = record.offset
+    return [f"{partition}: {first} to {last}" for partition, first, last in stretches]
+
+
 async def assert_exact(bootstrap: str) -> int:
     """Every input event is enriched under exactly one identity, and every count is exact.
 
@@ -82,7 +100,8 @@ async def assert_exact(bootstrap: str) -> int:
     found = await identities(bootstrap)
     expected = {event["event_id"] for event in events}
     missing = expected - set(found)
-    assert not missing, f"{len(missing)} of {len(expected)} events are not enriched"
+    places = await _places(bootstrap, missing) if missing else []
+    assert not missing, f"{len(missing)} of {len(expected)} events are not enriched: {places}"
     assert set(found) == expected
     twice = {event_id: at for event_id, at in found.items() if len(at) > 1}
     assert not twice, f"{len(twice)} events under two identities, such as {next(iter(twice))}"

@@ -123,6 +123,15 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
 
 
 @pytest.mark.timeout(300)
+def test_data_is_for_its_user_alone(pipeline: Pipeline) -> None:
+    """Recipients lie in the database's files and in the state's, whatever the caller's umask."""
+    data = pipeline.folder / "mailpulse-data"
+    files = [path for path in data.rglob("*") if path.is_file()]
+    assert len(files) > 100
+    assert [path for path in (data, *files) if path.stat().st_mode & 0o077] == []
+
+
+@pytest.mark.timeout(300)
 def test_doctor_finds_nothing_wrong(pipeline: Pipeline) -> None:
     """Broker, topics, database, sources, clock and disk of a pipeline that just started."""
     findings = pipeline.json("doctor")

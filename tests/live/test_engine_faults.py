@@ -88,7 +88,10 @@ class Engine:
 
     def assert_exact(self) -> int:
         """Asserts that everything is enriched and counted once; the number of different events."""
-        return asyncio.run(assert_exact(self.broker.bootstrap))
+        try:
+            return asyncio.run(assert_exact(self.broker.bootstrap))
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.pipeline.log_tails()}") from error
 
     def end(self) -> None:
         """Kills what still runs."""
