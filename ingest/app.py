@@ -95,7 +95,7 @@ def create_app(
     registry = registry or _all_providers()
     metrics = IngestMetrics()
     log = log or Producer(settings, metrics, clock)
-    keeper = Keeper(log, _spool(settings, metrics), settings.ack_timeout_ms / 1000, metrics)
+    keeper = Keeper(log, _spool(settings, metrics), settings.ack_timeout_ms / 1000, metrics, clock)
     outgoing = outgoing or Outgoing(clock)
     if shared is None and settings.rate_limit_url.get_secret_value():
         shared = StoreCount(settings.rate_limit_url.get_secret_value(), now)

@@ -9,6 +9,8 @@ Laws of this file:
 """
 
 import asyncio
+import time
+from collections.abc import Callable
 from enum import StrEnum
 
 import structlog
@@ -16,6 +18,7 @@ import structlog
 from ingest.metrics import IngestMetrics
 from ingest.parcel import Parcel, from_bytes, to_bytes
 from ingest.producer import Log
+from ingest.sparing_log import SparingLog
 from ingest.spool import Spool, Stretch
 from schemas.errors import Unavailable
 
@@ -41,10 +44,16 @@ class Keeper:
         spool: ``None``: no spool, a request is refused while Kafka is away.
         ack_timeout_s: longest wait for Kafka when the spool is forwarded.
         metrics: where spooling is counted.
+        clock: monotonic seconds.
     """
 
     def __init__(
-        self, log: Log, spool: Spool | None, ack_timeout_s: float, metrics: IngestMetrics
+        self,
+        log: Log,
+        spool: Spool | None,
+        ack_timeout_s: float,
+        metrics: IngestMetrics,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
         self._spool = spool
@@ -52,6 +61,7 @@ class Keeper:
         self._metrics = metrics
         self._forwarder: asyncio.Task[None] | None = None
         self._logger = structlog.get_logger("mailpulse.ingest.keeper")
+        self._sparing_log = SparingLog("mailpulse.ingest.keeper", clock)
 
     async def start(self) -> None:
         """Opens the spool, begins to connect to Kafka.
@@ -73,6 +83,7 @@ class Keeper:
         await self._log.stop()
         if self._spool is not None:
             await self._spool.close()
+        self._sparing_log.close()
 
     @property
     def ready(self) -> bool:
@@ -100,7 +111,9 @@ class Keeper:
             try:
                 await self._log.send(parcel, timeout_s / 2)
             except Unavailable as error:
-                self._logger.info("to_spool", reason=str(error))
+                # What an overload was of holds figures, so it is no kind.
+                kind = {"error": type(error).__name__}
+                self._sparing_log.say("info", "to_spool", kind, reason=str(error))
             else:
                 return Kept.KAFKA
         try:
@@ -121,7 +134,8 @@ class Keeper:
             try:
                 await self._send(self._parcels(spool, stretch))
             except Unavailable as error:
-                self._logger.warning("forwarding_stopped", reason=str(error))
+                kind = {"error": type(error).__name__}
+                self._sparing_log.say("warning", "forwarding_stopped", kind, reason=str(error))
                 spool.rewind(stretch)
                 await asyncio.sleep(RETRY_S)
                 continue

@@ -29,6 +29,7 @@ from aiokafka.errors import KafkaError
 from ingest.lanes import Connection, Pending
 from ingest.metrics import IngestMetrics
 from ingest.parcel import Parcel
+from ingest.sparing_log import SparingLog
 from schemas.errors import Unavailable
 from schemas.settings import Settings
 from schemas.topics import DEAD_LETTERS, RAW
@@ -205,16 +206,10 @@ class Producer:
 
     async def _supervise(self) -> None:
         """Connects, watches, replaces, until it is stopped."""
-        wait_s = RETRY_MIN_S
         while not self._stopping:
-            try:
-                connection = await self._connect()
-            except (KafkaError, OSError, AssertionError, TimeoutError) as error:
-                self._log.warning("kafka_away", error=type(error).__name__, retry_s=wait_s)
-                await asyncio.sleep(wait_s)
-                wait_s = min(RETRY_MAX_S, wait_s * 2)
-                continue
-            wait_s = RETRY_MIN_S
+            connection = await self._connected()
+            if connection is None:
+                return
             self._log.info("kafka_up", partitions=connection.partitions)
             reason = "stopped"
             try:
@@ -224,6 +219,20 @@ class Producer:
                 await _close(connection.client)
             self._metrics.kafka_failures.inc()
             self._log.warning("kafka_lost", reason=reason)
+
+    async def _connected(self) -> Connection | None:
+        """Tries until there is a connection, or it is to stop; says at once and then once a minute
+        that there is none."""
+        wait_s = RETRY_MIN_S
+        with contextlib.closing(SparingLog("mailpulse.ingest.producer", self._clock)) as log:
+            while not self._stopping:
+                try:
+                    return await self._connect()
+                except (KafkaError, OSError, AssertionError, TimeoutError) as error:
+                    log.say("warning", "kafka_away", {"error": type(error).__name__})
+                    await asyncio.sleep(wait_s)
+                    wait_s = min(RETRY_MAX_S, wait_s * 2)
+        return None
 
     async def _connect(self) -> Connection:
         settings = self._settings

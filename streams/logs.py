@@ -40,7 +40,10 @@ HIDDEN = "[hidden]"
 _NOISY = ("aiokafka", "kafka", "faust", "mode", "asyncio", "httpx", "httpcore", "uvicorn.access")
 """Libraries whose INFO says nothing to an operator; their warnings stay."""
 _CAUSED_FROM_OUTSIDE = ("uvicorn", "asyncio")
-"""Libraries whose warnings any caller can bring about, by bad requests or too many connections."""
+"""Libraries whose warnings any caller can bring about, by bad requests or too many connections:
+told apart by their texts before figures are put in."""
+_REPEATING = ("aiokafka",)
+"""Libraries that repeat a warning for as long as a broker is away: told apart by broker."""
 
 
 def mask_address(text: str) -> str:
@@ -99,16 +102,23 @@ class _Chatter(logging.Filter):
 
 
 class _Sparingly(logging.Filter):
-    """One record of each text a minute, of libraries that write one for whatever a caller does."""
+    """One record of each text a minute, of libraries that write one for whatever a caller does, or
+    again and again while a broker is away."""
 
     def __init__(self) -> None:
         super().__init__()
         self._sparing = Sparing()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno < logging.WARNING or not record.name.startswith(_CAUSED_FROM_OUTSIDE):
+        if record.levelno < logging.WARNING:
             return True
-        count = self._sparing.happened(f"{record.name} {record.msg}", time.monotonic())
+        if record.name.startswith(_CAUSED_FROM_OUTSIDE):
+            text = str(record.msg)
+        elif record.name.startswith(_REPEATING):
+            text = record.getMessage()
+        else:
+            return True
+        count = self._sparing.happened(f"{record.name} {text}", time.monotonic())
         if count is not None and count > 1:
             record.suppressed, record.period_s = count - 1, PAUSE_S
         return count is not None

@@ -138,6 +138,8 @@ class MemoryLog:
         up: whether it takes anything.
         full: whether it is overloaded.
         delay_s: how long an acknowledgement takes.
+        fails: raised instead of acknowledging.
+        tried: how often a parcel was sent to it.
     """
 
     parcels: list[Parcel] = field(default_factory=list)
@@ -145,6 +147,7 @@ class MemoryLog:
     full: bool = False
     delay_s: float = 0.0
     fails: Exception | None = None
+    tried: int = 0
 
     async def start(self) -> None:
         """Nothing to connect."""
@@ -159,6 +162,7 @@ class MemoryLog:
 
     async def send(self, parcel: Parcel, timeout_s: float) -> None:
         """See ``Log.send``."""
+        self.tried += 1
         if self.fails is not None:
             raise self.fails
         if self.full:

@@ -5,18 +5,27 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
+from aiokafka.errors import KafkaConnectionError
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from ingest.keeper import Keeper
+from ingest.lanes import Connection
+from ingest.metrics import IngestMetrics
+from ingest.parcel import Parcel
+from ingest.producer import Producer
 from ingest.sparing_log import SparingLog
+from ingest.spool import Spool
+from schemas.errors import Unavailable
 from schemas.serving.sparing import KINDS_MAX
 from schemas.settings import Settings
 from streams.logs import configure
-from tests.ingest.front_door import front_door
+from tests.ingest.front_door import MemoryLog, front_door
 from tests.ingest.sockets import head, listening
 
 REFUSALS = 10_000
@@ -138,3 +147,48 @@ async def test_too_many_kinds_share_a_line() -> None:
         log.close()
     assert len(lines) <= KINDS_MAX + 2
     assert sum(line.get("suppressed", 1) for line in lines) == 10 * KINDS_MAX
+
+
+async def test_a_kafka_that_is_away_is_said_at_once_and_then_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A line at the change, and one with the count of the tries after it."""
+    monkeypatch.setattr("ingest.producer.RETRY_MAX_S", 0.001)
+    tries = asyncio.Semaphore(0)
+
+    class Away(Producer):
+        async def _connect(self) -> Connection:
+            tries.release()
+            raise KafkaConnectionError
+
+    with capture_logs() as lines:
+        one = Away(Settings(), IngestMetrics(), lambda: 0.0)
+        await one.start()
+        for _ in range(20):
+            await tries.acquire()
+        await one.stop()
+    assert [(line["event"], line.get("suppressed")) for line in lines] == [
+        ("kafka_away", None), ("kafka_away", 19),
+    ]  # fmt: skip
+
+
+async def test_forwarding_that_stops_again_and_again_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As is what goes to the spool because Kafka, though up, did not take it."""
+    monkeypatch.setattr("ingest.keeper.RETRY_S", 0.001)
+    log = MemoryLog(fails=Unavailable("flapping"))
+    one = Keeper(log, Spool(tmp_path, 10**6), 1.0, IngestMetrics(), lambda: 0.0)
+    with capture_logs() as lines:
+        await one.start()
+        await one.keep(Parcel(1, [(b"k", b"v")]), 1)
+        async with asyncio.timeout(20):
+            while log.tried < 20:  # noqa: ASYNC110 - bounded by the line above
+                await asyncio.sleep(0.001)
+        await one.stop()
+    said = [(line["event"], "suppressed" in line) for line in lines]
+    assert said == [
+        ("to_spool", False),
+        ("forwarding_stopped", False),
+        ("forwarding_stopped", True),
+    ]

@@ -96,10 +96,21 @@ def test_what_any_caller_can_bring_about_is_written_once_a_minute() -> None:
         logging.getLogger("uvicorn.error").warning("Invalid request %s", number)
         logging.getLogger("asyncio").error("socket.accept() out of system resource")
     for _ in range(3):
-        logging.getLogger("aiokafka").warning("away")
+        logging.getLogger("faust").warning("away")
         log.warning("refused")
     assert [line["event"] for line in lines(stream)] == [
         "Invalid request 0", "socket.accept() out of system resource", *["away", "refused"] * 3,
+    ]  # fmt: skip
+
+
+def test_a_broker_that_is_away_is_named_once_a_minute() -> None:
+    """Each of them, however often the client tries."""
+    stream, _ = logged()
+    for _ in range(50):
+        for host in ("k1", "k2"):
+            logging.getLogger("aiokafka").error('Unable connect to "%s:%s"', host, 9092)
+    assert [line["event"] for line in lines(stream)] == [
+        'Unable connect to "k1:9092"', 'Unable connect to "k2:9092"',
     ]  # fmt: skip
 
 
