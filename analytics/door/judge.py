@@ -25,6 +25,7 @@ from analytics.door.denied import (
     unlisted,
 )
 from analytics.door.expansion import check_expansion
+from analytics.door.growth import check_growth
 from analytics.door.lexer import Kind, Token, Unreadable, tokens, unquoted
 from analytics.door.places import check_places, check_show
 from analytics.door.surroundings import Surroundings
@@ -90,6 +91,7 @@ def judge(canonical: str, around: Surroundings) -> Statement:
     closing = closing_places(body)
     check_calls(body, closing, around)
     check_expansion(body, closing)
+    check_growth(body, closing)
     check_places(body, around, shows=first == "SHOW")
     selects = first in ("SELECT", "WITH", "(")
     return Statement(canonical[: body[-1].end], fmt, settings, selects)
