@@ -4,8 +4,8 @@ Laws of this file:
 1. ``keep`` returns only when the parcel is kept, and says where; else it raises.
 2. While anything is on the spool, whatever comes goes behind it: order is kept over an outage.
 3. One forwarder takes the spool to Kafka, in order, as soon as Kafka acknowledges again; a stretch
-   leaves the disk only when Kafka has all of it. After a crash a stretch may be sent twice: same
-   event ids, which the streams drop.
+   leaves the disk only when Kafka has all of it. No error of Kafka's or of the disk ends it. After
+   a crash a stretch may be sent twice: same event ids, which the streams drop.
 """
 
 import asyncio
@@ -128,15 +128,17 @@ class Keeper:
         while True:
             await spool.wait_filled()
             await self._log.wait_up()
-            stretch = await spool.read(FORWARD_BYTES)
-            if stretch is None:
-                continue
+            stretch: Stretch | None = None
             try:
+                stretch = await spool.read(FORWARD_BYTES)
+                if stretch is None:
+                    continue
                 await self._send(self._parcels(spool, stretch))
-            except Unavailable as error:
+            except (Unavailable, OSError) as error:  # of Kafka, or of the disk
                 kind = {"error": type(error).__name__}
                 self._sparing_log.say("warning", "forwarding_stopped", kind, reason=str(error))
-                spool.rewind(stretch)
+                if stretch is not None:
+                    spool.rewind(stretch)
                 await asyncio.sleep(RETRY_S)
                 continue
             spool.release()

@@ -292,8 +292,16 @@ class Spool:
         return len(damaged), len(damaged) == len(rest) and is_torn(rest)
 
     def set_aside(self, name: str, content: bytes) -> None:
-        """Keeps bytes that can't be used beside the spool, for a person; blocks."""
-        (self._directory / name).write_bytes(content)
+        """Keeps bytes that can't be used beside the spool, for a person; blocks until an fsync.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        with (self._directory / name).open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        _sync_directory(self._directory)
 
     def rewind(self, stretch: Stretch) -> None:
         """``stretch`` could not be kept elsewhere: it is read again."""

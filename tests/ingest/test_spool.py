@@ -362,3 +362,34 @@ async def test_forwarding_goes_on_after_kafka_fails_in_its_midst(tmp_path: Path)
         log.fails = None
         await until_empty(one)
     assert list(dict.fromkeys(kept_numbers(log))) == list(range(30))
+
+
+async def test_forwarding_goes_on_after_the_disk_had_no_room_for_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What can't be set aside stays where it is until it can: it is lost at no time, nor is what
+    lies behind it."""
+    monkeypatch.setattr("ingest.keeper.RETRY_S", 0.001)
+    log = MemoryLog(up=False)
+    async with keeper(log, tmp_path) as one:
+        for number in range(3):
+            await one.keep(parcel(number), 1)
+    [path] = files(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[20] ^= 1
+    path.write_bytes(bytes(content))
+    refusals = [OSError(28, "No space left on device")] * 3
+    set_aside = Spool.set_aside
+
+    def full_at_first(self: Spool, name: str, content: bytes) -> None:
+        if refusals:
+            raise refusals.pop()
+        set_aside(self, name, content)
+
+    monkeypatch.setattr(Spool, "set_aside", full_at_first)
+    log.up = True
+    async with keeper(log, tmp_path) as one:
+        await until_empty(one)
+    assert kept_numbers(log) == [1, 2]
+    [kept] = files(tmp_path, "*.damaged")
+    assert kept.read_bytes() == content[: len(content) // 3]
