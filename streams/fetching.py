@@ -12,7 +12,6 @@ Laws of this file:
 
 import asyncio
 import itertools
-from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from time import monotonic
 from typing import Any
@@ -21,6 +20,7 @@ from faust.transport.drivers import aiokafka as driver
 from mode import Service
 
 from streams.chunks import TP, ChunkMessage, Session, Taken, describe
+from streams.read_offsets import ReadOffsets
 from streams.taking import ChunkThread, Look
 from streams.watchdog import Progress, Watchdog
 
@@ -34,21 +34,6 @@ _TAKE_S = 0.2
 
 _HOOK_S = 30.0
 """Longest time for ``Hooks.on_assign``: below Faust's own limit, past which it would hang."""
-
-
-class _ReadOffsets(defaultdict[TP, int | None]):
-    """Faust's read offsets, blind for chunk topics.
-
-    Faust drops messages below the read offset, and sets it after a delivery even when a seek came
-    in between: after a seek back it would drop what was asked for. Sessions do this work.
-    """
-
-    def __init__(self, topics: frozenset[str]) -> None:
-        super().__init__(lambda: None)
-        self._topics = topics
-
-    def __getitem__(self, tp: TP) -> int | None:
-        return None if tp.topic in self._topics else super().__getitem__(tp)
 
 
 class ChunkConsumer(driver.Consumer):
@@ -65,7 +50,7 @@ class ChunkConsumer(driver.Consumer):
         self._releases = 0
         self._opening_since_s: float | None = None
         super().__init__(*args, **options)
-        self._read_offset = _ReadOffsets(self.app.chunk_topics)
+        self._read_offset = ReadOffsets(self.app.chunk_topics)
         limit_s = self.app.watchdog_s
         self.watchdog = Watchdog(limit_s, min(1.0, limit_s / 5))
 
