@@ -1,7 +1,7 @@
-"""Columns of raw events as Avro: what ``RawEncoder`` writes, a column at a time.
+"""Columns of raw events as Avro: what ``Codec.encode`` writes, a column at a time.
 
 Laws of this file:
-1. Pure. The bytes are those of ``RawEncoder.encode`` for each event; a property test compares them.
+1. Pure. The bytes are those of ``Codec.encode`` for each event; a property test compares them.
 2. What is the same in all events is written once. What differs is a cell or two per event, and an
    event's bytes are its cells, joined.
 
@@ -13,12 +13,16 @@ from itertools import repeat
 from typing import Any
 
 from ingest.columns import Columns
-from ingest.encoding import FRESH, KINDS, RawEncoder
+from schemas.codec import FRESH, WRITERS
+from schemas.compiled_writer import LONGS, TEXTS
 from schemas.errors import BadInput
 from schemas.primitives import COUNTS, integer, sizes
 
 Cells = list[bytes | Iterable[bytes]]
 """What is the same for all events, or one for each."""
+
+_KINDS = WRITERS["raw_event"].kinds
+_WRITE = {name: WRITERS["raw_event"].field(name) for name in _KINDS}
 
 
 def _texts(column: Sequence[str]) -> Cells:
@@ -40,6 +44,35 @@ def _some_texts(column: Sequence[str | None]) -> Cells:
     return [heads, data]
 
 
+def _numbers(kind: str, column: Sequence[int]) -> Iterable[bytes]:
+    """A cell of whole numbers: mostly positions, and times that were seen before."""
+    if set(map(type, column)) != {int}:  # 1.0 and True would be found where 1 is kept
+        raise TypeError
+    if min(column) >= 0 and max(column) < len(COUNTS):
+        return map(COUNTS.__getitem__, column)
+    return map(LONGS.__getitem__ if kind == "long" else integer, column)
+
+
+def _column(name: str, column: Sequence[Any]) -> Cells:
+    """The cells of one field."""
+    kind = _KINDS[name]
+    if name in FRESH:
+        return _texts(column) if kind == "string" else _some_texts(column)
+    if kind in ("int", "long"):
+        return [_numbers(kind, column)]
+    return [map(_WRITE[name], column)]
+
+
+def _metadata(columns: Columns) -> Cells:
+    """The cells of metadata whose keys are the same in all events."""
+    cells: Cells = [integer(len(columns.metadata))]
+    for key, column in columns.metadata.items():
+        cells.append(TEXTS[key])
+        cells += _texts(column)
+    cells.append(b"\x00")
+    return cells
+
+
 def _merged(cells: Cells) -> Iterator[Iterable[bytes]]:
     """The cells, with what is the same for all joined where it lies side by side."""
     same: list[bytes] = []
@@ -55,66 +88,28 @@ def _merged(cells: Cells) -> Iterator[Iterable[bytes]]:
         yield repeat(b"".join(same))
 
 
-class ColumnEncoder:
-    """Encodes events that have most in common.
+def encode_columns(columns: Columns, prefix: bytes) -> list[bytes]:
+    """Each event as bytes behind a prefix, in order.
 
-    Args:
-        one: the encoder of single events; what that remembers is used here too.
+    Raises:
+        BadInput: ``not_encodable``, a value of one of them is unusual or does not fit the schema.
     """
+    try:
+        return _encode(columns, prefix)
+    except Exception as error:  # each writer has its own
+        raise BadInput("not_encodable", f"raw_event: {type(error).__name__}") from error
 
-    def __init__(self, one: RawEncoder) -> None:
-        self._one = one
 
-    def encode(self, columns: Columns) -> list[bytes]:
-        """Each event as framed bytes, in order.
-
-        Raises:
-            BadInput: ``not_encodable``, a value of one of them does not fit the schema.
-        """
-        try:
-            return self._encode(columns)
-        except (TypeError, KeyError, AttributeError, UnicodeEncodeError) as error:
-            raise BadInput("not_encodable", f"raw_event: {type(error).__name__}") from error
-
-    def _encode(self, columns: Columns) -> list[bytes]:
-        cells: Cells = [self._one.prefix]
-        alike: Any = columns.alike
-        writers, fields = self._one.writers, columns.fields
-        for name, kind in KINDS.items():
-            column = fields.get(name)
-            if column is not None:
-                cells += self._column(name, kind, column)
-            elif name == "metadata" and columns.metadata:
-                cells += self._metadata(columns)
-            else:
-                cells.append(writers[name](alike[name]))
-        # What is the same repeats for ever; ``batch_index`` is never that, and ends it.
-        return list(map(b"".join, zip(*_merged(cells), strict=False)))
-
-    def _column(self, name: str, kind: str, column: Sequence[Any]) -> Cells:
-        """The cells of one field."""
-        if name in FRESH:
-            if kind == "string":
-                return _texts(column)
-            return _some_texts(column)
-        if kind in ("int", "long"):
-            return [self._numbers(name, kind, column)]
-        return [map(self._one.writers[name], column)]
-
-    def _numbers(self, name: str, kind: str, column: Sequence[int]) -> Iterable[bytes]:
-        """A cell of whole numbers: mostly positions, and times that were seen before."""
-        if set(map(type, column)) != {int}:  # 1.0 and True would be found where 1 is kept
-            raise TypeError
-        if min(column) >= 0 and max(column) < len(COUNTS):
-            return map(COUNTS.__getitem__, column)
-        written = self._one.moments if kind == "long" else self._one.writers[name]
-        return map(written, column)
-
-    def _metadata(self, columns: Columns) -> Cells:
-        """The cells of metadata whose keys are the same in all events."""
-        cells: Cells = [integer(len(columns.metadata))]
-        for key, column in columns.metadata.items():
-            cells.append(self._one.name(key))
-            cells += _texts(column)
-        cells.append(b"\x00")
-        return cells
+def _encode(columns: Columns, prefix: bytes) -> list[bytes]:
+    cells: Cells = [prefix]
+    alike: Any = columns.alike
+    for name in _KINDS:
+        column = columns.fields.get(name)
+        if column is not None:
+            cells += _column(name, column)
+        elif name == "metadata" and columns.metadata:
+            cells += _metadata(columns)
+        else:
+            cells.append(_WRITE[name](alike[name]))
+    # What is the same repeats for ever; ``batch_index`` is never that, and ends it.
+    return list(map(b"".join, zip(*_merged(cells), strict=False)))

@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 from ingest.body import Refused
-from ingest.column_encoding import ColumnEncoder
-from ingest.encoding import RawEncoder
+from ingest.column_encoding import encode_columns
 from ingest.parcel import Pair, Parcel
 from ingest.privacy import Privacy
 from ingest.providers.base import ConfirmSubscription, Parsed, Provider, Reject, Request
-from schemas.codec import LATEST, Codec, framing_prefix
+from schemas.codec import Codec
 from schemas.errors import BadInput
 from schemas.event import Event, message_key
 from schemas.settings import Settings, Source
@@ -78,14 +77,13 @@ class Intake:
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
         self._codec = codec
-        self._raw = RawEncoder(framing_prefix(codec.ids[LATEST["raw_event"]]))
         self._privacy = Privacy(
             settings.recipients, settings.recipient_hash_key.get_secret_value().encode()
         )
         self._events_max = settings.events_per_request_max
         self._record_bytes_max = settings.record_bytes_max - _RECORD_OVERHEAD_BYTES
         self._keep_recipients = settings.log_recipients
-        self._columns = ColumnEncoder(self._raw)
+        self._prefix = codec.prefix("raw_event")
         self._by_column = self._privacy.mode == "plain" and not self._keep_recipients
 
     def take(self, provider: Provider, source: Source, request: Request, received_at: int) -> Taken:
@@ -140,7 +138,7 @@ class Intake:
         left = parsed.events
         for columns in parsed.alike:
             try:
-                values = self._columns.encode(columns)
+                values = encode_columns(columns, self._prefix)
             except BadInput:  # one event's fault: the others must not bear it
                 left = left + columns.events()
                 continue
@@ -160,13 +158,13 @@ class Intake:
         """The same, of events that come one by one."""
         pairs: list[Pair] = []
         rejects: list[Reject] = []
-        encode, name, plain = self._raw.encode, source.name, self._privacy.mode == "plain"
+        encode, name, plain = self._codec.encode, source.name, self._privacy.mode == "plain"
         for event in events:
             event["source"] = name
             if not plain:
                 self._privacy.apply(event)
             try:
-                value = encode(event)
+                value = encode("raw_event", event)
             except BadInput as error:
                 content = json.dumps(event, default=repr).encode("ascii")
                 rejects.append(Reject(error.reason, error.detail, content))

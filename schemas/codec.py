@@ -7,6 +7,8 @@ Laws of this file:
 3. Every schema version that was ever released stays in ``avro/`` and can be read.
 4. An enriched record's ``event`` is the raw record's Avro bytes, untouched; the streams read
    the raw fields before ``HEAD_END`` and check the rest.
+5. Records of the newest versions are read and written by functions compiled from their schemas;
+   what those find unusual goes to fastavro, which judges.
 
 Sources: Confluent wire format (docs.confluent.io, «Schema Registry serializers»); Avro 1.12
 specification, «Data Serialization»: record fields follow one another without framing.
@@ -22,9 +24,9 @@ from typing import Any
 import fastavro
 from fastavro.types import Schema
 
-from schemas.enrichment import Position, read_position
+from schemas.compiled_reader import Read, reader
+from schemas.compiled_writer import Usual, Writers
 from schemas.errors import BadInput, DecodeError
-from schemas.raw import LAYOUT, read_head
 
 Record = dict[str, Any]
 
@@ -46,7 +48,11 @@ LATEST: dict[str, str] = {full.rsplit(".", 1)[0]: full for full in FIXED_IDS}
 """Schema name -> newest ``name.version`` (``FIXED_IDS`` lists versions in order)."""
 
 HEAD_END = "native_type"
-"""First raw field that the streams do not read."""
+"""First raw field that the streams do not read, but for ``geo_country``."""
+
+_POSITION = ("log_id", "partition", "offset", "version")
+Position = tuple[str, int, int, int]
+"""Those fields of an enrichment."""
 
 PREFIX_BYTES = 5
 _PREFIX = struct.Struct(">bI")
@@ -70,19 +76,37 @@ def without_logical_types(node: Any) -> Any:
     return node
 
 
-def prefix_schema(document: Mapping[str, Any], end: str) -> Schema:
-    """A schema of the fields before ``end``: decodes the front of a record and leaves the rest."""
-    names = [field["name"] for field in document["fields"]]
-    plain = without_logical_types({**document, "fields": document["fields"][: names.index(end)]})
-    return fastavro.parse_schema({**plain, "name": document["name"] + "Head"})
-
-
 _PLAIN: dict[str, Schema] = {
     full: fastavro.parse_schema(without_logical_types(schema_json(full))) for full in FIXED_IDS
 }
-_ENRICHMENT: Schema = fastavro.parse_schema(
-    without_logical_types(schema_json(LATEST["enriched_event"])["fields"][1]["type"])
-)
+_NEWEST: dict[str, dict[str, Any]] = {name: schema_json(full) for name, full in LATEST.items()}
+_ENRICHMENT_JSON: dict[str, Any] = _NEWEST["enriched_event"]["fields"][1]["type"]
+_ENRICHMENT: Schema = fastavro.parse_schema(without_logical_types(_ENRICHMENT_JSON))
+
+FRESH = frozenset(
+    (
+        "event_id", "message_id", "recipient", "diagnostic", "ip", "rfc_message_id", "message_key",
+        "evidence_event_id", "dead_letter_id",
+    )
+)  # fmt: skip
+"""Texts that hardly ever come again."""
+_USUAL = {"raw_event": Usual(FRESH, moments=frozenset(("occurred_at", "received_at")))}
+WRITERS: dict[str, Writers] = {
+    name: Writers(document, _USUAL.get(name, Usual(FRESH))) for name, document in _NEWEST.items()
+}
+"""Schema name -> what writes records of its newest version."""
+_WRITE = {name: writers.record() for name, writers in WRITERS.items()}
+_READ: dict[str, Read] = {name: reader(each) for name, each in _NEWEST.items()}
+
+
+def _head_names() -> list[str]:
+    """The raw fields that the streams read."""
+    names = [field["name"] for field in _NEWEST["raw_event"]["fields"]]
+    return [*names[: names.index(HEAD_END)], "geo_country"]
+
+
+_READ_HEAD = reader(_NEWEST["raw_event"], _head_names())
+_READ_POSITION = reader(_ENRICHMENT_JSON, _POSITION, last=_POSITION[-1])
 
 
 def framing_prefix(schema_id: int) -> bytes:
@@ -115,7 +139,7 @@ class Codec:
         self.ids = dict(ids)
         self._names = {schema_id: full for full, schema_id in self.ids.items()}
         self._prefixes = {full: framing_prefix(schema_id) for full, schema_id in self.ids.items()}
-        self._raw_prefix = self._prefixes[LAYOUT]
+        self._raw_prefix = self.prefix("raw_event")
 
     def encode(self, name: str, record: Mapping[str, Any]) -> bytes:
         """One record as framed bytes, by the newest version of schema ``name``.
@@ -123,14 +147,11 @@ class Codec:
         Raises:
             BadInput: a value does not fit the schema.
         """
-        full = LATEST[name]
-        out = io.BytesIO()
-        out.write(self._prefixes[full])
+        prefix = self.prefix(name)
         try:
-            fastavro.schemaless_writer(out, _PLAIN[full], dict(record))
-        except Exception as error:  # fastavro raises a dozen kinds for a value that does not fit
-            raise BadInput("not_encodable", f"{name}: {type(error).__name__}") from error
-        return out.getvalue()
+            return _WRITE[name](record, prefix)
+        except Exception:  # unusual, or it does not fit: fastavro tells
+            return prefix + _encode_by_schema(name, record)
 
     def encode_batch(self, name: str, records: Iterable[Mapping[str, Any]]) -> list[bytes]:
         """``encode`` for each record, in order.
@@ -168,9 +189,9 @@ class Codec:
         """
         if value.startswith(self._raw_prefix):
             try:
-                head, end = read_head(value, PREFIX_BYTES)
-            except Exception:  # an unusual form, or broken: the general decoder tells
-                return self.decode(value, "raw_event")
+                head, end = _READ_HEAD(value, PREFIX_BYTES)
+            except Exception:  # unusual, or broken: fastavro tells
+                return _decode_by_schema(value, LATEST["raw_event"], "raw_event")
             if end == len(value):
                 return head
         return self.decode(value, "raw_event")
@@ -184,16 +205,14 @@ class Codec:
         full = self.name_of(value)
         if full.rsplit(".", 1)[0] != name:
             raise DecodeError("wrong_schema", f"{full} where {name} belongs")
-        reader = None if full == LATEST[name] else _PLAIN[LATEST[name]]
-        stream = io.BytesIO(value)
-        stream.seek(PREFIX_BYTES)
-        try:
-            record = fastavro.schemaless_reader(stream, _PLAIN[full], reader)
-        except Exception as error:  # broken bytes surface as many kinds: struct, index, unicode…
-            raise DecodeError("broken_avro", f"{name}: {type(error).__name__}") from error
-        if stream.tell() != len(value):
-            raise DecodeError("broken_avro", f"{name}: {len(value) - stream.tell()} bytes too many")
-        return record  # type: ignore[return-value]
+        if full == LATEST[name]:
+            try:
+                record, end = _READ[name](value, PREFIX_BYTES)
+            except Exception:  # unusual, or broken: fastavro tells
+                return _decode_by_schema(value, full, name)
+            if end == len(value):
+                return record
+        return _decode_by_schema(value, full, name)
 
     def decode_batch(
         self, values: Iterable[bytes], name: str
@@ -227,9 +246,10 @@ class Codec:
                 "wrong_schema", f"{self.name_of(value)} where an enriched one belongs"
             )
         try:
-            event, end = read_head(value, PREFIX_BYTES)
-            position = read_position(value, end)
-        except Exception:  # an unusual form, or broken: the general decoder tells
+            event, end = _READ_HEAD(value, PREFIX_BYTES)
+            at, _ = _READ_POSITION(value, end)
+            position: Any = tuple(at.values())
+        except Exception:  # unusual, or broken: fastavro tells
             event, end, position = _split_by_schema(value)
         return event, self._raw_prefix + value[PREFIX_BYTES:end], position
 
@@ -245,10 +265,26 @@ class Codec:
         return out.getvalue()
 
 
-_POSITION: Schema = prefix_schema(
-    schema_json(LATEST["enriched_event"])["fields"][1]["type"], "revision"
-)
-"""Front of an enrichment: its ``Position``."""
+def _encode_by_schema(name: str, record: Mapping[str, Any]) -> bytes:
+    out = io.BytesIO()
+    try:
+        fastavro.schemaless_writer(out, _PLAIN[LATEST[name]], dict(record))
+    except Exception as error:  # fastavro raises a dozen kinds for a value that does not fit
+        raise BadInput("not_encodable", f"{name}: {type(error).__name__}") from error
+    return out.getvalue()
+
+
+def _decode_by_schema(value: bytes, full: str, name: str) -> Record:
+    newest = None if full == LATEST[name] else _PLAIN[LATEST[name]]
+    stream = io.BytesIO(value)
+    stream.seek(PREFIX_BYTES)
+    try:
+        record: Any = fastavro.schemaless_reader(stream, _PLAIN[full], newest)
+    except Exception as error:  # broken bytes surface as many kinds: struct, index, unicode…
+        raise DecodeError("broken_avro", f"{name}: {type(error).__name__}") from error
+    if stream.tell() != len(value):
+        raise DecodeError("broken_avro", f"{name}: {len(value) - stream.tell()} bytes too many")
+    return record  # type: ignore[no-any-return]
 
 
 def _split_by_schema(value: bytes) -> tuple[Record, int, Position]:
@@ -257,7 +293,7 @@ def _split_by_schema(value: bytes) -> tuple[Record, int, Position]:
     try:
         event: Any = fastavro.schemaless_reader(stream, _PLAIN[LATEST["raw_event"]], None)
         end = stream.tell()
-        at: Any = fastavro.schemaless_reader(stream, _POSITION, None)
+        at: Any = fastavro.schemaless_reader(stream, _ENRICHMENT, None)
     except Exception as error:  # broken bytes surface as many kinds: struct, index, unicode…
         raise DecodeError("broken_avro", f"enriched_event: {type(error).__name__}") from error
-    return event, end, (at["log_id"], at["partition"], at["offset"], at["version"])
+    return event, end, tuple(at[name] for name in _POSITION)

@@ -8,16 +8,16 @@ Source: Avro 1.12 specification, «Binary encoding»: zig-zag variable-length in
 their length in bytes.
 """
 
-import struct
 from collections.abc import Sequence
 from functools import lru_cache
 
-_ONE = [bytes((value,)) for value in range(128)]
 _TWO_ON = [bytes((value & 127 | 128, value >> 7 | 128)) for value in range(1 << 14)]
 """Two groups of 7 bits, both of which go on."""
-_TWO = [bytes((value & 127 | 128, value >> 7)) for value in range(1 << 14)]
-"""Two groups of 7 bits, the second of which ends."""
-_DOUBLE = struct.Struct("<Bd")
+_FEW = [
+    bytes((value,)) if value < 128 else bytes((value & 127 | 128, value >> 7))
+    for value in range(1 << 14)
+]
+"""One group of 7 bits, or two."""
 _MASK = (1 << 14) - 1
 
 
@@ -37,15 +37,15 @@ _high = lru_cache(maxsize=65_536)(_groups)
 
 def integer(value: int) -> bytes:
     """An ``int`` or ``long``: -2^63 to 2^63 - 1."""
-    value = value << 1 ^ value >> 63
-    if value < 128:
-        return _ONE[value]
+    value = value << 1 if value >= 0 else ~(value << 1)
     if value <= _MASK:
-        return _TWO[value]
+        return _FEW[value]
     if value < 1 << 28:
         return _TWO_ON[value & _MASK] + _high(value >> 14)
     if value < 1 << 56:
         return _TWO_ON[value & _MASK] + _TWO_ON[value >> 14 & _MASK] + _high(value >> 28)
+    if value >> 64:
+        raise OverflowError
     return _groups(value)
 
 
@@ -53,7 +53,7 @@ _SMALL = bytes([value << 1 if value < 64 else 255 for value in range(256)])
 """Byte of an integer that takes one; 255, which none has, for those that take more."""
 
 
-COUNTS = (*_ONE[::2], *_TWO[128::2])
+COUNTS = tuple(_FEW[::2])
 """``integer`` of 0 to 8,191: sizes and positions, for columns of them."""
 
 
@@ -74,28 +74,26 @@ def integers(values: Sequence[int]) -> bytes:
     return small if 255 not in small else b"".join(map(integer, values))
 
 
+_COUNT_OF = bytes([byte >> 1 if byte < 128 and not byte & 1 else 255 for byte in range(256)])
+"""Count that a byte stands for; 255, which none is, for what is no whole count."""
+
+
+def small_counts(data: bytes) -> bytes | None:
+    """Integers below 64, one for each byte; None where they are not such."""
+    counts = data.translate(_COUNT_OF)
+    return None if 255 in counts else counts
+
+
 def text(value: str) -> bytes:
     """A ``string``."""
     encoded = value.encode()
-    return integer(len(encoded)) + encoded
+    size = len(encoded)
+    return (COUNTS[size] if size < 8_192 else integer(size)) + encoded
 
 
-def optional_text(value: str | None) -> bytes:
-    """A union of null and ``string``."""
-    return b"\x00" if value is None else b"\x02" + text(value)
-
-
-def optional_double(value: float | None) -> bytes:
-    """A union of null and ``double``."""
-    return b"\x00" if value is None else _DOUBLE.pack(2, value)
-
-
-_FLAGS = {False: b"\x00", True: b"\x01"}
-
-
-def boolean(value: bool) -> bytes:
-    """A ``boolean``."""
-    return _FLAGS[value]
+def array(items: Sequence[bytes]) -> bytes:
+    """An ``array`` of what is encoded already."""
+    return integer(len(items)) + b"".join(items) + b"\x00" if items else b"\x00"
 
 
 def read_integer(value: bytes, at: int) -> tuple[int, int]:
@@ -113,19 +111,3 @@ def read_integer(value: bytes, at: int) -> tuple[int, int]:
         number |= (byte & 127) << shift
         shift += 7
     return number >> 1 ^ -(number & 1), at
-
-
-def read_text(value: bytes, at: int) -> tuple[str, int]:
-    """The ``string`` that begins at ``value[at]``, and the position behind it.
-
-    Raises:
-        IndexError: it ends too early.
-        ValueError: a negative length, or no UTF-8.
-    """
-    size, at = read_integer(value, at)
-    end = at + size
-    if size < 0:
-        raise ValueError("a text of negative length")
-    if end > len(value):
-        raise IndexError("a text that ends behind the value")
-    return value[at:end].decode(), end

@@ -159,7 +159,8 @@ def plain_value(
         (
             frame,
             raw[PREFIX_BYTES:],
-            enrichment.coordinates(origin, offset, offset, revision, at_us, key),
+            origin,
+            enrichment.coordinates(offset, offset, revision, at_us, key.hex()),
             enrichment.campaign(head["campaign_id"], head["campaign_source"], None),
             enrichment.mailbox(mailbox),
             _PLAIN_END[first],
@@ -189,7 +190,7 @@ def value(
     judged = event.actor != "none"
     if judged:
         delivered = message.delivered_at
-        rest = enrichment.since(event.at_us / 1e6 - delivered) if delivered else b"\x00"
+        rest = enrichment.since(event.at_us / 1e6 - delivered if delivered else None)
         country = head.get("geo_country") or look_ups.country(head["ip"])
         rest += _client_part(head["user_agent"], country)
     else:
@@ -198,9 +199,10 @@ def value(
         (
             frame,
             event.raw[PREFIX_BYTES:],
+            origin,
             enrichment.coordinates(
-                origin, event.offset, version,
-                look_ups.epoch << EPOCH_SHIFT | event.revision, event.at_us, key,
+                event.offset, version, look_ups.epoch << EPOCH_SHIFT | event.revision,
+                event.at_us, key.hex(),
             ),
             enrichment.campaign(campaign, source, previous_campaign),
             enrichment.mailbox(look_ups.mailbox(head["recipient_domain"])),

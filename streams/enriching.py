@@ -19,7 +19,6 @@ import structlog
 from schemas import cloudevents, topics, trace
 from schemas.cloudevents import Headers, by_identity, by_leading_text, cloud_event, leading_text
 from schemas.codec import Codec
-from schemas.engagement import encode_engagement
 from schemas.errors import MailpulseError
 from schemas.partition import partition_of_text
 from schemas.settings import Settings
@@ -251,12 +250,11 @@ class EnrichAgent(Agent):
             yield Row(recipient.encode(), self.codec.encode("suppression", record), now_ms, headers)
 
     def _engagement(self, effects: Effects, now_ms: int) -> Iterable[Row]:
-        frame = self.codec.prefix("engagement")
         for recipient, record in effects.engagement:
             # told, withdrawn and told again are three events: by the offset that changed it
             identity = f"{record['event_id']}-{record['offset']}"
             headers = self._headers("engagement", identity, record["occurred_at"])
-            value = frame + encode_engagement(record)
+            value = self.codec.encode("engagement", record)
             yield Row(recipient.encode("utf-8", "replace"), value, now_ms, headers)
 
     def _dead_letters(self, effects: Effects) -> Iterable[Row]:

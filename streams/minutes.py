@@ -12,8 +12,11 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
+from schemas.codec import LATEST, schema_json
+from schemas.compiled_reader import reader
+from schemas.compiled_writer import Writers
 from schemas.glossary import COUNTER_NAMES
-from schemas.primitives import integer, integers, read_integer, read_text, text
+from schemas.primitives import integers, small_counts
 from streams.message import MASK, SHIFT
 
 OLD_S = 30 * 86400
@@ -142,24 +145,19 @@ class MinuteTable:
         self.dirty.clear()
 
 
+_PARTIAL = schema_json(LATEST["campaign_minute"])
+_identity, _position, _ = Writers(_PARTIAL).parts("campaign_id", "log_id", COUNTER_NAMES[0])
+_position_of = lru_cache(maxsize=64)(_position)
+"""The same for all records of a checkpoint."""
+_read_front = reader(_PARTIAL, last="offset")
+_read = reader(_PARTIAL)
+
+
 def record(key: Key, vector: list[int], log_id: str, partition: int, offset: int) -> bytes:
     """A ``campaign_minute`` record without framing: the counts of ``key`` as of ``offset``."""
     campaign, mailbox, minute = key
-    return b"".join(
-        (
-            _text(campaign), _text(mailbox), integer(minute * 60_000),
-            _position(log_id, partition, offset), integers(vector),
-        )
-    )  # fmt: skip
-
-
-@lru_cache(maxsize=64)
-def _position(log_id: str, partition: int, offset: int) -> bytes:
-    """The same for all records of a checkpoint."""
-    return text(log_id) + integer(partition) + integer(offset)
-
-
-_text = lru_cache(maxsize=16_384)(text)
+    front = _identity(campaign, mailbox, minute * 60_000)
+    return front + _position_of(log_id, partition, offset) + integers(vector)
 
 
 def read_record(value: bytes, at: int) -> tuple[Key, str, int, int, tuple[int, ...]]:
@@ -171,23 +169,15 @@ def read_record(value: bytes, at: int) -> tuple[Key, str, int, int, tuple[int, .
     Raises:
         Exception: not read; ask the general decoder.
     """
-    campaign, at = read_text(value, at)
-    mailbox, at = read_text(value, at)
-    minute, at = read_integer(value, at)
-    log_id, at = read_text(value, at)
-    partition, at = read_integer(value, at)
-    offset, at = read_integer(value, at)
-    key = (campaign, mailbox, minute // 60_000)
-    rest = value[at:]
-    if len(rest) == WIDTH and rest.isascii() and not any([byte & 1 for byte in rest]):
-        return key, log_id, partition, offset, tuple([byte >> 1 for byte in rest])
-    counts = []
-    for _ in range(WIDTH):
-        count, at = read_integer(value, at)
-        counts.append(count)
-    if at != len(value):
-        raise ValueError("bytes behind the record")
-    return key, log_id, partition, offset, tuple(counts)
+    found, begin = _read_front(value, at)
+    counts = tuple(small_counts(value[begin:]) or ())
+    if len(counts) != WIDTH:
+        found, end = _read(value, at)
+        if end != len(value):
+            raise ValueError("bytes behind the record")
+        counts = tuple([found[name] for name in COUNTER_NAMES])
+    key = (found["campaign_id"], found["mailbox_provider"], found["minute"] // 60_000)
+    return key, found["log_id"], found["partition"], found["offset"], counts
 
 
 def record_key(key: Key, log_id: str, partition: int) -> bytes:

@@ -8,8 +8,10 @@ Laws of this file:
 
 from functools import lru_cache
 
+from schemas.codec import LATEST, schema_json
+from schemas.compiled_writer import Usual, Writers
 from schemas.glossary import COUNTER_INDEX, DERIVED, RATES, WINDOWS_S
-from schemas.primitives import boolean, integer, integers, optional_double, text
+from schemas.primitives import array, integers
 from streams.windows import LATENESS_MIN, Windows, summed, wilson
 
 Terms = tuple[tuple[int, int], ...]
@@ -22,32 +24,30 @@ def _terms(name: str) -> Terms:
     return tuple((COUNTER_INDEX[counter], sign) for counter, sign in DERIVED[name])
 
 
+_CAMPAIGN = Writers(schema_json(LATEST["campaign_rates"]))
+_WINDOW = _CAMPAIGN.items("windows", Usual(moments=frozenset(("starts_at", "ends_at"))))
+_campaign, _ = _CAMPAIGN.parts("campaign_id", "windows")
+_window, _ = _WINDOW.parts("window", "counts")
+_name, _figures = _WINDOW.items("rates").parts("name", "numerator")
+
 _RATES = [
-    (text(rate.name) + text(rate.basis.value), _terms(rate.numerator), _terms(rate.denominator))
+    (_name(rate.name, rate.basis.value), _terms(rate.numerator), _terms(rate.denominator))
     for rate in RATES
 ]
-_WINDOWS = [(name, text(name), seconds) for name, seconds in WINDOWS_S.items()]
-_UNKNOWN = optional_double(None) * 3
 
 
 @lru_cache(maxsize=4096)
 def _counts_and_rates(counts: tuple[int, ...]) -> bytes:
     """``counts`` and ``rates`` of a window."""
-    parts = [integers(counts), integer(len(_RATES))]
-    for names, above, below in _RATES:
+    rates = []
+    for name, above, below in _RATES:
         numerator = sum([sign * counts[index] for index, sign in above])
         denominator = sum([sign * counts[index] for index, sign in below])
-        parts += (names, integer(numerator), integer(denominator))
         bounds = wilson(numerator, denominator)
-        if bounds is None:
-            parts.append(_UNKNOWN)
-        else:
-            parts += (
-                optional_double(numerator / denominator), optional_double(bounds[0]),
-                optional_double(bounds[1]),
-            )  # fmt: skip
-    parts.append(b"\x00")
-    return b"".join(parts)
+        low, high = bounds or (None, None)
+        value = numerator / denominator if bounds else None
+        rates.append(name + _figures(numerator, denominator, value, low, high))
+    return integers(counts) + array(rates)
 
 
 def encode_rates(
@@ -57,17 +57,10 @@ def encode_rates(
     series = list(windows.of_campaign(campaign).values())
     last = max((one.last_minute for one in series), default=0)
     first = min((one.first_minute for one in series), default=0)
-    end = integer((windows.minute + 1) * 60_000_000)
-    settled = boolean(last + LATENESS_MIN < windows.minute)
-    parts = [
-        text(campaign), integer(as_of_us), integer(complete_through_us), integer(revision),
-        integer(len(_WINDOWS)),
-    ]  # fmt: skip
-    for name, name_part, seconds in _WINDOWS:
-        start = first if seconds is None else windows.minute - seconds // 60 + 1
-        counts = tuple(summed(series, name))
-        parts += (
-            name_part, integer(start * 60_000_000), end, settled, _counts_and_rates(counts),
-        )  # fmt: skip
-    parts.append(b"\x00")
-    return b"".join(parts)
+    end, settled = windows.minute + 1, last + LATENESS_MIN < windows.minute
+    encoded = []
+    for name, seconds in WINDOWS_S.items():
+        start = first if seconds is None else end - seconds // 60
+        window = _window(name, start * 60_000_000, end * 60_000_000, settled)
+        encoded.append(window + _counts_and_rates(tuple(summed(series, name))))
+    return _campaign(campaign, as_of_us, complete_through_us, revision) + array(encoded)

@@ -19,7 +19,6 @@ import structlog
 from schemas import cloudevents, topics
 from schemas.cloudevents import cloud_event
 from schemas.codec import PREFIX_BYTES
-from schemas.engagement import encode_engagement
 from schemas.errors import MailpulseError
 from streams import anew
 from streams.agents import Work
@@ -211,12 +210,12 @@ class Replays:
                 agent.app.touch(work.tp)
 
     def _rows(self, shard: Shard, records: Iterable[dict[str, Any]]) -> Iterator[Row]:
-        frame = self._agent.codec.prefix("engagement")
         for record in records:
             identity = f"{record['event_id']}-{record['offset']}-{shard.epoch}"
             headers = cloud_event("engagement", cloudevents.ENRICH, identity, record["occurred_at"])
             key = (record["recipient"] or "").lower().encode("utf-8", "replace")
-            yield Row(key, frame + encode_engagement(record), shard.log_time * 1000, headers)
+            value = self._agent.codec.encode("engagement", record)
+            yield Row(key, value, shard.log_time * 1000, headers)
 
     def end(self, work: Work, shard: Shard) -> None:
         """Everything is released and stored: from here on this is a partition like any other."""

@@ -4,6 +4,7 @@ Made from the schema documents themselves, so that a new field or schema is draw
 here. Values are in-process ones: times as integers (``schemas.codec``, law 2).
 """
 
+from itertools import count
 from typing import Any, cast
 
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ _PRIMITIVES: dict[str, st.SearchStrategy[Any]] = {
     "int": _INT,
     "long": _LONG,
     "double": st.floats(allow_nan=False),
+    "float": st.floats(width=32, allow_nan=False),
     "string": texts,
     "bytes": st.binary(max_size=24),
 }
@@ -47,11 +49,59 @@ def avro_values(node: Any, named: dict[str, Any] | None = None) -> st.SearchStra
     if kind == "enum":
         named[node["name"]] = node
         return st.sampled_from(node["symbols"])
+    if kind == "fixed":
+        return st.binary(min_size=node["size"], max_size=node["size"])
     if kind == "array":
         return st.lists(avro_values(node["items"], named), max_size=3)
     if kind == "map":
         return st.dictionaries(texts, avro_values(node["values"], named), max_size=3)
     return avro_values(kind, named)
+
+
+_TIME = {"type": "long", "logicalType": "timestamp-micros"}
+
+
+@st.composite
+def avro_schemas(draw: st.DrawFn) -> dict[str, Any]:
+    """Schemas of a record with fields of any type, records in it included."""
+    serial = count()
+
+    def types(depth: int) -> st.SearchStrategy[Any]:
+        plain = st.sampled_from([*_PRIMITIVES.keys() - {"null"}, _TIME]) | st.builds(
+            lambda size: {"type": "fixed", "name": f"F{next(serial)}", "size": size},
+            st.integers(1, 9),
+        ) | st.builds(
+            lambda many: {
+                "type": "enum", "name": f"E{next(serial)}",
+                "symbols": [f"s{number}" for number in range(many)],
+            },
+            st.sampled_from([1, 2, 64, 65]),
+        )  # fmt: skip
+        some = st.builds(lambda one: ["null", one], plain) | st.builds(
+            lambda one: [one, "null"], plain
+        )
+        if not depth:
+            return plain | some
+        inner = types(depth - 1)
+        return (
+            plain
+            | some
+            | st.builds(lambda items: {"type": "array", "items": items}, inner)
+            | st.builds(lambda values: {"type": "map", "values": values}, inner)
+            | record_types(depth - 1)
+            | st.just(["null", "long", "string", "double"])
+        )
+
+    def record_types(depth: int) -> st.SearchStrategy[dict[str, Any]]:
+        return st.builds(
+            lambda nodes: {
+                "type": "record", "name": f"R{next(serial)}",
+                "fields": [{"name": f"f{n}", "type": node} for n, node in enumerate(nodes)],
+            },
+            st.lists(types(depth), min_size=1, max_size=8),
+        )  # fmt: skip
+
+    return draw(record_types(2))
 
 
 def records(name: str) -> st.SearchStrategy[dict[str, Any]]:

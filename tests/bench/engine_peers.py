@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from schemas.codec import Codec
-from schemas.engagement import encode_engagement
 from schemas.partition import partition_of
 from schemas.settings import Settings
 from schemas.topics import PARTITIONS_DEFAULT
@@ -164,8 +163,6 @@ async def hand_loop(bootstrap: str, source: str, clock: Clock, directory: Path) 
 def _side(name: str, record: dict[str, Any] | None) -> bytes | None:
     if record is None:
         return None
-    if name == "engagement":
-        return CODEC.prefix(name) + encode_engagement(record)
     return CODEC.encode(name, record)
 
 

@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.column_encoding import ColumnEncoder
+from ingest.column_encoding import encode_columns
 from ingest.columns import Columns
-from ingest.encoding import KINDS, RawEncoder
+from schemas.codec import WRITERS, Codec
 from schemas.errors import BadInput
 from schemas.event import Event, message_key
 from tests.builders import event
 from tests.strategies import events
 
-PREFIX = b"\x00\x00\x00\x00\x07"
-ONE = RawEncoder(PREFIX)
-MANY = ColumnEncoder(ONE)
+CODEC = Codec()
+PREFIX = CODEC.prefix("raw_event")
+FIELDS = WRITERS["raw_event"].kinds.keys()
 
 
 def by_column(many: Sequence[Event], names: Sequence[str], keys: Sequence[str]) -> Columns:
@@ -33,7 +33,7 @@ def by_column(many: Sequence[Event], names: Sequence[str], keys: Sequence[str]) 
 
 @given(
     many=st.lists(events(), min_size=1, max_size=6),
-    names=st.sets(st.sampled_from(sorted(KINDS.keys() - {"metadata", "batch_index"}))),
+    names=st.sets(st.sampled_from(sorted(FIELDS - {"metadata", "batch_index"}))),
     keys=st.lists(st.text("ab", max_size=3), max_size=3, unique=True),
 )
 def test_columns_are_encoded_as_their_events_are(
@@ -43,7 +43,7 @@ def test_columns_are_encoded_as_their_events_are(
     columns = by_column(many, sorted(names), keys)
     meant = columns.events()
     assert len(meant) == len(columns) == len(many)
-    assert MANY.encode(columns) == [ONE.encode(one) for one in meant]
+    assert encode_columns(columns, PREFIX) == [CODEC.encode("raw_event", one) for one in meant]
     assert columns.keys() == [message_key(one) for one in meant]
 
 
@@ -75,7 +75,7 @@ def test_what_does_not_fit_is_bad_input(name: str, column: list[Any]) -> None:
     """For all of them together; who asked takes them one by one then."""
     columns = Columns(event(), {"batch_index": [0, 1], name: column})
     with pytest.raises(BadInput, match="not_encodable"):
-        MANY.encode(columns)
+        encode_columns(columns, PREFIX)
 
 
 def test_recipients_with_line_ends_have_their_own_keys() -> None:

@@ -7,18 +7,16 @@ import pytest
 
 from ingest.body import Refused
 from ingest.columns import Columns
-from ingest.encoding import RawEncoder
 from ingest.intake import Intake
 from ingest.providers import REGISTRY
 from ingest.providers.base import Parsed, Provider, Request, post
-from schemas.codec import LATEST, Codec, framing_prefix
+from schemas.codec import Codec
 from schemas.event import message_key
 from schemas.settings import Settings, Source
 from tests.bench.sendgrid_load import sendgrid_event
 from tests.builders import RECEIVED_AT, event
 
 CODEC = Codec()
-ENCODER = RawEncoder(framing_prefix(CODEC.ids[LATEST["raw_event"]]))
 SOURCE = Source(name="news", provider="sendgrid", account="acme")
 
 
@@ -42,7 +40,7 @@ def test_columns_make_no_difference() -> None:
     taken = intake().take(REGISTRY["sendgrid"], SOURCE, request, RECEIVED_AT)
     parsed = REGISTRY["sendgrid"].parse(request, SOURCE, RECEIVED_AT)
     assert list(taken.parcel.events) == [
-        (message_key(one), ENCODER.encode(one)) for one in parsed.events
+        (message_key(one), CODEC.encode("raw_event", one)) for one in parsed.events
     ]
     assert (taken.accepted, taken.rejected, taken.reasons) == (29, 1, ("not_an_object",))
 
@@ -94,7 +92,9 @@ def test_a_value_that_does_not_fit_costs_its_own_event() -> None:
         event(source="news", batch_index=2),
         event(source="news", message_id="c", batch_index=3),
     ]
-    assert [value for _, value in taken.parcel.events] == [ENCODER.encode(one) for one in wanted]
+    assert [value for _, value in taken.parcel.events] == [
+        CODEC.encode("raw_event", one) for one in wanted
+    ]
     assert taken.reasons == ("not_encodable",)
 
 

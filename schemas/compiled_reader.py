@@ -1,0 +1,296 @@
+"""Readers of Avro records, made from the schema: whatever can be decided beforehand is.
+
+Invariants:
+1. Pure. A reader gives exactly what fastavro gives for the same bytes, or raises: then the caller
+   asks fastavro, which judges. So no record is accepted here that is broken.
+2. Every byte up to the end of the record is walked over and every text decoded, also of fields that
+   are not given back: a broken tail shows.
+
+Source: Avro 1.12 specification, «Binary encoding»: zig-zag variable-length integers, texts behind
+their length, union branches by index, arrays and maps in blocks that end with 0.
+"""
+
+import struct
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from textwrap import indent
+from typing import Any
+
+from schemas.compiled import Node, Unusual, checked, define, kind_of, whole
+
+Read = Callable[[bytes, int], tuple[dict[str, Any], int]]
+"""Bytes and a position -> the record that begins there, and the position behind it.
+
+The caller must see to it that this is where the record has to end. Raises any exception for what
+it does not read.
+"""
+
+_INTEGER_BITS_MAX = 63
+"""Bits of the longest integer that is read here, nine bytes: one of ten may not fit 64 bits."""
+_ENDS_MAX = 65_536
+_ONE_BYTE_MAX = 64
+"""So many symbols of an enum, or branches of a union, are told by one byte; others are unusual."""
+
+
+def _integer(value: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while (byte := value[at]) > 127:
+        number |= (byte & 127) << shift
+        shift += 7
+        at += 1
+        if shift == _INTEGER_BITS_MAX:
+            raise Unusual
+    number |= byte << shift
+    return number >> 1 ^ -(number & 1), at + 1
+
+
+def _long_bytes(value: bytes, at: int) -> tuple[bytes, int]:
+    """Bytes or a text whose length takes two bytes: 64 to 8191."""
+    size, more = value[at], value[at + 1]
+    if size & 1 or more > 127:
+        raise Unusual
+    begin = at + 2
+    end = begin + ((size & 127 | more << 7) >> 1)
+    return value[begin:end], end
+
+
+def _long_string(value: bytes, at: int) -> tuple[str, int]:
+    data, end = _long_bytes(value, at)
+    return data.decode(), end
+
+
+# A positive integer of 8 bytes, as a time in microseconds is from 1978 to 3026, is the sum of three
+# parts that are looked up: two bytes, two bytes, and four bytes (``HHI``).
+
+
+def _pairs(shift: int) -> list[int | None]:
+    """Part that two bytes stand for, both of which go on; None where they do not, or negative."""
+    parts: list[int | None] = [None] * (1 << 16)
+    for bits in range(0, 1 << 14, 1 if shift else 2):
+        parts[0x8080 | bits & 127 | bits >> 7 << 8] = bits << shift >> 1
+    return parts
+
+
+class _Ends(dict[int, int]):
+    """Part that the last four bytes stand for; remembered, for it changes every 134 s."""
+
+    def __missing__(self, word: int) -> int:
+        if word & 0x80808080 != 0x00808080:
+            raise Unusual
+        part = sum((word >> 8 * place & 127) << 7 * place for place in range(4)) << 27
+        if len(self) >= _ENDS_MAX:
+            self.clear()
+        self[word] = part
+        return part
+
+
+_SCOPE: Mapping[str, Any] = {
+    "_Unusual": Unusual, "_booleans": {0: False, 1: True}, "_integer": _integer,
+    "_long_bytes": _long_bytes, "_long_string": _long_string,
+    "_three": struct.Struct("<HHI").unpack_from, "_low": _pairs(0), "_middle": _pairs(14),
+    "_high": _Ends(),
+}  # fmt: skip
+
+
+def reader(
+    document: Mapping[str, Any],
+    wanted: Collection[str] | None = None,
+    *,
+    last: str | None = None,
+) -> Read:
+    """What reads records of a schema.
+
+    Args:
+        wanted: fields to give back; all when not given.
+        last: field to end with, as if it were the record's last.
+
+    Raises:
+        ValueError: a name in the schema that may not stand in source text.
+    """
+    document = whole(document)
+    fields = {checked(each["name"]): each["type"] for each in document["fields"]}
+    if last is not None:
+        names = list(fields)
+        fields = {name: fields[name] for name in names[: names.index(last) + 1]}
+    source = _Source()
+    targets = {name: source.new(name) for name in fields if wanted is None or name in wanted}
+    source.fields(fields, targets)
+    source.end_walk()
+    source.add("if at > len(value): raise _Unusual", f"return {_mapping(targets)}, at")
+    name = f"read_{document['name'].rpartition('.')[2]}"
+    return define(name, "value, at", source.text, source.scope)
+
+
+def _mapping(targets: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f"{name!r}: {target}" for name, target in targets.items()) + "}"
+
+
+def _at(on: int) -> str:
+    return f"at + {on}" if on else "at"
+
+
+class _Source:
+    """The body of a reader.
+
+    ``at`` is a position in ``value``. What reads a type begins ``on`` bytes behind it, moves ``at``
+    to the end, and puts what it read into ``target``; without one it is only walked over.
+    """
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._depth = 0
+        self._walking = False
+        self.scope = dict(_SCOPE)
+
+    @property
+    def text(self) -> str:
+        """What was added."""
+        return "\n".join(self._lines)
+
+    def add(self, *lines: str) -> None:
+        """Lines of the block that is open."""
+        self._lines += [indent(line, "    " * self._depth) for line in lines]
+
+    @contextmanager
+    def _block(self, head: str) -> Iterator[None]:
+        self.add(head)
+        self._depth += 1
+        yield
+        self._depth -= 1
+
+    def new(self, word: str, refers_to: Any = None) -> str:
+        """A name that nothing else has."""
+        name = f"_{word}_{len(self.scope)}"
+        self.scope[name] = refers_to
+        return name
+
+    # --- walking over fields ---------------------------------------------------------------------
+
+    def end_walk(self) -> None:
+        """Judges the texts that were walked over, all at once.
+
+        Between them there are only bytes below 128, so a character can't reach over: the whole
+        stretch is good UTF-8 exactly if every text in it is.
+        """
+        if self._walking:
+            self.add("value[_start:at].decode()")
+        self._walking = False
+
+    def _wide(self, target: str | None, on: int, *lines: str) -> None:
+        """What may hold bytes above 127 besides those of texts: no part of such a stretch."""
+        if target:
+            self.add(*lines)
+        else:
+            self.add(f"value[_start:{_at(on)}].decode()", *lines, "_start = at")
+
+    def fields(self, fields: Mapping[str, Node], targets: Mapping[str, str]) -> None:
+        """The fields of a record; those without a target are walked over."""
+        for name, node in fields.items():
+            if name in targets:
+                self.end_walk()
+            elif not self._walking:
+                self.add("_start = at")
+                self._walking = True
+            self._value(node, targets.get(name))
+
+    # --- types -----------------------------------------------------------------------------------
+
+    def _value(self, node: Node, target: str | None, on: int = 0) -> None:
+        kind, inner = kind_of(node)
+        read = {
+            "null": self._null, "boolean": self._symbol, "int": self._number, "long": self._number,
+            "float": self._sized, "double": self._sized, "bytes": self._text, "string": self._text,
+            "record": self._record, "enum": self._symbol, "array": self._items, "map": self._items,
+            "union": self._union, "fixed": self._sized,
+        }.get(kind)  # fmt: skip
+        if read is None:
+            self.add("raise _Unusual")
+        else:
+            read(inner, target, on)
+
+    def _null(self, _node: Node, target: str | None, on: int) -> None:
+        self.add(f"at += {on}", f"{target or '_'} = None")
+
+    def _union(self, branches: Node, target: str | None, on: int) -> None:
+        word = "if"
+        for index, branch in reversed(list(enumerate(branches[:_ONE_BYTE_MAX]))):
+            with self._block(f"{word} value[{_at(on)}] == {2 * index}:"):
+                self._value(branch, target, on + 1)
+            word = "elif"
+        self.add("else: raise _Unusual")
+
+    def _table(self, node: Node) -> str:
+        """Byte -> value, of a type that has few."""
+        kind, inner = kind_of(node)
+        if kind == "boolean":
+            return "_booleans"
+        symbols = enumerate(inner["symbols"][:_ONE_BYTE_MAX])
+        return self.new("symbols", {2 * number: symbol for number, symbol in symbols})
+
+    def _symbol(self, node: Node, target: str | None, on: int) -> None:
+        self.add(f"{target or '_'} = {self._table(node)}[value[{_at(on)}]]", f"at += {on + 1}")
+
+    def _number(self, node: Node, target: str | None, on: int) -> None:
+        if target and isinstance(node, dict) and node.get("logicalType") == "timestamp-micros":
+            self.add(
+                f"_first, _second, _third = _three(value, {_at(on)})",
+                f"{target} = _low[_first] + _middle[_second] + _high[_third]",
+                f"at += {on + 8}",
+            )
+            return
+        with self._block(f"if (_byte := value[{_at(on)}]) > 127:"):
+            self._wide(target, on, f"{target or '_'}, at = _integer(value, {_at(on)})")
+        with self._block("else:"):
+            if target:
+                self.add(f"{target} = _byte >> 1 ^ -(_byte & 1)")
+            self.add(f"at += {on + 1}")
+
+    def _sized(self, node: Node, target: str | None, on: int) -> None:
+        """A ``float``, ``double`` or ``fixed``."""
+        kind, inner = kind_of(node)
+        form = struct.Struct({"float": "<f", "double": "<d"}.get(kind) or f"{inner['size']}s")
+        read = f"[{target or '_'}] = {self.new('unpack', form.unpack_from)}(value, {_at(on)})"
+        self._wide(target, on, read, f"at += {on + form.size}")
+
+    def _text(self, node: Node, target: str | None, on: int) -> None:
+        """A ``string`` or ``bytes``."""
+        kind, _ = kind_of(node)
+        with self._block(f"if (_size := value[{_at(on)}]) & 129:"):
+            self._wide(target, on, f"{target or '_'}, at = _long_{kind}(value, {_at(on)})")
+        with self._block("else:"):
+            if target:
+                decoded = ".decode()" if kind == "string" else ""
+                self.add(f"_begin = {_at(on + 1)}", "at = _begin + (_size >> 1)")
+                self.add(f"{target} = value[_begin:at]{decoded}")
+            elif kind == "string":
+                self.add(f"at += {on + 1} + (_size >> 1)")
+            else:
+                self._wide(None, on, f"at += {on + 1} + (_size >> 1)")
+
+    def _items(self, node: Node, target: str | None, on: int) -> None:
+        """An ``array`` or ``map``."""
+        kind, inner = kind_of(node)
+        count, key, item = (self.new(word) for word in ("count", "key", "item"))
+        if target:
+            self.add(f"{target} = {'[]' if kind == 'array' else '{}'}")
+        self.add(f"{count} = value[{_at(on)}]", f"at += {on + 1}")
+        with self._block(f"while {count}:"):
+            # a block that tells its size in bytes, or one of over 63 items
+            self.add(f"if {count} & 129: raise _Unusual")
+            with self._block(f"for _ in range({count} >> 1):"):
+                if kind == "map":
+                    self._value("string", target and key)
+                self._value(inner["items" if kind == "array" else "values"], target and item)
+                if target:
+                    put = f".append({item})" if kind == "array" else f"[{key}] = {item}"
+                    self.add(f"{target}{put}")
+            self.add(f"{count} = value[at]", "at += 1")
+
+    def _record(self, node: Node, target: str | None, on: int) -> None:
+        fields = {checked(each["name"]): each["type"] for each in node["fields"]}
+        targets = {name: self.new(name) for name in fields} if target else {}
+        if on:
+            self.add(f"at += {on}")
+        self.fields(fields, targets)
+        if target:
+            self.add(f"{target} = {_mapping(targets)}")
