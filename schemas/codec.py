@@ -153,14 +153,6 @@ class Codec:
         except Exception:  # unusual, or it does not fit: fastavro tells
             return prefix + _encode_by_schema(name, record)
 
-    def encode_batch(self, name: str, records: Iterable[Mapping[str, Any]]) -> list[bytes]:
-        """``encode`` for each record, in order.
-
-        Raises:
-            BadInput: at the first record that does not fit the schema.
-        """
-        return [self.encode(name, record) for record in records]
-
     def name_of(self, value: bytes) -> str:
         """``name.version`` of the schema that a framed value was written with.
 
@@ -252,17 +244,6 @@ class Codec:
         except Exception:  # unusual, or broken: fastavro tells
             event, end, position = _split_by_schema(value)
         return event, self._raw_prefix + value[PREFIX_BYTES:end], position
-
-    def enriched(self, raw_value: bytes, enrichment: Mapping[str, Any]) -> bytes:
-        """An enriched record around the untouched bytes of a framed raw record.
-
-        ``raw_value`` must be framed by the raw version that the newest enriched schema embeds.
-        """
-        out = io.BytesIO()
-        out.write(self._prefixes[LATEST["enriched_event"]])
-        out.write(memoryview(raw_value)[PREFIX_BYTES:])
-        fastavro.schemaless_writer(out, _ENRICHMENT, dict(enrichment))
-        return out.getvalue()
 
 
 def _encode_by_schema(name: str, record: Mapping[str, Any]) -> bytes:

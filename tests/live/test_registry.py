@@ -84,8 +84,11 @@ def test_a_standard_client_decodes_what_we_produce(
     topic = f"registry.{time.time_ns()}"
     create_topics(kafka.bootstrap, topic, partitions=1)
     codec = Codec(ids)
-    raw = codec.encode("raw_event", event(tags=["a", "b"], metadata={"k": "ü"}))
-    value = codec.enriched(raw, enrichment(log_id="here", offset=7))
+    record = {
+        "event": event(tags=["a", "b"], metadata={"k": "ü"}),
+        "enrichment": enrichment(log_id="here", offset=7),
+    }
+    value = codec.encode("enriched_event", record)
     producer = Producer({"bootstrap.servers": kafka.bootstrap, "acks": "all"})
     producer.produce(topic, value)
     assert producer.flush(30) == 0

@@ -1,10 +1,8 @@
 """The codec: what is written is read, carried bytes equal encoded ones, bad bytes are told."""
 
 import contextlib
-import io
 from typing import Any
 
-import fastavro
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,12 +15,11 @@ from schemas.codec import (
     frame_of,
     framing_prefix,
     schema_json,
-    without_logical_types,
 )
 from schemas.errors import BadInput, DecodeError
 from schemas.event import Event
 from tests.builders import event, record
-from tests.strategies import enrichments, events, records
+from tests.strategies import events, records
 
 CODEC = Codec()
 NAMES = sorted(LATEST)
@@ -79,17 +76,6 @@ def test_ids_of_a_registry_replace_the_fixed_ones() -> None:
     assert registered.decode(value, "raw_event") == event()
     with pytest.raises(DecodeError, match="unknown_schema_id"):
         registered.decode(CODEC.encode("raw_event", event()), "raw_event")
-
-
-@given(raw=events(), extra=enrichments())
-def test_carried_over_bytes_equal_a_full_encode(raw: Event, extra: dict[str, Any]) -> None:
-    """An enriched record built around raw bytes is what fastavro makes of the whole record."""
-    carried = CODEC.enriched(CODEC.encode("raw_event", raw), extra)
-    out = io.BytesIO()
-    plain = fastavro.parse_schema(without_logical_types(schema_json(LATEST["enriched_event"])))
-    fastavro.schemaless_writer(out, plain, {"event": raw, "enrichment": extra})
-    assert carried == framing_prefix(FIXED_IDS[LATEST["enriched_event"]]) + out.getvalue()
-    assert CODEC.decode(carried, "enriched_event") == {"event": raw, "enrichment": extra}
 
 
 @given(raw=events())
@@ -156,14 +142,6 @@ def test_a_bad_value_costs_its_batch_nothing_but_itself(flags: list[bool]) -> No
     assert [position for position, _ in decoded] == [i for i, flag in enumerate(flags) if flag]
     assert [position for position, _ in errors] == [i for i, flag in enumerate(flags) if not flag]
     assert all(found == event() for _, found in decoded)
-
-
-def test_batch_encoding_equals_encoding_one_by_one() -> None:
-    """``encode_batch`` is ``encode`` in order."""
-    batch = [event(message_id=str(number)) for number in range(5)]
-    assert CODEC.encode_batch("raw_event", batch) == [
-        CODEC.encode("raw_event", item) for item in batch
-    ]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from tests.strategies import enrichments, events
 CODEC = Codec()
 NAMES = list(event())
 HEAD = (*NAMES[: NAMES.index(HEAD_END)], "geo_country")
+PLAIN_ENRICHED = without_logical_types(schema_json(LATEST["enriched_event"]))
 DETAIL = st.one_of(st.none(), st.text("aé€", max_size=150))
 
 
@@ -169,7 +170,9 @@ def test_enrichments_are_those_of_the_general_encoder(
     )  # fmt: skip
     value = CODEC.encode("raw_event", raw)
     by_hand = CODEC.prefix("enriched_event") + value[PREFIX_BYTES:] + b"".join(parts)
-    assert by_hand == CODEC.enriched(value, extra)
+    whole = {"event": raw, "enrichment": extra}
+    assert by_hand[PREFIX_BYTES:] == encoded(PLAIN_ENRICHED, whole)
+    assert CODEC.decode(by_hand, "enriched_event") == whole
     head, carried, position = CODEC.split_enriched(by_hand)
     assert (head["event_id"], carried) == (raw["event_id"], value)
     assert position == tuple(extra[n] for n in ("log_id", "partition", "offset", "version"))

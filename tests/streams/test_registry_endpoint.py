@@ -55,7 +55,8 @@ def client(url: str) -> SchemaRegistryClient:
 
 def test_confluents_client_decodes_an_enriched_event(client: SchemaRegistryClient) -> None:
     """The id in the framing leads to the schema that the record was written with."""
-    value = CODEC.enriched(CODEC.encode("raw_event", event()), enrichment(offset=3))
+    record = {"event": event(), "enrichment": enrichment(offset=3)}
+    value = CODEC.encode("enriched_event", record)
     decoded = AvroDeserializer(client)(value, SerializationContext(ENRICHED, MessageField.VALUE))
     assert decoded["event"]["campaign_id"] == "spring"
     assert decoded["enrichment"]["offset"] == 3
