@@ -20,9 +20,9 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingest.certificates import Outgoing
+from ingest.delivery import Keeper
 from ingest.hook import PREFIX, Hooks, make_hooks
 from ingest.intake import Intake
-from ingest.keeper import Keeper
 from ingest.limits import RateLimits, SharedCount, StoreCount
 from ingest.metrics import CONTENT_TYPE, IngestMetrics
 from ingest.openapi import document

@@ -18,10 +18,10 @@ from starlette.types import Receive, Scope, Send
 
 from ingest.bodies import Bodies, Holding, NoRoom
 from ingest.body import Refused, content_coding
-from ingest.call import Call
 from ingest.certificates import Outgoing
+from ingest.delivery import Keeper
+from ingest.exchange import Call
 from ingest.intake import Intake, Taken
-from ingest.keeper import Keeper
 from ingest.limits import RateLimits
 from ingest.metrics import IngestMetrics
 from ingest.producer import Overloaded

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingest.bodies import Bodies, Holding, NoRoom
 from ingest.body import Refused
-from ingest.call import Call
+from ingest.exchange import Call
 from ingest.receiving import WHOLE, Disconnected, read_within, replayed
 
 BODY_BYTES_MAX = 1_000_000

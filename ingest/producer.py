@@ -26,9 +26,9 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from ingest.lanes import Connection, Pending
 from ingest.metrics import IngestMetrics
 from ingest.parcel import Parcel
+from ingest.partition_queue import Connection, Pending
 from ingest.sparing_log import SparingLog
 from schemas.errors import Unavailable
 from schemas.settings import Settings

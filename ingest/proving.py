@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from ingest.body import VALUES_PER_EVENT_MAX, BodyLimits, Refused
-from ingest.call import Header
 from ingest.certificates import Outgoing
+from ingest.exchange import Header
+from ingest.fair_queue import Turns
 from ingest.fair_thread import FairThread
 from ingest.intake import Intake, Taken
 from ingest.proof import prove
 from ingest.providers.base import NeedsCertificate, Provider, Request, SignatureError
-from ingest.turns import Turns
 from schemas.serving.origin import Networks
 from schemas.settings import Settings, Source
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import structlog
 
-from ingest.frames import HEAD_BYTES, frame, is_torn, next_frame, read_frames
+from ingest.spool_frames import HEAD_BYTES, frame, is_torn, next_frame, read_frames
 from schemas.errors import ConfigError, Unavailable
 
 SEGMENT_BYTES = 8_000_000

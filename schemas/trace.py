@@ -6,7 +6,7 @@ Laws of this file:
    headers, so whatever is not traced costs one comparison.
 3. Many records are one span. A span of a batch has links to the traces in it, ``LINKS_MAX`` at
    most, and is made only when one of them is sampled.
-4. Without a tracer (``tracer_of`` in ``streams.telemetry``) a trace passes through as it came.
+4. Without a tracer (``tracer_of`` in ``streams.cli.telemetry``) a trace passes through as it came.
 
 The header is ``traceparent``, not the CloudEvents extension's ``ce_traceparent``: it is what the
 OpenTelemetry instrumentations of Kafka clients read, and the extension names it as what comes

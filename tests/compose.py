@@ -8,7 +8,7 @@ import typer
 import yaml
 
 from schemas.settings import PREFIX, Settings, load_settings
-from streams.cli import app
+from streams.cli.main import app
 
 ROOT = Path(__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))

@@ -12,7 +12,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from analytics.metrics import SinkMetrics
 from analytics.warehouse.metrics import WarehouseMetrics
 from ingest.metrics import IngestMetrics
-from streams.metrics import StreamMetrics
+from streams.worker.metrics import StreamMetrics
 
 _SAMPLES = {
     "counter": ("_total",),

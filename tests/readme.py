@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ingest.providers import conformance
 from schemas.glossary import COUNTERS, DERIVED_DOCS, MESSAGE, RATES, WINDOWS_S
-from streams import capacity as plans
+from streams.cli import capacity as plans
 from tests import metrics_table
 
 ROOT = Path(__file__).parent.parent

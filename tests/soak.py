@@ -35,9 +35,9 @@ import httpx
 import psutil
 from aiokafka.errors import KafkaError
 
-from streams.load import Shape
-from streams.setting_aside import MARK
 from streams.simulation.accounts import open_accounts
+from streams.simulation.load import Shape
+from streams.worker.setting_aside import MARK
 from tests.live.faults import LAG_S_MAX, Outcome, Trial
 from tests.live.kafka import Kafka
 from tests.live.poison import put_poison

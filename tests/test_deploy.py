@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from schemas.settings import PREFIX, Settings
-from streams.commands.secret_files import SOURCES, USERS, write_missing
+from streams.cli.secret_files import SOURCES, USERS, write_missing
 from tests.compose import (
     COMPOSE,
     OURS,

@@ -8,7 +8,7 @@ import yaml
 
 from schemas.serving.origin import Networks
 from schemas.topics import BY_NAME
-from streams.telemetry import ENDPOINTS, tracer_of
+from streams.cli.telemetry import ENDPOINTS, tracer_of
 from tests.compose import OURS, ROOT, is_command, load
 from tests.lock import packages
 

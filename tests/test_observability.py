@@ -11,7 +11,7 @@ import yaml
 from ingest.problems import DETAILS
 from schemas.settings import PREFIX, Settings
 from schemas.topics import BY_NAME
-from streams.cli import app
+from streams.cli.main import app
 from tests.metrics_table import Metric, metrics, table
 
 FOLDER = Path(__file__).parents[1] / "analytics" / "prometheus"

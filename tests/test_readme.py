@@ -8,7 +8,7 @@ import typer.main
 
 from schemas import topics
 from schemas.settings import PREFIX, Settings
-from streams.cli import app
+from streams.cli.main import app
 from tests.readme import README, ROOT, blocks, rendered
 
 TEXT = README.read_text(encoding="utf-8")

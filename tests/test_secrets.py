@@ -18,7 +18,7 @@ from ingest.providers import REGISTRY
 from schemas.errors import ConfigError
 from schemas.settings import PREFIX, Settings, load_settings
 from schemas.sources import _SECRET_FIELDS
-from streams import logs
+from streams.cli import logs
 from streams.simulation.accounts import open_accounts
 from tests.ingest.keys import example
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.children import python
+from streams.embedded.child import python
 from tests.compose import OURS, ROOT
 from tests.hostile import TELLS, fill
 from tests.test_style import python_files

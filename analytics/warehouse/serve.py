@@ -49,7 +49,7 @@ _SYSTEM_PATHS = (
     "/dev/null", "/dev/urandom",
 )  # fmt: skip
 """What engine and interpreter read of the machine. Nothing secret is in this process's own
-``/proc``: its environment is made for it (``streams.role_environ``)."""
+``/proc``: its environment is made for it (``streams.embedded.role_environ``)."""
 
 
 async def serve(settings: Settings, *, stop: asyncio.Event) -> None:

@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from streams.visible import visible
+from streams.terminal.visible import visible
 
 OPENING = """\
 Simulated mail providers post signed webhooks to the real ingress. Faust agents deduplicate, enrich

@@ -27,7 +27,7 @@ CODEC = Codec()
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A record as a consumer gets it (``analytics.rows.Polled``)."""
+    """A record as a consumer gets it (``analytics.sink.rows.Polled``)."""
 
     topic: str
     partition: int

@@ -13,10 +13,10 @@ from typing import Any
 import chdb
 import pytest
 
-from analytics import facts, reconciling
 from analytics.cluster import for_cluster
 from analytics.migrate import HISTORY, load
-from analytics.rows import STATEMENTS
+from analytics.sink import facts, reconciling
+from analytics.sink.rows import STATEMENTS
 from analytics.sql import statements
 
 _connect: Any = chdb.connect  # its type hints are incomplete

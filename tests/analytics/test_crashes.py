@@ -20,10 +20,10 @@ from clickhouse_connect.driver.client import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analytics.lane import Lane, Limits
-from analytics.loading import Loader, Reject
 from analytics.metrics import SinkMetrics
-from analytics.rows import Polled
+from analytics.sink.lane import Lane, Limits
+from analytics.sink.loading import Loader, Reject
+from analytics.sink.rows import Polled
 from schemas.codec import Codec
 from tests.analytics.scenario import History, Sent, histories
 from tests.contracts.views import check_views

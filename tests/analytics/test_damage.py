@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from analytics.client import judged
 from analytics.damage import Ask, Part, examine, part_in, steps, told
-from analytics.loading import Loader
+from analytics.sink.loading import Loader
 from schemas import topics
 from schemas.codec import Codec
 from schemas.errors import BadInput, Unavailable
 from schemas.settings import Settings
-from streams.commands import setup
-from streams.commands.clickhouse import table_of
+from streams.cli import doctor
+from streams.cli.clickhouse import table_of
 from tests.analytics.scenario import KINDS, History, Sent, first_revision
 from tests.warehouses import migrated_warehouse
 
@@ -102,7 +102,7 @@ def test_nothing_is_found_where_nothing_is_damaged(part: Path, tmp_path: Path) -
             seen = examine(asking(settings))
             assert (seen.parts, seen.unfinished) == ((), ())
             assert seen.tables > 8
-            [finding] = setup._parts(settings)
+            [finding] = doctor._parts(settings)
             assert finding.ok
 
 
@@ -116,7 +116,7 @@ def test_a_part_with_a_flipped_bit_is_named(part: Path, tmp_path: Path, listener
         settings = getattr(warehouse, listener)
         [found] = examine(asking(settings)).parts
         assert found == Part("mailpulse.events", part.name, str(part), EVENTS)
-        [finding] = setup._parts(settings)
+        [finding] = doctor._parts(settings)
         assert not finding.ok
         assert {"mailpulse.events", part.name} <= set(finding.detail.split())
         assert str(part) in finding.mend
@@ -168,7 +168,7 @@ def test_a_part_that_clickhouse_set_aside_itself_is_named(
             [found] = examine(asking(settings)).parts
             assert (found.table, found.aside) == ("mailpulse.events", True)
             assert part.name in found.name
-            [finding] = setup._parts(settings)
+            [finding] = doctor._parts(settings)
             assert "rows are missing" in finding.detail
         for records in months():
             load(client, records, "sink-2")

@@ -10,7 +10,7 @@ import pytest
 
 from analytics.client import reader
 from schemas.errors import BadInput
-from streams.commands.clickhouse import ask
+from streams.cli.clickhouse import ask
 from tests.analytics.test_door import call
 from tests.warehouses import OpenWarehouse as OpenDoor
 from tests.warehouses import migrated_warehouse

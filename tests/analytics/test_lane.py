@@ -9,10 +9,10 @@ import pytest
 import structlog
 from aiokafka import TopicPartition
 
-from analytics.lane import Lane, Limits, Offsets
-from analytics.loading import Loader, Reject
 from analytics.metrics import SinkMetrics
-from analytics.rows import Polled
+from analytics.sink.lane import Lane, Limits, Offsets
+from analytics.sink.loading import Loader, Reject
+from analytics.sink.rows import Polled
 from schemas import topics
 from schemas.errors import Unavailable
 from tests.analytics.scenario import Sent

@@ -10,7 +10,7 @@ from clickhouse_connect.driver.client import Client
 
 from analytics.cluster import for_cluster
 from analytics.migrate import Migration, MigrationError, load, pending
-from analytics.rows import STATEMENTS
+from analytics.sink.rows import STATEMENTS
 from analytics.sql import statements
 from schemas.glossary import COUNTERS, DERIVED_DOCS, RATES
 from tests.warehouses import migrated_warehouse

@@ -6,7 +6,7 @@ from importlib.resources import files
 import pytest
 
 from schemas import topics
-from streams.commands.clickhouse import ask
+from streams.cli.clickhouse import ask
 from tests.analytics.scenario import Sent
 from tests.bench.analytics_load import Load
 from tests.contracts.warehouse import Warehouse

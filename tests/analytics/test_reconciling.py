@@ -6,7 +6,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from analytics.metrics import SinkMetrics
-from analytics.reconciling import Reconciler
+from analytics.sink.reconciling import Reconciler
 from schemas import topics
 from schemas.errors import Unavailable
 from tests.contracts.test_warehouse import embedded

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from analytics.avro_file import container, long_bytes
-from analytics.rows import clickhouse_type
+from analytics.sink.avro_file import container, long_bytes
+from analytics.sink.rows import clickhouse_type
 from schemas import topics
 from schemas.codec import Codec, Record
 from schemas.glossary import RATES

@@ -38,7 +38,7 @@ from clickhouse_connect.driver.client import Client
 from pydantic import SecretStr
 
 from analytics.client import connect, reader
-from analytics.loading import Loader
+from analytics.sink.loading import Loader
 from schemas import topics
 from schemas.codec import Codec
 from schemas.settings import Settings

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from clickhouse_connect.driver.client import Client
 
 from analytics.client import connect
-from analytics.loading import Loader
+from analytics.sink.loading import Loader
 from schemas import topics
 from schemas.codec import Codec
 from schemas.settings import Settings

@@ -1,8 +1,9 @@
 """What an event costs: CPU of each role and of Kafka, bytes on topics, in state, in ClickHouse.
 
 ``python -m tests.bench.capacity [EVENTS]`` sends signed requests of 100 events through the whole
-line, once for warming up and once for measuring, and prints what ``streams/capacity.py`` holds as
-constants. CPU seconds are counted, not the clock's: other work on the machine changes them little.
+line, once for warming up and once for measuring, and prints what ``streams/cli/capacity.py`` holds
+as constants. CPU seconds are counted, not the clock's: other work on the machine changes them
+little.
 """
 
 import json

@@ -21,16 +21,16 @@ from typing import Any
 
 from schemas.event import message_key
 from schemas.topics import PARTITIONS_DEFAULT
-from streams.app import Worker, tune_garbage_collector
-from streams.epochs import History, Ruling
-from streams.message import Message
-from streams.packing import pack, pack_first
-from streams.partials import CampaignState
-from streams.restore import Restorer
-from streams.shard import Shard
-from streams.state import StateDirectory, Store
-from streams.step import step
-from streams.windows import WIDTH, Partial, PartialKey, Windows
+from streams.campaigns.state import CampaignState
+from streams.campaigns.windows import WIDTH, Partial, PartialKey, Windows
+from streams.enrich.epochs import History, Ruling
+from streams.enrich.message import Message
+from streams.enrich.message_bytes import pack, pack_first
+from streams.enrich.shard import Shard
+from streams.enrich.step import step
+from streams.worker.restore import Restorer
+from streams.worker.store import StateDirectory, Store
+from streams.worker.worker import Worker, tune_garbage_collector
 from tests.bench.engine_peers import CODEC, LOOK_UPS, Clock, StoredRecord, settings_for
 from tests.bench.traffic import Shape, events
 

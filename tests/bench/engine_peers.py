@@ -5,7 +5,7 @@ topic ``SOURCE`` and does the whole work of ``enrich`` with them — decode, ded
 state, enrich, count, encode, produce with ``acks=all`` — then prints one JSON line.
 
 Laws of this file:
-1. Every contender folds with ``streams.step.step`` and keeps the same bytes in RocksDB; what
+1. Every contender folds with ``streams.enrich.step.step`` and keeps the same bytes in RocksDB; what
    differs is who delivers the records, who keeps the state, and how outputs are sent.
 2. The clock runs from the first record folded to the last output acknowledged; CPU seconds of the
    process beside it.
@@ -26,14 +26,15 @@ from schemas.codec import Codec
 from schemas.partition import partition_of
 from schemas.settings import Settings
 from schemas.topics import PARTITIONS_DEFAULT
-from streams import client, minutes
-from streams.app import Worker, tune_garbage_collector
-from streams.enrich import LookUps
-from streams.enriching import enriched_rows
-from streams.outputs import Flight, Outputs, Row
-from streams.shard import Shard
-from streams.state import StateDirectory
-from streams.step import Effects, step
+from streams.classify import user_agent
+from streams.enrich import minute_counts
+from streams.enrich.derive import LookUps
+from streams.enrich.shard import Shard
+from streams.enrich.step import Effects, step
+from streams.worker.enrich_agent import enriched_rows
+from streams.worker.outputs import Flight, Outputs, Row
+from streams.worker.store import StateDirectory
+from streams.worker.worker import Worker, tune_garbage_collector
 
 CODEC = Codec()
 LOOK_UPS = LookUps()
@@ -86,9 +87,9 @@ def minute_rows(shard: Shard) -> list[tuple[str, bytes, bytes]]:
     return [
         (
             key[0],
-            minutes.record_key(key, shard.log_id, shard.partition),
+            minute_counts.record_key(key, shard.log_id, shard.partition),
             CODEC.prefix("campaign_minute")
-            + minutes.record(key, vector, shard.log_id, shard.partition, shard.applied),
+            + minute_counts.record(key, vector, shard.log_id, shard.partition, shard.applied),
         )
         for key, vector in shard.minutes.changed()
     ]
@@ -350,7 +351,7 @@ def main() -> None:
     """Runs the contender named on the command line."""
     name, bootstrap, source, count, directory = sys.argv[1:]
     tune_garbage_collector()
-    client.load()  # as the worker does at its start: nobody's clock shall run meanwhile
+    user_agent.load()  # as the worker does at its start: nobody's clock shall run meanwhile
     work = CONTENDERS[name](bootstrap, source, Clock(int(count)), Path(directory))
     if asyncio.iscoroutine(work):
         asyncio.run(work)

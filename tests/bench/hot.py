@@ -18,8 +18,8 @@ from aiokafka import AIOKafkaConsumer
 
 from schemas.codec import Codec
 from schemas.topics import ENRICHED
-from streams.load import Load, Shape, send
 from streams.simulation.accounts import Accounts, open_accounts
+from streams.simulation.load import Load, Shape, send
 from streams.simulation.simulator import PLANS
 from tests.live.roles import Pipeline
 

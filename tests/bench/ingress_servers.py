@@ -31,7 +31,7 @@ def mailpulse(port: int) -> None:
 
     from ingest.server import serve
     from schemas.settings import Source, load_settings
-    from streams import logs
+    from streams.cli import logs
 
     log_file = Path(os.environ["BENCH_LOG"]).open("w", encoding="utf-8")
     settings = load_settings(

@@ -15,18 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from schemas.topics import RAW
-from streams import enrich, machine, step
-from streams.app import tune_garbage_collector
+from streams.classify import actors
+from streams.enrich import derive, step
+from streams.worker.worker import tune_garbage_collector
 from tests.bench.engine_peers import Clock, mailpulse
 
 
 def take_meaning_away() -> None:
     """Replaces what looks up and judges by constants; raises if a name is gone."""
     replaced: list[tuple[Any, str, Any]] = [
-        (enrich, "classify_bounce", lambda *_: ("undetermined", "other")),
-        (enrich, "mailbox_of", lambda *_: "other"),
-        (enrich, "client_of", lambda _: ("", "", "")),
-        (machine, "verdict_alone", lambda *_: ("machine", "")),  # so that nobody is told
+        (derive, "classify_bounce", lambda *_: ("undetermined", "other")),
+        (derive, "mailbox_of", lambda *_: "other"),
+        (derive, "client_of", lambda _: ("", "", "")),
+        (actors, "verdict_alone", lambda *_: ("machine", "")),  # so that nobody is told
         (step, "corrects", lambda *_: False),
         (step, "rejudge", lambda *_: frozenset()),
         (step, "_recipient_key", lambda *_: b""),

@@ -27,7 +27,7 @@ _SAID = re.compile(r"([\d.]+) % of ([\d,]+) records")
 
 def newer_rules(folder: Path) -> Path:
     """The rules as they come, but newer."""
-    text = files("streams.rules").joinpath("machines.toml").read_text("utf-8")
+    text = files("streams.classify.tables").joinpath("machines.toml").read_text("utf-8")
     path = folder / "newer.toml"
     path.write_text(text.replace("version = 1", "version = 2", 1), encoding="utf-8")
     return path

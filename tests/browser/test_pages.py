@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from schemas.settings import Settings
-from streams.commands.context import lines_of
+from streams.cli.context import lines_of
 from tests.browser.conftest import ARTIFACTS, OpenPage
 from tests.browser.stage import Stage
 

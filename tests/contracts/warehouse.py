@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analytics import migrate
-from analytics.loading import Loader
+from analytics.sink.loading import Loader
 from schemas import topics
 from schemas.codec import Codec, Record
 from schemas.settings import Settings

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest import frames, parcel
+from ingest import parcel, spool_frames
 from ingest.body import BodyLimits, Refused, check_shape, content_coding, decode_content
 from ingest.problems import DETAILS
 from ingest.providers import REGISTRY
@@ -117,12 +117,12 @@ def test_a_damaged_spool_gives_frames_that_were_written(
     payloads: list[bytes], data: st.DataObject
 ) -> None:
     """Whatever is read is a payload that was written, and a parcel is one or is refused."""
-    segment = data.draw(damaged(b"".join(map(frames.frame, payloads))))
+    segment = data.draw(damaged(b"".join(map(spool_frames.frame, payloads))))
     at = 0
     while at < len(segment):
-        found = frames.read_frames(segment[at:])
+        found = spool_frames.read_frames(segment[at:])
         assert set(found.payloads) <= set(payloads) | {b""}
-        at += max(1, found.end or frames.next_frame(segment[at:]))
+        at += max(1, found.end or spool_frames.next_frame(segment[at:]))
     for payload in payloads:
         try:
             parcel.from_bytes(payload)

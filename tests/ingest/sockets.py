@@ -11,9 +11,9 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from ingest.app import IngestApp, create_app
+from ingest.registry_endpoint import registry_routes
 from ingest.server import listen, make_server
 from schemas.settings import Settings
-from streams.registry_endpoint import registry_routes
 from tests.ingest.front_door import NOW, REGISTRY, MemoryLog, source
 
 

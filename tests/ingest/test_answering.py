@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from ingest.answering import KNOWN
 from ingest.app import IngestApp
-from ingest.call import Call
+from ingest.exchange import Call
 from ingest.metrics import IngestMetrics
 from ingest.receiving import read_body
 from ingest.server import listen, make_server
+from ingest.single_write import KNOWN
 from schemas.settings import Settings
 
 CONTENT = b'{"accepted":1,"rejected":0}'

@@ -7,8 +7,8 @@ from aiokafka.partitioner import murmur2 as their_murmur2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.frames import frame, is_torn, next_frame, read_frames
 from ingest.parcel import Parcel, from_bytes, to_bytes
+from ingest.spool_frames import frame, is_torn, next_frame, read_frames
 from schemas.partition import murmur2, murmur2_all, partition_of, partitions_of
 
 PAIRS = st.lists(st.tuples(st.binary(max_size=30), st.binary(max_size=60)), max_size=6)

@@ -14,17 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from ingest.keeper import Keeper
-from ingest.lanes import Connection
+from ingest.delivery import Keeper
 from ingest.metrics import IngestMetrics
 from ingest.parcel import Parcel
+from ingest.partition_queue import Connection
 from ingest.producer import Producer
 from ingest.sparing_log import SparingLog
 from ingest.spool import Spool
 from schemas.errors import Unavailable
 from schemas.serving.sparing import KINDS_MAX
 from schemas.settings import Settings
-from streams.logs import configure
+from streams.cli.logs import configure
 from tests.ingest.front_door import MemoryLog, front_door
 from tests.ingest.sockets import head, listening
 
@@ -176,7 +176,7 @@ async def test_forwarding_that_stops_again_and_again_is_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As is what goes to the spool because Kafka, though up, did not take it."""
-    monkeypatch.setattr("ingest.keeper.RETRY_S", 0.001)
+    monkeypatch.setattr("ingest.delivery.RETRY_S", 0.001)
     log = MemoryLog(fails=Unavailable("flapping"))
     one = Keeper(log, Spool(tmp_path, 10**6), 1.0, IngestMetrics(), lambda: 0.0)
     with capture_logs() as lines:

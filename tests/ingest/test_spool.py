@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from ingest.frames import CHECKED_TIMES, MAGIC, frame, next_frame
-from ingest.keeper import Keeper, Kept
+from ingest.delivery import Keeper, Kept
 from ingest.metrics import IngestMetrics
 from ingest.parcel import Parcel
 from ingest.spool import Spool, SpoolFull
+from ingest.spool_frames import CHECKED_TIMES, MAGIC, frame, next_frame
 from schemas.errors import ConfigError, Unavailable
 from tests.ingest.front_door import MemoryLog
 
@@ -369,7 +369,7 @@ async def test_forwarding_goes_on_after_the_disk_had_no_room_for_damage(
 ) -> None:
     """What can't be set aside stays where it is until it can: it is lost at no time, nor is what
     lies behind it."""
-    monkeypatch.setattr("ingest.keeper.RETRY_S", 0.001)
+    monkeypatch.setattr("ingest.delivery.RETRY_S", 0.001)
     log = MemoryLog(up=False)
     async with keeper(log, tmp_path) as one:
         for number in range(3):

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from ingest.turns import BYTES_PER_PASS, Turns
+from ingest.fair_queue import BYTES_PER_PASS, Turns
 
 
 async def test_few_are_let_through_at_once() -> None:

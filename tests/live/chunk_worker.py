@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from schemas.settings import Settings
-from streams.chunks import TP, Chunk
-from streams.transport import ChunkApp
-from streams.worker import faust_options, run
+from streams.transport.app import ChunkApp
+from streams.transport.chunks import TP, Chunk
+from streams.transport.runner import faust_options, run
 
 
 @dataclass(frozen=True)

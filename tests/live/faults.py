@@ -27,7 +27,6 @@ import psutil
 
 from schemas.errors import Unavailable
 from schemas.glossary import COUNTER_NAMES
-from streams.load import Load, Sent, Shape, read_books, send
 from streams.simulation.accounts import Accounts
 from streams.simulation.ledger import (
     Compared,
@@ -37,6 +36,7 @@ from streams.simulation.ledger import (
     differences,
     recount,
 )
+from streams.simulation.load import Load, Sent, Shape, read_books, send
 from streams.simulation.readout import ClickHouse
 from tests.live.process import ProcessFailed
 from tests.live.roles import Pipeline, Role

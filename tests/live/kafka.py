@@ -31,7 +31,7 @@ from confluent_kafka.cimpl import OFFSET_END, NewTopic, TopicPartition
 
 from schemas.settings import Settings
 from schemas.topics import PARTITIONS_DEFAULT
-from streams.admin import topics_apply
+from streams.kafka.admin import topics_apply
 from tests.live.maven import Missing, jars, java
 from tests.live.process import Process, accepts, free_port
 
@@ -351,7 +351,7 @@ def empty_topic(bootstrap: str, name: str) -> None:
 def create_mailpulse_topics(bootstrap: str, partitions: int = PARTITIONS_DEFAULT) -> None:
     """Makes every topic of ``schemas.topics`` as ``mailpulse topics apply`` does.
 
-    Not for use inside a running event loop: await ``streams.admin.topics_apply`` there.
+    Not for use inside a running event loop: await ``streams.kafka.admin.topics_apply`` there.
     """
     asyncio.run(topics_apply(Settings(kafka_bootstrap=bootstrap, partitions=partitions)))
 

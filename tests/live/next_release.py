@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 from schemas.codec import LATEST, Codec
-from streams import logs
-from streams.app import run_worker
-from streams.commands.context import settings_of
+from streams.cli import logs
+from streams.cli.context import settings_of
+from streams.worker.worker import run_worker
 
 NEXT_ID = 77
 COMMAND = [

@@ -26,7 +26,7 @@ from confluent_kafka.admin import AdminClient
 from schemas import topics
 from schemas.errors import MailpulseError
 from schemas.settings import PREFIX, Settings, load_settings
-from streams import admin
+from streams.kafka import admin
 from tests.live.addresses import Addresses
 from tests.live.process import Process, ProcessFailed, free_port
 
@@ -110,7 +110,7 @@ def _program(clock_s: int) -> list[str]:
         "import time; seconds, exact = time.time, time.time_ns;"
         f" time.time = lambda: seconds() + {clock_s};"
         f" time.time_ns = lambda: exact() + {clock_s} * 10**9;"
-        " from streams.cli import main; main()"
+        " from streams.cli.main import main; main()"
     )
     return ["-P", "-c", script]
 
@@ -210,7 +210,7 @@ class Pipeline:
 
     @property
     def settings(self) -> Settings:
-        """Settings as a role has them, for ``streams.admin``."""
+        """Settings as a role has them, for ``streams.kafka.admin``."""
         given = {PREFIX + key: value for key, value in self._environ.items()}
         return load_settings(given, lambda path: path.read_text(encoding="utf-8"))
 

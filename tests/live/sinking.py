@@ -146,8 +146,8 @@ class SinkProcess:
 
 def _die_here(step: str, number: int) -> None:
     """Makes this process kill itself when it reaches ``step`` for the ``number``-th time."""
-    from analytics.loading import Loader
-    from analytics.sink import Sink
+    from analytics.sink.loading import Loader
+    from analytics.sink.sink import Sink
 
     left = {"count": number}
 
@@ -176,7 +176,7 @@ def _die_here(step: str, number: int) -> None:
 
 
 async def _main() -> None:
-    from analytics.sink import serve
+    from analytics.sink.sink import serve
 
     given = dict(os.environ)
     place = given.pop("MAILPULSE_TEST_DIE_AT", "")

@@ -7,8 +7,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from schemas.errors import ConfigError, Unavailable
 from schemas.settings import Settings
 from schemas.topics import MINUTES, RAW, TOPICS
-from streams import admin
-from streams.children import until
+from streams.embedded.child import until
+from streams.kafka import admin
 from tests.live.fixtures import KafkaCluster
 from tests.live.kafka import Broker
 

@@ -16,10 +16,10 @@ import pytest
 from schemas import topics
 from schemas.errors import ConfigError
 from schemas.settings import Settings
-from streams.children import until
-from streams.commands.clickhouse import table_of
-from streams.embedded import Embedded, embedded
-from streams.places import STATE_FILE, running
+from streams.cli.clickhouse import table_of
+from streams.embedded.child import until
+from streams.embedded.data_dir import STATE_FILE, running
+from streams.embedded.supervisor import Embedded, embedded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -137,8 +137,8 @@ async def test_a_stop_that_cannot_store_everything_says_what_is_lost(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, frozen: str, silent: bool
 ) -> None:
     """How many records of which topics, or that nobody knows; and that nobody keeps them."""
-    monkeypatch.setattr("streams.embedded.DRAIN_S", 4.0)
-    monkeypatch.setattr("streams.children.GRACE_S", 2.0)
+    monkeypatch.setattr("streams.embedded.supervisor.DRAIN_S", 4.0)
+    monkeypatch.setattr("streams.embedded.child.GRACE_S", 2.0)
     said: list[str] = []
     async with embedded(settings, ENVIRON, said.append) as pipeline:
         where = pipeline.endpoints

@@ -22,9 +22,9 @@ import pytest
 
 from schemas.errors import MailpulseError
 from schemas.settings import PREFIX, Settings
-from streams.children import python, until
-from streams.commands.clickhouse import table_of
-from streams.embedded import embedded
+from streams.cli.clickhouse import table_of
+from streams.embedded.child import python, until
+from streams.embedded.supervisor import embedded
 from tests.analytics.test_warehouse_process import STUCK
 from tests.live.test_embedded import ENVIRON, delivered, post, soon
 from tests.live.warehouse_process import UNJUDGED
@@ -178,7 +178,7 @@ async def test_what_is_accepted_under_attack_is_stored_once(
             return (sys.executable, "-P", str(UNJUDGED))
         return python(*arguments)
 
-    monkeypatch.setattr("streams.embedded.python", unjudged)
+    monkeypatch.setattr("streams.embedded.supervisor.python", unjudged)
     environ = {
         **ENVIRON, f"{PREFIX}DOOR_QUERY_S_MAX": "2", f"{PREFIX}DOOR_OBEY_S_MAX": "1"
     }  # fmt: skip

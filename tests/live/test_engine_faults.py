@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from schemas import topics
-from streams import admin
+from streams.kafka import admin
 from tests.bench.traffic import Shape, fill
 from tests.live.fixtures import KafkaCluster
 from tests.live.kafka import Kafka

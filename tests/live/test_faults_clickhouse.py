@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from streams.load import Shape
 from streams.simulation.accounts import open_accounts
+from streams.simulation.load import Shape
 from tests.live.clickhouse_server import Trouble, Troubled
 from tests.live.faults import Trial
 from tests.live.fixtures import KafkaCluster

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from schemas.glossary import COUNTER_NAMES
-from streams.load import DAY_S, Shape
 from streams.simulation.accounts import open_accounts
 from streams.simulation.ledger import Compared, Identity, Ledger
+from streams.simulation.load import DAY_S, Shape
 from tests.live.faults import Trial
 from tests.live.fixtures import KafkaCluster
 from tests.live.roles import Pipeline

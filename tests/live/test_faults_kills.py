@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from streams.load import Shape
 from streams.simulation.accounts import open_accounts
+from streams.simulation.load import Shape
 from tests.live.faults import Trial
 from tests.live.fixtures import KafkaCluster
 from tests.live.roles import Pipeline

@@ -14,7 +14,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from schemas import topics
-from streams import admin
+from streams.kafka import admin
 from streams.simulation.accounts import open_accounts
 from tests.bench.traffic import fill
 from tests.live.faults import Trial

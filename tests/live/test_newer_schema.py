@@ -12,7 +12,7 @@ from confluent_kafka import Producer
 from schemas import topics
 from schemas.codec import PREFIX_BYTES, framing_prefix
 from schemas.errors import Unavailable
-from streams import admin
+from streams.kafka import admin
 from tests.builders import event
 from tests.live import operator_commands
 from tests.live.fixtures import KafkaCluster

@@ -14,8 +14,8 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from schemas.errors import ConfigError
 from schemas.settings import Settings
-from streams.children import until
-from streams.reader import reader
+from streams.embedded.child import until
+from streams.kafka.reader import reader
 from tests.live.fixtures import KafkaCluster
 from tests.live.kafka import Broker, EmbeddedBroker, Kafka, create_topics
 

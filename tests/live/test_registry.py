@@ -21,8 +21,8 @@ from schemas.codec import FIXED_IDS, LATEST, Codec, frame_of, schema_json
 from schemas.errors import ConfigError, Unavailable
 from schemas.settings import Settings
 from schemas.topics import BY_NAME, CAMPAIGNS, DEAD_LETTERS, ENRICHED, RAW, TOPICS
-from streams import admin
-from streams.registry import RegistryClient, register_all
+from streams.kafka import admin
+from streams.kafka.registry import RegistryClient, register_all
 from tests.builders import enrichment, event, record
 from tests.live import operator_commands, story
 from tests.live.fixtures import KafkaCluster, or_skip

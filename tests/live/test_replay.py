@@ -18,7 +18,7 @@ import pytest
 
 from schemas import topics
 from schemas.event import Event
-from streams.machine_rules import Rules
+from streams.classify.actor_rules import Rules
 from streams.simulation.readout import ClickHouse
 from tests.bench.traffic import Shape, fill
 from tests.live.fixtures import KafkaCluster
@@ -38,7 +38,7 @@ NETWORK = """
 reason = "scanner_network"
 cidrs = ["203.0.113.0/27"]
 """
-OLD_RULES = files("streams.rules").joinpath("machines.toml").read_text("utf-8")
+OLD_RULES = files("streams.classify.tables").joinpath("machines.toml").read_text("utf-8")
 NEW_RULES = OLD_RULES.replace("version = 1", "version = 2", 1) + NETWORK
 
 

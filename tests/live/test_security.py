@@ -1,8 +1,8 @@
 """Kafka with TLS, SCRAM and client certificates, on a broker that denies whatever is not granted.
 
 Every client of ours (ingest, worker, sink, admin) runs as its own user with exactly the rights that
-``streams.acl`` lists for it; certificates are self-made. What must be refused is refused: a wrong
-password, a broker that another authority vouches for, and each role beyond its rights.
+``streams.kafka.acl`` lists for it; certificates are self-made. What must be refused is refused: a
+wrong password, a broker that another authority vouches for, and each role beyond its rights.
 """
 
 import asyncio
@@ -29,8 +29,8 @@ from confluent_kafka.admin import (
 from schemas.errors import Unavailable
 from schemas.settings import Settings
 from schemas.topics import ENRICHED, RAW
-from streams import admin
-from streams.acl import ROLES, rules
+from streams.kafka import admin
+from streams.kafka.acl import ROLES, rules
 from streams.simulation.accounts import open_accounts
 from tests.live.certificates import Authority
 from tests.live.fixtures import or_skip
@@ -85,7 +85,7 @@ class Guarded:
         )
 
     def grant(self) -> None:
-        """Makes the users and gives each role what ``streams.acl`` says, nothing else."""
+        """Makes the users and gives each role what ``streams.kafka.acl`` says, nothing else."""
         client = AdminClient({"bootstrap.servers": self.broker.bootstrap, "log_level": 0})
         info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 8192)
         users = [

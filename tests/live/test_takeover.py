@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient
 
 from schemas import topics
 from schemas.errors import MailpulseError
-from streams import admin
+from streams.kafka import admin
 from tests.builders import event, record
 from tests.live.fixtures import KafkaCluster
 from tests.live.recount import CODEC, read_topic

@@ -22,7 +22,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
-from streams.worker import run
+from streams.transport.runner import run
 from tests.live.chunk_worker import Line, Task, worker
 from tests.live.fixtures import KafkaCluster
 from tests.live.kafka import QUICK_CLEANER, Broker, EmbeddedBroker, Kafka, create_topics

@@ -10,8 +10,8 @@ import signal
 from analytics.door.judge import Statement
 from analytics.warehouse import serve
 from schemas.settings import load_settings
-from streams import logs
-from streams.commands.context import environ, read_file
+from streams.cli import logs
+from streams.cli.context import environ, read_file
 
 
 def _judge_nothing() -> None:

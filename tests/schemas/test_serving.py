@@ -13,7 +13,7 @@ import pytest
 from schemas.serving.places import HEADERS_MAX
 from schemas.serving.server import bind, port_of
 from schemas.settings import Settings
-from streams.worker import faust_options
+from streams.transport.runner import faust_options
 from tests.schemas.listening import LARGE, Listening, everything, listening
 from tests.test_style import PACKAGES, python_files
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streams.chunks import TP
+from streams.transport.chunks import TP
 from tests.streams.engine_rig import Broker, Clock, EngineMaker, EngineRig
 from tests.streams.rig import FakeLog, Rig, RigMaker
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from streams.state import Store
+from streams.worker.store import Store
 
 _BUSY = (
     "rocksdb.mem-table-flush-pending", "rocksdb.num-running-flushes",

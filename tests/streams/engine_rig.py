@@ -15,10 +15,10 @@ from faust.transport.conductor import Conductor
 from schemas import topics
 from schemas.event import Event, message_key
 from schemas.settings import Settings
-from streams.app import Worker
-from streams.chunks import TP
-from streams.fetching import ChunkConsumer
-from streams.stretches import PartitionStretches
+from streams.kafka.stretches import PartitionStretches
+from streams.transport.chunks import TP
+from streams.transport.consumer import ChunkConsumer
+from streams.worker.worker import Worker
 from tests.builders import RECEIVED_AT
 from tests.streams.damaging import killed
 from tests.streams.folding import CODEC, LOG
@@ -30,7 +30,7 @@ _NAMES = (topics.RAW, topics.ENRICHED, topics.MINUTES, topics.RATES, topics.ALER
 
 @dataclass
 class FakeConsumer:
-    """aiokafka's consumer of one partition, as far as ``streams.stretches`` uses it.
+    """aiokafka's consumer of one partition, as far as ``streams.kafka.stretches`` uses it.
 
     Attributes:
         grows: records that come in during each fetch.
@@ -124,7 +124,7 @@ class Broker:
     async def stretches(
         self, settings: Settings, topic: str, partition: int
     ) -> AsyncIterator[PartitionStretches]:
-        """As ``streams.stretches.stretches_of``."""
+        """As ``streams.kafka.stretches.stretches_of``."""
         await self.answers.wait()
         log = self.log(topic, partition)
         place = TopicPartition(topic, partition)

@@ -6,10 +6,10 @@ from typing import Any
 
 from schemas.codec import Codec
 from schemas.event import Event, message_key
-from streams.enrich import LookUps
-from streams.minutes import Key
-from streams.shard import Shard
-from streams.step import Effects, step
+from streams.enrich.derive import LookUps
+from streams.enrich.minute_counts import Key
+from streams.enrich.shard import Shard
+from streams.enrich.step import Effects, step
 
 CODEC = Codec()
 LOOK_UPS = LookUps()

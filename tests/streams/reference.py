@@ -1,16 +1,14 @@
 """A slow, plain recount: every counter of every campaign minute from a list of raw events.
 
-It shares the judging of single events (``streams.machine``, ``streams.classify``: tested apart)
-and nothing else with the streams: no message state, no pending, no differences.
+It shares the judging of single events (``streams.classify.actors``, ``streams.classify.bounce``:
+tested apart) and nothing else with the streams: no message state, no pending, no differences.
 """
 
 from collections import defaultdict
 
 from schemas.event import Event
 from schemas.glossary import COUNTER_NAMES
-from streams.classify import classify_bounce
-from streams.enrich import text_hash
-from streams.machine import (
+from streams.classify.actors import (
     DEFAULT_RULES,
     Evidence,
     Rules,
@@ -18,7 +16,9 @@ from streams.machine import (
     rejudge,
     verdict_alone,
 )
-from streams.mailbox import mailbox_provider
+from streams.classify.bounce import classify_bounce
+from streams.classify.mailbox import mailbox_provider
+from streams.enrich.derive import text_hash
 
 SEVERITY = ("none", "suppressed", "undetermined", "soft", "block", "hard")
 Counts = dict[tuple[str, str, int], dict[str, int]]

@@ -10,20 +10,20 @@ from importlib.resources import files
 from typing import Any
 
 from schemas.glossary import COUNTER_NAMES
-from streams import anew
-from streams.anew import Anew, Partial, Withdrawals
-from streams.enrich import LookUps
-from streams.enriching import slices
-from streams.epochs import Epoch, History, Ruling, Span
-from streams.machine_rules import Rules
-from streams.minutes import Key, pack_key, unpack_vector
-from streams.restore import Replayed, by_epoch
-from streams.revisions import Effects, restate
-from streams.shard import Shard
-from streams.step import step
+from streams.classify.actor_rules import Rules
+from streams.enrich import held
+from streams.enrich.derive import LookUps
+from streams.enrich.epochs import Epoch, History, Ruling, Span
+from streams.enrich.held import Anew, Partial, Withdrawals
+from streams.enrich.minute_counts import Key, pack_key, unpack_vector
+from streams.enrich.revisions import Effects, restate
+from streams.enrich.shard import Shard
+from streams.enrich.step import step
+from streams.worker.enrich_agent import slices
+from streams.worker.restore import Replayed, by_epoch
 from tests.streams.folding import CODEC, LOG, Disk, LogRecord
 
-LAX = files("streams.rules").joinpath("machines.toml").read_text("utf-8")
+LAX = files("streams.classify.tables").joinpath("machines.toml").read_text("utf-8")
 STRICT = (
     LAX.replace("version = 1", "version = 2", 1)
     .replace("open_too_soon_s = 2.0", "open_too_soon_s = 90.0")
@@ -108,7 +108,7 @@ class Worker:
             if (
                 reached <= span.begin
                 or max(reached, self.committed) < span.until
-                or (anew.is_stored(self.disk.scan))
+                or (held.is_stored(self.disk.scan))
             ):
                 shard.anew = Anew(span)
         if fresh:
@@ -165,7 +165,7 @@ class Worker:
             return
         self.store()
         if kept is not None and over:
-            for begin, end in ((anew.HELD, anew.HELD_END), (anew.TOLD, anew.TOLD_END)):
+            for begin, end in ((held.HELD, held.HELD_END), (held.TOLD, held.TOLD_END)):
                 self.disk.write([(key, None) for key, _ in self.disk.scan(begin, end)])
             shard.anew = None
         self.committed = shard.applied + 1
@@ -176,9 +176,9 @@ class Worker:
         stale = {
             key
             for key, version, _ in topics.minutes
-            if anew.is_stale(Partial(key, LOG, 0, version), LOG, 0, self.number, kept.span.begin)
+            if held.is_stale(Partial(key, LOG, 0, version), LOG, 0, self.number, kept.span.begin)
         }
-        keys = (stale | set(anew.held_keys(self.disk.scan))) - shard.minutes.dirty
+        keys = (stale | set(held.held_keys(self.disk.scan))) - shard.minutes.dirty
         for key in keys:
             (data,) = self.disk.get_many([pack_key(key)])
             vector = shard.minutes.zero() if data is None else unpack_vector(data)

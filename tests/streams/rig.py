@@ -10,11 +10,11 @@ from typing import Any, cast
 
 from faust.transport.conductor import Conductor
 
-from streams.assignment import ClaimAssignor
-from streams.chunks import TP, Chunk, Taken, take
-from streams.fetching import ChunkConsumer
-from streams.taking import Look
-from streams.transport import ChunkApp
+from streams.transport.app import ChunkApp
+from streams.transport.assignment import ClaimAssignor
+from streams.transport.chunks import TP, Chunk, Taken, take
+from streams.transport.consumer import ChunkConsumer
+from streams.transport.thread import Look
 
 TOPIC = "in"
 

@@ -4,7 +4,7 @@ import pytest
 
 from schemas.settings import Settings
 from schemas.topics import BY_NAME, MINUTES, RAW, TOPICS
-from streams.admin import TopicState, groups_of, judge, replication_for, wanted_config
+from streams.kafka.admin import TopicState, groups_of, judge, replication_for, wanted_config
 
 RAW_TOPIC, MINUTES_TOPIC = BY_NAME[RAW], BY_NAME[MINUTES]
 
@@ -72,7 +72,7 @@ def test_two_replicas_must_be_in_sync_from_three_on() -> None:
 
 def test_lag_is_asked_of_what_the_groups_really_read() -> None:
     """The list for the lag command and the drain is the sink's and the worker's own."""
-    from analytics.sink import TOPICS as SINK_TOPICS
+    from analytics.sink.sink import TOPICS as SINK_TOPICS
 
     groups = groups_of(Settings())
     assert set(groups["mailpulse-sink"]) == set(SINK_TOPICS)

@@ -3,8 +3,16 @@
 import pytest
 
 from schemas.errors import ConfigError
-from streams.alerts import CLEAR_BELOW, LEVELS, MESSAGES_MIN, Crossing, Lines, Place, evaluate
-from streams.windows import wilson
+from streams.campaigns.alerts import (
+    CLEAR_BELOW,
+    LEVELS,
+    MESSAGES_MIN,
+    Crossing,
+    Lines,
+    Place,
+    evaluate,
+)
+from streams.campaigns.windows import wilson
 from tests.streams.test_windows import counts
 
 LINES = Lines()

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.assignment import ClaimAssignor, assign
-from streams.chunks import TP
+from streams.transport.assignment import ClaimAssignor, assign
+from streams.transport.chunks import TP
 
 TOPICS = ("minutes", "raw")
 MEMBERS = st.sets(st.sampled_from("abcdefg"), min_size=1)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from schemas.settings import Settings
 from schemas.topics import BY_NAME
-from streams.capacity import (
+from streams.cli.capacity import (
     BUSY_SHARE,
     DAYS_KEPT,
     SINK_US,

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.chunks import TP, Session, Taken, take
+from streams.transport.chunks import TP, Session, Taken, take
 from tests.streams.rig import TOPIC, FakeRecord
 
 P0 = TP(TOPIC, 0)

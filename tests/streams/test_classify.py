@@ -7,9 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.event import BounceClass, BounceReason, EventType
-from streams.classify import RULES_VERSION, classify_bounce, rule_of, words_of
-from streams.rules.bounces import RULES
-from streams.rules.statuses import COARSE, COARSE_SUBJECTS, PRECISE, SMTP_COARSE, SMTP_PRECISE
+from streams.classify.bounce import RULES_VERSION, classify_bounce, rule_of, words_of
+from streams.classify.tables.bounces import RULES
+from streams.classify.tables.statuses import (
+    COARSE,
+    COARSE_SUBJECTS,
+    PRECISE,
+    SMTP_COARSE,
+    SMTP_PRECISE,
+)
 from tests.bench.diagnostics import agreement
 from tests.streams.diagnostics import PARTS, Labelled, RuleExample, labelled, part_of, rule_examples
 

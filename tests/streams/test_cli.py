@@ -13,11 +13,11 @@ from ingest.providers import REGISTRY
 from ingest.verify import hmac_hex
 from schemas.errors import BadInput, ConfigError, Unavailable
 from schemas.settings import Settings
-from streams.cli import main
-from streams.commands import context, reading
-from streams.commands.letters import Replay, plan_of
-from streams.commands.sources import CONFIG_EXAMPLE, WHERE
-from streams.places import Endpoints
+from streams.cli import context, tail
+from streams.cli.dlq import Replay, plan_of
+from streams.cli.main import main
+from streams.cli.sources import CONFIG_EXAMPLE, WHERE
+from streams.embedded.data_dir import Endpoints
 
 COMMANDS = (
     "demo", "up", "ingest", "worker", "sink", "dashboard", "topics", "migrate", "doctor", "lag",
@@ -333,23 +333,23 @@ def test_errors_have_documented_codes(error: BadInput, code: int) -> None:
 )  # fmt: skip
 def test_times_are_read_as_people_write_them(text: str, at: float) -> None:
     """A duration ago, or ISO 8601 that is UTC unless it says otherwise."""
-    assert reading.moment(text, 1000.0) == at
+    assert tail.moment(text, 1000.0) == at
 
 
 def test_filters_look_at_raw_and_enriched_records_alike() -> None:
     """The enrichment's campaign wins over the event's own."""
     raw = {"event_type": "opened", "campaign_id": None, "recipient": "a@b.c"}
     enriched = {"event": raw, "enrichment": {"campaign_id": "spring"}}
-    topic = reading.topic_named("enriched")
-    assert reading.Wanted(topic, campaign="spring", event_type="opened").takes(enriched)
-    assert not reading.Wanted(topic, campaign="spring").takes(raw)
-    assert not reading.Wanted(topic, event_type="clicked").takes(enriched)
-    assert reading.Wanted(topic, recipient="a@b.c").takes(raw)
+    topic = tail.topic_named("enriched")
+    assert tail.Wanted(topic, campaign="spring", event_type="opened").takes(enriched)
+    assert not tail.Wanted(topic, campaign="spring").takes(raw)
+    assert not tail.Wanted(topic, event_type="clicked").takes(enriched)
+    assert tail.Wanted(topic, recipient="a@b.c").takes(raw)
 
 
 def test_records_are_shown_with_times_and_without_addresses() -> None:
     """Nested records too; bytes only by their size."""
-    shown = reading.readable(
+    shown = tail.readable(
         {"event": {"occurred_at": 0, "recipient": "ada@example.com"}, "content": b"abc",
          "minute": 60_000, "tags": ["a"]},
         lambda text: "***",
@@ -393,7 +393,7 @@ def test_replay_sends_records_back_where_they_were() -> None:
 
 def test_topic_names_and_short_names_are_known() -> None:
     """Both work; others are wrong usage."""
-    for short, full in reading.ALIASES.items():
-        assert reading.topic_named(short) == reading.topic_named(full)
+    for short, full in tail.ALIASES.items():
+        assert tail.topic_named(short) == tail.topic_named(full)
     with pytest.raises(typer.BadParameter):
-        reading.topic_named("nope")
+        tail.topic_named("nope")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import streams.state
+import streams.worker.store
 from schemas import topics
-from streams.chunks import TP
+from streams.transport.chunks import TP
 from tests.streams.damaging import damage_something, every_damage, files_of
 from tests.streams.engine_rig import PARTITIONS, Broker, EngineMaker, EngineRig
 from tests.streams.mailing import Mail, assert_exact
@@ -23,8 +23,8 @@ MANY = 60
 @pytest.fixture(autouse=True)
 def small_stores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stores flush often, so that little state makes all kinds of files."""
-    monkeypatch.setattr(streams.state, "MEMTABLE_BYTES", 64 << 10)
-    monkeypatch.setattr(streams.state, "LINKS_MAX", 5)
+    monkeypatch.setattr(streams.worker.store, "MEMTABLE_BYTES", 64 << 10)
+    monkeypatch.setattr(streams.worker.store, "LINKS_MAX", 5)
 
 
 def damaged(rig: EngineRig) -> float:

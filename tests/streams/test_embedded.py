@@ -17,12 +17,19 @@ from typer.testing import CliRunner
 
 from schemas.errors import ConfigError
 from schemas.settings import Settings, load_settings
-from streams.admin import Lag
-from streams.children import BACKOFF_S_MAX, Child, Program, backoff_s, until
-from streams.cli import app
-from streams.embedded import Embedded
-from streams.places import STATE_FILE, Endpoints, free_port, locked, port_is_free, running
-from streams.unread import Unread, by_topic, farewell
+from streams.cli.main import app
+from streams.embedded.child import BACKOFF_S_MAX, Child, Program, backoff_s, until
+from streams.embedded.data_dir import (
+    STATE_FILE,
+    Endpoints,
+    free_port,
+    locked,
+    port_is_free,
+    running,
+)
+from streams.embedded.supervisor import Embedded
+from streams.embedded.unread import Unread, by_topic, farewell
+from streams.kafka.admin import Lag
 
 
 def program(source: str, tmp_path: Path) -> Program:
@@ -109,7 +116,7 @@ def test_no_child_survives_a_killed_supervisor(tmp_path: Path) -> None:
     source = """
         import asyncio, os, sys
         from pathlib import Path
-        from streams.children import Child, Program
+        from streams.embedded.child import Child, Program
         DEAF = "import signal,time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
         async def main():
             pids = []
@@ -157,7 +164,7 @@ def test_lock_goes_with_a_killed_owner(tmp_path: Path) -> None:
     source = f"""
         import time
         from pathlib import Path
-        from streams.places import locked
+        from streams.embedded.data_dir import locked
         with locked(Path({str(tmp_path)!r})):
             print("mine", flush=True)
             time.sleep(600)
@@ -281,7 +288,7 @@ def test_up_ends_with_1_when_something_was_not_stored(
 
         yield SimpleNamespace(endpoints=endpoints, supervise=supervise, unread=unread)
 
-    monkeypatch.setattr("streams.embedded.embedded", stands_in)
+    monkeypatch.setattr("streams.embedded.supervisor.embedded", stands_in)
     config = tmp_path / "mailpulse.toml"
     config.write_text('[sources.crm]\nprovider = "generic"\nsecret = "env:CRM_SECRET"\n', "utf-8")
     monkeypatch.setenv("CRM_SECRET", "s3cret")

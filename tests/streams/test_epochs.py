@@ -1,7 +1,7 @@
 """Which rules judge which record, and what outranks what."""
 
-from streams.enrich import EPOCH_SHIFT
-from streams.epochs import History, Span
+from streams.enrich.derive import EPOCH_SHIFT
+from streams.enrich.epochs import History, Span
 from tests.streams.folding import LOG
 from tests.streams.replaying import LAX, REVISION_BITS, STRICT, epoch, ruling
 

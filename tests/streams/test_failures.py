@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from streams.chunks import TP, Session
-from streams.internals import PINNED, InternalsMissing, check_internals
-from streams.transport import ChunkApp
-from streams.worker import run
+from streams.transport.app import ChunkApp
+from streams.transport.chunks import TP, Session
+from streams.transport.internals import PINNED, InternalsMissing, check_internals
+from streams.transport.runner import run
 from tests.streams.rig import TOPIC, FakeLog, Rig, RigMaker
 
 P0 = TP(TOPIC, 0)

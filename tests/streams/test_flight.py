@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from schemas.errors import MailpulseError, Unavailable
-from streams.agents import Agent, Work
-from streams.chunks import TP, Chunk
-from streams.metrics import StreamMetrics
-from streams.outputs import Flight, Outputs, Row
+from streams.transport.chunks import TP, Chunk
+from streams.worker.agent import Agent, Work
+from streams.worker.metrics import StreamMetrics
+from streams.worker.outputs import Flight, Outputs, Row
 
 
 class Batch:

@@ -7,8 +7,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.load import Books, Shape, UnrulySimulator, plans_of, read_books
 from streams.simulation.ledger import recount
+from streams.simulation.load import Books, Shape, UnrulySimulator, plans_of, read_books
 from streams.simulation.simulator import Happening, Simulator
 
 EPOCH_S = 1_790_000_000

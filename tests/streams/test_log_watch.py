@@ -9,9 +9,9 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from schemas.errors import Unavailable
 from schemas.settings import Settings
 from schemas.topics import RAW
-from streams.chunks import TP
-from streams.log_watch import FRESH_S, LogChanged, LogWatch, watch_of
-from streams.taking import committed_in
+from streams.transport.chunks import TP
+from streams.transport.thread import committed_in
+from streams.worker.log_watch import FRESH_S, LogChanged, LogWatch, watch_of
 
 
 class FakeBroker:
@@ -141,7 +141,7 @@ async def test_an_answer_that_takes_long_serves_whoever_asked() -> None:
 
 async def test_while_nobody_answers_nothing_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is neither folded nor given up: it waits for an answer, whatever that is."""
-    monkeypatch.setattr("streams.log_watch.RETRY_S", 0.0)
+    monkeypatch.setattr("streams.worker.log_watch.RETRY_S", 0.0)
     broker = FakeBroker(*[Unavailable("away")] * 5, "theirs")
     watch = LogWatch("ours", broker.connect)
     with pytest.raises(LogChanged):

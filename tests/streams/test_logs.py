@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.settings import Settings
-from streams.logs import HIDDEN, configure, mask_address, redact_text, wants_json
+from streams.cli.logs import HIDDEN, configure, mask_address, redact_text, wants_json
 
 
 @pytest.fixture(autouse=True)
@@ -84,8 +84,8 @@ def test_chatter_of_libraries_is_dropped_and_their_warnings_are_not() -> None:
     """At INFO an operator reads what mailpulse does; at DEBUG everything."""
     stream, _ = logged()
     logging.getLogger("aiokafka").info("joined")
-    logging.getLogger("streams.transport").info("[^--ChunkThread]: Stopping...")
-    logging.getLogger("streams.transport").warning("[^--ChunkThread]: late")
+    logging.getLogger("streams.transport.app").info("[^--ChunkThread]: Stopping...")
+    logging.getLogger("streams.transport.app").warning("[^--ChunkThread]: late")
     assert [line["event"] for line in lines(stream)] == ["[^--ChunkThread]: late"]
 
 

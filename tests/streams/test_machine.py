@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.event import EventType, MachineKind
-from streams.machine import DEFAULT_RULES, Evidence, Rules, rejudge, verdict_alone
-from streams.unsubscribe import is_unsubscribe_link
+from streams.classify.actors import DEFAULT_RULES, Evidence, Rules, rejudge, verdict_alone
+from streams.classify.unsubscribe import is_unsubscribe_link
 
 CHROME = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36"  # noqa: E501 - one user agent
 APPLE_MAIL = (

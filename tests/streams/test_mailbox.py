@@ -4,8 +4,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streams.mailbox import load_rules, mailbox_provider, with_rules
-from streams.rules.mailboxes import BRANDS, DOMAINS, MX_SUFFIXES
+from streams.classify.mailbox import load_rules, mailbox_provider, with_rules
+from streams.classify.tables.mailboxes import BRANDS, DOMAINS, MX_SUFFIXES
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.notes import Held, Note, pack, unpack
+from streams.worker.notes import Held, Note, pack, unpack
 
 helds = st.builds(
     Held, st.binary(min_size=8, max_size=8), st.integers(0, 2**64 - 1), st.integers(-1, 2**62)

@@ -7,7 +7,7 @@ import pytest
 
 from schemas import topics
 from schemas.event import Event
-from streams.chunks import TP
+from streams.transport.chunks import TP
 from tests.builders import RECEIVED_AT, event
 from tests.streams.engine_rig import PARTITIONS, Broker, Clock, EngineMaker, EngineRig
 from tests.streams.rig import TOPIC, FakeLog, RigMaker

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from schemas.settings import load_sources
 from schemas.topics import BY_NAME
-from streams.acl import ROLES, table
+from streams.kafka.acl import ROLES, table
 
 
 def mailpulse(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:

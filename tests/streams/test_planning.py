@@ -7,10 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import BadInput
-from streams.commands.replay import progress_line, since_of
-from streams.epochs import Epoch, History, Span
-from streams.machine_rules import DEFAULT_RULES
-from streams.planning import Bounds, Progress, check_reach, check_version, is_begun, iso, progress
+from streams.classify.actor_rules import DEFAULT_RULES
+from streams.cli.replay import progress_line, since_of
+from streams.enrich.epochs import Epoch, History, Span
+from streams.reprocess.plan import (
+    Bounds,
+    Progress,
+    check_reach,
+    check_version,
+    is_begun,
+    iso,
+    progress,
+)
 
 HOUR_MS = 3_600_000
 T0 = 1_790_000_000_000

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from schemas import topics
-from streams.chunks import TP
+from streams.transport.chunks import TP
 from tests.builders import RECEIVED_AT, event
 from tests.streams.engine_rig import PARTITIONS, Broker, Clock, EngineRig
 

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.event import Event
-from streams.recipients import (
+from streams.enrich.suppressions import (
     COMPLAINT,
     HARD,
     LIFT,

@@ -16,9 +16,9 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.serialization import MessageField, SerializationContext
 from starlette.applications import Starlette
 
+from ingest.registry_endpoint import registry_routes
 from schemas.codec import FIXED_IDS, LATEST, Codec, schema_json
 from schemas.topics import ENRICHED, RAW, TOPICS
-from streams.registry_endpoint import registry_routes
 from tests.builders import enrichment, event, record
 
 CODEC = Codec()

@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.event import Event
-from streams.epochs import Epoch, Ruling, Span
-from streams.machine_rules import Rules
-from streams.shard import Shard
-from streams.step import step
+from streams.classify.actor_rules import Rules
+from streams.enrich.epochs import Epoch, Ruling, Span
+from streams.enrich.shard import Shard
+from streams.enrich.step import step
 from tests.builders import RECEIVED_AT, event
 from tests.streams.folding import CODEC, LOG, Disk, LogRecord, log_of
 from tests.streams.reference import count

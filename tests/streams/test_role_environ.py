@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from schemas.settings import PREFIX, Settings
-from streams.role_environ import SETTINGS, references_in, role_environ
+from streams.embedded.role_environ import SETTINGS, references_in, role_environ
 from tests.test_style import ROOT
 
 ENTRIES = {
-    "ingest": ("ingest.server", "streams.registry_endpoint"),
-    "worker": ("streams.app",),
-    "sink": ("analytics.sink",),
+    "ingest": ("ingest.server", "ingest.registry_endpoint"),
+    "worker": ("streams.worker.worker",),
+    "sink": ("analytics.sink.sink",),
     "warehouse": ("analytics.warehouse.serve",),
     "dashboard": ("analytics.dashboard.serve",),
 }
-"""Role -> modules from which all of its code is reached (``streams.commands.roles``)."""
+"""Role -> modules from which all of its code is reached (``streams.cli.roles``)."""
 UNUSED_UNDER_A_SUPERVISOR = {"state_dir"}
 SECRETS = {
     name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)

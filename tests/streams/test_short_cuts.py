@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from schemas.codec import Codec
 from schemas.event import Event
 from schemas.glossary import COUNTER_INDEX, COUNTER_NAMES
-from streams import minutes, packing, step
-from streams.message import Message
-from streams.minutes import HORIZON_S
-from streams.packing import BUCKET_S
+from streams.enrich import message_bytes, minute_counts, step
+from streams.enrich.message import Message
+from streams.enrich.message_bytes import BUCKET_S
+from streams.enrich.minute_counts import HORIZON_S
 from tests.builders import RECEIVED_AT, event
 from tests.streams.folding import CODEC, Fold, log_of
 from tests.streams.test_step import figures, final_events, logs
@@ -129,7 +129,7 @@ def test_a_partial_by_hand_is_the_general_encoders() -> None:
     """Every counter at its place, small or large."""
     vector = [(7 * index) ** 3 % 5000 for index in range(len(COUNTER_NAMES))]
     for counts in (vector, [value % 60 for value in vector]):
-        value = CODEC.prefix("campaign_minute") + minutes.record(
+        value = CODEC.prefix("campaign_minute") + minute_counts.record(
             ("spring", "gmail", 29_000_000), counts, "log-1", 3, 123_456
         )
         wanted = dict(zip(COUNTER_NAMES, counts, strict=True)) | {
@@ -145,7 +145,7 @@ def test_a_first_event_is_packed_as_its_message_would_be(campaign: str, delivere
     message = Message()
     message.touched, message.seen, message.campaign = 77, [2**64 - 1], campaign
     message.campaign_source, message.mailbox, message.delivered_at = "tag", "gmail", delivered
-    packed = packing.pack_first(77, 2**64 - 1, campaign, "tag", "gmail", delivered)
-    assert packed == packing.pack(message)
-    again = packing.unpack(packed, None)
-    assert packing.pack(again) == packed
+    packed = message_bytes.pack_first(77, 2**64 - 1, campaign, "tag", "gmail", delivered)
+    assert packed == message_bytes.pack(message)
+    again = message_bytes.unpack(packed, None)
+    assert message_bytes.pack(again) == packed

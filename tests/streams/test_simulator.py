@@ -22,8 +22,9 @@ from schemas.codec import Codec
 from schemas.event import Event
 from schemas.glossary import COUNTER_NAMES
 from schemas.settings import Source, load_sources
-from streams.enrich import LookUps
-from streams.shard import Shard
+from streams.enrich.derive import LookUps
+from streams.enrich.shard import Shard
+from streams.enrich.step import step
 from streams.simulation.accounts import Accounts, open_accounts
 from streams.simulation.ledger import (
     Ledger,
@@ -36,7 +37,6 @@ from streams.simulation.ledger import (
 from streams.simulation.senders import Wire
 from streams.simulation.simulator import PLANS, Happening, Simulator
 from streams.simulation.traffic import Traffic
-from streams.step import step
 
 NOW = 1_795_000_000.0
 PROVIDERS: dict[str, Provider] = {

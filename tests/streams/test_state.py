@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from rocksdict import Cache
 
-import streams.state
+import streams.worker.store
 from schemas.errors import ConfigError, Unavailable
-from streams.damage import DamagedState, disk_of, error_of
-from streams.setting_aside import DAMAGED_KEPT_MAX
-from streams.state import OWN_END, StateDirectory, Store
+from streams.worker.damage import DamagedState, disk_of, error_of
+from streams.worker.setting_aside import DAMAGED_KEPT_MAX
+from streams.worker.store import OWN_END, StateDirectory, Store
 from tests.streams.damaging import every_damage, files_of, killed
 
 Content = dict[bytes, bytes]
@@ -29,8 +29,8 @@ ROOM = 3_000
 @pytest.fixture
 def small_stores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stores flush often, so that few writes make all kinds of files."""
-    monkeypatch.setattr(streams.state, "MEMTABLE_BYTES", 64 << 10)
-    monkeypatch.setattr(streams.state, "LINKS_MAX", 50)
+    monkeypatch.setattr(streams.worker.store, "MEMTABLE_BYTES", 64 << 10)
+    monkeypatch.setattr(streams.worker.store, "LINKS_MAX", 50)
 
 
 def content_of(store: Store) -> Content:
@@ -173,7 +173,7 @@ def test_what_was_cleared_stays_counted(tmp_path: Path) -> None:
 
 def test_links_are_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many writes there were."""
-    monkeypatch.setattr(streams.state, "LINKS_MAX", 10)
+    monkeypatch.setattr(streams.worker.store, "LINKS_MAX", 10)
     store = Store(tmp_path / "s", Cache(1 << 20))
     for number in range(200):
         store.write([(b"m", b"%d" % number)])
@@ -224,7 +224,7 @@ def test_what_no_other_try_will_mend_is_damage(text: str) -> None:
 AS_NOBODY = f"""
 import os, pickle, sys
 from pathlib import Path
-from streams.state import StateDirectory
+from streams.worker.store import StateDirectory
 if os.getuid() == 0:
     os.setgroups([])
     os.setgid({NOBODY})

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from schemas import topics
 from schemas.settings import Settings
-from streams.epochs import History, Ruling
-from streams.restore import Restorer
-from streams.shard import Shard
-from streams.step import step
-from streams.stretches import PartitionStretches
+from streams.enrich.epochs import History, Ruling
+from streams.enrich.shard import Shard
+from streams.enrich.step import step
+from streams.kafka.stretches import PartitionStretches
+from streams.worker.restore import Restorer
 from tests.builders import RECEIVED_AT, event
 from tests.streams.engine_rig import Broker, FakeConsumer
 from tests.streams.folding import CODEC, LOG, LOOK_UPS, Disk, LogRecord, log_of

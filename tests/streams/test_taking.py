@@ -13,8 +13,8 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
-from streams.chunks import TP, Taken
-from streams.taking import ChunkThread
+from streams.transport.chunks import TP, Taken
+from streams.transport.thread import ChunkThread
 
 
 def batch(offsets: list[int], size: int = 10) -> bytes:

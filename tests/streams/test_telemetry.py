@@ -9,7 +9,7 @@ from opentelemetry import trace as otel
 from schemas import trace
 from schemas.errors import ConfigError
 from schemas.trace import Tracer
-from streams.telemetry import Telemetry, tracer_of
+from streams.cli.telemetry import Telemetry, tracer_of
 from tests.live.collector import Collector
 from tests.schemas.test_trace import GOOD, SPAN, TRACE
 
@@ -49,9 +49,9 @@ def test_off_unless_an_endpoint_is_set(environ: dict[str, str]) -> None:
 def test_nothing_is_imported_while_it_is_off() -> None:
     """A role without an endpoint does not load OpenTelemetry."""
     script = (
-        "import sys; from streams.telemetry import tracer_of;"
+        "import sys; from streams.cli.telemetry import tracer_of;"
         "assert tracer_of({}, 'worker') is None;"
-        "import streams.app, ingest.app, analytics.sink;"
+        "import streams.worker.worker, ingest.app, analytics.sink.sink;"
         "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-P", "-c", script], check=False).returncode == 0

@@ -19,11 +19,11 @@ import pytest
 import typer
 
 from schemas.errors import BadInput, Unavailable
-from streams import admin
-from streams import load as loading
-from streams.cli import app, main
-from streams.commands import context, data, letters, load, reading
-from streams.terminal import pass_on
+from streams.cli import context, dlq, figures, load, tail
+from streams.cli.main import app, main
+from streams.kafka import admin
+from streams.simulation import load as loading
+from streams.terminal.output import pass_on
 from tests.streams.test_visible import HOSTILE as WORST
 from tests.streams.test_visible import is_harmless
 
@@ -127,13 +127,13 @@ def _stand_in_for_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
     async def log_id(*_: Any) -> str:
         raise Unavailable(HOSTILE)
 
-    monkeypatch.setattr(reading, "records", records)
-    monkeypatch.setattr(letters, "letters", some_letters)
+    monkeypatch.setattr(tail, "records", records)
+    monkeypatch.setattr(dlq, "letters", some_letters)
     monkeypatch.setattr(admin, "topics_show", topics_show)
     monkeypatch.setattr(admin, "topics_apply", topics_apply)
     monkeypatch.setattr(admin, "lag", lag)
     monkeypatch.setattr(admin, "log_id", log_id)
-    monkeypatch.setattr(data, "_produce", produce)
+    monkeypatch.setattr(figures, "_produce", produce)
     sent = loading.Sent(1, 1, 1, 1, {HOSTILE: 1}, (HOSTILE,))
     monkeypatch.setattr(load, "run_until_stopped", lambda _main: sent)
 

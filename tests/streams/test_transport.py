@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.chunks import TP, Chunk
+from streams.transport.chunks import TP, Chunk
 from tests.streams.rig import TOPIC, FakeLog, FakeRecord, Rig, RigMaker, tiles
 
 P0, P1 = TP(TOPIC, 0), TP(TOPIC, 1)

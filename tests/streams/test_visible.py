@@ -15,10 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas.settings import Settings
-from streams import logs
+from streams.cli import logs
 from streams.simulation import screen
-from streams.terminal import Terminal, pair
-from streams.visible import MARKS_MAX, visible, visible_lines
+from streams.terminal.output import Terminal, pair
+from streams.terminal.visible import MARKS_MAX, visible, visible_lines
 from tests.test_style import PACKAGES, python_files
 
 HOSTILE = (
@@ -149,13 +149,13 @@ def test_the_demos_screen_is_harmless() -> None:
 
 WRITERS = {"echo", "secho", "print_exception", "excepthook"}
 MAY_WRITE = {
-    "streams/terminal.py",  # the one that does
-    "streams/logs.py",  # to the stream of the log, through ``visible``
+    "streams/terminal/output.py",  # the one that does
+    "streams/cli/logs.py",  # to the stream of the log, through ``visible``
 }
 
 
 def writes_around(text: str) -> list[str]:
-    """Calls and names by which a text could reach a terminal without ``streams.terminal``."""
+    """Calls and names by which a text reach a terminal without ``streams.terminal``."""
     found = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Call):

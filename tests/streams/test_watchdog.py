@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.chunks import TP
-from streams.watchdog import Progress, Watchdog
+from streams.transport.chunks import TP
+from streams.transport.watchdog import Progress, Watchdog
 
 TP0, TP1 = TP("in", 0), TP("in", 1)
 BEHIND = Progress(committed=10, end=20)

@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 from schemas.codec import Codec
 from schemas.errors import DecodeError
 from schemas.glossary import COUNTER_INDEX, COUNTER_NAMES, RATES, WINDOWS_S
-from streams import minutes
-from streams.campaigns import partials_of
-from streams.partials import CampaignState
-from streams.rates import encode_rates
-from streams.windows import (
+from streams.campaigns.rates import encode_rates
+from streams.campaigns.state import CampaignState
+from streams.campaigns.windows import (
     WIDTH,
     Partial,
     PartialKey,
@@ -26,6 +24,8 @@ from streams.windows import (
     summed,
     wilson,
 )
+from streams.enrich import minute_counts
+from streams.worker.campaigns_agent import partials_of
 from tests.streams.folding import Disk
 
 NOW = 29_400_000
@@ -212,7 +212,9 @@ def test_partials_are_read_as_by_the_general_decoder(
 ) -> None:
     """Whole ones are read, damaged ones are refused or read alike."""
     codec = Codec()
-    whole = codec.prefix("campaign_minute") + minutes.record(("c", "gmail", NOW), vector, "l", 1, 9)
+    whole = codec.prefix("campaign_minute") + minute_counts.record(
+        ("c", "gmail", NOW), vector, "l", 1, 9
+    )
     (partial,), bad = partials_of(codec, [cast(Any, SimpleNamespace(value=whole))])
     assert partial == Partial(PartialKey("c", "gmail", NOW, "l", 1), 9, tuple(vector))
     assert not bad

@@ -6,8 +6,8 @@ from faust.auth import SASLCredentials
 from pydantic import SecretStr
 
 from schemas.settings import Settings
-from streams.transport import ChunkApp
-from streams.worker import faust_options
+from streams.transport.app import ChunkApp
+from streams.transport.runner import faust_options
 from tests.streams.rig import FakeHooks
 
 

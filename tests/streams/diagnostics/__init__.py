@@ -25,7 +25,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from streams.classify import classify_bounce
+from streams.classify.bounce import classify_bounce
 
 PARTS = ("develop", "report")
 _HERE = Path(__file__).parent

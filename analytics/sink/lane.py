@@ -1,0 +1,243 @@
+"""The batches of one topic on their way into ClickHouse.
+
+Laws of this file:
+1. At most two batches of a topic are in memory: one filling, one in flight. A topic whose filling
+   batch is full is paused by the sink until the flight has landed.
+2. A flight lands when every record is stored, or dead-lettered and acknowledged; then its offsets
+   are committed, never before (law 5 of the design). Offsets of a topic are committed in order,
+   because there is one flight at a time.
+3. ClickHouse away or too slow: the same batch again, with back-off and full jitter, for as long as
+   this sink owns the partitions. Nothing is dropped, and Kafka goes on being polled meanwhile.
+4. A batch belongs to one generation of the group; once partitions were taken away its records are
+   somebody else's, so it is neither tried again nor committed. What of it was stored is stored
+   again by the next owner, as the same rows.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from aiokafka import TopicPartition
+
+from analytics.metrics import SinkMetrics
+from analytics.sink.loading import Loader, Reject
+from analytics.sink.rows import Polled
+from schemas import trace
+from schemas.errors import Unavailable
+from schemas.trace import Tracer
+
+log = structlog.get_logger("mailpulse.sink")
+
+BACKOFF_FIRST_S = 0.2
+Offsets = dict[TopicPartition, int]
+
+
+@dataclass
+class Batch:
+    """Records of one topic, in the order they came.
+
+    Attributes:
+        records: as they came from Kafka.
+        size_bytes: of their keys and values.
+        opened_at: event-loop time at which the first one came, seconds.
+        offsets: what to commit once all are stored.
+    """
+
+    records: list[Polled] = field(default_factory=list)
+    size_bytes: int = 0
+    opened_at: float = 0.0
+    offsets: Offsets = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a batch is sent.
+
+    Attributes:
+        records_max: at this many records.
+        bytes_max: at this many bytes.
+        interval_s: this long after its first record came.
+        backoff_s_max: longest pause before another try.
+    """
+
+    records_max: int
+    bytes_max: int
+    interval_s: float
+    backoff_s_max: float = 10.0
+
+
+class Lane:
+    """Batches of one topic.
+
+    Args:
+        topic: name of the topic.
+        loader: makes the loader, in a worker thread, at first use and after trouble.
+        executor: runs loads; no two of one lane at a time.
+        limits: when to send.
+        metrics: of the sink.
+        commit: commits offsets; raises nothing.
+        dead_letter: sends rejects to the dead-letter topic; raises ``Unavailable``.
+        tracer: records a span per batch with traced records; none without one.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        loader: Callable[[], Loader],
+        executor: Executor,
+        limits: Limits,
+        metrics: SinkMetrics,
+        commit: Callable[[Offsets], Awaitable[None]],
+        dead_letter: Callable[[Sequence[Reject]], Awaitable[None]],
+        tracer: Tracer | None = None,
+    ) -> None:
+        self.topic = topic
+        self._make_loader = loader
+        self._loader: Loader | None = None
+        self._executor = executor
+        self._limits = limits
+        self._metrics = metrics
+        self._commit = commit
+        self._dead_letter = dead_letter
+        self._tracer = tracer
+        self._filling = Batch()
+        self._flying: Batch | None = None
+        self._flight: asyncio.Task[None] | None = None
+        self._generation = 0
+        self.healthy = True
+        self.failure: BaseException | None = None
+        """The error that ended a flight, for which nobody may be waiting (law 8 of the design)."""
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more should be polled for now."""
+        batch = self._filling
+        return (
+            len(batch.records) >= self._limits.records_max
+            or batch.size_bytes >= self._limits.bytes_max
+        )
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of records in memory."""
+        return self._filling.size_bytes + (self._flying.size_bytes if self._flying else 0)
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing left to do."""
+        return not self._filling.records and self._flight is None
+
+    def add(self, partition: TopicPartition, records: Sequence[Any], now: float) -> None:
+        """Takes polled records of one partition, in order, none of them twice."""
+        batch = self._filling
+        if not batch.records:
+            batch.opened_at = now
+        batch.records += records
+        batch.size_bytes += sum(len(record.value or b"") + 64 for record in records)
+        batch.offsets[partition] = records[-1].offset + 1
+
+    def due_in(self, now: float) -> float | None:
+        """Seconds until the filling batch should go; ``None`` when there is none or no runway."""
+        if not self._filling.records or self._flight is not None:
+            return None
+        return 0.0 if self.full else self._filling.opened_at + self._limits.interval_s - now
+
+    def launch(self, now: float, *, force: bool = False) -> None:
+        """Sends the filling batch if it is due, and no other is in flight."""
+        due = self.due_in(now)
+        if due is None or (due > 0 and not force):
+            return
+        self._flying, self._filling = self._filling, Batch()
+        self._flight = asyncio.create_task(self._fly(self._flying, self._generation))
+        self._flight.add_done_callback(self._landed)
+
+    def _landed(self, flight: asyncio.Task[None]) -> None:
+        self._flight = None
+        self._flying = None
+
+    async def settle(self, timeout_s: float) -> bool:
+        """Waits for the flight. Returns whether it landed in time; an error of ours is raised."""
+        flight = self._flight
+        if flight is None:
+            return True
+        done, _ = await asyncio.wait({flight}, timeout=timeout_s)
+        for each in done:
+            each.result()
+        return bool(done)
+
+    def disown(self) -> None:
+        """Partitions are gone: forget what is filling, and let what flies end uncommitted."""
+        self._generation += 1
+        self._filling = Batch()
+
+    async def _fly(self, batch: Batch, generation: int) -> None:
+        try:
+            await self._traced(batch, generation)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self.failure = error
+            raise
+
+    async def _traced(self, batch: Batch, generation: int) -> None:
+        """Stores the batch, tries included; one with traced records is a span and a log line."""
+        links = trace.of_records(batch.records)
+        if not links:
+            await self._until_stored(batch, generation)
+            return
+        figures = {"mailpulse.records": len(batch.records)}
+        name = f"insert {self.topic}"
+        with trace.span(self._tracer, name, "consumer", links=links, attributes=figures):
+            await self._until_stored(batch, generation)
+        if generation == self._generation:
+            ids = [trace.trace_id(context) for context in links]
+            log.info("traced records stored", topic=self.topic, traces=ids)
+
+    async def _until_stored(self, batch: Batch, generation: int) -> None:
+        loop = asyncio.get_running_loop()
+        attempt = 0
+        while generation == self._generation:
+            started = loop.time()
+            try:
+                rejects = await loop.run_in_executor(self._executor, self._load, batch.records)
+                if rejects:
+                    await self._dead_letter(rejects)
+            except Unavailable as error:
+                attempt += 1
+                self.healthy = False
+                self._metrics.clickhouse_up.set(0)
+                self._metrics.retries.labels(self.topic).inc()
+                pause = self._pause_s(attempt)
+                log.warning(
+                    "not stored, will try again", topic=self.topic, attempt=attempt,
+                    pause_s=round(pause, 2), records=len(batch.records), error=str(error),
+                )  # fmt: skip
+                await asyncio.sleep(pause)
+                continue
+            self.healthy = True
+            self._metrics.clickhouse_up.set(1)
+            self._metrics.insert_seconds.labels(self.topic).observe(loop.time() - started)
+            if generation == self._generation:
+                await self._commit(batch.offsets)
+                self._count(batch)
+            return
+
+    def _load(self, records: Sequence[Polled]) -> list[Reject]:
+        # connecting may block, so it happens here, in the worker thread
+        if self._loader is None:
+            self._loader = self._make_loader()
+        return self._loader.load(records)
+
+    def _pause_s(self, attempt: int) -> float:
+        """Full jitter over an exponential back-off, so that sinks do not come back as one."""
+        ceiling = min(self._limits.backoff_s_max, BACKOFF_FIRST_S * 2 ** min(attempt, 16))
+        return random.uniform(BACKOFF_FIRST_S / 2, ceiling)
+
+    def _count(self, batch: Batch) -> None:
+        self._metrics.records.labels(self.topic).inc(len(batch.records))
+        self._metrics.batch_records.labels(self.topic).observe(len(batch.records))
+        self._metrics.newest.labels(self.topic).set(batch.records[-1].timestamp / 1000)

@@ -1,0 +1,372 @@
+"""From Kafka into ClickHouse.
+
+Laws of this file:
+1. Read, insert, commit, in this order; a crash anywhere reads the same records again and writes
+   the same rows again (laws 3 to 5 of the design). At least once in transport, once in effect.
+2. Kafka is polled all the time, also while ClickHouse is away: partitions of a full topic are
+   paused, so memory is bounded and the group never throws this member out.
+3. Sinks share partitions as one consumer group; on a rebalance what flies gets a moment to land,
+   the rest is dropped and read again by its next owner.
+4. A bug ends ``run`` with its error (law 8 of the design); a peer that is away never does.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
+from clickhouse_connect.driver.client import Client
+
+from analytics import migrate
+from analytics.client import connect
+from analytics.metrics import SinkMetrics
+from analytics.sink.lane import Lane, Limits, Offsets
+from analytics.sink.loading import Loader, Reject
+from analytics.sink.reconciling import Reconciler
+from analytics.sink.rows import BUILDERS, STATEMENTS
+from schemas.cloudevents import SINK, by_leading_text
+from schemas.codec import Codec
+from schemas.errors import Unavailable
+from schemas.serving.server import serving_health
+from schemas.settings import Settings
+from schemas.topics import DEAD_LETTERS, RAW
+from schemas.trace import Tracer
+
+log = structlog.get_logger("mailpulse.sink")
+
+TOPICS: tuple[str, ...] = (*STATEMENTS, *BUILDERS)
+"""Everything that a sink can read; raw events only for the reconciliation."""
+POLL_S_MAX = 0.1
+"""Longest wait in one poll: how late a due batch may leave."""
+LANDING_S_MAX = 10.0
+"""How long a rebalance or a stop waits for inserts under way."""
+LAG_INTERVAL_S = 1.0
+METADATA_MS = 15_000
+"""How soon a topic that was deleted and made anew is read again."""
+
+
+class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
+    """One member of the sink's consumer group.
+
+    Args:
+        settings: of the process.
+        codec: knows the schema ids in use.
+        metrics: to count in.
+        client: makes one more ClickHouse client; blocking, raises ``Unavailable``.
+        tracer: records spans of batches that hold traced records; none without one.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        codec: Codec | None = None,
+        metrics: SinkMetrics | None = None,
+        client: Callable[[], Client] | None = None,
+        tracer: Tracer | None = None,
+    ) -> None:
+        self._settings = settings
+        self._codec = codec or Codec()
+        self.metrics = metrics or SinkMetrics()
+        self._client = client or (lambda: connect(settings))
+        self._tracer = tracer
+        wanted = [topic for topic in TOPICS if topic != RAW or settings.sink_reconcile]
+        self._executor = ThreadPoolExecutor(len(wanted), thread_name_prefix="sink")
+        self._lanes = {topic: self._lane(topic) for topic in wanted}
+        self._consumer: AIOKafkaConsumer = None
+        self._producer: AIOKafkaProducer = None
+        self._lag_due = 0.0
+        self._stored: Offsets = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether partitions are assigned and ClickHouse takes what comes."""
+        consumer = self._consumer
+        return (
+            consumer is not None
+            and bool(consumer.assignment())
+            and all(lane.healthy for lane in self._lanes.values())
+        )
+
+    @property
+    def reconciles(self) -> bool:
+        """Whether this member tells the group's reconciliation: it reads the raw topic's first."""
+        consumer = self._consumer
+        return consumer is not None and TopicPartition(RAW, 0) in consumer.assignment()
+
+    def _lane(self, topic: str) -> Lane:
+        settings = self._settings
+        return Lane(
+            topic,
+            lambda: Loader(self._client(), self._codec, topic, settings.sink_group),
+            self._executor,
+            Limits(
+                settings.sink_rows_max,
+                settings.sink_bytes_max,
+                settings.sink_interval_ms / 1000,
+                settings.sink_backoff_ms_max / 1000,
+            ),
+            self.metrics,
+            self._commit,
+            self._dead_letter,
+            self._tracer,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Reads and stores until ``stop`` is set; then stores what it holds, commits and leaves.
+
+        Raises:
+            Exception: a bug. Kafka or ClickHouse being away is waited out instead.
+        """
+        try:
+            if await self._connected(stop):
+                await self._pump(stop)
+                await self._land()
+        finally:
+            for lane in self._lanes.values():
+                lane.disown()
+            for peer in (self._consumer, self._producer):
+                if peer is not None:
+                    await peer.stop()
+            self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _connected(self, stop: asyncio.Event) -> bool:
+        """Starts the Kafka clients; ``False`` when told to stop before Kafka answered."""
+        options = self._settings.kafka_client_options()
+        while not stop.is_set():
+            producer = AIOKafkaProducer(
+                **options,
+                acks="all",
+                enable_idempotence=self._settings.kafka_idempotence,
+                max_request_size=self._settings.sink_bytes_max,
+            )
+            consumer = AIOKafkaConsumer(
+                **options,
+                group_id=self._settings.sink_group,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                session_timeout_ms=self._settings.session_timeout_ms,
+                heartbeat_interval_ms=max(1, self._settings.session_timeout_ms // 10),
+                rebalance_timeout_ms=self._settings.rebalance_timeout_ms,
+                max_partition_fetch_bytes=4_000_000,
+                fetch_max_wait_ms=100,
+                metadata_max_age_ms=METADATA_MS,
+            )
+            consumer.subscribe(list(self._lanes), listener=self)
+            # before the start, which may already hand out partitions
+            self._producer, self._consumer = producer, consumer
+            try:
+                await producer.start()
+                await consumer.start()
+            except (KafkaError, OSError) as error:
+                log.warning("Kafka does not answer, will try again", error=str(error))
+                await producer.stop()
+                await consumer.stop()
+                self._producer = self._consumer = None
+                await _pause(stop, 1.0)
+                continue
+            return True
+        return False
+
+    async def _pump(self, stop: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        while not stop.is_set():
+            wait_s = min(
+                [
+                    POLL_S_MAX,
+                    *(lane.due_in(loop.time()) or POLL_S_MAX for lane in self._lanes.values()),
+                ]
+            )
+            try:
+                polled = await self._consumer.getmany(timeout_ms=max(1, int(wait_s * 1000)))
+            except KafkaError as error:
+                log.warning("poll failed, will try again", error=str(error))
+                await _pause(stop, 1.0)
+                continue
+            now = loop.time()
+            for partition, records in polled.items():
+                self._lanes[partition.topic].add(partition, records, now)
+            for lane in self._lanes.values():
+                if lane.failure is not None:
+                    raise lane.failure
+                lane.launch(now)
+            self._throttle()
+            if now >= self._lag_due:
+                self._lag_due = now + LAG_INTERVAL_S
+                self._show_lag()
+
+    def _throttle(self) -> None:
+        """Pauses the partitions of full topics and resumes the others."""
+        paused = self._consumer.paused()
+        for partition in self._consumer.assignment():
+            full = self._lanes[partition.topic].full
+            if full and partition not in paused:
+                self._consumer.pause(partition)
+            elif not full and partition in paused:
+                self._consumer.resume(partition)
+
+    def _show_lag(self) -> None:
+        self.metrics.partitions.set(len(self._consumer.assignment()))
+        self.metrics.held_bytes.set(sum(lane.held_bytes for lane in self._lanes.values()))
+        for partition in self._consumer.assignment():
+            end = self._consumer.highwater(partition)
+            if end is not None:
+                stored = self._stored.get(partition, 0)
+                label = self.metrics.lag.labels(partition.topic, str(partition.partition))
+                label.set(max(0, end - stored))
+
+    async def _land(self) -> None:
+        """Sends what is held and waits for it, within ``LANDING_S_MAX`` in all."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + LANDING_S_MAX
+        while not all(lane.idle for lane in self._lanes.values()):
+            left = deadline - loop.time()
+            if left <= 0:
+                log.warning("stopped before everything was stored; it will be read again")
+                return
+            for lane in self._lanes.values():
+                lane.launch(loop.time(), force=True)
+            await asyncio.gather(*(lane.settle(left) for lane in self._lanes.values()))
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Lets inserts under way land, so that their offsets can still be committed."""
+        # aiokafka hands out no records between here and the next assignment
+        await asyncio.gather(*(lane.settle(LANDING_S_MAX / 2) for lane in self._lanes.values()))
+        for lane in self._lanes.values():
+            lane.disown()
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Says what this member reads from now on."""
+        self.metrics.lag.clear()
+        partitions = list(assigned)
+        try:
+            places = await asyncio.gather(*(self._consumer.committed(tp) for tp in partitions))
+        except KafkaError:  # only the shown lag depends on it
+            places = []
+        known = zip(partitions, places, strict=False)
+        self._stored = {tp: place for tp, place in known if place is not None}
+        log.info("partitions assigned", partitions=len(partitions))
+
+    async def _commit(self, offsets: Offsets) -> None:
+        try:
+            await self._consumer.commit(dict(offsets))
+        except KafkaError as error:
+            # rows are stored; the next owner, or this one, reads and writes the same again
+            log.warning("not committed", error=str(error))
+            return
+        self._stored.update(offsets)
+
+    async def _dead_letter(self, rejects: Sequence[Reject]) -> None:
+        """Puts rejects on the dead-letter topic; returns once Kafka has them."""
+        sent = []
+        try:
+            for reject in rejects:
+                self.metrics.dead_letters.labels(reject.record.topic, reject.reason).inc()
+                log.warning(
+                    "dead letter", topic=reject.record.topic, partition=reject.record.partition,
+                    offset=reject.record.offset, reason=reject.reason, detail=reject.detail,
+                )  # fmt: skip
+                if reject.record.topic == DEAD_LETTERS:
+                    continue  # it lies on that topic already; a letter about a letter never ends
+                key, value = dead_letter(reject, self._codec)
+                headers = _letter_headers(value, reject.record.timestamp)
+                sent.append(await self._producer.send(DEAD_LETTERS, value, key, headers=headers))
+            for each in sent:
+                await each
+        except KafkaError as error:
+            raise Unavailable(f"Kafka: {error}") from error
+
+
+_letter_headers = by_leading_text("dead_letter", SINK)
+
+
+def dead_letter(reject: Reject, codec: Codec) -> tuple[bytes, bytes]:
+    """Key and value of a dead letter; the same for the same record, however often it is sent."""
+    record = reject.record
+    content = record.value or b""
+    place = f"{record.topic}:{record.partition}:{record.offset}:".encode()
+    identity = hashlib.sha256(b"sink:" + place + content).hexdigest()[:32]
+    value = codec.encode(
+        "dead_letter",
+        {
+            "dead_letter_id": identity,
+            "stage": "sink",
+            "reason": reject.reason,
+            "detail": reject.detail,
+            "occurred_at": record.timestamp * 1000,
+            "source": None,
+            "provider": None,
+            "topic": record.topic,
+            "log_id": None,
+            "partition": record.partition,
+            "offset": record.offset,
+            "key": record.key,
+            "headers": {},
+            "content": content,
+        },
+    )
+    return identity.encode(), value
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return
+
+
+async def serve(
+    settings: Settings,
+    *,
+    stop: asyncio.Event,
+    codec: Codec | None = None,
+    tracer: Tracer | None = None,
+) -> None:
+    """The whole sink role: migrates, reads and stores until ``stop`` is set.
+
+    Health and metrics are on ``metrics_port``.
+
+    Raises:
+        ConfigError: the DSN can't be used.
+        MigrationError: the database and this version do not fit together.
+        Exception: a bug.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        sink = Sink(settings, codec=codec, tracer=tracer)
+        health = serving_health(settings, lambda: sink.ready, sink.metrics.render)
+        health_port = await stack.enter_async_context(health)
+        if not await _migrated(settings, stop):
+            return
+        log.info("sink started", health_port=health_port)
+        reconciler = Reconciler(
+            settings, lambda: connect(settings), sink.metrics, lambda: sink.reconciles
+        )
+        asking = asyncio.create_task(reconciler.run(), name="reconciliation")
+        stack.callback(asking.cancel)
+        await sink.run(stop)
+
+
+async def _migrated(settings: Settings, stop: asyncio.Event) -> bool:
+    """Waits for ClickHouse and migrates; ``False`` when told to stop before."""
+    while not stop.is_set():
+        try:
+            applied = await asyncio.to_thread(_migrate, settings)
+        except Unavailable as error:
+            log.warning("ClickHouse does not answer, will try again", error=str(error))
+            await _pause(stop, 1.0)
+            continue
+        log.info("database ready", applied=applied)
+        return True
+    return False
+
+
+def _migrate(settings: Settings) -> int:
+    client = connect(settings)
+    try:
+        return len(migrate.apply(client, settings))
+    finally:
+        client.close()

@@ -1,0 +1,1 @@
+"""Rolling windows, rates and alerts from minute counts. Pure."""

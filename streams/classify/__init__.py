@@ -1,0 +1,1 @@
+"""What an event means by its own fields: bounce class, person or machine, mailbox provider."""

@@ -1,0 +1,248 @@
+"""Who opened or clicked: a person, a machine that fetches for one, or a security scanner.
+
+Laws of this file:
+1. Pure: rules come in as a value, time as a difference or as the event's own time.
+2. Two layers. ``verdict_alone`` judges an event by itself; ``rejudge`` looks at the recent events
+   of one message and corrects what only the company of others gives away.
+3. A correction goes one way, from human to scanner, and rests on type, time, link and agent of the
+   events and on which clicks are a scanner's. So ``rejudge`` does not depend on the order of the
+   list, changes nothing when it is run again, and further evidence takes no correction back.
+4. Outside input never raises; a rules file that is wrong does, at start.
+5. Nothing is deleted: a verdict is a tag with a reason (``schemas/glossary.py``).
+"""
+
+import ipaddress
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from operator import itemgetter
+from typing import NamedTuple
+
+from streams.classify.actor_rules import (
+    DEFAULT_RULES,
+    HUMAN,
+    MACHINE,
+    SCANNER,
+    Rules,
+)
+from streams.classify.unsubscribe import is_unsubscribe_link
+
+__all__ = [
+    "DEFAULT_RULES", "Evidence", "Rules", "is_unsubscribe_link", "rejudge", "verdict_alone",
+]  # fmt: skip
+
+NOT_JUDGED = ("none", "")
+JUDGED_HUMAN = (HUMAN, "")
+
+AGENTS_CACHED_MAX = 16_384
+"""Distinct user agents remembered per process; some 300 bytes each, 2 kB at worst."""
+ADDRESSES_CACHED_MAX = 65_536
+"""Distinct network addresses remembered per process, where the rules name networks."""
+
+_PROVIDER_KINDS: dict[tuple[str, str], tuple[str, str]] = {
+    # (event_type, machine_kind): who clicks ahead of a person scans; a proxy stays what it is
+    ("opened", "apple_mpp"): (MACHINE, "apple_mpp"),
+    ("opened", "gmail_proxy"): (MACHINE, "gmail_proxy"),
+    ("opened", "prefetch"): (MACHINE, "provider_flag"),
+    ("opened", "unknown"): (MACHINE, "provider_flag"),
+    ("opened", "scanner"): (SCANNER, "provider_flag"),
+    ("clicked", "apple_mpp"): (MACHINE, "apple_mpp"),
+    ("clicked", "gmail_proxy"): (MACHINE, "gmail_proxy"),
+    ("clicked", "prefetch"): (SCANNER, "provider_flag"),
+    ("clicked", "unknown"): (SCANNER, "provider_flag"),
+    ("clicked", "scanner"): (SCANNER, "provider_flag"),
+}
+
+
+@lru_cache(maxsize=AGENTS_CACHED_MAX)
+def _by_agent(
+    event_type: str, machine_kind: str, user_agent: str | None, rules: Rules
+) -> tuple[str, str] | None:
+    flagged = _PROVIDER_KINDS.get((event_type, machine_kind))
+    if flagged is not None:
+        return flagged
+    if not user_agent:
+        return None
+    agent = user_agent.strip().lower()
+    for rule in rules.agents:
+        actor = rule.opened if event_type == "opened" else rule.clicked
+        if actor and (agent in rule.equals or any(mark in agent for mark in rule.contains)):
+            return (actor, rule.reason if actor != HUMAN else "")
+    return None
+
+
+@lru_cache(maxsize=ADDRESSES_CACHED_MAX)
+def _by_network(event_type: str, ip: str, rules: Rules) -> tuple[str, str] | None:
+    try:
+        address = ipaddress.ip_address(ip.strip())
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    for rule in rules.networks:
+        if event_type in rule.events and any(address in network for network in rule.networks):
+            return (SCANNER, rule.reason)
+    return None
+
+
+def verdict_alone(
+    event_type: str,
+    machine_kind: str,
+    user_agent: str | None,
+    ip: str | None,
+    seconds_since_delivery: float | None,
+    rules: Rules = DEFAULT_RULES,
+) -> tuple[str, str]:
+    """Judges one open or click by itself.
+
+    Order: the provider's own flag, the user agent, the network, the time since delivery. A
+    provider's «human» is not believed further than that: SendGrid's flag knows Apple only.
+
+    Args:
+        event_type: a value of ``EventType``.
+        machine_kind: a value of ``MachineKind``, the provider's word.
+        user_agent: as the provider gives it.
+        ip: address of the caller, IPv4 or IPv6; what is no address is passed over.
+        seconds_since_delivery: negative when the event came before the delivery; ``None`` unknown.
+        rules: thresholds, user agents and networks.
+
+    Returns:
+        ``(actor, reason)``; the reason of a human is ``""``; ``("none", "")`` for an event that is
+        neither an open nor a click. Reasons: ``provider_flag``, ``apple_mpp``, ``gmail_proxy``,
+        ``too_soon``, and those of the rules file (as shipped: ``yahoo_proxy``, ``prefetch_ua``,
+        ``preview_ua``, ``program_ua``, ``scanner_ua``, ``scanner_network``).
+    """
+    if event_type != "opened" and event_type != "clicked":
+        return NOT_JUDGED
+    verdict = _by_agent(event_type, machine_kind, user_agent, rules)
+    if verdict is not None:
+        return verdict
+    if ip and rules.networks:
+        verdict = _by_network(event_type, ip, rules)
+        if verdict is not None:
+            return verdict
+    if seconds_since_delivery is not None and (
+        -rules.before_delivery_s_max <= seconds_since_delivery
+    ):
+        if event_type == "opened":
+            if seconds_since_delivery < rules.open_too_soon_s:
+                return (MACHINE, "too_soon")
+        elif seconds_since_delivery < rules.click_too_soon_s:
+            return (SCANNER, "too_soon")
+    return JUDGED_HUMAN
+
+
+class Evidence(NamedTuple):
+    """One recent event of a message, as ``rejudge`` looks at it.
+
+    Attributes:
+        event_type: a value of ``EventType``; only opens and clicks matter.
+        at: event time, microseconds since 1970.
+        actor: current verdict.
+        reason: its reason.
+        link: hash of the clicked address; 0 for none.
+        agent: hash of the user agent; 0 for none.
+    """
+
+    event_type: str
+    at: int
+    actor: str
+    reason: str
+    link: int
+    agent: int
+
+
+def rejudge(recent: Sequence[Evidence], rules: Rules = DEFAULT_RULES) -> list[tuple[int, str, str]]:
+    """Corrects verdicts by what the events of one message show together.
+
+    - ``all_links_clicked``: a click that lies in a stretch of ``burst_us`` with ``links_min`` or
+      more distinct links.
+    - ``many_agents``: the same with ``agents_min`` or more distinct user agents.
+    - ``scanner_burst``: an open within ``burst_us`` of a scanner's click, by the same user agent.
+
+    Args:
+        recent: opens and clicks of ONE message and recipient, in any order.
+        rules: thresholds.
+
+    Returns:
+        ``(index into recent, new actor, new reason)`` in the order of the index, for those whose
+        verdict changes; always from human to scanner.
+    """
+    clicks = [index for index, event in enumerate(recent) if event[0] == "clicked"]
+    if not clicks:
+        return []
+    changes: list[tuple[int, str, str]] = []
+    marked: dict[int, str] = {}
+    if len(clicks) >= min(rules.links_min, rules.agents_min):
+        clicks.sort(key=lambda index: recent[index].at)
+        agents = _in_bursts(recent, clicks, rules.burst_us, _agent_of, rules.agents_min)
+        marked = dict.fromkeys(agents, "many_agents")
+        for index in _in_bursts(recent, clicks, rules.burst_us, _link_of, rules.links_min):
+            marked[index] = "all_links_clicked"  # says more than «many agents»
+        for index, reason in marked.items():
+            if recent[index].actor == HUMAN:
+                changes.append((index, SCANNER, reason))
+    if len(clicks) < len(recent):
+        scanned = [i for i in clicks if i in marked or recent[i].actor == SCANNER]
+        if scanned:
+            changes += _opens_beside(recent, scanned, rules.burst_us)
+    changes.sort()
+    return changes
+
+
+_link_of = itemgetter(4)
+_agent_of = itemgetter(5)
+
+
+def _in_bursts(
+    recent: Sequence[Evidence],
+    clicks: list[int],
+    burst_us: int,
+    feature: Callable[[Evidence], int],
+    least: int,
+) -> set[int]:
+    """Clicks that lie in some stretch of ``burst_us`` with ``least`` distinct features or more.
+
+    One pass with a window whose right edge is a click; ``clicks`` is ordered by time. A window
+    that starts between two clicks holds no more than one that ends at a click, so these are all.
+    """
+    found: set[int] = set()
+    seen: dict[int, int] = {}
+    start = added = 0
+    for position, index in enumerate(clicks):
+        event = recent[index]
+        value = feature(event)
+        if value:
+            seen[value] = seen.get(value, 0) + 1
+        while event.at - recent[clicks[start]].at > burst_us:
+            gone = feature(recent[clicks[start]])
+            if gone:
+                seen[gone] -= 1
+                if not seen[gone]:
+                    del seen[gone]
+            start += 1
+        if len(seen) >= least:
+            found.update(clicks[max(start, added) : position + 1])
+            added = position + 1
+    return found
+
+
+def _opens_beside(
+    recent: Sequence[Evidence], scanned: list[int], burst_us: int
+) -> list[tuple[int, str, str]]:
+    """Human opens within ``burst_us`` of a scanner's click by the same agent, as changes."""
+    times: dict[int, list[int]] = {}
+    for index in scanned:
+        times.setdefault(recent[index].agent, []).append(recent[index].at)
+    for list_of_times in times.values():
+        list_of_times.sort()
+    changes = []
+    for index, event in enumerate(recent):
+        if event.event_type != "opened" or event.actor != HUMAN or not event.agent:
+            continue
+        near = times.get(event.agent)
+        if near:
+            at = bisect_left(near, event.at - burst_us)
+            if at < len(near) and near[at] <= event.at + burst_us:
+                changes.append((index, SCANNER, "scanner_burst"))
+    return changes

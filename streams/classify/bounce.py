@@ -1,0 +1,208 @@
+"""Why a message bounced, and how bad that is.
+
+Laws of this file:
+1. Pure, and never raises on outside input.
+2. Order of belief: the provider's flag for the class; then an enhanced status that means one
+   thing; then an SMTP reply that means one thing; then the words of the diagnostic; then codes
+   that servers use for many things (5.0.0, 5.7.1, a bare 550). Some status values lie: words that
+   can't mean anything else («certain» rules) go before a status, never before the flag.
+3. The reason may be more precise than the provider's: a flag says «hard», the text says why.
+4. A reply that starts with 4 is a soft bounce, whatever the reason (RFC 5321 4.2.1, RFC 3463 2.1).
+5. Every answer is in the vocabulary of ``schemas.event``.
+"""
+
+import re
+from functools import lru_cache
+
+from streams.classify.dsn import PERMANENT, TEMPORARY, is_dsn, read_dsn
+from streams.classify.tables.bounces import RULES, Rule
+from streams.classify.tables.bounces import VERSION as RULES_VERSION
+from streams.classify.tables.statuses import (
+    COARSE,
+    COARSE_SUBJECTS,
+    PRECISE,
+    SENDER_BANNED_DETAILS,
+    SMTP_COARSE,
+    SMTP_PRECISE,
+    Verdict,
+)
+
+__all__ = ["RULES_VERSION", "classify_bounce", "links_of", "rule_of", "words_of"]
+
+CACHED_MAX = 4096
+"""Distinct bounces remembered; a diagnostic is at most 2 kB, so at most about 10 MB."""
+
+NO_BOUNCE: Verdict = ("none", "none")
+NOTHING: Verdict = ("", "")
+_NOTIFIED: dict[str, Verdict] = {PERMANENT: ("hard", "other"), TEMPORARY: ("soft", "other")}
+_FLAGS = frozenset({"hard", "soft", "block", "suppressed"})
+_VAGUE_REASONS = frozenset({"", "none", "other"})
+_FAILURES = frozenset({"bounced", "failed", "rejected"})
+
+_ENHANCED = re.compile(r"(?<![\d.])([45])\.(\d{1,3})\.(\d{1,3})(?!\.?\d)")
+_REPLY = re.compile(r"(?<![\d.#:/=-])([45][0-5]\d)(?=[ -]|$)")
+_LINK = re.compile(r"(?:https?://|www\.)([^\s?]*)\S*")
+_DIGITS = re.compile(r"\d+")
+_FRAME = re.compile(r"\bhost \S+ (?:said|refused to talk to me):|\(in reply to [^()]*\)")
+_DIGIT = re.compile(r"\d")
+_NO_WORD = re.compile(r"[^a-z]*\Z")
+_ID = re.compile(r"(?:[^\d]*\d){3}")
+_ID_CHARS_MIN = 9
+_RFC_NUMBERS = frozenset({"2821", "2822", "5321", "5322"})
+
+
+def classify_bounce(
+    event_type: str,
+    provider_class: str,
+    provider_reason: str,
+    enhanced_status: str | None,
+    smtp_code: int | None,
+    diagnostic: str | None,
+) -> Verdict:
+    """Class and reason of a bounce.
+
+    Args:
+        event_type: a value of ``EventType``.
+        provider_class: what the provider's flag says, a value of ``BounceClass``.
+        provider_reason: what the provider's flag says, a value of ``BounceReason``.
+        enhanced_status: ``x.y.z``; looked for in the diagnostic when ``None``.
+        smtp_code: three digits; looked for in the diagnostic when ``None``.
+        diagnostic: the receiving server's words, or a delivery status notification.
+
+    Returns:
+        ``(bounce_class, bounce_reason)``. A bounce without evidence is ``undetermined``. A failed
+        or rejected event has a class only when something gives one. A deferral has no class, for
+        it is no bounce, but a reason. Everything else is ``("none", "none")``.
+    """
+    if event_type == "bounced" or event_type == "deferred" or event_type in _FAILURES:
+        return _classify(
+            event_type, provider_class, provider_reason, enhanced_status, smtp_code, diagnostic
+        )
+    return NO_BOUNCE
+
+
+@lru_cache(maxsize=CACHED_MAX)
+def _classify(
+    event_type: str,
+    provider_class: str,
+    provider_reason: str,
+    enhanced_status: str | None,
+    smtp_code: int | None,
+    diagnostic: str | None,
+) -> Verdict:
+    flag = provider_class if provider_class in _FLAGS else ""
+    reason = "" if provider_reason in _VAGUE_REASONS else provider_reason
+    found_class, found_reason = _evidence(enhanced_status, smtp_code, diagnostic)
+    bounce_class = flag or found_class
+    bounce_reason = reason or found_reason or ("other" if provider_reason == "other" else "")
+    if event_type == "deferred":
+        return ("none", bounce_reason or "none")
+    if not bounce_class:
+        bounce_class = "undetermined" if event_type == "bounced" else "none"
+    return (bounce_class, bounce_reason or ("other" if diagnostic else "none"))
+
+
+def _evidence(status: str | None, code: int | None, diagnostic: str | None) -> Verdict:
+    """What codes and words say; ``("", "")`` when nothing."""
+    bounced = ""
+    text = diagnostic or ""
+    if is_dsn(text):
+        field_status, text, bounced = read_dsn(text)
+        status = status or field_status
+    text = " ".join(text.split()).lower()
+    match = (_ENHANCED.search(status) if status else None) or _ENHANCED.search(text)
+    digit = match.group(1) if match else ""
+    detail = f"{int(match.group(2))}.{int(match.group(3))}" if match else ""
+    if code is None or not 400 <= code <= 599:
+        reply = _REPLY.search(text)
+        code = int(reply.group(1)) if reply else None
+    words = words_of(text)
+    rule = _rule_for(words, links_of(text))
+    said = (rule.bounce_class, rule.bounce_reason) if rule is not None else None
+    verdict = (
+        (said if rule is not None and rule.certain else None)
+        or PRECISE.get(detail)
+        or SMTP_PRECISE.get(code or 0)
+        or said
+        or _coarse(digit, detail, code, bool(words))
+        or _NOTIFIED.get(bounced, NOTHING)
+    )
+    soft = digit == "4" or (not digit and code is not None and code < 500)
+    if not soft or verdict[0] in ("", "suppressed"):
+        return verdict
+    if rule is not None and rule.soft_reason and verdict is said:
+        return ("soft", rule.soft_reason)
+    return ("soft", verdict[1])
+
+
+def words_of(text: str) -> str:
+    """What a server says, in a form in which the same message is the same text each time.
+
+    Args:
+        text: lower case.
+
+    Returns:
+        The text without links, mail and IPv4 addresses, ids and reply codes.
+    """
+    if "://" in text or "www." in text:
+        text = _LINK.sub(" ", text)
+    if " said:" in text or "in reply to" in text or "to talk to me:" in text:
+        text = _FRAME.sub(" ", text)  # Postfix's
+    kept = []
+    for token in text.split():
+        if not token.isalpha():
+            if "@" in token:
+                continue
+            if token[3:4] == "-" and token[:3].isdigit():
+                token = token[4:]  # reply code that a many-line answer repeats
+            if _DIGIT.search(token) and token not in _RFC_NUMBERS:
+                if _NO_WORD.match(token):
+                    continue  # codes, counts, IPv4
+                if len(token) >= _ID_CHARS_MIN and _ID.match(token):
+                    continue  # ids of sessions, queues and hosts
+        kept.append(token)
+    return " ".join(kept).strip(" .;,:-<>[]()")
+
+
+def rule_of(diagnostic: str) -> Rule | None:
+    """The rule whose pattern the words of a diagnostic fit, ``None`` when no rule knows them."""
+    text = " ".join(diagnostic.split()).lower()
+    return _rule_for(words_of(text), links_of(text))
+
+
+def links_of(text: str) -> str:
+    """Host and path of every link in a text, without digits and what follows a question mark."""
+    return _DIGITS.sub("", " ".join(_LINK.findall(text))) if "://" in text or "www." in text else ""
+
+
+@lru_cache(maxsize=CACHED_MAX)
+def _rule_for(words: str, links: str) -> Rule | None:
+    """The first rule that fits. Both texts are free of ids, so that a message is met again here."""
+    both = f"{words} {links}"
+    for rule in RULES:
+        where = both if rule.links else words
+        for needle in rule.any_of:
+            if needle in where:
+                if any(other in where for other in rule.none_of):
+                    break
+                if rule.pattern is None or rule.pattern.search(where):
+                    return rule
+                break
+    return None
+
+
+def _coarse(digit: str, detail: str, code: int | None, worded: bool) -> Verdict | None:
+    """The fall-back: codes that say little."""
+    if digit:
+        subject, _, rest = detail.partition(".")
+        if subject == "7" and int(rest) in SENDER_BANNED_DETAILS:
+            return ("block", "reputation")
+        known = COARSE.get(detail) or COARSE_SUBJECTS.get(subject)
+        if known is not None:
+            return known
+    if code is not None:
+        if code < 500:
+            return ("soft", "other")
+        # words that no rule knows: a bare 550 proves nothing, and «hard» would suppress the address
+        return None if worded else SMTP_COARSE.get(code)
+    return ("soft", "other") if digit == "4" else None

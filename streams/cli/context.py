@@ -1,0 +1,196 @@
+"""What every command shares: settings, sources, output, and errors turned into exit codes.
+
+Laws of this file:
+1. The environment and the disk are read here and handed on; commands see values.
+2. Expected errors (bad settings, a peer that is away, bad input) end in words and a documented
+   exit code, never in a traceback.
+3. Where a pipeline started by ``up`` or ``demo`` runs on the data directory, commands talk to it,
+   unless the environment names another Kafka or ClickHouse.
+4. Output for programs (``--json``) is one JSON document or JSON lines on stdout and nothing else;
+   words go to stderr then. How either is written is ``streams.terminal.output``'s.
+"""
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import SecretStr
+
+from schemas.errors import BadInput, ConfigError, MailpulseError, Unavailable
+from schemas.settings import PREFIX, Settings, Source, load_alerts, load_settings, load_sources
+from streams.embedded.data_dir import Endpoints, running, with_token
+from streams.terminal.output import cell_text as cell_text
+from streams.terminal.output import console as console
+from streams.terminal.output import emit as emit
+from streams.terminal.output import put as put
+from streams.terminal.output import say as say
+from streams.terminal.output import table as table
+from streams.terminal.output import table_or_json as table_or_json
+
+if TYPE_CHECKING:
+    from schemas.codec import Codec
+    from streams.campaigns.alerts import Lines
+
+OK, FAILED, USAGE, CONFIG, UNAVAILABLE = 0, 1, 2, 3, 4
+EXIT_CODES = (
+    "Exit codes: 0 ok · 1 a check failed · 2 wrong usage · 3 settings that can't be used · "
+    "4 Kafka, ClickHouse or another peer is away."
+)
+CONFIG_NAME = "mailpulse.toml"
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of words.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="mailpulse.toml. Default: in this directory.")
+]
+
+
+def read_file(path: Path) -> str:
+    """A file's text."""
+    return path.read_text(encoding="utf-8")
+
+
+def environ() -> dict[str, str]:
+    """The process's environment: the one place that reads it for commands."""
+    return dict(os.environ)
+
+
+def now() -> float:
+    """Seconds since 1970, for commands."""
+    return time.time()
+
+
+def settings_of(*, attach: bool = True, **overrides: Any) -> Settings:
+    """Settings from the environment, command-line flags and a running embedded pipeline (law 3).
+
+    Args:
+        attach: look for a running pipeline. Roles don't: they are told where their peers are.
+
+    Raises:
+        ConfigError: with every problem.
+    """
+    given = environ()
+    settings = load_settings(given, read_file, **overrides)
+    if not attach:
+        return settings
+    return attached(settings, given, running(settings.data_dir))
+
+
+def attached(settings: Settings, given: Mapping[str, str], found: Endpoints | None) -> Settings:
+    """``settings`` with the addresses of ``found`` where ``given`` (an environment) names none."""
+    if found is None:
+        return settings
+    update: dict[str, Any] = {}
+    if f"{PREFIX}KAFKA_BOOTSTRAP" not in given:
+        update |= {
+            "kafka_bootstrap": found.kafka_bootstrap,
+            "kafka_idempotence": False,
+            "log_id": found.log_id,
+            "partitions": found.partitions,
+        }
+    names = (f"{PREFIX}CLICKHOUSE_DSN", f"{PREFIX}CLICKHOUSE_DSN_FILE")
+    if not any(name in given for name in names):
+        dsn = with_token(found.clickhouse_dsn, settings.door_token.get_secret_value())
+        update["clickhouse_dsn"] = SecretStr(dsn)
+    return settings.model_copy(update=update)
+
+
+def config_path(settings: Settings) -> Path:
+    """Where ``mailpulse.toml`` is, whether or not it exists."""
+    return settings.config_file or Path(CONFIG_NAME)
+
+
+def sources_of(settings: Settings) -> dict[str, Source]:
+    """The sources of ``mailpulse.toml``, each checked by its provider.
+
+    Raises:
+        ConfigError: no such file, or with every problem found in it.
+    """
+    from ingest.providers import REGISTRY
+
+    path = config_path(settings)
+    try:
+        text = read_file(path)
+    except OSError as error:
+        raise ConfigError(
+            [f"{path}: {error.strerror}; 'mailpulse config init' writes a commented one"]
+        ) from None
+    sources = load_sources(text, environ(), read_file)
+    problems = []
+    for name, source in sources.items():
+        provider = REGISTRY.get(source.provider)
+        if provider is None:
+            known = ", ".join(sorted(REGISTRY))
+            problems.append(f"sources.{name}.provider: no provider {source.provider!r} ({known})")
+        else:
+            problems += [f"sources.{name}: {line}" for line in provider.check(source)]
+    if problems:
+        raise ConfigError(problems)
+    return sources
+
+
+def lines_of(settings: Settings) -> "Lines":
+    """The alert lines of ``mailpulse.toml``; the built-in ones without such a file.
+
+    Raises:
+        ConfigError: with every problem found in its section ``[alerts]``.
+    """
+    from streams.campaigns.alerts import Lines
+
+    try:
+        return Lines.load(load_alerts(read_file(config_path(settings))))
+    except FileNotFoundError:
+        return Lines()
+
+
+def codec_of(settings: Settings) -> "Codec":
+    """A codec with the registry's ids where one is configured, else with the fixed ids.
+
+    Raises:
+        Unavailable: the registry is away.
+        ConfigError: it refuses a schema.
+    """
+    from schemas.codec import Codec
+
+    url = settings.schema_registry_url.get_secret_value()
+    if not url:
+        return Codec()
+    from streams.kafka.registry import register_all
+
+    return Codec(register_all(url))
+
+
+def source_named(settings: Settings, name: str) -> Source:
+    """One source of ``mailpulse.toml``.
+
+    Raises:
+        ConfigError: the file has problems, or no such source.
+    """
+    sources = sources_of(settings)
+    if name not in sources:
+        known = ", ".join(sorted(sources)) or "none"
+        raise ConfigError([f"sources.{name}: no such source in {config_path(settings)} ({known})"])
+    return sources[name]
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+def exit_code(error: MailpulseError) -> int:
+    """The documented exit code of an expected error."""
+    if isinstance(error, ConfigError):
+        return CONFIG
+    if isinstance(error, Unavailable):
+        return UNAVAILABLE
+    return FAILED
+
+
+def explain(error: MailpulseError) -> list[str]:
+    """An expected error in words, one line per problem."""
+    if isinstance(error, ConfigError):
+        return [f"settings: {line}" for line in error.problems]
+    if isinstance(error, BadInput):
+        return [f"{error.reason}: {error.detail}" if error.detail else error.reason]
+    return str(error).splitlines()

@@ -1,0 +1,282 @@
+"""``mailpulse dlq``: what could not be processed, and another try for it.
+
+Laws of this file:
+1. A replay begins with a plan; nothing is sent without ``--yes``.
+2. Nothing is doubled: event ids are made of the provider's own facts, so an event that got through
+   already is dropped as a duplicate. Nothing is lost: a dead letter stays on its topic.
+3. What a request held goes through provider module and privacy setting again, as it did then; what
+   was a record goes back to its topic and partition as it was.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from schemas import cloudevents
+from schemas.cloudevents import Headers, by_leading_text, cloud_event
+from schemas.errors import BadInput, Unavailable
+from schemas.settings import Settings, Source
+from schemas.topics import BY_NAME, DEAD_LETTERS, RAW
+from streams.cli.context import (
+    FAILED,
+    Json,
+    codec_of,
+    emit,
+    now,
+    say,
+    settings_of,
+    sources_of,
+    table_or_json,
+)
+from streams.cli.tail import Wanted, moment, readable, records
+
+if TYPE_CHECKING:
+    from schemas.codec import Codec
+
+group = typer.Typer(help="Dead letters: what could not be processed.", no_args_is_help=True)
+
+Since = Annotated[str | None, typer.Option(help="10m, 2h, 1d or an ISO 8601 time.")]
+Reason = Annotated[str | None, typer.Option(help="Only this reason.")]
+_CONTENT_SHOWN_BYTES = 4_000
+_ALL = 10**12
+
+
+async def letters(
+    settings: Settings, codec: "Codec", since: str | None, reason: str | None
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Dead letters, each once, the oldest of a partition first.
+
+    Whoever stops before the end closes it: it holds a connection to Kafka.
+    """
+    since_s = None if since is None else moment(since, now())
+    seen: set[str] = set()
+    wanted = Wanted(BY_NAME[DEAD_LETTERS], last=_ALL, since_s=since_s)
+    async with aclosing(records(settings, wanted, codec)) as found:
+        async for _record, letter in found:
+            if not isinstance(letter, dict) or letter["dead_letter_id"] in seen:
+                continue
+            seen.add(letter["dead_letter_id"])
+            if reason is None or letter["reason"] == reason:
+                yield letter
+
+
+@group.command("ls")
+def ls(since: Since = None, reason: Reason = None, json: Json = False) -> None:
+    """Lists dead letters by stage and reason, and the newest of them."""
+    settings = settings_of()
+    codec = codec_of(settings)
+
+    async def run() -> list[dict[str, Any]]:
+        return [letter async for letter in letters(settings, codec, since, reason)]
+
+    found = asyncio.run(run())
+    if not json:
+        tally = Counter((one["stage"], one["reason"]) for one in found)
+        rows = [(*key, number) for key, number in tally.most_common()]
+        table_or_json(False, f"{len(found):,} dead letters", ("stage", "reason", "number"), rows)
+    columns = ("dead_letter_id", "occurred_at", "stage", "reason", "source", "detail", "bytes")
+    found.sort(key=lambda one: int(one["occurred_at"]), reverse=True)
+    shown = [readable(one, str) for one in (found if json else found[:20])]
+    rows_of = [
+        (*(one.get(name) for name in columns[:-1]), len(raw["content"]))
+        for one, raw in zip(shown, found, strict=False)
+    ]
+    table_or_json(json, "newest", columns, rows_of)
+
+
+@group.command("show")
+def show(
+    dead_letter_id: Annotated[str, typer.Argument(help="Id, or its first characters.")],
+    unmasked: Annotated[bool, typer.Option("--unmasked", help="Show whole addresses.")] = False,
+    json: Json = False,
+) -> None:
+    """Shows one dead letter with its content, addresses masked."""
+    from streams.cli.logs import mask_address
+
+    settings = settings_of()
+    codec = codec_of(settings)
+
+    async def run() -> dict[str, Any] | None:
+        async with aclosing(letters(settings, codec, None, None)) as found:
+            async for letter in found:
+                if letter["dead_letter_id"].startswith(dead_letter_id):
+                    return letter
+        return None
+
+    letter = asyncio.run(run())
+    if letter is None:
+        raise BadInput("no_such_dead_letter", dead_letter_id)
+    content = letter["content"]
+    text = content[:_CONTENT_SHOWN_BYTES].decode("utf-8", "replace")
+    shown = readable(letter, str) | {"content": text if unmasked else mask_address(text)}
+    if json:
+        emit(shown)
+        return
+    for name, value in shown.items():
+        if value not in (None, "", {}):
+            say(f"{name}: {value}")
+
+
+@dataclass(slots=True)
+class Replay:
+    """What another try would send.
+
+    Attributes:
+        out: topic, partition (``None``: by key), key, value, time in milliseconds.
+        still_bad: reason of each letter that would fail again.
+    """
+
+    out: list[tuple[str, int | None, bytes | None, bytes, int]] = field(default_factory=list)
+    tried: int = 0
+    still_bad: Counter[str] = field(default_factory=Counter)
+
+
+def plan_of(letter: dict[str, Any], sources: dict[str, Source], intake: Any, plan: Replay) -> None:
+    """Adds one dead letter to a plan."""
+    plan.tried += 1
+    if letter["stage"] != "ingest":
+        topic = letter["topic"]
+        if topic not in BY_NAME:
+            plan.still_bad["no_topic"] += 1
+            return
+        at = int(letter["occurred_at"]) // 1000
+        plan.out.append((topic, letter["partition"], letter["key"], letter["content"], at))
+        return
+    source = sources.get(letter["source"] or "")
+    if source is None:
+        plan.still_bad["source_not_configured"] += 1
+        return
+    _parse_again(letter, source, intake, plan)
+
+
+def _parse_again(letter: dict[str, Any], source: Source, intake: Any, plan: Replay) -> None:
+    """An ingest letter through its provider module; an item of a list also as a list of one."""
+    from ingest.providers import REGISTRY
+    from ingest.providers.base import Request
+
+    headers = tuple(letter["headers"].items())
+    reasons: tuple[str, ...] = ()
+    for body in (letter["content"], b"[" + letter["content"] + b"]"):
+        request = Request("POST", "", headers, body, "")
+        taken = intake.take(REGISTRY[source.provider], source, request, int(letter["occurred_at"]))
+        if taken.accepted and not taken.rejected:
+            plan.out += [
+                (RAW, None, key, value, taken.parcel.timestamp_ms)
+                for key, value in taken.parcel.events
+            ]
+            return
+        reasons = reasons or taken.reasons or ("no_events",)
+    plan.still_bad[reasons[0]] += 1
+
+
+@group.command("replay")
+def replay(
+    since: Since = None,
+    reason: Reason = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Send it; without, only the plan.")] = False,
+    json: Json = False,
+) -> None:
+    """Tries dead letters again. Without --yes it only says what would happen.
+
+    Letters of the ingress go through their provider module again; records of the streams and the
+    sink go back to their topic. Events that got through before are dropped as duplicates.
+
+    Example: mailpulse dlq replay --reason unknown_schema_id
+    """
+    settings = settings_of()
+    codec = codec_of(settings)
+
+    async def run() -> Replay:
+        plan = await _plan(settings, codec, since, reason)
+        if yes and plan.out:
+            await _send(settings, plan)
+        return plan
+
+    plan = asyncio.run(run())
+    outcome = {
+        "letters": plan.tried,
+        "records": len(plan.out),
+        "sent": bool(yes and plan.out),
+        "still_bad": dict(plan.still_bad),
+    }
+    if json:
+        emit(outcome)
+    else:
+        say(
+            f"{plan.tried:,} dead letters: {len(plan.out):,} records {'sent' if yes else 'to send'}"
+        )
+        for why, number in plan.still_bad.most_common():
+            say(f"  {number:,} would fail again: {why}")
+        if plan.out and not yes:
+            say("Nothing was sent. Add --yes to send.")
+    if plan.still_bad:
+        raise typer.Exit(FAILED)
+
+
+async def _plan(
+    settings: Settings, codec: "Codec", since: str | None, reason: str | None
+) -> Replay:
+    from ingest.intake import Intake
+
+    plan = Replay()
+    intake = Intake(settings, codec)
+    sources: dict[str, Source] | None = None
+    async with aclosing(letters(settings, codec, since, reason)) as found:
+        async for letter in found:
+            if sources is None:
+                sources = sources_of(settings) if letter["stage"] == "ingest" else None
+            plan_of(letter, sources or {}, intake, plan)
+    return plan
+
+
+def _headers(topic: str, partition: int | None, value: bytes, at_ms: int) -> Headers:
+    """CloudEvents headers of a replayed record: equal however often it is replayed.
+
+    An event that is parsed again has its own id, as when ingress writes it. What goes back as it
+    was could not be read: its id is its content's hash.
+    """
+    kind = BY_NAME[topic].schema
+    if topic == RAW and partition is None:
+        return by_leading_text(kind, cloudevents.CLI)(value, at_ms)
+    return cloud_event(kind, cloudevents.CLI, sha256(value).hexdigest()[:32], at_ms * 1000)
+
+
+async def _send(settings: Settings, plan: Replay) -> None:
+    """Produces the plan and waits for every acknowledgement.
+
+    Raises:
+        Unavailable: something was not acknowledged; sending again is safe (law 2).
+    """
+    from aiokafka import AIOKafkaProducer
+    from aiokafka.errors import KafkaError
+
+    producer = AIOKafkaProducer(
+        **settings.kafka_client_options(), acks="all",
+        enable_idempotence=settings.kafka_idempotence,
+    )  # fmt: skip
+    try:
+        await producer.start()
+        waiting = [
+            await producer.send(
+                topic, value, key, partition=partition, timestamp_ms=at,
+                headers=_headers(topic, partition, value, at),
+            )
+            for topic, partition, key, value, at in plan.out
+        ]  # fmt: skip
+        for one in waiting:
+            await one
+    except (KafkaError, OSError) as error:
+        raise Unavailable(f"Kafka at {settings.kafka_bootstrap}: {error}") from error
+    finally:
+        await producer.stop()
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands to ``app``."""
+    app.add_typer(group, name="dlq", rich_help_panel="Kafka")

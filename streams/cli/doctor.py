@@ -1,0 +1,246 @@
+"""Commands for whoever sets mailpulse up: config, doctor, bench."""
+
+import asyncio
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+
+from schemas.errors import BadInput, ConfigError, MailpulseError
+from schemas.settings import PREFIX, Settings
+from schemas.topics import TOPICS
+from streams.cli.clickhouse import table_of
+from streams.cli.context import (
+    FAILED,
+    ConfigFile,
+    Json,
+    config_path,
+    emit,
+    environ,
+    explain,
+    now,
+    say,
+    settings_of,
+    sources_of,
+    table_or_json,
+)
+from streams.cli.logs import redact_text
+from streams.cli.sources import CONFIG_EXAMPLE
+from streams.embedded.data_dir import port_is_free, running
+
+config = typer.Typer(help="Settings and mailpulse.toml.", no_args_is_help=True)
+
+CLOCK_SKEW_S_MAX = 5.0
+DISK_FREE_BYTES_MIN = 2 << 30
+
+
+@config.command("show")
+def show(json: Json = False) -> None:
+    """Shows every setting, where its value comes from, and what it means; secrets are hidden."""
+    settings = settings_of()
+    given = environ()
+    plain = settings_of(attach=False)
+    rows = []
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        secret = "Secret" in str(field.annotation)
+        if name == "clickhouse_dsn":
+            value = redact_text(value.get_secret_value())
+        elif secret:
+            value = "(hidden)" if value.get_secret_value() else "(empty)"
+        variable = PREFIX + name.upper()
+        origin = "default"
+        if f"{variable}_FILE" in given:
+            origin = f"file {given[f'{variable}_FILE']}"
+        elif variable in given:
+            origin = "environment"
+        elif getattr(plain, name) != getattr(settings, name):
+            origin = "pipeline that runs here"
+        shown = "" if value is None else str(value)
+        rows.append((variable, shown, origin, field.description or ""))
+    table_or_json(json, "", ("setting", "value", "origin", "meaning"), rows)
+
+
+@config.command("init")
+def init(
+    force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
+) -> None:
+    """Writes a commented mailpulse.toml into this directory."""
+    path = config_path(settings_of())
+    if path.exists() and not force:
+        raise ConfigError([f"{path}: is there already; --force replaces it"])
+    path.write_text(CONFIG_EXAMPLE, encoding="utf-8")
+    say(f"Wrote {path}. Next: mailpulse sources add PROVIDER")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor's report. ``mend`` is the command or setting that helps."""
+
+    what: str
+    ok: bool
+    detail: str
+    mend: str = ""
+
+
+def doctor(json: Json = False, config_file: ConfigFile = None) -> None:
+    """Checks Kafka, topics, ClickHouse and its parts, sources, clock, disk and ports; says what
+    mends what.
+
+    Exit code 1 when something is wrong.
+    """
+    settings = settings_of(config_file=config_file)
+    checks: tuple[Callable[[Settings], list[Finding]], ...] = (
+        _kafka, _registry, _clickhouse, _parts, _sources, _machine,
+    )  # fmt: skip
+    findings = [finding for one in checks for finding in _careful(one, settings)]
+    if json:
+        emit([{"what": f.what, "ok": f.ok, "detail": f.detail, "mend": f.mend} for f in findings])
+    else:
+        for finding in findings:
+            say(f"{'ok  ' if finding.ok else 'FAIL'} {finding.what}: {finding.detail}")
+            if not finding.ok and finding.mend:
+                say(f"     → {finding.mend}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(FAILED)
+
+
+def _careful(one: Callable[[Settings], list[Finding]], settings: Settings) -> list[Finding]:
+    """A check that can't be made is a finding too."""
+    mends = {
+        "_kafka": f"start Kafka, or set {PREFIX}KAFKA_BOOTSTRAP; 'mailpulse up' brings its own",
+        "_clickhouse": f"start ClickHouse, or set {PREFIX}CLICKHOUSE_DSN",
+        "_parts": f"start ClickHouse, or set {PREFIX}CLICKHOUSE_DSN",
+        "_sources": "mailpulse config init; mailpulse sources add PROVIDER",
+    }
+    try:
+        return one(settings)
+    except MailpulseError as error:
+        name = one.__name__
+        text = "; ".join(line.removeprefix("settings: ") for line in explain(error))
+        return [Finding(name.strip("_"), False, text, mends.get(name, ""))]
+
+
+def _kafka(settings: Settings) -> list[Finding]:
+    from streams.kafka import admin
+
+    cluster = asyncio.run(admin.topics_show(settings))
+    findings = [Finding("kafka", True, f"{cluster.brokers} broker(s), {settings.kafka_bootstrap}")]
+    missing = [topic.name for topic in TOPICS if topic.name not in cluster.topics]
+    if missing:
+        findings.append(Finding("topics", False, f"missing: {', '.join(missing)}",
+                                "mailpulse topics apply"))  # fmt: skip
+    for topic in TOPICS:
+        state = cluster.topics.get(topic.name)
+        if state is None:
+            continue
+        harmful, differing = admin.judge(state, topic, settings.partitions)
+        findings += [Finding("topics", False, line, "see the message") for line in harmful]
+        findings += [Finding("topics", False, line, "kafka-topics.sh --describe")
+                     for line in differing]  # fmt: skip
+    if len(findings) == 1:
+        findings.append(Finding("topics", True, f"{len(TOPICS)} topics as they should be"))
+    return findings
+
+
+def _registry(settings: Settings) -> list[Finding]:
+    url = settings.schema_registry_url.get_secret_value()
+    if not url:
+        return []  # ids are fixed in schemas/ then
+    try:
+        answer = httpx.get(f"{url.rstrip('/')}/subjects", timeout=5.0)
+        ok, detail = answer.status_code == 200, f"{redact_text(url)}: {answer.status_code}"
+    except httpx.HTTPError as error:
+        ok, detail = False, f"{redact_text(url)}: {type(error).__name__}"
+    return [Finding("registry", ok, detail, f"start it, or set {PREFIX}SCHEMA_REGISTRY_URL")]
+
+
+def _clickhouse(settings: Settings) -> list[Finding]:
+    from analytics import migrate
+
+    _, rows = table_of(settings, "SELECT version(), toFloat64(now64(3))")
+    version, at = str(rows[0][0]), float(rows[0][1])
+    skew = abs(now() - at)
+    findings = [
+        Finding("clickhouse", True, f"version {version}"),
+        Finding("clock", skew < CLOCK_SKEW_S_MAX, f"{skew:.1f} s between here and ClickHouse",
+                "synchronise the clocks (NTP): signatures and rates go by them"),
+    ]  # fmt: skip
+    try:
+        _, applied = table_of(settings, "SELECT number FROM schema_migrations FINAL")
+    except BadInput:
+        applied = []
+    behind = {step.number for step in migrate.load()} - {int(row[0]) for row in applied}
+    detail = f"{len(behind)} to apply" if behind else "at this version"
+    findings.append(Finding("migrations", not behind, detail, "mailpulse migrate"))
+    return findings
+
+
+def _parts(settings: Settings) -> list[Finding]:
+    """Damage on ClickHouse's disk: part by part, with what takes it out."""
+    from analytics.damage import CHECK_S_MAX, examine, steps
+
+    seen = examine(lambda sql, parameters: table_of(settings, sql, parameters)[1])
+    data_dir = settings.data_dir.resolve()
+    findings = []
+    for part in seen.parts:
+        rows = f", {part.rows} rows" if part.rows >= 0 else ""
+        fate = "set aside at ClickHouse's start: its rows are missing" if part.aside else "damaged"
+        findings.append(Finding("parts", False, f"{part}{rows}: {fate}",
+                                steps(part, settings.sink_group, data_dir)))  # fmt: skip
+    if not findings:
+        far = f"; not to the end in {CHECK_S_MAX} s: " + ", ".join(seen.unfinished)
+        detail = f"{seen.tables} tables looked at, nothing damaged"
+        findings.append(Finding("parts", True, detail + (far if seen.unfinished else "")))
+    return findings
+
+
+def _sources(settings: Settings) -> list[Finding]:
+    found = sources_of(settings)
+    if not found:
+        return [Finding("sources", False, "none configured", "mailpulse sources add PROVIDER")]
+    return [Finding("sources", True, ", ".join(sorted(found)))]
+
+
+def _machine(settings: Settings) -> list[Finding]:
+    findings = []
+    where = settings.data_dir if settings.data_dir.exists() else Path()
+    free = shutil.disk_usage(where).free
+    findings.append(
+        Finding("disk", free > DISK_FREE_BYTES_MIN, f"{free / 2**30:.1f} GiB free at {where}",
+                f"free some, or set {PREFIX}DATA_DIR"),
+    )  # fmt: skip
+    if running(settings.data_dir) is None:
+        port = settings.ingest_port
+        findings.append(
+            Finding("port", port_is_free(port), f"{port} for webhooks",
+                    f"it is taken: --port, or {PREFIX}INGEST_PORT"),
+        )  # fmt: skip
+    return findings
+
+
+def bench(
+    only: Annotated[str | None, typer.Option(help="ingress, engine, meaning or analytics.")] = None,
+    json: Json = False,
+) -> None:
+    """Measures this machine; needs a checkout of the source, as its tests do the measuring."""
+    script = Path.cwd() / "tests" / "bench"
+    if not (script / "__main__.py").exists():
+        raise BadInput("no_checkout", "run it in a checkout of mailpulse: make bench does the same")
+    command = [sys.executable, "-m", "tests.bench"]
+    command += ["--only", only] if only else []
+    command += ["--json"] if json else []
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands to ``app``."""
+    app.command(rich_help_panel="Set-up")(doctor)
+    app.add_typer(config, name="config", rich_help_panel="Set-up")
+    app.command(rich_help_panel="Set-up")(bench)

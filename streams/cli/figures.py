@@ -1,0 +1,281 @@
+"""Commands for analysts: migrate, query, export, campaigns, suppressions, alerts."""
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from schemas.cloudevents import CLI, Headers, cloud_event
+from schemas.errors import BadInput, ConfigError, Unavailable
+from schemas.settings import Settings
+from schemas.topics import CAMPAIGNS
+from streams.cli.clickhouse import ask, table_of
+from streams.cli.context import (
+    FAILED,
+    Json,
+    codec_of,
+    emit,
+    now,
+    say,
+    settings_of,
+    table_or_json,
+)
+from streams.terminal.output import pass_on
+
+campaigns = typer.Typer(help="Campaigns: figures, and facts about them.", no_args_is_help=True)
+suppressions = typer.Typer(help="Addresses that must not be mailed.", no_args_is_help=True)
+
+_SHOWN = (
+    "campaign_id, sent, accepted, hard_bounce_rate, bounce_rate, open_rate, open_rate_with_machine,"
+    " click_rate, complaint_rate"
+)
+Raw = Annotated[
+    bool,
+    typer.Option("--raw", help="Into a pipe or a file: as it is, control characters and all."),
+]
+_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)?", re.ASCII)
+_FORMATS = {"csv": "CSVWithNames", "parquet": "Parquet", "jsonl": "JSONEachRow"}
+
+
+def migrate(
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be done.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Do it (the default).")] = False,
+    json: Json = False,
+) -> None:
+    """Brings ClickHouse's tables and views to this version. The sink does so too when it starts."""
+    from analytics import migrate as migrations
+    from analytics.client import connect
+
+    if plan and apply:
+        raise typer.BadParameter("--plan or --apply, not both")
+    settings = settings_of()
+    client = connect(settings)
+    steps = migrations.plan(client) if plan else migrations.apply(client, settings)
+    if json:
+        emit([{"number": step.number, "name": step.name} for step in steps])
+        return
+    for step in steps:
+        say(f"{'would apply' if plan else 'applied'} {step.number:04} {step.name}")
+    if not steps:
+        say("Nothing to do: the database is at this version.")
+
+
+def query(
+    sql: Annotated[str, typer.Argument(help="A SELECT.")],
+    fmt: Annotated[
+        str | None,
+        typer.Option("--format", help="Any ClickHouse format. Default: PrettyCompact, or TSV."),
+    ] = None,
+    raw: Raw = False,
+    json: Json = False,
+) -> None:
+    """Asks ClickHouse and prints the answer, control characters in it escaped.
+
+    Example: mailpulse query "SELECT campaign_id, bounce_rate, click_rate FROM campaign_summary"
+    """
+    if json:
+        columns, rows = table_of(settings_of(), sql)
+        emit([dict(zip(columns, row, strict=True)) for row in rows])
+        return
+    terminal = "PrettyCompactMonoBlock" if sys.stdout.isatty() else "TabSeparatedWithNames"
+    answer = ask(settings_of(), sql, fmt or terminal, options={"output_format_pretty_color": "0"})
+    pass_on(answer.format, answer.pieces, raw=raw)
+
+
+def export(
+    view: Annotated[str, typer.Argument(help="A view or table, such as campaign_summary.")],
+    fmt: Annotated[str, typer.Option("--format", help="csv, parquet or jsonl.")] = "csv",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File. Default: stdout.")
+    ] = None,
+    raw: Raw = False,
+) -> None:
+    """Writes a whole view to a file; a file appears under its name only when it is complete.
+
+    Example: mailpulse export campaign_summary --format parquet -o campaigns.parquet
+    """
+    if not _NAME.fullmatch(view):
+        raise typer.BadParameter(f"{view!r} is not the name of a view or table")
+    # a name is no value: ClickHouse has parameters for both, the analysts' door for values alone
+    _write(f"SELECT * FROM {view}", {}, fmt, output, raw=raw)
+
+
+def _write(
+    sql: str, parameters: dict[str, str], fmt: str, output: Path | None, *, raw: bool
+) -> None:
+    if fmt not in _FORMATS:
+        raise typer.BadParameter(f"--format {fmt}: one of {', '.join(_FORMATS)}")
+    # FINAL for tables, so that a replay can't be seen; views read with FINAL themselves
+    answer = ask(settings_of(), sql, _FORMATS[fmt], parameters, {"final": "1"})
+    if output is None:
+        pass_on(answer.format, answer.pieces, raw=raw)
+        return
+    part = output.with_name(output.name + ".part")
+    written = 0
+    try:
+        with part.open("wb") as file:
+            for piece in answer.pieces:
+                written += file.write(piece)
+        part.replace(output)
+    except OSError as error:
+        raise BadInput("not_writable", f"{output}: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
+    say(f"{output}: {written:,} bytes")
+
+
+@campaigns.command("ls")
+def campaigns_ls(
+    json: Json = False,
+    last: Annotated[int, typer.Option("--last", "-n", help="How many.", min=1)] = 50,
+) -> None:
+    """Lists campaigns, the latest first, with their rates since their first event."""
+    columns, rows = table_of(
+        settings_of(),
+        f"SELECT {_SHOWN} FROM campaign_summary ORDER BY last_minute DESC LIMIT {{last:UInt32}}",
+        {"last": str(last)},
+    )
+    table_or_json(json, "", columns, rows)
+
+
+@campaigns.command("show")
+def campaigns_show(campaign: str, json: Json = False) -> None:
+    """Shows every figure of one campaign."""
+    columns, rows = table_of(
+        settings_of(),
+        "SELECT * FROM campaign_summary WHERE campaign_id = {campaign:String}",
+        {"campaign": campaign},
+    )
+    if not rows:
+        raise BadInput("no_such_campaign", campaign)
+    if json:
+        emit(dict(zip(columns, rows[0], strict=True)))
+    else:
+        table_or_json(
+            False, campaign, ("figure", "value"), list(zip(columns, rows[0], strict=True))
+        )
+
+
+@campaigns.command("set")
+def campaigns_set(
+    campaign: str,
+    name: Annotated[str, typer.Option(help="Name for people.")] = "",
+    owner: Annotated[str, typer.Option(help="Who answers for it.")] = "",
+    expected: Annotated[
+        int | None, typer.Option(help="How many recipients it is meant for.", min=0)
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Tag; may be given again.")] = None,
+) -> None:
+    """Writes the facts about a campaign; they replace those written before."""
+    facts = {
+        "campaign_id": campaign, "name": name, "owner": owner, "started_at": None,
+        "expected_recipients": expected, "tags": tag or [], "updated_at": int(now() * 1_000_000),
+    }  # fmt: skip
+    identity = f"{campaign}-{facts['updated_at']}"
+    headers = cloud_event("campaign", CLI, identity, int(now() * 1_000_000))
+    asyncio.run(_produce("campaign", CAMPAIGNS, campaign.encode(), facts, headers))
+    say(f"{campaign}: written")
+
+
+async def _produce(
+    schema: str, topic: str, key: bytes, record: dict[str, Any], headers: Headers
+) -> None:
+    from aiokafka import AIOKafkaProducer
+    from aiokafka.errors import KafkaError
+
+    settings = settings_of()
+    value = codec_of(settings).encode(schema, record)
+    producer = AIOKafkaProducer(
+        **settings.kafka_client_options(), acks="all",
+        enable_idempotence=settings.kafka_idempotence,
+    )  # fmt: skip
+    try:
+        await producer.start()
+        await producer.send_and_wait(topic, value, key, headers=headers)
+    except (KafkaError, OSError) as error:
+        raise Unavailable(f"Kafka at {settings.kafka_bootstrap}: {error}") from error
+    finally:
+        await producer.stop()
+
+
+@suppressions.command("export")
+def suppressions_export(
+    fmt: Annotated[str, typer.Option("--format", help="csv, parquet or jsonl.")] = "csv",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File.")] = None,
+    raw: Raw = False,
+) -> None:
+    """Writes all addresses that must not be mailed now."""
+    wanted = "SELECT * FROM suppressions FINAL WHERE until IS NULL OR until > now64(3)"
+    _write(wanted, {}, fmt, output, raw=raw)
+
+
+@suppressions.command("check")
+def suppressions_check(address: str, json: Json = False) -> None:
+    """Whether an address must not be mailed: exit code 1 when it must not.
+
+    Where addresses are kept as keyed hashes, ADDRESS is hashed by the same key and looked up.
+
+    Example: mailpulse suppressions check ada@example.com && send …
+    """
+    settings = settings_of()
+    columns, rows = table_of(
+        settings,
+        "SELECT reason, since, until, evidence_event_id, campaign_id, provider FROM suppressions"
+        " FINAL WHERE recipient = lower({address:String})"
+        " AND (until IS NULL OR until > now64(3))",
+        {"address": _as_kept(settings, address)},
+    )
+    if json:
+        emit(
+            {"suppressed": bool(rows), **(dict(zip(columns, rows[0], strict=True)) if rows else {})}
+        )
+    elif rows:
+        say(f"suppressed: {rows[0][0]} since {rows[0][1]} (event {rows[0][3]})")
+    else:
+        say("not suppressed")
+    if rows:
+        raise typer.Exit(FAILED)
+
+
+def _as_kept(settings: Settings, address: str) -> str:
+    """An address as suppressions name it: plain, or its keyed hash; a hash stays as it is.
+
+    Raises:
+        ConfigError: addresses are not kept at all.
+    """
+    from ingest.privacy import HASH_PREFIX, Privacy
+
+    if settings.recipients == "dropped":
+        raise ConfigError(["MAILPULSE_RECIPIENTS: addresses are not kept, so none is found"])
+    if settings.recipients == "plain" or address.startswith(HASH_PREFIX):
+        return address
+    return Privacy("hashed", settings.recipient_hash_key.get_secret_value().encode()).hash(address)
+
+
+def alerts(
+    json: Json = False,
+    last: Annotated[int, typer.Option("--last", "-n", help="How many.", min=1)] = 20,
+    campaign: Annotated[str | None, typer.Option(help="Only this campaign.")] = None,
+) -> None:
+    """Lists rates that crossed a line, newest first, with the figures that raised the alert."""
+    columns, rows = table_of(
+        settings_of(),
+        "SELECT raised_at, campaign_id, mailbox_provider, rate, level, state, value, numerator,"
+        " denominator, line, window FROM alerts FINAL"
+        " WHERE {campaign:String} = '' OR campaign_id = {campaign:String}"
+        " ORDER BY raised_at DESC LIMIT {last:UInt32}",
+        {"campaign": campaign or "", "last": str(last)},
+    )
+    table_or_json(json, "", columns, rows)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands to ``app``."""
+    for command in (query, export, alerts):
+        app.command(rich_help_panel="Figures")(command)
+    app.add_typer(campaigns, name="campaigns", rich_help_panel="Figures")
+    app.add_typer(suppressions, name="suppressions", rich_help_panel="Figures")
+    app.command(rich_help_panel="Set-up")(migrate)

@@ -1,0 +1,153 @@
+"""``mailpulse replay``: rules for opens and clicks changed, and history judged by the new ones.
+
+Laws of this file:
+1. The command decides and watches; the workers do it. Ended or killed, it changes nothing, and
+   called again with the same arguments it goes on watching: «7d» is then meant as it was at first.
+2. What is refused is said before anything is written.
+"""
+
+import asyncio
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from schemas.errors import BadInput
+from streams.cli.context import (
+    FAILED,
+    Json,
+    codec_of,
+    emit,
+    now,
+    read_file,
+    say,
+    settings_of,
+    table,
+)
+from streams.cli.tail import moment
+
+if TYPE_CHECKING:
+    from streams.reprocess.plan import Progress
+
+WATCH_S = 1.0
+
+
+def replay(
+    since: Annotated[
+        str, typer.Option("--from", help="10m, 2h, 1d or an ISO 8601 time: arrivals since then.")
+    ],
+    rules: Annotated[
+        Path,
+        typer.Option(
+            help="Rules in the form of streams/classify/tables/machines.toml, version raised."
+        ),
+    ],
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only say what would be read, by partition.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Judges opens and clicks by new rules, from a time in the past on and for ever.
+
+    Every worker takes the new rules from Kafka, goes back to the first record of that time and
+    folds again; figures are replaced, never added. Live events wait in Kafka meanwhile. What
+    anybody acts upon is not told twice; engagement that no longer holds is withdrawn.
+
+    Example: mailpulse replay --from 2026-11-20T00:00Z --rules machines.toml --plan
+    """
+    text = read_file(rules)
+    moment(since, now())  # refused now rather than when Kafka has answered
+    raise typer.Exit(asyncio.run(_replay(text, since, only_plan=plan, json=json)))
+
+
+def since_of(given: str, at_ms: int) -> int:
+    """What ``--from`` means at a moment; both in milliseconds, so that it can be asked again."""
+    return round(moment(given, at_ms / 1000) * 1000)
+
+
+async def _replay(text: str, given: str, *, only_plan: bool, json: bool) -> int:
+    from streams.kafka import admin
+    from streams.reprocess.plan import Planner, is_begun, iso
+    from streams.reprocess.rules_topic import Rulebook
+    from streams.worker.worker import look_ups_of
+
+    settings = settings_of()
+    if not settings.kafka_idempotence:
+        raise BadInput(
+            "embedded_broker", "it keeps nothing over a restart and looks up no times: a replay "
+            "needs Apache Kafka (MAILPULSE_KAFKA_BOOTSTRAP, MAILPULSE_KAFKA_IDEMPOTENCE)",
+        )  # fmt: skip
+    log_id = await admin.log_id(settings)
+    own = look_ups_of(settings).rules.version
+    async with Rulebook(settings, codec_of(settings)) as rulebook:
+        planner = Planner(settings, rulebook, log_id, own)
+        since = partial(since_of, given)
+        newest = (await rulebook.refresh()).newest
+        if not is_begun(newest, text, since):
+            epoch, bounds = await planner.plan(text, since, int(now() * 1000))
+            _show(epoch, bounds, json=json and only_plan)
+            if only_plan:
+                return 0
+            await planner.begin(epoch)
+        elif only_plan:
+            raise BadInput("begun", "just this replay was begun already")
+        elif newest is not None and not json:
+            say(f"Begun at {iso(newest.begun_at)}, --from {iso(newest.from_time)}: watching it.")
+        return await _watch(planner, json=json)
+
+
+def _show(epoch: Any, bounds: Any, *, json: bool) -> None:
+    columns = ("partition", "log_start", "from_offset", "to_offset", "records")
+    rows = [
+        (partition, one.start, one.span.begin, one.span.until, one.span.until - one.span.begin)
+        for partition, one in sorted(bounds.items())
+    ]
+    total = sum(row[-1] for row in rows)
+    if json:
+        parts = [dict(zip(columns, row, strict=True)) for row in rows]
+        emit({"epoch": epoch.number, "rules_version": epoch.version, "records": total,
+              "partitions": parts})  # fmt: skip
+        return
+    title = f"epoch {epoch.number}, rules version {epoch.version}: {total:,} records"
+    table(title, columns, rows)
+
+
+async def _watch(planner: Any, *, json: bool) -> int:
+    """Says how far it is until it is over."""
+    began_s, began_done = time.monotonic(), None
+    while True:
+        state = await planner.progress()
+        if state is None:
+            say("The raw topic was made anew: there is nothing left to judge.")
+            return FAILED
+        if began_done is None or not state.done:  # the fold begins later than the command
+            began_s, began_done = time.monotonic(), state.done
+        seconds = time.monotonic() - began_s
+        if not json:
+            say(progress_line(state, (state.done - began_done) / max(1e-3, seconds)))
+        if state.over:
+            if json:
+                emit({"records": state.records, "seconds": round(seconds, 1)})
+            return 0
+        await asyncio.sleep(WATCH_S)
+
+
+def progress_line(state: "Progress", rate: float) -> str:
+    """How far a replay is: share, records, records a second, seconds left, who has not begun."""
+    parts = [
+        f"{100 * state.done / max(1, state.records):.1f} % of {state.records:,} records",
+        f"{rate:,.0f} records/s",
+    ]
+    if rate and not state.over:
+        parts.append(f"{(state.records - state.done) / rate:,.0f} s left")
+    if state.waiting:
+        plural = "partition waits" if state.waiting == 1 else "partitions wait"
+        parts.append(f"{state.waiting} {plural} for a worker")
+    return ", ".join(parts)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to ``app``."""
+    app.command()(replay)

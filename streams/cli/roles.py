@@ -1,0 +1,192 @@
+"""Commands that run something until they are stopped: one role each, ``up``, ``demo``.
+
+Laws of this file:
+1. A role's process ends with 0 when it was asked to stop, with 3 when its settings can't be used
+   (its supervisor does not try again then), with anything else when it should be started again.
+2. SIGTERM and SIGINT mean the same everywhere: finish what was taken in, commit, end.
+"""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from schemas.errors import ConfigError
+from streams.cli.context import (
+    FAILED,
+    OK,
+    ConfigFile,
+    Json,
+    codec_of,
+    emit,
+    environ,
+    lines_of,
+    say,
+    settings_of,
+    sources_of,
+)
+
+Port = Annotated[
+    int | None, typer.Option(help="Port of POST /hooks/SOURCE; 0: any free one. Default 8080.")
+]
+DataDir = Annotated[Path | None, typer.Option(help="Where data is kept. Default ./mailpulse-data.")]
+
+
+def run_until_stopped(main: Callable[[asyncio.Event], Awaitable[Any]]) -> Any:
+    """Runs ``main`` with an event that SIGINT, SIGTERM and SIGHUP set; returns its result."""
+
+    async def outer() -> Any:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, stop.set)
+        return await main(stop)
+
+    return asyncio.run(outer())
+
+
+def ingest() -> None:
+    """Takes in webhooks: POST /hooks/SOURCE, /livez, /readyz, /metrics, /registry."""
+    from ingest import server
+    from ingest.registry_endpoint import registry_routes
+    from streams.cli import logs
+    from streams.cli.telemetry import tracer_of
+
+    settings = settings_of(attach=False)
+    sources = sources_of(settings)
+    logs.configure(settings, "ingest")
+    tracer = tracer_of(environ(), "ingest")
+    codec = codec_of(settings)
+    pages = [registry_routes(codec.ids)]
+    server.run(settings, sources, codec=codec, pages=pages, tracer=tracer)
+
+
+def worker() -> None:
+    """Deduplicates, enriches and counts: the Faust agents. Start more to share the partitions."""
+    from streams.cli import logs
+    from streams.cli.telemetry import tracer_of
+    from streams.worker import worker
+
+    settings = settings_of(attach=False)
+    logs.configure(settings, "worker")
+    tracer = tracer_of(environ(), "worker")
+    codec, lines = codec_of(settings), lines_of(settings)
+    raise typer.Exit(worker.run_worker(settings, codec=codec, lines=lines, tracer=tracer))
+
+
+def sink() -> None:
+    """Writes the streams into ClickHouse; applies migrations first."""
+    from analytics.sink import sink as analytics_sink
+    from streams.cli import logs
+    from streams.cli.telemetry import tracer_of
+
+    settings = settings_of(attach=False)
+    logs.configure(settings, "sink")
+    tracer = tracer_of(environ(), "sink")
+    codec = codec_of(settings)
+    run_until_stopped(
+        lambda stop: analytics_sink.serve(settings, codec=codec, stop=stop, tracer=tracer)
+    )
+
+
+def warehouse() -> None:
+    """Embedded ClickHouse: owns the data, answers the sink and, read-only, analysts over HTTP."""
+    from streams.embedded.extras import has_engine
+
+    if not has_engine():
+        raise ConfigError(["warehouse: pip install 'mailpulse[embedded]' brings the database"])
+    from analytics.warehouse import serve as analytics_warehouse
+    from streams.cli import logs
+
+    settings = settings_of(attach=False)
+    logs.configure(settings, "warehouse")
+    run_until_stopped(lambda stop: analytics_warehouse.serve(settings, stop=stop))
+
+
+def dashboard() -> None:
+    """Serves the dashboard for people: GET /."""
+    from streams.embedded.extras import has_dashboard
+
+    if not has_dashboard():
+        raise ConfigError(["dashboard: this build has none"])
+    from analytics import dashboard as pages
+    from streams.cli import logs
+
+    settings = settings_of()
+    logs.configure(settings, "dashboard")
+    lines = partial(lines_of(settings).of, mailbox="")
+    run_until_stopped(lambda stop: pages.serve(settings, lines=lines, stop=stop))
+
+
+def up(port: Port = None, data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """Runs the whole pipeline on this machine, embedded, for your own sources.
+
+    Exit code 1 when it was stopped before everything that was answered 200 was stored.
+
+    Example: mailpulse config init && mailpulse up --port 8080
+    """
+    from streams.embedded.supervisor import embedded
+
+    settings = settings_of(attach=False, ingest_port=port, data_dir=data_dir, config_file=config)
+    sources = sources_of(settings)
+
+    async def run(stop: asyncio.Event) -> None:
+        say("Starting broker, database and roles …")
+        async with embedded(settings, environ(), say) as pipeline:
+            where = pipeline.endpoints
+            assert where is not None
+            for name in sources:
+                say(f"Webhooks of {name}: POST {where.ingest_url}/hooks/{name}")
+            say(f"ClickHouse:   {where.clickhouse_dsn} (any HTTP client, read-only)")
+            if where.dashboard_url:
+                say(f"Dashboard:    {where.dashboard_url}")
+            say("Try:          mailpulse doctor · mailpulse tail enriched --follow")
+            say("Ctrl-C stops it; what was answered 200 is written first.")
+            await pipeline.supervise(stop)
+            say("Stopping …")
+        say("Stopped.")
+        if pipeline.unread:
+            raise typer.Exit(FAILED)
+
+    run_until_stopped(run)
+
+
+def demo(
+    seconds: Annotated[
+        float | None, typer.Option(help="Stop after this long. Default: until Ctrl-C.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare what was sent with what ClickHouse holds.")
+    ] = False,
+    json: Json = False,
+    rate: Annotated[float, typer.Option(help="Events per second.", min=1, max=50_000)] = 1_000,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same traffic.")] = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Runs the whole pipeline with simulated, correctly signed traffic, and shows what happens.
+
+    Exit code 1 when --check finds an event lost, one counted twice, or a campaign that differs.
+
+    Example: mailpulse demo --seconds 40 --check --json
+    """
+    from streams.embedded.demo import Options, run
+
+    settings = settings_of(attach=False, ingest_port=port, data_dir=data_dir)
+    options = Options(seconds=seconds, check=check, quiet=json, rate_per_s=rate, seed=seed)
+    report = run_until_stopped(lambda stop: run(settings, environ(), options, stop))
+    if json:
+        emit(report.document())
+    raise typer.Exit(OK if report.passed or not check else FAILED)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands to ``app``."""
+    app.command(rich_help_panel="Start here")(demo)
+    app.command(rich_help_panel="Start here")(up)
+    for role in (ingest, worker, sink, warehouse, dashboard):
+        app.command(rich_help_panel="Roles, one process each")(role)

@@ -1,0 +1,274 @@
+"""Commands about sources: configure one, try a captured request, send a test event."""
+
+import asyncio
+import re
+import sys
+import tomllib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from schemas.errors import BadInput, ConfigError, Unavailable
+from schemas.serving.origin import Networks
+from schemas.settings import PREFIX, Source
+from streams.cli.context import (
+    CONFIG_NAME,
+    FAILED,
+    OK,
+    Json,
+    config_path,
+    emit,
+    now,
+    say,
+    settings_of,
+    source_named,
+)
+from streams.cli.tail import moment, readable
+from streams.terminal.output import pair
+
+sources = typer.Typer(help="Sources: who may post webhooks.", no_args_is_help=True)
+
+_PUBLIC = ("public_key", "topic_arns", "account", "public_url", "allow_ips")
+"""Fields that are no secret and stand in the file as they are."""
+
+WHERE: dict[str, str] = {
+    "sendgrid": "Settings › Mail Settings › Event Webhook: post to this URL, turn on «Signed Event "
+    "Webhook» and copy the public key",
+    "mailgun": "Send › Sending › Webhooks: add this URL for each event; the signing key is under "
+    "API security › HTTP webhook signing key",
+    "ses": "a configuration set › Event destinations › Amazon SNS; then subscribe this URL to the "
+    "topic over HTTPS. The subscription is confirmed by mailpulse",
+    "postmark": "Server › Message stream › Webhooks: this URL with user and password, all events",
+    "mandrill": "Settings › Webhooks: add this URL; copy the key of the webhook",
+    "sparkpost": "Configuration › Webhooks: this URL, Basic authentication, all events",
+    "mailjet": "Account › Event notifications: this URL with user and password, «group events» on",
+    "brevo": "Transactional › Settings › Webhooks: this URL, with the token as a bearer token",
+    "mailersend": "Domain › Webhooks: this URL; copy the signing secret",
+    "resend": "Webhooks › Add endpoint: this URL; copy the signing secret (whsec_…)",
+}
+"""Provider -> where its console takes the URL. From the providers' documentation, 2026-11; not
+tried against live accounts."""
+
+
+@sources.command("ls")
+def ls(json: Json = False) -> None:
+    """Lists the sources of mailpulse.toml, and the providers that can be added."""
+    from ingest.providers import REGISTRY
+    from streams.cli.context import sources_of, table_or_json
+
+    found = sources_of(settings_of())
+    rows = [
+        (name, source.provider, f"POST /hooks/{name}", REGISTRY[source.provider].verification)
+        for name, source in found.items()
+    ]
+    table_or_json(json, "", ("source", "provider", "hook", "proven_by"), rows)
+    if not json:
+        say(f"Providers: {', '.join(sorted(REGISTRY))}")
+
+
+@sources.command("add")
+def add(
+    provider: Annotated[str, typer.Argument(help="Provider, such as sendgrid.")],
+    name: Annotated[str | None, typer.Option(help="Name of the source.")] = None,
+    url: Annotated[
+        str, typer.Option(help="Address under which providers reach the ingress.")
+    ] = "https://events.example.com",
+    value: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="FIELD=VALUE without asking; may be given again."),
+    ] = None,
+) -> None:
+    """Adds a source to mailpulse.toml: asks for what the provider needs, says what to click there.
+
+    Secrets are never written to the file: it names the environment variable that holds them.
+
+    Example: mailpulse sources add sendgrid --name news --set public_key=MFkw…
+    """
+    from ingest.providers import REGISTRY
+
+    if provider not in REGISTRY:
+        raise typer.BadParameter(f"no provider {provider!r}: {', '.join(sorted(REGISTRY))}")
+    chosen = name or provider
+    path = config_path(settings_of())
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", chosen):
+        raise typer.BadParameter(f"--name {chosen!r}: letters, digits, '-' and '_', 64 at most")
+    if chosen in _configured(text, path):
+        raise ConfigError([f"sources.{chosen}: is in {path} already; choose another --name"])
+    given = dict(one.partition("=")[::2] for one in value or ())
+    fields, variables = {}, []
+    for wanted in REGISTRY[provider].required:
+        field = next((one for one in wanted.split("|") if one in given), wanted.split("|")[0])
+        if field in _PUBLIC:
+            fields[field] = given.get(field) or _asked(f"{field} (from the provider's console)")
+        else:
+            variable = f"{PREFIX}SECRET_{chosen}_{field}".upper().replace("-", "_")
+            fields[field] = f"env:{variable}"
+            variables.append(variable)
+    block = [f"[sources.{chosen}]", f'provider = "{provider}"']
+    block += [f'{field} = "{_escaped(content)}"' for field, content in fields.items()]
+    with path.open("a", encoding="utf-8") as file:
+        file.write(("\n" if text else "") + "\n".join(block) + "\n")
+    say(f"Added to {path}:")
+    for line in block:
+        say(f"  {line}")
+    for variable in variables:
+        say(f"Set in the environment of the ingress: {variable}")
+    say(f"Webhook URL: {url.rstrip('/')}/hooks/{chosen}")
+    if provider in WHERE:
+        say(f"At {REGISTRY[provider].title}: {WHERE[provider]}")
+    say(f"Then try it: mailpulse send-test {chosen}")
+
+
+def _configured(text: str, path: Path) -> Collection[str]:
+    """Names of the sources that a file has already."""
+    try:
+        found = tomllib.loads(text).get("sources", {})
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{path}: {error}"]) from None
+    return found if isinstance(found, dict) else ()
+
+
+def _asked(question: str) -> str:
+    if not sys.stdin.isatty():
+        raise ConfigError([f"{question}: give it with --set, there is no terminal to ask on"])
+    return str(typer.prompt(question))
+
+
+def _escaped(text: str) -> str:
+    """Text inside a TOML basic string."""
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _header(line: str) -> tuple[str, str]:
+    name, colon, content = line.partition(":")
+    if not colon:
+        raise typer.BadParameter(f"{line!r}: a header is 'Name: value'")
+    return name.strip().lower(), content.strip()
+
+
+def check(
+    source: Annotated[str, typer.Argument(help="Source in mailpulse.toml.")],
+    body: Annotated[Path, typer.Option(help="File with the raw body, byte for byte; - is stdin.")],
+    header: Annotated[
+        list[str] | None, typer.Option("--header", "-H", help="'Name: value'; may be repeated.")
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option("--now", help="When it came (ISO 8601, or 10m ago). Default: now."),
+    ] = None,
+    query: Annotated[str, typer.Option(help="Query string of the request.")] = "",
+    json: Json = False,
+) -> None:
+    """Says what the ingress would have made of a captured request; keeps nothing.
+
+    Exit code 0 when it is accepted, 1 when it is refused.
+
+    Example: mailpulse check news --body request.bin -H "X-Twilio-Email-Event-Webhook-Signature: …"
+    """
+    from ingest.providers.base import Request
+    from ingest.tryout import check_request
+
+    settings = settings_of()
+    when = now() if at is None else moment(at, now())
+    try:
+        raw = sys.stdin.buffer.read() if str(body) == "-" else body.read_bytes()
+    except OSError as error:
+        raise BadInput("not_readable", f"{body}: {error.strerror}") from None
+    headers = tuple(_header(line) for line in header or ())
+    request = Request("POST", query, headers, raw, "127.0.0.1")
+    result = check_request(source_named(settings, source), request, when, settings=settings)
+    if json:
+        emit(result.as_json())
+    else:
+        say(f"{'accepted' if result.accepted else 'refused'}: {result.status} {result.code}")
+        for line in filter(None, (result.detail, result.note)):
+            say(f"  {line}")
+        for event in result.events:
+            shown = readable(dict(event), str)
+            names = ("event_type", "occurred_at", "message_id", "recipient", "campaign_id",
+                     "campaign_source", "bounce_class", "machine_kind", "event_id")  # fmt: skip
+            say("  event: " + " ".join(pair(n, shown[n]) for n in names if shown[n]))
+        for reject in result.rejects:
+            say(f"  dead letter: {reject.reason} {reject.detail}")
+    raise typer.Exit(OK if result.accepted else FAILED)
+
+
+def send_test(
+    source: Annotated[str, typer.Argument(help="Source in mailpulse.toml.")],
+    url: Annotated[
+        str | None, typer.Option(help="Of the ingress. Default: the one that runs here.")
+    ] = None,
+    signing_key: Annotated[
+        Path | None,
+        typer.Option(help="Private key (PEM), where the source holds the public half only."),
+    ] = None,
+    number: Annotated[int | None, typer.Option(help="Same number, same event.")] = None,
+    json: Json = False,
+) -> None:
+    """Sends a correctly signed event as this source's provider would; exit code 0 when accepted.
+
+    Example: mailpulse send-test news && mailpulse tail raw --last 1
+    """
+    from ingest.tryout import send_test as send
+    from streams.embedded.data_dir import running
+
+    settings = settings_of()
+    found = running(settings.data_dir)
+    here = found.ingest_url if found else f"http://127.0.0.1:{settings.ingest_port}"
+    configured: Source = source_named(settings, source)
+    key = None if signing_key is None else signing_key.read_text(encoding="utf-8")
+    result = asyncio.run(
+        send(
+            url or here, configured, signing_key=key, trusted=Networks(settings.trusted_proxies),
+            number=number if number is not None else int(now() * 1000) % 10**9,
+        )
+    )  # fmt: skip
+    if json:
+        emit(
+            {
+                "status": result.status,
+                "body": result.body,
+                "seconds": round(result.seconds, 4),
+                "event_ids": result.event_ids,
+            }
+        )
+    elif result.status:
+        say(f"{result.status} after {result.seconds * 1000:.0f} ms {result.body}".rstrip())
+        if result.ok:
+            say(f"event {', '.join(result.event_ids)}")
+    if not result.status:
+        raise Unavailable(f"no answer from {url or here}: {result.body}; is the ingress running?")
+    if not result.ok:
+        raise typer.Exit(FAILED)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands to ``app``."""
+    app.add_typer(sources, name="sources", rich_help_panel="Set-up")
+    app.command(rich_help_panel="Set-up")(check)
+    app.command("send-test", rich_help_panel="Set-up")(send_test)
+
+
+CONFIG_EXAMPLE = f"""\
+# {CONFIG_NAME}: who may post webhooks to mailpulse. Secrets never stand here: "env:NAME" names an
+# environment variable, "file:PATH" a file. A list holds several while a key is being changed.
+# `mailpulse sources add PROVIDER` adds a block, `mailpulse doctor` checks this file.
+
+# [sources.news]                  # the provider posts to /hooks/news
+# provider = "sendgrid"
+# public_key = "MFkw…"            # a public key may stand here
+# allow_ips = ["203.0.113.0/24"]  # optional: networks that may post
+# campaign_from = ["metadata.campaign_id", "tag", "provider"]   # where the campaign is looked for
+
+# [sources.transactional]
+# provider = "postmark"
+# username = "env:{PREFIX}SECRET_POSTMARK_USER"
+# password = "env:{PREFIX}SECRET_POSTMARK_PASSWORD"
+
+# [sources.crm]                   # anything that can sign its JSON with an HMAC
+# provider = "generic"
+# secret = "env:{PREFIX}SECRET_CRM"
+"""

@@ -1,0 +1,219 @@
+"""``mailpulse tail``: records of a topic, decoded, with recipients masked.
+
+Laws of this file:
+1. Reads without a consumer group: it never moves anybody's offsets.
+2. Addresses are masked unless asked for; a record that can't be decoded is shown as such and its
+   neighbours go on.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from schemas.errors import BadInput
+from schemas.settings import Settings
+from schemas.topics import (
+    ALERTS,
+    BY_NAME,
+    CAMPAIGNS,
+    DEAD_LETTERS,
+    ENGAGEMENT,
+    ENRICHED,
+    MINUTES,
+    RATES,
+    RAW,
+    RULES,
+    SUPPRESSIONS,
+    Topic,
+)
+from streams.cli.context import Json, codec_of, emit, now, put, settings_of
+from streams.terminal.output import pair
+from streams.terminal.visible import visible
+
+if TYPE_CHECKING:
+    from schemas.codec import Codec
+
+ALIASES = {
+    "raw": RAW, "enriched": ENRICHED, "dlq": DEAD_LETTERS, "minutes": MINUTES, "rates": RATES,
+    "alerts": ALERTS, "suppressions": SUPPRESSIONS, "engagement": ENGAGEMENT,
+    "campaigns": CAMPAIGNS, "rules": RULES,
+}  # fmt: skip
+"""Short names of the topics."""
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_TIME_FIELDS = ("occurred_at", "received_at", "event_time", "as_of", "complete_through", "since",
+                "until", "raised_at", "updated_at", "starts_at", "ends_at", "started_at",
+                "minute")  # fmt: skip
+_ADDRESSES = ("recipient",)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which records are shown.
+
+    Attributes:
+        since_s: oldest record time, seconds since 1970; ``None``: by ``last`` instead.
+        last: how many of the newest, over all partitions, when there is no ``since_s``.
+    """
+
+    topic: Topic
+    last: int = 20
+    since_s: float | None = None
+    follow: bool = False
+    campaign: str | None = None
+    event_type: str | None = None
+    recipient: str | None = None
+
+    def takes(self, record: Mapping[str, Any]) -> bool:
+        """Whether a decoded record passes the filters. An enriched one is looked at whole."""
+        event = record.get("event", record)
+        merged = {**event, **record.get("enrichment", {})} if isinstance(event, dict) else record
+        wants = (
+            ("campaign_id", self.campaign),
+            ("event_type", self.event_type),
+            ("recipient", self.recipient),
+        )
+        return all(value is None or str(merged.get(name)) == value for name, value in wants)
+
+
+def topic_named(name: str) -> Topic:
+    """A topic by its name or short name.
+
+    Raises:
+        typer.BadParameter: no such topic.
+    """
+    topic = BY_NAME.get(ALIASES.get(name, name))
+    if topic is None:
+        raise typer.BadParameter(f"no topic {name!r}; one of {', '.join(ALIASES)}")
+    return topic
+
+
+def moment(text: str, at: float) -> float:
+    """A time in seconds since 1970: ``10m`` (ago), ``2h``, or ISO 8601 (UTC unless it says).
+
+    Raises:
+        typer.BadParameter: neither.
+    """
+    matched = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if matched:
+        return at - float(matched[1]) * _UNITS_S[matched[2]]
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is neither like 10m nor like 2026-11-24T08:00"
+        ) from None
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+
+
+def readable(record: Any, mask: Callable[[str], str]) -> Any:
+    """A decoded record with times as ISO 8601 and addresses masked; bytes as their size."""
+    if isinstance(record, dict):
+        out = {}
+        for name, value in record.items():
+            if name in _TIME_FIELDS and isinstance(value, int):
+                scale = 1_000 if name == "minute" else 1_000_000
+                out[name] = datetime.fromtimestamp(value / scale, UTC).isoformat()
+            elif name in _ADDRESSES and isinstance(value, str):
+                out[name] = mask(value)
+            else:
+                out[name] = readable(value, mask)
+        return out
+    if isinstance(record, list):
+        return [readable(item, mask) for item in record]
+    if isinstance(record, bytes):
+        return f"{len(record)} bytes"
+    return record
+
+
+async def records(
+    settings: Settings, wanted: Wanted, codec: "Codec"
+) -> AsyncGenerator[tuple[Any, Any], None]:
+    """``(Kafka record, decoded record or BadInput)``; in order within each partition.
+
+    Args:
+        codec: of ``codec_of``: knows the ids that the roles write.
+
+    Raises:
+        Unavailable: no broker answers.
+    """
+    from streams.kafka.reader import reader
+
+    async with reader(settings, wanted.topic.name) as topic:
+        await topic.begin(wanted.since_s, wanted.last)
+        async for record in topic.records(follow=wanted.follow):
+            if wanted.since_s is not None and record.timestamp < wanted.since_s * 1000:
+                continue
+            if record.value is None:
+                yield record, None
+                continue
+            try:
+                yield record, codec.decode(record.value, wanted.topic.schema)
+            except BadInput as error:
+                yield record, error
+
+
+def one_line(record: Any, decoded: Any) -> str:
+    """A record for people: when, where, what."""
+    at = datetime.fromtimestamp(record.timestamp / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
+    place = f"{at} {record.partition}:{record.offset}"
+    if decoded is None:
+        return f"{place}  lifted ({visible((record.key or b'').decode(errors='replace'))})"
+    if isinstance(decoded, BadInput):
+        return f"{place}  not decodable: {visible(str(decoded))}"
+    event = decoded.get("event", decoded)
+    extra = decoded.get("enrichment", {})
+    told = {**event, **{k: v for k, v in extra.items() if v not in (None, "", "none", False)}}
+    shown = ("event_type", "campaign_id", "recipient", "provider", "actor", "bounce_class",
+             "first_of_kind", "first_human", "click_url", "kind", "reason", "detail", "stage",
+             "rate", "level", "state", "value", "minute", "mailbox_provider", "as_of",
+             "message_id")  # fmt: skip
+    parts = [pair(name, told[name]) for name in shown if told.get(name) not in (None, "", "none")]
+    return f"{place}  {' '.join(parts)}"
+
+
+def tail(
+    topic: Annotated[str, typer.Argument(help=f"Topic, or one of {', '.join(ALIASES)}.")],
+    last: Annotated[int, typer.Option("--last", "-n", help="How many of the newest.", min=1)] = 20,
+    since: Annotated[str | None, typer.Option(help="10m, 2h, 1d or an ISO 8601 time.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    campaign: Annotated[str | None, typer.Option(help="Only this campaign.")] = None,
+    event_type: Annotated[str | None, typer.Option("--type", help="Only this type.")] = None,
+    recipient: Annotated[str | None, typer.Option(help="Only this recipient.")] = None,
+    unmasked: Annotated[bool, typer.Option("--unmasked", help="Show whole addresses.")] = False,
+    json: Json = False,
+) -> None:
+    """Shows the records of a topic, decoded; addresses masked. --json gives one object per line.
+
+    Example: mailpulse tail enriched --type clicked --follow
+    """
+    from streams.cli.logs import mask_address
+
+    since_s = None if since is None else moment(since, now())
+    wanted = Wanted(topic_named(topic), last, since_s, follow, campaign, event_type, recipient)
+    mask: Callable[[str], str] = (lambda text: text) if unmasked else mask_address
+    settings = settings_of()
+    codec = codec_of(settings)
+
+    async def read() -> None:
+        async for record, decoded in records(settings, wanted, codec):
+            if isinstance(decoded, dict):
+                if not wanted.takes(decoded):
+                    continue
+                decoded = readable(decoded, mask)
+            if json:
+                problem = {"error": str(decoded)} if isinstance(decoded, BadInput) else decoded
+                emit({"partition": record.partition, "offset": record.offset, "value": problem})
+            else:
+                put(one_line(record, decoded))
+
+    asyncio.run(read())
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands to ``app``."""
+    app.command(rich_help_panel="Kafka")(tail)

@@ -1,0 +1,112 @@
+"""Commands about Kafka: topics, lag."""
+
+import asyncio
+import time
+from typing import Annotated
+
+import typer
+
+from schemas.topics import TOPICS
+from streams.cli.context import Json, codec_of, emit, put, say, settings_of, table_or_json
+
+group = typer.Typer(help="Kafka topics: make them, look at them.", no_args_is_help=True)
+
+
+@group.command("apply")
+def apply(json: Json = False) -> None:
+    """Makes the topics that are missing; refuses changes that would lose or mix up records.
+
+    With MAILPULSE_SCHEMA_REGISTRY_URL set, schemas are registered there too, each subject with the
+    compatibility that its topic promises.
+
+    Example: MAILPULSE_PARTITIONS=24 mailpulse topics apply
+    """
+    from streams.kafka import admin
+
+    settings = settings_of()
+    report = asyncio.run(admin.topics_apply(settings))
+    codec_of(settings)
+    if json:
+        emit({"created": report.created, "kept": report.kept, "warnings": report.warnings})
+        return
+    for name in report.created:
+        say(f"made  {name}")
+    for name in report.kept:
+        say(f"there {name}")
+    for line in report.warnings:
+        say(f"note: {line}")
+
+
+@group.command("show")
+def show(json: Json = False) -> None:
+    """Shows each topic: partitions, replicas, how long records are kept, its key."""
+    from streams.kafka import admin
+
+    cluster = asyncio.run(admin.topics_show(settings_of()))
+    rows: list[tuple[object, ...]] = []
+    for topic in TOPICS:
+        state = cluster.topics.get(topic.name)
+        kept = (
+            "newest of each key"
+            if topic.compacted
+            else f"{(topic.retention_ms or 0) // 86_400_000} days"
+        )
+        rows.append(
+            (
+                topic.name,
+                state.partitions if state else None,
+                state.replication if state else None,
+                state.in_sync if state else None,
+                kept,
+                topic.key,
+                state.topic_id if state else "missing: mailpulse topics apply",
+            )
+        )
+    columns = ("topic", "partitions", "replicas", "in_sync", "kept", "key", "topic_id")
+    table_or_json(json, f"{cluster.brokers} broker(s)", columns, rows)
+
+
+@group.command("acls")
+def acls(
+    principal: Annotated[
+        str, typer.Option(help="User of a role; {role} stands for its name.")
+    ] = "User:mailpulse-{role}",
+    bootstrap: Annotated[str, typer.Option(help="Put into the commands.")] = "$KAFKA",
+    json: Json = False,
+) -> None:
+    """Prints what each role must be allowed in Kafka, as kafka-acls.sh commands.
+
+    Example: mailpulse topics acls | sh
+    """
+    from streams.kafka.acl import commands, rules
+
+    settings = settings_of()
+    if json:
+        emit([rule.document() for rule in rules(settings, principal)])
+        return
+    for line in commands(rules(settings, principal), bootstrap):
+        put(line)
+
+
+def lag(
+    json: Json = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every 2 s, until Ctrl-C.")] = False,
+) -> None:
+    """Shows how many records each consumer group still has to read, per topic and partition."""
+    from streams.kafka import admin
+
+    settings = settings_of()
+    columns = ("group", "topic", "partition", "committed", "end", "lag")
+    while True:
+        rows = asyncio.run(admin.lag(settings))
+        shown = [(r.group, r.topic, r.partition, r.committed, r.end, r.lag) for r in rows]
+        table_or_json(json, f"{sum(row.lag for row in rows):,} records to read", columns, shown)
+        if not watch:
+            return
+        time.sleep(2)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands to ``app``."""
+    app.add_typer(group, name="topics", rich_help_panel="Kafka")
+    app.command(rich_help_panel="Kafka")(lag)

@@ -1,0 +1,1 @@
+"""The whole pipeline on one machine: the supervisor, its children, the demo."""

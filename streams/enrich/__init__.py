@@ -1,0 +1,1 @@
+"""The fold of one partition: state, deduplication, enrichment, minute counts. Pure."""

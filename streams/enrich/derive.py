@@ -1,0 +1,274 @@
+"""What is added to a raw event: the ``Enrichment`` record, and the records others subscribe to.
+
+Laws of this file:
+1. Pure: everything is a function of the raw head, the message's state and the look-ups.
+2. An event's enrichment can be made again from its raw bytes (a correction is a new revision).
+"""
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any
+
+from schemas import enrichment
+from schemas.codec import PREFIX_BYTES
+from schemas.errors import BadInput
+from streams.classify import actors
+from streams.classify.bounce import RULES_VERSION, classify_bounce
+from streams.classify.mailbox import mailbox_provider
+from streams.classify.user_agent import client_of
+from streams.enrich.message import Message, Pending
+from streams.enrich.minute_counts import OLD_S, SUSPECT_FUTURE_S
+from streams.enrich.suppressions import REASONS, SOFT, SOFT_FOR_S
+
+Head = dict[str, Any]
+_OLDEST_US = 946_684_800 * 1_000_000  # 2000-01-01
+_NEWEST_US = 4_102_444_800 * 1_000_000  # 2100-01-01
+TEXTS_CACHED_MAX = 16_384
+NO_BOUNCE = ("none", "none")
+_OLD_US, _FUTURE_US = OLD_S * 1_000_000, SUSPECT_FUTURE_S * 1_000_000
+EPOCH_SHIFT = 12
+"""An event's revision is ``epoch << EPOCH_SHIFT`` and the times that later news corrected it: so an
+epoch outranks those before it. Verdicts go one way and a campaign is learned once; an event is
+written again a few times, never thousands."""
+JUDGED_BOUNCES = frozenset(("bounced", "deferred", "rejected", "failed"))
+
+
+def _nowhere(_ip: str | None) -> str:
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class LookUps:
+    """What ``step`` may consult besides its state; constant while a worker runs.
+
+    Attributes:
+        rules: machine detection rules.
+        mailbox: domain -> mailbox provider.
+        country: address of a client -> ISO country, '' when unknown.
+        message_ttl_s: how long a message is remembered, by log time.
+        settle_s: how long the verdict on an open or click may be corrected.
+        attribute_s: how long a message may wait for its campaign.
+        epoch: which change of rules these are (``streams.enrich.epochs``).
+    """
+
+    rules: actors.Rules = actors.DEFAULT_RULES
+    mailbox: Callable[[str], str] = field(default=mailbox_provider)
+    country: Callable[[str | None], str] = field(default=_nowhere)
+    message_ttl_s: int = 30 * 86400
+    settle_s: int = 600
+    attribute_s: int = 86400
+    epoch: int = 0
+
+
+def event_time_us(head: Head) -> tuple[int, bool]:
+    """The time an event is counted at, in microseconds, and whether it is only its arrival.
+
+    Raises:
+        BadInput: the arrival time itself is nonsense.
+    """
+    occurred, received = head["occurred_at"], head["received_at"]
+    if not _OLDEST_US <= received <= _NEWEST_US:
+        raise BadInput("bad_time", "received_at lies outside 2000 to 2100")
+    if not -_FUTURE_US <= received - occurred <= _OLD_US:
+        return received, True
+    return occurred, head["time_suspect"]
+
+
+def unit_key(head: Head) -> bytes:
+    """Identity of message and recipient, 16 bytes: the unit of every unique count."""
+    message_id = head["message_id"]
+    recipient = head["recipient"] if head["recipient_certain"] else None
+    if message_id is None:
+        text = f"e\x1f{head['event_id']}"
+    else:
+        text = f"{head['provider']}\x1f{message_id}\x1f{(recipient or '').lower()}"
+    return blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
+
+
+def bounce_of(head: Head) -> tuple[str, str]:
+    """Class and reason of a bounce, deferral or rejection; ``("none", "none")`` otherwise."""
+    if head["event_type"] not in JUDGED_BOUNCES:
+        return NO_BOUNCE
+    return classify_bounce(
+        head["event_type"], head["bounce_class"], head["bounce_reason"],
+        head["enhanced_status"], head["smtp_code"], head["diagnostic"],
+    )  # fmt: skip
+
+
+def mailbox_of(head: Head, look_ups: LookUps) -> str:
+    """Who hosts the recipient's mailbox."""
+    return look_ups.mailbox(head["recipient_domain"])
+
+
+def group_of(provider: str) -> str:
+    """The mailbox provider that counts are kept by: one known by name, else ``other``.
+
+    Domains that stand for themselves are too many to count each minute by; the events keep them.
+    """
+    return "other" if "." in provider else provider
+
+
+@lru_cache(maxsize=TEXTS_CACHED_MAX)
+def text_hash(text: str | None) -> int:
+    """32 bits that stand for a link or a user agent; 0 for none."""
+    if not text:
+        return 0
+    value: int = struct.unpack(
+        "<I", blake2b(text.encode("utf-8", "replace"), digest_size=4).digest()
+    )[0]
+    return value or 1
+
+
+_PLAIN_END = {
+    first: enrichment.verdict("none", "none", "none", "", RULES_VERSION, first, False, False)
+    + enrichment.NOBODY
+    for first in (False, True)
+}
+
+
+@lru_cache(maxsize=TEXTS_CACHED_MAX)
+def _client_part(user_agent: str | None, country: str) -> bytes:
+    return enrichment.client(*client_of(user_agent), country)
+
+
+def plain_value(
+    frame: bytes,
+    origin: bytes,
+    raw: bytes,
+    head: Head,
+    offset: int,
+    at_us: int,
+    key: bytes,
+    mailbox: str,
+    *,
+    first: bool,
+    revision: int,
+) -> bytes:
+    """An enriched record of an event that is never judged and has its campaign: ``value``, short.
+
+    Args:
+        frame, origin: framing of enriched records; where the event came from.
+        raw: the framed raw record.
+        first: the ``first_of_kind``.
+        revision: of the first time that this epoch writes an event.
+    """
+    return b"".join(
+        (
+            frame,
+            raw[PREFIX_BYTES:],
+            origin,
+            enrichment.coordinates(offset, offset, revision, at_us, key.hex()),
+            enrichment.campaign(head["campaign_id"], head["campaign_source"], None),
+            enrichment.mailbox(mailbox),
+            _PLAIN_END[first],
+        )
+    )
+
+
+def value(
+    frame: bytes,
+    origin: bytes,
+    head: Head,
+    message: Message,
+    event: Pending,
+    bounce: tuple[str, str],
+    look_ups: LookUps,
+    *,
+    version: int,
+    key: bytes,
+    first_human: bool,
+    previous_campaign: str | None,
+) -> bytes:
+    """An enriched record: the raw bytes, and one revision of what the streams say about them."""
+    campaign = message.campaign or None
+    source = "none"
+    if campaign is not None:
+        source = head["campaign_source"] if head["campaign_id"] == campaign else "learned"
+    judged = event.actor != "none"
+    if judged:
+        delivered = message.delivered_at
+        rest = enrichment.since(event.at_us / 1e6 - delivered if delivered else None)
+        country = head.get("geo_country") or look_ups.country(head["ip"])
+        rest += _client_part(head["user_agent"], country)
+    else:
+        rest = enrichment.NOBODY
+    return b"".join(
+        (
+            frame,
+            event.raw[PREFIX_BYTES:],
+            origin,
+            enrichment.coordinates(
+                event.offset, version, look_ups.epoch << EPOCH_SHIFT | event.revision,
+                event.at_us, key.hex(),
+            ),
+            enrichment.campaign(campaign, source, previous_campaign),
+            enrichment.mailbox(look_ups.mailbox(head["recipient_domain"])),
+            enrichment.verdict(
+                bounce[0], bounce[1], event.actor, event.reason,
+                look_ups.rules.version if judged else RULES_VERSION, event.first, first_human,
+                event.unsubscribe,
+            ),
+            rest,
+        )
+    )  # fmt: skip
+
+
+def suppression(
+    head: Head,
+    reason: int,
+    at_us: int,
+    look_ups: LookUps,
+    *,
+    campaign: str | None,
+    log_id: str,
+    partition: int,
+    offset: int,
+) -> dict[str, Any]:
+    """A ``suppression`` record for the recipient of ``head``."""
+    return {
+        "recipient": head["recipient"],
+        "reason": REASONS[reason],
+        "since": at_us,
+        "until": at_us + SOFT_FOR_S * 1_000_000 if reason == SOFT else None,
+        "evidence_event_id": head["event_id"],
+        "provider": head["provider"],
+        "source": head["source"],
+        "campaign_id": campaign or None,
+        "mailbox_provider": mailbox_of(head, look_ups),
+        "diagnostic": head["diagnostic"],
+        "log_id": log_id,
+        "partition": partition,
+        "offset": offset,
+    }
+
+
+def engagement(
+    head: Head,
+    message: Message,
+    *,
+    withdrawn: bool,
+    log_id: str,
+    partition: int,
+    offset: int,
+) -> dict[str, Any]:
+    """An ``engagement`` record: a first human open or click, or its withdrawal."""
+    at_us, _ = event_time_us(head)
+    delivered = message.delivered_at
+    return {
+        "event_id": head["event_id"],
+        "kind": "open" if head["event_type"] == "opened" else "click",
+        "occurred_at": at_us,
+        "message_id": head["message_id"] or "",
+        "recipient": head["recipient"],
+        "campaign_id": message.campaign or None,
+        "click_url": head["click_url"],
+        "seconds_since_delivery": (at_us / 1e6 - delivered) if delivered else None,
+        "provider": head["provider"],
+        "withdrawn": withdrawn,
+        "log_id": log_id,
+        "partition": partition,
+        "offset": offset,
+    }

@@ -1,0 +1,210 @@
+"""Epochs: which rules judge which raw records, as the topic of rules says.
+
+Laws of this file:
+1. Pure. Epoch 0 is the worker's own rules; epoch n begins at an offset of each partition, and from
+   there on its rules hold instead of those before. State is a fold of the log and of these.
+2. The first record of a number wins, and numbers have no gaps: of two that were announced at the
+   same moment one never was.
+3. What an epoch writes outranks what earlier ones wrote of the same thing: the epoch is the high
+   part of an event's revision and of a partial's version.
+4. Before a partition's first output of an epoch, its committed offset goes back to where the epoch
+   begins, and a record says so. So committed offsets are always those of the newest epoch noted.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from streams.classify.actor_rules import Rules
+from streams.enrich.derive import LookUps
+
+OFFSET_BITS = 48
+"""A partial's version is ``epoch << OFFSET_BITS | offset``: 32,767 epochs fit."""
+EPOCH_MAX = 4095
+"""An event's version in ClickHouse has 12 bits left for the epoch (``streams.enrich.derive``)."""
+
+
+class Span(NamedTuple):
+    """What is judged anew in one partition: offsets from ``begin`` up to but without ``until``."""
+
+    begin: int
+    until: int
+
+
+NOTHING = Span(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One change of rules.
+
+    Attributes:
+        number: from 1.
+        log_id: incarnation of the raw topic that ``spans`` belong to.
+        begun_at: when it was announced, milliseconds since 1970.
+        from_time: arrivals from here on are judged anew, milliseconds since 1970.
+        version: of the rules.
+        text: the rules, TOML.
+        spans: by partition.
+    """
+
+    number: int
+    log_id: str
+    begun_at: int
+    from_time: int
+    version: int
+    text: str
+    spans: tuple[Span, ...]
+
+    def record(self) -> dict[str, Any]:
+        """The ``rules`` record that announces it."""
+        return {
+            "epoch": self.number, "partition": None, "log_id": self.log_id,
+            "begun_at": self.begun_at, "from_time": self.from_time,
+            "rules_version": self.version, "rules": self.text,
+            "froms": [span.begin for span in self.spans],
+            "untils": [span.until for span in self.spans],
+        }  # fmt: skip
+
+    def record_key(self) -> bytes:
+        """Kafka key; of no other attempt, so that compaction never decides who was first."""
+        return f"{self.number}-{self.begun_at}".encode()
+
+    def gone_back(self, partition: int, span: Span) -> dict[str, Any]:
+        """The ``rules`` record that says that ``partition`` is committed at ``span.begin``."""
+        return {
+            **self.record(), "partition": partition, "rules": "", "froms": [span.begin],
+            "untils": [span.until],
+        }  # fmt: skip
+
+    def span(self, log_id: str, partition: int) -> Span:
+        """What it judges anew in a partition; nothing in another incarnation of the topic."""
+        if log_id != self.log_id or partition >= len(self.spans):
+            return NOTHING
+        return self.spans[partition]
+
+
+class History:
+    """Every epoch that was announced, and which partitions have gone back.
+
+    Args:
+        records: of the topic of rules, decoded, in order.
+    """
+
+    def __init__(self, records: Iterable[Mapping[str, Any]] = ()) -> None:
+        self.epochs: list[Epoch] = []
+        self._gone_back: dict[tuple[int, str, int], Span] = {}
+        self.add(records)
+
+    def add(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Takes further records into account."""
+        for record in records:
+            spans = tuple(
+                Span(*pair) for pair in zip(record["froms"], record["untils"], strict=True)
+            )
+            if record["partition"] is not None:
+                self._gone_back[record["epoch"], record["log_id"], record["partition"]] = spans[0]
+            elif record["epoch"] == self.number + 1:
+                self.epochs.append(
+                    Epoch(
+                        record["epoch"],
+                        record["log_id"],
+                        record["begun_at"],
+                        record["from_time"],
+                        record["rules_version"],
+                        record["rules"],
+                        spans,
+                    )  # fmt: skip
+                )
+
+    @property
+    def number(self) -> int:
+        """Of the newest epoch; 0 before the first."""
+        return len(self.epochs)
+
+    @property
+    def newest(self) -> Epoch | None:
+        """The newest epoch."""
+        return self.epochs[-1] if self.epochs else None
+
+    def span(self, epoch: Epoch, partition: int) -> Span:
+        """What an epoch judges anew in a partition of its log."""
+        noted = self._gone_back.get((epoch.number, epoch.log_id, partition))
+        return noted or epoch.span(epoch.log_id, partition)
+
+    def has_gone_back(self, epoch: Epoch, log_id: str, partition: int) -> bool:
+        """Whether a partition's committed offset is one of this epoch's.
+
+        In another incarnation of the topic, and in a partition that there was not then, every
+        committed offset is.
+        """
+        if epoch.log_id != log_id or partition >= len(epoch.spans):
+            return True
+        return (epoch.number, log_id, partition) in self._gone_back
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """The look-ups of every epoch; a worker judges by the newest, a rebuild by each in its turn.
+
+    Attributes:
+        epochs: those known when the worker started; whatever is announced later ends it.
+        by_epoch: look-ups of each epoch by its number; 0 are the worker's own.
+    """
+
+    epochs: tuple[Epoch, ...]
+    by_epoch: tuple[LookUps, ...]
+
+    @classmethod
+    def of(cls, history: History, own: LookUps) -> "Ruling":
+        """The ruling of ``history`` over a worker whose own look-ups are ``own``.
+
+        Raises:
+            ValueError: the rules of an epoch can't be read by this version.
+        """
+        later = (
+            replace(own, rules=Rules.load(epoch.text), epoch=epoch.number)
+            for epoch in history.epochs
+        )
+        return cls(tuple(history.epochs), (own, *later))
+
+    @property
+    def newest(self) -> Epoch | None:
+        """The epoch that the worker judges by."""
+        return self.epochs[-1] if self.epochs else None
+
+    @property
+    def now(self) -> LookUps:
+        """Of the newest epoch."""
+        return self.by_epoch[-1]
+
+    def changes(self, log_id: str, partition: int, current: str) -> list[tuple[int, LookUps]]:
+        """From which offset of a log which look-ups hold, ascending; the first from offset 0.
+
+        Args:
+            current: the log that is read now; one that no epoch names came after them all if it is
+                this one, else before them all.
+        """
+        logs = [epoch.log_id for epoch in self.epochs]
+        if log_id in logs:
+            first = logs.index(log_id)  # as many epochs began in earlier logs
+        else:
+            first = len(logs) if log_id == current else 0
+        out: list[tuple[int, LookUps]] = [(0, self.by_epoch[first])]
+        for epoch, look_ups in zip(self.epochs, self.by_epoch[1:], strict=True):
+            if epoch.log_id != log_id or partition >= len(epoch.spans):
+                continue
+            begin = epoch.spans[partition].begin
+            while out and out[-1][0] >= begin:
+                out.pop()
+            out.append((begin, look_ups))
+        return out
+
+    def judged_at(self, log_id: str, partition: int) -> Callable[[int], LookUps]:
+        """By what the record at an offset was judged before the newest epoch, but as of that."""
+        earlier = Ruling(self.epochs[:-1], self.by_epoch[:-1])
+        changes = earlier.changes(log_id, partition, log_id)
+        begins = [begin for begin, _ in changes]
+        as_now = [replace(look_ups, epoch=self.now.epoch) for _, look_ups in changes]
+        return lambda offset: as_now[bisect_right(begins, offset) - 1]

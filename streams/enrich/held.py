@@ -1,0 +1,164 @@
+"""Judging history anew: what a partition keeps, holds back and owes while it does.
+
+Laws of this file:
+1. Pure. An epoch begins at an offset, with the state that the rules before gave up to there; every
+   record from there on is folded again, by the epoch's rules, and written with its coordinates.
+2. Events are written as they are folded. Events before the beginning that later news may still
+   correct are written once more: the rules before may have corrected what these don't.
+3. Counts are held back until the replay has come to where the rules before had got to (no figure
+   dips meanwhile), then published for every key that either of the two changed since the beginning;
+   a key that only the rules before had becomes zero.
+4. Nothing that anybody acts upon is told twice: until then suppressions (the same by any rules of
+   opens and clicks) and engagement are silent. Engagement that was told and no longer holds is
+   withdrawn at the end; what would have been told only by the new rules is not: it would come late.
+   Later news may withdraw such an event all the same: consumers then undo nothing.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from streams.enrich.epochs import OFFSET_BITS, Span
+from streams.enrich.minute_counts import Key, pack_key, unpack_key
+
+Load = Callable[[list[bytes]], list[bytes | None]]
+Scan = Callable[[bytes, bytes], Iterator[tuple[bytes, bytes]]]
+
+HELD, HELD_END = b"h", b"i"
+TOLD, TOLD_END = b"e", b"f"
+_OFFSET = (1 << OFFSET_BITS) - 1
+_SENTINEL = HELD
+"""Stored until the counts are released, whether or not any is held."""
+
+
+class Audible(Protocol):
+    """Effects that others act upon (``streams.enrich.revisions.Effects`` has them)."""
+
+    suppressions: list[tuple[str, dict[str, Any] | None]]
+    engagement: list[tuple[str, dict[str, Any]]]
+    dead_letters: list[dict[str, Any]]
+    lifts: list[tuple[int, int]]
+
+
+class Anew:
+    """What a shard keeps besides its state until the replay of ``span`` is over.
+
+    Attributes:
+        span: what is judged anew.
+    """
+
+    def __init__(self, span: Span) -> None:
+        self.span = span
+        self._told: dict[str, bool] = {}
+
+    def is_over(self, applied: int) -> bool:
+        """Whether the fold has come to where the rules before had got to."""
+        return applied + 1 >= self.span.until
+
+    def is_past(self, offset: int) -> bool:
+        """Whether a record is news: the rules before have not been told of it."""
+        return offset >= self.span.until
+
+    def silence(self, effects: Audible) -> None:
+        """Takes out what was told already, and notes the engagement that the rules see now."""
+        for _, record in effects.engagement:
+            self._told[record["event_id"]] = not record["withdrawn"]
+        effects.suppressions.clear()
+        effects.engagement.clear()
+        effects.dead_letters.clear()
+        effects.lifts.clear()
+
+    def seen(self, load: Load, ids: list[str]) -> list[bool | None]:
+        """Whether the new rules tell each event as engagement; ``None``: they never did."""
+        stored = load([TOLD + event_id.encode() for event_id in ids])
+        return [
+            self._told.get(event_id, None if value is None else value == b"\1")
+            for event_id, value in zip(ids, stored, strict=True)
+        ]
+
+    def writes(self, applied: int, dirty: Iterable[Key]) -> Iterator[tuple[bytes, bytes]]:
+        """What a checkpoint must store: which counts are held, which engagement was seen."""
+        yield _SENTINEL, b""
+        if applied >= self.span.begin:
+            for key in dirty:
+                yield HELD + pack_key(key), b""
+        for event_id, told in self._told.items():
+            yield TOLD + event_id.encode(), b"\1" if told else b"\0"
+
+    def saved(self) -> None:
+        """What ``writes`` gave is stored."""
+        self._told.clear()
+
+
+def is_stored(scan: Scan) -> bool:
+    """Whether a replay was under way when state was stored."""
+    return next(scan(HELD, HELD_END), None) is not None
+
+
+def held_keys(scan: Scan) -> Iterator[Key]:
+    """The keys whose counts are held back, as stored."""
+    for key, _ in scan(HELD, HELD_END):
+        if key != _SENTINEL:
+            yield unpack_key(key[1:])
+
+
+class Partial(NamedTuple):
+    """What ``stale`` needs of a partial: whose it is, and how new."""
+
+    key: Key
+    log_id: str
+    partition: int
+    version: int
+
+
+def is_stale(partial: Partial, log_id: str, partition: int, epoch: int, begin: int) -> bool:
+    """Whether an earlier epoch changed this count where ``epoch`` judges anew."""
+    return (
+        partial.partition == partition
+        and partial.log_id == log_id
+        and partial.version >> OFFSET_BITS < epoch
+        and partial.version & _OFFSET >= begin
+    )
+
+
+class Withdrawals:
+    """Engagement that was told by earlier rules and does not hold by the new ones.
+
+    Args:
+        log_id, partition: whose engagement.
+        span: what was judged anew.
+        seen: as ``Anew.seen``.
+    """
+
+    def __init__(
+        self,
+        log_id: str,
+        partition: int,
+        span: Span,
+        seen: Callable[[list[str]], Sequence[bool | None]],
+    ) -> None:
+        self._place = (log_id, partition)
+        self._span = span
+        self._seen = seen
+        self._wrong: dict[str, Mapping[str, Any]] = {}
+
+    def add(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Takes engagement records as they were published, in order."""
+        mine = [
+            record
+            for record in records
+            if (record["log_id"], record["partition"]) == self._place
+            and record["offset"] < self._span.until
+        ]
+        seen = self._seen([record["event_id"] for record in mine])
+        for record, holds in zip(mine, seen, strict=True):
+            if record["withdrawn"]:
+                self._wrong.pop(record["event_id"], None)
+            elif holds is False or (holds is None and record["offset"] >= self._span.begin):
+                self._wrong[record["event_id"]] = record
+
+    def records(self) -> list[dict[str, Any]]:
+        """What to publish: each such record once more, withdrawn."""
+        return [
+            {**record, "withdrawn": True, "offset": self._span.until - 1}
+            for record in self._wrong.values()
+        ]

@@ -1,0 +1,290 @@
+"""State of one input partition in memory: a cache over what is stored, and what must be stored.
+
+Laws of this file:
+1. Pure: ``load`` is handed in; ``writes`` says what a checkpoint must store, and stores nothing.
+2. State is a fold of the log's prefix up to ``applied``, in one incarnation after another: ids seen
+   in an earlier log are still known, minute counts begin anew with each log.
+3. A message expires ``message_ttl_s`` of log time after its last event, soft bounces by
+   ``streams.enrich.suppressions``, whether or not their bytes were removed yet.
+4. What is of no use any more is named for removal, a bounded part at each checkpoint
+   (``useless_ranges``, ``expired``): whether and when it is removed changes nothing.
+"""
+
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+
+from streams.enrich import message_bytes, suppressions
+from streams.enrich.epochs import OFFSET_BITS
+from streams.enrich.held import Anew
+from streams.enrich.message import NO_BUCKET, Message
+from streams.enrich.message_bytes import BUCKET_S, StateError, pending_key
+from streams.enrich.minute_counts import MinuteTable, pack_key, pack_minute, pack_vector
+from streams.enrich.suppressions import Recipient
+
+Load = Callable[[list[bytes]], list[bytes | None]]
+Scan = Callable[[bytes, bytes], Iterator[tuple[bytes, bytes]]]
+CACHED_MAX = 20_000
+"""Messages and recipients kept in memory between checkpoints, each."""
+
+META_KEY = b"!meta"
+EPOCH_KEY = b"!epoch"
+_META = struct.Struct("<BqQq")
+_META_FORM = 1
+_EPOCH = struct.Struct(">I")
+_MESSAGES, _MESSAGES_END = b"m", b"n"
+_SOFT, _SOFT_END = b"s", b"t"
+
+
+class Shard:
+    """State of ``enrich`` for one partition.
+
+    Attributes:
+        log_id: incarnation of the raw topic that ``applied`` belongs to.
+        applied: offset of the last record folded in, -1 for none.
+        log_time: highest timestamp of the records that had an effect, seconds. Duplicates have
+            none: the topic that state is rebuilt from does not hold them.
+        outputs_end: position in the enriched partition from which a restore must read: everything
+            after ``applied`` was or will be written behind it, by whoever goes on from here.
+        messages: by key, in their stored form until somebody looks inside; ``None``: never seen.
+        touched: keys of the messages that a checkpoint must store.
+        soft: short hashes of the recipients that have soft bounces or a soft suppression.
+        epoch: of the rules that folded the newest part of it.
+        anew: what is kept while history is judged anew; ``None``: it is not.
+    """
+
+    def __init__(self, partition: int, load: Load) -> None:
+        self.partition = partition
+        self.log_id = ""
+        self.applied = -1
+        self.log_time = 0
+        self.outputs_end = 0
+        self.epoch = 0
+        self.anew: Anew | None = None
+        self.messages: dict[bytes, Message | bytes | None] = {}
+        self.recipients: dict[bytes, Recipient] = {}
+        self.touched: set[bytes] = set()
+        self.touched_recipients: dict[bytes, Recipient] = {}
+        self.soft: set[int] = set()
+        self._soft_next: set[int] = set()
+        self.minutes = MinuteTable(load)
+        self._load = load
+        self._useless_until = (0, 0)
+        self._swept = _MESSAGES
+        self._swept_soft = _SOFT
+        self.new_log = False
+        self._placed: list[tuple[Message, int]] = []
+        self._unconfirmed: deque[tuple[int, int]] = deque()
+
+    @property
+    def as_of(self) -> int:
+        """Version of counts: by epoch, then by offset."""
+        return self.epoch << OFFSET_BITS | self.applied
+
+    def wrote_up_to(self, end: int) -> None:
+        """Everything up to ``applied`` was acknowledged, the newest of it at ``end``."""
+        if not self._unconfirmed or self._unconfirmed[-1][0] != self.applied + 1:
+            self._unconfirmed.append((self.applied + 1, end))
+
+    def committed(self, offset: int) -> None:
+        """``offset`` is committed by us, so whoever goes on from there writes behind our outputs.
+
+        Without that a position is worth nothing: a worker frozen past its session may write long
+        behind the records of the one that took over, and would later look for them too far on.
+        """
+        while self._unconfirmed and self._unconfirmed[0][0] <= offset:
+            self.outputs_end = max(self.outputs_end, self._unconfirmed.popleft()[1])
+
+    def begin_log(self, log_id: str) -> bool:
+        """Goes on with incarnation ``log_id``; from its first record if it is another one.
+
+        Returns:
+            Whether another log begins.
+        """
+        if log_id == self.log_id:
+            return False
+        self.new_log = bool(self.log_id)
+        self.log_id = log_id
+        self.applied = -1
+        self.outputs_end = 0
+        self._unconfirmed.clear()
+        self.minutes.reset()
+        return True
+
+    def fetch(self, message_keys: Iterable[bytes], recipient_keys: Iterable[bytes]) -> None:
+        """Brings messages and recipients into memory, in at most two reads."""
+        known = self.messages
+        wanted = [key for key in dict.fromkeys(message_keys) if key not in known]
+        people = [key for key in dict.fromkeys(recipient_keys) if key not in self.recipients]
+        if not wanted and not people:
+            return
+        values = self._load([b"m" + key for key in wanted] + [b"r" + key for key in people])
+        known.update(zip(wanted, values, strict=False))
+        for key, value in zip(people, values[len(wanted) :], strict=True):
+            self.recipients[key] = Recipient() if value is None else suppressions.unpack(value)
+        waiting = []
+        for key, value in zip(wanted, values, strict=False):
+            if value is not None:
+                bucket = message_bytes.pending_bucket(value)
+                if bucket != NO_BUCKET:
+                    waiting.append((key, value, pending_key(bucket, key)))
+        if waiting:
+            stored = self._load([place for _, _, place in waiting])
+            for (key, value, _), pending in zip(waiting, stored, strict=True):
+                known[key] = message_bytes.unpack(value, pending)
+
+    def message(self, key: bytes) -> Message:
+        """The message of ``key``, which ``fetch`` was asked for; a new one if it was never seen."""
+        state = self.messages[key]
+        if type(state) is Message:
+            return state
+        message = self.messages[key] = (
+            Message() if state is None else message_bytes.unpack(state, None)  # type: ignore[arg-type]
+        )
+        return message
+
+    def writes(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """What a checkpoint must store (``None``: delete), the offset among it."""
+        yield from self.unit_writes()
+        for minute, vector in self.minutes.changed():
+            yield pack_key(minute), pack_vector(vector)
+        if self.anew is not None:
+            yield from self.anew.writes(self.applied, self.minutes.dirty)
+        if self.epoch:
+            yield EPOCH_KEY, _EPOCH.pack(self.epoch)
+        yield META_KEY, self.pack_meta()
+
+    def unit_writes(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """The messages and recipients among ``writes``."""
+        placed = self._placed = []
+        for key in self.touched:
+            message = self.messages[key]
+            if type(message) is bytes:
+                yield b"m" + key, message
+                continue
+            assert isinstance(message, Message)
+            before, bucket = message.pending_bucket, message_bytes.bucket_of(message.pending)
+            placed.append((message, bucket))
+            yield b"m" + key, message_bytes.pack(message, bucket)
+            if before not in (NO_BUCKET, bucket):
+                yield pending_key(before, key), None
+            if bucket != NO_BUCKET:
+                yield pending_key(bucket, key), message_bytes.pack_pending(message.pending)
+        for key, recipient in self.touched_recipients.items():
+            yield b"r" + key, suppressions.pack(recipient) or None
+            if recipient.address in self.soft:
+                yield b"s" + key, suppressions.pack_soft(recipient) or None
+
+    def advance(self, timestamp_s: int) -> None:
+        """An event with an effect has come; log time goes on with the newest of them."""
+        if timestamp_s > self.log_time:
+            self.log_time = timestamp_s
+            self.minutes.close(timestamp_s)
+
+    def pack_meta(self) -> bytes:
+        """Log, offset, log time and output position in their stored form."""
+        return _META.pack(_META_FORM, self.applied, self.log_time, self.outputs_end) + (
+            self.log_id.encode()
+        )
+
+    def load_meta(self) -> None:
+        """Reads what ``pack_meta`` stored, if anything is stored."""
+        data, epoch = self._load([META_KEY, EPOCH_KEY])
+        if data is None:
+            return
+        self.epoch = 0 if epoch is None else _EPOCH.unpack(epoch)[0]
+        form, self.applied, self.log_time, self.outputs_end = _META.unpack_from(data)
+        if form != _META_FORM:
+            raise StateError(f"state has form {form}, this version reads {_META_FORM}")
+        self.log_id = data[_META.size :].decode()
+        self.minutes.close(self.log_time)
+
+    def load_soft(self, scan: Scan) -> None:
+        """Reads which recipients have soft bounces."""
+        for _, value in scan(_SOFT, _SOFT_END):
+            self.soft.add(suppressions.unpack_soft(value))
+
+    def note_soft(self, address: int) -> None:
+        """The recipient of this short hash has soft bounces or a soft suppression now."""
+        self.soft.add(address)
+        self._soft_next.add(address)
+
+    def saved(self) -> None:
+        """What ``writes`` gave is stored; memory is bounded."""
+        self.units_saved()
+        self.minutes.saved()
+        if self.anew is not None:
+            self.anew.saved()
+        self.new_log = False
+
+    def units_saved(self) -> None:
+        """What ``unit_writes`` gave is stored."""
+        for message, bucket in self._placed:
+            message.pending_bucket = bucket
+        self._placed = []
+        for recipient in self.touched_recipients.values():
+            recipient.dirty = False
+        self.touched = set()
+        self.touched_recipients = {}
+        if len(self.messages) > CACHED_MAX:
+            self.messages = {}
+        if len(self.recipients) > CACHED_MAX:
+            self.recipients = {}
+
+    def useless_ranges(self) -> list[tuple[bytes, bytes]]:
+        """Ranges of keys to remove: pending events that are all due, minutes that can't change.
+
+        Each is named again only when log time has gone on.
+        """
+        bucket, minute = self.log_time // BUCKET_S, self.minutes.closed_before
+        pending_until, minutes_until = self._useless_until
+        self._useless_until = (bucket, minute)
+        ranges = []
+        if bucket > pending_until:
+            ranges.append((pending_key(0, b""), pending_key(bucket, b"")))
+        if minute > minutes_until:
+            ranges.append((pack_minute(0), pack_minute(minute)))
+        return ranges
+
+    def expired(self, scan: Scan, ttl_s: int, entries_max: int) -> list[tuple[bytes, bytes | None]]:
+        """What to store of expired messages and soft bounces among the next stored ones.
+
+        Call it right after ``saved``: what is stored must be what is known.
+
+        Args:
+            entries_max: messages looked at, and as many recipients with soft bounces.
+        """
+        out: list[tuple[bytes, bytes | None]] = []
+        left = entries_max
+        for key, value in scan(self._swept, _MESSAGES_END):
+            if left <= 0:
+                self._swept = key
+                break
+            left -= 1
+            if message_bytes.touched_of(value) + ttl_s < self.log_time:
+                out.append((key, None))
+                self.messages.pop(key[1:], None)
+        else:
+            self._swept = _MESSAGES
+        return out + self._expired_soft(scan, entries_max)
+
+    def _expired_soft(self, scan: Scan, entries_max: int) -> list[tuple[bytes, bytes | None]]:
+        """``soft`` becomes what a whole round found, and what came up meanwhile."""
+        some = list(islice(scan(self._swept_soft, _SOFT_END), entries_max + 1))
+        stored = self._load([b"r" + key[1:] for key, _ in some[:entries_max]])
+        out: list[tuple[bytes, bytes | None]] = []
+        for (key, short), value in zip(some, stored, strict=False):
+            recipient = Recipient() if value is None else suppressions.unpack(value)
+            suppressions.expire(recipient, self.log_time)
+            if suppressions.is_soft(recipient):
+                self._soft_next.add(suppressions.unpack_soft(short))
+                continue
+            out += [(key, None), (b"r" + key[1:], suppressions.pack(recipient) or None)]
+            self.recipients.pop(key[1:], None)
+        if len(some) > entries_max:
+            self._swept_soft = some[-1][0]
+        else:
+            self._swept_soft = _SOFT
+            self.soft, self._soft_next = self._soft_next, set()
+        return out

@@ -1,0 +1,154 @@
+"""What each role may do in Kafka, and nothing more: one list for operators, documents and tests.
+
+Laws of this file:
+1. Pure. The list says least privilege: a role that is broken into can write only where it writes
+   anyway, and reads only what it reads.
+2. ``tests/live/test_security.py`` applies exactly this list to a broker that denies everything
+   else, and runs every role on it.
+3. Names of topics and groups come from ``schemas``; nothing is granted on ``*`` or on the cluster:
+   an idempotent producer needs no right but to write (KIP-679).
+
+Source: Apache Kafka documentation, «Authorization and ACLs», operations by protocol.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from schemas.settings import Settings
+from schemas.topics import (
+    ALERTS,
+    DEAD_LETTERS,
+    ENGAGEMENT,
+    ENRICHED,
+    MINUTES,
+    RATES,
+    RAW,
+    RULES,
+    SUPPRESSIONS,
+    TOPICS,
+)
+from streams.kafka.admin import groups_of
+
+ROLES: dict[str, str] = {
+    "ingest": "takes webhooks in: writes raw events and dead letters, reads nothing",
+    "worker": "reads raw events and minute counts, writes everything that follows from them",
+    "sink": "reads every topic but engagement and rules, writes dead letters",
+    "dashboard": "looks at topics and lag; may change nothing",
+    "admin": "makes and checks topics; the commands topics, doctor, lag, tail, dlq",
+}
+"""Role -> what it does, for the table in the README."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One grant.
+
+    Attributes:
+        principal: such as ``User:mailpulse-worker``.
+        resource: ``topic`` or ``group``.
+        name: of the resource, always literal.
+        operations: in Kafka's words, sorted.
+    """
+
+    role: str
+    principal: str
+    resource: str
+    name: str
+    operations: tuple[str, ...]
+
+    def document(self) -> dict[str, object]:
+        """For ``--json``."""
+        return {"role": self.role, "principal": self.principal, "resource": self.resource,
+                "name": self.name, "operations": list(self.operations)}  # fmt: skip
+
+
+def _grants(role: str, settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """``(resource, name, operation)`` of a role."""
+    names = [topic.name for topic in TOPICS]
+    reads: dict[str, list[str]] = {
+        "ingest": [],
+        # the enriched topic too: state is rebuilt from it; engagement: a replay withdraws
+        "worker": [RAW, ENRICHED, MINUTES, ENGAGEMENT, RULES],
+        "sink": [name for name in names if name not in (ENGAGEMENT, RULES)],
+        "dashboard": [],
+        "admin": names,
+    }
+    writes: dict[str, list[str]] = {
+        "ingest": [RAW, DEAD_LETTERS],
+        "worker": [
+            ENRICHED,
+            MINUTES,
+            SUPPRESSIONS,
+            ENGAGEMENT,
+            RATES,
+            ALERTS,
+            DEAD_LETTERS,
+            RULES,
+        ],
+        "sink": [DEAD_LETTERS],
+        "dashboard": [],
+        "admin": [RAW, ENRICHED, DEAD_LETTERS, *(n for n in names if n not in (RAW, ENRICHED))],
+    }
+    groups = {"worker": [settings.consumer_group], "sink": [settings.sink_group]}
+    for name in reads[role]:
+        yield "topic", name, "Read"
+    for name in writes[role]:
+        yield "topic", name, "Write"
+    for name in groups.get(role, []):
+        yield "group", name, "Read"
+    if role in ("dashboard", "admin"):
+        for name in groups_of(settings):
+            yield "group", name, "Describe"
+        for name in names:
+            yield "topic", name, "Describe"
+    if role == "admin":
+        for name in names:
+            yield "topic", name, "Create"
+            yield "topic", name, "DescribeConfigs"
+
+
+def rules(settings: Settings, principal: str = "User:mailpulse-{role}") -> list[Rule]:
+    """Every grant, by role and resource.
+
+    Args:
+        settings: for the names of groups.
+        principal: whom a role signs in as; ``{role}`` stands for its name.
+    """
+    out = []
+    for role in ROLES:
+        operations: dict[tuple[str, str], set[str]] = {}
+        for resource, name, operation in _grants(role, settings):
+            operations.setdefault((resource, name), set()).add(operation)
+        who = principal.replace("{role}", role)
+        out += [
+            Rule(role, who, resource, name, tuple(sorted(granted)))
+            for (resource, name), granted in operations.items()
+        ]
+    return out
+
+
+def commands(given: Iterable[Rule], bootstrap: str) -> list[str]:
+    """The rules as ``kafka-acls.sh`` commands, one per rule; safe to repeat."""
+    lines = []
+    for rule in given:
+        what = f"--{rule.resource} '{rule.name}'"
+        operations = " ".join(f"--operation {operation}" for operation in rule.operations)
+        lines.append(
+            f'kafka-acls.sh --bootstrap-server "{bootstrap}" --command-config admin.properties'
+            f" --add --allow-principal '{rule.principal}' {operations} {what}"
+        )
+    return lines
+
+
+def table() -> str:
+    """The list as a Markdown table, for the README."""
+    lines = ["| role | resource | operations |", "|---|---|---|"]
+    for role in ROLES:
+        by_operations: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+        for rule in rules(Settings()):
+            if rule.role == role:
+                by_operations.setdefault((rule.resource, rule.operations), []).append(rule.name)
+        for (resource, operations), names in by_operations.items():
+            shown = ", ".join(f"`{name}`" for name in sorted(names))
+            lines.append(f"| {role} | {resource} {shown} | {', '.join(operations)} |")
+    return "\n".join(lines)

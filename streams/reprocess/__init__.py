@@ -1,0 +1,1 @@
+"""Judging past events again by newer rules: the plan, and the topic that holds the rules."""

@@ -1,0 +1,268 @@
+"""What a replay will do, whether it may begin, and how far it is.
+
+Laws of this file:
+1. To begin is one record on the topic of rules; the workers do the rest. So a command that is
+   killed has begun a replay or has not, and the same one again watches it. The same is: these very
+   rules, and a time that names the same moment as seen from when the replay was begun.
+2. A replay begins at offsets, looked up by the time at which records arrived, and never behind what
+   the workers have committed.
+3. It is refused rather than begun half: records that are gone, another one under way, rules that
+   are not newer.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from schemas.errors import BadInput, ConfigError, Unavailable
+from schemas.settings import Settings
+from schemas.topics import RAW, RULES
+from streams.classify.actor_rules import Rules
+from streams.enrich.epochs import EPOCH_MAX, Epoch, History, Span
+from streams.kafka import admin
+from streams.reprocess.rules_topic import Rulebook
+
+FIRST_RECORD_MS = 10_000
+"""Longest wait for the oldest record of a partition."""
+Since = Callable[[int], int]
+"""From when on: a moment as seen from another one («7d» ago), both in milliseconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """One partition of the raw topic.
+
+    Attributes:
+        start, end: of the log.
+        oldest_ms: time of its oldest record, where older ones were removed; else ``None``.
+        found: first offset of the time asked for; ``end`` when nothing came since.
+        committed: by the workers; ``None``: nothing yet.
+    """
+
+    start: int
+    end: int
+    oldest_ms: int | None
+    found: int
+    committed: int | None
+
+    @property
+    def span(self) -> Span:
+        """What is judged anew (law 2)."""
+        until = self.start if self.committed is None else self.committed
+        return Span(min(max(self.found, self.start), until), until)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a replay is.
+
+    Attributes:
+        records: in all; ``done`` of them are judged.
+        waiting: partitions that no worker has taken back yet.
+    """
+
+    records: int
+    done: int
+    waiting: int
+
+    @property
+    def over(self) -> bool:
+        """Whether every figure is the new rules'."""
+        return self.done == self.records and not self.waiting
+
+
+def progress(history: History, epoch: Epoch, committed: Mapping[int, int | None]) -> Progress:
+    """How far ``epoch`` is, by what the workers have committed."""
+    records = done = waiting = 0
+    for partition in range(len(epoch.spans)):
+        span = history.span(epoch, partition)
+        length = span.until - span.begin
+        records += length
+        if not history.has_gone_back(epoch, epoch.log_id, partition):
+            waiting += 1
+        else:
+            done += min(max((committed.get(partition) or 0) - span.begin, 0), length)
+    return Progress(records, done, waiting)
+
+
+def iso(ms: int) -> str:
+    """A time for people, UTC; a fraction of a second only where there is one."""
+    fraction = f".{ms % 1000:03d}" if ms % 1000 else ""
+    return f"{datetime.fromtimestamp(ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}{fraction}Z"
+
+
+def check_reach(bounds: Mapping[int, Bounds], from_ms: int) -> None:
+    """Refuses a time whose records are gone.
+
+    Raises:
+        BadInput: naming the earliest time that is possible.
+    """
+    gone = [
+        b.oldest_ms for b in bounds.values() if b.oldest_ms is not None and b.oldest_ms > from_ms
+    ]
+    if gone:
+        earliest = iso(-(-max(gone) // 1000) * 1000)
+        raise BadInput(
+            "too_early", f"{RAW} no longer holds every record since {iso(from_ms)}; the earliest "
+            f"possible --from is {earliest}",
+        )  # fmt: skip
+
+
+def check_version(new: Rules, active: int) -> None:
+    """Refuses rules that are not newer than those that hold.
+
+    Raises:
+        BadInput: they are not.
+    """
+    if new.version <= active:
+        raise BadInput(
+            "rules_not_newer", f"the rules have version {new.version}, and {active} holds already: "
+            "raise `version` with every change",
+        )  # fmt: skip
+
+
+def is_begun(newest: Epoch | None, text: str, since: Since) -> bool:
+    """Whether the newest epoch is what this command would begin: it was killed and called again.
+
+    Raises:
+        BadInput: these rules were begun with another time; naming it.
+    """
+    if newest is None or newest.text != text:
+        return False
+    if since(newest.begun_at) != newest.from_time:
+        raise BadInput(
+            "begun_otherwise", f"a replay by just these rules was begun at {iso(newest.begun_at)}; "
+            f"to go on watching it, give --from {iso(newest.from_time)}",
+        )  # fmt: skip
+    return True
+
+
+class Planner:
+    """Looks at a cluster and begins replays on it.
+
+    Args:
+        rulebook: open.
+        own_version: of the rules that hold before any epoch.
+    """
+
+    def __init__(
+        self, settings: Settings, rulebook: Rulebook, log_id: str, own_version: int
+    ) -> None:
+        self._settings = settings
+        self._rulebook = rulebook
+        self._log_id = log_id
+        self._own_version = own_version
+
+    async def committed(self) -> dict[int, int | None]:
+        """What the workers have committed of each partition of the raw topic."""
+        group: dict[str, tuple[str, ...]] = {self._settings.consumer_group: (RAW,)}
+        return {row.partition: row.committed for row in await admin.lag(self._settings, group)}
+
+    async def progress(self) -> Progress | None:
+        """How far the newest epoch is; ``None`` when there is none on this log."""
+        history = await self._rulebook.refresh()
+        newest = history.newest
+        if newest is None or newest.log_id != self._log_id:
+            return None
+        return progress(history, newest, await self.committed())
+
+    async def plan(self, text: str, since: Since, now_ms: int) -> tuple[Epoch, dict[int, Bounds]]:
+        """The epoch that would begin, and what it rests on.
+
+        Raises:
+            BadInput: it may not begin (law 3).
+            ConfigError: a topic is missing.
+            Unavailable: Kafka is away.
+        """
+        try:
+            rules = Rules.load(text)
+        except ValueError as error:
+            raise BadInput("bad_rules", str(error)) from error
+        history = await self._rulebook.refresh()
+        if not self._rulebook.is_there:
+            raise ConfigError([f"{RULES}: no such topic; 'mailpulse topics apply' makes it"])
+        state = await self.progress()
+        if state is not None and not state.over:
+            raise BadInput("under_way", f"another replay is: {state.done:,} of {state.records:,}")
+        newest = history.newest
+        check_version(rules, self._own_version if newest is None else newest.version)
+        if history.number >= EPOCH_MAX:
+            raise BadInput("too_many", f"rules were changed {EPOCH_MAX} times already")
+        from_ms = since(now_ms)
+        bounds = await self._bounds(from_ms)
+        check_reach(bounds, from_ms)
+        spans = tuple(bounds[partition].span for partition in sorted(bounds))
+        epoch = Epoch(history.number + 1, self._log_id, now_ms, from_ms, rules.version, text, spans)
+        return epoch, bounds
+
+    async def begin(self, epoch: Epoch) -> None:
+        """Announces ``epoch``.
+
+        Raises:
+            BadInput: another one was announced at the same moment.
+            Unavailable: Kafka is away; it may have begun: the same command again will tell.
+        """
+        producer = AIOKafkaProducer(
+            **self._settings.kafka_client_options(), acks="all",
+            enable_idempotence=self._settings.kafka_idempotence,
+        )  # fmt: skip
+        try:
+            await producer.start()
+            await self._rulebook.announce(producer, epoch)
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise Unavailable(f"Kafka at {self._settings.kafka_bootstrap}: {error}") from error
+        finally:
+            await producer.stop()
+        history = await self._rulebook.refresh()
+        if history.epochs[epoch.number - 1] != epoch:
+            raise BadInput("under_way", "another replay was begun at the same moment")
+
+    async def _bounds(self, from_ms: int) -> dict[int, Bounds]:
+        committed = await self.committed()
+        places = [TopicPartition(RAW, number) for number in sorted(committed)]
+        consumer = AIOKafkaConsumer(
+            **self._settings.kafka_client_options(), group_id=None, enable_auto_commit=False
+        )
+        try:
+            await consumer.start()
+            consumer.assign(places)
+            starts = await consumer.beginning_offsets(places)
+            ends = await consumer.end_offsets(places)
+            found = await consumer.offsets_for_times(dict.fromkeys(places, from_ms))
+            oldest = await _oldest(consumer, starts, ends)
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise Unavailable(f"Kafka at {self._settings.kafka_bootstrap}: {error}") from error
+        finally:
+            await consumer.stop()
+        return {
+            tp.partition: Bounds(
+                starts[tp], ends[tp], oldest.get(tp),
+                ends[tp] if found[tp] is None else found[tp].offset, committed[tp.partition],
+            )
+            for tp in places
+        }  # fmt: skip
+
+
+async def _oldest(
+    consumer: Any, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, int]:
+    """Time of the oldest record of the partitions that have lost some, milliseconds."""
+    out: dict[TopicPartition, int] = {}
+    wanted = {tp for tp, start in starts.items() if 0 < start < ends[tp]}
+    for tp in starts:
+        consumer.seek(tp, starts[tp])
+        if tp not in wanted:
+            consumer.pause(tp)
+    deadline = asyncio.get_running_loop().time() + FIRST_RECORD_MS / 1000
+    while wanted - out.keys():
+        if asyncio.get_running_loop().time() > deadline:
+            raise Unavailable(f"{RAW}: its oldest records can't be read")
+        for tp, records in (await consumer.getmany(timeout_ms=500)).items():
+            out.setdefault(tp, records[0].timestamp)
+            consumer.pause(tp)
+    return out

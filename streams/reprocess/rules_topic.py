@@ -1,0 +1,112 @@
+"""The topic of rules: read to its end whenever it is asked, and written to.
+
+Laws of this file:
+1. One partition, number 0, holds everything: what is first there was first.
+2. A topic that is not there is an empty one: nobody changed rules yet.
+"""
+
+import asyncio
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from schemas import cloudevents
+from schemas.cloudevents import cloud_event
+from schemas.codec import Codec
+from schemas.errors import Unavailable
+from schemas.settings import Settings
+from schemas.topics import RULES
+from streams.enrich.epochs import Epoch, History, Span
+
+_PLACE = TopicPartition(RULES, 0)
+
+
+class Rulebook:
+    """A reader of the topic of rules, and what it has found so far.
+
+    Attributes:
+        history: grows with every ``refresh``.
+    """
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        self.history = History()
+        self._codec = codec
+        self._bootstrap = settings.kafka_bootstrap
+        self._consumer: Any = AIOKafkaConsumer(
+            **settings.kafka_client_options(), group_id=None, enable_auto_commit=False,
+            auto_offset_reset="earliest",
+        )  # fmt: skip
+        self._lock = asyncio.Lock()
+        self._known = False
+
+    async def __aenter__(self) -> "Rulebook":
+        try:
+            await self._consumer.start()
+        except (KafkaError, OSError, TimeoutError) as error:
+            await self._consumer.stop()
+            raise Unavailable(f"Kafka at {self._bootstrap}: {error}") from error
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._consumer.stop()
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the topic was found."""
+        return self._known
+
+    async def refresh(self) -> History:
+        """Reads what was written meanwhile; everything written before the call is read.
+
+        Raises:
+            Unavailable: the broker is away.
+        """
+        async with self._lock:
+            try:
+                await self._read()
+            except (KafkaError, OSError, TimeoutError) as error:
+                raise Unavailable(f"Kafka at {self._bootstrap}: {error}") from error
+        return self.history
+
+    async def _read(self) -> None:
+        if not self._known:
+            # without a subscription the client knows no topic until it is asked for one
+            if RULES not in await self._consumer.topics():
+                return
+            self._consumer.assign([_PLACE])
+            begin = await self._consumer.beginning_offsets([_PLACE])
+            self._consumer.seek(_PLACE, begin[_PLACE])
+            self._known = True
+        end = (await self._consumer.end_offsets([_PLACE]))[_PLACE]
+        while await self._consumer.position(_PLACE) < end:
+            polled = await self._consumer.getmany(_PLACE, timeout_ms=500)
+            self.history.add(
+                self._codec.decode(record.value, "rules")
+                for record in polled.get(_PLACE, ())
+                if record.value is not None
+            )
+
+    async def announce(self, producer: Any, epoch: Epoch) -> None:
+        """Writes an epoch; returns when Kafka has it. Whether it was first, ``refresh`` tells.
+
+        Raises:
+            aiokafka.errors.KafkaError: it may or may not be written.
+        """
+        await self._write(producer, epoch.record_key(), epoch.record())
+
+    async def note_gone_back(self, producer: Any, epoch: Epoch, partition: int, span: Span) -> None:
+        """Writes that the committed offset of ``partition`` is ``span.begin``.
+
+        Raises:
+            aiokafka.errors.KafkaError: it may or may not be written.
+        """
+        key = f"{epoch.number}-{epoch.log_id}-{partition}".encode()
+        await self._write(producer, key, epoch.gone_back(partition, span))
+
+    async def _write(self, producer: Any, key: bytes, record: dict[str, Any]) -> None:
+        identity, at_us = key.decode(), record["begun_at"] * 1000
+        await producer.send_and_wait(
+            RULES, self._codec.encode("rules", record), key=key, partition=0,
+            headers=cloud_event("rules", cloudevents.CLI, identity, at_us),
+        )  # fmt: skip

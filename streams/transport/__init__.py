@@ -1,0 +1,1 @@
+"""Whole-fetch delivery into Faust: one fetch of one partition is one Faust event."""

@@ -1,0 +1,392 @@
+"""The Faust consumer that delivers chunks: sessions, commits, letting go, watching.
+
+Laws of this file:
+1. What was fetched before a seek or a rebalance is not delivered after it: every chunk belongs to
+   a session (``streams.transport.chunks``), and only the open one of its partition counts.
+2. Offsets of chunk topics come from ``Hooks.next_offset`` alone. Faust's own books (acks, gaps,
+   read offsets) are not kept for them: those commit past unfinished messages.
+3. Partitions are let go in this order: flow stopped, queues cleared, ``Hooks.on_revoke``, commit.
+4. Whatever is buffered is bounded: a topic's queue in chunks, a chunk in records and bytes.
+5. Everything else (other topics, changelogs, assignment, recovery) is Faust's code, unchanged.
+"""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from time import monotonic
+from typing import Any
+
+from faust.transport.drivers import aiokafka as driver
+from mode import Service
+
+from streams.transport.chunks import TP, ChunkMessage, Session, Taken, describe
+from streams.transport.read_offsets import ReadOffsets
+from streams.transport.thread import ChunkThread, Look
+from streams.transport.watchdog import Progress, Watchdog
+
+__all__ = ["ChunkConsumer", "ChunkTransport"]
+
+_PAUSE_S = 0.01
+"""Wait while every queue is full. Faust waits a whole second."""
+
+_TAKE_S = 0.2
+"""Longest wait for records in one go; also how late a new assignment is noticed."""
+
+_HOOK_S = 30.0
+"""Longest time for ``Hooks.on_assign``: below Faust's own limit, past which it would hang."""
+
+
+class ChunkConsumer(driver.Consumer):
+    """Faust's consumer, with chunks for the app's chunk topics."""
+
+    app: Any  # a ``streams.transport.app.ChunkApp``
+    _thread: ChunkThread
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._sessions: dict[TP, Session] = {}
+        self._start: dict[TP, int | None] = {}
+        self._epochs = itertools.count(1)
+        self._release_lock = asyncio.Lock()
+        self._releases = 0
+        self._opening_since_s: float | None = None
+        super().__init__(*args, **options)
+        self._read_offset = ReadOffsets(self.app.chunk_topics)
+        limit_s = self.app.watchdog_s
+        self.watchdog = Watchdog(limit_s, min(1.0, limit_s / 5))
+
+    def _new_consumer_thread(self) -> ChunkThread:
+        return ChunkThread(self, loop=self.loop, beacon=self.beacon)
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, set[TP]]:
+        await self._read_again()
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow.wait())
+        active = self._get_active_partitions()
+        places = {topic: self._places(topic) for topic in self.app.chunk_topics}
+        wanted = {tp for tp in active if places.get(tp.topic, 1) > 0 and self._is_open(tp)}
+        if not wanted:
+            await asyncio.sleep(_PAUSE_S)
+            return {}, active
+        # With a full queue, or state that is still to come, come back soon: a place may be free
+        # before other records come.
+        timeout = min(timeout, _TAKE_S) if len(wanted) == len(active) else _PAUSE_S
+        return await self._thread.take(wanted, places, timeout), active
+
+    def _is_open(self, tp: TP) -> bool:
+        return tp.topic not in self.app.chunk_topics or self.app.hooks.is_open(tp)
+
+    def _places(self, topic: str) -> int:
+        channels = self.app.topics._topic_name_index.get(topic, ())
+        return min((c.queue.maxsize - c.queue.qsize() for c in channels), default=0)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
+        """As Faust's, with one message a chunk.
+
+        Faust seeks to the committed offsets when records come while the flow is stopped; here
+        they are dropped. Whoever resumes the flow has sought before, and a seek in the middle of
+        a rebalance fails or hangs.
+        """
+        records, active = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        if records is None or self.should_stop:
+            return
+        plain: dict[TP, Any] = {}
+        for tp, taken in records.items():
+            if not isinstance(taken, Taken):
+                plain[tp] = taken
+            elif (message := self._accept(tp, taken, generation)) is not None:
+                yield tp, message
+        for tp, record in self.scheduler.iterate(plain):
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            if tp in active or tp in self._buffered_partitions:
+                self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+                yield tp, self._to_message(tp, record)
+
+    def _accept(self, tp: TP, taken: Taken, generation: int) -> ChunkMessage | None:
+        session = self._sessions.get(tp)
+        if session is None or not self.flow_active:
+            return None
+        expected = session.position
+        if expected is not None and taken.first < expected and taken.epoch == session.epoch:
+            # Its records would be taken for a replay, and dropped.
+            self.app.fail(
+                f"{tp.topic}-{tp.partition}: asked for offset {expected}, the log went back to "
+                f"{taken.first}: the topic was made anew"
+            )
+            return None
+        message = session.accept(taken, generation)
+        if message is not None and expected is not None and taken.first != expected:
+            self.log.error(
+                "%s: asked for offset %s, the log went on at %s: records were removed before they "
+                "were read", tp, expected, taken.first,
+            )  # fmt: skip
+        self.app.monitor.track_tp_end_offset(tp, taken.highwater)
+        return message
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """Faust's brake, for other topics only: chunk topics are braked by places in the queue."""
+        if tp.topic not in self.app.chunk_topics:
+            super().on_buffer_full(tp)
+
+    # --- sessions --------------------------------------------------------------------------------
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """As Faust's; keeps what it found."""
+        offsets: Mapping[TP, int] = await super().seek_to_committed()
+        self._start = {TP(*tp): offset for tp, offset in offsets.items()}
+        return offsets
+
+    async def perform_seek(self) -> None:
+        """Faust calls this after every assignment, before the flow is resumed."""
+        releases = self._releases
+        await super().perform_seek()
+        async with self._release_lock:
+            if releases != self._releases:
+                return  # let go meanwhile; the next assignment seeks again
+            tps = {tp for tp in self._start if tp.topic in self.app.chunk_topics}
+            # Those that the next rebalance has taken by now are not assigned to the engine either:
+            # nothing would ever let go of their state.
+            tps = await self._open({tp: self._start[tp] for tp in tps})
+            try:
+                await asyncio.wait_for(self.app.hooks.on_assign(set(tps)), _HOOK_S)
+            except Exception as error:
+                self.app.fail(f"on_assign of {_names(tps)} failed: {error!r}", error)
+            self._opening_since_s = None
+
+    async def _open(self, starts: Mapping[TP, int | None]) -> set[TP]:
+        """Opens sessions; returns the partitions that have one, those that are still ours."""
+        sessions = {tp: Session(tp, next(self._epochs), at) for tp, at in starts.items()}
+        for tp, session in sessions.items():
+            self._close(tp)
+            self._sessions[tp] = session
+        started = await self._thread.start_sessions(
+            {tp: (starts[tp], session.epoch) for tp, session in sessions.items()}
+        )
+        for tp, session in sessions.items():
+            if tp not in started and self._sessions.get(tp) is session:
+                self._close(tp)
+                del self._sessions[tp]
+        return started
+
+    def _close(self, tp: TP) -> None:
+        session = self._sessions.get(tp)
+        if session is not None:
+            session.close()
+
+    async def seek(self, partition: TP, offset: int) -> None:
+        """For a chunk topic: the next chunk starts at ``offset``, queued ones are dropped.
+
+        A chunk that an agent holds is not taken from it.
+        """
+        if partition.topic in self.app.chunk_topics:
+            if partition in self._sessions:
+                await self._open({TP(*partition): offset})
+        else:
+            await super().seek(partition, offset)
+
+    async def rewind(self, tp: TP, offset: int) -> bool:
+        """Commits an offset that may lie below the committed one, and reads on from there.
+
+        Returns:
+            Whether it is committed; ``False``: the group has rebalanced, or the app has failed.
+        """
+        self._committed_offset[tp] = None
+        done = await self._commit_offsets({tp: offset})
+        if not done or self._committed_offset[tp] != offset or tp not in self._sessions:
+            return False
+        await self.seek(tp, offset)
+        return True
+
+    async def _read_again(self) -> None:
+        for tp, session in list(self._sessions.items()):
+            if session.lost_from is not None and session.open:
+                self.log.warning("%s: chunks were dropped, reads again from %s", tp,
+                                 session.lost_from)  # fmt: skip
+                await self.seek(tp, session.lost_from)
+
+    def committed_at_start(self, tp: TP) -> int | None:
+        """The committed offset that reading of ``tp`` started from; ``None``: there was none."""
+        return self._start.get(tp)
+
+    def committed_now(self, tp: TP) -> int | None:
+        """The offset that this consumer last committed, or started from; ``None``: neither."""
+        offset: int | None = self._committed_offset.get(tp)
+        return offset
+
+    # --- letting go ------------------------------------------------------------------------------
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """As Faust's; chunk partitions are checkpointed and committed first.
+
+        All of them: a seek that came late, during the rebalance before, may have opened some that
+        went to another worker in it. Kept, their state would be of long ago when they come back.
+        """
+        positions = {tp: session.position or 0 for tp, session in self._sessions.items()}
+        await self.release(None)
+        await super().on_partitions_revoked(revoked)
+        # Called before every join, the first one too: what is told to the group is as of now.
+        claims = self.app.claims
+        self._thread.assignor.claims = positions if claims is None else dict(claims())
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """As Faust's."""
+        self._opening_since_s = monotonic() if assigned else None
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def release(self, tps: Iterable[TP] | None) -> None:
+        """Lets partitions go (law 3), ``None``: all of them. The flow stays stopped."""
+        async with self._release_lock:
+            self._releases += 1
+            mine = set(self._sessions if tps is None else self._sessions.keys() & set(tps))
+            self.stop_flow()
+            self.app.flow_control.suspend()
+            for tp in mine:
+                self._close(tp)
+            self.app.flow_control.clear()
+            if mine and not self.app.failed.is_set():
+                await self._checkpoint(mine)
+            for tp in mine:
+                del self._sessions[tp]
+
+    async def _checkpoint(self, tps: set[TP]) -> None:
+        limit_s = self.app.conf.broker_rebalance_timeout * 0.8
+        try:
+            await asyncio.wait_for(self.app.hooks.on_revoke(set(tps)), limit_s)
+        except TimeoutError:
+            self.log.error(
+                "%s: on_revoke took more than %.0f s; what is checkpointed is committed, the rest "
+                "comes again", _names(tps), limit_s,
+            )  # fmt: skip
+        except Exception as error:
+            self.app.fail(f"on_revoke of {_names(tps)} failed: {error!r}", error)
+            return
+        await self.commit_chunks(tps)
+
+    # --- committing ------------------------------------------------------------------------------
+
+    async def commit_chunks(self, tps: Iterable[TP] | None = None) -> bool:
+        """Commits ``next_offset`` of each now; whether all of them are committed afterwards."""
+        wanted = set(self._sessions if tps is None else tps)
+        while await self.maybe_wait_for_commit_to_finish():
+            pass  # Faust's commit does nothing when another one is under way: wait for our turn
+        await self.commit(wanted)
+        return not self.app.failed.is_set() and not self._filter_committable_offsets(wanted)
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        for tp in self._sessions:
+            if topics is None or tp in topics or tp.topic in topics:
+                yield tp
+        yield from super()._filter_tps_with_pending_acks(topics)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        if tp.topic not in self.app.chunk_topics:
+            offset: int | None = super()._new_offset(tp)
+            return offset
+        session = self._sessions.get(tp)
+        if session is None or self.app.failed.is_set():
+            return None
+        offset = self.app.hooks.next_offset(tp)
+        if offset is not None and session.highwater is not None and offset > session.highwater:
+            self.app.fail(
+                f"{tp.topic}-{tp.partition}: offset {offset} was to be committed, but the log ends "
+                f"at {session.highwater}: the local state is of another log"
+            )
+            return None
+        return offset or None
+
+    async def _commit_offsets(
+        self, offsets: Mapping[TP, int], start_new_transaction: bool = True
+    ) -> bool:
+        # Chunk topics: no flush of Faust's producer first, the engine has its outputs
+        # acknowledged; and only what was committed counts as committed.
+        assigned = self.assignment()
+        chunks = {
+            tp: offset
+            for tp, offset in offsets.items()
+            if tp.topic in self.app.chunk_topics and tp in assigned
+        }
+        rest = {tp: o for tp, o in offsets.items() if tp.topic not in self.app.chunk_topics}
+        done = True
+        if chunks:
+            done = await self._commit(chunks)
+            if done:
+                self._committed_offset.update(chunks)
+                self.app.monitor.on_tp_commit(chunks)
+        if rest:
+            done = await super()._commit_offsets(rest, start_new_transaction) and done
+        return done
+
+    # --- watching --------------------------------------------------------------------------------
+
+    async def verify_all_partitions_active(self) -> None:
+        """Nothing: Faust compares two different clocks here, and only logs. See ``_watch``."""
+
+    @Service.task
+    async def _watch(self) -> None:
+        watchdog = self.watchdog
+        looks: dict[TP, Look] = {}
+        asked_s = 0.0
+        while not self.should_stop:
+            await self.sleep(watchdog.tick_s)
+            now_s = monotonic()
+            if now_s - asked_s > watchdog.limit_s / 4 and self._sessions:
+                # Asked, not remembered from fetches: fetching itself may have stopped.
+                looks, asked_s = await self._look(), now_s
+            partitions = {tp: self._progress(tp, looks.get(tp)) for tp in self._sessions}
+            for tp, stuck_s in watchdog.tick(now_s, partitions).items():
+                self._report_stuck(tp, stuck_s, partitions[tp])
+            since_s = self._opening_since_s
+            if since_s is not None and now_s - since_s > max(watchdog.limit_s, 2 * _HOOK_S):
+                self.app.fail(f"reading did not start within {now_s - since_s:.0f} s of assignment")
+
+    async def _look(self) -> dict[TP, Look]:
+        try:
+            return await self._thread.look(set(self._sessions))
+        except Exception as error:  # the broker is away: no end, no lag, nothing to report
+            self.log.warning("ends of the log are not known: %r", error)
+            return {}
+
+    def _progress(self, tp: TP, look: Look | None) -> Progress:
+        committed = self._committed_offset.get(tp)
+        if look is None:
+            return Progress(committed, None)
+        position = self._sessions[tp].position
+        done = position is None or (committed or 0) >= position
+        if done and look.position is not None and look.position >= look.end:
+            # Everything that there was to read is committed, whatever the numbers say: retention
+            # may have removed the records between the commit and the end.
+            return Progress(committed, committed)
+        return Progress(committed, look.end)
+
+    async def ends(self, tps: Iterable[TP]) -> dict[TP, int]:
+        """Ends of the logs, asked from the broker.
+
+        Where a fetch has seen a later end, that one: the embedded broker's answer is the start of
+        the last batch.
+        """
+        ends = {TP(*tp): end for tp, end in (await self.highwaters(*tps)).items()}
+        for tp, end in ends.items():
+            session = self._sessions.get(tp)
+            ends[tp] = max(end, (session.highwater if session else None) or 0)
+        return ends
+
+    def _report_stuck(self, tp: TP, stuck_s: float, progress: Progress) -> None:
+        session = self._sessions.get(tp)
+        self.app.fail(
+            f"{tp.topic}-{tp.partition}: no commit for {stuck_s:.0f} s although {progress.lag} "
+            f"offsets wait (committed {progress.committed}, log ends at {progress.end}); "
+            f"{describe(session.unfinished() if session else None)}"
+        )
+
+
+class ChunkTransport(driver.Transport):
+    """Faust's aiokafka transport with a ``ChunkConsumer``."""
+
+    Consumer = ChunkConsumer
+
+
+def _names(tps: Iterable[TP]) -> str:
+    return ", ".join(f"{tp.topic}-{tp.partition}" for tp in sorted(tps))

@@ -1,0 +1,1 @@
+"""The worker process: its agents, local state, restore and outputs."""

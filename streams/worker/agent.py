@@ -1,0 +1,376 @@
+"""What both agents' shells share: state per partition, checkpoints, assignment, letting go.
+
+Laws of this file:
+1. A checkpoint is: outputs acknowledged, then state and offset stored in one write, and only then
+   may the offset be committed (``next_offset``). Whatever happens in between, replaying from the
+   committed offset gives the same result.
+2. A shard's lock is held from a step until its outputs are handed over, and over a checkpoint: a
+   checkpoint never sees a step whose outputs are only half sent.
+3. Any error ends the worker; nothing is skipped.
+4. A chunk that begins beyond what was read is not handled while the log still holds what lies
+   between: that is read first. Committed past it, it would be lost.
+5. But for damaged state (``streams.worker.damage``), found when it is opened or later: it is set
+   aside and built again from what is committed, and its partition is read again from there. Others
+   go on. A store that is damaged once more in the life of the process ends the worker.
+"""
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from schemas.codec import Codec
+from schemas.errors import MailpulseError
+from schemas.settings import Settings
+from streams.enrich.message_bytes import StateError
+from streams.transport.app import ChunkApp
+from streams.transport.chunks import TP, Chunk
+from streams.worker.damage import DamagedState, LastingDamage
+from streams.worker.metrics import StreamMetrics
+from streams.worker.outputs import Flight, Outputs
+from streams.worker.setting_aside import DAMAGED_KEPT_MAX
+from streams.worker.store import StateDirectory, Store
+
+log = structlog.get_logger(__name__)
+
+FEW_RECORDS = 1_000
+"""Since the last checkpoint: so few that another one is cheap."""
+
+
+@dataclass(slots=True)
+class Work:
+    """What any agent keeps per assigned partition."""
+
+    tp: TP
+    store: Store
+    flight: Flight
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    next_offset: int | None = None
+    since_checkpoint: int = 0
+    since_open: int = 0
+    """Chunks processed since the state was opened."""
+    reads_from: int = 0
+    """The offset behind the last chunk, or the one that reading began with."""
+    checkpointed_at: float = field(default_factory=time.monotonic)
+    handing_over: bool = False
+    """True from a step until its outputs are sent. Found true under the lock, a step failed or was
+    cut off half-way: its state must never be stored."""
+    live: bool = True
+    """False once its partition was revoked: whoever still holds it stops."""
+
+
+class Agent(ABC):
+    """Owns the partitions of one topic: opens and restores their state, checkpoints, lets go.
+
+    Args:
+        name: stage in metrics and prefix of the state's directories.
+    """
+
+    topic: str
+    name: str
+    rebuilt_from: str
+    """The topic that holds what lost state is built again from."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        codec: Codec,
+        directory: StateDirectory,
+        outputs: Outputs,
+        metrics: StreamMetrics,
+    ) -> None:
+        self.settings = settings
+        self.codec = codec
+        self.directory = directory
+        self.outputs = outputs
+        self.metrics = metrics
+        self.app: ChunkApp | None = None
+        self.assigned: set[TP] = set()
+        self.assignment = 0
+        self._opening = asyncio.Lock()
+        self._unopened = asyncio.Event()
+        self._reach: dict[TP, int] = {}
+        self._work: dict[TP, Work] = {}
+        self._damaged: set[TP] = set()
+        self._to_read_again: set[TP] = set()
+
+    # --- for the subclass
+
+    @abstractmethod
+    async def open(self, work: Work) -> None:
+        """Loads and restores the partition's state; sets ``work.next_offset`` if it is known."""
+
+    @abstractmethod
+    async def process(self, work: Work, chunk: Chunk) -> None:
+        """Folds a chunk in and hands its outputs over; holds ``work.lock`` while it does."""
+
+    @abstractmethod
+    async def before_checkpoint(self, work: Work) -> None:
+        """Hands over what is published at checkpoints only."""
+
+    @abstractmethod
+    def store_state(self, work: Work) -> int:
+        """Stores state and offset in one write; returns the offset that may be committed."""
+
+    @abstractmethod
+    def forget(self, tp: TP) -> None:
+        """Drops the partition's state from memory."""
+
+    # --- for the app
+
+    async def run(self, stream: Any) -> None:
+        """The agent's loop; an exception here ends the worker."""
+        async for chunk in stream:
+            await self.handle(chunk)
+
+    async def handle(self, chunk: Chunk) -> None:
+        """One chunk, with a checkpoint when one is due."""
+        work = self._work.get(chunk.tp)
+        if work is None or not work.live:
+            return  # let go while it was queued; whoever owns the partition reads it
+        if not await self._follows(work, chunk):
+            return
+        async with self.rebuilding(work):
+            await self.process(work, chunk)
+            work.reads_from = chunk.last + 1
+            self.metrics.lag_records.labels(self.topic, str(chunk.tp.partition)).set(
+                max(0, chunk.highwater - chunk.last - 1)
+            )
+        if work.live:
+            await self.checkpoint_if_due(work)
+
+    async def _follows(self, work: Work, chunk: Chunk) -> bool:
+        """Whether nothing that the log still holds lies before the chunk unread (law 4).
+
+        If something does, a chunk was dropped on its way here; it is read again.
+        """
+        if chunk.first <= work.reads_from:
+            return True
+        assert self.app is not None
+        begin = await self.app.begin_offset(work.tp)
+        if begin >= chunk.first or not work.live:
+            return work.live
+        work.reads_from = max(begin, work.reads_from)
+        log.error(
+            "a chunk was dropped before it was handled: it is read again", topic=work.tp.topic,
+            partition=work.tp.partition, first=work.reads_from, before=chunk.first,
+        )  # fmt: skip
+        await self.app.seek(work.tp, work.reads_from)
+        return False
+
+    async def keep_open(self) -> None:
+        """Opens what is assigned, at once and one partition after the other; runs for ever.
+
+        Records need not come for it: what time alone changes is to be told, too.
+        """
+        while True:
+            await self._unopened.wait()
+            self._unopened.clear()
+            for tp in sorted(self.assigned):
+                await self.ready(tp)
+
+    async def ready(self, tp: TP) -> Work | None:
+        """The partition's work with its state restored; ``None``: not assigned, or not any more."""
+        async with self._opening:
+            work = self._work.get(tp)
+            if tp not in self.assigned or work is not None:
+                return work
+            while True:
+                try:
+                    return await self._open(tp)
+                except (DamagedState, StateError) as error:
+                    self.forget(tp)
+                    self._set_aside(tp, error)
+
+    async def _open(self, tp: TP) -> Work | None:
+        assignment = self.assignment
+        work = Work(tp, self.directory.store(self._store_name(tp)), Flight(self.outputs))
+        self.metrics.restoring.inc()
+        try:
+            await self.open(work)
+        finally:
+            self.metrics.restoring.dec()
+        if tp in self._to_read_again:
+            assert self.app is not None
+            await self.app.seek(tp, self.app.committed_now(tp) or 0)
+            self._to_read_again.discard(tp)
+        if assignment != self.assignment or tp not in self.assigned:
+            self.forget(tp)
+            self.directory.release(self._store_name(tp))
+            return None
+        assert self.app is not None
+        work.reads_from = self.app.committed_now(tp) or 0
+        self._work[tp] = work
+        return work
+
+    def doubt(self, work: Work, is_of_this_log: bool, reaches: int, committed: int) -> None:
+        """Without a note beside it, a store is held to what is committed.
+
+        With one it holds all that it ever held, and another worker has moved the partition on. A
+        store of a version that kept no note is believed.
+
+        Args:
+            reaches: the offset behind what the state holds.
+
+        Raises:
+            DamagedState: it holds less.
+        """
+        store = work.store
+        if store.number and not store.is_noted and is_of_this_log and reaches < committed:
+            said = f"its note is gone, and it holds {reaches} of the {committed} offsets committed"
+            raise DamagedState(store.path, said)
+
+    @asynccontextmanager
+    async def rebuilding(self, work: Work) -> AsyncIterator[None]:
+        """Whatever is done with a partition's state, damage that it meets is seen to (law 5)."""
+        try:
+            yield
+        except DamagedState as error:
+            async with work.lock:  # whoever works on it comes to an end first
+                if self._work.get(work.tp) is not work:
+                    return
+                work.live = False
+                del self._work[work.tp]
+                self._reach.pop(work.tp, None)
+                self.forget(work.tp)
+                self._set_aside(work.tp, error)
+            self._to_read_again.add(work.tp)
+            self._unopened.set()
+
+    def _set_aside(self, tp: TP, error: DamagedState | StateError) -> None:
+        name = self._store_name(tp)
+        damage = error
+        if isinstance(damage, StateError):
+            damage = DamagedState(self.directory.path / name, str(error))
+        if tp in self._damaged:
+            raise LastingDamage(damage) from error
+        self._damaged.add(tp)
+        now = time.time()
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now)) + f".{now % 1 * 1000:03.0f}Z"
+        kept = self.directory.set_aside(name, stamp)
+        self.metrics.damaged.labels(self.name).inc()
+        log.error(
+            f"state is damaged: it is set aside and built again from {self.rebuilt_from}; its "
+            "partition waits for that, others go on. What that topic does not hold any more is "
+            "forgotten: events of then that are sent again count again",
+            state=str(self.directory.path / name), partition=tp.partition, reason=damage.reason,
+            set_aside_as=kept.path.name if kept.is_kept else "removed: the disk has no room for it",
+            bytes=kept.bytes, kept_at_most=DAMAGED_KEPT_MAX,
+        )  # fmt: skip
+
+    def _store_name(self, tp: TP) -> str:
+        return f"{self.name}-{tp.partition}"
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every assigned partition has its state."""
+        return all(self.is_open(tp) for tp in self.assigned)
+
+    def is_open(self, tp: TP) -> bool:
+        """Whether the partition has its state: its chunks may come."""
+        work = self._work.get(tp)
+        return work is not None and work.live
+
+    def touch(self) -> None:
+        """Tells the watchdog that opening goes on: for all partitions that wait for their turn."""
+        assert self.app is not None
+        for tp in self.assigned:
+            if not self.is_open(tp):
+                self.app.touch(tp)
+
+    async def checkpoint_if_due(self, work: Work) -> None:
+        """A checkpoint when enough records or time have passed since the last.
+
+        With few records a checkpoint costs next to nothing, so it comes twice as soon: what was
+        counted is published by it.
+        """
+        age_ms = (time.monotonic() - work.checkpointed_at) * 1000
+        wait_ms: float = self.settings.checkpoint_interval_ms
+        if work.since_checkpoint <= FEW_RECORDS:
+            wait_ms /= 2
+        if work.since_checkpoint >= self.settings.checkpoint_records_max or age_ms >= wait_ms:
+            await self.checkpoint(work)
+
+    async def checkpoint(self, work: Work) -> None:
+        """Law 1: outputs acknowledged, state and offset stored, offset free to be committed."""
+        async with self.rebuilding(work), work.lock:
+            if self._work.get(work.tp) is not work:
+                return  # let go while this waited for the lock
+            if work.handing_over:
+                raise MailpulseError(f"{work.tp}: a step's outputs were not all sent")
+            started = time.monotonic()
+            await self.before_checkpoint(work)
+            await work.flight.landed()
+            if work.since_checkpoint:
+                work.next_offset = self._reach[work.tp] = self.store_state(work)
+                work.since_checkpoint = 0
+            work.checkpointed_at = time.monotonic()
+            self.metrics.checkpoint_seconds.labels(self.name).observe(
+                work.checkpointed_at - started
+            )
+
+    def works(self) -> list[Work]:
+        """The partitions whose state is open."""
+        return list(self._work.values())
+
+    async def checkpoint_idle(self) -> None:
+        """Checkpoints partitions whose last one is too long ago; for a timer."""
+        for work in list(self._work.values()):
+            if work.live:
+                await self.checkpoint_if_due(work)
+
+    def claims(self) -> dict[TP, int]:
+        """Partitions whose state lies here -> the offset it reaches, opened or not."""
+        out = {}
+        for name in self.directory.names():
+            prefix, _, partition = name.rpartition("-")
+            if prefix == self.name and partition.isdigit():
+                tp = TP(self.topic, int(partition))
+                out[tp] = self._reach.get(tp, 0)
+        return out
+
+    def next_offset(self, tp: TP) -> int | None:
+        """The offset that may be committed, ``None`` while nothing was checkpointed."""
+        work = self._work.get(tp)
+        return work.next_offset if work else None
+
+    async def on_assign(self, tps: Iterable[TP]) -> None:
+        """New partitions; ``keep_open`` restores their state before their first chunk.
+
+        Another worker may have moved them on while they were away, so nothing in memory counts.
+        """
+        self.assignment += 1
+        self.assigned = set(tps)
+        self._to_read_again.clear()  # what is assigned is read from what is committed
+        kept = {tp for tp, work in self._work.items() if work.live} & self.assigned
+        self.release(self._work.keys() - kept)
+        self._unopened.set()
+
+    async def on_revoke(self, tps: Iterable[TP]) -> None:
+        """Checkpoints these partitions and stops handling their chunks."""
+        tps = set(tps)
+        self.assigned -= tps
+        if tps:  # Faust lets go of all at once; a figure that stayed would be told for ever
+            self.metrics.lag_records.clear()
+            self.metrics.event_age_seconds.clear()
+        for tp in tps:
+            work = self._work.get(tp)
+            if work is not None and work.live:
+                work.live = False
+                await self.checkpoint(work)
+
+    def release(self, tps: Iterable[TP]) -> None:
+        """Closes the state of these partitions, without a checkpoint."""
+        for tp in tps:
+            if self._work.pop(tp, None) is not None:
+                self.forget(tp)
+                self.directory.release(self._store_name(tp))
+
+    def close(self) -> None:
+        """Closes everything without a checkpoint."""
+        self.release(list(self._work))

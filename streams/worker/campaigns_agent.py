@@ -1,0 +1,262 @@
+"""The agent ``campaigns``: minute counts in; rates and alerts out.
+
+Laws of this file:
+1. Merging is idempotent (``streams.campaigns.windows``), so reading a partial again changes
+   nothing.
+2. Rates of campaigns whose sums moved are published at most once per ``rates_interval_ms``, also
+   when only time moved them; and always before the checkpoint that would forget that they moved.
+3. ``as_of`` is this host's clock; everything else is a function of the partials read.
+4. A window goes on by time alone: what an assigned partition holds is told whether or not records
+   come, and after a pause also of campaigns whose windows ran empty meanwhile.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from schemas import cloudevents, topics
+from schemas.cloudevents import cloud_event
+from schemas.codec import PREFIX_BYTES, Codec
+from schemas.errors import DecodeError, MailpulseError
+from schemas.glossary import COUNTER_NAMES
+from schemas.settings import Settings
+from streams.campaigns.alerts import WINDOW, Lines, evaluate
+from streams.campaigns.rates import encode_rates
+from streams.campaigns.state import CampaignState
+from streams.campaigns.windows import Partial, PartialKey, Windows, summed
+from streams.enrich.minute_counts import read_record
+from streams.kafka.stretches import OpenStretches, stretches_of
+from streams.transport.chunks import TP, Chunk, Record
+from streams.worker.agent import Agent, Work
+from streams.worker.metrics import StreamMetrics
+from streams.worker.outputs import Outputs, Row
+from streams.worker.store import StateDirectory
+
+log = structlog.get_logger(__name__)
+
+SLICE_RECORDS = 1000
+PUBLISH_SHARE_MAX = 0.1
+"""Of a core, per partition: with very many active campaigns rates come less often instead of
+starving everything else."""
+PUBLISH_SLICE = 50
+"""Campaigns published before the event loop gets a turn."""
+
+
+def partials_of(codec: Codec, records: Iterable[Record]) -> tuple[list[Partial], list[Record]]:
+    """Decoded partials in order, and the records that are none."""
+    out = []
+    bad = []
+    frame = codec.prefix("campaign_minute")
+    for record in records:
+        value = record.value
+        if value is None:
+            continue
+        try:
+            out.append(_partial(codec, frame, value))
+        except DecodeError:
+            bad.append(record)
+    return out, bad
+
+
+def _partial(codec: Codec, frame: bytes, value: bytes) -> Partial:
+    if value.startswith(frame):
+        try:
+            (campaign, mailbox, minute), log_id, partition, offset, counts = read_record(
+                value, PREFIX_BYTES
+            )
+        except Exception:  # unusual or broken: the general decoder tells
+            pass
+        else:
+            return Partial(PartialKey(campaign, mailbox, minute, log_id, partition), offset, counts)
+    fields = codec.decode(value, "campaign_minute")
+    key = PartialKey(
+        fields["campaign_id"], fields["mailbox_provider"], fields["minute"] // 60_000,
+        fields["log_id"], fields["partition"],
+    )  # fmt: skip
+    return Partial(key, fields["offset"], tuple(fields[name] for name in COUNTER_NAMES))
+
+
+class CampaignsAgent(Agent):
+    """Merges partials into rolling windows and publishes them."""
+
+    topic = topics.MINUTES
+    name = "campaigns"
+    rebuilt_from = topics.MINUTES
+
+    def __init__(
+        self,
+        settings: Settings,
+        codec: Codec,
+        directory: StateDirectory,
+        outputs: Outputs,
+        metrics: StreamMetrics,
+        *,
+        log_id: str,
+        lines: Lines,
+        source: OpenStretches = stretches_of,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        super().__init__(settings, codec, directory, outputs, metrics)
+        self._source = source
+        self._now_ns = now_ns
+        self.log_id = log_id
+        self.lines = lines
+        self.states: dict[TP, CampaignState] = {}
+        self.windows: dict[TP, Windows] = {}
+        self._due_at: dict[TP, float] = {}
+
+    async def open(self, work: Work) -> None:
+        """Loads the state, reads what other workers merged meanwhile, fills the windows."""
+        assert self.app is not None
+        state = CampaignState(work.store.get_many, work.store.scan)
+        state.restore()
+        committed = self.app.committed_now(work.tp) or 0
+        self.doubt(work, state.log_id == self.log_id, state.applied + 1, committed)
+        end = (await self.app.end_offsets([work.tp]))[work.tp]
+        if state.log_id != self.log_id or state.applied >= end:
+            state.begin_log(self.log_id)  # the topics were made anew
+        windows = Windows(state, self._minute_now())
+        self.states[work.tp], self.windows[work.tp] = state, windows
+        if state.applied + 1 < committed:
+            await self._catch_up(work, state, windows, committed)
+        windows.series.clear()
+        windows.fill(state.seen_through_us // 60_000_000)
+        windows.changed |= state.raised()
+        if state.applied >= 0:
+            work.next_offset = state.applied + 1
+
+    async def _catch_up(
+        self, work: Work, state: CampaignState, windows: Windows, until: int
+    ) -> None:
+        """Merges partials below ``until`` that this worker's state does not hold."""
+        async with self._source(self.settings, work.tp.topic, work.tp.partition) as minutes:
+            position = max(minutes.begin, state.applied + 1)
+            async for records, end in minutes.read(position, until, SLICE_RECORDS):
+                partials, _ = partials_of(self.codec, records)
+                windows.apply(partials)
+                self.metrics.restored.inc(len(partials))
+                state.applied = end - 1
+                self._write(work, state, windows)
+                self.touch()
+
+    async def process(self, work: Work, chunk: Chunk) -> None:
+        """Merges a chunk slice by slice."""
+        state, windows = self.states[work.tp], self.windows[work.tp]
+        records = chunk.records
+        for begin in range(0, len(records), SLICE_RECORDS):
+            async with work.lock:
+                if not work.live:
+                    return
+                part = records[begin : begin + SLICE_RECORDS]
+                partials, bad = partials_of(self.codec, part)
+                for record in bad:
+                    log.error(
+                        "minutes record skipped: not a campaign_minute",
+                        topic=work.tp.topic, partition=work.tp.partition, offset=record.offset,
+                    )  # fmt: skip
+                applied = windows.apply(partials)
+                self.metrics.partials.labels("merged").inc(applied)
+                self.metrics.partials.labels("stale").inc(len(partials) - applied)
+                state.applied = max(state.applied, part[-1].offset)
+                state.seen_through_us = max(state.seen_through_us, part[-1].timestamp * 1000)
+                work.since_checkpoint += len(part)
+            await asyncio.sleep(0)
+        async with work.lock:
+            if work.live and chunk.last > state.applied:
+                state.applied = chunk.last
+                work.since_checkpoint += 1
+
+    async def tick(self) -> None:
+        """Lets time pass: windows slide, what moved is published. Call it often."""
+        now = time.monotonic()
+        interval_s = self.settings.rates_interval_ms / 1000
+        for tp, work in list(self._work.items()):
+            if work.live and now >= self._due_at.get(tp, 0.0):
+                begun_s = time.thread_time()
+                async with self.rebuilding(work), work.lock:
+                    if self._work.get(tp) is not work:
+                        continue  # let go while this waited for the lock
+                    await self._publish(work)
+                cost_s = time.thread_time() - begun_s
+                self._due_at[tp] = now + max(interval_s, cost_s / PUBLISH_SHARE_MAX)
+
+    async def _publish(self, work: Work) -> None:
+        if work.handing_over:
+            raise MailpulseError(f"{work.tp}: rates were not all sent")
+        work.handing_over = True
+        state, windows = self.states[work.tp], self.windows[work.tp]
+        windows.advance(self._minute_now())
+        changed, windows.changed = sorted(windows.changed), set()
+        now_us = self._now_ns() // 1000
+        frame = self.codec.prefix("campaign_rates")
+        rows: list[Row] = []
+        alerts: list[Row] = []
+        for number, campaign in enumerate(changed):
+            revision = now_us // 1000
+            value = frame + encode_rates(
+                windows, campaign, as_of_us=now_us, complete_through_us=state.seen_through_us,
+                revision=revision,
+            )  # fmt: skip
+            identity = f"{campaign}-{revision}"
+            headers = cloud_event("campaign_rates", cloudevents.CAMPAIGNS, identity, now_us)
+            rows.append(Row(campaign.encode(), value, now_us // 1000, headers))
+            alerts += self._alerts(state, windows, campaign, now_us)
+            if number % PUBLISH_SLICE == PUBLISH_SLICE - 1:
+                await asyncio.sleep(0)
+        if rows:
+            await work.flight.send_keyed(topics.RATES, rows)
+            self.metrics.rates.inc(len(rows))
+        if alerts:
+            work.since_checkpoint += 1  # crossings must be stored
+            await work.flight.send_keyed(topics.ALERTS, alerts)
+        work.handing_over = False
+
+    def _alerts(
+        self, state: CampaignState, windows: Windows, campaign: str, now_us: int
+    ) -> Iterable[Row]:
+        if not campaign:
+            return  # what has no campaign has no one to alert
+        by_mailbox = windows.of_campaign(campaign)
+        places = [("", summed(by_mailbox.values(), WINDOW))]
+        places += [(name, summed([one], WINDOW)) for name, one in by_mailbox.items() if name]
+        for mailbox, counts in places:
+            records, crossed = evaluate(
+                campaign, mailbox, counts, state.crossings, self.lines, now_us
+            )
+            state.cross(crossed)
+            for record in records:
+                self.metrics.alerts.labels(record["state"]).inc()
+                identity = f"{record['alert_id']}-{record['state']}"
+                headers = cloud_event("alert", cloudevents.CAMPAIGNS, identity, now_us)
+                value = self.codec.encode("alert", record)
+                yield Row(campaign.encode(), value, now_us // 1000, headers)
+
+    async def before_checkpoint(self, work: Work) -> None:
+        """Publishes what moved since the last time (law 2)."""
+        if work.since_checkpoint:
+            await self._publish(work)
+
+    def store_state(self, work: Work) -> int:
+        """Stores the state."""
+        state, windows = self.states[work.tp], self.windows[work.tp]
+        self._write(work, state, windows)
+        windows.forget_quiet()
+        return state.applied + 1
+
+    def _write(self, work: Work, state: CampaignState, windows: Windows) -> None:
+        for campaign, mailbox in windows.touched:
+            state.touch(campaign, mailbox, windows.of_campaign(campaign)[mailbox])
+        windows.touched.clear()
+        work.store.write(state.writes(), offset=state.applied)
+        state.saved()
+
+    def forget(self, tp: TP) -> None:
+        """Drops the partition's state from memory."""
+        self.states.pop(tp, None)
+        self.windows.pop(tp, None)
+        self._due_at.pop(tp, None)
+
+    def _minute_now(self) -> int:
+        return self._now_ns() // 60_000_000_000

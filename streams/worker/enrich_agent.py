@@ -1,0 +1,385 @@
+"""The agent ``enrich``: raw events in; enriched events, minute counts and the rest out.
+
+Laws of this file:
+1. Everything that is counted or decided happens in ``streams.enrich.step``; here it is only
+   carried.
+2. Enriched records go to the partition number that the raw record came from.
+3. When most of the input can't be read, the worker stops rather than dead-letter all of it.
+"""
+
+import asyncio
+import time
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+
+import structlog
+
+from schemas import cloudevents, topics, trace
+from schemas.cloudevents import Headers, by_identity, by_leading_text, cloud_event, leading_text
+from schemas.codec import Codec
+from schemas.errors import MailpulseError
+from schemas.partition import partition_of_text
+from schemas.settings import Settings
+from schemas.trace import Tracer
+from streams.enrich import minute_counts
+from streams.enrich.derive import EPOCH_SHIFT
+from streams.enrich.epochs import Ruling
+from streams.enrich.shard import Shard
+from streams.enrich.step import Effects, step
+from streams.kafka.stretches import OpenStretches, stretches_of
+from streams.reprocess.rules_topic import Rulebook
+from streams.transport.chunks import TP, Chunk, Record
+from streams.worker.agent import Agent, Work
+from streams.worker.metrics import StreamMetrics
+from streams.worker.outputs import Outputs, Row, RowLike
+from streams.worker.reprocessing import Replays
+from streams.worker.restore import Restorer
+from streams.worker.store import StateDirectory
+
+log = structlog.get_logger(__name__)
+
+Traces = Mapping[bytes, bytes]
+SLICE_RECORDS = 500
+"""Records folded before the event loop gets a turn: about 10 ms of work."""
+SWEEP_ENTRIES = 1000
+"""Stored messages looked at per checkpoint for whether they expired: about a millisecond."""
+END_ASKED_TIMES = 10
+DEAD_LETTER_SHARE_MAX = 0.2
+DEAD_LETTER_WINDOW = 10_000
+"""Over this share of the last records dead-lettered, the worker stops rather than send the rest."""
+
+
+class TooManyDeadLetters(MailpulseError):
+    """Most of the input can't be read: something is wrong that a person must see."""
+
+
+class LogMismatch(MailpulseError):
+    """The log is shorter than the state that was made of it: it was made anew under its old id."""
+
+
+class EnrichAgent(Agent):
+    """Raw events in; enriched events, minute counts, suppressions and engagement out."""
+
+    topic = topics.RAW
+    name = "enrich"
+    rebuilt_from = topics.ENRICHED
+
+    def __init__(
+        self,
+        settings: Settings,
+        codec: Codec,
+        directory: StateDirectory,
+        outputs: Outputs,
+        metrics: StreamMetrics,
+        *,
+        log_id: str,
+        ruling: Ruling,
+        rulebook: Rulebook | None = None,
+        tracer: Tracer | None = None,
+        verify: Callable[[], Awaitable[None]] | None = None,
+        source: OpenStretches = stretches_of,
+    ) -> None:
+        super().__init__(settings, codec, directory, outputs, metrics)
+        self._source = source
+        self.log_id = log_id
+        self.ruling = ruling
+        self.look_ups = ruling.now
+        self.replays = Replays(self, rulebook)
+        self.tracer = tracer
+        self._verify = verify
+        self.shards: dict[TP, Shard] = {}
+        self._recent: deque[tuple[int, int]] = deque()
+
+    async def open(self, work: Work) -> None:
+        """Loads the shard and folds what other workers committed meanwhile."""
+        assert self.app is not None
+        committed = await self.replays.begin(work)
+        shard = Shard(work.tp.partition, work.store.get_many)
+        shard.load_meta()
+        shard.load_soft(work.store.scan)
+        self.doubt(work, shard.log_id == self.log_id, shard.applied + 1, committed)
+        self.shards[work.tp] = shard
+        self.replays.resume(work, shard, committed)
+        has_state = shard.log_id == self.log_id
+        if not has_state or shard.applied + 1 < committed:
+            restorer = Restorer(
+                self.settings, self.codec, self.ruling,
+                lambda s: self._write(work, s), self.touch, self._source,
+            )  # fmt: skip
+            folded = await restorer.restore(shard, self.log_id, committed)
+            self.metrics.restored.inc(folded)
+            if shard.begin_log(self.log_id):
+                shard.applied = committed - 1
+            shard.applied = max(shard.applied, committed - 1)
+            self._write(work, shard)
+            log.info("state restored", partition=work.tp.partition, records=folded)
+        await self._check_end(work.tp, shard)
+        await self.replays.restate(work, shard)
+        if shard.applied >= 0:
+            work.next_offset = shard.applied + 1
+
+    async def _check_end(self, tp: TP, shard: Shard) -> None:
+        """The log must reach as far as the state that was made of it.
+
+        Asked several times: some brokers name an end that lags for a moment.
+
+        Raises:
+            LogMismatch: it does not.
+        """
+        assert self.app is not None
+        for _ in range(END_ASKED_TIMES):
+            end = (await self.app.end_offsets([tp]))[tp]
+            if shard.applied < end:
+                return
+            await asyncio.sleep(1.0)
+        raise LogMismatch(
+            f"{tp.topic}/{tp.partition} ends at {end}, but its state holds offset {shard.applied} "
+            f"of log {self.log_id}: the topic was made anew under the same MAILPULSE_LOG_ID; give "
+            "it another one"
+        )
+
+    def _check_begin(self, work: Work, shard: Shard, first: int) -> None:
+        """A chunk must begin where the state ends.
+
+        Raises:
+            MailpulseError: it does not, in the midst of reading: a bug.
+        """
+        if first <= shard.applied + 1:
+            return
+        if work.since_open:
+            raise MailpulseError(f"{work.tp}: chunk begins at {first}, state at {shard.applied}")
+        missing = first - shard.applied - 1
+        self.metrics.records.labels("lost").inc(missing)
+        log.error(
+            "records are gone from the log before they were read: its retention is too short",
+            partition=work.tp.partition, first=shard.applied + 1, records=missing,
+        )  # fmt: skip
+
+    async def process(self, work: Work, chunk: Chunk) -> None:
+        """Folds a chunk in, of this log for certain (``verify``); one with traces is a span."""
+        if self._verify is not None:
+            await self._verify()
+        traces = trace.by_event(chunk.records)
+        if not traces:
+            await self._process(work, chunk, traces)
+            return
+        figures = {"mailpulse.partition": chunk.tp.partition, "mailpulse.offset": chunk.first,
+                   "mailpulse.records": len(chunk.records)}  # fmt: skip
+        links = trace.of_records(chunk.records)
+        with trace.span(self.tracer, "enrich", "consumer", links=links, attributes=figures):
+            await self._process(work, chunk, traces)
+
+    async def _process(self, work: Work, chunk: Chunk, traces: Traces) -> None:
+        """Folds a chunk slice by slice; the event loop gets a turn after each."""
+        if not work.live:
+            return
+        shard = self.shards[work.tp]
+        self._check_begin(work, shard, chunk.first)
+        work.since_open += 1
+        records = chunk.records
+        for part in slices(records, shard.anew.span.until if shard.anew else 0):
+            async with work.lock:
+                if not work.live:
+                    return
+                work.handing_over = True
+                effects = step(shard, part, self.look_ups, self.codec)
+                self._limit_dead_letters(effects)
+                await self.hand_over(work, shard, effects, traces)
+                work.since_checkpoint += len(part)
+                work.handing_over = False
+            await asyncio.sleep(0)
+        async with work.lock:
+            if work.live and chunk.last > shard.applied:
+                shard.applied = chunk.last  # offsets without records at the chunk's end
+                work.since_checkpoint += 1
+        if records:
+            age = time.time() - records[-1].timestamp / 1000
+            self.metrics.event_age_seconds.labels(str(work.tp.partition)).set(max(0.0, age))
+
+    def _limit_dead_letters(self, effects: Effects) -> None:
+        self._recent.append((effects.read, len(effects.dead_letters)))
+        read = sum(count for count, _ in self._recent)
+        while read - self._recent[0][0] >= DEAD_LETTER_WINDOW:
+            read -= self._recent.popleft()[0]
+        dead = sum(count for _, count in self._recent)
+        if read >= DEAD_LETTER_WINDOW and dead > DEAD_LETTER_SHARE_MAX * read:
+            _tell(effects.dead_letters)
+            raise TooManyDeadLetters(
+                f"{dead} of the last {read} raw records can't be read (limit "
+                f"{DEAD_LETTER_SHARE_MAX:.0%}): stopping; look at 'mailpulse dlq ls'"
+            )
+
+    async def hand_over(
+        self, work: Work, shard: Shard, effects: Effects, traces: Traces = trace.NO_TRACES
+    ) -> None:
+        """Sends the effects of one step."""
+        metrics, flight = self.metrics.records, work.flight
+        again = shard.anew is not None and not shard.anew.is_past(shard.applied)
+        if shard.anew is not None and again:
+            shard.anew.silence(effects)
+        if effects.enriched:
+            rows = enriched_rows(effects, traces, shard.epoch << EPOCH_SHIFT if again else 0)
+            await flight.send_to(topics.ENRICHED, work.tp.partition, rows)
+        now_ms = shard.log_time * 1000
+        if effects.suppressions:
+            await flight.send_keyed(topics.SUPPRESSIONS, self._suppressions(effects, now_ms))
+        if effects.engagement:
+            await flight.send_keyed(topics.ENGAGEMENT, self._engagement(effects, now_ms))
+        if effects.dead_letters:
+            _tell(effects.dead_letters)
+            await flight.send_keyed(topics.DEAD_LETTERS, self._dead_letters(effects))
+        metrics.labels("enriched").inc(len(effects.enriched) - effects.corrected)
+        metrics.labels("duplicate").inc(effects.duplicates)
+        metrics.labels("replayed").inc(effects.replayed)
+        metrics.labels("dead_letter").inc(len(effects.dead_letters))
+        self.metrics.corrections.inc(effects.corrected)
+
+    def _suppressions(self, effects: Effects, now_ms: int) -> Iterable[Row]:
+        lifts = iter(effects.lifts)
+        for recipient, record in effects.suppressions:
+            if record is None:
+                offset, time_ms = next(lifts)
+                identity = f"{recipient}-lifted-{offset}"
+                headers = self._headers("suppression", identity, time_ms * 1000)
+                yield Row(recipient.encode(), None, now_ms, headers)
+                continue
+            identity = f"{record['evidence_event_id']}-{record['reason']}"
+            headers = self._headers("suppression", identity, record["since"])
+            yield Row(recipient.encode(), self.codec.encode("suppression", record), now_ms, headers)
+
+    def _engagement(self, effects: Effects, now_ms: int) -> Iterable[Row]:
+        for recipient, record in effects.engagement:
+            # told, withdrawn and told again are three events: by the offset that changed it
+            identity = f"{record['event_id']}-{record['offset']}"
+            headers = self._headers("engagement", identity, record["occurred_at"])
+            value = self.codec.encode("engagement", record)
+            yield Row(recipient.encode("utf-8", "replace"), value, now_ms, headers)
+
+    def _dead_letters(self, effects: Effects) -> Iterable[Row]:
+        for record in effects.dead_letters:
+            identity = record["dead_letter_id"]
+            headers = self._headers("dead_letter", identity, record["occurred_at"])
+            yield Row(
+                identity.encode(),
+                self.codec.encode("dead_letter", record),
+                record["occurred_at"] // 1000,
+                headers,
+            )
+
+    def _headers(self, kind: str, identity: str, time_us: int) -> Headers:
+        return cloud_event(kind, cloudevents.ENRICH, identity, time_us)
+
+    async def before_checkpoint(self, work: Work) -> None:
+        """Publishes the minutes that changed: absolute counts as of the shard's offset."""
+        shard = self.shards[work.tp]
+        if shard.anew is not None:
+            if not shard.anew.is_over(shard.applied):
+                return
+            await self.replays.release(work, shard)
+        if shard.minutes.dirty:
+            await self.publish(work, shard, shard.minutes.changed())
+
+    async def publish(
+        self, work: Work, shard: Shard, changed: Iterable[tuple[minute_counts.Key, list[int]]]
+    ) -> None:
+        """Sends absolute counts as of the shard's epoch and offset."""
+        count = await self.outputs.partitions(topics.MINUTES)
+        rows: dict[int, list[RowLike]] = {}
+        now_ms = shard.log_time * 1000
+        frame, as_of = self.codec.prefix("campaign_minute"), f"\x1f{shard.as_of}".encode()
+        headers_of = by_identity("campaign_minute", cloudevents.ENRICH, now_ms * 1000)
+        for key, vector in changed:
+            record = minute_counts.record(key, vector, shard.log_id, shard.partition, shard.as_of)
+            record_key = minute_counts.record_key(key, shard.log_id, shard.partition)
+            # By campaign alone, so that all partials of a campaign lie in one partition.
+            rows.setdefault(partition_of_text(key[0], count), []).append(
+                (record_key, frame + record, now_ms, headers_of(record_key + as_of))
+            )
+        for partition, some in rows.items():
+            await work.flight.send_to(topics.MINUTES, partition, some)
+            self.metrics.partials.labels("written").inc(len(some))
+
+    def store_state(self, work: Work) -> int:
+        """Stores the shard."""
+        assert self.app is not None
+        shard = self.shards[work.tp]
+        end = work.flight.ends.get((topics.ENRICHED, work.tp.partition))
+        if end is not None:
+            shard.wrote_up_to(end)
+        shard.committed(self.app.committed_now(work.tp) or 0)
+        self._write(work, shard)
+        if shard.anew is not None and shard.anew.is_over(shard.applied):
+            self.replays.end(work, shard)
+        return shard.applied + 1
+
+    def _write(self, work: Work, shard: Shard) -> None:
+        # minute counts begin anew with each log
+        cleared = [(b"c", b"d")] if shard.new_log else ()
+        work.store.write(shard.writes(), offset=shard.applied, cleared=cleared)
+        shard.saved()
+        for begin, end in shard.useless_ranges():
+            work.store.delete_range(begin, end)
+        expired = shard.expired(work.store.scan, self.look_ups.message_ttl_s, SWEEP_ENTRIES)
+        if expired:
+            work.store.write(expired, offset=shard.applied)
+
+    def forget(self, tp: TP) -> None:
+        """Drops the shard from memory."""
+        self.shards.pop(tp, None)
+
+
+def _tell(letters: Sequence[Mapping[str, Any]]) -> None:
+    """Logs the dead letters of one step: a line per reason, with the first of its records."""
+    by_reason: dict[str, list[Mapping[str, Any]]] = {}
+    for letter in letters:
+        by_reason.setdefault(letter["reason"], []).append(letter)
+    for reason, alike in by_reason.items():
+        first = alike[0]
+        log.warning(
+            "records can't be read: dead letters", reason=reason, detail=first["detail"],
+            records=len(alike), partition=first["partition"], offset=first["offset"],
+        )  # fmt: skip
+
+
+def slices(records: Sequence[Record], until: int) -> Iterator[Sequence[Record]]:
+    """Parts to be folded at once; none lies on both sides of offset ``until``."""
+    begin = 0
+    while begin < len(records):
+        end = begin + SLICE_RECORDS
+        if records[begin].offset < until <= records[min(end, len(records)) - 1].offset:
+            end = bisect_left(records, until, begin, min(end, len(records)), key=_offset_of)
+        yield records[begin:end]
+        begin = end
+
+
+_offset_of = attrgetter("offset")
+_event_headers = by_leading_text("enriched_event", cloudevents.ENRICH)
+
+
+def enriched_rows(
+    effects: Effects, traces: Traces = trace.NO_TRACES, revision: int = 0
+) -> Iterable[RowLike]:
+    """Enriched events with their headers; a later revision of one is an event of its own.
+
+    Args:
+        traces: event id -> trace, of the chunk's records that carry one.
+        revision: of those that are not in ``effects.revised``.
+    """
+    headers_of, rows, revised = _event_headers, effects.enriched, effects.revised
+    if not revised and not traces and not revision:
+        for key, value, timestamp in rows:
+            yield key, value, timestamp, headers_of(value, timestamp)
+        return
+    for number, (key, value, timestamp) in enumerate(rows):
+        mine = revised.get(number, revision)
+        if mine:
+            identity = f"{leading_text(value).decode()}-{mine}"
+            headers = cloud_event("enriched_event", cloudevents.ENRICH, identity, timestamp * 1000)
+        else:
+            headers = headers_of(value, timestamp)
+        if traces and (context := traces.get(leading_text(value))):
+            headers = trace.with_trace(headers, context)
+        yield key, value, timestamp, headers

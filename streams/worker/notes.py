@@ -1,0 +1,98 @@
+"""A note beside a store: what the store said that it holds, kept where it can't be lost with it.
+
+Laws of this file:
+1. A note is written after the store's own write, so it is never ahead of a store that is healthy.
+2. It is overwritten in place, in two slots by turns, each with a checksum: whatever cuts a write
+   short, the note before it can be read.
+3. A note that can't be read is none. What is said without one is for the caller to doubt.
+
+Only ``close`` syncs it to the disk: the store's own log is not synced either
+(``streams.worker.store``). A killed process loses nothing by that. After a power cut the note may
+be older than the store, which says nothing against it, or newer: then the store has lost what it
+had, and is rightly built again.
+"""
+
+import os
+import struct
+from pathlib import Path
+from typing import NamedTuple
+from zlib import crc32
+
+_SLOT_BYTES = 512
+"""A disk's smallest sector: a slot is never torn by the write of the other one."""
+_SLOTS = 2
+_FORM = struct.Struct("<4s8sQq")
+_MAGIC = b"mpn1"
+_CHECKSUM = struct.Struct("<I")
+
+
+class Held(NamedTuple):
+    """What a store holds.
+
+    Attributes:
+        store: which store it is, 8 bytes drawn when it was made.
+        number: of its newest write; writes are numbered from 1.
+        offset: of the last record that its state holds; -1: none. For people.
+    """
+
+    store: bytes
+    number: int
+    offset: int
+
+
+def pack(held: Held) -> bytes:
+    """A slot's bytes."""
+    data = _FORM.pack(_MAGIC, held.store, held.number, held.offset)
+    return data + _CHECKSUM.pack(crc32(data))
+
+
+def unpack(slot: bytes) -> Held | None:
+    """What a slot holds; ``None``: nothing that can be read."""
+    if len(slot) < _FORM.size + _CHECKSUM.size:
+        return None
+    data = slot[: _FORM.size]
+    magic, store, number, offset = _FORM.unpack(data)
+    if magic != _MAGIC or _CHECKSUM.unpack_from(slot, _FORM.size)[0] != crc32(data):
+        return None
+    return Held(store, number, offset)
+
+
+class Note:
+    """The note of one store; the file is made with the first ``write``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: int | None = None
+
+    def read(self) -> Held | None:
+        """The newest that was noted, if it can be read.
+
+        Raises:
+            OSError: there is something that is no file, or may not be read.
+        """
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        slots = [unpack(data[at : at + _SLOT_BYTES]) for at in (0, _SLOT_BYTES)]
+        return max((one for one in slots if one is not None), key=_number, default=None)
+
+    def write(self, held: Held) -> None:
+        """Notes what the store holds now."""
+        if self._file is None:
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            os.ftruncate(self._file, _SLOTS * _SLOT_BYTES)
+        os.pwrite(self._file, pack(held), held.number % _SLOTS * _SLOT_BYTES)
+
+    def close(self) -> None:
+        """Brings it onto the disk."""
+        if self._file is not None:
+            try:
+                os.fsync(self._file)
+            finally:
+                os.close(self._file)
+                self._file = None
+
+
+def _number(held: Held) -> int:
+    return held.number

@@ -1,0 +1,225 @@
+"""How ``enrich`` begins an epoch on a partition, holds its counts back, and releases them.
+
+Laws of this file:
+1. Nothing of an epoch is written before the partition's committed offset went back and the topic of
+   rules says so (law 4 of ``streams.enrich.epochs``). State of an earlier epoch is thrown away by
+   then.
+2. A worker that opens a partition knows every epoch announced before: one of earlier rules ends
+   here instead of folding on (whoever went back before it had read the announcement).
+3. What is judged, held, told and withdrawn is in ``streams.enrich.held``; here it is only carried.
+4. A release that was cut off is done again as a whole: counts are absolute, and what was withdrawn
+   is seen as withdrawn.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from schemas import cloudevents, topics
+from schemas.cloudevents import cloud_event
+from schemas.codec import PREFIX_BYTES
+from schemas.errors import MailpulseError
+from streams.enrich import held
+from streams.enrich.epochs import Epoch, History, Span
+from streams.enrich.held import Anew, Partial, Withdrawals
+from streams.enrich.minute_counts import Key, pack_key, read_record, unpack_vector
+from streams.enrich.revisions import restate
+from streams.enrich.shard import Shard
+from streams.kafka.reader import reader
+from streams.reprocess.rules_topic import Rulebook
+from streams.worker.agent import Work
+from streams.worker.outputs import Row
+
+if TYPE_CHECKING:
+    from streams.worker.enrich_agent import EnrichAgent
+
+log = structlog.get_logger(__name__)
+
+RELEASED_AT_ONCE = 2_000
+"""Counts read from the store and sent together."""
+SCANNED_AT_ONCE = 1_000
+REWIND_PAUSE_S = 0.2
+
+
+class RulesChanged(MailpulseError):
+    """Newer rules hold: this worker must start again to judge by them."""
+
+
+class Replays:
+    """The part of ``EnrichAgent`` that knows of epochs.
+
+    Args:
+        agent: whose partitions.
+        rulebook: read whenever a partition is opened; ``None``: rules never change.
+    """
+
+    def __init__(self, agent: "EnrichAgent", rulebook: Rulebook | None) -> None:
+        self._agent = agent
+        self._rulebook = rulebook
+        self._epoch = agent.ruling.newest
+        self._number = self._epoch.number if self._epoch else 0
+        self._history = History() if rulebook is None else rulebook.history
+
+    async def changed(self) -> bool:
+        """Whether an epoch was announced that this worker does not judge by.
+
+        Raises:
+            Unavailable: the broker is away.
+        """
+        return self._rulebook is not None and (
+            (await self._rulebook.refresh()).number != self._number
+        )
+
+    async def begin(self, work: Work) -> int:
+        """Takes the partition back to where the epoch begins, unless that was done.
+
+        Returns:
+            The offset up to which state must be brought before the partition is read.
+
+        Raises:
+            RulesChanged: see law 2.
+        """
+        agent, tp = self._agent, work.tp
+        assert agent.app is not None
+        committed = agent.app.committed_now(tp) or 0
+        if await self.changed():
+            raise RulesChanged("newer rules hold: starting again to judge by them")
+        epoch = self._epoch
+        if epoch is None:
+            return committed
+        if not self._history.has_gone_back(epoch, agent.log_id, tp.partition):
+            announced = epoch.span(agent.log_id, tp.partition)
+            span = Span(announced.begin, max(announced.until, committed))
+            if not await self._go_back(work, epoch, span):
+                return committed  # let go meanwhile: what was opened is closed at once
+            committed = span.begin
+        probe = Shard(tp.partition, work.store.get_many)
+        probe.load_meta()
+        if probe.epoch != self._number:
+            work.store.clear()
+        return committed
+
+    async def _go_back(self, work: Work, epoch: Epoch, span: Span) -> bool:
+        agent, tp = self._agent, work.tp
+        assert agent.app is not None
+        assert self._rulebook is not None
+        assignment = agent.assignment
+        while not await agent.app.rewind(tp, span.begin):
+            await asyncio.sleep(REWIND_PAUSE_S)
+            if agent.assignment != assignment or tp not in agent.assigned:
+                return False
+        await self._rulebook.note_gone_back(agent.outputs.producer, epoch, tp.partition, span)
+        await self._rulebook.refresh()
+        log.info(
+            "judging anew", partition=tp.partition, epoch=epoch.number, begin=span.begin,
+            until=span.until,
+        )  # fmt: skip
+        return True
+
+    def resume(self, work: Work, shard: Shard, committed: int) -> None:
+        """Sets the shard's epoch, and what it keeps while its replay is not over."""
+        agent, epoch = self._agent, self._epoch
+        shard.epoch = self._number
+        if epoch is None or epoch.log_id != agent.log_id:
+            return
+        span = self._history.span(epoch, work.tp.partition)
+        reached = committed if shard.log_id != agent.log_id else shard.applied + 1
+        begins = reached <= span.begin
+        if begins or max(reached, committed) < span.until or held.is_stored(work.store.scan):
+            shard.anew = Anew(span)
+
+    async def restate(self, work: Work, shard: Shard) -> None:
+        """At the beginning: writes once more what the rules before may have corrected."""
+        if shard.anew is None:
+            return
+        work.since_checkpoint += 1
+        if shard.applied + 1 != shard.anew.span.begin:
+            return
+        agent = self._agent
+        judged_at = agent.ruling.judged_at(agent.log_id, work.tp.partition)
+        for effects in restate(shard, work.store.scan, judged_at, agent.codec):
+            await agent.hand_over(work, shard, effects)
+            await asyncio.sleep(0)
+
+    async def release(self, work: Work, shard: Shard) -> None:
+        """Publishes what was held back, zeros for what is no more, and withdraws engagement."""
+        agent = self._agent
+        assert shard.anew is not None
+        assert agent.app is not None
+        stale = await self._stale(work, shard, shard.anew.span)
+        keys = dict.fromkeys(stale)
+        keys.update(dict.fromkeys(held.held_keys(work.store.scan)))
+        for dirty in shard.minutes.dirty:
+            keys.pop(dirty, None)  # published as every checkpoint does
+        wanted = list(keys)
+        for begin in range(0, len(wanted), RELEASED_AT_ONCE):
+            some = wanted[begin : begin + RELEASED_AT_ONCE]
+            await agent.publish(work, shard, self._counts(work, shard, some))
+            agent.app.touch(work.tp)
+        withdrawn = await self._withdrawals(work, shard)
+        if withdrawn:
+            await work.flight.send_keyed(topics.ENGAGEMENT, self._rows(shard, withdrawn))
+        log.info(
+            "judged anew", partition=work.tp.partition, epoch=shard.epoch, counts=len(keys),
+            withdrawn=len(withdrawn),
+        )  # fmt: skip
+
+    @staticmethod
+    def _counts(work: Work, shard: Shard, keys: Iterable[Key]) -> Iterator[tuple[Key, list[int]]]:
+        """Absolute counts as stored; of a key that the new rules don't have, zeros."""
+        some = [key for key in keys if key[2] >= shard.minutes.closed_before]
+        stored = work.store.get_many([pack_key(key) for key in some])
+        for key, data in zip(some, stored, strict=True):
+            yield key, shard.minutes.zero() if data is None else unpack_vector(data)
+
+    async def _stale(self, work: Work, shard: Shard, span: Span) -> list[Key]:
+        found = []
+        async for records in self._batches(work, topics.MINUTES):
+            for record in records:
+                try:
+                    key, log_id, number, version, _ = read_record(record.value, PREFIX_BYTES)
+                except Exception:  # a tombstone, another producer's, or broken: none of ours
+                    continue
+                partial = Partial(key, log_id, number, version)
+                if held.is_stale(partial, shard.log_id, shard.partition, shard.epoch, span.begin):
+                    found.append(key)
+        return found
+
+    async def _withdrawals(self, work: Work, shard: Shard) -> list[dict[str, Any]]:
+        kept = shard.anew
+        assert kept is not None
+        wrong = Withdrawals(
+            shard.log_id, shard.partition, kept.span,
+            lambda ids: kept.seen(work.store.get_many, ids),
+        )  # fmt: skip
+        async for records in self._batches(work, topics.ENGAGEMENT):
+            values = [record.value for record in records if record.value is not None]
+            decoded, _ = self._agent.codec.decode_batch(values, "engagement")
+            wrong.add(record for _, record in decoded)
+        return wrong.records()
+
+    async def _batches(self, work: Work, topic: str) -> AsyncIterator[list[Any]]:
+        """Every record that the topic holds now, in order within each partition."""
+        agent = self._agent
+        assert agent.app is not None
+        async with reader(agent.settings, topic) as whole:
+            await whole.begin()
+            async for records in whole.batches(records_max=SCANNED_AT_ONCE):
+                yield records
+                agent.app.touch(work.tp)
+
+    def _rows(self, shard: Shard, records: Iterable[dict[str, Any]]) -> Iterator[Row]:
+        for record in records:
+            identity = f"{record['event_id']}-{record['offset']}-{shard.epoch}"
+            headers = cloud_event("engagement", cloudevents.ENRICH, identity, record["occurred_at"])
+            key = (record["recipient"] or "").lower().encode("utf-8", "replace")
+            value = self._agent.codec.encode("engagement", record)
+            yield Row(key, value, shard.log_time * 1000, headers)
+
+    def end(self, work: Work, shard: Shard) -> None:
+        """Everything is released and stored: from here on this is a partition like any other."""
+        work.store.delete_range(held.HELD, held.HELD_END)
+        work.store.delete_range(held.TOLD, held.TOLD_END)
+        shard.anew = None

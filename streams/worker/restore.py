@@ -1,0 +1,222 @@
+"""Brings a shard's state up to the committed offset from what was written to the enriched topic.
+
+Laws of this file:
+1. The enriched topic is the changelog: it holds every raw record that had an effect, byte for byte,
+   with its coordinates. Folding those through the same ``step``, silently, gives the same state.
+2. Duplicates and dead letters had no effect on state, so their absence changes nothing.
+3. Each record is judged by the rules that held for it when it was folded
+   (``streams.enrich.epochs``).
+4. A restore may be cut off at any moment: what it has stored so far is a valid state.
+5. The output position that is stored never lies behind a record that the state does not hold: what
+   is not committed yet may be committed by another worker, and must be found by the next restore.
+"""
+
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import structlog
+
+from schemas.codec import Codec
+from schemas.errors import DecodeError
+from schemas.settings import Settings
+from schemas.topics import ENRICHED
+from streams.enrich.derive import Head, LookUps
+from streams.enrich.epochs import Ruling
+from streams.enrich.shard import Shard
+from streams.enrich.step import step
+from streams.kafka.stretches import OpenStretches, Stretches, stretches_of
+
+log = structlog.get_logger(__name__)
+
+STORE_EVERY = 50_000
+"""Records between two writes of state."""
+SLICE_RECORDS = 2_000
+TELL_EVERY_S = 5.0
+_TO_THE_END = 1 << 62
+"""What ends a restore is the committed offset, and that is one of the raw topic."""
+
+
+class Replayed(NamedTuple):
+    """A raw record as found in the enriched topic (a ``step.Record`` with its head)."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes
+    head: Head
+
+
+_head, _offset = attrgetter("head"), attrgetter("offset")
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a restore is. ``done`` and ``total`` in records."""
+
+    done: int = 0
+    total: int = 0
+    started: float = 0.0
+
+
+class Selected(NamedTuple):
+    """What a restore takes from some enriched records.
+
+    Attributes:
+        runs: raw records of one incarnation each, in order.
+        ahead: offset, in the enriched topic, of the first record that is not committed yet;
+            ``None``: there is none among them.
+    """
+
+    runs: list[tuple[str, list[Replayed]]]
+    ahead: int | None
+
+
+def select(shard: Shard, records: list[Any], codec: Codec, log_id: str, committed: int) -> Selected:
+    """The raw records among enriched ones that ``shard`` has not folded yet.
+
+    Args:
+        log_id: the incarnation that is read now; older ones come before it.
+        committed: records of ``log_id`` from here on come by the raw topic.
+    """
+    runs: list[tuple[str, list[Replayed]]] = [(shard.log_id, [])]
+    ahead: int | None = None
+    current, applied = shard.log_id, shard.applied
+    for record in records:
+        if record.value is None:
+            continue
+        try:
+            head, raw, (name, _, offset, version) = codec.split_enriched(record.value)
+        except DecodeError:
+            continue  # nothing of ours; the sink dead-letters it
+        if version != offset:
+            continue  # a correction: the fold makes it anew
+        if name != current:
+            if current == log_id:
+                continue  # an older log behind ours: a zombie's replay
+            current, applied = name, -1
+            runs.append((current, []))
+        if current == log_id and offset >= committed:
+            ahead = record.offset if ahead is None else ahead
+            continue
+        if offset <= applied:
+            continue
+        applied = offset
+        runs[-1][1].append(Replayed(applied, record.timestamp, record.key, raw, head))
+    return Selected([(name, run) for name, run in runs if run], ahead)
+
+
+def by_epoch(
+    run: list[Replayed], changes: list[tuple[int, LookUps]]
+) -> Iterator[tuple[LookUps, list[Replayed]]]:
+    """A run of records in parts that were judged by the same rules.
+
+    Args:
+        changes: see ``streams.enrich.epochs.Ruling.changes``.
+    """
+    begin = 0
+    for number, (_, look_ups) in enumerate(changes):
+        end = len(run)
+        if number + 1 < len(changes):
+            end = bisect_left(run, changes[number + 1][0], key=_offset)
+        if begin < end:
+            yield look_ups, run[begin:end]
+        begin = max(begin, end)
+
+
+class Restorer:
+    """Restores shards of one worker.
+
+    Args:
+        write: stores a shard's changes (a checkpoint without outputs).
+        touch: tells the watchdog that work goes on.
+        source: opens the enriched topic's partition.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        codec: Codec,
+        ruling: Ruling,
+        write: Callable[[Shard], None],
+        touch: Callable[[], None],
+        source: OpenStretches = stretches_of,
+    ) -> None:
+        self._settings = settings
+        self._codec = codec
+        self._ruling = ruling
+        self._write = write
+        self._touch = touch
+        self._source = source
+        self._ahead: int | None = None
+        self.progress = Progress()
+
+    async def restore(self, shard: Shard, log_id: str, committed: int) -> int:
+        """Folds what is missing below ``committed`` of log ``log_id``.
+
+        Returns:
+            How many records were folded.
+        """
+        async with self._source(self._settings, ENRICHED, shard.partition) as outputs:
+            return await self._read(outputs, shard, log_id, committed)
+
+    async def _read(self, outputs: Stretches, shard: Shard, log_id: str, committed: int) -> int:
+        begin = max(outputs.begin, min(shard.outputs_end, outputs.end))
+        self.progress = Progress(0, outputs.end - begin, time.monotonic())
+        self._ahead = None
+        told = time.monotonic()
+        folded = unsaved = 0
+        async for records, position in outputs.read(begin, _TO_THE_END, SLICE_RECORDS):
+            self._touch()
+            count = self._fold(shard, records, log_id, committed)
+            folded += count
+            unsaved += count
+            self.progress.done = position - begin
+            # law 5; an earlier log's records lie before those of this one
+            shard.outputs_end = max(begin, position if self._ahead is None else self._ahead)
+            if unsaved >= STORE_EVERY:
+                self._write(shard)
+                unsaved = 0
+            if time.monotonic() - told > TELL_EVERY_S:
+                told = time.monotonic()
+                self.tell(shard.partition)
+        return folded
+
+    def _fold(self, shard: Shard, records: list[Any], log_id: str, committed: int) -> int:
+        folded = 0
+        selected = select(shard, records, self._codec, log_id, committed)
+        if self._ahead is None:
+            self._ahead = selected.ahead
+        for name, run in selected.runs:
+            if shard.begin_log(name):
+                self._write(shard)  # minutes of the log before are gone with this write
+            changes = self._ruling.changes(name, shard.partition, log_id)
+            for look_ups, part in by_epoch(run, changes):
+                self._refold(shard, part, look_ups)
+            folded += len(run)
+        return folded
+
+    def _refold(self, shard: Shard, part: list[Replayed], look_ups: LookUps) -> None:
+        """Folds silently; of a replay that was cut off, what it had seen is noted again."""
+        anew = shard.anew
+        again = anew is not None and look_ups.epoch == shard.epoch
+        effects = step(shard, part, look_ups, self._codec, emit=again, read=_head)
+        if anew is not None and again:
+            anew.silence(effects)
+
+    def tell(self, partition: int) -> None:
+        """Logs how far the restore is."""
+        progress = self.progress
+        seconds = max(1e-3, time.monotonic() - progress.started)
+        rate = progress.done / seconds
+        left = (progress.total - progress.done) / rate if rate else None
+        log.info(
+            "restoring state",
+            partition=partition,
+            percent=round(100 * progress.done / max(1, progress.total), 1),
+            records_per_s=round(rate),
+            seconds_left=None if left is None else round(left),
+        )

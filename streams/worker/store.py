@@ -1,0 +1,342 @@
+"""Where a worker keeps its state: one RocksDB per input partition.
+
+Laws of this file:
+1. A checkpoint is one write batch: values and the offset they belong to, or nothing.
+2. One process owns a state directory; a second one is told so and stops.
+3. State that can't be read, or that holds less than it said, is never gone on with: the store is
+   set aside (``StateDirectory.set_aside``), and its owner builds it again from the log.
+4. Every write is numbered, and leaves a link with its number in the store; the note beside the
+   store (``streams.worker.notes``) says the newest number. A store holds what it said when it has
+   come to the number that was noted and no link is missing.
+
+Why links: RocksDB's newest writes lie in its log, older ones in files that its MANIFEST names. A
+MANIFEST that lost its end forgets files, and the log is replayed on what is left: the newest offset
+is there, and what was written just before it is not. RocksDB opens such a store without a word.
+
+RocksDB by rocksdict in raw mode (keys and values are bytes), bloom filters on whole keys (most
+look-ups are for messages never seen), zstd on the last level.
+"""
+
+import fcntl
+import os
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import structlog
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    Options,
+    Rdict,
+    ReadOptions,
+    WriteBatch,
+    WriteOptions,
+)
+
+from schemas.errors import ConfigError, MailpulseError
+from streams.worker.damage import DamagedState, error_of
+from streams.worker.notes import Held, Note
+from streams.worker.setting_aside import MARK, SetAside, set_aside
+
+log = structlog.get_logger(__name__)
+
+BLOCK_CACHE_BYTES = 48 << 20
+"""Shared by all partitions of a worker."""
+MEMTABLE_BYTES = 8 << 20
+LINKS_MAX = 1_000
+"""Links that a store keeps. With one more, everything is flushed into files first: then the
+MANIFEST names them, and the link of the last write before stands for all of it."""
+_BLOOM_BITS_PER_KEY = 10
+
+OWN_END = b"\x01"
+"""Keys of a store's users begin here; those below are its own."""
+_HELD_KEY = b"\x00held"
+_HELD = struct.Struct(">8sQQ")  # store, number of the newest write, number of the first link
+_LINK = struct.Struct(">5sQ")
+
+
+def _link(number: int) -> bytes:
+    return _LINK.pack(b"\x00link", number)
+
+
+class Store:
+    """Key-value state of one partition; keys and values are bytes, keys are sorted.
+
+    Attributes:
+        number: of the newest write, 0 for none.
+        is_noted: whether the note stood by what the store says it holds.
+
+    Raises:
+        DamagedState: see law 3; from the constructor and from every method that reads or writes.
+        Unavailable: the disk is full, or may not be read or written; nothing was stored.
+    """
+
+    def __init__(self, path: Path, cache: Cache, note: Path | None = None) -> None:
+        self.path = path
+        self._note = Note(note or path.with_name(f"{path.name}.note"))
+        try:
+            noted = self._note.read()
+            if noted is not None and not path.exists():
+                raise DamagedState(path, f"it is gone, with {noted.number} writes in it")
+            path.mkdir(parents=True, exist_ok=True)
+            self._db = Rdict(str(path), _options(cache))
+        except Exception as error:  # rocksdict raises bare Exception with RocksDB's text
+            raise self._meaning(error) from error
+        try:
+            self._check(noted)
+        except BaseException:
+            self.close(flush=False)
+            raise
+        self._write_options = WriteOptions()
+        # The log is the write-ahead log: after a power cut state is rebuilt from Kafka. A crash of
+        # the process alone loses nothing, since the operating system still has what was written.
+        self._write_options.sync = False
+
+    def _meaning(self, error: Exception) -> Exception:
+        return error if isinstance(error, DamagedState) else error_of(self.path, error)
+
+    def _check(self, noted: Held | None) -> None:
+        """Law 4."""
+        self.is_noted = noted is not None
+        data = self.get_many([_HELD_KEY])[0]
+        if data is None:  # new, or written by a version that kept no note
+            self._store, self.number, self._first = os.urandom(8), 0, 1
+        else:
+            self._store, self.number, self._first = _HELD.unpack(data)
+        if noted is not None and noted.store != self._store:
+            raise DamagedState(self.path, "the note beside it is another store's")
+        if noted is not None and noted.number > self.number:
+            said = f"it holds {self.number} of the {noted.number} writes that it had"
+            raise DamagedState(self.path, said)
+        links = sum(1 for _ in self.scan(_link(self._first), _link(self.number + 1)))
+        missing = self.number + 1 - self._first - links
+        if missing:
+            raise DamagedState(
+                self.path, f"{missing} of its last {links + missing} writes are gone"
+            )
+
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """Values of ``keys``, in their order; ``None`` where nothing is stored."""
+        if not keys:
+            return []
+        try:
+            values: list[bytes | None] = self._db.get(keys)  # type: ignore[arg-type, assignment]
+        except Exception as error:
+            raise self._meaning(error) from error
+        return values  # rocksdict's hints know only its pickling mode
+
+    def write(
+        self,
+        changes: Iterable[tuple[bytes, bytes | None]],
+        *,
+        offset: int = -1,
+        cleared: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        """Stores all changes or none; ``None`` deletes.
+
+        Args:
+            offset: of the last record that the state holds, for the note.
+            cleared: ranges whose keys are deleted before, without their ends.
+        """
+        number, first = self.number + 1, self._first
+        batch = WriteBatch(raw_mode=True)
+        if number - first > LINKS_MAX:
+            self._flush()
+            batch.delete_range(_link(first), _link(number - 1))
+            first = number - 1
+        for begin, end in cleared:
+            batch.delete_range(begin, end)
+        for key, value in changes:
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        batch.put(_link(number), b"")
+        batch.put(_HELD_KEY, _HELD.pack(self._store, number, first))
+        try:
+            self._db.write(batch, self._write_options)
+            self.number, self._first = number, first
+            self._note.write(Held(self._store, number, offset))
+        except Exception as error:
+            raise self._meaning(error) from error
+
+    def _flush(self) -> None:
+        try:
+            self._db.flush(True)
+        except Exception as error:
+            raise self._meaning(error) from error
+
+    def delete_range(self, begin: bytes, end: bytes) -> None:
+        """Deletes every key from ``begin`` up to but without ``end``.
+
+        It has no number: a store may lose it unnoticed, so it must not matter whether it was done.
+        """
+        try:
+            self._db.delete_range(begin, end)
+        except Exception as error:
+            raise self._meaning(error) from error
+
+    def clear(self) -> None:
+        """Deletes everything."""
+        self.write((), cleared=[(OWN_END, b"\xff")])
+
+    def scan(self, begin: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and values from ``begin`` up to but without ``end``, in order."""
+        options = ReadOptions()
+        options.set_iterate_upper_bound(end)
+        try:
+            iterator = self._db.iter(options)
+            iterator.seek(begin)
+            while iterator.valid():
+                yield iterator.key(), iterator.value()
+                iterator.next()
+            iterator.status()  # an iterator that meets damage ends, as if there were no more
+        except Exception as error:
+            raise self._meaning(error) from error
+
+    def compact(self) -> None:
+        """Compacts everything (measuring and tests; RocksDB compacts by itself as it goes)."""
+        self._db.flush()
+        self._db.compact_range(None, None)
+
+    def disk_bytes(self) -> int:
+        """Bytes of live data on disk."""
+        return int(self._db.property_int_value("rocksdb.live-sst-files-size") or 0)
+
+    def keys_estimate(self) -> int:
+        """About how many keys are stored."""
+        return int(self._db.property_int_value("rocksdb.estimate-num-keys") or 0)
+
+    def close(self, *, flush: bool = True) -> None:
+        """Flushes and closes; the store can't be used afterwards.
+
+        Args:
+            flush: whether a failure to flush counts.
+        """
+        try:
+            self._note.close()
+            self._db.close()
+        except Exception as error:
+            if flush:
+                raise self._meaning(error) from error
+
+
+def _options(cache: Cache) -> Options:
+    table = BlockBasedOptions()
+    table.set_bloom_filter(_BLOOM_BITS_PER_KEY, False)
+    table.set_block_cache(cache)
+    # Filters and indexes live in the bounded cache, or memory would grow with the state.
+    table.set_cache_index_and_filter_blocks(True)
+    table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+    table.set_format_version(6)  # with a checksum over the footer, too
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_block_based_table_factory(table)
+    options.set_write_buffer_size(MEMTABLE_BYTES)
+    options.set_max_write_buffer_number(3)
+    # Most look-ups are for messages never seen: the memtable's filter answers them, too.
+    options.set_memtable_whole_key_filtering(True)
+    options.set_memtable_prefix_bloom_ratio(0.1)
+    options.set_max_background_jobs(2)
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_bottommost_compression_type(DBCompressionType.zstd())
+    options.set_keep_log_file_num(2)
+    options.set_max_open_files(256)
+    return options
+
+
+class StateDirectory:
+    """The directory of one worker: locked, one store per name in it.
+
+    Raises:
+        ConfigError: another process holds it, or it can't be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise ConfigError([f"MAILPULSE_STATE_DIR: {path}: {error.strerror}"]) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise ConfigError(
+                [f"MAILPULSE_STATE_DIR: {path} is in use by another worker; give each its own"]
+            ) from None
+        self._cache = Cache(BLOCK_CACHE_BYTES)
+        self._open: dict[str, Store] = {}
+
+    def store(self, name: str) -> Store:
+        """The store called ``name``, opened once.
+
+        Raises:
+            DamagedState, Unavailable: see ``Store``.
+        """
+        if name not in self._open:
+            self._open[name] = Store(self.path / name, self._cache)
+        return self._open[name]
+
+    def names(self) -> list[str]:
+        """Names of the stores that lie here, opened or not."""
+        return sorted(
+            entry.name for entry in self.path.iterdir() if entry.is_dir() and MARK not in entry.name
+        )
+
+    def release(self, name: str) -> None:
+        """Closes the store called ``name``; its data stays, and is judged at its next opening."""
+        store = self._open.pop(name, None)
+        if store is None:
+            return
+        try:
+            store.close()
+        except MailpulseError as error:
+            log.warning("a store was not flushed when it was closed", reason=str(error))
+
+    def set_aside(self, name: str, stamp: str) -> SetAside:
+        """Closes the store called ``name`` and renames it; an empty one can be opened in its place.
+
+        Args:
+            stamp: of the time, see ``streams.worker.setting_aside``.
+
+        Raises:
+            Unavailable: it can't be renamed.
+        """
+        store = self._open.pop(name, None)
+        if store is not None:
+            store.close(flush=False)
+        path = self.path / name
+        try:
+            return set_aside(path, self.path / f"{name}.note", stamp)
+        except OSError as error:
+            raise error_of(path, error) from error
+
+    def disk_bytes(self) -> int:
+        """Bytes of live data on disk, of the open stores."""
+        return sum(store.disk_bytes() for store in self._open.values())
+
+    def keys_estimate(self) -> int:
+        """About how many keys the open stores hold."""
+        return sum(store.keys_estimate() for store in self._open.values())
+
+    def close(self) -> None:
+        """Closes every store and lets the directory go."""
+        for name in list(self._open):
+            self.release(name)
+        os.close(self._lock)
+
+    def __enter__(self) -> "StateDirectory":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
