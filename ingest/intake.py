@@ -9,7 +9,6 @@ Laws of this file:
 4. A dead letter's id is made of its source and its bytes, so the same thing sent again has it too.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,12 +19,12 @@ from ingest.column_encoding import encode_columns
 from ingest.parcel import Pair, Parcel
 from ingest.privacy import Privacy
 from ingest.providers.base import ConfirmSubscription, Parsed, Provider, Reject, Request
+from schemas import dead_letter
 from schemas.codec import Codec
 from schemas.errors import BadInput
 from schemas.event import Event, message_key
 from schemas.settings import Settings, Source
 
-STAGE = "ingest"
 _RECORD_OVERHEAD_BYTES = 400
 """More than a record's headers and its and a batch's own framing."""
 
@@ -57,14 +56,6 @@ class Taken:
     bug: Exception | None = None
     answer: bytes = b""
     by_anyone: bool = False
-
-
-def dead_letter_id(source: str, content: bytes) -> str:
-    """32 hexadecimal digits: the first 16 bytes of SHA-256 over the source's name and the bytes."""
-    name = source.encode()
-    digest = hashlib.sha256(len(name).to_bytes(4, "big") + name)
-    digest.update(content)
-    return digest.hexdigest()[:32]
 
 
 class Intake:
@@ -182,20 +173,13 @@ class Intake:
     def _dead_letter(
         self, source: Source, reject: Reject, request: Request, received_at: int
     ) -> Pair:
-        identity = dead_letter_id(source.name, reject.content)
-        content_type = request.header("content-type")
-        value = self._codec.encode(
-            "dead_letter",
-            {
-                "dead_letter_id": identity,
-                "stage": STAGE,
-                "reason": reject.reason,
-                "detail": reject.detail.encode("utf-8", "replace").decode(),
-                "occurred_at": received_at,
-                "source": source.name,
-                "provider": source.provider,
-                "headers": {"content-type": content_type} if content_type else {},
-                "content": self._privacy.clear_bytes(reject.content),
-            },
+        letter = dead_letter.of_request(
+            self._privacy.clear_bytes(reject.content),
+            source=source.name,
+            provider=source.provider,
+            content_type=request.header("content-type"),
+            reason=reject.reason,
+            detail=reject.detail.encode("utf-8", "replace").decode(),
+            received_at=received_at,
         )
-        return identity.encode(), value
+        return letter["dead_letter_id"].encode(), self._codec.encode("dead_letter", letter)

@@ -1,4 +1,4 @@
-"""Topic names, keys, partition counts and retention: the one place.
+"""Topic names, keys, partition counts, retention, writers and readers: the one place.
 
 Law: raw and enriched have the same number of partitions, and a record's enriched copy lies in the
 partition with the raw record's number. Partition counts never change once a topic is made: keys
@@ -6,6 +6,7 @@ would move (``mailpulse topics apply`` refuses).
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 RAW = "email.events.raw.v1"
 ENRICHED = "email.events.enriched.v1"
@@ -31,12 +32,18 @@ class Topic:
         key: what its records are keyed by, in words.
         retention_ms: how long records are kept; ``None``: as long as they are the newest of
             their key (compacted).
+        writers: roles that write it.
+        groups: roles whose consumer group reads it; what such a group has not read yet is its lag.
+        readers: roles that read it without a group, to build their state from it.
     """
 
     name: str
     schema: str
     key: str
     retention_ms: int | None
+    writers: tuple[str, ...]
+    groups: tuple[str, ...] = ()
+    readers: tuple[str, ...] = ()
 
     @property
     def compacted(self) -> bool:
@@ -59,18 +66,64 @@ class Topic:
 
 
 TOPICS: tuple[Topic, ...] = (
-    Topic(RAW, "raw_event", "recipient", 10 * _DAY_MS),
-    Topic(ENRICHED, "enriched_event", "recipient", 32 * _DAY_MS),
-    Topic(DEAD_LETTERS, "dead_letter", "dead letter's identity", 30 * _DAY_MS),
-    Topic(MINUTES, "campaign_minute", "campaign, mailbox provider, minute, log, partition", None),
-    Topic(RATES, "campaign_rates", "campaign", None),
-    Topic(ALERTS, "alert", "campaign", 90 * _DAY_MS),
-    Topic(SUPPRESSIONS, "suppression", "recipient", None),
-    Topic(ENGAGEMENT, "engagement", "recipient", 7 * _DAY_MS),
-    Topic(CAMPAIGNS, "campaign", "campaign", None),
-    Topic(RULES, "rules", "epoch and when it was announced, or epoch and partition", None),
-)
+    Topic(
+        RAW, "raw_event", "recipient", 10 * _DAY_MS,
+        writers=("ingest",), groups=("worker", "sink"),
+    ),
+    Topic(
+        ENRICHED, "enriched_event", "recipient", 32 * _DAY_MS,
+        writers=("worker",), groups=("sink",), readers=("worker",),
+    ),
+    Topic(
+        DEAD_LETTERS, "dead_letter", "dead letter's identity", 30 * _DAY_MS,
+        writers=("ingest", "worker", "sink"), groups=("sink",),
+    ),
+    Topic(
+        MINUTES, "campaign_minute", "campaign, mailbox provider, minute, log, partition", None,
+        writers=("worker",), groups=("worker", "sink"),
+    ),
+    Topic(RATES, "campaign_rates", "campaign", None, writers=("worker",), groups=("sink",)),
+    Topic(ALERTS, "alert", "campaign", 90 * _DAY_MS, writers=("worker",), groups=("sink",)),
+    Topic(SUPPRESSIONS, "suppression", "recipient", None, writers=("worker",), groups=("sink",)),
+    Topic(
+        ENGAGEMENT, "engagement", "recipient", 7 * _DAY_MS,
+        writers=("worker",), readers=("worker",),
+    ),
+    Topic(CAMPAIGNS, "campaign", "campaign", None, writers=(), groups=("sink",)),
+    Topic(
+        RULES, "rules", "epoch and when it was announced, or epoch and partition", None,
+        writers=("worker",), readers=("worker",),
+    ),
+)  # fmt: skip
+"""Commands of operators (role ``admin`` in ``streams.kafka.acl``) read and write besides."""
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}
 
 PARTITIONS_DEFAULT = 4
 """Partitions of every topic on a laptop; a cluster sets more before its topics are made."""
+
+
+class GroupSettings(Protocol):
+    """What of the settings decides which group reads which topics."""
+
+    @property
+    def consumer_group(self) -> str: ...  # noqa: D102
+    @property
+    def sink_group(self) -> str: ...  # noqa: D102
+    @property
+    def sink_reconcile(self) -> bool: ...  # noqa: D102
+
+
+def sink_topics(*, reconcile: bool) -> tuple[str, ...]:
+    """What the sink reads: the raw topic only to compare the counts of what came in and out."""
+    return tuple(
+        topic.name
+        for topic in TOPICS
+        if "sink" in topic.groups and (topic.name != RAW or reconcile)
+    )
+
+
+def topics_by_group(settings: GroupSettings) -> dict[str, tuple[str, ...]]:
+    """Consumer group -> topics that it reads."""
+    worker = tuple(topic.name for topic in TOPICS if "worker" in topic.groups)
+    sink = sink_topics(reconcile=settings.sink_reconcile)
+    return {settings.consumer_group: worker, settings.sink_group: sink}

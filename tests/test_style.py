@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("schemas", "ingest", "streams", "analytics")
 FUNCTION_LINES_MAX = 70
-FILE_LINES_MAX = 400
+FILE_LINES_MAX = 500
 
 LONGER_FILES: dict[str, str] = {}
 """Path -> why it can't be shorter."""
@@ -87,7 +87,7 @@ def test_functions_are_short() -> None:
 
 
 def test_files_are_short() -> None:
-    """No Python file is longer than 400 lines: one subject each."""
+    """No Python file is longer than 500 lines: one subject each."""
     long = {
         name: text.count("\n")
         for name, text in python_files().items()

@@ -18,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from schemas.settings import Settings
-from schemas.topics import BY_NAME, ENGAGEMENT, MINUTES, RAW, TOPICS
+from schemas.topics import BY_NAME, topics_by_group
 
 Document = dict[str, Any]
 TIMEOUT_S = 5.0
@@ -26,18 +26,6 @@ RATE_S_MIN = 0.5
 """Readings closer together than this say nothing about a rate."""
 RATE_S_MAX = 60.0
 """Readings farther apart than this say nothing about the present."""
-
-
-def groups_of(settings: Settings) -> dict[str, tuple[str, ...]]:
-    """Consumer group -> topics that it reads."""
-    return {
-        settings.consumer_group: (RAW, MINUTES),
-        settings.sink_group: tuple(
-            topic.name
-            for topic in TOPICS
-            if topic.name != ENGAGEMENT and (topic.name != RAW or settings.sink_reconcile)
-        ),
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +116,7 @@ class KafkaReader:
             if not item["error_code"]
         }
         reading = Reading(self._clock())
-        for group, topics in groups_of(self._settings).items():
+        for group, topics in topics_by_group(self._settings).items():
             wanted = [
                 TopicPartition(name, number)
                 for name in topics

@@ -12,7 +12,6 @@ Laws of this file:
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -27,19 +26,17 @@ from analytics.metrics import SinkMetrics
 from analytics.sink.lane import Lane, Limits, Offsets
 from analytics.sink.loading import Loader, Reject
 from analytics.sink.reconciling import Reconciler
-from analytics.sink.rows import BUILDERS, STATEMENTS
 from schemas.cloudevents import SINK, by_leading_text
 from schemas.codec import Codec
+from schemas.dead_letter import of_record
 from schemas.errors import Unavailable
 from schemas.serving.server import serving_health
 from schemas.settings import Settings
-from schemas.topics import DEAD_LETTERS, RAW
+from schemas.topics import DEAD_LETTERS, RAW, sink_topics
 from schemas.trace import Tracer
 
 log = structlog.get_logger("mailpulse.sink")
 
-TOPICS: tuple[str, ...] = (*STATEMENTS, *BUILDERS)
-"""Everything that a sink can read; raw events only for the reconciliation."""
 POLL_S_MAX = 0.1
 """Longest wait in one poll: how late a due batch may leave."""
 LANDING_S_MAX = 10.0
@@ -74,13 +71,18 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
         self.metrics = metrics or SinkMetrics()
         self._client = client or (lambda: connect(settings))
         self._tracer = tracer
-        wanted = [topic for topic in TOPICS if topic != RAW or settings.sink_reconcile]
+        wanted = sink_topics(reconcile=settings.sink_reconcile)
         self._executor = ThreadPoolExecutor(len(wanted), thread_name_prefix="sink")
         self._lanes = {topic: self._lane(topic) for topic in wanted}
         self._consumer: AIOKafkaConsumer = None
         self._producer: AIOKafkaProducer = None
         self._lag_due = 0.0
         self._stored: Offsets = {}
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """What it reads."""
+        return tuple(self._lanes)
 
     @property
     def ready(self) -> bool:
@@ -287,29 +289,12 @@ _letter_headers = by_leading_text("dead_letter", SINK)
 def dead_letter(reject: Reject, codec: Codec) -> tuple[bytes, bytes]:
     """Key and value of a dead letter; the same for the same record, however often it is sent."""
     record = reject.record
-    content = record.value or b""
-    place = f"{record.topic}:{record.partition}:{record.offset}:".encode()
-    identity = hashlib.sha256(b"sink:" + place + content).hexdigest()[:32]
-    value = codec.encode(
-        "dead_letter",
-        {
-            "dead_letter_id": identity,
-            "stage": "sink",
-            "reason": reject.reason,
-            "detail": reject.detail,
-            "occurred_at": record.timestamp * 1000,
-            "source": None,
-            "provider": None,
-            "topic": record.topic,
-            "log_id": None,
-            "partition": record.partition,
-            "offset": record.offset,
-            "key": record.key,
-            "headers": {},
-            "content": content,
-        },
-    )
-    return identity.encode(), value
+    letter = of_record(
+        "sink", record.topic, record.partition, record.offset,
+        key=record.key, value=record.value, timestamp_ms=record.timestamp,
+        reason=reject.reason, detail=reject.detail,
+    )  # fmt: skip
+    return letter["dead_letter_id"].encode(), codec.encode("dead_letter", letter)
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

@@ -4,17 +4,12 @@ Laws of this file:
 1. The only place that knows ``flufl.bounce``. It is asked for one thing: whether a mail tells of a
    permanent or a passing failure, in the many forms that servers write it.
 2. Never raises on outside input. Diagnostics are cut at ingress: a notification may end anywhere.
-3. No effect but one, at import: the log of ``flufl.bounce`` is silenced, for it writes a stack
-   trace for each odd mail, and odd mails are what it is asked about.
 """
 
-import logging
 import re
 from email import message_from_string
 
 from flufl.bounce import all_failures
-
-logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL + 1)
 
 PERMANENT = "permanent"
 TEMPORARY = "temporary"

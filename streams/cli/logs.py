@@ -40,6 +40,8 @@ HIDDEN = "[hidden]"
 
 _NOISY = ("aiokafka", "kafka", "faust", "mode", "asyncio", "httpx", "httpcore", "uvicorn.access")
 """Libraries whose INFO says nothing to an operator; their warnings stay."""
+_SILENT = ("flufl.bounce",)
+"""Libraries that write a stack trace for each odd mail, which is what they are asked about."""
 _CAUSED_FROM_OUTSIDE = ("uvicorn", "asyncio")
 """Libraries whose warnings any caller can bring about, by bad requests or too many connections:
 told apart by their texts before figures are put in."""
@@ -235,6 +237,8 @@ def configure(settings: Settings, role: str, stream: TextIO | None = None) -> No
     for name in _NOISY:
         level = logging.DEBUG if settings.log_level == "DEBUG" else logging.WARNING
         logging.getLogger(name).setLevel(level)
+    for name in _SILENT:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     structlog.configure(
         processors=[_stamped(role), *last],
         logger_factory=structlog.WriteLoggerFactory(stream),

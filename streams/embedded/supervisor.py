@@ -34,6 +34,7 @@ from aiokafka.errors import KafkaError
 
 from schemas.errors import ConfigError, MailpulseError, Unavailable
 from schemas.settings import PREFIX, Settings
+from schemas.topics import topics_by_group
 from streams.embedded.child import (
     BACKOFF_S_MAX,
     EXIT_CONFIG,
@@ -372,7 +373,7 @@ class Embedded:
 
         A broker that does not answer any more is asked until time is up.
         """
-        topics = admin.groups_of(self.settings)[group]
+        topics = topics_by_group(self.settings)[group]
         left: list[admin.Lag] | None = None
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):

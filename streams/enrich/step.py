@@ -16,7 +16,9 @@ from hashlib import blake2b
 from typing import Any
 
 from schemas.codec import Codec
+from schemas.dead_letter import of_record
 from schemas.errors import BadInput, DecodeError
+from schemas.topics import RAW
 from streams.enrich import derive, suppressions
 from streams.enrich.derive import Head, LookUps
 from streams.enrich.message import (
@@ -150,23 +152,11 @@ def _recipient_key(head: Head, soft: set[int], near: set[int]) -> bytes:
 
 def dead_letter(shard: Shard, record: Record, error: BadInput) -> dict[str, Any]:
     """The ``dead_letter`` record of a raw record that can't be read."""
-    identity = f"enrich\x1f{shard.log_id}\x1f{shard.partition}\x1f{record.offset}"
-    return {
-        "dead_letter_id": blake2b(identity.encode(), digest_size=16).hexdigest(),
-        "stage": "enrich",
-        "reason": error.reason,
-        "detail": error.detail,
-        "occurred_at": record.timestamp * 1000,
-        "source": None,
-        "provider": None,
-        "topic": "email.events.raw.v1",
-        "log_id": shard.log_id,
-        "partition": shard.partition,
-        "offset": record.offset,
-        "key": record.key,
-        "headers": {},
-        "content": record.value or b"",
-    }
+    return of_record(
+        "enrich", RAW, shard.partition, record.offset,
+        key=record.key, value=record.value, timestamp_ms=record.timestamp,
+        reason=error.reason, detail=error.detail, log_id=shard.log_id,
+    )  # fmt: skip
 
 
 def event_hash(event_id: str) -> int:

@@ -15,19 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from schemas.settings import Settings
-from schemas.topics import (
-    ALERTS,
-    DEAD_LETTERS,
-    ENGAGEMENT,
-    ENRICHED,
-    MINUTES,
-    RATES,
-    RAW,
-    RULES,
-    SUPPRESSIONS,
-    TOPICS,
-)
-from streams.kafka.admin import groups_of
+from schemas.topics import TOPICS, topics_by_group
 
 ROLES: dict[str, str] = {
     "ingest": "takes webhooks in: writes raw events and dead letters, reads nothing",
@@ -65,39 +53,16 @@ class Rule:
 def _grants(role: str, settings: Settings) -> Iterator[tuple[str, str, str]]:
     """``(resource, name, operation)`` of a role."""
     names = [topic.name for topic in TOPICS]
-    reads: dict[str, list[str]] = {
-        "ingest": [],
-        # the enriched topic too: state is rebuilt from it; engagement: a replay withdraws
-        "worker": [RAW, ENRICHED, MINUTES, ENGAGEMENT, RULES],
-        "sink": [name for name in names if name not in (ENGAGEMENT, RULES)],
-        "dashboard": [],
-        "admin": names,
-    }
-    writes: dict[str, list[str]] = {
-        "ingest": [RAW, DEAD_LETTERS],
-        "worker": [
-            ENRICHED,
-            MINUTES,
-            SUPPRESSIONS,
-            ENGAGEMENT,
-            RATES,
-            ALERTS,
-            DEAD_LETTERS,
-            RULES,
-        ],
-        "sink": [DEAD_LETTERS],
-        "dashboard": [],
-        "admin": [RAW, ENRICHED, DEAD_LETTERS, *(n for n in names if n not in (RAW, ENRICHED))],
-    }
+    for topic in TOPICS:
+        if role == "admin" or role in topic.groups + topic.readers:
+            yield "topic", topic.name, "Read"
+        if role == "admin" or role in topic.writers:
+            yield "topic", topic.name, "Write"
     groups = {"worker": [settings.consumer_group], "sink": [settings.sink_group]}
-    for name in reads[role]:
-        yield "topic", name, "Read"
-    for name in writes[role]:
-        yield "topic", name, "Write"
     for name in groups.get(role, []):
         yield "group", name, "Read"
     if role in ("dashboard", "admin"):
-        for name in groups_of(settings):
+        for name in topics_by_group(settings):
             yield "group", name, "Describe"
         for name in names:
             yield "topic", name, "Describe"

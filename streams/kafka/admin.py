@@ -24,7 +24,7 @@ from aiokafka.errors import KafkaError, for_code
 
 from schemas.errors import ConfigError, Unavailable
 from schemas.settings import Settings
-from schemas.topics import BY_NAME, ENGAGEMENT, MINUTES, RAW, RULES, TOPICS, Topic
+from schemas.topics import BY_NAME, RAW, TOPICS, Topic, topics_by_group
 from streams.kafka.metadata import ClusterRequest
 
 REPLICATION_WISHED = 3
@@ -288,14 +288,6 @@ async def log_id(settings: Settings) -> str:
     return cluster.topics[RAW].topic_id
 
 
-def groups_of(settings: Settings) -> dict[str, tuple[str, ...]]:
-    """Consumer group -> topics that it reads."""
-    return {
-        settings.consumer_group: (RAW, MINUTES),
-        settings.sink_group: tuple(t.name for t in TOPICS if t.name not in (ENGAGEMENT, RULES)),
-    }
-
-
 async def lag(settings: Settings, groups: dict[str, tuple[str, ...]] | None = None) -> list[Lag]:
     """How far each group is behind, per topic and partition, in that order.
 
@@ -305,7 +297,7 @@ async def lag(settings: Settings, groups: dict[str, tuple[str, ...]] | None = No
     Raises:
         Unavailable: no broker answers.
     """
-    wanted = groups if groups is not None else groups_of(settings)
+    wanted = groups if groups is not None else topics_by_group(settings)
     async with _admin(settings) as client:
         cluster = await _describe(client)
         partitions = {

@@ -2,9 +2,11 @@
 
 import pytest
 
+from analytics.sink.rows import BUILDERS, STATEMENTS
+from analytics.sink.sink import Sink
 from schemas.settings import Settings
-from schemas.topics import BY_NAME, MINUTES, RAW, TOPICS
-from streams.kafka.admin import TopicState, groups_of, judge, replication_for, wanted_config
+from schemas.topics import BY_NAME, MINUTES, RAW, TOPICS, sink_topics, topics_by_group
+from streams.kafka.admin import TopicState, judge, replication_for, wanted_config
 
 RAW_TOPIC, MINUTES_TOPIC = BY_NAME[RAW], BY_NAME[MINUTES]
 
@@ -70,10 +72,16 @@ def test_two_replicas_must_be_in_sync_from_three_on() -> None:
     assert "min.insync.replicas" not in wanted_config(RAW_TOPIC, 1)
 
 
-def test_lag_is_asked_of_what_the_groups_really_read() -> None:
-    """The list for the lag command and the drain is the sink's and the worker's own."""
-    from analytics.sink.sink import TOPICS as SINK_TOPICS
-
-    groups = groups_of(Settings())
-    assert set(groups["mailpulse-sink"]) == set(SINK_TOPICS)
+@pytest.mark.parametrize("reconcile", [True, False])
+def test_lag_is_asked_of_what_the_groups_really_read(reconcile: bool) -> None:
+    """A group that never reads a topic would never have caught up with it."""
+    settings = Settings(sink_reconcile=reconcile)
+    groups = topics_by_group(settings)
+    assert set(groups["mailpulse-sink"]) == set(Sink(settings).topics)
+    assert (RAW in groups["mailpulse-sink"]) == reconcile
     assert set(groups["mailpulse"]) == {RAW, MINUTES}
+
+
+def test_the_sink_stores_whatever_lists_it() -> None:
+    """And nothing else."""
+    assert set(sink_topics(reconcile=True)) == {*STATEMENTS, *BUILDERS}

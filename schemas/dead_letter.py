@@ -1,0 +1,85 @@
+"""Dead letters: what could not be processed, whole, with why and where it came from.
+
+Invariants:
+1. Pure.
+2. The identity is a function of what is dead and where it lay: the same request or record makes the
+   same letter, however often a stage tries it.
+"""
+
+import hashlib
+from typing import Any
+
+
+def of_request(
+    content: bytes,
+    *,
+    source: str,
+    provider: str,
+    content_type: str | None,
+    reason: str,
+    detail: str,
+    received_at: int,
+) -> dict[str, Any]:
+    """The ``dead_letter`` record of a request, or an item of one, that ingress can't read.
+
+    Args:
+        content: what was received.
+        received_at: microseconds since 1970.
+    """
+    return {
+        "dead_letter_id": _identity("ingest", source, content=content),
+        "stage": "ingest",
+        "reason": reason,
+        "detail": detail,
+        "occurred_at": received_at,
+        "source": source,
+        "provider": provider,
+        "headers": {"content-type": content_type} if content_type else {},
+        "content": content,
+    }
+
+
+def of_record(
+    stage: str,
+    topic: str,
+    partition: int,
+    offset: int,
+    *,
+    key: bytes | None,
+    value: bytes | None,
+    timestamp_ms: int,
+    reason: str,
+    detail: str,
+    log_id: str | None = None,
+) -> dict[str, Any]:
+    """The ``dead_letter`` record of a Kafka record that a stage can't process.
+
+    Args:
+        stage: who gives up: ``enrich``, ``campaigns`` or ``sink``.
+        timestamp_ms: the record's own, milliseconds since 1970.
+        log_id: which incarnation of the topic it is, where the stage knows.
+    """
+    content = value or b""
+    place = (topic, log_id or "", str(partition), str(offset))
+    return {
+        "dead_letter_id": _identity(stage, *place, content=content),
+        "stage": stage,
+        "reason": reason,
+        "detail": detail,
+        "occurred_at": timestamp_ms * 1000,
+        "topic": topic,
+        "log_id": log_id,
+        "partition": partition,
+        "offset": offset,
+        "key": key,
+        "content": content,
+    }
+
+
+def _identity(*place: str, content: bytes) -> str:
+    """32 hexadecimal digits: half of SHA-256 over each part behind its length."""
+    digest = hashlib.sha256()
+    for part in (*(text.encode() for text in place), content):
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.hexdigest()[:32]
