@@ -50,7 +50,7 @@ def make_hooks(sources: Mapping[str, Source], registry: Registry) -> dict[str, H
     """Each source with its provider.
 
     Raises:
-        KeyError: a source names a provider that does not exist (``check_sources`` says it nicely).
+        KeyError: a source names a provider that does not exist (see ``check_sources``).
     """
     return {
         name: Hook(

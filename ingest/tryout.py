@@ -1,13 +1,12 @@
 """What the command line asks of ingress: try a captured request, send a sample, check the sources.
 
 Laws of this file:
-1. ``check_request`` and ``check_sources`` do no I/O and keep nothing.
+1. ``check_request`` does no I/O and keeps nothing.
 2. A verdict says what was wrong, for the operator at the terminal; an HTTP answer never does.
 3. Nothing here holds or prints a secret.
 """
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -224,17 +223,3 @@ async def send_test(
         return SendResult(0, type(error).__name__, time.monotonic() - started, ids)
     text = answer.text[:BODY_SHOWN_BYTES]
     return SendResult(answer.status_code, text, time.monotonic() - started, ids)
-
-
-def check_sources(sources: Mapping[str, Source], *, registry: Registry | None = None) -> list[str]:
-    """Every problem of the sources' configuration, one line each; none when all is well."""
-    known = _registry(registry)
-    problems: list[str] = []
-    for name, source in sources.items():
-        provider = known.get(source.provider)
-        if provider is None:
-            names = ", ".join(sorted(known))
-            problems.append(f"sources.{name}.provider: {source.provider!r} is none of {names}")
-            continue
-        problems += provider.check(source)
-    return problems

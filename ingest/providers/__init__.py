@@ -3,6 +3,8 @@
 Law: the list is written out here; nothing is found by looking at what lies in the directory.
 """
 
+from collections.abc import Mapping
+
 from ingest.providers import (
     brevo,
     customer_io,
@@ -26,6 +28,7 @@ from ingest.providers import (
     unisender_go,
 )
 from ingest.providers.base import Provider
+from schemas.settings import Source
 
 _ALL: tuple[Provider, ...] = (
     sendgrid.PROVIDER,
@@ -52,3 +55,18 @@ _ALL: tuple[Provider, ...] = (
 
 REGISTRY: dict[str, Provider] = {provider.name: provider for provider in _ALL}
 """Value of ``provider`` in mailpulse.toml -> the provider."""
+
+
+def check_sources(
+    sources: Mapping[str, Source], registry: Mapping[str, Provider] = REGISTRY
+) -> list[str]:
+    """Every problem of the sources' configuration, one line each; none when all is well."""
+    problems: list[str] = []
+    for name, source in sources.items():
+        provider = registry.get(source.provider)
+        if provider is None:
+            known = ", ".join(sorted(registry))
+            problems.append(f"sources.{name}.provider: no provider {source.provider!r} ({known})")
+        else:
+            problems += provider.check(source)
+    return problems

@@ -108,7 +108,7 @@ def sources_of(settings: Settings) -> dict[str, Source]:
     Raises:
         ConfigError: no such file, or with every problem found in it.
     """
-    from ingest.providers import REGISTRY
+    from ingest.providers import check_sources
 
     path = config_path(settings)
     try:
@@ -118,14 +118,7 @@ def sources_of(settings: Settings) -> dict[str, Source]:
             [f"{path}: {error.strerror}; 'mailpulse config init' writes a commented one"]
         ) from None
     sources = load_sources(text, environ(), read_file)
-    problems = []
-    for name, source in sources.items():
-        provider = REGISTRY.get(source.provider)
-        if provider is None:
-            known = ", ".join(sorted(REGISTRY))
-            problems.append(f"sources.{name}.provider: no provider {source.provider!r} ({known})")
-        else:
-            problems += [f"sources.{name}: {line}" for line in provider.check(source)]
+    problems = check_sources(sources)
     if problems:
         raise ConfigError(problems)
     return sources

@@ -81,14 +81,14 @@ class Taken(NamedTuple):
     """What the consumer's thread took out of aiokafka's buffer for one partition.
 
     Attributes:
-        epoch: the session it was taken for.
+        session: number of the session it was taken for.
         records: in offset order.
         first: position before.
         next: position after.
         highwater: as ``Chunk.highwater``.
     """
 
-    epoch: int
+    session: int
     records: list[Record]
     first: int
     next: int
@@ -129,18 +129,18 @@ class Session:
     """One reading of one partition.
 
     Attributes:
-        epoch: number of this session, unique in the process.
+        number: of this session, unique in the process.
         position: first offset that no chunk covered yet; ``None``: wherever the log starts.
         highwater: as of the newest chunk; ``None`` before the first.
         lost_from: an undelivered chunk was thrown away: read again from here.
         open: whether chunks may be delivered. A closed session may still be committed.
     """
 
-    __slots__ = ("_messages", "epoch", "highwater", "lost_from", "open", "position", "tp")
+    __slots__ = ("_messages", "highwater", "lost_from", "number", "open", "position", "tp")
 
-    def __init__(self, tp: TP, epoch: int, position: int | None) -> None:
+    def __init__(self, tp: TP, number: int, position: int | None) -> None:
         self.tp = tp
-        self.epoch = epoch
+        self.number = number
         self.position = position
         self.highwater: int | None = None
         self.lost_from: int | None = None
@@ -149,7 +149,7 @@ class Session:
 
     def accept(self, taken: Taken, generation_id: int) -> ChunkMessage | None:
         """The message to deliver; ``None`` when what was taken is of no use any more."""
-        if not self.open or self.lost_from is not None or taken.epoch != self.epoch:
+        if not self.open or self.lost_from is not None or taken.session != self.number:
             return None
         chunk = Chunk(self.tp, taken.records, taken.first, taken.next - 1, taken.highwater)
         message = ChunkMessage.of(chunk, self, generation_id)

@@ -45,7 +45,7 @@ class ChunkConsumer(driver.Consumer):
     def __init__(self, *args: Any, **options: Any) -> None:
         self._sessions: dict[TP, Session] = {}
         self._start: dict[TP, int | None] = {}
-        self._epochs = itertools.count(1)
+        self._numbers = itertools.count(1)
         self._release_lock = asyncio.Lock()
         self._releases = 0
         self._opening_since_s: float | None = None
@@ -110,7 +110,7 @@ class ChunkConsumer(driver.Consumer):
         if session is None or not self.flow_active:
             return None
         expected = session.position
-        if expected is not None and taken.first < expected and taken.epoch == session.epoch:
+        if expected is not None and taken.first < expected and taken.session == session.number:
             # Its records would be taken for a replay, and dropped.
             self.app.fail(
                 f"{tp.topic}-{tp.partition}: asked for offset {expected}, the log went back to "
@@ -158,12 +158,12 @@ class ChunkConsumer(driver.Consumer):
 
     async def _open(self, starts: Mapping[TP, int | None]) -> set[TP]:
         """Opens sessions; returns the partitions that have one, those that are still ours."""
-        sessions = {tp: Session(tp, next(self._epochs), at) for tp, at in starts.items()}
+        sessions = {tp: Session(tp, next(self._numbers), at) for tp, at in starts.items()}
         for tp, session in sessions.items():
             self._close(tp)
             self._sessions[tp] = session
         started = await self._thread.start_sessions(
-            {tp: (starts[tp], session.epoch) for tp, session in sessions.items()}
+            {tp: (starts[tp], session.number) for tp, session in sessions.items()}
         )
         for tp, session in sessions.items():
             if tp not in started and self._sessions.get(tp) is session:

@@ -56,7 +56,7 @@ async def run(
     for number in signals:
         loop.add_signal_handler(number, stop.set)
     if owns_process:
-        _settle_gc()
+        settle_garbage_collector()
     starting = asyncio.create_task(_start(app), name="start of the app")
     ends = [asyncio.create_task(event.wait()) for event in (stop, app.failed)]
     try:
@@ -71,7 +71,7 @@ async def run(
     return 0 if stopped and not app.failed.is_set() else 1
 
 
-def _settle_gc() -> None:
+def settle_garbage_collector() -> None:
     """Takes what is loaded by now out of the collector's sight.
 
     Chunks are thousands of small objects that live for some milliseconds. Each time some of them

@@ -1,8 +1,8 @@
 """aiokafka's side of chunk delivery: what runs in the consumer's thread.
 
 Laws of this file:
-1. A chunk partition is read only when it has an epoch, the number of its session. Seeking and
-   setting the epoch are one step, so nothing is read in between and lost.
+1. A chunk partition is read only when it has a session, known by its number. Seeking and
+   opening the session are one step, so nothing is read in between and lost.
 2. At most one chunk of a partition is taken at a time, and no more chunks of a topic than its
    queue has places. What stays in aiokafka's buffer keeps it from fetching more.
 3. Partitions take turns.
@@ -61,8 +61,8 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
     consumer: Any  # a ``streams.transport.consumer.ChunkConsumer``
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        # Partitions that may be read, each with the epoch of its session. Only this thread writes.
-        self._epochs: dict[TP, int] = {}
+        # Partitions that may be read, each with the number of its session. Only this thread writes.
+        self._sessions: dict[TP, int] = {}
         self.assignor = ClaimAssignor()
         super().__init__(*args, **options)
 
@@ -78,11 +78,11 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Ends reading before anything else."""
-        self._epochs.clear()
+        self._sessions.clear()
         await super().on_partitions_revoked(revoked)
 
     async def start_sessions(self, starts: Mapping[TP, tuple[int | None, int]]) -> set[TP]:
-        """Seeks and opens sessions, given ``(offset, epoch)`` each; ``None``: no committed offset.
+        """Seeks and opens sessions, by ``(offset, session)`` each; ``None``: none committed.
 
         Returns:
             the partitions that are still assigned; the others were left alone.
@@ -93,15 +93,15 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
     async def _start_sessions(self, starts: Mapping[TP, tuple[int | None, int]]) -> set[TP]:
         consumer = self._ensure_consumer()
         started = set()
-        for tp, (offset, epoch) in starts.items():
+        for tp, (offset, session) in starts.items():
             partition = TopicPartition(tp.topic, tp.partition)
             if not consumer._subscription.is_assigned(partition):
                 continue
             if offset is not None:
                 consumer._fetcher.seek_to(partition, offset)
-            elif tp in self._epochs:  # read before in this assignment: back to the start
+            elif tp in self._sessions:  # read before in this assignment: back to the start
                 consumer._fetcher.request_offset_reset([partition], OffsetResetStrategy.EARLIEST)
-            self._epochs[tp] = epoch
+            self._sessions[tp] = session
             started.add(tp)
         return started
 
@@ -149,7 +149,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
                     del buffered[partition]
                 continue
             chunked = tp.topic in topics
-            if chunked and (tp not in self._epochs or places[tp.topic] <= 0):
+            if chunked and (tp not in self._sessions or places[tp.topic] <= 0):
                 continue
             result = buffered[partition]
             if type(result) is not FetchResult:
@@ -185,7 +185,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
             result._partition_records = None
         if following == first:
             return None
-        return Taken(self._epochs[tp], records, first, following, self._end(result))
+        return Taken(self._sessions[tp], records, first, following, self._end(result))
 
     def _end(self, result: FetchResult) -> int:
         state = result._assignment.state_value(result._topic_partition)

@@ -28,9 +28,10 @@ from streams.enrich.message import Message
 from streams.enrich.message_bytes import pack, pack_first
 from streams.enrich.shard import Shard
 from streams.enrich.step import step
+from streams.transport.runner import settle_garbage_collector
 from streams.worker.restore import Restorer
 from streams.worker.store import StateDirectory, Store
-from streams.worker.worker import Worker, tune_garbage_collector
+from streams.worker.worker import Worker
 from tests.bench.engine_peers import CODEC, LOOK_UPS, Clock, StoredRecord, settings_for
 from tests.bench.traffic import Shape, events
 
@@ -180,7 +181,7 @@ CONTENDERS = {"half": half, "rebuild": rebuild, "state": state}
 def main() -> None:
     """Runs what the command line names."""
     name, bootstrap, count, directory = sys.argv[1:]
-    tune_garbage_collector()
+    settle_garbage_collector()
     asyncio.run(CONTENDERS[name](bootstrap, int(count), Path(directory)))
 
 

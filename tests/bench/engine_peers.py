@@ -31,10 +31,11 @@ from streams.enrich import minute_counts
 from streams.enrich.derive import LookUps
 from streams.enrich.shard import Shard
 from streams.enrich.step import Effects, step
+from streams.transport.runner import settle_garbage_collector
 from streams.worker.enrich_agent import enriched_rows
 from streams.worker.outputs import Flight, Outputs, Row
 from streams.worker.store import StateDirectory
-from streams.worker.worker import Worker, tune_garbage_collector
+from streams.worker.worker import Worker
 
 CODEC = Codec()
 LOOK_UPS = LookUps()
@@ -350,7 +351,7 @@ CONTENDERS: dict[str, Callable[..., Any]] = {
 def main() -> None:
     """Runs the contender named on the command line."""
     name, bootstrap, source, count, directory = sys.argv[1:]
-    tune_garbage_collector()
+    settle_garbage_collector()
     user_agent.load()  # as the worker does at its start: nobody's clock shall run meanwhile
     work = CONTENDERS[name](bootstrap, source, Clock(int(count)), Path(directory))
     if asyncio.iscoroutine(work):

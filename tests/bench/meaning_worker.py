@@ -17,7 +17,7 @@ from typing import Any
 from schemas.topics import RAW
 from streams.classify import actors
 from streams.enrich import derive, step
-from streams.worker.worker import tune_garbage_collector
+from streams.transport.runner import settle_garbage_collector
 from tests.bench.engine_peers import Clock, mailpulse
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     variant, bootstrap, count, directory = sys.argv[1:]
     if variant == "bare":
         take_meaning_away()
-    tune_garbage_collector()
+    settle_garbage_collector()
     asyncio.run(mailpulse(bootstrap, RAW, Clock(int(count)), Path(directory)))
 
 

@@ -8,8 +8,9 @@ import orjson
 import pytest
 
 from ingest.providers import REGISTRY as REAL
+from ingest.providers import check_sources
 from ingest.providers.base import Request
-from ingest.tryout import check_request, check_sources, send_test
+from ingest.tryout import check_request, send_test
 from schemas.serving.origin import Networks
 from schemas.settings import Settings
 from tests.ingest.front_door import KEY, NOW, REGISTRY, front_door, source
@@ -107,11 +108,9 @@ def test_samples_of_every_provider_are_accepted_offline(name: str) -> None:
 
 def test_problems_of_sources_are_all_named() -> None:
     """Unknown providers, and what a provider misses."""
-    problems = check_sources(
-        {"a": source("a", provider="nobody"), "b": source("b", secret=())}, registry=REGISTRY
-    )
+    problems = check_sources({"a": source("a", provider="nobody"), "b": source("b", secret=())})
     assert len(problems) == 2
-    assert problems[0].startswith("sources.a.provider")
+    assert problems[0].startswith("sources.a.provider: no provider 'nobody'")
     assert problems[1].startswith("sources.b")
     assert check_sources({"news": source()}, registry=REGISTRY) == []
 

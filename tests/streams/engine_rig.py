@@ -245,7 +245,7 @@ class EngineRig:
     async def revoke(self) -> None:
         """What they do before a group is joined again: everything is let go."""
         revoked = set(self.thread.assigned)
-        self.thread.epochs.clear()
+        self.thread.sessions.clear()
         await self.consumer.on_partitions_revoked(revoked)
         self.thread.assigned = set()
 

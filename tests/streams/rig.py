@@ -58,7 +58,7 @@ class FakeThread:
         self.assigned: set[TP] = set()
         self.offsets: dict[TP, int] = {}
         self.positions: dict[TP, int] = {}
-        self.epochs: dict[TP, int] = {}
+        self.sessions: dict[TP, int] = {}
         self.commits: list[dict[TP, int]] = []
         self.commits_succeed = True
         self.assignor = ClaimAssignor()
@@ -73,10 +73,10 @@ class FakeThread:
 
     async def start_sessions(self, starts: Mapping[TP, tuple[int | None, int]]) -> set[TP]:
         await asyncio.sleep(0)
-        for tp, (offset, epoch) in starts.items():
+        for tp, (offset, session) in starts.items():
             if tp in self.assigned:
                 self.positions[tp] = offset or 0
-                self.epochs[tp] = epoch
+                self.sessions[tp] = session
         return starts.keys() & self.assigned
 
     async def take(
@@ -91,11 +91,13 @@ class FakeThread:
                 if ahead:
                     result[tp] = ahead
                     self.positions[tp] = log.end
-            elif tp in self.epochs and places[tp.topic] > 0 and position < log.end:
+            elif tp in self.sessions and places[tp.topic] > 0 and position < log.end:
                 places[tp.topic] -= 1
                 records, ended = take(ahead, self.app.chunk_records_max, self.app.chunk_bytes_max)
                 self.positions[tp] = log.end if ended else records[-1].offset + 1
-                result[tp] = Taken(self.epochs[tp], records, position, self.positions[tp], log.end)
+                result[tp] = Taken(
+                    self.sessions[tp], records, position, self.positions[tp], log.end
+                )
         if not result:
             await asyncio.sleep(min(timeout_s, 0.001))
         return result
@@ -216,7 +218,7 @@ class Rig:
     async def revoke(self) -> None:
         """What they do before a group is joined again: everything is let go."""
         revoked = set(self.thread.assigned)
-        self.thread.epochs.clear()
+        self.thread.sessions.clear()
         await self.consumer.on_partitions_revoked(revoked)
         self.thread.assigned = set()
 

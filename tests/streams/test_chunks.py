@@ -35,20 +35,20 @@ def test_slices_keep_every_record_in_order_and_stay_within_limits(
 # --- sessions ------------------------------------------------------------------------------------
 
 
-def taken(epoch: int, first: int, following: int) -> Taken:
-    return Taken(epoch, [FakeRecord(first)], first, following, 100)
+def taken(session: int, first: int, following: int) -> Taken:
+    return Taken(session, [FakeRecord(first)], first, following, 100)
 
 
 def test_what_was_taken_for_an_earlier_session_is_not_delivered() -> None:
     """A fetch that crosses a seek is dropped."""
-    session = Session(P0, epoch=2, position=5)
+    session = Session(P0, number=2, position=5)
     assert session.accept(taken(1, 0, 5), 1) is None
     assert session.accept(taken(2, 5, 6), 1) is not None
 
 
 def test_closing_withdraws_queued_chunks() -> None:
     """Faust's stream skips a message whose generation is not the present one."""
-    session = Session(P0, epoch=1, position=0)
+    session = Session(P0, number=1, position=0)
     message = session.accept(taken(1, 0, 5), 7)
     assert message is not None
     assert message.generation_id == 7
@@ -59,7 +59,7 @@ def test_closing_withdraws_queued_chunks() -> None:
 
 def test_a_lost_chunk_takes_the_ones_behind_it_along() -> None:
     """They would come twice, and out of order, after reading again."""
-    session = Session(P0, epoch=1, position=0)
+    session = Session(P0, number=1, position=0)
     messages = [session.accept(taken(1, i, i + 1), 7) for i in range(3)]
     assert messages[1] is not None
     messages[1].lost()

@@ -63,7 +63,7 @@ def thread(records_max: int = 4, bytes_max: int = 1 << 20) -> ChunkThread:
         isolation_level="read_committed",
     )  # fmt: skip
     made.consumer = SimpleNamespace(app=app)
-    made._epochs = {TPA: 1, TPB: 1}
+    made._sessions = {TPA: 1, TPB: 1}
     return made
 
 
@@ -122,10 +122,10 @@ async def test_a_partition_without_a_session_is_not_touched() -> None:
     """What was taken before the session opened would be lost."""
     buffer, taker = Buffer(A), thread()
     buffer.fetched(A, batch([0, 1]), position=0)
-    taker._epochs.clear()
+    taker._sessions.clear()
     assert drain(buffer, taker) == {}
-    taker._epochs[TPA] = 2
-    assert drain(buffer, taker)[TPA].epoch == 2
+    taker._sessions[TPA] = 2
+    assert drain(buffer, taker)[TPA].session == 2
 
 
 async def test_a_fetch_from_before_a_seek_is_thrown_away() -> None:
