@@ -48,7 +48,7 @@ class Member(EngineRig):
     async def let_go(self) -> None:
         """The group is joined again; until it was, aiokafka names what was assigned before."""
         self.thread.commits_succeed = not self.out
-        self.thread.epochs.clear()
+        self.thread.sessions.clear()
         await self.consumer.on_partitions_revoked(set(self.thread.assigned))
         self.thread.commits_succeed, self.out = True, False
 
