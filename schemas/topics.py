@@ -6,7 +6,6 @@ would move (``mailpulse topics apply`` refuses).
 """
 
 from dataclasses import dataclass
-from typing import Protocol
 
 RAW = "email.events.raw.v1"
 ENRICHED = "email.events.enriched.v1"
@@ -102,17 +101,6 @@ PARTITIONS_DEFAULT = 4
 """Partitions of every topic on a laptop; a cluster sets more before its topics are made."""
 
 
-class GroupSettings(Protocol):
-    """What of the settings decides which group reads which topics."""
-
-    @property
-    def consumer_group(self) -> str: ...  # noqa: D102
-    @property
-    def sink_group(self) -> str: ...  # noqa: D102
-    @property
-    def sink_reconcile(self) -> bool: ...  # noqa: D102
-
-
 def sink_topics(*, reconcile: bool) -> tuple[str, ...]:
     """What the sink reads: the raw topic only to compare the counts of what came in and out."""
     return tuple(
@@ -120,10 +108,3 @@ def sink_topics(*, reconcile: bool) -> tuple[str, ...]:
         for topic in TOPICS
         if "sink" in topic.groups and (topic.name != RAW or reconcile)
     )
-
-
-def topics_by_group(settings: GroupSettings) -> dict[str, tuple[str, ...]]:
-    """Consumer group -> topics that it reads."""
-    worker = tuple(topic.name for topic in TOPICS if "worker" in topic.groups)
-    sink = sink_topics(reconcile=settings.sink_reconcile)
-    return {settings.consumer_group: worker, settings.sink_group: sink}

@@ -17,8 +17,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from schemas.groups import topics_by_group
 from schemas.settings import Settings
-from schemas.topics import BY_NAME, topics_by_group
+from schemas.topics import BY_NAME
 
 Document = dict[str, Any]
 TIMEOUT_S = 5.0

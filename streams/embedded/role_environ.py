@@ -37,7 +37,7 @@ SETTINGS: Mapping[str, frozenset[str]] = {
     "broker": frozenset(),
     "ingest": _COMMON | _KAFKA | frozenset(IngestSettings.model_fields) | {"config_file"},
     "worker": _COMMON | _KAFKA | frozenset(StreamsSettings.model_fields)
-    | {"config_file", "sink_group"},
+    | {"config_file", "sink_group", "sink_reconcile"},
     "sink": _COMMON | _KAFKA | _CLICKHOUSE | _starting("sink_")
     | {"door_memory_bytes_max", "door_query_s_max", "door_threads_max", "events_ttl_days",
        "rebalance_timeout_ms", "session_timeout_ms"},

@@ -33,8 +33,8 @@ import httpx
 from aiokafka.errors import KafkaError
 
 from schemas.errors import ConfigError, MailpulseError, Unavailable
+from schemas.groups import topics_by_group
 from schemas.settings import PREFIX, Settings
-from schemas.topics import topics_by_group
 from streams.embedded.child import (
     BACKOFF_S_MAX,
     EXIT_CONFIG,

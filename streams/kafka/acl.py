@@ -14,8 +14,9 @@ Source: Apache Kafka documentation, «Authorization and ACLs», operations by pr
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from schemas.groups import topics_by_group
 from schemas.settings import Settings
-from schemas.topics import TOPICS, topics_by_group
+from schemas.topics import TOPICS
 
 ROLES: dict[str, str] = {
     "ingest": "takes webhooks in: writes raw events and dead letters, reads nothing",

@@ -23,8 +23,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
 from schemas.errors import ConfigError, Unavailable
+from schemas.groups import topics_by_group
 from schemas.settings import Settings
-from schemas.topics import BY_NAME, RAW, TOPICS, Topic, topics_by_group
+from schemas.topics import BY_NAME, RAW, TOPICS, Topic
 from streams.kafka.metadata import ClusterRequest
 
 REPLICATION_WISHED = 3

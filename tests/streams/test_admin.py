@@ -4,8 +4,9 @@ import pytest
 
 from analytics.sink.rows import BUILDERS, STATEMENTS
 from analytics.sink.sink import Sink
+from schemas.groups import topics_by_group
 from schemas.settings import Settings
-from schemas.topics import BY_NAME, MINUTES, RAW, TOPICS, sink_topics, topics_by_group
+from schemas.topics import BY_NAME, MINUTES, RAW, TOPICS, sink_topics
 from streams.kafka.admin import TopicState, judge, replication_for, wanted_config
 
 RAW_TOPIC, MINUTES_TOPIC = BY_NAME[RAW], BY_NAME[MINUTES]
