@@ -23,6 +23,8 @@ from tests.bench.sendgrid_load import Round
 from tests.live.process import Process
 
 SLOW_CONNECTIONS = 2_000
+ADDRESSES = 50
+"""That the slow connections come from: of one address ingress takes fewer."""
 DRIBBLE_S = 2.0
 BETWEEN_BODIES_S = 0.2
 ROUNDS = 3
@@ -41,7 +43,9 @@ async def _dribble(port: int, path: str, number: int) -> None:
     await asyncio.sleep(DRIBBLE_S * number / SLOW_CONNECTIONS)
     while True:
         with contextlib.suppress(OSError):
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            _, writer = await asyncio.open_connection(
+                "127.0.0.1", port, local_addr=(f"127.0.1.{1 + number % ADDRESSES}", 0)
+            )
             writer.write(f"POST {path} HTTP/1.1\r\n".encode())
             while not writer.is_closing():
                 await asyncio.sleep(DRIBBLE_S)
