@@ -53,7 +53,7 @@ class Demo:
         found = {}
         for child in psutil.Process(self.process.pid).children(recursive=True):
             line = child.cmdline()
-            found[line[-1] if "streams.cli.main" in line else "broker"] = child
+            found[line[-1] if "streams.cli" in line else "broker"] = child
         return found
 
     def report(self) -> tuple[int, dict[str, object]]:
