@@ -234,7 +234,7 @@ class Simulator:
     def _begin_message(self, elapsed_s: float) -> None:
         message = self._message(elapsed_s)
         late = LATE_S_MAX * self._dice.random() if self._dice.random() < LATE_SHARE else 0.0
-        scan_jitter = 0.5 * self._dice.random()
+        scan_jitter, scan_delay = 0.5 * self._dice.random(), None
         for happening in message.events:
             if happening.kind in message.plan.unreported:
                 continue
@@ -243,9 +243,12 @@ class Simulator:
                 delay += late
             if happening.kind == "bounced" and len(message.events) > 2:
                 delay += late + 1.0  # what bounced afterwards is told after the delivery
-            scanned = happening.machine and happening.kind == "clicked"
-            # a scan is reported as one: half of it would look like a person
-            delay += scan_jitter if scanned else 0.5 * self._dice.random()
+            if happening.machine and happening.kind == "clicked":
+                # a scan is reported as one: half of it, when traffic ends, would look like a person
+                scan_delay = delay + scan_jitter if scan_delay is None else scan_delay
+                delay = scan_delay
+            else:
+                delay += 0.5 * self._dice.random()
             self._made += 1
             heapq.heappush(self._due, (elapsed_s + delay, self._made, happening))
 

@@ -367,3 +367,16 @@ async def test_refused_traffic_is_not_tried_again(accounts: Accounts) -> None:
     assert ledger.refused_requests == ledger.sent_requests > 0
     assert (ledger.accepted, ledger.unsure) == ({}, {})
     assert ledger.forged_refused == (traffic.refusal is not None)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_scan_is_reported_as_a_whole(seed: int) -> None:
+    """Traffic may end between any two reports: half a scan would look like a person."""
+    simulator = Simulator("run", 400.0, NOW, random.Random(seed))
+    scans: dict[str, set[int]] = {}
+    for tick in range(1, 2_000):
+        for happening in simulator.advance(tick * 0.01):
+            if happening.machine and happening.kind == "clicked":
+                scans.setdefault(happening.message_id, set()).add(tick)
+    assert len(scans) > 20
+    assert {len(ticks) for ticks in scans.values()} == {1}
