@@ -82,7 +82,10 @@ TOPICS: tuple[Topic, ...] = (
         writers=("worker",), groups=("worker", "sink"),
     ),
     Topic(RATES, "campaign_rates", "campaign", None, writers=("worker",), groups=("sink",)),
-    Topic(ALERTS, "alert", "campaign", 90 * _DAY_MS, writers=("worker",), groups=("sink",)),
+    Topic(
+        ALERTS, "alert", "campaign", 90 * _DAY_MS,
+        writers=("worker",), groups=("sink",), readers=("worker",),
+    ),
     Topic(SUPPRESSIONS, "suppression", "recipient", None, writers=("worker",), groups=("sink",)),
     Topic(
         ENGAGEMENT, "engagement", "recipient", 7 * _DAY_MS,

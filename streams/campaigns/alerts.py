@@ -7,10 +7,11 @@ Laws of this file (glossary, «Alert lines»):
    and of how often it has crossed before.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from hashlib import blake2b
+from itertools import chain
 from typing import Any, NamedTuple
 
 from schemas.errors import ConfigError
@@ -20,6 +21,8 @@ from streams.campaigns.windows import wilson
 MESSAGES_MIN = 100
 CLEAR_BELOW = 0.8
 WINDOW = "24h"
+RECALLED_MAX = 10_000
+"""Crossings of a place that are tried for the one that an alert tells of."""
 LEVELS = ("watch", "warning", "critical")
 _RATES = {rate.name: rate for rate in RATES}
 _NOT_COUNTED = frozenset(("source", "tag"))
@@ -136,6 +139,28 @@ def alert_id(place: Place, times: int) -> str:
     """Identity of the ``times``-th crossing of a place, 32 hexadecimal digits."""
     text = "\x1f".join((*place, str(times)))
     return blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+def recalled(
+    alerts: Iterable[Mapping[str, Any]], crossings: Mapping[Place, Crossing]
+) -> dict[Place, Crossing]:
+    """Crossings that alerts tell of which were sent, in the order in which they were.
+
+    Args:
+        alerts: ``alert`` records.
+        crossings: what is known; a place's number of crossings is searched for from there on.
+    """
+    changed: dict[Place, Crossing] = {}
+    for alert in alerts:
+        place = Place(
+            *(alert[name] for name in ("campaign_id", "mailbox_provider", "rate", "level"))
+        )
+        known = (changed.get(place) or crossings.get(place, Crossing(0, 0))).times
+        numbers = chain(range(max(1, known), known + RECALLED_MAX), range(known - 1, 0, -1))
+        times = next((n for n in numbers if alert_id(place, n) == alert["alert_id"]), known)
+        raised_at_us = alert["raised_at"] if alert["state"] == "raised" else 0
+        changed[place] = Crossing(times, raised_at_us)
+    return changed
 
 
 def evaluate(

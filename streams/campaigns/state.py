@@ -17,8 +17,8 @@ Load = Callable[[list[bytes]], list[bytes | None]]
 Scan = Callable[[bytes, bytes], Iterator[tuple[bytes, bytes]]]
 
 META_KEY = b"!meta"
-_META = struct.Struct("<Bqq")
-_FORM = 1
+_META = struct.Struct("<Bqqq")
+_FORM = 2
 _PARTIAL = struct.Struct(f"<q{WIDTH}i")
 _SERIES = struct.Struct(f"<II{WIDTH}q")
 _CROSSING = struct.Struct("<Iq")
@@ -60,6 +60,7 @@ class CampaignState:
             topic is taken to be another one too.
         applied: offset of the last minutes record merged, -1 for none.
         seen_through_us: highest record timestamp merged, microseconds.
+        alerts_read: offset up to which the alerts topic is in the crossings.
     """
 
     def __init__(self, load: Load, scan: Scan) -> None:
@@ -68,6 +69,7 @@ class CampaignState:
         self.log_id = ""
         self.applied = -1
         self.seen_through_us = 0
+        self.alerts_read = 0
         self._fresh: dict[int, dict[PartialKey, Stored]] = {}
         self._series: dict[tuple[str, str], Series] = {}
         self.crossings: dict[Place, Crossing] = {}
@@ -77,9 +79,9 @@ class CampaignState:
         """Reads position and crossings, if anything is stored."""
         (data,) = self._load([META_KEY])
         if data is not None:
-            form, self.applied, self.seen_through_us = _META.unpack_from(data)
-            if form != _FORM:
-                raise StateError(f"state has form {form}, this version reads {_FORM}")
+            if data[0] != _FORM:
+                raise StateError(f"state has form {data[0]}, this version reads {_FORM}")
+            _, self.applied, self.seen_through_us, self.alerts_read = _META.unpack_from(data)
             self.log_id = data[_META.size :].decode()
         for key, value in self._scan(b"A", b"B"):
             place = Place(*key[1:].decode("utf-8", "surrogatepass").rsplit(_SEPARATOR, 3))
@@ -157,7 +159,7 @@ class CampaignState:
             yield b"T" + _bytes(campaign, mailbox), value
         for place, crossing in self._crossed.items():
             yield b"A" + _bytes(*place), _CROSSING.pack(*crossing)
-        meta = _META.pack(_FORM, self.applied, self.seen_through_us)
+        meta = _META.pack(_FORM, self.applied, self.seen_through_us, self.alerts_read)
         yield META_KEY, meta + self.log_id.encode()
 
     def saved(self) -> None:

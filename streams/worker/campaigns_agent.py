@@ -8,6 +8,8 @@ Laws of this file:
 3. ``as_of`` is this host's clock; everything else is a function of the partials read.
 4. A window goes on by time alone: what an assigned partition holds is told whether or not records
    come, and after a pause also of campaigns whose windows ran empty meanwhile.
+5. What was alerted is read back from the alerts topic when a partition is opened: state that was
+   lost, or lies with another worker, raises nothing again and clears what it has not raised itself.
 """
 
 import asyncio
@@ -22,7 +24,7 @@ from schemas.codec import PREFIX_BYTES, Codec
 from schemas.errors import DecodeError, MailpulseError
 from schemas.glossary import COUNTER_NAMES
 from schemas.settings import Settings
-from streams.campaigns.alerts import WINDOW, Lines, evaluate
+from streams.campaigns.alerts import WINDOW, Lines, evaluate, recalled
 from streams.campaigns.rates import encode_rates
 from streams.campaigns.state import CampaignState
 from streams.campaigns.windows import Partial, PartialKey, Windows, summed
@@ -121,6 +123,7 @@ class CampaignsAgent(Agent):
         self.states[work.tp], self.windows[work.tp] = state, windows
         if state.applied + 1 < committed:
             await self._catch_up(work, state, windows, committed)
+        await self._recall_alerts(work.tp.partition, state)
         windows.series.clear()
         windows.fill(state.seen_through_us // 60_000_000)
         windows.changed |= state.raised()
@@ -139,6 +142,22 @@ class CampaignsAgent(Agent):
                 self.metrics.restored.inc(len(partials))
                 state.applied = end - 1
                 self._write(work, state, windows)
+                self.touch()
+
+    async def _recall_alerts(self, partition: int, state: CampaignState) -> None:
+        """Takes over what was sent (law 5); alerts of a campaign lie where its minutes do."""
+        assert self.app is not None
+        place = TP(topics.ALERTS, partition)
+        end = (await self.app.end_offsets([place]))[place]
+        if end == state.alerts_read:
+            return
+        async with self._source(self.settings, *place) as alerts:
+            begin = state.alerts_read if state.alerts_read < end else 0  # the topic was made anew
+            async for records, read in alerts.read(max(alerts.begin, begin), end, SLICE_RECORDS):
+                values = [record.value for record in records if record.value is not None]
+                decoded, _ = self.codec.decode_batch(values, "alert")
+                state.cross(recalled((alert for _, alert in decoded), state.crossings))
+                state.alerts_read = read
                 self.touch()
 
     async def process(self, work: Work, chunk: Chunk) -> None:

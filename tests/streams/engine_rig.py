@@ -281,6 +281,7 @@ class EngineRig:
                 await self.until(lambda mine=mine: all(self.reached(*tp) for tp in mine))  # type: ignore[misc]
                 for work in agent.works():
                     await agent.checkpoint(work)  # what it finds damaged is opened again
+                await asyncio.sleep(0)  # what is being opened needs its turn
                 done = all(agent.is_open(tp) and self.reached(*tp) for tp in mine)
         assert await self.app.commit_now()
 

@@ -1,6 +1,8 @@
 """Alerts: raised above the line with enough messages, cleared below 80 % of it, once each."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.errors import ConfigError
 from streams.campaigns.alerts import (
@@ -11,6 +13,7 @@ from streams.campaigns.alerts import (
     Lines,
     Place,
     evaluate,
+    recalled,
 )
 from streams.campaigns.windows import wilson
 from tests.streams.test_windows import counts
@@ -106,3 +109,25 @@ def test_lines_by_what_is_not_counted_are_refused_in_words(kind: str) -> None:
     [line] = caught.value.problems
     assert line.startswith(f"alerts.{kind}: counts are kept by campaign and mailbox provider")
     assert "alerts.campaign" in line
+
+
+@given(st.lists(st.integers(0, 300), max_size=30), st.integers(0, 30), st.integers(0, 30))
+def test_crossings_come_back_from_the_alerts_that_were_sent(
+    bounces: list[int], known: int, again: int
+) -> None:
+    """From nothing, or from what was known at some time; alerts read twice change nothing."""
+    crossings: dict[Place, Crossing] = {}
+    sent: list[dict[str, object]] = []
+    then: list[dict[Place, Crossing]] = [{}]
+    ends = [0]
+    for at, hard in enumerate(bounces, 1):
+        vector = counts(bounced_hard=hard, delivered=1000 - hard)
+        alerts, changed = evaluate("a", "", vector, crossings, LINES, at)
+        crossings.update(changed)
+        sent += alerts
+        then.append(dict(crossings))
+        ends.append(len(sent))
+    known = min(known, len(bounces))
+    begin = max(0, ends[known] - again)
+    assert recalled(sent, {}) == crossings
+    assert then[known] | recalled(sent[begin:], then[known]) == crossings

@@ -86,6 +86,53 @@ async def test_rates_and_alerts_end_that_ran_empty_while_nobody_worked(
     assert sorted(raised) == sorted(cleared)
 
 
+def bounced(begin: int, hard: int, delivered: int, at_s: float) -> list[Event]:
+    """Messages of a moment, some of which bounce hard."""
+    at_us = int(at_s * 1e6)
+    return [
+        event(
+            event_id=f"{number:032x}", message_id=f"m{number}",
+            received_at=at_us, occurred_at=at_us,
+            event_type="bounced" if number < begin + hard else "delivered",
+            bounce_class="hard" if number < begin + hard else "none",
+        )
+        for number in range(begin, begin + hard + delivered)
+    ]  # fmt: skip
+
+
+async def alerted(engine_of: EngineMaker, folders: list[Path]) -> list[tuple[str, str]]:
+    """Ids and states of the alerts of a campaign that goes bad, well, bad and well again.
+
+    Before each turn the partitions are opened again, with the state in the next folder.
+    """
+    broker, clock, sent = Broker(), Clock(), 0
+    turns = [(45, 105), (0, 0), (60, 90), (0, 6_000)]
+    for folder, (hard, delivered) in zip(folders, turns, strict=True):
+        rig = await engine_of(broker, folder, clock)
+        broker.feed(bounced(sent, hard, delivered, clock.now_s))
+        sent += hard + delivered
+        await rig.work_off()
+        await rig.tick()
+        for work in rig.worker.campaigns.works():
+            await rig.worker.campaigns.checkpoint(work)
+        await rig.revoke()
+        await rig.stop()
+        clock.now_s += 25 * 60 * MINUTE_S if not delivered or hard == 45 else MINUTE_S
+    return [(one["alert_id"], one["state"]) for one in broker.decoded(topics.ALERTS, "alert")]
+
+
+async def test_alerts_are_the_same_when_state_is_lost(
+    engine_of: EngineMaker, tmp_path: Path
+) -> None:
+    """Each crossing is told once, and by its own id, also by a worker that has no state of it."""
+    kept = await alerted(engine_of, [tmp_path / "kept"] * 4)
+    lost = await alerted(engine_of, [tmp_path / f"lost-{turn}" for turn in range(4)])
+    assert lost == kept
+    states = [state for _, state in kept]
+    assert states.count("raised") == states.count("cleared") > 2
+    assert len(set(kept)) == len(kept)
+
+
 async def test_rates_go_on_after_a_rebalance(engine_of: EngineMaker, tmp_path: Path) -> None:
     """What comes back is opened again at once; what went to another worker is closed."""
     broker, clock = Broker(), Clock()
