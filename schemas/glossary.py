@@ -1,7 +1,7 @@
 """The one place where a figure is defined.
 
 Laws of this file:
-1. Avro docs, SQL comments, dashboard tool-tips and the README's glossary repeat these words;
+1. Avro docs, SQL comments, dashboard tool-tips and ``schemas/README.md`` repeat these words;
    ``tests/schemas/test_glossary.py`` fails when one of them differs.
 2. A counter is an integer per campaign, mailbox provider and minute. Counters add up over
    minutes, mailbox providers, input partitions and log incarnations; rates never do.

@@ -1,4 +1,4 @@
-"""Every metric that the roles export, read from the code, as a table for the README.
+"""Every metric that the roles export, read from the code, as a table for the operators' page.
 
 ``python -m tests.metrics_table`` prints it.
 """

@@ -1,4 +1,4 @@
-"""The README's generated sections, and its code blocks for tests to run.
+"""The pages' generated sections, and their code blocks for tests to run.
 
 ``python -m tests.readme`` writes the sections anew; ``tests/test_readme.py`` fails on a stale one.
 """
@@ -11,10 +11,21 @@ from pathlib import Path
 from ingest.providers import conformance
 from schemas.glossary import COUNTERS, DERIVED_DOCS, MESSAGE, RATES, WINDOWS_S
 from streams.cli import capacity as plans
+from streams.kafka import acl
 from tests import metrics_table
 
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
+PAGES = (
+    ROOT / "README.md",
+    *(
+        ROOT / folder / "README.md"
+        for folder in (
+            "ingest", "analytics", "analytics/dashboard", "schemas", "streams", "streams/deploy",
+            "tests",
+        )
+    ),
+)  # fmt: skip
+"""One for each kind of reader; each stands alone."""
 QUERIES = ROOT / "analytics" / "queries"
 _SECTION = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.S)
 _BLOCK = re.compile(r"(?:<!-- (\w+): ([\w-]+) -->\n)?```(\w+)\n(.*?)```", re.S)
@@ -34,6 +45,16 @@ def blocks(text: str) -> Iterator[Block]:
     """Every fenced block with a language, in order."""
     for found in _BLOCK.finditer(text):
         yield Block(found[1] or "", found[2] or "", found[3], found[4])
+
+
+def all_blocks(kind: str) -> dict[str, str]:
+    """The blocks of a kind, on any page: name -> text."""
+    return {
+        block.name: block.text
+        for page in PAGES
+        for block in blocks(page.read_text(encoding="utf-8"))
+        if block.kind == kind
+    }
 
 
 def glossary() -> str:
@@ -92,6 +113,7 @@ def capacity() -> str:
 
 
 SECTIONS = {
+    "acls": lambda: acl.table().strip() + "\n",
     "capacity": capacity,
     "metrics": lambda: metrics_table.table().strip() + "\n",
     "conformance": lambda: conformance.table().strip() + "\n",
@@ -110,4 +132,5 @@ def rendered(text: str) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(rendered(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(rendered(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -115,7 +115,7 @@ def test_a_metric_follows_the_conventions(metric: Metric) -> None:
 
 
 def test_the_table_has_every_metric() -> None:
-    """One row per metric, for the README."""
+    """One row per metric, for the operators' page."""
     rows = table().splitlines()[2:]
     assert len(rows) == len(list(metrics())) > 35
     assert all(row.count(" | ") == 3 for row in rows)

@@ -1,7 +1,8 @@
-"""The README says what is so: generated parts are fresh, commands exist, names are right."""
+"""The pages say what is so: generated parts are fresh, commands exist, names are right."""
 
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 import typer.main
@@ -9,22 +10,49 @@ import typer.main
 from schemas import topics
 from schemas.settings import PREFIX, Settings
 from streams.cli.main import app
-from tests.readme import README, ROOT, blocks, rendered
+from tests.readme import PAGES, ROOT, SECTIONS, blocks, rendered
 
-TEXT = README.read_text(encoding="utf-8")
+TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
+ALL = "\n".join(TEXTS.values())
+FIRST_PAGE_BYTES_MAX = 8_000
+PARAGRAPH_WORDS_MAX, ITEM_WORDS_MAX = 80, 40
+of_each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
-def test_generated_sections_are_fresh() -> None:
+@of_each_page
+def test_generated_sections_are_fresh(page: Path) -> None:
     """Glossary, provider table and queries are those of the code: ``python -m tests.readme``."""
-    assert rendered(TEXT) == TEXT
+    assert rendered(TEXTS[page]) == TEXTS[page]
+
+
+def test_every_generated_section_is_on_some_page() -> None:
+    """None was lost on the way from page to page."""
+    assert set(re.findall(r"<!-- generated: (\w+) -->", ALL)) == set(SECTIONS)
+
+
+def test_every_page_is_found_from_the_first() -> None:
+    """And the first is short."""
+    first = TEXTS[PAGES[0]]
+    assert len(first.encode()) <= FIRST_PAGE_BYTES_MAX
+    for page in PAGES[1:]:
+        assert f"]({page.relative_to(ROOT)})" in first
+
+
+@of_each_page
+def test_no_paragraph_is_long(page: Path) -> None:
+    """What needs more words is a table, or two paragraphs."""
+    text = re.sub(r"```.*?```|<!-- generated.*?<!-- end -->", "", TEXTS[page], flags=re.S)
+    for part in re.split(r"\n\n|\n(?=- |\d+\. )", text):
+        limit = ITEM_WORDS_MAX if re.match(r"(- |\d+\. )", part) else PARAGRAPH_WORDS_MAX
+        assert part.startswith("|") or len(part.split()) <= limit, part
 
 
 def commands() -> set[tuple[str, ...]]:
     """Every ``mailpulse …`` in code, as its words."""
     found = set()
-    for code in re.findall(r"`(mailpulse [^`]+)`", TEXT):
+    for code in re.findall(r"`(mailpulse [^`]+)`", ALL):
         found.add(tuple(shlex.split(code)))
-    for block in blocks(TEXT):
+    for block in blocks(ALL):
         if block.language == "sh":
             for line in block.text.splitlines():
                 if line.startswith("mailpulse "):
@@ -51,29 +79,38 @@ def test_commands_exist(words: tuple[str, ...]) -> None:
 
 def test_settings_and_topics_named_are_real() -> None:
     """No setting and no topic is named that does not exist."""
-    for name in re.findall(rf"{PREFIX}[A-Z_]+", TEXT):
+    for name in re.findall(rf"{PREFIX}[A-Z_]+", ALL):
         if name.removeprefix(PREFIX) in ("X", "X_FILE", ""):
             continue
         assert name.removeprefix(PREFIX).lower() in Settings.model_fields, name
-    for name in re.findall(r"email\.[a-z.]+\.v\d", TEXT):
+    for name in re.findall(r"email\.[a-z.]+\.v\d", ALL):
         assert name in topics.BY_NAME, name
 
 
-def test_links_and_files_named_exist() -> None:
-    """Anchors lead to headings, paths to files."""
-    anchors = {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in
-               re.findall(r"^#+ (.+)$", TEXT, re.M)}  # fmt: skip
-    for target in re.findall(r"\]\(([^)]+)\)", TEXT):
-        if target.startswith("#"):
-            assert target[1:] in anchors, target
-        elif "://" not in target:
-            assert (ROOT / target).exists(), target
-    for path in re.findall(r"`((?:schemas|ingest|streams|analytics|tests)/[\w./]+\.\w+)`", TEXT):
+def anchors(text: str) -> set[str]:
+    """Of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@of_each_page
+def test_links_and_files_named_exist(page: Path) -> None:
+    """Anchors lead to headings, also of other pages, and paths to files."""
+    for target in re.findall(r"\]\(([^)]+)\)", TEXTS[page]):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        if anchor:
+            assert anchor in anchors(TEXTS[found]), target
+    pattern = r"`((?:schemas|ingest|streams|analytics|tests)/[\w./]+\.\w+)`"
+    for path in re.findall(pattern, TEXTS[page]):
         assert (ROOT / path).exists(), path
 
 
 def test_consumer_examples_are_short() -> None:
     """A consumer fits into 25 lines."""
-    examples = [block for block in blocks(TEXT) if block.kind == "consumer"]
+    examples = [block for block in blocks(ALL) if block.kind == "consumer"]
     assert [block.name for block in examples] == ["aiokafka", "confluent"]
     assert all(len(block.text.splitlines()) < 25 for block in examples)

@@ -16,6 +16,7 @@ import pytest
 from streams.embedded.child import python
 from tests.compose import OURS, ROOT
 from tests.hostile import TELLS, fill
+from tests.readme import PAGES
 from tests.test_style import python_files
 
 SCRIPT = str(Path(sys.executable).with_name("mailpulse"))
@@ -83,7 +84,7 @@ def test_every_start_of_a_python_is_safe() -> None:
 
 def test_texts_and_images_start_python_safely() -> None:
     """What people copy, and what containers run."""
-    texts = [ROOT / name for name in ("README.md", "docker-compose.yml", "Dockerfile")]
+    texts = [*PAGES, ROOT / "docker-compose.yml", ROOT / "Dockerfile"]
     texts += (ROOT / "streams" / "deploy").glob("*.yaml")
     for path in texts:
         for words in re.findall(r"python3?\"?,? \"?(-[cm]\"?,? \S+)", path.read_text("utf-8")):

@@ -1,6 +1,6 @@
 """The conformance table: what each provider module can do, in its own words.
 
-Law: everything in the table is read from the code; the README carries it between two
+Law: everything in the table is read from the code; ``ingest/README.md`` carries it between two
 markers and a test fails when it is stale.
 """
 

@@ -8,7 +8,7 @@ Invariants:
 4. It refuses no record for its timestamp: after a clock was set back, records that were
    acknowledged before are still read, and what follows from them is still written.
 
-Sized for a laptop: it was measured at 1 kB records with a heap of 256 MB (README, «Kafka»).
+Sized for a laptop: it was measured at 1 kB records with a heap of 256 MB.
 
 Sources: Apache Kafka 4.1 documentation, «Broker Configs»; KIP-631 (KRaft), KIP-858 (directory ids).
 """

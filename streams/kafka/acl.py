@@ -25,7 +25,7 @@ ROLES: dict[str, str] = {
     "dashboard": "looks at topics and lag; may change nothing",
     "admin": "makes and checks topics; the commands topics, doctor, lag, tail, dlq",
 }
-"""Role -> what it does, for the table in the README."""
+"""Role -> what it does, for the table in ``streams/deploy/README.md``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def commands(given: Iterable[Rule], bootstrap: str) -> list[str]:
 
 
 def table() -> str:
-    """The list as a Markdown table, for the README."""
+    """The list as a Markdown table, for ``streams/deploy/README.md``."""
     lines = ["| role | resource | operations |", "|---|---|---|"]
     for role in ROLES:
         by_operations: dict[tuple[str, tuple[str, ...]], list[str]] = {}

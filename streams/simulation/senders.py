@@ -8,8 +8,8 @@ Laws of this file:
 
 Sources: SendGrid, «Event Webhook Reference» and «Security Features» (ECDSA over timestamp and raw
 body); Postmark, «Webhooks overview» (HTTP Basic, one event per request); SparkPost, «Webhooks»
-(list of ``{"msys": …}``, HTTP Basic); Resend, «Webhooks» and Svix, «Verifying payloads»; the README
-for the generic source.
+(list of ``{"msys": …}``, HTTP Basic); Resend, «Webhooks» and Svix, «Verifying payloads»;
+``ingest/README.md`` for the generic source.
 """
 
 import base64

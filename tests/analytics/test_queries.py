@@ -1,4 +1,4 @@
-"""The analysts' questions of the README run as written, by an analyst, on real rows."""
+"""The analysts' questions of their page run as written, by an analyst, on real rows."""
 
 from collections.abc import Iterator
 from importlib.resources import files

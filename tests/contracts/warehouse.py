@@ -66,7 +66,7 @@ class WarehouseContract:
     def test_summary_answers_the_readme_query_on_an_empty_database(
         self, warehouse: Warehouse
     ) -> None:
-        """The first query of the README works before any event came."""
+        """The first query that a page shows works before any event came."""
         warehouse.empty()
         query = "SELECT campaign_id, bounce_rate, click_rate FROM campaign_summary"
         assert warehouse.rows(query) == []

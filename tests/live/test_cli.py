@@ -142,7 +142,7 @@ def test_doctor_finds_nothing_wrong(pipeline: Pipeline) -> None:
 
 
 def test_query_answers_in_the_format_asked_for(pipeline: Pipeline) -> None:
-    """The README's query, as a table for programs, and a refusal in ClickHouse's words."""
+    """A page's query, as a table for programs, and a refusal in ClickHouse's words."""
     sql = "SELECT campaign_id, bounce_rate, click_rate FROM campaign_summary"
     assert pipeline.json("query", sql) == [
         {"campaign_id": "spring", "bounce_rate": 0.25, "click_rate": 0}

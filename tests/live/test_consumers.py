@@ -1,4 +1,4 @@
-"""What others subscribe to: the README's consumers as written, and the headers of every record."""
+"""What others subscribe to: the pages' consumers as written, and the headers of every record."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ from tests.live.fixtures import or_skip
 from tests.live.kafka import Kafka
 from tests.live.log_reading import all_records
 from tests.live.roles import Pipeline, clean_environ
-from tests.readme import README, ROOT, blocks
+from tests.readme import ROOT, all_blocks
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -122,15 +122,15 @@ def test_ids_differ_unless_the_same_is_written_again(pipeline: Pipeline) -> None
 
 
 class Example:
-    """A consumer of the README, running as its reader would run it.
+    """A consumer of the page for consumers, running as its reader would run it.
 
     Args:
-        name: behind ``consumer:`` in the README.
+        name: behind ``consumer:`` on the page.
         environ: what it reads from its environment.
     """
 
     def __init__(self, name: str, folder: Path, environ: dict[str, str]) -> None:
-        found = {b.name: b.text for b in blocks(README.read_text("utf-8")) if b.kind == "consumer"}
+        found = all_blocks("consumer")
         script = folder / f"consumer_{name}.py"
         script.write_text(found[name], encoding="utf-8")
         self._out = folder / f"{name}.out"

@@ -1,7 +1,7 @@
 """Clocks that are wrong: providers' by a week, ingress hosts' by an hour, in both directions.
 
-A week late is as any late event. A week ahead can't be: such an event counts by its arrival
-(README, Glossary), so its own time is not in ClickHouse, and whether an open or click was too quick
+A week late is as any late event. A week ahead can't be: such an event counts by its arrival (the
+glossary says so), so its own time is not in ClickHouse, and whether an open or click was too quick
 for a human can't be told from it.
 """
 

@@ -1,4 +1,4 @@
-"""The README's recipes, as a new user types them: configuration, keys, signed requests, a query."""
+"""The pages' recipes, as a new user types them: configuration, keys, signed requests, a query."""
 
 import json
 import os
@@ -13,17 +13,17 @@ import pytest
 
 from tests.live.process import free_port
 from tests.live.roles import clean_environ
-from tests.readme import README, blocks
+from tests.readme import all_blocks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
-RECIPES = {b.name: b.text for b in blocks(README.read_text("utf-8")) if b.kind == "recipe"}
+RECIPES = all_blocks("recipe")
 START, PATIENCE_S = "mailpulse up &", 90.0
 REQUESTS = ("sendgrid", "postmark", "generic")
 
 
 class Reader:
-    """Somebody who follows the README in an empty folder, on a port of their own.
+    """Somebody who follows the page in an empty folder, on a port of their own.
 
     Args:
         folder: where everything happens.
