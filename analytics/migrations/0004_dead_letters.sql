@@ -1,5 +1,5 @@
 -- What could not be processed: where it came from and why. The bytes stay in Kafka, on
--- email.events.dlq.v1; `mailpulse dlq show` prints them, `mailpulse dlq replay` sends them again.
+-- email.events.dlq.v1; `mailpulse dlq show` prints them, `mailpulse dlq resend` sends them again.
 -- shard: cityHash64(dead_letter_id)
 CREATE TABLE IF NOT EXISTS dead_letters
 (

@@ -1,7 +1,7 @@
 """``mailpulse dlq``: what could not be processed, and another try for it.
 
 Laws of this file:
-1. A replay begins with a plan; nothing is sent without ``--yes``.
+1. Resending begins with a plan; nothing is sent without ``--yes``.
 2. Nothing is doubled: event ids are made of the provider's own facts, so an event that got through
    already is dropped as a duplicate. Nothing is lost: a dead letter stays on its topic.
 3. What a request held goes through provider module and privacy setting again, as it did then; what
@@ -124,7 +124,7 @@ def show(
 
 
 @dataclass(slots=True)
-class Replay:
+class Resend:
     """What another try would send.
 
     Attributes:
@@ -137,7 +137,7 @@ class Replay:
     still_bad: Counter[str] = field(default_factory=Counter)
 
 
-def plan_of(letter: dict[str, Any], sources: dict[str, Source], intake: Any, plan: Replay) -> None:
+def plan_of(letter: dict[str, Any], sources: dict[str, Source], intake: Any, plan: Resend) -> None:
     """Adds one dead letter to a plan."""
     plan.tried += 1
     if letter["stage"] != "ingest":
@@ -155,7 +155,7 @@ def plan_of(letter: dict[str, Any], sources: dict[str, Source], intake: Any, pla
     _parse_again(letter, source, intake, plan)
 
 
-def _parse_again(letter: dict[str, Any], source: Source, intake: Any, plan: Replay) -> None:
+def _parse_again(letter: dict[str, Any], source: Source, intake: Any, plan: Resend) -> None:
     """An ingest letter through its provider module; an item of a list also as a list of one."""
     from ingest.providers import REGISTRY
     from ingest.providers.base import Request
@@ -175,8 +175,9 @@ def _parse_again(letter: dict[str, Any], source: Source, intake: Any, plan: Repl
     plan.still_bad[reasons[0]] += 1
 
 
-@group.command("replay")
-def replay(
+@group.command("replay", hidden=True, deprecated=True)  # its name until 0.2
+@group.command("resend")
+def resend(
     since: Since = None,
     reason: Reason = None,
     yes: Annotated[bool, typer.Option("--yes", help="Send it; without, only the plan.")] = False,
@@ -187,12 +188,12 @@ def replay(
     Letters of the ingress go through their provider module again; records of the streams and the
     sink go back to their topic. Events that got through before are dropped as duplicates.
 
-    Example: mailpulse dlq replay --reason unknown_schema_id
+    Example: mailpulse dlq resend --reason unknown_schema_id
     """
     settings = settings_of()
     codec = codec_of(settings)
 
-    async def run() -> Replay:
+    async def run() -> Resend:
         plan = await _plan(settings, codec, since, reason)
         if yes and plan.out:
             await _send(settings, plan)
@@ -221,10 +222,10 @@ def replay(
 
 async def _plan(
     settings: Settings, codec: "Codec", since: str | None, reason: str | None
-) -> Replay:
+) -> Resend:
     from ingest.intake import Intake
 
-    plan = Replay()
+    plan = Resend()
     intake = Intake(settings, codec)
     sources: dict[str, Source] | None = None
     async with aclosing(letters(settings, codec, since, reason)) as found:
@@ -236,7 +237,7 @@ async def _plan(
 
 
 def _headers(topic: str, partition: int | None, value: bytes, at_ms: int) -> Headers:
-    """CloudEvents headers of a replayed record: equal however often it is replayed.
+    """CloudEvents headers of a record that is sent again: equal however often it is.
 
     An event that is parsed again has its own id, as when ingress writes it. What goes back as it
     was could not be read: its id is its content's hash.
@@ -247,7 +248,7 @@ def _headers(topic: str, partition: int | None, value: bytes, at_ms: int) -> Hea
     return cloud_event(kind, cloudevents.CLI, sha256(value).hexdigest()[:32], at_ms * 1000)
 
 
-async def _send(settings: Settings, plan: Replay) -> None:
+async def _send(settings: Settings, plan: Resend) -> None:
     """Produces the plan and waits for every acknowledgement.
 
     Raises:

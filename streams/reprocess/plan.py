@@ -1,10 +1,10 @@
-"""What a replay will do, whether it may begin, and how far it is.
+"""What a reprocessing run will do, whether it may begin, and how far it is.
 
 Laws of this file:
 1. To begin is one record on the topic of rules; the workers do the rest. So a command that is
-   killed has begun a replay or has not, and the same one again watches it. The same is: these very
-   rules, and a time that names the same moment as seen from when the replay was begun.
-2. A replay begins at offsets, looked up by the time at which records arrived, and never behind what
+   killed has begun a run or has not, and the same one again watches it. The same is: these very
+   rules, and a time that names the same moment as seen from when the run was begun.
+2. A run begins at offsets, looked up by the time at which records arrived, and never behind what
    the workers have committed.
 3. It is refused rather than begun half: records that are gone, another one under way, rules that
    are not newer.
@@ -59,7 +59,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a replay is.
+    """How far a run is.
 
     Attributes:
         records: in all; ``done`` of them are judged.
@@ -136,14 +136,14 @@ def is_begun(newest: Epoch | None, text: str, since: Since) -> bool:
         return False
     if since(newest.begun_at) != newest.from_time:
         raise BadInput(
-            "begun_otherwise", f"a replay by just these rules was begun at {iso(newest.begun_at)}; "
+            "begun_otherwise", f"a run by just these rules was begun at {iso(newest.begun_at)}; "
             f"to go on watching it, give --from {iso(newest.from_time)}",
         )  # fmt: skip
     return True
 
 
 class Planner:
-    """Looks at a cluster and begins replays on it.
+    """Looks at a cluster and begins runs on it.
 
     Args:
         rulebook: open.
@@ -188,7 +188,7 @@ class Planner:
             raise ConfigError([f"{RULES}: no such topic; 'mailpulse topics apply' makes it"])
         state = await self.progress()
         if state is not None and not state.over:
-            raise BadInput("under_way", f"another replay is: {state.done:,} of {state.records:,}")
+            raise BadInput("under_way", f"another run is: {state.done:,} of {state.records:,}")
         newest = history.newest
         check_version(rules, self._own_version if newest is None else newest.version)
         if history.number >= EPOCH_MAX:
@@ -220,7 +220,7 @@ class Planner:
             await producer.stop()
         history = await self._rulebook.refresh()
         if history.epochs[epoch.number - 1] != epoch:
-            raise BadInput("under_way", "another replay was begun at the same moment")
+            raise BadInput("under_way", "another run was begun at the same moment")
 
     async def _bounds(self, from_ms: int) -> dict[int, Bounds]:
         committed = await self.committed()

@@ -119,7 +119,7 @@ class Worker:
         if history.newest is not None and own.rules.version > history.newest.version:
             log.warning(
                 "the rules file is newer than the rules that hold, and is not used: 'mailpulse "
-                "replay' makes it hold",
+                "reprocess' makes it hold",
                 version=own.rules.version, holds=history.newest.version,
             )  # fmt: skip
         ruling = Ruling.of(history, own)

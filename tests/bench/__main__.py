@@ -24,7 +24,7 @@ from importlib import import_module
 from tests.live.kafka import Kafka, create_mailpulse_topics
 from tests.live.maven import Missing
 
-PARTS = ("ingress", "engine", "meaning", "replay", "hot", "analytics")
+PARTS = ("ingress", "engine", "meaning", "reprocess", "hot", "analytics")
 OK, FAILED, USAGE = 0, 1, 2
 
 

@@ -218,16 +218,16 @@ def test_dead_letter_is_listed_and_shown(pipeline: Pipeline) -> None:
 def test_replay_mends_what_can_be_mended_and_doubles_nothing(pipeline: Pipeline) -> None:
     """A plan first; once the source knows where its event name lies, a letter becomes an event."""
     nothing = {"letters": 1, "records": 0, "sent": False, "still_bad": {"no_event_type": 1}}
-    assert pipeline.json("dlq", "replay", code=1) == nothing
+    assert pipeline.json("dlq", "resend", code=1) == nothing
     assert pipeline.post(b'{"kind": "opened", "id": "late", "message_id": "m0"}') == 200
     pipeline.until_stored("SELECT count() FROM dead_letters FINAL", 2)
     config = pipeline.folder / "mailpulse.toml"
     config.write_text(CONFIG + '[sources.crm.mapping.fields]\nevent = "kind"\n', encoding="utf-8")
     try:
         before = pipeline.json("query", "SELECT count() AS n FROM events FINAL")[0]["n"]
-        outcome = pipeline.json("dlq", "replay", "--yes", code=1)
+        outcome = pipeline.json("dlq", "resend", "--yes", code=1)
         assert outcome == {**nothing, "letters": 2, "records": 1, "sent": True}
-        assert pipeline.json("dlq", "replay", "--yes", code=1) == outcome
+        assert pipeline.json("dlq", "resend", "--yes", code=1) == outcome
     finally:
         config.write_text(CONFIG, encoding="utf-8")
     # what comes behind both copies in the log is stored: so are they

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.timeout(240), pytest.mark.live]
 
 PLACE = 2
 OURS, NEWER = "1" * 32, "2" * 32
-REPLAY = ("dlq", "replay", "--reason", "unknown_schema_id", "--yes")
+RESEND = ("dlq", "resend", "--reason", "unknown_schema_id", "--yes")
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def test_a_record_of_a_newer_release_waits_for_the_upgrade(
         worker.become(COMMAND)
         worker.start()
         for _ in range(2):  # the second is a duplicate of the first
-            operator_commands.run({"KAFKA_BOOTSTRAP": broker.bootstrap}, *REPLAY)
+            operator_commands.run({"KAFKA_BOOTSTRAP": broker.bootstrap}, *RESEND)
             until_read(pipeline, worker)
         assert asyncio.run(identities(broker.bootstrap)) == {
             OURS: {(PLACE, 1)},

@@ -183,7 +183,7 @@ def test_commands_read_and_write_by_the_ids_of_the_registry(
     assert listed["reason"] == "not_yet"
     [opened] = operator_commands.lines(settings, "dlq", "show", "ab" * 4)
     assert opened["stage"] == "ingest"
-    [sent] = operator_commands.lines(settings, "dlq", "replay", "--yes")
+    [sent] = operator_commands.lines(settings, "dlq", "resend", "--yes")
     assert sent == {"letters": 1, "records": 1, "sent": True, "still_bad": {}}
     operator_commands.run(settings, "campaigns", "set", "spring", "--name", "Spring")
 

@@ -14,7 +14,7 @@ from ingest.verify import hmac_hex
 from schemas.errors import BadInput, ConfigError, Unavailable
 from schemas.settings import Settings
 from streams.cli import context, tail
-from streams.cli.dlq import Replay, plan_of
+from streams.cli.dlq import Resend, plan_of
 from streams.cli.main import main
 from streams.cli.sources import CONFIG_EXAMPLE, WHERE
 from streams.embedded.data_dir import Endpoints
@@ -380,9 +380,9 @@ def letter(**overrides: object) -> dict[str, object]:
     return {**values, **overrides}
 
 
-def test_replay_sends_records_back_where_they_were() -> None:
+def test_resend_sends_records_back_where_they_were() -> None:
     """Same topic, same partition, same bytes; a topic that is none of ours is left alone."""
-    plan = Replay()
+    plan = Resend()
     plan_of(letter(topic="email.events.enriched.v1"), {}, None, plan)
     plan_of(letter(topic="other"), {}, None, plan)
     plan_of(letter(stage="ingest", source="gone"), {}, None, plan)

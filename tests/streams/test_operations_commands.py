@@ -77,7 +77,7 @@ def test_acls_are_commands_and_data(tmp_path: Path) -> None:
     assert {rule["role"] for rule in found} == set(ROLES)
     topics = {rule["name"] for rule in found if rule["resource"] == "topic"}
     assert topics == set(BY_NAME)
-    # who may write raw events: the ingress, and the admin for replays
+    # who may write raw events: the ingress, and the admin to resend
     writers = {
         rule["role"] for rule in found
         if rule["name"] == "email.events.raw.v1" and "Write" in rule["operations"]

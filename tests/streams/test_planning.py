@@ -1,4 +1,4 @@
-"""What a replay covers, what is refused, how far it is."""
+"""What a reprocessing run covers, what is refused, how far it is."""
 
 from functools import partial
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from schemas.errors import BadInput
 from streams.classify.actor_rules import DEFAULT_RULES
-from streams.cli.replay import progress_line, since_of
+from streams.cli.reprocess import progress_line, since_of
 from streams.enrich.epochs import Epoch, History, Span
 from streams.reprocess.plan import (
     Bounds,
@@ -45,7 +45,7 @@ def bounds(
         (bounds(start=7, committed=None), (7, 7)),
     ],
 )
-def test_a_replay_lies_between_the_time_asked_for_and_what_is_committed(
+def test_a_run_lies_between_the_time_asked_for_and_what_is_committed(
     one: Bounds, span: tuple[int, int]
 ) -> None:
     """Never before the log, never behind the workers: what they have not read is news."""
@@ -73,7 +73,7 @@ def test_rules_must_be_newer_than_those_that_hold() -> None:
 
 
 def test_progress_counts_only_partitions_that_went_back() -> None:
-    """A committed offset from before says nothing of the replay."""
+    """A committed offset from before says nothing of the run."""
     epoch = Epoch(1, "log", 1, 0, 2, "", (Span(10, 110), Span(0, 50), Span(5, 5)))
     history = History([epoch.record()])
     told = progress(history, epoch, {0: 110, 1: 50, 2: 5})
@@ -93,7 +93,7 @@ def test_progress_counts_only_partitions_that_went_back() -> None:
 def test_the_same_command_again_goes_on_watching_whenever_it_is_given(
     text: str, begun_at: int
 ) -> None:
-    """«7d» is meant from when the replay was begun, and a time is what it is."""
+    """«7d» is meant from when the run was begun, and a time is what it is."""
     since = partial(since_of, text)
     epoch = Epoch(1, "log", begun_at, since(begun_at), 2, "rules", (Span(0, 5),))
     assert is_begun(epoch, "rules", since)
@@ -103,7 +103,7 @@ def test_the_same_command_again_goes_on_watching_whenever_it_is_given(
 
 
 def test_the_same_rules_with_another_time_are_refused_with_the_one_that_goes_on() -> None:
-    """They can't begin a second replay, and watching the first must be what is meant."""
+    """They can't begin a second run, and watching the first must be what is meant."""
     epoch = Epoch(1, "log", T0, T0 - HOUR_MS + 5, 2, "rules", (Span(0, 5),))
     with pytest.raises(BadInput, match=r"begun at 2026-09-21T14:13:20Z.*2026-09-21T13:13:20.005Z"):
         is_begun(epoch, "rules", partial(since_of, "2h"))

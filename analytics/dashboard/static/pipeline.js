@@ -105,7 +105,7 @@ function booksTable() {
 function letterTable() {
   return new Table({
     id: "dead_letters", title: "Dead letters", page: "pipeline", key: (row) => [row.stage, row.reason, row.source].join(" "), initial: ["letters", "down"],
-    empty: "None in this period.", note: "What could not be processed is kept. Look: mailpulse dlq ls. Put back: mailpulse dlq replay",
+    empty: "None in this period.", note: "What could not be processed is kept. Look: mailpulse dlq ls. Put back: mailpulse dlq resend",
     columns: [
       { key: "reason", label: "Reason", sort: (row) => row.reason, value: (row) => row.reason.replaceAll("_", " ") },
       { key: "stage", label: "Stage", sort: (row) => row.stage, value: (row) => row.stage },

@@ -1,4 +1,4 @@
-"""``mailpulse replay``: rules for opens and clicks changed, and history judged by the new ones.
+"""``mailpulse reprocess``: judges past opens and clicks by new rules.
 
 Laws of this file:
 1. The command decides and watches; the workers do it. Ended or killed, it changes nothing, and
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 WATCH_S = 1.0
 
 
-def replay(
+def reprocess(
     since: Annotated[
         str, typer.Option("--from", help="10m, 2h, 1d or an ISO 8601 time: arrivals since then.")
     ],
@@ -55,11 +55,11 @@ def replay(
     folds again; figures are replaced, never added. Live events wait in Kafka meanwhile. What
     anybody acts upon is not told twice; engagement that no longer holds is withdrawn.
 
-    Example: mailpulse replay --from 2026-11-20T00:00Z --rules machines.toml --plan
+    Example: mailpulse reprocess --from 2026-11-20T00:00Z --rules machines.toml --plan
     """
     text = read_file(rules)
     moment(since, now())  # refused now rather than when Kafka has answered
-    raise typer.Exit(asyncio.run(_replay(text, since, only_plan=plan, json=json)))
+    raise typer.Exit(asyncio.run(_reprocess(text, since, only_plan=plan, json=json)))
 
 
 def since_of(given: str, at_ms: int) -> int:
@@ -67,7 +67,7 @@ def since_of(given: str, at_ms: int) -> int:
     return round(moment(given, at_ms / 1000) * 1000)
 
 
-async def _replay(text: str, given: str, *, only_plan: bool, json: bool) -> int:
+async def _reprocess(text: str, given: str, *, only_plan: bool, json: bool) -> int:
     from streams.kafka import admin
     from streams.reprocess.plan import Planner, is_begun, iso
     from streams.reprocess.rules_topic import Rulebook
@@ -76,8 +76,8 @@ async def _replay(text: str, given: str, *, only_plan: bool, json: bool) -> int:
     settings = settings_of()
     if not settings.kafka_idempotence:
         raise BadInput(
-            "embedded_broker", "it keeps nothing over a restart and looks up no times: a replay "
-            "needs Apache Kafka (MAILPULSE_KAFKA_BOOTSTRAP, MAILPULSE_KAFKA_IDEMPOTENCE)",
+            "embedded_broker", "it keeps nothing over a restart and looks up no times: reprocessing"
+            " needs Apache Kafka (MAILPULSE_KAFKA_BOOTSTRAP, MAILPULSE_KAFKA_IDEMPOTENCE)",
         )  # fmt: skip
     log_id = await admin.log_id(settings)
     own = look_ups_of(settings).rules.version
@@ -92,7 +92,7 @@ async def _replay(text: str, given: str, *, only_plan: bool, json: bool) -> int:
                 return 0
             await planner.begin(epoch)
         elif only_plan:
-            raise BadInput("begun", "just this replay was begun already")
+            raise BadInput("begun", "just this run was begun already")
         elif newest is not None and not json:
             say(f"Begun at {iso(newest.begun_at)}, --from {iso(newest.from_time)}: watching it.")
         return await _watch(planner, json=json)
@@ -135,7 +135,7 @@ async def _watch(planner: Any, *, json: bool) -> int:
 
 
 def progress_line(state: "Progress", rate: float) -> str:
-    """How far a replay is: share, records, records a second, seconds left, who has not begun."""
+    """How far a run is: share, records, records a second, seconds left, who has not begun."""
     parts = [
         f"{100 * state.done / max(1, state.records):.1f} % of {state.records:,} records",
         f"{rate:,.0f} records/s",
@@ -150,4 +150,5 @@ def progress_line(state: "Progress", rate: float) -> str:
 
 def register(app: typer.Typer) -> None:
     """Adds the command to ``app``."""
-    app.command()(replay)
+    app.command()(reprocess)
+    app.command("replay", hidden=True, deprecated=True)(reprocess)  # its name until 0.2

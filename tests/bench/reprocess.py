@@ -1,4 +1,4 @@
-"""How fast history is judged anew: ``mailpulse replay`` on a pipeline that holds it.
+"""How fast history is judged anew: ``mailpulse reprocess`` on a pipeline that holds it.
 
 ``run`` writes ``EVENTS`` to the raw topic, lets one worker and the sink come to its end, and raises
 the version of the rules. Figures: records a second of the worker while it folds (by what the
@@ -33,7 +33,7 @@ def newer_rules(folder: Path) -> Path:
     return path
 
 
-def replay(pipeline: Pipeline, rules: Path) -> list[tuple[float, float]]:
+def reprocess(pipeline: Pipeline, rules: Path) -> list[tuple[float, float]]:
     """Runs the command: when it said (seconds since its call) that how many records were done.
 
     Raises:
@@ -45,7 +45,7 @@ def replay(pipeline: Pipeline, rules: Path) -> list[tuple[float, float]]:
         "-P",
         "-m",
         "streams.cli",
-        "replay",
+        "reprocess",
         "--from",
         "30d",
         "--rules",
@@ -62,7 +62,7 @@ def replay(pipeline: Pipeline, rules: Path) -> list[tuple[float, float]]:
                 done = float(found[1]) / 100 * int(found[2].replace(",", ""))
                 said.append((time.monotonic() - begun, done))
     if process.returncode or not said:
-        raise RuntimeError(f"replay ended with {process.returncode}; it said {said}")
+        raise RuntimeError(f"reprocess ended with {process.returncode}; it said {said}")
     said.append((time.monotonic() - begun, said[-1][1]))
     return said
 
@@ -77,11 +77,11 @@ def run(bootstrap: str, quick: bool) -> dict[str, float]:
         ) as pipeline:
             asyncio.run(fill(bootstrap, RAW, count, PARTITIONS_DEFAULT, SHAPE))
             pipeline.wait_caught_up()
-            said = replay(pipeline, newer_rules(folder))
+            said = reprocess(pipeline, newer_rules(folder))
     amid = [(at, done) for at, done in said if 0.05 * count <= done <= 0.95 * count]
-    figures = {"replay_records": float(count), "replay_all_s": said[-1][0],
-               "replay_all_per_s": count / said[-1][0]}  # fmt: skip
+    figures = {"reprocess_records": float(count), "reprocess_all_s": said[-1][0],
+               "reprocess_all_per_s": count / said[-1][0]}  # fmt: skip
     if len(amid) > 1:
         (first_s, first), (last_s, last) = amid[0], amid[-1]
-        figures["replay_fold_per_s"] = (last - first) / (last_s - first_s)
+        figures["reprocess_fold_per_s"] = (last - first) / (last_s - first_s)
     return figures

@@ -43,7 +43,7 @@ NEW_RULES = OLD_RULES.replace("version = 1", "version = 2", 1) + NETWORK
 
 
 class Operator:
-    """Runs ``mailpulse replay`` as an operator does."""
+    """Runs ``mailpulse reprocess`` as an operator does."""
 
     def __init__(self, pipeline: Pipeline, folder: Path) -> None:
         self.rules = folder / "machines.toml"
@@ -54,7 +54,7 @@ class Operator:
 
     def begin(self, *more: str) -> "subprocess.Popen[str]":
         """Starts the command."""
-        given = ["replay", "--from", BEGINNING, "--rules", str(self.rules), *more]
+        given = ["reprocess", "--from", BEGINNING, "--rules", str(self.rules), *more]
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "streams.cli", *given], env=self._environ,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
