@@ -17,10 +17,9 @@ from typing import Any, Protocol
 from schemas import topics
 from schemas.codec import LATEST, Record, schema_json, without_logical_types
 from schemas.glossary import COUNTER_NAMES
+from schemas.versions import ROW_OFFSET_BITS
 
 Columns = dict[str, list[Any]]
-REVISION_BITS = 40
-"""``version`` of an event is ``revision << REVISION_BITS | offset``; offsets stay below 2^40."""
 
 
 class Polled(Protocol):
@@ -109,7 +108,7 @@ _EVENT: dict[str, str] = {
     "partition": "`enrichment.partition`",
     "offset": "`enrichment.offset`",
     "revision": "`enrichment.revision`",
-    "version": f"bitShiftLeft(toUInt64(`enrichment.revision`), {REVISION_BITS})"
+    "version": f"bitShiftLeft(toUInt64(`enrichment.revision`), {ROW_OFFSET_BITS})"
     " + toUInt64(`enrichment.version`)",
     "is_deleted": "is_deleted",
 }

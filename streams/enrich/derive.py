@@ -15,6 +15,7 @@ from typing import Any
 from schemas import enrichment
 from schemas.codec import PREFIX_BYTES
 from schemas.errors import BadInput
+from schemas.versions import REVISION_EPOCH_SHIFT
 from streams.classify import actors
 from streams.classify.bounce import RULES_VERSION, classify_bounce
 from streams.classify.mailbox import mailbox_provider
@@ -29,10 +30,6 @@ _NEWEST_US = 4_102_444_800 * 1_000_000  # 2100-01-01
 TEXTS_CACHED_MAX = 16_384
 NO_BOUNCE = ("none", "none")
 _OLD_US, _FUTURE_US = OLD_S * 1_000_000, SUSPECT_FUTURE_S * 1_000_000
-EPOCH_SHIFT = 12
-"""An event's revision is ``epoch << EPOCH_SHIFT`` and the times that later news corrected it: so an
-epoch outranks those before it. Verdicts go one way and a campaign is learned once; an event is
-written again a few times, never thousands."""
 JUDGED_BOUNCES = frozenset(("bounced", "deferred", "rejected", "failed"))
 
 
@@ -201,7 +198,7 @@ def value(
             event.raw[PREFIX_BYTES:],
             origin,
             enrichment.coordinates(
-                event.offset, version, look_ups.epoch << EPOCH_SHIFT | event.revision,
+                event.offset, version, look_ups.epoch << REVISION_EPOCH_SHIFT | event.revision,
                 event.at_us, key.hex(),
             ),
             enrichment.campaign(campaign, source, previous_campaign),

@@ -19,11 +19,6 @@ from typing import Any, NamedTuple
 from streams.classify.actor_rules import Rules
 from streams.enrich.derive import LookUps
 
-OFFSET_BITS = 48
-"""A partial's version is ``epoch << OFFSET_BITS | offset``: 32,767 epochs fit."""
-EPOCH_MAX = 4095
-"""An event's version in ClickHouse has 12 bits left for the epoch (``streams.enrich.derive``)."""
-
 
 class Span(NamedTuple):
     """What is judged anew in one partition: offsets from ``begin`` up to but without ``until``."""

@@ -17,7 +17,8 @@ Laws of this file:
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from streams.enrich.epochs import OFFSET_BITS, Span
+from schemas.versions import COUNTS_OFFSET_BITS
+from streams.enrich.epochs import Span
 from streams.enrich.minute_counts import Key, pack_key, unpack_key
 
 Load = Callable[[list[bytes]], list[bytes | None]]
@@ -25,7 +26,7 @@ Scan = Callable[[bytes, bytes], Iterator[tuple[bytes, bytes]]]
 
 HELD, HELD_END = b"h", b"i"
 TOLD, TOLD_END = b"e", b"f"
-_OFFSET = (1 << OFFSET_BITS) - 1
+_OFFSET = (1 << COUNTS_OFFSET_BITS) - 1
 _SENTINEL = HELD
 """Stored until the counts are released, whether or not any is held."""
 
@@ -115,7 +116,7 @@ def is_stale(partial: Partial, log_id: str, partition: int, epoch: int, begin: i
     return (
         partial.partition == partition
         and partial.log_id == log_id
-        and partial.version >> OFFSET_BITS < epoch
+        and partial.version >> COUNTS_OFFSET_BITS < epoch
         and partial.version & _OFFSET >= begin
     )
 

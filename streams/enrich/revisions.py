@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, cast
 from schemas import enrichment
 from schemas.codec import Codec
 from schemas.event import Event, message_key
+from schemas.versions import REVISION_EPOCH_SHIFT
 from streams.enrich import derive
 from streams.enrich.derive import Head, LookUps
 from streams.enrich.message import Message, Pending
@@ -157,7 +158,7 @@ def _correct(
 ) -> None:
     head = work.codec.raw_head(event.raw)
     work.effects.corrected += 1
-    revision = work.look_ups.epoch << derive.EPOCH_SHIFT | event.revision
+    revision = work.look_ups.epoch << REVISION_EPOCH_SHIFT | event.revision
     work.effects.revised[len(work.effects.enriched)] = revision
     if event.offset in first_before and event.offset not in first_now:
         _engage(work, cause, head, message, withdrawn=True)
@@ -249,7 +250,7 @@ def _restate_message(
         cause = Cause(
             work.shard.applied, work.shard.log_time * 1000, message_key(cast(Event, head))
         )
-        revision = work.look_ups.epoch << derive.EPOCH_SHIFT | event.revision
+        revision = work.look_ups.epoch << REVISION_EPOCH_SHIFT | event.revision
         work.effects.revised[len(work.effects.enriched)] = revision
         bounce = derive.bounce_of(head)
         _write(work, cause, head, key, message, event, bounce, None, first, first)

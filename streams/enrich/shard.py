@@ -15,8 +15,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
+from schemas.versions import COUNTS_OFFSET_BITS
 from streams.enrich import message_bytes, suppressions
-from streams.enrich.epochs import OFFSET_BITS
 from streams.enrich.held import Anew
 from streams.enrich.message import NO_BUCKET, Message
 from streams.enrich.message_bytes import BUCKET_S, StateError, pending_key
@@ -80,7 +80,7 @@ class Shard:
     @property
     def as_of(self) -> int:
         """Version of counts: by epoch, then by offset."""
-        return self.epoch << OFFSET_BITS | self.applied
+        return self.epoch << COUNTS_OFFSET_BITS | self.applied
 
     def wrote_up_to(self, end: int) -> None:
         """Everything up to ``applied`` was acknowledged, the newest of it at ``end``."""

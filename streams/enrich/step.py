@@ -19,6 +19,7 @@ from schemas.codec import Codec
 from schemas.dead_letter import of_record
 from schemas.errors import BadInput, DecodeError
 from schemas.topics import RAW
+from schemas.versions import REVISION_EPOCH_SHIFT
 from streams.enrich import derive, suppressions
 from streams.enrich.derive import Head, LookUps
 from streams.enrich.message import (
@@ -189,7 +190,7 @@ def _fold_first(work: Work, item: Item) -> None:
     if work.emit:
         value = derive.plain_value(
             work.frame, work.origin, record.value or b"", head, record.offset, at_us, key,
-            provider, first=delivered, revision=work.look_ups.epoch << derive.EPOCH_SHIFT,
+            provider, first=delivered, revision=work.look_ups.epoch << REVISION_EPOCH_SHIFT,
         )  # fmt: skip
         work.effects.enriched.append((record.key, value, record.timestamp))
 

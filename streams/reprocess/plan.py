@@ -22,8 +22,9 @@ from aiokafka.errors import KafkaError
 from schemas.errors import BadInput, ConfigError, Unavailable
 from schemas.settings import Settings
 from schemas.topics import RAW, RULES
+from schemas.versions import EPOCH_MAX
 from streams.classify.actor_rules import Rules
-from streams.enrich.epochs import EPOCH_MAX, Epoch, History, Span
+from streams.enrich.epochs import Epoch, History, Span
 from streams.kafka import admin
 from streams.reprocess.rules_topic import Rulebook
 

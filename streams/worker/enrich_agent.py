@@ -24,8 +24,8 @@ from schemas.errors import MailpulseError
 from schemas.partition import partition_of_text
 from schemas.settings import Settings
 from schemas.trace import Tracer
+from schemas.versions import REVISION_EPOCH_SHIFT
 from streams.enrich import minute_counts
-from streams.enrich.derive import EPOCH_SHIFT
 from streams.enrich.epochs import Ruling
 from streams.enrich.shard import Shard
 from streams.enrich.step import Effects, step
@@ -221,7 +221,9 @@ class EnrichAgent(Agent):
         if shard.anew is not None and again:
             shard.anew.silence(effects)
         if effects.enriched:
-            rows = enriched_rows(effects, traces, shard.epoch << EPOCH_SHIFT if again else 0)
+            rows = enriched_rows(
+                effects, traces, shard.epoch << REVISION_EPOCH_SHIFT if again else 0
+            )
             await flight.send_to(topics.ENRICHED, work.tp.partition, rows)
         now_ms = shard.log_time * 1000
         if effects.suppressions:

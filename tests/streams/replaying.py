@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from schemas.glossary import COUNTER_NAMES
+from schemas.versions import ROW_OFFSET_BITS
 from streams.classify.actor_rules import Rules
 from streams.enrich import held
 from streams.enrich.derive import LookUps
@@ -31,7 +32,6 @@ STRICT = (
     .replace("links_min = 3", "links_min = 2")
     .replace("agents_min = 3", "agents_min = 2")
 )
-REVISION_BITS = 40
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Topics:
         rows: dict[tuple[str, str], tuple[int, bool, dict[str, Any]]] = {}
         for row in self.enriched:
             added = row["enrichment"]
-            version = (added["revision"] << REVISION_BITS) + added["version"]
+            version = (added["revision"] << ROW_OFFSET_BITS) + added["version"]
             now, before = added["campaign_id"] or "", added["previous_campaign_id"]
             places = [(now, False)] + ([(before, True)] if before not in (None, now) else [])
             for campaign, gone in places:

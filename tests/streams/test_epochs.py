@@ -1,9 +1,9 @@
 """Which rules judge which record, and what outranks what."""
 
-from streams.enrich.derive import EPOCH_SHIFT
+from schemas.versions import REVISION_EPOCH_SHIFT, ROW_OFFSET_BITS
 from streams.enrich.epochs import History, Span
 from tests.streams.folding import LOG
-from tests.streams.replaying import LAX, REVISION_BITS, STRICT, epoch, ruling
+from tests.streams.replaying import LAX, STRICT, epoch, ruling
 
 
 def test_rules_by_offset_are_those_of_the_last_epoch_that_covers_it() -> None:
@@ -33,5 +33,5 @@ def test_of_two_epochs_announced_at_once_the_first_record_holds() -> None:
 
 def test_an_epoch_outranks_every_revision_before_it() -> None:
     """In ClickHouse's version the epoch is above the number of corrections."""
-    corrected_often = (1 << EPOCH_SHIFT) - 1
-    assert corrected_often << REVISION_BITS < 1 << EPOCH_SHIFT + REVISION_BITS
+    corrected_often = (1 << REVISION_EPOCH_SHIFT) - 1
+    assert corrected_often << ROW_OFFSET_BITS < 1 << REVISION_EPOCH_SHIFT + ROW_OFFSET_BITS
