@@ -30,7 +30,7 @@ REFUSAL_CODES: frozenset[int] = frozenset(
 )  # fmt: skip
 
 
-class Refused(Exception):
+class RowsRefused(Exception):
     """ClickHouse refuses the rows themselves; trying the same again is useless.
 
     Attributes:
@@ -160,16 +160,16 @@ def insert_columns(
         raise judged(error) from error
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
         # clickhouse-connect packs columns before anything is sent: a value does not fit its type
-        raise Refused(53, type(error).__name__) from error
+        raise RowsRefused(53, type(error).__name__) from error
 
 
-def judged(error: Exception) -> Refused | Unavailable:
-    """What an error means for the rows: ``Refused`` for good, or worth another try."""
+def judged(error: Exception) -> RowsRefused | Unavailable:
+    """What an error means for the rows: ``RowsRefused`` for good, or worth another try."""
     code = getattr(error, "code", None)
     if part_in(str(error)) is not None:  # before the codes: some are those of broken rows
         return Unavailable(told(str(error)))
     if code in REFUSAL_CODES:
-        return Refused(int(code), getattr(error, "name", None) or "REFUSED")
+        return RowsRefused(int(code), getattr(error, "name", None) or "REFUSED")
     return Unavailable(f"ClickHouse: {_first_line(error)}")
 
 

@@ -1,10 +1,10 @@
-"""Lanes to Kafka: one per partition, in each of which one batch at a time is under way.
+"""PartitionQueues to Kafka: one per partition, in each of which one batch at a time is under way.
 
 Laws of this file:
 1. Per partition, records go in the order in which their parcels were handed over.
 2. A parcel is acknowledged when every share of it is: what of it goes to one partition.
 3. What was given up before it was handed to Kafka is not sent.
-4. Records are written out once, when their parcel is handed over, all of it together; a lane only
+4. Records are written out once, when their parcel is handed over, all of it together; a queue only
    numbers them.
 """
 
@@ -23,7 +23,7 @@ from schemas.topics import BY_NAME
 from schemas.trace import TRACEPARENT
 
 
-class Pending:
+class ParcelInFlight:
     """A parcel under way: how many of its shares are not acknowledged yet, and who waits."""
 
     __slots__ = ("deadline", "done", "left", "trace")
@@ -46,7 +46,7 @@ class Share:
 
     __slots__ = ("pending", "records", "sent", "timestamp_ms")
 
-    def __init__(self, pending: Pending, timestamp_ms: int, records: list[bytes]) -> None:
+    def __init__(self, pending: ParcelInFlight, timestamp_ms: int, records: list[bytes]) -> None:
         pending.left += 1
         self.pending = pending
         self.timestamp_ms = timestamp_ms
@@ -54,7 +54,7 @@ class Share:
         self.sent = 0
 
 
-class Lane:
+class PartitionQueue:
     """One partition: what waits for it, and the task that sends it batch by batch.
 
     Args:
@@ -75,14 +75,14 @@ class Lane:
         self.queue.append(share)
         self.wake.set()
 
-    def _fill(self, batch: RecordBatch) -> list[Pending]:
+    def _fill(self, batch: RecordBatch) -> list[ParcelInFlight]:
         """Moves shares into ``batch`` until it is full; what was given up is left out.
 
         Returns:
             Who waits for the shares whose last record is in it.
         """
         queue = self.queue
-        taken: list[Pending] = []
+        taken: list[ParcelInFlight] = []
         while queue:
             share = queue[0]
             if not share.pending.done.done():
@@ -118,7 +118,7 @@ class Lane:
 
 
 class Connection:
-    """A started client with a lane per partition of both topics.
+    """A started client with a queue per partition of both topics.
 
     Args:
         partitions: topic -> how many.
@@ -128,29 +128,33 @@ class Connection:
     def __init__(self, client: Any, partitions: dict[str, int], batch_bytes_max: int) -> None:
         self.client = client
         self.partitions = partitions
-        self.lanes = {
-            topic: [Lane(client, topic, number, batch_bytes_max) for number in range(count)]
+        self.queues = {
+            topic: [
+                PartitionQueue(client, topic, number, batch_bytes_max) for number in range(count)
+            ]
             for topic, count in partitions.items()
         }
         self._headers = {topic: WireHeaders(BY_NAME[topic].schema, INGEST) for topic in partitions}
 
-    def all_lanes(self) -> Iterable[Lane]:
-        """Every lane."""
-        return (lane for lanes in self.lanes.values() for lane in lanes)
+    def all_queues(self) -> Iterable[PartitionQueue]:
+        """Every queue."""
+        return (queue for queues in self.queues.values() for queue in queues)
 
-    def submit(self, topic: str, pairs: Sequence[Pair], timestamp_ms: int, who: Pending) -> None:
-        """Puts records into their lanes."""
+    def submit(
+        self, topic: str, pairs: Sequence[Pair], timestamp_ms: int, who: ParcelInFlight
+    ) -> None:
+        """Puts records into their queues."""
         if not pairs:
             return
-        lanes = self.lanes[topic]
+        queues = self.queues[topic]
         keys, values = zip(*pairs, strict=True)
         last = (TRACEPARENT, who.trace) if who.trace else None
         records = bodies(keys, values, self._headers[topic].columns(values, timestamp_ms, last))
         if len(records) == 1:
-            lanes[partition_of(keys[0], len(lanes))].put(Share(who, timestamp_ms, records))
+            queues[partition_of(keys[0], len(queues))].put(Share(who, timestamp_ms, records))
             return
         shares: dict[int, list[bytes]] = {}
-        for record, number in zip(records, partitions_of(keys, len(lanes)), strict=True):
+        for record, number in zip(records, partitions_of(keys, len(queues)), strict=True):
             shares.setdefault(number, []).append(record)
         for number, some in shares.items():
-            lanes[number].put(Share(who, timestamp_ms, some))
+            queues[number].put(Share(who, timestamp_ms, some))

@@ -4,8 +4,8 @@ Laws of this file:
 1. ``send`` returns only when Kafka has acknowledged every record of the parcel (``acks=all``); on
    anything else it raises. A parcel that was refused may still have landed in part: the same
    events come again with the same ids, and the streams drop what they saw.
-2. Per partition records go in the order in which their parcels were handed over: one lane per
-   partition, one batch of a lane at a time, so that concurrent requests share batches.
+2. Per partition records go in the order in which their parcels were handed over: one queue per
+   partition, one batch of a queue at a time, so that concurrent requests share batches.
 3. A record's partition is what every client's default partitioner says of its key.
 4. A client that fails is replaced, not nursed: after an unexpected error, or when nothing was
    acknowledged for a whole time-out, everything outstanding is refused and a new client connects
@@ -28,7 +28,7 @@ from aiokafka.errors import KafkaError
 
 from ingest.metrics import IngestMetrics
 from ingest.parcel import Parcel
-from ingest.partition_queue import Connection, Pending
+from ingest.partition_queue import Connection, ParcelInFlight
 from ingest.sparing_log import SparingLog
 from schemas.errors import Unavailable
 from schemas.settings import Settings
@@ -90,7 +90,7 @@ class Producer:
         self._events = 0
         self._bytes = 0
         self._last_ack = clock()
-        self._outstanding: dict[Pending, None] = {}
+        self._outstanding: dict[ParcelInFlight, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._connection: Connection | None = None
@@ -145,7 +145,7 @@ class Producer:
             raise Overloaded(f"{self._events} events wait for Kafka")
         started = self._clock()
         done = asyncio.get_running_loop().create_future()
-        pending = Pending(done, started + timeout_s, parcel.trace)
+        pending = ParcelInFlight(done, started + timeout_s, parcel.trace)
         self._events += count
         self._bytes += size
         self._outstanding[pending] = None
@@ -255,14 +255,14 @@ class Producer:
         return Connection(client, partitions, settings.record_bytes_max)
 
     async def _watch(self, connection: Connection) -> str:
-        """Lets the lanes run until something is wrong.
+        """Lets the queues run until something is wrong.
 
         Returns:
             What was wrong.
         """
         self._broken = asyncio.get_running_loop().create_future()
         tasks = [
-            asyncio.create_task(lane.run(self._acknowledged)) for lane in connection.all_lanes()
+            asyncio.create_task(queue.run(self._acknowledged)) for queue in connection.all_queues()
         ]
         tasks.append(asyncio.create_task(self._probe(connection.client)))
         self._connection = connection

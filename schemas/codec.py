@@ -28,7 +28,7 @@ from schemas.compiled_reader import Read, reader
 from schemas.compiled_writer import Usual, Writers
 from schemas.errors import BadInput, DecodeError
 
-Record = dict[str, Any]
+AvroRecord = dict[str, Any]
 
 FIXED_IDS: dict[str, int] = {
     "raw_event.v1": 1,
@@ -171,7 +171,7 @@ class Codec:
         """Framing of the newest version of schema ``name``."""
         return self._prefixes[LATEST[name]]
 
-    def raw_head(self, value: bytes) -> Record:
+    def raw_head(self, value: bytes) -> AvroRecord:
         """What the streams look at of a framed raw event: the fields before ``HEAD_END`` at least.
 
         The whole record is checked, as ``decode`` does; it is only quicker.
@@ -188,7 +188,7 @@ class Codec:
                 return head
         return self.decode(value, "raw_event")
 
-    def decode(self, value: bytes, name: str) -> Record:
+    def decode(self, value: bytes, name: str) -> AvroRecord:
         """One framed value as a record of the newest version of schema ``name``.
 
         Raises:
@@ -208,13 +208,13 @@ class Codec:
 
     def decode_batch(
         self, values: Iterable[bytes], name: str
-    ) -> tuple[list[tuple[int, Record]], list[tuple[int, DecodeError]]]:
+    ) -> tuple[list[tuple[int, AvroRecord]], list[tuple[int, DecodeError]]]:
         """Decodes each value on its own, so that a bad one costs nothing but itself.
 
         Returns:
             ``(position, record)`` of the good ones and ``(position, error)`` of the bad ones.
         """
-        records: list[tuple[int, Record]] = []
+        records: list[tuple[int, AvroRecord]] = []
         errors: list[tuple[int, DecodeError]] = []
         for position, value in enumerate(values):
             try:
@@ -223,7 +223,7 @@ class Codec:
                 errors.append((position, error))
         return records, errors
 
-    def split_enriched(self, value: bytes) -> tuple[Record, bytes, Position]:
+    def split_enriched(self, value: bytes) -> tuple[AvroRecord, bytes, Position]:
         """An enriched record of the newest version taken apart.
 
         Returns:
@@ -255,7 +255,7 @@ def _encode_by_schema(name: str, record: Mapping[str, Any]) -> bytes:
     return out.getvalue()
 
 
-def _decode_by_schema(value: bytes, full: str, name: str) -> Record:
+def _decode_by_schema(value: bytes, full: str, name: str) -> AvroRecord:
     newest = None if full == LATEST[name] else _PLAIN[LATEST[name]]
     stream = io.BytesIO(value)
     stream.seek(PREFIX_BYTES)
@@ -268,7 +268,7 @@ def _decode_by_schema(value: bytes, full: str, name: str) -> Record:
     return record  # type: ignore[no-any-return]
 
 
-def _split_by_schema(value: bytes) -> tuple[Record, int, Position]:
+def _split_by_schema(value: bytes) -> tuple[AvroRecord, int, Position]:
     stream = io.BytesIO(value)
     stream.seek(PREFIX_BYTES)
     try:

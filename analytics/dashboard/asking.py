@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from analytics.client import Refused, judged
+from analytics.client import RowsRefused, judged
 from schemas.errors import Unavailable
 
 Rows = list[dict[str, Any]]
@@ -67,7 +67,7 @@ class ClickHouseQuery:
         except (ClickHouseError, OSError) as error:
             self._local.client = None
             found = judged(error)
-            if isinstance(found, Refused):
+            if isinstance(found, RowsRefused):
                 raise Unavailable(f"ClickHouse refuses a query: {error}") from error
             raise found from error
         except Unavailable:

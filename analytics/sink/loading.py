@@ -24,11 +24,11 @@ from typing import Any
 import structlog
 from clickhouse_connect.driver.client import Client
 
-from analytics.client import Refused, insert_avro, insert_columns
+from analytics.client import RowsRefused, insert_avro, insert_columns
 from analytics.sink.avro_file import by_prefix, container
 from analytics.sink.facts import Conflict, conflicts, known_facts
 from analytics.sink.rows import BUILDERS, STATEMENTS, Builder, Polled, tombstone
-from schemas.codec import Codec, Record
+from schemas.codec import AvroRecord, Codec
 from schemas.errors import DecodeError, Unavailable
 from schemas.topics import BY_NAME, CAMPAIGNS
 
@@ -139,13 +139,13 @@ class Loader:
             )  # fmt: skip
         return rejects
 
-    def _conflicts(self, decoded: Sequence[Record]) -> list[Conflict]:
+    def _conflicts(self, decoded: Sequence[AvroRecord]) -> list[Conflict]:
         """Where facts of a campaign differ from those that are stored: the last writer wins."""
         known = known_facts(self._client, [record["campaign_id"] for record in decoded])
         return conflicts(known, decoded)
 
     def _columns(
-        self, table: str, build: Builder, rows: Mapping[int, Record], records: Sequence[Polled]
+        self, table: str, build: Builder, rows: Mapping[int, AvroRecord], records: Sequence[Polled]
     ) -> None:
         columns = build([rows[id(record)] for record in records], records)
         content = b"".join(
@@ -156,9 +156,9 @@ class Loader:
 
     def _decoded(
         self, records: Sequence[Polled]
-    ) -> tuple[list[Polled], list[Record], list[Reject]]:
+    ) -> tuple[list[Polled], list[AvroRecord], list[Reject]]:
         kept: list[Polled] = []
-        decoded: list[Record] = []
+        decoded: list[AvroRecord] = []
         rejects: list[Reject] = []
         for record in records:
             try:
@@ -182,7 +182,7 @@ class Loader:
             return []
         try:
             insert(records)
-        except Refused as error:
+        except RowsRefused as error:
             if len(records) <= DECODE_RECORDS_MAX:
                 good, _, broken = self._decoded(records)
                 if broken:
@@ -194,7 +194,7 @@ class Loader:
             return left + self._halving(records[middle:], insert)
         return []
 
-    def _refusal(self, record: Polled, error: Refused) -> Reject:
+    def _refusal(self, record: Polled, error: RowsRefused) -> Reject:
         self._refused += 1
         if self._refused > self._refused_max:
             raise Unavailable(f"ClickHouse refuses {self._topic} in bulk: {error}") from error

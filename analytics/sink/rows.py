@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from schemas import topics
-from schemas.codec import LATEST, Record, schema_json, without_logical_types
+from schemas.codec import LATEST, AvroRecord, schema_json, without_logical_types
 from schemas.glossary import COUNTER_NAMES
 from schemas.versions import ROW_OFFSET_BITS
 
@@ -198,10 +198,10 @@ STATEMENTS: dict[str, str] = {
 
 # --- the quiet topics: columns --------------------------------------------------------------------
 
-Builder = Callable[[Sequence[Record], Sequence[Polled]], Columns]
+Builder = Callable[[Sequence[AvroRecord], Sequence[Polled]], Columns]
 
 
-def _plain(records: Sequence[Record], names: Sequence[str], empty: Any = "") -> Columns:
+def _plain(records: Sequence[AvroRecord], names: Sequence[str], empty: Any = "") -> Columns:
     """Columns named as their fields, with ``empty`` for null."""
     return {
         name: [empty if record[name] is None else record[name] for record in records]
@@ -209,7 +209,7 @@ def _plain(records: Sequence[Record], names: Sequence[str], empty: Any = "") -> 
     }
 
 
-def _campaign_rates(records: Sequence[Record], _places: Sequence[Polled]) -> Columns:
+def _campaign_rates(records: Sequence[AvroRecord], _places: Sequence[Polled]) -> Columns:
     pairs = [(record, window) for record in records for window in record["windows"]]
     columns: Columns = {
         name: [record[name] for record, _ in pairs]
@@ -224,13 +224,13 @@ def _campaign_rates(records: Sequence[Record], _places: Sequence[Polled]) -> Col
     return columns
 
 
-def _campaign_rates_history(records: Sequence[Record], places: Sequence[Polled]) -> Columns:
+def _campaign_rates_history(records: Sequence[AvroRecord], places: Sequence[Polled]) -> Columns:
     columns = _campaign_rates(records, places)
     columns["published_minute"] = [as_of // 60_000_000 * 60 for as_of in columns["as_of"]]
     return columns
 
 
-def _alerts(records: Sequence[Record], _places: Sequence[Polled]) -> Columns:
+def _alerts(records: Sequence[AvroRecord], _places: Sequence[Polled]) -> Columns:
     names = (
         "campaign_id", "mailbox_provider", "alert_id", "rate", "level", "state", "line", "window",
         "numerator", "denominator", "value", "low", "as_of", "raised_at",
@@ -238,7 +238,7 @@ def _alerts(records: Sequence[Record], _places: Sequence[Polled]) -> Columns:
     return _plain(records, names)
 
 
-def _suppressions(records: Sequence[Record], places: Sequence[Polled]) -> Columns:
+def _suppressions(records: Sequence[AvroRecord], places: Sequence[Polled]) -> Columns:
     columns = _plain(
         records,
         (
@@ -253,7 +253,7 @@ def _suppressions(records: Sequence[Record], places: Sequence[Polled]) -> Column
     return columns
 
 
-def _campaigns(records: Sequence[Record], _places: Sequence[Polled]) -> Columns:
+def _campaigns(records: Sequence[AvroRecord], _places: Sequence[Polled]) -> Columns:
     columns = _plain(records, ("campaign_id", "name", "owner", "tags", "updated_at"))
     columns["started_at"] = [_ms_or_none(record["started_at"]) for record in records]
     columns["expected_recipients"] = [record["expected_recipients"] for record in records]
@@ -261,7 +261,7 @@ def _campaigns(records: Sequence[Record], _places: Sequence[Polled]) -> Columns:
     return columns
 
 
-def _dead_letters(records: Sequence[Record], _places: Sequence[Polled]) -> Columns:
+def _dead_letters(records: Sequence[AvroRecord], _places: Sequence[Polled]) -> Columns:
     columns = _plain(
         records,
         ("dead_letter_id", "stage", "reason", "detail", "source", "provider", "topic", "log_id"),
@@ -288,7 +288,7 @@ BUILDERS: dict[str, tuple[tuple[str, Builder], ...]] = {
 }
 """Topic -> the tables it feeds and what builds their columns from decoded records."""
 
-_LIFTED: dict[str, Record] = {
+_LIFTED: dict[str, AvroRecord] = {
     topics.SUPPRESSIONS: {
         "reason": "", "since": 0, "until": None, "evidence_event_id": "", "provider": "",
         "source": "", "campaign_id": None, "mailbox_provider": "", "diagnostic": None,
@@ -300,7 +300,7 @@ _LIFTED: dict[str, Record] = {
 }  # fmt: skip
 
 
-def tombstone(place: Polled) -> Record | None:
+def tombstone(place: Polled) -> AvroRecord | None:
     """The record that a Kafka tombstone (a null value) stands for; ``None``: nothing to store.
 
     Compacted topics drop a key so: a suppression is lifted, a campaign's facts are withdrawn.

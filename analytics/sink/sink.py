@@ -23,7 +23,7 @@ from clickhouse_connect.driver.client import Client
 from analytics import migrate
 from analytics.client import connect
 from analytics.metrics import SinkMetrics
-from analytics.sink.lane import Lane, Limits, Offsets
+from analytics.sink.batcher import Batcher, BatchLimits, Offsets
 from analytics.sink.loading import Loader, Reject
 from analytics.sink.reconciling import Reconciler
 from schemas.cloudevents import SINK, by_leading_text
@@ -73,7 +73,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
         self._tracer = tracer
         wanted = sink_topics(reconcile=settings.sink_reconcile)
         self._executor = ThreadPoolExecutor(len(wanted), thread_name_prefix="sink")
-        self._lanes = {topic: self._lane(topic) for topic in wanted}
+        self._batchers = {topic: self._batcher(topic) for topic in wanted}
         self._consumer: AIOKafkaConsumer = None
         self._producer: AIOKafkaProducer = None
         self._lag_due = 0.0
@@ -82,7 +82,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
     @property
     def topics(self) -> tuple[str, ...]:
         """What it reads."""
-        return tuple(self._lanes)
+        return tuple(self._batchers)
 
     @property
     def ready(self) -> bool:
@@ -91,7 +91,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
         return (
             consumer is not None
             and bool(consumer.assignment())
-            and all(lane.healthy for lane in self._lanes.values())
+            and all(batcher.healthy for batcher in self._batchers.values())
         )
 
     @property
@@ -100,13 +100,13 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
         consumer = self._consumer
         return consumer is not None and TopicPartition(RAW, 0) in consumer.assignment()
 
-    def _lane(self, topic: str) -> Lane:
+    def _batcher(self, topic: str) -> Batcher:
         settings = self._settings
-        return Lane(
+        return Batcher(
             topic,
             lambda: Loader(self._client(), self._codec, topic, settings.sink_group),
             self._executor,
-            Limits(
+            BatchLimits(
                 settings.sink_rows_max,
                 settings.sink_bytes_max,
                 settings.sink_interval_ms / 1000,
@@ -129,8 +129,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
                 await self._pump(stop)
                 await self._land()
         finally:
-            for lane in self._lanes.values():
-                lane.disown()
+            for batcher in self._batchers.values():
+                batcher.disown()
             for peer in (self._consumer, self._producer):
                 if peer is not None:
                     await peer.stop()
@@ -158,7 +158,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
                 fetch_max_wait_ms=100,
                 metadata_max_age_ms=METADATA_MS,
             )
-            consumer.subscribe(list(self._lanes), listener=self)
+            consumer.subscribe(list(self._batchers), listener=self)
             # before the start, which may already hand out partitions
             self._producer, self._consumer = producer, consumer
             try:
@@ -180,7 +180,10 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
             wait_s = min(
                 [
                     POLL_S_MAX,
-                    *(lane.due_in(loop.time()) or POLL_S_MAX for lane in self._lanes.values()),
+                    *(
+                        batcher.due_in(loop.time()) or POLL_S_MAX
+                        for batcher in self._batchers.values()
+                    ),
                 ]
             )
             try:
@@ -191,11 +194,11 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
                 continue
             now = loop.time()
             for partition, records in polled.items():
-                self._lanes[partition.topic].add(partition, records, now)
-            for lane in self._lanes.values():
-                if lane.failure is not None:
-                    raise lane.failure
-                lane.launch(now)
+                self._batchers[partition.topic].add(partition, records, now)
+            for batcher in self._batchers.values():
+                if batcher.failure is not None:
+                    raise batcher.failure
+                batcher.launch(now)
             self._throttle()
             if now >= self._lag_due:
                 self._lag_due = now + LAG_INTERVAL_S
@@ -205,7 +208,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
         """Pauses the partitions of full topics and resumes the others."""
         paused = self._consumer.paused()
         for partition in self._consumer.assignment():
-            full = self._lanes[partition.topic].full
+            full = self._batchers[partition.topic].full
             if full and partition not in paused:
                 self._consumer.pause(partition)
             elif not full and partition in paused:
@@ -213,7 +216,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
 
     def _show_lag(self) -> None:
         self.metrics.partitions.set(len(self._consumer.assignment()))
-        self.metrics.held_bytes.set(sum(lane.held_bytes for lane in self._lanes.values()))
+        self.metrics.held_bytes.set(sum(batcher.held_bytes for batcher in self._batchers.values()))
         for partition in self._consumer.assignment():
             end = self._consumer.highwater(partition)
             if end is not None:
@@ -225,21 +228,23 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
         """Sends what is held and waits for it, within ``LANDING_S_MAX`` in all."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + LANDING_S_MAX
-        while not all(lane.idle for lane in self._lanes.values()):
+        while not all(batcher.idle for batcher in self._batchers.values()):
             left = deadline - loop.time()
             if left <= 0:
                 log.warning("stopped before everything was stored; it will be read again")
                 return
-            for lane in self._lanes.values():
-                lane.launch(loop.time(), force=True)
-            await asyncio.gather(*(lane.settle(left) for lane in self._lanes.values()))
+            for batcher in self._batchers.values():
+                batcher.launch(loop.time(), force=True)
+            await asyncio.gather(*(batcher.settle(left) for batcher in self._batchers.values()))
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Lets inserts under way land, so that their offsets can still be committed."""
         # aiokafka hands out no records between here and the next assignment
-        await asyncio.gather(*(lane.settle(LANDING_S_MAX / 2) for lane in self._lanes.values()))
-        for lane in self._lanes.values():
-            lane.disown()
+        await asyncio.gather(
+            *(batcher.settle(LANDING_S_MAX / 2) for batcher in self._batchers.values())
+        )
+        for batcher in self._batchers.values():
+            batcher.disown()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Says what this member reads from now on."""

@@ -24,7 +24,7 @@ from ingest.providers.base import (
     post,
     private_key,
 )
-from ingest.providers.sendgrid_columns import TOGETHER_MIN, Reader, is_plain
+from ingest.providers.sendgrid_columns import TOGETHER_MIN, ColumnReader, is_plain
 from ingest.providers.sendgrid_events import EVENTS, build
 from schemas.settings import Source
 
@@ -70,7 +70,7 @@ class SendGrid(BaseProvider):
         believed = fields.believable_seconds(received_at)
         read: list[Columns] = []
         if len(content) >= TOGETHER_MIN and is_plain(request.body):
-            read = Reader(source, received_at, identities, believed).read_all(content)
+            read = ColumnReader(source, received_at, identities, believed).read_all(content)
         done = set().union(*[columns.positions for columns in read])
         parsed = items.parse_items(
             content, lambda item: build(item, source, received_at, identities, believed), done

@@ -1,8 +1,9 @@
 """SendGrid's usual events, read a column at a time: nine in ten items of a busy day.
 
 Laws of this file:
-1. Pure. ``Reader.read_all`` makes exactly the events that ``sendgrid_events.build`` makes of the
-   same items, or none: whatever it is not certain of is left to that one. A property test compares.
+1. Pure. ``ColumnReader.read_all`` makes exactly the events that ``sendgrid_events.build`` makes of
+   the same items, or none: whatever it is not certain of is left to that one. A property test
+   compares.
 2. It may only be asked about a body that ``is_plain``: printable ASCII without escapes. So no text
    needs a look at its characters, none holds a line end, and a column is looked at as one text.
 3. Items are alike that have the same custom arguments in the same order, and are all of readers or
@@ -113,7 +114,7 @@ def _some_texts(column: Column, most: int) -> None:
         _texts(column, most)
 
 
-class Reader:
+class ColumnReader:
     """Reads the items of one request; the arguments are those of ``sendgrid_events.build``.
 
     Args:

@@ -29,7 +29,7 @@ from streams.cli.context import (
 from streams.cli.tail import moment
 
 if TYPE_CHECKING:
-    from streams.reprocess.plan import Progress
+    from streams.reprocess.plan import RunProgress
 
 WATCH_S = 1.0
 
@@ -134,7 +134,7 @@ async def _watch(planner: Any, *, json: bool) -> int:
         await asyncio.sleep(WATCH_S)
 
 
-def progress_line(state: "Progress", rate: float) -> str:
+def progress_line(state: "RunProgress", rate: float) -> str:
     """How far a run is: share, records, records a second, seconds left, who has not begun."""
     parts = [
         f"{100 * state.done / max(1, state.records):.1f} % of {state.records:,} records",

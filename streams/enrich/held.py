@@ -102,7 +102,7 @@ def held_keys(scan: Scan) -> Iterator[Key]:
             yield unpack_key(key[1:])
 
 
-class Partial(NamedTuple):
+class HeldCounts(NamedTuple):
     """What ``stale`` needs of a partial: whose it is, and how new."""
 
     key: Key
@@ -111,7 +111,7 @@ class Partial(NamedTuple):
     version: int
 
 
-def is_stale(partial: Partial, log_id: str, partition: int, epoch: int, begin: int) -> bool:
+def is_stale(partial: HeldCounts, log_id: str, partition: int, epoch: int, begin: int) -> bool:
     """Whether an earlier epoch changed this count where ``epoch`` judges anew."""
     return (
         partial.partition == partition

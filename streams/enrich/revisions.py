@@ -22,7 +22,7 @@ from streams.enrich.message_bytes import PENDING, PENDING_END, PENDING_KEY_AT
 from streams.enrich.shard import Scan, Shard
 
 
-class Record(Protocol):
+class ConsumedRecord(Protocol):
     """What a step needs of a consumed Kafka record (aiokafka's ``ConsumerRecord`` has it)."""
 
     @property
@@ -35,7 +35,7 @@ class Record(Protocol):
     def value(self) -> bytes | None: ...  # noqa: D102
 
 
-Item = tuple[Record, Head, bytes, bytes, int]
+Item = tuple[ConsumedRecord, Head, bytes, bytes, int]
 """Record, its head, keys of message and recipient (empty: of no interest), event time in µs."""
 
 Enriched = tuple[bytes | None, bytes, int]
@@ -61,7 +61,7 @@ class Effects:
     corrected: int = 0
 
 
-class Work:
+class StepWork:
     """What every part of a step needs at hand."""
 
     __slots__ = ("codec", "effects", "emit", "frame", "look_ups", "origin", "shard")
@@ -86,8 +86,8 @@ def first_offsets(message: Message) -> First:
 
 
 def publish(
-    work: Work,
-    cause: Record,
+    work: StepWork,
+    cause: ConsumedRecord,
     head: Head,
     key: bytes,
     message: Message,
@@ -132,8 +132,8 @@ def _is(pending: Pending, event: Pending) -> bool:
 
 
 def publish_one(
-    work: Work,
-    cause: Record,
+    work: StepWork,
+    cause: ConsumedRecord,
     head: Head,
     key: bytes,
     message: Message,
@@ -146,8 +146,8 @@ def publish_one(
 
 
 def _correct(
-    work: Work,
-    cause: Record,
+    work: StepWork,
+    cause: ConsumedRecord,
     key: bytes,
     message: Message,
     event: Pending,
@@ -169,8 +169,8 @@ def _correct(
 
 
 def _write(
-    work: Work,
-    cause: Record,
+    work: StepWork,
+    cause: ConsumedRecord,
     head: Head,
     key: bytes,
     message: Message,
@@ -192,7 +192,9 @@ def _write(
         _engage(work, cause, head, message, withdrawn=False)
 
 
-def _engage(work: Work, cause: Record, head: Head, message: Message, *, withdrawn: bool) -> None:
+def _engage(
+    work: StepWork, cause: ConsumedRecord, head: Head, message: Message, *, withdrawn: bool
+) -> None:
     record = derive.engagement(
         head, message, withdrawn=withdrawn, log_id=work.shard.log_id,
         partition=work.shard.partition, offset=cause.offset,
@@ -201,7 +203,7 @@ def _engage(work: Work, cause: Record, head: Head, message: Message, *, withdraw
 
 
 class Cause(NamedTuple):
-    """What a restated event is written for, in place of a record (``Record``)."""
+    """What a restated event is written for, in place of a record (``ConsumedRecord``)."""
 
     offset: int
     timestamp: int
@@ -244,7 +246,7 @@ def _restate_message(
     message = shard.message(key)
     first = first_offsets(message)
     for event in message.pending:
-        work = Work(shard, look_ups_at(event.offset), codec, emit=True)
+        work = StepWork(shard, look_ups_at(event.offset), codec, emit=True)
         work.effects = effects
         head = work.codec.raw_head(event.raw)
         cause = Cause(

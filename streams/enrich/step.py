@@ -36,10 +36,10 @@ from streams.enrich.message import (
 from streams.enrich.message_bytes import pack_first
 from streams.enrich.revisions import (
     NONE_FIRST,
+    ConsumedRecord,
     Effects,
     Item,
-    Record,
-    Work,
+    StepWork,
     first_offsets,
     publish,
     publish_one,
@@ -48,14 +48,14 @@ from streams.enrich.shard import Shard
 from streams.enrich.suppressions import LIFT, address_hash
 from streams.enrich.verdicts import corrects, judge, plain, rejudge
 
-__all__ = ["Effects", "Record", "dead_letter", "event_hash", "step"]
+__all__ = ["ConsumedRecord", "Effects", "dead_letter", "event_hash", "step"]
 
 ReadHead = Callable[[Any], Head]
 
 
 def step(
     shard: Shard,
-    records: Sequence[Record],
+    records: Sequence[ConsumedRecord],
     look_ups: LookUps,
     codec: Codec,
     *,
@@ -71,7 +71,7 @@ def step(
     Returns:
         Outputs to write before the shard's ``applied`` may be committed.
     """
-    work = Work(shard, look_ups, codec, emit=emit)
+    work = StepWork(shard, look_ups, codec, emit=emit)
     items = _read(work, records, read)
     shard.fetch([item[2] for item in items], [item[3] for item in items if item[3]])
     known = shard.messages
@@ -99,7 +99,7 @@ _PLAIN = frozenset(("delivered", "sent", "queued"))
 _RECIPIENT_EVENTS = frozenset(("subscribed", "bounced", "complained", "unsubscribed"))
 
 
-def _read(work: Work, records: Sequence[Record], read: ReadHead | None) -> list[Item]:
+def _read(work: StepWork, records: Sequence[ConsumedRecord], read: ReadHead | None) -> list[Item]:
     """Decodes what is new; what can't be read becomes a dead letter."""
     items: list[Item] = []
     shard, effects = work.shard, work.effects
@@ -151,7 +151,7 @@ def _recipient_key(head: Head, soft: set[int], near: set[int]) -> bytes:
     return blake2b(address, digest_size=16).digest()
 
 
-def dead_letter(shard: Shard, record: Record, error: BadInput) -> dict[str, Any]:
+def dead_letter(shard: Shard, record: ConsumedRecord, error: BadInput) -> dict[str, Any]:
     """The ``dead_letter`` record of a raw record that can't be read."""
     return of_record(
         "enrich", RAW, shard.partition, record.offset,
@@ -169,7 +169,7 @@ def event_hash(event_id: str) -> int:
         return int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "big")
 
 
-def _fold_first(work: Work, item: Item) -> None:
+def _fold_first(work: StepWork, item: Item) -> None:
     """A message's first event, when nothing can come back to it: no ``Message`` is needed."""
     record, head, key, _, at_us = item
     shard = work.shard
@@ -195,7 +195,7 @@ def _fold_first(work: Work, item: Item) -> None:
         work.effects.enriched.append((record.key, value, record.timestamp))
 
 
-def _fold(work: Work, item: Item) -> None:
+def _fold(work: StepWork, item: Item) -> None:
     """One event into its message: counts, verdicts, outputs, corrections."""
     record, head, key, recipient_key, _ = item
     shard = work.shard
@@ -246,7 +246,7 @@ def _fold(work: Work, item: Item) -> None:
         message.pending = [p for p in message.pending if p.actor != "none"]
 
 
-def _learn(work: Work, message: Message, head: Head) -> bool:
+def _learn(work: StepWork, message: Message, head: Head) -> bool:
     """Takes campaign and mailbox provider from the event, if the message has none yet.
 
     Returns:
@@ -261,7 +261,7 @@ def _learn(work: Work, message: Message, head: Head) -> bool:
     return False
 
 
-def _count_one(work: Work, item: Item, message: Message, event: Pending) -> None:
+def _count_one(work: StepWork, item: Item, message: Message, event: Pending) -> None:
     """An open or click that changes nothing but itself: what it adds is counted and written."""
     record, head, key, _, _ = item
     kind, at = event.event_type, event.at
@@ -334,7 +334,7 @@ def _note(message: Message, name: str, at: int) -> bool:
 
 
 def _count(
-    work: Work, message: Message, owner: tuple[str, str], before: list[int], event: Pending
+    work: StepWork, message: Message, owner: tuple[str, str], before: list[int], event: Pending
 ) -> None:
     """Moves the counts from what the message gave to what it gives."""
     after = contributions(message)
@@ -353,7 +353,7 @@ def _count(
     minutes.add(*now, after, 1)
 
 
-def _suppress(work: Work, item: Item, message: Message, bounce: tuple[str, str]) -> None:
+def _suppress(work: StepWork, item: Item, message: Message, bounce: tuple[str, str]) -> None:
     record, head, _, recipient_key, at_us = item
     shard = work.shard
     recipient = shard.recipients[recipient_key]

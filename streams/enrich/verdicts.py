@@ -9,10 +9,10 @@ from streams.classify import actors
 from streams.classify.actors import Evidence
 from streams.enrich import derive
 from streams.enrich.message import Message, Pending
-from streams.enrich.revisions import Item, Work
+from streams.enrich.revisions import Item, StepWork
 
 
-def judge(work: Work, item: Item, message: Message) -> Pending:
+def judge(work: StepWork, item: Item, message: Message) -> Pending:
     """An open or click as judged by itself, not kept yet."""
     record, head, _, _, at_us = item
     kind, agent, url = head["event_type"], head["user_agent"], head["click_url"]
@@ -33,7 +33,7 @@ def judge(work: Work, item: Item, message: Message) -> Pending:
     )  # fmt: skip
 
 
-def plain(work: Work, item: Item, message: Message) -> Pending:
+def plain(work: StepWork, item: Item, message: Message) -> Pending:
     """Any other event in the shape of a pending one; ``_apply`` says whether it is a first."""
     record, head, _, _, at_us = item
     return Pending(
@@ -42,12 +42,12 @@ def plain(work: Work, item: Item, message: Message) -> Pending:
     )  # fmt: skip
 
 
-def _settles_at(work: Work, message: Message) -> int:
+def _settles_at(work: StepWork, message: Message) -> int:
     wait = work.look_ups.settle_s if message.campaign is not None else work.look_ups.attribute_s
     return work.shard.log_time + wait
 
 
-def corrects(work: Work, message: Message, event: Pending) -> bool:
+def corrects(work: StepWork, message: Message, event: Pending) -> bool:
     """Whether an open or click, put beside the pending ones, changes a verdict."""
     pending = message.pending
     if not pending or (event.event_type == "opened" and not _has_click(pending)):
@@ -67,7 +67,7 @@ def _has_click(pending: list[Pending]) -> bool:
     return False
 
 
-def rejudge(work: Work, message: Message, event: Pending) -> frozenset[int]:
+def rejudge(work: StepWork, message: Message, event: Pending) -> frozenset[int]:
     """Judges the pending opens and clicks anew, in the light of ``event``.
 
     Returns:
@@ -91,7 +91,7 @@ def rejudge(work: Work, message: Message, event: Pending) -> frozenset[int]:
     return frozenset(changed)
 
 
-def _judge_by_delivery(work: Work, message: Message, changed: set[int]) -> None:
+def _judge_by_delivery(work: StepWork, message: Message, changed: set[int]) -> None:
     """The delivery came after opens or clicks: now it shows which came too soon after it."""
     for position, event in enumerate(message.pending):
         if event.actor != "human":

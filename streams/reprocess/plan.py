@@ -59,7 +59,7 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RunProgress:
     """How far a run is.
 
     Attributes:
@@ -77,7 +77,7 @@ class Progress:
         return self.done == self.records and not self.waiting
 
 
-def progress(history: History, epoch: Epoch, committed: Mapping[int, int | None]) -> Progress:
+def progress(history: History, epoch: Epoch, committed: Mapping[int, int | None]) -> RunProgress:
     """How far ``epoch`` is, by what the workers have committed."""
     records = done = waiting = 0
     for partition in range(len(epoch.spans)):
@@ -88,7 +88,7 @@ def progress(history: History, epoch: Epoch, committed: Mapping[int, int | None]
             waiting += 1
         else:
             done += min(max((committed.get(partition) or 0) - span.begin, 0), length)
-    return Progress(records, done, waiting)
+    return RunProgress(records, done, waiting)
 
 
 def iso(ms: int) -> str:
@@ -164,7 +164,7 @@ class Planner:
         group: dict[str, tuple[str, ...]] = {self._settings.consumer_group: (RAW,)}
         return {row.partition: row.committed for row in await admin.lag(self._settings, group)}
 
-    async def progress(self) -> Progress | None:
+    async def progress(self) -> RunProgress | None:
         """How far the newest epoch is; ``None`` when there is none on this log."""
         history = await self._rulebook.refresh()
         newest = history.newest

@@ -22,7 +22,7 @@ from mode import Service
 from streams.transport.chunks import TP, ChunkMessage, Session, Taken, describe
 from streams.transport.read_offsets import ReadOffsets
 from streams.transport.thread import ChunkThread, Look
-from streams.transport.watchdog import Progress, Watchdog
+from streams.transport.watchdog import PartitionProgress, Watchdog
 
 __all__ = ["ChunkConsumer", "ChunkTransport"]
 
@@ -349,17 +349,17 @@ class ChunkConsumer(driver.Consumer):
             self.log.warning("ends of the log are not known: %r", error)
             return {}
 
-    def _progress(self, tp: TP, look: Look | None) -> Progress:
+    def _progress(self, tp: TP, look: Look | None) -> PartitionProgress:
         committed = self._committed_offset.get(tp)
         if look is None:
-            return Progress(committed, None)
+            return PartitionProgress(committed, None)
         position = self._sessions[tp].position
         done = position is None or (committed or 0) >= position
         if done and look.position is not None and look.position >= look.end:
             # Everything that there was to read is committed, whatever the numbers say: retention
             # may have removed the records between the commit and the end.
-            return Progress(committed, committed)
-        return Progress(committed, look.end)
+            return PartitionProgress(committed, committed)
+        return PartitionProgress(committed, look.end)
 
     async def ends(self, tps: Iterable[TP]) -> dict[TP, int]:
         """Ends of the logs, asked from the broker.
@@ -373,7 +373,7 @@ class ChunkConsumer(driver.Consumer):
             ends[tp] = max(end, (session.highwater if session else None) or 0)
         return ends
 
-    def _report_stuck(self, tp: TP, stuck_s: float, progress: Progress) -> None:
+    def _report_stuck(self, tp: TP, stuck_s: float, progress: PartitionProgress) -> None:
         session = self._sessions.get(tp)
         self.app.fail(
             f"{tp.topic}-{tp.partition}: no commit for {stuck_s:.0f} s although {progress.lag} "

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from streams.transport.chunks import TP
 
-__all__ = ["Progress", "Watchdog"]
+__all__ = ["PartitionProgress", "Watchdog"]
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class PartitionProgress:
     """Where a partition stands.
 
     Attributes:
@@ -53,7 +53,7 @@ class Watchdog:
         self._watches: dict[TP, _Watch] = {}
         self._last_s: float | None = None
 
-    def tick(self, now_s: float, partitions: Mapping[TP, Progress]) -> dict[TP, float]:
+    def tick(self, now_s: float, partitions: Mapping[TP, PartitionProgress]) -> dict[TP, float]:
         """Takes the present state in; returns the partitions that are stuck, with their seconds.
 
         Args:

@@ -43,7 +43,7 @@ FEW_RECORDS = 1_000
 
 
 @dataclass(slots=True)
-class Work:
+class PartitionWork:
     """What any agent keeps per assigned partition."""
 
     tp: TP
@@ -95,26 +95,26 @@ class Agent(ABC):
         self._opening = asyncio.Lock()
         self._unopened = asyncio.Event()
         self._reach: dict[TP, int] = {}
-        self._work: dict[TP, Work] = {}
+        self._work: dict[TP, PartitionWork] = {}
         self._damaged: set[TP] = set()
         self._to_read_again: set[TP] = set()
 
     # --- for the subclass
 
     @abstractmethod
-    async def open(self, work: Work) -> None:
+    async def open(self, work: PartitionWork) -> None:
         """Loads and restores the partition's state; sets ``work.next_offset`` if it is known."""
 
     @abstractmethod
-    async def process(self, work: Work, chunk: Chunk) -> None:
+    async def process(self, work: PartitionWork, chunk: Chunk) -> None:
         """Folds a chunk in and hands its outputs over; holds ``work.lock`` while it does."""
 
     @abstractmethod
-    async def before_checkpoint(self, work: Work) -> None:
+    async def before_checkpoint(self, work: PartitionWork) -> None:
         """Hands over what is published at checkpoints only."""
 
     @abstractmethod
-    def store_state(self, work: Work) -> int:
+    def store_state(self, work: PartitionWork) -> int:
         """Stores state and offset in one write; returns the offset that may be committed."""
 
     @abstractmethod
@@ -144,7 +144,7 @@ class Agent(ABC):
         if work.live:
             await self.checkpoint_if_due(work)
 
-    async def _follows(self, work: Work, chunk: Chunk) -> bool:
+    async def _follows(self, work: PartitionWork, chunk: Chunk) -> bool:
         """Whether nothing that the log still holds lies before the chunk unread (law 4).
 
         If something does, a chunk was dropped on its way here; it is read again.
@@ -174,7 +174,7 @@ class Agent(ABC):
             for tp in sorted(self.assigned):
                 await self.ready(tp)
 
-    async def ready(self, tp: TP) -> Work | None:
+    async def ready(self, tp: TP) -> PartitionWork | None:
         """The partition's work with its state restored; ``None``: not assigned, or not any more."""
         async with self._opening:
             work = self._work.get(tp)
@@ -187,9 +187,9 @@ class Agent(ABC):
                     self.forget(tp)
                     self._set_aside(tp, error)
 
-    async def _open(self, tp: TP) -> Work | None:
+    async def _open(self, tp: TP) -> PartitionWork | None:
         assignment = self.assignment
-        work = Work(tp, self.directory.store(self._store_name(tp)), Flight(self.outputs))
+        work = PartitionWork(tp, self.directory.store(self._store_name(tp)), Flight(self.outputs))
         self.metrics.restoring.inc()
         try:
             await self.open(work)
@@ -208,7 +208,9 @@ class Agent(ABC):
         self._work[tp] = work
         return work
 
-    def doubt(self, work: Work, is_of_this_log: bool, reaches: int, committed: int) -> None:
+    def doubt(
+        self, work: PartitionWork, is_of_this_log: bool, reaches: int, committed: int
+    ) -> None:
         """Without a note beside it, a store is held to what is committed.
 
         With one it holds all that it ever held, and another worker has moved the partition on. A
@@ -226,7 +228,7 @@ class Agent(ABC):
             raise DamagedState(store.path, said)
 
     @asynccontextmanager
-    async def rebuilding(self, work: Work) -> AsyncIterator[None]:
+    async def rebuilding(self, work: PartitionWork) -> AsyncIterator[None]:
         """Whatever is done with a partition's state, damage that it meets is seen to (law 5)."""
         try:
             yield
@@ -283,7 +285,7 @@ class Agent(ABC):
             if not self.is_open(tp):
                 self.app.touch(tp)
 
-    async def checkpoint_if_due(self, work: Work) -> None:
+    async def checkpoint_if_due(self, work: PartitionWork) -> None:
         """A checkpoint when enough records or time have passed since the last.
 
         With few records a checkpoint costs next to nothing, so it comes twice as soon: what was
@@ -296,7 +298,7 @@ class Agent(ABC):
         if work.since_checkpoint >= self.settings.checkpoint_records_max or age_ms >= wait_ms:
             await self.checkpoint(work)
 
-    async def checkpoint(self, work: Work) -> None:
+    async def checkpoint(self, work: PartitionWork) -> None:
         """Law 1: outputs acknowledged, state and offset stored, offset free to be committed."""
         async with self.rebuilding(work), work.lock:
             if self._work.get(work.tp) is not work:
@@ -314,7 +316,7 @@ class Agent(ABC):
                 work.checkpointed_at - started
             )
 
-    def works(self) -> list[Work]:
+    def works(self) -> list[PartitionWork]:
         """The partitions whose state is open."""
         return list(self._work.values())
 

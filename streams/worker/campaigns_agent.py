@@ -31,7 +31,7 @@ from streams.campaigns.windows import Partial, PartialKey, Windows, summed
 from streams.enrich.minute_counts import read_record
 from streams.kafka.stretches import OpenStretches, stretches_of
 from streams.transport.chunks import TP, Chunk, Record
-from streams.worker.agent import Agent, Work
+from streams.worker.agent import Agent, PartitionWork
 from streams.worker.metrics import StreamMetrics
 from streams.worker.outputs import Outputs, Row
 from streams.worker.store import StateDirectory
@@ -109,7 +109,7 @@ class CampaignsAgent(Agent):
         self.windows: dict[TP, Windows] = {}
         self._due_at: dict[TP, float] = {}
 
-    async def open(self, work: Work) -> None:
+    async def open(self, work: PartitionWork) -> None:
         """Loads the state, reads what other workers merged meanwhile, fills the windows."""
         assert self.app is not None
         state = CampaignState(work.store.get_many, work.store.scan)
@@ -131,7 +131,7 @@ class CampaignsAgent(Agent):
             work.next_offset = state.applied + 1
 
     async def _catch_up(
-        self, work: Work, state: CampaignState, windows: Windows, until: int
+        self, work: PartitionWork, state: CampaignState, windows: Windows, until: int
     ) -> None:
         """Merges partials below ``until`` that this worker's state does not hold."""
         async with self._source(self.settings, work.tp.topic, work.tp.partition) as minutes:
@@ -160,7 +160,7 @@ class CampaignsAgent(Agent):
                 state.alerts_read = read
                 self.touch()
 
-    async def process(self, work: Work, chunk: Chunk) -> None:
+    async def process(self, work: PartitionWork, chunk: Chunk) -> None:
         """Merges a chunk slice by slice."""
         state, windows = self.states[work.tp], self.windows[work.tp]
         records = chunk.records
@@ -201,7 +201,7 @@ class CampaignsAgent(Agent):
                 cost_s = time.thread_time() - begun_s
                 self._due_at[tp] = now + max(interval_s, cost_s / PUBLISH_SHARE_MAX)
 
-    async def _publish(self, work: Work) -> None:
+    async def _publish(self, work: PartitionWork) -> None:
         if work.handing_over:
             raise MailpulseError(f"{work.tp}: rates were not all sent")
         work.handing_over = True
@@ -252,19 +252,19 @@ class CampaignsAgent(Agent):
                 value = self.codec.encode("alert", record)
                 yield Row(campaign.encode(), value, now_us // 1000, headers)
 
-    async def before_checkpoint(self, work: Work) -> None:
+    async def before_checkpoint(self, work: PartitionWork) -> None:
         """Publishes what moved since the last time (law 2)."""
         if work.since_checkpoint:
             await self._publish(work)
 
-    def store_state(self, work: Work) -> int:
+    def store_state(self, work: PartitionWork) -> int:
         """Stores the state."""
         state, windows = self.states[work.tp], self.windows[work.tp]
         self._write(work, state, windows)
         windows.forget_quiet()
         return state.applied + 1
 
-    def _write(self, work: Work, state: CampaignState, windows: Windows) -> None:
+    def _write(self, work: PartitionWork, state: CampaignState, windows: Windows) -> None:
         for campaign, mailbox in windows.touched:
             state.touch(campaign, mailbox, windows.of_campaign(campaign)[mailbox])
         windows.touched.clear()

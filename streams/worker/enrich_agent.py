@@ -32,7 +32,7 @@ from streams.enrich.step import Effects, step
 from streams.kafka.stretches import OpenStretches, stretches_of
 from streams.reprocess.rules_topic import Rulebook
 from streams.transport.chunks import TP, Chunk, Record
-from streams.worker.agent import Agent, Work
+from streams.worker.agent import Agent, PartitionWork
 from streams.worker.metrics import StreamMetrics
 from streams.worker.outputs import Outputs, Row, RowLike
 from streams.worker.reprocessing import Replays
@@ -93,7 +93,7 @@ class EnrichAgent(Agent):
         self.shards: dict[TP, Shard] = {}
         self._recent: deque[tuple[int, int]] = deque()
 
-    async def open(self, work: Work) -> None:
+    async def open(self, work: PartitionWork) -> None:
         """Loads the shard and folds what other workers committed meanwhile."""
         assert self.app is not None
         committed = await self.replays.begin(work)
@@ -141,7 +141,7 @@ class EnrichAgent(Agent):
             "it another one"
         )
 
-    def _check_begin(self, work: Work, shard: Shard, first: int) -> None:
+    def _check_begin(self, work: PartitionWork, shard: Shard, first: int) -> None:
         """A chunk must begin where the state ends.
 
         Raises:
@@ -158,7 +158,7 @@ class EnrichAgent(Agent):
             partition=work.tp.partition, first=shard.applied + 1, records=missing,
         )  # fmt: skip
 
-    async def process(self, work: Work, chunk: Chunk) -> None:
+    async def process(self, work: PartitionWork, chunk: Chunk) -> None:
         """Folds a chunk in, of this log for certain (``verify``); one with traces is a span."""
         if self._verify is not None:
             await self._verify()
@@ -172,7 +172,7 @@ class EnrichAgent(Agent):
         with trace.span(self.tracer, "enrich", "consumer", links=links, attributes=figures):
             await self._process(work, chunk, traces)
 
-    async def _process(self, work: Work, chunk: Chunk, traces: Traces) -> None:
+    async def _process(self, work: PartitionWork, chunk: Chunk, traces: Traces) -> None:
         """Folds a chunk slice by slice; the event loop gets a turn after each."""
         if not work.live:
             return
@@ -213,7 +213,7 @@ class EnrichAgent(Agent):
             )
 
     async def hand_over(
-        self, work: Work, shard: Shard, effects: Effects, traces: Traces = trace.NO_TRACES
+        self, work: PartitionWork, shard: Shard, effects: Effects, traces: Traces = trace.NO_TRACES
     ) -> None:
         """Sends the effects of one step."""
         metrics, flight = self.metrics.records, work.flight
@@ -274,7 +274,7 @@ class EnrichAgent(Agent):
     def _headers(self, kind: str, identity: str, time_us: int) -> Headers:
         return cloud_event(kind, cloudevents.ENRICH, identity, time_us)
 
-    async def before_checkpoint(self, work: Work) -> None:
+    async def before_checkpoint(self, work: PartitionWork) -> None:
         """Publishes the minutes that changed: absolute counts as of the shard's offset."""
         shard = self.shards[work.tp]
         if shard.anew is not None:
@@ -285,7 +285,10 @@ class EnrichAgent(Agent):
             await self.publish(work, shard, shard.minutes.changed())
 
     async def publish(
-        self, work: Work, shard: Shard, changed: Iterable[tuple[minute_counts.Key, list[int]]]
+        self,
+        work: PartitionWork,
+        shard: Shard,
+        changed: Iterable[tuple[minute_counts.Key, list[int]]],
     ) -> None:
         """Sends absolute counts as of the shard's epoch and offset."""
         count = await self.outputs.partitions(topics.MINUTES)
@@ -304,7 +307,7 @@ class EnrichAgent(Agent):
             await work.flight.send_to(topics.MINUTES, partition, some)
             self.metrics.partials.labels("written").inc(len(some))
 
-    def store_state(self, work: Work) -> int:
+    def store_state(self, work: PartitionWork) -> int:
         """Stores the shard."""
         assert self.app is not None
         shard = self.shards[work.tp]
@@ -317,7 +320,7 @@ class EnrichAgent(Agent):
             self.replays.end(work, shard)
         return shard.applied + 1
 
-    def _write(self, work: Work, shard: Shard) -> None:
+    def _write(self, work: PartitionWork, shard: Shard) -> None:
         # minute counts begin anew with each log
         cleared = [(b"c", b"d")] if shard.new_log else ()
         work.store.write(shard.writes(), offset=shard.applied, cleared=cleared)

@@ -23,13 +23,13 @@ from schemas.codec import PREFIX_BYTES
 from schemas.errors import MailpulseError
 from streams.enrich import held
 from streams.enrich.epochs import Epoch, History, Span
-from streams.enrich.held import Anew, Partial, Withdrawals
+from streams.enrich.held import Anew, HeldCounts, Withdrawals
 from streams.enrich.minute_counts import Key, pack_key, read_record, unpack_vector
 from streams.enrich.revisions import restate
 from streams.enrich.shard import Shard
 from streams.kafka.reader import reader
 from streams.reprocess.rules_topic import Rulebook
-from streams.worker.agent import Work
+from streams.worker.agent import PartitionWork
 from streams.worker.outputs import Row
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Replays:
             (await self._rulebook.refresh()).number != self._number
         )
 
-    async def begin(self, work: Work) -> int:
+    async def begin(self, work: PartitionWork) -> int:
         """Takes the partition back to where the epoch begins, unless that was done.
 
         Returns:
@@ -101,7 +101,7 @@ class Replays:
             work.store.clear()
         return committed
 
-    async def _go_back(self, work: Work, epoch: Epoch, span: Span) -> bool:
+    async def _go_back(self, work: PartitionWork, epoch: Epoch, span: Span) -> bool:
         agent, tp = self._agent, work.tp
         assert agent.app is not None
         assert self._rulebook is not None
@@ -118,7 +118,7 @@ class Replays:
         )  # fmt: skip
         return True
 
-    def resume(self, work: Work, shard: Shard, committed: int) -> None:
+    def resume(self, work: PartitionWork, shard: Shard, committed: int) -> None:
         """Sets the shard's epoch, and what it keeps while its replay is not over."""
         agent, epoch = self._agent, self._epoch
         shard.epoch = self._number
@@ -130,7 +130,7 @@ class Replays:
         if begins or max(reached, committed) < span.until or held.is_stored(work.store.scan):
             shard.anew = Anew(span)
 
-    async def restate(self, work: Work, shard: Shard) -> None:
+    async def restate(self, work: PartitionWork, shard: Shard) -> None:
         """At the beginning: writes once more what the rules before may have corrected."""
         if shard.anew is None:
             return
@@ -143,7 +143,7 @@ class Replays:
             await agent.hand_over(work, shard, effects)
             await asyncio.sleep(0)
 
-    async def release(self, work: Work, shard: Shard) -> None:
+    async def release(self, work: PartitionWork, shard: Shard) -> None:
         """Publishes what was held back, zeros for what is no more, and withdraws engagement."""
         agent = self._agent
         assert shard.anew is not None
@@ -167,14 +167,16 @@ class Replays:
         )  # fmt: skip
 
     @staticmethod
-    def _counts(work: Work, shard: Shard, keys: Iterable[Key]) -> Iterator[tuple[Key, list[int]]]:
+    def _counts(
+        work: PartitionWork, shard: Shard, keys: Iterable[Key]
+    ) -> Iterator[tuple[Key, list[int]]]:
         """Absolute counts as stored; of a key that the new rules don't have, zeros."""
         some = [key for key in keys if key[2] >= shard.minutes.closed_before]
         stored = work.store.get_many([pack_key(key) for key in some])
         for key, data in zip(some, stored, strict=True):
             yield key, shard.minutes.zero() if data is None else unpack_vector(data)
 
-    async def _stale(self, work: Work, shard: Shard, span: Span) -> list[Key]:
+    async def _stale(self, work: PartitionWork, shard: Shard, span: Span) -> list[Key]:
         found = []
         async for records in self._batches(work, topics.MINUTES):
             for record in records:
@@ -182,12 +184,12 @@ class Replays:
                     key, log_id, number, version, _ = read_record(record.value, PREFIX_BYTES)
                 except Exception:  # a tombstone, another producer's, or broken: none of ours
                     continue
-                partial = Partial(key, log_id, number, version)
+                partial = HeldCounts(key, log_id, number, version)
                 if held.is_stale(partial, shard.log_id, shard.partition, shard.epoch, span.begin):
                     found.append(key)
         return found
 
-    async def _withdrawals(self, work: Work, shard: Shard) -> list[dict[str, Any]]:
+    async def _withdrawals(self, work: PartitionWork, shard: Shard) -> list[dict[str, Any]]:
         kept = shard.anew
         assert kept is not None
         wrong = Withdrawals(
@@ -200,7 +202,7 @@ class Replays:
             wrong.add(record for _, record in decoded)
         return wrong.records()
 
-    async def _batches(self, work: Work, topic: str) -> AsyncIterator[list[Any]]:
+    async def _batches(self, work: PartitionWork, topic: str) -> AsyncIterator[list[Any]]:
         """Every record that the topic holds now, in order within each partition."""
         agent = self._agent
         assert agent.app is not None
@@ -218,7 +220,7 @@ class Replays:
             value = self._agent.codec.encode("engagement", record)
             yield Row(key, value, shard.log_time * 1000, headers)
 
-    def end(self, work: Work, shard: Shard) -> None:
+    def end(self, work: PartitionWork, shard: Shard) -> None:
         """Everything is released and stored: from here on this is a partition like any other."""
         work.store.delete_range(held.HELD, held.HELD_END)
         work.store.delete_range(held.TOLD, held.TOLD_END)

@@ -54,7 +54,7 @@ _head, _offset = attrgetter("head"), attrgetter("offset")
 
 
 @dataclass(slots=True)
-class Progress:
+class RestoreProgress:
     """How far a restore is. ``done`` and ``total`` in records."""
 
     done: int = 0
@@ -152,7 +152,7 @@ class Restorer:
         self._touch = touch
         self._source = source
         self._ahead: int | None = None
-        self.progress = Progress()
+        self.progress = RestoreProgress()
 
     async def restore(self, shard: Shard, log_id: str, committed: int) -> int:
         """Folds what is missing below ``committed`` of log ``log_id``.
@@ -165,7 +165,7 @@ class Restorer:
 
     async def _read(self, outputs: Stretches, shard: Shard, log_id: str, committed: int) -> int:
         begin = max(outputs.begin, min(shard.outputs_end, outputs.end))
-        self.progress = Progress(0, outputs.end - begin, time.monotonic())
+        self.progress = RestoreProgress(0, outputs.end - begin, time.monotonic())
         self._ahead = None
         told = time.monotonic()
         folded = unsaved = 0

@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from schemas import topics
-from schemas.codec import Codec, Record
+from schemas.codec import AvroRecord, Codec
 from schemas.event import event_id
 from schemas.glossary import COUNTER_NAMES, DERIVED, RATES, derived
 from tests.builders import enrichment, event, record
@@ -42,8 +42,8 @@ class Sent:
 class History:
     """Decoded records by topic, in log order per partition."""
 
-    enriched: list[Record] = field(default_factory=list)
-    minutes: list[Record] = field(default_factory=list)
+    enriched: list[AvroRecord] = field(default_factory=list)
+    minutes: list[AvroRecord] = field(default_factory=list)
 
     def sent(self) -> list[Sent]:
         """Every record, encoded; offsets are places in this list."""
@@ -69,7 +69,7 @@ KINDS: tuple[dict[str, Any], ...] = (
 
 def first_revision(
     number: int, message: int, kind: dict[str, Any], second: int, mailbox: str, url: str
-) -> Record:
+) -> AvroRecord:
     """Event ``number`` of a message, as first written; ``second`` counts from ``MINUTE_0``."""
     event_type = str(kind["event_type"])
     at = (MINUTE_0 + second) * 1_000_000
@@ -114,7 +114,7 @@ def histories(draw: st.DrawFn) -> History:
     return history
 
 
-def _revise(draw: st.DrawFn, history: History, base: Record, number: int) -> None:
+def _revise(draw: st.DrawFn, history: History, base: AvroRecord, number: int) -> None:
     """Writes an event and its corrections; a later correction may come in a later, shorter log."""
     campaign = draw(st.sampled_from(CAMPAIGNS))
     version = 1_000 + number * 10
@@ -122,7 +122,7 @@ def _revise(draw: st.DrawFn, history: History, base: Record, number: int) -> Non
         moved_to = draw(st.sampled_from(CAMPAIGNS)) if revision else campaign
         # a correction out of a log that was made anew has a smaller offset than what it corrects
         version = draw(st.integers(0, 5)) if draw(st.booleans()) and revision else version + 1
-        changes: Record = {
+        changes: AvroRecord = {
             "log_id": "log-a",
             "offset": 1_000 + number * 10,
             "version": version,
@@ -164,9 +164,9 @@ def _count(draw: st.DrawFn, history: History, log_id: str) -> None:
 # --- the recount ----------------------------------------------------------------------------------
 
 
-def final_events(history: History) -> dict[str, Record]:
+def final_events(history: History) -> dict[str, AvroRecord]:
     """Event id -> the last revision."""
-    last: dict[str, Record] = {}
+    last: dict[str, AvroRecord] = {}
     for item in history.enriched:
         identity = item["event"]["event_id"]
         mark = (item["enrichment"]["revision"], item["enrichment"]["version"])
@@ -180,10 +180,10 @@ def final_events(history: History) -> dict[str, Record]:
 
 
 def final_counts(
-    history: History, group: Callable[[Record], Any]
+    history: History, group: Callable[[AvroRecord], Any]
 ) -> dict[Any, dict[str, float | None]]:
     """Counts, derived counts and rates of the newest partials, added up by ``group``."""
-    newest: dict[tuple[Any, ...], Record] = {}
+    newest: dict[tuple[Any, ...], AvroRecord] = {}
     for item in history.minutes:
         key = tuple(
             item[name]
@@ -209,6 +209,6 @@ def _figures(vector: list[int]) -> dict[str, float | None]:
     return figures
 
 
-def tally(items: Sequence[Record], key: Callable[[Record], Any]) -> Counter[Any]:
+def tally(items: Sequence[AvroRecord], key: Callable[[AvroRecord], Any]) -> Counter[Any]:
     """How often each key occurs; ``None`` keys do not count."""
     return Counter(found for found in map(key, items) if found is not None)

@@ -1,9 +1,9 @@
-"""The sink's lanes killed between any two of their steps: every view is the recount's.
+"""The sink's batchers killed between any two of their steps: every view is the recount's.
 
-What is tried is the product's own ``Lane`` and ``Loader`` on the real engine, over a log of which
-a life reads from the committed offsets on. A life ends as with ``kill -9``: whatever was under way
-stays as it is, and nothing of it is committed afterwards. The same on real Kafka, with processes:
-``tests/live/test_sink_kills.py``.
+What is tried is the product's own ``Batcher`` and ``Loader`` on the real engine, over a log of
+which a life reads from the committed offsets on. A life ends as with ``kill -9``: whatever was
+under way stays as it is, and nothing of it is committed afterwards. The same on real Kafka, with
+processes: ``tests/live/test_sink_kills.py``.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analytics.metrics import SinkMetrics
-from analytics.sink.lane import Lane, Limits
+from analytics.sink.batcher import Batcher, BatchLimits
 from analytics.sink.loading import Loader, Reject
 from analytics.sink.rows import Polled
 from schemas.codec import Codec
@@ -102,9 +102,9 @@ async def live(
     async def dead_letter(rejects: Sequence[Reject]) -> None:
         raise AssertionError(rejects)
 
-    limits = Limits(records_max=4, bytes_max=1 << 20, interval_s=0.0)
-    lanes = {
-        topic: Lane(
+    limits = BatchLimits(records_max=4, bytes_max=1 << 20, interval_s=0.0)
+    batchers = {
+        topic: Batcher(
             topic, partial(loader, topic), executor, limits, SinkMetrics(), commit,
             dead_letter,
         )
@@ -113,24 +113,26 @@ async def live(
     places = {partition: committed.get(partition, 0) for partition in logs}
     for turn in range(10_000):
         for partition, log in logs.items():
-            lane = lanes[partition.topic]
+            batcher = batchers[partition.topic]
             size = life.cuts[turn % len(life.cuts)]
             records = log[places[partition] : places[partition] + size]
-            if records and not lane.full:
-                lane.add(partition, records, 0.0)
+            if records and not batcher.full:
+                batcher.add(partition, records, 0.0)
                 places[partition] += len(records)
-            lane.launch(0.0, force=True)
+            batcher.launch(0.0, force=True)
         await asyncio.sleep(0)
         if turn % 3 == 0 or life.dead:
             try:
-                await asyncio.gather(*(lane.settle(60) for lane in lanes.values()))
+                await asyncio.gather(*(batcher.settle(60) for batcher in batchers.values()))
             except Died:
                 break
-        if all(lane.idle for lane in lanes.values()) and places == _ends(logs):
+        if all(batcher.idle for batcher in batchers.values()) and places == _ends(logs):
             return
     life.dead = True
     # inserts under way may still land, as they do in a server whose client was killed
-    await asyncio.gather(*(lane.settle(60) for lane in lanes.values()), return_exceptions=True)
+    await asyncio.gather(
+        *(batcher.settle(60) for batcher in batchers.values()), return_exceptions=True
+    )
 
 
 def _ends(logs: Logs) -> dict[TopicPartition, int]:

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from analytics.sink.avro_file import container, long_bytes
 from analytics.sink.rows import clickhouse_type
 from schemas import topics
-from schemas.codec import Codec, Record
+from schemas.codec import AvroRecord, Codec
 from schemas.glossary import RATES
 from tests.analytics.scenario import History, Sent, histories
 from tests.builders import record
@@ -57,7 +57,9 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
     yield from embedded(folder)
 
 
-def _sent(topic: str, schema: str, item: Record | None, offset: int = 0, key: bytes = b"k") -> Sent:
+def _sent(
+    topic: str, schema: str, item: AvroRecord | None, offset: int = 0, key: bytes = b"k"
+) -> Sent:
     value = None if item is None else CODEC.encode(schema, item)
     return Sent(topic, 0, offset, NOW // 1000 + offset, key, value)
 
@@ -114,7 +116,7 @@ def test_rates_are_kept_newest_and_by_minute(warehouse: Warehouse) -> None:
     ]
 
 
-def record_rate(name: str, basis: str, numerator: int, denominator: int) -> Record:
+def record_rate(name: str, basis: str, numerator: int, denominator: int) -> AvroRecord:
     """A rate without bounds."""
     return {
         "name": name,

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from schemas.codec import FIXED_IDS, Codec, Record, framing_prefix
+from schemas.codec import FIXED_IDS, AvroRecord, Codec, framing_prefix
 from schemas.glossary import COUNTER_INDEX, COUNTER_NAMES
 from tests.builders import enrichment, event
 
@@ -67,7 +67,7 @@ _OFFSET = 1_234_567_890_123_458
 class Template:
     """The bytes of a record, cut where its values go."""
 
-    def __init__(self, record: Record, domain: str) -> None:
+    def __init__(self, record: AvroRecord, domain: str) -> None:
         value = Codec().encode("enriched_event", record)
         marks = (
             _text(_HEX), _long(_WHEN), _long(_RECEIVED), _text(_MESSAGE),
@@ -101,14 +101,14 @@ class Template:
 
 def _template(campaign: str, box: int, kind: str, variant: int) -> Template:
     mailbox, domain, _ = MAILBOXES[box]
-    fields: Record = {
+    fields: AvroRecord = {
         "event_id": _HEX, "event_type": kind, "occurred_at": _WHEN, "received_at": _RECEIVED,
         "provider": "sendgrid", "source": "news", "message_id": _MESSAGE,
         "recipient": f"{_RECIPIENT}@{domain}", "recipient_domain": domain,
         "campaign_id": campaign, "campaign_source": "metadata", "native_type": kind,
         "tags": ["newsletter"], "metadata": {"campaign_id": campaign},
     }  # fmt: skip
-    added: Record = {
+    added: AvroRecord = {
         "log_id": "bench", "partition": box % 4, "offset": _OFFSET, "version": _OFFSET,
         "event_time": _WHEN, "message_key": _HEX, "campaign_id": campaign,
         "campaign_source": "metadata", "mailbox_provider": mailbox, "rules_version": 1,

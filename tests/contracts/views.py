@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from schemas.codec import Record
+from schemas.codec import AvroRecord
 from schemas.glossary import COUNTER_NAMES, DERIVED, RATES
 from tests.analytics.scenario import History, final_counts, final_events, tally
 
@@ -58,13 +58,13 @@ def _check_events(rows: Rows, history: History) -> None:
 def _check_event_views(rows: Rows, history: History) -> None:
     last = list(final_events(history).values())
 
-    def bounce(item: Record) -> Any:
+    def bounce(item: AvroRecord) -> Any:
         kind = item["enrichment"]
         if item["event"]["event_type"] != "bounced":
             return None
         return kind["campaign_id"] or "", kind["mailbox_provider"], kind["bounce_class"]
 
-    def link(item: Record) -> Any:
+    def link(item: AvroRecord) -> Any:
         kind = item["enrichment"]
         if item["event"]["event_type"] != "clicked":
             return None
@@ -75,7 +75,7 @@ def _check_event_views(rows: Rows, history: History) -> None:
             kind["actor"] == "human",
         )
 
-    def act(item: Record) -> Any:
+    def act(item: AvroRecord) -> Any:
         kind = item["enrichment"]
         if item["event"]["event_type"] not in ("opened", "clicked"):
             return None
@@ -102,7 +102,7 @@ def _check_event_views(rows: Rows, history: History) -> None:
 def _check_counts(rows: Rows, history: History) -> None:
     names = ", ".join(FIGURES)
 
-    def compare(sql: str, keys: int, group: Callable[[Record], Any]) -> None:
+    def compare(sql: str, keys: int, group: Callable[[AvroRecord], Any]) -> None:
         expected = {
             key: figures
             for key, figures in final_counts(history, group).items()
@@ -145,7 +145,7 @@ def _check_counts(rows: Rows, history: History) -> None:
 
 def _check_recipients(rows: Rows, history: History) -> None:
     """Who is at risk, and by how much; soft bounces count since the last delivery only."""
-    by_recipient: dict[str, list[Record]] = {}
+    by_recipient: dict[str, list[AvroRecord]] = {}
     for item in final_events(history).values():
         if item["enrichment"]["event_time"] / 1e6 > time.time() - RISK_S:
             by_recipient.setdefault(item["event"]["recipient"], []).append(item)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from analytics import migrate
 from analytics.sink.loading import Loader
 from schemas import topics
-from schemas.codec import Codec, Record
+from schemas.codec import AvroRecord, Codec
 from schemas.settings import Settings
 from tests.analytics.scenario import KINDS, MINUTE_0, History, Sent, first_revision, histories
 from tests.builders import record
@@ -174,7 +174,7 @@ _RICH_ENRICHMENT = {
 }  # fmt: skip
 
 
-def _zero_minute() -> Record:
+def _zero_minute() -> AvroRecord:
     return record("campaign_minute", minute=MINUTE_0 * 1000, log_id="log-a")
 
 

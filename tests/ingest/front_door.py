@@ -33,7 +33,7 @@ from ingest.providers.base import (
     newest,
     post,
 )
-from schemas.codec import Codec, Record
+from schemas.codec import AvroRecord, Codec
 from schemas.errors import Unavailable
 from schemas.event import event_id, new_event
 from schemas.settings import Settings, Source
@@ -175,13 +175,13 @@ class MemoryLog:
         await asyncio.sleep(self.delay_s)
         self.parcels.append(parcel)
 
-    def events(self) -> list[Record]:
+    def events(self) -> list[AvroRecord]:
         """Every raw event, decoded."""
         return [
             Codec().decode(value, "raw_event") for one in self.parcels for _, value in one.events
         ]
 
-    def dead_letters(self) -> list[Record]:
+    def dead_letters(self) -> list[AvroRecord]:
         """Every dead letter, decoded."""
         return [
             Codec().decode(value, "dead_letter")

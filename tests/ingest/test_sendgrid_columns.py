@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ingest.providers import REGISTRY, fields, items
 from ingest.providers.base import post
-from ingest.providers.sendgrid_columns import TOGETHER_MIN, Reader, is_plain
+from ingest.providers.sendgrid_columns import TOGETHER_MIN, ColumnReader, is_plain
 from ingest.providers.sendgrid_events import EVENTS, OWN_FIELDS, build
 from schemas.errors import BadInput
 from schemas.event import Event
@@ -94,7 +94,9 @@ def test_what_is_read_by_column_is_what_is_built(one: Any, precedence: list[str]
     source = Source(
         name="s", provider="sendgrid", account="acme", campaign_from=tuple(precedence)
     )  # fmt: skip
-    for columns in Reader(source, RECEIVED, IDENTITIES, BELIEVED).read_all(orjson.loads(body)):
+    for columns in ColumnReader(source, RECEIVED, IDENTITIES, BELIEVED).read_all(
+        orjson.loads(body)
+    ):
         assert columns.events() == careful(orjson.loads(body), source)
 
 

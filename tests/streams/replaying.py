@@ -15,7 +15,7 @@ from streams.classify.actor_rules import Rules
 from streams.enrich import held
 from streams.enrich.derive import LookUps
 from streams.enrich.epochs import Epoch, History, Ruling, Span
-from streams.enrich.held import Anew, Partial, Withdrawals
+from streams.enrich.held import Anew, HeldCounts, Withdrawals
 from streams.enrich.minute_counts import Key, pack_key, unpack_vector
 from streams.enrich.revisions import Effects, restate
 from streams.enrich.shard import Shard
@@ -176,7 +176,7 @@ class Worker:
         stale = {
             key
             for key, version, _ in topics.minutes
-            if held.is_stale(Partial(key, LOG, 0, version), LOG, 0, self.number, kept.span.begin)
+            if held.is_stale(HeldCounts(key, LOG, 0, version), LOG, 0, self.number, kept.span.begin)
         }
         keys = (stale | set(held.held_keys(self.disk.scan))) - shard.minutes.dirty
         for key in keys:

@@ -9,7 +9,7 @@ import pytest
 
 from schemas.errors import MailpulseError, Unavailable
 from streams.transport.chunks import TP, Chunk
-from streams.worker.agent import Agent, Work
+from streams.worker.agent import Agent, PartitionWork
 from streams.worker.metrics import StreamMetrics
 from streams.worker.outputs import Flight, Outputs, Row
 
@@ -96,22 +96,22 @@ class Half(Agent):
         self.stored = 0
         self.metrics = StreamMetrics()
         self._reach: dict[TP, int] = {}
-        self._work: dict[TP, Work] = {}
+        self._work: dict[TP, PartitionWork] = {}
 
-    async def open(self, work: Work) -> None:
+    async def open(self, work: PartitionWork) -> None:
         """Nothing to load."""
 
-    async def process(self, work: Work, chunk: Chunk) -> None:
+    async def process(self, work: PartitionWork, chunk: Chunk) -> None:
         """Fails between step and the end of the hand-over."""
         async with work.lock:
             work.handing_over = True
             work.since_checkpoint += 1
             raise Unavailable("half-way")
 
-    async def before_checkpoint(self, work: Work) -> None:
+    async def before_checkpoint(self, work: PartitionWork) -> None:
         """Nothing to publish."""
 
-    def store_state(self, work: Work) -> int:
+    def store_state(self, work: PartitionWork) -> int:
         """Counts."""
         self.stored += 1
         return 1
@@ -124,7 +124,7 @@ async def test_state_of_a_half_sent_step_is_never_stored() -> None:
     """A checkpoint between the failure and the end of the process stores nothing."""
     agent = Half()
     tp = TP("t", 0)
-    work = Work(tp, None, await flight_of(Broker(), 0))  # type: ignore[arg-type]  # no store needed
+    work = PartitionWork(tp, None, await flight_of(Broker(), 0))  # type: ignore[arg-type]  # no store needed
     agent._work[tp] = work
     with pytest.raises(Unavailable):
         await agent.process(work, Chunk(tp, [], 0, 0, 1))

@@ -12,7 +12,7 @@ from streams.cli.reprocess import progress_line, since_of
 from streams.enrich.epochs import Epoch, History, Span
 from streams.reprocess.plan import (
     Bounds,
-    Progress,
+    RunProgress,
     check_reach,
     check_version,
     is_begun,
@@ -113,21 +113,21 @@ def test_the_same_rules_with_another_time_are_refused_with_the_one_that_goes_on(
     ("state", "rate", "line"),
     [
         (
-            Progress(200, 0, 4),
+            RunProgress(200, 0, 4),
             0.0,
             "0.0 % of 200 records, 0 records/s, 4 partitions wait for a worker",
         ),
         (
-            Progress(2_000, 500, 1),
+            RunProgress(2_000, 500, 1),
             250.0,
             "25.0 % of 2,000 records, 250 records/s, 6 s left, 1 partition waits for a worker",
         ),
-        (Progress(2_000, 2_000, 0), 250.0, "100.0 % of 2,000 records, 250 records/s"),
-        (Progress(0, 0, 0), 0.0, "0.0 % of 0 records, 0 records/s"),
+        (RunProgress(2_000, 2_000, 0), 250.0, "100.0 % of 2,000 records, 250 records/s"),
+        (RunProgress(0, 0, 0), 0.0, "0.0 % of 0 records, 0 records/s"),
     ],
 )
 def test_progress_tells_share_rate_and_what_is_left(
-    state: Progress, rate: float, line: str
+    state: RunProgress, rate: float, line: str
 ) -> None:
     """Partitions that wait hide nothing of those that go on."""
     assert progress_line(state, rate) == line

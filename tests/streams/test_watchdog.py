@@ -5,25 +5,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.transport.chunks import TP
-from streams.transport.watchdog import Progress, Watchdog
+from streams.transport.watchdog import PartitionProgress, Watchdog
 
 TP0, TP1 = TP("in", 0), TP("in", 1)
-BEHIND = Progress(committed=10, end=20)
+BEHIND = PartitionProgress(committed=10, end=20)
 
 
 def test_lag_without_a_commit_counts_up_to_the_limit() -> None:
     """Neither a second less nor one partition for the other."""
     watchdog = Watchdog(limit_s=5, tick_s=1)
-    idle = Progress(committed=20, end=20)
+    idle = PartitionProgress(committed=20, end=20)
     reports = [watchdog.tick(now, {TP0: BEHIND, TP1: idle}) for now in range(7)]
     assert reports == [{}, {}, {}, {}, {}, {TP0: 5.0}, {TP0: 6.0}]
 
 
 @pytest.mark.parametrize(
     "progress",
-    [Progress(11, 20), Progress(10, 10), Progress(10, None), Progress(None, 0), Progress(12, 10)],
+    [
+        PartitionProgress(11, 20),
+        PartitionProgress(10, 10),
+        PartitionProgress(10, None),
+        PartitionProgress(None, 0),
+        PartitionProgress(12, 10),
+    ],
 )
-def test_a_commit_or_no_lag_starts_the_count_anew(progress: Progress) -> None:
+def test_a_commit_or_no_lag_starts_the_count_anew(progress: PartitionProgress) -> None:
     """A higher commit, a log read to its end, an end that nobody knows."""
     watchdog = Watchdog(limit_s=5, tick_s=1)
     for now in range(5):
@@ -35,7 +41,7 @@ def test_a_commit_or_no_lag_starts_the_count_anew(progress: Progress) -> None:
 def test_no_commit_at_all_counts_too() -> None:
     """A partition that was never committed is as stuck as any other."""
     watchdog = Watchdog(limit_s=2, tick_s=1)
-    reports = [watchdog.tick(now, {TP0: Progress(None, 3)}) for now in range(3)]
+    reports = [watchdog.tick(now, {TP0: PartitionProgress(None, 3)}) for now in range(3)]
     assert reports[-1] == {TP0: 2.0}
 
 

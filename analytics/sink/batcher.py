@@ -54,7 +54,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BatchLimits:
     """When a batch is sent.
 
     Attributes:
@@ -70,13 +70,13 @@ class Limits:
     backoff_s_max: float = 10.0
 
 
-class Lane:
+class Batcher:
     """Batches of one topic.
 
     Args:
         topic: name of the topic.
         loader: makes the loader, in a worker thread, at first use and after trouble.
-        executor: runs loads; no two of one lane at a time.
+        executor: runs loads; no two of one batcher at a time.
         limits: when to send.
         metrics: of the sink.
         commit: commits offsets; raises nothing.
@@ -89,7 +89,7 @@ class Lane:
         topic: str,
         loader: Callable[[], Loader],
         executor: Executor,
-        limits: Limits,
+        limits: BatchLimits,
         metrics: SinkMetrics,
         commit: Callable[[Offsets], Awaitable[None]],
         dead_letter: Callable[[Sequence[Reject]], Awaitable[None]],

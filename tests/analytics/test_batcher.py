@@ -1,4 +1,4 @@
-"""A topic's lane: back-pressure, tries, and what a rebalance leaves behind."""
+"""A topic's batcher: back-pressure, tries, and what a rebalance leaves behind."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ import structlog
 from aiokafka import TopicPartition
 
 from analytics.metrics import SinkMetrics
-from analytics.sink.lane import Lane, Limits, Offsets
+from analytics.sink.batcher import Batcher, BatchLimits, Offsets
 from analytics.sink.loading import Loader, Reject
 from analytics.sink.rows import Polled
 from schemas import topics
@@ -38,15 +38,15 @@ class RecordingLoader:
 
 
 class Bench:
-    """A lane with its surroundings recorded."""
+    """A batcher with its surroundings recorded."""
 
     def __init__(self, loader: RecordingLoader) -> None:
         self.committed: list[Offsets] = []
         self.letters: list[int] = []
         self.letters_fail = 0
         make = cast("Callable[[], Loader]", lambda: loader)
-        self.lane = Lane(
-            topics.ENRICHED, make, ThreadPoolExecutor(1), Limits(10, 100_000, 60.0, 0.1),
+        self.batcher = Batcher(
+            topics.ENRICHED, make, ThreadPoolExecutor(1), BatchLimits(10, 100_000, 60.0, 0.1),
             SinkMetrics(), self._commit, self._dead_letter,
         )  # fmt: skip
 
@@ -65,19 +65,19 @@ class Bench:
             Sent(topics.ENRICHED, 0, offset, 0, None, b"value", headers)
             for offset in range(first, first + count)
         ]
-        self.lane.add(PARTITION, records, 0.0)
+        self.batcher.add(PARTITION, records, 0.0)
 
 
 async def test_full_batch_flies_and_its_offsets_are_committed_once_stored() -> None:
     """At the limit the batch goes without waiting for its time."""
     bench = Bench(loader := RecordingLoader())
     bench.add(0, 9)
-    bench.lane.launch(0.0)
+    bench.batcher.launch(0.0)
     assert loader.stored == []
     bench.add(9, 1)
-    assert bench.lane.full
-    bench.lane.launch(0.0)
-    assert await bench.lane.settle(5)
+    assert bench.batcher.full
+    bench.batcher.launch(0.0)
+    assert await bench.batcher.settle(5)
     assert loader.stored == list(range(10))
     assert bench.committed == [{PARTITION: 10}]
 
@@ -86,22 +86,22 @@ async def test_due_time_sends_a_small_batch() -> None:
     """What came first waits no longer than the interval."""
     bench = Bench(RecordingLoader())
     bench.add(0, 1)
-    assert bench.lane.due_in(10.0) == 50.0
-    bench.lane.launch(60.0)
-    assert await bench.lane.settle(5)
+    assert bench.batcher.due_in(10.0) == 50.0
+    bench.batcher.launch(60.0)
+    assert await bench.batcher.settle(5)
     assert bench.committed == [{PARTITION: 1}]
 
 
 async def test_unavailable_clickhouse_is_tried_until_it_takes_the_same_batch() -> None:
-    """Nothing is committed before, the lane says that it is not healthy, and one batch fills."""
+    """Nothing is committed before, the batcher says that it is not healthy, and one batch fills."""
     bench = Bench(loader := RecordingLoader([Unavailable("away")] * 3))
     bench.add(0, 10)
-    bench.lane.launch(0.0)
+    bench.batcher.launch(0.0)
     bench.add(10, 10)
-    assert bench.lane.full
-    assert bench.lane.due_in(0.0) is None
-    assert await bench.lane.settle(10)
-    assert bench.lane.healthy
+    assert bench.batcher.full
+    assert bench.batcher.due_in(0.0) is None
+    assert await bench.batcher.settle(10)
+    assert bench.batcher.healthy
     assert loader.stored == list(range(10))
     assert bench.committed == [{PARTITION: 10}]
 
@@ -111,8 +111,8 @@ async def test_rejects_are_dead_lettered_before_the_commit() -> None:
     bench = Bench(loader := RecordingLoader(rejects=2))
     bench.letters_fail = 1
     bench.add(0, 10)
-    bench.lane.launch(0.0)
-    assert await bench.lane.settle(10)
+    bench.batcher.launch(0.0)
+    assert await bench.batcher.settle(10)
     assert bench.letters == [0, 1]
     assert loader.stored == list(range(10)) * 2
     assert bench.committed == [{PARTITION: 10}]
@@ -122,11 +122,11 @@ async def test_disowned_batch_is_neither_tried_again_nor_committed() -> None:
     """After a rebalance its records are somebody else's."""
     bench = Bench(loader := RecordingLoader([Unavailable("away")] * 1_000_000))
     bench.add(0, 10)
-    bench.lane.launch(0.0)
+    bench.batcher.launch(0.0)
     bench.add(10, 3)
-    bench.lane.disown()
-    assert await bench.lane.settle(10)
-    assert bench.lane.idle
+    bench.batcher.disown()
+    assert await bench.batcher.settle(10)
+    assert bench.batcher.idle
     assert (loader.stored, bench.committed) == ([], [])
 
 
@@ -134,11 +134,11 @@ async def test_a_bug_ends_the_flight_and_is_kept_for_the_pump() -> None:
     """An unexpected error is not retried and not swallowed (law 8 of the design)."""
     bench = Bench(RecordingLoader([ZeroDivisionError()]))
     bench.add(0, 10)
-    bench.lane.launch(0.0)
+    bench.batcher.launch(0.0)
     with pytest.raises(ZeroDivisionError):
-        await bench.lane.settle(5)
+        await bench.batcher.settle(5)
     await asyncio.sleep(0)
-    assert isinstance(bench.lane.failure, ZeroDivisionError)
+    assert isinstance(bench.batcher.failure, ZeroDivisionError)
     assert bench.committed == []
 
 
@@ -147,10 +147,10 @@ async def test_traced_records_are_named_once_they_are_stored() -> None:
     bench = Bench(RecordingLoader([Unavailable("away")]))
     with structlog.testing.capture_logs() as lines:
         bench.add(0, 3, ("ce_id", b"1"))
-        bench.lane.launch(100.0)
-        assert await bench.lane.settle(10)
+        bench.batcher.launch(100.0)
+        assert await bench.batcher.settle(10)
         bench.add(3, 7, ("ce_id", b"1"), ("traceparent", GOOD.encode()))
-        bench.lane.launch(100.0)
-        assert await bench.lane.settle(10)
+        bench.batcher.launch(100.0)
+        assert await bench.batcher.settle(10)
     stored = [line for line in lines if line["event"] == "traced records stored"]
     assert [line["traces"] for line in stored] == [[TRACE]]
