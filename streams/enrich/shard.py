@@ -17,7 +17,7 @@ from itertools import islice
 
 from schemas.versions import COUNTS_OFFSET_BITS
 from streams.enrich import message_bytes, suppressions
-from streams.enrich.held import Anew
+from streams.enrich.deferred import Deferred
 from streams.enrich.message import NO_BUCKET, Message
 from streams.enrich.message_bytes import BUCKET_S, StateError, pending_key
 from streams.enrich.minute_counts import MinuteTable, pack_key, pack_minute, pack_vector
@@ -61,7 +61,7 @@ class Shard:
         self.log_time = 0
         self.outputs_end = 0
         self.epoch = 0
-        self.anew: Anew | None = None
+        self.deferred: Deferred | None = None
         self.messages: dict[bytes, Message | bytes | None] = {}
         self.recipients: dict[bytes, Recipient] = {}
         self.touched: set[bytes] = set()
@@ -149,8 +149,8 @@ class Shard:
         yield from self.unit_writes()
         for minute, vector in self.minutes.changed():
             yield pack_key(minute), pack_vector(vector)
-        if self.anew is not None:
-            yield from self.anew.writes(self.applied, self.minutes.dirty)
+        if self.deferred is not None:
+            yield from self.deferred.writes(self.applied, self.minutes.dirty)
         if self.epoch:
             yield EPOCH_KEY, _EPOCH.pack(self.epoch)
         yield META_KEY, self.pack_meta()
@@ -214,8 +214,8 @@ class Shard:
         """What ``writes`` gave is stored; memory is bounded."""
         self.units_saved()
         self.minutes.saved()
-        if self.anew is not None:
-            self.anew.saved()
+        if self.deferred is not None:
+            self.deferred.saved()
         self.new_log = False
 
     def units_saved(self) -> None:

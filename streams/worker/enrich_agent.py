@@ -35,7 +35,7 @@ from streams.transport.chunks import TP, Chunk, Record
 from streams.worker.agent import Agent, PartitionWork
 from streams.worker.metrics import StreamMetrics
 from streams.worker.outputs import Outputs, Row, RowLike
-from streams.worker.reprocessing import Replays
+from streams.worker.reprocessing import Reprocessing
 from streams.worker.restore import Restorer
 from streams.worker.store import StateDirectory
 
@@ -87,7 +87,7 @@ class EnrichAgent(Agent):
         self.log_id = log_id
         self.ruling = ruling
         self.look_ups = ruling.now
-        self.replays = Replays(self, rulebook)
+        self.reprocessing = Reprocessing(self, rulebook)
         self.tracer = tracer
         self._verify = verify
         self.shards: dict[TP, Shard] = {}
@@ -96,13 +96,13 @@ class EnrichAgent(Agent):
     async def open(self, work: PartitionWork) -> None:
         """Loads the shard and folds what other workers committed meanwhile."""
         assert self.app is not None
-        committed = await self.replays.begin(work)
+        committed = await self.reprocessing.begin(work)
         shard = Shard(work.tp.partition, work.store.get_many)
         shard.load_meta()
         shard.load_soft(work.store.scan)
         self.doubt(work, shard.log_id == self.log_id, shard.applied + 1, committed)
         self.shards[work.tp] = shard
-        self.replays.resume(work, shard, committed)
+        self.reprocessing.resume(work, shard, committed)
         has_state = shard.log_id == self.log_id
         if not has_state or shard.applied + 1 < committed:
             restorer = Restorer(
@@ -117,7 +117,7 @@ class EnrichAgent(Agent):
             self._write(work, shard)
             log.info("state restored", partition=work.tp.partition, records=folded)
         await self._check_end(work.tp, shard)
-        await self.replays.restate(work, shard)
+        await self.reprocessing.restate(work, shard)
         if shard.applied >= 0:
             work.next_offset = shard.applied + 1
 
@@ -180,7 +180,7 @@ class EnrichAgent(Agent):
         self._check_begin(work, shard, chunk.first)
         work.since_open += 1
         records = chunk.records
-        for part in slices(records, shard.anew.span.until if shard.anew else 0):
+        for part in slices(records, shard.deferred.span.until if shard.deferred else 0):
             async with work.lock:
                 if not work.live:
                     return
@@ -217,9 +217,9 @@ class EnrichAgent(Agent):
     ) -> None:
         """Sends the effects of one step."""
         metrics, flight = self.metrics.records, work.flight
-        again = shard.anew is not None and not shard.anew.is_past(shard.applied)
-        if shard.anew is not None and again:
-            shard.anew.silence(effects)
+        again = shard.deferred is not None and not shard.deferred.is_past(shard.applied)
+        if shard.deferred is not None and again:
+            shard.deferred.silence(effects)
         if effects.enriched:
             rows = enriched_rows(
                 effects, traces, shard.epoch << REVISION_EPOCH_SHIFT if again else 0
@@ -277,10 +277,10 @@ class EnrichAgent(Agent):
     async def before_checkpoint(self, work: PartitionWork) -> None:
         """Publishes the minutes that changed: absolute counts as of the shard's offset."""
         shard = self.shards[work.tp]
-        if shard.anew is not None:
-            if not shard.anew.is_over(shard.applied):
+        if shard.deferred is not None:
+            if not shard.deferred.is_over(shard.applied):
                 return
-            await self.replays.release(work, shard)
+            await self.reprocessing.release(work, shard)
         if shard.minutes.dirty:
             await self.publish(work, shard, shard.minutes.changed())
 
@@ -316,8 +316,8 @@ class EnrichAgent(Agent):
             shard.wrote_up_to(end)
         shard.committed(self.app.committed_now(work.tp) or 0)
         self._write(work, shard)
-        if shard.anew is not None and shard.anew.is_over(shard.applied):
-            self.replays.end(work, shard)
+        if shard.deferred is not None and shard.deferred.is_over(shard.applied):
+            self.reprocessing.end(work, shard)
         return shard.applied + 1
 
     def _write(self, work: PartitionWork, shard: Shard) -> None:

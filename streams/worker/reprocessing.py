@@ -1,39 +1,40 @@
-"""How ``enrich`` begins an epoch on a partition, holds its counts back, and releases them.
+"""How ``enrich`` begins an epoch of the rules on a partition, defers its counts, and releases them.
 
-Laws of this file:
+Invariants:
 1. Nothing of an epoch is written before the partition's committed offset went back and the topic of
-   rules says so (law 4 of ``streams.enrich.epochs``). State of an earlier epoch is thrown away by
-   then.
-2. A worker that opens a partition knows every epoch announced before: one of earlier rules ends
-   here instead of folding on (whoever went back before it had read the announcement).
-3. What is judged, held, told and withdrawn is in ``streams.enrich.held``; here it is only carried.
+   rules says so (invariant 4 of ``streams.enrich.epochs``). By then state of an earlier epoch is
+   cleared.
+2. A worker that opens a partition knows every epoch that was announced before. One with earlier
+   rules ends here instead of folding on.
+3. What is reprocessed, deferred and withdrawn is decided in ``streams.enrich.deferred``; this file
+   carries it out.
 4. A release that was cut off is done again as a whole: counts are absolute, and what was withdrawn
    is seen as withdrawn.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import structlog
 
 from schemas import cloudevents, topics
 from schemas.cloudevents import cloud_event
-from schemas.codec import PREFIX_BYTES
+from schemas.codec import PREFIX_BYTES, Codec
 from schemas.errors import MailpulseError
-from streams.enrich import held
-from streams.enrich.epochs import Epoch, History, Span
-from streams.enrich.held import Anew, HeldCounts, Withdrawals
+from schemas.settings import Settings
+from streams.enrich import deferred
+from streams.enrich.deferred import CountsVersion, Deferred, Withdrawals
+from streams.enrich.epochs import Epoch, History, Ruling, Span
 from streams.enrich.minute_counts import Key, pack_key, read_record, unpack_vector
-from streams.enrich.revisions import restate
+from streams.enrich.revisions import Effects, restate
 from streams.enrich.shard import Shard
 from streams.kafka.reader import reader
 from streams.reprocess.rules_topic import Rulebook
+from streams.transport.app import ChunkApp
+from streams.transport.chunks import TP
 from streams.worker.agent import PartitionWork
-from streams.worker.outputs import Row
-
-if TYPE_CHECKING:
-    from streams.worker.enrich_agent import EnrichAgent
+from streams.worker.outputs import Outputs, Row
 
 log = structlog.get_logger(__name__)
 
@@ -47,15 +48,36 @@ class RulesChanged(MailpulseError):
     """Newer rules hold: this worker must start again to judge by them."""
 
 
-class Replays:
-    """The part of ``EnrichAgent`` that knows of epochs.
+class Enriching(Protocol):
+    """What reprocessing needs of the agent whose partitions it works on (``EnrichAgent``)."""
+
+    app: ChunkApp | None
+    settings: Settings
+    codec: Codec
+    outputs: Outputs
+    log_id: str
+    ruling: Ruling
+    assigned: set[TP]
+    assignment: int
+
+    async def hand_over(self, work: PartitionWork, shard: Shard, effects: Effects) -> None:
+        """Sends the effects of one step."""
+
+    async def publish(
+        self, work: PartitionWork, shard: Shard, changed: Iterable[tuple[Key, list[int]]]
+    ) -> None:
+        """Sends absolute counts as of the shard's epoch and offset."""
+
+
+class Reprocessing:
+    """The part of ``enrich`` that knows of epochs.
 
     Args:
         agent: whose partitions.
         rulebook: read whenever a partition is opened; ``None``: rules never change.
     """
 
-    def __init__(self, agent: "EnrichAgent", rulebook: Rulebook | None) -> None:
+    def __init__(self, agent: Enriching, rulebook: Rulebook | None) -> None:
         self._agent = agent
         self._rulebook = rulebook
         self._epoch = agent.ruling.newest
@@ -127,15 +149,15 @@ class Replays:
         span = self._history.span(epoch, work.tp.partition)
         reached = committed if shard.log_id != agent.log_id else shard.applied + 1
         begins = reached <= span.begin
-        if begins or max(reached, committed) < span.until or held.is_stored(work.store.scan):
-            shard.anew = Anew(span)
+        if begins or max(reached, committed) < span.until or deferred.is_stored(work.store.scan):
+            shard.deferred = Deferred(span)
 
     async def restate(self, work: PartitionWork, shard: Shard) -> None:
         """At the beginning: writes once more what the rules before may have corrected."""
-        if shard.anew is None:
+        if shard.deferred is None:
             return
         work.since_checkpoint += 1
-        if shard.applied + 1 != shard.anew.span.begin:
+        if shard.applied + 1 != shard.deferred.span.begin:
             return
         agent = self._agent
         judged_at = agent.ruling.judged_at(agent.log_id, work.tp.partition)
@@ -146,11 +168,11 @@ class Replays:
     async def release(self, work: PartitionWork, shard: Shard) -> None:
         """Publishes what was held back, zeros for what is no more, and withdraws engagement."""
         agent = self._agent
-        assert shard.anew is not None
+        assert shard.deferred is not None
         assert agent.app is not None
-        stale = await self._stale(work, shard, shard.anew.span)
+        stale = await self._stale(work, shard, shard.deferred.span)
         keys = dict.fromkeys(stale)
-        keys.update(dict.fromkeys(held.held_keys(work.store.scan)))
+        keys.update(dict.fromkeys(deferred.held_keys(work.store.scan)))
         for dirty in shard.minutes.dirty:
             keys.pop(dirty, None)  # published as every checkpoint does
         wanted = list(keys)
@@ -184,13 +206,15 @@ class Replays:
                     key, log_id, number, version, _ = read_record(record.value, PREFIX_BYTES)
                 except Exception:  # a tombstone, another producer's, or broken: none of ours
                     continue
-                partial = HeldCounts(key, log_id, number, version)
-                if held.is_stale(partial, shard.log_id, shard.partition, shard.epoch, span.begin):
+                partial = CountsVersion(key, log_id, number, version)
+                if deferred.is_stale(
+                    partial, shard.log_id, shard.partition, shard.epoch, span.begin
+                ):
                     found.append(key)
         return found
 
     async def _withdrawals(self, work: PartitionWork, shard: Shard) -> list[dict[str, Any]]:
-        kept = shard.anew
+        kept = shard.deferred
         assert kept is not None
         wrong = Withdrawals(
             shard.log_id, shard.partition, kept.span,
@@ -222,6 +246,6 @@ class Replays:
 
     def end(self, work: PartitionWork, shard: Shard) -> None:
         """Everything is released and stored: from here on this is a partition like any other."""
-        work.store.delete_range(held.HELD, held.HELD_END)
-        work.store.delete_range(held.TOLD, held.TOLD_END)
-        shard.anew = None
+        work.store.delete_range(deferred.HELD, deferred.HELD_END)
+        work.store.delete_range(deferred.TOLD, deferred.TOLD_END)
+        shard.deferred = None

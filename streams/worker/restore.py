@@ -40,7 +40,7 @@ _TO_THE_END = 1 << 62
 """What ends a restore is the committed offset, and that is one of the raw topic."""
 
 
-class Replayed(NamedTuple):
+class Refolded(NamedTuple):
     """A raw record as found in the enriched topic (a ``step.Record`` with its head)."""
 
     offset: int
@@ -71,7 +71,7 @@ class Selected(NamedTuple):
             ``None``: there is none among them.
     """
 
-    runs: list[tuple[str, list[Replayed]]]
+    runs: list[tuple[str, list[Refolded]]]
     ahead: int | None
 
 
@@ -82,7 +82,7 @@ def select(shard: Shard, records: list[Any], codec: Codec, log_id: str, committe
         log_id: the incarnation that is read now; older ones come before it.
         committed: records of ``log_id`` from here on come by the raw topic.
     """
-    runs: list[tuple[str, list[Replayed]]] = [(shard.log_id, [])]
+    runs: list[tuple[str, list[Refolded]]] = [(shard.log_id, [])]
     ahead: int | None = None
     current, applied = shard.log_id, shard.applied
     for record in records:
@@ -105,13 +105,13 @@ def select(shard: Shard, records: list[Any], codec: Codec, log_id: str, committe
         if offset <= applied:
             continue
         applied = offset
-        runs[-1][1].append(Replayed(applied, record.timestamp, record.key, raw, head))
+        runs[-1][1].append(Refolded(applied, record.timestamp, record.key, raw, head))
     return Selected([(name, run) for name, run in runs if run], ahead)
 
 
 def by_epoch(
-    run: list[Replayed], changes: list[tuple[int, LookUps]]
-) -> Iterator[tuple[LookUps, list[Replayed]]]:
+    run: list[Refolded], changes: list[tuple[int, LookUps]]
+) -> Iterator[tuple[LookUps, list[Refolded]]]:
     """A run of records in parts that were judged by the same rules.
 
     Args:
@@ -199,13 +199,13 @@ class Restorer:
             folded += len(run)
         return folded
 
-    def _refold(self, shard: Shard, part: list[Replayed], look_ups: LookUps) -> None:
+    def _refold(self, shard: Shard, part: list[Refolded], look_ups: LookUps) -> None:
         """Folds silently; of a replay that was cut off, what it had seen is noted again."""
-        anew = shard.anew
-        again = anew is not None and look_ups.epoch == shard.epoch
+        deferred = shard.deferred
+        again = deferred is not None and look_ups.epoch == shard.epoch
         effects = step(shard, part, look_ups, self._codec, emit=again, read=_head)
-        if anew is not None and again:
-            anew.silence(effects)
+        if deferred is not None and again:
+            deferred.silence(effects)
 
     def tell(self, partition: int) -> None:
         """Logs how far the restore is."""

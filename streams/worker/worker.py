@@ -220,7 +220,7 @@ class Worker:
             while not stop.is_set():
                 await asyncio.sleep(RULES_S)
                 try:
-                    changed = await self.enrich.replays.changed()
+                    changed = await self.enrich.reprocessing.changed()
                 except Unavailable:
                     continue  # while nobody answers, nothing is known and nothing written either
                 if changed:

@@ -12,16 +12,16 @@ from typing import Any
 from schemas.glossary import COUNTER_NAMES
 from schemas.versions import ROW_OFFSET_BITS
 from streams.classify.actor_rules import Rules
-from streams.enrich import held
+from streams.enrich import deferred
+from streams.enrich.deferred import CountsVersion, Deferred, Withdrawals
 from streams.enrich.derive import LookUps
 from streams.enrich.epochs import Epoch, History, Ruling, Span
-from streams.enrich.held import Anew, HeldCounts, Withdrawals
 from streams.enrich.minute_counts import Key, pack_key, unpack_vector
 from streams.enrich.revisions import Effects, restate
 from streams.enrich.shard import Shard
 from streams.enrich.step import step
 from streams.worker.enrich_agent import slices
-from streams.worker.restore import Replayed, by_epoch
+from streams.worker.restore import Refolded, by_epoch
 from tests.streams.folding import CODEC, LOG, Disk, LogRecord
 
 LAX = files("streams.classify.tables").joinpath("machines.toml").read_text("utf-8")
@@ -108,15 +108,15 @@ class Worker:
             if (
                 reached <= span.begin
                 or max(reached, self.committed) < span.until
-                or (held.is_stored(self.disk.scan))
+                or (deferred.is_stored(self.disk.scan))
             ):
-                shard.anew = Anew(span)
+                shard.deferred = Deferred(span)
         if fresh:
             shard.begin_log(LOG)
             self.rebuild(shard)
             shard.applied = self.committed - 1
             self.store()
-        if shard.anew is not None and shard.applied + 1 == shard.anew.span.begin:
+        if shard.deferred is not None and shard.applied + 1 == shard.deferred.span.begin:
             judged_at = self.ruling.judged_at(LOG, 0)
             for effects in restate(shard, self.disk.scan, judged_at, CODEC):
                 self.write(effects)
@@ -124,22 +124,22 @@ class Worker:
     def rebuild(self, shard: Shard) -> None:
         """Folds silently what is committed, as ``Restorer``."""
         run = [
-            Replayed(r.offset, r.timestamp, r.key, r.value or b"", CODEC.raw_head(r.value or b""))
+            Refolded(r.offset, r.timestamp, r.key, r.value or b"", CODEC.raw_head(r.value or b""))
             for r in self.log[: self.committed]
         ]
         for look_ups, part in by_epoch(run, self.ruling.changes(LOG, 0, LOG)):
-            again = shard.anew is not None and look_ups.epoch == shard.epoch
+            again = shard.deferred is not None and look_ups.epoch == shard.epoch
             effects = step(shard, part, look_ups, CODEC, emit=again, read=lambda r: r.head)
-            if shard.anew is not None and again:
-                shard.anew.silence(effects)
+            if shard.deferred is not None and again:
+                shard.deferred.silence(effects)
 
     def fold(self, end: int) -> None:
         """Folds up to offset ``end``."""
-        until = self.shard.anew.span.until if self.shard.anew else 0
+        until = self.shard.deferred.span.until if self.shard.deferred else 0
         records: Any = self.log[self.shard.applied + 1 : end]
         for part in slices(records, until):
             effects = step(self.shard, part, self.ruling.now, CODEC)
-            kept = self.shard.anew
+            kept = self.shard.deferred
             if kept is not None and not kept.is_past(self.shard.applied):
                 kept.silence(effects)
             self.write(effects)
@@ -154,7 +154,7 @@ class Worker:
     def checkpoint(self, *, cut_off: bool = False) -> None:
         """Counts out or held back, then state stored; ``cut_off`` before it is."""
         shard = self.shard
-        kept = shard.anew
+        kept = shard.deferred
         over = kept is None or kept.is_over(shard.applied)
         if kept is not None and over:
             self.release(kept)
@@ -165,20 +165,25 @@ class Worker:
             return
         self.store()
         if kept is not None and over:
-            for begin, end in ((held.HELD, held.HELD_END), (held.TOLD, held.TOLD_END)):
+            for begin, end in (
+                (deferred.HELD, deferred.HELD_END),
+                (deferred.TOLD, deferred.TOLD_END),
+            ):
                 self.disk.write([(key, None) for key, _ in self.disk.scan(begin, end)])
-            shard.anew = None
+            shard.deferred = None
         self.committed = shard.applied + 1
 
-    def release(self, kept: Anew) -> None:
-        """What ``Replays.release`` publishes."""
+    def release(self, kept: Deferred) -> None:
+        """What ``Reprocessing.release`` publishes."""
         shard, topics = self.shard, self.topics
         stale = {
             key
             for key, version, _ in topics.minutes
-            if held.is_stale(HeldCounts(key, LOG, 0, version), LOG, 0, self.number, kept.span.begin)
+            if deferred.is_stale(
+                CountsVersion(key, LOG, 0, version), LOG, 0, self.number, kept.span.begin
+            )
         }
-        keys = (stale | set(held.held_keys(self.disk.scan))) - shard.minutes.dirty
+        keys = (stale | set(deferred.held_keys(self.disk.scan))) - shard.minutes.dirty
         for key in keys:
             (data,) = self.disk.get_many([pack_key(key)])
             vector = shard.minutes.zero() if data is None else unpack_vector(data)

@@ -1,17 +1,17 @@
-"""Judging history anew: what a partition keeps, holds back and owes while it does.
+"""Reprocessing one partition: what its state keeps, and what it defers, until the run is over.
 
-Laws of this file:
-1. Pure. An epoch begins at an offset, with the state that the rules before gave up to there; every
-   record from there on is folded again, by the epoch's rules, and written with its coordinates.
-2. Events are written as they are folded. Events before the beginning that later news may still
-   correct are written once more: the rules before may have corrected what these don't.
-3. Counts are held back until the replay has come to where the rules before had got to (no figure
-   dips meanwhile), then published for every key that either of the two changed since the beginning;
-   a key that only the rules before had becomes zero.
-4. Nothing that anybody acts upon is told twice: until then suppressions (the same by any rules of
-   opens and clicks) and engagement are silent. Engagement that was told and no longer holds is
-   withdrawn at the end; what would have been told only by the new rules is not: it would come late.
-   Later news may withdraw such an event all the same: consumers then undo nothing.
+Invariants:
+1. Pure. A run begins at an offset, with the state that the earlier rules had there. Every record
+   from there on is folded again by the new rules, and written with its coordinates.
+2. Events are written as they are folded. Events from before the beginning that later news may still
+   correct are written once more: the earlier rules may have corrected what the new ones don't.
+3. Counts are deferred until the run has come to where the earlier rules were, so that no figure
+   dips meanwhile. Then they are published for every key that either rules changed since the
+   beginning; a key that only the earlier rules had becomes zero.
+4. Nothing that anybody acts upon is told twice. During the run suppressions and engagement are
+   silent: suppressions are the same by any rules of opens and clicks. Engagement that was told and
+   no longer holds is withdrawn at the end. What only the new rules would have told is not told: it
+   would come late. Later news may withdraw such an event all the same; consumers then undo nothing.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -40,11 +40,11 @@ class Audible(Protocol):
     lifts: list[tuple[int, int]]
 
 
-class Anew:
-    """What a shard keeps besides its state until the replay of ``span`` is over.
+class Deferred:
+    """What a shard keeps besides its state until the run over ``span`` is over.
 
     Attributes:
-        span: what is judged anew.
+        span: what is reprocessed.
     """
 
     def __init__(self, span: Span) -> None:
@@ -102,7 +102,7 @@ def held_keys(scan: Scan) -> Iterator[Key]:
             yield unpack_key(key[1:])
 
 
-class HeldCounts(NamedTuple):
+class CountsVersion(NamedTuple):
     """What ``stale`` needs of a partial: whose it is, and how new."""
 
     key: Key
@@ -111,7 +111,7 @@ class HeldCounts(NamedTuple):
     version: int
 
 
-def is_stale(partial: HeldCounts, log_id: str, partition: int, epoch: int, begin: int) -> bool:
+def is_stale(partial: CountsVersion, log_id: str, partition: int, epoch: int, begin: int) -> bool:
     """Whether an earlier epoch changed this count where ``epoch`` judges anew."""
     return (
         partial.partition == partition
@@ -127,7 +127,7 @@ class Withdrawals:
     Args:
         log_id, partition: whose engagement.
         span: what was judged anew.
-        seen: as ``Anew.seen``.
+        seen: as ``Deferred.seen``.
     """
 
     def __init__(
