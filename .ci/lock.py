@@ -4,7 +4,7 @@
 ``make lock ARGS=--upgrade`` or ``make lock ARGS="--upgrade-package orjson"``; then ``make test``,
 ``.ci/dependencies.py`` and a commit.
 
-Laws of this file:
+Invariants:
 1. One solution for everything (uv's universal resolution), so two layers never disagree; hashes are
    those of all files of a release, so a lock holds on every platform and Python.
 2. A layer is what its extras add to the layers it stands on; ``pip install --require-hashes -r …``

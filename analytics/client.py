@@ -1,6 +1,6 @@
 """One way to reach ClickHouse: by HTTP, a server or the role ``warehouse``.
 
-Laws of this file:
+Invariants:
 1. ``http(s)://user:password@host:port/database``; without a name the database is ``mailpulse``.
 2. One client serialises its own calls, so concurrency means more clients.
 3. Whether an error is worth another try is decided here and nowhere else.

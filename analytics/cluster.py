@@ -1,6 +1,6 @@
 """Plain single-server statements, rewritten for a cluster.
 
-Laws of this file:
+Invariants:
 1. Pure: a statement in, statements out.
 2. Migrations are written once, for one server. With a cluster named, a table ``t`` becomes
    ``t_local`` (replicated) on every server and ``t`` (Distributed) in front of it; everything

@@ -1,6 +1,6 @@
 """Damaged parts of ClickHouse's tables: what its errors say of them, how to look, what to do.
 
-Laws of this file:
+Invariants:
 1. Pure: how to ask ClickHouse comes in as a function, what to do goes out as a sentence.
 2. An error is one of damage only when it says so by its code and names a part: the same reading
    also fails for want of memory or time, or because a filter meets a value that it can't convert.

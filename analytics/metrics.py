@@ -1,6 +1,6 @@
 """Metrics of the sink.
 
-Laws of this file:
+Invariants:
 1. One object per process role, with its own registry: nothing is global.
 2. Labels are topics, partitions and codes of this program, so their number is bounded.
 3. Base units: seconds, bytes, rows; counters end in ``_total``.

@@ -1,6 +1,6 @@
 """Numbered SQL files, applied once each, forward only.
 
-Laws of this file:
+Invariants:
 1. ``migrations/NNNN_name.sql`` is plain ClickHouse SQL for one server; ``analytics.cluster``
    rewrites it for a cluster. Every statement can be run again, so a crash in the middle of a file
    is mended by applying the file once more.

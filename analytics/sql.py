@@ -1,6 +1,6 @@
 """Our own scripts of SQL, cut into statements.
 
-Laws of this file:
+Invariants:
 1. Pure: text in, statements out.
 2. It reads what this package ships and nothing from outside: quotes, names and comments as our
    migrations write them. What analysts send is parsed by ClickHouse (``analytics.door.canonical``).

@@ -1,6 +1,6 @@
 """The front door as a Starlette app: what is wired to what, and the pages beside the hooks.
 
-Laws of this file:
+Invariants:
 1. ``create_app`` connects nothing: the lifespan does, and it does not wait for Kafka, so an ingress
    with a spool takes events from its first second.
 2. Whatever is not a hook is answered by the routes below, errors as problem documents.

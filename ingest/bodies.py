@@ -1,6 +1,6 @@
 """Memory for large bodies: how much of it a client may have, and who gives way when it is full.
 
-Laws of this file:
+Invariants:
 1. Pure, and nothing waits: there is room at once, or none.
 2. While others may want some, one client has at most half of the memory, and so have all strangers
    together: those who never proved a request. So neither one nor many take all from who did.
@@ -58,7 +58,7 @@ class Bodies:
         """Client -> its bodies that may be given up, the oldest first."""
 
     def knows(self, client: str) -> None:
-        """The client proved a request: it is no stranger, until ``CLIENTS_MAX`` others did."""
+        """Notes that the client proved a request; forgotten once ``CLIENTS_MAX`` others have."""
         if client in self._known:
             return
         self._of_strangers -= self._clients.get(client, 0)
@@ -88,7 +88,7 @@ class Bodies:
         return True
 
     def arrived(self, holding: Holding) -> None:
-        """The body is whole, or nothing more of it is read: see law 4."""
+        """The body is whole, or nothing more of it is read: see invariant 4."""
         holding.give_up = None
         arriving = self._arriving.get(holding.client, {})
         if holding in arriving:
@@ -109,7 +109,7 @@ class Bodies:
             del self._clients[client]
 
     def _make_room(self, amount: int, client: str, own: int) -> bool:
-        """Law 3: whether there is room among the strangers, for one who would hold ``own``."""
+        """Whether strangers have room for one that would hold ``own`` bytes (invariant 3)."""
         missing = max(self._of_strangers - self.most // 2, self.used - self.most) + amount
         if missing <= 0:
             return True

@@ -1,6 +1,6 @@
-"""A request's body before anything believes it: content decoding and a look at its JSON's shape.
+"""Checks of a request's body before it is parsed: content decoding, and the shape of its JSON.
 
-Laws of this file:
+Invariants:
 1. Pure, and bounded: decompression stops within a part of a limit, the ratio's as soon as what was
    read so far is over it; the look at the shape costs a few passes of C code over the body.
 2. One content coding at most. Nested ones (``gzip, gzip``) are refused: no provider sends them,

@@ -1,6 +1,6 @@
 """Outgoing calls that a provider's protocol asks for: a signing certificate, a confirmation.
 
-Laws of this file:
+Invariants:
 1. The provider module has checked the host before a URL comes here; only HTTPS is called, no
    redirect is followed, the answer is bounded in time and bytes.
 2. A certificate is fetched once and kept; many requests that need the same one share the fetch.

@@ -1,6 +1,6 @@
 """Columns of raw events as Avro: what ``Codec.encode`` writes, a column at a time.
 
-Laws of this file:
+Invariants:
 1. Pure. The bytes are those of ``Codec.encode`` for each event; a property test compares them.
 2. What is the same in all events is written once. What differs is a cell or two per event, and an
    event's bytes are its cells, joined.
@@ -111,5 +111,5 @@ def _encode(columns: Columns, prefix: bytes) -> list[bytes]:
             cells += _metadata(columns)
         else:
             cells.append(_WRITE[name](alike[name]))
-    # What is the same repeats for ever; ``batch_index`` is never that, and ends it.
+    # ``repeat`` never ends; ``batch_index`` differs in every row and is finite, so it ends ``zip``.
     return list(map(b"".join, zip(*_merged(cells), strict=False)))

@@ -1,6 +1,6 @@
 """Events of one request that have most in common, column by column instead of one by one.
 
-Laws of this file:
+Invariants:
 1. Pure. ``events()`` is what a ``Columns`` means; whoever works on columns makes of them exactly
    what would have been made of those events, one by one.
 2. Of a batch's hundred events a column costs what some single values do: the loops over it are C.

@@ -1,6 +1,6 @@
 """One connection of the front door: HTTP/1.1, with limits on its time, its bytes and its number.
 
-Laws of this file:
+Invariants:
 1. A connection has a deadline whenever the next move is its client's: to the end of a request's
    headers, to the end of its body, until an answer is read. Between requests it may be idle.
 2. Nothing that comes is unbounded: headers, trailers and the framing of a body (chunk extensions)
@@ -59,7 +59,7 @@ def _reason(error: httptools.HttpParserError) -> tuple[int, str, bool]:
 
 
 class _Dropped:
-    """Stands where the parser appends headers, once those of the request are complete (law 3)."""
+    """Takes what the parser appends to headers that are complete, and drops it (invariant 3)."""
 
     def __init__(self, metrics: IngestMetrics) -> None:
         self._metrics = metrics
@@ -164,7 +164,7 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._set_deadline(self.settings.header_timeout_ms, "header_timeout")
 
     def _check_body(self, size: int, before: int) -> None:
-        """Laws 1 and 2 for a body that goes on; ``before``: its length before the data came."""
+        """Invariants 1 and 2 for a body that goes on; ``before``: its length before this data."""
         if self._deadline is None:
             grace_ms = round(BODY_GRACE_S * 1000)
             self._set_deadline(self.settings.body_timeout_ms + grace_ms, "body_timeout")
@@ -249,7 +249,7 @@ class GuardedProtocol(HttpToolsProtocol):
         )
 
     def _end(self, status: int, code: str, head_only: bool) -> None:
-        """Refuses what came, and reads nothing more (law 5)."""
+        """Refuses what came, and reads nothing more (invariant 5)."""
         self._clear_deadline()
         self.metrics.connections_refused.labels(code).inc()
         content = problem(status, code)

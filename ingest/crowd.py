@@ -1,6 +1,6 @@
 """Which connections stay when there are too many: the ones we work for, then the known, the newest.
 
-Laws of this file:
+Invariants:
 1. Pure, and every step takes constant time.
 2. A connection *waits* while the next move is its client's: idle, or with a request or an answer
    half-way through. A newcomer over a limit takes the place of one that waits, the longest of those
@@ -32,7 +32,7 @@ class _Line(Generic[Member]):
         self.known: Waiting[Member] = {}
 
     def first(self) -> Member | None:
-        """See law 2."""
+        """See invariant 2."""
         for those in (self.strangers, self.known):
             for member in those:
                 return member

@@ -1,6 +1,6 @@
 """Keeps parcels: in Kafka, or on the spool while Kafka is away.
 
-Laws of this file:
+Invariants:
 1. ``keep`` returns only when the parcel is kept, and says where; else it raises.
 2. While anything is on the spool, whatever comes goes behind it: order is kept over an outage.
 3. One forwarder takes the spool to Kafka, in order, as soon as Kafka acknowledges again; a stretch

@@ -1,6 +1,6 @@
 """One request under way: what is known of it, and its answer.
 
-Laws of this file:
+Invariants:
 1. An answer is given once; it is made of a status and a code, never of the request.
 2. A connection whose request did not come to its end is closed behind the answer, after a moment of
    reading on: closing on unread bytes resets the connection, and the answer with it.
@@ -62,7 +62,7 @@ class Call:
         await self.answer(status, MEDIA_TYPE, problem(status, code))
 
     async def answer(self, status: int, media_type: bytes, content: bytes) -> None:
-        """Answers, and closes the connection where law 2 says so."""
+        """Answers, and closes the connection where invariant 2 says so."""
         self.status = status
         headers = [
             (b"content-type", media_type),

@@ -1,6 +1,6 @@
 """Whose job is next on one worker: the one's who had the least of it so far.
 
-Laws of this file:
+Invariants:
 1. Pure: what a job cost comes in as an argument.
 2. Among those who have jobs waiting, each gets the same share of the worker's time, however many
    jobs it has and however long they take. Whoever comes back after a while, or for the first time,

@@ -1,6 +1,6 @@
 """Who works next: some requests per pass of the event loop, the others in line.
 
-Laws of this file:
+Invariants:
 1. First come, first served; whoever waits gets a turn in one of the next passes.
 2. Between passes everything else of the loop runs: what was parsed goes to Kafka while the next
    requests are parsed, instead of after the last of all that arrived at once.

@@ -1,6 +1,6 @@
 """A thread for work that would hold the event loop up, shared fairly among those who ask for it.
 
-Laws of this file:
+Invariants:
 1. One job at a time, in the order of ``FairLine``; one that nobody waits for any more is not done.
 2. Nobody waits longer than they say, and the line has a length: over it a job is refused.
 """

@@ -1,6 +1,6 @@
 """``/hooks/{source}``: one request from its first byte to its answer.
 
-Laws of this file:
+Invariants:
 1. 200 means kept: it is sent after ``Keeper.keep`` returned, and nowhere else.
 2. The order is: scheme, source, address, the client's budget, size, proof (``ingest/proof.py``),
    rate, parse, keep. Whatever is refused costs no more than the step that refused it.
@@ -109,7 +109,7 @@ class Hooks:
         metrics.body_bytes.set_function(lambda: float(self._bodies.used))
 
     def close(self) -> None:
-        """Lets go of the thread, and says what the log still owes."""
+        """Ends the thread, and logs the counts of refusals not written yet."""
         self._prover.close()
         self._sparing_log.close()
 
@@ -121,7 +121,7 @@ class Hooks:
             await self._serve(call)
         except Disconnected:
             call.result = "disconnected"
-        except Exception as error:  # law 5
+        except Exception as error:  # invariant 5
             self._say_bug("hook_failed", call.source, error)
             hook = self._hooks.get(call.source)
             call.whole = True
@@ -200,7 +200,7 @@ class Hooks:
                 raise Refused(429, "rate_limited")
 
     def _proven(self, call: Call) -> None:
-        """The request is proven: its client and its connection are no strangers from now on."""
+        """Notes that the request is proven, so that its client and connection count as known."""
         call.scope[PROVEN] = call.proven = True
         self._bodies.knows(call.client)
 
@@ -329,7 +329,7 @@ class Hooks:
         self._sparing_log.say("error", event, kind, exc_info=error)
 
     def _note(self, call: Call, seconds: float) -> None:
-        """Law 4, and the metrics."""
+        """Invariant 4, and the metrics."""
         taken = call.taken
         kept = taken is not None and call.result == "accepted"
         events = taken.accepted if taken is not None and kept else 0

@@ -1,6 +1,6 @@
 """From a proven request to the parcel of records that must be kept for it.
 
-Laws of this file:
+Invariants:
 1. Pure: ``received_at`` is an argument, the parcel is a value.
 2. Called only for a request whose signature was verified.
 3. Every item of the request is in the parcel: as an event, or as a dead letter with its bytes. A
@@ -93,7 +93,9 @@ class Intake:
                 parsed = parsed.one_by_one()
         except BadInput as error:
             parsed = Parsed(rejects=[Reject(error.reason, error.detail, request.body)])
-        except Exception as error:  # law 3: whatever a provider module raises beyond its contract
+        except (
+            Exception
+        ) as error:  # invariant 3: whatever a provider module raises beyond its contract
             bug = error
             detail = type(error).__name__
             parsed = Parsed(rejects=[Reject("provider_module_failed", detail, request.body)])

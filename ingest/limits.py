@@ -1,6 +1,6 @@
 """Limits on how often: rates of proven requests, and a budget for those that prove nothing.
 
-Laws of this file:
+Invariants:
 1. A limit that is reached refuses at once and says when to come again; nothing queues here.
 2. In-process buckets decide without awaiting. With ``MAILPULSE_RATE_LIMIT_URL`` the count is
    shared between processes: what the in-process bucket refuses is refused without asking the store,
@@ -244,7 +244,7 @@ class RateLimits:
         """
         own = self._clients.get((source, client))
         if own is not None and not (verdict := own.look()).allowed:
-            if (source, client) not in self._known:  # law 5
+            if (source, client) not in self._known:  # invariant 5
                 return verdict
         # Where the source's own limit is reached, nothing is proven only to be refused.
         for bucket in (self._sources.get(source), self._all):
@@ -262,7 +262,7 @@ class RateLimits:
         return said
 
     def proved(self, source: str, client: str) -> None:
-        """The client has proven a request to ``source``: see law 5."""
+        """The client has proven a request to ``source``: see invariant 5."""
         if (source, client) in self._known:
             return
         self._known[source, client] = None
@@ -325,7 +325,7 @@ class RateLimits:
         name: str,
         proven: bool,
     ) -> Verdict | None:
-        """What the shared store says; ``None`` when it is away, slow or busy (law 2)."""
+        """What the shared store says; ``None`` when it is away, slow or busy (invariant 2)."""
         most = QUESTIONS_MAX if proven else STRANGERS_QUESTIONS_MAX
         if self._asking[proven] >= most or self._clock() < self._store_away_until:
             return None

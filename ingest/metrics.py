@@ -1,6 +1,6 @@
 """Metrics of the front door.
 
-Laws of this file:
+Invariants:
 1. One object per app, each with its own registry: nothing is global, two apps never mix.
 2. Labels are the sources of ``mailpulse.toml`` and codes of this program, so their number is
    bounded; never a campaign, a recipient or an address.

@@ -1,6 +1,6 @@
 """The OpenAPI 3.1 document of the front door.
 
-Law: it is true. A test drives the app by it (schemathesis) and refuses undocumented answers.
+Invariant: it is true. A test drives the app by it (schemathesis) and refuses undocumented answers.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """Whatever is not a hook: its body is read within bounds before anything looks at the request.
 
-Laws of this file:
+Invariants:
 1. A body has the same deadline here as at a hook, whether a page reads it or there is no such page;
    it has a size, and all of them together have one.
 2. A page is given its body whole: no page waits for a client.

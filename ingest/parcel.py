@@ -1,6 +1,6 @@
 """A parcel: the encoded records of one request, kept or refused as a whole.
 
-Laws of this file:
+Invariants:
 1. Pure.
 2. The unit of acknowledgement is the parcel: ingress answers 200 when Kafka has every record of
    it, or the spool has it as one frame. There is no half-kept parcel that was answered 200.

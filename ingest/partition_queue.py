@@ -1,6 +1,6 @@
 """PartitionQueues to Kafka: one per partition, in each of which one batch at a time is under way.
 
-Laws of this file:
+Invariants:
 1. Per partition, records go in the order in which their parcels were handed over.
 2. A parcel is acknowledged when every share of it is: what of it goes to one partition.
 3. What was given up before it was handed to Kafka is not sent.

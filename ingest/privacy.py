@@ -1,6 +1,6 @@
 """How a recipient's address is kept: plain, as a keyed hash, or not at all.
 
-Laws of this file:
+Invariants:
 1. Pure.
 2. When addresses are not kept plain, they are taken out of every text of an event that repeats
    them, and out of what goes to the dead letters, before anything is encoded.

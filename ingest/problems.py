@@ -1,6 +1,6 @@
 """Answers that are problems: RFC 9457 documents that tell an attacker nothing.
 
-Laws of this file:
+Invariants:
 1. A document depends on its status and code alone, never on the request: every refused signature
    gets the same bytes, whatever was wrong with it.
 2. No document names a setting, a secret, a version or a library.

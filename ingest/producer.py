@@ -1,6 +1,6 @@
 """Parcels to Kafka, acknowledged by all in-sync replicas.
 
-Laws of this file:
+Invariants:
 1. ``send`` returns only when Kafka has acknowledged every record of the parcel (``acks=all``); on
    anything else it raises. A parcel that was refused may still have landed in part: the same
    events come again with the same ids, and the streams drop what they saw.

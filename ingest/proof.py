@@ -1,6 +1,6 @@
 """From a request as it came to one that is proven, decoded, and of a shape that can be parsed.
 
-Laws of this file:
+Invariants:
 1. Pure.
 2. Whatever costs more than the proof comes after it: decoding too, where the proof lies in a header
    alone, or is a signature over the bytes as they came. Only a signature that does not fit these

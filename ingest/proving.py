@@ -1,6 +1,6 @@
 """A request's proof, and what is made of the request once it is proven.
 
-Laws of this file:
+Invariants:
 1. Bodies over ``THREAD_BYTES``, and those with a content coding, are worked on in a thread, so that
    one large request does not hold up the small ones. Its time is shared among the clients of each
    source: who floods it with bodies that prove nothing keeps nobody else from it.
@@ -114,7 +114,7 @@ class Prover:
             )
         except (Refused, SignatureError, NeedsCertificate):
             raise
-        except Exception as error:  # law 2
+        except Exception as error:  # invariant 2
             raise SignatureError(MODULE_FAILED) from error
         try:
             taken = self._intake.take(provider, source, proven.request, int(now * 1_000_000))

@@ -1,6 +1,6 @@
 """Reading a request's body within bounds.
 
-Laws of this file:
+Invariants:
 1. Bytes are counted as they come; ``Content-Length`` is only a reason to refuse sooner.
 2. The whole body has one deadline: a client that sends a byte now and then does not extend it.
 """

@@ -1,6 +1,6 @@
 """A read-only schema registry for standard clients, which the ingress serves at ``/registry``.
 
-Laws of this file:
+Invariants:
 1. It answers as Confluent Schema Registry does, paths, error codes and content type included, so
    that ``confluent-kafka``, Java's and every other client decodes our topics as they are.
 2. It never changes anything: registering is refused as a registry in READONLY mode does it

@@ -1,6 +1,6 @@
 """Serves the front door over HTTP/1.1 or TLS, and stops gracefully.
 
-Laws of this file:
+Invariants:
 1. What one connection may do, ``ingest/connection.py`` says; which of them stay when there are too
    many, ``ingest/crowd.py``.
 2. There are never more connections than the system gives files for: its limit is raised as far as
@@ -133,7 +133,7 @@ def files_for(connections_max: int, soft: int, hard: int) -> tuple[int, int]:
 
 
 def make_room(connections_max: int) -> int:
-    """Raises the process's limit on open files (law 2).
+    """Raises the process's limit on open files (invariant 2).
 
     Returns:
         How many connections there are files for, ``connections_max`` at most.
@@ -169,7 +169,7 @@ async def serve(
     stop: asyncio.Event | None = None,
     **parts: Any,
 ) -> None:
-    """Serves until SIGTERM, SIGINT or ``stop``, then stops gracefully (law 3).
+    """Serves until SIGTERM, SIGINT or ``stop``, then stops gracefully (invariant 3).
 
     Args:
         on_bound: told the port once connections are accepted by the kernel.

@@ -1,6 +1,6 @@
 """The certificate that a provider signs with: its key, its names, how long it holds.
 
-Laws of this file:
+Invariants:
 1. Pure: the certificate's bytes and the time are arguments.
 2. Whether the certificate is to be trusted at all is not asked here: it was fetched by HTTPS from a
    host that the provider module pins, so that host's own certificate vouches for it.

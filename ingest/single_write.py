@@ -1,7 +1,7 @@
 """Answers in one piece: head and body in one write to the socket.
 
-Law: the client gets the bytes that uvicorn would send for the same answer; a test on real sockets
-compares them. Whatever is out of the ordinary goes uvicorn's way.
+Invariant: the client gets the bytes that uvicorn would send for the same answer; a test on real
+sockets compares them. Whatever is out of the ordinary goes uvicorn's way.
 
 uvicorn writes the head as soon as it has it: one call of the kernel more for every request, and
 its checks of headers that are ours. Together they took a tenth of a small request's time.

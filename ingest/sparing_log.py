@@ -1,6 +1,6 @@
 """Log lines that outside callers can cause, as many as they like: one of each kind a minute.
 
-Laws of this file:
+Invariants:
 1. The first line of a kind is written at once and whole. Those within ``pause_s`` after it are
    counted; the next one written says how many were (``suppressed``) and the pause (``period_s``).
 2. No count is lost: what was suppressed is said at the latest two pauses later, or at the end.

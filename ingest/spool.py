@@ -1,6 +1,6 @@
 """The spool: parcels on disk while Kafka is away.
 
-Laws of this file:
+Invariants:
 1. ``append`` returns only after an fsync that covers its frame. Appends that come while an fsync
    is under way share the next one (group commit).
 2. What is read comes in the order in which it was appended, also over a restart. A frame is read
@@ -239,7 +239,7 @@ class Spool:
         os.fdatasync(self._writing)
 
     def _abandon(self, segment: _Segment | None) -> None:
-        """Law 5: cuts off what was not acknowledged, as far as the disk lets us, and closes."""
+        """Cuts off what was not acknowledged, if the disk allows it, and closes (invariant 5)."""
         if self._writing is None:
             return
         try:
@@ -274,7 +274,7 @@ class Spool:
         return None
 
     async def _skip_damage(self, segment: _Segment) -> None:
-        """Law 3: goes on at the next whole frame; what lies before it is set aside."""
+        """Invariant 3: goes on at the next whole frame; what lies before it is set aside."""
         name = f"{segment.path.name}.{segment.read_at}.damaged"
         size, torn = await asyncio.get_running_loop().run_in_executor(
             self._thread, self._set_damage_aside, segment, name

@@ -1,6 +1,6 @@
 """Frames of the spool: a payload with its length and checksum.
 
-Laws of this file:
+Invariants:
 1. Pure.
 2. A reader never takes a torn or damaged frame for a whole one: it stops before it.
 

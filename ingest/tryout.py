@@ -1,6 +1,6 @@
 """What the command line asks of ingress: try a captured request, send a sample, check the sources.
 
-Laws of this file:
+Invariants:
 1. ``check_request`` does no I/O and keeps nothing.
 2. A verdict says what was wrong, for the operator at the terminal; an HTTP answer never does.
 3. Nothing here holds or prints a secret.

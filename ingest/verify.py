@@ -1,6 +1,6 @@
 """Signature primitives: is this request from who holds the key?
 
-Laws of this file:
+Invariants:
 1. Pure: the time and the keys are arguments. A check returns nothing or raises ``SignatureError``.
 2. Comparisons take the same time wherever the difference is, and every configured secret is tried.
 3. No key, no entry: an empty list of keys refuses, it never waves through.
@@ -266,7 +266,7 @@ def check_rsa(
 
 
 def rsa_keys(public_keys: Sequence[str]) -> list[rsa.RSAPublicKey]:
-    """The RSA keys among configured public keys; what does not parse is left out (law 3)."""
+    """The RSA keys among configured public keys; what does not parse is left out (invariant 3)."""
     keys = []
     for text in public_keys:
         try:

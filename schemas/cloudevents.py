@@ -1,6 +1,6 @@
 """CloudEvents 1.0 headers of Kafka records (binary mode of the Kafka protocol binding).
 
-Laws of this file:
+Invariants:
 1. Pure. What is the same for all records of a kind is made once; per record only its id is new,
    and its time once per second, since this runs for every event that comes in and goes out.
 2. ``ce_id`` is equal when the same thing is written again, and differs for anything else of the
@@ -56,7 +56,7 @@ def cloud_event(kind: str, source: str, identity: str, time_us: int) -> Headers:
     Args:
         kind: schema name of its value, such as ``alert``; makes ``ce_type``.
         source: the stage that writes it; one of the constants above.
-        identity: see law 2.
+        identity: see invariant 2.
         time_us: microseconds since 1970; told to the second.
     """
     return [

@@ -1,6 +1,6 @@
 """Avro in Confluent framing: ``0x00``, 4-byte big-endian schema id, Avro bytes.
 
-Laws of this file:
+Invariants:
 1. Pure: no I/O after import; ids of a registry come in as an argument.
 2. In-process times are integers (the logical types are for other consumers), so nothing here
    makes ``datetime`` objects.

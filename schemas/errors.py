@@ -3,7 +3,7 @@
 - ``BadInput``: theirs. Goes to the dead-letter topic or is answered with a 4xx; never retried.
 - ``Unavailable``: a peer's, passing. Retried with back-off, or answered with a 503.
 - ``ConfigError``: the operator's. The process stops at start and names every problem.
-- anything else is a bug of ours: the process ends and its supervisor restarts it (law 8).
+- anything else is a bug of ours: the process ends and its supervisor restarts it (invariant 8).
 """
 
 from collections.abc import Sequence

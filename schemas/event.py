@@ -1,6 +1,6 @@
 """The normalised event: what every provider's webhook is turned into.
 
-Laws of this file:
+Invariants:
 1. Pure: no clock, no I/O, no randomness; ``received_at`` comes in from the caller.
 2. ``event_id`` is equal on every retry of an event and different for different events, so it is
    never made of what changes between attempts (receive time, endpoint, signature, batch index).

@@ -1,6 +1,6 @@
 """The one place where a figure is defined.
 
-Laws of this file:
+Invariants:
 1. Avro docs, SQL comments, dashboard tool-tips and ``schemas/README.md`` repeat these words;
    ``tests/schemas/test_glossary.py`` fails when one of them differs.
 2. A counter is an integer per campaign, mailbox provider and minute. Counters add up over

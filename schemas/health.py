@@ -1,6 +1,6 @@
 """Health and metrics of a role, as whoever probes and scrapes it expects them.
 
-Laws of this file:
+Invariants:
 1. Pure: an ASGI application that reads nothing but what the role hands in, and serves no socket.
 2. ``/livez``: the event loop turns. ``/readyz``: 200 while the role can do its work, else 503.
    ``/metrics``: the exposition text.

@@ -1,6 +1,6 @@
 """Which partition a key belongs to, as every Kafka client with the default partitioner decides it.
 
-Laws of this file:
+Invariants:
 1. Pure.
 2. Many keys at once (``partitions_of``) give what they give one by one.
 3. Equal to ``aiokafka.partitioner.DefaultPartitioner`` and so to the Java client's: a record that

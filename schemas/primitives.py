@@ -1,6 +1,6 @@
 """Avro's primitive values as bytes, by hand, for the records that are written most.
 
-Laws of this file:
+Invariants:
 1. Pure, and exactly what a general encoder writes (tests compare).
 2. Caches are bounded.
 

@@ -1,6 +1,6 @@
 """Kafka record batches, written out by hand: the records of a request a column at a time.
 
-Laws of this file:
+Invariants:
 1. Pure: the checksum's function comes in as an argument.
 2. The bytes are those that aiokafka's builder makes of the same records, uncompressed; a test
    compares them.

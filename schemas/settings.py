@@ -1,6 +1,6 @@
 """Settings of every role, from the environment (prefix ``MAILPULSE_``).
 
-Laws of this file:
+Invariants:
 1. Nothing is read behind the caller's back: the environment and a file reader are arguments.
 2. Every problem is reported at once, each with the name of its setting.
 3. ``MAILPULSE_X_FILE`` names a file that holds ``MAILPULSE_X``; no message repeats a value that
@@ -40,7 +40,7 @@ PREFIX = "MAILPULSE_"
 
 
 def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
-    """Checks addresses and networks; the message does not repeat what is none (law 3)."""
+    """Checks addresses and networks; the message does not repeat what is none (invariant 3)."""
     try:
         for item in value:
             ipaddress.ip_network(item, strict=False)
@@ -304,7 +304,7 @@ class Settings(BaseSettings, KafkaSettings, IngestSettings, StreamsSettings, Ana
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what the caller hands over: law 1."""
+        """Only what the caller hands over: invariant 1."""
         return (init_settings,)
 
     @property

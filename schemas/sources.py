@@ -1,6 +1,6 @@
 """The sources of ``mailpulse.toml``: who may post to ``/hooks/NAME``, and how that is proven.
 
-Laws of this file:
+Invariants:
 1. Nothing is read behind the caller's back: the text, the environment and a file reader are
    arguments.
 2. Every problem is reported at once, each with the name of its setting.

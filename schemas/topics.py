@@ -1,7 +1,7 @@
 """Topic names, keys, partition counts, retention, writers and readers: the one place.
 
-Law: raw and enriched have the same number of partitions, and a record's enriched copy lies in the
-partition with the raw record's number. Partition counts never change once a topic is made: keys
+Invariant: raw and enriched have the same number of partitions, and a record's enriched copy lies in
+the partition with the raw record's number. Partition counts never change once a topic is made: keys
 would move (``mailpulse topics apply`` refuses).
 """
 

@@ -1,6 +1,6 @@
 """Trace context: a request's W3C ``traceparent``, carried with its records to the last insert.
 
-Laws of this file:
+Invariants:
 1. Pure. What is handed on was checked: 55 characters of one form, whoever sent it.
 2. A trace is begun by who calls. A record carries one only if its request did, as the last of its
    headers, so whatever is not traced costs one comparison.
@@ -70,7 +70,7 @@ def trace_id(context: bytes) -> str:
 
 
 def with_trace(headers: Sequence[Header], context: bytes) -> list[Header]:
-    """Headers of a record, and its trace behind them (law 2)."""
+    """Headers of a record, and its trace behind them (invariant 2)."""
     return [*headers, (TRACEPARENT, context)]
 
 

@@ -5,7 +5,7 @@ workers, ingress and sink, kills, freezes and restarts them, and then judges the
 ``tests/live/faults.py`` from the sender's books. Into ``--out`` it writes ``report.json``,
 ``report.md`` and ``memory.svg``. The exit code is 1 when an invariant does not hold.
 
-Laws of this file:
+Invariants:
 1. The raw topic is made anew only between two acts: senders are done, everything they were answered
    200 for is in ClickHouse, every spool is empty. What a topic takes with it was never asked for.
 2. State is of one log, so no message goes on in the next act: a repeat after it would be counted
@@ -52,7 +52,7 @@ SAMPLE_S = 5.0
 POISON_ROUNDS = 20
 """In one burst; each is four unreadable records."""
 CLOCK_S_MAX = {"ingest": 240, "worker": 3000, "sink": 3000, "warehouse": 3000}
-"""Law 3; and Kafka refuses records from more than an hour ahead."""
+"""Invariant 3; and Kafka refuses records from more than an hour ahead."""
 RIGHTED = 0.4
 """Chance, after each fault, that a wrong clock is set right."""
 PAUSE_S = 8.0

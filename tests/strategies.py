@@ -1,7 +1,7 @@
 """Hypothesis strategies: anything that an Avro schema of this repository can hold.
 
 Made from the schema documents themselves, so that a new field or schema is drawn without a change
-here. Values are in-process ones: times as integers (``schemas.codec``, law 2).
+here. Values are in-process ones: times as integers (``schemas.codec``, invariant 2).
 """
 
 from itertools import count

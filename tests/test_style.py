@@ -97,7 +97,7 @@ def test_files_are_short() -> None:
 
 
 def test_modules_say_what_lives_in_them() -> None:
-    """Every module begins with its laws or its purpose; an empty ``__init__`` may be silent."""
+    """Every module begins with its invariants or purpose; an empty ``__init__`` may be silent."""
     silent = [
         name
         for name, text in python_files().items()

@@ -1,6 +1,6 @@
 """The live dashboard: pages for people over ClickHouse, without a build step.
 
-Laws of this package:
+Invariants:
 1. It reads and never writes. What it shows are counts of ``schemas.glossary`` as ClickHouse holds
    them; a rate stands beside its numerator and denominator.
 2. The database is asked once per interval and view, however many browsers look on; nobody looking

@@ -1,6 +1,6 @@
 """Who may look, and what a browser may do with the pages.
 
-Laws of this file:
+Invariants:
 1. On loopback nobody signs in; then the name in the address must be loopback's own too, or one that
    the settings name (``sites``), and a request that came through a proxy is refused.
 2. Anywhere else the process does not start without a token or a header of a signing-in proxy.
@@ -49,7 +49,7 @@ HEADERS: dict[str, str] = {
 
 
 def check(settings: AnalyticsSettings) -> None:
-    """Law 2.
+    """Invariant 2.
 
     Raises:
         ConfigError: the dashboard would be open to the network.
@@ -66,7 +66,7 @@ def check(settings: AnalyticsSettings) -> None:
 
 
 def sites(settings: AnalyticsSettings, pages: Iterable[str]) -> Sites:
-    """Names that the dashboard answers to (law 1), and the pages that links may lead to."""
+    """Names that the dashboard answers to (invariant 1), and the pages that links may lead to."""
     told = frozenset(name.lower() for name in settings.dashboard_hosts)
     signs_in = bool(_token(settings) or settings.dashboard_user_header)
     setting = f"{PREFIX}DASHBOARD_HOSTS"
@@ -152,7 +152,7 @@ class Gate:
         return address_of(caller.peer) in self._proxies
 
     def origin(self, caller: Caller) -> Origin:
-        """Who is at the end of the chain of our proxies, and whether that was HTTPS (law 5)."""
+        """The client at the end of our proxies, and whether it came by HTTPS (invariant 5)."""
         headers = caller.headers
         return origin_of(
             caller.peer,
@@ -163,7 +163,7 @@ class Gate:
         )
 
     def cookie(self, caller: Caller) -> str:
-        """Name of the session's cookie (law 6)."""
+        """Name of the session's cookie (invariant 6)."""
         return SECURE_COOKIE if self.origin(caller).https else COOKIE
 
     def is_token(self, given: str, caller: Caller) -> bool:

@@ -1,6 +1,6 @@
 """The dashboard's ASGI application.
 
-Laws of this file:
+Invariants:
 1. Every answer carries the headers of ``access.HEADERS``; nothing but health and the sign-in page
    is answered before ``access.Gate`` agrees, and nothing that a browser asks for another site, but
    a link to a page (``schemas.serving.sites``).
@@ -110,7 +110,7 @@ def _bad_input(_request: Request, error: Exception) -> Response:
 
 
 class Guard:
-    """ASGI middleware: laws 1 of this file."""
+    """ASGI middleware: invariant 1 of this file."""
 
     def __init__(self, app: ASGIApp, gate: Gate) -> None:
         self._app = app

@@ -1,6 +1,6 @@
 """Asking ClickHouse, sparingly.
 
-Laws of this file:
+Invariants:
 1. A query runs in a thread; at most ``THREADS`` run at once for the whole dashboard.
 2. A query that took long is not asked again at once: its last rows stand in until
    ``REST_FACTOR`` times its duration has passed. So each question keeps the database busy for a
@@ -87,12 +87,12 @@ class _Answer:
     took_s: float
 
     def rests(self, now_s: float) -> bool:
-        """Whether it may stand in (law 2)."""
+        """Whether it may stand in (invariant 2)."""
         return now_s - self.asked_s < REST_FACTOR * self.took_s
 
 
 class Asker:
-    """``Query`` with a memory (law 2)."""
+    """``Query`` with a memory (invariant 2)."""
 
     def __init__(self, query: Query, clock: Callable[[], float] = time.monotonic) -> None:
         self._query = query

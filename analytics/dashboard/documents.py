@@ -1,6 +1,6 @@
 """The document behind each page: what was asked, put into the words of the glossary.
 
-Laws of this file:
+Invariants:
 1. A document holds counts, names and times; rates are made of them where they are shown, and by
    ``analytics.dashboard.tables`` for CSV.
 2. Times are milliseconds since 1970; periods are seconds.

@@ -1,6 +1,6 @@
 """From counts to the figures that people read, in the words of the glossary.
 
-Laws of this file:
+Invariants:
 1. Pure. Every figure is a count of ``schemas.glossary``, or a rate with numerator and denominator.
 2. Two switches choose among counts and never change one: cohort or flow, humans or everyone.
 3. Denominator 0 gives ``None``, shown as «–».

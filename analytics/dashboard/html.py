@@ -1,7 +1,7 @@
 """The pages' outer shape. What is in them is built in the browser, from documents.
 
-Law: pure, and every text that is put into a page goes through ``escape``. Pages hold no script
-and no style of their own.
+Invariant: pure, and every text that is put into a page goes through ``escape``. Pages hold no
+script and no style of their own.
 """
 
 from html import escape

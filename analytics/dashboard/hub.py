@@ -1,6 +1,6 @@
 """One reader of the database, many viewers.
 
-Laws of this file:
+Invariants:
 1. A view (page, campaign, period) is built at most once per interval, however many browsers look
    on or poll; requests that come while it is built wait for that one.
 2. Nobody looking on: nothing is built. The poller ends with its last viewer.

@@ -1,6 +1,6 @@
 """How far each consumer is behind, and how fast records flow, straight from Kafka.
 
-Laws of this file:
+Invariants:
 1. Clients are kept open between reads and made anew after a failure.
 2. A rate is the difference of two readings over the time between them; the first reading has none.
    Offsets that go back (a topic made anew) start a new difference.

@@ -1,6 +1,7 @@
 """Recipients' addresses out of what is shown.
 
-Law: pure. What looks like an address is masked wherever it stands, also inside a diagnostic or a
+Invariant: pure. What looks like an address is masked wherever it stands, also inside a diagnostic
+   or a
 link: one character, dots, and the domain, which says who hosts the mailbox.
 """
 

@@ -1,6 +1,6 @@
 """Which stretch of time a page shows, and in what steps.
 
-Laws of this file:
+Invariants:
 1. Pure: the time of day is an argument.
 2. A stretch is made of whole minutes, the grain of the counts; its end is exclusive.
 3. The previous period is as long as the stretch and ends where it begins.

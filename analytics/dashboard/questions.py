@@ -1,6 +1,6 @@
 """What the dashboard asks ClickHouse: the text of every query.
 
-Laws of this file:
+Invariants:
 1. Pure: names and texts. Values are bound as parameters, never written into the text.
 2. Tables that may hold a row twice are read with FINAL, like the views do. Only what the views
    can't answer for one stretch of time is asked of the tables.

@@ -1,6 +1,6 @@
 """What ingress refused, out of the metrics of its processes.
 
-Laws of this file:
+Invariants:
 1. ``refusals`` is pure: exposition text in, counts out; several processes add up.
 2. A process that does not answer is a sentence on the page. Nobody is asked unless
    ``dashboard_metrics_urls`` names somebody.

@@ -1,6 +1,6 @@
 """The dashboard's process.
 
-Laws of this file:
+Invariants:
 1. The port is bound before anything else is made: a taken port is a sentence, not a traceback.
 2. ClickHouse, Kafka and the other roles may be away at the start and come back at any time.
 3. ``stop`` ends every live connection at once; browsers come back by themselves.

@@ -1,6 +1,6 @@
 """Every table of a page as CSV.
 
-Laws of this file:
+Invariants:
 1. Pure: a document in, text out. The same figures as on the page, rates as ratios beside their
    numerators and denominators; times in UTC, ISO 8601.
 2. A cell of text that a spreadsheet would run as a formula gets an apostrophe in front.

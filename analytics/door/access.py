@@ -1,6 +1,6 @@
 """The token of the analysts' door, as ClickHouse's clients send a password.
 
-Laws of this file:
+Invariants:
 1. Pure. The comparison takes the same time whatever is given.
 2. Any user name will do: there is one reader.
 

@@ -1,6 +1,6 @@
 """The analysts' door: ClickHouse's HTTP interface in front of the embedded engine, read-only.
 
-Laws of this file:
+Invariants:
 1. Nothing is written and nothing outside is reached: ``analytics.door.judge`` judges each query in
    ClickHouse's own words, and in those words the engine runs it, with a reader's rights and within
    limits (``analytics.warehouse``).
@@ -64,7 +64,7 @@ class Door(Interface):
         engine: what answers.
         metrics: to count queries in.
         sites: names that it answers to.
-        token: that callers need, if any (law 2).
+        token: that callers need, if any (invariant 2).
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Which functions a statement calls, by name.
 
-Laws of this file:
+Invariants:
 1. Pure; over the tokens of a canonical text.
 2. A name in front of a bracket is a call, unless it is one of the formatter's own keywords, a view
    of ours or a table function where a table stands (``analytics.door.places``), or a subquery's

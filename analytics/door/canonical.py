@@ -1,6 +1,6 @@
 """A statement in ClickHouse's own words: what is judged, and what is run.
 
-Laws of this file:
+Invariants:
 1. ClickHouse is the parser. Its formatter leaves out comments, resolves here-documents, writes
    numbers, quotes and names in one way, and takes one statement only.
 2. The text is run by the same engine within the same limits of its parser (``PARSER``), so that it

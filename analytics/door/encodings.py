@@ -1,6 +1,6 @@
 """HTTP content encodings that the analysts' door speaks, both ways.
 
-Laws of this file:
+Invariants:
 1. Pure: bytes in, bytes out.
 2. What comes in is unpacked up to a limit and not further: a small body may hide a large one.
 3. Of several encodings that a client takes, the one is chosen that ClickHouse would choose.

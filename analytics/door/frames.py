@@ -1,6 +1,6 @@
 """ClickHouse's own framing of compressed bytes, as ``compress=1`` asks for it over HTTP.
 
-Laws of this file:
+Invariants:
 1. Pure: bytes in, bytes out. Reading is the client's; nothing here decompresses.
 2. A frame is a checksum (CityHash128 of version 1.0.2, 16 bytes), the method (one byte), the sizes
    of the frame without its checksum and of the plain bytes (two little-endian numbers of 4 bytes),

@@ -4,7 +4,7 @@
 Analysing a query with large types obeys no limit on time and can't be killed (measured on 26.9: 18
 levels 1.0 s, 20 levels 7.7 s, 22 were ended by the watchdog).
 
-Laws of this file:
+Invariants:
 1. Pure, over the tokens of a canonical text.
 2. An estimate that errs upwards: a name counts as the largest that it could mean. Only what makes
    one type out of several (tuples, arrays, maps, lambdas) multiplies, so arithmetic and conditions

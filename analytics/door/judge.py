@@ -1,6 +1,6 @@
 """What may come through the analysts' door: the judge of a statement in ClickHouse's own words.
 
-Laws of this file:
+Invariants:
 1. Pure: the canonical text of a statement in (``analytics.door.canonical``), a ``Statement`` or
    ``Denied`` out. The caller's text is never looked at, and never run.
 2. What is allowed is listed by name (``analytics.door.lists``): kinds of statements, keywords,

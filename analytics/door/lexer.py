@@ -1,6 +1,6 @@
 """Tokens of the text that ClickHouse's own formatter gives for a statement.
 
-Laws of this file:
+Invariants:
 1. Pure, and linear in the length of the text.
 2. It reads the canonical text only, one line made by ``formatQuerySingleLine``: that has no
    comments and no here-documents, quotes with a backslash, and separates tokens. What would need

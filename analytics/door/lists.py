@@ -1,6 +1,6 @@
 """What may come through the door, by name: the files of ``allowed``, one name a line.
 
-Laws of this file:
+Invariants:
 1. What is not on a list is refused, also what a newer engine brings
    (``tests/analytics/test_door_lists.py`` prints what the installed one has beyond them).
 2. Nothing on these lists reads or writes outside the warehouse, or takes a statement, the name of a

@@ -1,6 +1,6 @@
 """Native blocks for clients that name a protocol version, which the embedded engine can't write.
 
-Laws of this file:
+Invariants:
 1. Pure: what the engine wrote at revision 0 in, the same rows at the client's revision out.
 2. From ``CUSTOM_SERIALIZATION`` on a block begins with its info, and each column says behind its
    type that it is serialized plainly. To put that byte in, the end of each column is found by

@@ -1,6 +1,6 @@
 """Which tables a statement reads, by name.
 
-Laws of this file:
+Invariants:
 1. Pure; over the tokens of a canonical text.
 2. Three databases are there: the configured one, ``system`` and ``information_schema``, and of the
    latter two the tables on the lists. chDB's ``default`` makes a table of any file's name.

@@ -1,5 +1,5 @@
 -- Absolute counts of one campaign, mailbox provider and minute, contributed by one partition of
--- one incarnation of the raw topic. A row is replaced by the one with the highest offset (law 4 of
+-- one incarnation of the raw topic. A row is replaced by the one with the highest offset (invariant 4 of
 -- the design), so a replay writes the same row again. A figure is a sum over FINAL rows; a single
 -- row may be negative when a later log corrects what an earlier one counted.
 -- shard: cityHash64(campaign_id)

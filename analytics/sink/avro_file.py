@@ -1,9 +1,9 @@
 """Kafka values put together as one Avro file, so that ClickHouse decodes them and Python does not.
 
-Laws of this file:
+Invariants:
 1. Pure. A framed value is cut behind its five bytes of framing; nothing in it is decoded.
 2. One block per record: a record that is broken can't be read past its end, so it never turns its
-   neighbours into something else (law 7 of the design). Blocks cost 18 bytes and no time.
+   neighbours into something else (invariant 7 of the design). Blocks cost 18 bytes and no time.
 3. All records of a file were written by one schema version; the engine reads them by field name,
    so an older version's missing fields take their defaults.
 

@@ -1,11 +1,11 @@
 """The batches of one topic on their way into ClickHouse.
 
-Laws of this file:
+Invariants:
 1. At most two batches of a topic are in memory: one filling, one in flight. A topic whose filling
    batch is full is paused by the sink until the flight has landed.
 2. A flight lands when every record is stored, or dead-lettered and acknowledged; then its offsets
-   are committed, never before (law 5 of the design). Offsets of a topic are committed in order,
-   because there is one flight at a time.
+   are committed, never before (invariant 5 of the design). Offsets of a topic are committed in
+   order, because there is one flight at a time.
 3. ClickHouse away or too slow: the same batch again, with back-off and full jitter, for as long as
    this sink owns the partitions. Nothing is dropped, and Kafka goes on being polled meanwhile.
 4. A batch belongs to one generation of the group; once partitions were taken away its records are
@@ -110,7 +110,7 @@ class Batcher:
         self._generation = 0
         self.healthy = True
         self.failure: BaseException | None = None
-        """The error that ended a flight, for which nobody may be waiting (law 8 of the design)."""
+        """The error that ended an insert nobody waits for (invariant 8 of the design)."""
 
     @property
     def full(self) -> bool:
@@ -141,7 +141,7 @@ class Batcher:
         batch.offsets[partition] = records[-1].offset + 1
 
     def due_in(self, now: float) -> float | None:
-        """Seconds until the filling batch should go; ``None`` when there is none or no runway."""
+        """Seconds until the filling batch should go; ``None`` if none fills or one is inserting."""
         if not self._filling.records or self._flight is not None:
             return None
         return 0.0 if self.full else self._filling.opened_at + self._limits.interval_s - now

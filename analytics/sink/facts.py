@@ -1,6 +1,6 @@
 """Facts about campaigns: which of two accounts holds, and what is told about it.
 
-Laws of this file:
+Invariants:
 1. ``conflicts`` is pure. The later ``updated_at`` holds, as in the table, whose version it is; of
    two with the same time the one that comes later in the log.
 2. Writing the same facts again is no conflict.

@@ -1,6 +1,6 @@
 """One batch of records into ClickHouse, whatever is wrong with some of them.
 
-Laws of this file:
+Invariants:
 1. After ``load`` returns, every record of the batch is stored or is a ``Reject``; when it raises
    ``Unavailable``, any part may be stored, and the same batch may be loaded again: rows are
    idempotent by key (``analytics.sink.rows``).

@@ -1,6 +1,6 @@
 """What ingress accepted and is neither stored nor a dead letter, as a metric.
 
-Laws of this file:
+Invariants:
 1. The figure is view ``reconciliation``'s, over its minutes that are older than ``SETTLED_S``: what
    is younger may be on its way.
 2. One sink of a group asks: whoever reads partition 0 of the raw topic. The others show 0.
@@ -37,7 +37,7 @@ class Reconciler:
         settings: how often, and the limits of a query.
         client: makes a ClickHouse client; blocking, raises ``Unavailable``.
         metrics: where the answer goes.
-        mine: whether it is this process that asks (law 2).
+        mine: whether it is this process that asks (invariant 2).
     """
 
     def __init__(

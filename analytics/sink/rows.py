@@ -1,12 +1,12 @@
 """What a record becomes in ClickHouse, topic by topic.
 
-Laws of this file:
+Invariants:
 1. Pure: no clock, no client, no Kafka. A row is a function of one record and its place in Kafka.
 2. The busy topics (enriched events, campaign minutes, raw events) are read by the engine itself,
    from an Avro file, by the statements below. The quiet ones are decoded here and built column
    by column.
 3. A row's identity is its sorting key and its version comes from the record, so writing it again
-   changes nothing (laws 3 and 4 of the design).
+   changes nothing (invariants 3 and 4 of the design).
 4. An event whose campaign moved gives two rows in one insert: itself, and a tombstone under the
    campaign it moved from.
 """

@@ -1,13 +1,13 @@
 """From Kafka into ClickHouse.
 
-Laws of this file:
-1. Read, insert, commit, in this order; a crash anywhere reads the same records again and writes
-   the same rows again (laws 3 to 5 of the design). At least once in transport, once in effect.
+Invariants:
+1. Read, insert, commit, in this order; a crash anywhere reads the same records again and writes the
+   same rows again (invariants 3 to 5 of the design). At least once in transport, once in effect.
 2. Kafka is polled all the time, also while ClickHouse is away: partitions of a full topic are
    paused, so memory is bounded and the group never throws this member out.
 3. Sinks share partitions as one consumer group; on a rebalance what flies gets a moment to land,
    the rest is dropped and read again by its next owner.
-4. A bug ends ``run`` with its error (law 8 of the design); a peer that is away never does.
+4. A bug ends ``run`` with its error (invariant 8 of the design); a peer that is away never does.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """What the embedded engine is told at its start: where it may look, and who may do what.
 
-Laws of this file:
+Invariants:
 1. Pure: texts out of arguments. ``analytics.warehouse.engine`` writes them into files.
 2. All rights of chDB's only user come from two roles. A session begins with both; one that has
    done ``SET ROLE reader`` keeps ``SELECT`` and ``SHOW`` on the database, and the engine itself

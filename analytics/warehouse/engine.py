@@ -1,6 +1,6 @@
 """Statements on the embedded engine, each in a session of its own.
 
-Laws of this file:
+Invariants:
 1. A session is a new handle on the engine (half a millisecond); it ends with its statement, so
    nothing of one reaches the next.
 2. An analyst's session gets its limits, then the role ``reader`` (``analytics.warehouse.access``),

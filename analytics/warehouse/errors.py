@@ -1,6 +1,6 @@
 """The engine's errors, in ClickHouse's words.
 
-Laws of this file:
+Invariants:
 1. Pure.
 2. What asked for an error inside this process is not told, and no text is endless.
 """

@@ -1,6 +1,6 @@
 """What the operating system keeps a process from, whatever its engine can be talked into.
 
-Laws of this file:
+Invariants:
 1. It holds for the threads that are made afterwards, so it is put up before the engine is loaded,
    and after all addresses are bound.
 2. Linux's Landlock: files are read under the given paths alone and written under fewer; no TCP

@@ -1,6 +1,6 @@
 """What a statement may use, and what becomes of one that goes on beyond its limits.
 
-Laws of this file:
+Invariants:
 1. Pure: the time comes in as an argument, decisions go out as values.
 2. The engine ends a query at its time limit by itself. One that goes on ``KILL_AFTER_S`` longer
    is killed, and killed again until it is gone; so is one whose client went away.
@@ -120,7 +120,7 @@ class Decision:
 
 
 def decide(running: Iterable[Running], now_s: float, obey_s_max: float) -> Decision:
-    """What becomes of the statements under way (laws 2 and 3)."""
+    """What becomes of the statements under way (invariants 2 and 3)."""
     kill = []
     for one in running:
         over_s = now_s - one.since_s - one.limit_s

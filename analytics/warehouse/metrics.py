@@ -1,4 +1,4 @@
-"""Metrics of the warehouse (laws: ``analytics.metrics``)."""
+"""Metrics of the warehouse (invariants: ``analytics.metrics``)."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 

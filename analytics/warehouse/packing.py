@@ -1,6 +1,6 @@
 """What a client wants its result packed in: protocol version, frames, content encoding.
 
-Laws of this file:
+Invariants:
 1. Pure: what a request says in, steps out; a step takes the result and gives it packed.
 2. A step in Python calls ``go_on`` every fraction of a second of its work, and ends by what that
    raises. One in C is as fast as the result is made, and looks at nothing.

@@ -1,6 +1,6 @@
 """The sink's listener: ClickHouse's HTTP interface with all rights, for those who have the token.
 
-Laws of this file:
+Invariants:
 1. Nothing is read of a request before its token is proven; only the token's SHA-256 is known here,
    so it is in no memory or environment that a query could show.
 2. The data of an insert goes into an anonymous file in memory as it arrives, and the engine reads
@@ -108,7 +108,7 @@ class Private(Interface):
         return hmac.compare_digest(digest, self._token_sha256)
 
     def _prove(self, request: Request) -> None:
-        """Refuses who does not have the token (law 1).
+        """Refuses who does not have the token (invariant 1).
 
         Raises:
             QueryError: as ClickHouse words a wrong password.

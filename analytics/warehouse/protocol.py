@@ -1,6 +1,6 @@
 """ClickHouse's HTTP interface, as far as both listeners of the warehouse speak it alike.
 
-Laws of this file:
+Invariants:
 1. Paths, parameters, headers, formats, error codes and texts are ClickHouse's (its documentation,
    «HTTP Interface»), so any client that speaks it connects.
 2. Results are packed by the engine's side, within the limits of their query.
@@ -80,7 +80,7 @@ class Interface:
         engine: what answers.
         results: counts answers by result: ``ok``, or ClickHouse's error code.
         seconds: takes the time of each.
-        sites: names that it answers to (law 4).
+        sites: names that it answers to (invariant 4).
     """
 
     def __init__(self, engine: Engine, results: Counter, seconds: Histogram, sites: Sites) -> None:
@@ -205,7 +205,7 @@ def asked_format(request: Request, parameters: Mapping[str, str]) -> str:
 
 
 async def unless_gone(request: Request, job: Job, run: Callable[[Job], Awaitable[Held]]) -> Held:
-    """Runs a job for as long as its client is there (law 3); the body has been read."""
+    """Runs a job for as long as its client is there (invariant 3); the body has been read."""
     answer = asyncio.ensure_future(run(job))
     leaving = asyncio.ensure_future(_left(request))
     try:

@@ -1,6 +1,6 @@
 """The role ``warehouse``: the embedded engine in a process of its own, behind two listeners.
 
-Laws of this file:
+Invariants:
 1. This process alone owns the directory. Analysts reach it on ``door_host:door_port``, read-only;
    the sink on ``warehouse_host:warehouse_port``, with a token (``analytics.warehouse.private``).
 2. Addresses are bound first, then the fence is put up (``analytics.warehouse.fence``), and only
@@ -32,7 +32,7 @@ from schemas.errors import ConfigError
 from schemas.serving.server import bind, port_of, serving, serving_health
 from schemas.settings import PREFIX, Settings
 
-if TYPE_CHECKING:  # law 2
+if TYPE_CHECKING:  # invariant 2
     from analytics.warehouse.engine import Engine
 
 log = structlog.get_logger("mailpulse.warehouse")
@@ -101,7 +101,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> None:
 
 
 def _prepared(settings: Settings) -> Path:
-    """Writes the engine's configuration, and fences this process in (law 2).
+    """Writes the engine's configuration, and fences this process in (invariant 2).
 
     Raises:
         ConfigError: a directory can't be used.

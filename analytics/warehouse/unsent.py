@@ -1,6 +1,6 @@
 """Results that their callers have not read yet, and how many bytes of them there may be.
 
-Laws of this file:
+Invariants:
 1. A result takes memory until its last piece is handed to the connection, which takes one piece
    at a time and the next when the other side has read. Until then its bytes count.
 2. The results of analysts' queries share ``bytes_max``. One that finds no room waits for it with

@@ -1,6 +1,6 @@
 """Every provider whose webhooks are understood, by its name in ``mailpulse.toml``.
 
-Law: the list is written out here; nothing is found by looking at what lies in the directory.
+Invariant: the list is written out here; nothing is found by looking at what lies in the directory.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """What a provider module is: a table of event names, ``verify``, ``parse``, and a few facts.
 
-Laws of this package:
+Invariants:
 1. Pure: ``now`` and ``received_at`` are arguments; nothing here opens a socket or reads a clock.
 2. ``verify`` sees the raw bytes, compares in constant time, and says nothing about what was wrong
    beyond a code for the log. Nothing is parsed before it is verified, except where the signature

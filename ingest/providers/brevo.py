@@ -1,6 +1,6 @@
 """Brevo: transactional and marketing webhooks, one event or a batch.
 
-Laws of this file:
+Invariants:
 1. Overload is answered with 429: by Brevo's documentation another 4xx, and in its present wording
    a 5xx too, discards the event.
 2. Nothing is signed: Basic or bearer token. Brevo's published addresses belong in ``allow_ips``.

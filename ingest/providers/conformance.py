@@ -1,7 +1,7 @@
 """The conformance table: what each provider module can do, in its own words.
 
-Law: everything in the table is read from the code; ``ingest/README.md`` carries it between two
-markers and a test fails when it is stale.
+Invariant: everything in the table is read from the code; ``ingest/README.md`` carries it between
+two markers and a test fails when it is stale.
 """
 
 from ingest.providers import REGISTRY

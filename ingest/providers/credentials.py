@@ -1,6 +1,6 @@
 """Proof by something that the sender was told once: user and password, or a bearer token.
 
-Laws of this file:
+Invariants:
 1. Such a proof says who calls, not that the body is what was sent: only TLS holds the body.
 2. Both kinds may be configured side by side; the header's own scheme says which one is meant.
 3. What is not configured proves nothing: no values, no entry.

@@ -1,6 +1,6 @@
 """Customer.io: reporting webhooks, one event per request, signed.
 
-Laws of this file:
+Invariants:
 1. Customer.io holds back everything behind a call that fails, for up to 7 days. So what can't be
    read is kept and answered 200 (the front door's rule), and overload is answered with 503, which
    is not among the codes that make it wait for an hour.

@@ -1,6 +1,6 @@
 """Elastic Email: notifications, one event per call: GET with a query, a form, or signed JSON.
 
-Laws of this file:
+Invariants:
 1. Three ways, one set of field names. A signed call has to verify by ``secret``; an unsigned one
    by ``token`` in the URL (``?token=…``), by a bearer token, or by Basic. What is signed is the
    body, so a signed call has one: a signature over nothing would let any query through.

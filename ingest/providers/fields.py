@@ -1,6 +1,6 @@
 """One field at a time: whatever a provider writes -> the value that an event carries.
 
-Laws of this file:
+Invariants:
 1. Pure and total: every function takes any JSON value and returns; none raises.
 2. ``time_suspect`` means that arrival stands for the provider's time, never anything else.
 3. Texts fit the schema: no lone surrogates, no NUL, cut to the limits of ``schemas.event``.

@@ -1,6 +1,6 @@
 """Any sender that signs its JSON with an HMAC: verification by a header, meaning by a mapping.
 
-Laws of this file:
+Invariants:
 1. ``X-Webhook-Signature`` is the HMAC-SHA256 of the raw body in lower-case hexadecimal, with or
    without ``sha256=`` before it. With ``X-Webhook-Timestamp`` (seconds) the signed bytes are
    ``timestamp.body``. Without it the body may not begin with a digit: else a stamped request

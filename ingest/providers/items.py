@@ -1,6 +1,6 @@
 """From a verified body to events: the frame that every provider's ``parse`` fills in.
 
-Laws of this file:
+Invariants:
 1. One bad item becomes one reject; its neighbours go through.
 2. ``make_event`` takes native values as they are and never raises: cleaning is ``fields``'s.
 3. An exception that no provider foresaw costs the item, not the request; it shows up as the reject
@@ -121,7 +121,7 @@ def parse_items(
         except BadInput as error:
             rejects.append(Reject(error.reason, error.detail, content_of(item)))
             continue
-        except Exception as error:  # law 3
+        except Exception as error:  # invariant 3
             rejects.append(Reject("unforeseen", type(error).__name__, content_of(item)))
             continue
         if isinstance(built, list):

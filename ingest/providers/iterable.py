@@ -1,6 +1,6 @@
 """Iterable: system webhooks, one event per request.
 
-Laws of this file:
+Invariants:
 1. Nothing is signed: a fixed ``Authorization`` header, with or without the name of a scheme before
    the token, or Basic. The body is only as good as the connection.
 2. A hosted unsubscribe click is followed by the unsubscribe itself: it stays ``unknown``, or each

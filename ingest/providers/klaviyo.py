@@ -1,6 +1,6 @@
 """Klaviyo: system webhooks, up to 1,000 events per request, signed.
 
-Laws of this file:
+Invariants:
 1. The signature covers raw body and timestamp, the timestamp exactly as it stands in its header.
    The webhook id is not signed, so it has to equal the one inside the signed body.
 2. Klaviyo names a message (``$message``) but not its copies: message id is that with the profile,
@@ -83,7 +83,7 @@ class Klaviyo(BaseProvider):
         verify.check_hmac_hex(source.secrets("secret"), signed, request.header(SIGNATURE))
 
     def verify_content(self, request: Request, source: Source) -> None:
-        """See ``Provider.verify_content``: law 1."""
+        """See ``Provider.verify_content``: invariant 1."""
         webhook_id = request.header(WEBHOOK_ID) or ""
         if not verify.same_as_any(webhook_id, [_webhook_id(request.body)]):
             raise SignatureError("wrong_webhook_id")

@@ -1,6 +1,6 @@
 """Loops: one JSON object per request, signed by Standard Webhooks.
 
-Laws of this file:
+Invariants:
 1. ``webhook-id`` is the event's identity.
 2. The campaign is whichever of ``campaignId``, ``loopId`` and ``transactionalId`` is there. Mailing
    lists come with some events of a message only, so they are metadata and no tags.

@@ -1,6 +1,6 @@
 """MailerSend: one event per request, version 1 and version 2 payloads.
 
-Laws of this file:
+Invariants:
 1. The top-level ``type`` names the event; ``data.type`` may say ``delivered`` on a click.
 2. ``webhook.test`` is signed with a key that MailerSend has published, so it proves nothing. It is
    let in, since a webhook is only saved after a 2xx, and gives no event; that key opens nothing
@@ -37,7 +37,7 @@ from schemas.settings import Source
 
 SIGNATURE = "signature"
 TEST_KEY = "test_Am3L1GuOIc4blLUuHqAPxxwkZaJyEk8G"
-"""Published by MailerSend for its test call: no secret (law 2)."""
+"""Published by MailerSend for its test call: no secret (invariant 2)."""
 TEST_TYPE = "webhook.test"
 TEST_BODY_BYTES_MAX = 4096
 MESSAGE_ID_DOMAIN = "mailersend.net"
@@ -79,7 +79,7 @@ class MailerSend(BaseProvider):
     def verify(
         self, request: Request, source: Source, now: float, certificates: Certificates
     ) -> None:
-        """See ``Provider.verify``; lets the test call in, which holds no event (law 2)."""
+        """See ``Provider.verify``; lets the test call in, which holds no event (invariant 2)."""
         signature = request.header(SIGNATURE)
         try:
             verify.check_hmac_hex(source.secrets("signing_key"), request.body, signature)
@@ -88,7 +88,7 @@ class MailerSend(BaseProvider):
                 raise
 
     def by_anyone(self, request: Request) -> bool:
-        """See ``Provider.by_anyone``: the test call (law 2)."""
+        """See ``Provider.by_anyone``: the test call (invariant 2)."""
         return _is_test_call(request.body, request.header(SIGNATURE))
 
     def parse(self, request: Request, source: Source, received_at: int) -> Parsed:

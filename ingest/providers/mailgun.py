@@ -1,6 +1,6 @@
 """Mailgun: one JSON object per request, with its signature inside the body.
 
-Laws of this file:
+Invariants:
 1. The signature covers a timestamp and a token, *not* the event: who has seen one request can put
    another event under its signature for as long as the timestamp is accepted. What guards against
    that is TLS, ``allow_ips``, and a narrow ``tolerance_s``; what comes twice is deduplicated by the

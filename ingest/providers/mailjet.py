@@ -1,6 +1,6 @@
 """Mailjet: Event API, one bare event or, with grouping on, a JSON list of them.
 
-Laws of this file:
+Invariants:
 1. Nothing is signed: Basic only. The body is only as good as the connection.
 2. ``MessageID`` exceeds 2^53: it is read as an integer, never as a float, and kept as text.
 3. A bounce for greylisting is a deferral: Mailjet goes on trying.

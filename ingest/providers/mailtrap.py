@@ -1,6 +1,6 @@
 """Mailtrap: sending webhooks, ``{"events": […]}`` or JSON Lines, one event a line.
 
-Laws of this file:
+Invariants:
 1. The webhook's own setting picks the format, so the body is tried as one JSON value first and by
    lines after that; a line that can't be read costs itself only.
 2. The event id alone is not trusted to tell events apart: type, message and recipient are part of

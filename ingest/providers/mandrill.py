@@ -1,6 +1,6 @@
 """Mailchimp Transactional (Mandrill): a form whose field ``mandrill_events`` is a JSON list.
 
-Laws of this file:
+Invariants:
 1. The signature covers the URL exactly as configured at Mandrill, which a proxy may hide from us:
    ``public_url`` is required and nothing is guessed from headers.
 2. While a hook is set up, Mandrill sends ``HEAD``, then an empty list signed with the key
@@ -100,7 +100,7 @@ class Mandrill(BaseProvider):
         verify.check_hmac_base64(secrets, signed, signature, "sha1")
 
     def by_anyone(self, request: Request) -> bool:
-        """See ``Provider.by_anyone``: an empty list, by whichever key (law 2)."""
+        """See ``Provider.by_anyone``: an empty list, by whichever key (invariant 2)."""
         return items.read_form(request.body).get("mandrill_events", [""])[0] == "[]"
 
     def parse(self, request: Request, source: Source, received_at: int) -> Parsed:

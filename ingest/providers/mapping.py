@@ -18,7 +18,7 @@ In ``mailpulse.toml``, all of it optional:
 A path is keys with dots between; a number counts from 0 in a list; ``$.`` starts at the top of the
 body instead of the item; ``header:NAME`` is a header of the request.
 
-Laws of this file:
+Invariants:
 1. Pure. Reading a mapping reports every problem at once, with its place.
 2. Fields that the mapping does not name keep the place of the default shape.
 """

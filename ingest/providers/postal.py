@@ -1,6 +1,6 @@
 """Postal: the open-source mail server's webhooks, one event per request, signed with RSA.
 
-Laws of this file:
+Invariants:
 1. A newer Postal signs twice, with SHA-1 and with SHA-256. Where the second signature is there it
    alone counts; whoever holds the key makes both, so leaving it out gains nothing.
 2. Events of incoming mail (``direction`` is ``incoming``) are not deliveries of ours: unknown.

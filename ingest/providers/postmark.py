@@ -1,6 +1,6 @@
 """Postmark: one JSON object per request, proven by HTTP basic authentication in the hook's URL.
 
-Laws of this file:
+Invariants:
 1. Nothing of a body is signed: who knows user and password can post anything.
 2. A bounce's own ``Type`` decides what it is; Postmark calls several things bounces that are none.
 3. A subscription change that follows a bounce or complaint is told as that: events of one message

@@ -1,6 +1,6 @@
 """Resend: one JSON object per request, signed by Svix.
 
-Laws of this file:
+Invariants:
 1. ``svix-id`` is the event's identity; the top-level ``created_at`` is its time (the one under
    ``data`` is the message's).
 2. ``data.to`` lists everyone the message went to, not who acted: with several, nobody is named.

@@ -1,6 +1,6 @@
 """Twilio SendGrid: Event Webhook, a JSON list of events signed with ECDSA.
 
-Laws of this file:
+Invariants:
 1. The signature covers timestamp and raw body, its trailing ``\\r\\n`` included.
 2. Parsing is benchmarked: a batch's usual events go through ``sendgrid_columns``, the others, and
    all that it is not certain of, through ``sendgrid_events``; both make the same of the same.

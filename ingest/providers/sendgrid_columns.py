@@ -1,6 +1,6 @@
 """SendGrid's usual events, read a column at a time: nine in ten items of a busy day.
 
-Laws of this file:
+Invariants:
 1. Pure. ``ColumnReader.read_all`` makes exactly the events that ``sendgrid_events.build`` makes of
    the same items, or none: whatever it is not certain of is left to that one. A property test
    compares.
@@ -243,7 +243,7 @@ class ColumnReader:
 
 
 def _message_ids(column: Column) -> Column:
-    """The fronts of ``sg_message_id``: see ``sendgrid_events``, law 3."""
+    """The fronts of ``sg_message_id``: see ``sendgrid_events``, invariant 3."""
     _texts(column, ID_CHARS_MAX)
     together = "\n".join(column)
     _check(" " not in together and "<" not in together)

@@ -1,6 +1,6 @@
 """SendGrid's events, whatever is in their fields: tables, and one event from one item.
 
-Laws of this file:
+Invariants:
 1. Pure and total: ``build`` raises nothing but ``BadInput``, for an item that names no event.
 2. Custom arguments lie flat among an event's own fields: all but ``OWN_FIELDS`` is metadata.
 3. ``message_id`` is the front of ``sg_message_id``: what the send call returned as
@@ -157,7 +157,7 @@ def native_type_of(native: str) -> str:
 
 
 def message_id_of(own: object, smtp_id: object) -> str | None:
-    """Law 3."""
+    """Invariant 3."""
     full = fields.identifier(own)
     if full is not None:
         for machine in MACHINES:

@@ -1,6 +1,6 @@
 """Amazon SES: event publishing and notifications, by SNS, EventBridge or Firehose.
 
-Laws of this file:
+Invariants:
 1. SNS is proven by its signature (``ingest.providers.sns``). EventBridge API destinations and
    Firehose have none: they bring ``token`` in a header (``X-Amz-Firehose-Access-Key`` for Firehose,
    ``X-Api-Key`` or ``Authorization: Bearer`` for an API destination's connection). A request that

@@ -1,4 +1,4 @@
-"""Amazon SES: one event record -> one event, or one per recipient. Laws: see ``ses``."""
+"""Amazon SES: one event record -> one event, or one per recipient. Invariants: see ``ses``."""
 
 from collections.abc import Mapping
 from typing import Any

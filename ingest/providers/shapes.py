@@ -1,6 +1,6 @@
 """The outermost shape of a JSON body: where its items lie.
 
-Law: an item's own content is nobody's business here; that is ``items.parse_items``'s.
+Invariant: an item's own content is nobody's business here; that is ``items.parse_items``'s.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """Amazon SNS envelopes: proof that a message was published to one of our topics.
 
-Laws of this file:
+Invariants:
 1. A signature proves «some AWS topic», so the topic's ARN must be one of the configured ones.
 2. The certificate comes from ``https://sns.<region>.amazonaws.com`` (``.com.cn`` in China) and a
    path ``/SimpleNotificationService-<hexadecimal>.pem``, nowhere else; a subscription is confirmed

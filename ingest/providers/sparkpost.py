@@ -1,6 +1,6 @@
 """SparkPost (Bird Email): event webhooks, a JSON list of ``{"msys": {CLASS: {…}}}``.
 
-Laws of this file:
+Invariants:
 1. Nothing is signed: Basic, the bearer token of the OAuth 2.0 mode, or the older token header. The
    body is only as good as the connection.
 2. The class of an event (``message_event``, ``track_event``, …) is not read: ``type`` says it all,

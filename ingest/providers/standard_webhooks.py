@@ -1,6 +1,6 @@
 """Any sender that signs by the Standard Webhooks specification, and the base of those we know.
 
-Laws of this file:
+Invariants:
 1. Several secrets and several signatures are tried: one good pair is enough. ``v1`` is HMAC with a
    ``whsec_`` secret, ``v1a`` is ed25519 with a ``whpk_`` public key.
 2. The id header is the event's identity: it stays the same over retries, the timestamp does not.

@@ -1,6 +1,6 @@
 """Unisender Go (UniOne): grouped events, or one flat event with «single event» on.
 
-Laws of this file:
+Invariants:
 1. The signature lies inside the body: MD5 of the body with the value of ``auth`` replaced by the
    API key. The value is found as bytes and replaced as bytes; nothing is parsed or written anew.
 2. MD5 can be extended by whoever has seen a signed body, but only behind its padding, which is
@@ -107,7 +107,7 @@ class UnisenderGo(BaseProvider):
         try:
             request.body.decode()
         except UnicodeDecodeError:
-            raise SignatureError("bad_encoding") from None  # law 2
+            raise SignatureError("bad_encoding") from None  # invariant 2
         keys = [key.encode() for key in source.secrets("api_key") if key]
         good = False
         missing = True

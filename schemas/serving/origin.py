@@ -1,6 +1,6 @@
 """Who is calling: the client's address and scheme, by the trusted-proxy rules; allow-lists.
 
-Laws of this file:
+Invariants:
 1. Pure.
 2. ``X-Forwarded-*`` is believed only from a proxy that is configured as trusted. The client is the
    right-most address of the chain that is not such a proxy: everything left of it is the client's

@@ -1,13 +1,13 @@
 """Who may stay connected to a listener: its limits, and the decisions by them.
 
-Laws of this file:
+Invariants:
 1. Pure: the time comes in as an argument, decisions go out as values.
 2. A new connection always gets in. When all places are taken, the one that leaves is of the client
    that has most connections waiting for it, and of those the one that has kept us waiting longest:
    idle, in the middle of its headers or its body, or not reading what it asked for.
 3. A request that we work on is never cut off for a newcomer. At most ``requests_max`` are open at
    once: one more takes the place of one whose body or reader keeps us waiting, or is answered 503.
-   So law 2 always finds somebody.
+   So invariant 2 always finds somebody.
 4. Every wait for the other side ends: for headers, for a body, for it to read an answer.
 5. Where a listener can tell by the headers that a request is of one who may make it (``prove``),
    those who have not proven theirs leave first. Nobody without proof ends a request with it, or a
@@ -44,7 +44,7 @@ class Limits:
         idle_timeout_s: between an answer and the next request.
         body_timeout_s: from the end of the headers to the end of the body.
         body_bytes_max: of a request, as sent.
-        body_bytes_per_s_min: slowest body that does not give way to others (law 5).
+        body_bytes_per_s_min: slowest body that does not give way to others (invariant 5).
         body_grace_s: how long it may lag behind that.
         requests_proven: of ``requests_max``, those that only who proves a request gets.
         write_timeout_s: how long an answer may lie unread; it grows by what is read, at
@@ -156,7 +156,8 @@ class Places(Generic[K]):
         return iter(tuple(self._places))
 
     def arrive(self, key: K, client: str, now_s: float) -> K | None:
-        """Takes a connection in. The one that has to leave for it (law 2), already without a place.
+        """Takes a connection in. The one that has to leave for it (invariant 2), already without a
+        place.
 
         It is ``key`` itself when nobody keeps us waiting.
         """
@@ -178,7 +179,7 @@ class Places(Generic[K]):
             self._open[proven] += place.open
 
     def admit(self, key: K, now_s: float) -> tuple[bool, K | None]:
-        """Whether one more request is worked on (law 3), and the connection that ends for it.
+        """Whether one more request is worked on (invariant 3), and the connection that ends for it.
 
         That one is without a place already.
         """
@@ -196,7 +197,7 @@ class Places(Generic[K]):
         return True, leaves
 
     def _leaver(self, now_s: float, among: Callable[[_Place], bool]) -> K | None:
-        """Who ends for another: those who have proven nothing before all others (law 5)."""
+        """Who ends for another: those who have proven nothing before all others (invariant 5)."""
         candidates = [(key, place) for key, place in self._places.items() if among(place)]
         unproven = [(key, place) for key, place in candidates if not place.proven]
         stalled = [
@@ -248,7 +249,7 @@ class Places(Generic[K]):
         place.unsent = size
 
     def overdue(self, now_s: float) -> list[tuple[K, Cut]]:
-        """Connections that kept us waiting too long (law 4), and for what."""
+        """Connections that kept us waiting too long (invariant 4), and for what."""
         found = []
         for key, place in self._places.items():
             reason = self._overdue(place, now_s)

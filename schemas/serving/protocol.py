@@ -1,6 +1,6 @@
 """uvicorn's HTTP/1.1 with limits: what ``places`` decides, done to real connections.
 
-Laws of this file:
+Invariants:
 1. Headers end where the headers end: a trailer behind a body never becomes a header (RFC 9110,
    6.5.1, lets a recipient discard it).
 2. The request target is a path of ours. One with a host in it (absolute form, RFC 9112, 3.2.2) is
@@ -192,7 +192,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """See ``HttpToolsProtocol``."""
-        if self._reading is not Turn.HEAD:  # law 1
+        if self._reading is not Turn.HEAD:  # invariant 1
             self.listener.refused("trailer")
             return
         self._head_bytes += len(name) + len(value)
@@ -203,7 +203,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """See ``HttpToolsProtocol``."""
-        if not self.url.startswith(b"/"):  # law 2
+        if not self.url.startswith(b"/"):  # invariant 2
             self._end("request_target", 400)
             raise _Refused
         if len(self.headers) > HEADERS_MAX:
@@ -225,7 +225,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.app = app
 
     def _is_misread(self) -> bool:
-        """Whether what follows the headers could be taken for something else than it is (law 4)."""
+        """Whether what follows the headers can be read in two ways (invariant 4)."""
         fields = dict(self.headers)
         coding = fields.get(b"transfer-encoding")
         has_body = coding is not None or fields.get(b"content-length", b"0").strip() != b"0"

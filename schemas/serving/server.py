@@ -1,6 +1,6 @@
 """Serves an ASGI application on a listening socket, within limits.
 
-Laws of this file:
+Invariants:
 1. A port is bound before anything is told about it; 0 means any free one.
 2. The process's signals belong to the process, so uvicorn's own handlers stay out.
 3. Who the other side is, the socket says: no header is believed about it (``proxy_headers`` is
@@ -76,7 +76,7 @@ def port_of(sock: socket.socket) -> int:
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leaves signals to the process (law 2)."""
+        """Leaves signals to the process (invariant 2)."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

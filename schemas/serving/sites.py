@@ -1,6 +1,6 @@
 """Requests that a browser makes for another site are refused, and answers are for no other site.
 
-Laws of this file:
+Invariants:
 1. Pure: ``refusal`` is a function of the request; the middleware around it only asks and answers.
 2. Programs say nothing of where they come from, and pass. A browser says it: by ``Origin`` (RFC
    6454), by ``Sec-Fetch-*`` (Fetch Metadata), and by the name in ``Host`` that it was led here by

@@ -1,6 +1,6 @@
 """Saying the same thing seldom, however often it happens.
 
-Laws of this file:
+Invariants:
 1. Pure: the time comes in as an argument.
 2. The first of a kind is said at once; those within ``pause_s`` after it are counted, and the count
    is said with the next one, or by ``due``. None is lost from the count.

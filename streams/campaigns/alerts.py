@@ -1,6 +1,6 @@
 """Alerts: a rate crossed a line, or came back below it.
 
-Laws of this file (glossary, «Alert lines»):
+Invariants (glossary, «Alert lines»):
 1. Pure. Raised when the lower Wilson bound lies above the line and at least ``MESSAGES_MIN`` are in
    the denominator; cleared when the rate is below 80 % of the line (hysteresis).
 2. One alert per crossing, with the figures that raised it; its id is a function of what crossed

@@ -1,7 +1,7 @@
 """A campaign's rates as bytes: what ``streams.campaigns.windows.rates`` says, without the
 dictionaries.
 
-Laws of this file:
+Invariants:
 1. Pure, and exactly what the general encoder makes of ``windows.rates``; a test compares.
 2. Windows of a young campaign hold the same counts: what is computed of equal counts is kept, in a
    bounded cache.

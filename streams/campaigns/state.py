@@ -1,6 +1,6 @@
 """What ``campaigns`` keeps: newest partials, sums per series, alert crossings.
 
-Laws of this file:
+Invariants:
 1. Pure: ``load`` and ``scan`` are handed in; ``writes`` says what a checkpoint must store.
 2. Partials sort by minute, so that a minute entering or leaving a window is one range.
 3. What was put since the last checkpoint lies on top of what is stored.

@@ -1,6 +1,6 @@
 """Rolling windows per campaign, merged from absolute partial counts.
 
-Laws of this file:
+Invariants:
 1. Pure: the clock is the argument ``minute`` or ``as_of``; stored partials are read through
    ``Partials``.
 2. A partial is «campaign, mailbox provider, minute, log, partition: these counts, as of offset O».

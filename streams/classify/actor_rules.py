@@ -1,6 +1,6 @@
 """The rules by which opens and clicks are judged, read from a TOML text.
 
-Laws of this file:
+Invariants:
 1. The file's text comes in; only the rules that ship with the package are read here, once.
 2. A wrong rules file is refused as a whole, at start, with the name of the wrong key.
 3. ``Rules`` is never changed after it was made.

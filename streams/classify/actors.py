@@ -1,6 +1,6 @@
 """Who opened or clicked: a person, a machine that fetches for one, or a security scanner.
 
-Laws of this file:
+Invariants:
 1. Pure: rules come in as a value, time as a difference or as the event's own time.
 2. Two layers. ``verdict_alone`` judges an event by itself; ``rejudge`` looks at the recent events
    of one message and corrects what only the company of others gives away.

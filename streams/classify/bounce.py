@@ -1,6 +1,6 @@
 """Why a message bounced, and how bad that is.
 
-Laws of this file:
+Invariants:
 1. Pure, and never raises on outside input.
 2. Order of belief: the provider's flag for the class; then an enhanced status that means one
    thing; then an SMTP reply that means one thing; then the words of the diagnostic; then codes

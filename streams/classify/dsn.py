@@ -1,6 +1,6 @@
 """Delivery status notifications (RFC 3464), where a provider passes one on as the diagnostic.
 
-Laws of this file:
+Invariants:
 1. The only place that knows ``flufl.bounce``. It is asked for one thing: whether a mail tells of a
    permanent or a passing failure, in the many forms that servers write it.
 2. Never raises on outside input. Diagnostics are cut at ingress: a notification may end anywhere.

@@ -1,6 +1,6 @@
 """Who hosts a recipient's mailbox, from the domain of the address alone.
 
-Laws of this file:
+Invariants:
 1. Pure: no DNS. Hosted domains (a company at Google or Microsoft) show only through a rules file
    that the operator gives; without it they stand under their own registrable domain.
 2. Never raises on outside input; what is no domain gives ``""``.

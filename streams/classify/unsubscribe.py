@@ -1,6 +1,6 @@
 """Whether a clicked address is an unsubscribe link.
 
-Laws of this file:
+Invariants:
 1. Pure, never raises on outside input; answers are cached and the cache is bounded.
 2. Judged by the words of the address only, so a link that is nothing but an opaque token is not
    known; the provider's own unsubscribe event tells then.

@@ -1,6 +1,6 @@
 """Device, operating system and mail client behind a user agent text.
 
-Laws of this file:
+Invariants:
 1. Pure, never raises on outside input; answers are cached and the cache is bounded.
 2. Names of families are those of uap-core, through ``ua-parser``, which reads no network.
 3. A proxy or program that fetches for somebody is device ``bot``, and nothing is claimed about

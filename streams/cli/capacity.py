@@ -1,6 +1,6 @@
 """How much of everything a load takes: arithmetic from measured figures, each a named constant.
 
-Laws of this file:
+Invariants:
 1. Pure. Every figure that was measured says what it is, in which unit, and how it was had.
 2. Results are rounded up, never down, and leave room: processes are planned to be busy to
    ``BUSY_SHARE`` in the busiest minute.

@@ -1,6 +1,6 @@
 """One question to ClickHouse, its answer as it comes, for commands.
 
-Laws of this file:
+Invariants:
 1. Over HTTP the answer is streamed: an export needs no memory for its size.
 2. Values reach a query as ClickHouse parameters, never by pasting texts together.
 """

@@ -1,6 +1,6 @@
 """What every command shares: settings, sources, output, and errors turned into exit codes.
 
-Laws of this file:
+Invariants:
 1. The environment and the disk are read here and handed on; commands see values.
 2. Expected errors (bad settings, a peer that is away, bad input) end in words and a documented
    exit code, never in a traceback.
@@ -63,7 +63,8 @@ def now() -> float:
 
 
 def settings_of(*, attach: bool = True, **overrides: Any) -> Settings:
-    """Settings from the environment, command-line flags and a running embedded pipeline (law 3).
+    """Settings from the environment, command-line flags and a running embedded pipeline (invariant
+    3).
 
     Args:
         attach: look for a running pipeline. Roles don't: they are told where their peers are.

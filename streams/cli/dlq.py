@@ -1,6 +1,6 @@
 """``mailpulse dlq``: what could not be processed, and another try for it.
 
-Laws of this file:
+Invariants:
 1. Resending begins with a plan; nothing is sent without ``--yes``.
 2. Nothing is doubled: event ids are made of the provider's own facts, so an event that got through
    already is dropped as a duplicate. Nothing is lost: a dead letter stays on its topic.
@@ -252,7 +252,7 @@ async def _send(settings: Settings, plan: Resend) -> None:
     """Produces the plan and waits for every acknowledgement.
 
     Raises:
-        Unavailable: something was not acknowledged; sending again is safe (law 2).
+        Unavailable: something was not acknowledged; sending again is safe (invariant 2).
     """
     from aiokafka import AIOKafkaProducer
     from aiokafka.errors import KafkaError

@@ -1,6 +1,6 @@
 """Logs of every role: JSON lines when nobody watches, colours on a terminal.
 
-Laws of this file:
+Invariants:
 1. One call, ``configure``, at the start of a process; modules log through the standard library's
    ``logging`` or through ``structlog.get_logger()`` and both come out alike, on stderr. structlog's
    lines do not take the way through ``logging``: ingress writes one per request, and it took a
@@ -89,7 +89,7 @@ def _redact(value: Any, depth: int = 4) -> Any:
 def redact(
     _logger: Any, _method: str, fields: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """structlog processor: law 2 for every field of a line."""
+    """structlog processor: invariant 2 for every field of a line."""
     for name, value in fields.items():
         if name in ("_record", "_from_structlog", "exc_info"):
             continue
@@ -148,7 +148,7 @@ def _json(fields: Any, default: Any) -> str:
 def _visible(
     _logger: Any, _method: str, fields: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """structlog processor for lines that people read: law 4.
+    """structlog processor for lines that people read: invariant 4.
 
     Messages of several lines and tracebacks keep them, set in, so that none looks like a line of
     the log.

@@ -1,6 +1,6 @@
 """``mailpulse``: the command line, and the one place that sees every package.
 
-Laws of this file:
+Invariants:
 1. It only puts commands together and turns errors into exit codes; what commands do is in
    ``streams.cli``.
 2. Nothing heavy is imported before a command needs it.

@@ -1,6 +1,6 @@
 """``mailpulse reprocess``: judges past opens and clicks by new rules.
 
-Laws of this file:
+Invariants:
 1. The command decides and watches; the workers do it. Ended or killed, it changes nothing, and
    called again with the same arguments it goes on watching: «7d» is then meant as it was at first.
 2. What is refused is said before anything is written.

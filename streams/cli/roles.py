@@ -1,6 +1,6 @@
 """Commands that run something until they are stopped: one role each, ``up``, ``demo``.
 
-Laws of this file:
+Invariants:
 1. A role's process ends with 0 when it was asked to stop, with 3 when its settings can't be used
    (its supervisor does not try again then), with anything else when it should be started again.
 2. SIGTERM and SIGINT mean the same everywhere: finish what was taken in, commit, end.

@@ -1,6 +1,6 @@
 """``mailpulse config secrets``: the secret files that ``docker-compose.yml`` mounts.
 
-Laws of this file:
+Invariants:
 1. The folder is its owner's alone (0700). The files in it are readable, for containers run under
    users of their own; nobody else gets past the folder.
 2. Nothing that is there is replaced: a second run only adds what is missing.
@@ -75,7 +75,7 @@ def secret_files(host: str, token: Callable[[], str]) -> dict[str, str]:
 
 
 def write_missing(folder: Path, host: str) -> list[str]:
-    """Writes what is missing in ``folder`` and returns the names. Laws 1 and 2.
+    """Writes what is missing in ``folder`` and returns the names. Invariants 1 and 2.
 
     The files about ClickHouse belong together: if any of them is there, all are left alone.
 

@@ -1,6 +1,6 @@
 """``mailpulse tail``: records of a topic, decoded, with recipients masked.
 
-Laws of this file:
+Invariants:
 1. Reads without a consumer group: it never moves anybody's offsets.
 2. Addresses are masked unless asked for; a record that can't be decoded is shown as such and its
    neighbours go on.

@@ -1,6 +1,6 @@
 """Spans for OpenTelemetry, when its endpoint is set; with the extra ``otel``.
 
-Laws of this file:
+Invariants:
 1. Set up by OpenTelemetry's own environment variables: ``OTEL_EXPORTER_OTLP_ENDPOINT`` switches it
    on, ``OTEL_SERVICE_NAME``, ``OTEL_TRACES_SAMPLER``, ``OTEL_BSP_*`` and the rest mean what they
    mean everywhere. OTLP over HTTP only.
@@ -54,7 +54,7 @@ def tracer_of(environ: Mapping[str, str], role: str) -> Tracer | None:
 def _provider(
     role: str, environ: Mapping[str, str], processor: "SpanProcessor"
 ) -> "TracerProvider":
-    """Samples as law 3 says; spans of batches are begun for sampled traces only."""
+    """Samples as invariant 3 says; spans of batches are begun for sampled traces only."""
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler

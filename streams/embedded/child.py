@@ -1,6 +1,6 @@
 """One child process under supervision: started, watched, restarted, stopped, never orphaned.
 
-Laws of this file:
+Invariants:
 1. A child dies with its supervisor, however that ends: the kernel is asked to kill the child when
    its parent's thread goes (Linux, ``PR_SET_PDEATHSIG``), so even ``kill -9`` leaves no orphan.
 2. A child that ends by itself is started again after a pause that doubles, and it is said.
@@ -39,7 +39,7 @@ Announce = Callable[[str], None]
 
 
 def die_with(parent_pid: int) -> None:
-    """Runs in the child before its program: law 1. Does nothing where there is no prctl."""
+    """Runs in the child before its program: invariant 1. Does nothing where there is no prctl."""
     if _LIBC is None:
         return
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -1,6 +1,6 @@
 """Where an embedded pipeline lives: its data directory, its lock, its ports, its address file.
 
-Laws of this file:
+Invariants:
 1. One process owns a data directory; the lock goes with the process, however that ends.
 2. A pipeline that runs can be found by other commands through ``data_dir/embedded.json``; a file
    left behind by a process that is gone is not believed.

@@ -1,6 +1,6 @@
 """``mailpulse demo``: the embedded pipeline, simulated providers, and a check of every figure.
 
-Laws of this file:
+Invariants:
 1. The pipeline is the real one: the same roles, over HTTP and Kafka, that a user runs.
 2. The verdict comes from outside: the simulator's ledger against what ClickHouse answers.
 3. With ``quiet`` nothing but the report is written to stdout.

@@ -1,6 +1,6 @@
 """The environment of each role under the supervisor: what that role needs, and nothing else.
 
-Laws of this file:
+Invariants:
 1. Pure: the caller's environment, and what the supervisor tells every role, come in as arguments.
 2. A role gets its own settings alone, so that whoever gets into one process finds no secret of
    another: only ingress has the secrets of sources, only the sink the database's token, and the

@@ -1,6 +1,6 @@
 """The whole pipeline on one machine: a broker binary and one child process per role.
 
-Laws of this file:
+Invariants:
 1. Everything listens on 127.0.0.1; one supervisor owns a data directory, others are told so.
 2. The broker keeps nothing over a restart, so each of its starts is another incarnation of the log
    (``MAILPULSE_LOG_ID``): when it ends, every role starts anew with it.
@@ -306,7 +306,8 @@ class Embedded:
         return {role: child.pid for role, child in self._children.items() if child.pid is not None}
 
     async def supervise(self, stop: asyncio.Event) -> None:
-        """Until ``stop``; a broker that ends takes every role with it into a new start (law 2).
+        """Until ``stop``; a broker that ends takes every role with it into a new start (invariant
+        2).
 
         Raises:
             ConfigError: a role ended because its settings can't be used.
@@ -331,7 +332,8 @@ class Embedded:
                 await self.start()
 
     async def stop(self, drain: bool = True) -> None:
-        """Stops everything, in the order of law 3; never raises on a stage that will not drain.
+        """Stops everything, in the order of invariant 3; never raises on a stage that will not
+        drain.
 
         What was left unread then is said, and in ``unread``.
         """

@@ -1,6 +1,6 @@
 """What a pipeline that stops leaves unread, counted and in words.
 
-Laws of this file:
+Invariants:
 1. What is not known is said to be unknown, never taken for nothing.
 2. Records are counted by reading them: the embedded broker names the end of a partition as if its
    last batch were one record.
@@ -50,7 +50,7 @@ def by_topic(rows: Iterable[Lag]) -> dict[str, int]:
 
 
 async def counted(settings: Settings, rows: Iterable[Lag]) -> dict[str, int]:
-    """As ``by_topic``, by reading what is left (law 2).
+    """As ``by_topic``, by reading what is left (invariant 2).
 
     Raises:
         aiokafka.errors.KafkaError: the broker does not answer.

@@ -1,6 +1,6 @@
 """What is added to a raw event: the ``Enrichment`` record, and the records others subscribe to.
 
-Laws of this file:
+Invariants:
 1. Pure: everything is a function of the raw head, the message's state and the look-ups.
 2. An event's enrichment can be made again from its raw bytes (a correction is a new revision).
 """

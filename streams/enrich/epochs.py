@@ -1,12 +1,12 @@
 """Epochs: which rules judge which raw records, as the topic of rules says.
 
-Laws of this file:
+Invariants:
 1. Pure. Epoch 0 is the worker's own rules; epoch n begins at an offset of each partition, and from
    there on its rules hold instead of those before. State is a fold of the log and of these.
-2. The first record of a number wins, and numbers have no gaps: of two that were announced at the
-   same moment one never was.
-3. What an epoch writes outranks what earlier ones wrote of the same thing: the epoch is the high
-   part of an event's revision and of a partial's version.
+2. The first record with a number wins, and numbers have no gaps. If two epochs are announced with
+   the same number at the same moment, the second has no effect.
+3. What an epoch writes outranks what earlier ones wrote: the epoch is the high part of an event's
+   revision and of a count's version (``schemas.versions``).
 4. Before a partition's first output of an epoch, its committed offset goes back to where the epoch
    begins, and a record says so. So committed offsets are always those of the newest epoch noted.
 """
@@ -21,7 +21,7 @@ from streams.enrich.derive import LookUps
 
 
 class Span(NamedTuple):
-    """What is judged anew in one partition: offsets from ``begin`` up to but without ``until``."""
+    """What is reprocessed of one partition: offsets from ``begin`` up to but without ``until``."""
 
     begin: int
     until: int

@@ -1,6 +1,6 @@
 """What is remembered of one message to one recipient, and what it contributes to the counts.
 
-Laws of this file:
+Invariants:
 1. Pure. Every count is a function of the message (``contributions``), so whatever is learned late —
    a campaign, a delivery, a scanner — moves counts exactly: subtract what it gave, add what comes.
 2. First means first by the order of the log. Times are seconds since 1970; 0 is «not yet».

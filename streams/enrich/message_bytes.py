@@ -1,6 +1,6 @@
 """The stored form of messages and of their pending events.
 
-Laws of this file:
+Invariants:
 1. Pure. ``pack`` and ``unpack`` are inverse; the form is versioned and never changes silently.
 2. Pending events are stored apart from their message, under the time at which the last of them is
    due. Once log time has passed it they may be removed, unread: the summary already says what

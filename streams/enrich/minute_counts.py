@@ -1,8 +1,9 @@
 """Minute counts of one input partition: absolute values, changed by deltas, published as wholes.
 
-Laws of this file:
+Invariants:
 1. Pure. A vector holds every counter of the glossary, in its order.
-2. What is published is «these counts, as of this offset», never an increment (law 4 of the design).
+2. What is published is «these counts, as of this offset», never an increment (invariant 4 of the
+   design).
 3. Minutes older than the horizon are closed: they don't change any more, and are dropped. No event
    is counted in such a minute, for one older than ``OLD_S`` at its arrival is counted by arrival;
    what closes is the cohort counts of messages that go on living that long after their delivery.

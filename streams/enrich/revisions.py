@@ -1,6 +1,6 @@
 """What a fold writes: revisions of events, and the engagement they are.
 
-Laws of this file:
+Invariants:
 1. Pure: outputs are values, put into ``Effects``.
 2. An event is written when it comes, and again, as its next revision, whenever later news changed
    its verdict, its campaign or whether it is first; the version is the offset that changed it.

@@ -1,6 +1,6 @@
 """State of one input partition in memory: a cache over what is stored, and what must be stored.
 
-Laws of this file:
+Invariants:
 1. Pure: ``load`` is handed in; ``writes`` says what a checkpoint must store, and stores nothing.
 2. State is a fold of the log's prefix up to ``applied``, in one incarnation after another: ids seen
    in an earlier log are still known, minute counts begin anew with each log.

@@ -1,6 +1,6 @@
 """One step of ``enrich``: a slice of one partition in, effects out. The heart of mailpulse.
 
-Laws of this file:
+Invariants:
 1. Pure and deterministic: the effects are a function of the shard's state and the records; no
    clock but the log's. The same log cut into other slices gives the same outputs and state.
 2. A record at or below ``shard.applied`` is a replay and changes nothing. An id that was seen at

@@ -1,6 +1,6 @@
 """Who must not be mailed: suppressions, from what happened to all messages of a recipient.
 
-Laws of this file (glossary, «Suppression»):
+Invariants (glossary, «Suppression»):
 1. Pure. Hard bounce, complaint and unsubscribe suppress at once and for good; soft bounces after
    ``SOFT_BOUNCES`` within ``SOFT_WITHIN_S`` without a delivery between them, for ``SOFT_FOR_S``.
 2. A delivery or a re-subscription lifts a soft suppression, never another.
@@ -93,7 +93,8 @@ def unpack_soft(data: bytes) -> int:
 
 
 def expire(recipient: Recipient, log_time: int) -> None:
-    """Forgets soft bounces and a soft suppression that are too old (law 4); ``log_time``: seconds.
+    """Forgets soft bounces and a soft suppression that are too old (invariant 4); ``log_time``:
+    seconds.
 
     Call it before anything is made of the state: whether it was removed from the store changes
     nothing then.
@@ -119,7 +120,7 @@ def apply(recipient: Recipient, event_type: str, bounce: tuple[str, str], at: in
         The reason (``HARD`` …) that begins to stand now, ``LIFT`` when the soft one ends, else 0.
     """
     if event_type == "delivered" or event_type == "subscribed":
-        return _good_news(recipient)
+        return _forget_soft_bounces(recipient)
     reason = _permanent(event_type, bounce)
     if reason:
         if recipient.standing & reason:
@@ -142,7 +143,7 @@ def _permanent(event_type: str, bounce: tuple[str, str]) -> int:
     return 0
 
 
-def _good_news(recipient: Recipient) -> int:
+def _forget_soft_bounces(recipient: Recipient) -> int:
     if recipient.soft:
         recipient.soft = []
         recipient.dirty = True

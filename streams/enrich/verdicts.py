@@ -1,6 +1,6 @@
 """Judging opens and clicks: alone, and in the light of what else happened to their message.
 
-Laws of this file:
+Invariants:
 1. Pure; the rules are those of ``streams.classify.actors``.
 2. Nothing here counts or writes: it says what an event is, and which verdicts change.
 """

@@ -1,6 +1,6 @@
 """What each role may do in Kafka, and nothing more: one list for operators, documents and tests.
 
-Laws of this file:
+Invariants:
 1. Pure. The list says least privilege: a role that is broken into can write only where it writes
    anyway, and reads only what it reads.
 2. ``tests/live/test_security.py`` applies exactly this list to a broker that denies everything

@@ -1,6 +1,6 @@
 """Topics, their incarnation and the lag of who reads them, over Kafka's admin protocol.
 
-Laws of this file:
+Invariants:
 1. Topics are made here and nowhere else; a broker's automatic creation is never relied on, and
    nothing here asks for it.
 2. A change that would move keys between partitions or lose records is refused with its reason.

@@ -1,6 +1,6 @@
 """Kafka's Metadata request, version 10: what aiokafka leaves out is the topics' ids.
 
-Laws of this file:
+Invariants:
 1. Only the shape of one request and its answer; who asks is ``streams.kafka.admin`` and
    ``streams.worker.log_watch``.
 2. aiokafka 0.14 speaks Metadata up to version 5; ids came with version 10. Its request classes are

@@ -1,6 +1,6 @@
 """Reads a topic from any point without joining a group: for commands, and to look over a topic.
 
-Laws of this file:
+Invariants:
 1. Nothing is committed; nobody's offsets move.
 2. Without ``follow`` it ends at the end that the topic had when reading began, gaps included:
    records that compaction or retention took, and the marks of transactions, are passed by position.
@@ -67,7 +67,7 @@ class Reader:
             self._consumer.seek(tp, max(firsts[tp], starts[tp]))
 
     async def _partitions(self) -> list[TopicPartition]:
-        """Every partition of the topic (law 3)."""
+        """Every partition of the topic (invariant 3)."""
         if self._topic not in await self._consumer.topics():
             raise ConfigError([f"{self._topic}: no such topic; 'mailpulse topics apply' makes it"])
         await self._consumer.beginning_offsets([TopicPartition(self._topic, 0)])

@@ -1,6 +1,6 @@
 """Schemas in a Confluent-compatible registry: registered at a role's start, ids taken from there.
 
-Laws of this file:
+Invariants:
 1. Registering is idempotent: every role does it at its start, in any order, at the same time.
 2. A subject's compatibility is set before its first schema, so that the registry itself refuses a
    change that ``tests/schemas/test_compat.py`` would refuse.

@@ -1,6 +1,6 @@
 """Reads a stretch of one partition, without a group: what state is brought up to date from.
 
-Laws of this file:
+Invariants:
 1. No record at or beyond ``until`` is handed over, and no position beyond it is named, however much
    the last fetch brought. State that went further than the committed offset would reach beyond what
    the worker's own reading has seen of the log.

@@ -1,6 +1,6 @@
 """What a reprocessing run will do, whether it may begin, and how far it is.
 
-Laws of this file:
+Invariants:
 1. To begin is one record on the topic of rules; the workers do the rest. So a command that is
    killed has begun a run or has not, and the same one again watches it. The same is: these very
    rules, and a time that names the same moment as seen from when the run was begun.
@@ -53,7 +53,7 @@ class Bounds:
 
     @property
     def span(self) -> Span:
-        """What is judged anew (law 2)."""
+        """What is judged anew (invariant 2)."""
         until = self.start if self.committed is None else self.committed
         return Span(min(max(self.found, self.start), until), until)
 
@@ -176,7 +176,7 @@ class Planner:
         """The epoch that would begin, and what it rests on.
 
         Raises:
-            BadInput: it may not begin (law 3).
+            BadInput: it may not begin (invariant 3).
             ConfigError: a topic is missing.
             Unavailable: Kafka is away.
         """

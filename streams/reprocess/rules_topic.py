@@ -1,6 +1,6 @@
 """The topic of rules: read to its end whenever it is asked, and written to.
 
-Laws of this file:
+Invariants:
 1. One partition, number 0, holds everything: what is first there was first.
 2. A topic that is not there is an empty one: nobody changed rules yet.
 """

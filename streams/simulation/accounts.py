@@ -1,6 +1,6 @@
 """The simulated provider accounts: fresh keys at every start, and the sources that trust them.
 
-Laws of this file:
+Invariants:
 1. Keys are made for one run and never written to disk: ``mailpulse.toml`` holds the public key and
    the names of environment variables, as a real one does.
 2. The sources are configured through the same file that a user writes.

@@ -1,6 +1,6 @@
 """What the demo sent and was answered 200 for, and the counts that must follow from it.
 
-Laws of this file:
+Invariants:
 1. Pure, and independent: it knows the glossary's names and definitions and nothing of how the
    streams compute them. It counts from a plain list, each figure by its own line.
 2. Only what was accepted counts. What was sent and never surely answered is *unsure*: it may be
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from streams.simulation.simulator import Happening
 
 Identity = tuple[str, str, int]
-"""Message id, event type, seconds since 1970: unique in the simulator (its law 4)."""
+"""Message id, event type, seconds since 1970: unique in the simulator (its invariant 4)."""
 
 
 def identity(event: Happening) -> Identity:

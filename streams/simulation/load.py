@@ -1,6 +1,6 @@
 """Load for a pipeline of one's own: signed webhooks as providers send them, and books of answers.
 
-Laws of this file:
+Invariants:
 1. Every answer is written to disk as it comes, one JSON line per event: id, what it is, status.
    What was answered 200 is what must be found afterwards, whoever was killed meanwhile.
 2. What is sent is the simulator's (``streams.simulation``), sharing no code with the pipeline.
@@ -48,7 +48,7 @@ class Shape:
 
 
 class Books(Ledger):
-    """A ledger that is on disk as well, before the sender goes on (law 1).
+    """A ledger that is on disk as well, before the sender goes on (invariant 1).
 
     Args:
         path: JSON lines; appended to.

@@ -1,6 +1,6 @@
 """Questions to ClickHouse, asked over HTTP as any analyst's client would.
 
-Laws of this file:
+Invariants:
 1. Only the public door is used: tables and views by name, no code of the analytics package.
 2. How fresh data is, is measured from outside: from the 200 answer to the moment when a query
    returns the row.

@@ -1,6 +1,6 @@
 """What the demo shows: one picture that moves on a terminal, plain lines elsewhere.
 
-Laws of this file:
+Invariants:
 1. Nothing is computed here; figures come in as a ``View``.
 2. Every rate stands with what it is of; a figure that is not known yet is a dash, never a zero.
 """

@@ -1,6 +1,6 @@
 """How the simulated providers write and sign their webhooks.
 
-Laws of this file:
+Invariants:
 1. Pure. Written from the providers' documentation and sharing nothing with ``ingest``: a mistake
    there is not repeated here, so the demo would show it.
 2. Everything sent is what the provider would send: its names, its units, its signature.

@@ -1,6 +1,6 @@
 """Simulated campaigns: which messages there are, what happens to each, and when it is reported.
 
-Laws of this file:
+Invariants:
 1. Pure. Chance comes in as ``Dice``, time as an argument; the same dice give the same traffic.
 2. Nothing of mailpulse's own meaning is used here: no provider module, no classification, no step.
    What the simulator says of an event (machine or not, which bounce) is what it was made to be.

@@ -1,6 +1,6 @@
 """Sends what the simulator makes up to the real ingress, as providers do.
 
-Laws of this file:
+Invariants:
 1. A provider retries until it is answered 200; an event whose request got no answer is in doubt,
    never counted as accepted.
 2. One request in ten goes out twice or more, some events come again in another request, some

@@ -1,6 +1,6 @@
 """What a person reads: everything that commands write to stdout and stderr goes through here.
 
-Laws of this file:
+Invariants:
 1. Texts from outside come out by ``streams.terminal.visible``: no value moves a cursor, forges a
    line, or is taken for markup or the name of an emoji. A test looks for writes that go around this
    file.
@@ -36,7 +36,7 @@ _LINE_BY_LINE = ("Pretty", "TabSeparated", "TSV", "TSKV", "JSON", "Markdown", "V
 
 
 class Terminal(Console):
-    """rich's console, in which no text holds a control character (law 1)."""
+    """rich's console, in which no text holds a control character (invariant 1)."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
@@ -148,7 +148,7 @@ def table_or_json(
 
 
 def pass_on(fmt: str, pieces: Iterable[bytes], *, raw: bool) -> None:
-    """Writes an answer of ClickHouse's to stdout (law 2).
+    """Writes an answer of ClickHouse's to stdout (invariant 2).
 
     Texts have their control characters escaped unless ``raw``. Binary formats are never touched.
 

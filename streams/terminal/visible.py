@@ -1,6 +1,6 @@
 """Texts from outside, made harmless for a person's terminal and log.
 
-Laws of this file:
+Invariants:
 1. Pure. What is printable stays as it is, but for what shows nothing or stacks up without end.
 2. What can move a cursor, clear a screen, end a line, or change the order or the look of other text
    is written as JSON writes it, ``\\u001b``: so an escaped JSON text is the same JSON.

@@ -3,7 +3,7 @@
 Faust delivers record by record, about 12,000 a second whatever an agent does. Here an event is a
 ``Chunk``, and everything else that Faust is good at stays: app, agents, membership, rebalances.
 
-Laws of this file:
+Invariants:
 1. The first failure ends the process: an agent that raises or ends, a crashed Faust service, a
    partition that makes no progress, an internal of Faust or aiokafka that is not there. From that
    moment nothing is delivered and nothing committed. Faust would go on without the event.
@@ -102,13 +102,13 @@ class _Tables(TableManager):
 
 
 class ChunkAgent(Agent):
-    """An agent whose end is the end of the process (law 1)."""
+    """An agent whose end is the end of the process (invariant 1)."""
 
     app: Any  # a ``ChunkApp``
 
     def __init__(self, fun: Any, **options: Any) -> None:
         if options.get("concurrency", 1) != 1 or options.get("isolated_partitions"):
-            raise ImproperlyConfigured("an agent of a ChunkApp has one instance (law 3)")
+            raise ImproperlyConfigured("an agent of a ChunkApp has one instance (invariant 3)")
         super().__init__(fun, **options)
 
     async def _execute_actor(self, coro: Any, aref: Any) -> None:
@@ -197,7 +197,7 @@ class ChunkApp(faust.App):
         if name not in self.chunk_topics:
             raise ValueError(f"{name} is not among the app's chunk topics")
         if name not in self._topics_made:
-            # acks=False keeps Faust's own offset books out (``streams.transport.consumer``, law 2)
+            # acks=False: Faust keeps no offsets (``streams.transport.consumer``, invariant 2)
             self._topics_made[name] = ChunkTopic(
                 self, topics=[name], acks=False, maxsize=self.chunks_buffered_max
             )
@@ -262,7 +262,7 @@ class ChunkApp(faust.App):
         self._chunks.watchdog.touch(tp)
 
     def fail(self, message: str, error: BaseException | None = None) -> None:
-        """Ends the app (law 1); may be called from any thread, and counts once."""
+        """Ends the app (invariant 1); may be called from any thread, and counts once."""
         try:
             inside = asyncio.get_running_loop() is self.loop
         except RuntimeError:

@@ -3,11 +3,11 @@
 Kafka's and Faust's round robin deals partitions out anew whenever a worker joins or leaves, by
 random member ids. Every move of a partition is a restore of its state somewhere else.
 
-Laws of this file:
+Invariants:
 1. Of each topic every worker that reads it gets the same number of partitions, give or take one.
-2. Within law 1 a partition goes to the worker whose local state of it reaches furthest: its claim.
-   Nothing moves when nobody comes or goes.
-3. Partitions left over by law 1 go to the workers with the fewest, counted over all topics.
+2. Within invariant 1 a partition goes to the worker whose local state of it reaches furthest: its
+   claim. Nothing moves when nobody comes or goes.
+3. Partitions left over by invariant 1 go to the workers with the fewest, counted over all topics.
 4. The outcome is a function of members, claims and partitions. No I/O, no clock, no chance.
 """
 

@@ -1,6 +1,6 @@
 """Chunks: what the transport delivers, and the books it keeps about them.
 
-Laws of this file:
+Invariants:
 1. Chunks tile their partition: every record with an offset in ``first..last`` is in ``records``,
    and the next chunk starts at ``last + 1``. Offsets without a record (transaction markers,
    aborted and compacted records) belong to the chunk around them; a stretch without any record is
@@ -63,7 +63,7 @@ class Chunk:
 
     Attributes:
         tp: topic and partition.
-        records: in offset order; may be empty (law 1).
+        records: in offset order; may be empty (invariant 1).
         first: first offset that the chunk covers.
         last: last offset that it covers; ``last + 1`` is what to commit once it is finished.
         highwater: end of the log when it was fetched, as far as it may be read: with

@@ -1,6 +1,6 @@
 """The Faust consumer that delivers chunks: sessions, commits, letting go, watching.
 
-Laws of this file:
+Invariants:
 1. What was fetched before a seek or a rebalance is not delivered after it: every chunk belongs to
    a session (``streams.transport.chunks``), and only the open one of its partition counts.
 2. Offsets of chunk topics come from ``Hooks.next_offset`` alone. Faust's own books (acks, gaps,
@@ -237,7 +237,7 @@ class ChunkConsumer(driver.Consumer):
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def release(self, tps: Iterable[TP] | None) -> None:
-        """Lets partitions go (law 3), ``None``: all of them. The flow stays stopped."""
+        """Lets partitions go (invariant 3), ``None``: all of them. The flow stays stopped."""
         async with self._release_lock:
             self._releases += 1
             mine = set(self._sessions if tps is None else self._sessions.keys() & set(tps))

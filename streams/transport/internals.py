@@ -1,7 +1,7 @@
 """The internals of Faust and aiokafka that the transport relies on, in one list.
 
-Law: what is not there is found at start, with the names of the versions that have it, and not in
-the middle of a rebalance.
+Invariant: what is not there is found at start, with the names of the versions that have it, and not
+in the middle of a rebalance.
 """
 
 from collections.abc import Iterable

@@ -1,6 +1,6 @@
 """Runs a ``ChunkApp`` in the present event loop, and its Faust settings.
 
-Laws of this file:
+Invariants:
 1. SIGTERM and SIGINT end the app in order: flow stopped, checkpoint, commit, group left. It takes
    at most ``grace_s``.
 2. The exit code says what happened: 0 after a request to stop, 1 after a failure or when stopping

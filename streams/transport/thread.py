@@ -1,6 +1,6 @@
 """aiokafka's side of chunk delivery: what runs in the consumer's thread.
 
-Laws of this file:
+Invariants:
 1. A chunk partition is read only when it has a session, known by its number. Seeking and
    opening the session are one step, so nothing is read in between and lost.
 2. At most one chunk of a partition is taken at a time, and no more chunks of a topic than its

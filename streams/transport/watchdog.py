@@ -1,6 +1,6 @@
 """Watchdog: tells a partition that makes no progress from one that has nothing to do.
 
-Laws of this file:
+Invariants:
 1. Progress is a higher committed offset, nothing else: what is not committed is not done.
 2. Only time in which the process ran counts. After SIGSTOP or a suspended machine the clock has
    jumped, and nobody was stuck.

@@ -1,6 +1,6 @@
 """What both agents' shells share: state per partition, checkpoints, assignment, letting go.
 
-Laws of this file:
+Invariants:
 1. A checkpoint is: outputs acknowledged, then state and offset stored in one write, and only then
    may the offset be committed (``next_offset``). Whatever happens in between, replaying from the
    committed offset gives the same result.
@@ -145,7 +145,7 @@ class Agent(ABC):
             await self.checkpoint_if_due(work)
 
     async def _follows(self, work: PartitionWork, chunk: Chunk) -> bool:
-        """Whether nothing that the log still holds lies before the chunk unread (law 4).
+        """Whether nothing that the log still holds lies before the chunk unread (invariant 4).
 
         If something does, a chunk was dropped on its way here; it is read again.
         """
@@ -229,7 +229,7 @@ class Agent(ABC):
 
     @asynccontextmanager
     async def rebuilding(self, work: PartitionWork) -> AsyncIterator[None]:
-        """Whatever is done with a partition's state, damage that it meets is seen to (law 5)."""
+        """Sets damaged state aside, whatever was being done with it (invariant 5)."""
         try:
             yield
         except DamagedState as error:
@@ -299,7 +299,7 @@ class Agent(ABC):
             await self.checkpoint(work)
 
     async def checkpoint(self, work: PartitionWork) -> None:
-        """Law 1: outputs acknowledged, state and offset stored, offset free to be committed."""
+        """Outputs acknowledged, state and offset stored, then the offset is free (invariant 1)."""
         async with self.rebuilding(work), work.lock:
             if self._work.get(work.tp) is not work:
                 return  # let go while this waited for the lock

@@ -1,6 +1,6 @@
 """The agent ``campaigns``: minute counts in; rates and alerts out.
 
-Laws of this file:
+Invariants:
 1. Merging is idempotent (``streams.campaigns.windows``), so reading a partial again changes
    nothing.
 2. Rates of campaigns whose sums moved are published at most once per ``rates_interval_ms``, also
@@ -145,7 +145,7 @@ class CampaignsAgent(Agent):
                 self.touch()
 
     async def _recall_alerts(self, partition: int, state: CampaignState) -> None:
-        """Takes over what was sent (law 5); alerts of a campaign lie where its minutes do."""
+        """Takes over what was sent (invariant 5); alerts of a campaign lie where its minutes do."""
         assert self.app is not None
         place = TP(topics.ALERTS, partition)
         end = (await self.app.end_offsets([place]))[place]
@@ -253,7 +253,7 @@ class CampaignsAgent(Agent):
                 yield Row(campaign.encode(), value, now_us // 1000, headers)
 
     async def before_checkpoint(self, work: PartitionWork) -> None:
-        """Publishes what moved since the last time (law 2)."""
+        """Publishes what moved since the last time (invariant 2)."""
         if work.since_checkpoint:
             await self._publish(work)
 

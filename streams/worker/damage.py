@@ -1,6 +1,6 @@
 """What is damage to a store of state, and what only looks like it.
 
-Laws of this file:
+Invariants:
 1. Damage is what another try will not mend: bytes that are not what was written, files that are
    gone, a store that holds less than it said. A full disk, a missing permission, a lock that
    another process holds, too many open files: these are not damage, and nothing is given up for
@@ -55,7 +55,7 @@ class LastingDamage(MailpulseError):
 
 
 def error_of(path: Path, error: BaseException) -> DamagedState | Unavailable:
-    """What an error of the store at ``path`` means (law 1).
+    """What an error of the store at ``path`` means (invariant 1).
 
     Args:
         error: RocksDB's, by its text, or the operating system's.

@@ -1,6 +1,6 @@
 """The agent ``enrich``: raw events in; enriched events, minute counts and the rest out.
 
-Laws of this file:
+Invariants:
 1. Everything that is counted or decided happens in ``streams.enrich.step``; here it is only
    carried.
 2. Enriched records go to the partition number that the raw record came from.

@@ -1,22 +1,24 @@
-"""Whether the raw topic is still the one that the state here is of.
+"""Notices that the raw topic was deleted and recreated since the local state was made from it.
 
-A topic that is deleted and made anew begins again at offset 0. Whoever goes on reading the old
-offsets would take the new log's records for the old one's, and skip those below.
+A recreated topic begins again at offset 0. A worker that went on reading from the old offsets would
+take the new log's records for the old log's, and skip those below.
 
-Laws of this file:
-1. A record is folded only when the topic's id was asked for after the record was fetched, or at
-   most ``FRESH_S`` before, and was ours (``verify``). While nobody answers, nothing is folded.
-2. One admin client, kept open; made anew after a failure.
-3. A topic that is missing is no other one: what was fetched is of ours, and there is nothing else
-   to begin with.
-4. With ``MAILPULSE_LOG_ID`` the operator says which log it is, and nothing is asked.
+Invariants:
+1. A record is folded only if the topic's id was read after the record was fetched, or at most
+   ``FRESH_S`` before, and is the known one (``verify``). Nothing is folded while no broker answers.
+2. One admin client is kept open, and replaced after a failure.
+3. A topic that does not exist is not a recreated one: what was fetched is of the known log, and
+   there is no other to read.
+4. With ``MAILPULSE_LOG_ID`` the operator says which log it is, and Kafka is not asked.
 
-What is committed says itself of which log it is (``ChunkApp``'s ``commit_notes``): a commit that
-lands on the new topic is worth nothing to whoever reads it. The window that is left: a topic that
-is deleted, made anew and filled beyond the offset that was read last, all within ``FRESH_S``, or
-before the one broker asked has heard of it; what was fetched of it then is folded as the old log's,
-and met again, as duplicates, when the next worker reads the new log from its first record. Commits
-of versions before this one name no log and are believed.
+Each commit names the log that it is of (``ChunkApp``'s ``commit_notes``), so a commit that lands on
+the recreated topic is ignored by whoever reads it. Commits of versions before this one name no log,
+and count.
+
+One window is left: a topic that is deleted, recreated and filled beyond the offset that was read
+last, all within ``FRESH_S``, or before the broker that is asked has heard of it. What was fetched
+then is folded as the old log's, and read again, as duplicates, when the next worker reads the new
+log from its first record.
 """
 
 import asyncio
@@ -116,7 +118,7 @@ class LogWatch:
 
     Args:
         log_id: of the worker's log.
-        connect: connects to a broker; raises ``Unavailable``. ``None``: law 4.
+        connect: connects to a broker; raises ``Unavailable``. ``None``: invariant 4.
         clock: seconds that never go back.
     """
 
@@ -161,7 +163,7 @@ class LogWatch:
             raise
 
     async def verify(self) -> None:
-        """Returns once law 1 allows it to fold what was fetched before the call.
+        """Returns once invariant 1 allows it to fold what was fetched before the call.
 
         Raises:
             LogChanged: it is another log.

@@ -1,6 +1,6 @@
 """Metrics of a worker: names, units and what an operator reads from them.
 
-Law: no campaign, recipient or event id is ever a label.
+Invariant: no campaign, recipient or event id is ever a label.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram

@@ -1,6 +1,6 @@
 """A note beside a store: what the store said that it holds, kept where it can't be lost with it.
 
-Laws of this file:
+Invariants:
 1. A note is written after the store's own write, so it is never ahead of a store that is healthy.
 2. It is overwritten in place, in two slots by turns, each with a checksum: whatever cuts a write
    short, the note before it can be read.

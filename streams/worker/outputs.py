@@ -1,8 +1,9 @@
 """What a worker writes to Kafka: whole record batches, several in flight, all awaited.
 
-Laws of this file:
+Invariants:
 1. ``Flight.landed`` returns only when Kafka acknowledged (``acks=all``) everything that was sent
-   since the last one; a failed delivery raises there, and the worker ends (law 8 of the design).
+   since the last one; a failed delivery raises there, and the worker ends (invariant 8 of the
+   design).
 2. At most ``IN_FLIGHT_MAX`` batches of a shard are unacknowledged: memory is bounded.
 3. Keys are placed as every Kafka client places them (murmur2), unless a partition is given.
 4. Every record carries CloudEvents headers (``schemas.cloudevents``).

@@ -101,7 +101,7 @@ class Reprocessing:
             The offset up to which state must be brought before the partition is read.
 
         Raises:
-            RulesChanged: see law 2.
+            RulesChanged: see invariant 2.
         """
         agent, tp = self._agent, work.tp
         assert agent.app is not None

@@ -1,6 +1,6 @@
 """Brings a shard's state up to the committed offset from what was written to the enriched topic.
 
-Laws of this file:
+Invariants:
 1. The enriched topic is the changelog: it holds every raw record that had an effect, byte for byte,
    with its coordinates. Folding those through the same ``step``, silently, gives the same state.
 2. Duplicates and dead letters had no effect on state, so their absence changes nothing.
@@ -175,7 +175,7 @@ class Restorer:
             folded += count
             unsaved += count
             self.progress.done = position - begin
-            # law 5; an earlier log's records lie before those of this one
+            # invariant 5; an earlier log's records lie before those of this one
             shard.outputs_end = max(begin, position if self._ahead is None else self._ahead)
             if unsaved >= STORE_EVERY:
                 self._write(shard)

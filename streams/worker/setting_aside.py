@@ -1,6 +1,6 @@
 """Damaged stores that are set aside: renamed, kept for whoever looks into them, few of them.
 
-Laws of this file:
+Invariants:
 1. Nothing is removed but what was set aside before, and that only beyond ``DAMAGED_KEPT_MAX``, or
    when the disk has no room for building the store again beside it.
 2. A store goes before its note: a note without its store says that the store is gone.

@@ -1,6 +1,6 @@
 """Where a worker keeps its state: one RocksDB per input partition.
 
-Laws of this file:
+Invariants:
 1. A checkpoint is one write batch: values and the offset they belong to, or nothing.
 2. One process owns a state directory; a second one is told so and stops.
 3. State that can't be read, or that holds less than it said, is never gone on with: the store is
@@ -70,7 +70,8 @@ class Store:
         is_noted: whether the note stood by what the store says it holds.
 
     Raises:
-        DamagedState: see law 3; from the constructor and from every method that reads or writes.
+        DamagedState: see invariant 3; from the constructor and from every method that reads or
+           writes.
         Unavailable: the disk is full, or may not be read or written; nothing was stored.
     """
 
@@ -99,7 +100,7 @@ class Store:
         return error if isinstance(error, DamagedState) else error_of(self.path, error)
 
     def _check(self, noted: Held | None) -> None:
-        """Law 4."""
+        """Invariant 4."""
         self.is_noted = noted is not None
         data = self.get_many([_HELD_KEY])[0]
         if data is None:  # new, or written by a version that kept no note

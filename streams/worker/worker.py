@@ -1,6 +1,6 @@
 """The worker: a Faust app with the agents ``enrich`` and ``campaigns``.
 
-Laws of this file:
+Invariants:
 1. One process, one event loop, one core; scale by starting more workers in the same group.
 2. The first failure ends the process with exit code 1 and a message that says why; a supervisor
    starts it again and it replays from the last checkpoint.
@@ -157,7 +157,7 @@ class Worker:
 
     @property
     def ready(self) -> bool:
-        """Law 3."""
+        """Invariant 3."""
         return (
             self.app.failure is None
             and any(agent.assigned for agent in self.agents)

@@ -131,7 +131,7 @@ async def test_disowned_batch_is_neither_tried_again_nor_committed() -> None:
 
 
 async def test_a_bug_ends_the_flight_and_is_kept_for_the_pump() -> None:
-    """An unexpected error is not retried and not swallowed (law 8 of the design)."""
+    """An unexpected error is not retried and not swallowed (invariant 8 of the design)."""
     bench = Bench(RecordingLoader([ZeroDivisionError()]))
     bench.add(0, 10)
     bench.batcher.launch(0.0)

@@ -1,6 +1,6 @@
 """``python -m tests.bench``: every measurement, on real Kafka, ending in one flat JSON object.
 
-Laws of this file:
+Invariants:
 1. A part is a module ``tests/bench/NAME.py`` with ``run(kafka_bootstrap, quick)`` that returns
    figures by name. It gets a fresh broker with mailpulse's topics, and stops what it starts.
 2. Words go to stderr; the last line of stdout is the JSON object, whatever happened.
@@ -97,7 +97,7 @@ def main(given: Sequence[str] | None = None) -> int:
         except Missing as error:
             print(error, file=sys.stderr)
             failed.append(name)
-        except Exception:  # law 3
+        except Exception:  # invariant 3
             traceback.print_exc()
             failed.append(name)
     if failed:

@@ -3,7 +3,7 @@
 ``python -m tests.bench.abuse PORT PATH`` abuses a server until it is ended: 2,000 connections that
 dribble their headers and are opened anew when they are cut off, and one hostile body after another.
 
-Laws of this file:
+Invariants:
 1. The abuser is a process of its own, and only sends: what it costs is the server's to bear, and
    the machine's that both share.
 2. Baseline and abuse are measured with the same client on the same server, one after the other.

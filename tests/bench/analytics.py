@@ -1,6 +1,6 @@
 """How fast events become queryable, and how fast questions about them are answered.
 
-Laws of this file:
+Invariants:
 1. The sink is the product's own process (``mailpulse sink``) on a real broker, beside ``mailpulse
    warehouse``; what is measured is from the first stored row to the last, seen from outside through
    the analysts' listener.

@@ -1,6 +1,6 @@
 """Millions of enriched events, made fast enough that the making is not what is measured.
 
-Laws of this file:
+Invariants:
 1. Proportions like real mail: a campaign goes out within an hour or two to mailboxes of six kinds;
    opens and clicks follow over two days, most of them early; some bounce; machines open too.
 2. Deterministic: the same numbers give the same bytes.

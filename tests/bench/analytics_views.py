@@ -1,6 +1,6 @@
 """How long analysts wait for an answer, while nothing else happens and while the sink inserts.
 
-Laws of this file:
+Invariants:
 1. Questions are asked warm and one at a time, over the analysts' listener.
 2. Quiet and loaded take turns, round after round, so that what else the machine does falls on
    both alike; each figure is over the samples of all rounds.

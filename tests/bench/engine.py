@@ -4,7 +4,7 @@
 that whatever else the machine does hits all of them. Slow peers read a front part of the topic.
 What is compared are medians over the rounds.
 
-Laws of this file:
+Invariants:
 1. Contenders differ in who delivers the records, who keeps the state and how outputs are sent;
    what is done per event is the same code (``tests/bench/engine_peers.py``).
 2. Every process has a time limit: one that hangs fails the bench, and never holds it up.

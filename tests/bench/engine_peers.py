@@ -4,7 +4,7 @@
 topic ``SOURCE`` and does the whole work of ``enrich`` with them — decode, dedupe against RocksDB
 state, enrich, count, encode, produce with ``acks=all`` — then prints one JSON line.
 
-Laws of this file:
+Invariants:
 1. Every contender folds with ``streams.enrich.step.step`` and keeps the same bytes in RocksDB; what
    differs is who delivers the records, who keeps the state, and how outputs are sent.
 2. The clock runs from the first record folded to the last output acknowledged; CPU seconds of the

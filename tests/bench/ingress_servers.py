@@ -4,7 +4,7 @@
 ``anymail-uvicorn``, ``noop``; gunicorn takes ``tests.bench.ingress_servers:anymail_wsgi()``. Their
 settings come from the environment: ``BENCH_PUBLIC_KEY``, ``BENCH_KAFKA``.
 
-Laws of this file:
+Invariants:
 1. One process and one worker each; signature checks on; logs off where a server allows that,
    mailpulse's one line per request on, written to a file.
 2. anymail does what its documentation says an application does: it parses and calls a receiver.

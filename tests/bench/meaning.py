@@ -1,6 +1,6 @@
 """What meaning costs and how fresh it is: enrichment, judging, rolling rates, diagnostics.
 
-Laws of this file:
+Invariants:
 1. ``meaning_rate_kept`` compares the shipped worker with itself without its meaning
    (``tests.bench.meaning_worker``), over the same topic, in turn, round after round.
    ``meaning_cpu_kept`` is the same by CPU time per event, which other load moves less.

@@ -3,10 +3,10 @@
 ``python -m tests.bench.meaning_worker full|bare BOOTSTRAP COUNT DIR`` reads ``COUNT`` raw events as
 the shipped worker does and prints one JSON line (``tests.bench.engine_peers.Clock``).
 
-Law of this file: ``bare`` still reads, drops duplicates, learns campaigns, counts, writes every
-event and keeps its state. It does not classify bounces, judge opens and clicks, correct verdicts,
-look up mailbox provider and client, watch recipients for suppressions, or tell of engagement. Those
-functions are replaced in its process; nothing else is.
+Invariant of this file: ``bare`` still reads, drops duplicates, learns campaigns, counts, writes
+every event and keeps its state. It does not classify bounces, judge opens and clicks, correct
+verdicts, look up mailbox provider and client, watch recipients for suppressions, or tell of
+engagement. Those functions are replaced in its process; nothing else is.
 """
 
 import asyncio

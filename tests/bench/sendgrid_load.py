@@ -1,6 +1,6 @@
 """Signed SendGrid requests, and wrk to send them.
 
-Laws of this file:
+Invariants:
 1. Every request is signed for real, with its own events; the same requests go to every server.
 2. wrk only replays prepared requests, so the client costs little and the same for all.
 """

@@ -1,6 +1,6 @@
 """Raw events for benches and live tests: realistic shapes, a fixed seed, fast.
 
-Laws of this file:
+Invariants:
 1. Deterministic but for when it starts: the same arguments give the same events in a process.
 2. Messages have lives: delivered or bounced first, opens and clicks after it; 1 in 20 events comes
    twice at different offsets, with the same id.

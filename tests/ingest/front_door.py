@@ -1,6 +1,6 @@
 """What tests of the front door stand on: a tiny provider, a log in memory, a client.
 
-Laws of this file:
+Invariants:
 1. The provider's rules fit in a line: header ``x-key`` must be the source's secret; the body is a
    JSON list of ``{"id", "to", "type"}``. What matters to the front door is what it raises.
 2. ``MemoryLog`` is a whole ``Log``: it keeps parcels in order, and can be away, slow or full.
@@ -44,7 +44,7 @@ CERTIFICATE_URL = "https://certificates.example.com/one.pem"
 
 
 class Tiny(BaseProvider):
-    """See the module, law 1. A 503 makes it come again."""
+    """See the module, invariant 1. A 503 makes it come again."""
 
     name: ClassVar[str] = "tiny"
     title: ClassVar[str] = "Tiny"
@@ -131,7 +131,7 @@ REGISTRY = {"tiny": Tiny(), "tiny429": Tiny429(), "tiny_signed": TinySigned()}
 
 @dataclass
 class MemoryLog:
-    """Kafka's place: see law 2.
+    """Kafka's place: see invariant 2.
 
     Attributes:
         parcels: what was acknowledged.

@@ -1,6 +1,6 @@
 """Sources to test with, and the keys that sign for them.
 
-Laws of this file:
+Invariants:
 1. No key is written down: shared secrets come from a seed, key pairs are made at import.
 2. ``example(provider, seed)`` gives the same keys for the same seed within a test run, and others
    for another seed.

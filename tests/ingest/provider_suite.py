@@ -1,6 +1,6 @@
 """The security suite that every provider goes through, and what it is built from.
 
-Laws of this file:
+Invariants:
 1. A provider is only known by its interface: requests come from ``sample``, keys from ``keys``.
 2. A changed request may pass only where the change is none by the provider's own rules
    (``EQUIVALENT``): white space between signatures, the case of ``Basic``, unsigned fields.
@@ -127,7 +127,7 @@ Providers with ``authorization`` headers get ``_scheme_case`` without a line her
 
 
 def says_the_same(name: str, original: Request, changed: Request) -> bool:
-    """Law 2."""
+    """Invariant 2."""
     if name in EQUIVALENT:
         return EQUIVALENT[name](original, changed)
     if "authorization" in proof_headers(original):

@@ -16,7 +16,7 @@ CLIENTS = "abcd"
 
 
 class Crowd:
-    """Requests that hold memory, and what the laws say of them, worked out anew each time."""
+    """Requests that hold memory, and what the invariants say of them, worked out anew each time."""
 
     def __init__(self, most: int) -> None:
         self.bodies = Bodies(most)

@@ -357,7 +357,7 @@ def test_json_text_is_total_and_independent_of_key_order(value: Any) -> None:
 
 @given(st.one_of(st.floats(), st.integers(), st.integers(-(10**400), 10**400)))
 def test_any_number_is_a_time_or_none(number: float) -> None:
-    """Infinite, not a number, or as far away as numbers go: no error (law 1)."""
+    """Infinite, not a number, or as far away as numbers go: no error (invariant 1)."""
     found = fields.microseconds(number)
     assert found is None or isinstance(found, int)
     assert fields.utc_date(found) is not None

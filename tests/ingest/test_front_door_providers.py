@@ -1,6 +1,6 @@
 """Every provider's call through the whole front door: what is answered, and what is kept.
 
-Laws of this file:
+Invariants:
 1. The app is the real one with a log in memory; calls are those that ``sample`` makes.
 2. A provider whose certificate would have to be fetched first (SES) is not in the list.
 """

@@ -1,6 +1,6 @@
 """What the shared suites cannot know: other ways to prove, test calls, dates, retries.
 
-Laws of this file:
+Invariants:
 1. One test, one promise of one provider's docstring.
 2. Requests are made by ``sample`` or signed here from the documented recipe, never by the code
    under test alone.

@@ -4,7 +4,7 @@ After a trial: **A** each event answered 200 is stored exactly once; **B** every
 campaign equals the recount from the books; **C** forged events are nowhere, unanswered ones at most
 once; **D** lag is back to 0 within a minute; **E** memory and disk are bounded.
 
-Laws of this file:
+Invariants:
 1. The books are read back from disk: what is judged is what a killed sender would leave.
 2. A role that ends is started again at once, as a supervisor does, unless the fault holds it down.
 3. Nothing is waived: figures are looked at again until they agree or patience ends.
@@ -133,7 +133,7 @@ class Trial:
 
     @contextmanager
     def supervised(self) -> Iterator[None]:
-        """Starts what ends again (law 2), and notes peaks of memory."""
+        """Starts what ends again (invariant 2), and notes peaks of memory."""
         over = threading.Event()
 
         def watch() -> None:

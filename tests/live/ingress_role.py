@@ -1,6 +1,6 @@
 """The real ``mailpulse ingest`` as a child process, and signed requests for it.
 
-Laws of this file:
+Invariants:
 1. The role runs as an operator runs it: by the command, with ``mailpulse.toml`` and environment.
 2. Every request is signed for real and holds one event, whose id is known beforehand.
 """

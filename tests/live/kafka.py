@@ -1,6 +1,6 @@
 """Real brokers for tests and benches: Apache Kafka 4.x (KRaft) and the embedded Tansu binary.
 
-Laws of this file:
+Invariants:
 1. Real software, no doubles: Kafka comes from Maven (``tests/live/maven.py``) and runs on Java 17.
 2. A broker listens on 127.0.0.1 alone, on a free port that it keeps over restarts.
 3. Topics are never made by accident: auto-create is off.

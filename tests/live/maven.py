@@ -1,6 +1,6 @@
 """Java software for live tests, from Maven into a cache outside the repository.
 
-Laws of this file:
+Invariants:
 1. Two test runs may ask at once: one downloads behind a file lock, the other waits and reuses.
 2. A cache folder exists only when it is whole (downloaded beside it, then renamed).
 3. What is missing on this machine is a ``Missing`` with the reason; whether that skips or fails

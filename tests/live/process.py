@@ -1,6 +1,6 @@
 """Child processes of live tests: started, stopped, killed, frozen, and never left behind.
 
-Laws of this file:
+Invariants:
 1. A child dies with the test run, even when the run is killed by SIGKILL: Linux sends it the
    parent-death signal. That signal follows the *thread* that forked (prctl(2), PR_SET_PDEATHSIG),
    so every child is forked by one thread that lives as long as the interpreter.

@@ -1,6 +1,6 @@
 """The pipeline as an operator runs it: one process per role, on a broker of the caller's.
 
-Laws of this file:
+Invariants:
 1. Roles are real processes (``python -m streams.cli ROLE``) configured by environment alone, with
    nothing of the caller's own ``MAILPULSE_`` environment.
 2. A role keeps its ports, its state and its log over restarts; the log's tail is in every failure.

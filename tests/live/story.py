@@ -1,6 +1,6 @@
 """A short story of one campaign, posted by a generic sender: something for every topic.
 
-Laws of this file:
+Invariants:
 1. Every topic that the pipeline writes gets at least one record of each kind that it may hold:
    corrections, withdrawals and lifts included.
 2. Addresses are all at ``ADDRESS_DOMAIN``, so that a leak is found by looking for them.

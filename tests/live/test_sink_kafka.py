@@ -72,7 +72,7 @@ def test_stop_stores_what_is_held_and_a_restart_repeats_nothing(
 def test_same_events_on_a_topic_made_anew_count_once(
     bootstrap: str, tmp_path: Path, embedded_broker: object
 ) -> None:
-    """Another broker, offsets from 0, the same data directory: law 6 of the design."""
+    """Another broker, offsets from 0, the same data directory: invariant 6 of the design."""
     records, load = records_of(400)
     expected = expected_counts(load)
     asyncio.run(produce(bootstrap, records))

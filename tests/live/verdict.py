@@ -1,6 +1,6 @@
 """Simulated providers against a running pipeline, and the verdict: all accepted is stored once.
 
-Laws of this file:
+Invariants:
 1. The verdict comes from outside: the simulator's ledger (``streams.simulation``, which shares no
    code with what it checks) against what ClickHouse answers through the analysts' door.
 2. Figures are compared until they agree or patience ends; nothing is waived meanwhile.

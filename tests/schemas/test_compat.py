@@ -1,6 +1,6 @@
 """Schema evolution: every released version reads every other, by the rules of its topic.
 
-Laws that these tests hold:
+Invariants that these tests hold:
 1. A released schema version stays in the repository, unchanged (``released.json``).
 2. Derived topics are FULL_TRANSITIVE: each version reads data of each other one.
 3. The raw topic is BACKWARD_TRANSITIVE: newer versions read older data.

@@ -164,7 +164,7 @@ class Crowd(RuleBasedStateMachine):
         self.next = 0
 
     def victims(self, turns: set[Turn], proven: bool) -> set[int]:
-        """Those that may be ended for another, by the law: brute force."""
+        """Those that may be ended for another, by the invariant: brute force."""
         waiting = {
             key: one for key, one in self.model.items()
             if one["turn"] in turns and (one["turn"] is not Turn.OURS or one["stuck"] is not None)

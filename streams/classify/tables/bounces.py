@@ -1,6 +1,6 @@
 """Patterns of diagnostic texts: the receiving server's words -> class and reason of the bounce.
 
-Laws of this file:
+Invariants:
 1. Rules are asked in order and the first that fits wins, so narrow ones stand before broad ones.
 2. A rule fits when the text contains any of ``any_of`` and none of ``none_of``, and ``pattern``,
    where there is one, is found in it. The text comes in

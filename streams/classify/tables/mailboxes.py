@@ -1,6 +1,6 @@
 """Consumer mail domains and the provider behind each.
 
-Laws of this file:
+Invariants:
 1. A domain stands here only when its operator runs the mailboxes under that domain itself (or the
    named provider does so for it), as the operator's own sign-up or help pages say.
 2. ``BRANDS`` holds names that their owner registered under many country codes; exceptions stand

@@ -1,6 +1,6 @@
 """What status codes say about a bounce: enhanced codes and plain SMTP replies.
 
-Laws of this file:
+Invariants:
 1. Sources: RFC 3463 (the scheme), RFC 5248 and the IANA registry it opened, RFC 7504, 7505, 7293,
    8616; Microsoft's list of Exchange Online non-delivery codes for 5.x.y with y > 99.
 2. ``PRECISE`` holds codes that servers use for one thing. ``COARSE`` holds codes that servers use
