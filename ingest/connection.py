@@ -7,9 +7,7 @@ Invariants:
    each have a size; headers, and requests sent ahead of their answers, have a number.
 3. The headers of a request are those before its body. What follows the body (trailers) is dropped
    and counted (RFC 9110 §6.5.1: it must not be merged unless a field's definition allows it).
-4. What two parsers could read in two ways is refused: two Hosts or none (RFC 9112 §3.2), a transfer
-   coding other than chunked, or any below HTTP/1.1 (§6.1), an upgrade (httptools takes the body of
-   such a request for the next request, whose headers would be the client's own).
+4. What two parsers could read in two ways is refused (``schemas.serving.reading``).
 5. A request that is complete gets its answer, whatever comes behind it.
 
 uvicorn has none of these limits; this class puts them around its protocol's methods, and tests on
@@ -28,7 +26,7 @@ from ingest.metrics import IngestMetrics
 from ingest.problems import MEDIA_TYPE, problem
 from ingest.receiving import LINGER_S, PROVEN, WHOLE
 from schemas.serving.origin import Networks, address_of, client_key
-from schemas.serving.places import HEADERS_MAX
+from schemas.serving.reading import fault_of
 from schemas.settings import Settings
 
 REQUESTS_AHEAD_MAX = 64
@@ -177,23 +175,12 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """See ``HttpToolsProtocol``."""
-        if len(self.headers) > HEADERS_MAX:
-            raise _Refused(431, "too_many_headers")
-        version = self.parser.get_http_version()
-        hosts = 0
-        for name, value in self.headers:
-            if name == b"host":
-                hosts += 1
-            elif name == b"transfer-encoding":
-                if value.lower() != b"chunked":
-                    raise _Refused(501, "transfer_coding")
-                if version == "1.0":
-                    raise _Refused(400, "transfer_coding")
-        if version != "1.1" and version != "1.0":
-            raise _Refused(505, "not_http")
-        if hosts != 1 and (hosts or version == "1.1"):
-            raise _Refused(400, "host_invalid")
-        if self.parser.should_upgrade():
+        fault = fault_of(
+            self.headers, self.parser.get_http_version(), upgrades=self.parser.should_upgrade()
+        )
+        if fault is not None:
+            raise _Refused(*fault)
+        if self.parser.should_upgrade():  # of nobody who sends webhooks
             raise _Refused(400, "upgrade")
         if len(self.pipeline) >= REQUESTS_AHEAD_MAX:
             raise _Refused(429, "too_many_ahead")

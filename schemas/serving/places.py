@@ -25,10 +25,6 @@ DESCRIPTORS_RESERVED = 256
 """File descriptors that connections leave to the rest of the process, and to the kernel's queue of
 connections that are accepted before they are counted."""
 CONNECTIONS_MIN = 8
-HEADERS_MAX = 256
-"""Headers of one request: clients and their proxies send some 50. Bytes alone do not bound the work
-on them: 32 kB hold 16,000, and who looks each one up among the others takes their number squared.
-"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,7 @@ Invariants:
 2. The request target is a path of ours. One with a host in it (absolute form, RFC 9112, 3.2.2) is
    for proxies, and is refused.
 3. What is refused is said in the log once a minute for each reason, with the count.
-4. Two readers of a request agree where it ends: no transfer coding but chunked, and no body in one
-   that asks for an upgrade, for httptools would take it for the next request.
+4. What two readers could take in two ways is refused (``schemas.serving.reading``).
 """
 
 import asyncio
@@ -18,7 +17,8 @@ from typing import Any, ClassVar
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from schemas.serving.places import HEADERS_MAX, Cut, Limits, Places, Turn
+from schemas.serving.places import Cut, Limits, Places, Turn
+from schemas.serving.reading import fault_of
 from schemas.serving.sparing import Sparing
 
 Message = Any
@@ -206,11 +206,12 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self.url.startswith(b"/"):  # invariant 2
             self._end("request_target", 400)
             raise _Refused
-        if len(self.headers) > HEADERS_MAX:
-            self._end("too_many_headers", 431)
-            raise _Refused
-        if self._is_misread():
-            self._end("framing", 400)
+        fault = fault_of(
+            self.headers, self.parser.get_http_version(), upgrades=self.parser.should_upgrade()
+        )
+        if fault is not None:
+            status, reason = fault
+            self._end(reason, status)
             raise _Refused
         if len(self.pipeline) >= self.listener.limits.pipelined_max:
             self._end("pipelined", 0)
@@ -223,15 +224,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._reads(Turn.BODY)
         super().on_headers_complete()
         self.app = app
-
-    def _is_misread(self) -> bool:
-        """Whether what follows the headers can be read in two ways (invariant 4)."""
-        fields = dict(self.headers)
-        coding = fields.get(b"transfer-encoding")
-        has_body = coding is not None or fields.get(b"content-length", b"0").strip() != b"0"
-        if coding is not None and coding.strip().lower() != b"chunked":
-            return True
-        return bool(self.parser.should_upgrade()) and has_body
 
     def _is_admitted(self) -> bool:
         admitted, leaves = self.listener.places.admit(self, self.loop.time())

@@ -6,7 +6,7 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ingest.connection import REQUESTS_AHEAD_MAX
-from schemas.serving.places import HEADERS_MAX
+from schemas.serving.reading import HEADERS_MAX
 from tests.ingest.sockets import Seen, head, listening, statuses
 
 CHUNKED = head("Transfer-Encoding: chunked", "Trailer: X-Forwarded-For")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from schemas.serving.places import HEADERS_MAX
+from schemas.serving.reading import HEADERS_MAX
 from schemas.serving.server import bind, port_of
 from schemas.settings import Settings
 from streams.transport.runner import faust_options
@@ -180,7 +180,10 @@ def test_no_header_says_who_is_calling(log: str) -> None:
         (b"nonsense\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
         (HEAD + b"content-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", 400),
-        (HEAD + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
+        (HEAD + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+        (b"POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nhost: x\r\nhost: x\r\n\r\n", 400),
         (UPGRADE + b"content-length: 26\r\n\r\nGET /other HTTP/1.1\r\n\r\n    ", 400),
         (UPGRADE + b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         (HEAD + b"x: " + b"a" * 40_000 + b"\r\n\r\n", 431),
