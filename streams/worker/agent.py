@@ -54,8 +54,6 @@ class PartitionWork:
     since_checkpoint: int = 0
     since_open: int = 0
     """Chunks processed since the state was opened."""
-    reads_from: int = 0
-    """The offset behind the last chunk, or the one that reading began with."""
     checkpointed_at: float = field(default_factory=time.monotonic)
     handing_over: bool = False
     """True from a step until its outputs are sent. Found true under the lock, a step failed or was
@@ -118,6 +116,10 @@ class Agent(ABC):
         """Stores state and offset in one write; returns the offset that may be committed."""
 
     @abstractmethod
+    def reached(self, tp: TP) -> int:
+        """The offset behind the last record that the open partition's state holds."""
+
+    @abstractmethod
     def forget(self, tp: TP) -> None:
         """Drops the partition's state from memory."""
 
@@ -137,7 +139,6 @@ class Agent(ABC):
             return
         async with self.rebuilding(work):
             await self.process(work, chunk)
-            work.reads_from = chunk.last + 1
             self.metrics.lag_records.labels(self.topic, str(chunk.tp.partition)).set(
                 max(0, chunk.highwater - chunk.last - 1)
             )
@@ -149,18 +150,19 @@ class Agent(ABC):
 
         If something does, a chunk was dropped on its way here; it is read again.
         """
-        if chunk.first <= work.reads_from:
+        reached = self.reached(work.tp)
+        if chunk.first <= reached:
             return True
         assert self.app is not None
         begin = await self.app.begin_offset(work.tp)
         if begin >= chunk.first or not work.live:
             return work.live
-        work.reads_from = max(begin, work.reads_from)
+        again_from = max(begin, reached)
         log.error(
             "a chunk was dropped before it was handled: it is read again", topic=work.tp.topic,
-            partition=work.tp.partition, first=work.reads_from, before=chunk.first,
+            partition=work.tp.partition, first=again_from, before=chunk.first,
         )  # fmt: skip
-        await self.app.seek(work.tp, work.reads_from)
+        await self.app.seek(work.tp, again_from)
         return False
 
     async def keep_open(self) -> None:
@@ -203,8 +205,6 @@ class Agent(ABC):
             self.forget(tp)
             self.directory.release(self._store_name(tp))
             return None
-        assert self.app is not None
-        work.reads_from = self.app.committed_now(tp) or 0
         self._work[tp] = work
         return work
 

@@ -271,6 +271,10 @@ class CampaignsAgent(Agent):
         work.store.write(state.writes(), offset=state.applied)
         state.saved()
 
+    def reached(self, tp: TP) -> int:
+        """See ``Agent.reached``."""
+        return self.states[tp].applied + 1
+
     def forget(self, tp: TP) -> None:
         """Drops the partition's state from memory."""
         self.states.pop(tp, None)

@@ -331,6 +331,10 @@ class EnrichAgent(Agent):
         if expired:
             work.store.write(expired, offset=shard.applied)
 
+    def reached(self, tp: TP) -> int:
+        """See ``Agent.reached``."""
+        return self.shards[tp].applied + 1
+
     def forget(self, tp: TP) -> None:
         """Drops the shard from memory."""
         self.shards.pop(tp, None)

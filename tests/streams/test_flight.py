@@ -116,6 +116,9 @@ class Half(Agent):
         self.stored += 1
         return 1
 
+    def reached(self, tp: TP) -> int:
+        return 0
+
     def forget(self, tp: TP) -> None:
         """Nothing in memory."""
 
