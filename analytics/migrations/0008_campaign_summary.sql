@@ -1,5 +1,6 @@
 -- One row per campaign: every count and every rate of the glossary, since its first event.
 -- Generated figures follow schemas/glossary.py; tests/analytics/test_migrations.py compares them.
+-- ifNull: with join_use_nulls = 1 of the caller's the join gives NULL, which the columns don't take.
 CREATE OR REPLACE VIEW campaign_summary
 (
     campaign_id          LowCardinality(String) COMMENT 'Campaign; an empty text collects what no campaign is known for.',
@@ -57,8 +58,8 @@ CREATE OR REPLACE VIEW campaign_summary
 COMMENT 'One row per campaign: counts and rates since its first event.'
 AS SELECT
     campaign_id,
-    c.name AS name,
-    c.owner AS owner,
+    ifNull(c.name, '') AS name,
+    ifNull(c.owner, '') AS owner,
     first_minute,
     last_minute,
     events,

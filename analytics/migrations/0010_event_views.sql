@@ -88,7 +88,7 @@ WHERE e.event_type IN ('opened', 'clicked')
 GROUP BY campaign_id, event_type, actor, actor_reason, rules_version;
 
 -- Whom mailing on would hurt: after a hard bounce or a complaint, or soft bounces since the last
--- delivery, within 90 days.
+-- delivery, within 90 days. ifNull: as in campaign_summary.
 CREATE OR REPLACE VIEW recipients_at_risk
 (
     recipient         String COMMENT 'Recipient\'s address, or its keyed hash, as the privacy setting says.',
@@ -114,8 +114,8 @@ AS SELECT
     r.last_trouble_at AS last_trouble_at,
     r.last_delivered_at AS last_delivered_at,
     r.last_human_at AS last_human_at,
-    s.reason != '' AS suppressed,
-    s.reason AS suppressed_reason
+    suppressed_reason != '' AS suppressed,
+    ifNull(s.reason, '') AS suppressed_reason
 FROM
 (
     SELECT
