@@ -1,6 +1,7 @@
 """Settings that callers may set leave our views readable."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenWarehouse]:
         yield opened
 
 
-def read(door: OpenWarehouse, view: str, **settings: str) -> str:
+def read(door: OpenWarehouse, view: str, **settings: Any) -> str:
     """A view as a caller reads it who gives these settings; an error begins with ``Code:``."""
     return call(door, f"SELECT * FROM {view}{ARGUMENTS.get(view, '')}", **settings)[1]
 
