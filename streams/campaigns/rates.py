@@ -1,10 +1,10 @@
-"""A campaign's rates as bytes: what ``streams.campaigns.windows.rates`` says, without the
-dictionaries.
+"""A campaign's rates as bytes, written straight from the windows.
 
 Invariants:
-1. Pure, and exactly what the general encoder makes of ``windows.rates``; a test compares.
-2. Windows of a young campaign hold the same counts: what is computed of equal counts is kept, in a
-   bounded cache.
+1. Pure, and exactly the bytes that the general encoder makes of the record's dictionaries
+   (``tests/streams/rates_reference.py``).
+2. All windows of a young campaign hold the same counts, so the bytes made from a vector of counts
+   are kept in a bounded cache.
 """
 
 from functools import lru_cache

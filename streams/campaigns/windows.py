@@ -12,9 +12,9 @@ Invariants:
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-from schemas.glossary import COUNTER_NAMES, RATES, WINDOWS_S, derived
+from schemas.glossary import COUNTER_NAMES, WINDOWS_S
 
 WIDTH = len(COUNTER_NAMES)
 ROLLING: tuple[tuple[str, int], ...] = tuple(
@@ -228,54 +228,3 @@ def wilson(numerator: int, denominator: int) -> tuple[float, float] | None:
     centre = ratio + z2 / 2
     spread = _Z95 * math.sqrt(ratio * (1 - ratio) / denominator + z2 / (4 * denominator))
     return max(0.0, (centre - spread) / (1 + z2)), min(1.0, (centre + spread) / (1 + z2))
-
-
-def rates_of(counts: Sequence[int]) -> list[dict[str, Any]]:
-    """Every rate of the glossary from a vector of counts; denominator 0 gives ``None``."""
-    out = []
-    vector = list(counts)
-    for rate in RATES:
-        numerator, denominator = derived(vector, rate.numerator), derived(vector, rate.denominator)
-        bounds = wilson(numerator, denominator)
-        out.append(
-            {
-                "name": rate.name,
-                "basis": rate.basis.value,
-                "numerator": numerator,
-                "denominator": denominator,
-                "value": numerator / denominator if bounds else None,
-                "low": bounds[0] if bounds else None,
-                "high": bounds[1] if bounds else None,
-            }
-        )
-    return out
-
-
-def rates(
-    windows: Windows, campaign: str, *, as_of_us: int, complete_through_us: int, revision: int
-) -> dict[str, Any]:
-    """The ``campaign_rates`` record of a campaign: every window, as of now."""
-    series = list(windows.of_campaign(campaign).values())
-    last = max((one.last_minute for one in series), default=0)
-    first = min((one.first_minute for one in series), default=0)
-    records = []
-    for name, seconds in WINDOWS_S.items():
-        counts = summed(series, name)
-        start = first if seconds is None else windows.minute - seconds // 60 + 1
-        records.append(
-            {
-                "window": name,
-                "starts_at": start * 60_000_000,
-                "ends_at": (windows.minute + 1) * 60_000_000,
-                "settled": last + LATENESS_MIN < windows.minute,
-                "counts": dict(zip(COUNTER_NAMES, counts, strict=True)),
-                "rates": rates_of(counts),
-            }
-        )
-    return {
-        "campaign_id": campaign,
-        "as_of": as_of_us,
-        "complete_through": complete_through_us,
-        "revision": revision,
-        "windows": records,
-    }

@@ -19,14 +19,13 @@ from streams.campaigns.windows import (
     Partial,
     PartialKey,
     Windows,
-    rates,
-    rates_of,
     summed,
     wilson,
 )
 from streams.enrich import minute_counts
 from streams.worker.campaigns_agent import partials_of
 from tests.streams.folding import Disk
+from tests.streams.rates_reference import rates
 
 NOW = 29_400_000
 
@@ -159,6 +158,13 @@ def test_merging_the_same_partial_again_moves_nothing() -> None:
     assert not merger.windows.changed
 
 
+def published(merger: "Merger", campaign: str) -> dict[str, Any]:
+    """The rates record of a campaign as its consumers decode it."""
+    codec = Codec()
+    value = encode_rates(merger.windows, campaign, as_of_us=5, complete_through_us=4, revision=1)
+    return codec.decode(codec.prefix("campaign_rates") + value, "campaign_rates")
+
+
 def test_rates_record_names_every_window_and_rate() -> None:
     """One record holds all windows, each with all rates, numerators and denominators."""
     merger = Merger(NOW)
@@ -171,7 +177,7 @@ def test_rates_record_names_every_window_and_rate() -> None:
             )  # fmt: skip
         ]
     )
-    record = rates(merger.windows, "a", as_of_us=5, complete_through_us=4, revision=1)
+    record = published(merger, "a")
     assert [window["window"] for window in record["windows"]] == list(WINDOWS_S)
     for window in record["windows"]:
         by_name = {rate["name"]: rate for rate in window["rates"]}
@@ -233,8 +239,9 @@ def test_partials_are_read_as_by_the_general_decoder(
 
 def test_zero_denominator_gives_no_rate() -> None:
     """Nothing over nothing is unknown, never 0 and never NaN."""
-    for rate in rates_of([0] * WIDTH):
-        assert (rate["value"], rate["low"], rate["high"]) == (None, None, None)
+    for window in published(Merger(NOW), "unknown")["windows"]:
+        for rate in window["rates"]:
+            assert (rate["value"], rate["low"], rate["high"]) == (None, None, None)
 
 
 @given(st.integers(0, 10_000), st.integers(1, 10_000))
