@@ -114,17 +114,11 @@ class ChunkConsumer(driver.Consumer):
             # Its records would be taken for a replay, and dropped.
             self.app.fail(
                 f"{tp.topic}-{tp.partition}: asked for offset {expected}, the log went back to "
-                f"{taken.first}: the topic was made anew"
+                f"{taken.first}: the topic was deleted and recreated"
             )
             return None
-        message = session.accept(taken, generation)
-        if message is not None and expected is not None and taken.first != expected:
-            self.log.error(
-                "%s: asked for offset %s, the log went on at %s: records were removed before they "
-                "were read", tp, expected, taken.first,
-            )  # fmt: skip
         self.app.monitor.track_tp_end_offset(tp, taken.highwater)
-        return message
+        return session.accept(taken, generation)
 
     def on_buffer_full(self, tp: TP) -> None:
         """Faust's brake, for other topics only: chunk topics are braked by places in the queue."""

@@ -52,8 +52,6 @@ class PartitionWork:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     next_offset: int | None = None
     since_checkpoint: int = 0
-    since_open: int = 0
-    """Chunks processed since the state was opened."""
     checkpointed_at: float = field(default_factory=time.monotonic)
     handing_over: bool = False
     """True from a step until its outputs are sent. Found true under the lock, a step failed or was
@@ -146,24 +144,35 @@ class Agent(ABC):
             await self.checkpoint_if_due(work)
 
     async def _follows(self, work: PartitionWork, chunk: Chunk) -> bool:
-        """Whether nothing that the log still holds lies before the chunk unread (invariant 4).
+        """Whether everything before the chunk that the log still holds was read (invariant 4).
 
-        If something does, a chunk was dropped on its way here; it is read again.
+        Otherwise a chunk was dropped on its way here, and is read again. Records that the log does
+        not hold any more are reported as ``lost``.
         """
         reached = self.reached(work.tp)
         if chunk.first <= reached:
             return True
         assert self.app is not None
         begin = await self.app.begin_offset(work.tp)
-        if begin >= chunk.first or not work.live:
-            return work.live
+        if not work.live:
+            return False
         again_from = max(begin, reached)
+        if again_from >= chunk.first:
+            self.lost(work.tp, reached, chunk.first)
+            return True
         log.error(
             "a chunk was dropped before it was handled: it is read again", topic=work.tp.topic,
             partition=work.tp.partition, first=again_from, before=chunk.first,
         )  # fmt: skip
         await self.app.seek(work.tp, again_from)
         return False
+
+    def lost(self, tp: TP, first: int, until: int) -> None:
+        """Reports that the log no longer holds offsets ``first`` up to but without ``until``."""
+        log.error(
+            "records were removed from the log before they were read: its retention is too short",
+            topic=tp.topic, partition=tp.partition, first=first, records=until - first,
+        )  # fmt: skip
 
     async def keep_open(self) -> None:
         """Opens what is assigned, at once and one partition after the other; runs for ever.

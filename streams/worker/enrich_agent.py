@@ -141,22 +141,10 @@ class EnrichAgent(Agent):
             "it another one"
         )
 
-    def _check_begin(self, work: PartitionWork, shard: Shard, first: int) -> None:
-        """A chunk must begin where the state ends.
-
-        Raises:
-            MailpulseError: it does not, in the midst of reading: a bug.
-        """
-        if first <= shard.applied + 1:
-            return
-        if work.since_open:
-            raise MailpulseError(f"{work.tp}: chunk begins at {first}, state at {shard.applied}")
-        missing = first - shard.applied - 1
-        self.metrics.records.labels("lost").inc(missing)
-        log.error(
-            "records are gone from the log before they were read: its retention is too short",
-            partition=work.tp.partition, first=shard.applied + 1, records=missing,
-        )  # fmt: skip
+    def lost(self, tp: TP, first: int, until: int) -> None:
+        """See ``Agent.lost``; counted too."""
+        self.metrics.records.labels("lost").inc(until - first)
+        super().lost(tp, first, until)
 
     async def process(self, work: PartitionWork, chunk: Chunk) -> None:
         """Folds a chunk in, of this log for certain (``verify``); one with traces is a span."""
@@ -177,8 +165,6 @@ class EnrichAgent(Agent):
         if not work.live:
             return
         shard = self.shards[work.tp]
-        self._check_begin(work, shard, chunk.first)
-        work.since_open += 1
         records = chunk.records
         for part in slices(records, shard.deferred.span.until if shard.deferred else 0):
             async with work.lock:

@@ -49,7 +49,7 @@ def drop(rig: EngineRig, topic: str, after: int) -> list[Any]:
 async def test_what_was_dropped_is_read_again(
     topic: str, after: int, engine_of: EngineMaker, tmp_path: Path
 ) -> None:
-    """The first chunk since the state was opened, or one in the midst of reading."""
+    """The first chunk since the state was opened, or one in the middle of reading."""
     broker = Broker()
     rig = await engine_of(broker, tmp_path, Clock())
     dropped = drop(rig, topic, after)
@@ -68,27 +68,42 @@ async def test_what_was_dropped_is_read_again(
     assert newest["windows"][0]["counts"]["delivered"] == EVENTS
 
 
-async def test_what_retention_took_is_passed(engine_of: EngineMaker, tmp_path: Path) -> None:
-    """Where the log begins behind what was read there is nothing to read again."""
-    broker = Broker()
-    feed(broker, 0, EVENTS)
-    fed = [tp for tp, log in broker.logs.items() if tp.topic == topics.RAW and log.records]
-    for tp in fed:
-        del broker.logs[tp].records[:5]
-        broker.committed[tp] = 1
-    rig = await engine_of(broker, tmp_path, Clock())
+def reset_to_the_begin(rig: EngineRig) -> None:
+    """Below the log's begin, a fetch goes on at the begin, as aiokafka's reset does."""
     take = rig.thread.take
 
-    async def from_the_begin(*args):  # type: ignore[no-untyped-def]  # as FakeThread.take
+    async def taking(*args):  # type: ignore[no-untyped-def]  # as FakeThread.take
         for tp, position in rig.thread.positions.items():
             records = rig.thread.logs[tp].records
             if records and position < records[0].offset:
-                rig.thread.positions[tp] = records[0].offset  # as a broker's reset does
+                rig.thread.positions[tp] = records[0].offset
         return await take(*args)
 
-    rig.thread.take = from_the_begin  # type: ignore[method-assign]
+    rig.thread.take = taking  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("read_before", [0, 20])
+async def test_what_retention_took_is_counted_and_passed(
+    read_before: int, engine_of: EngineMaker, tmp_path: Path
+) -> None:
+    """Right after a start and while reading alike, the worker goes on with what is left."""
+    broker = Broker()
+    rig = await engine_of(broker, tmp_path, Clock())
+    reset_to_the_begin(rig)
+    feed(broker, 0, read_before)
     await rig.work_off()
-    assert len(broker.decoded(topics.ENRICHED, "enriched_event")) == EVENTS - 5 * len(fed)
+    read = {tp: log.end for tp, log in broker.logs.items() if tp.topic == topics.RAW}
+    feed(broker, read_before, EVENTS)
+    lost = 0
+    for tp, begin in read.items():
+        log = broker.logs[tp]
+        kept = [record for record in log.records if record.offset >= begin + 5]
+        lost += len([record for record in log.records if record.offset >= begin]) - len(kept)
+        log.records[:] = kept
+    await rig.work_off()
+    assert lost
+    assert len(broker.decoded(topics.ENRICHED, "enriched_event")) == EVENTS - lost
+    assert rig.worker.metrics.records.labels("lost")._value.get() == lost
 
 
 async def test_a_seek_that_comes_late_leaves_no_old_state(
