@@ -58,7 +58,7 @@ class Hooks(Protocol):
         chunks wait for it (``is_open``).
 
         All partitions are named, also those that were ours before the rebalance: they had been
-        let go. An engine that kept their state may go on with it when it is as of ``committed``.
+        let go. An engine that kept their state may go on with it when it is as of ``committed_now``.
         """
 
 
@@ -203,15 +203,6 @@ class ChunkApp(faust.App):
             )
         return self._topics_made[name]
 
-    async def commit_now(self, tps: Iterable[TP] | None = None) -> bool:
-        """Commits ``next_offset`` of each partition now (default: of all that are read).
-
-        Returns:
-            whether every one of them is committed afterwards. ``False``: the group has rebalanced
-            in between, or the app has failed; what was not committed comes again.
-        """
-        return await self._chunks.commit_chunks(tps)
-
     async def seek(self, tp: TP, offset: int) -> None:
         """Makes the next chunk of ``tp`` start at ``offset``; queued chunks are dropped.
 
@@ -228,10 +219,6 @@ class ChunkApp(faust.App):
             Whether it is committed; ``False``: the group has rebalanced, or the app has failed.
         """
         return await self._chunks.rewind(tp, offset)
-
-    def committed(self, tp: TP) -> int | None:
-        """The committed offset at the time ``tp`` was assigned; ``None``: there was none."""
-        return self._chunks.committed_at_start(tp)
 
     def committed_now(self, tp: TP) -> int | None:
         """The offset that this app itself last committed for ``tp``, or was assigned it at.

@@ -201,10 +201,6 @@ class ChunkConsumer(driver.Consumer):
                                  session.lost_from)  # fmt: skip
                 await self.seek(tp, session.lost_from)
 
-    def committed_at_start(self, tp: TP) -> int | None:
-        """The committed offset that reading of ``tp`` started from; ``None``: there was none."""
-        return self._start.get(tp)
-
     def committed_now(self, tp: TP) -> int | None:
         """The offset that this consumer last committed, or started from; ``None``: neither."""
         offset: int | None = self._committed_offset.get(tp)

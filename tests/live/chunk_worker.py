@@ -81,7 +81,7 @@ class Engine:
         assert self.app is not None
         assert not self.pending, "chunks came before their partitions were assigned"
         for tp in tps:
-            self.expected[tp] = self.app.committed(tp)
+            self.expected[tp] = self.app.committed_now(tp)
 
     async def on_revoke(self, tps: set[TP]) -> None:
         chunks = self.chunks

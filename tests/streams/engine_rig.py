@@ -283,7 +283,7 @@ class EngineRig:
                     await agent.checkpoint(work)  # what it finds damaged is opened again
                 await asyncio.sleep(0)  # what is being opened needs its turn
                 done = all(agent.is_open(tp) and self.reached(*tp) for tp in mine)
-        assert await self.app.commit_now()
+        assert await self.consumer.commit_chunks()
 
     async def tick(self) -> None:
         """What the worker does with time: rates, idle checkpoints."""

@@ -40,7 +40,7 @@ async def test_an_agent_that_ends_ends_the_app(rig_of: RigMaker, agent: Any, rea
     await rig.until(lambda: bool(rig.fatal))
     assert reason in rig.fatal[0]
     rig.hooks.done[P0] = 100
-    assert not await rig.app.commit_now()
+    assert not await rig.consumer.commit_chunks()
     await rig.settle()
     assert rig.thread.commits == []
     assert len(rig.fatal) == 1

@@ -123,7 +123,7 @@ class Group:
         if self.members:
             member = self.dice.choice(self.members)
             await member.worker.tick()
-            await member.app.commit_now()
+            await member.consumer.commit_chunks()
 
     async def step(self) -> None:
         """Something happens."""

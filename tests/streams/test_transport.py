@@ -120,7 +120,7 @@ async def test_commit_is_what_the_engine_says_and_nothing_else(rig_of: RigMaker)
     rig.hooks.done[P0] = 20
     await rig.consumer.commit()
     rig.hooks.done[P0] = 50
-    assert await rig.app.commit_now([P0])
+    assert await rig.consumer.commit_chunks([P0])
     assert rig.thread.commits == [{P0: 20}, {P0: 50}]
 
 
@@ -129,9 +129,9 @@ async def test_a_commit_never_goes_back(rig_of: RigMaker) -> None:
     rig = await rig_of({P0: FakeLog.of(range(50))})
     rig.thread.offsets[P0] = 30
     await rig.assign(P0)
-    assert rig.app.committed(P0) == 30
+    assert rig.app.committed_now(P0) == 30
     rig.hooks.done[P0] = 10
-    assert await rig.app.commit_now()
+    assert await rig.consumer.commit_chunks()
     assert rig.thread.commits == []
 
 
@@ -141,13 +141,13 @@ async def test_a_refused_commit_is_tried_again(rig_of: RigMaker) -> None:
     await rig.assign(P0)
     rig.hooks.done[P0] = 20
     rig.thread.commits_succeed = False
-    assert not await rig.app.commit_now()
+    assert not await rig.consumer.commit_chunks()
     rig.thread.commits_succeed = True
-    assert await rig.app.commit_now()
+    assert await rig.consumer.commit_chunks()
     assert rig.thread.offsets[P0] == 20
 
 
-async def test_commit_now_waits_for_the_commit_under_way(rig_of: RigMaker) -> None:
+async def test_a_commit_waits_for_the_commit_under_way(rig_of: RigMaker) -> None:
     """Faust's own commit returns without doing anything while another one runs."""
     rig = await rig_of({P0: FakeLog.of(range(50))})
     await rig.assign(P0)
@@ -155,7 +155,7 @@ async def test_commit_now_waits_for_the_commit_under_way(rig_of: RigMaker) -> No
     running = asyncio.create_task(rig.consumer.commit())
     await asyncio.sleep(0)
     rig.hooks.done[P0] = 30
-    assert await rig.app.commit_now()
+    assert await rig.consumer.commit_chunks()
     await running
     assert rig.thread.offsets[P0] == 30
 
@@ -166,7 +166,7 @@ async def test_state_of_another_log_is_found_before_it_is_committed(rig_of: RigM
     await rig.assign(P0)
     await rig.until(lambda: len(rig.offsets(P0)) == 50)
     rig.hooks.done[P0] = 51
-    assert not await rig.app.commit_now()
+    assert not await rig.consumer.commit_chunks()
     assert "another log" in rig.fatal[0]
     assert rig.thread.commits == []
 
@@ -179,7 +179,7 @@ async def test_a_log_that_goes_back_is_another_log(rig_of: RigMaker) -> None:
     rig.thread.logs[P0] = FakeLog.of(range(10))
     rig.thread.positions[P0] = 0  # what «earliest» does once the offset is out of range
     await rig.until(lambda: bool(rig.fatal))
-    assert "the log went back to 0: the topic was made anew" in rig.fatal[0]
+    assert "the log went back to 0: the topic was deleted and recreated" in rig.fatal[0]
     assert len(rig.offsets(P0)) == 50
 
 
