@@ -20,7 +20,7 @@ import typer
 
 from schemas import cloudevents
 from schemas.cloudevents import Headers, by_leading_text, cloud_event
-from schemas.errors import BadInput, Unavailable
+from schemas.errors import BadInput
 from schemas.settings import Settings, Source
 from schemas.topics import BY_NAME, DEAD_LETTERS, RAW
 from streams.cli.context import (
@@ -254,17 +254,11 @@ async def _send(settings: Settings, plan: Resend) -> None:
     Raises:
         Unavailable: something was not acknowledged; sending again is safe (invariant 2).
     """
-    from aiokafka import AIOKafkaProducer
-    from aiokafka.errors import KafkaError
+    from streams.kafka.clients import producer
 
-    producer = AIOKafkaProducer(
-        **settings.kafka_client_options(), acks="all",
-        enable_idempotence=settings.kafka_idempotence,
-    )  # fmt: skip
-    try:
-        await producer.start()
+    async with producer(settings) as client:
         waiting = [
-            await producer.send(
+            await client.send(
                 topic, value, key, partition=partition, timestamp_ms=at,
                 headers=_headers(topic, partition, value, at),
             )
@@ -272,10 +266,6 @@ async def _send(settings: Settings, plan: Resend) -> None:
         ]  # fmt: skip
         for one in waiting:
             await one
-    except (KafkaError, OSError) as error:
-        raise Unavailable(f"Kafka at {settings.kafka_bootstrap}: {error}") from error
-    finally:
-        await producer.stop()
 
 
 def register(app: typer.Typer) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from schemas.cloudevents import CLI, Headers, cloud_event
-from schemas.errors import BadInput, ConfigError, Unavailable
+from schemas.errors import BadInput, ConfigError
 from schemas.settings import Settings
 from schemas.topics import CAMPAIGNS
 from streams.cli.clickhouse import ask, table_of
@@ -183,22 +183,12 @@ def campaigns_set(
 async def _produce(
     schema: str, topic: str, key: bytes, record: dict[str, Any], headers: Headers
 ) -> None:
-    from aiokafka import AIOKafkaProducer
-    from aiokafka.errors import KafkaError
+    from streams.kafka.clients import producer
 
     settings = settings_of()
     value = codec_of(settings).encode(schema, record)
-    producer = AIOKafkaProducer(
-        **settings.kafka_client_options(), acks="all",
-        enable_idempotence=settings.kafka_idempotence,
-    )  # fmt: skip
-    try:
-        await producer.start()
-        await producer.send_and_wait(topic, value, key, headers=headers)
-    except (KafkaError, OSError) as error:
-        raise Unavailable(f"Kafka at {settings.kafka_bootstrap}: {error}") from error
-    finally:
-        await producer.stop()
+    async with producer(settings) as client:
+        await client.send_and_wait(topic, value, key, headers=headers)
 
 
 @suppressions.command("export")

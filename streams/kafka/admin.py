@@ -12,20 +12,20 @@ configuration.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka import TopicPartition
+from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import for_code
 
 from schemas.errors import ConfigError, Unavailable
 from schemas.groups import topics_by_group
 from schemas.settings import Settings
 from schemas.topics import BY_NAME, RAW, TOPICS, Topic
+from streams.kafka.clients import admin_client, lone_consumer
 from streams.kafka.metadata import ClusterRequest
 
 REPLICATION_WISHED = 3
@@ -87,24 +87,6 @@ class Lag:
     committed: int | None
     end: int
     lag: int
-
-
-@asynccontextmanager
-async def _admin(settings: Settings) -> AsyncIterator[Any]:
-    """An admin client.
-
-    Raises:
-        Unavailable: no broker answers, or it closes the connection midway.
-    """
-    client = AIOKafkaAdminClient(**settings.kafka_client_options())
-    try:
-        await client.start()
-        yield client
-    except (KafkaError, OSError, TimeoutError) as error:
-        where = settings.kafka_bootstrap
-        raise Unavailable(f"Kafka at {where}: {type(error).__name__}: {error}") from error
-    finally:
-        await client.close()
 
 
 async def _describe(client: Any) -> Cluster:
@@ -202,17 +184,11 @@ async def topics_show(settings: Settings) -> Cluster:
     Raises:
         Unavailable: no broker answers.
     """
-    async with _admin(settings) as client:
+    async with admin_client(settings) as client:
         cluster = await _describe(client)
         ours = {name: state for name, state in cluster.topics.items() if name in BY_NAME}
         configs = await _configs(client, ours)
-    states = {
-        name: TopicState(
-            name, state.topic_id, state.partitions, state.replication, state.in_sync,
-            configs.get(name, {}),
-        )
-        for name, state in ours.items()
-    }  # fmt: skip
+    states = {name: replace(ours[name], config=configs.get(name, {})) for name in ours}
     return Cluster(cluster.brokers, states)
 
 
@@ -235,7 +211,7 @@ async def topics_apply(settings: Settings) -> TopicsReport:
     replication = replication_for(settings, cluster.brokers)
     missing = [topic for topic in TOPICS if topic.name not in cluster.topics]
     if missing:
-        async with _admin(settings) as client:
+        async with admin_client(settings) as client:
             await _create(client, missing, settings.partitions, replication)
             await _until_visible(client, {topic.name for topic in missing})
     if replication < REPLICATION_WISHED and cluster.brokers >= REPLICATION_WISHED:
@@ -282,7 +258,7 @@ async def log_id(settings: Settings) -> str:
     """
     if settings.log_id:
         return settings.log_id
-    async with _admin(settings) as client:
+    async with admin_client(settings) as client:
         cluster = await _describe(client)
     if RAW not in cluster.topics:
         raise ConfigError([f"{RAW}: no such topic; 'mailpulse topics apply' makes it"])
@@ -299,7 +275,7 @@ async def lag(settings: Settings, groups: dict[str, tuple[str, ...]] | None = No
         Unavailable: no broker answers.
     """
     wanted = groups if groups is not None else topics_by_group(settings)
-    async with _admin(settings) as client:
+    async with admin_client(settings) as client:
         cluster = await _describe(client)
         partitions = {
             group: [
@@ -332,12 +308,6 @@ async def _bounds(
     """First and next offset of each partition."""
     if not partitions:
         return {}, {}
-    consumer = AIOKafkaConsumer(**settings.kafka_client_options(), enable_auto_commit=False)
-    try:
-        await consumer.start()
+    async with lone_consumer(settings) as consumer:
         starts = await consumer.beginning_offsets(list(partitions))
         return starts, await consumer.end_offsets(list(partitions))
-    except (KafkaError, OSError, TimeoutError) as error:
-        raise Unavailable(f"Kafka at {settings.kafka_bootstrap}: {error}") from error
-    finally:
-        await consumer.stop()

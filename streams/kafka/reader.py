@@ -17,14 +17,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import TopicPartition
 
-from schemas.errors import ConfigError, Unavailable
+from schemas.errors import ConfigError
 from schemas.settings import Settings
+from streams.kafka.clients import FETCH_BYTES_MAX, lone_consumer
 
-FETCH_BYTES_MAX = 4 << 20
-"""Of one partition in one fetch, compressed: whole topics are read."""
 POLL_MS = 300
 
 
@@ -81,19 +79,13 @@ class Reader:
 
         Args:
             records_max: in one batch; default: what a fetch brought.
-
-        Raises:
-            Unavailable: the broker went away.
         """
         waiting, unheard = set(self._ends), set(self._ends)
         while True:
             waiting = {tp for tp in waiting if await self._consumer.position(tp) < self._ends[tp]}
             if not (follow or waiting):
                 return
-            try:
-                polled = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=records_max)
-            except KafkaError as error:
-                raise Unavailable(f"Kafka: {error}") from error
+            polled = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=records_max)
             for tp, records in polled.items():
                 if tp in unheard:
                     unheard.discard(tp)
@@ -101,11 +93,7 @@ class Reader:
                 yield records
 
     async def records(self, *, follow: bool = False) -> AsyncIterator[Any]:
-        """As ``batches``, one by one.
-
-        Raises:
-            Unavailable: the broker went away.
-        """
+        """As ``batches``, one by one."""
         async for records in self.batches(follow=follow):
             for record in records:
                 yield record
@@ -116,16 +104,7 @@ async def reader(settings: Settings, topic: str) -> AsyncIterator[Reader]:
     """A reader of ``topic``.
 
     Raises:
-        Unavailable: no broker answers.
+        Unavailable: no broker answers, now or while the topic is read.
     """
-    consumer = AIOKafkaConsumer(
-        **settings.kafka_client_options(), group_id=None, enable_auto_commit=False,
-        auto_offset_reset="earliest", max_partition_fetch_bytes=FETCH_BYTES_MAX,
-    )  # fmt: skip
-    try:
-        await consumer.start()
+    async with lone_consumer(settings, max_partition_fetch_bytes=FETCH_BYTES_MAX) as consumer:
         yield Reader(consumer, topic)
-    except (KafkaError, OSError, TimeoutError) as error:
-        raise Unavailable(f"Kafka at {settings.kafka_bootstrap}: {error}") from error
-    finally:
-        await consumer.stop()

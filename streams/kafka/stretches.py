@@ -16,13 +16,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from schemas.settings import Settings
+from streams.kafka.clients import FETCH_BYTES_MAX, lone_consumer
 
 POLL_MS = 1000
-FETCH_BYTES_MAX = 4 << 20
-"""Of the partition in one fetch, compressed."""
 
 
 class Stretches(Protocol):
@@ -82,19 +81,14 @@ async def stretches_of(settings: Settings, topic: str, partition: int) -> AsyncI
     """A partition to be read.
 
     Raises:
-        aiokafka.errors.KafkaError: no broker answers.
+        Unavailable: no broker answers.
     """
-    consumer = AIOKafkaConsumer(
-        **settings.kafka_client_options(), group_id=None, enable_auto_commit=False,
-        auto_offset_reset="earliest", max_partition_fetch_bytes=FETCH_BYTES_MAX,
-        fetch_max_bytes=4 * FETCH_BYTES_MAX,
-    )  # fmt: skip
-    await consumer.start()
-    try:
+    sizes = {
+        "max_partition_fetch_bytes": FETCH_BYTES_MAX, "fetch_max_bytes": 4 * FETCH_BYTES_MAX,
+    }  # fmt: skip
+    async with lone_consumer(settings, **sizes) as consumer:
         tp = TopicPartition(topic, partition)
         begin = (await consumer.beginning_offsets([tp]))[tp]
         end = (await consumer.end_offsets([tp]))[tp]
         consumer.assign([tp])
         yield PartitionStretches(consumer, tp, begin, end)
-    finally:
-        await consumer.stop()

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import TopicPartition
 
 from schemas.errors import BadInput, ConfigError, Unavailable
 from schemas.settings import Settings
@@ -26,6 +25,7 @@ from schemas.versions import EPOCH_MAX
 from streams.classify.actor_rules import Rules
 from streams.enrich.epochs import Epoch, History, Span
 from streams.kafka import admin
+from streams.kafka.clients import lone_consumer, producer
 from streams.reprocess.rules_topic import Rulebook
 
 FIRST_RECORD_MS = 10_000
@@ -208,17 +208,8 @@ class Planner:
             BadInput: another one was announced at the same moment.
             Unavailable: Kafka is away; it may have begun: the same command again will tell.
         """
-        producer = AIOKafkaProducer(
-            **self._settings.kafka_client_options(), acks="all",
-            enable_idempotence=self._settings.kafka_idempotence,
-        )  # fmt: skip
-        try:
-            await producer.start()
-            await self._rulebook.announce(producer, epoch)
-        except (KafkaError, OSError, TimeoutError) as error:
-            raise Unavailable(f"Kafka at {self._settings.kafka_bootstrap}: {error}") from error
-        finally:
-            await producer.stop()
+        async with producer(self._settings) as client:
+            await self._rulebook.announce(client, epoch)
         history = await self._rulebook.refresh()
         if history.epochs[epoch.number - 1] != epoch:
             raise BadInput("under_way", "another run was begun at the same moment")
@@ -226,20 +217,12 @@ class Planner:
     async def _bounds(self, from_ms: int) -> dict[int, Bounds]:
         committed = await self.committed()
         places = [TopicPartition(RAW, number) for number in sorted(committed)]
-        consumer = AIOKafkaConsumer(
-            **self._settings.kafka_client_options(), group_id=None, enable_auto_commit=False
-        )
-        try:
-            await consumer.start()
+        async with lone_consumer(self._settings) as consumer:
             consumer.assign(places)
             starts = await consumer.beginning_offsets(places)
             ends = await consumer.end_offsets(places)
             found = await consumer.offsets_for_times(dict.fromkeys(places, from_ms))
             oldest = await _oldest(consumer, starts, ends)
-        except (KafkaError, OSError, TimeoutError) as error:
-            raise Unavailable(f"Kafka at {self._settings.kafka_bootstrap}: {error}") from error
-        finally:
-            await consumer.stop()
         return {
             tp.partition: Bounds(
                 starts[tp], ends[tp], oldest.get(tp),

@@ -6,18 +6,18 @@ Invariants:
 """
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import TopicPartition
 
 from schemas import cloudevents
 from schemas.cloudevents import cloud_event
 from schemas.codec import Codec
-from schemas.errors import Unavailable
 from schemas.settings import Settings
 from schemas.topics import RULES
 from streams.enrich.epochs import Epoch, History, Span
+from streams.kafka.clients import answering, lone_consumer
 
 _PLACE = TopicPartition(RULES, 0)
 
@@ -32,24 +32,18 @@ class Rulebook:
     def __init__(self, settings: Settings, codec: Codec) -> None:
         self.history = History()
         self._codec = codec
-        self._bootstrap = settings.kafka_bootstrap
-        self._consumer: Any = AIOKafkaConsumer(
-            **settings.kafka_client_options(), group_id=None, enable_auto_commit=False,
-            auto_offset_reset="earliest",
-        )  # fmt: skip
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._consumer: Any = None
         self._lock = asyncio.Lock()
         self._known = False
 
     async def __aenter__(self) -> "Rulebook":
-        try:
-            await self._consumer.start()
-        except (KafkaError, OSError, TimeoutError) as error:
-            await self._consumer.stop()
-            raise Unavailable(f"Kafka at {self._bootstrap}: {error}") from error
+        self._consumer = await self._stack.enter_async_context(lone_consumer(self._settings))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._consumer.stop()
+        await self._stack.aclose()
 
     @property
     def is_there(self) -> bool:
@@ -63,10 +57,8 @@ class Rulebook:
             Unavailable: the broker is away.
         """
         async with self._lock:
-            try:
+            with answering(self._settings):
                 await self._read()
-            except (KafkaError, OSError, TimeoutError) as error:
-                raise Unavailable(f"Kafka at {self._bootstrap}: {error}") from error
         return self.history
 
     async def _read(self) -> None:

@@ -58,7 +58,7 @@ class Hooks(Protocol):
         chunks wait for it (``is_open``).
 
         All partitions are named, also those that were ours before the rebalance: they had been
-        let go. An engine that kept their state may go on with it when it is as of ``committed_now``.
+        let go. Kept state of one may be used if it reaches ``committed_now``, and no further.
         """
 
 

@@ -25,14 +25,15 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import for_code
 
 from schemas.errors import MailpulseError, Unavailable
 from schemas.settings import Settings
 from schemas.topics import RAW
+from streams.kafka.clients import admin_client, answering
 from streams.kafka.metadata import ClusterRequest
 
 FRESH_S = 0.1
@@ -61,16 +62,12 @@ class Ids(Protocol):
 
 
 class TopicIds:
-    """``Ids`` over an admin client.
+    """``Ids`` over an admin client; made by ``connect``."""
 
-    Args:
-        client: started.
-        where: the brokers' addresses, for messages.
-    """
-
-    def __init__(self, client: Any, where: str) -> None:
-        self._client = client
-        self._where = where
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._client: Any = None
 
     @classmethod
     async def connect(cls, settings: Settings) -> "TopicIds":
@@ -79,38 +76,25 @@ class TopicIds:
         Raises:
             Unavailable: no broker answers.
         """
-        client = AIOKafkaAdminClient(**settings.kafka_client_options())
-        try:
-            await client.start()
-        except (KafkaError, OSError, TimeoutError) as error:
-            await client.close()
-            raise _unavailable(settings.kafka_bootstrap, error) from error
-        except BaseException:
-            await client.close()
-            raise
-        return cls(client, settings.kafka_bootstrap)
+        ids = cls(settings)
+        ids._client = await ids._stack.enter_async_context(admin_client(settings))
+        return ids
 
     async def topic_id(self, topic: str) -> str | None:
         """See ``Ids``; as 32 hexadecimal digits."""
-        try:
+        with answering(self._settings):
             response = await self._client._send_request(ClusterRequest([topic]))
-        except (KafkaError, OSError, TimeoutError) as error:
-            raise _unavailable(self._where, error) from error
-        (found,) = response.to_object()["topics"]
-        if found["error_code"] == _UNKNOWN_TOPIC:
-            return None
-        if found["error_code"]:
-            raise _unavailable(self._where, for_code(found["error_code"])())
+            (found,) = response.to_object()["topics"]
+            if found["error_code"] == _UNKNOWN_TOPIC:
+                return None
+            if found["error_code"]:
+                raise for_code(found["error_code"])()
         topic_id: str = found["topic_id"].hex
         return topic_id
 
     async def close(self) -> None:
         """See ``Ids``."""
-        await self._client.close()
-
-
-def _unavailable(where: str, error: Exception) -> Unavailable:
-    return Unavailable(f"Kafka at {where}: {type(error).__name__}: {error}")
+        await self._stack.aclose()
 
 
 class LogWatch:

@@ -12,13 +12,13 @@ Invariants:
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from typing import Any, NamedTuple
-
-from aiokafka import AIOKafkaProducer
 
 from schemas.cloudevents import Headers
 from schemas.partition import partition_of
 from schemas.settings import Settings
+from streams.kafka.clients import producer
 
 IN_FLIGHT_MAX = 16
 BATCH_BYTES_MAX = 900_000
@@ -42,6 +42,7 @@ class Outputs:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._stack = AsyncExitStack()
         self.producer: Any = None
         self.rows = 0
         self.bytes = 0
@@ -50,22 +51,17 @@ class Outputs:
         """Connects.
 
         Raises:
-            aiokafka.errors.KafkaConnectionError: no broker answers.
+            Unavailable: no broker answers.
         """
-        self.producer = AIOKafkaProducer(
-            **self._settings.kafka_client_options(),
-            acks="all",
-            enable_idempotence=self._settings.kafka_idempotence,
-            linger_ms=5,
-            max_batch_size=BATCH_BYTES_MAX,
-            max_request_size=2 * BATCH_BYTES_MAX,
-        )
-        await self.producer.start()
+        batches = {
+            "linger_ms": 5, "max_batch_size": BATCH_BYTES_MAX,
+            "max_request_size": 2 * BATCH_BYTES_MAX,
+        }  # fmt: skip
+        self.producer = await self._stack.enter_async_context(producer(self._settings, **batches))
 
     async def stop(self) -> None:
         """Sends what is queued and disconnects."""
-        if self.producer is not None:
-            await self.producer.stop()
+        await self._stack.aclose()
 
     async def partitions(self, topic: str) -> int:
         """How many partitions a topic has."""
