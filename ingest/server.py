@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import logging
 import resource
 import signal
 import socket
@@ -103,6 +104,7 @@ def make_server(
         ws="none",
         lifespan="on",
         log_config=None,
+        log_level=logging.WARNING,  # ``serve`` says itself where it listens
         access_log=False,
         proxy_headers=False,
         server_header=False,

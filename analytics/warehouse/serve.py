@@ -90,7 +90,6 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> None:
                 proves=analysts.proves,
             )
         )
-        log.info("warehouse open", analysts=_url(settings.door_host, port_of(door)))
         await stop.wait()
         engine.abandon()  # before the listeners wait for answers
     if not await asyncio.to_thread(engine.close, CLOSE_S_MAX):
@@ -145,10 +144,6 @@ def _bound(host: str, port: int, name: str) -> socket.socket:
         return bind(host, port)
     except OSError as error:
         raise ConfigError([f"{PREFIX}{name}: {host}:{port}: {error.strerror}"]) from error
-
-
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class _Ends:

@@ -11,10 +11,12 @@ Invariants:
 import asyncio
 import contextlib
 import errno
+import logging
 import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 
+import structlog
 import uvicorn
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp
@@ -24,6 +26,8 @@ from schemas.serving.places import Limits
 from schemas.serving.protocol import GuardedProtocol, Listener, Proves
 from schemas.serving.sites import SameSite, Sites
 from schemas.settings import Settings
+
+log = structlog.get_logger("mailpulse.serving")
 
 PORTS_TRIED_MAX = 50
 BACKLOG = 1_024
@@ -86,6 +90,15 @@ class _Server(uvicorn.Server):
             sock.listen(BACKLOG)
 
 
+def _address_of(sock: socket.socket) -> str:
+    """``127.0.0.1:8123``, ``[::1]:8123``, or a path."""
+    name = sock.getsockname()
+    if not isinstance(name, tuple):
+        return str(name)
+    host, port, *_ = name
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 @contextlib.asynccontextmanager
 async def serving(
     app: ASGIApp,
@@ -112,6 +125,7 @@ async def serving(
         http=type("Protocol", (GuardedProtocol,), {"listener": listener}),
         ws="none",
         log_config=None,
+        log_level=logging.WARNING,  # its INFO names neither the listener nor its address
         access_log=False,
         lifespan="off",
         proxy_headers=False,
@@ -123,6 +137,7 @@ async def serving(
     server = _Server(config)
     sweeping = asyncio.create_task(_sweep_on(listener), name=f"{name}: time-outs")
     task = asyncio.create_task(server.serve(sockets=[sock]), name=f"{name}: serving")
+    log.info("listening", listener=name, address=_address_of(sock))
     try:
         yield
     finally:

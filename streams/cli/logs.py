@@ -127,14 +127,6 @@ class _Sparingly(logging.Filter):
         return count is not None
 
 
-def _without_colors(
-    _logger: Any, _method: str, fields: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    """uvicorn repeats its message with terminal colours in it."""
-    fields.pop("color_message", None)
-    return fields
-
-
 def _json(fields: Any, default: Any) -> str:
     """A line of JSON; what orjson does not take (whole numbers beyond 64 bits) json does."""
     try:
@@ -204,7 +196,6 @@ def configure(settings: Settings, role: str, stream: TextIO | None = None) -> No
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
-        _without_colors,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
     ]
     if wants_json(settings.log_format, stream):

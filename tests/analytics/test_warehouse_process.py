@@ -4,6 +4,7 @@ Where a test says so, analysts' queries reach the engine without having been jud
 """
 
 import ctypes
+import json
 import os
 import signal
 import socket
@@ -73,6 +74,19 @@ def test_the_process_says_what_fences_it_in(unjudged: WarehouseProcess) -> None:
     assert "NoNewPrivs:\t1" in status
     limits = Path(f"/proc/{unjudged.pid}/limits").read_text()
     assert [line.split()[4:6] for line in limits.splitlines() if "core" in line] == [["0", "0"]]
+
+
+def test_each_listener_is_announced_once_with_its_address(unjudged: WarehouseProcess) -> None:
+    """By our own line: uvicorn's names neither the listener nor, for a socket, the address."""
+    lines = unjudged.log.read_text().splitlines()
+    said = [json.loads(line) for line in lines]
+    at = unjudged.at
+    assert sorted((one["listener"], one["address"]) for one in said if "listener" in one) == [
+        ("analysts", f"127.0.0.1:{at.door}"),
+        ("health", f"127.0.0.1:{at.health}"),
+        ("sink", f"127.0.0.1:{at.private}"),
+    ]
+    assert not [one for one in said if "server process" in one["event"]]
 
 
 @pytest.mark.skipif(LANDLOCK_ABI < 4, reason="this kernel's Landlock lacks files or network")
