@@ -25,10 +25,11 @@ from ingest.intake import Intake, Taken
 from ingest.limits import RateLimits
 from ingest.metrics import IngestMetrics
 from ingest.producer import Overloaded
-from ingest.providers.base import Registry, Request, SignatureError
+from ingest.providers.base import Registry, Request
 from ingest.proving import MODULE_FAILED, Hook, Prover
 from ingest.receiving import PROVEN, WHOLE, Disconnected, read_within
 from ingest.sparing_log import SparingLog
+from ingest.verify import SignatureError
 from schemas import trace
 from schemas.errors import Unavailable
 from schemas.serving.origin import Networks, Origin, came_over_a_network, origin_of, why_unsafe

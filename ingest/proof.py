@@ -15,8 +15,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ingest.body import BodyLimits, Refused, check_shape, decode_content
-from ingest.providers.base import Certificates, Provider, Request, SignatureError
-from ingest.verify import BAD_SIGNATURE
+from ingest.providers.base import Certificates, Provider, Request
+from ingest.verify import BAD_SIGNATURE, SignatureError
 from schemas.settings import Source
 
 

@@ -18,7 +18,8 @@ from ingest.fair_queue import Turns
 from ingest.fair_thread import FairThread
 from ingest.intake import Intake, Taken
 from ingest.proof import prove
-from ingest.providers.base import NeedsCertificate, Provider, Request, SignatureError
+from ingest.providers.base import Provider, Request
+from ingest.verify import NeedsCertificate, SignatureError
 from schemas.serving.origin import Networks
 from schemas.settings import Settings, Source
 

@@ -15,15 +15,9 @@ import httpx
 
 from ingest.body import VALUES_PER_EVENT_MAX, BodyLimits, Refused, content_coding
 from ingest.proof import prove
-from ingest.providers.base import (
-    BadInput,
-    Certificates,
-    NeedsCertificate,
-    Registry,
-    Reject,
-    Request,
-    SignatureError,
-)
+from ingest.providers.base import Certificates, Registry, Reject, Request
+from ingest.verify import NeedsCertificate, SignatureError
+from schemas.errors import BadInput
 from schemas.event import Event
 from schemas.serving.origin import Networks, address_of
 from schemas.settings import Settings, Source

@@ -13,6 +13,7 @@ Sources: RFC 2104 (HMAC), RFC 7617 (Basic), SEC 1 and FIPS 186-5 (ECDSA), RFC 80
 
 import base64
 import binascii
+import contextlib
 import hmac
 import re
 from collections.abc import Iterable, Sequence
@@ -225,6 +226,18 @@ def load_public_key(text: str) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
     raise ValueError("neither ECDSA on P-256 nor RSA")
 
 
+def load_rsa_key(text: str) -> rsa.RSAPublicKey:
+    """An RSA public key, as ``load_public_key`` reads it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    key = load_public_key(text)
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise ValueError("not RSA")
+    return key
+
+
 def check_ecdsa(public_keys: Sequence[str], message: bytes, signature: str | None) -> None:
     """Holds a base64 DER signature (P-256, SHA-256) against each key.
 
@@ -269,12 +282,8 @@ def rsa_keys(public_keys: Sequence[str]) -> list[rsa.RSAPublicKey]:
     """The RSA keys among configured public keys; what does not parse is left out (invariant 3)."""
     keys = []
     for text in public_keys:
-        try:
-            key = load_public_key(text)
-        except ValueError:
-            continue
-        if isinstance(key, rsa.RSAPublicKey):
-            keys.append(key)
+        with contextlib.suppress(ValueError):
+            keys.append(load_rsa_key(text))
     return keys
 
 

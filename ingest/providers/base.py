@@ -1,4 +1,4 @@
-"""What a provider module is: a table of event names, ``verify``, ``parse``, and a few facts.
+"""What a provider module defines: a table of event names, ``verify``, ``parse``, and a few facts.
 
 Invariants:
 1. Pure: ``now`` and ``received_at`` are arguments; nothing here opens a socket or reads a clock.
@@ -15,10 +15,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from typing import ClassVar, Protocol
+from typing import ClassVar
+
+import orjson
 
 from ingest.columns import Columns
-from ingest.verify import NeedsCertificate, SignatureError
 from schemas.errors import BadInput
 from schemas.event import Event
 from schemas.settings import Source
@@ -105,48 +106,56 @@ Certificates = Mapping[str, bytes]
 """URL -> PEM certificate, as far as fetched."""
 
 
-class Provider(Protocol):
-    """A provider module's object. One instance per provider, stateless."""
+class Provider:
+    """What a provider module defines: a subclass with its own tables, and one stateless instance.
+
+    The texts from ``id_recipe`` on are the provider's row in the conformance table.
+    """
 
     name: ClassVar[str]
     """Value of ``provider`` in mailpulse.toml."""
     title: ClassVar[str]
     """Name for people."""
-    overload_status: ClassVar[int]
+    required: ClassVar[tuple[str, ...]] = ()
+    """Fields of ``Source`` that verification needs; ``a|b`` means either."""
+    overload_status: ClassVar[int] = 503
     """Answer that makes this provider try again later: 503, or 429 where 5xx discards."""
-    methods: ClassVar[tuple[str, ...]]
+    methods: ClassVar[tuple[str, ...]] = ("POST",)
     """HTTP methods of calls that carry events; others are set-up calls, for ``probe``."""
-    tolerance_s: ClassVar[int]
-    """Greatest age of a signed time in seconds, wide enough for the provider's retries; 0: none
+    tolerance_s: ClassVar[int] = 0
+    """Greatest age of a signed time in seconds, wide enough for the provider's retries; 0: no time
     is signed, or none is checked. ``Source.tolerance_s`` wins."""
     events: ClassVar[Mapping[str, str]]
     """Native event name -> normalised event type."""
+    reads_body: ClassVar[bool] = False
+    """Whether the proof may lie in the body, see ``proof_in_body``."""
     id_recipe: ClassVar[str]
-    """For the conformance table, like the next six: what ``event_id`` is made of."""
+    """What ``event_id`` is made of."""
     verification: ClassVar[str]
     """How a request is proven."""
-    signs: ClassVar[str]
+    signs: ClassVar[str] = "raw body"
     """What of the body the proof covers: ``raw body``; ``fields``, all that are read;
     ``token only``, not the event; or ``nothing``."""
-    reads_body: ClassVar[bool]
-    """Whether the proof may lie in the body, see ``proof_in_body``."""
-    batch: ClassVar[str]
+    batch: ClassVar[str] = "one"
     """How many events a request may hold."""
-    other_calls: ClassVar[str]
-    """Calls that carry no events, and what becomes of them."""
-    bounces: ClassVar[str]
+    other_calls: ClassVar[str] = "none known"
+    """Calls that carry no events, and how they are answered."""
+    bounces: ClassVar[str] = "none"
     """Where bounce class and reason come from."""
-    machine: ClassVar[str]
+    machine: ClassVar[str] = "none"
     """The provider's flag for opens and clicks by machines."""
 
-    def proof_in_body(self, request: Request) -> bool:
-        """Whether ``verify`` reads into the body of this request, since its proof lies there: only
-        then is the body decoded, and its shape looked at, before the proof. Else who proves nothing
-        costs no more than the proof."""
+    def tolerance(self, source: Source) -> int:
+        """Greatest age of a signed time in seconds, for this source."""
+        return self.tolerance_s if source.tolerance_s is None else source.tolerance_s
 
-    @property
-    def required(self) -> tuple[str, ...]:
-        """Fields of ``Source`` that verification needs; ``a|b`` means either."""
+    def proof_in_body(self, request: Request) -> bool:
+        """Whether ``verify`` has to read this request's body, because the proof lies there.
+
+        Only then is the body decoded, and its shape checked, before the proof. Otherwise a request
+        without proof costs no more than the check of the proof.
+        """
+        return self.reads_body
 
     def verify(
         self, request: Request, source: Source, now: float, certificates: Certificates
@@ -160,19 +169,24 @@ class Provider(Protocol):
             SignatureError: not proven.
             NeedsCertificate: a certificate must be fetched first.
         """
+        raise NotImplementedError
 
     def verify_content(self, request: Request, source: Source) -> None:
-        """What of the proof needs the body read, though a signature covers it from outside.
+        """Checks the part of the proof that needs the body parsed, by default nothing.
 
-        Called after ``verify`` and a look at the body's shape.
+        Called after ``verify`` and the check of the body's shape.
 
         Raises:
             SignatureError: not proven after all.
         """
 
     def by_anyone(self, request: Request) -> bool:
-        """Whether a verified request is one that anybody can make: a test call, signed with a key
-        that the provider has published. It counts as one that proves nothing."""
+        """Whether anybody could have made a verified request, by default not.
+
+        True for a test call that is signed with a key that the provider has published. Such a
+        request counts as unproven.
+        """
+        return False
 
     def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
         """The events of a verified request, in their order.
@@ -183,16 +197,19 @@ class Provider(Protocol):
         Raises:
             BadInput: the body as a whole can't be read; it goes to the dead letters whole.
         """
+        raise NotImplementedError
 
     def parse_alike(self, request: Request, source: Source, received_at: int) -> Parsed:
-        """As ``parse``, with events that are alike by column where the provider can give them.
+        """As ``parse``, with similar events by column where the provider can give them.
 
         Raises:
             BadInput: as ``parse`` does.
         """
+        return self.parse(request, source, received_at)
 
     def probe(self, request: Request, source: Source) -> int | None:
         """Status for a set-up call without events (HEAD, GET); ``None`` if it is not one."""
+        return None
 
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None
@@ -209,62 +226,14 @@ class Provider(Protocol):
         Raises:
             BadInput: ``needs_private_key`` without it, ``not_configured`` without a secret.
         """
-
-    def check(self, source: Source) -> list[str]:
-        """Problems of the source's configuration (key does not parse …), one line each."""
-
-
-class BaseProvider:
-    """What most providers have in common; a provider is a subclass with its own tables.
-
-    Not in the Protocol's way: callers only know ``Provider``.
-    """
-
-    name: ClassVar[str]
-    title: ClassVar[str]
-    required: ClassVar[tuple[str, ...]] = ()
-    overload_status: ClassVar[int] = 503
-    methods: ClassVar[tuple[str, ...]] = ("POST",)
-    tolerance_s: ClassVar[int] = 0
-    events: ClassVar[Mapping[str, str]]
-    id_recipe: ClassVar[str]
-    verification: ClassVar[str]
-    signs: ClassVar[str] = "raw body"
-    reads_body: ClassVar[bool] = False
-    batch: ClassVar[str] = "one"
-    other_calls: ClassVar[str] = "none known"
-    bounces: ClassVar[str] = "none"
-    machine: ClassVar[str] = "none"
-
-    def tolerance(self, source: Source) -> int:
-        """Greatest age of a signed time in seconds, for this source."""
-        return self.tolerance_s if source.tolerance_s is None else source.tolerance_s
-
-    def proof_in_body(self, request: Request) -> bool:
-        """See ``Provider.proof_in_body``."""
-        return self.reads_body
-
-    def verify_content(self, request: Request, source: Source) -> None:
-        """See ``Provider.verify_content``: nothing does, unless a provider says otherwise."""
-
-    def by_anyone(self, request: Request) -> bool:
-        """See ``Provider.by_anyone``: none are, unless a provider says otherwise."""
-        return False
-
-    def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
-        """See ``Provider.parse``."""
         raise NotImplementedError
 
-    def parse_alike(self, request: Request, source: Source, received_at: int) -> Parsed:
-        """See ``Provider.parse_alike``: none are, unless a provider says otherwise."""
-        return self.parse(request, source, received_at)
-
-    def probe(self, request: Request, source: Source) -> int | None:
-        """See ``Provider.probe``: no set-up calls, unless a provider says otherwise."""
-        return None
-
     def check(self, source: Source) -> list[str]:
-        """See ``Provider.check``: the fields that are required, and the campaign precedence."""
+        """Problems of the source's configuration (a key that does not parse …), one line each.
+
+        By default the fields that are required and missing, and entries of ``campaign_from`` that
+        do not exist.
+        """
         problems = [
             f"sources.{source.name}: {self.name} needs {' or '.join(wanted.split('|'))}"
             for wanted in self.required
@@ -314,16 +283,30 @@ def private_key(signing_key: str | None) -> str:
     return signing_key
 
 
+def unreadable(source: Source, name: str, read: Callable[[str], object], what: str) -> list[str]:
+    """One line per configured value of a field that ``read`` refuses with ``ValueError``.
+
+    Args:
+        what: what is wrong with such a value, such as ``is no key``.
+    """
+    problems = []
+    for number, value in enumerate(given_values(source, name), 1):
+        try:
+            read(value)
+        except ValueError:
+            problems.append(f"sources.{source.name}.{name}: number {number} {what}")
+    return problems
+
+
 def post(body: bytes, *headers: tuple[str, str], query: str = "") -> Request:
     """A POST as the ingress sees it, for samples: header names in lower case."""
     return Request("POST", query, headers, body, "127.0.0.1")
 
 
-Registry = Mapping[str, Provider]
-Parse = Callable[[Request, Source, int], Parsed]
+def post_json(content: object, *headers: tuple[str, str]) -> Request:
+    """A POST of JSON, for samples; content that is signed comes as bytes."""
+    body = content if isinstance(content, bytes) else orjson.dumps(content)
+    return post(body, ("content-type", "application/json"), *headers)
 
-__all__ = [
-    "BadInput", "BaseProvider", "Certificates", "ConfirmSubscription", "NeedsCertificate", "Parse",
-    "Parsed", "Provider", "Registry", "Reject", "Request", "SignatureError", "given_values",
-    "newest", "post", "private_key",
-]  # fmt: skip
+
+Registry = Mapping[str, Provider]

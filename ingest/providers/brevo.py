@@ -22,8 +22,8 @@ from collections.abc import Mapping
 import orjson
 
 from ingest.providers import credentials, fields, items
-from ingest.providers.base import BaseProvider, Certificates, Parsed, Request, post
-from ingest.providers.shapes import native_name, one_or_many
+from ingest.providers.base import Certificates, Request, post_json
+from ingest.providers.shapes import ItemProvider, native_name, one_or_many
 from schemas.event import Event
 from schemas.settings import Source
 
@@ -64,7 +64,7 @@ _BLOCKED = (
 _CLIENT_EVENTS = frozenset(("opened", "clicked", "unsubscribed"))
 
 
-class Brevo(BaseProvider):
+class Brevo(ItemProvider):
     """See the module."""
 
     name = "brevo"
@@ -85,12 +85,6 @@ class Brevo(BaseProvider):
         """See ``Provider.verify``."""
         credentials.check_authorization(request, source)
 
-    def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
-        """See ``Provider.parse``."""
-        return items.parse_items(
-            one_or_many(request.body), lambda item: build(item, source, received_at)
-        )
-
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None
     ) -> Request:
@@ -105,11 +99,7 @@ class Brevo(BaseProvider):
             "ts_event": int(now),
             "ts_epoch": int(now * 1000),
         }
-        return post(
-            orjson.dumps(event),
-            ("content-type", "application/json"),
-            credentials.authorization(source),
-        )
+        return post_json(event, credentials.authorization(source))
 
 
 def build(item: items.Item, source: Source, received_at: int) -> Event:
@@ -188,4 +178,4 @@ def _add_reply(event: Event, item: items.Item, native: str) -> None:
     items.set_reply(event, diagnostic=said, bounce_class=bounce_class, bounce_reason=reason)
 
 
-PROVIDER = Brevo()
+PROVIDER = Brevo(build, one_or_many)

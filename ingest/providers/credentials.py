@@ -9,7 +9,8 @@ Sources: RFC 7617 (Basic), RFC 6750 (Bearer).
 """
 
 from ingest import verify
-from ingest.providers.base import BadInput, Request, given_values, newest
+from ingest.providers.base import Request, given_values, newest
+from schemas.errors import BadInput
 from schemas.settings import Source
 
 AUTHORIZATION = "authorization"

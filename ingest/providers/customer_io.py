@@ -19,16 +19,9 @@ import orjson
 
 from ingest import verify
 from ingest.providers import fields, items
-from ingest.providers.base import (
-    BadInput,
-    BaseProvider,
-    Certificates,
-    Parsed,
-    Request,
-    newest,
-    post,
-)
-from ingest.providers.shapes import read_object
+from ingest.providers.base import Certificates, Request, newest, post_json
+from ingest.providers.shapes import ItemProvider
+from schemas.errors import BadInput
 from schemas.event import Event
 from schemas.settings import Source
 
@@ -63,7 +56,7 @@ _CAMPAIGNS = (
 _KEPT = ("customer_id", "action_id", "content_id", "trigger_id", "link_id")
 
 
-class CustomerIo(BaseProvider):
+class CustomerIo(ItemProvider):
     """See the module."""
 
     name = "customer_io"
@@ -86,11 +79,6 @@ class CustomerIo(BaseProvider):
         signed = _signed(verify.given(timestamp), request.body)
         verify.check_hmac_hex(source.secrets("secret"), signed, request.header(SIGNATURE))
 
-    def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
-        """See ``Provider.parse``."""
-        content = read_object(request.body)
-        return items.parse_items([content], lambda item: build(item, source, received_at))
-
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None
     ) -> Request:
@@ -109,12 +97,7 @@ class CustomerIo(BaseProvider):
         }
         body, timestamp = orjson.dumps(event), str(int(now))
         signature = verify.hmac_hex(newest(source, "secret"), _signed(timestamp, body))
-        return post(
-            body,
-            ("content-type", "application/json"),
-            (SIGNATURE, signature),
-            (TIMESTAMP, timestamp),
-        )
+        return post_json(body, (SIGNATURE, signature), (TIMESTAMP, timestamp))
 
 
 def _signed(timestamp: str, body: bytes) -> bytes:
@@ -190,4 +173,4 @@ def _campaign(data: items.Item) -> str | None:
     return None
 
 
-PROVIDER = CustomerIo()
+PROVIDER = CustomerIo(build)

@@ -27,17 +27,17 @@ import orjson
 from ingest import verify
 from ingest.providers import credentials, fields, items
 from ingest.providers.base import (
-    BadInput,
-    BaseProvider,
     Certificates,
     Parsed,
+    Provider,
     Request,
-    SignatureError,
     given_values,
     newest,
-    post,
+    post_json,
 )
-from ingest.providers.shapes import native_name
+from ingest.providers.shapes import native_name, read_object
+from ingest.verify import SignatureError
+from schemas.errors import BadInput
 from schemas.event import Event
 from schemas.settings import Source
 
@@ -79,7 +79,7 @@ _TEST = ("test@test.com", "abc1234")
 _US_TIMES = ("%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %H:%M:%S")
 
 
-class ElasticEmail(BaseProvider):
+class ElasticEmail(Provider):
     """See the module."""
 
     name = "elastic_email"
@@ -140,12 +140,7 @@ class ElasticEmail(BaseProvider):
         if given_values(source, "secret"):
             body, timestamp = orjson.dumps(event), str(int(now))
             made = verify.hmac_hex(newest(source, "secret"), _signed(timestamp, body))
-            return post(
-                body,
-                ("content-type", "application/json"),
-                (SIGNATURE, f"v1={made}"),
-                (TIMESTAMP, timestamp),
-            )
+            return post_json(body, (SIGNATURE, f"v1={made}"), (TIMESTAMP, timestamp))
         if given_values(source, "token"):
             query = urlencode({**event, TOKEN: newest(source, "token")})
             return Request("GET", query, (), b"", "127.0.0.1")
@@ -180,10 +175,7 @@ def read_item(request: Request) -> items.Item:
         BadInput: ``no_event``: none of them, or ``not_an_object``.
     """
     if request.body[:1] in (b"{", b"["):
-        content = items.read_json(request.body)
-        if not isinstance(content, dict):
-            raise BadInput("not_an_object", "body is not an object")
-        return content
+        return read_object(request.body)
     raw = request.body or request.query.encode("utf-8", "replace")
     given = items.read_form(raw)
     item = {name: values[0] for name, values in given.items() if name != TOKEN}

@@ -26,16 +26,7 @@ import orjson
 
 from ingest import verify
 from ingest.providers import fields, items
-from ingest.providers.base import (
-    BadInput,
-    BaseProvider,
-    Certificates,
-    Parsed,
-    Request,
-    SignatureError,
-    newest,
-    post,
-)
+from ingest.providers.base import Certificates, Parsed, Provider, Request, newest, post_json
 from ingest.providers.mapping import (
     DEFAULT,
     MACHINE_KINDS,
@@ -46,6 +37,8 @@ from ingest.providers.mapping import (
     look_up,
     read_mapping,
 )
+from ingest.verify import SignatureError
+from schemas.errors import BadInput
 from schemas.event import Event
 from schemas.settings import Source
 
@@ -60,7 +53,7 @@ _SIGNATURE_CHOICES = {"encoding": ("hex", "base64"), "algorithm": ("sha256", "sh
 _UNKNOWN = Verdict("unknown")
 
 
-class Generic(BaseProvider):
+class Generic(Provider):
     """See the module."""
 
     name = "generic"
@@ -108,9 +101,8 @@ class Generic(BaseProvider):
         sign = verify.hmac_base64 if how["encoding"] == "base64" else verify.hmac_hex
         signed = f"{timestamp}.".encode() + body
         signature = sign(newest(source, "secret"), signed, how["algorithm"])
-        return post(
+        return post_json(
             body,
-            ("content-type", "application/json"),
             (how["header"], f"{how['algorithm']}={signature}"),
             (how["timestamp_header"], timestamp),
         )

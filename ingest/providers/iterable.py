@@ -16,19 +16,10 @@ unsubscribe event (both are taken).
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-import orjson
-
 from ingest import verify
 from ingest.providers import credentials, fields, items
-from ingest.providers.base import (
-    BaseProvider,
-    Certificates,
-    Parsed,
-    Request,
-    newest,
-    post,
-)
-from ingest.providers.shapes import native_name, read_object
+from ingest.providers.base import Certificates, Request, newest, post_json
+from ingest.providers.shapes import ItemProvider, native_name
 from schemas.event import Event
 from schemas.settings import Source
 
@@ -54,7 +45,7 @@ _KEPT = (
 )  # fmt: skip
 
 
-class Iterable(BaseProvider):
+class Iterable(ItemProvider):
     """See the module."""
 
     name = "iterable"
@@ -79,11 +70,6 @@ class Iterable(BaseProvider):
         if not verify.same_as_any(value, tokens):
             credentials.check_authorization(request, source)
 
-    def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
-        """See ``Provider.parse``."""
-        content = read_object(request.body)
-        return items.parse_items([content], lambda item: build(item, source, received_at))
-
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None
     ) -> Request:
@@ -106,7 +92,7 @@ class Iterable(BaseProvider):
         header = credentials.authorization(source)
         if source.secrets("token"):
             header = (credentials.AUTHORIZATION, newest(source, "token"))
-        return post(orjson.dumps(event), ("content-type", "application/json"), header)
+        return post_json(event, header)
 
 
 def build(item: items.Item, source: Source, received_at: int) -> Event:
@@ -168,4 +154,4 @@ def _machine(data: items.Item, native: str) -> str:
     return _PROXIES.get((fields.text(data.get("proxySource")) or "").lower(), "none")
 
 
-PROVIDER = Iterable()
+PROVIDER = Iterable(build)

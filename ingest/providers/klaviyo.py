@@ -22,16 +22,9 @@ import orjson
 
 from ingest import verify
 from ingest.providers import fields, items
-from ingest.providers.base import (
-    BaseProvider,
-    Certificates,
-    Parsed,
-    Request,
-    SignatureError,
-    newest,
-    post,
-)
-from ingest.providers.shapes import member_list, native_name, read_object
+from ingest.providers.base import Certificates, Request, newest, post_json
+from ingest.providers.shapes import ItemProvider, member_list, native_name, read_object
+from ingest.verify import SignatureError
 from schemas.errors import BadInput
 from schemas.event import Event
 from schemas.settings import Source
@@ -57,7 +50,7 @@ _ADDRESS_PROPERTIES = ("Recipient Email Address", "$email", "email")
 _APPLE_PROPERTIES = ("machine_open", "Machine Open", "Apple Privacy Open")
 
 
-class Klaviyo(BaseProvider):
+class Klaviyo(ItemProvider):
     """See the module."""
 
     name = "klaviyo"
@@ -87,11 +80,6 @@ class Klaviyo(BaseProvider):
         webhook_id = request.header(WEBHOOK_ID) or ""
         if not verify.same_as_any(webhook_id, [_webhook_id(request.body)]):
             raise SignatureError("wrong_webhook_id")
-
-    def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
-        """See ``Provider.parse``."""
-        content = member_list(read_object(request.body), "data")
-        return items.parse_items(content, lambda item: build(item, source, received_at))
 
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None
@@ -124,12 +112,8 @@ class Klaviyo(BaseProvider):
         body = orjson.dumps({"data": [event], "meta": {"klaviyo_webhook_id": webhook_id}})
         timestamp = format_datetime(moment, usegmt=True)
         signature = verify.hmac_hex(newest(source, "secret"), body + timestamp.encode())
-        return post(
-            body,
-            ("content-type", "application/json"),
-            (SIGNATURE, signature),
-            (TIMESTAMP, timestamp),
-            (WEBHOOK_ID, webhook_id),
+        return post_json(
+            body, (SIGNATURE, signature), (TIMESTAMP, timestamp), (WEBHOOK_ID, webhook_id)
         )
 
 
@@ -226,4 +210,4 @@ def _yes(value: object) -> bool:
     return value is True or (isinstance(value, str) and value.lower() == "true")
 
 
-PROVIDER = Klaviyo()
+PROVIDER = Klaviyo(build, lambda body: member_list(read_object(body), "data"))

@@ -16,7 +16,8 @@ from collections.abc import Mapping
 import orjson
 
 from ingest.providers import fields, items
-from ingest.providers.base import BadInput, Parsed, Request
+from ingest.providers.base import Parsed, Request
+from ingest.providers.shapes import native_name, read_object
 from ingest.providers.standard_webhooks import StandardSigned
 from schemas.event import Event
 from schemas.settings import Source
@@ -50,9 +51,7 @@ class Loops(StandardSigned):
 
     def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
         """See ``Provider.parse``."""
-        content = items.read_json(request.body)
-        if not isinstance(content, dict):
-            raise BadInput("not_an_object", "Loops sends an object")
+        content = read_object(request.body)
         if content.get("eventName") == "testing.testEvent":
             return Parsed(note="ping")
         own = self.message_id(request)
@@ -80,9 +79,7 @@ class Loops(StandardSigned):
 
 def build(item: items.Item, source: Source, received_at: int, own: str | None) -> Event:
     """The event of a request; ``own`` is its ``webhook-id``."""
-    native = item.get("eventName")
-    if not isinstance(native, str) or not native:
-        raise BadInput("no_event_type", "body has no eventName")
+    native = native_name(item, "eventName")
     mail = fields.as_dict(item.get("email"))
     contact = fields.as_dict(item.get("contactIdentity"))
     moment = item.get("eventTime")

@@ -21,17 +21,10 @@ import orjson
 
 from ingest import verify
 from ingest.providers import fields, items
-from ingest.providers.base import (
-    BadInput,
-    BaseProvider,
-    Certificates,
-    Parsed,
-    Request,
-    SignatureError,
-    newest,
-    post,
-)
+from ingest.providers.base import Certificates, Parsed, Provider, Request, newest, post_json
 from ingest.providers.shapes import native_name, read_object
+from ingest.verify import SignatureError
+from schemas.errors import BadInput
 from schemas.event import Event
 from schemas.settings import Source
 
@@ -64,7 +57,7 @@ _CLASSES = {
 }
 
 
-class MailerSend(BaseProvider):
+class MailerSend(Provider):
     """See the module."""
 
     name = "mailersend"
@@ -117,7 +110,7 @@ class MailerSend(BaseProvider):
         }
         body = orjson.dumps(event)
         signature = verify.hmac_hex(newest(source, "signing_key"), body)
-        return post(body, ("content-type", "application/json"), (SIGNATURE, signature))
+        return post_json(body, (SIGNATURE, signature))
 
 
 def _is_test_call(body: bytes, signature: str | None) -> bool:

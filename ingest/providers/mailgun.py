@@ -17,20 +17,12 @@ the values of ``client-info.bot``. The form-encoded webhooks of before 2018 are 
 
 from collections.abc import Mapping
 
-import orjson
-
 from ingest import verify
 from ingest.providers import fields, items
-from ingest.providers.base import (
-    BadInput,
-    BaseProvider,
-    Certificates,
-    Parsed,
-    Request,
-    SignatureError,
-    newest,
-    post,
-)
+from ingest.providers.base import Certificates, Parsed, Provider, Request, newest, post_json
+from ingest.providers.shapes import native_name
+from ingest.verify import SignatureError
+from schemas.errors import BadInput
 from schemas.event import Event
 from schemas.settings import Source
 
@@ -59,7 +51,7 @@ _PERMANENT = {
 _BOTS = {"apple": "apple_mpp", "gmail": "gmail_proxy", "generic": "scanner"}
 
 
-class Mailgun(BaseProvider):
+class Mailgun(Provider):
     """See the module."""
 
     name = "mailgun"
@@ -128,14 +120,12 @@ class Mailgun(BaseProvider):
                 "delivery-status": {"code": 250, "message": "OK", "description": ""},
             },
         }
-        return post(orjson.dumps(body), ("content-type", "application/json"))
+        return post_json(body)
 
 
 def build(item: items.Item, source: Source, received_at: int) -> Event:
     """The event of a request."""
-    native = item.get("event")
-    if not isinstance(native, str) or not native:
-        raise BadInput("no_event_type", "event-data has no event")
+    native = native_name(item, "event")
     severity, reason = fields.text(item.get("severity")), fields.text(item.get("reason"))
     full = f"{native}.{severity}" if native == "failed" and severity else native
     bounce_class, bounce_reason = _verdict(full, reason or "")

@@ -12,11 +12,9 @@ for everything transactional; that an old ungrouped hook (version 1) has no othe
 
 from collections.abc import Mapping
 
-import orjson
-
 from ingest.providers import credentials, fields, items
-from ingest.providers.base import BaseProvider, Certificates, Parsed, Request, post
-from ingest.providers.shapes import native_name, one_or_many
+from ingest.providers.base import Certificates, Request, post_json
+from ingest.providers.shapes import ItemProvider, native_name, one_or_many
 from schemas.event import Event
 from schemas.settings import Source
 
@@ -55,7 +53,7 @@ _ERRORS: Mapping[str, tuple[str, str]] = {
 """``error`` -> class and reason. ``hard_bounce`` overrules hard and soft, never block."""
 
 
-class Mailjet(BaseProvider):
+class Mailjet(ItemProvider):
     """See the module."""
 
     name = "mailjet"
@@ -74,12 +72,6 @@ class Mailjet(BaseProvider):
         """See ``Provider.verify``."""
         credentials.check_authorization(request, source)
 
-    def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
-        """See ``Provider.parse``."""
-        return items.parse_items(
-            one_or_many(request.body), lambda item: build(item, source, received_at)
-        )
-
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None
     ) -> Request:
@@ -96,11 +88,7 @@ class Mailjet(BaseProvider):
             "CustomID": "",
             "Payload": "",
         }
-        return post(
-            orjson.dumps([event]),
-            ("content-type", "application/json"),
-            credentials.authorization(source),
-        )
+        return post_json([event], credentials.authorization(source))
 
 
 def build(item: items.Item, source: Source, received_at: int) -> Event:
@@ -167,4 +155,4 @@ def _add_bounce(event: Event, item: items.Item) -> None:
     )
 
 
-PROVIDER = Mailjet()
+PROVIDER = Mailjet(build, one_or_many)

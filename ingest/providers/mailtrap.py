@@ -17,17 +17,9 @@ import orjson
 
 from ingest import verify
 from ingest.providers import fields, items
-from ingest.providers.base import (
-    BadInput,
-    BaseProvider,
-    Certificates,
-    Parsed,
-    Reject,
-    Request,
-    newest,
-    post,
-)
+from ingest.providers.base import Certificates, Parsed, Provider, Reject, Request, newest, post_json
 from ingest.providers.shapes import native_name
+from schemas.errors import BadInput
 from schemas.event import Event
 from schemas.settings import Source
 
@@ -71,7 +63,7 @@ _REJECTED = (
 """A word in the reason of ``reject`` -> why the address is on the suppression list."""
 
 
-class Mailtrap(BaseProvider):
+class Mailtrap(Provider):
     """See the module."""
 
     name = "mailtrap"
@@ -113,7 +105,7 @@ class Mailtrap(BaseProvider):
         }
         body = orjson.dumps({"events": [event]})
         signature = verify.hmac_hex(newest(source, "signing_key"), body)
-        return post(body, ("content-type", "application/json"), (SIGNATURE, signature))
+        return post_json(body, (SIGNATURE, signature))
 
 
 def read_items(body: bytes) -> tuple[list[object], list[Reject]]:

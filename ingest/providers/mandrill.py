@@ -19,16 +19,9 @@ import orjson
 
 from ingest import verify
 from ingest.providers import fields, items
-from ingest.providers.base import (
-    BadInput,
-    BaseProvider,
-    Certificates,
-    Parsed,
-    Request,
-    SignatureError,
-    newest,
-    post,
-)
+from ingest.providers.base import Certificates, Parsed, Provider, Request, newest, post
+from ingest.verify import SignatureError
+from schemas.errors import BadInput
 from schemas.event import Event
 from schemas.settings import Source
 
@@ -71,7 +64,7 @@ _REJECTED = {
 }
 
 
-class Mandrill(BaseProvider):
+class Mandrill(Provider):
     """See the module."""
 
     name = "mandrill"

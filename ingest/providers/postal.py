@@ -18,15 +18,8 @@ import orjson
 
 from ingest import verify
 from ingest.providers import fields, items
-from ingest.providers.base import (
-    BaseProvider,
-    Certificates,
-    Parsed,
-    Request,
-    post,
-    private_key,
-)
-from ingest.providers.shapes import native_name, read_object
+from ingest.providers.base import Certificates, Request, post_json, private_key, unreadable
+from ingest.providers.shapes import ItemProvider, native_name
 from schemas.event import Event
 from schemas.settings import Source
 
@@ -44,7 +37,7 @@ EVENTS: Mapping[str, str] = {
 }
 
 
-class Postal(BaseProvider):
+class Postal(ItemProvider):
     """See the module."""
 
     name = "postal"
@@ -65,11 +58,6 @@ class Postal(BaseProvider):
             verify.check_rsa(keys, request.body, request.header(SIGNATURE_256), "sha256")
         else:
             verify.check_rsa(keys, request.body, request.header(SIGNATURE), "sha1")
-
-    def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
-        """See ``Provider.parse``."""
-        content = read_object(request.body)
-        return items.parse_items([content], lambda item: build(item, source, received_at))
 
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None
@@ -96,16 +84,12 @@ class Postal(BaseProvider):
         }
         body = orjson.dumps(event)
         signature = verify.sign_rsa(key, body, "sha1")
-        return post(body, ("content-type", "application/json"), (SIGNATURE, signature))
+        return post_json(body, (SIGNATURE, signature))
 
     def check(self, source: Source) -> list[str]:
         """See ``Provider.check``."""
-        problems = super().check(source)
-        for position, text in enumerate(source.public_key):
-            if not verify.rsa_keys((text,)):
-                where = f"sources.{source.name}.public_key: number {position + 1}"
-                problems.append(f"{where} is no RSA key")
-        return problems
+        keys = unreadable(source, "public_key", verify.load_rsa_key, "is no RSA key")
+        return super().check(source) + keys
 
 
 def build(item: items.Item, source: Source, received_at: int) -> Event:
@@ -151,4 +135,4 @@ def _add_reply(event: Event, payload: items.Item) -> None:
         event["event_type"] = "bounced"
 
 
-PROVIDER = Postal()
+PROVIDER = Postal(build)

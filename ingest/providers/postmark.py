@@ -12,19 +12,10 @@ as in the official Node client. Not verified: how often tracking hooks are retri
 
 from collections.abc import Mapping
 
-import orjson
-
 from ingest import verify
 from ingest.providers import fields, items
-from ingest.providers.base import (
-    BadInput,
-    BaseProvider,
-    Certificates,
-    Parsed,
-    Request,
-    newest,
-    post,
-)
+from ingest.providers.base import Certificates, Request, newest, post_json
+from ingest.providers.shapes import ItemProvider, native_name
 from schemas.event import Event
 from schemas.settings import Source
 
@@ -72,7 +63,7 @@ EVENTS: Mapping[str, str] = {
 _TIMES = ("DeliveredAt", "BouncedAt", "ReceivedAt", "ChangedAt")
 
 
-class Postmark(BaseProvider):
+class Postmark(ItemProvider):
     """See the module."""
 
     name = "postmark"
@@ -91,13 +82,6 @@ class Postmark(BaseProvider):
         users, passwords = source.secrets("username"), source.secrets("password")
         verify.check_basic(users, passwords, request.header("authorization"))
 
-    def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
-        """See ``Provider.parse``."""
-        content = items.read_json(request.body)
-        if not isinstance(content, dict):
-            raise BadInput("not_an_object", "Postmark sends an object")
-        return items.parse_items([content], lambda item: build(item, source, received_at))
-
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None
     ) -> Request:
@@ -113,18 +97,12 @@ class Postmark(BaseProvider):
             "Metadata": {},
         }
         credentials = verify.basic_header(newest(source, "username"), newest(source, "password"))
-        return post(
-            orjson.dumps(body),
-            ("content-type", "application/json"),
-            ("authorization", credentials),
-        )
+        return post_json(body, ("authorization", credentials))
 
 
 def build(item: items.Item, source: Source, received_at: int) -> Event:
     """The event of a request."""
-    record = item.get("RecordType")
-    if not isinstance(record, str) or not record:
-        raise BadInput("no_event_type", "body has no RecordType")
+    record = native_name(item, "RecordType")
     native, bounce_class, bounce_reason = _native(item, record)
     recipient = item.get("Recipient") or item.get("Email")
     moment = next((item[key] for key in _TIMES if item.get(key)), None)
@@ -184,4 +162,4 @@ def _native(item: items.Item, record: str) -> tuple[str, str, str]:
     return record, "none", "none"
 
 
-PROVIDER = Postmark()
+PROVIDER = Postmark(build)

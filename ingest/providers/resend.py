@@ -16,8 +16,9 @@ from collections.abc import Mapping
 import orjson
 
 from ingest.providers import fields, items
-from ingest.providers.base import BadInput, Parsed, Request
+from ingest.providers.base import Parsed, Request
 from ingest.providers.bounce_subtypes import ses_verdict
+from ingest.providers.shapes import native_name, read_object
 from ingest.providers.standard_webhooks import StandardSigned
 from schemas.event import Event
 from schemas.settings import Source
@@ -50,9 +51,7 @@ class Resend(StandardSigned):
 
     def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
         """See ``Provider.parse``."""
-        content = items.read_json(request.body)
-        if not isinstance(content, dict):
-            raise BadInput("not_an_object", "Resend sends an object")
+        content = read_object(request.body)
         own = self.message_id(request)
         return items.parse_items([content], lambda item: build(item, source, received_at, own))
 
@@ -77,9 +76,7 @@ class Resend(StandardSigned):
 
 def build(item: items.Item, source: Source, received_at: int, own: str | None) -> Event:
     """The event of a request; ``own`` is its ``svix-id``."""
-    native = item.get("type")
-    if not isinstance(native, str) or not native:
-        raise BadInput("no_event_type", "body has no type")
+    native = native_name(item, "type")
     data = fields.as_dict(item.get("data"))
     recipients = fields.as_list(data.get("to"))
     click = fields.as_dict(data.get("click"))

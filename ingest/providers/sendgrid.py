@@ -16,23 +16,24 @@ from ingest import verify
 from ingest.columns import Columns
 from ingest.providers import fields, items
 from ingest.providers.base import (
-    BadInput,
-    BaseProvider,
     Certificates,
     Parsed,
+    Provider,
     Request,
-    post,
+    post_json,
     private_key,
+    unreadable,
 )
 from ingest.providers.sendgrid_columns import TOGETHER_MIN, ColumnReader, is_plain
 from ingest.providers.sendgrid_events import EVENTS, build
+from schemas.errors import BadInput
 from schemas.settings import Source
 
 SIGNATURE = "x-twilio-email-event-webhook-signature"
 TIMESTAMP = "x-twilio-email-event-webhook-timestamp"
 
 
-class SendGrid(BaseProvider):
+class SendGrid(Provider):
     """See the module."""
 
     name = "sendgrid"
@@ -97,27 +98,12 @@ class SendGrid(BaseProvider):
         body = orjson.dumps([item]) + b"\r\n"
         timestamp = str(int(now))
         signature = verify.sign_ecdsa(key, timestamp.encode() + body)
-        return post(
-            body,
-            ("content-type", "application/json"),
-            (SIGNATURE, signature),
-            (TIMESTAMP, timestamp),
-        )
+        return post_json(body, (SIGNATURE, signature), (TIMESTAMP, timestamp))
 
     def check(self, source: Source) -> list[str]:
         """See ``Provider.check``."""
-        return super().check(source) + public_key_problems(source)
-
-
-def public_key_problems(source: Source) -> list[str]:
-    """One line per configured public key that can't be read."""
-    problems = []
-    for position, text in enumerate(source.public_key):
-        try:
-            verify.load_public_key(text)
-        except ValueError:
-            problems.append(f"sources.{source.name}.public_key: number {position + 1} is no key")
-    return problems
+        keys = unreadable(source, "public_key", verify.load_public_key, "is no key")
+        return super().check(source) + keys
 
 
 PROVIDER = SendGrid()

@@ -30,25 +30,27 @@ import orjson
 from ingest import verify
 from ingest.providers import fields, items, sns
 from ingest.providers.base import (
-    BadInput,
-    BaseProvider,
     Certificates,
     ConfirmSubscription,
     Parsed,
+    Provider,
     Request,
-    SignatureError,
     newest,
     post,
+    post_json,
     private_key,
 )
 from ingest.providers.ses_events import EVENTS, build
+from ingest.providers.shapes import read_object
+from ingest.verify import SignatureError
+from schemas.errors import BadInput
 from schemas.settings import Source
 
 FIREHOSE_KEY = "x-amz-firehose-access-key"
 _VALIDATED = "Successfully validated SNS topic"
 
 
-class Ses(BaseProvider):
+class Ses(Provider):
     """See the module."""
 
     name = "ses"
@@ -91,9 +93,7 @@ class Ses(BaseProvider):
 
     def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
         """See ``Provider.parse``."""
-        content = items.read_json(request.body)
-        if not isinstance(content, dict):
-            raise BadInput("not_an_object", "SES sends an object")
+        content = read_object(request.body)
         if "TopicArn" in content:
             read = _from_sns(content, source)
         elif "records" in content:
@@ -133,11 +133,7 @@ class Ses(BaseProvider):
         }
         if not source.topic_arns:
             body = {"source": "aws.ses", "id": f"sample-{number}", "detail": message}
-            return post(
-                orjson.dumps(body),
-                ("content-type", "application/json"),
-                ("x-api-key", newest(source, "token")),
-            )
+            return post_json(body, ("x-api-key", newest(source, "token")))
         envelope = {
             "Type": "Notification",
             "MessageId": f"00000000-0000-4000-8000-{number:012d}",

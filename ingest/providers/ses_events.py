@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ingest.providers import fields, items
-from ingest.providers.base import BadInput
 from ingest.providers.bounce_subtypes import ses_verdict
+from schemas.errors import BadInput
 from schemas.event import Event
 from schemas.settings import Source
 

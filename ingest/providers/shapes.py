@@ -1,12 +1,21 @@
 """The outermost shape of a JSON body: where its items lie.
 
-Invariant: an item's own content is nobody's business here; that is ``items.parse_items``'s.
+Invariant: the content of an item is not looked at here; ``items.parse_items`` does that.
 """
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ingest.providers import items
+from ingest.providers.base import Parsed, Provider, Request
 from schemas.errors import BadInput
+from schemas.event import Event
+from schemas.settings import Source
+
+Read = Callable[[bytes], Iterable[object]]
+"""Body -> its items. Raises ``BadInput`` for a body that can't be read."""
+BuildItem = Callable[[items.Item, Source, int], Event | list[Event]]
+"""Item, source and time of arrival (microseconds since 1970) -> its events."""
 
 
 def one_or_many(body: bytes) -> list[Any]:
@@ -21,6 +30,15 @@ def one_or_many(body: bytes) -> list[Any]:
     if isinstance(content, dict):
         return [content]
     raise BadInput("not_events", "body is neither an object nor a list")
+
+
+def one_object(body: bytes) -> list[Any]:
+    """The only item of a body that is one object.
+
+    Raises:
+        BadInput: as ``read_object`` does.
+    """
+    return [read_object(body)]
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -57,3 +75,22 @@ def native_name(item: dict[str, Any], name: str) -> str:
     if not isinstance(found, str) or not found:
         raise BadInput("no_event_type", f"item has no {name}")
     return found
+
+
+class ItemProvider(Provider):
+    """A provider whose body holds items and nothing else.
+
+    Args:
+        build: one item -> its events; see ``items.parse_items`` for what it may raise.
+        read: body -> its items.
+    """
+
+    def __init__(self, build: BuildItem, read: Read = one_object) -> None:
+        self._build = build
+        self._read = read
+
+    def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
+        """See ``Provider.parse``."""
+        return items.parse_items(
+            self._read(request.body), lambda item: self._build(item, source, received_at)
+        )

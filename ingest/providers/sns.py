@@ -25,8 +25,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from ingest import verify
 from ingest.providers import fields
-from ingest.providers.base import Certificates, NeedsCertificate, SignatureError
+from ingest.providers.base import Certificates
 from ingest.signing_certificate import read_certificate
+from ingest.verify import NeedsCertificate, SignatureError
 
 TYPES: Mapping[str, tuple[str, ...]] = {
     "Notification": ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"),

@@ -18,19 +18,11 @@ platform is another product and signs by Standard Webhooks. Not verified: the fl
 
 from collections.abc import Mapping
 
-import orjson
-
 from ingest import verify
 from ingest.providers import credentials, fields, items
-from ingest.providers.base import (
-    BadInput,
-    BaseProvider,
-    Certificates,
-    Parsed,
-    Request,
-    post,
-)
+from ingest.providers.base import Certificates, Parsed, Provider, Request, post_json
 from ingest.providers.shapes import native_name
+from schemas.errors import BadInput
 from schemas.event import Event
 from schemas.settings import Source
 
@@ -85,7 +77,7 @@ _NOT_BOUNCES: Mapping[str, str] = {
 """``bounce_class`` of what came back but is no bounce: auto-reply, requests, challenge."""
 
 
-class SparkPost(BaseProvider):
+class SparkPost(Provider):
     """See the module."""
 
     name = "sparkpost"
@@ -137,11 +129,7 @@ class SparkPost(BaseProvider):
             "transmission_id": f"{65832150921904138 + number}",
             "timestamp": str(int(now)),
         }
-        return post(
-            orjson.dumps([{"msys": {"message_event": event}}]),
-            ("content-type", "application/json"),
-            credentials.authorization(source),
-        )
+        return post_json([{"msys": {"message_event": event}}], credentials.authorization(source))
 
 
 def _is_ping(item: object) -> bool:

@@ -17,19 +17,19 @@ import orjson
 from ingest import verify
 from ingest.providers import fields, generic
 from ingest.providers.base import (
-    BaseProvider,
     Certificates,
     Parsed,
+    Provider,
     Request,
-    given_values,
     newest,
-    post,
+    post_json,
+    unreadable,
 )
 from schemas.errors import BadInput
 from schemas.settings import Source
 
 
-class StandardSigned(BaseProvider):
+class StandardSigned(Provider):
     """Verification of a Standard Webhooks sender, and how its samples are signed."""
 
     prefix: ClassVar[str] = "webhook"
@@ -63,29 +63,14 @@ class StandardSigned(BaseProvider):
     def signed(self, source: Source, now: float, message_id: str, body: bytes) -> Request:
         """A request with that body, signed by the source's newest secret."""
         timestamp = str(int(now))
-        secret = newest(source, "secret")
-        return post(
-            body,
-            ("content-type", "application/json"),
-            (f"{self.prefix}-id", message_id),
-            (f"{self.prefix}-timestamp", timestamp),
-            (
-                f"{self.prefix}-signature",
-                verify.standard_signature(secret, message_id, timestamp, body),
-            ),
-        )
+        signature = verify.standard_signature(newest(source, "secret"), message_id, timestamp, body)
+        parts = {"id": message_id, "timestamp": timestamp, "signature": signature}
+        return post_json(body, *((f"{self.prefix}-{part}", parts[part]) for part in parts))
 
     def check(self, source: Source) -> list[str]:
         """See ``Provider.check``: also that every secret is base64."""
-        problems = super().check(source)
-        for position, secret in enumerate(given_values(source, "secret")):
-            try:
-                verify.standard_key(secret)
-            except ValueError:
-                problems.append(
-                    f"sources.{source.name}.secret: number {position + 1} is not whsec_ and base64"
-                )
-        return problems
+        secrets = unreadable(source, "secret", verify.standard_key, "is not whsec_ and base64")
+        return super().check(source) + secrets
 
 
 class StandardWebhooks(StandardSigned):

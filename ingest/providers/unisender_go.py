@@ -17,23 +17,15 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 
 from ingest import verify
 from ingest.providers import fields, items
-from ingest.providers.base import (
-    BadInput,
-    BaseProvider,
-    Certificates,
-    Parsed,
-    Request,
-    SignatureError,
-    newest,
-    post,
-)
-from ingest.providers.shapes import member_list, read_object
+from ingest.providers.base import Certificates, Request, newest, post_json
+from ingest.providers.shapes import ItemProvider, member_list, read_object
+from ingest.verify import SignatureError
+from schemas.errors import BadInput
 from schemas.event import Event
 from schemas.settings import Source
 
@@ -86,7 +78,7 @@ _DELIVERY: Mapping[str, tuple[str, str]] = {
 _AUTH = re.compile(rb'"auth"\s*:\s*"([0-9a-f]{32})"')
 
 
-class UnisenderGo(BaseProvider):
+class UnisenderGo(ItemProvider):
     """See the module."""
 
     name = "unisender_go"
@@ -125,12 +117,6 @@ class UnisenderGo(BaseProvider):
         """200 for the GET that Unisender Go makes when a webhook is set up."""
         return 200 if request.method in ("GET", "HEAD") else None
 
-    def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
-        """See ``Provider.parse``."""
-        content = read_object(request.body)
-        found = list(_events(content)) if "events_by_user" in content else [content]
-        return items.parse_items(found, lambda item: build(item, source, received_at))
-
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None
     ) -> Request:
@@ -150,7 +136,7 @@ class UnisenderGo(BaseProvider):
         start = body.index(blank.encode())
         digest = _digest(body, start, start + 32, key).encode()
         signed = body[:start] + digest + body[start + 32 :]
-        return post(signed, ("content-type", "application/json"))
+        return post_json(signed)
 
 
 def _places(body: bytes) -> Iterator[tuple[int, int]]:
@@ -168,8 +154,16 @@ def _digest(body: bytes, start: int, end: int, key: bytes) -> str:
     return digest.hexdigest()
 
 
-def _events(content: dict[str, Any]) -> Iterator[object]:
-    """The events of all users, each laid flat as «single event» has them."""
+def read(body: bytes) -> Iterator[object]:
+    """The events of all users, each flattened to the shape that «single event» has.
+
+    Raises:
+        BadInput: as ``read_object`` and ``member_list`` do.
+    """
+    content = read_object(body)
+    if "events_by_user" not in content:
+        yield content
+        return
     for user in member_list(content, "events_by_user"):
         found = user.get("events") if isinstance(user, dict) else None
         for event in found if isinstance(found, list) else [user]:
@@ -238,4 +232,4 @@ def _add_reply(event: Event, details: items.Item, comment: object) -> None:
     )
 
 
-PROVIDER = UnisenderGo()
+PROVIDER = UnisenderGo(build, read)

@@ -14,8 +14,10 @@ from urllib.parse import urlencode
 import pytest
 
 from ingest.providers import REGISTRY
-from ingest.providers.base import BadInput, NeedsCertificate, Request, SignatureError, post
+from ingest.providers.base import Request, post
+from ingest.verify import NeedsCertificate, SignatureError
 from schemas.codec import Codec
+from schemas.errors import BadInput
 from tests.ingest.cases import Case, all_cases
 from tests.ingest.keys import Example, example
 from tests.ingest.provider_suite import NOW, RECEIVED_AT, with_header

@@ -19,7 +19,7 @@ from ingest import parcel, spool_frames
 from ingest.body import BodyLimits, Refused, check_shape, content_coding, decode_content
 from ingest.problems import DETAILS
 from ingest.providers import REGISTRY
-from ingest.providers.base import NeedsCertificate, SignatureError
+from ingest.verify import NeedsCertificate, SignatureError
 from schemas.codec import LATEST, Codec
 from schemas.errors import BadInput, ConfigError, DecodeError
 from schemas.sources import load_sources

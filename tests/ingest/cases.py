@@ -20,7 +20,8 @@ from typing import Any
 import orjson
 
 from ingest.providers import REGISTRY
-from ingest.providers.base import BadInput, Request
+from ingest.providers.base import Request
+from schemas.errors import BadInput
 from schemas.event import Event, new_event
 from tests.ingest.keys import example
 from tests.ingest.provider_suite import RECEIVED_AT

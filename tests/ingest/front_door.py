@@ -21,20 +21,18 @@ from ingest.app import IngestApp, create_app
 from ingest.parcel import Parcel
 from ingest.producer import Overloaded
 from ingest.providers.base import (
-    BadInput,
-    BaseProvider,
     Certificates,
     ConfirmSubscription,
-    NeedsCertificate,
     Parsed,
+    Provider,
     Reject,
     Request,
-    SignatureError,
     newest,
     post,
 )
+from ingest.verify import NeedsCertificate, SignatureError
 from schemas.codec import AvroRecord, Codec
-from schemas.errors import Unavailable
+from schemas.errors import BadInput, Unavailable
 from schemas.event import event_id, new_event
 from schemas.settings import Settings, Source
 
@@ -43,7 +41,7 @@ KEY = "correct horse"
 CERTIFICATE_URL = "https://certificates.example.com/one.pem"
 
 
-class Tiny(BaseProvider):
+class Tiny(Provider):
     """See the module, invariant 1. A 503 makes it come again."""
 
     name: ClassVar[str] = "tiny"

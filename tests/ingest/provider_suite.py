@@ -15,15 +15,11 @@ import orjson
 import pytest
 
 from ingest.providers import REGISTRY
-from ingest.providers.base import (
-    BadInput,
-    NeedsCertificate,
-    Provider,
-    Request,
-    SignatureError,
-)
+from ingest.providers.base import Provider, Request
 from ingest.providers.items import read_form, read_json
 from ingest.providers.sns import TYPES
+from ingest.verify import NeedsCertificate, SignatureError
+from schemas.errors import BadInput
 from tests.ingest.keys import Example, example, rotated
 
 NOW = 1_795_521_600

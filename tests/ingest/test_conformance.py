@@ -8,8 +8,9 @@ import orjson
 import pytest
 
 from ingest.providers import REGISTRY, items
-from ingest.providers.base import NeedsCertificate, Parsed
+from ingest.providers.base import Parsed
 from ingest.providers.conformance import HEAD, table
+from ingest.verify import NeedsCertificate
 from schemas.settings import Source
 from tests.ingest.keys import example
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.providers import items
-from ingest.providers.base import BadInput
+from schemas.errors import BadInput
 from schemas.event import Event, event_id, new_event
 from schemas.settings import Source
 

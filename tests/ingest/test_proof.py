@@ -13,7 +13,8 @@ from ingest import verify
 from ingest.body import BodyLimits, Refused
 from ingest.proof import prove
 from ingest.providers import REGISTRY
-from ingest.providers.base import Request, SignatureError
+from ingest.providers.base import Request
+from ingest.verify import SignatureError
 from tests.ingest.keys import Example, example
 from tests.ingest.provider_suite import NOW, proof_headers, with_header
 

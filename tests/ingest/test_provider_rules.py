@@ -11,13 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from ingest import verify
 from ingest.providers import REGISTRY
-from ingest.providers.base import (
-    BadInput,
-    Provider,
-    Request,
-    SignatureError,
-    post,
-)
+from ingest.providers.base import Provider, Request, post
+from ingest.verify import SignatureError
+from schemas.errors import BadInput
 from schemas.settings import Source
 from tests.ingest.keys import Example, example, key_pair, secret
 from tests.ingest.provider_suite import NOW, RECEIVED_AT, accepted, with_header

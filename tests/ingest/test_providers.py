@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.providers import REGISTRY
-from ingest.providers.base import BadInput, Parsed, Provider, Request, post
+from ingest.providers.base import Parsed, Provider, Request, post
 from ingest.providers.items import read_form
 from schemas.codec import Codec
+from schemas.errors import BadInput
 from schemas.event import EventType
 from tests.ingest.cases import Case, all_cases
 from tests.ingest.keys import example

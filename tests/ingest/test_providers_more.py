@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from ingest import verify
 from ingest.providers import REGISTRY
-from ingest.providers.base import Request, SignatureError, post
+from ingest.providers.base import Request, post
 from ingest.providers.mailersend import TEST_KEY
+from ingest.verify import SignatureError
 from schemas.settings import Source
 from tests.ingest.keys import Example, example, key_pair
 from tests.ingest.provider_suite import NOW, RECEIVED_AT, accepted, with_header

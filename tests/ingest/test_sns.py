@@ -9,14 +9,9 @@ import pytest
 
 from ingest import verify
 from ingest.providers import REGISTRY, sns
-from ingest.providers.base import (
-    NeedsCertificate,
-    Provider,
-    Request,
-    SignatureError,
-    post,
-)
+from ingest.providers.base import Provider, Request, post
 from ingest.providers.ses import sample_certificate_url
+from ingest.verify import NeedsCertificate, SignatureError
 from schemas.settings import Source
 from tests.ingest.keys import Example, certificate, example, key_pair
 from tests.ingest.provider_suite import NOW, RECEIVED_AT, accepted

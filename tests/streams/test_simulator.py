@@ -17,7 +17,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from ingest.providers import generic, postmark, resend, sendgrid, sparkpost
-from ingest.providers.base import Provider, Request, SignatureError
+from ingest.providers.base import Provider, Request
+from ingest.verify import SignatureError
 from schemas.codec import Codec
 from schemas.event import Event
 from schemas.glossary import COUNTER_NAMES
