@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
-from analytics.door.access import check_token
+from analytics.door import access
 from analytics.door.canonical import text_of
 from analytics.door.denied import UNKNOWN_DATABASE, Denied
 from analytics.door.judge import check_setting, listed_format
@@ -33,6 +33,7 @@ from analytics.warehouse.protocol import (
     unless_gone,
 )
 from schemas.serving.places import Limits
+from schemas.serving.protocol import is_proven
 from schemas.serving.sites import Sites
 from schemas.settings import PREFIX, Settings
 
@@ -82,7 +83,8 @@ class Door(Interface):
         self, request: Request, parameters: Mapping[str, str], query_id: str
     ) -> Response:
         """See ``Interface``."""
-        check_token(self._token, request.headers)
+        if self._token and not is_proven(request.scope):
+            raise access.refusal(request.headers)
         body = await body_of(request, self.engine.limits.query_bytes_max)
         if "query" not in parameters and not body:
             return greeting()
@@ -108,12 +110,8 @@ class Door(Interface):
         return pieces(result, wanted, packing)
 
     def proves(self, headers: list[tuple[bytes, bytes]]) -> bool:
-        """Whether a request brings the token; without a token nobody proves anything."""
-        try:
-            check_token(self._token, Headers(raw=headers))
-        except Denied:
-            return False
-        return bool(self._token)
+        """Whether a request brings the token, for its listener to ask once a request."""
+        return access.proves(self._token, Headers(raw=headers))
 
     def _database(self, name: str) -> str:
         if name in ("", self.engine.database):

@@ -39,6 +39,7 @@ from analytics.warehouse.protocol import (
     too_large,
 )
 from schemas.serving.places import Limits
+from schemas.serving.protocol import is_proven
 from schemas.serving.sites import LOOPBACK_NAMES, Sites
 
 STATEMENT_BYTES_MAX = 16 << 20
@@ -81,7 +82,8 @@ class Private(Interface):
         self, request: Request, parameters: Mapping[str, str], query_id: str
     ) -> Response:
         """See ``Interface``."""
-        self._prove(request)
+        if not is_proven(request.scope):
+            raise QueryError(*PASSWORD_WRONG, "The password is not this listener's token")
         async with _received(request, parameters.get("query", "")) as (sql, body):
             if not sql:
                 return greeting()
@@ -102,19 +104,10 @@ class Private(Interface):
         return pieces(result, wanted, packing)
 
     def proves(self, headers: list[tuple[bytes, bytes]]) -> bool:
-        """Whether a request brings the token."""
+        """Whether a request brings the token, for its listener to ask once a request."""
         given = password_of(Headers(raw=headers)) or b""
         digest = hashlib.sha256(given).hexdigest().encode()
         return hmac.compare_digest(digest, self._token_sha256)
-
-    def _prove(self, request: Request) -> None:
-        """Refuses who does not have the token (invariant 1).
-
-        Raises:
-            QueryError: as ClickHouse words a wrong password.
-        """
-        if not self.proves(request.headers.raw):
-            raise QueryError(*PASSWORD_WRONG, "The password is not this listener's token")
 
 
 @asynccontextmanager

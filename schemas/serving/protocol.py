@@ -24,9 +24,20 @@ from schemas.serving.sparing import Sparing
 Message = Any
 Proves = Callable[[list[tuple[bytes, bytes]]], bool]
 """Judges headers as ASGI has them: names in lower case."""
+_PROVEN = "proven"
+"""Where in a request's ``state`` the verdict stands."""
 
 _SAID = {Cut.HEADER_TIMEOUT: 408, Cut.BODY_TIMEOUT: 408, Cut.WRITE_TIMEOUT: 0, Cut.MADE_ROOM: 0}
 """Statuses that a connection still gets told when it is cut; 0: none."""
+
+
+def is_proven(scope: Message) -> bool:
+    """Whether the listener's ``proves`` accepted the headers of this request.
+
+    Args:
+        scope: ASGI's; one that came by another way than a guarded listener is not proven.
+    """
+    return scope.get("state", {}).get(_PROVEN) is True
 
 
 class _Refused(Exception):
@@ -216,7 +227,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= self.listener.limits.pipelined_max:
             self._end("pipelined", 0)
             raise _Refused
-        self.listener.places.prove(self, self.listener.proves(self.headers))
+        proven = self.listener.proves(self.headers)
+        self.listener.places.prove(self, proven)
+        self.scope["state"][_PROVEN] = proven
         app = self.app
         if not self._under_way and not self._is_admitted():
             self.app = _busy

@@ -2,8 +2,10 @@
 
 import base64
 import gzip
+import hashlib
 import http.client
 import json
+import re
 import socket
 import time
 import urllib.error
@@ -11,9 +13,11 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from urllib.parse import quote, urlencode, urlsplit
 
+import httpx
 import pytest
 
 from analytics.warehouse import private
+from tests.schemas.listening import everything
 from tests.warehouses import OpenWarehouse, open_warehouse
 
 
@@ -81,6 +85,31 @@ def test_the_token_is_needed(warehouse: OpenWarehouse) -> None:
         assert token not in text
     assert send(warehouse, b"SELECT 7", {}, user="sink", password=token)[0] == 403
     assert rows(warehouse) == ""
+
+
+def test_each_request_of_a_connection_brings_the_token(warehouse: OpenWarehouse) -> None:
+    """What the one before it proved counts no longer, also when it is sent ahead of the answer."""
+    parts = urlsplit(warehouse.settings.clickhouse_dsn.get_secret_value())
+    head = f"POST / HTTP/1.1\r\nHost: 127.0.0.1:{parts.port}\r\nContent-Length: 8\r\n"
+    proven = f"{head}X-ClickHouse-Key: {parts.password}\r\n\r\nSELECT 1"
+    last = f"{head}Connection: close\r\n\r\nSELECT 1"
+    with socket.create_connection(("127.0.0.1", parts.port or 0), timeout=60) as sock:
+        sock.sendall((proven + proven + last).encode())
+        answers = everything(sock)
+    statuses = re.findall(rb"HTTP/1.1 (\d+)", answers)
+    assert statuses == [b"200", b"200", b"403"]
+
+
+async def test_without_a_listener_that_judges_it_nobody_is_proven(warehouse: OpenWarehouse) -> None:
+    """The application alone believes no header."""
+    token = "a-token"
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    app = private.Private(warehouse.engine, warehouse.metrics, digest).app
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://127.0.0.1"
+    ) as client:
+        answer = await client.post("/", content="SELECT 1", headers={"X-ClickHouse-Key": token})
+    assert answer.status_code == 403
 
 
 INSERT = "INSERT INTO t (a, b) FORMAT CSV"
