@@ -1,1 +1,1 @@
-"""What an event means by its own fields: bounce class, person or machine, mailbox provider."""
+"""Classifies an event by its own fields: bounce class, human or machine, mailbox provider."""

@@ -1,9 +1,9 @@
-"""The rules by which opens and clicks are judged, read from a TOML text.
+"""The rules that tell humans, machines and scanners apart, parsed from TOML.
 
 Invariants:
-1. The file's text comes in; only the rules that ship with the package are read here, once.
-2. A wrong rules file is refused as a whole, at start, with the name of the wrong key.
-3. ``Rules`` is never changed after it was made.
+1. The caller passes the text of a file; only the rules shipped with the package are read here.
+2. An invalid rules file is rejected as a whole, with the name of the wrong key.
+3. ``Rules`` is immutable.
 """
 
 import ipaddress
@@ -19,7 +19,7 @@ SCANNER = "scanner"
 
 
 class AgentRule(NamedTuple):
-    """User agents that give a verdict. Texts are in lower case; an empty actor is no verdict."""
+    """A verdict by user agent. Texts are in lower case; an empty actor means no verdict."""
 
     reason: str
     contains: tuple[str, ...]
@@ -29,7 +29,7 @@ class AgentRule(NamedTuple):
 
 
 class NetworkRule(NamedTuple):
-    """Networks whose events of the given types are a scanner's."""
+    """Networks whose events of the given types come from a scanner."""
 
     reason: str
     networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
@@ -42,14 +42,14 @@ class Rules:
 
     Attributes:
         version: raised with every change that can change a verdict.
-        open_too_soon_s: an open less than this after delivery is a machine's.
-        click_too_soon_s: a click less than this after delivery is a scanner's.
-        before_delivery_s_max: how far before delivery still counts as too soon.
+        open_too_soon_s: an open less than this after delivery is attributed to a machine.
+        click_too_soon_s: a click less than this after delivery is attributed to a scanner.
+        before_delivery_s_max: how long before delivery still counts as too soon.
         burst_us: length of a burst of clicks, microseconds.
-        links_min: distinct links in a burst that make it a scanner's.
-        agents_min: distinct user agents in a burst that make it a scanner's.
-        agents: asked in order; the first that fits wins.
-        networks: asked in order; the first that holds the address wins.
+        links_min: distinct links in a burst from which on it is attributed to a scanner.
+        agents_min: distinct user agents in a burst from which on it is attributed to a scanner.
+        agents: checked in order; the first match wins.
+        networks: checked in order; the first that contains the address wins.
     """
 
     version: int
@@ -64,7 +64,7 @@ class Rules:
 
     @staticmethod
     def load(text: str) -> "Rules":
-        """Parses a rules file (TOML, the form of ``rules/machines.toml``).
+        """Parses a rules file, in the form of ``streams/classify/tables/machines.toml``.
 
         Raises:
             ValueError: not TOML, or a value is missing or wrong; the message names the key.
@@ -78,7 +78,7 @@ class Rules:
             click_too_soon_s=_number(timing, "click_too_soon_s", 0),
             before_delivery_s_max=_number(timing, "before_delivery_s_max", 0),
             burst_us=round(_number(burst, "seconds", 0) * 1_000_000),
-            # two of a kind is what people do: two links read, phone and desktop
+            # at least two: one person may click two links, or use a phone and a desktop
             links_min=int(_number(burst, "links_min", 2)),
             agents_min=int(_number(burst, "agents_min", 2)),
             agents=tuple(_agent_rule(entry) for entry in _list(document, "agents")),

@@ -1,14 +1,14 @@
-"""Who opened or clicked: a person, a machine that fetches for one, or a security scanner.
+"""Decides whether an open or click came from a human, a machine acting for one, or a scanner.
 
 Invariants:
-1. Pure: rules come in as a value, time as a difference or as the event's own time.
-2. Two layers. ``verdict_alone`` judges an event by itself; ``rejudge`` looks at the recent events
-   of one message and corrects what only the company of others gives away.
-3. A correction goes one way, from human to scanner, and rests on type, time, link and agent of the
-   events and on which clicks are a scanner's. So ``rejudge`` does not depend on the order of the
-   list, changes nothing when it is run again, and further evidence takes no correction back.
-4. Outside input never raises; a rules file that is wrong does, at start.
-5. Nothing is deleted: a verdict is a tag with a reason (``schemas/glossary.py``).
+1. Pure: rules are a value, time is a difference or the event's own time.
+2. Two steps. ``verdict_alone`` judges an event by itself; ``rejudge`` corrects that with the recent
+   events of the same message.
+3. A correction only turns human into scanner. It depends on the events' types, times, links and
+   agents, and on which clicks are attributed to a scanner. So the order of the list does not
+   matter, running ``rejudge`` again changes nothing, and later evidence never undoes a correction.
+4. Input from outside never raises; an invalid rules file does, at start.
+5. No event is dropped: a verdict is a label with a reason (``schemas/glossary.py``).
 """
 
 import ipaddress
@@ -35,12 +35,12 @@ NOT_JUDGED = ("none", "")
 JUDGED_HUMAN = (HUMAN, "")
 
 AGENTS_CACHED_MAX = 16_384
-"""Distinct user agents remembered per process; some 300 bytes each, 2 kB at worst."""
+"""Distinct user agents cached per process; about 300 bytes each, at most 2 kB."""
 ADDRESSES_CACHED_MAX = 65_536
-"""Distinct network addresses remembered per process, where the rules name networks."""
+"""Distinct IP addresses cached per process, if the rules name networks."""
 
 _PROVIDER_KINDS: dict[tuple[str, str], tuple[str, str]] = {
-    # (event_type, machine_kind): who clicks ahead of a person scans; a proxy stays what it is
+    # (event_type, machine_kind): a click before the human's is a scan; a proxy stays a proxy
     ("opened", "apple_mpp"): (MACHINE, "apple_mpp"),
     ("opened", "gmail_proxy"): (MACHINE, "gmail_proxy"),
     ("opened", "prefetch"): (MACHINE, "provider_flag"),
@@ -95,19 +95,19 @@ def verdict_alone(
 ) -> tuple[str, str]:
     """Judges one open or click by itself.
 
-    Order: the provider's own flag, the user agent, the network, the time since delivery. A
-    provider's «human» is not believed further than that: SendGrid's flag knows Apple only.
+    Checked in this order: the provider's flag, the user agent, the network, the time since
+    delivery. A provider that flags no machine proves nothing: SendGrid's flag covers Apple only.
 
     Args:
         event_type: a value of ``EventType``.
-        machine_kind: a value of ``MachineKind``, the provider's word.
-        user_agent: as the provider gives it.
-        ip: address of the caller, IPv4 or IPv6; what is no address is passed over.
-        seconds_since_delivery: negative when the event came before the delivery; ``None`` unknown.
+        machine_kind: a value of ``MachineKind``, as the provider reports it.
+        user_agent: as the provider reports it.
+        ip: address of the client, IPv4 or IPv6; anything else is ignored.
+        seconds_since_delivery: negative if the event precedes the delivery; ``None`` if unknown.
         rules: thresholds, user agents and networks.
 
     Returns:
-        ``(actor, reason)``; the reason of a human is ``""``; ``("none", "")`` for an event that is
+        ``(actor, reason)``; the reason for a human is ``""``; ``("none", "")`` for an event that is
         neither an open nor a click. Reasons: ``provider_flag``, ``apple_mpp``, ``gmail_proxy``,
         ``too_soon``, and those of the rules file (as shipped: ``yahoo_proxy``, ``prefetch_ua``,
         ``preview_ua``, ``program_ua``, ``scanner_ua``, ``scanner_network``).
@@ -133,7 +133,7 @@ def verdict_alone(
 
 
 class Evidence(NamedTuple):
-    """One recent event of a message, as ``rejudge`` looks at it.
+    """What ``rejudge`` needs to know about a recent event of a message.
 
     Attributes:
         event_type: a value of ``EventType``; only opens and clicks matter.
@@ -153,20 +153,20 @@ class Evidence(NamedTuple):
 
 
 def rejudge(recent: Sequence[Evidence], rules: Rules = DEFAULT_RULES) -> list[tuple[int, str, str]]:
-    """Corrects verdicts by what the events of one message show together.
+    """Corrects verdicts by looking at all recent events of a message together.
 
-    - ``all_links_clicked``: a click that lies in a stretch of ``burst_us`` with ``links_min`` or
-      more distinct links.
+    - ``all_links_clicked``: a click within a span of ``burst_us`` that has clicks on ``links_min``
+      or more distinct links.
     - ``many_agents``: the same with ``agents_min`` or more distinct user agents.
     - ``scanner_burst``: an open within ``burst_us`` of a scanner's click, by the same user agent.
 
     Args:
-        recent: opens and clicks of ONE message and recipient, in any order.
+        recent: opens and clicks of one message and recipient, in any order.
         rules: thresholds.
 
     Returns:
-        ``(index into recent, new actor, new reason)`` in the order of the index, for those whose
-        verdict changes; always from human to scanner.
+        ``(index into recent, new actor, new reason)``, ordered by index, for each verdict that
+        changes; always from human to scanner.
     """
     clicks = [index for index, event in enumerate(recent) if event[0] == "clicked"]
     if not clicks:
@@ -178,7 +178,7 @@ def rejudge(recent: Sequence[Evidence], rules: Rules = DEFAULT_RULES) -> list[tu
         agents = _in_bursts(recent, clicks, rules.burst_us, _agent_of, rules.agents_min)
         marked = dict.fromkeys(agents, "many_agents")
         for index in _in_bursts(recent, clicks, rules.burst_us, _link_of, rules.links_min):
-            marked[index] = "all_links_clicked"  # says more than «many agents»
+            marked[index] = "all_links_clicked"  # more specific than ``many_agents``
         for index, reason in marked.items():
             if recent[index].actor == HUMAN:
                 changes.append((index, SCANNER, reason))
@@ -201,10 +201,10 @@ def _in_bursts(
     feature: Callable[[Evidence], int],
     least: int,
 ) -> set[int]:
-    """Clicks that lie in some stretch of ``burst_us`` with ``least`` distinct features or more.
+    """Clicks within a span of ``burst_us`` that has ``least`` or more distinct features.
 
-    One pass with a window whose right edge is a click; ``clicks`` is ordered by time. A window
-    that starts between two clicks holds no more than one that ends at a click, so these are all.
+    One pass over ``clicks``, which are ordered by time, with a window that ends at each click in
+    turn. Any other window contains no more clicks than one of these.
     """
     found: set[int] = set()
     seen: dict[int, int] = {}

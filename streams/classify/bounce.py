@@ -1,14 +1,14 @@
-"""Why a message bounced, and how bad that is.
+"""Classifies bounces: class and reason.
 
 Invariants:
-1. Pure, and never raises on outside input.
-2. Order of belief: the provider's flag for the class; then an enhanced status that means one
-   thing; then an SMTP reply that means one thing; then the words of the diagnostic; then codes
-   that servers use for many things (5.0.0, 5.7.1, a bare 550). Some status values lie: words that
-   can't mean anything else («certain» rules) go before a status, never before the flag.
-3. The reason may be more precise than the provider's: a flag says «hard», the text says why.
+1. Pure, and never raises on input from outside.
+2. Evidence is weighed in this order: the provider's flag (class only); an unambiguous enhanced
+   status; an unambiguous SMTP reply; the words of the diagnostic; ambiguous codes (5.0.0, 5.7.1, a
+   bare 550). Servers do send wrong status codes, so wording with one meaning only (rules marked
+   ``certain``) outranks a status, but never the flag.
+3. The reason may be more precise than the provider's: its flag says hard, the text says why.
 4. A reply that starts with 4 is a soft bounce, whatever the reason (RFC 5321 4.2.1, RFC 3463 2.1).
-5. Every answer is in the vocabulary of ``schemas.event``.
+5. Every result is in the vocabulary of ``schemas.event``.
 """
 
 import re
@@ -30,7 +30,7 @@ from streams.classify.tables.statuses import (
 __all__ = ["RULES_VERSION", "classify_bounce", "links_of", "rule_of", "words_of"]
 
 CACHED_MAX = 4096
-"""Distinct bounces remembered; a diagnostic is at most 2 kB, so at most about 10 MB."""
+"""Distinct bounces cached; a diagnostic is at most 2 kB, so at most about 10 MB."""
 
 NO_BOUNCE: Verdict = ("none", "none")
 NOTHING: Verdict = ("", "")
@@ -63,16 +63,16 @@ def classify_bounce(
 
     Args:
         event_type: a value of ``EventType``.
-        provider_class: what the provider's flag says, a value of ``BounceClass``.
-        provider_reason: what the provider's flag says, a value of ``BounceReason``.
-        enhanced_status: ``x.y.z``; looked for in the diagnostic when ``None``.
-        smtp_code: three digits; looked for in the diagnostic when ``None``.
-        diagnostic: the receiving server's words, or a delivery status notification.
+        provider_class: class that the provider reports, a value of ``BounceClass``.
+        provider_reason: reason that the provider reports, a value of ``BounceReason``.
+        enhanced_status: ``x.y.z``; ``None``: taken from the diagnostic.
+        smtp_code: three digits; ``None``: taken from the diagnostic.
+        diagnostic: the receiving server's reply, or a delivery status notification.
 
     Returns:
         ``(bounce_class, bounce_reason)``. A bounce without evidence is ``undetermined``. A failed
-        or rejected event has a class only when something gives one. A deferral has no class, for
-        it is no bounce, but a reason. Everything else is ``("none", "none")``.
+        or rejected event has a class only if there is evidence for one. A deferral is not a bounce,
+        so it has a reason but no class. Everything else is ``("none", "none")``.
     """
     if event_type == "bounced" or event_type == "deferred" or event_type in _FAILURES:
         return _classify(
@@ -103,7 +103,7 @@ def _classify(
 
 
 def _evidence(status: str | None, code: int | None, diagnostic: str | None) -> Verdict:
-    """What codes and words say; ``("", "")`` when nothing."""
+    """The verdict of codes and words; ``("", "")`` without evidence."""
     bounced = ""
     text = diagnostic or ""
     if is_dsn(text):
@@ -136,7 +136,7 @@ def _evidence(status: str | None, code: int | None, diagnostic: str | None) -> V
 
 
 def words_of(text: str) -> str:
-    """What a server says, in a form in which the same message is the same text each time.
+    """A server's reply without its variable parts, so that equal replies give equal text.
 
     Args:
         text: lower case.
@@ -147,37 +147,37 @@ def words_of(text: str) -> str:
     if "://" in text or "www." in text:
         text = _LINK.sub(" ", text)
     if " said:" in text or "in reply to" in text or "to talk to me:" in text:
-        text = _FRAME.sub(" ", text)  # Postfix's
+        text = _FRAME.sub(" ", text)  # added by Postfix
     kept = []
     for token in text.split():
         if not token.isalpha():
             if "@" in token:
                 continue
             if token[3:4] == "-" and token[:3].isdigit():
-                token = token[4:]  # reply code that a many-line answer repeats
+                token = token[4:]  # reply code, repeated on each line of a multi-line reply
             if _DIGIT.search(token) and token not in _RFC_NUMBERS:
                 if _NO_WORD.match(token):
                     continue  # codes, counts, IPv4
                 if len(token) >= _ID_CHARS_MIN and _ID.match(token):
-                    continue  # ids of sessions, queues and hosts
+                    continue  # session, queue and host ids
         kept.append(token)
     return " ".join(kept).strip(" .;,:-<>[]()")
 
 
 def rule_of(diagnostic: str) -> Rule | None:
-    """The rule whose pattern the words of a diagnostic fit, ``None`` when no rule knows them."""
+    """The rule that matches a diagnostic; ``None`` if no rule does."""
     text = " ".join(diagnostic.split()).lower()
     return _rule_for(words_of(text), links_of(text))
 
 
 def links_of(text: str) -> str:
-    """Host and path of every link in a text, without digits and what follows a question mark."""
+    """Host and path of every link in a text, without digits and query strings."""
     return _DIGITS.sub("", " ".join(_LINK.findall(text))) if "://" in text or "www." in text else ""
 
 
 @lru_cache(maxsize=CACHED_MAX)
 def _rule_for(words: str, links: str) -> Rule | None:
-    """The first rule that fits. Both texts are free of ids, so that a message is met again here."""
+    """The first rule that matches. Both texts are free of ids, so the cache hits often."""
     both = f"{words} {links}"
     for rule in RULES:
         where = both if rule.links else words
@@ -192,7 +192,7 @@ def _rule_for(words: str, links: str) -> Rule | None:
 
 
 def _coarse(digit: str, detail: str, code: int | None, worded: bool) -> Verdict | None:
-    """The fall-back: codes that say little."""
+    """The verdict of ambiguous codes, the last resort."""
     if digit:
         subject, _, rest = detail.partition(".")
         if subject == "7" and int(rest) in SENDER_BANNED_DETAILS:
@@ -203,6 +203,6 @@ def _coarse(digit: str, detail: str, code: int | None, worded: bool) -> Verdict 
     if code is not None:
         if code < 500:
             return ("soft", "other")
-        # words that no rule knows: a bare 550 proves nothing, and «hard» would suppress the address
+        # with words that match no rule, a 550 proves nothing, and hard would suppress the address
         return None if worded else SMTP_COARSE.get(code)
     return ("soft", "other") if digit == "4" else None

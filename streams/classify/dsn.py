@@ -1,9 +1,9 @@
-"""Delivery status notifications (RFC 3464), where a provider passes one on as the diagnostic.
+"""Reads delivery status notifications (RFC 3464) that providers pass on as the diagnostic.
 
 Invariants:
-1. The only place that knows ``flufl.bounce``. It is asked for one thing: whether a mail tells of a
-   permanent or a passing failure, in the many forms that servers write it.
-2. Never raises on outside input. Diagnostics are cut at ingress: a notification may end anywhere.
+1. Only this module uses ``flufl.bounce``, and only to tell whether a mail reports a permanent or a
+   temporary failure, in any of the formats that servers use.
+2. Never raises on input from outside. Ingress cuts diagnostics, so a notification may be truncated.
 """
 
 import re
@@ -22,7 +22,7 @@ _DSN_MARKS = (
 
 
 def is_dsn(text: str) -> bool:
-    """Whether a diagnostic is a notification, or a piece of one, and not a server's answer."""
+    """Whether a diagnostic is a notification, or part of one, rather than an SMTP reply."""
     if len(text) < 30:
         return False
     lower = text.lower()
@@ -30,11 +30,11 @@ def is_dsn(text: str) -> bool:
 
 
 def read_dsn(text: str) -> tuple[str, str, str]:
-    """Reads a delivery status notification (RFC 3464), or what a cut left of one.
+    """Reads a delivery status notification (RFC 3464), truncated or not.
 
     Returns:
-        Status field; Diagnostic-Code field without its type, else the words of the mail; and what
-        ``flufl.bounce`` makes of the whole: ``PERMANENT``, ``TEMPORARY`` or ``""``.
+        The Status field; the Diagnostic-Code field without its type, or else the text of the mail;
+        and the verdict of ``flufl.bounce``: ``PERMANENT``, ``TEMPORARY`` or ``""``.
     """
     fields: dict[str, str] = {}
     for name, value in _FIELD.findall(text.replace("\r\n", "\n")):
@@ -42,7 +42,7 @@ def read_dsn(text: str) -> tuple[str, str, str]:
     said, bounced, body = fields.get("diagnostic-code", ""), "", ""
     try:
         message = message_from_string(text)
-        if "from" not in message:  # a detector of flufl.bounce trips over a mail without one
+        if "from" not in message:  # a detector of flufl.bounce fails without this header
             message["From"] = "postmaster@localhost.invalid"
         temporary, permanent = all_failures(message)
         bounced = PERMANENT if permanent else TEMPORARY if temporary else ""
@@ -54,8 +54,8 @@ def read_dsn(text: str) -> tuple[str, str, str]:
             ),
             "",
         )
-    except Exception:  # detectors and mail parser trip over odd mails in many ways: a hint less
-        body = body or ""
+    except Exception:  # detectors and mail parser fail on odd mails in many ways: do without them
+        pass
     kind, semicolon, rest = said.partition(";")
     said = rest if semicolon and " " not in kind else said
     return (fields.get("status", ""), said or body, bounced)

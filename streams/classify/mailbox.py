@@ -1,10 +1,10 @@
-"""Who hosts a recipient's mailbox, from the domain of the address alone.
+"""Finds out who hosts a recipient's mailbox, from the domain of the address alone.
 
 Invariants:
-1. Pure: no DNS. Hosted domains (a company at Google or Microsoft) show only through a rules file
-   that the operator gives; without it they stand under their own registrable domain.
-2. Never raises on outside input; what is no domain gives ``""``.
-3. Answers are cached, and the cache is bounded.
+1. Pure: no DNS. Domains hosted elsewhere (a company at Google or Microsoft) are recognised only if
+   the operator's rules file names them; otherwise the result is their registrable domain.
+2. Never raises on input from outside; anything but a domain gives ``""``.
+3. Results are cached, and the cache is bounded.
 4. Registrable domains come from the Public Suffix List (the ``publicsuffixlist`` package), both
    its ICANN and its private part.
 """
@@ -19,7 +19,7 @@ from publicsuffixlist import PublicSuffixList
 from streams.classify.tables.mailboxes import BRANDS, DOMAINS, MX_SUFFIXES
 
 DOMAINS_CACHED_MAX = 65_536
-"""Distinct domains remembered per process; about 150 bytes each."""
+"""Distinct domains cached per process; about 150 bytes each."""
 DOMAIN_CHARS_MAX = 253
 """Longest host name (RFC 1035, 2.3.4, without the root dot)."""
 
@@ -28,7 +28,7 @@ _HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?\Z")
 
 
 def _normal(domain: str) -> str:
-    """The domain in lower case and ASCII, ``""`` when it can't be a host name."""
+    """The domain in lower case and ASCII; ``""`` if it is not a valid host name."""
     name = domain.strip().rstrip(".").lower()
     if len(name) > DOMAIN_CHARS_MAX:
         return ""
@@ -37,32 +37,29 @@ def _normal(domain: str) -> str:
             name = name.encode("idna").decode("ascii")
         except UnicodeError:
             return ""
-    # a name without a dot takes no mail (RFC 7085 measured hardly any), and each would be a group
+    # hardly any name without a dot accepts mail (RFC 7085), and each would be a group of its own
     return name if "." in name and ".." not in name and _HOST.match(name) else ""
 
 
 def _provider(name: str) -> str:
-    for suffix in _suffixes_of(name):
-        known = DOMAINS.get(suffix)
-        if known is not None:
-            return known
+    if known := _by_suffix(DOMAINS, name):
+        return known
     registrable: str | None = _suffixes.privatesuffix(name)
     if registrable is None:
-        return name  # a bare suffix
+        return name  # itself a public suffix
     return BRANDS.get(registrable.partition(".")[0], registrable)
 
 
 @lru_cache(maxsize=DOMAINS_CACHED_MAX)
 def mailbox_provider(domain: str) -> str:
-    """The mailbox provider's name, else the registrable domain.
+    """The mailbox provider's name, or else the registrable domain.
 
     Args:
         domain: right side of an address, in any case.
 
     Returns:
-        A name such as ``gmail``, ``microsoft``, ``yahoo``, ``apple``; the registrable domain in
-        ASCII for everybody else, so a dot tells the two apart; ``""`` for an empty or impossible
-        domain.
+        A name such as ``gmail``, ``microsoft``, ``yahoo``, ``apple``; for any other provider the
+        registrable domain in ASCII (names have no dot); ``""`` for an empty or invalid domain.
     """
     name = _normal(domain)
     return _provider(name) if name else ""
@@ -71,9 +68,9 @@ def mailbox_provider(domain: str) -> str:
 def load_rules(text: str) -> dict[str, str]:
     """Reads a rules file for hosted domains.
 
-    The file is TOML with two optional tables, keys quoted: ``[domains]`` gives domain suffix =
-    provider; ``[mx]`` gives domain suffix = its MX host as the operator looked it up, which a
-    built-in table of MX suffixes turns into a provider (an MX nobody knows is left out).
+    The file is TOML with two optional tables, keys quoted: ``[domains]`` maps a domain suffix to a
+    provider; ``[mx]`` maps a domain suffix to its MX host as the operator looked it up, which a
+    built-in table turns into a provider (an unknown MX host is ignored).
 
     Raises:
         ValueError: not TOML, or not of this form. The message names the key.
@@ -91,31 +88,27 @@ def load_rules(text: str) -> dict[str, str]:
             name = _normal(suffix)
             if not name or not isinstance(value, str) or not value:
                 raise ValueError(f"{table}.{suffix}: must be a domain with a text")
-            provider = value if table == "domains" else _by_mx(value)
+            provider = value if table == "domains" else _by_suffix(MX_SUFFIXES, _normal(value))
             if provider:
                 rules[name] = provider
     return rules
 
 
-def _by_mx(host: str) -> str:
-    name = _normal(host)
-    return next((MX_SUFFIXES[suffix] for suffix in _suffixes_of(name) if suffix in MX_SUFFIXES), "")
-
-
-def _suffixes_of(name: str) -> list[str]:
-    """The name and its parents, longest first."""
+def _by_suffix(providers: Mapping[str, str], name: str) -> str:
+    """The provider of the longest suffix of ``name`` that is known; ``""`` if none is."""
     labels = name.split(".")
-    return [".".join(labels[start:]) for start in range(len(labels))]
+    suffixes = (".".join(labels[start:]) for start in range(len(labels)))
+    return next((providers[suffix] for suffix in suffixes if suffix in providers), "")
 
 
 def with_rules(mx_rules: Mapping[str, str]) -> Callable[[str], str]:
-    """A ``mailbox_provider`` that asks these rules first.
+    """A ``mailbox_provider`` that looks at these rules first.
 
     Args:
-        mx_rules: domain suffix -> provider, as ``load_rules`` gives; the longest suffix wins.
+        mx_rules: domain suffix -> provider, from ``load_rules``; the longest suffix wins.
 
     Returns:
-        A function of the same form, with a bounded cache of its own.
+        A function with the same signature and a bounded cache of its own.
     """
     rules = dict(mx_rules)
     if not rules:
@@ -123,11 +116,6 @@ def with_rules(mx_rules: Mapping[str, str]) -> Callable[[str], str]:
 
     @lru_cache(maxsize=DOMAINS_CACHED_MAX)
     def provider(domain: str) -> str:
-        name = _normal(domain)
-        for suffix in _suffixes_of(name):
-            hosted = rules.get(suffix)
-            if hosted is not None:
-                return hosted
-        return _provider(name) if name else ""
+        return _by_suffix(rules, _normal(domain)) or mailbox_provider(domain)
 
     return provider

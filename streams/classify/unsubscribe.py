@@ -1,17 +1,17 @@
-"""Whether a clicked address is an unsubscribe link.
+"""Recognises unsubscribe links by the words in their address.
 
 Invariants:
-1. Pure, never raises on outside input; answers are cached and the cache is bounded.
-2. Judged by the words of the address only, so a link that is nothing but an opaque token is not
-   known; the provider's own unsubscribe event tells then.
-3. Words stand for an action, not a topic: a title that speaks of unsubscribing does not count.
+1. Pure, never raises on input from outside; results are cached and the cache is bounded.
+2. A link that is only an opaque token is not recognised; the provider's unsubscribe event then
+   reports it.
+3. The words must name the action: an article title about unsubscribing does not count.
 """
 
 import re
 from functools import lru_cache
 
 LINKS_CACHED_MAX = 8_192
-"""Distinct addresses remembered per process; tracked links differ per recipient and miss anyway."""
+"""Distinct addresses cached per process; tracked links differ per recipient and miss anyway."""
 
 _CHEAP = (
     "unsub", "opt", "abmeld", "austrag", "abbestell", "desab", "sinscri", "baja", "afmeld",
@@ -31,10 +31,10 @@ _SEGMENT_WORDS_MAX = 3
 
 @lru_cache(maxsize=LINKS_CACHED_MAX)
 def is_unsubscribe_link(url: str | None) -> bool:
-    """Whether a clicked address unsubscribes, by its words; in several languages.
+    """Whether a clicked address unsubscribes, by words in several languages.
 
-    A part of the address (host label, path segment, query key or value) must be of at most three
-    words, and one of them must mean unsubscribing. Links with an opaque token can't be told.
+    A part of the address (host label, path segment, query key or value) must have at most three
+    words, and one of them must mean unsubscribing.
     """
     if not url:
         return False
@@ -47,6 +47,6 @@ def is_unsubscribe_link(url: str | None) -> bool:
             continue
         if any("unsubscri" in word or word in _MEANING for word in words):
             return True
-        if words == ["baja"] or ("opt" in words and "out" in words):  # Spanish; also «lower»
+        if words == ["baja"] or ("opt" in words and "out" in words):  # Spanish; also means «lower»
             return True
     return False

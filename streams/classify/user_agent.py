@@ -1,10 +1,10 @@
-"""Device, operating system and mail client behind a user agent text.
+"""Reads device, operating system and mail client from a user agent.
 
 Invariants:
-1. Pure, never raises on outside input; answers are cached and the cache is bounded.
-2. Names of families are those of uap-core, through ``ua-parser``, which reads no network.
-3. A proxy or program that fetches for somebody is device ``bot``, and nothing is claimed about
-   the person's device or system: what such texts name is made up.
+1. Pure, never raises on input from outside; results are cached and the cache is bounded.
+2. Family names are those of uap-core, through ``ua-parser``, which uses no network.
+3. A proxy or program that fetches on behalf of somebody is device ``bot``, and no operating system
+   is reported: the one that such user agents name is not the person's.
 """
 
 import re
@@ -13,9 +13,9 @@ from functools import lru_cache
 import ua_parser
 
 AGENTS_CACHED_MAX = 16_384
-"""Distinct user agents remembered per process; about 600 bytes each."""
+"""Distinct user agents cached per process; about 600 bytes each."""
 AGENT_CHARS_MAX = 384
-"""Longest user agent that is looked at: regular expressions over long junk take milliseconds."""
+"""The rest of a user agent is ignored: regular expressions over long junk take milliseconds."""
 
 UNKNOWN = ("", "", "")
 
@@ -47,17 +47,17 @@ def client_of(user_agent: str | None) -> tuple[str, str, str]:
 
     Returns:
         ``(device, os, client)``: device is desktop, phone, tablet, bot or ``""``; operating system
-        and client are family names without a version, ``""`` where unknown.
+        and client are family names without a version, ``""`` if unknown.
     """
     if not user_agent:
         return UNKNOWN
-    # A family does not depend on minor versions, and reading costs a millisecond: Chrome alone
-    # comes in hundreds of builds. They become 0, for patterns count the dots.
+    # Families do not depend on minor versions, and parsing takes a millisecond: without them,
+    # Chrome's hundreds of builds share cache entries. They become 0, as patterns count the dots.
     return _read(_MINOR.sub("0", user_agent[:AGENT_CHARS_MAX]))
 
 
 def load() -> None:
-    """Reads the tables of user agents now: it takes most of a second, which no event should."""
+    """Loads the tables of ``ua-parser`` now, which takes most of a second, not at the first event."""
     ua_parser.parse_user_agent("")
 
 

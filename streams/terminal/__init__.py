@@ -1,1 +1,1 @@
-"""What a person reads on a terminal: texts made harmless, tables, JSON."""
+"""Output for people and programs: escaped text, tables, JSON."""

@@ -1,11 +1,11 @@
-"""What a person reads: everything that commands write to stdout and stderr goes through here.
+"""Everything that commands write to stdout and stderr goes through here.
 
 Invariants:
-1. Texts from outside come out by ``streams.terminal.visible``: no value moves a cursor, forges a
-   line, or is taken for markup or the name of an emoji. A test looks for writes that go around this
+1. Text from outside is escaped by ``streams.terminal.visible``: no value can move the cursor, forge
+   a line, or be taken for markup or the name of an emoji. A test finds writes that bypass this
    file.
-2. Raw bytes go to a file or a pipe, and only when asked for (``pass_on``).
-3. Colours only on a terminal.
+2. Raw bytes are written only when asked for, and never to a terminal (``pass_on``).
+3. Colours are written to terminals only.
 """
 
 import codecs
@@ -30,59 +30,58 @@ _BINARY = (
     "Arrow", "Avro", "BSON", "CapnProto", "MsgPack", "Native", "Npy", "ORC", "Parquet", "Protobuf",
     "RawBLOB", "RowBinary",
 )  # fmt: skip
-"""ClickHouse's formats, by how their names begin, that are no text."""
+"""ClickHouse's binary formats, by the beginning of their names."""
 _LINE_BY_LINE = ("Pretty", "TabSeparated", "TSV", "TSKV", "JSON", "Markdown", "Values")
-"""Formats in which a line end within a value can be told from one between rows."""
+"""Formats in which a line end inside a value does not look like the end of a row."""
 
 
 class Terminal(Console):
-    """rich's console, in which no text holds a control character (invariant 1)."""
+    """rich's console, with control characters in text escaped (invariant 1)."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """See ``Console``; cursor movements of rich's own stay."""
+        """See ``Console``; rich's own cursor movements are kept."""
         for segment in super().render(renderable, options):
             text, style, control = segment
             yield segment if control else Segment(visible_lines(text), style, control)
 
+    def line(self, text: str) -> None:
+        """Prints one line of text."""
+        self.print(Text(visible(text, LINE_CHARS_MAX)), soft_wrap=True)
+
 
 def console(*, stderr: bool = False) -> Terminal:
-    """Words on stdout, or stderr."""
+    """A console on stdout or stderr."""
     stream = sys.stderr if stderr else sys.stdout
     return Terminal(stderr=stderr, soft_wrap=not stream.isatty(), highlight=False, emoji=False)
 
 
 def say(line: str) -> None:
-    """One line of words on stderr."""
-    _print(line, stderr=True)
+    """One line of text on stderr."""
+    console(stderr=True).line(line)
 
 
 def put(line: str) -> None:
-    """One line of words on stdout."""
-    _print(line, stderr=False)
-
-
-def _print(line: str, *, stderr: bool) -> None:
-    out = console(stderr=stderr)
-    out.print(Text(visible(line, LINE_CHARS_MAX)), soft_wrap=True)
+    """One line of text on stdout."""
+    console().line(line)
 
 
 def say_traceback(error: BaseException) -> None:
-    """An unexpected error on stderr; what it repeats from outside is set in."""
-    _say_set_in("".join(traceback.format_exception(error)))
+    """The traceback of an unexpected error, on stderr."""
+    _say_indented("".join(traceback.format_exception(error)))
 
 
 class LogLines(logging.Handler):
-    """What libraries log while a command runs, on stderr."""
+    """Writes what libraries log while a command runs to stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """See ``logging.Handler``."""
-        _say_set_in(f"{record.levelname.lower()}: {self.format(record)}")
+        _say_indented(f"{record.levelname.lower()}: {self.format(record)}")
 
 
-def _say_set_in(text: str) -> None:
-    """Several lines, of which only the first begins where lines begin."""
+def _say_indented(text: str) -> None:
+    """Several lines; all but the first are indented, so that none looks like a line of ours."""
     first, *rest = text.rstrip().split("\n")
     say(first)
     for line in rest:
@@ -97,7 +96,7 @@ def emit(document: Any) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on stdout; numbers to the right; nothing interpreted as markup."""
+    """A table on stdout: columns of numbers right-aligned, no cell interpreted as markup."""
     shown = Table(title=Text(visible(title)) if title else None, title_justify="left")
     rows = list(rows)
     for index, column in enumerate(columns):
@@ -116,7 +115,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 
 def cell_text(value: object) -> str:
-    """A value in a table: ``–`` for nothing, thousands apart, else by ``visible``."""
+    """A table cell: ``–`` for ``None``, integers with thousands separators, text escaped."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -129,7 +128,7 @@ def cell_text(value: object) -> str:
 
 
 def pair(name: str, value: object) -> str:
-    """``name=value``; in quotes where the value could be taken for another pair."""
+    """``name=value``; the value is quoted if it could be read as another pair."""
     text = visible(str(value))
     if any(char in ' ="' for char in text):
         text = f'"{text}"'
@@ -139,7 +138,7 @@ def pair(name: str, value: object) -> str:
 def table_or_json(
     as_json: bool, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
 ) -> None:
-    """Rows as a table for people, or as a JSON list of objects."""
+    """Rows as a table, or as a JSON list of objects."""
     rows = list(rows)
     if as_json:
         emit([dict(zip(columns, row, strict=True)) for row in rows])
@@ -148,17 +147,17 @@ def table_or_json(
 
 
 def pass_on(fmt: str, pieces: Iterable[bytes], *, raw: bool) -> None:
-    """Writes an answer of ClickHouse's to stdout (invariant 2).
+    """Writes ClickHouse's answer to stdout (invariant 2).
 
-    Texts have their control characters escaped unless ``raw``. Binary formats are never touched.
+    Control characters in text formats are escaped unless ``raw``; binary formats are not changed.
 
     Args:
         fmt: ClickHouse's name of the format.
-        pieces: of the answer, cut anywhere.
-        raw: as it is.
+        pieces: the answer in pieces, cut at any byte.
+        raw: write it unchanged.
 
     Raises:
-        BadInput: stdout is a terminal, and ``raw`` or the format is not for one.
+        BadInput: stdout is a terminal, and ``raw`` was given or the format is unsafe there.
     """
     binary = fmt.startswith(_BINARY)
     if sys.stdout.isatty():
@@ -180,8 +179,8 @@ def _check_for_terminal(fmt: str, *, raw: bool, binary: bool) -> None:
     if not fmt.startswith(_LINE_BY_LINE) or "Raw" in fmt:
         raise BadInput(
             "not_for_terminal",
-            f"in {fmt} a line end within a value looks like the end of a line; send it into a file"
-            " or a pipe, or use one of Pretty, TSV and JSONEachRow",
+            f"in {fmt} a line end inside a value looks like the end of a row; write it to a file"
+            " or a pipe, or use Pretty, TSV or JSONEachRow",
         )
 
 

@@ -1,11 +1,10 @@
-"""Texts from outside, made harmless for a person's terminal and log.
+"""Escapes text from outside, so that it is safe on a terminal and in a log.
 
 Invariants:
-1. Pure. What is printable stays as it is, but for what shows nothing or stacks up without end.
-2. What can move a cursor, clear a screen, end a line, or change the order or the look of other text
-   is written as JSON writes it, ``\\u001b``: so an escaped JSON text is the same JSON.
-3. ``visible`` gives one line; it and its escapes are printable and stay as they are when escaped
-   again.
+1. Pure. Printable characters are kept, except invisible ones and long runs of combining marks.
+2. Characters that can move the cursor, clear the screen, end a line, or change the order or look of
+   other text are written as JSON escapes (``\\u001b``), so escaped JSON is still the same JSON.
+3. ``visible`` returns one line of printable characters; escaping it again changes nothing.
 
 Source: Unicode Standard, categories Cc, Cf, Zl, Zp, Cs, Co, Cn, and Default_Ignorable_Code_Point;
 UAX 9 (bidirectional overrides); ECMA-48 (C0, C1 and escape sequences).
@@ -15,11 +14,11 @@ import re
 import unicodedata
 
 VALUE_CHARS_MAX = 4_096
-"""Longest value that is shown whole; ``--json`` and files have all of it."""
+"""Longest value that is shown whole, in characters; ``--json`` and files are not shortened."""
 MARKS_MAX = 4
-"""Combining marks on one letter: no language needs more, and a pile of them covers other lines."""
+"""Combining marks on one letter: no language needs more, and a stack of them covers other lines."""
 
-# printable by category, and seen by nobody: fillers, joiners, variation selectors beyond those of
+# printable by category but invisible: fillers, joiners, variation selectors other than those of
 # emoji, blanks that look like a space
 _UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]"
@@ -29,11 +28,11 @@ _SURROGATES_FROM = 0x10000
 
 
 def visible(text: str, chars_max: int | None = VALUE_CHARS_MAX) -> str:
-    """``text`` on one line, of printable characters only.
+    """``text`` on one line of printable characters.
 
     Args:
-        text: from anywhere.
-        chars_max: characters of it that are shown; how many there are follows. ``None``: all.
+        text: any text.
+        chars_max: longer text is cut here and its full length is appended; ``None``: not cut.
     """
     if chars_max is not None and len(text) > chars_max:
         return f"{visible(text[:chars_max], None)}… ({len(text):,} characters)"
@@ -43,7 +42,7 @@ def visible(text: str, chars_max: int | None = VALUE_CHARS_MAX) -> str:
 
 
 def visible_lines(text: str) -> str:
-    """``text`` as ``visible`` has it, but for line ends and tabs, which are the writer's own."""
+    """As ``visible``, but line ends and tabs are kept and nothing is cut."""
     bare = text.replace("\n", "").replace("\t", "")
     if bare.isascii() and bare.isprintable():
         return text

@@ -1,16 +1,15 @@
-"""Patterns of diagnostic texts: the receiving server's words -> class and reason of the bounce.
+"""Rules for diagnostics: wording of the receiving server -> class and reason of the bounce.
 
 Invariants:
-1. Rules are asked in order and the first that fits wins, so narrow ones stand before broad ones.
-2. A rule fits when the text contains any of ``any_of`` and none of ``none_of``, and ``pattern``,
-   where there is one, is found in it. The text comes in
-   lower case, one blank between words, without addresses, IP numbers, ids, links and the reply
-   codes that multi-line answers repeat (``classify.words_of``); rules with ``links`` see host and
-   path of the links as well.
-3. ``bounce_class`` is that of a permanent refusal; a 4yz reply makes it soft (``classify``).
-4. A ``certain`` rule beats a precise status code: its words can't mean anything else, and servers
-   do put 5.1.1 before «has sent to too many recipients this hour».
-5. Only wording that says what is wrong: a bare «rejected» or «access denied» is no evidence.
+1. Rules are tried in order and the first match wins, so narrow rules come before broad ones.
+2. A rule matches if the text contains any of ``any_of``, none of ``none_of``, and ``pattern`` if it
+   has one. The text is in lower case, with one space between words, and without addresses, ids,
+   links and repeated reply codes (``streams.classify.bounce.words_of``); for rules with ``links``
+   it ends with host and path of each link.
+3. ``bounce_class`` is the class of a permanent refusal; a 4yz reply makes it soft.
+4. A ``certain`` rule outranks an unambiguous status code: its wording has one meaning only, and
+   servers do send 5.1.1 with «has sent to too many recipients this hour».
+5. A rule needs wording that says what is wrong: «rejected» or «access denied» alone is no evidence.
 """
 
 import re
@@ -20,9 +19,9 @@ VERSION = 1
 
 
 class Rule(NamedTuple):
-    """One pattern. ``name`` is unique and stable: examples in the tests refer to it.
+    """One rule. ``name`` is unique and stable: examples in the tests refer to it.
 
-    ``soft_reason`` is the reason for a 4yz reply, where it means something else then.
+    ``soft_reason`` replaces ``bounce_reason`` if the reply is 4yz.
     """
 
     name: str
@@ -36,8 +35,8 @@ class Rule(NamedTuple):
     soft_reason: str = ""
 
 
-# Phrases come in more turns than a list can hold: who («user», «mailbox» …) and what («unknown»,
-# «does not exist» …), a few words apart, in either order.
+# Phrases with too many variants to list: who («user», «mailbox» …) and what («unknown», «does not
+# exist» …), a few words apart, in either order.
 _WHOM = (
     r"\b(?:user|recipient|mailbox|account|address|addressee|alias|person|local[ -]?part|id|"
     r"mail address|destination|target)s?\b"
@@ -333,7 +332,7 @@ _TURNS = (
 )  # fmt: skip
 
 _BROAD = (
-    # single words, asked when no phrase fits; none is certain
+    # single words, tried when no phrase matches; none is certain
     Rule("broad_spam", "block", "content", ("spam",), none_of=("from spam", "of spam sent")),
     Rule("broad_auth", "block", "auth",
          ("authenticat", "spf", "reverse name", "reverse record"),
@@ -373,4 +372,4 @@ RULES: tuple[Rule, ...] = (
     + _TURNS
     + _BROAD
 )
-"""Every rule, in the order in which they are asked."""
+"""Every rule, in the order in which they are tried."""

@@ -1,10 +1,10 @@
 """Consumer mail domains and the provider behind each.
 
 Invariants:
-1. A domain stands here only when its operator runs the mailboxes under that domain itself (or the
-   named provider does so for it), as the operator's own sign-up or help pages say.
-2. ``BRANDS`` holds names that their owner registered under many country codes; exceptions stand
-   in ``DOMAINS``, which is asked first (yahoo.co.jp is another company with its own servers).
+1. A domain is listed only if its operator, or the named provider on its behalf, runs the mailboxes
+   under it, according to the operator's own sign-up or help pages.
+2. ``BRANDS`` holds names that their owner registered under many country codes; exceptions are in
+   ``DOMAINS``, which is looked up first (yahoo.co.jp is another company with its own servers).
 """
 
 VERSION = 1
@@ -83,7 +83,7 @@ BRANDS: dict[str, str] = {
     "gmx": "gmx",
     "yandex": "yandex",
 }
-"""First label of a registrable domain -> provider, under whatever country code."""
+"""First label of a registrable domain -> provider, under any country code."""
 
 MX_SUFFIXES: dict[str, str] = {
     "google.com": "gmail",
@@ -122,4 +122,4 @@ MX_SUFFIXES: dict[str, str] = {
     "gandi.net": "gandi",
     "amazonaws.com": "amazon",
 }
-"""Suffix of an MX host's name -> who runs it."""
+"""Suffix of an MX host's name -> its operator."""

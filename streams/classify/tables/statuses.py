@@ -1,12 +1,12 @@
-"""What status codes say about a bounce: enhanced codes and plain SMTP replies.
+"""Class and reason of a bounce by status code: enhanced codes and plain SMTP replies.
 
 Invariants:
-1. Sources: RFC 3463 (the scheme), RFC 5248 and the IANA registry it opened, RFC 7504, 7505, 7293,
-   8616; Microsoft's list of Exchange Online non-delivery codes for 5.x.y with y > 99.
-2. ``PRECISE`` holds codes that servers use for one thing. ``COARSE`` holds codes that servers use
-   for many things: they count only when the text says nothing.
-3. Reasons here are for 5.x.y. A 4.x.y code is the same reason with class soft (RFC 3463, 2.1: the
-   condition may pass), whatever class the table names.
+1. Sources: RFC 3463 (the scheme), RFC 5248 and the IANA registry it established, RFC 7504, 7505,
+   7293, 8616; Microsoft's list of Exchange Online non-delivery codes for 5.x.y with y > 99.
+2. ``PRECISE`` holds unambiguous codes. ``COARSE`` holds codes that servers use for several
+   conditions; they count only if the text gives no verdict.
+3. Verdicts are those of 5.x.y. A 4.x.y code has the same reason with class soft (RFC 3463, 2.1: the
+   condition may pass).
 """
 
 Verdict = tuple[str, str]
@@ -132,7 +132,7 @@ COARSE: dict[str, Verdict] = {
     "7.29": _AUTH,  # broken ARC chain (RFC 8617), but «no TLS» at Gmail
     "7.30": _AUTH,  # REQUIRETLS (RFC 8689), but «DKIM did not pass» at Gmail
 }
-"""The same for codes that need the text beside them."""
+"""The same for ambiguous codes."""
 
 COARSE_SUBJECTS: dict[str, Verdict] = {
     "1": _HARD_MAILBOX,
@@ -143,7 +143,7 @@ COARSE_SUBJECTS: dict[str, Verdict] = {
     "6": _CONTENT,
     "7": _POLICY,
 }
-"""``subject`` -> verdict of the 5.x.y form, for details that no table names."""
+"""``subject`` -> verdict of the 5.x.y form, for details in neither table."""
 
 SENDER_BANNED_DETAILS = range(606, 650)
 """5.7.606 to 5.7.649: Microsoft's «banned sending IP»."""
@@ -155,15 +155,15 @@ SMTP_PRECISE: dict[int, Verdict] = {
     538: _AUTH,
     556: ("hard", "dns"),  # RFC 7504: the domain takes no mail
 }
-"""Replies that mean one thing."""
+"""Unambiguous replies."""
 
 SMTP_COARSE: dict[int, Verdict] = {
     501: _HARD_ADDRESS,
-    521: _POLICY,  # «takes no mail» (RFC 7504), but «I block you» at AOL and AT&T
+    521: _POLICY,  # the host accepts no mail (RFC 7504), but AOL and AT&T use it for blocks
     523: _LARGE,
     550: ("hard", "other"),
     551: _HARD_MAILBOX,
     552: _FULL,
     553: _HARD_ADDRESS,
 }
-"""Replies that count only when there are no words beside them (RFC 5321, 4.2.2)."""
+"""Replies that count only without any text (RFC 5321, 4.2.2)."""
