@@ -308,6 +308,11 @@ class Settings(BaseSettings, KafkaSettings, IngestSettings, StreamsSettings, Ana
         return (init_settings,)
 
     @property
+    def config_path(self) -> Path:
+        """Where ``mailpulse.toml`` is, whether or not it exists."""
+        return self.config_file or Path("mailpulse.toml")
+
+    @property
     def clickhouse_dir(self) -> Path:
         """Where the warehouse keeps its data."""
         return self.warehouse_dir or self.data_dir / "clickhouse"

@@ -57,7 +57,7 @@ def client_of(user_agent: str | None) -> tuple[str, str, str]:
 
 
 def load() -> None:
-    """Loads the tables of ``ua-parser`` now, which takes most of a second, not at the first event."""
+    """Loads the tables of ``ua-parser``, which takes most of a second, before the first event."""
     ua_parser.parse_user_agent("")
 
 

@@ -1,1 +1,1 @@
-"""The whole pipeline on one machine: the supervisor, its children, the demo."""
+"""Runs the whole pipeline on one machine: the supervisor, its child processes, the demo."""

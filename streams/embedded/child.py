@@ -1,13 +1,14 @@
-"""One child process under supervision: started, watched, restarted, stopped, never orphaned.
+"""Supervises one child process: starts, watches, restarts and stops it.
 
 Invariants:
-1. A child dies with its supervisor, however that ends: the kernel is asked to kill the child when
-   its parent's thread goes (Linux, ``PR_SET_PDEATHSIG``), so even ``kill -9`` leaves no orphan.
-2. A child that ends by itself is started again after a pause that doubles, and it is said.
-3. A child that ends with the exit code for bad configuration is not started again: another try
-   would end alike.
-4. Children sit in sessions of their own, so that Ctrl-C reaches only the supervisor, which stops
-   them in its order.
+1. A child dies with its supervisor, however that ends: the kernel kills the child when its parent's
+   thread ends (Linux, ``PR_SET_PDEATHSIG``), so even ``kill -9`` leaves no orphan.
+2. A child that ends by itself is restarted after a pause that doubles each time, and this is
+   announced.
+3. A child that ends with the exit code for invalid settings is not restarted: it would end the same
+   way.
+4. Each child has its own session, so that Ctrl-C reaches only the supervisor, which stops the
+   children in order.
 
 Source: prctl(2), PR_SET_PDEATHSIG: kept over execve(2), delivered when the creating thread ends.
 """
@@ -24,13 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 EXIT_CONFIG = 3
-"""Exit code of a role whose settings can't be used."""
+"""Exit code of a role whose settings are invalid."""
 BACKOFF_S_MIN = 0.5
 BACKOFF_S_MAX = 30.0
 STEADY_S = 60.0
-"""A child that lived this long starts its back-off anew."""
+"""After running this long a child's back-off starts again from ``BACKOFF_S_MIN``."""
 GRACE_S = 15.0
-"""From SIGTERM to SIGKILL."""
+"""Seconds between SIGTERM and SIGKILL."""
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -39,11 +40,11 @@ Announce = Callable[[str], None]
 
 
 def die_with(parent_pid: int) -> None:
-    """Runs in the child before its program: invariant 1. Does nothing where there is no prctl."""
+    """Sets up invariant 1; called in the child before exec. Does nothing without prctl."""
     if _LIBC is None:
         return
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent_pid:  # the parent went between fork and prctl
+    if os.getppid() != parent_pid:  # the parent ended between fork and prctl
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -52,10 +53,10 @@ class Program:
     """What to run.
 
     Attributes:
-        name: for people.
+        name: for announcements.
         argv: program and arguments.
-        environ: whole environment of the child.
-        log_path: file that takes its output (appended); ``None``: the supervisor's own stderr.
+        environ: the child's whole environment.
+        log_path: file to which its output is appended; ``None``: the supervisor's stderr.
     """
 
     name: str
@@ -64,7 +65,7 @@ class Program:
     log_path: Path | None = None
 
     def tail(self, lines: int = 12) -> list[str]:
-        """The last lines of its log, for a person who has to find out why it ended."""
+        """The last lines of its log; none without a log."""
         if self.log_path is None or not self.log_path.exists():
             return []
         text = self.log_path.read_text(encoding="utf-8", errors="replace")
@@ -72,7 +73,7 @@ class Program:
 
 
 def backoff_s(failures: int, most_s: float = BACKOFF_S_MAX) -> float:
-    """Pause before the next start after ``failures`` ends in a row (1 or more)."""
+    """Seconds to wait before restarting after ``failures`` ends in a row (1 or more)."""
     return float(min(most_s, BACKOFF_S_MIN * 2 ** min(failures - 1, 16)))
 
 
@@ -81,10 +82,10 @@ class Child:
 
     Args:
         program: what to run.
-        announce: takes one line for people when something happens to the child.
-        restart: whether it is started again when it ends by itself.
-        pause_s_max: longest pause before it is started again.
-        ended: called with the exit code when the child is given up: it is not to be restarted.
+        announce: called with one line of text when something happens to the child.
+        restart: whether it is restarted when it ends by itself.
+        pause_s_max: longest pause before a restart, seconds.
+        ended: called with the exit code when the child ended and will not be restarted.
     """
 
     def __init__(
@@ -109,37 +110,33 @@ class Child:
     @property
     def pid(self) -> int | None:
         """Process id while it runs."""
-        running = self._process is not None and self._process.returncode is None
-        return self._process.pid if running and self._process is not None else None
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
 
     async def start(self) -> None:
-        """Starts the program and the watch over it.
+        """Starts the program and begins to watch it.
 
         Raises:
-            OSError: the program can't be started at all.
+            OSError: the program can't be started.
         """
         await self._spawn()
         self._task = asyncio.create_task(self._watch(), name=f"watch {self.program.name}")
 
     async def _spawn(self) -> None:
-        parent = os.getpid()
-        output = None
-        if self.program.log_path is not None:
-            self.program.log_path.parent.mkdir(parents=True, exist_ok=True)
-            output = self.program.log_path.open("ab")
-        try:
+        parent, path = os.getpid(), self.program.log_path
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        stderr = contextlib.nullcontext(sys.stderr.fileno())
+        with path.open("ab") if path is not None else stderr as output:
             self._process = await asyncio.create_subprocess_exec(
                 *self.program.argv,
                 env=dict(self.program.environ),
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=output if output is not None else sys.stderr.fileno(),
-                stderr=output if output is not None else sys.stderr.fileno(),
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
                 preexec_fn=lambda: die_with(parent),
             )
-        finally:
-            if output is not None:
-                output.close()
         self.starts += 1
 
     async def _watch(self) -> None:
@@ -156,14 +153,14 @@ class Child:
                 return
             pause = backoff_s(failures, self._pause_s_max)
             self._announce(
-                f"{self.program.name} ended with {_how(code)}; starting it again in {pause:g} s"
+                f"{self.program.name} ended with {_how(code)}; restarting it in {pause:g} s"
                 f" ({failures} in a row)"
             )
             await asyncio.sleep(pause)
             await self._spawn()
 
     async def stop(self, grace_s: float = GRACE_S) -> None:
-        """SIGTERM, then SIGKILL after ``grace_s`` seconds; returns when the process is gone."""
+        """Sends SIGTERM, then SIGKILL after ``grace_s`` seconds; returns once the child ended."""
         self._stopping = True
         process = self._process
         if process is not None and process.returncode is None:
@@ -195,7 +192,7 @@ def _how(code: int) -> str:
 async def until(
     ready: Callable[[], Awaitable[bool]], timeout_s: float, pause_s: float = 0.1
 ) -> bool:
-    """Asks ``ready`` until it says so; ``False`` when ``timeout_s`` seconds passed first."""
+    """Polls ``ready`` until it returns true; ``False`` if ``timeout_s`` seconds passed first."""
     deadline = time.monotonic() + timeout_s
     while not await ready():
         if time.monotonic() > deadline:
@@ -205,9 +202,9 @@ async def until(
 
 
 def python(*arguments: str) -> tuple[str, ...]:
-    """The command line of ``mailpulse …`` with this very interpreter.
+    """The command line of ``mailpulse …`` with this interpreter.
 
-    ``-P``: without it the working directory comes first on ``sys.path``, and a user's folder named
-    ``schemas`` or file named ``random.py`` is imported instead of what is meant.
+    ``-P`` keeps the working directory out of ``sys.path``: otherwise a user's folder ``schemas`` or
+    file ``random.py`` there would be imported instead of ours.
     """
     return (sys.executable, "-P", "-m", "streams.cli", *arguments)

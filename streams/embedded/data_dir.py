@@ -1,9 +1,9 @@
-"""Where an embedded pipeline lives: its data directory, its lock, its ports, its address file.
+"""The data directory of an embedded pipeline: its lock, its ports, its address file.
 
 Invariants:
-1. One process owns a data directory; the lock goes with the process, however that ends.
-2. A pipeline that runs can be found by other commands through ``data_dir/embedded.json``; a file
-   left behind by a process that is gone is not believed.
+1. One process owns a data directory; the lock is released when the process ends, however it ends.
+2. Other commands find a running pipeline through ``data_dir/embedded.json``; the file of a process
+   that ended is ignored.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ STATE_FILE = "embedded.json"
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where a running embedded pipeline is found; also in ``data_dir/embedded.json``."""
+    """Addresses of a running embedded pipeline, as in ``data_dir/embedded.json``."""
 
     pid: int
     kafka_bootstrap: str
@@ -42,7 +42,7 @@ def locked(data_dir: Path) -> Iterator[None]:
     """Owns ``data_dir`` for as long as the block runs.
 
     Raises:
-        ConfigError: another process owns it, or it can't be made.
+        ConfigError: another process owns it, or it can't be created.
     """
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,11 @@ def locked(data_dir: Path) -> Iterator[None]:
 
 
 def free_port(wished: int = 0) -> int:
-    """``wished`` if it is free on 127.0.0.1, else any port that is free now."""
+    """``wished`` if it is free on 127.0.0.1, else any free port.
+
+    Raises:
+        Unavailable: no port is free.
+    """
     for port in (wished, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -81,12 +85,12 @@ def free_port(wished: int = 0) -> int:
 
 
 def port_is_free(port: int) -> bool:
-    """Whether a server could listen on 127.0.0.1 at ``port``."""
+    """Whether a server could listen on 127.0.0.1 at ``port`` now."""
     return port == 0 or free_port(port) == port
 
 
 def running(data_dir: Path) -> Endpoints | None:
-    """The embedded pipeline that owns ``data_dir``, if one runs."""
+    """The running embedded pipeline that owns ``data_dir``, if any."""
     try:
         found = Endpoints(**json.loads((data_dir / STATE_FILE).read_text(encoding="utf-8")))
         os.kill(found.pid, 0)
@@ -96,7 +100,7 @@ def running(data_dir: Path) -> Endpoints | None:
 
 
 def with_token(dsn: str, token: str) -> str:
-    """The door's address with its token as the password; unchanged where there is none."""
+    """The address of the analysts' listener with ``token`` as its password; unchanged without."""
     if not token:
         return dsn
     scheme, _, rest = dsn.partition("://")

@@ -1,9 +1,9 @@
-"""``mailpulse demo``: the embedded pipeline, simulated providers, and a check of every figure.
+"""``mailpulse demo``: the embedded pipeline with simulated providers, and a check of every figure.
 
 Invariants:
-1. The pipeline is the real one: the same roles, over HTTP and Kafka, that a user runs.
-2. The verdict comes from outside: the simulator's ledger against what ClickHouse answers.
-3. With ``quiet`` nothing but the report is written to stdout.
+1. The pipeline is the real one: the roles that a user runs, over HTTP and Kafka.
+2. The check is independent: it compares the simulator's ledger with ClickHouse's answers.
+3. With ``quiet`` only the report is written to stdout.
 """
 
 import asyncio
@@ -12,18 +12,18 @@ import random
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.live import Live
-from rich.text import Text
 
 from schemas.errors import MailpulseError, Unavailable
 from schemas.glossary import COUNTER_NAMES
 from schemas.settings import Settings
 from schemas.topics import DEAD_LETTERS
+from streams.embedded.child import Announce
 from streams.embedded.data_dir import with_token
 from streams.embedded.supervisor import Embedded, embedded
 from streams.kafka import admin
@@ -35,21 +35,21 @@ from streams.simulation.simulator import Simulator
 from streams.simulation.traffic import Traffic
 from streams.terminal import output
 from streams.terminal.output import Terminal
-from streams.terminal.visible import visible
 
 SETTLE_S = 45.0
-"""Longest wait for the pipeline to drain before figures are compared for good."""
+"""Longest wait for the pipeline to drain, and for the figures to agree; seconds each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What was asked for on the command line.
+    """Options of the command line.
 
     Attributes:
         seconds: how long to send; ``None``: until stopped.
         check: compare what was sent with what is stored.
-        quiet: no pictures; progress goes to stderr.
-        seed: of the simulator's chance; ``None``: another one each time.
+        quiet: progress as plain lines on stderr.
+        rate_per_s: events per second.
+        seed: of the simulator; ``None``: a random one.
     """
 
     seconds: float | None = None
@@ -61,7 +61,7 @@ class Options:
 
 @dataclass(slots=True)
 class Report:
-    """The outcome; ``document`` has exactly the keys that are promised."""
+    """The outcome; the keys of ``document`` are part of the interface."""
 
     sent_requests: int = 0
     accepted_requests: int = 0
@@ -81,7 +81,7 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was lost, doubled or counted differently."""
+        """Whether nothing was lost, counted twice or counted differently."""
         return not (self.lost or self.double_counted or self.campaigns_differing)
 
     def document(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Report:
 
 
 class Demo:
-    """One run over a pipeline that is up."""
+    """One run against a running pipeline."""
 
     def __init__(
         self, pipeline: Embedded, traffic: Traffic, simulator: Simulator, run: str,
@@ -107,17 +107,12 @@ class Demo:
         self._clickhouse = clickhouse
         self._freshness = freshness
         self._began = time.monotonic()
-        self.view = screen.View()
+        self.view = screen.View(traffic.ledger)
 
     async def refresh(self) -> screen.View:
-        """Figures of this moment; what ClickHouse can't tell yet stays as it was."""
-        ledger, view = self._traffic.ledger, self.view
+        """The present figures; those of ClickHouse stay as they were while it does not answer."""
+        view = self.view
         view.seconds = time.monotonic() - self._began
-        view.sent_requests = ledger.sent_requests
-        view.unique_accepted = len(ledger.accepted)
-        view.duplicates_sent = ledger.duplicates_sent
-        view.forged_refused = ledger.forged_refused
-        view.malformed = ledger.malformed_accepted
         view.fresh_p50_s = self._freshness.quantile(0.5)
         view.fresh_p99_s = self._freshness.quantile(0.99)
         view.trouble = dict(self._traffic.trouble)
@@ -137,13 +132,13 @@ class Demo:
         return view
 
     async def settle(self) -> None:
-        """Waits for worker and sink to have read and written everything."""
+        """Waits until worker and sink have read and written everything."""
         settings = self._pipeline.settings
         await self._pipeline.drained(settings.consumer_group, SETTLE_S)
         await self._pipeline.drained(settings.sink_group, SETTLE_S)
 
     async def report(self, patience_s: float = 0.0) -> Report:
-        """Compares, again and again for ``patience_s`` seconds while something differs."""
+        """Compares; repeats this for up to ``patience_s`` seconds while something differs."""
         deadline = time.monotonic() + patience_s
         while True:
             report = await self._compare()
@@ -181,7 +176,7 @@ class Demo:
 
 
 async def _records(kafka: Settings, topic: str) -> int:
-    """Records ever written to ``topic`` of this broker's life."""
+    """Number of records written to ``topic`` since this broker started."""
     rows = await admin.lag(kafka, {"mailpulse-demo": (topic,)})
     return sum(row.end for row in rows)
 
@@ -189,7 +184,7 @@ async def _records(kafka: Settings, topic: str) -> int:
 async def run(
     settings: Settings, environ: Mapping[str, str], options: Options, stop: asyncio.Event
 ) -> Report:
-    """Starts everything, sends, checks, stops.
+    """Starts the pipeline, sends, checks, stops.
 
     Raises:
         ConfigError, Unavailable: the pipeline can't be started.
@@ -197,16 +192,15 @@ async def run(
     console = output.console(stderr=options.quiet)
     name = secrets.token_hex(3)
     accounts = open_accounts()
-    # a name of its own: another demo may be refused on this directory, and must change nothing
+    # a unique name: a second demo on this directory is refused, and must not change the first's
     config = settings.data_dir / f"demo-{name}.toml"
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     config.write_text(accounts.toml, encoding="utf-8")
     told = settings.model_copy(update={"config_file": config})
-    say = _announcer(console)
-    say("Starting broker, database and roles …")
+    console.say("Starting broker, database and roles …")
     logs = settings.data_dir / "logs"
     try:
-        async with embedded(told, {**environ, **accounts.environ}, say, logs) as pipeline:
+        async with embedded(told, {**environ, **accounts.environ}, console.say, logs) as pipeline:
             return await _with_traffic(pipeline, accounts, name, options, console, stop)
     finally:
         config.unlink(missing_ok=True)
@@ -220,10 +214,9 @@ async def _with_traffic(
     console: Terminal,
     stop: asyncio.Event,
 ) -> Report:
-    """Sends, shows, drains and compares, over a pipeline that is up."""
+    """Sends, shows the figures, drains and compares."""
     where = pipeline.endpoints
     assert where is not None
-    say = _announcer(console)
     token = pipeline.settings.door_token.get_secret_value()
     clickhouse = ClickHouse(with_token(where.clickhouse_dsn, token))
     freshness = Freshness(clickhouse)
@@ -236,14 +229,14 @@ async def _with_traffic(
     screen.show_opening(console, where.dashboard_url)
     supervision = asyncio.create_task(pipeline.supervise(stop))
     try:
-        async with _watched(freshness), _shown(demo, console):
+        async with _background(freshness.watch()), _shown(demo, console):
             await _either(traffic.run(options.seconds, stop), supervision)
-            say("Traffic has ended; letting the pipeline drain …")
+            console.say("Traffic has ended; waiting for the pipeline to drain …")
             await demo.settle()
         report = await demo.report(SETTLE_S if options.check else 0.0)
         if not options.quiet:
             console.print(screen.closing(await demo.refresh()))
-        _tell(report, options, say)
+        _tell(report, options, console.say)
     finally:
         supervision.cancel()
         await clickhouse.close()
@@ -251,7 +244,7 @@ async def _with_traffic(
 
 
 async def _either(work: Any, supervision: "asyncio.Task[None]") -> None:
-    """Runs ``work``; an error of the supervision ends it."""
+    """Runs ``work``; an error of the supervision ends it and is raised."""
     task = asyncio.ensure_future(work)
     done, _ = await asyncio.wait([task, supervision], return_when=asyncio.FIRST_COMPLETED)
     if supervision in done and supervision.exception() is not None:
@@ -260,15 +253,8 @@ async def _either(work: Any, supervision: "asyncio.Task[None]") -> None:
     await task
 
 
-def _announcer(console: Terminal) -> Any:
-    def say(line: str) -> None:
-        console.print(Text(visible(line)), soft_wrap=True)
-
-    return say
-
-
-def _tell(report: Report, options: Options, say: Any) -> None:
-    """The outcome in words."""
+def _tell(report: Report, options: Options, say: Announce) -> None:
+    """Reports the outcome in words."""
     for campaign, counters in report.details.items():
         for counter, (expected, found) in counters.items():
             say(f"differs: {campaign} {counter}: expected {expected}, found {found}")
@@ -281,13 +267,14 @@ def _tell(report: Report, options: Options, say: Any) -> None:
         )
         say(
             f"Dead letters: {report.dead_letters}, for {report.malformed_bodies} signed bodies that"
-            " were no JSON; forged requests left none."
+            " were not JSON; forged requests left none."
         )
 
 
 @asynccontextmanager
-async def _watched(freshness: Freshness) -> AsyncIterator[None]:
-    task = asyncio.create_task(freshness.watch())
+async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs ``work`` until the block ends."""
+    task = asyncio.create_task(work)
     try:
         yield
     finally:
@@ -298,26 +285,21 @@ async def _watched(freshness: Freshness) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _shown(demo: Demo, console: Terminal) -> AsyncIterator[None]:
-    """Keeps the terminal (or the log) up to date while the block runs."""
-    told: set[str] = set()
+    """Keeps the picture on the terminal up to date, or prints lines, while the block runs."""
     moving = console.is_terminal and sys.stdout.isatty()
-
-    async def refresh(live: Live | None) -> None:
-        while True:
-            await asyncio.sleep(1.0 if live else 5.0)
-            view = await demo.refresh()
-            if live is not None:
-                live.update(screen.picture(view))
-            else:
-                for line in screen.plain_lines(view, told):
-                    console.print(Text(visible(line)), soft_wrap=True)
-
-    with contextlib.ExitStack() as stack:
-        live = stack.enter_context(Live(console=console, transient=True)) if moving else None
-        task = asyncio.create_task(refresh(live))
-        try:
+    picture = Live(console=console, transient=True) if moving else contextlib.nullcontext()
+    with picture as live:
+        async with _background(_refreshed(demo, console, live)):
             yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, MailpulseError):
-                await task
+
+
+async def _refreshed(demo: Demo, console: Terminal, live: Live | None) -> None:
+    told: set[str] = set()
+    while True:
+        await asyncio.sleep(1.0 if live else 5.0)
+        view = await demo.refresh()
+        if live is not None:
+            live.update(screen.picture(view))
+        else:
+            for line in screen.plain_lines(view, told):
+                console.say(line)

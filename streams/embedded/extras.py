@@ -1,13 +1,12 @@
-"""Which optional parts are installed: the embedded broker and database, the dashboard."""
+"""Whether the extra ``embedded`` is installed: broker and database."""
 
-from importlib import import_module
 from importlib.util import find_spec
 
 from schemas.errors import ConfigError
 
 
 def broker_argv(port: int) -> tuple[str, ...]:
-    """The broker's command line, its client address advertised as it listens.
+    """The broker's command line; it listens on 127.0.0.1 and advertises that address.
 
     Raises:
         ConfigError: the ``embedded`` extra is not installed.
@@ -28,11 +27,3 @@ def broker_argv(port: int) -> tuple[str, ...]:
 def has_engine() -> bool:
     """Whether ClickHouse's embedded engine is installed."""
     return find_spec("chdb") is not None
-
-
-def has_dashboard() -> bool:
-    """Whether this build can serve one: ``analytics.dashboard.serve(settings, *, stop)``."""
-    try:
-        return hasattr(import_module("analytics.dashboard"), "serve")
-    except ImportError:
-        return False

@@ -1,11 +1,11 @@
 """The environment of each role under the supervisor: what that role needs, and nothing else.
 
 Invariants:
-1. Pure: the caller's environment, and what the supervisor tells every role, come in as arguments.
-2. A role gets its own settings alone, so that whoever gets into one process finds no secret of
-   another: only ingress has the secrets of sources, only the sink the database's token, and the
-   database none at all.
-3. Of everything that is not mailpulse's a role gets what the interpreter and the C library read.
+1. Pure: the caller's environment and the supervisor's settings are arguments.
+2. A role gets only the settings that it reads, so that an attacker inside one process finds no
+   secret of another: only ingress has the secrets of sources, only the sink the database's token,
+   and the database has none.
+3. Of all other variables a role gets those that the interpreter and the C library read.
 """
 
 import tomllib
@@ -45,10 +45,10 @@ SETTINGS: Mapping[str, frozenset[str]] = {
     "dashboard": _COMMON | _KAFKA | _CLICKHOUSE | _starting("dashboard_")
     | {"config_file", "consumer_group", "sink_group", "sink_reconcile"},
 }  # fmt: skip
-"""Role -> names of the settings that it reads."""
+"""Role -> names of the settings that it reads, without prefix."""
 _TRACED = frozenset({"ingest", "worker", "sink"})
 _OUTGOING = frozenset({"ingest", "worker", "sink"})
-"""Roles that ask other hosts over HTTP: the registry, providers' certificates."""
+"""Roles that make HTTP requests to other hosts: the registry, providers' certificates."""
 
 
 def role_environ(
@@ -59,9 +59,9 @@ def role_environ(
     Args:
         role: one of ``SETTINGS``.
         given: the supervisor's own environment.
-        told: settings that the supervisor decides, names without prefix; those that the role does
-            not read are left out.
-        references: names of variables that ``mailpulse.toml`` refers to; for ingress.
+        told: settings that the supervisor determines, by name without prefix; those that the role
+            does not read are left out.
+        references: names of variables that ``mailpulse.toml`` refers to; only ingress gets them.
     """
     wanted = {PREFIX + name.upper() for name in SETTINGS[role]}
     files = {f"{name}_FILE" for name in wanted}
@@ -90,7 +90,7 @@ def _is_base(role: str, name: str) -> bool:
 def references_in(text: str) -> set[str]:
     """Names of environment variables that a ``mailpulse.toml`` refers to (``env:NAME``).
 
-    A file that can't be read as TOML refers to none: the role that loads it says what is wrong.
+    None if the file is not TOML: the role that loads it reports what is wrong.
     """
     try:
         return set(_references(tomllib.loads(text)))

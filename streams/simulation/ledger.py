@@ -1,16 +1,16 @@
-"""What the demo sent and was answered 200 for, and the counts that must follow from it.
+"""Which simulated events were answered 200, and the counts that must result.
 
 Invariants:
-1. Pure, and independent: it knows the glossary's names and definitions and nothing of how the
-   streams compute them. It counts from a plain list, each figure by its own line.
-2. Only what was accepted counts. What was sent and never surely answered is *unsure*: it may be
-   stored once or not at all, and is never called lost or double.
-3. An event is known by what an analyst sees of it: message, type and time.
+1. Pure and independent: it implements the glossary's definitions without any code of the streams,
+   from a plain list of events, one line per counter.
+2. Only accepted events count. An event without a definite answer is *unsure*: it may be stored once
+   or not at all, and is reported neither as lost nor as counted twice.
+3. An event is identified by what an analyst sees of it: message, type and time.
 """
 
 from collections import Counter as Tally
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from streams.simulation.simulator import Happening
@@ -20,17 +20,17 @@ Identity = tuple[str, str, int]
 
 
 def identity(event: Happening) -> Identity:
-    """How a stored event is recognised."""
+    """Identifies an event among the stored ones."""
     return (event.message_id, event.kind, event.at_s)
 
 
 @dataclass(slots=True)
 class Ledger:
-    """The books of one run.
+    """What was sent in one run, and how it was answered.
 
     Attributes:
         accepted: native id -> event, of every event that was answered 200 at least once.
-        unsure: events whose request was sent and got no answer, or «later»; they may be kept.
+        unsure: the same of events that got no answer or were deferred; they may be stored.
     """
 
     accepted: dict[str, Happening] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Ledger:
     forged_refused: int = 0
 
     def accept(self, events: Iterable[Happening]) -> None:
-        """A request with these events was answered 200."""
+        """Notes that a request with these events was answered 200."""
         for event in events:
             if event.native_id in self.accepted:
                 self.duplicates_sent += 1
@@ -53,7 +53,7 @@ class Ledger:
             self.unsure.pop(event.native_id, None)
 
     def doubt(self, events: Iterable[Happening]) -> None:
-        """A request with these events was sent, and no answer came."""
+        """Notes that a request with these events was sent and not definitely answered."""
         for event in events:
             if event.native_id not in self.accepted:
                 self.unsure[event.native_id] = event
@@ -61,13 +61,13 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Stored events against accepted ones.
+    """Stored events compared with accepted ones.
 
     Attributes:
-        stored: rows that ClickHouse holds of this run.
+        stored: rows of this run in ClickHouse.
         lost: accepted events without a row.
-        double_counted: rows beyond one per accepted event; a row of an event that was never
-            accepted (a forgery, say) is one too.
+        double_counted: rows beyond one per accepted event, including any row of an event that was
+            never accepted (a forgery, for example).
     """
 
     stored: int
@@ -76,7 +76,7 @@ class Compared:
 
 
 def compare_events(ledger: Ledger, stored: Mapping[Identity, int]) -> Compared:
-    """Holds the rows per identity that ClickHouse holds against the ledger."""
+    """Compares the number of rows per identity in ClickHouse with the ledger."""
     accepted = {identity(event) for event in ledger.accepted.values()}
     unsure = {identity(event) for event in ledger.unsure.values()} - accepted
     lost = sum(1 for one in accepted if not stored.get(one))
@@ -86,9 +86,9 @@ def compare_events(ledger: Ledger, stored: Mapping[Identity, int]) -> Compared:
 
 
 def recount(events: Iterable[Happening]) -> dict[str, Tally[str]]:
-    """Campaign -> counter of the glossary -> value, from a list of different true events.
+    """Campaign -> counter of the glossary -> value, from distinct events.
 
-    A message's events count for the campaign that any of them names; '' where none does.
+    A message's events count for the campaign that any of them names; '' if none does.
     """
     messages: dict[str, list[Happening]] = defaultdict(list)
     for event in events:
@@ -101,7 +101,7 @@ def recount(events: Iterable[Happening]) -> dict[str, Tally[str]]:
 
 
 def count_message(events: list[Happening]) -> Tally[str]:
-    """What one message gives to its campaign, by the words of the glossary."""
+    """What one message adds to its campaign's counters, by the glossary's definitions."""
     people = [event for event in events if not event.machine]
     delivered = [event.at_s for event in events if event.kind == "delivered"]
     opens = [event for event in people if event.kind == "opened"]
@@ -146,18 +146,14 @@ def _number(events: list[Happening], kind: str) -> int:
 def differences(
     expected: Mapping[str, Mapping[str, int]],
     found: Mapping[str, Mapping[str, int]],
-    counters: Iterable[str],
+    counters: Sequence[str],
 ) -> dict[str, dict[str, tuple[int, int]]]:
     """Campaign -> counter -> (expected, found), where they differ."""
     out: dict[str, dict[str, tuple[int, int]]] = {}
-    names = tuple(counters)
     for campaign in {**expected, **found}:
         wanted, got = expected.get(campaign, {}), found.get(campaign, {})
-        wrong = {
-            name: (int(wanted.get(name, 0)), int(got.get(name, 0)))
-            for name in names
-            if int(wanted.get(name, 0)) != int(got.get(name, 0))
-        }
+        pairs = {name: (int(wanted.get(name, 0)), int(got.get(name, 0))) for name in counters}
+        wrong = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
         if wrong:
             out[campaign] = wrong
     return out

@@ -1,15 +1,17 @@
-"""Load for a pipeline of one's own: signed webhooks as providers send them, and books of answers.
+"""Sends simulated load to any pipeline and keeps a ledger of the answers on disk.
 
 Invariants:
-1. Every answer is written to disk as it comes, one JSON line per event: id, what it is, status.
-   What was answered 200 is what must be found afterwards, whoever was killed meanwhile.
-2. What is sent is the simulator's (``streams.simulation``), sharing no code with the pipeline.
-3. The shapes of trouble are data: duplicates, bursts, shuffles, late events, a hot campaign.
+1. Every answer is written to disk as it comes, one JSON line per event with its status. An event
+   that was answered 200 must be found afterwards, whatever was killed meanwhile.
+2. Events come from the simulator, which shares no code with the pipeline.
+3. Irregularities are configured in ``Shape``: duplicates, bursts, reordering, late events, a hot
+   campaign.
 """
 
 import asyncio
 import random
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -26,16 +28,16 @@ DAY_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How unruly the load is; every share is between 0 and 1.
+    """Irregularities of the load; shares are between 0 and 1.
 
     Attributes:
-        duplicates: of events that come again, within one of the next requests.
-        repeats_max: how often such an event comes again, at most.
-        shuffled_s: events are reported up to so many seconds late, in any order (0: as they are).
-        late: of messages whose events come three days after they happened.
-        hot: of messages that belong to one campaign.
-        burst_every_s: seconds between bursts (0: none); nothing is sent between them.
-        clock_skew_s: the provider's clock is wrong by this much.
+        duplicates: share of events that are sent again, in one of the next requests.
+        repeats_max: how often such an event is sent again, at most.
+        shuffled_s: events are reported up to this many seconds late, in any order (0: in order).
+        late: share of messages whose events are reported three days late.
+        hot: share of messages that belong to one campaign.
+        burst_every_s: seconds between bursts, with nothing sent between them (0: no bursts).
+        clock_skew_s: error of the provider's clock, seconds.
     """
 
     duplicates: float = 0.0
@@ -48,7 +50,7 @@ class Shape:
 
 
 class Books(Ledger):
-    """A ledger that is on disk as well, before the sender goes on (invariant 1).
+    """A ledger that is also written to disk before the sender continues (invariant 1).
 
     Args:
         path: JSON lines; appended to.
@@ -85,7 +87,7 @@ class Books(Ledger):
 
 
 def read_books(path: Path) -> Ledger:
-    """The ledger that a file holds; a last line that was cut off is left out.
+    """Reads a ledger from a file; a truncated last line is ignored.
 
     Raises:
         OSError: no such file.
@@ -106,10 +108,10 @@ def read_books(path: Path) -> Ledger:
 
 
 class UnrulySimulator(Simulator):
-    """The simulator with a ``Shape``: same true events, reported as badly as the shape says.
+    """The simulator with the irregularities of a ``Shape``.
 
-    Truth stays the simulator's: what an event is and when it happened. Only reports change, and the
-    events of a message whose provider's clock is wrong, which are wrong by the same amount.
+    The events are the same; only their reports change. The times of a message's events may be
+    shifted, all by the same amount.
     """
 
     def __init__(
@@ -122,7 +124,7 @@ class UnrulySimulator(Simulator):
         self._burst_s = 0.0
 
     def advance(self, elapsed_s: float) -> list[Happening]:
-        """See ``Simulator.advance``; in bursts when the shape has them."""
+        """See ``Simulator.advance``; in bursts if the shape has them."""
         every = self._shape.burst_every_s
         if every:
             if elapsed_s - self._burst_s < every:
@@ -131,7 +133,7 @@ class UnrulySimulator(Simulator):
         return self._reported(super().advance(elapsed_s), elapsed_s)
 
     def finish(self) -> list[Happening]:
-        """See ``Simulator.finish``; repeats that are outstanding too."""
+        """See ``Simulator.finish``; includes outstanding repeats."""
         out = self._reported(super().finish(), float("inf"))
         out += [event for _, event in self._again]
         self._again.clear()
@@ -152,9 +154,9 @@ class UnrulySimulator(Simulator):
         return out
 
     def _moved(self, event: Happening) -> Happening:
-        """The event at the time that its message's clock says."""
+        """The event, with its time shifted as the shape says."""
         shape = self._shape
-        # one amount per message, so that order and distances within it stay
+        # the same shift for all events of a message keeps their order and distances
         draw = random.Random(event.message_id)
         by = draw.randint(-shape.shuffled_s, 0) if shape.shuffled_s else 0
         if draw.random() < shape.late:
@@ -164,7 +166,7 @@ class UnrulySimulator(Simulator):
 
 
 def plans_of(shape: Shape) -> Sequence[Plan]:
-    """The demo's campaigns, or one of them with ``shape.hot`` of all messages."""
+    """The demo's campaigns; the first has the share ``shape.hot`` of all messages, if given."""
     if not shape.hot:
         return PLANS
     first, *others = PLANS
@@ -181,11 +183,11 @@ class Load:
 
     Attributes:
         url: of the ingress.
-        rate_per_s: true events per second, before duplicates.
+        rate_per_s: events per second, without duplicates.
         seconds: how long; ``None``: until stopped.
-        ledger: file for the books.
+        ledger: file for the ledger.
         seed: same seed, same events.
-        give_up_s: how long after the end senders go on trying what was not accepted.
+        give_up_s: how long senders go on retrying after the end, seconds.
     """
 
     url: str
@@ -200,7 +202,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What came of it. ``trouble``: what senders noted, such as unanswered requests."""
+    """The outcome. ``trouble``: problem -> how often, such as unanswered requests."""
 
     accepted: int
     unsure: int
@@ -211,10 +213,10 @@ class Sent:
 
 
 async def send(load: Load, accounts: Accounts, now_s: float, stop: asyncio.Event) -> Sent:
-    """Sends; returns when everything is answered or given up.
+    """Sends; returns when every request was answered or given up.
 
     Args:
-        accounts: whose keys the ingress trusts.
+        accounts: with keys that the ingress trusts.
         now_s: seconds since 1970.
         stop: ends it early.
     """
@@ -225,12 +227,9 @@ async def send(load: Load, accounts: Accounts, now_s: float, stop: asyncio.Event
         simulator, accounts.senders, load.url, random.Random(load.seed + 1), lambda events: None,
         give_up_s=load.give_up_s,
     )  # fmt: skip
-    books = Books(load.ledger)
-    traffic.ledger = books
-    try:
+    with closing(Books(load.ledger)) as books:
+        traffic.ledger = books
         await traffic.run(load.seconds, stop)
-    finally:
-        books.close()
     return Sent(
         accepted=len(books.accepted),
         unsure=len(books.unsure),

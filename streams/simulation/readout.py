@@ -1,15 +1,15 @@
-"""Questions to ClickHouse, asked over HTTP as any analyst's client would.
+"""Queries ClickHouse over HTTP, as any analyst's client would.
 
 Invariants:
-1. Only the public door is used: tables and views by name, no code of the analytics package.
-2. How fresh data is, is measured from outside: from the 200 answer to the moment when a query
-   returns the row.
+1. It uses only what analysts can use: tables and views by name, no code of the analytics package.
+2. Freshness is measured from outside: from the answer 200 until a query returns the row.
 """
 
 import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -18,11 +18,11 @@ import orjson
 
 from schemas.errors import Unavailable
 from schemas.glossary import COUNTER_NAMES
-from streams.simulation.ledger import Identity
+from streams.simulation.ledger import Identity, identity
 from streams.simulation.simulator import Happening
 
 _MARKERS_MAX = 200
-"""Rows that are waited for at the same time."""
+"""Events whose freshness is measured at the same time."""
 
 
 class ClickHouse:
@@ -84,7 +84,7 @@ class ClickHouse:
         }
 
     async def acted_upon(self, run: str) -> tuple[int, int]:
-        """Addresses that must not be mailed any more, and first human clicks to follow up."""
+        """Number of suppressed addresses, and number of first human clicks."""
         suppressed = await self.rows(
             "SELECT count() FROM suppressions FINAL WHERE evidence_event_id IN"
             f" (SELECT event_id FROM events FINAL WHERE message_id LIKE 'm{run}%')"
@@ -125,11 +125,11 @@ def quoted(texts: Sequence[str]) -> str:
 
 
 class Freshness:
-    """Seconds from the 200 answer until a query returns the row.
+    """Measures the seconds from the answer 200 until a query returns the row.
 
     Args:
         clickhouse: where to look.
-        every_s: how often an event is picked to wait for, and how often ClickHouse is asked.
+        every_s: shortest time between two measured events, and between two queries; seconds.
     """
 
     def __init__(self, clickhouse: ClickHouse, every_s: float = 0.25) -> None:
@@ -140,26 +140,24 @@ class Freshness:
         self._picked_at = 0.0
 
     def answered(self, events: Sequence[Happening]) -> None:
-        """A request with these events, none sent before, was answered 200 just now."""
+        """Notes that a request with these events, none sent before, was just answered 200."""
         now = time.monotonic()
         if now - self._picked_at < self._every_s or len(self._waiting) >= _MARKERS_MAX:
             return
         self._picked_at = now
         event = events[-1]
-        self._waiting.setdefault((event.message_id, event.kind, event.at_s), now)
+        self._waiting.setdefault(identity(event), now)
 
     async def watch(self) -> None:
-        """Asks until it is cancelled."""
+        """Queries ClickHouse until it is cancelled."""
         while True:
             await asyncio.sleep(self._every_s)
             if self._waiting:
-                try:
+                with suppress(Unavailable):  # not visible yet
                     await self._look()
-                except Unavailable:
-                    continue  # counted as not visible yet
 
     async def _look(self) -> None:
-        messages = quoted([identity[0] for identity in self._waiting])
+        messages = quoted([message for message, _, _ in self._waiting])
         rows = await self._clickhouse.rows(
             "SELECT message_id, event_type, toUnixTimestamp(occurred_at) FROM events"
             f" WHERE message_id IN ({messages})"
@@ -171,7 +169,7 @@ class Freshness:
                 self.seconds.append(now - since)
 
     def quantile(self, share: float) -> float | None:
-        """A quantile of what was measured, in seconds; ``None`` before the first."""
+        """A quantile of the measurements, in seconds; ``None`` without any."""
         if not self.seconds:
             return None
         ordered = sorted(self.seconds)

@@ -1,8 +1,8 @@
-"""What the demo shows: one picture that moves on a terminal, plain lines elsewhere.
+"""What the demo shows: a live picture on a terminal, plain lines elsewhere.
 
 Invariants:
-1. Nothing is computed here; figures come in as a ``View``.
-2. Every rate stands with what it is of; a figure that is not known yet is a dash, never a zero.
+1. Nothing is computed here; the figures are passed as a ``View``.
+2. A figure that is not known yet is shown as a dash, never as zero.
 """
 
 from dataclasses import dataclass, field
@@ -13,36 +13,34 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from streams.simulation.ledger import Ledger
 from streams.terminal.visible import visible
 
 OPENING = """\
 Simulated mail providers post signed webhooks to the real ingress. Faust agents deduplicate, enrich
-and count them, ClickHouse answers. What to look at:
-  - the funnel grows; one request in ten comes twice or more, and nothing is counted twice
-  - bought-list crosses 5 % hard bounces and raises an alert
-  - mpp-launch is opened by machines: its open rates with and without them lie far apart
-  - dead addresses land on the topic of suppressions, first human clicks on that of engagement
+and count the events; ClickHouse serves the figures. What to look at:
+  - the funnel grows; one request in ten is sent twice or more, and nothing is counted twice
+  - bought-list exceeds 5 % hard bounces, which raises an alert
+  - mpp-launch is mostly opened by machines: its open rates with and without them differ widely
+  - dead addresses go to the suppressions topic, first human clicks to the engagement topic
   - forged requests are refused, and the answer tells an attacker nothing
 """
 
 
 @dataclass(slots=True)
 class View:
-    """Figures of one moment.
+    """The figures at one moment.
 
     Attributes:
+        ledger: what was sent.
         campaigns: rows of ``campaign_summary``.
         suppressed: addresses that must not be mailed any more.
         follow_ups: first human clicks.
-        fresh_p50_s: median of accept to visible, in seconds.
+        fresh_p50_s: median time from the answer 200 until a query returns the row, seconds.
     """
 
+    ledger: Ledger
     seconds: float = 0.0
-    sent_requests: int = 0
-    unique_accepted: int = 0
-    duplicates_sent: int = 0
-    forged_refused: int = 0
-    malformed: int = 0
     stored: int = 0
     suppressed: int = 0
     follow_ups: int = 0
@@ -66,7 +64,7 @@ def seconds(value: float | None) -> str:
 
 
 QUERY = 'mailpulse query "SELECT campaign_id, bounce_rate, click_rate FROM campaign_summary"'
-"""A query to paste into another terminal."""
+"""An example to paste into another terminal."""
 
 
 def picture(view: View) -> Group:
@@ -75,13 +73,13 @@ def picture(view: View) -> Group:
     accepted = sum(int(row["accepted"]) for row in view.campaigns)
     sent = sum(int(row["sent"]) for row in view.campaigns)
     for name, value in (
-        ("events taken in", f"{view.unique_accepted:,}"),
+        ("events accepted", f"{len(view.ledger.accepted):,}"),
         ("in ClickHouse", f"{view.stored:,}"),
         ("messages attempted", f"{sent:,}"),
         ("messages accepted", f"{accepted:,}"),
-        ("duplicates dropped", f"{view.duplicates_sent:,}"),
-        ("forgeries refused", f"{view.forged_refused:,}"),
-        ("dead letters", f"{view.malformed:,}"),
+        ("duplicates dropped", f"{view.ledger.duplicates_sent:,}"),
+        ("forgeries refused", f"{view.ledger.forged_refused:,}"),
+        ("dead letters", f"{view.ledger.malformed_accepted:,}"),
         ("addresses suppressed", f"{view.suppressed:,}"),
         ("first human clicks to follow up", f"{view.follow_ups:,}"),
         ("visible after (p50, p99)", f"{seconds(view.fresh_p50_s)}, {seconds(view.fresh_p99_s)}"),
@@ -132,10 +130,12 @@ def alert_line(alert: dict[str, Any]) -> str:
 
 
 def plain_lines(view: View, told: set[str]) -> list[str]:
-    """What is new, for a log or a pipe; ``told`` remembers what was said once."""
+    """The figures, and new messages, for a log or a pipe; ``told`` holds the messages so far."""
+    ledger = view.ledger
     lines = [
-        f"{view.seconds:5.0f} s  taken in {view.unique_accepted:,}  in ClickHouse {view.stored:,}"
-        f"  duplicates dropped {view.duplicates_sent:,}  forgeries refused {view.forged_refused}"
+        f"{view.seconds:5.0f} s  accepted {len(ledger.accepted):,}  in ClickHouse {view.stored:,}"
+        f"  duplicates dropped {ledger.duplicates_sent:,}"
+        f"  forgeries refused {ledger.forged_refused}"
         f"  suppressed {view.suppressed:,}  to follow up {view.follow_ups:,}"
         f"  visible after {seconds(view.fresh_p50_s)} (p50)"
     ]
@@ -152,11 +152,11 @@ def plain_lines(view: View, told: set[str]) -> list[str]:
 
 
 def closing(view: View) -> Group:
-    """The last picture, as plain output."""
+    """The final output, which stays on the terminal."""
     return Group(_campaigns(view), Text(QUERY))
 
 
 def show_opening(console: Console, dashboard_url: str) -> None:
-    """The text before anything moves."""
+    """Prints the introduction."""
     page = f"  - {dashboard_url} shows the same in a browser\n" if dashboard_url else ""
     console.print(Text(OPENING + page), soft_wrap=True)

@@ -1,10 +1,10 @@
-"""How the simulated providers write and sign their webhooks.
+"""How the simulated providers format and sign their webhooks.
 
 Invariants:
-1. Pure. Written from the providers' documentation and sharing nothing with ``ingest``: a mistake
-   there is not repeated here, so the demo would show it.
-2. Everything sent is what the provider would send: its names, its units, its signature.
-3. A forged request is a good one signed with a key that the source does not have.
+1. Pure. Written from the providers' documentation without code of ``ingest``, so that the demo
+   reveals mistakes there instead of repeating them.
+2. Field names, units and signatures are the provider's.
+3. A forged request is a valid one signed with a wrong key.
 
 Sources: SendGrid, «Event Webhook Reference» and «Security Features» (ECDSA over timestamp and raw
 body); Postmark, «Webhooks overview» (HTTP Basic, one event per request); SparkPost, «Webhooks»
@@ -31,7 +31,7 @@ Item = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """A request as it goes out."""
+    """Headers and body of a request."""
 
     headers: dict[str, str]
     body: bytes
@@ -41,15 +41,21 @@ class Sender(Protocol):
     """One simulated provider account."""
 
     source: str
-    """Hook that it calls: ``/hooks/{source}``."""
+    """It posts to ``/hooks/{source}``."""
     batch_max: int
     """Most events in a request."""
 
     def items(self, events: Sequence[Happening]) -> bytes:
-        """The events as this provider's body."""
+        """The events as this provider's request body."""
 
     def sign(self, body: bytes, now: float, *, forged: bool = False) -> Wire:
-        """``body`` with the headers that prove who sent it; ``forged``: that fail to."""
+        """``body`` with the headers that authenticate it; with wrong ones if ``forged``."""
+
+
+def _signed(body: bytes, **headers: str) -> Wire:
+    """A JSON request; underscores in header names stand for hyphens."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Wire({"content-type": "application/json", **named}, body)
 
 
 def iso(at_s: int) -> str:
@@ -82,7 +88,7 @@ class SendGridSender:
         self._wrong = wrong
 
     def items(self, events: Sequence[Happening]) -> bytes:
-        """See ``Sender.items``; SendGrid ends its body with a line end, and signs it too."""
+        """See ``Sender.items``; the body ends with a line end, which SendGrid signs too."""
         return orjson.dumps([self._item(event) for event in events]) + b"\r\n"
 
     def _item(self, event: Happening) -> Item:
@@ -116,17 +122,29 @@ class SendGridSender:
         timestamp = str(int(now))
         key = self._wrong if forged else self._key
         signature = key.sign(timestamp.encode() + body, ec.ECDSA(hashes.SHA256()))
-        return Wire(
-            {
-                "content-type": "application/json",
-                "x-twilio-email-event-webhook-signature": base64.b64encode(signature).decode(),
-                "x-twilio-email-event-webhook-timestamp": timestamp,
-            },
+        return _signed(
             body,
+            x_twilio_email_event_webhook_signature=base64.b64encode(signature).decode(),
+            x_twilio_email_event_webhook_timestamp=timestamp,
         )
 
 
-class PostmarkSender:
+class _BasicSender:
+    """Signs by HTTP Basic."""
+
+    def __init__(self, source: str, username: str, password: str) -> None:
+        self.source = source
+        self._username = username
+        self._password = password
+
+    def sign(self, body: bytes, now: float, *, forged: bool = False) -> Wire:
+        """See ``Sender.sign``."""
+        credential = f"{self._username}:{'guessed' if forged else self._password}"
+        token = base64.b64encode(credential.encode()).decode()
+        return _signed(body, authorization=f"Basic {token}")
+
+
+class PostmarkSender(_BasicSender):
     """One event per request, HTTP Basic, .NET times."""
 
     batch_max = 1
@@ -143,10 +161,6 @@ class PostmarkSender:
         "delivered": "Delivery", "opened": "Open", "clicked": "Click", "bounced": "Bounce",
         "complained": "SpamComplaint", "unsubscribed": "SubscriptionChange",
     }  # fmt: skip
-
-    def __init__(self, source: str, username: str, password: str) -> None:
-        self.source = source
-        self._credential = f"{username}:{password}"
 
     def items(self, events: Sequence[Happening]) -> bytes:
         """See ``Sender.items``."""
@@ -178,12 +192,6 @@ class PostmarkSender:
             if event.kind == "clicked":
                 item |= {"OriginalLink": event.url, "ClickLocation": "HTML"}
         return orjson.dumps(item)
-
-    def sign(self, body: bytes, now: float, *, forged: bool = False) -> Wire:
-        """See ``Sender.sign``."""
-        credential = "postmark:guessed" if forged else self._credential
-        token = base64.b64encode(credential.encode()).decode()
-        return Wire({"content-type": "application/json", "authorization": f"Basic {token}"}, body)
 
 
 class GenericSender:
@@ -221,12 +229,10 @@ class GenericSender:
         """See ``Sender.sign``."""
         secret = "guessed" if forged else self._secret
         digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-        return Wire(
-            {"content-type": "application/json", "x-webhook-signature": f"sha256={digest}"}, body
-        )
+        return _signed(body, x_webhook_signature=f"sha256={digest}")
 
 
-class SparkPostSender:
+class SparkPostSender(_BasicSender):
     """A list of wrapped events, HTTP Basic."""
 
     batch_max = 200
@@ -236,10 +242,6 @@ class SparkPostSender:
         "complained": "spam_complaint", "unsubscribed": "link_unsubscribe",
     }  # fmt: skip
     _BOUNCES: ClassVar[Mapping[str, str]] = {"hard": "10", "soft": "22", "block": "51"}
-
-    def __init__(self, source: str, username: str, password: str) -> None:
-        self.source = source
-        self._credential = f"{username}:{password}"
 
     def items(self, events: Sequence[Happening]) -> bytes:
         """See ``Sender.items``."""
@@ -265,15 +267,9 @@ class SparkPostSender:
             return {"track_event": item}
         return {"message_event": item}
 
-    def sign(self, body: bytes, now: float, *, forged: bool = False) -> Wire:
-        """See ``Sender.sign``."""
-        credential = "sparkpost:guessed" if forged else self._credential
-        token = base64.b64encode(credential.encode()).decode()
-        return Wire({"content-type": "application/json", "authorization": f"Basic {token}"}, body)
-
 
 class ResendSender:
-    """One event per request, signed as Svix does: id, time and body; the id outlives retries."""
+    """One event per request, signed as Svix does: id, time and body. Retries have the same id."""
 
     batch_max = 1
     _TYPES: ClassVar[Mapping[str, str]] = {
@@ -311,23 +307,17 @@ class ResendSender:
         )
 
     def sign(self, body: bytes, now: float, *, forged: bool = False) -> Wire:
-        """See ``Sender.sign``; the same body is the same message, so it has the same id."""
+        """See ``Sender.sign``; the id is derived from the body."""
         message = f"msg_{hashlib.sha256(body).hexdigest()[:24]}"
         timestamp = str(int(now))
         key = b"guessed" if forged else base64.b64decode(self._secret.removeprefix("whsec_"))
         signed = f"{message}.{timestamp}.".encode() + body
         signature = base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
-        return Wire(
-            {
-                "content-type": "application/json",
-                "svix-id": message,
-                "svix-timestamp": timestamp,
-                "svix-signature": f"v1,{signature}",
-            },
-            body,
+        return _signed(
+            body, svix_id=message, svix_timestamp=timestamp, svix_signature=f"v1,{signature}"
         )
 
 
 def _number(event: Happening) -> int:
-    """A number that stands for an event, as Postmark's bounce ids do."""
+    """A numeric id of an event, like Postmark's bounce ids."""
     return int.from_bytes(hashlib.sha256(event.native_id.encode()).digest()[:6], "big")

@@ -1,16 +1,16 @@
-"""Simulated campaigns: which messages there are, what happens to each, and when it is reported.
+"""Simulated campaigns: their messages, what happens to each, and when it is reported.
 
 Invariants:
-1. Pure. Chance comes in as ``Dice``, time as an argument; the same dice give the same traffic.
-2. Nothing of mailpulse's own meaning is used here: no provider module, no classification, no step.
-   What the simulator says of an event (machine or not, which bounce) is what it was made to be.
-3. Whatever is unique about a message can be told from its events in any order, so that the
-   expected counts do not depend on how requests were batched, repeated or overtaken.
-4. Event times are whole seconds, different for two events of one kind of one message: a provider
-   that reports seconds loses nothing, and (message, type, time) names an event.
+1. Pure. Randomness is a ``Dice``, time an argument; the same dice give the same traffic.
+2. It uses no provider module, no classification and no step of mailpulse. What an event is (human
+   or machine, which bounce) is decided here, not derived.
+3. The expected counts of a message do not depend on the order of its events, so they do not depend
+   on how requests were batched, repeated or reordered.
+4. Event times are whole seconds, and no two events of one kind and message have the same: providers
+   that report whole seconds lose nothing, and (message, type, time) identifies an event.
 
-Realism and its limits: proportions are those of public benchmarks in round figures; delays between
-an event and the next are minutes in event time and seconds on the clock.
+Proportions are rounded figures of public benchmarks. Events of a message are minutes apart in event
+time and seconds apart on the clock.
 """
 
 import heapq
@@ -30,30 +30,30 @@ PEOPLE = (
 )
 """User agents of people."""
 APPLE_MPP = "Mozilla/5.0"
-"""All that Apple's Mail Privacy Protection says of itself."""
+"""The whole user agent of Apple's Mail Privacy Protection."""
 SCANNER = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
     "Chrome/119.0.0.0 Safari/537.36"
 )
-"""A link scanner that poses as a browser: only what it does gives it away."""
+"""A link scanner with a browser's user agent: only its behaviour shows what it is."""
 DOMAINS = ("gmail.com", "outlook.com", "yahoo.com", "icloud.com", "example.org", "firma.example")
 
 HUMAN_DELAY_S_MIN = 45
-"""No person opens sooner after delivery, so no rule can take one for a machine."""
+"""No person opens sooner after delivery, so no rule takes a person for a machine."""
 BETWEEN_CLICKS_S_MIN = 30
 SCANNED_LINKS = 4
-"""A scanner follows all of them, one a second, beginning with the delivery."""
+"""A scanner clicks this many links, one a second, from the delivery on."""
 COMPRESSION = 240.0
-"""Four minutes between two events are a second on the clock."""
+"""Four minutes between two events become one second on the clock."""
 TAIL_S = 900
-"""From a first open to the last thing that its reader does, at most."""
+"""Longest time from a first open to the reader's last event, seconds."""
 LATE_SHARE = 0.05
-"""Of messages whose delivery is reported seconds late: opens and clicks come first."""
+"""Share of messages whose delivery is reported seconds late, after opens and clicks."""
 LATE_S_MAX = 6.0
 
 
 class Dice(Protocol):
-    """The part of ``random.Random`` that is used."""
+    """The methods of ``random.Random`` that the simulator uses."""
 
     def random(self) -> float:
         """A number in [0, 1)."""
@@ -67,18 +67,18 @@ class Dice(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A campaign and its proportions; shares are of the messages that the stage before let through.
+    """A campaign and its proportions, as shares.
 
     Attributes:
-        source: which hook its provider calls.
-        weight: share of all messages.
-        hard, soft, block, suppressed: of all messages; the rest is delivered.
-        deferred: of the delivered, put off once or twice before.
+        source: hook that its provider posts to.
+        weight: of all messages of all campaigns.
+        hard, soft, block, suppressed: of its messages; the rest is delivered.
+        deferred: of the delivered, deferred once or twice before.
         opened, clicked: of the delivered, of the opened; by people.
         machine_opened, scanned: of the delivered; by machines.
         unsubscribed, complained: of the opened, of the delivered.
         late_bounce: of the delivered, bounced afterwards.
-        silent: messages of which only the first report names the campaign.
+        silent: of its messages, those whose first event alone names the campaign.
         unreported: kinds of event that the provider does not report.
     """
 
@@ -101,16 +101,16 @@ class Plan:
     unreported: tuple[str, ...] = ()
 
 
-_POSTMARK_TELLS_NO = ("queued", "deferred", "rejected")
+_NOT_AT_POSTMARK = ("queued", "deferred", "rejected")
 PLANS: tuple[Plan, ...] = (
     Plan("spring-sale", "news", 0.26, opened=0.34, clicked=0.18, silent=0.2),
     Plan("bought-list", "news", 0.12, hard=0.085, soft=0.03, block=0.02, suppressed=0.02,
          opened=0.12, clicked=0.08, complained=0.006, machine_opened=0.1),
     Plan("mpp-launch", "news", 0.2, opened=0.2, clicked=0.2, machine_opened=0.72, silent=0.1),
     Plan("password-resets", "transactional", 0.02, opened=0.7, clicked=0.8, machine_opened=0.05,
-         unsubscribed=0.0, hard=0.01, unreported=_POSTMARK_TELLS_NO),
+         unsubscribed=0.0, hard=0.01, unreported=_NOT_AT_POSTMARK),
     Plan("receipts", "transactional", 0.03, opened=0.5, clicked=0.12,
-         unreported=_POSTMARK_TELLS_NO),
+         unreported=_NOT_AT_POSTMARK),
     Plan("weekly-digest", "crm", 0.2, opened=0.42, clicked=0.3, late_bounce=0.004, silent=0.3),
     Plan("win-back", "crm", 0.13, soft=0.08, hard=0.02, opened=0.1, clicked=0.1, scanned=0.12,
          unsubscribed=0.15, complained=0.002),
@@ -119,21 +119,21 @@ PLANS: tuple[Plan, ...] = (
     Plan("onboarding", "app", 0.02, block=0.0, opened=0.55, clicked=0.4,
          unreported=("unsubscribed",)),
 )  # fmt: skip
-"""The demo's campaigns: one of them sends to a bought list, one is a burst of machine opens."""
+"""The demo's campaigns: one sends to a bought list, one is mostly opened by machines."""
 
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """One true event, as it was made to be.
+    """One simulated event.
 
     Attributes:
-        native_id: the provider's identity of the event; equal on every report of it.
+        native_id: the provider's identity of the event; the same in every report of it.
         kind: a normalised event type.
         at_s: when it happened, whole seconds since 1970.
-        campaign: the campaign it belongs to; ``told`` says whether this event names it.
+        campaign: the campaign it belongs to; ``told``: whether this event names it.
         bounce: hard, soft, block or suppressed; empty otherwise.
         machine: opened or clicked by a machine.
-        url: clicked link; ``unsubscribe``: that link unsubscribes.
+        url: clicked link; ``unsubscribe``: whether that link unsubscribes.
     """
 
     native_id: str
@@ -154,7 +154,7 @@ class Happening:
 
 @dataclass(slots=True)
 class _Message:
-    """A message while its events are made up."""
+    """A message while its events are generated."""
 
     plan: Plan
     campaign: str
@@ -185,13 +185,13 @@ class _Message:
 
 
 class Simulator:
-    """Makes messages up at a rate and hands out their events when they are due.
+    """Generates messages at a given rate and returns their events when they are due.
 
     Args:
-        run: part of every message id and campaign id, so that runs can be told apart.
-        rate_per_s: events per second, on average once the first delays have passed.
+        run: part of every message id and campaign id; distinguishes runs.
+        rate_per_s: average events per second, once the first delays have passed.
         epoch_s: seconds since 1970 at the start of the run.
-        dice: chance.
+        dice: source of randomness.
     """
 
     def __init__(
@@ -217,7 +217,7 @@ class Simulator:
         return f"{plan.name}-{self._run}"
 
     def advance(self, elapsed_s: float) -> list[Happening]:
-        """What is to be reported by ``elapsed_s`` seconds after the start, in order of report."""
+        """Events due by ``elapsed_s`` seconds after the start, in order of their reports."""
         while self._made < self._rate * elapsed_s:
             self._begin_message(elapsed_s)
         out = []
@@ -226,7 +226,7 @@ class Simulator:
         return out
 
     def finish(self) -> list[Happening]:
-        """Everything that is still to be reported, in order; no new messages."""
+        """All outstanding events, in order of their reports; generates no new messages."""
         out = [happening for _due, _number, happening in sorted(self._due, key=lambda one: one[:2])]
         self._due.clear()
         return out
@@ -242,9 +242,9 @@ class Simulator:
             if happening.kind in ("delivered", "queued", "deferred"):
                 delay += late
             if happening.kind == "bounced" and len(message.events) > 2:
-                delay += late + 1.0  # what bounced afterwards is told after the delivery
+                delay += late + 1.0  # a late bounce is reported after the delivery
             if happening.machine and happening.kind == "clicked":
-                # a scan is reported as one: half of it, when traffic ends, would look like a person
+                # all of a scan is due at once: half of it, when traffic ends, would look human
                 scan_delay = delay + scan_jitter if scan_delay is None else scan_delay
                 delay = scan_delay
             else:
@@ -305,7 +305,7 @@ class Simulator:
         self._engage(message, at, sent + age_s - TAIL_S)
 
     def _engage(self, message: _Message, delivered: int, until: int) -> None:
-        """What machines and people do with a delivered message, first opened before ``until``."""
+        """Adds opens and clicks of a delivered message; people first open it before ``until``."""
         dice, plan = self._dice, message.plan
         if dice.random() < plan.machine_opened:
             at = delivered + dice.randint(3, 40)
@@ -317,7 +317,7 @@ class Simulator:
                 ip=f"198.51.100.{dice.randint(1, 254)}",
             )
         if dice.random() < plan.scanned:
-            for number in range(4):
+            for number in range(SCANNED_LINKS):
                 message.add(
                     "clicked", delivered + 1 + number, machine=True, user_agent=SCANNER,
                     ip="192.0.2.10", url=f"https://shop.example/{plan.name}/{number}",
@@ -343,6 +343,6 @@ class Simulator:
             message.add("unsubscribed", at + 5)
 
     def _between(self, low: int, high: int) -> int:
-        """A moment that is likelier early than late, as opens are."""
+        """A random moment, more likely early than late, like opens."""
         share = self._dice.random() ** 2.5
         return low + int(share * max(1, high - low))

@@ -1,12 +1,12 @@
-"""Sends what the simulator makes up to the real ingress, as providers do.
+"""Sends simulated events to the real ingress, as providers do.
 
 Invariants:
-1. A provider retries until it is answered 200; an event whose request got no answer is in doubt,
-   never counted as accepted.
-2. One request in ten goes out twice or more, some events come again in another request, some
-   bodies are shuffled; none of this may show in any count.
-3. A few requests are forged and a few are signed but no JSON: what the ingress must refuse, and
-   what it must keep as a dead letter.
+1. A request is retried until it is answered 200; an event without an answer is unsure, never
+   counted as accepted.
+2. One request in ten is sent twice or more, some events are repeated in another request, some
+   bodies are shuffled; no count may change because of that.
+3. A few requests are forged, and ingress must refuse them; a few are signed but are not JSON, and
+   ingress must store them as dead letters.
 """
 
 import asyncio
@@ -26,23 +26,23 @@ from streams.simulation.simulator import Happening, Simulator
 REPEATED_SHARE = 0.10
 REPEATS_MAX = 4
 AGAIN_SHARE = 0.02
-"""Of events that come once more inside another request."""
+"""Share of events that are repeated in another request."""
 SHUFFLED_SHARE = 0.3
 FORGED_EVERY = 150
-"""One forged request after so many good ones, the first after half as many."""
+"""One forged request per this many valid ones, the first after half as many."""
 MALFORMED_EVERY = 300
 HOLD_S_MAX = 0.4
-"""Longest wait for a batch to fill up."""
+"""Longest wait for a batch to fill, seconds."""
 IN_FLIGHT_MAX = 24
 WAITING_MAX = 4 * IN_FLIGHT_MAX
-"""Requests that are open or wait for another try; beyond it nothing new is sent."""
+"""Requests that are open or wait for a retry; beyond it nothing new is sent."""
 GIVE_UP_S = 10.0
 _BROKEN = b'[{"event": "open", "email": '
 
 
 @dataclass(slots=True)
 class Refusal:
-    """The first refusal of a forged request, to show it."""
+    """The answer to the first forged request that was refused, for display."""
 
     source: str
     status: int
@@ -51,7 +51,7 @@ class Refusal:
 
 @dataclass(slots=True)
 class _Buffer:
-    """Events of one source that wait to fill a request."""
+    """Events of one source that wait for the next request."""
 
     events: list[Happening]
     target: int
@@ -62,12 +62,12 @@ class Traffic:
     """The sending side of a demo.
 
     Args:
-        simulator: makes the events.
+        simulator: generates the events.
         senders: source -> provider.
         base_url: of the ingress.
-        dice: chance, for batches, repeats and forgeries.
-        answered: told of each request's events that were new and were answered 200.
-        give_up_s: how long requests are retried after the traffic has ended.
+        dice: randomness of batches, repeats and forgeries.
+        answered: called with the new events of each request that was answered 200.
+        give_up_s: how long requests are retried after the traffic has ended, seconds.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Traffic:
         )
 
     def _size(self, sender: Sender) -> int:
-        """How many events the next request holds: often few, sometimes as many as may be."""
+        """Number of events in the next request: often few, sometimes as many as allowed."""
         return 1 + int((sender.batch_max - 1) * self._dice.random() ** 1.5)
 
     async def run(self, seconds: float | None, stop: asyncio.Event) -> None:
@@ -117,7 +117,7 @@ class Traffic:
                 self._buffers[event.source].events.append(event)
             self._flush(time.monotonic())
             await asyncio.sleep(0.03)
-            # a slow ingress slows the providers down instead of piling up requests here
+            # a slow ingress slows the senders down; requests must not pile up here
             while len(self._tasks) > WAITING_MAX and not over():
                 await asyncio.wait(self._tasks, timeout=0.2, return_when=asyncio.FIRST_COMPLETED)
         await self._finish()
@@ -193,7 +193,7 @@ class Traffic:
                 return
 
     async def _until_accepted(self, sender: Sender, events: list[Happening], body: bytes) -> bool:
-        """Sends, and again while the ingress is away; ``False`` when it was refused or given up."""
+        """Sends until the request is accepted; ``False`` if it was refused or given up."""
         pause = 0.5
         while True:
             status, _ = await self._send(sender, sender.sign(body, time.time()))
@@ -206,10 +206,10 @@ class Traffic:
             if 400 <= status < 500 and status != 429:
                 self._note(f"a good request to {sender.source} was answered {status}")
                 return False
-            # no answer, or «later»: it may have been kept all the same
+            # without an answer, or deferred, it may have been stored all the same
             self.ledger.doubt(events)
             if status:
-                self._note(f"{sender.source} was answered {status} and tries again")
+                self._note(f"{sender.source} was answered {status} and retries")
             if time.monotonic() > self._ends_at:
                 self._note(f"a request to {sender.source} was given up")
                 return False
@@ -217,7 +217,7 @@ class Traffic:
             pause = min(4.0, pause * 2)
 
     async def _forge(self, sender: Sender, like: list[Happening]) -> None:
-        """What an attacker would send: plausible events, none of them true."""
+        """Sends plausible events with a wrong signature, as an attacker would."""
         events = []
         for event in like[: sender.batch_max]:
             self._forged += 1
@@ -242,7 +242,7 @@ class Traffic:
             self._note(f"a malformed but signed body to {sender.source} was answered {status}")
 
     async def _send(self, sender: Sender, wire: Wire) -> tuple[int, str]:
-        """One request: status and body; status 0 without an answer."""
+        """Sends one request; returns status and body, status 0 without an answer."""
         async with self._slots:
             self.ledger.sent_requests += 1
             try:

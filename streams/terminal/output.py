@@ -46,7 +46,7 @@ class Terminal(Console):
             text, style, control = segment
             yield segment if control else Segment(visible_lines(text), style, control)
 
-    def line(self, text: str) -> None:
+    def say(self, text: str) -> None:
         """Prints one line of text."""
         self.print(Text(visible(text, LINE_CHARS_MAX)), soft_wrap=True)
 
@@ -59,12 +59,12 @@ def console(*, stderr: bool = False) -> Terminal:
 
 def say(line: str) -> None:
     """One line of text on stderr."""
-    console(stderr=True).line(line)
+    console(stderr=True).say(line)
 
 
 def put(line: str) -> None:
     """One line of text on stdout."""
-    console().line(line)
+    console().say(line)
 
 
 def say_traceback(error: BaseException) -> None:

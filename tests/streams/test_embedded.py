@@ -63,7 +63,7 @@ async def test_child_that_ends_is_started_again_and_it_is_said(tmp_path: Path) -
     await child.start()
     await soon(lambda: child.starts >= 2)
     await child.stop()
-    assert "small ended with exit code 7; starting it again in 0.5 s" in said[0]
+    assert "small ended with exit code 7; restarting it in 0.5 s" in said[0]
 
 
 async def test_child_with_bad_settings_is_given_up(tmp_path: Path) -> None:
@@ -266,10 +266,10 @@ def test_what_was_left_unread_is_said_with_its_fate() -> None:
     counts = by_topic([lag("a", 0, 1_000), lag("a", 1, 234), lag("b", 0, 0), lag("c", 0, 1)])
     assert counts == {"a": 1_234, "c": 1}
     said = farewell([Unread("worker", None), Unread("sink", counts)])
-    for part in ("how much the worker had", "not known", "1,235 records", "1,234 of a, 1 of c"):
+    for part in ("how much the worker had", "unknown", "1,235 records", "1,234 of a, 1 of c"):
         assert part in said
     assert "at least 1,235 records" in farewell([Unread("sink", counts, is_counted=False)])
-    assert "lost with it" in said
+    assert "what was not read is lost" in said
     assert farewell([]) == ""
 
 

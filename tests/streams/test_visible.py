@@ -17,6 +17,7 @@ from rich.text import Text
 from schemas.settings import Settings
 from streams.cli import logs
 from streams.simulation import screen
+from streams.simulation.ledger import Ledger
 from streams.terminal.output import Terminal, pair
 from streams.terminal.visible import MARKS_MAX, visible, visible_lines
 from tests.test_style import PACKAGES, python_files
@@ -134,7 +135,7 @@ def test_the_demos_screen_is_harmless() -> None:
     alert = {"campaign_id": HOSTILE, "mailbox_provider": HOSTILE, "rate": HOSTILE, "value": 0.1,
              "numerator": 1, "denominator": 2, "level": HOSTILE, "state": HOSTILE}  # fmt: skip
     view = screen.View(
-        campaigns=[row], alerts=[alert], refusal=HOSTILE, dashboard_url="http://x",
+        Ledger(), campaigns=[row], alerts=[alert], refusal=HOSTILE, dashboard_url="http://x",
         trouble={HOSTILE: 1},
     )  # fmt: skip
     out = io.StringIO()
