@@ -15,7 +15,7 @@ Invariants:
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from schemas.versions import COUNTS_OFFSET_BITS
 from streams.enrich.epochs import Span
@@ -102,23 +102,9 @@ def held_keys(scan: Scan) -> Iterator[Key]:
             yield unpack_key(key[1:])
 
 
-class CountsVersion(NamedTuple):
-    """What ``stale`` needs of a partial: whose it is, and how new."""
-
-    key: Key
-    log_id: str
-    partition: int
-    version: int
-
-
-def is_stale(partial: CountsVersion, log_id: str, partition: int, epoch: int, begin: int) -> bool:
-    """Whether an earlier epoch changed this count where ``epoch`` judges anew."""
-    return (
-        partial.partition == partition
-        and partial.log_id == log_id
-        and partial.version >> COUNTS_OFFSET_BITS < epoch
-        and partial.version & _OFFSET >= begin
-    )
+def is_stale(version: int, epoch: int, begin: int) -> bool:
+    """Whether an earlier epoch wrote this version of a count as of an offset from ``begin`` on."""
+    return version >> COUNTS_OFFSET_BITS < epoch and version & _OFFSET >= begin
 
 
 class Withdrawals:

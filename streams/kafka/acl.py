@@ -1,12 +1,12 @@
-"""What each role may do in Kafka, and nothing more: one list for operators, documents and tests.
+"""What each role may do in Kafka: one list for operators, documents and tests.
 
 Invariants:
-1. Pure. The list says least privilege: a role that is broken into can write only where it writes
-   anyway, and reads only what it reads.
+1. Pure. Least privilege: whoever takes over a role can write only to the topics that the role
+   writes to, and read only those that it reads.
 2. ``tests/live/test_security.py`` applies exactly this list to a broker that denies everything
    else, and runs every role on it.
-3. Names of topics and groups come from ``schemas``; nothing is granted on ``*`` or on the cluster:
-   an idempotent producer needs no right but to write (KIP-679).
+3. Names of topics and groups come from ``schemas``. Nothing is granted on ``*`` or on the cluster:
+   an idempotent producer needs only the right to write (KIP-679).
 
 Source: Apache Kafka documentation, «Authorization and ACLs», operations by protocol.
 """
@@ -19,11 +19,11 @@ from schemas.settings import Settings
 from schemas.topics import TOPICS
 
 ROLES: dict[str, str] = {
-    "ingest": "takes webhooks in: writes raw events and dead letters, reads nothing",
-    "worker": "reads raw events and minute counts, writes everything that follows from them",
+    "ingest": "receives webhooks: writes raw events and dead letters, reads nothing",
+    "worker": "reads raw events and minute counts, writes everything derived from them",
     "sink": "reads every topic but engagement and rules, writes dead letters",
-    "dashboard": "looks at topics and lag; may change nothing",
-    "admin": "makes and checks topics; the commands topics, doctor, lag, tail, dlq",
+    "dashboard": "reads topics' metadata and lag, changes nothing",
+    "admin": "creates and checks topics; the commands topics, doctor, lag, tail, dlq",
 }
 """Role -> what it does, for the table in ``streams/deploy/README.md``."""
 
@@ -78,7 +78,7 @@ def rules(settings: Settings, principal: str = "User:mailpulse-{role}") -> list[
 
     Args:
         settings: for the names of groups.
-        principal: whom a role signs in as; ``{role}`` stands for its name.
+        principal: that a role signs in as; ``{role}`` stands for the role's name.
     """
     out = []
     for role in ROLES:

@@ -1,10 +1,10 @@
-"""Topics, their incarnation and the lag of who reads them, over Kafka's admin protocol.
+"""Topics, their incarnation and the lag of their consumer groups, over Kafka's admin protocol.
 
 Invariants:
 1. Topics are made here and nowhere else; a broker's automatic creation is never relied on, and
    nothing here asks for it.
 2. A change that would move keys between partitions or lose records is refused with its reason.
-3. ``log_id`` is the broker's own id of the raw topic: a topic that is made anew has another one.
+3. ``log_id`` is the broker's own id of the raw topic: a recreated topic has another one.
 4. One code path for Apache Kafka and for the embedded broker.
 
 Sources: Kafka protocol guide, «OffsetFetch», «DescribeConfigs»; Apache Kafka documentation, topic
@@ -110,7 +110,7 @@ async def _describe(client: Any) -> Cluster:
 
 
 async def _configs(client: Any, names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Settings that were set on each topic itself (the embedded broker tells no others)."""
+    """Settings that were set on the topics themselves (the embedded broker gives no others)."""
     resources = [ConfigResource(ConfigResourceType.TOPIC, name, None) for name in names]
     if not resources:
         return {}
@@ -142,7 +142,7 @@ def replication_for(settings: Settings, brokers: int) -> int:
 
 
 def judge(state: TopicState, wanted: Topic, partitions: int) -> tuple[list[str], list[str]]:
-    """What is harmful (refused) and what merely differs about a topic that exists. Pure."""
+    """What is harmful (refused) about an existing topic, and what merely differs. Pure."""
     harmful, differing = [], []
     if state.partitions != partitions:
         harmful.append(
@@ -179,7 +179,7 @@ def judge(state: TopicState, wanted: Topic, partitions: int) -> tuple[list[str],
 
 
 async def topics_show(settings: Settings) -> Cluster:
-    """mailpulse's topics as they are, with their settings.
+    """mailpulse's topics as they exist, with their settings.
 
     Raises:
         Unavailable: no broker answers.
@@ -193,11 +193,11 @@ async def topics_show(settings: Settings) -> Cluster:
 
 
 async def topics_apply(settings: Settings) -> TopicsReport:
-    """Makes the topics that are missing and checks those that are there; safe to repeat.
+    """Creates missing topics and checks existing ones; safe to repeat.
 
     Raises:
-        ConfigError: an existing topic can't be used as it is, or the broker refuses a new one;
-            nothing is made then unless the broker's refusal came midway.
+        ConfigError: an existing topic can't be used as it is, and nothing was created; or the
+            broker refuses a new one, and others may have been created.
         Unavailable: no broker answers.
     """
     cluster = await topics_show(settings)
@@ -232,7 +232,7 @@ async def _create(client: Any, topics: list[Topic], partitions: int, replication
     problems = [
         f"{item['topic']}: {item.get('error_message') or for_code(item['error_code']).__name__}"
         for item in response["topic_errors"]
-        # another process may make the same topics at the same time: it makes them alike
+        # another process may create the same topics at the same time, with the same settings
         if item["error_code"] not in (0, _TOPIC_EXISTS)
     ]
     if problems:
@@ -240,13 +240,13 @@ async def _create(client: Any, topics: list[Topic], partitions: int, replication
 
 
 async def _until_visible(client: Any, names: set[str], attempts: int = 100) -> None:
-    """A controller acknowledges a topic a moment before every broker knows it."""
+    """Waits for new topics: a controller acknowledges one a moment before all brokers know it."""
     for _ in range(attempts):
         cluster = await _describe(client)
         if all(name in cluster.topics and cluster.topics[name].in_sync for name in names):
             return
         await asyncio.sleep(0.1)
-    raise Unavailable(f"topics are made but not ready: {', '.join(sorted(names))}")
+    raise Unavailable(f"topics were created but are not ready: {', '.join(sorted(names))}")
 
 
 async def log_id(settings: Settings) -> str:
@@ -261,7 +261,7 @@ async def log_id(settings: Settings) -> str:
     async with admin_client(settings) as client:
         cluster = await _describe(client)
     if RAW not in cluster.topics:
-        raise ConfigError([f"{RAW}: no such topic; 'mailpulse topics apply' makes it"])
+        raise ConfigError([f"{RAW}: no such topic; 'mailpulse topics apply' creates it"])
     return cluster.topics[RAW].topic_id
 
 

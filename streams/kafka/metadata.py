@@ -1,9 +1,9 @@
-"""Kafka's Metadata request, version 10: what aiokafka leaves out is the topics' ids.
+"""Kafka's Metadata request, version 10: unlike aiokafka's, it tells the topics' ids.
 
 Invariants:
-1. Only the shape of one request and its answer; who asks is ``streams.kafka.admin`` and
-   ``streams.worker.log_watch``.
-2. aiokafka 0.14 speaks Metadata up to version 5; ids came with version 10. Its request classes are
+1. Only the form of one request and its response. ``streams.kafka.admin`` and
+   ``streams.worker.log_watch`` send it.
+2. aiokafka 0.14 has Metadata up to version 5, and ids came with version 10. Its request classes are
    internals, so aiokafka is pinned exactly and the live tests ask a real broker.
 
 Source: Kafka protocol guide, «Metadata» (API key 3), version 10; KIP-516, topic identifiers.
@@ -26,7 +26,7 @@ from aiokafka.protocol.types import (
 )
 
 _NO_ID = UUID(int=0)
-"""Asked for by name."""
+"""In a request: the topic is asked for by name."""
 
 
 class _Uuid(AbstractType):  # type: ignore[misc]  # aiokafka ships no types
@@ -111,7 +111,7 @@ class _RequestV10(RequestStruct):  # type: ignore[misc]
 
 
 class ClusterRequest(Request[_RequestV10]):  # type: ignore[misc]
-    """Asks for topics with their ids; never makes one.
+    """Asks for topics with their ids; creates none.
 
     Args:
         names: of the topics; default: every one.
@@ -125,5 +125,5 @@ class ClusterRequest(Request[_RequestV10]):  # type: ignore[misc]
         )
 
     def build(self, request_struct_class: type[_RequestV10]) -> _RequestV10:
-        """The request by the version that the broker and this file share."""
+        """The request in the version that the broker and this file share."""
         return request_struct_class(self._topics, False, False, False, {})

@@ -1,16 +1,16 @@
-"""Reads a topic from any point without joining a group: for commands, and to look over a topic.
+"""Reads a whole topic from any point, without joining a group.
 
 Invariants:
 1. Nothing is committed; nobody's offsets move.
-2. Without ``follow`` it ends at the end that the topic had when reading began, gaps included:
-   records that compaction or retention took, and the marks of transactions, are passed by position.
-3. The client knows no topic that it was not asked about. Asking for the list of all topics teaches
-   it none of them; asking for a topic's offsets does, but may make a topic that is not there. So
-   first the list, then the offsets.
-4. Offsets are asked for before there is anything to fetch: a broker answers a connection in order,
-   and a fetch that finds nothing is answered late.
-5. The embedded broker names the end of a partition as if its last batch were one record; what a
-   fetch says is right, so the first fetch of a partition may put its end off.
+2. Without ``follow`` it ends at the end that the topic had when reading began. Offsets without
+   records (compaction, retention, transaction markers) are skipped, by position.
+3. aiokafka has no metadata of a topic that it was not asked about. Listing all topics gives it
+   none; asking for a topic's offsets does, but may create the topic. So the list is read first,
+   then the offsets.
+4. Offsets are asked for before there is anything to fetch: a broker answers the requests of a
+   connection in order, and a fetch that finds nothing is answered late.
+5. The embedded broker gives the end of a partition as if its last batch were one record. The end
+   that comes with a fetch is right, so the first fetch of a partition may raise it.
 """
 
 from collections.abc import AsyncIterator
@@ -40,10 +40,10 @@ class Reader:
         self._ends: dict[TopicPartition, int] = {}
 
     async def begin(self, since_s: float | None = None, last: int | None = None) -> None:
-        """Goes to the records of ``since_s`` (seconds since 1970), to the ``last`` ones, or to all.
+        """Seeks to the records from ``since_s`` (seconds since 1970), to the ``last``, or to all.
 
         By time, reading may begin earlier than asked for: the embedded broker does not look up
-        times, and callers filter anyway. ``last`` counts offsets, split over the partitions.
+        times, and callers filter anyway. ``last`` counts offsets, divided among the partitions.
 
         Raises:
             ConfigError: no such topic.
@@ -67,7 +67,9 @@ class Reader:
     async def _partitions(self) -> list[TopicPartition]:
         """Every partition of the topic (invariant 3)."""
         if self._topic not in await self._consumer.topics():
-            raise ConfigError([f"{self._topic}: no such topic; 'mailpulse topics apply' makes it"])
+            raise ConfigError(
+                [f"{self._topic}: no such topic; 'mailpulse topics apply' creates it"]
+            )
         await self._consumer.beginning_offsets([TopicPartition(self._topic, 0)])
         numbers = self._consumer.partitions_for_topic(self._topic)
         return [TopicPartition(self._topic, number) for number in sorted(numbers)]
@@ -75,10 +77,10 @@ class Reader:
     async def batches(
         self, *, follow: bool = False, records_max: int | None = None
     ) -> AsyncIterator[list[Any]]:
-        """Records of one partition each time, never none, in the order of each partition.
+        """Records, in the order of each partition; a batch is of one partition and not empty.
 
         Args:
-            records_max: in one batch; default: what a fetch brought.
+            records_max: in one batch; default: what one fetch brings.
         """
         waiting, unheard = set(self._ends), set(self._ends)
         while True:
@@ -93,7 +95,7 @@ class Reader:
                 yield records
 
     async def records(self, *, follow: bool = False) -> AsyncIterator[Any]:
-        """As ``batches``, one by one."""
+        """The records of ``batches``, one by one."""
         async for records in self.batches(follow=follow):
             for record in records:
                 yield record

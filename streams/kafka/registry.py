@@ -1,12 +1,12 @@
-"""Schemas in a Confluent-compatible registry: registered at a role's start, ids taken from there.
+"""Registers schemas in a Confluent-compatible registry when a role starts, and takes its ids.
 
 Invariants:
 1. Registering is idempotent: every role does it at its start, in any order, at the same time.
 2. A subject's compatibility is set before its first schema, so that the registry itself refuses a
    change that ``tests/schemas/test_compat.py`` would refuse.
-3. A registry that is away is ``Unavailable`` (the role tries again); one that refuses a schema is
-   a ``ConfigError`` (nothing but another release of ours, or another registry, will mend it).
-4. No message holds the registry's URL: it may carry a password.
+3. A registry that does not answer is ``Unavailable``, and the role tries again. One that refuses a
+   schema is a ``ConfigError``: only another release of ours, or another registry, can help.
+4. No message contains the registry's URL: there may be a password in it.
 
 Sources: Confluent Schema Registry API reference (subjects, config, schemas); ids are global per
 registry, not per subject. Tried against Apicurio Registry 3.3 (``tests/live/test_registry.py``).
@@ -15,7 +15,6 @@ registry, not per subject. Tried against Apicurio Registry 3.3 (``tests/live/tes
 import json
 import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, Self
 
 import httpx
@@ -32,7 +31,7 @@ BACKOFF_S = 0.5
 
 
 class RegistryClient:
-    """The few calls that mailpulse makes. A context manager; not for several threads at once.
+    """The requests that mailpulse makes. A context manager; not thread-safe.
 
     Args:
         url: base of the Confluent API, ``http(s)://user:password@host:port/path``.
@@ -49,29 +48,24 @@ class RegistryClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._http.close()
 
     def set_compatibility(self, subject: str, level: str) -> None:
         """Sets how schemas of ``subject`` may change, such as ``FULL_TRANSITIVE``.
 
         Raises:
-            Unavailable: the registry is away.
+            Unavailable: the registry does not answer.
             ConfigError: it refuses.
         """
         self._call("PUT", f"/config/{subject}", {"compatibility": level})
 
     def register(self, subject: str, document: Mapping[str, Any]) -> int:
-        """The id of an Avro schema under ``subject``, registered if it was not.
+        """Registers an Avro schema under ``subject``, unless it is there, and returns its id.
 
         Raises:
-            Unavailable: the registry is away.
-            ConfigError: it refuses; an incompatible change is the usual reason.
+            Unavailable: the registry does not answer.
+            ConfigError: it refuses, usually because of an incompatible change.
         """
         answer = self._call(
             "POST",
@@ -84,7 +78,7 @@ class RegistryClient:
         """The Avro schema with that id.
 
         Raises:
-            Unavailable: the registry is away.
+            Unavailable: the registry does not answer.
             ConfigError: it has no such schema.
         """
         document: dict[str, Any] = json.loads(
@@ -128,13 +122,13 @@ def _content(answer: httpx.Response, path: str) -> Any:
 def register_all(
     url: str, *, timeout_s: float = TIMEOUT_S, backoff_s: float = BACKOFF_S
 ) -> dict[str, int]:
-    """Registers every released schema version, oldest first, and tells the registry's ids.
+    """Registers every released schema version, oldest first.
 
     Returns:
         ``name.version`` -> id, for ``schemas.codec.Codec(ids)``.
 
     Raises:
-        Unavailable: the registry is away, or went away half-way; calling again is safe.
+        Unavailable: the registry does not answer; calling again is safe.
         ConfigError: it refuses a schema.
     """
     ids: dict[str, int] = {}

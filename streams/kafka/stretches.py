@@ -1,15 +1,14 @@
-"""Reads a stretch of one partition, without a group: what state is brought up to date from.
+"""Reads a range of one partition without a group, to bring state up to date.
 
 Invariants:
-1. No record at or beyond ``until`` is handed over, and no position beyond it is named, however much
-   the last fetch brought. State that went further than the committed offset would reach beyond what
-   the worker's own reading has seen of the log.
-2. Reading ends with the fetch that reaches the end which the partition had at the opening, or
-   ``until``. The embedded broker names the end as if its last batch were one record, so what that
-   fetch brings beyond the end is handed over.
+1. No record from ``until`` on is returned, and no position beyond it, however much the last fetch
+   brought. State beyond the committed offset would be ahead of what the worker itself has read.
+2. Reading ends with the fetch that reaches ``until``, or the end that the partition had when it was
+   opened. The embedded broker gives the end as if its last batch were one record, so records that
+   this fetch brings from beyond the end are returned.
 3. Nothing is committed; nobody's offsets move.
-4. Offsets are asked for before there is anything to fetch: a broker answers a connection in order,
-   and a fetch that finds nothing is answered late.
+4. Offsets are asked for before there is anything to fetch: a broker answers the requests of a
+   connection in order, and a fetch that finds nothing is answered late.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -28,7 +27,8 @@ class Stretches(Protocol):
     """One partition of a topic.
 
     Attributes:
-        begin: its first offset; ``end``: the offset behind its last record. Both as of the opening.
+        begin: its first offset when it was opened.
+        end: the offset after its last record when it was opened.
     """
 
     begin: int
@@ -40,8 +40,8 @@ class Stretches(Protocol):
         """Records from ``position`` up to but without ``until``, in order, some at a time.
 
         Returns:
-            Records, perhaps none, and the offset up to which reading has come with them: in the end
-            at least ``end`` or ``until``. Offsets without records are passed over.
+            Records, perhaps none, and the offset that reading has reached with them; the last one
+            is at least ``end`` or ``until``. Offsets without records are skipped.
         """
 
 
@@ -70,7 +70,7 @@ class PartitionStretches:
 
 
 def cut(records: list[Any], until: int) -> list[Any]:
-    """The records below offset ``until`` of some that are in order."""
+    """Those of ``records``, which are in order, whose offsets are below ``until``."""
     if not records or records[-1].offset < until:
         return records
     return [record for record in records if record.offset < until]
@@ -78,7 +78,7 @@ def cut(records: list[Any], until: int) -> list[Any]:
 
 @asynccontextmanager
 async def stretches_of(settings: Settings, topic: str, partition: int) -> AsyncIterator[Stretches]:
-    """A partition to be read.
+    """Opens a partition for reading.
 
     Raises:
         Unavailable: no broker answers.

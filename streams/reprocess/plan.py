@@ -186,7 +186,7 @@ class Planner:
             raise BadInput("bad_rules", str(error)) from error
         history = await self._rulebook.refresh()
         if not self._rulebook.is_there:
-            raise ConfigError([f"{RULES}: no such topic; 'mailpulse topics apply' makes it"])
+            raise ConfigError([f"{RULES}: no such topic; 'mailpulse topics apply' creates it"])
         state = await self.progress()
         if state is not None and not state.over:
             raise BadInput("under_way", f"another run is: {state.done:,} of {state.records:,}")

@@ -1,4 +1,4 @@
-"""What both agents' shells share: state per partition, checkpoints, assignment, letting go.
+"""What both agents share: state per partition, checkpoints, assignment and revocation.
 
 Invariants:
 1. A checkpoint is: outputs acknowledged, then state and offset stored in one write, and only then
@@ -7,11 +7,11 @@ Invariants:
 2. A shard's lock is held from a step until its outputs are handed over, and over a checkpoint: a
    checkpoint never sees a step whose outputs are only half sent.
 3. Any error ends the worker; nothing is skipped.
-4. A chunk that begins beyond what was read is not handled while the log still holds what lies
-   between: that is read first. Committed past it, it would be lost.
-5. But for damaged state (``streams.worker.damage``), found when it is opened or later: it is set
-   aside and built again from what is committed, and its partition is read again from there. Others
-   go on. A store that is damaged once more in the life of the process ends the worker.
+4. A chunk that begins beyond what was read is not handled while the log still holds records in
+   between. Those are read first: a commit past them would lose them.
+5. Damaged state (``streams.worker.damage``) is the exception to 3. It is set aside and rebuilt up
+   to what is committed, and its partition is read again from there while others go on. A store that
+   is damaged a second time in one process ends the worker.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ from streams.worker.store import StateDirectory, Store
 log = structlog.get_logger(__name__)
 
 FEW_RECORDS = 1_000
-"""Since the last checkpoint: so few that another one is cheap."""
+"""With at most so many since the last checkpoint, another one is cheap."""
 
 
 @dataclass(slots=True)
@@ -54,14 +54,14 @@ class PartitionWork:
     since_checkpoint: int = 0
     checkpointed_at: float = field(default_factory=time.monotonic)
     handing_over: bool = False
-    """True from a step until its outputs are sent. Found true under the lock, a step failed or was
-    cut off half-way: its state must never be stored."""
+    """True from a step until its outputs are sent. If it is true when the lock is taken, a step
+    failed or was cancelled half-way, and its state must never be stored."""
     live: bool = True
-    """False once its partition was revoked: whoever still holds it stops."""
+    """False once the partition was revoked: code that still holds this object stops."""
 
 
 class Agent(ABC):
-    """Owns the partitions of one topic: opens and restores their state, checkpoints, lets go.
+    """Owns the partitions of one topic: opens, restores, checkpoints and closes their state.
 
     Args:
         name: stage in metrics and prefix of the state's directories.
@@ -70,7 +70,7 @@ class Agent(ABC):
     topic: str
     name: str
     rebuilt_from: str
-    """The topic that holds what lost state is built again from."""
+    """The topic that lost state is rebuilt from."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class Agent(ABC):
         """One chunk, with a checkpoint when one is due."""
         work = self._work.get(chunk.tp)
         if work is None or not work.live:
-            return  # let go while it was queued; whoever owns the partition reads it
+            return  # revoked while it was queued; the partition's owner reads it
         if not await self._follows(work, chunk):
             return
         async with self.rebuilding(work):
@@ -175,9 +175,9 @@ class Agent(ABC):
         )  # fmt: skip
 
     async def keep_open(self) -> None:
-        """Opens what is assigned, at once and one partition after the other; runs for ever.
+        """Opens partitions one after the other as soon as they are assigned; runs for ever.
 
-        Records need not come for it: what time alone changes is to be told, too.
+        It does not wait for records, because rates also change with time alone.
         """
         while True:
             await self._unopened.wait()
@@ -217,13 +217,13 @@ class Agent(ABC):
         self._work[tp] = work
         return work
 
-    def doubt(
+    def check_unnoted(
         self, work: PartitionWork, is_of_this_log: bool, reaches: int, committed: int
     ) -> None:
-        """Without a note beside it, a store is held to what is committed.
+        """Refuses a store whose note is gone and that holds less than what is committed.
 
-        With one it holds all that it ever held, and another worker has moved the partition on. A
-        store of a version that kept no note is believed.
+        A store with a note is complete: if it holds less, another worker has moved the partition
+        on. A store from a version that wrote no notes is trusted.
 
         Args:
             reaches: the offset behind what the state holds.
@@ -242,7 +242,7 @@ class Agent(ABC):
         try:
             yield
         except DamagedState as error:
-            async with work.lock:  # whoever works on it comes to an end first
+            async with work.lock:  # after what is being done with it
                 if self._work.get(work.tp) is not work:
                     return
                 work.live = False
@@ -266,9 +266,9 @@ class Agent(ABC):
         kept = self.directory.set_aside(name, stamp)
         self.metrics.damaged.labels(self.name).inc()
         log.error(
-            f"state is damaged: it is set aside and built again from {self.rebuilt_from}; its "
-            "partition waits for that, others go on. What that topic does not hold any more is "
-            "forgotten: events of then that are sent again count again",
+            f"state is damaged: it is set aside and rebuilt from {self.rebuilt_from}; its "
+            "partition waits for that, others go on. State older than what that topic holds is "
+            "lost: an event from that time that is sent again is counted again",
             state=str(self.directory.path / name), partition=tp.partition, reason=damage.reason,
             set_aside_as=kept.path.name if kept.is_kept else "removed: the disk has no room for it",
             bytes=kept.bytes, kept_at_most=DAMAGED_KEPT_MAX,
@@ -288,7 +288,7 @@ class Agent(ABC):
         return work is not None and work.live
 
     def touch(self) -> None:
-        """Tells the watchdog that opening goes on: for all partitions that wait for their turn."""
+        """Tells the watchdog that opening goes on, for all partitions that still wait for it."""
         assert self.app is not None
         for tp in self.assigned:
             if not self.is_open(tp):
@@ -297,8 +297,8 @@ class Agent(ABC):
     async def checkpoint_if_due(self, work: PartitionWork) -> None:
         """A checkpoint when enough records or time have passed since the last.
 
-        With few records a checkpoint costs next to nothing, so it comes twice as soon: what was
-        counted is published by it.
+        With few records a checkpoint costs almost nothing, so it comes twice as soon: counts are
+        published by it.
         """
         age_ms = (time.monotonic() - work.checkpointed_at) * 1000
         wait_ms: float = self.settings.checkpoint_interval_ms
@@ -311,7 +311,7 @@ class Agent(ABC):
         """Outputs acknowledged, state and offset stored, then the offset is free (invariant 1)."""
         async with self.rebuilding(work), work.lock:
             if self._work.get(work.tp) is not work:
-                return  # let go while this waited for the lock
+                return  # closed while this waited for the lock
             if work.handing_over:
                 raise MailpulseError(f"{work.tp}: a step's outputs were not all sent")
             started = time.monotonic()
@@ -331,12 +331,12 @@ class Agent(ABC):
 
     async def checkpoint_idle(self) -> None:
         """Checkpoints partitions whose last one is too long ago; for a timer."""
-        for work in list(self._work.values()):
+        for work in self.works():
             if work.live:
                 await self.checkpoint_if_due(work)
 
     def claims(self) -> dict[TP, int]:
-        """Partitions whose state lies here -> the offset it reaches, opened or not."""
+        """Partitions whose state is on this machine, opened or not -> the offset it reaches."""
         out = {}
         for name in self.directory.names():
             prefix, _, partition = name.rpartition("-")
@@ -353,7 +353,8 @@ class Agent(ABC):
     async def on_assign(self, tps: Iterable[TP]) -> None:
         """New partitions; ``keep_open`` restores their state before their first chunk.
 
-        Another worker may have moved them on while they were away, so nothing in memory counts.
+        Another worker may have moved them on since they were revoked, so nothing that was kept in
+        memory from before is used.
         """
         self.assignment += 1
         self.assigned = set(tps)
@@ -366,7 +367,7 @@ class Agent(ABC):
         """Checkpoints these partitions and stops handling their chunks."""
         tps = set(tps)
         self.assigned -= tps
-        if tps:  # Faust lets go of all at once; a figure that stayed would be told for ever
+        if tps:  # Faust revokes all at once; a gauge left behind would be exported for ever
             self.metrics.lag_records.clear()
             self.metrics.event_age_seconds.clear()
         for tp in tps:

@@ -3,13 +3,13 @@
 Invariants:
 1. Merging is idempotent (``streams.campaigns.windows``), so reading a partial again changes
    nothing.
-2. Rates of campaigns whose sums moved are published at most once per ``rates_interval_ms``, also
-   when only time moved them; and always before the checkpoint that would forget that they moved.
+2. Rates of campaigns whose sums changed, by partials or by time alone, are published at most once
+   per ``rates_interval_ms``, and always before the checkpoint that forgets that they changed.
 3. ``as_of`` is this host's clock; everything else is a function of the partials read.
-4. A window goes on by time alone: what an assigned partition holds is told whether or not records
-   come, and after a pause also of campaigns whose windows ran empty meanwhile.
-5. What was alerted is read back from the alerts topic when a partition is opened: state that was
-   lost, or lies with another worker, raises nothing again and clears what it has not raised itself.
+4. Windows move with time alone: rates are published whether or not records come, and after a pause
+   also those of campaigns whose windows have become empty.
+5. Alerts that were sent are read back from their topic when a partition is opened. So a worker
+   without the earlier state raises none of them again, and clears those that another one raised.
 """
 
 import asyncio
@@ -40,14 +40,14 @@ log = structlog.get_logger(__name__)
 
 SLICE_RECORDS = 1000
 PUBLISH_SHARE_MAX = 0.1
-"""Of a core, per partition: with very many active campaigns rates come less often instead of
-starving everything else."""
+"""Share of a core per partition: with very many active campaigns rates are published less often, so
+that other work goes on."""
 PUBLISH_SLICE = 50
 """Campaigns published before the event loop gets a turn."""
 
 
 def partials_of(codec: Codec, records: Iterable[Record]) -> tuple[list[Partial], list[Record]]:
-    """Decoded partials in order, and the records that are none."""
+    """Decoded partials in order, and the records that are not partials."""
     out = []
     bad = []
     frame = codec.prefix("campaign_minute")
@@ -68,7 +68,7 @@ def _partial(codec: Codec, frame: bytes, value: bytes) -> Partial:
             (campaign, mailbox, minute), log_id, partition, offset, counts = read_record(
                 value, PREFIX_BYTES
             )
-        except Exception:  # unusual or broken: the general decoder tells
+        except Exception:  # unusual or broken: the general decoder decides
             pass
         else:
             return Partial(PartialKey(campaign, mailbox, minute, log_id, partition), offset, counts)
@@ -110,15 +110,15 @@ class CampaignsAgent(Agent):
         self._due_at: dict[TP, float] = {}
 
     async def open(self, work: PartitionWork) -> None:
-        """Loads the state, reads what other workers merged meanwhile, fills the windows."""
+        """Loads the state, reads what other workers merged since, and fills the windows."""
         assert self.app is not None
         state = CampaignState(work.store.get_many, work.store.scan)
         state.restore()
         committed = self.app.committed_now(work.tp) or 0
-        self.doubt(work, state.log_id == self.log_id, state.applied + 1, committed)
+        self.check_unnoted(work, state.log_id == self.log_id, state.applied + 1, committed)
         end = (await self.app.end_offsets([work.tp]))[work.tp]
         if state.log_id != self.log_id or state.applied >= end:
-            state.begin_log(self.log_id)  # the topics were made anew
+            state.begin_log(self.log_id)  # the topics were recreated
         windows = Windows(state, self._minute_now())
         self.states[work.tp], self.windows[work.tp] = state, windows
         if state.applied + 1 < committed:
@@ -145,14 +145,17 @@ class CampaignsAgent(Agent):
                 self.touch()
 
     async def _recall_alerts(self, partition: int, state: CampaignState) -> None:
-        """Takes over what was sent (invariant 5); alerts of a campaign lie where its minutes do."""
+        """Restores crossings from the alerts that were sent (invariant 5).
+
+        A campaign's alerts have the same partition number as its minutes.
+        """
         assert self.app is not None
         place = TP(topics.ALERTS, partition)
         end = (await self.app.end_offsets([place]))[place]
         if end == state.alerts_read:
             return
         async with self._source(self.settings, *place) as alerts:
-            begin = state.alerts_read if state.alerts_read < end else 0  # the topic was made anew
+            begin = state.alerts_read if state.alerts_read < end else 0  # it was recreated
             async for records, read in alerts.read(max(alerts.begin, begin), end, SLICE_RECORDS):
                 values = [record.value for record in records if record.value is not None]
                 decoded, _ = self.codec.decode_batch(values, "alert")
@@ -188,7 +191,7 @@ class CampaignsAgent(Agent):
                 work.since_checkpoint += 1
 
     async def tick(self) -> None:
-        """Lets time pass: windows slide, what moved is published. Call it often."""
+        """Moves windows to the present and publishes what changed. Call it often."""
         now = time.monotonic()
         interval_s = self.settings.rates_interval_ms / 1000
         for tp, work in list(self._work.items()):
@@ -196,7 +199,7 @@ class CampaignsAgent(Agent):
                 begun_s = time.thread_time()
                 async with self.rebuilding(work), work.lock:
                     if self._work.get(tp) is not work:
-                        continue  # let go while this waited for the lock
+                        continue  # closed while this waited for the lock
                     await self._publish(work)
                 cost_s = time.thread_time() - begun_s
                 self._due_at[tp] = now + max(interval_s, cost_s / PUBLISH_SHARE_MAX)
@@ -236,7 +239,7 @@ class CampaignsAgent(Agent):
         self, state: CampaignState, windows: Windows, campaign: str, now_us: int
     ) -> Iterable[Row]:
         if not campaign:
-            return  # what has no campaign has no one to alert
+            return  # without a campaign there is nobody to alert
         by_mailbox = windows.of_campaign(campaign)
         places = [("", summed(by_mailbox.values(), WINDOW))]
         places += [(name, summed([one], WINDOW)) for name, one in by_mailbox.items() if name]
@@ -253,7 +256,7 @@ class CampaignsAgent(Agent):
                 yield Row(campaign.encode(), value, now_us // 1000, headers)
 
     async def before_checkpoint(self, work: PartitionWork) -> None:
-        """Publishes what moved since the last time (invariant 2)."""
+        """Publishes what changed since the last time (invariant 2)."""
         if work.since_checkpoint:
             await self._publish(work)
 

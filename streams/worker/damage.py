@@ -1,10 +1,9 @@
-"""What is damage to a store of state, and what only looks like it.
+"""Tells damage to a state store from errors that only look like it.
 
 Invariants:
-1. Damage is what another try will not mend: bytes that are not what was written, files that are
-   gone, a store that holds less than it said. A full disk, a missing permission, a lock that
-   another process holds, too many open files: these are not damage, and nothing is given up for
-   them.
+1. Damage is what a retry can't fix: bytes that differ from what was written, files that are gone, a
+   store that holds less than was noted. A full disk, a missing permission, a lock that another
+   process holds, too many open files are not damage, and no state is given up because of them.
 2. No I/O but ``disk_of``, which only reads.
 
 RocksDB's errors are known by their text alone, which begins with the kind of status
@@ -22,15 +21,15 @@ _PASSING = (
     errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ENOLCK,
     errno.ETXTBSY, errno.ESTALE,
 )  # fmt: skip
-"""What the surroundings of a store may be at fault for."""
+"""Errors whose cause lies outside the store."""
 _PASSING_TEXTS = tuple(os.strerror(number) for number in _PASSING)
 _DAMAGE = ("Corruption", "IO error", "Invalid argument", "NotFound", "Not implemented")
-"""Kinds of RocksDB's status that are damage, unless the surroundings are at fault; «not
-implemented» is what it says of a number that it does not know."""
+"""Kinds of RocksDB's status that are damage unless the text names one of those errors. RocksDB says
+«Not implemented» of a format number that it does not know."""
 
 
 class DamagedState(MailpulseError):
-    """A store of state can't be trusted: it is to be set aside and built again from Kafka.
+    """A state store can't be trusted: it has to be set aside and rebuilt from Kafka.
 
     Attributes:
         path: of the store.
@@ -44,11 +43,11 @@ class DamagedState(MailpulseError):
 
 
 class LastingDamage(MailpulseError):
-    """A store was built again and is damaged again: a person must look at the disk."""
+    """A store was rebuilt and is damaged again: a person must look at the disk."""
 
     def __init__(self, damage: DamagedState) -> None:
         super().__init__(
-            f"state {damage.path} was set aside and built again, and is damaged again "
+            f"state {damage.path} was set aside and rebuilt, and is damaged again "
             f"({damage.reason}): look at the disk, {disk_of(damage.path)}, or move "
             "MAILPULSE_STATE_DIR to another one"
         )
@@ -58,7 +57,7 @@ def error_of(path: Path, error: BaseException) -> DamagedState | Unavailable:
     """What an error of the store at ``path`` means (invariant 1).
 
     Args:
-        error: RocksDB's, by its text, or the operating system's.
+        error: RocksDB's, known by its text, or the operating system's.
     """
     text = str(error).replace(str(path), path.name)
     number = error.errno if isinstance(error, OSError) else None  # rocksdict's have none
@@ -69,7 +68,7 @@ def error_of(path: Path, error: BaseException) -> DamagedState | Unavailable:
 
 
 def disk_of(path: Path) -> str:
-    """The mounted disk that ``path`` lies on, for a person: where it is mounted, and its device.
+    """The disk that ``path`` is on, for a person: its mount point and device.
 
     Source: proc(5), ``/proc/self/mountinfo``. Elsewhere than on Linux, the mount point alone.
     """

@@ -1,8 +1,8 @@
 """The agent ``enrich``: raw events in; enriched events, minute counts and the rest out.
 
 Invariants:
-1. Everything that is counted or decided happens in ``streams.enrich.step``; here it is only
-   carried.
+1. All counting and deciding happens in ``streams.enrich.step``; this file only moves records in
+   and out.
 2. Enriched records go to the partition number that the raw record came from.
 3. When most of the input can't be read, the worker stops rather than dead-letter all of it.
 """
@@ -45,7 +45,7 @@ Traces = Mapping[bytes, bytes]
 SLICE_RECORDS = 500
 """Records folded before the event loop gets a turn: about 10 ms of work."""
 SWEEP_ENTRIES = 1000
-"""Stored messages looked at per checkpoint for whether they expired: about a millisecond."""
+"""Stored messages checked for expiry at each checkpoint: about a millisecond."""
 END_ASKED_TIMES = 10
 DEAD_LETTER_SHARE_MAX = 0.2
 DEAD_LETTER_WINDOW = 10_000
@@ -57,7 +57,7 @@ class TooManyDeadLetters(MailpulseError):
 
 
 class LogMismatch(MailpulseError):
-    """The log is shorter than the state that was made of it: it was made anew under its old id."""
+    """The log is shorter than the state built from it: it was recreated under its old id."""
 
 
 class EnrichAgent(Agent):
@@ -94,13 +94,13 @@ class EnrichAgent(Agent):
         self._recent: deque[tuple[int, int]] = deque()
 
     async def open(self, work: PartitionWork) -> None:
-        """Loads the shard and folds what other workers committed meanwhile."""
+        """Loads the shard and folds what other workers have committed since."""
         assert self.app is not None
         committed = await self.reprocessing.begin(work)
         shard = Shard(work.tp.partition, work.store.get_many)
         shard.load_meta()
         shard.load_soft(work.store.scan)
-        self.doubt(work, shard.log_id == self.log_id, shard.applied + 1, committed)
+        self.check_unnoted(work, shard.log_id == self.log_id, shard.applied + 1, committed)
         self.shards[work.tp] = shard
         self.reprocessing.resume(work, shard, committed)
         has_state = shard.log_id == self.log_id
@@ -122,9 +122,9 @@ class EnrichAgent(Agent):
             work.next_offset = shard.applied + 1
 
     async def _check_end(self, tp: TP, shard: Shard) -> None:
-        """The log must reach as far as the state that was made of it.
+        """Checks that the log reaches as far as the state built from it.
 
-        Asked several times: some brokers name an end that lags for a moment.
+        The end is asked for several times: that of some brokers lags for a moment.
 
         Raises:
             LogMismatch: it does not.
@@ -137,8 +137,8 @@ class EnrichAgent(Agent):
             await asyncio.sleep(1.0)
         raise LogMismatch(
             f"{tp.topic}/{tp.partition} ends at {end}, but its state holds offset {shard.applied} "
-            f"of log {self.log_id}: the topic was made anew under the same MAILPULSE_LOG_ID; give "
-            "it another one"
+            f"of log {self.log_id}: the topic was recreated under the same MAILPULSE_LOG_ID; set "
+            "another one"
         )
 
     def lost(self, tp: TP, first: int, until: int) -> None:
@@ -147,7 +147,7 @@ class EnrichAgent(Agent):
         super().lost(tp, first, until)
 
     async def process(self, work: PartitionWork, chunk: Chunk) -> None:
-        """Folds a chunk in, of this log for certain (``verify``); one with traces is a span."""
+        """Folds a chunk once ``verify`` has said that it is of this log; traced, it is a span."""
         if self._verify is not None:
             await self._verify()
         traces = trace.by_event(chunk.records)
@@ -240,7 +240,7 @@ class EnrichAgent(Agent):
 
     def _engagement(self, effects: Effects, now_ms: int) -> Iterable[Row]:
         for recipient, record in effects.engagement:
-            # told, withdrawn and told again are three events: by the offset that changed it
+            # Published, withdrawn and published again are three events, told apart by offset.
             identity = f"{record['event_id']}-{record['offset']}"
             headers = self._headers("engagement", identity, record["occurred_at"])
             value = self.codec.encode("engagement", record)
@@ -261,7 +261,7 @@ class EnrichAgent(Agent):
         return cloud_event(kind, cloudevents.ENRICH, identity, time_us)
 
     async def before_checkpoint(self, work: PartitionWork) -> None:
-        """Publishes the minutes that changed: absolute counts as of the shard's offset."""
+        """Publishes the minutes that changed, as absolute counts as of the shard's offset."""
         shard = self.shards[work.tp]
         if shard.deferred is not None:
             if not shard.deferred.is_over(shard.applied):
@@ -285,7 +285,7 @@ class EnrichAgent(Agent):
         for key, vector in changed:
             record = minute_counts.record(key, vector, shard.log_id, shard.partition, shard.as_of)
             record_key = minute_counts.record_key(key, shard.log_id, shard.partition)
-            # By campaign alone, so that all partials of a campaign lie in one partition.
+            # By campaign alone, so that all partials of a campaign are in one partition.
             rows.setdefault(partition_of_text(key[0], count), []).append(
                 (record_key, frame + record, now_ms, headers_of(record_key + as_of))
             )
@@ -307,7 +307,7 @@ class EnrichAgent(Agent):
         return shard.applied + 1
 
     def _write(self, work: PartitionWork, shard: Shard) -> None:
-        # minute counts begin anew with each log
+        # minute counts start from zero with each log
         cleared = [(b"c", b"d")] if shard.new_log else ()
         work.store.write(shard.writes(), offset=shard.applied, cleared=cleared)
         shard.saved()
@@ -327,7 +327,7 @@ class EnrichAgent(Agent):
 
 
 def _tell(letters: Sequence[Mapping[str, Any]]) -> None:
-    """Logs the dead letters of one step: a line per reason, with the first of its records."""
+    """Logs the dead letters of one step: one line per reason, naming its first record."""
     by_reason: dict[str, list[Mapping[str, Any]]] = {}
     for letter in letters:
         by_reason.setdefault(letter["reason"], []).append(letter)
@@ -340,7 +340,7 @@ def _tell(letters: Sequence[Mapping[str, Any]]) -> None:
 
 
 def slices(records: Sequence[Record], until: int) -> Iterator[Sequence[Record]]:
-    """Parts to be folded at once; none lies on both sides of offset ``until``."""
+    """Parts to be folded one by one; none has records on both sides of offset ``until``."""
     begin = 0
     while begin < len(records):
         end = begin + SLICE_RECORDS
@@ -360,8 +360,8 @@ def enriched_rows(
     """Enriched events with their headers; a later revision of one is an event of its own.
 
     Args:
-        traces: event id -> trace, of the chunk's records that carry one.
-        revision: of those that are not in ``effects.revised``.
+        traces: event id -> trace, for records of the chunk that carry one.
+        revision: of the events that are not in ``effects.revised``.
     """
     headers_of, rows, revised = _event_headers, effects.enriched, effects.revised
     if not revised and not traces and not revision:

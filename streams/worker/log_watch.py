@@ -11,14 +11,14 @@ Invariants:
    there is no other to read.
 4. With ``MAILPULSE_LOG_ID`` the operator says which log it is, and Kafka is not asked.
 
-Each commit names the log that it is of (``ChunkApp``'s ``commit_notes``), so a commit that lands on
-the recreated topic is ignored by whoever reads it. Commits of versions before this one name no log,
-and count.
+Each commit names its log (``commit_notes`` of ``ChunkApp``), so a commit of the old log that lands
+on the recreated topic is ignored when it is read. Commits of earlier versions name no log, and are
+valid.
 
-One window is left: a topic that is deleted, recreated and filled beyond the offset that was read
-last, all within ``FRESH_S``, or before the broker that is asked has heard of it. What was fetched
-then is folded as the old log's, and read again, as duplicates, when the next worker reads the new
-log from its first record.
+One gap is left: a topic that is deleted, recreated and filled beyond the last offset read, all
+within ``FRESH_S`` or before the broker that is asked has heard of it. What is fetched then is
+folded as if it were of the old log. The next worker reads the new log from its first record, and
+drops those records as duplicates.
 """
 
 import asyncio
@@ -37,14 +37,14 @@ from streams.kafka.clients import admin_client, answering
 from streams.kafka.metadata import ClusterRequest
 
 FRESH_S = 0.1
-"""How long one answer serves: ten questions a second at most. One takes 1.3 ms, 0.3 of them CPU
-(measured 2026-11-24 on a broker of the same machine)."""
+"""How long an answer is valid, so that at most ten requests a second are made. One takes 1.3 ms, of
+them 0.3 ms CPU (measured 2026-11-24 with the broker on the same machine)."""
 RETRY_S = 0.2
 _UNKNOWN_TOPIC = 3  # Kafka error code UNKNOWN_TOPIC_OR_PARTITION
 
 
 class LogChanged(MailpulseError):
-    """The raw topic was made anew: this worker must end, and the next one begin its new log."""
+    """The raw topic was recreated: this worker must end, and the next one reads the new log."""
 
 
 class Ids(Protocol):
@@ -54,11 +54,11 @@ class Ids(Protocol):
         """The id of a topic; ``None``: there is none of that name.
 
         Raises:
-            Unavailable: no broker answers. What asked is of no use any more, but to be closed.
+            Unavailable: no broker answers. The connection can only be closed then.
         """
 
     async def close(self) -> None:
-        """Lets go of the connection."""
+        """Closes the connection."""
 
 
 class TopicIds:
@@ -117,7 +117,7 @@ class LogWatch:
         self._clock = clock
         self._ids: Ids | None = None
         self._ours_at = -math.inf
-        """When the question was asked to which the last answer was «ours»."""
+        """When the newest question was asked whose answer was ``log_id``."""
         self._lock = asyncio.Lock()
 
     async def look(self) -> None:
@@ -133,7 +133,7 @@ class LogWatch:
             asked_at = self._clock()
             found = await self._ask(self._connect)
             if found is not None and found != self._log_id:
-                raise LogChanged(f"{RAW} was made anew: it is {found}, and was {self._log_id}")
+                raise LogChanged(f"{RAW} was recreated: its id is {found}, and was {self._log_id}")
             self._ours_at = asked_at
 
     async def _ask(self, connect: Callable[[], Awaitable[Ids]]) -> str | None:
@@ -147,7 +147,7 @@ class LogWatch:
             raise
 
     async def verify(self) -> None:
-        """Returns once invariant 1 allows it to fold what was fetched before the call.
+        """Returns once what was fetched before the call may be folded (invariant 1).
 
         Raises:
             LogChanged: it is another log.
@@ -162,7 +162,7 @@ class LogWatch:
                 await asyncio.sleep(RETRY_S)
 
     async def close(self) -> None:
-        """Disconnects; a question that waits for its answer is waited for."""
+        """Disconnects, after a question that is under way was answered."""
         async with self._lock:
             if self._ids is not None:
                 await self._ids.close()

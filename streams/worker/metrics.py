@@ -3,6 +3,8 @@
 Invariant: no campaign, recipient or event id is ever a label.
 """
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 
@@ -11,32 +13,27 @@ class StreamMetrics:
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
-        self.records = Counter(
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        self.records = counter(
             "mailpulse_enrich_records_total",
             "Raw records, by result: enriched, duplicate, replayed, dead_letter; lost means that "
             "retention removed them before they were read.",
             ["result"],
-            registry=registry,
         )
-        self.corrections = Counter(
+        self.corrections = counter(
             "mailpulse_enrich_corrections_total",
-            "Events written again because later news changed their campaign or verdict.",
-            registry=registry,
+            "Events written again because a later event changed their campaign or verdict.",
         )
-        self.partials = Counter(
+        self.partials = counter(
             "mailpulse_campaign_partials_total",
             "Minute counts: written by enrich, merged or stale in campaigns.",
             ["result"],
-            registry=registry,
         )
-        self.rates = Counter(
-            "mailpulse_campaign_rates_total", "Rate records published.", registry=registry
-        )
-        self.alerts = Counter(
+        self.rates = counter("mailpulse_campaign_rates_total", "Rate records published.")
+        self.alerts = counter(
             "mailpulse_campaign_alerts_total",
             "Alert records published, by state: raised or cleared.",
             ["state"],
-            registry=registry,
         )
         self.checkpoint_seconds = Histogram(
             "mailpulse_checkpoint_seconds",
@@ -45,35 +42,28 @@ class StreamMetrics:
             registry=registry,
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
         )
-        self.event_age_seconds = Gauge(
+        self.event_age_seconds = gauge(
             "mailpulse_enrich_event_age_seconds",
             "Age of the newest record read, by its arrival; grows when the worker falls behind.",
             ["partition"],
-            registry=registry,
         )
-        self.lag_records = Gauge(
+        self.lag_records = gauge(
             "mailpulse_consumer_lag_records",
             "Records between what was read and the end of the log.",
             ["topic", "partition"],
-            registry=registry,
         )
-        self.state_bytes = Gauge("mailpulse_state_bytes", "Live state on disk.", registry=registry)
-        self.state_keys = Gauge(
-            "mailpulse_state_keys", "Keys in the state store, estimated.", registry=registry
-        )
-        self.restoring = Gauge(
+        self.state_bytes = gauge("mailpulse_state_bytes", "Live state on disk.")
+        self.state_keys = gauge("mailpulse_state_keys", "Keys in the state store, estimated.")
+        self.restoring = gauge(
             "mailpulse_restoring_partitions",
             "Partitions whose state is being rebuilt; not ready while above 0.",
-            registry=registry,
         )
-        self.damaged = Counter(
+        self.damaged = counter(
             "mailpulse_state_damaged_total",
-            "Stores of state that were found damaged, set aside and built again: look at the disk.",
+            "State stores that were found damaged, set aside and rebuilt: look at the disk.",
             ["stage"],
-            registry=registry,
         )
-        self.restored = Counter(
+        self.restored = counter(
             "mailpulse_restored_records_total",
             "Records folded while rebuilding state.",
-            registry=registry,
         )

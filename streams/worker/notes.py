@@ -1,25 +1,27 @@
-"""A note beside a store: what the store said that it holds, kept where it can't be lost with it.
+"""A file beside each store that says how much the store holds, and is not lost with it.
 
 Invariants:
 1. A note is written after the store's own write, so it is never ahead of a store that is healthy.
-2. It is overwritten in place, in two slots by turns, each with a checksum: whatever cuts a write
-   short, the note before it can be read.
-3. A note that can't be read is none. What is said without one is for the caller to doubt.
+2. It is overwritten in place, in two slots by turns, each with a checksum: when a write is cut
+   short, the note before it can still be read.
+3. A note that can't be read counts as none. How far a store without one is trusted is the caller's
+   decision.
 
 Only ``close`` syncs it to the disk: the store's own log is not synced either
 (``streams.worker.store``). A killed process loses nothing by that. After a power cut the note may
-be older than the store, which says nothing against it, or newer: then the store has lost what it
-had, and is rightly built again.
+be older than the store, which does no harm, or newer: then the store has lost writes and has to be
+rebuilt.
 """
 
 import os
 import struct
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
 _SLOT_BYTES = 512
-"""A disk's smallest sector: a slot is never torn by the write of the other one."""
+"""The smallest sector of a disk: writing one slot never damages the other."""
 _SLOTS = 2
 _FORM = struct.Struct("<4s8sQq")
 _MAGIC = b"mpn1"
@@ -32,7 +34,7 @@ class Held(NamedTuple):
     Attributes:
         store: which store it is, 8 bytes drawn when it was made.
         number: of its newest write; writes are numbered from 1.
-        offset: of the last record that its state holds; -1: none. For people.
+        offset: of the last record that its state holds, -1 for none; read by people only.
     """
 
     store: bytes
@@ -65,17 +67,17 @@ class Note:
         self._file: int | None = None
 
     def read(self) -> Held | None:
-        """The newest that was noted, if it can be read.
+        """The newest note that can be read.
 
         Raises:
-            OSError: there is something that is no file, or may not be read.
+            OSError: the path is not a file, or may not be read.
         """
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
             return None
-        slots = [unpack(data[at : at + _SLOT_BYTES]) for at in (0, _SLOT_BYTES)]
-        return max((one for one in slots if one is not None), key=_number, default=None)
+        slots = (unpack(data[at : at + _SLOT_BYTES]) for at in (0, _SLOT_BYTES))
+        return max(filter(None, slots), key=attrgetter("number"), default=None)
 
     def write(self, held: Held) -> None:
         """Notes what the store holds now."""
@@ -85,14 +87,10 @@ class Note:
         os.pwrite(self._file, pack(held), held.number % _SLOTS * _SLOT_BYTES)
 
     def close(self) -> None:
-        """Brings it onto the disk."""
+        """Syncs the note to the disk and closes it."""
         if self._file is not None:
             try:
                 os.fsync(self._file)
             finally:
                 os.close(self._file)
                 self._file = None
-
-
-def _number(held: Held) -> int:
-    return held.number

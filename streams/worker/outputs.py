@@ -44,8 +44,6 @@ class Outputs:
         self._settings = settings
         self._stack = AsyncExitStack()
         self.producer: Any = None
-        self.rows = 0
-        self.bytes = 0
 
     async def start(self) -> None:
         """Connects.
@@ -108,19 +106,17 @@ class Flight:
     async def _send(self, batch: Any, topic: str, partition: int) -> None:
         while len(self._futures) >= IN_FLIGHT_MAX:
             await self._land_oldest()
-        self._outputs.rows += batch.record_count()
-        self._outputs.bytes += batch.size()
         future = await self._outputs.producer.send_batch(batch, topic, partition=partition)
         self._futures.append((topic, partition, future))
 
     async def _land_oldest(self) -> None:
-        # A batch that failed, or whose wait was cut off, stays first in line: nothing that asks
-        # later whether everything has landed may be told so.
+        # A batch that failed, or whose wait was cancelled, stays first in the queue, so that no
+        # later call reports that everything has landed.
         topic, partition, future = self._futures[0]
         metadata = await asyncio.shield(future)
         self._futures.popleft()
         if metadata is not None and metadata.offset >= 0:
-            # base offset of the batch; good enough as a position to start reading from
+            # the base offset of the batch is good enough as a position to start reading from
             self.ends[topic, partition] = metadata.offset
 
     async def landed(self) -> None:

@@ -4,12 +4,12 @@ Invariants:
 1. Nothing of an epoch is written before the partition's committed offset went back and the topic of
    rules says so (invariant 4 of ``streams.enrich.epochs``). By then state of an earlier epoch is
    cleared.
-2. A worker that opens a partition knows every epoch that was announced before. One with earlier
-   rules ends here instead of folding on.
+2. A worker that opens a partition knows every epoch announced before that. If its rules are older,
+   it ends instead of going on.
 3. What is reprocessed, deferred and withdrawn is decided in ``streams.enrich.deferred``; this file
    carries it out.
-4. A release that was cut off is done again as a whole: counts are absolute, and what was withdrawn
-   is seen as withdrawn.
+4. A release that was interrupted is repeated as a whole: counts are absolute, and engagement that
+   was withdrawn already is recognised.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from schemas.codec import PREFIX_BYTES, Codec
 from schemas.errors import MailpulseError
 from schemas.settings import Settings
 from streams.enrich import deferred
-from streams.enrich.deferred import CountsVersion, Deferred, Withdrawals
+from streams.enrich.deferred import Deferred, Withdrawals
 from streams.enrich.epochs import Epoch, History, Ruling, Span
 from streams.enrich.minute_counts import Key, pack_key, read_record, unpack_vector
 from streams.enrich.revisions import Effects, restate
@@ -39,7 +39,7 @@ from streams.worker.outputs import Outputs, Row
 log = structlog.get_logger(__name__)
 
 RELEASED_AT_ONCE = 2_000
-"""Counts read from the store and sent together."""
+"""Counts that are read from the store and sent together."""
 SCANNED_AT_ONCE = 1_000
 REWIND_PAUSE_S = 0.2
 
@@ -70,7 +70,7 @@ class Enriching(Protocol):
 
 
 class Reprocessing:
-    """The part of ``enrich`` that knows of epochs.
+    """The part of ``enrich`` that handles epochs.
 
     Args:
         agent: whose partitions.
@@ -85,7 +85,7 @@ class Reprocessing:
         self._history = History() if rulebook is None else rulebook.history
 
     async def changed(self) -> bool:
-        """Whether an epoch was announced that this worker does not judge by.
+        """Whether a newer epoch was announced than this worker judges by.
 
         Raises:
             Unavailable: the broker is away.
@@ -95,7 +95,7 @@ class Reprocessing:
         )
 
     async def begin(self, work: PartitionWork) -> int:
-        """Takes the partition back to where the epoch begins, unless that was done.
+        """Sets the partition back to where the epoch begins, unless that was done before.
 
         Returns:
             The offset up to which state must be brought before the partition is read.
@@ -115,7 +115,7 @@ class Reprocessing:
             announced = epoch.span(agent.log_id, tp.partition)
             span = Span(announced.begin, max(announced.until, committed))
             if not await self._go_back(work, epoch, span):
-                return committed  # let go meanwhile: what was opened is closed at once
+                return committed  # revoked meanwhile: what was opened is closed at once
             committed = span.begin
         probe = Shard(tp.partition, work.store.get_many)
         probe.load_meta()
@@ -135,13 +135,13 @@ class Reprocessing:
         await self._rulebook.note_gone_back(agent.outputs.producer, epoch, tp.partition, span)
         await self._rulebook.refresh()
         log.info(
-            "judging anew", partition=tp.partition, epoch=epoch.number, begin=span.begin,
+            "reprocessing begins", partition=tp.partition, epoch=epoch.number, begin=span.begin,
             until=span.until,
         )  # fmt: skip
         return True
 
     def resume(self, work: PartitionWork, shard: Shard, committed: int) -> None:
-        """Sets the shard's epoch, and what it keeps while its replay is not over."""
+        """Sets the shard's epoch, and what it defers while reprocessing is not over."""
         agent, epoch = self._agent, self._epoch
         shard.epoch = self._number
         if epoch is None or epoch.log_id != agent.log_id:
@@ -153,7 +153,7 @@ class Reprocessing:
             shard.deferred = Deferred(span)
 
     async def restate(self, work: PartitionWork, shard: Shard) -> None:
-        """At the beginning: writes once more what the rules before may have corrected."""
+        """At the start of a run, writes again the events that earlier rules may have corrected."""
         if shard.deferred is None:
             return
         work.since_checkpoint += 1
@@ -166,7 +166,7 @@ class Reprocessing:
             await asyncio.sleep(0)
 
     async def release(self, work: PartitionWork, shard: Shard) -> None:
-        """Publishes what was held back, zeros for what is no more, and withdraws engagement."""
+        """Publishes deferred counts, zeros for those that no longer exist, and withdrawals."""
         agent = self._agent
         assert shard.deferred is not None
         assert agent.app is not None
@@ -184,15 +184,15 @@ class Reprocessing:
         if withdrawn:
             await work.flight.send_keyed(topics.ENGAGEMENT, self._rows(shard, withdrawn))
         log.info(
-            "judged anew", partition=work.tp.partition, epoch=shard.epoch, counts=len(keys),
-            withdrawn=len(withdrawn),
+            "reprocessing is complete", partition=work.tp.partition, epoch=shard.epoch,
+            counts=len(keys), withdrawn=len(withdrawn),
         )  # fmt: skip
 
     @staticmethod
     def _counts(
         work: PartitionWork, shard: Shard, keys: Iterable[Key]
     ) -> Iterator[tuple[Key, list[int]]]:
-        """Absolute counts as stored; of a key that the new rules don't have, zeros."""
+        """Absolute counts as stored; zeros for a key that the new rules don't have."""
         some = [key for key in keys if key[2] >= shard.minutes.closed_before]
         stored = work.store.get_many([pack_key(key) for key in some])
         for key, data in zip(some, stored, strict=True):
@@ -203,13 +203,11 @@ class Reprocessing:
         async for records in self._batches(work, topics.MINUTES):
             for record in records:
                 try:
-                    key, log_id, number, version, _ = read_record(record.value, PREFIX_BYTES)
-                except Exception:  # a tombstone, another producer's, or broken: none of ours
+                    key, *place, version, _ = read_record(record.value, PREFIX_BYTES)
+                except Exception:  # a tombstone, another producer's, or broken: not ours
                     continue
-                partial = CountsVersion(key, log_id, number, version)
-                if deferred.is_stale(
-                    partial, shard.log_id, shard.partition, shard.epoch, span.begin
-                ):
+                ours = place == [shard.log_id, shard.partition]
+                if ours and deferred.is_stale(version, shard.epoch, span.begin):
                     found.append(key)
         return found
 
@@ -227,7 +225,7 @@ class Reprocessing:
         return wrong.records()
 
     async def _batches(self, work: PartitionWork, topic: str) -> AsyncIterator[list[Any]]:
-        """Every record that the topic holds now, in order within each partition."""
+        """All records that the topic holds now, in order within each partition."""
         agent = self._agent
         assert agent.app is not None
         async with reader(agent.settings, topic) as whole:
@@ -245,7 +243,7 @@ class Reprocessing:
             yield Row(key, value, shard.log_time * 1000, headers)
 
     def end(self, work: PartitionWork, shard: Shard) -> None:
-        """Everything is released and stored: from here on this is a partition like any other."""
+        """Ends reprocessing of the partition, when everything is released and stored."""
         work.store.delete_range(deferred.HELD, deferred.HELD_END)
         work.store.delete_range(deferred.TOLD, deferred.TOLD_END)
         shard.deferred = None

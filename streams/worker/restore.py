@@ -7,14 +7,13 @@ Invariants:
 3. Each record is judged by the rules that held for it when it was folded
    (``streams.enrich.epochs``).
 4. A restore may be cut off at any moment: what it has stored so far is a valid state.
-5. The output position that is stored never lies behind a record that the state does not hold: what
-   is not committed yet may be committed by another worker, and must be found by the next restore.
+5. The stored output position is never past a record that the state lacks. Such a record was not
+   committed yet; another worker may commit it, and then the next restore must find it.
 """
 
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -37,7 +36,7 @@ STORE_EVERY = 50_000
 SLICE_RECORDS = 2_000
 TELL_EVERY_S = 5.0
 _TO_THE_END = 1 << 62
-"""What ends a restore is the committed offset, and that is one of the raw topic."""
+"""A restore ends by a committed offset of the raw topic, not by one of the enriched topic."""
 
 
 class Refolded(NamedTuple):
@@ -51,15 +50,6 @@ class Refolded(NamedTuple):
 
 
 _head, _offset = attrgetter("head"), attrgetter("offset")
-
-
-@dataclass(slots=True)
-class RestoreProgress:
-    """How far a restore is. ``done`` and ``total`` in records."""
-
-    done: int = 0
-    total: int = 0
-    started: float = 0.0
 
 
 class Selected(NamedTuple):
@@ -80,7 +70,7 @@ def select(shard: Shard, records: list[Any], codec: Codec, log_id: str, committe
 
     Args:
         log_id: the incarnation that is read now; older ones come before it.
-        committed: records of ``log_id`` from here on come by the raw topic.
+        committed: records of ``log_id`` from here on are read from the raw topic.
     """
     runs: list[tuple[str, list[Refolded]]] = [(shard.log_id, [])]
     ahead: int | None = None
@@ -91,12 +81,12 @@ def select(shard: Shard, records: list[Any], codec: Codec, log_id: str, committe
         try:
             head, raw, (name, _, offset, version) = codec.split_enriched(record.value)
         except DecodeError:
-            continue  # nothing of ours; the sink dead-letters it
+            continue  # not ours; the sink dead-letters it
         if version != offset:
-            continue  # a correction: the fold makes it anew
+            continue  # a correction: folding makes it again
         if name != current:
             if current == log_id:
-                continue  # an older log behind ours: a zombie's replay
+                continue  # an older log behind ours: written by a worker that had lost it
             current, applied = name, -1
             runs.append((current, []))
         if current == log_id and offset >= committed:
@@ -132,7 +122,7 @@ class Restorer:
 
     Args:
         write: stores a shard's changes (a checkpoint without outputs).
-        touch: tells the watchdog that work goes on.
+        touch: tells the watchdog that the restore goes on.
         source: opens the enriched topic's partition.
     """
 
@@ -152,7 +142,6 @@ class Restorer:
         self._touch = touch
         self._source = source
         self._ahead: int | None = None
-        self.progress = RestoreProgress()
 
     async def restore(self, shard: Shard, log_id: str, committed: int) -> int:
         """Folds what is missing below ``committed`` of log ``log_id``.
@@ -165,16 +154,14 @@ class Restorer:
 
     async def _read(self, outputs: Stretches, shard: Shard, log_id: str, committed: int) -> int:
         begin = max(outputs.begin, min(shard.outputs_end, outputs.end))
-        self.progress = RestoreProgress(0, outputs.end - begin, time.monotonic())
         self._ahead = None
-        told = time.monotonic()
+        started = told = time.monotonic()
         folded = unsaved = 0
         async for records, position in outputs.read(begin, _TO_THE_END, SLICE_RECORDS):
             self._touch()
             count = self._fold(shard, records, log_id, committed)
             folded += count
             unsaved += count
-            self.progress.done = position - begin
             # invariant 5; an earlier log's records lie before those of this one
             shard.outputs_end = max(begin, position if self._ahead is None else self._ahead)
             if unsaved >= STORE_EVERY:
@@ -182,7 +169,7 @@ class Restorer:
                 unsaved = 0
             if time.monotonic() - told > TELL_EVERY_S:
                 told = time.monotonic()
-                self.tell(shard.partition)
+                _tell(shard.partition, position - begin, outputs.end - begin, told - started)
         return folded
 
     def _fold(self, shard: Shard, records: list[Any], log_id: str, committed: int) -> int:
@@ -200,23 +187,21 @@ class Restorer:
         return folded
 
     def _refold(self, shard: Shard, part: list[Refolded], look_ups: LookUps) -> None:
-        """Folds silently; of a replay that was cut off, what it had seen is noted again."""
+        """Folds without outputs; engagement seen by a reprocessing run is noted again."""
         deferred = shard.deferred
         again = deferred is not None and look_ups.epoch == shard.epoch
         effects = step(shard, part, look_ups, self._codec, emit=again, read=_head)
         if deferred is not None and again:
             deferred.silence(effects)
 
-    def tell(self, partition: int) -> None:
-        """Logs how far the restore is."""
-        progress = self.progress
-        seconds = max(1e-3, time.monotonic() - progress.started)
-        rate = progress.done / seconds
-        left = (progress.total - progress.done) / rate if rate else None
-        log.info(
-            "restoring state",
-            partition=partition,
-            percent=round(100 * progress.done / max(1, progress.total), 1),
-            records_per_s=round(rate),
-            seconds_left=None if left is None else round(left),
-        )
+
+def _tell(partition: int, done: int, total: int, seconds: float) -> None:
+    """Logs how many records of a restore are done, after at least ``TELL_EVERY_S`` seconds."""
+    rate = done / seconds
+    log.info(
+        "restoring state",
+        partition=partition,
+        percent=round(100 * done / max(1, total), 1),
+        records_per_s=round(rate),
+        seconds_left=round((total - done) / rate) if rate else None,
+    )

@@ -1,9 +1,10 @@
-"""Damaged stores that are set aside: renamed, kept for whoever looks into them, few of them.
+"""Sets damaged stores aside: they are renamed, and a few are kept for inspection.
 
 Invariants:
-1. Nothing is removed but what was set aside before, and that only beyond ``DAMAGED_KEPT_MAX``, or
-   when the disk has no room for building the store again beside it.
-2. A store goes before its note: a note without its store says that the store is gone.
+1. Only stores that were set aside are removed: the oldest beyond ``DAMAGED_KEPT_MAX``, or all when
+   the disk has no room to rebuild a store beside them.
+2. A store is renamed before its note is removed: a note without its store means that the store was
+   lost.
 """
 
 import os
@@ -13,18 +14,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 DAMAGED_KEPT_MAX = 2
-"""Stores that were set aside and are kept, in one directory."""
+"""Stores set aside that are kept in one directory."""
 MARK = ".damaged-"
-"""In the name of whatever was set aside, before the time."""
+"""In the name of everything set aside, before the time."""
 
 
 class SetAside(NamedTuple):
     """A store that was set aside.
 
     Attributes:
-        path: where it lies now.
-        bytes: of it on disk; 0 when nothing was left.
-        is_kept: ``False``: removed, since the disk has less room than it took.
+        path: where it is now.
+        bytes: its size on disk; 0 when nothing was left.
+        is_kept: ``False`` if it was removed because the disk has less free space than it took.
     """
 
     path: Path
@@ -33,10 +34,10 @@ class SetAside(NamedTuple):
 
 
 def set_aside(store: Path, note: Path, stamp: str) -> SetAside:
-    """Renames a store that nobody has open, and takes its note away.
+    """Renames a store that nobody has open, and removes its note.
 
     Args:
-        stamp: of the time, such as ``20261126T173012Z``: what sorts last is newest.
+        stamp: the time, such as ``20261126T173012Z``; the one that sorts last is the newest.
 
     Raises:
         OSError: it can't be renamed.
@@ -55,7 +56,7 @@ def set_aside(store: Path, note: Path, stamp: str) -> SetAside:
 
 
 def _keep(folder: Path, most: int) -> None:
-    """Removes the oldest of what was set aside."""
+    """Removes all but the ``most`` newest of what was set aside."""
     damaged = [entry for entry in folder.iterdir() if MARK in entry.name]
     damaged.sort(key=lambda entry: entry.name.partition(MARK)[2])
     for entry in damaged[: len(damaged) - most]:

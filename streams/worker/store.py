@@ -3,15 +3,15 @@
 Invariants:
 1. A checkpoint is one write batch: values and the offset they belong to, or nothing.
 2. One process owns a state directory; a second one is told so and stops.
-3. State that can't be read, or that holds less than it said, is never gone on with: the store is
-   set aside (``StateDirectory.set_aside``), and its owner builds it again from the log.
-4. Every write is numbered, and leaves a link with its number in the store; the note beside the
-   store (``streams.worker.notes``) says the newest number. A store holds what it said when it has
-   come to the number that was noted and no link is missing.
+3. State that can't be read, or that holds less than was noted, is never used: the store is set
+   aside (``StateDirectory.set_aside``), and its owner rebuilds it from the log.
+4. Every write has a number, and leaves a link with that number in the store; the note beside the
+   store (``streams.worker.notes``) says the newest number. A store is complete if it has reached
+   the noted number and no link is missing.
 
-Why links: RocksDB's newest writes lie in its log, older ones in files that its MANIFEST names. A
-MANIFEST that lost its end forgets files, and the log is replayed on what is left: the newest offset
-is there, and what was written just before it is not. RocksDB opens such a store without a word.
+Why links: RocksDB's newest writes are in its log, older ones in files that its MANIFEST names. A
+truncated MANIFEST forgets files, and the log is replayed on what is left: the newest offset is
+there, but writes just before it are missing. RocksDB opens such a store without an error.
 
 RocksDB by rocksdict in raw mode (keys and values are bytes), bloom filters on whole keys (most
 look-ups are for messages never seen), zstd on the last level.
@@ -21,8 +21,8 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 
 import structlog
 from rocksdict import (
@@ -47,12 +47,12 @@ BLOCK_CACHE_BYTES = 48 << 20
 """Shared by all partitions of a worker."""
 MEMTABLE_BYTES = 8 << 20
 LINKS_MAX = 1_000
-"""Links that a store keeps. With one more, everything is flushed into files first: then the
-MANIFEST names them, and the link of the last write before stands for all of it."""
+"""Links that a store keeps. Beyond it, everything is first flushed into files that the MANIFEST
+names; the newest link then stands for all before it."""
 _BLOOM_BITS_PER_KEY = 10
 
 OWN_END = b"\x01"
-"""Keys of a store's users begin here; those below are its own."""
+"""The first key of a store's users; those below are the store's own."""
 _HELD_KEY = b"\x00held"
 _HELD = struct.Struct(">8sQQ")  # store, number of the newest write, number of the first link
 _LINK = struct.Struct(">5sQ")
@@ -67,7 +67,7 @@ class Store:
 
     Attributes:
         number: of the newest write, 0 for none.
-        is_noted: whether the note stood by what the store says it holds.
+        is_noted: whether there was a note when the store was opened.
 
     Raises:
         DamagedState: see invariant 3; from the constructor and from every method that reads or
@@ -78,26 +78,31 @@ class Store:
     def __init__(self, path: Path, cache: Cache, note: Path | None = None) -> None:
         self.path = path
         self._note = Note(note or path.with_name(f"{path.name}.note"))
-        try:
+        with self._judged():
             noted = self._note.read()
             if noted is not None and not path.exists():
                 raise DamagedState(path, f"it is gone, with {noted.number} writes in it")
             path.mkdir(parents=True, exist_ok=True)
             self._db = Rdict(str(path), _options(cache))
-        except Exception as error:  # rocksdict raises bare Exception with RocksDB's text
-            raise self._meaning(error) from error
         try:
             self._check(noted)
         except BaseException:
             self.close(flush=False)
             raise
         self._write_options = WriteOptions()
-        # The log is the write-ahead log: after a power cut state is rebuilt from Kafka. A crash of
-        # the process alone loses nothing, since the operating system still has what was written.
+        # Kafka is the write-ahead log: after a power cut state is rebuilt from it. A crash of the
+        # process alone loses nothing, since the operating system still has what was written.
         self._write_options.sync = False
 
-    def _meaning(self, error: Exception) -> Exception:
-        return error if isinstance(error, DamagedState) else error_of(self.path, error)
+    @contextmanager
+    def _judged(self) -> Iterator[None]:
+        """Raises what an error of RocksDB or of the disk means (``streams.worker.damage``)."""
+        try:
+            yield
+        except DamagedState:
+            raise
+        except Exception as error:  # rocksdict raises bare Exception with RocksDB's text
+            raise error_of(self.path, error) from error
 
     def _check(self, noted: Held | None) -> None:
         """Invariant 4."""
@@ -108,26 +113,23 @@ class Store:
         else:
             self._store, self.number, self._first = _HELD.unpack(data)
         if noted is not None and noted.store != self._store:
-            raise DamagedState(self.path, "the note beside it is another store's")
+            raise DamagedState(self.path, "the note beside it belongs to another store")
         if noted is not None and noted.number > self.number:
             said = f"it holds {self.number} of the {noted.number} writes that it had"
             raise DamagedState(self.path, said)
         links = sum(1 for _ in self.scan(_link(self._first), _link(self.number + 1)))
         missing = self.number + 1 - self._first - links
         if missing:
-            raise DamagedState(
-                self.path, f"{missing} of its last {links + missing} writes are gone"
-            )
+            said = f"{missing} of its last {links + missing} writes are gone"
+            raise DamagedState(self.path, said)
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
         """Values of ``keys``, in their order; ``None`` where nothing is stored."""
         if not keys:
             return []
-        try:
+        with self._judged():  # rocksdict's hints know only its pickling mode
             values: list[bytes | None] = self._db.get(keys)  # type: ignore[arg-type, assignment]
-        except Exception as error:
-            raise self._meaning(error) from error
-        return values  # rocksdict's hints know only its pickling mode
+        return values
 
     def write(
         self,
@@ -145,7 +147,8 @@ class Store:
         number, first = self.number + 1, self._first
         batch = WriteBatch(raw_mode=True)
         if number - first > LINKS_MAX:
-            self._flush()
+            with self._judged():
+                self._db.flush(True)
             batch.delete_range(_link(first), _link(number - 1))
             first = number - 1
         for begin, end in cleared:
@@ -157,28 +160,18 @@ class Store:
                 batch.put(key, value)
         batch.put(_link(number), b"")
         batch.put(_HELD_KEY, _HELD.pack(self._store, number, first))
-        try:
+        with self._judged():
             self._db.write(batch, self._write_options)
             self.number, self._first = number, first
             self._note.write(Held(self._store, number, offset))
-        except Exception as error:
-            raise self._meaning(error) from error
-
-    def _flush(self) -> None:
-        try:
-            self._db.flush(True)
-        except Exception as error:
-            raise self._meaning(error) from error
 
     def delete_range(self, begin: bytes, end: bytes) -> None:
         """Deletes every key from ``begin`` up to but without ``end``.
 
-        It has no number: a store may lose it unnoticed, so it must not matter whether it was done.
+        It has no number: a store may lose the deletion unnoticed, so that must do no harm.
         """
-        try:
+        with self._judged():
             self._db.delete_range(begin, end)
-        except Exception as error:
-            raise self._meaning(error) from error
 
     def clear(self) -> None:
         """Deletes everything."""
@@ -188,20 +181,13 @@ class Store:
         """Keys and values from ``begin`` up to but without ``end``, in order."""
         options = ReadOptions()
         options.set_iterate_upper_bound(end)
-        try:
+        with self._judged():
             iterator = self._db.iter(options)
             iterator.seek(begin)
             while iterator.valid():
                 yield iterator.key(), iterator.value()
                 iterator.next()
-            iterator.status()  # an iterator that meets damage ends, as if there were no more
-        except Exception as error:
-            raise self._meaning(error) from error
-
-    def compact(self) -> None:
-        """Compacts everything (measuring and tests; RocksDB compacts by itself as it goes)."""
-        self._db.flush()
-        self._db.compact_range(None, None)
+            iterator.status()  # an iterator that meets damage just ends; the status says why
 
     def disk_bytes(self) -> int:
         """Bytes of live data on disk."""
@@ -215,14 +201,11 @@ class Store:
         """Flushes and closes; the store can't be used afterwards.
 
         Args:
-            flush: whether a failure to flush counts.
+            flush: whether a failure is raised.
         """
-        try:
+        with self._judged() if flush else suppress(Exception):
             self._note.close()
             self._db.close()
-        except Exception as error:
-            if flush:
-                raise self._meaning(error) from error
 
 
 def _options(cache: Cache) -> Options:
@@ -250,7 +233,7 @@ def _options(cache: Cache) -> Options:
 
 
 class StateDirectory:
-    """The directory of one worker: locked, one store per name in it.
+    """The state directory of one worker: locked, with one store per name.
 
     Raises:
         ConfigError: another process holds it, or it can't be used.
@@ -284,13 +267,13 @@ class StateDirectory:
         return self._open[name]
 
     def names(self) -> list[str]:
-        """Names of the stores that lie here, opened or not."""
+        """Names of the stores in the directory, opened or not."""
         return sorted(
             entry.name for entry in self.path.iterdir() if entry.is_dir() and MARK not in entry.name
         )
 
     def release(self, name: str) -> None:
-        """Closes the store called ``name``; its data stays, and is judged at its next opening."""
+        """Closes the store called ``name``; its data stays, and is checked when opened again."""
         store = self._open.pop(name, None)
         if store is None:
             return
@@ -326,7 +309,7 @@ class StateDirectory:
         return sum(store.keys_estimate() for store in self._open.values())
 
     def close(self) -> None:
-        """Closes every store and lets the directory go."""
+        """Closes every store and unlocks the directory."""
         for name in list(self._open):
             self.release(name)
         os.close(self._lock)
@@ -334,10 +317,5 @@ class StateDirectory:
     def __enter__(self) -> "StateDirectory":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

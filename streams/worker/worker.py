@@ -11,7 +11,8 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from streams.worker.agent import Agent
 from streams.worker.campaigns_agent import CampaignsAgent
 from streams.worker.enrich_agent import EnrichAgent
 from streams.worker.health import serve_health
-from streams.worker.log_watch import LogChanged, watch_of
+from streams.worker.log_watch import watch_of
 from streams.worker.metrics import StreamMetrics
 from streams.worker.outputs import Outputs
 from streams.worker.store import StateDirectory
@@ -47,10 +48,10 @@ log = structlog.get_logger(__name__)
 CHUNK_BYTES_MAX = 4 << 20
 TICK_S = 0.25
 LOG_CHECK_S = 5.0
-"""How often a worker looks whether the raw topic is still the one its state is of, if no records
-come: with those it looks more often (``streams.worker.log_watch``)."""
+"""How often a worker checks that the raw topic was not recreated, while no records come. With
+records it checks more often (``streams.worker.log_watch``)."""
 RESTART = 75
-"""What ``Worker.run`` returns when the worker has to start again, by newer rules."""
+"""What ``Worker.run`` returns when the worker has to start again to judge by newer rules."""
 RULES_S = 1.0
 """How often a worker asks whether newer rules hold."""
 STAGES = ("enrich", "campaigns")
@@ -88,8 +89,8 @@ class Worker:
         stages: which agents run; all workers of a consumer group must run the same.
         tracer: records spans of chunks that hold traced records; none without one.
         rulebook: read to its end; default: rules never change.
-        source: where state is brought up to date from.
-        now_ns: nanoseconds since 1970, of rolling rates.
+        source: opens the partitions that state is restored from.
+        now_ns: the clock of rolling rates, nanoseconds since 1970.
     """
 
     def __init__(
@@ -118,8 +119,8 @@ class Worker:
         own = look_ups or look_ups_of(settings)
         if history.newest is not None and own.rules.version > history.newest.version:
             log.warning(
-                "the rules file is newer than the rules that hold, and is not used: 'mailpulse "
-                "reprocess' makes it hold",
+                "the rules file is newer than the rules that hold, and is not used; 'mailpulse "
+                "reprocess' puts it into force",
                 version=own.rules.version, holds=history.newest.version,
             )  # fmt: skip
         ruling = Ruling.of(history, own)
@@ -177,19 +178,20 @@ class Worker:
         user_agent.load()
         await self.outputs.start()
         stop = stop or asyncio.Event()
-        ticking = asyncio.create_task(self._tick_on(), name="tick")
-        checking = asyncio.create_task(self._check_log(), name="log check")
-        ruling = asyncio.create_task(self._watch_rules(stop), name="rules")
-        opening = [asyncio.create_task(self._keep_open(agent)) for agent in self.agents]
-        health = asyncio.create_task(
-            serve_health(self.settings, "worker", self.metrics.registry, lambda: self.ready),
-            name="health",
-        )
+        jobs = {
+            "the worker's clock": self._tick_on(),
+            "the check of the log": self._check_log(),
+            "the watch over rules": self._watch_rules(stop),
+            "health": serve_health(
+                self.settings, "worker", self.metrics.registry, lambda: self.ready
+            ),
+            **{f"opening state of {agent.name}": agent.keep_open() for agent in self.agents},
+        }
+        tasks = [asyncio.create_task(self.guarded(*job), name=job[0]) for job in jobs.items()]
         try:
             code = await runner.run(self.app, stop)
             return code or (RESTART if self.superseded else 0)
         finally:
-            tasks = [ticking, checking, ruling, health, *opening]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -199,59 +201,43 @@ class Worker:
                 agent.close()
             self.directory.close()
 
-    async def _check_log(self) -> None:
-        """Ends the worker when the raw topic was made anew, also when nothing comes to be folded.
-
-        The next one begins the new log. While nobody answers, there is nothing to begin with.
-        """
-        while True:
-            await asyncio.sleep(LOG_CHECK_S)
-            try:
-                await self.log_watch.look()
-            except Unavailable:
-                continue
-            except LogChanged as error:
-                self.app.fail(str(error))
-                return
-
-    async def _watch_rules(self, stop: asyncio.Event) -> None:
-        """Ends the worker in order when newer rules hold."""
+    async def guarded(self, what: str, job: Awaitable[None]) -> None:
+        """Ends the worker when a job in the background fails (invariant 2)."""
         try:
-            while not stop.is_set():
-                await asyncio.sleep(RULES_S)
-                try:
-                    changed = await self.enrich.reprocessing.changed()
-                except Unavailable:
-                    continue  # while nobody answers, nothing is known and nothing written either
-                if changed:
-                    log.warning(
-                        "newer rules hold: the worker ends, to start again and judge by them"
-                    )
-                    self.superseded = True
-                    stop.set()
-                    return
-        except Exception as error:
-            self.app.fail(f"the watch over rules stopped: {error!r}", error)
-
-    async def _keep_open(self, agent: Agent) -> None:
-        try:
-            await agent.keep_open()
-        except Exception as error:
-            self.app.fail(f"{agent.name}: state could not be opened: {error}", error)
-
-    async def _tick_on(self) -> None:
-        try:
-            while True:
-                await asyncio.sleep(TICK_S)
-                await self.tick()
+            await job
         except MailpulseError as error:
             self.app.fail(str(error), error)
         except Exception as error:
-            self.app.fail(f"the worker's clock stopped: {error!r}", error)
+            self.app.fail(f"{what} failed: {error!r}", error)
+
+    async def _check_log(self) -> None:
+        """Ends the worker when the raw topic was recreated, also when no records come.
+
+        The next worker reads the new log. While no broker answers, the worker waits.
+        """
+        while True:
+            await asyncio.sleep(LOG_CHECK_S)
+            with suppress(Unavailable):
+                await self.log_watch.look()
+
+    async def _watch_rules(self, stop: asyncio.Event) -> None:
+        """Ends the worker in order when newer rules hold."""
+        while not stop.is_set():
+            await asyncio.sleep(RULES_S)
+            with suppress(Unavailable):  # then nothing is known, and nothing is written either
+                if await self.enrich.reprocessing.changed():
+                    log.warning("newer rules hold: the worker restarts to judge by them")
+                    self.superseded = True
+                    stop.set()
+
+    async def _tick_on(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            await self.tick()
 
 
 def look_ups_of(settings: Settings) -> LookUps:
-    """What ``step`` may consult, by the settings.
+    """The look-ups of ``step`` that the settings ask for.
 
     Raises:
         ConfigError: a rules file or database can't be used, named by its setting.
@@ -284,7 +270,7 @@ def _mailbox_rules(path: Path) -> Callable[[str], str]:
 
 
 def _countries(path: Path) -> Callable[[str | None], str]:
-    """A look-up in the operator's database; read into memory, so that no file changes under it.
+    """A look-up in the operator's database, read into memory so that the file may be replaced.
 
     Raises:
         ImportError: the extra ``geo`` is not installed.
@@ -327,7 +313,7 @@ def run_worker(settings: Settings, **parts: Any) -> int:
     """
     try:
         code = asyncio.run(_main(settings, **parts))
-        if code == RESTART:  # a clean slate under the same process id: no supervisor need act
+        if code == RESTART:  # under the same process id, so that no supervisor has to act
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
         return code
     except ConfigError:
@@ -335,9 +321,3 @@ def run_worker(settings: Settings, **parts: Any) -> int:
     except MailpulseError as error:
         log.error("worker ends", reason=str(error))
         return 1
-
-
-__all__ = ["Worker", "look_ups_of", "run_worker", "topics"]
-
-if __name__ == "__main__":
-    sys.exit("start a worker with 'mailpulse worker'")

@@ -1,4 +1,4 @@
-"""The raw topic deleted and made anew under the whole line: old figures stay, new ones add up.
+"""The raw topic deleted and recreated under the whole line: old figures stay, new ones add up.
 
 And under a worker that sleeps meanwhile, so that it finds the old log's next offset in the new one.
 About 50 and 30 seconds.
@@ -102,7 +102,7 @@ def test_a_new_log_that_reaches_beyond_the_old_offset_is_read_from_its_first_rec
         new_log, new = asyncio.run(admin.log_id(pipeline.settings)), raw_ids(broker.bootstrap)
         worker.resume()
         wait_end(worker)
-        assert "was made anew" in worker.log_tail()
+        assert "was recreated" in worker.log_tail()
         assert ids_by_log(broker.bootstrap) == {old_log: old}
         commit_by_hand(broker.bootstrap, pipeline.settings.consumer_group, 400, old_log)
         worker.start()

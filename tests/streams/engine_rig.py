@@ -148,10 +148,6 @@ class FakeBatch:
         """How many rows."""
         return len(self.rows)
 
-    def size(self) -> int:
-        """Nobody looks."""
-        return 0
-
 
 @dataclass
 class FakeProducer:
@@ -226,7 +222,8 @@ class EngineRig:
         fetcher: Any = SimpleNamespace(_stopped=asyncio.Event())
         self._tasks = [asyncio.create_task(self.consumer._drain_messages(fetcher))]
         self._tasks += [
-            asyncio.create_task(self.worker._keep_open(agent)) for agent in self.worker.agents
+            asyncio.create_task(self.worker.guarded("opening", agent.keep_open()))
+            for agent in self.worker.agents
         ]
 
     async def assign(self, *partitions: int) -> None:

@@ -13,7 +13,7 @@ from schemas.glossary import COUNTER_NAMES
 from schemas.versions import ROW_OFFSET_BITS
 from streams.classify.actor_rules import Rules
 from streams.enrich import deferred
-from streams.enrich.deferred import CountsVersion, Deferred, Withdrawals
+from streams.enrich.deferred import Deferred, Withdrawals
 from streams.enrich.derive import LookUps
 from streams.enrich.epochs import Epoch, History, Ruling, Span
 from streams.enrich.minute_counts import Key, pack_key, unpack_vector
@@ -179,9 +179,7 @@ class Worker:
         stale = {
             key
             for key, version, _ in topics.minutes
-            if deferred.is_stale(
-                CountsVersion(key, LOG, 0, version), LOG, 0, self.number, kept.span.begin
-            )
+            if deferred.is_stale(version, self.number, kept.span.begin)
         }
         keys = (stale | set(deferred.held_keys(self.disk.scan))) - shard.minutes.dirty
         for key in keys:

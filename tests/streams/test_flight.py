@@ -54,7 +54,7 @@ class Broker:
 async def flight_of(broker: Broker, batches: int) -> Flight:
     """A flight with some batches under way."""
     outputs = object.__new__(Outputs)
-    outputs.producer, outputs.rows, outputs.bytes = broker, 0, 0
+    outputs.producer = broker
     flight = Flight(outputs)
     for _ in range(batches):
         await flight.send_to("t", 0, [Row(b"k", b"v", 1)])

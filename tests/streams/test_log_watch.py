@@ -112,7 +112,7 @@ async def test_another_topic_lets_nothing_pass() -> None:
     """Neither at the next look nor at the next record, nor later."""
     watch = LogWatch("ours", FakeBroker("theirs").connect)
     for _ in range(2):
-        with pytest.raises(LogChanged, match="made anew: it is theirs, and was ours"):
+        with pytest.raises(LogChanged, match="recreated: its id is theirs, and was ours"):
             await watch.verify()
     with pytest.raises(LogChanged):
         await watch.look()

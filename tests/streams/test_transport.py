@@ -161,7 +161,7 @@ async def test_a_commit_waits_for_the_commit_under_way(rig_of: RigMaker) -> None
 
 
 async def test_state_of_another_log_is_found_before_it_is_committed(rig_of: RigMaker) -> None:
-    """A topic made anew ends below the offset that the local state is as of."""
+    """A recreated topic ends below the offset that the local state is as of."""
     rig = await rig_of({P0: FakeLog.of(range(50))})
     await rig.assign(P0)
     await rig.until(lambda: len(rig.offsets(P0)) == 50)
