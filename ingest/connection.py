@@ -1,99 +1,51 @@
-"""One connection of the front door: HTTP/1.1, with limits on its time, its bytes and its number.
+"""One connection of the front door: HTTP/1.1 with deadlines, within the bounds of all listeners.
 
 Invariants:
 1. A connection has a deadline whenever the next move is its client's: to the end of a request's
    headers, to the end of its body, until an answer is read. Between requests it may be idle.
-2. Nothing that comes is unbounded: headers, trailers and the framing of a body (chunk extensions)
-   each have a size; headers, and requests sent ahead of their answers, have a number.
-3. The headers of a request are those before its body. What follows the body (trailers) is dropped
-   and counted (RFC 9110 §6.5.1: it must not be merged unless a field's definition allows it).
-4. What two parsers could read in two ways is refused (``schemas.serving.reading``).
-5. A request that is complete gets its answer, whatever comes behind it.
+2. A request that is complete gets its answer, whatever follows it on the connection.
 
-uvicorn has none of these limits; this class puts them around its protocol's methods, and tests on
-real sockets hold them. What httptools refuses by itself (both lengths, folded lines, spaces before
-a colon, bare line feeds) is in the same tests.
+What it may send, ``schemas.serving.bounded`` says. Tests on real sockets hold both.
 """
 
 import asyncio
 from typing import Any, ClassVar
 
-import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from ingest.crowd import Crowd, Full
 from ingest.metrics import IngestMetrics
 from ingest.problems import MEDIA_TYPE, problem
 from ingest.receiving import LINGER_S, PROVEN, WHOLE
+from schemas.serving.bounded import BoundedProtocol, Refused
 from schemas.serving.origin import Networks, address_of, client_key
-from schemas.serving.reading import fault_of
 from schemas.settings import Settings
 
 REQUESTS_AHEAD_MAX = 64
-"""Requests that a client may send before the first of them is answered."""
 BODY_GRACE_S = LINGER_S + 1.0
-"""How long after a body's time is over its connection is closed: until then it gets an answer."""
+"""How long after a body's deadline its connection is closed: until then it gets an answer."""
 
 
-class _Refused(Exception):
-    """Raised within the parser: this request is not taken, nor anything behind it."""
+class FrontDoorProtocol(BoundedProtocol):
+    """A connection of the front door (see the module)."""
 
-    def __init__(self, status: int, code: str) -> None:
-        super().__init__(code)
-        self.status = status
-        self.code = code
-
-
-def _reason(error: httptools.HttpParserError) -> tuple[int, str, bool]:
-    """Status and code of what the parser does not take, and whether we refused it ourselves.
-
-    A function of its own, for nothing of the error must stay in a frame that the error knows: such
-    a circle would keep the bytes that came until the garbage collector comes by.
-    """
-    refused = error.__context__
-    if isinstance(refused, _Refused):
-        return refused.status, refused.code, True
-    return 400, "not_http", False
-
-
-class _Dropped:
-    """Takes what the parser appends to headers that are complete, and drops it (invariant 3)."""
-
-    def __init__(self, metrics: IngestMetrics) -> None:
-        self._metrics = metrics
-
-    def append(self, header: tuple[bytes, bytes]) -> None:
-        """Counts a trailer."""
-        self._metrics.trailers_dropped.inc()
-
-    def __iter__(self) -> Any:
-        return iter(())
-
-
-class GuardedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol with limits (see the module)."""
-
+    requests_ahead_max = REQUESTS_AHEAD_MAX
     settings: ClassVar[Settings]
     metrics: ClassVar[IngestMetrics]
-    crowd: ClassVar["Crowd[GuardedProtocol]"]
+    crowd: ClassVar["Crowd[FrontDoorProtocol]"]
     trusted: ClassVar[Networks]
     _deadline: asyncio.TimerHandle | None = None
     """To the end of the headers or of the body."""
     _answer_deadline: asyncio.TimerHandle | None = None
-    _header_bytes = 0
-    _framing_bytes = 0
-    _in_headers = True
     _is_known = False
-    _last_words: bytes | None = None
-    """Not ``None``: nothing that comes is read any more, and this is sent behind the answers."""
+    _last_words = b""
+    """Sent behind the answers that are still to come, once the connection has ended."""
 
     # --- the connection --------------------------------------------------------------------------
 
     def connection_made(self, transport: Any) -> None:
         """See ``asyncio.Protocol``."""
         super().connection_made(transport)
-        self._chunks: list[bytes] = []
-        self._dropped = _Dropped(self.metrics)
         address = address_of(self.client[0]) if self.client else None
         try:
             displaced = self.crowd.enter(
@@ -133,78 +85,32 @@ class GuardedProtocol(HttpToolsProtocol):
     # --- what comes ------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """See ``asyncio.Protocol``."""
-        self._unset_keepalive_if_required()
-        if self._last_words is not None:
+        """See ``BoundedProtocol``: what goes on after this data gets a deadline."""
+        super().data_received(data)
+        if self._deadline is not None or self._ended:
             return
-        before = -1
-        if self._in_headers:
-            self._header_bytes += len(data)
-        else:
-            before = len(self.cycle.body)
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            status, code, is_refused = _reason(error)
-            # An answer to HEAD has no body; of what the parser broke off the method is not known.
-            self._end(status, code, is_refused and self.parser.get_method() == b"HEAD")
-            return
-        if self._chunks:
-            self._join_chunks()
-        # A block of headers, or a body, that ended within this data was handed on, whatever its
-        # size: one read of a socket is bounded by the loop. Most do, and need no deadline.
         if not self._in_headers:
-            self._check_body(len(data), before)
+            timeout_ms = self.settings.body_timeout_ms + round(BODY_GRACE_S * 1000)
+            self._set_deadline(timeout_ms, "body_timeout")
         elif self._header_bytes:
-            if self._header_bytes > self.settings.header_bytes_max:
-                self._cut("header_too_large")
-            elif self._deadline is None:
-                self._set_deadline(self.settings.header_timeout_ms, "header_timeout")
+            self._set_deadline(self.settings.header_timeout_ms, "header_timeout")
 
-    def _check_body(self, size: int, before: int) -> None:
-        """Invariants 1 and 2 for a body that goes on; ``before``: its length before this data."""
-        if self._deadline is None:
-            grace_ms = round(BODY_GRACE_S * 1000)
-            self._set_deadline(self.settings.body_timeout_ms + grace_ms, "body_timeout")
-        if before != len(self.cycle.body):
-            self._framing_bytes = 0
-            return
-        self._framing_bytes += size
-        if self._framing_bytes > self.settings.header_bytes_max:
-            self._cut("framing_too_large")
+    def _count_trailer(self) -> None:
+        self.metrics.trailers_dropped.inc()
+
+    def _check_headers(self) -> None:
+        super()._check_headers()
+        if self.parser.should_upgrade():  # nobody who sends webhooks asks for it
+            raise Refused(400, "upgrade")
 
     def on_headers_complete(self) -> None:
         """See ``HttpToolsProtocol``."""
-        fault = fault_of(
-            self.headers, self.parser.get_http_version(), upgrades=self.parser.should_upgrade()
-        )
-        if fault is not None:
-            raise _Refused(*fault)
-        if self.parser.should_upgrade():  # of nobody who sends webhooks
-            raise _Refused(400, "upgrade")
-        if len(self.pipeline) >= REQUESTS_AHEAD_MAX:
-            raise _Refused(429, "too_many_ahead")
         super().on_headers_complete()
-        self._in_headers = False
-        self._header_bytes = self._framing_bytes = 0
         if self._deadline is not None:
             self._clear_deadline()
-        self.headers = self._dropped  # type: ignore[assignment]
-
-    def on_body(self, body: bytes) -> None:
-        """See ``HttpToolsProtocol``, which copies all it has with each chunk, however small."""
-        self._chunks.append(body)
-
-    def _join_chunks(self) -> None:
-        chunks = self._chunks
-        super().on_body(chunks[0] if len(chunks) == 1 else b"".join(chunks))
-        chunks.clear()
 
     def on_message_complete(self) -> None:
         """See ``HttpToolsProtocol``."""
-        if self._chunks:
-            self._join_chunks()
-        self._in_headers = True
         if self._deadline is not None:
             self._clear_deadline()
         self.scope[WHOLE] = True  # type: ignore[literal-required] # an addition of ours
@@ -223,7 +129,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if cycle.response_complete or not self._is_working():
             self.crowd.waits(self)
-            if self._last_words is not None:
+            if self._ended:
                 return self._say_last_words()
         if self.transport.is_closing():
             self._hurry()
@@ -235,14 +141,16 @@ class GuardedProtocol(HttpToolsProtocol):
             cycle is not None and not cycle.response_complete and not cycle.more_body
         )
 
-    def _end(self, status: int, code: str, head_only: bool) -> None:
-        """Refuses what came, and reads nothing more (invariant 5)."""
+    def _refuse(self, status: int, code: str, ours: bool) -> None:
+        """Refuses what came, behind the answers to what came before it (invariant 2)."""
+        self._ended = True
         self._clear_deadline()
         self.metrics.connections_refused.labels(code).inc()
         content = problem(status, code)
         head = b"%scontent-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self._last_words = head % (STATUS_LINE[status], MEDIA_TYPE, len(content))
-        if not head_only:
+        # An answer to HEAD has no body. Where the parser failed, the method is not known.
+        if not (ours and self.parser.get_method() == b"HEAD"):
             self._last_words += content
         cycle = self.cycle
         answering = cycle is not None and not cycle.response_complete
@@ -257,13 +165,16 @@ class GuardedProtocol(HttpToolsProtocol):
         if not answering:
             self._say_last_words()
 
+    def _exceeded(self, status: int, code: str) -> None:
+        self._cut(code)
+
     def _say_last_words(self) -> None:
-        self.transport.write(self._last_words or b"")
+        self.transport.write(self._last_words)
         self.transport.close()
         self._hurry()
 
     def _hurry(self) -> None:
-        """Closing waits until the client has read what is written: not for ever."""
+        """Closing waits until the client has read what is written, within the answer's deadline."""
         if self.transport.get_write_buffer_size():
             self._set_answer_deadline()
 

@@ -26,10 +26,12 @@ import uvicorn
 import uvloop
 
 from ingest.app import IngestApp, create_app
-from ingest.connection import GuardedProtocol
+from ingest.connection import FrontDoorProtocol
 from ingest.crowd import Crowd
 from schemas.codec import Codec
+from schemas.serving.internals import check_internals
 from schemas.serving.origin import Networks
+from schemas.serving.server import Server, bind, port_of
 from schemas.settings import Settings, Source
 
 KEEP_ALIVE_S = 65
@@ -48,15 +50,10 @@ FILES_RESERVED = 256
 """Files that are left to Kafka's connections, the spool, TLS handshakes and the rest."""
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server, that leaves signals to ``serve``, and gives TLS handshakes a deadline."""
+class _Server(Server):
+    """A server that gives TLS handshakes a deadline."""
 
     handshake_s: float
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Captures none."""
-        yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See ``uvicorn.Server``."""
@@ -85,11 +82,16 @@ def make_server(
 
     Args:
         connections_max: by default the setting.
+
+    Raises:
+        InternalsMissing: the installed uvicorn is none that this was written for.
     """
-    crowd = Crowd[GuardedProtocol](
+    check_internals()
+    crowd = Crowd[FrontDoorProtocol](
         connections_max or settings.connections_max, settings.connections_per_client_max
     )
     parts = {
+        "header_bytes_max": settings.header_bytes_max,
         "settings": settings,
         "metrics": app.metrics,
         "crowd": crowd,
@@ -100,7 +102,7 @@ def make_server(
         host=settings.ingest_host,
         port=settings.ingest_port,
         loop="uvloop",
-        http=type("Protocol", (GuardedProtocol,), parts),
+        http=type("Protocol", (FrontDoorProtocol,), parts),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -147,21 +149,6 @@ def make_room(connections_max: int) -> int:
     return room
 
 
-def listen(settings: Settings) -> socket.socket:
-    """The listening socket; port 0 takes a free one.
-
-    Raises:
-        OSError: the address can't be bound.
-    """
-    family = socket.AF_INET6 if ":" in settings.ingest_host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((settings.ingest_host, settings.ingest_port))
-    listener.listen(2048)
-    listener.setblocking(False)
-    return listener
-
-
 async def serve(
     settings: Settings,
     sources: Mapping[str, Source],
@@ -191,8 +178,8 @@ async def serve(
     if room < settings.connections_max:
         log.warning("too_few_files", connections_max=room, setting="ulimit -n")
     server = make_server(settings, app, room)
-    listener = listen(settings)
-    port = listener.getsockname()[1]
+    listener = bind(settings.ingest_host, settings.ingest_port)
+    port = port_of(listener)
     on_bound(port)
     tls = settings.tls_cert_file is not None
     log.info("listening", host=settings.ingest_host, port=port, tls=tls)

@@ -1,12 +1,11 @@
-"""uvicorn's HTTP/1.1 with limits: what ``places`` decides, done to real connections.
+"""A connection of a listener: what ``places`` decides, done to a real connection.
 
 Invariants:
-1. Headers end where the headers end: a trailer behind a body never becomes a header (RFC 9110,
-   6.5.1, lets a recipient discard it).
-2. The request target is a path of ours. One with a host in it (absolute form, RFC 9112, 3.2.2) is
+1. The request target is a path of ours. One with a host in it (absolute form, RFC 9112, 3.2.2) is
    for proxies, and is refused.
-3. What is refused is said in the log once a minute for each reason, with the count.
-4. What two readers could take in two ways is refused (``schemas.serving.reading``).
+2. A refusal is logged once a minute for each reason, with the count.
+
+What a connection may send, ``schemas.serving.bounded`` says.
 """
 
 import asyncio
@@ -15,10 +14,10 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import structlog
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from schemas.serving.bounded import BoundedProtocol, Refused
 from schemas.serving.places import Cut, Limits, Places, Turn
-from schemas.serving.reading import fault_of
 from schemas.serving.sparing import Sparing
 
 Message = Any
@@ -38,10 +37,6 @@ def is_proven(scope: Message) -> bool:
         scope: ASGI's; one that came by another way than a guarded listener is not proven.
     """
     return scope.get("state", {}).get(_PROVEN) is True
-
-
-class _Refused(Exception):
-    """Ends the parsing of a connection's data; what there is to say was said."""
 
 
 class _Sparingly(logging.Filter):
@@ -79,7 +74,7 @@ class Listener:
         self.name = name
         self.limits = limits
         self.proves = proves
-        self.places: Places[GuardedProtocol] = Places(limits)
+        self.places: Places[ListenerProtocol] = Places(limits)
         self._loop = loop
         self._sparing = Sparing()
         self._log = structlog.get_logger("mailpulse.serving")
@@ -122,21 +117,17 @@ async def _busy(scope: Message, receive: Message, send: Message) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-class GuardedProtocol(HttpToolsProtocol):
+class ListenerProtocol(BoundedProtocol):
     """A connection. Subclasses name their ``listener``."""
 
     listener: ClassVar[Listener]
     _reading = Turn.HEAD  # of the message that is being received
     _under_way = 0  # requests whose headers are complete and whose answer is not
-    _head_bytes = 0
     _body_bytes = 0
-    _framing_bytes = 0
-    _ended = False
 
     def connection_made(self, transport: Any) -> None:
         """See ``asyncio.Protocol``."""
         super().connection_made(transport)
-        self._chunks: list[bytes] = []
         self.logger = self.listener.logger
         client = self.client[0] if self.client else ""
         leaves = self.listener.places.arrive(self, client, self.loop.time())
@@ -150,36 +141,13 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """See ``asyncio.Protocol``."""
-        if self._ended:
-            return
-        if self._reading is Turn.IDLE:
+        """See ``BoundedProtocol``."""
+        if self._reading is Turn.IDLE and not self._ended:
             self._reads(Turn.HEAD)
-        in_head = self._reading is Turn.HEAD
         before = self._body_bytes
         super().data_received(data)
         if not self._ended:
-            self._join_chunks()
             self.listener.places.received(self, max(0, self._body_bytes - before))
-            self._bound_framing(len(data), before)
-        # A line that has not ended is not known to ``on_header`` yet, so bytes are counted too. A
-        # head that ended within this data was handed on: one read of a socket is bounded.
-        if in_head and self._reading is Turn.HEAD and not self._ended:
-            self._head_bytes += len(data)
-            if self._head_bytes > self.listener.limits.header_bytes_max:
-                self._end("header_too_large", 431)
-
-    def _bound_framing(self, size: int, before: int) -> None:
-        """Ends a body of which much came and nothing was body: a trailer, or a chunk's extension.
-
-        httptools keeps a field that has not ended, and copies it with each read.
-        """
-        if self._reading is not Turn.BODY or self._body_bytes != before:
-            self._framing_bytes = 0
-            return
-        self._framing_bytes += size
-        if self._framing_bytes > self.listener.limits.header_bytes_max:
-            self._end("framing_too_large", 400)
 
     def pause_writing(self) -> None:
         """See ``asyncio.Protocol``: an answer in pieces has more in the buffer now."""
@@ -198,45 +166,25 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """See ``HttpToolsProtocol``."""
         super().on_message_begin()
-        self._head_bytes = self._body_bytes = 0
+        self._body_bytes = 0
         self._reads(Turn.HEAD)
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """See ``HttpToolsProtocol``."""
-        if self._reading is not Turn.HEAD:  # invariant 1
-            self.listener.refused("trailer")
-            return
-        self._head_bytes += len(name) + len(value)
-        if self._head_bytes > self.listener.limits.header_bytes_max:
-            self._end("header_too_large", 431)
-            raise _Refused
-        super().on_header(name, value)
+    def _count_trailer(self) -> None:
+        self.listener.refused("trailer")
 
-    def on_headers_complete(self) -> None:
-        """See ``HttpToolsProtocol``."""
-        if not self.url.startswith(b"/"):  # invariant 2
-            self._end("request_target", 400)
-            raise _Refused
-        fault = fault_of(
-            self.headers, self.parser.get_http_version(), upgrades=self.parser.should_upgrade()
-        )
-        if fault is not None:
-            status, reason = fault
-            self._end(reason, status)
-            raise _Refused
-        if len(self.pipeline) >= self.listener.limits.pipelined_max:
-            self._end("pipelined", 0)
-            raise _Refused
+    def _check_headers(self) -> None:
+        if not self.url.startswith(b"/"):  # invariant 1
+            raise Refused(400, "request_target")
+        if sum(len(name) + len(value) for name, value in self.headers) > self.header_bytes_max:
+            raise Refused(431, "header_too_large")  # all of it came in one read
+        super()._check_headers()
         proven = self.listener.proves(self.headers)
         self.listener.places.prove(self, proven)
         self.scope["state"][_PROVEN] = proven
-        app = self.app
-        if not self._under_way and not self._is_admitted():
-            self.app = _busy
+        admitted = self._under_way > 0 or self._is_admitted()
+        self.app = self.config.loaded_app if admitted else _busy
         self._under_way += 1
         self._reads(Turn.BODY)
-        super().on_headers_complete()
-        self.app = app
 
     def _is_admitted(self) -> bool:
         admitted, leaves = self.listener.places.admit(self, self.loop.time())
@@ -250,18 +198,11 @@ class GuardedProtocol(HttpToolsProtocol):
         """See ``HttpToolsProtocol``."""
         self._body_bytes += len(body)
         if self._body_bytes > self.listener.limits.body_bytes_max:
-            self._end("body_too_large", 413)
-            raise _Refused
-        self._chunks.append(body)  # uvicorn copies all that it has with each, however small
-
-    def _join_chunks(self) -> None:
-        if self._chunks:
-            super().on_body(b"".join(self._chunks))
-            self._chunks.clear()
+            raise Refused(413, "body_too_large")
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """See ``HttpToolsProtocol``."""
-        self._join_chunks()
         super().on_message_complete()
         self._reads(Turn.IDLE)
 
@@ -271,10 +212,11 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         self._settle()
 
-    def send_400_response(self, msg: str) -> None:
-        """What is no HTTP is answered so, unless more was said already."""
-        if not self._ended:
-            self._end("not_http", 400)
+    def _refuse(self, status: int, code: str, ours: bool) -> None:
+        self._end(code, status)
+
+    def _exceeded(self, status: int, code: str) -> None:
+        self._end(code, status)
 
     def _reads(self, turn: Turn) -> None:
         self._reading = turn
@@ -295,7 +237,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
         One that sent nothing is ended without a word: browsers connect ahead of their needs.
         """
-        sent_nothing = self._reading is Turn.HEAD and not self._head_bytes and not self._under_way
+        sent_nothing = self._reading is Turn.HEAD and not self._header_bytes and not self._under_way
         if sent_nothing and reason is Cut.HEADER_TIMEOUT:
             self._ended = True
             self.transport.close()

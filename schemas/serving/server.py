@@ -22,8 +22,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp
 
 from schemas.health import health_app
+from schemas.serving.internals import check_internals
 from schemas.serving.places import Limits
-from schemas.serving.protocol import GuardedProtocol, Listener, Proves
+from schemas.serving.protocol import Listener, ListenerProtocol, Proves
 from schemas.serving.sites import SameSite, Sites
 from schemas.settings import Settings
 
@@ -77,12 +78,16 @@ def port_of(sock: socket.socket) -> int:
     return int(sock.getsockname()[1])
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
+    """uvicorn's server, which leaves signals to the process (invariant 2)."""
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leaves signals to the process (invariant 2)."""
+        """Captures none."""
         yield
 
+
+class _ListenerServer(Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See ``uvicorn.Server``: its ``backlog`` is both numbers in one."""
         await super().startup(sockets)
@@ -118,11 +123,17 @@ async def serving(
         proves: whether a request's headers prove that its sender may make it: who does not prove it
             makes room for those who do.
     """
+    check_internals()
     limits = (limits or Limits()).within(_descriptors_max())
     listener = Listener(name, limits, asyncio.get_running_loop(), proves)
+    parts = {
+        "listener": listener,
+        "header_bytes_max": limits.header_bytes_max,
+        "requests_ahead_max": limits.pipelined_max,
+    }
     config = uvicorn.Config(
         app,
-        http=type("Protocol", (GuardedProtocol,), {"listener": listener}),
+        http=type("Protocol", (ListenerProtocol,), parts),
         ws="none",
         log_config=None,
         log_level=logging.WARNING,  # its INFO names neither the listener nor its address
@@ -134,7 +145,7 @@ async def serving(
         timeout_keep_alive=limits.idle_timeout_s,  # type: ignore[arg-type] # goes to call_later
         timeout_graceful_shutdown=GRACE_S,
     )
-    server = _Server(config)
+    server = _ListenerServer(config)
     sweeping = asyncio.create_task(_sweep_on(listener), name=f"{name}: time-outs")
     task = asyncio.create_task(server.serve(sockets=[sock]), name=f"{name}: serving")
     log.info("listening", listener=name, address=_address_of(sock))

@@ -4,10 +4,6 @@ Invariant: what is not there is found at start, with the names of the versions t
 in the middle of a rebalance.
 """
 
-from collections.abc import Iterable
-from importlib.metadata import version
-from typing import Any
-
 import aiokafka
 from aiokafka.consumer import fetcher, group_coordinator, subscription_state
 from faust import App, topics
@@ -19,12 +15,12 @@ from faust.types.tuples import ConsumerMessage
 from mode.threads import ServiceThread
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
-__all__ = ["PINNED", "RELIED_ON", "InternalsMissing", "check_internals", "missing"]
+from schemas import internals
 
 PINNED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0"}
 """The versions that the transport was written and tested for."""
 
-RELIED_ON: tuple[tuple[Any, str], ...] = (
+RELIED_ON: internals.ReliedOn = (
     (App, "_new_transport _crash _stop_consumer _on_rebalance_when_stopped _create_directories"),
     (App, "_on_partitions_revoked _on_partitions_assigned flow_control"),
     (Agent, "_execute_actor"),
@@ -52,34 +48,13 @@ RELIED_ON: tuple[tuple[Any, str], ...] = (
     (group_coordinator.GroupCoordinator, "fetch_committed_offsets"),
     (subscription_state.SubscriptionState, "reassignment_in_progress fetch_context is_assigned"),
 )
-"""Owner and names, separated by blanks. Attributes of instances are held by the tests."""
+"""Attributes of instances are held by the tests."""
 
 
-class InternalsMissing(RuntimeError):
-    """Faust or aiokafka has changed: the transport can't work with it."""
-
-
-def missing(relied_on: Iterable[tuple[Any, str]] = RELIED_ON) -> list[str]:
-    """Names that are not there."""
-    return [
-        f"{getattr(owner, '__name__', type(owner).__name__)}.{name}"
-        for owner, names in relied_on
-        for name in names.split()
-        if not hasattr(owner, name)
-    ]
-
-
-def check_internals(relied_on: Iterable[tuple[Any, str]] = RELIED_ON) -> None:
+def check_internals(relied_on: internals.ReliedOn = RELIED_ON) -> None:
     """Looks for everything that the transport relies on.
 
     Raises:
         InternalsMissing: naming what is missing, what is installed and what is needed.
     """
-    absent = missing(relied_on)
-    if absent:
-        installed = ", ".join(f"{name} {version(name)}" for name in PINNED)
-        needed = ", ".join(f"{name}=={number}" for name, number in PINNED.items())
-        raise InternalsMissing(
-            f"{installed}: no {', '.join(absent)}. The transport relies on internals; "
-            f"install {needed}"
-        )
+    internals.check_internals(relied_on, PINNED, "The transport")

@@ -12,7 +12,8 @@ from starlette.types import Receive, Scope, Send
 
 from ingest.app import IngestApp, create_app
 from ingest.registry_endpoint import registry_routes
-from ingest.server import listen, make_server
+from ingest.server import make_server
+from schemas.serving.server import bind
 from schemas.settings import Settings
 from tests.ingest.front_door import NOW, REGISTRY, MemoryLog, source
 
@@ -166,7 +167,7 @@ async def listening(*, echo: bool = True, **settings: Any) -> AsyncIterator[List
         pages=[registry_routes()],
     )  # fmt: skip
     server = make_server(given, app)
-    listener = listen(given)
+    listener = bind(given.ingest_host, given.ingest_port)
     door = Listening(app, log, listener.getsockname()[1])
     if echo:
         app.hooks = door.echo

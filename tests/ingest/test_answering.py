@@ -11,8 +11,8 @@ from ingest.app import IngestApp
 from ingest.exchange import Call
 from ingest.metrics import IngestMetrics
 from ingest.receiving import read_body
-from ingest.server import listen, make_server
-from ingest.single_write import KNOWN
+from ingest.server import make_server
+from schemas.serving.server import bind
 from schemas.settings import Settings
 
 CONTENT = b'{"accepted":1,"rejected":0}'
@@ -39,7 +39,7 @@ async def port() -> AsyncIterator[int]:
     app = IngestApp(routes=[])
     app.hooks, app.metrics = answer, IngestMetrics()
     server = make_server(settings, app)
-    listener = listen(settings)
+    listener = bind(settings.ingest_host, settings.ingest_port)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     for _ in range(1_000):
         if server.started:
@@ -92,8 +92,3 @@ async def test_requests_that_come_together_are_answered_in_order(port: int) -> N
     paths = [b"/hooks/ours/200", b"/hooks/theirs/503", b"/hooks/ours/429", b"/hooks/ours/200"]
     came = await exchange(port, b"".join(_USUAL % path for path in paths), len(paths))
     assert re.findall(rb"HTTP/1.1 (\d+)", came) == [b"200", b"503", b"429", b"200"]
-
-
-def test_this_uvicorn_is_known() -> None:
-    """With another one answers go its own way; then this part is to be looked at again."""
-    assert KNOWN

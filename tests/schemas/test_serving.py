@@ -212,7 +212,7 @@ def test_requests_sent_ahead_are_bounded(log: str) -> None:
     with listening(log) as it:
         assert it.say(request * 9 + last).count(b"200 OK") == 10
         assert it.say(request * 3_000 + last).count(b"200 OK") < 100
-        assert any("pipelined" in line for line in it.lines())
+        assert any("too_many_ahead" in line for line in it.lines())
 
 
 def test_one_request_too_many_is_told_so(log: str) -> None:

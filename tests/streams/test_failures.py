@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from schemas.internals import InternalsMissing
 from streams.transport.app import ChunkApp
 from streams.transport.chunks import TP, Session
-from streams.transport.internals import PINNED, InternalsMissing, check_internals
+from streams.transport.internals import PINNED, check_internals
 from streams.transport.runner import run
 from tests.streams.rig import TOPIC, FakeLog, Rig, RigMaker
 
