@@ -25,6 +25,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,10 @@ JUDGES = 2
 """Queries that are judged at once; the others wait."""
 PACKERS = 2
 """Results that are packed at once; the others wait, in the places of their queries."""
+JUDGED_TEXTS_MAX = 1_000
+JUDGED_CHARACTERS_MAX = 8_000
+"""Texts that were judged and how long each may be, to be kept: dashboards ask the same again and
+again, and judging takes 4 ms."""
 JUDGING_S_MAX = 30.0
 """Of the parser's on one text; it takes a third of a second of its own, on a machine at rest."""
 
@@ -128,6 +133,9 @@ class Engine:
         self._judges = ThreadPoolExecutor(JUDGES, thread_name_prefix="judge")
         self._packers = ThreadPoolExecutor(PACKERS, thread_name_prefix="packer")
         self.around = self._surroundings()
+        # what a text means to this engine never changes: judging knows no tables, no settings of
+        # a session and no values of parameters
+        self._remembered = lru_cache(JUDGED_TEXTS_MAX)(self._judge)
         self.watch = Watch(self._kill, limits.obey_s_max, disobeyed, killed)
 
     def abandon(self) -> None:
@@ -187,6 +195,9 @@ class Engine:
 
     def judge(self, sql: str) -> Statement:
         """``judged`` for callers without an event loop."""
+        return (self._judge if len(sql) > JUDGED_CHARACTERS_MAX else self._remembered)(sql)
+
+    def _judge(self, sql: str) -> Statement:
         handle = _connect(self._address)
         try:
             _set(handle, self.limits.parser_settings())

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from analytics.door.denied import Denied
 from analytics.door.encodings import encoded
 from analytics.door.judge import Statement, judge
 from analytics.door.surroundings import Surroundings
+from analytics.warehouse.engine import JUDGED_CHARACTERS_MAX
 from tests.analytics.canaries import SECRET, Canaries, canaries
 from tests.analytics.corpora import corpus
 from tests.warehouses import OpenWarehouse as OpenDoor
@@ -95,3 +97,15 @@ def test_the_watchdog_waits_for_the_engine_alone(
     monkeypatch.setattr("analytics.warehouse.engine.judge", slow)
     assert door.engine.judge("SELECT 1 FORMAT CSV").format == "CSV"
     assert seen == [0]
+
+
+def test_a_text_that_comes_again_is_not_judged_again(door: OpenDoor) -> None:
+    """What was allowed is remembered, what was refused is judged each time, long texts as well."""
+    engine = door.engine
+    short, long = "SELECT 2 FORMAT CSV", f"SELECT '{'x' * JUDGED_CHARACTERS_MAX}'"
+    assert engine.judge(short) is engine.judge(short)
+    assert engine.judge(long) is not engine.judge(long)
+    assert engine.judge(long) == engine.judge(long)
+    for _ in range(2):
+        with pytest.raises(Denied):
+            engine.judge("SELECT * FROM file('/etc/passwd')")
