@@ -129,7 +129,7 @@ def insert_avro(
         Unavailable: anything else; the insert may or may not have happened.
     """
     try:
-        client.raw_insert(
+        answer = client.raw_insert(
             statement.removeprefix("INSERT INTO "),
             insert_block=container,
             fmt="Avro",
@@ -137,6 +137,7 @@ def insert_avro(
         )
     except (ClickHouseError, OSError) as error:
         raise judged(error) from error
+    check_origin(answer.summary)
 
 
 def insert_columns(
@@ -149,7 +150,7 @@ def insert_columns(
         Unavailable: anything else; the insert may or may not have happened.
     """
     try:
-        client.insert(
+        answer = client.insert(
             table,
             list(columns.values()),
             column_names=list(columns),
@@ -161,6 +162,27 @@ def insert_columns(
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
         # clickhouse-connect packs columns before anything is sent: a value does not fit its type
         raise RowsRefused(53, type(error).__name__) from error
+    check_origin(answer.summary)
+
+
+def check_origin(summary: Mapping[str, str]) -> None:
+    """Takes an answer for ClickHouse's only when it says so.
+
+    A proxy or another program on its port may answer 200 to anything. An insert's answer has no
+    body, and an empty one reads as a table without rows. ClickHouse names the query in
+    ``X-ClickHouse-Query-Id`` (its documentation, «HTTP Interface»); so does the role ``warehouse``.
+
+    Args:
+        summary: of the answer, as clickhouse-connect gives it.
+
+    Raises:
+        Unavailable: somebody else answered.
+    """
+    if not summary.get("query_id"):
+        raise Unavailable(
+            "ClickHouse: an answer came without X-ClickHouse-Query-Id: what listens at"
+            " MAILPULSE_CLICKHOUSE_DSN is not ClickHouse, or a proxy drops its headers"
+        )
 
 
 def judged(error: Exception) -> RowsRefused | Unavailable:

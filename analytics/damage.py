@@ -17,15 +17,28 @@ Source: ClickHouse ``src/Common/ErrorCodes.cpp``, ``MergeTreeData::loadDataParts
 
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
+from typing import Protocol, TypeVar
 
 from schemas.errors import BadInput
 
-Ask = Callable[[str, Mapping[str, str]], Sequence[Sequence[Any]]]
-"""Rows of a query with ``{name:Type}`` parameters; raises ``BadInput`` with ClickHouse's words."""
+Row = TypeVar("Row")
+
+
+class Ask(Protocol):
+    """How to ask ClickHouse."""
+
+    def __call__(self, sql: str, parameters: Mapping[str, str], row: type[Row], /) -> list[Row]:
+        """The rows of a query with ``{name:Type}`` parameters, each of the type ``row``.
+
+        Raises:
+            BadInput: ClickHouse refuses the query, in its words.
+            Unavailable: it does not answer, or not as it should.
+        """
+        ...
+
 
 CHECK_S_MAX = 60
 """Longest look at one table."""
@@ -123,10 +136,10 @@ def examine(ask: Ask) -> Examined:
         BadInput: ClickHouse refuses to name its tables.
         Unavailable: it does not answer.
     """
-    tables = [(str(name), str(engine)) for name, engine in ask(_TABLES, {})]
+    tables = ask(_TABLES, {}, tuple[str, str])
     parts = [
-        Part(str(table), str(name), str(path).rstrip("/"), aside=True)
-        for table, name, path in ask(_ASIDE, {})
+        Part(table, name, path.rstrip("/"), aside=True)
+        for table, name, path in ask(_ASIDE, {}, tuple[str, str, str])
     ]
     unfinished = []
     for table, engine in tables:
@@ -136,8 +149,10 @@ def examine(ask: Ask) -> Examined:
             unfinished.append(table)
         for name in names[:DAMAGED_PARTS_MAX]:
             parts += [
-                Part(str(full), name, str(path).rstrip("/"), int(rows), replicated=replicated)
-                for full, path, rows in ask(_PLACE, {"table": table, "part": name})
+                Part(full, name, path.rstrip("/"), rows, replicated=replicated)
+                for full, path, rows in ask(
+                    _PLACE, {"table": table, "part": name}, tuple[str, str, int]
+                )
             ]
     return Examined(tuple(parts), len(tables), tuple(unfinished))
 
@@ -156,8 +171,9 @@ def _checked(ask: Ask, table: str) -> list[str]:
         f"CHECK TABLE `{table}` SETTINGS check_query_single_value_result = 0,"
         f" max_execution_time = {CHECK_S_MAX}",
         {},
+        tuple[str, int, str],
     )
-    return [str(name) for name, passed, *_ in rows if not int(passed)]
+    return [name for name, passed, _ in rows if not passed]
 
 
 def _read(ask: Ask, table: str) -> tuple[list[str], bool]:
@@ -167,7 +183,7 @@ def _read(ask: Ask, table: str) -> tuple[list[str], bool]:
         listed = ", ".join(f"'{name}'" for name in names)
         without = f" WHERE _part NOT IN ({listed})" if names else ""
         try:
-            ask(f"SELECT sum(cityHash64(*)) FROM `{table}`{without}", {})
+            ask(f"SELECT sum(cityHash64(*)) FROM `{table}`{without}", {}, tuple[int | None])
         except BadInput as error:
             part = part_in(error.detail)
             if part is None or part.name in names:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from analytics.client import RowsRefused, judged
+from analytics.client import RowsRefused, check_origin, judged
 from schemas.errors import Unavailable
 
 Rows = list[dict[str, Any]]
@@ -73,6 +73,7 @@ class ClickHouseQuery:
         except Unavailable:
             self._local.client = None
             raise
+        check_origin(result.summary)
         return [dict(row) for row in result.named_results()]
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from analytics.client import judged
+from analytics.client import check_origin, judged
 
 FIELDS = ("name", "owner", "started_at", "expected_recipients", "tags")
 
@@ -92,9 +92,11 @@ def known_facts(client: Client, campaigns: Iterable[str]) -> dict[str, Account]:
         Unavailable: ClickHouse is away or too slow.
     """
     try:
-        rows = client.query(KNOWN, parameters={"campaigns": sorted(set(campaigns))}).result_rows
+        answer = client.query(KNOWN, parameters={"campaigns": sorted(set(campaigns))})
+        rows = answer.result_rows
     except (ClickHouseError, OSError) as error:
         raise judged(error) from error
+    check_origin(answer.summary)
     return {
         campaign: Account(
             updated_at, dict(zip(FIELDS, (*facts[:-1], list(facts[-1])), strict=True))

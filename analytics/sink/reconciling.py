@@ -17,6 +17,7 @@ import structlog
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from analytics.client import check_origin
 from analytics.metrics import SinkMetrics
 from schemas.errors import Unavailable
 from schemas.settings import AnalyticsSettings
@@ -87,5 +88,6 @@ class Reconciler:
                 "max_threads": self._settings.door_threads_max,
             },
         )
+        check_origin(answer.summary)
         [[missing]] = answer.result_rows
         return int(missing)

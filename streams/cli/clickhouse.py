@@ -7,14 +7,16 @@ Invariants:
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import httpx
-import orjson
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from schemas.errors import BadInput, Unavailable
 from schemas.settings import Settings
+
+Row = TypeVar("Row")
 
 CONNECT_S = 5.0
 ANSWER_S = 300.0
@@ -50,7 +52,7 @@ def ask(
         options: ClickHouse settings of this query.
 
     Raises:
-        Unavailable: nothing answers.
+        Unavailable: nothing answers, or what answers is not ClickHouse.
         BadInput: ClickHouse refuses the query; ``detail`` is its message.
     """
     dsn = settings.clickhouse_dsn.get_secret_value()
@@ -74,6 +76,8 @@ def _over_http(dsn: str, sql: str, given: Mapping[str, str]) -> Iterator[bytes]:
             if answer.status_code != 200:
                 answer.read()
                 raise BadInput("query_refused", refusal(answer.text.strip()))
+            if not answer.headers.get("x-clickhouse-query-id"):
+                raise _not_clickhouse(dsn)
             yield answer.headers.get("x-clickhouse-format", "").encode("latin-1", "replace")
             yield from answer.iter_bytes()
     except httpx.HTTPError as error:
@@ -94,15 +98,69 @@ def refusal(text: str) -> str:
     return f"{sentence}\n{text[:DAMAGE_CHARS_MAX]}"
 
 
+class _Column(BaseModel):
+    name: str
+
+
+class _Table(BaseModel):
+    meta: list[_Column]
+    data: list[list[Any]]
+
+
 def table_of(
     settings: Settings, sql: str, parameters: Mapping[str, str] | None = None
 ) -> tuple[list[str], list[list[Any]]]:
     """Column names and rows; numbers are numbers.
 
     Raises:
-        Unavailable, BadInput: as ``ask``.
+        Unavailable: as ``ask``, or what answers is not ClickHouse.
+        BadInput: as ``ask``.
     """
     # 64-bit integers as numbers: every figure here is far below 2^53
     plain = {"output_format_json_quote_64bit_integers": "0"}
-    document = orjson.loads(b"".join(ask(settings, sql, "JSONCompact", parameters, plain).pieces))
-    return [column["name"] for column in document["meta"]], document["data"]
+    content = b"".join(ask(settings, sql, "JSONCompact", parameters, plain).pieces)
+    try:
+        table = _Table.model_validate_json(content)
+    except ValidationError:
+        raise _not_clickhouse(settings.clickhouse_dsn.get_secret_value()) from None
+    columns = [column.name for column in table.meta]
+    if any(len(row) != len(columns) for row in table.data):
+        raise _not_clickhouse(settings.clickhouse_dsn.get_secret_value())
+    return columns, table.data
+
+
+def rows_of(
+    settings: Settings, sql: str, parameters: Mapping[str, str], row: type[Row]
+) -> list[Row]:
+    """Rows of a type, such as ``tuple[str, int]``.
+
+    Raises:
+        Unavailable: as ``table_of``, or the rows are of another type.
+        BadInput: as ``ask``.
+    """
+    _, rows = table_of(settings, sql, parameters)
+    try:
+        return TypeAdapter(list[row]).validate_python(rows)  # type: ignore[valid-type]
+    except ValidationError:
+        raise _not_clickhouse(settings.clickhouse_dsn.get_secret_value()) from None
+
+
+def row_of(settings: Settings, sql: str, row: type[Row]) -> Row:
+    """The only row of an answer.
+
+    Raises:
+        Unavailable: as ``rows_of``, or there is another number of rows.
+        BadInput: as ``ask``.
+    """
+    rows = rows_of(settings, sql, {}, row)
+    if len(rows) != 1:
+        raise _not_clickhouse(settings.clickhouse_dsn.get_secret_value())
+    return rows[0]
+
+
+def _not_clickhouse(dsn: str) -> Unavailable:
+    where = urlsplit(dsn)
+    return Unavailable(
+        f"what answers at {where.hostname}:{where.port or 8123} is not ClickHouse, or its answer"
+        " was cut or changed on the way; MAILPULSE_CLICKHOUSE_DSN says where to ask"
+    )

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,7 @@ import typer
 from schemas.errors import BadInput, ConfigError, MailpulseError
 from schemas.settings import PREFIX, Settings
 from schemas.topics import TOPICS
-from streams.cli.clickhouse import table_of
+from streams.cli.clickhouse import row_of, rows_of
 from streams.cli.context import (
     FAILED,
     ConfigFile,
@@ -164,8 +165,8 @@ def _registry(settings: Settings) -> list[Finding]:
 def _clickhouse(settings: Settings) -> list[Finding]:
     from analytics import migrate
 
-    _, rows = table_of(settings, "SELECT version(), toFloat64(now64(3))")
-    version, at = str(rows[0][0]), float(rows[0][1])
+    asked = "SELECT version(), toFloat64(now64(3))"
+    version, at = row_of(settings, asked, tuple[str, float])
     skew = abs(now() - at)
     findings = [
         Finding("clickhouse", True, f"version {version}"),
@@ -173,10 +174,11 @@ def _clickhouse(settings: Settings) -> list[Finding]:
                 "synchronise the clocks (NTP): signatures and rates go by them"),
     ]  # fmt: skip
     try:
-        _, applied = table_of(settings, "SELECT number FROM schema_migrations FINAL")
+        asked = "SELECT number FROM schema_migrations FINAL"
+        applied = rows_of(settings, asked, {}, tuple[int])
     except BadInput:
         applied = []
-    behind = {step.number for step in migrate.load()} - {int(row[0]) for row in applied}
+    behind = {step.number for step in migrate.load()} - {number for (number,) in applied}
     detail = f"{len(behind)} to apply" if behind else "at this version"
     findings.append(Finding("migrations", not behind, detail, "mailpulse migrate"))
     return findings
@@ -186,7 +188,7 @@ def _parts(settings: Settings) -> list[Finding]:
     """Damage on ClickHouse's disk: part by part, with what takes it out."""
     from analytics.damage import CHECK_S_MAX, examine, steps
 
-    seen = examine(lambda sql, parameters: table_of(settings, sql, parameters)[1])
+    seen = examine(partial(rows_of, settings))
     data_dir = settings.data_dir.resolve()
     findings = []
     for part in seen.parts:

@@ -3,7 +3,8 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from schemas.codec import Codec
 from schemas.errors import BadInput, Unavailable
 from schemas.settings import Settings
 from streams.cli import doctor
-from streams.cli.clickhouse import table_of
+from streams.cli.clickhouse import rows_of, table_of
 from tests.analytics.scenario import KINDS, History, Sent, first_revision
 from tests.warehouses import migrated_warehouse
 
@@ -33,11 +34,7 @@ EVENTS = 60
 
 def asking(settings: Settings) -> Ask:
     """How the doctor asks."""
-
-    def ask(sql: str, parameters: Mapping[str, str]) -> Sequence[Sequence[Any]]:
-        return table_of(settings, sql, parameters)[1]
-
-    return ask
+    return partial(rows_of, settings)
 
 
 def months() -> tuple[list[Sent], list[Sent]]:

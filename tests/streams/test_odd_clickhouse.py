@@ -1,0 +1,128 @@
+"""What answers in ClickHouse's place is said not to be it, and is not believed."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from clickhouse_connect.driver.client import Client
+from pydantic import SecretStr
+
+from analytics.client import connect
+from analytics.sink.facts import known_facts
+from analytics.sink.loading import Loader
+from schemas.codec import Codec
+from schemas.errors import Unavailable
+from schemas.settings import Settings
+from streams.cli.clickhouse import row_of, rows_of, table_of
+from streams.cli.context import FAILED
+from streams.cli.main import main
+from tests.analytics.scenario import KINDS, History, first_revision
+from tests.odd_servers import NONSENSE, OddServer, odd_server
+from tests.warehouses import migrated_warehouse
+
+BODIES = [pytest.param(body, id=name) for name, body in NONSENSE.items()]
+
+
+def told(port: int) -> Settings:
+    """Settings of one who believes that ClickHouse is there."""
+    return Settings(clickhouse_dsn=SecretStr(f"http://default:x@127.0.0.1:{port}/mailpulse"))
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_the_doctor_says_that_it_is_not_clickhouse(
+    body: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In a sentence with the address and the setting, for each check that asks it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MAILPULSE_KAFKA_BOOTSTRAP", "127.0.0.1:1")
+    monkeypatch.setenv("MAILPULSE_KAFKA_REQUEST_TIMEOUT_MS", "1000")
+    with odd_server(body) as odd:
+        monkeypatch.setenv("MAILPULSE_CLICKHOUSE_DSN", f"http://127.0.0.1:{odd.port}/mailpulse")
+        with pytest.raises(SystemExit) as ended:
+            main(["doctor", "--json"])
+    assert ended.value.code == FAILED
+    found = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
+    for what in ("clickhouse", "parts"):
+        assert not found[what]["ok"]
+        assert f"127.0.0.1:{odd.port} is not ClickHouse" in found[what]["detail"]
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda settings: row_of(settings, "SELECT 'a', 1", tuple[str, float]),
+        lambda settings: rows_of(settings, "SELECT 1, 'a'", {}, tuple[int, str, str, int]),
+        connect,
+    ],
+)
+def test_nonsense_is_unavailable(body: bytes, ask: Callable[[Settings], Any], named: bool) -> None:
+    """Never another error and never rows, also with ClickHouse's header before a broken body."""
+    with odd_server(body) as odd:
+        odd.headers = {"X-ClickHouse-Query-Id": "1"} if named else {}
+        try:
+            answer = ask(told(odd.port))
+        except Unavailable:
+            return
+        assert named
+        assert answer == []  # an empty table is one
+
+
+@pytest.fixture(scope="module")
+def relayed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OddServer, Client]]:
+    """A relay in front of a warehouse, and a client that knows the relay only."""
+    with migrated_warehouse(tmp_path_factory.mktemp("odd")) as (warehouse, _):
+        dsn = warehouse.settings.clickhouse_dsn.get_secret_value()
+        with odd_server(None, dsn) as odd:
+            there = urlsplit(dsn)
+            through = there._replace(netloc=f"sink:{there.password}@127.0.0.1:{odd.port}").geturl()
+            settings = warehouse.settings.model_copy(update={"clickhouse_dsn": SecretStr(through)})
+            client = connect(settings)
+            yield odd, client
+            client.close()
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_rows_are_stored_only_if_clickhouse_says_so(
+    relayed: tuple[OddServer, Client], body: bytes
+) -> None:
+    """A 200 of anybody else's lets nothing be committed; the same batch goes in afterwards."""
+    odd, client = relayed
+    records = History([first_revision(1, 1, KINDS[0], 0, "gmail", "")]).sent()
+    client.command("TRUNCATE TABLE events")
+    loader = Loader(client, Codec(), records[0].topic)
+    odd.body = body
+    try:
+        with pytest.raises(Unavailable, match="ClickHouse"):
+            loader.load(records)
+    finally:
+        odd.body = None
+    assert loader.load(records) == []
+    assert client.command("SELECT count() FROM events") == 1
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_facts_are_not_known_from_nonsense(relayed: tuple[OddServer, Client], body: bytes) -> None:
+    """They are asked for again."""
+    odd, client = relayed
+    odd.body = body
+    try:
+        with pytest.raises(Unavailable, match="ClickHouse"):
+            known_facts(client, ["spring"])
+    finally:
+        odd.body = None
+
+
+def test_a_table_has_rows_as_wide_as_its_columns() -> None:
+    """So that names and values can be put side by side."""
+    with odd_server(NONSENSE["wider rows"]) as odd:
+        odd.headers = {"X-ClickHouse-Query-Id": "1"}
+        with pytest.raises(Unavailable, match="not ClickHouse"):
+            table_of(told(odd.port), "SELECT 1")
