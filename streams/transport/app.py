@@ -1,14 +1,14 @@
 """Faust app whose agents get whole fetches: one chunk of records of one partition per event.
 
 Faust delivers record by record, about 12,000 a second whatever an agent does. Here an event is a
-``Chunk``, and everything else that Faust is good at stays: app, agents, membership, rebalances.
+``Chunk``; app, agents, group membership and rebalances are Faust's own.
 
 Invariants:
-1. The first failure ends the process: an agent that raises or ends, a crashed Faust service, a
-   partition that makes no progress, an internal of Faust or aiokafka that is not there. From that
-   moment nothing is delivered and nothing committed. Faust would go on without the event.
-2. Delivery is at least once and in offset order per partition; what is committed is what
-   ``Hooks.next_offset`` says, nothing else.
+1. The first failure ends the process: an agent that raises or returns, a crashed Faust service, a
+   partition without progress, a missing internal of Faust or aiokafka. From then on nothing is
+   delivered and nothing committed. Faust itself would skip the event and go on.
+2. Delivery is at least once and in offset order per partition. Only what ``Hooks.next_offset``
+   returns is committed.
 3. One agent instance per chunk topic: two would work on one partition out of order.
 """
 
@@ -16,7 +16,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
 import faust
 from faust.agents import Agent
@@ -39,26 +39,26 @@ class Hooks(Protocol):
     """What the engine decides. All are called in the app's event loop."""
 
     def next_offset(self, tp: TP) -> int | None:
-        """The offset that may be committed: everything below is checkpointed. ``None``: nothing."""
+        """The offset that may be committed, below which all is checkpointed; ``None``: nothing."""
 
     def is_open(self, tp: TP) -> bool:
-        """Whether chunks of ``tp`` may come: its state is there. Others' go on meanwhile."""
+        """Whether chunks of ``tp`` may come, since its state is loaded. Others do not wait."""
 
     async def on_revoke(self, tps: set[TP]) -> None:
-        """Finish or abandon what is in work on ``tps`` and checkpoint.
+        """Finish or abandon work in progress on ``tps``, and checkpoint.
 
-        No further chunk of them comes. Right after it ``next_offset`` of each is committed and the
-        partitions are let go, also when they come back in the same rebalance (Faust has no
+        No more chunks of them come. Afterwards ``next_offset`` of each is committed and the
+        partitions are revoked, even if the same rebalance assigns them again (Faust has no
         incremental rebalances). Called at shut-down too, but not after a fatal error. Cancelled
-        after 0.8 of the rebalance time-out: the group would go on without us.
+        after 0.8 of the rebalance time-out, since the group would go on without this member.
         """
 
     async def on_assign(self, tps: set[TP]) -> None:
-        """``tps`` are ours now; no chunk of them came yet. Must be quick: restore state later,
-        chunks wait for it (``is_open``).
+        """``tps`` are assigned; no chunk of them has come yet. Must be quick: state is restored
+        later, and chunks wait for it (``is_open``).
 
-        All partitions are named, also those that were ours before the rebalance: they had been
-        let go. Kept state of one may be used if it reaches ``committed_now``, and no further.
+        All partitions are named, also those that were assigned before the rebalance: they had been
+        revoked. Kept state may be used only if it reaches exactly ``committed_now``.
         """
 
 
@@ -83,7 +83,7 @@ class ChunkTopic(Topic):
 
 
 class _ChunkQueue(ThrowableQueue[Any]):
-    """Faust clears queues when flow stops and again when it resumes; nothing may get lost by it."""
+    """Faust clears queues when flow stops and again when it resumes; chunks in them are noted."""
 
     _queue: deque[Any]  # asyncio.Queue's own
 
@@ -102,7 +102,7 @@ class _Tables(TableManager):
 
 
 class ChunkAgent(Agent):
-    """An agent whose end is the end of the process (invariant 1)."""
+    """An agent that ends the process when it ends (invariant 1)."""
 
     app: Any  # a ``ChunkApp``
 
@@ -138,15 +138,13 @@ class ChunkApp(faust.App):
         on_fatal: called once, in the event loop, with a message for the operator. The process
             should end then; ``streams.transport.runner.run`` does it.
         chunks_buffered_max: chunks queued per topic, next to the one in work.
-        watchdog_s: seconds without a commit while there is lag after which the process gives up.
-        isolation_level: whether records of open and aborted transactions are delivered.
-        claims: partitions whose state is on this machine, with the offset that it is as of; asked
-            before every join, they go where the newest state is (``streams.transport.assignment``).
-            Default: what was read before the rebalance.
-        commit_notes: topic -> what is stored with each commit of it. A commit that another note
-            stands by is of another log under the same name: reading starts at 0 then. One without
-            a note counts.
-        fetch_wait_ms_max: how long the broker may hold a fetch when it has nothing.
+        watchdog_s: seconds without a commit, while there is lag, after which the process ends.
+        claims: partitions whose state is on this machine, with the offset that it reaches; called
+            before every join, so that partitions are assigned to the member with the newest state
+            (``streams.transport.assignment``). Default: what was read before the rebalance.
+        commit_notes: topic -> metadata stored with each commit of it. A commit with other metadata
+            is of another log under the same name, and reading starts at 0 then. One without
+            metadata is valid.
         options: Faust's settings, see ``streams.transport.runner.faust_options``.
 
     Raises:
@@ -163,10 +161,8 @@ class ChunkApp(faust.App):
         on_fatal: Callable[[str], None],
         chunks_buffered_max: int = 8,
         watchdog_s: float = 120.0,
-        isolation_level: Literal["read_committed", "read_uncommitted"] = "read_committed",
         claims: Callable[[], Mapping[TP, int]] | None = None,
         commit_notes: Mapping[str, str] | None = None,
-        fetch_wait_ms_max: int = 500,
         **options: Any,
     ) -> None:
         check_internals()
@@ -178,8 +174,6 @@ class ChunkApp(faust.App):
         self.watchdog_s = watchdog_s
         self.claims = claims
         self.commit_notes = dict(commit_notes or {})
-        self.isolation_level = isolation_level
-        self.fetch_wait_ms_max = fetch_wait_ms_max
         self.failed = asyncio.Event()
         self.failure: str | None = None
         self._on_fatal = on_fatal
@@ -206,14 +200,14 @@ class ChunkApp(faust.App):
     async def seek(self, tp: TP, offset: int) -> None:
         """Makes the next chunk of ``tp`` start at ``offset``; queued chunks are dropped.
 
-        A chunk in work stays with its agent. Nothing happens when ``tp`` is no longer ours.
+        An agent keeps the chunk it is working on. Without effect once ``tp`` is revoked.
         """
         await self._chunks.seek(tp, offset)
 
     async def rewind(self, tp: TP, offset: int) -> bool:
         """Commits ``offset``, below what is committed, and makes the next chunk start there.
 
-        As with ``seek``, a chunk in work stays with its agent.
+        As with ``seek``, an agent keeps the chunk it is working on.
 
         Returns:
             Whether it is committed; ``False``: the group has rebalanced, or the app has failed.
@@ -221,15 +215,15 @@ class ChunkApp(faust.App):
         return await self._chunks.rewind(tp, offset)
 
     def committed_now(self, tp: TP) -> int | None:
-        """The offset that this app itself last committed for ``tp``, or was assigned it at.
+        """The offset that this app last committed for ``tp``, or found when it was assigned.
 
-        A commit that the group refused, because the partition is another member's by now, does
-        not count.
+        A commit that the group refused, because another member has the partition now, does not
+        count.
         """
         return self._chunks.committed_now(tp)
 
     async def end_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
-        """The present end of each partition's log, as far as it may be read.
+        """The present end of each partition's log: the last stable offset.
 
         Raises:
             aiokafka.errors.KafkaError: the broker does not answer in time.
@@ -249,7 +243,7 @@ class ChunkApp(faust.App):
         self._chunks.watchdog.touch(tp)
 
     def fail(self, message: str, error: BaseException | None = None) -> None:
-        """Ends the app (invariant 1); may be called from any thread, and counts once."""
+        """Ends the app (invariant 1), from any thread; only the first call counts."""
         try:
             inside = asyncio.get_running_loop() is self.loop
         except RuntimeError:
@@ -289,7 +283,7 @@ class ChunkApp(faust.App):
         await super()._stop_consumer()
 
     def _on_rebalance_when_stopped(self) -> None:
-        # Faust closes aiokafka's client here, from the wrong event loop. It is closed anyway.
+        # Faust would close aiokafka's client here, from the wrong event loop. It is closed anyway.
         pass
 
     def _create_directories(self) -> None:

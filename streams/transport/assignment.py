@@ -1,14 +1,14 @@
-"""Which worker reads which partition: even per topic, and where the local state already is.
+"""Which worker reads which partition: evenly per topic, and where the local state already is.
 
-Kafka's and Faust's round robin deals partitions out anew whenever a worker joins or leaves, by
-random member ids. Every move of a partition is a restore of its state somewhere else.
+The round robin of Kafka and Faust reassigns all partitions whenever a worker joins or leaves, by
+random member ids, and every partition that moves has to be restored elsewhere.
 
 Invariants:
-1. Of each topic every worker that reads it gets the same number of partitions, give or take one.
-2. Within invariant 1 a partition goes to the worker whose local state of it reaches furthest: its
-   claim. Nothing moves when nobody comes or goes.
-3. Partitions left over by invariant 1 go to the workers with the fewest, counted over all topics.
-4. The outcome is a function of members, claims and partitions. No I/O, no clock, no chance.
+1. Of each topic, every worker that reads it gets the same number of partitions, plus or minus one.
+2. Within invariant 1 a partition goes to the worker whose local state reaches furthest: its claim.
+   Nothing moves while membership stays the same.
+3. Partitions that do not divide evenly go to the workers with the fewest, counted over all topics.
+4. The result is a function of members, claims and partitions: no I/O, no clock, no randomness.
 """
 
 import json
@@ -34,15 +34,15 @@ def assign(
     topics_of: Mapping[str, Collection[str]],
     claims_of: Mapping[str, Claims],
 ) -> dict[str, list[TP]]:
-    """Deals partitions out among members.
+    """Divides partitions among members.
 
     Args:
         partitions: of each topic.
-        topics_of: topics that each member reads.
-        claims_of: claims of each member; those on what it does not read are ignored.
+        topics_of: the topics that each member reads.
+        claims_of: of each member; claims on topics that it does not read are ignored.
 
     Returns:
-        the partitions of each member, in order. A topic that nobody reads is left out.
+        The partitions of each member, in order, without topics that no member reads.
     """
     dealt: dict[str, list[TP]] = {member: [] for member in topics_of}
     for topic in sorted(partitions):
@@ -83,7 +83,7 @@ class ClaimAssignor(AbstractPartitionAssignor):  # type: ignore[misc]  # aiokafk
     """``assign`` as one of aiokafka's assignors; one object per consumer.
 
     Attributes:
-        claims: told to the group at the next join. Set before each.
+        claims: sent to the group at the next join; set before each.
     """
 
     name = "mailpulse-claims"
@@ -93,7 +93,7 @@ class ClaimAssignor(AbstractPartitionAssignor):  # type: ignore[misc]  # aiokafk
         self.claims: Claims = {}
 
     def metadata(self, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
-        """What this member tells the leader."""
+        """What this member sends to the leader."""
         claims = [[tp.topic, tp.partition, offset] for tp, offset in sorted(self.claims.items())]
         return ConsumerProtocolMemberMetadata(
             self.version, sorted(topics), json.dumps(claims).encode()
@@ -116,11 +116,11 @@ class ClaimAssignor(AbstractPartitionAssignor):  # type: ignore[misc]  # aiokafk
         }
 
     def on_assignment(self, assignment: ConsumerProtocolMemberAssignment) -> None:
-        """Nothing to remember: claims come from the state that is there."""
+        """Keeps nothing: claims come from the state on disk."""
 
 
 def _claims(user_data: bytes) -> dict[TP, int]:
-    """Claims as a member sent them; none when it sent something else."""
+    """The claims that a member sent; none if it sent something else."""
     try:
         return {TP(str(t), int(p)): int(offset) for t, p, offset in json.loads(user_data or b"[]")}
     except (TypeError, ValueError):

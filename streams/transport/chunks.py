@@ -1,13 +1,13 @@
-"""Chunks: what the transport delivers, and the books it keeps about them.
+"""Chunks, which the transport delivers, and sessions, which keep track of them.
 
 Invariants:
 1. Chunks tile their partition: every record with an offset in ``first..last`` is in ``records``,
    and the next chunk starts at ``last + 1``. Offsets without a record (transaction markers,
-   aborted and compacted records) belong to the chunk around them; a stretch without any record is
-   a chunk without records, so that a reader's position always reaches the end of the log.
+   aborted and compacted records) belong to the chunk around them. A range without any record is a
+   chunk without records, so that a reader's position always reaches the end of the log.
 2. A session is one uninterrupted reading of one partition, from a seek to the next. What was
    fetched or queued in an earlier session is never delivered.
-3. No I/O, no clock, no tasks here: ``streams.transport.consumer`` is the shell around this.
+3. No I/O, no clock, no tasks: those are in ``streams.transport.consumer``.
 """
 
 from collections import deque
@@ -29,7 +29,7 @@ _RECORD_OVERHEAD_BYTES = 200
 class Record(Protocol):
     """A record as aiokafka read it from the log, without the copy into a ``ConsumerRecord``.
 
-    Copying costs about as much as reading. Topic and partition stand in ``Chunk.tp``.
+    Copying costs about as much as reading. Topic and partition are in ``Chunk.tp``.
     """
 
     @property
@@ -38,7 +38,7 @@ class Record(Protocol):
 
     @property
     def timestamp(self) -> int:
-        """Milliseconds since 1970: the producer's or the broker's, by the topic's setting."""
+        """Milliseconds since 1970, set by the producer or the broker (a setting of the topic)."""
 
     @property
     def timestamp_type(self) -> int:
@@ -59,15 +59,14 @@ class Record(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Neighbouring records of one partition; the value of one Faust event.
+    """Consecutive records of one partition; the value of one Faust event.
 
     Attributes:
         tp: topic and partition.
         records: in offset order; may be empty (invariant 1).
         first: first offset that the chunk covers.
-        last: last offset that it covers; ``last + 1`` is what to commit once it is finished.
-        highwater: end of the log when it was fetched, as far as it may be read: with
-            transactions, the last stable offset.
+        last: last offset that it covers; ``last + 1`` is committed once it is finished.
+        highwater: end of the log when it was fetched: the last stable offset.
     """
 
     tp: TP
@@ -83,8 +82,8 @@ class Taken(NamedTuple):
     Attributes:
         session: number of the session it was taken for.
         records: in offset order.
-        first: position before.
-        next: position after.
+        first: position before them.
+        next: position after them.
         highwater: as ``Chunk.highwater``.
     """
 
@@ -120,7 +119,7 @@ class ChunkMessage(ConsumerMessage):
         return cast(Chunk, chunk)
 
     def lost(self) -> None:
-        """Faust threw the message away before an agent had it."""
+        """Notes that Faust dropped the message before an agent had it."""
         if not self.acked and self.generation_id != NO_GENERATION:
             self.session.rewind(self.chunk.first)
 
@@ -132,7 +131,7 @@ class Session:
         number: of this session, unique in the process.
         position: first offset that no chunk covered yet; ``None``: wherever the log starts.
         highwater: as of the newest chunk; ``None`` before the first.
-        lost_from: an undelivered chunk was thrown away: read again from here.
+        lost_from: an undelivered chunk was dropped, so reading goes back to this offset.
         open: whether chunks may be delivered. A closed session may still be committed.
     """
 
@@ -148,7 +147,7 @@ class Session:
         self._messages: deque[ChunkMessage] = deque()
 
     def accept(self, taken: Taken, generation_id: int) -> ChunkMessage | None:
-        """The message to deliver; ``None`` when what was taken is of no use any more."""
+        """The message to deliver; ``None`` if the session was closed or set back meanwhile."""
         if not self.open or self.lost_from is not None or taken.session != self.number:
             return None
         chunk = Chunk(self.tp, taken.records, taken.first, taken.next - 1, taken.highwater)
@@ -172,7 +171,7 @@ class Session:
         self._withdraw(0)
 
     def unfinished(self) -> Chunk | None:
-        """The oldest chunk that was delivered and that no agent is done with."""
+        """The oldest chunk that was delivered and is not finished by an agent."""
         for message in self._messages:
             if not message.acked:
                 return message.chunk
@@ -190,8 +189,8 @@ def take(source: Any, records_max: int, bytes_max: int) -> tuple[list[Record], b
     """Takes records from an aiokafka record iterator until one of the limits is reached.
 
     Returns:
-        the records, and whether the iterator has ended. The record that reaches ``bytes_max`` is
-        still taken, so there is always progress.
+        The records, and whether the iterator has ended. The record that reaches ``bytes_max`` is
+        taken too, so there is always progress.
     """
     records: list[Record] = []
     append = records.append

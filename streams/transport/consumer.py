@@ -1,12 +1,12 @@
-"""The Faust consumer that delivers chunks: sessions, commits, letting go, watching.
+"""The Faust consumer that delivers chunks: sessions, commits, revocation, watchdog.
 
 Invariants:
 1. What was fetched before a seek or a rebalance is not delivered after it: every chunk belongs to
-   a session (``streams.transport.chunks``), and only the open one of its partition counts.
-2. Offsets of chunk topics come from ``Hooks.next_offset`` alone. Faust's own books (acks, gaps,
-   read offsets) are not kept for them: those commit past unfinished messages.
-3. Partitions are let go in this order: flow stopped, queues cleared, ``Hooks.on_revoke``, commit.
-4. Whatever is buffered is bounded: a topic's queue in chunks, a chunk in records and bytes.
+   a session (``streams.transport.chunks``), and only the open session of a partition delivers.
+2. Committed offsets of chunk topics come from ``Hooks.next_offset`` alone. Faust's own accounting
+   (acks, gaps, read offsets) is not used for them, since it commits past unfinished messages.
+3. Partitions are released in this order: flow stopped, queues cleared, ``Hooks.on_revoke``, commit.
+4. All buffers are bounded: a topic's queue in chunks, a chunk in records and bytes.
 5. Everything else (other topics, changelogs, assignment, recovery) is Faust's code, unchanged.
 """
 
@@ -30,10 +30,10 @@ _PAUSE_S = 0.01
 """Wait while every queue is full. Faust waits a whole second."""
 
 _TAKE_S = 0.2
-"""Longest wait for records in one go; also how late a new assignment is noticed."""
+"""Longest wait for records in one call, and so the delay until a new assignment is noticed."""
 
 _HOOK_S = 30.0
-"""Longest time for ``Hooks.on_assign``: below Faust's own limit, past which it would hang."""
+"""Longest time for ``Hooks.on_assign``: less than Faust's own limit, after which it would hang."""
 
 
 class ChunkConsumer(driver.Consumer):
@@ -69,7 +69,7 @@ class ChunkConsumer(driver.Consumer):
         if not wanted:
             await asyncio.sleep(_PAUSE_S)
             return {}, active
-        # With a full queue, or state that is still to come, come back soon: a place may be free
+        # With a full queue, or state that is not loaded yet, return soon: there may be a place
         # before other records come.
         timeout = min(timeout, _TAKE_S) if len(wanted) == len(active) else _PAUSE_S
         return await self._thread.take(wanted, places, timeout), active
@@ -84,9 +84,9 @@ class ChunkConsumer(driver.Consumer):
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
         """As Faust's, with one message a chunk.
 
-        Faust seeks to the committed offsets when records come while the flow is stopped; here
-        they are dropped. Whoever resumes the flow has sought before, and a seek in the middle of
-        a rebalance fails or hangs.
+        When records come while the flow is stopped, Faust seeks to the committed offsets; here the
+        records are dropped. Resuming the flow always seeks first, and a seek in the middle of a
+        rebalance fails or hangs.
         """
         records, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
@@ -111,7 +111,7 @@ class ChunkConsumer(driver.Consumer):
             return None
         expected = session.position
         if expected is not None and taken.first < expected and taken.session == session.number:
-            # Its records would be taken for a replay, and dropped.
+            # Its records would be taken for records that were handled before, and dropped.
             self.app.fail(
                 f"{tp.topic}-{tp.partition}: asked for offset {expected}, the log went back to "
                 f"{taken.first}: the topic was deleted and recreated"
@@ -121,7 +121,7 @@ class ChunkConsumer(driver.Consumer):
         return session.accept(taken, generation)
 
     def on_buffer_full(self, tp: TP) -> None:
-        """Faust's brake, for other topics only: chunk topics are braked by places in the queue."""
+        """Faust's backpressure, for other topics only: a chunk topic's is its bounded queue."""
         if tp.topic not in self.app.chunk_topics:
             super().on_buffer_full(tp)
 
@@ -139,10 +139,10 @@ class ChunkConsumer(driver.Consumer):
         await super().perform_seek()
         async with self._release_lock:
             if releases != self._releases:
-                return  # let go meanwhile; the next assignment seeks again
+                return  # released meanwhile; the next assignment seeks again
             tps = {tp for tp in self._start if tp.topic in self.app.chunk_topics}
-            # Those that the next rebalance has taken by now are not assigned to the engine either:
-            # nothing would ever let go of their state.
+            # Partitions that the next rebalance has taken away by now are not assigned to the
+            # engine: nothing would ever release their state.
             tps = await self._open({tp: self._start[tp] for tp in tps})
             try:
                 await asyncio.wait_for(self.app.hooks.on_assign(set(tps)), _HOOK_S)
@@ -151,7 +151,7 @@ class ChunkConsumer(driver.Consumer):
             self._opening_since_s = None
 
     async def _open(self, starts: Mapping[TP, int | None]) -> set[TP]:
-        """Opens sessions; returns the partitions that have one, those that are still ours."""
+        """Opens sessions; returns the partitions that have one, since they are still assigned."""
         sessions = {tp: Session(tp, next(self._numbers), at) for tp, at in starts.items()}
         for tp, session in sessions.items():
             self._close(tp)
@@ -171,10 +171,7 @@ class ChunkConsumer(driver.Consumer):
             session.close()
 
     async def seek(self, partition: TP, offset: int) -> None:
-        """For a chunk topic: the next chunk starts at ``offset``, queued ones are dropped.
-
-        A chunk that an agent holds is not taken from it.
-        """
+        """As Faust's; for a chunk topic see ``ChunkApp.seek``."""
         if partition.topic in self.app.chunk_topics:
             if partition in self._sessions:
                 await self._open({TP(*partition): offset})
@@ -182,11 +179,7 @@ class ChunkConsumer(driver.Consumer):
             await super().seek(partition, offset)
 
     async def rewind(self, tp: TP, offset: int) -> bool:
-        """Commits an offset that may lie below the committed one, and reads on from there.
-
-        Returns:
-            Whether it is committed; ``False``: the group has rebalanced, or the app has failed.
-        """
+        """See ``ChunkApp.rewind``."""
         self._committed_offset[tp] = None
         done = await self._commit_offsets({tp: offset})
         if not done or self._committed_offset[tp] != offset or tp not in self._sessions:
@@ -202,22 +195,23 @@ class ChunkConsumer(driver.Consumer):
                 await self.seek(tp, session.lost_from)
 
     def committed_now(self, tp: TP) -> int | None:
-        """The offset that this consumer last committed, or started from; ``None``: neither."""
+        """See ``ChunkApp.committed_now``."""
         offset: int | None = self._committed_offset.get(tp)
         return offset
 
-    # --- letting go ------------------------------------------------------------------------------
+    # --- releasing -------------------------------------------------------------------------------
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """As Faust's; chunk partitions are checkpointed and committed first.
 
-        All of them: a seek that came late, during the rebalance before, may have opened some that
-        went to another worker in it. Kept, their state would be of long ago when they come back.
+        All of them are released, not only ``revoked``: a late seek, during the previous rebalance,
+        may have opened partitions that went to another worker in it. Their state would be out of
+        date when they come back.
         """
         positions = {tp: session.position or 0 for tp, session in self._sessions.items()}
         await self.release(None)
         await super().on_partitions_revoked(revoked)
-        # Called before every join, the first one too: what is told to the group is as of now.
+        # Called before every join, also the first, so the claims sent are up to date.
         claims = self.app.claims
         self._thread.assignor.claims = positions if claims is None else dict(claims())
 
@@ -227,7 +221,7 @@ class ChunkConsumer(driver.Consumer):
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def release(self, tps: Iterable[TP] | None) -> None:
-        """Lets partitions go (invariant 3), ``None``: all of them. The flow stays stopped."""
+        """Releases partitions (invariant 3); ``None``: all of them. The flow stays stopped."""
         async with self._release_lock:
             self._releases += 1
             mine = set(self._sessions if tps is None else self._sessions.keys() & set(tps))
@@ -261,7 +255,7 @@ class ChunkConsumer(driver.Consumer):
         """Commits ``next_offset`` of each now; whether all of them are committed afterwards."""
         wanted = set(self._sessions if tps is None else tps)
         while await self.maybe_wait_for_commit_to_finish():
-            pass  # Faust's commit does nothing when another one is under way: wait for our turn
+            pass  # Faust's commit does nothing while another one is under way: wait for our turn
         await self.commit(wanted)
         return not self.app.failed.is_set() and not self._filter_committable_offsets(wanted)
 
@@ -290,8 +284,8 @@ class ChunkConsumer(driver.Consumer):
     async def _commit_offsets(
         self, offsets: Mapping[TP, int], start_new_transaction: bool = True
     ) -> bool:
-        # Chunk topics: no flush of Faust's producer first, the engine has its outputs
-        # acknowledged; and only what was committed counts as committed.
+        # Chunk topics: Faust's producer is not flushed first, since the engine's outputs are
+        # acknowledged already, and a refused commit does not count as committed.
         assigned = self.assignment()
         chunks = {
             tp: offset
@@ -312,7 +306,7 @@ class ChunkConsumer(driver.Consumer):
     # --- watching --------------------------------------------------------------------------------
 
     async def verify_all_partitions_active(self) -> None:
-        """Nothing: Faust compares two different clocks here, and only logs. See ``_watch``."""
+        """Does nothing: Faust compares two different clocks here, and only logs. See ``_watch``."""
 
     @Service.task
     async def _watch(self) -> None:
@@ -323,7 +317,7 @@ class ChunkConsumer(driver.Consumer):
             await self.sleep(watchdog.tick_s)
             now_s = monotonic()
             if now_s - asked_s > watchdog.limit_s / 4 and self._sessions:
-                # Asked, not remembered from fetches: fetching itself may have stopped.
+                # Asked from the broker, not remembered from fetches, which may have stopped.
                 looks, asked_s = await self._look(), now_s
             partitions = {tp: self._progress(tp, looks.get(tp)) for tp in self._sessions}
             for tp, stuck_s in watchdog.tick(now_s, partitions).items():
@@ -346,16 +340,15 @@ class ChunkConsumer(driver.Consumer):
         position = self._sessions[tp].position
         done = position is None or (committed or 0) >= position
         if done and look.position is not None and look.position >= look.end:
-            # Everything that there was to read is committed, whatever the numbers say: retention
-            # may have removed the records between the commit and the end.
+            # All that can be read is committed, although the commit may be below the end:
+            # retention may have removed the records between them.
             return PartitionProgress(committed, committed)
         return PartitionProgress(committed, look.end)
 
     async def ends(self, tps: Iterable[TP]) -> dict[TP, int]:
-        """Ends of the logs, asked from the broker.
+        """Ends of the logs, from the broker, or from a fetch that has seen a later one.
 
-        Where a fetch has seen a later end, that one: the embedded broker's answer is the start of
-        the last batch.
+        The embedded broker answers with the start of the last batch.
         """
         ends = {TP(*tp): end for tp, end in (await self.highwaters(*tps)).items()}
         for tp, end in ends.items():

@@ -1,7 +1,7 @@
 """The internals of Faust and aiokafka that the transport relies on, in one list.
 
-Invariant: what is not there is found at start, with the names of the versions that have it, and not
-in the middle of a rebalance.
+Invariant: a missing one is found at start and not in the middle of a rebalance, and the error names
+the versions that have it.
 """
 
 import aiokafka
@@ -48,11 +48,11 @@ RELIED_ON: internals.ReliedOn = (
     (group_coordinator.GroupCoordinator, "fetch_committed_offsets"),
     (subscription_state.SubscriptionState, "reassignment_in_progress fetch_context is_assigned"),
 )
-"""Attributes of instances are held by the tests."""
+"""Attributes of instances are checked by the tests."""
 
 
 def check_internals(relied_on: internals.ReliedOn = RELIED_ON) -> None:
-    """Looks for everything that the transport relies on.
+    """Checks for everything that the transport relies on.
 
     Raises:
         InternalsMissing: naming what is missing, what is installed and what is needed.

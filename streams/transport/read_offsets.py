@@ -1,4 +1,4 @@
-"""What Faust may remember of how far it read: nothing of chunk topics."""
+"""Faust's read offsets, without those of chunk topics."""
 
 from collections import defaultdict
 
@@ -6,10 +6,10 @@ from streams.transport.chunks import TP
 
 
 class ReadOffsets(defaultdict[TP, int | None]):
-    """Faust's read offsets, blind for chunk topics.
+    """Read offsets of other topics; those of chunk topics read as ``None``.
 
     Faust drops messages below the read offset, and sets it after a delivery even when a seek came
-    in between: after a seek back it would drop what was asked for. Sessions do this work.
+    in between, so after a seek back it would drop the messages asked for. Sessions do this instead.
 
     Args:
         topics: of chunks.

@@ -1,12 +1,12 @@
-"""Runs a ``ChunkApp`` in the present event loop, and its Faust settings.
+"""Runs a ``ChunkApp`` in the running event loop; its Faust settings.
 
 Invariants:
-1. SIGTERM and SIGINT end the app in order: flow stopped, checkpoint, commit, group left. It takes
+1. SIGTERM and SIGINT end the app in order: flow stopped, checkpoint, commit, group left. That takes
    at most ``grace_s``.
-2. The exit code says what happened: 0 after a request to stop, 1 after a failure or when stopping
-   took too long. Nothing is checkpointed or committed after a failure.
-3. No command line, no logging set-up, no change of directory: Faust's worker does these, and they
-   are the business of whoever runs the process.
+2. The exit code is 0 after a request to stop, and 1 after a failure or when stopping took too long.
+   Nothing is checkpointed or committed after a failure.
+3. No command line, no logging set-up, no change of directory, which Faust's worker would do: they
+   are up to the caller.
 """
 
 import asyncio
@@ -26,10 +26,10 @@ __all__ = ["faust_options", "run"]
 log = logging.getLogger(__name__)
 
 FETCH_BYTES_MAX = 4 << 20
-"""Of one partition in one fetch, compressed. Whole batches; one fetch is in flight per broker."""
+"""Of one partition in one fetch, compressed, in whole batches; each broker has one in flight."""
 
 _NEVER = 10**12
-"""For limits of Faust's that are not to be reached."""
+"""For limits of Faust that must not be reached."""
 
 
 async def run(
@@ -44,10 +44,10 @@ async def run(
     Args:
         app: not started yet.
         stop: set from outside to end the app in order.
-        grace_s: longest time for an orderly end. Threads that still hang then are daemons: they
-            do not keep the process.
-        owns_process: handle SIGTERM and SIGINT, and settle the garbage collector; off where the
-            app is a guest, as in tests.
+        grace_s: longest time for an orderly end. Threads that hang after it are daemons, so the
+            process ends.
+        owns_process: handle SIGTERM and SIGINT, and tune the garbage collector; off where the
+            process is not the app's own, as in tests.
     """
     stop = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -72,12 +72,11 @@ async def run(
 
 
 def settle_garbage_collector() -> None:
-    """Takes what is loaded by now out of the collector's sight.
+    """Freezes everything loaded so far, and makes collections rarer.
 
-    Chunks are thousands of small objects that live for some milliseconds. Each time some of them
-    grow old, Python would walk through all modules' objects: measured, a third of the transport's
-    CPU, and pauses of 50 to 100 ms. With what is loaded frozen, and young objects looked at less
-    often, 20 ms remain.
+    Chunks are thousands of small objects that live for some milliseconds. Whenever some of them
+    reach the oldest generation, Python would traverse the objects of all modules: measured, a third
+    of the transport's CPU, and pauses of 50 to 100 ms. With this, pauses of 20 ms remain.
     """
     gc.collect()
     gc.freeze()
@@ -92,7 +91,7 @@ async def _start(app: ChunkApp) -> None:
 
 
 async def _stop(app: ChunkApp, grace_s: float) -> bool:
-    """Whether the app ended in time. A task that hangs is left to itself."""
+    """Whether the app ended in time. A task that hangs is abandoned."""
     task = asyncio.create_task(app.stop(), name="stop of the app")
     done, _ = await asyncio.wait([task], timeout=grace_s)
     if not done:
@@ -117,7 +116,7 @@ def faust_options(settings: Settings) -> dict[str, Any]:
         "broker": [f"kafka://{address}" for address in settings.kafka_bootstrap.split(",")],
         "broker_credentials": _credentials(settings),
         # The broker answers a join only when all members have joined: a shorter request time-out
-        # would break off a rebalance that is within its limits.
+        # would abort a rebalance that is within its limits.
         "broker_request_timeout": max(request_s, session_s, rebalance_s) + 5.0,
         "broker_session_timeout": session_s,
         "broker_heartbeat_interval": min(3.0, session_s / 10),
@@ -134,7 +133,7 @@ def faust_options(settings: Settings) -> dict[str, Any]:
         "reply_create_topic": False,
         "store": "memory://",
         "stream_recovery_delay": 0.0,
-        "stream_wait_empty": False,  # ``Hooks.on_revoke`` waits for what has to be waited for
+        "stream_wait_empty": False,  # ``Hooks.on_revoke`` waits instead
         "table_standby_replicas": 0,
         "topic_allow_declare": False,
         "topic_disable_leader": True,

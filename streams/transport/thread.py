@@ -1,8 +1,8 @@
-"""aiokafka's side of chunk delivery: what runs in the consumer's thread.
+"""The part of chunk delivery that runs in the thread of aiokafka's consumer.
 
 Invariants:
-1. A chunk partition is read only when it has a session, known by its number. Seeking and
-   opening the session are one step, so nothing is read in between and lost.
+1. A chunk partition is read only while it has a session, known by its number. Seeking and opening
+   the session are one step, so that nothing is read and lost in between.
 2. At most one chunk of a partition is taken at a time, and no more chunks of a topic than its
    queue has places. What stays in aiokafka's buffer keeps it from fetching more.
 3. Partitions take turns.
@@ -30,6 +30,8 @@ __all__ = ["ChunkThread", "Look", "committed_in"]
 
 log = logging.getLogger(__name__)
 
+FETCH_WAIT_MS_MAX = 500
+"""How long a broker may delay the answer to a fetch that finds nothing; Faust sets 1.5 s."""
 _PAUSE_S = 0.01
 """Wait while a rebalance is under way."""
 
@@ -38,8 +40,8 @@ class Look(NamedTuple):
     """Where a partition stands on the broker and in aiokafka.
 
     Attributes:
-        end: end of the log, as far as it may be read.
-        position: next offset that aiokafka hands over; ``None``: not known yet.
+        end: end of the log: the last stable offset.
+        position: next offset that aiokafka returns; ``None``: not known yet.
     """
 
     end: int
@@ -68,16 +70,15 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
-        app = self.consumer.app
-        # Faust has no settings for these. They are read at start, when the fetcher is made.
-        _replace(consumer, "_isolation_level", app.isolation_level)
-        _replace(consumer, "_fetch_max_wait_ms", app.fetch_wait_ms_max)
+        # Faust has no settings for these. aiokafka reads them when the fetcher is started.
+        _replace(consumer, "_isolation_level", "read_committed")
+        _replace(consumer, "_fetch_max_wait_ms", FETCH_WAIT_MS_MAX)
         if self._assignor is RoundRobinPartitionAssignor:  # Faust's own is needed for its tables
             _replace(consumer, "_partition_assignment_strategy", [self.assignor])
         return consumer
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Ends reading before anything else."""
+        """As Faust's; reading ends first."""
         self._sessions.clear()
         await super().on_partitions_revoked(revoked)
 
@@ -142,7 +143,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         left = self.consumer.app.chunk_records_max
         for partition in list(buffered):
             if left <= 0:
-                break  # no longer at a time: the other thread's event loop waits for the GIL
+                break  # a longer call would keep the GIL from the other thread's event loop
             tp = TP(partition.topic, partition.partition)
             if tp not in wanted:
                 if not fetcher._subscriptions.is_assigned(partition):
@@ -154,7 +155,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
             result = buffered[partition]
             if type(result) is not FetchResult:
                 if drained:
-                    return drained  # the error is raised next time, when nothing is in hand
+                    return drained  # the error is raised next time, when nothing was taken
                 del buffered[partition]
                 fetcher._notify(fetcher._wait_consume_future)
                 result.check_raise()
@@ -189,16 +190,15 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
 
     def _end(self, result: FetchResult) -> int:
         state = result._assignment.state_value(result._topic_partition)
-        committed_only = self.consumer.app.isolation_level == "read_committed"
-        if committed_only and state.lso is not None and state.lso >= 0:
+        if state.lso is not None and state.lso >= 0:
             return int(state.lso)
         return int(state.highwater)
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         coordinator = self._ensure_consumer()._coordinator
         if coordinator.generation == driver.DEFAULT_GENERATION_ID:
-            # The group has put us out. Without a generation the broker would take the commit if
-            # the group happened to be empty, and set back what others have done since.
+            # The group has removed this member. Without a generation the broker would accept the
+            # commit if the group is empty, and undo what others have committed since.
             return False
         notes, assigned = self.consumer.app.commit_notes, self.assignment()
         wanted = {
@@ -216,9 +216,9 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         return True
 
     async def seek_to_committed(self) -> Mapping[TP, Any]:
-        """Seeks to what is committed; ``None``: nothing is.
+        """Seeks to the committed offsets; ``None``: nothing is committed.
 
-        A commit by another note is of another log: offset 0 (``ChunkApp``, ``commit_notes``).
+        A commit of another log gives offset 0 (``commit_notes`` of ``ChunkApp``).
         """
         found: Mapping[TP, Any] = await self.call_thread(self._seek_to_committed)
         return found
@@ -236,7 +236,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         return offsets
 
     async def look(self, tps: set[TP]) -> dict[TP, Look]:
-        """Where the logs end and where reading stands; left out: what is not assigned any more."""
+        """Where logs end and reading stands, without partitions that are no longer assigned."""
         looks: dict[TP, Look] = await self.call_thread(self._look, tps)
         return looks
 
@@ -257,7 +257,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
 def committed_in(
     notes: Mapping[str, str], tp: TP, found: Mapping[TopicPartition, OffsetAndMetadata]
 ) -> int | None:
-    """The committed offset of a partition, 0 if it is of another log; ``None``: there is none."""
+    """The committed offset of a partition, or 0 if that is of another log; ``None``: none."""
     committed = found.get(TopicPartition(*tp))
     if committed is None or committed.offset < 0:
         return None
@@ -270,11 +270,11 @@ def committed_in(
 
 
 def _replace(owner: Any, name: str, value: Any) -> None:
-    """Sets an attribute that must be there: a new name would be set and never read."""
+    """Sets an attribute that must exist: one with another name would never be read."""
     check_internals([(owner, name)])
     setattr(owner, name, value)
 
 
 def _as_read(partition: TopicPartition, record: Any) -> Any:
-    """In place of aiokafka's copy of every record."""
+    """Replaces aiokafka's copy of every record."""
     return record

@@ -1,9 +1,9 @@
 """Watchdog: tells a partition that makes no progress from one that has nothing to do.
 
 Invariants:
-1. Progress is a higher committed offset, nothing else: what is not committed is not done.
-2. Only time in which the process ran counts. After SIGSTOP or a suspended machine the clock has
-   jumped, and nobody was stuck.
+1. Only a higher committed offset is progress.
+2. Only time in which the process ran counts: after SIGSTOP, or on a machine that was suspended, the
+   clock has jumped although nothing was stuck.
 3. Pure: time is an argument.
 """
 
@@ -40,7 +40,7 @@ class _Watch:
 
 
 class Watchdog:
-    """Counts, per partition, how long there was lag and no commit.
+    """Measures, per partition, how long there was lag and no commit.
 
     Args:
         limit_s: seconds after which a partition counts as stuck.
@@ -54,7 +54,7 @@ class Watchdog:
         self._last_s: float | None = None
 
     def tick(self, now_s: float, partitions: Mapping[TP, PartitionProgress]) -> dict[TP, float]:
-        """Takes the present state in; returns the partitions that are stuck, with their seconds.
+        """Takes the present state; returns the stuck partitions and for how many seconds.
 
         Args:
             now_s: a clock that never goes back.
@@ -77,7 +77,7 @@ class Watchdog:
         }
 
     def touch(self, tp: TP) -> None:
-        """Long work on ``tp`` goes on (a restore): count anew."""
+        """Starts counting again, since long work on ``tp``, such as a restore, goes on."""
         watch = self._watches.get(tp)
         if watch is not None:
             watch.stuck_s = 0.0

@@ -60,7 +60,6 @@ def thread(records_max: int = 4, bytes_max: int = 1 << 20) -> ChunkThread:
     made = ChunkThread.__new__(ChunkThread)
     app = SimpleNamespace(
         chunk_topics=frozenset({"in"}), chunk_records_max=records_max, chunk_bytes_max=bytes_max,
-        isolation_level="read_committed",
     )  # fmt: skip
     made.consumer = SimpleNamespace(app=app)
     made._sessions = {TPA: 1, TPB: 1}
