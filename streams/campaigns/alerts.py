@@ -1,10 +1,10 @@
-"""Alerts: a rate crossed a line, or came back below it.
+"""Alerts: a rate has risen above a line, or fallen back below it.
 
 Invariants (glossary, «Alert lines»):
-1. Pure. Raised when the lower Wilson bound lies above the line and at least ``MESSAGES_MIN`` are in
-   the denominator; cleared when the rate is below 80 % of the line (hysteresis).
-2. One alert per crossing, with the figures that raised it; its id is a function of what crossed
-   and of how often it has crossed before.
+1. Pure. An alert is raised when the lower Wilson bound is above the line and the denominator is at
+   least ``MESSAGES_MIN``; it is cleared when the rate is below 80 % of the line (hysteresis).
+2. One alert per crossing, with the figures that raised it. Its id is a function of what crossed and
+   of how often that has crossed before.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,15 +22,15 @@ MESSAGES_MIN = 100
 CLEAR_BELOW = 0.8
 WINDOW = "24h"
 RECALLED_MAX = 10_000
-"""Crossings of a place that are tried for the one that an alert tells of."""
+"""Crossing numbers of a place that are tried to find the one that an alert's id stands for."""
 LEVELS = ("watch", "warning", "critical")
 _RATES = {rate.name: rate for rate in RATES}
 _NOT_COUNTED = frozenset(("source", "tag"))
-"""What one might want lines by, and a minute's counts don't know."""
+"""Keys that lines can't be set by, because counts are not kept by them."""
 
 
 Levels = tuple[float, float, float]
-"""Lines of watch, warning and critical, as ratios."""
+"""The lines of watch, warning and critical, as ratios."""
 
 DEFAULT_LINES: Mapping[str, Levels] = {
     "hard_bounce_rate": (0.02, 0.05, 0.10),
@@ -40,12 +40,12 @@ DEFAULT_LINES: Mapping[str, Levels] = {
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Lines per rate; the most special one holds: campaign, then mailbox provider, then default.
+    """Lines per rate. The most specific applies: campaign, then mailbox provider, then default.
 
     Attributes:
         by_mailbox: mailbox provider -> rate -> levels.
         by_campaign: pattern of a campaign id (``*`` and ``?`` as in a shell) -> rate -> levels;
-            the first pattern that fits.
+            the first matching pattern applies.
     """
 
     default: Mapping[str, Levels] = field(default_factory=lambda: DEFAULT_LINES)
@@ -53,7 +53,7 @@ class Lines:
     by_campaign: Mapping[str, Mapping[str, Levels]] = field(default_factory=dict)
 
     def of(self, campaign: str, mailbox: str) -> Mapping[str, Levels]:
-        """The lines of a campaign at a mailbox provider ('' is the campaign as a whole)."""
+        """The lines of a campaign at a mailbox provider ('' for the whole campaign)."""
         if not self.by_mailbox and not self.by_campaign:
             return self.default
         special: Mapping[str, Levels] = next(
@@ -120,7 +120,7 @@ def _are_levels(value: Any) -> bool:
 
 
 class Place(NamedTuple):
-    """What can cross a line."""
+    """What can cross a line: a rate of a campaign at a mailbox provider, and a level."""
 
     campaign: str
     mailbox: str
@@ -129,7 +129,7 @@ class Place(NamedTuple):
 
 
 class Crossing(NamedTuple):
-    """How often a place has crossed, and whether it is above now (``raised_at`` 0: it is not)."""
+    """How often a place has crossed its line, and since when it is above it (0: it is not)."""
 
     times: int
     raised_at_us: int
@@ -144,11 +144,11 @@ def alert_id(place: Place, times: int) -> str:
 def recalled(
     alerts: Iterable[Mapping[str, Any]], crossings: Mapping[Place, Crossing]
 ) -> dict[Place, Crossing]:
-    """Crossings that alerts tell of which were sent, in the order in which they were.
+    """The crossings that alerts stand for.
 
     Args:
-        alerts: ``alert`` records.
-        crossings: what is known; a place's number of crossings is searched for from there on.
+        alerts: ``alert`` records, in the order in which they were sent.
+        crossings: known crossings; the search for a place's number of crossings starts there.
     """
     changed: dict[Place, Crossing] = {}
     for alert in alerts:

@@ -1,9 +1,9 @@
-"""What ``campaigns`` keeps: newest partials, sums per series, alert crossings.
+"""The state of ``campaigns``: newest partials, sums per series, alert crossings.
 
 Invariants:
-1. Pure: ``load`` and ``scan`` are handed in; ``writes`` says what a checkpoint must store.
-2. Partials sort by minute, so that a minute entering or leaving a window is one range.
-3. What was put since the last checkpoint lies on top of what is stored.
+1. Pure: ``load`` and ``scan`` are passed in; ``writes`` says what a checkpoint must store.
+2. Partials sort by minute, so that a minute entering or leaving a window is one range of keys.
+3. What was put since the last checkpoint hides what is stored.
 """
 
 import struct
@@ -56,11 +56,11 @@ class CampaignState:
     """State of ``campaigns`` for one partition of the minutes topic (``Partials`` of windows).
 
     Attributes:
-        log_id: incarnation of the raw topic when this was written; with another one, the minutes
-            topic is taken to be another one too.
+        log_id: incarnation of the raw topic when this was written. If it is another one now, the
+            minutes topic is assumed to be recreated too.
         applied: offset of the last minutes record merged, -1 for none.
         seen_through_us: highest record timestamp merged, microseconds.
-        alerts_read: offset up to which the alerts topic is in the crossings.
+        alerts_read: offset up to which ``crossings`` contain the alerts topic.
     """
 
     def __init__(self, load: Load, scan: Scan) -> None:
@@ -135,7 +135,7 @@ class CampaignState:
         for key, value in self._scan(prefix, prefix[:-1] + b"\x20"):
             mailbox = key[len(prefix) :].decode("utf-8", "surrogatepass")
             if _SEPARATOR in mailbox:
-                continue  # a campaign whose name goes on with the separator
+                continue  # of a campaign whose name continues with the separator
             series = out[mailbox] = Series()
             series.first_minute, series.last_minute, *series.total = _SERIES.unpack(value)
         return out

@@ -3,11 +3,12 @@
 Invariants:
 1. Pure: the clock is the argument ``minute`` or ``as_of``; stored partials are read through
    ``Partials``.
-2. A partial is «campaign, mailbox provider, minute, log, partition: these counts, as of offset O».
-   The highest ``O`` holds; merging one twice, or an older one late, changes nothing.
-3. A window of n minutes ends with the current minute. What moves it is the difference between a
-   partial and the one it replaces, or a whole minute entering or leaving.
-4. Sums are integers; a rate is computed when it is asked for, never stored.
+2. A partial gives the counts of a campaign, mailbox provider, minute, log and partition as of an
+   offset. The one with the highest offset is valid; merging one twice, or an older one late,
+   changes nothing.
+3. A window of n minutes ends with the current minute. Its sums change by the difference between a
+   partial and the one it replaces, and by whole minutes entering or leaving.
+4. Sums are integers; rates are computed when they are needed, never stored.
 """
 
 import math
@@ -50,7 +51,7 @@ Stored = tuple[int, tuple[int, ...]]
 
 
 class Partials(Protocol):
-    """Stored partials, with what was put since the last checkpoint on top."""
+    """Stored partials, together with those that were put since the last checkpoint."""
 
     def get_many(self, keys: Sequence[PartialKey]) -> list[Stored | None]:
         """The newest of each key."""
@@ -69,7 +70,7 @@ class Partials(Protocol):
 
 
 class Series:
-    """Sums of one campaign and mailbox provider: in all, and per rolling window."""
+    """Sums of one campaign and mailbox provider: the total, and one per rolling window."""
 
     __slots__ = ("first_minute", "last_minute", "total", "windows")
 
@@ -93,7 +94,7 @@ class Windows:
     """Rolling sums of every campaign that one partition of the minutes topic holds.
 
     Args:
-        partials: where partials are kept.
+        partials: stores the partials.
         minute: the current minute (since 1970) to begin with.
     """
 
@@ -108,8 +109,8 @@ class Windows:
         """Computes the rolling sums from what is stored, after a start.
 
         Args:
-            known: minute of the newest partials that were merged, 0 for none: campaigns that were
-                in a window then and are in none now have changed, too.
+            known: minute of the newest partials that were merged, 0 for none. Campaigns that were
+                in a window then and are in none now count as changed.
         """
         begin = self.minute - LONGEST_MIN + 1
         if 0 < known < self.minute:
@@ -158,14 +159,14 @@ class Windows:
         return series
 
     def of_campaign(self, campaign: str) -> dict[str, Series]:
-        """The series of a campaign by mailbox provider, brought into memory if they are not."""
+        """The series of a campaign by mailbox provider, read into memory if necessary."""
         by_mailbox = self.series.get(campaign)
         if by_mailbox is None:
             by_mailbox = self.series[campaign] = self._partials.series_of(campaign)
         return by_mailbox
 
     def forget_quiet(self) -> None:
-        """Drops from memory what has no rolling sums; call it right after a checkpoint."""
+        """Drops series without rolling sums from memory; call it right after a checkpoint."""
         for campaign in [
             campaign
             for campaign, by_mailbox in self.series.items()
@@ -174,10 +175,10 @@ class Windows:
             del self.series[campaign]
 
     def advance(self, minute: int) -> None:
-        """Moves the end of every window to ``minute`` and notes whose sums moved."""
+        """Moves the end of every window to ``minute`` and notes whose sums changed."""
         while self.minute < minute:
             self.minute += 1
-            # Partials may have come in before their minute: provider clocks run ahead.
+            # Partials may have come before their minute, because some provider's clock is ahead.
             self._move(self.minute, range(len(ROLLING)), 1)
             for index, (_, length) in enumerate(ROLLING):
                 self._move(self.minute - length, (index,), -1)
@@ -198,7 +199,7 @@ def _accumulate(into: list[int], counts: Sequence[int], sign: int) -> None:
 
 
 def _moved(sums: list[int] | None, counts: Sequence[int], sign: int) -> list[int] | None:
-    """The sums after a move; ``None`` when nothing is left, to keep quiet campaigns small."""
+    """The changed sums; ``None`` when all are 0, to keep inactive campaigns small."""
     result = [0] * WIDTH if sums is None else sums
     _accumulate(result, counts, sign)
     return result if any(result) else None
@@ -218,7 +219,7 @@ def summed(series: Iterable[Series], window: str) -> list[int]:
 def wilson(numerator: int, denominator: int) -> tuple[float, float] | None:
     """Wilson score interval at 95 % of a ratio; ``None`` for denominator 0.
 
-    A flow ratio above 1 has no such interval; it is taken at 1.
+    A flow ratio above 1 has no such interval and is treated as 1.
     Source: E. B. Wilson, «Probable Inference», JASA 22 (1927).
     """
     if denominator <= 0:

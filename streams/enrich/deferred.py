@@ -3,15 +3,16 @@
 Invariants:
 1. Pure. A run begins at an offset, with the state that the earlier rules had there. Every record
    from there on is folded again by the new rules, and written with its coordinates.
-2. Events are written as they are folded. Events from before the beginning that later news may still
-   correct are written once more: the earlier rules may have corrected what the new ones don't.
-3. Counts are deferred until the run has come to where the earlier rules were, so that no figure
-   dips meanwhile. Then they are published for every key that either rules changed since the
-   beginning; a key that only the earlier rules had becomes zero.
-4. Nothing that anybody acts upon is told twice. During the run suppressions and engagement are
-   silent: suppressions are the same by any rules of opens and clicks. Engagement that was told and
-   no longer holds is withdrawn at the end. What only the new rules would have told is not told: it
-   would come late. Later news may withdraw such an event all the same; consumers then undo nothing.
+2. Events are written as they are folded. Events from before the beginning that may still be
+   corrected are written once more, since the earlier rules may have corrected them otherwise.
+3. Counts are deferred until the run reaches the offset that the earlier rules had reached, so that
+   no figure dips meanwhile. Then they are published for every key that either rules changed since
+   the beginning; a key that only the earlier rules had becomes zero.
+4. Consumers that act on records get none twice. During the run no suppressions and no engagement
+   are published: suppressions do not depend on the rules of opens and clicks. Published engagement
+   that no longer holds is withdrawn at the end. Engagement that only the new rules find is not
+   published, since it would be late. A later event may still withdraw it; consumers then find
+   nothing to undo.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,11 +29,11 @@ HELD, HELD_END = b"h", b"i"
 TOLD, TOLD_END = b"e", b"f"
 _OFFSET = (1 << COUNTS_OFFSET_BITS) - 1
 _SENTINEL = HELD
-"""Stored until the counts are released, whether or not any is held."""
+"""Stored until the counts are released, even if none is deferred."""
 
 
 class Audible(Protocol):
-    """Effects that others act upon (``streams.enrich.revisions.Effects`` has them)."""
+    """The effects that others act upon; a part of ``streams.enrich.revisions.Effects``."""
 
     suppressions: list[tuple[str, dict[str, Any] | None]]
     engagement: list[tuple[str, dict[str, Any]]]
@@ -41,7 +42,7 @@ class Audible(Protocol):
 
 
 class Deferred:
-    """What a shard keeps besides its state until the run over ``span`` is over.
+    """What a shard keeps besides its state until reprocessing of ``span`` is over.
 
     Attributes:
         span: what is reprocessed.
@@ -52,15 +53,15 @@ class Deferred:
         self._told: dict[str, bool] = {}
 
     def is_over(self, applied: int) -> bool:
-        """Whether the fold has come to where the rules before had got to."""
+        """Whether the fold has reached the offset that the earlier rules had reached."""
         return applied + 1 >= self.span.until
 
     def is_past(self, offset: int) -> bool:
-        """Whether a record is news: the rules before have not been told of it."""
+        """Whether a record is new: the earlier rules have not seen it."""
         return offset >= self.span.until
 
     def silence(self, effects: Audible) -> None:
-        """Takes out what was told already, and notes the engagement that the rules see now."""
+        """Removes what was published already, and notes the engagement that the new rules find."""
         for _, record in effects.engagement:
             self._told[record["event_id"]] = not record["withdrawn"]
         effects.suppressions.clear()
@@ -69,7 +70,7 @@ class Deferred:
         effects.lifts.clear()
 
     def seen(self, load: Load, ids: list[str]) -> list[bool | None]:
-        """Whether the new rules tell each event as engagement; ``None``: they never did."""
+        """Whether each event is engagement by the new rules; ``None``: they have not judged it."""
         stored = load([TOLD + event_id.encode() for event_id in ids])
         return [
             self._told.get(event_id, None if value is None else value == b"\1")
@@ -77,7 +78,7 @@ class Deferred:
         ]
 
     def writes(self, applied: int, dirty: Iterable[Key]) -> Iterator[tuple[bytes, bytes]]:
-        """What a checkpoint must store: which counts are held, which engagement was seen."""
+        """What a checkpoint must store: which counts are deferred, which engagement was found."""
         yield _SENTINEL, b""
         if applied >= self.span.begin:
             for key in dirty:
@@ -91,12 +92,12 @@ class Deferred:
 
 
 def is_stored(scan: Scan) -> bool:
-    """Whether a replay was under way when state was stored."""
+    """Whether reprocessing was under way when state was stored."""
     return next(scan(HELD, HELD_END), None) is not None
 
 
 def held_keys(scan: Scan) -> Iterator[Key]:
-    """The keys whose counts are held back, as stored."""
+    """The keys whose counts are deferred, as stored."""
     for key, _ in scan(HELD, HELD_END):
         if key != _SENTINEL:
             yield unpack_key(key[1:])
@@ -108,11 +109,11 @@ def is_stale(version: int, epoch: int, begin: int) -> bool:
 
 
 class Withdrawals:
-    """Engagement that was told by earlier rules and does not hold by the new ones.
+    """Engagement that earlier rules published and that does not hold by the new ones.
 
     Args:
-        log_id, partition: whose engagement.
-        span: what was judged anew.
+        log_id, partition: where the engagement comes from.
+        span: what was reprocessed.
         seen: as ``Deferred.seen``.
     """
 
@@ -129,7 +130,7 @@ class Withdrawals:
         self._wrong: dict[str, Mapping[str, Any]] = {}
 
     def add(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Takes engagement records as they were published, in order."""
+        """Takes engagement records in the order in which they were published."""
         mine = [
             record
             for record in records
@@ -144,7 +145,7 @@ class Withdrawals:
                 self._wrong[record["event_id"]] = record
 
     def records(self) -> list[dict[str, Any]]:
-        """What to publish: each such record once more, withdrawn."""
+        """The records to publish: each once more, as withdrawn."""
         return [
             {**record, "withdrawn": True, "offset": self._span.until - 1}
             for record in self._wrong.values()

@@ -1,8 +1,8 @@
-"""What is added to a raw event: the ``Enrichment`` record, and the records others subscribe to.
+"""Makes the records that follow from an event: enriched event, suppression, engagement.
 
 Invariants:
 1. Pure: everything is a function of the raw head, the message's state and the look-ups.
-2. An event's enrichment can be made again from its raw bytes (a correction is a new revision).
+2. An event's enrichment can be made again from its raw bytes; a correction is a new revision.
 """
 
 import struct
@@ -44,11 +44,11 @@ class LookUps:
     Attributes:
         rules: machine detection rules.
         mailbox: domain -> mailbox provider.
-        country: address of a client -> ISO country, '' when unknown.
-        message_ttl_s: how long a message is remembered, by log time.
-        settle_s: how long the verdict on an open or click may be corrected.
-        attribute_s: how long a message may wait for its campaign.
-        epoch: which change of rules these are (``streams.enrich.epochs``).
+        country: IP address of a client -> ISO country, '' when unknown.
+        message_ttl_s: how long a message is remembered after its last event, in log time.
+        settle_s: how long the verdict on an open or click may be corrected, in log time.
+        attribute_s: how long a message may wait for its campaign, in log time.
+        epoch: the number of the rules' epoch (``streams.enrich.epochs``).
     """
 
     rules: actors.Rules = actors.DEFAULT_RULES
@@ -61,10 +61,12 @@ class LookUps:
 
 
 def event_time_us(head: Head) -> tuple[int, bool]:
-    """The time an event is counted at, in microseconds, and whether it is only its arrival.
+    """The time that an event is counted at, in microseconds, and whether it is suspect.
+
+    An event that claims to be far older or newer than its arrival is counted by its arrival.
 
     Raises:
-        BadInput: the arrival time itself is nonsense.
+        BadInput: the arrival time itself is impossible.
     """
     occurred, received = head["occurred_at"], head["received_at"]
     if not _OLDEST_US <= received <= _NEWEST_US:
@@ -96,21 +98,21 @@ def bounce_of(head: Head) -> tuple[str, str]:
 
 
 def mailbox_of(head: Head, look_ups: LookUps) -> str:
-    """Who hosts the recipient's mailbox."""
+    """The provider that hosts the recipient's mailbox."""
     return look_ups.mailbox(head["recipient_domain"])
 
 
 def group_of(provider: str) -> str:
-    """The mailbox provider that counts are kept by: one known by name, else ``other``.
+    """The mailbox provider that counts are kept under: one known by name, else ``other``.
 
-    Domains that stand for themselves are too many to count each minute by; the events keep them.
+    There are too many other domains to count each one per minute; the events keep them.
     """
     return "other" if "." in provider else provider
 
 
 @lru_cache(maxsize=TEXTS_CACHED_MAX)
 def text_hash(text: str | None) -> int:
-    """32 bits that stand for a link or a user agent; 0 for none."""
+    """A hash of a link or user agent in 32 bits; 0 for none."""
     if not text:
         return 0
     value: int = struct.unpack(
@@ -144,13 +146,13 @@ def plain_value(
     first: bool,
     revision: int,
 ) -> bytes:
-    """An enriched record of an event that is never judged and has its campaign: ``value``, short.
+    """``value`` for the frequent case: an event that is not judged and has its campaign.
 
     Args:
-        frame, origin: framing of enriched records; where the event came from.
+        frame, origin: framing of enriched records; encoded log and partition.
         raw: the framed raw record.
         first: the ``first_of_kind``.
-        revision: of the first time that this epoch writes an event.
+        revision: the first of the present epoch.
     """
     return b"".join(
         (
@@ -179,7 +181,7 @@ def value(
     first_human: bool,
     previous_campaign: str | None,
 ) -> bytes:
-    """An enriched record: the raw bytes, and one revision of what the streams say about them."""
+    """An enriched record: the raw bytes, and one revision of their enrichment."""
     campaign = message.campaign or None
     source = "none"
     if campaign is not None:

@@ -1,14 +1,15 @@
-"""Epochs: which rules judge which raw records, as the topic of rules says.
+"""Epochs: which rules judge which raw records, as announced on the topic of rules.
 
 Invariants:
-1. Pure. Epoch 0 is the worker's own rules; epoch n begins at an offset of each partition, and from
-   there on its rules hold instead of those before. State is a fold of the log and of these.
-2. The first record with a number wins, and numbers have no gaps. If two epochs are announced with
-   the same number at the same moment, the second has no effect.
-3. What an epoch writes outranks what earlier ones wrote: the epoch is the high part of an event's
+1. Pure. Epoch 0 is the worker's own rules. Epoch n begins at an offset of each partition; its rules
+   replace the earlier ones from there on. State is a fold of the log and of the epochs.
+2. The first record with a number is valid, and numbers have no gaps. If two epochs are announced
+   with the same number at the same moment, the second has no effect.
+3. What an epoch writes replaces what earlier ones wrote: the epoch is the high part of an event's
    revision and of a count's version (``schemas.versions``).
-4. Before a partition's first output of an epoch, its committed offset goes back to where the epoch
-   begins, and a record says so. So committed offsets are always those of the newest epoch noted.
+4. Before a partition's first output of an epoch, its committed offset is set back to where the
+   epoch begins, and a record is written about that. So committed offsets always belong to the
+   newest epoch that is recorded for the partition.
 """
 
 from bisect import bisect_right
@@ -21,7 +22,7 @@ from streams.enrich.derive import LookUps
 
 
 class Span(NamedTuple):
-    """What is reprocessed of one partition: offsets from ``begin`` up to but without ``until``."""
+    """The offsets reprocessed of a partition: from ``begin`` up to but without ``until``."""
 
     begin: int
     until: int
@@ -38,10 +39,10 @@ class Epoch:
         number: from 1.
         log_id: incarnation of the raw topic that ``spans`` belong to.
         begun_at: when it was announced, milliseconds since 1970.
-        from_time: arrivals from here on are judged anew, milliseconds since 1970.
+        from_time: arrivals from here on are reprocessed, milliseconds since 1970.
         version: of the rules.
-        text: the rules, TOML.
-        spans: by partition.
+        text: the rules, as TOML.
+        spans: of each partition, by its number.
     """
 
     number: int
@@ -63,28 +64,28 @@ class Epoch:
         }  # fmt: skip
 
     def record_key(self) -> bytes:
-        """Kafka key; of no other attempt, so that compaction never decides who was first."""
+        """Kafka key, unique to this attempt, so that compaction keeps the first of several."""
         return f"{self.number}-{self.begun_at}".encode()
 
     def gone_back(self, partition: int, span: Span) -> dict[str, Any]:
-        """The ``rules`` record that says that ``partition`` is committed at ``span.begin``."""
+        """The ``rules`` record that ``partition`` was set back to ``span.begin``."""
         return {
             **self.record(), "partition": partition, "rules": "", "froms": [span.begin],
             "untils": [span.until],
         }  # fmt: skip
 
     def span(self, log_id: str, partition: int) -> Span:
-        """What it judges anew in a partition; nothing in another incarnation of the topic."""
+        """What it reprocesses of a partition; nothing in another incarnation of the topic."""
         if log_id != self.log_id or partition >= len(self.spans):
             return NOTHING
         return self.spans[partition]
 
 
 class History:
-    """Every epoch that was announced, and which partitions have gone back.
+    """All announced epochs, and which partitions have been set back.
 
     Args:
-        records: of the topic of rules, decoded, in order.
+        records: decoded records of the topic of rules, in order.
     """
 
     def __init__(self, records: Iterable[Mapping[str, Any]] = ()) -> None:
@@ -124,15 +125,15 @@ class History:
         return self.epochs[-1] if self.epochs else None
 
     def span(self, epoch: Epoch, partition: int) -> Span:
-        """What an epoch judges anew in a partition of its log."""
+        """What an epoch reprocesses of a partition of its log."""
         noted = self._gone_back.get((epoch.number, epoch.log_id, partition))
         return noted or epoch.span(epoch.log_id, partition)
 
     def has_gone_back(self, epoch: Epoch, log_id: str, partition: int) -> bool:
-        """Whether a partition's committed offset is one of this epoch's.
+        """Whether a partition's committed offset belongs to this epoch.
 
-        In another incarnation of the topic, and in a partition that there was not then, every
-        committed offset is.
+        It always does in another incarnation of the topic, and in a partition that did not exist
+        when the epoch was announced.
         """
         if epoch.log_id != log_id or partition >= len(epoch.spans):
             return True
@@ -141,11 +142,11 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """The look-ups of every epoch; a worker judges by the newest, a rebuild by each in its turn.
+    """The look-ups of every epoch. A worker judges by the newest, a restore by each in turn.
 
     Attributes:
-        epochs: those known when the worker started; whatever is announced later ends it.
-        by_epoch: look-ups of each epoch by its number; 0 are the worker's own.
+        epochs: those known when the worker started; it ends when another one is announced.
+        by_epoch: look-ups of each epoch, by its number; number 0 are the worker's own.
     """
 
     epochs: tuple[Epoch, ...]
@@ -153,7 +154,7 @@ class Ruling:
 
     @classmethod
     def of(cls, history: History, own: LookUps) -> "Ruling":
-        """The ruling of ``history`` over a worker whose own look-ups are ``own``.
+        """The look-ups that ``history`` gives to a worker whose own are ``own``.
 
         Raises:
             ValueError: the rules of an epoch can't be read by this version.
@@ -166,24 +167,24 @@ class Ruling:
 
     @property
     def newest(self) -> Epoch | None:
-        """The epoch that the worker judges by."""
+        """The epoch by which the worker judges."""
         return self.epochs[-1] if self.epochs else None
 
     @property
     def now(self) -> LookUps:
-        """Of the newest epoch."""
+        """The look-ups of the newest epoch."""
         return self.by_epoch[-1]
 
     def changes(self, log_id: str, partition: int, current: str) -> list[tuple[int, LookUps]]:
-        """From which offset of a log which look-ups hold, ascending; the first from offset 0.
+        """Offsets of a log's partition from which on look-ups hold, ascending; the first is 0.
 
         Args:
-            current: the log that is read now; one that no epoch names came after them all if it is
-                this one, else before them all.
+            current: the log that is read now. A log that no epoch names is newer than all epochs
+                if it is the current one, and older than all of them otherwise.
         """
         logs = [epoch.log_id for epoch in self.epochs]
         if log_id in logs:
-            first = logs.index(log_id)  # as many epochs began in earlier logs
+            first = logs.index(log_id)  # so many epochs began in earlier logs
         else:
             first = len(logs) if log_id == current else 0
         out: list[tuple[int, LookUps]] = [(0, self.by_epoch[first])]
@@ -197,7 +198,10 @@ class Ruling:
         return out
 
     def judged_at(self, log_id: str, partition: int) -> Callable[[int], LookUps]:
-        """By what the record at an offset was judged before the newest epoch, but as of that."""
+        """Maps an offset to the look-ups that judged it before the newest epoch.
+
+        They carry the number of the newest epoch.
+        """
         earlier = Ruling(self.epochs[:-1], self.by_epoch[:-1])
         changes = earlier.changes(log_id, partition, log_id)
         begins = [begin for begin, _ in changes]

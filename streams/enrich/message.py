@@ -1,12 +1,13 @@
 """What is remembered of one message to one recipient, and what it contributes to the counts.
 
 Invariants:
-1. Pure. Every count is a function of the message (``contributions``), so whatever is learned late —
-   a campaign, a delivery, a scanner — moves counts exactly: subtract what it gave, add what comes.
-2. First means first by the order of the log. Times are seconds since 1970; 0 is «not yet».
-3. An open or click is *pending* while later news may still change its verdict; then it is settled
+1. Pure. Every count is a function of messages (``contributions``). So what is learned late (a
+   campaign, a delivery, a scanner) changes counts exactly: what the message contributed before is
+   subtracted, and what it contributes now is added.
+2. First means first in the order of the log. Times are seconds since 1970; 0 means «not yet».
+3. An open or click is *pending* while later events may still change its verdict; then it is settled
    into the summary. Settling changes no count, so it may happen at any time after it is due.
-4. Its stored form is in ``streams.enrich.message_bytes``.
+4. The stored form is in ``streams.enrich.message_bytes``.
 """
 
 from typing import NamedTuple
@@ -14,13 +15,13 @@ from typing import NamedTuple
 from schemas.glossary import COUNTER_INDEX
 
 SEEN_MAX = 4096
-"""Event ids remembered of one message; beyond it the oldest are forgotten."""
+"""Event ids remembered of one message; beyond this number the oldest are forgotten."""
 PENDING_MAX = 64
-"""Events of one message that later news may still correct; beyond it the oldest are settled."""
+"""Pending events of one message; beyond this number the oldest are settled."""
 
 NO_BUCKET = -1
 CLASSES = ("none", "suppressed", "undetermined", "soft", "block", "hard")
-"""Bounce classes from mild to severe: a message counts under the worst it has seen."""
+"""Bounce classes from mild to severe: a message is counted under the worst one it had."""
 
 # A contribution is one integer, minute * 32 + index of the counter: cheap to make and to compare.
 SHIFT = 5
@@ -45,14 +46,14 @@ class Pending(NamedTuple):
 
     Attributes:
         offset: of the event in the raw topic.
-        settles_at: log time in seconds from which it is settled.
+        settles_at: log time, seconds, from which on it is settled.
         event_type, actor, reason: as judged now.
         at: event time, seconds.
-        at_us: event time, microseconds (evidence of bursts needs it).
+        at_us: event time, microseconds (needed to recognise bursts).
         link, agent: hashes of link and user agent, 0 for none.
         unsubscribe: a click on an unsubscribe link.
         first: the ``first_of_kind`` that was published.
-        revision: times it was written again.
+        revision: how often it was written again.
         raw: the framed raw record, to write the event again.
     """
 
@@ -117,8 +118,8 @@ class Message:
                     self.clicked_at = self.clicked_at or event.at
         if due:
             del pending[:due]
-            # An event settled without a campaign keeps its message unattributed for good, so that
-            # events and counts always agree.
+            # A message whose event was settled without a campaign stays unattributed for good, so
+            # that events and counts always agree.
             if self.campaign is None:
                 self.campaign = ""
 
@@ -156,7 +157,7 @@ def contributions(message: Message) -> list[int]:
     cohort = delivered // 60 << SHIFT
     if delivered:
         out.append(cohort | DELIVERED)
-        # A bounce before the delivery was overtaken by it: the retry succeeded.
+        # A bounce before the delivery does not count: the retry succeeded.
         if bounced >= delivered:
             minute = bounced // 60 << SHIFT
             out += (minute | _BOUNCED[message.bounce_class], minute | _LATE, cohort | _C_LATE)
@@ -214,7 +215,7 @@ def event_counters(event_type: str, at: int, actor: str, *, unsubscribe: bool) -
 
 
 def open_or_click_counters(event: Pending, delivered_at: int, *, first_human: bool) -> list[int]:
-    """What an open or click adds to its message's contributions when it changes nothing else."""
+    """What an open or click adds to its message's contributions if it changes no others."""
     kind = event.event_type
     minute = event.at // 60 << SHIFT
     out = list(event_counters(kind, event.at, event.actor, unsubscribe=event.unsubscribe))

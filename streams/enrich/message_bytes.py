@@ -3,9 +3,10 @@
 Invariants:
 1. Pure. ``pack`` and ``unpack`` are inverse; the form is versioned and never changes silently.
 2. Pending events are stored apart from their message, under the time at which the last of them is
-   due. Once log time has passed it they may be removed, unread: the summary already says what
-   they settle to. So removing them is one range, and a message without them is a settled one.
-3. ``pack_first`` gives the bytes of ``pack`` for a message that has seen one event.
+   due. When log time has passed that, they may be removed unread, because the summary already
+   contains what they settle to. So they are removed as one range of keys, and a message whose
+   pending events are missing is a settled one.
+3. ``pack_first`` gives the bytes of ``pack`` for a message that has had one event.
 """
 
 import struct
@@ -22,10 +23,10 @@ ACTORS = ("none", "human", "machine", "scanner")
 _SOURCES = ("none", "metadata", "tag", "provider", "header", "learned")
 
 BUCKET_S = 600
-"""Pending events that are due in the same stretch of log time are stored side by side."""
+"""Pending events that are due in the same interval of log time are stored side by side."""
 
 PENDING, PENDING_END = b"p", b"q"
-"""Pending events are stored under this, their bucket and their message's key."""
+"""The key of pending events is this, their bucket and their message's key."""
 _BUCKET = struct.Struct(">I")
 PENDING_KEY_AT = len(PENDING) + _BUCKET.size
 
@@ -38,19 +39,19 @@ _CAMPAIGN_LONG = 255
 
 # Bits 0 to 9 say which times are there; of the others:
 _OPENED_PENDING, _CLICKED_PENDING = 0x0400, 0x0800
-"""The first human open, or click, is a pending event's: settled once that is."""
+"""The first human open, or click, is a pending event; its time is settled with it."""
 _HAS_PENDING, _HAS_CAMPAIGN = 0x4000, 0x8000
 _DELIVERED, _OPENED, _CLICKED = 0x001, 0x080, 0x200
 _BUCKET_AT = 12
 
 
 class StateError(MailpulseError):
-    """Stored state that this version cannot read: delete the state directory, it is rebuilt."""
+    """Stored state that this version can't read; it has to be rebuilt."""
 
 
 @lru_cache(maxsize=16_384)
 def _names(campaign: str, mailbox: str) -> tuple[bytes, int, int]:
-    """Both names as they are stored, and what the head says of their lengths."""
+    """Both names as stored, and their lengths as in the head."""
     encoded, of_mailbox = campaign.encode(), mailbox.encode()
     length = len(encoded)
     if length >= _CAMPAIGN_LONG:
@@ -59,7 +60,7 @@ def _names(campaign: str, mailbox: str) -> tuple[bytes, int, int]:
 
 
 def pending_key(bucket: int, key: bytes) -> bytes:
-    """Sorts by the time at which pending events are due, so that those past it are one range."""
+    """The key of pending events. It sorts by when they are due, so that old ones are one range."""
     return PENDING + _BUCKET.pack(bucket) + key
 
 
@@ -73,7 +74,7 @@ def bucket_of(pending: list[Pending]) -> int:
 def pack_first(
     touched: int, identity: int, campaign: str, source: str, mailbox: str, delivered_at: int
 ) -> bytes:
-    """``pack`` of a message with one event, of a known campaign, delivered or nothing yet."""
+    """``pack`` of a message with one event and a campaign; ``delivered_at`` may be 0."""
     names, length, mailbox_length = _names(campaign, mailbox)
     kind = _SOURCES.index(source)
     if delivered_at:
@@ -91,10 +92,10 @@ def pack_first(
 
 
 def pack(message: Message, bucket: int | None = None) -> bytes:
-    """The summary in its compact form (pending events go apart, ``pack_pending``).
+    """The summary in its compact form, without pending events (``pack_pending``).
 
     Args:
-        bucket: ``bucket_of`` its pending events, where the caller knows it.
+        bucket: ``bucket_of`` its pending events, if the caller has it.
     """
     bits = 0
     opened_at, clicked_at = message.opened_at, message.clicked_at
@@ -148,10 +149,10 @@ def unpack(data: bytes, pending: bytes | None) -> Message:
     """The message of ``pack``'s bytes.
 
     Args:
-        pending: the bytes of ``pack_pending``; ``None``: removed, for all of them were due.
+        pending: the bytes of ``pack_pending``; ``None`` if they were removed after all were due.
 
     Raises:
-        StateError: another form, or damaged.
+        StateError: the form is another version's.
     """
     form, bits, touched, ids, kind, length, mailbox_length = _HEAD.unpack_from(data)
     if form != _FORM:

@@ -1,12 +1,12 @@
-"""Minute counts of one input partition: absolute values, changed by deltas, published as wholes.
+"""Minute counts of one input partition: absolute values, changed by deltas, published in full.
 
 Invariants:
 1. Pure. A vector holds every counter of the glossary, in its order.
-2. What is published is «these counts, as of this offset», never an increment (invariant 4 of the
+2. Counts are published as absolute values as of an offset, never as increments (invariant 4 of the
    design).
-3. Minutes older than the horizon are closed: they don't change any more, and are dropped. No event
-   is counted in such a minute, for one older than ``OLD_S`` at its arrival is counted by arrival;
-   what closes is the cohort counts of messages that go on living that long after their delivery.
+3. Minutes older than the horizon are closed: they no longer change, and are dropped. No event is
+   counted in such a minute, since one older than ``OLD_S`` when it arrives is counted by its
+   arrival. Only cohort counts of messages that have events that long after their delivery are cut.
 """
 
 import struct
@@ -25,8 +25,8 @@ OLD_S = 30 * 86400
 SUSPECT_FUTURE_S = 86400
 """An event that lies further than this after its arrival is counted by its arrival."""
 HORIZON_S = 2 * OLD_S
-"""Minutes older than this, by log time, are closed: ``OLD_S``, and as much for records that lay in
-ingress's spool before they reached the log."""
+"""Minutes older than this, by log time, are closed: ``OLD_S``, and as much again for records that
+waited in ingress's spool before they reached the log."""
 
 WIDTH = len(COUNTER_NAMES)
 _VECTOR = struct.Struct(f"<{WIDTH}i")
@@ -52,7 +52,7 @@ def unpack_key(data: bytes) -> Key:
 
 
 def pack_minute(minute: int) -> bytes:
-    """Before every key of this minute and later, behind every key of earlier ones."""
+    """A key that sorts before every key of this minute, and after those of earlier minutes."""
     return b"c" + minute.to_bytes(4, "big")
 
 
@@ -81,14 +81,14 @@ class MinuteTable:
         self.dirty: set[Key] = set()
 
     def close(self, log_time: int) -> None:
-        """Closes the minutes that lie too far back, hour by hour."""
+        """Closes the minutes that are too old, in steps of an hour."""
         self.closed_before = max(0, (log_time - HORIZON_S) // 3600 * 60)
 
     def vector(self, key: Key) -> list[int]:
         """The counts of ``key``, to be changed in place.
 
-        They may still lack what is stored: ``complete`` adds it, for all keys in one read. A
-        closed minute's are a copy that nobody keeps.
+        Stored counts may still be missing from them: ``complete`` adds those, for all keys in one
+        read. For a closed minute this is a copy that is discarded.
         """
         if key[2] < self.closed_before:
             return _ZERO[:]
@@ -101,7 +101,7 @@ class MinuteTable:
 
     @staticmethod
     def zero() -> list[int]:
-        """The counts of what has none."""
+        """A vector of zeros."""
         return _ZERO[:]
 
     def add(self, campaign: str, mailbox: str, items: Iterable[int], by: int) -> None:
@@ -116,7 +116,7 @@ class MinuteTable:
             vector[item & MASK] += by
 
     def complete(self) -> None:
-        """Adds what is stored to the vectors that came up since the last call."""
+        """Adds the stored counts to the vectors that were first used since the last call."""
         if not self._unread:
             return
         for key, data in zip(
@@ -140,7 +140,7 @@ class MinuteTable:
             self._vectors.clear()
 
     def reset(self) -> None:
-        """Forgets everything in memory: another log begins."""
+        """Drops everything in memory, since another log begins."""
         self._vectors.clear()
         self._unread = []
         self.dirty.clear()
@@ -168,7 +168,7 @@ def read_record(value: bytes, at: int) -> tuple[Key, str, int, int, tuple[int, .
         Key, log, partition, offset and counts.
 
     Raises:
-        Exception: not read; ask the general decoder.
+        Exception: it can't be read this way; the general decoder decides.
     """
     found, begin = _read_front(value, at)
     counts = tuple(small_counts(value[begin:]) or ())

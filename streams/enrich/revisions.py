@@ -1,10 +1,11 @@
-"""What a fold writes: revisions of events, and the engagement they are.
+"""What a fold writes: revisions of events, and engagement.
 
 Invariants:
 1. Pure: outputs are values, put into ``Effects``.
-2. An event is written when it comes, and again, as its next revision, whenever later news changed
-   its verdict, its campaign or whether it is first; the version is the offset that changed it.
-3. Engagement that no longer holds is withdrawn before what takes its place is told.
+2. An event is written when it comes. It is written again, as its next revision, when a later event
+   changes its verdict, its campaign or whether it is the first; the version is the offset of that
+   later event.
+3. Engagement that no longer holds is withdrawn before what replaces it is published.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ class ConsumedRecord(Protocol):
 
 
 Item = tuple[ConsumedRecord, Head, bytes, bytes, int]
-"""Record, its head, keys of message and recipient (empty: of no interest), event time in µs."""
+"""Record, its head, keys of message and recipient (empty: not needed), event time in µs."""
 
 Enriched = tuple[bytes | None, bytes, int]
 """Key, framed value and timestamp (ms) of an enriched record, to be written to the partition that
@@ -52,9 +53,9 @@ class Effects:
     engagement: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     dead_letters: list[dict[str, Any]] = field(default_factory=list)
     revised: dict[int, int] = field(default_factory=dict)
-    """Place in ``enriched`` -> revision, of those that are not an event's first."""
+    """Index in ``enriched`` -> revision, for those that are not an event's first."""
     lifts: list[tuple[int, int]] = field(default_factory=list)
-    """Offset and time (ms) of the records that lift, one per ``None`` in ``suppressions``."""
+    """Offset and time (ms) of the records that lift, one for each ``None`` in ``suppressions``."""
     read: int = 0
     replayed: int = 0
     duplicates: int = 0
@@ -62,7 +63,7 @@ class Effects:
 
 
 class StepWork:
-    """What every part of a step needs at hand."""
+    """What every part of a step uses."""
 
     __slots__ = ("codec", "effects", "emit", "frame", "look_ups", "origin", "shard")
 
@@ -98,19 +99,19 @@ def publish(
     *,
     learned: bool,
 ) -> None:
-    """Writes the event, and again every earlier one that later news changed.
+    """Writes the event, and again every earlier one that it changed.
 
     Args:
-        cause: the record that the event and the news came with.
+        cause: the record of the event.
         changed: offsets of pending events whose verdict changed.
-        first_before: ``first_offsets`` before the news.
-        learned: the campaign became known with this event.
+        first_before: ``first_offsets`` before the event.
+        learned: whether the campaign became known with this event.
     """
     first_now = first_offsets(message) if message.pending else NONE_FIRST
     if message.pending and _is(message.pending[-1], event):
         event = message.pending[-1]
     if work.emit:
-        _write(work, cause, head, key, message, event, bounce, None, first_now)
+        write(work, cause, head, key, message, event, bounce, None, first_now)
     if not (changed or learned or first_now != first_before):
         return
     moved = set(first_before) ^ set(first_now)
@@ -124,25 +125,11 @@ def publish(
 
 
 def _is(pending: Pending, event: Pending) -> bool:
-    """Whether a pending event is this one, judged again or not.
+    """Whether a pending event is this one, with another verdict perhaps.
 
-    By its bytes: in a log that was made anew, an event may have the offset of an earlier log's.
+    Its bytes are compared too, because in a recreated log it may have an offset of the earlier log.
     """
     return pending.raw is event.raw and pending.offset == event.offset
-
-
-def publish_one(
-    work: StepWork,
-    cause: ConsumedRecord,
-    head: Head,
-    key: bytes,
-    message: Message,
-    event: Pending,
-    first_now: First,
-) -> None:
-    """Writes an open or click that changed nothing but itself."""
-    if work.emit:
-        _write(work, cause, head, key, message, event, derive.NO_BOUNCE, None, first_now)
 
 
 def _correct(
@@ -162,13 +149,13 @@ def _correct(
     work.effects.revised[len(work.effects.enriched)] = revision
     if event.offset in first_before and event.offset not in first_now:
         _engage(work, cause, head, message, withdrawn=True)
-    _write(
+    write(
         work, cause, head, key, message, event, derive.bounce_of(head),
         "" if learned else None, first_now, first_before,
     )  # fmt: skip
 
 
-def _write(
+def write(
     work: StepWork,
     cause: ConsumedRecord,
     head: Head,
@@ -180,7 +167,7 @@ def _write(
     first_now: First,
     first_before: First = NONE_FIRST,
 ) -> None:
-    """Adds one revision of an event to the effects, and the engagement it may be."""
+    """Adds one revision of an event to the effects, and its engagement if it is a first."""
     first_human = event.offset in first_now
     value = derive.value(
         work.frame, work.origin, head, message, event, bounce, work.look_ups,
@@ -203,7 +190,7 @@ def _engage(
 
 
 class Cause(NamedTuple):
-    """What a restated event is written for, in place of a record (``ConsumedRecord``)."""
+    """Takes the place of a ``ConsumedRecord`` when an event is restated."""
 
     offset: int
     timestamp: int
@@ -217,14 +204,14 @@ RESTATED_MESSAGES = 200
 def restate(
     shard: Shard, scan: Scan, look_ups_at: Callable[[int], LookUps], codec: Codec
 ) -> Iterator[Effects]:
-    """Every event that may still change, written once more as it stands: an epoch begins.
+    """Writes every pending event once more as it is now, when an epoch begins.
 
-    The rules before may have corrected it where these begin to hold, and these may not. Nothing is
-    told as engagement.
+    The earlier rules may have corrected some of them after this offset, where the new rules do not.
+    No engagement is published.
 
     Args:
-        scan: over the stored state, which must be all of it.
-        look_ups_at: by which the record at an offset was judged, but of the present epoch.
+        scan: over the stored state, which must be complete.
+        look_ups_at: look-ups that judged an offset, with the present epoch's number.
     """
     keys = [key[PENDING_KEY_AT:] for key, _ in scan(PENDING, PENDING_END)]
     for begin in range(0, len(keys), RESTATED_MESSAGES):
@@ -255,4 +242,4 @@ def _restate_message(
         revision = work.look_ups.epoch << REVISION_EPOCH_SHIFT | event.revision
         work.effects.revised[len(work.effects.enriched)] = revision
         bounce = derive.bounce_of(head)
-        _write(work, cause, head, key, message, event, bounce, None, first, first)
+        write(work, cause, head, key, message, event, bounce, None, first, first)

@@ -1,13 +1,13 @@
 """State of one input partition in memory: a cache over what is stored, and what must be stored.
 
 Invariants:
-1. Pure: ``load`` is handed in; ``writes`` says what a checkpoint must store, and stores nothing.
-2. State is a fold of the log's prefix up to ``applied``, in one incarnation after another: ids seen
-   in an earlier log are still known, minute counts begin anew with each log.
-3. A message expires ``message_ttl_s`` of log time after its last event, soft bounces by
-   ``streams.enrich.suppressions``, whether or not their bytes were removed yet.
-4. What is of no use any more is named for removal, a bounded part at each checkpoint
-   (``useless_ranges``, ``expired``): whether and when it is removed changes nothing.
+1. Pure: ``load`` is passed in; ``writes`` says what a checkpoint must store, and stores nothing.
+2. State is a fold of the log up to ``applied``, over all its incarnations: ids seen in an earlier
+   log are still known, minute counts start from zero with each log.
+3. A message expires ``message_ttl_s`` of log time after its last event, and soft bounces as
+   ``streams.enrich.suppressions`` says, even if their bytes were not removed yet.
+4. Keys that are no longer needed are named for removal, a bounded number at each checkpoint
+   (``useless_ranges``, ``expired``). Whether and when they are removed changes no result.
 """
 
 import struct
@@ -45,13 +45,13 @@ class Shard:
         applied: offset of the last record folded in, -1 for none.
         log_time: highest timestamp of the records that had an effect, seconds. Duplicates have
             none: the topic that state is rebuilt from does not hold them.
-        outputs_end: position in the enriched partition from which a restore must read: everything
-            after ``applied`` was or will be written behind it, by whoever goes on from here.
-        messages: by key, in their stored form until somebody looks inside; ``None``: never seen.
+        outputs_end: position in the enriched partition from which a restore must read: all
+            records after ``applied`` were or will be written after it, by whichever worker.
+        messages: by key, in their stored form until they are needed; ``None``: never seen.
         touched: keys of the messages that a checkpoint must store.
         soft: short hashes of the recipients that have soft bounces or a soft suppression.
-        epoch: of the rules that folded the newest part of it.
-        anew: what is kept while history is judged anew; ``None``: it is not.
+        epoch: of the rules that folded the newest record.
+        deferred: what is kept while the partition is reprocessed; ``None``: it is not.
     """
 
     def __init__(self, partition: int, load: Load) -> None:
@@ -88,16 +88,17 @@ class Shard:
             self._unconfirmed.append((self.applied + 1, end))
 
     def committed(self, offset: int) -> None:
-        """``offset`` is committed by us, so whoever goes on from there writes behind our outputs.
+        """``offset`` is committed by this worker, so the next one writes after its outputs.
 
-        Without that a position is worth nothing: a worker frozen past its session may write long
-        behind the records of the one that took over, and would later look for them too far on.
+        An output position that is not covered by a commit can't be used: a worker that was frozen
+        past its session may have written after the records of the worker that took over, and a
+        restore from there would miss those.
         """
         while self._unconfirmed and self._unconfirmed[0][0] <= offset:
             self.outputs_end = max(self.outputs_end, self._unconfirmed.popleft()[1])
 
     def begin_log(self, log_id: str) -> bool:
-        """Goes on with incarnation ``log_id``; from its first record if it is another one.
+        """Continues with incarnation ``log_id``, from its first record if it is another one.
 
         Returns:
             Whether another log begins.
@@ -135,7 +136,7 @@ class Shard:
                 known[key] = message_bytes.unpack(value, pending)
 
     def message(self, key: bytes) -> Message:
-        """The message of ``key``, which ``fetch`` was asked for; a new one if it was never seen."""
+        """The message of ``key``, which must have been fetched; a new one if it was never seen."""
         state = self.messages[key]
         if type(state) is Message:
             return state
@@ -177,7 +178,7 @@ class Shard:
                 yield b"s" + key, suppressions.pack_soft(recipient) or None
 
     def advance(self, timestamp_s: int) -> None:
-        """An event with an effect has come; log time goes on with the newest of them."""
+        """Raises log time to that of an event that had an effect."""
         if timestamp_s > self.log_time:
             self.log_time = timestamp_s
             self.minutes.close(timestamp_s)
@@ -233,9 +234,9 @@ class Shard:
             self.recipients = {}
 
     def useless_ranges(self) -> list[tuple[bytes, bytes]]:
-        """Ranges of keys to remove: pending events that are all due, minutes that can't change.
+        """Ranges of keys to remove: pending events that are all due, and closed minutes.
 
-        Each is named again only when log time has gone on.
+        A range is named again only when it has grown with log time.
         """
         bucket, minute = self.log_time // BUCKET_S, self.minutes.closed_before
         pending_until, minutes_until = self._useless_until
@@ -248,12 +249,12 @@ class Shard:
         return ranges
 
     def expired(self, scan: Scan, ttl_s: int, entries_max: int) -> list[tuple[bytes, bytes | None]]:
-        """What to store of expired messages and soft bounces among the next stored ones.
+        """What to store to remove expired messages and soft bounces, among the next stored ones.
 
-        Call it right after ``saved``: what is stored must be what is known.
+        Call it right after ``saved``, when memory and store agree.
 
         Args:
-            entries_max: messages looked at, and as many recipients with soft bounces.
+            entries_max: messages to check, and as many recipients with soft bounces.
         """
         out: list[tuple[bytes, bytes | None]] = []
         left = entries_max
@@ -270,7 +271,7 @@ class Shard:
         return out + self._expired_soft(scan, entries_max)
 
     def _expired_soft(self, scan: Scan, entries_max: int) -> list[tuple[bytes, bytes | None]]:
-        """``soft`` becomes what a whole round found, and what came up meanwhile."""
+        """After a whole round ``soft`` is what it found, and what was added meanwhile."""
         some = list(islice(scan(self._swept_soft, _SOFT_END), entries_max + 1))
         stored = self._load([b"r" + key[1:] for key, _ in some[:entries_max]])
         out: list[tuple[bytes, bytes | None]] = []

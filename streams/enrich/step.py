@@ -1,14 +1,14 @@
-"""One step of ``enrich``: a slice of one partition in, effects out. The heart of mailpulse.
+"""One step of ``enrich``: a slice of one partition in, effects out.
 
 Invariants:
-1. Pure and deterministic: the effects are a function of the shard's state and the records; no
-   clock but the log's. The same log cut into other slices gives the same outputs and state.
+1. Pure and deterministic: the effects are a function of the shard's state and the records, and the
+   only clock is the log's. The same log cut into other slices gives the same outputs and state.
 2. A record at or below ``shard.applied`` is a replay and changes nothing. An id that was seen at
-   another offset is a duplicate: dropped and counted as dropped.
-3. A record that can't be read becomes a dead letter; its neighbours go through.
-4. Counts move by difference: what the message contributes after, minus what it did before.
-5. ``_fold`` is the meaning. ``_fold_first`` and ``_count_one`` are the same in the frequent cases
-   where it is plain what comes out; tests compare them with ``_fold`` and with a recount.
+   another offset is a duplicate: dropped, and counted as dropped.
+3. A record that can't be read becomes a dead letter; other records are not affected.
+4. Counts change by the difference between what the message contributes after and before.
+5. ``_fold`` defines the result. ``_fold_first`` and ``_count_one`` are short cuts for frequent,
+   simple cases; tests compare them with ``_fold`` and with a recount.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,7 +42,7 @@ from streams.enrich.revisions import (
     StepWork,
     first_offsets,
     publish,
-    publish_one,
+    write,
 )
 from streams.enrich.shard import Shard
 from streams.enrich.suppressions import LIFT, address_hash
@@ -66,7 +66,7 @@ def step(
 
     Args:
         emit: False while state is rebuilt: the same fold, but no outputs.
-        read: gives a record's head where it is decoded already; default: from its value.
+        read: gives a record's head if it is decoded already; default: decode its value.
 
     Returns:
         Outputs to write before the shard's ``applied`` may be committed.
@@ -95,12 +95,12 @@ def step(
 
 
 _PLAIN = frozenset(("delivered", "sent", "queued"))
-"""Nothing that comes later changes such an event, once its campaign is known."""
+"""No later event changes one of these, once its campaign is known."""
 _RECIPIENT_EVENTS = frozenset(("subscribed", "bounced", "complained", "unsubscribed"))
 
 
 def _read(work: StepWork, records: Sequence[ConsumedRecord], read: ReadHead | None) -> list[Item]:
-    """Decodes what is new; what can't be read becomes a dead letter."""
+    """Decodes records that are new; those that can't be read become dead letters."""
     items: list[Item] = []
     shard, effects = work.shard, work.effects
     applied, soft = shard.applied, shard.soft
@@ -138,7 +138,7 @@ def _recipient_key(head: Head, soft: set[int], near: set[int]) -> bytes:
 
     Args:
         soft: hashes of the addresses that a delivery may change.
-        near: the same for events that stand before this one in the slice, and are not folded yet.
+        near: the same for events before this one in the slice, which are not folded yet.
     """
     if not head["recipient"] or not head["recipient_certain"]:
         return b""
@@ -161,7 +161,7 @@ def dead_letter(shard: Shard, record: ConsumedRecord, error: BadInput) -> dict[s
 
 
 def event_hash(event_id: str) -> int:
-    """64 bits of an event id: enough to tell apart the events of one message."""
+    """64 bits of an event id, enough to tell the events of one message apart."""
     try:
         value = int(event_id, 16)
         return (value ^ value >> 64) & 0xFFFF_FFFF_FFFF_FFFF
@@ -170,7 +170,7 @@ def event_hash(event_id: str) -> int:
 
 
 def _fold_first(work: StepWork, item: Item) -> None:
-    """A message's first event, when nothing can come back to it: no ``Message`` is needed."""
+    """A message's first event, when nothing later can change it: no ``Message`` is needed."""
     record, head, key, _, at_us = item
     shard = work.shard
     campaign = head["campaign_id"]
@@ -207,7 +207,7 @@ def _fold(work: StepWork, item: Item) -> None:
         message.pending_bucket = bucket
     identity = event_hash(head["event_id"])
     if identity in message.seen:
-        # Without effect, on log time too: a rebuild reads no duplicates.
+        # No effect, not even on log time: a restore reads no duplicates.
         work.effects.duplicates += 1
         return
     shard.advance(log_time)
@@ -242,7 +242,7 @@ def _fold(work: StepWork, item: Item) -> None:
         _suppress(work, item, message, bounce)
     publish(work, record, head, key, message, event, bounce, changed, first_before, learned=learned)
     if learned:
-        # Only opens and clicks can still change: the others have found their campaign.
+        # Only opens and clicks can still change: the other events have their campaign now.
         message.pending = [p for p in message.pending if p.actor != "none"]
 
 
@@ -262,7 +262,7 @@ def _learn(work: StepWork, message: Message, head: Head) -> bool:
 
 
 def _count_one(work: StepWork, item: Item, message: Message, event: Pending) -> None:
-    """An open or click that changes nothing but itself: what it adds is counted and written."""
+    """Counts and writes an open or click that changes no other event."""
     record, head, key, _, _ = item
     kind, at = event.event_type, event.at
     first_human = event.actor == "human" and not event.unsubscribe and not message.knows_human(kind)
@@ -276,15 +276,16 @@ def _count_one(work: StepWork, item: Item, message: Message, event: Pending) -> 
         message.campaign or "", message.mailbox,
         open_or_click_counters(event, message.delivered_at, first_human=first_human), 1,
     )  # fmt: skip
-    first_now = (event.offset, event.offset) if first_human else NONE_FIRST
-    publish_one(work, record, head, key, message, event, first_now)
+    if work.emit:
+        first_now = (event.offset, event.offset) if first_human else NONE_FIRST
+        write(work, record, head, key, message, event, derive.NO_BOUNCE, None, first_now)
 
 
 def _apply(message: Message, event: Pending, bounce_class: str) -> Pending:
     """Puts the event into the message's summary, or among its pending events.
 
     Returns:
-        The event in the shape of a pending one, whether it is kept as one or not.
+        The event with ``first`` set, whether it is kept as a pending one or not.
     """
     if event.actor == "none":
         event = event._replace(first=_summarise(message, event.event_type, event.at, bounce_class))
@@ -336,7 +337,7 @@ def _note(message: Message, name: str, at: int) -> bool:
 def _count(
     work: StepWork, message: Message, owner: tuple[str, str], before: list[int], event: Pending
 ) -> None:
-    """Moves the counts from what the message gave to what it gives."""
+    """Changes the counts by what the message contributes now and contributed before."""
     after = contributions(message)
     if event.actor == "none" and not (message.pending and message.pending[-1] is event):
         after += event_counters(event.event_type, event.at, "none", unsubscribe=False)

@@ -1,13 +1,14 @@
 """Who must not be mailed: suppressions, from what happened to all messages of a recipient.
 
 Invariants (glossary, «Suppression»):
-1. Pure. Hard bounce, complaint and unsubscribe suppress at once and for good; soft bounces after
-   ``SOFT_BOUNCES`` within ``SOFT_WITHIN_S`` without a delivery between them, for ``SOFT_FOR_S``.
-2. A delivery or a re-subscription lifts a soft suppression, never another.
+1. Pure. A hard bounce, complaint or unsubscribe suppresses at once and for good. Soft bounces
+   suppress for ``SOFT_FOR_S``, after ``SOFT_BOUNCES`` within ``SOFT_WITHIN_S`` without a delivery
+   in between.
+2. A delivery or a re-subscription lifts a soft suppression, and no other.
 3. One record per reason and recipient, not one per event.
-4. Soft bounces, and a soft suppression, are forgotten ``SOFT_KEPT_S`` of log time after the newest
-   of them: however late an event comes, it can't lie near one any more, and the suppression had
-   ended when it happened, as its record says; no lift is told of it.
+4. Soft bounces and a soft suppression are forgotten ``SOFT_KEPT_S`` of log time after the newest of
+   them. By then no event, however late, can be near one of them, and the suppression has ended as
+   its record says, so no lift is published.
 """
 
 import struct
@@ -30,16 +31,16 @@ REASONS = {
 LIFT = -1
 
 _OF_THE_SENDER = frozenset(("reputation", "policy", "content", "auth", "relay_denied"))
-"""Reasons that tell of the sender, not of the address. Some providers know only hard and soft, and
-flag a block as hard: the address may be fine."""
+"""Reasons that are about the sender, not the address. Some providers know only hard and soft, and
+mark a block as hard although the address may be fine."""
 _FORM = 1
 _HASH = struct.Struct("<I")
 
 
 class Recipient:
-    """State of one address: which suppressions stand, recent soft bounces (seconds).
+    """State of one address: its suppressions, and the times of recent soft bounces (seconds).
 
-    ``address`` is its ``address_hash``, known while an event of it is looked at.
+    ``address`` is its ``address_hash``, set while one of its events is handled.
     """
 
     __slots__ = ("address", "dirty", "soft", "soft_since", "standing")
@@ -72,7 +73,7 @@ def unpack(data: bytes) -> Recipient:
 
 
 def address_hash(address: bytes) -> int:
-    """32 bits of an address in lower case: whether it may have soft bounces, at next to no cost."""
+    """A cheap 32-bit hash of an address in lower case, to look up whether it has soft bounces."""
     return crc32(address)
 
 
@@ -93,11 +94,12 @@ def unpack_soft(data: bytes) -> int:
 
 
 def expire(recipient: Recipient, log_time: int) -> None:
-    """Forgets soft bounces and a soft suppression that are too old (invariant 4); ``log_time``:
-    seconds.
+    """Forgets soft bounces and a soft suppression that are too old (invariant 4).
 
-    Call it before anything is made of the state: whether it was removed from the store changes
-    nothing then.
+    Call it before the state is used, so that it does not matter whether the store has removed it.
+
+    Args:
+        log_time: seconds.
     """
     if not is_soft(recipient):
         return
@@ -117,7 +119,7 @@ def apply(recipient: Recipient, event_type: str, bounce: tuple[str, str], at: in
         at: event time, seconds.
 
     Returns:
-        The reason (``HARD`` …) that begins to stand now, ``LIFT`` when the soft one ends, else 0.
+        The reason (``HARD`` …) of a suppression that begins, ``LIFT`` when a soft one ends, else 0.
     """
     if event_type == "delivered" or event_type == "subscribed":
         return _forget_soft_bounces(recipient)
@@ -150,7 +152,7 @@ def _forget_soft_bounces(recipient: Recipient) -> int:
     if recipient.standing & SOFT:
         recipient.standing &= ~SOFT
         recipient.dirty = True
-        # A permanent suppression stands on: its record must not be removed.
+        # A permanent suppression still holds: its record must not be removed.
         return 0 if recipient.standing else LIFT
     return 0
 
@@ -164,7 +166,7 @@ def _soft(recipient: Recipient, at: int) -> int:
     if recipient.standing & SOFT and at >= recipient.soft_since + SOFT_FOR_S:
         recipient.standing &= ~SOFT  # it ended by itself
     if recipient.standing:
-        return 0  # a permanent one, or this very one, stands already
+        return 0  # a permanent one, or this one, holds already
     recipient.standing |= SOFT
     recipient.soft_since = at
     return SOFT

@@ -1,8 +1,8 @@
-"""Judging opens and clicks: alone, and in the light of what else happened to their message.
+"""Judges opens and clicks, alone and together with the other events of their message.
 
 Invariants:
 1. Pure; the rules are those of ``streams.classify.actors``.
-2. Nothing here counts or writes: it says what an event is, and which verdicts change.
+2. Nothing is counted or written here, only judged.
 """
 
 from streams.classify import actors
@@ -13,7 +13,7 @@ from streams.enrich.revisions import Item, StepWork
 
 
 def judge(work: StepWork, item: Item, message: Message) -> Pending:
-    """An open or click as judged by itself, not kept yet."""
+    """An open or click as judged by itself; it is not stored in the message yet."""
     record, head, _, _, at_us = item
     kind, agent, url = head["event_type"], head["user_agent"], head["click_url"]
     delivered = message.delivered_at
@@ -34,7 +34,7 @@ def judge(work: StepWork, item: Item, message: Message) -> Pending:
 
 
 def plain(work: StepWork, item: Item, message: Message) -> Pending:
-    """Any other event in the shape of a pending one; ``_apply`` says whether it is a first."""
+    """Any other event as a ``Pending``; ``step`` sets later whether it is a first."""
     record, head, _, _, at_us = item
     return Pending(
         record.offset, _settles_at(work, message), head["event_type"], at_us // 1_000_000, at_us,
@@ -48,7 +48,7 @@ def _settles_at(work: StepWork, message: Message) -> int:
 
 
 def corrects(work: StepWork, message: Message, event: Pending) -> bool:
-    """Whether an open or click, put beside the pending ones, changes a verdict."""
+    """Whether an open or click changes a verdict, its own or that of a pending event."""
     pending = message.pending
     if not pending or (event.event_type == "opened" and not _has_click(pending)):
         return False
@@ -68,7 +68,7 @@ def _has_click(pending: list[Pending]) -> bool:
 
 
 def rejudge(work: StepWork, message: Message, event: Pending) -> frozenset[int]:
-    """Judges the pending opens and clicks anew, in the light of ``event``.
+    """Judges the pending opens and clicks again after ``event``.
 
     Returns:
         Offsets of those whose verdict changed.
@@ -92,7 +92,7 @@ def rejudge(work: StepWork, message: Message, event: Pending) -> frozenset[int]:
 
 
 def _judge_by_delivery(work: StepWork, message: Message, changed: set[int]) -> None:
-    """The delivery came after opens or clicks: now it shows which came too soon after it."""
+    """Judges opens and clicks that were logged before the delivery, by the time since it."""
     for position, event in enumerate(message.pending):
         if event.actor != "human":
             continue

@@ -1,1 +1,1 @@
-"""Judging past events again by newer rules: the plan, and the topic that holds the rules."""
+"""Reprocessing past events by newer rules: the plan, and the topic of rules."""

@@ -1,12 +1,12 @@
 """What a reprocessing run will do, whether it may begin, and how far it is.
 
 Invariants:
-1. To begin is one record on the topic of rules; the workers do the rest. So a command that is
-   killed has begun a run or has not, and the same one again watches it. The same is: these very
-   rules, and a time that names the same moment as seen from when the run was begun.
-2. A run begins at offsets, looked up by the time at which records arrived, and never behind what
+1. A run is begun by one record on the topic of rules; the workers do the rest. So a killed command
+   has either begun a run or not, and repeating the command watches the run. It is a repetition if
+   it has the same rules, and a time that, seen from when the run was begun, is the same moment.
+2. A run begins at offsets that are looked up by the arrival time of records, and never after what
    the workers have committed.
-3. It is refused rather than begun half: records that are gone, another one under way, rules that
+3. A run is refused if records are gone that it needs, if another one is under way, or if its rules
    are not newer.
 """
 
@@ -31,7 +31,8 @@ from streams.reprocess.rules_topic import Rulebook
 FIRST_RECORD_MS = 10_000
 """Longest wait for the oldest record of a partition."""
 Since = Callable[[int], int]
-"""From when on: a moment as seen from another one («7d» ago), both in milliseconds since 1970."""
+"""Where a run begins: maps the time of asking to a time (such as 7 days before), in milliseconds
+since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,8 @@ class Bounds:
 
     Attributes:
         start, end: of the log.
-        oldest_ms: time of its oldest record, where older ones were removed; else ``None``.
-        found: first offset of the time asked for; ``end`` when nothing came since.
+        oldest_ms: time of its oldest record if older ones were removed; else ``None``.
+        found: first offset from the time asked for; ``end`` if nothing came since.
         committed: by the workers; ``None``: nothing yet.
     """
 
@@ -53,7 +54,7 @@ class Bounds:
 
     @property
     def span(self) -> Span:
-        """What is judged anew (invariant 2)."""
+        """What would be reprocessed (invariant 2)."""
         until = self.start if self.committed is None else self.committed
         return Span(min(max(self.found, self.start), until), until)
 
@@ -63,8 +64,8 @@ class RunProgress:
     """How far a run is.
 
     Attributes:
-        records: in all; ``done`` of them are judged.
-        waiting: partitions that no worker has taken back yet.
+        records: of the whole run; ``done`` of them are reprocessed.
+        waiting: partitions that no worker has set back yet.
     """
 
     records: int
@@ -73,7 +74,7 @@ class RunProgress:
 
     @property
     def over(self) -> bool:
-        """Whether every figure is the new rules'."""
+        """Whether all figures are those of the new rules."""
         return self.done == self.records and not self.waiting
 
 
@@ -92,16 +93,16 @@ def progress(history: History, epoch: Epoch, committed: Mapping[int, int | None]
 
 
 def iso(ms: int) -> str:
-    """A time for people, UTC; a fraction of a second only where there is one."""
+    """A time for people, in UTC; with milliseconds only if they are not 0."""
     fraction = f".{ms % 1000:03d}" if ms % 1000 else ""
     return f"{datetime.fromtimestamp(ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}{fraction}Z"
 
 
 def check_reach(bounds: Mapping[int, Bounds], from_ms: int) -> None:
-    """Refuses a time whose records are gone.
+    """Refuses a time from which records are gone.
 
     Raises:
-        BadInput: naming the earliest time that is possible.
+        BadInput: it names the earliest possible time.
     """
     gone = [
         b.oldest_ms for b in bounds.values() if b.oldest_ms is not None and b.oldest_ms > from_ms
@@ -115,40 +116,40 @@ def check_reach(bounds: Mapping[int, Bounds], from_ms: int) -> None:
 
 
 def check_version(new: Rules, active: int) -> None:
-    """Refuses rules that are not newer than those that hold.
+    """Refuses rules that are not newer than those in force.
 
     Raises:
         BadInput: they are not.
     """
     if new.version <= active:
         raise BadInput(
-            "rules_not_newer", f"the rules have version {new.version}, and {active} holds already: "
-            "raise `version` with every change",
+            "rules_not_newer", f"the rules have version {new.version}, and version {active} is in "
+            "force: raise `version` with every change",
         )  # fmt: skip
 
 
 def is_begun(newest: Epoch | None, text: str, since: Since) -> bool:
-    """Whether the newest epoch is what this command would begin: it was killed and called again.
+    """Whether the newest epoch is the one that this command would begin (invariant 1).
 
     Raises:
-        BadInput: these rules were begun with another time; naming it.
+        BadInput: a run by these rules was begun with another time; it is named.
     """
     if newest is None or newest.text != text:
         return False
     if since(newest.begun_at) != newest.from_time:
         raise BadInput(
-            "begun_otherwise", f"a run by just these rules was begun at {iso(newest.begun_at)}; "
-            f"to go on watching it, give --from {iso(newest.from_time)}",
+            "begun_otherwise", f"a run by the same rules was begun at {iso(newest.begun_at)}; "
+            f"to watch it, use --from {iso(newest.from_time)}",
         )  # fmt: skip
     return True
 
 
 class Planner:
-    """Looks at a cluster and begins runs on it.
+    """Plans and begins runs.
 
     Args:
-        rulebook: open.
-        own_version: of the rules that hold before any epoch.
+        rulebook: entered.
+        own_version: version of the rules that are in force before any epoch.
     """
 
     def __init__(
@@ -160,7 +161,7 @@ class Planner:
         self._own_version = own_version
 
     async def committed(self) -> dict[int, int | None]:
-        """What the workers have committed of each partition of the raw topic."""
+        """The workers' committed offset of each partition of the raw topic."""
         group: dict[str, tuple[str, ...]] = {self._settings.consumer_group: (RAW,)}
         return {row.partition: row.committed for row in await admin.lag(self._settings, group)}
 
@@ -173,7 +174,7 @@ class Planner:
         return progress(history, newest, await self.committed())
 
     async def plan(self, text: str, since: Since, now_ms: int) -> tuple[Epoch, dict[int, Bounds]]:
-        """The epoch that would begin, and what it rests on.
+        """The epoch that would begin, and the partitions that it was computed from.
 
         Raises:
             BadInput: it may not begin (invariant 3).
@@ -189,7 +190,8 @@ class Planner:
             raise ConfigError([f"{RULES}: no such topic; 'mailpulse topics apply' creates it"])
         state = await self.progress()
         if state is not None and not state.over:
-            raise BadInput("under_way", f"another run is: {state.done:,} of {state.records:,}")
+            done = f"{state.done:,} of {state.records:,} records"
+            raise BadInput("under_way", f"another run is under way: {done} are done")
         newest = history.newest
         check_version(rules, self._own_version if newest is None else newest.version)
         if history.number >= EPOCH_MAX:
@@ -206,7 +208,7 @@ class Planner:
 
         Raises:
             BadInput: another one was announced at the same moment.
-            Unavailable: Kafka is away; it may have begun: the same command again will tell.
+            Unavailable: Kafka is away. The run may have begun; repeating the command tells.
         """
         async with producer(self._settings) as client:
             await self._rulebook.announce(client, epoch)
@@ -235,7 +237,7 @@ class Planner:
 async def _oldest(
     consumer: Any, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
 ) -> dict[TopicPartition, int]:
-    """Time of the oldest record of the partitions that have lost some, milliseconds."""
+    """Time of the oldest record of each partition that has lost records, milliseconds."""
     out: dict[TopicPartition, int] = {}
     wanted = {tp for tp, start in starts.items() if 0 < start < ends[tp]}
     for tp in starts:

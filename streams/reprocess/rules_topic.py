@@ -1,8 +1,8 @@
-"""The topic of rules: read to its end whenever it is asked, and written to.
+"""Reads and writes the topic of rules.
 
 Invariants:
-1. One partition, number 0, holds everything: what is first there was first.
-2. A topic that is not there is an empty one: nobody changed rules yet.
+1. All records are in partition 0, so that their order is that of the epochs.
+2. A topic that does not exist is treated as empty: rules were never changed.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _PLACE = TopicPartition(RULES, 0)
 
 
 class Rulebook:
-    """A reader of the topic of rules, and what it has found so far.
+    """A reader of the topic of rules, and what it has read. An async context manager.
 
     Attributes:
         history: grows with every ``refresh``.
@@ -47,11 +47,11 @@ class Rulebook:
 
     @property
     def is_there(self) -> bool:
-        """Whether the topic was found."""
+        """Whether the topic existed at the last ``refresh``."""
         return self._known
 
     async def refresh(self) -> History:
-        """Reads what was written meanwhile; everything written before the call is read.
+        """Reads all that was written before the call.
 
         Raises:
             Unavailable: the broker is away.
@@ -63,7 +63,7 @@ class Rulebook:
 
     async def _read(self) -> None:
         if not self._known:
-            # without a subscription the client knows no topic until it is asked for one
+            # see ``streams.kafka.reader``, invariant 3
             if RULES not in await self._consumer.topics():
                 return
             self._consumer.assign([_PLACE])
@@ -80,7 +80,7 @@ class Rulebook:
             )
 
     async def announce(self, producer: Any, epoch: Epoch) -> None:
-        """Writes an epoch; returns when Kafka has it. Whether it was first, ``refresh`` tells.
+        """Writes an epoch; returns when it is acknowledged. ``refresh`` tells whether it is first.
 
         Raises:
             aiokafka.errors.KafkaError: it may or may not be written.
@@ -88,7 +88,7 @@ class Rulebook:
         await self._write(producer, epoch.record_key(), epoch.record())
 
     async def note_gone_back(self, producer: Any, epoch: Epoch, partition: int, span: Span) -> None:
-        """Writes that the committed offset of ``partition`` is ``span.begin``.
+        """Writes that the committed offset of ``partition`` was set back to ``span.begin``.
 
         Raises:
             aiokafka.errors.KafkaError: it may or may not be written.

@@ -187,6 +187,6 @@ def test_history_is_judged_anew_while_events_come_and_a_worker_dies(
         check_figures(pipeline, broker.bootstrap, events)
         assert set(asyncio.run(identities(broker.bootstrap))) == {e["event_id"] for e in events}
         assert asyncio.run(told(broker.bootstrap)) <= asyncio.run(first_humans(broker.bootstrap))
-        assert "to go on watching it, give --from" in operator.run("--from", "1h", code=1)
+        assert "to watch it, use --from" in operator.run("--from", "1h", code=1)
         operator.rules.write_text(NEW_RULES + "\n", encoding="utf-8")
         assert "raise `version`" in operator.run(code=1)
