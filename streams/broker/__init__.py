@@ -1,6 +1,6 @@
 """Apache Kafka as one process on this machine: its software, its configuration, its data.
 
-``jars``, ``config`` and ``failures`` are pure. ``java``, ``install`` and ``data`` look at the
-machine. Nothing here starts the broker or watches it: that is its supervisor's, which gets a
+``jars``, ``config`` and ``failures`` are pure; ``java``, ``install`` and ``data`` access the
+machine. Nothing here starts or watches the broker: that is up to a supervisor, which gets the
 command line from ``config.argv``.
 """

@@ -2,11 +2,11 @@
 
 Invariants:
 1. It listens on 127.0.0.1 only, for clients and for its own controller.
-2. What it acknowledges is on the disk: every append is flushed before it is acknowledged, in every
-   topic. So an offset that was committed never covers outputs that a power cut takes back.
-3. Topics are made by mailpulse, never by accident.
-4. It refuses no record for its timestamp: after a clock was set back, records that were
-   acknowledged before are still read, and what follows from them is still written.
+2. What it acknowledges is on the disk: in every topic, each append is flushed before it is
+   acknowledged. So a committed offset never covers outputs that a power cut loses.
+3. Topics are created by mailpulse, never by accident.
+4. No record is refused for its timestamp: after a clock was set back, records from before are still
+   read, and what follows from them is still written.
 
 Sized for a laptop: it was measured at 1 kB records with a heap of 256 MB.
 
@@ -22,17 +22,17 @@ SEGMENT_BYTES = 32 << 20
 """Retention and compaction work on whole segments."""
 REQUEST_BYTES_MAX = 16 << 20
 QUEUED_BYTES_MAX = 32 << 20
-"""Requests in memory that wait for a thread; ends the danger of many large ones at once."""
+"""Requests in memory that wait for a thread: many large ones at once must not fill the heap."""
 CLEANER_BYTES = 4 << 20
-"""Of keys that one pass of compaction looks at; 128 MB by default, half of this heap."""
+"""Keys that one pass of compaction covers. The default of 128 MB is half of this heap."""
 FOR_EVER = str(2**63 - 1)
 JVM_OPTIONS = (
     "-XX:+UseSerialGC",
-    # The optimizing compiler costs 2 s of CPU time and 40 MB, and is no faster within minutes.
+    # The optimising compiler costs 2 s of CPU time and 40 MB, and gains nothing for minutes.
     "-XX:TieredStopAtLevel=1",
     "-XX:ReservedCodeCacheSize=32m",
     "-XX:MaxDirectMemorySize=64m",
-    # Not ExitOnOutOfMemoryError: its exit code, 3, means «bad settings» to our supervisor.
+    # Not ExitOnOutOfMemoryError: its exit code 3 means «bad settings» to our supervisor.
     "-XX:+CrashOnOutOfMemoryError",
     "-XX:-CreateCoredumpOnCrash",
     "-XX:-UsePerfData",
@@ -54,9 +54,9 @@ class Node:
         folder: everything of the broker; absolute, and the process's working directory.
         port: for clients.
         controller_port: for the broker's own controller.
-        options: properties on top of those here, for tests and benches.
+        options: properties that replace or extend those here, for tests and benches.
         node_id: its number in the cluster.
-        voters: controller port of every node of the cluster by its number; empty: it is alone.
+        voters: number -> controller port of every node of the cluster; empty: a single node.
     """
 
     folder: Path
@@ -102,7 +102,7 @@ def properties(node: Node) -> dict[str, str]:
         ),
         "advertised.listeners": f"PLAINTEXT://{node.bootstrap}",
         "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-        "log.dirs": node.data.name,  # relative to the process's directory: a comma would part it
+        "log.dirs": node.data.name,  # relative: a comma in a path would split it
         **_DURABLE,
         **_ALONE,
         **_SMALL,
@@ -115,7 +115,7 @@ _DURABLE = {
     "auto.create.topics.enable": "false",
     "log.message.timestamp.after.max.ms": FOR_EVER,  # invariant 4
     "log.message.timestamp.before.max.ms": FOR_EVER,
-    # A machine that was off for weeks goes on where it was.
+    # A machine that was off for weeks continues where it stopped.
     "offsets.retention.minutes": str(100 * 24 * 60),
 }
 
@@ -131,7 +131,7 @@ _ALONE = {
     "transaction.state.log.num.partitions": "1",
     "share.coordinator.state.topic.num.partitions": "1",
     "auto.leader.rebalance.enable": "false",
-    # After kill -9 the controller waits for the session of the process before: 9 s by default.
+    # After kill -9 the controller waits for the session of the killed process: 9 s by default.
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
     "group.initial.rebalance.delay.ms": "0",
@@ -179,10 +179,10 @@ _JAVA_VARIABLES = {"CLASSPATH", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_
 
 
 def environ_of(environ: Mapping[str, str]) -> dict[str, str]:
-    """The broker's environment, made of the caller's.
+    """The broker's environment, made from the caller's.
 
-    Java's own variables are left out, which would set another heap or another class path; and
-    names of files are UTF-8 whatever the locale, or Java would not find a folder with an umlaut.
+    Variables of Java are left out, since they could set another heap or class path. File names are
+    UTF-8 whatever the locale; otherwise Java would not find a folder with an umlaut.
     """
     kept = {name: value for name, value in environ.items() if name not in _JAVA_VARIABLES}
     return {**kept, "LC_ALL": "C.UTF-8"}

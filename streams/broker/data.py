@@ -1,7 +1,7 @@
-"""The broker's data directory: made ready before each start, or refused with a sentence.
+"""The broker's data directory: prepared before each start, or refused with a reason.
 
 Invariants:
-1. Nothing that is there is changed or removed, except what the next start writes anew.
+1. Nothing that exists is changed or removed, except files that every start writes.
 2. A directory that this Kafka would misread is refused before Kafka touches it.
 
 ``meta.properties`` is all that Kafka needs of a formatted directory: without a
@@ -26,11 +26,11 @@ META = "meta.properties"
 VERSION_FILE = "kafka.version"
 """Beside the data: the newest Kafka that ran on it."""
 FORM = "1"
-"""Of ``meta.properties``: 0 was ZooKeeper's."""
+"""Format of ``meta.properties``; 0 was for ZooKeeper."""
 
 
 def new_id() -> str:
-    """A random Kafka id: 16 bytes in URL-safe base64, 22 characters, not led by a dash."""
+    """A random Kafka id: 16 bytes in URL-safe base64, 22 characters, the first not a dash."""
     while True:
         text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         if not text.startswith("-"):
@@ -45,7 +45,7 @@ def meta_text(node_id: int, cluster_id: str, directory_id: str) -> str:
 
 
 def read_properties(text: str) -> dict[str, str]:
-    """Names and values of a simple properties file, as Kafka writes them."""
+    """Names and values of a properties file as Kafka writes it, without escapes."""
     pairs = (
         line.split("=", 1)
         for line in text.splitlines()
@@ -58,8 +58,8 @@ def problem_with(meta: Mapping[str, str], node_id: int) -> str | None:
     """Why node ``node_id`` can't use a directory with this ``meta.properties``, if it can't."""
     if meta.get("version") != FORM:
         return (
-            f"its form is {meta.get('version', 'unknown')}, this Kafka reads form {FORM}:"
-            " it was written by another Kafka"
+            f"its format is {meta.get('version', 'unknown')}, this Kafka reads format {FORM}:"
+            " another Kafka wrote it"
         )
     if meta.get("node.id") != str(node_id):
         return (
@@ -72,20 +72,20 @@ def problem_with(meta: Mapping[str, str], node_id: int) -> str | None:
 
 
 def version_number(text: str) -> tuple[int, int]:
-    """``4.1.2`` as (4, 1): data of one minor version is read by all its patches.
+    """``4.1.2`` as (4, 1): all patches of a minor version read each other's data.
 
     Raises:
-        ValueError: no version.
+        ValueError: it is not a version.
     """
     major, minor, *_ = text.strip().split(".")
     return int(major), int(minor)
 
 
 def prepare(node: Node, version: str, cluster_id: str | None = None) -> None:
-    """Makes ``node.folder`` ready for a start of Kafka ``version``.
+    """Prepares ``node.folder`` for a start of Kafka ``version``.
 
     Args:
-        cluster_id: of a directory that is made now; default: a new one.
+        cluster_id: for a directory that is new; default: a random one.
 
     Raises:
         ConfigError: it can't be written, or holds what this Kafka must not touch.

@@ -1,9 +1,9 @@
-"""Why the broker ended, from its log, in one sentence that says what to do. Pure.
+"""Finds in the broker's log why it ended, in one sentence that says what to do. Pure.
 
-Invariant: a cause that is not known here is not guessed at; the caller shows the log's last lines.
+Invariant: an unknown cause is not guessed; the caller shows the last lines of the log.
 
-The texts are those of Apache Kafka 4.0 to 4.1 and of OpenJDK 17 to 25, each taken from a broker
-that was made to fail that way (tests/live/test_broker_failures.py makes it fail again).
+The texts are those of Apache Kafka 4.0 to 4.1 and of OpenJDK 17 to 25, each from a broker that was
+made to fail that way (``tests/live/test_broker_failures.py`` does so again).
 """
 
 import re
@@ -22,7 +22,7 @@ _CAUSES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"No space left on device",
-        "the disk is full; free some of it and the broker goes on, with everything acknowledged",
+        "the disk is full; free some space: nothing that was acknowledged is lost",
     ),
     (
         r"Read-only file system",
@@ -55,7 +55,7 @@ _CAUSES: tuple[tuple[str, str], ...] = (
 
 
 def cause_in(lines: Iterable[str]) -> str | None:
-    """The sentence for the last known cause in ``lines`` of a log; ``None``: none is known."""
+    """The sentence for the last known cause in ``lines`` of a log; ``None``: there is none."""
     found: str | None = None
     for line in lines:
         for pattern, sentence in _CAUSES:

@@ -1,12 +1,12 @@
 """Kafka's jars on this machine: fetched once, checked, kept per user; or an Apache archive.
 
 Invariants:
-1. Only ``mailpulse kafka install`` downloads. Starting the broker never does.
-2. A file gets its final name only after its SHA-256 was checked, so an install that was broken off
-   goes on where it was, and two installs at once do no harm: the second waits for the first.
-3. Nothing of an earlier version is removed: a pipeline that runs may still use it.
+1. Only ``mailpulse kafka install`` downloads; starting the broker never does.
+2. A file gets its final name only after its SHA-256 was checked, so an interrupted install is
+   continued by the next one. Of two installs at once the second waits for the first.
+3. Nothing of an earlier version is removed: a running pipeline may still use it.
 
-jgo knows where Maven Central is and how to ask it; what it brings is checked here.
+jgo downloads from Maven Central; the files are checked here.
 """
 
 import fcntl
@@ -27,23 +27,23 @@ from streams.broker.jars import Jar, State
 
 DOWNLOADS_AT_ONCE = 6
 ATTEMPTS = 3
-"""Per jar: a transfer may break off."""
+"""Per jar, since a transfer may fail."""
 TIMEOUT_S = 20
-"""Longest silence of the repository."""
+"""Longest wait for data from the repository."""
 KAFKA_OLDEST, KAFKA_TOO_NEW = (4, 0), (5, 0)
-"""Versions that an archive may have."""
+"""An archive's version must be at least the first and below the second."""
 
 Fetch = Callable[[Jar, Path], Path]
-"""Brings one jar into an empty folder and says where it is.
+"""Downloads one jar into an empty folder and returns its path.
 
 Raises:
-    Unavailable: the repository is away or does not have it.
+    Unavailable: the repository does not answer or does not have it.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Software:
-    """Kafka as it can be started.
+    """A Kafka that can be started.
 
     Attributes:
         version: such as ``4.1.2``.
@@ -63,10 +63,10 @@ def cache_dir(environ: Mapping[str, str], version: str) -> Path:
 
 
 def find_software(home: Path | None, environ: Mapping[str, str]) -> Software:
-    """The Kafka that the broker runs: the archive at ``home``, else the jars of the cache.
+    """The Kafka to run: the archive at ``home``, or else the jars of the cache.
 
     Raises:
-        ConfigError: the archive is none, or jars are missing or damaged.
+        ConfigError: there is no archive at ``home``, or jars are missing or damaged.
     """
     if home is not None:
         return archive_at(home)
@@ -94,7 +94,7 @@ def archive_at(home: Path) -> Software:
     """The Kafka of an unpacked Apache archive.
 
     Raises:
-        ConfigError: there is none at ``home``, or its version does not fit.
+        ConfigError: there is none at ``home``, or its version is not supported.
     """
     setting = f"{PREFIX}KAFKA_HOME"
     names = [path.name for path in home.glob("libs/kafka_2.1*.jar")]
@@ -118,11 +118,11 @@ def archive_at(home: Path) -> Software:
 def install(
     folder: Path, jars: tuple[Jar, ...], fetch: Fetch, announce: Callable[[str], None]
 ) -> int:
-    """Brings every jar into ``folder``; returns how many had to be fetched.
+    """Downloads the jars that ``folder`` lacks; returns how many those were.
 
     Raises:
-        ConfigError: the folder can't be made or written.
-        Unavailable: the repository is away, or serves other files; what was fetched is kept.
+        ConfigError: the folder can't be created or written.
+        Unavailable: the repository does not answer, or has other files; valid jars are kept.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ def _fetch_all(
 
 
 def _fetch_one(folder: Path, jar: Jar, fetch: Fetch) -> None:
-    """Fetches a jar, checks it, and puts it into place (invariant 2)."""
+    """Downloads a jar, checks it and gives it its final name (invariant 2)."""
     problem = Unavailable(jar.name)
     for _ in range(ATTEMPTS):
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as work:
@@ -173,14 +173,14 @@ def _fetch_one(folder: Path, jar: Jar, fetch: Fetch) -> None:
                 os.replace(fetched, folder / jar.name)
                 return
             problem = Unavailable(
-                f"{jar.name}: the repository serves another file: its SHA-256 is {found},"
-                f" must be {jar.sha256}; it was not installed"
+                f"{jar.name}: the repository has another file: its SHA-256 is {found} and must be"
+                f" {jar.sha256}; it was not installed"
             )
     raise problem
 
 
 def fetch_from(repository: str) -> Fetch:
-    """Fetches by jgo, from Maven Central or from the mirror at the address ``repository``.
+    """Downloads by jgo, from Maven Central or from the mirror at the address ``repository``.
 
     Raises:
         ConfigError: the ``embedded`` extra is not installed.
@@ -201,7 +201,7 @@ def fetch_from(repository: str) -> Fetch:
             path: Path = component.artifact().resolve()
         except RequestException as error:
             raise Unavailable(f"{jar.name}: {_reason(error)}") from error
-        except RuntimeError:  # jgo's word for it; its text holds the address, maybe a password
+        except RuntimeError:  # so jgo says it; its text holds the address, perhaps with a password
             raise Unavailable(f"{jar.name}: the repository does not have it") from None
         return path
 
@@ -209,15 +209,15 @@ def fetch_from(repository: str) -> Fetch:
 
 
 def _reason(error: Exception) -> str:
-    """Why a request failed, without the address, which may hold a password."""
+    """Why a request failed, without the address, since that may hold a password."""
     inner = getattr(error.args[0], "reason", None) if error.args else None
     return f"{type(error).__name__}: {inner}" if inner is not None else type(error).__name__
 
 
 def by_hand(folder: Path, version: str, count: int) -> str:
-    """What to do where no repository is reached, in a sentence."""
+    """What to do if no repository can be reached, in one sentence."""
     return (
-        "Where Maven Central is not reached, one of these does:"
+        "If Maven Central can't be reached, do one of these:"
         f" set {PREFIX}MAVEN_URL to a mirror of it;"
         f" or unpack Apache Kafka's archive kafka_2.13-{version}.tgz and set {PREFIX}KAFKA_HOME to"
         f" its folder; or put the {count} files that 'mailpulse kafka install --list' names into"

@@ -1,9 +1,9 @@
-"""The jars that the broker consists of, as ``jars.txt`` lists them.
+"""The jars of the broker, listed in ``jars.txt``.
 
 Invariants:
 1. A jar is used only if its SHA-256 is the one in the list.
-2. The list is complete: what Maven resolves for Kafka, and one slf4j binding. Nothing is resolved
-   on a user's machine.
+2. The list is complete: everything that Maven resolves for Kafka, and one slf4j binding. Nothing is
+   resolved on a user's machine.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ _LINE = re.compile(
 
 
 class State(StrEnum):
-    """What became of a jar in a folder."""
+    """State of a jar in a folder."""
 
     OK = "ok"
     MISSING = "missing"
@@ -47,11 +47,6 @@ class Jar:
     licence: str
 
     @property
-    def coordinate(self) -> str:
-        """``group:artifact:version``, as Maven writes it."""
-        return f"{self.group}:{self.artifact}:{self.version}"
-
-    @property
     def name(self) -> str:
         """Name of its file."""
         return f"{self.artifact}-{self.version}.jar"
@@ -66,7 +61,7 @@ def parse(text: str) -> tuple[Jar, ...]:
     """The jars of a list; empty lines and ``#`` comments are skipped.
 
     Raises:
-        ValueError: a line that is no jar, with its number.
+        ValueError: a line does not describe a jar; its number is given.
     """
     jars = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -120,5 +115,5 @@ def states(folder: Path, jars: tuple[Jar, ...]) -> Mapping[Jar, State]:
 
 
 def class_path(folder: Path, jars: tuple[Jar, ...]) -> str:
-    """``-cp`` of exactly ``jars``: what else lies in the folder is not used."""
+    """``-cp`` of exactly ``jars``, whatever else is in the folder."""
     return ":".join(str(folder / jar.name) for jar in jars)

