@@ -121,7 +121,10 @@ def publish(
         if learned or earlier.offset in changed or earlier.offset in moved:
             again = message.pending[position] = earlier._replace(revision=earlier.revision + 1)
             if work.emit:
-                _correct(work, cause, key, message, again, first_before, first_now, learned=learned)
+                work.effects.corrected += 1
+                previous = "" if learned else None
+                its = work.codec.raw_head(again.raw)
+                _rewrite(work, cause, its, key, message, again, previous, first_now, first_before)
 
 
 def _is(pending: Pending, event: Pending) -> bool:
@@ -132,27 +135,26 @@ def _is(pending: Pending, event: Pending) -> bool:
     return pending.raw is event.raw and pending.offset == event.offset
 
 
-def _correct(
+def _rewrite(
     work: StepWork,
     cause: ConsumedRecord,
+    head: Head,
     key: bytes,
     message: Message,
     event: Pending,
-    first_before: First,
+    previous_campaign: str | None,
     first_now: First,
-    *,
-    learned: bool,
+    first_before: First,
 ) -> None:
-    head = work.codec.raw_head(event.raw)
-    work.effects.corrected += 1
+    """Adds another revision of an event that was written before (invariant 3)."""
     revision = work.look_ups.epoch << REVISION_EPOCH_SHIFT | event.revision
     work.effects.revised[len(work.effects.enriched)] = revision
     if event.offset in first_before and event.offset not in first_now:
         _engage(work, cause, head, message, withdrawn=True)
+    bounce = derive.bounce_of(head)
     write(
-        work, cause, head, key, message, event, derive.bounce_of(head),
-        "" if learned else None, first_now, first_before,
-    )  # fmt: skip
+        work, cause, head, key, message, event, bounce, previous_campaign, first_now, first_before
+    )
 
 
 def write(
@@ -235,11 +237,6 @@ def _restate_message(
     for event in message.pending:
         work = StepWork(shard, look_ups_at(event.offset), codec, emit=True)
         work.effects = effects
-        head = work.codec.raw_head(event.raw)
-        cause = Cause(
-            work.shard.applied, work.shard.log_time * 1000, message_key(cast(Event, head))
-        )
-        revision = work.look_ups.epoch << REVISION_EPOCH_SHIFT | event.revision
-        work.effects.revised[len(work.effects.enriched)] = revision
-        bounce = derive.bounce_of(head)
-        write(work, cause, head, key, message, event, bounce, None, first, first)
+        head = codec.raw_head(event.raw)
+        cause = Cause(shard.applied, shard.log_time * 1000, message_key(cast(Event, head)))
+        _rewrite(work, cause, head, key, message, event, None, first, first)
