@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -28,6 +28,7 @@ from schemas.codec import Codec
 from schemas.errors import MailpulseError
 from schemas.settings import Settings
 from streams.enrich.message_bytes import StateError
+from streams.kafka.stretches import OpenStretches
 from streams.transport.app import ChunkApp
 from streams.transport.chunks import TP, Chunk
 from streams.worker.damage import DamagedState, LastingDamage
@@ -60,6 +61,23 @@ class PartitionWork:
     """False once the partition was revoked: code that still holds this object stops."""
 
 
+class Resources(NamedTuple):
+    """What the agents of a worker share.
+
+    Attributes:
+        log_id: incarnation of the raw topic.
+        source: opens the partitions that state is brought up to date from.
+    """
+
+    settings: Settings
+    codec: Codec
+    directory: StateDirectory
+    outputs: Outputs
+    metrics: StreamMetrics
+    log_id: str
+    source: OpenStretches
+
+
 class Agent(ABC):
     """Owns the partitions of one topic: opens, restores, checkpoints and closes their state.
 
@@ -72,19 +90,14 @@ class Agent(ABC):
     rebuilt_from: str
     """The topic that lost state is rebuilt from."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        codec: Codec,
-        directory: StateDirectory,
-        outputs: Outputs,
-        metrics: StreamMetrics,
-    ) -> None:
-        self.settings = settings
-        self.codec = codec
-        self.directory = directory
-        self.outputs = outputs
-        self.metrics = metrics
+    def __init__(self, shared: Resources) -> None:
+        self.settings = shared.settings
+        self.codec = shared.codec
+        self.directory = shared.directory
+        self.outputs = shared.outputs
+        self.metrics = shared.metrics
+        self.log_id = shared.log_id
+        self.source = shared.source
         self.app: ChunkApp | None = None
         self.assigned: set[TP] = set()
         self.assignment = 0

@@ -23,18 +23,14 @@ from schemas.cloudevents import cloud_event
 from schemas.codec import PREFIX_BYTES, Codec
 from schemas.errors import DecodeError, MailpulseError
 from schemas.glossary import COUNTER_NAMES
-from schemas.settings import Settings
 from streams.campaigns.alerts import WINDOW, Lines, evaluate, recalled
 from streams.campaigns.rates import encode_rates
 from streams.campaigns.state import CampaignState
 from streams.campaigns.windows import Partial, PartialKey, Windows, summed
 from streams.enrich.minute_counts import read_record
-from streams.kafka.stretches import OpenStretches, stretches_of
 from streams.transport.chunks import TP, Chunk, Record
-from streams.worker.agent import Agent, PartitionWork
-from streams.worker.metrics import StreamMetrics
-from streams.worker.outputs import Outputs, Row
-from streams.worker.store import StateDirectory
+from streams.worker.agent import Agent, PartitionWork, Resources
+from streams.worker.outputs import Row
 
 log = structlog.get_logger(__name__)
 
@@ -87,23 +83,9 @@ class CampaignsAgent(Agent):
     name = "campaigns"
     rebuilt_from = topics.MINUTES
 
-    def __init__(
-        self,
-        settings: Settings,
-        codec: Codec,
-        directory: StateDirectory,
-        outputs: Outputs,
-        metrics: StreamMetrics,
-        *,
-        log_id: str,
-        lines: Lines,
-        source: OpenStretches = stretches_of,
-        now_ns: Callable[[], int] = time.time_ns,
-    ) -> None:
-        super().__init__(settings, codec, directory, outputs, metrics)
-        self._source = source
+    def __init__(self, shared: Resources, *, lines: Lines, now_ns: Callable[[], int]) -> None:
+        super().__init__(shared)
         self._now_ns = now_ns
-        self.log_id = log_id
         self.lines = lines
         self.states: dict[TP, CampaignState] = {}
         self.windows: dict[TP, Windows] = {}
@@ -134,7 +116,7 @@ class CampaignsAgent(Agent):
         self, work: PartitionWork, state: CampaignState, windows: Windows, until: int
     ) -> None:
         """Merges partials below ``until`` that this worker's state does not hold."""
-        async with self._source(self.settings, work.tp.topic, work.tp.partition) as minutes:
+        async with self.source(self.settings, work.tp.topic, work.tp.partition) as minutes:
             position = max(minutes.begin, state.applied + 1)
             async for records, end in minutes.read(position, until, SLICE_RECORDS):
                 partials, _ = partials_of(self.codec, records)
@@ -154,7 +136,7 @@ class CampaignsAgent(Agent):
         end = (await self.app.end_offsets([place]))[place]
         if end == state.alerts_read:
             return
-        async with self._source(self.settings, *place) as alerts:
+        async with self.source(self.settings, *place) as alerts:
             begin = state.alerts_read if state.alerts_read < end else 0  # it was recreated
             async for records, read in alerts.read(max(alerts.begin, begin), end, SLICE_RECORDS):
                 values = [record.value for record in records if record.value is not None]

@@ -19,25 +19,20 @@ import structlog
 
 from schemas import cloudevents, topics, trace
 from schemas.cloudevents import Headers, by_identity, by_leading_text, cloud_event, leading_text
-from schemas.codec import Codec
 from schemas.errors import MailpulseError
 from schemas.partition import partition_of_text
-from schemas.settings import Settings
 from schemas.trace import Tracer
 from schemas.versions import REVISION_EPOCH_SHIFT
 from streams.enrich import minute_counts
 from streams.enrich.epochs import Ruling
 from streams.enrich.shard import Shard
 from streams.enrich.step import Effects, step
-from streams.kafka.stretches import OpenStretches, stretches_of
 from streams.reprocess.rules_topic import Rulebook
 from streams.transport.chunks import TP, Chunk, Record
-from streams.worker.agent import Agent, PartitionWork
-from streams.worker.metrics import StreamMetrics
-from streams.worker.outputs import Outputs, Row, RowLike
+from streams.worker.agent import Agent, PartitionWork, Resources
+from streams.worker.outputs import Row, RowLike
 from streams.worker.reprocessing import Reprocessing
 from streams.worker.restore import Restorer
-from streams.worker.store import StateDirectory
 
 log = structlog.get_logger(__name__)
 
@@ -69,22 +64,14 @@ class EnrichAgent(Agent):
 
     def __init__(
         self,
-        settings: Settings,
-        codec: Codec,
-        directory: StateDirectory,
-        outputs: Outputs,
-        metrics: StreamMetrics,
+        shared: Resources,
         *,
-        log_id: str,
         ruling: Ruling,
-        rulebook: Rulebook | None = None,
-        tracer: Tracer | None = None,
-        verify: Callable[[], Awaitable[None]] | None = None,
-        source: OpenStretches = stretches_of,
+        rulebook: Rulebook | None,
+        tracer: Tracer | None,
+        verify: Callable[[], Awaitable[None]],
     ) -> None:
-        super().__init__(settings, codec, directory, outputs, metrics)
-        self._source = source
-        self.log_id = log_id
+        super().__init__(shared)
         self.ruling = ruling
         self.look_ups = ruling.now
         self.reprocessing = Reprocessing(self, rulebook)
@@ -107,7 +94,7 @@ class EnrichAgent(Agent):
         if not has_state or shard.applied + 1 < committed:
             restorer = Restorer(
                 self.settings, self.codec, self.ruling,
-                lambda s: self._write(work, s), self.touch, self._source,
+                lambda s: self._write(work, s), self.touch, self.source,
             )  # fmt: skip
             folded = await restorer.restore(shard, self.log_id, committed)
             self.metrics.restored.inc(folded)
@@ -148,8 +135,7 @@ class EnrichAgent(Agent):
 
     async def process(self, work: PartitionWork, chunk: Chunk) -> None:
         """Folds a chunk once ``verify`` has said that it is of this log; traced, it is a span."""
-        if self._verify is not None:
-            await self._verify()
+        await self._verify()
         traces = trace.by_event(chunk.records)
         if not traces:
             await self._process(work, chunk, traces)

@@ -34,7 +34,7 @@ from streams.reprocess.rules_topic import Rulebook
 from streams.transport import runner
 from streams.transport.app import ChunkApp
 from streams.transport.chunks import TP
-from streams.worker.agent import Agent
+from streams.worker.agent import Agent, Resources
 from streams.worker.campaigns_agent import CampaignsAgent
 from streams.worker.enrich_agent import EnrichAgent
 from streams.worker.health import serve_health
@@ -114,7 +114,9 @@ class Worker:
         codec = codec or Codec()
         self.directory = StateDirectory(settings.streams_state_dir / settings.consumer_group)
         self.outputs = Outputs(settings)
-        common = (settings, codec, self.directory, self.outputs, self.metrics)
+        shared = Resources(
+            settings, codec, self.directory, self.outputs, self.metrics, log_id, source
+        )
         history = History() if rulebook is None else rulebook.history
         own = look_ups or look_ups_of(settings)
         if history.newest is not None and own.rules.version > history.newest.version:
@@ -126,12 +128,9 @@ class Worker:
         ruling = Ruling.of(history, own)
         self.log_watch = watch_of(settings, log_id)
         self.enrich = EnrichAgent(
-            *common, log_id=log_id, ruling=ruling, rulebook=rulebook, tracer=tracer,
-            verify=self.log_watch.verify, source=source,
-        )  # fmt: skip
-        self.campaigns = CampaignsAgent(
-            *common, log_id=log_id, lines=lines or Lines(), source=source, now_ns=now_ns
+            shared, ruling=ruling, rulebook=rulebook, tracer=tracer, verify=self.log_watch.verify
         )
+        self.campaigns = CampaignsAgent(shared, lines=lines or Lines(), now_ns=now_ns)
         both: tuple[Agent, ...] = (self.enrich, self.campaigns)
         self.agents = tuple(agent for agent in both if agent.name in stages)
         self.app = ChunkApp(
