@@ -40,12 +40,14 @@ class OpenWarehouse:
         settings: as a sink of it has them: all rights.
         engine: behind both listeners.
         metrics: of both.
+        disobeyed: gets a line when the watchdog would end the process.
     """
 
     port: int
     settings: Settings
     engine: Engine
     metrics: WarehouseMetrics
+    disobeyed: list[str]
 
     @property
     def url(self) -> str:
@@ -80,7 +82,7 @@ def open_warehouse(
     """Opens a warehouse on a directory under ``folder``; closes it at the end. Not migrated."""
     config = configured(folder / "warehouse", "mailpulse", MEMORY_BYTES_MAX)
     metrics, token = WarehouseMetrics(), secrets.token_urlsafe(32)
-    disobeyed: list[str] = []  # what would end a process of its own
+    disobeyed: list[str] = []
     engine = Engine(
         folder / "clickhouse",
         config,
@@ -111,7 +113,7 @@ def open_warehouse(
     assert opened.wait(30), "the listeners did not open"
     settings = sink_settings(port_of(private), token, folder)
     try:
-        yield OpenWarehouse(port_of(door), settings, engine, metrics)
+        yield OpenWarehouse(port_of(door), settings, engine, metrics, disobeyed)
     finally:
         loop.call_soon_threadsafe(closing.set)
         thread.join(30)

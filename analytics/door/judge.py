@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from analytics.door import lists
 from analytics.door.calls import check_calls, closing_places
+from analytics.door.constants import check_constants
 from analytics.door.denied import (
     ACCESS_DENIED,
     LISTS,
@@ -92,6 +93,7 @@ def judge(canonical: str, around: Surroundings) -> Statement:
     check_calls(body, closing, around)
     check_expansion(body, closing)
     check_growth(body, closing)
+    check_constants(body, closing)
     check_places(body, around, shows=first == "SHOW")
     selects = first in ("SELECT", "WITH", "(")
     return Statement(canonical[: body[-1].end], fmt, settings, selects)

@@ -40,6 +40,14 @@ ZONES: Mapping[str, tuple[int, ...]] = {
     for name, places in (line.split(" ") for line in _lines("zones"))
 }
 """Functions that take a time zone, and as which arguments: ``file:…`` would open that file."""
+SCANS = _lower("scans")
+"""Functions that go through a constant argument again for each row: as far as the engine was found
+to take more than a second a block with constants of a million elements."""
+MAKERS = _lower("makers")
+"""Functions whose result is as large as a number among their arguments says."""
+GROWERS = _lower("growers")
+"""Functions whose result may be many times as long as all their arguments."""
+_COLLECTORS = _lower("collectors")
 VIEWS = frozenset(_lines("views"))
 """Views of ours that take arguments, which makes them look like functions."""
 FORMATS = {line.lower(): line for line in _lines("formats")}
@@ -58,12 +66,21 @@ def is_aggregate(name: str) -> bool:
 
     ``sumIf``, ``uniqExactIfOrNull``; ClickHouse's documentation, «Aggregate function combinators».
     """
+    return _is_among(name, AGGREGATES)
+
+
+def is_collector(name: str) -> bool:
+    """Whether a name is of an aggregate whose result holds many of the values that it is given."""
+    return _is_among(name, _COLLECTORS) or ("ForEach" in name and is_aggregate(name))
+
+
+def _is_among(name: str, bases: frozenset[str]) -> bool:
     if len(name) > _NAME_MAX:
         return False
     pending, seen = [name], {name}
     while pending:
         base = pending.pop()
-        if base.lower() in AGGREGATES:
+        if base.lower() in bases:
             return True
         shorter = {base.removesuffix(each) for each in COMBINATORS if base.endswith(each)} - seen
         seen |= shorter

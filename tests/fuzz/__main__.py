@@ -11,13 +11,13 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tests.fuzz import test_door, test_parsers
+from tests.fuzz import test_constants, test_door, test_parsers
 
 EXAMPLES = "300"
 """Of a round, and of each provider or schema in it."""
 
 
-GROUPS = {"parsers": test_parsers, "door": test_door}
+GROUPS = {"parsers": test_parsers, "door": test_door, "constants": test_constants}
 """Files of properties, by the name that ``--only`` takes."""
 
 
