@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 
-from tests.live.kafka import Kafka, create_mailpulse_topics
+from tests.live.kafka import UNFLUSHED, Kafka, create_mailpulse_topics
 from tests.live.maven import Missing
 
 PARTS = ("ingress", "engine", "meaning", "reprocess", "hot", "analytics")
@@ -66,7 +66,7 @@ def broker_for(given: str | None) -> Iterator[str]:
         Missing: no Java or Maven to start one.
     """
     with ExitStack() as stack:
-        bootstrap = given or stack.enter_context(Kafka(heap_mb=1024)).bootstrap
+        bootstrap = given or stack.enter_context(Kafka(heap_mb=1024, options=UNFLUSHED)).bootstrap
         create_mailpulse_topics(bootstrap)
         yield bootstrap
 

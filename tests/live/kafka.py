@@ -1,7 +1,8 @@
 """Real brokers for tests and benches: Apache Kafka 4.x (KRaft) and the embedded Tansu binary.
 
 Invariants:
-1. Real software, no doubles: Kafka comes from Maven (``tests/live/maven.py``) and runs on Java 17.
+1. Real software, no doubles, started by the product's own code (``streams/broker``): the same jars,
+   the same Java, the same configuration but for what a test or a cluster needs otherwise.
 2. A broker listens on 127.0.0.1 alone, on a free port that it keeps over restarts.
 3. Topics are never made by accident: auto-create is off.
 4. No broker outlives the test run (``tests/live/process.py``).
@@ -12,31 +13,30 @@ and runs until Ctrl-C.
 
 import argparse
 import asyncio
-import base64
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, ClusterMetadata
 from confluent_kafka.cimpl import OFFSET_END, NewTopic, TopicPartition
 
 from schemas.settings import Settings
 from schemas.topics import PARTITIONS_DEFAULT
 from streams.kafka.admin import topics_apply
-from tests.live.maven import Missing, jars, java
+from streams.broker.config import FOR_EVER, HEAP_MB, Node, argv, environ_of
+from streams.broker.data import new_id, prepare
+from streams.broker.install import Software
+from streams.broker.java import Java
+from tests.live.maven import Missing
 from tests.live.process import Process, accepts, free_port
-
-KAFKA_VERSION_DEFAULT = "4.1.0"
-KAFKA_VERSION = os.environ.get("MAILPULSE_TEST_KAFKA_VERSION", KAFKA_VERSION_DEFAULT)
+from tests.live.software import java, software
 
 QUICK_CLEANER: Mapping[str, str] = {
     "log.cleaner.backoff.ms": "200",
@@ -48,18 +48,8 @@ QUICK_CLEANER: Mapping[str, str] = {
 """Broker options with which compaction and retention happen while a test looks on."""
 
 
-def kafka_jars() -> Path:
-    """The folder with Kafka's jars, fetched at first use (about 43 MB).
-
-    Raises:
-        Missing: no Maven, or the download failed.
-    """
-    return jars(
-        f"kafka-{KAFKA_VERSION}",
-        f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
-        # without a binding the broker would log nothing at all
-        "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3",
-    )
+UNFLUSHED: Mapping[str, str] = {"log.flush.interval.messages": FOR_EVER}
+"""Broker options for speed: what is acknowledged is in the page cache, as in a cluster."""
 
 
 class Broker:
@@ -71,10 +61,10 @@ class Broker:
     process: Process
     """The broker's own process."""
 
-    def __init__(self, port: int | None) -> None:
+    def __init__(self, port: int | None, folder: Path | None = None) -> None:
         self.port = port or free_port()
         self.bootstrap = f"127.0.0.1:{self.port}"
-        self.folder = Path(tempfile.mkdtemp(prefix="mailpulse-broker-"))
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="mailpulse-broker-"))
 
     @property
     def log(self) -> Path:
@@ -104,11 +94,16 @@ class Broker:
 
         def answers() -> bool:
             try:
-                return len(admin.list_topics(timeout=2).brokers) >= brokers
+                found = admin.list_topics(timeout=2)
             except Exception:  # KafkaException: still electing itself
                 return False
+            return len(found.brokers) >= brokers and self.serves(found)
 
         self.process.wait_until(answers, f"answering with {brokers} broker(s)")
+
+    def serves(self, found: ClusterMetadata) -> bool:
+        """Whether a broker that answers is ready, going by its metadata."""
+        return True
 
     def stop(self) -> None:
         """SIGTERM: an orderly stop, data kept (where the broker keeps any)."""
@@ -153,19 +148,22 @@ class Broker:
 
 
 class Kafka(Broker):
-    """One Apache Kafka node, broker and controller in one (KRaft); ready in about five seconds.
+    """One Apache Kafka node, broker and controller in one (KRaft), as the product starts it.
 
     Args:
         port: client port; default: a free one, kept over restarts.
-        options: broker options on top of ``server.properties``, such as ``QUICK_CLEANER``.
+        options: broker options on top of the product's, such as ``QUICK_CLEANER``.
         heap_mb: Java heap.
         node_id: number of the node, from 1.
         voters: controller port of every node of the cluster, this one's too; default: a single
             node.
         cluster_id: 22 characters, the same on every node; default: a new one.
+        folder: of its files; default: a temporary one.
+        kafka: default: the product's.
+        runs_on: default: the Java that the product would choose.
 
     Raises:
-        Missing: no Java 17 or Maven on this machine.
+        Missing: no Java on this machine, or Kafka can't be fetched.
     """
 
     def __init__(
@@ -173,73 +171,62 @@ class Kafka(Broker):
         port: int | None = None,
         *,
         options: Mapping[str, str] | None = None,
-        heap_mb: int = 512,
+        heap_mb: int = HEAP_MB,
         node_id: int = 1,
         voters: Mapping[int, int] | None = None,
         cluster_id: str | None = None,
+        folder: Path | None = None,
+        kafka: Software | None = None,
+        runs_on: Java | None = None,
     ) -> None:
-        command = [java(17), "-cp", f"{kafka_jars()}/*", f"-Xmx{heap_mb}m", "-Xms256m"]
-        command += ["-Dlog4j2.level=WARN", "-Djava.awt.headless=true"]
-        super().__init__(port)
-        self.node_id = node_id
-        self._java = command
-        self._voters = dict(voters or {node_id: free_port()})
-        self._cluster_id = cluster_id or new_cluster_id()
-        self._properties = self.folder / "server.properties"
-        self._write_properties(options or {})
+        self.software = kafka or software()
+        chosen = runs_on or java()
+        super().__init__(port, folder)
+        voters = dict(voters or {node_id: free_port(self.port)})
+        self.node = Node(
+            self.folder,
+            self.port,
+            voters[node_id],
+            {**_of_cluster(len(voters)), **(options or {})},
+            node_id,
+            voters,
+        )
+        self._cluster_id = cluster_id or new_id()
         self.process = Process(
             f"kafka-{node_id}",
-            [*command, "kafka.Kafka", str(self._properties)],
+            argv(self.node, chosen.path, chosen.version, self.software.class_path, heap_mb),
             self.log,
+            env=environ_of(os.environ),
             cwd=self.folder,
         )
 
-    def _write_properties(self, options: Mapping[str, str]) -> None:
-        nodes = len(self._voters)
-        replicas = str(min(nodes, 3))
-        voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in self._voters.items())
-        controller = f"CONTROLLER://127.0.0.1:{self._voters[self.node_id]}"
-        properties = {
-            "process.roles": "broker,controller",
-            "node.id": str(self.node_id),
-            "controller.quorum.voters": voters,
-            "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://{self.bootstrap},{controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
-            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-            "log.dirs": str(self.folder / "data"),
-            "auto.create.topics.enable": "false",
-            "group.initial.rebalance.delay.ms": "0",
-            "group.min.session.timeout.ms": "1000",
-            "default.replication.factor": replicas,
-            "min.insync.replicas": "2" if nodes > 2 else "1",
-            "offsets.topic.num.partitions": "4",
-            "offsets.topic.replication.factor": replicas,
-            "transaction.state.log.num.partitions": "4",
-            "transaction.state.log.replication.factor": replicas,
-            "transaction.state.log.min.isr": "1",
-            "share.coordinator.state.topic.replication.factor": replicas,
-            "share.coordinator.state.topic.min.isr": "1",
-            "num.network.threads": "2",
-            "num.io.threads": "4",
-            **options,
-        }
-        lines = [f"{name}={value}\n" for name, value in properties.items()]
-        self._properties.write_text("".join(lines), encoding="utf-8")
+    def serves(self, found: ClusterMetadata) -> bool:
+        """A node that is alone leads every partition; of several, others may be down."""
+        leaders = [p.leader for topic in found.topics.values() for p in topic.partitions.values()]
+        return len(self.node.voters) > 1 or all(leader >= 0 for leader in leaders)
 
     def start(self, *, wait: bool = True) -> Self:
-        """As ``Broker.start``; the first start formats the storage."""
-        if not (self.folder / "data" / "meta.properties").exists():
-            self._format()
+        """As ``Broker.start``; makes the directory ready, as the product does.
+
+        Raises:
+            ConfigError: the product refuses the directory.
+        """
+        prepare(self.node, self.software.version, self._cluster_id)
         return super().start(wait=wait)
 
-    def _format(self) -> None:
-        command = [*self._java, "kafka.tools.StorageTool", "format"]
-        # One word with its option: an id may begin with a dash.
-        command += [f"--cluster-id={self._cluster_id}", "-c", str(self._properties)]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
-        if answer.returncode:
-            raise RuntimeError(f"storage was not formatted:\n{answer.stdout}{answer.stderr}")
+
+def _of_cluster(nodes: int) -> dict[str, str]:
+    """What several nodes need otherwise than one."""
+    if nodes == 1:
+        return {}
+    replicas = str(min(nodes, 3))
+    topics = ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic")
+    return {
+        **UNFLUSHED,
+        **{f"{topic}.replication.factor": replicas for topic in topics},
+        "default.replication.factor": replicas,
+        "min.insync.replicas": "2" if nodes > 2 else "1",
+    }
 
 
 class EmbeddedBroker(Broker):
@@ -272,16 +259,11 @@ class EmbeddedBroker(Broker):
         )  # fmt: skip
 
 
-def new_cluster_id() -> str:
-    """A random Kafka cluster id: 16 bytes in URL-safe base64."""
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-
-
 def start_cluster(nodes: int, options: Mapping[str, str] | None = None) -> list[Kafka]:
     """A running cluster of several nodes on this machine; the caller removes each.
 
     Raises:
-        Missing: no Java 17 or Maven on this machine.
+        Missing: no Java on this machine, or Kafka can't be fetched.
         ProcessFailed: a node did not come up.
     """
     voters: dict[int, int] = {}
@@ -289,7 +271,7 @@ def start_cluster(nodes: int, options: Mapping[str, str] | None = None) -> list[
         port = free_port()
         if port not in voters.values():
             voters[len(voters) + 1] = port
-    cluster_id = new_cluster_id()
+    cluster_id = new_id()
     started: list[Kafka] = []
     try:
         started.extend(
@@ -361,7 +343,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.live.kafka", description=__doc__)
     parser.add_argument("--port", type=int, help="default: a free one")
     parser.add_argument("--embedded", action="store_true", help="Tansu instead of Apache Kafka")
-    parser.add_argument("--heap-mb", type=int, default=512)
+    parser.add_argument("--heap-mb", type=int, default=HEAP_MB)
     parser.add_argument("--topics", action="store_true", help="make mailpulse's topics too")
     parser.add_argument("--partitions", type=int, default=PARTITIONS_DEFAULT)
     given = parser.parse_args(arguments)

@@ -30,14 +30,19 @@ class ProcessFailed(RuntimeError):
     """A child ended, or was not ready in time; the message holds the tail of its log."""
 
 
-def free_port() -> int:
+def free_port(*taken: int) -> int:
     """A TCP port of 127.0.0.1 that nothing listens on, and that no outgoing connection is given.
+
+    Args:
+        taken: ports that are spoken for, though nothing listens there yet.
 
     Raises:
         RuntimeError: no free port in 200 tries.
     """
     for _ in range(200):
         port = random.choice(_PORTS)
+        if port in taken:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

@@ -89,6 +89,30 @@ def test_cluster_of_three_serves_while_one_node_is_down(kafka_cluster: KafkaClus
     assert read(nodes[1], "replicated", 2) == [b"before", b"after"]
 
 
+def test_broker_stays_small_under_load(kafka_cluster: KafkaCluster) -> None:
+    """100 MB in and out again through many connections: never 400 MB resident."""
+    (broker,) = kafka_cluster()
+    create_topics(broker.bootstrap, "load", partitions=4)
+    producers = [
+        Producer({"bootstrap.servers": broker.bootstrap, "acks": "all", "log_level": 0})
+        for _ in range(8)
+    ]
+    for number in range(100_000):
+        producer = producers[number % len(producers)]
+        while True:
+            try:
+                producer.produce("load", b"x" * 1_000, partition=number % 4)
+                break
+            except BufferError:
+                producer.poll(0.1)
+        producer.poll(0)
+    assert all(producer.flush(60) == 0 for producer in producers)
+    assert len(read(broker, "load", 25_000)) == 25_000
+    status = Path(f"/proc/{broker.pid}/status").read_text()
+    [peak_kb] = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")]
+    assert peak_kb < 400_000
+
+
 def test_embedded_broker_answers(embedded_broker: EmbeddedBroker) -> None:
     """The broker binary of the embedded pipeline takes and gives back records."""
     create_topics(embedded_broker.bootstrap, "small", partitions=1)
