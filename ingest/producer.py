@@ -240,7 +240,7 @@ class Producer:
         client = AIOKafkaProducer(
             **options,
             acks="all",
-            enable_idempotence=settings.kafka_idempotence,
+            enable_idempotence=True,
             client_id="mailpulse-ingest",
         )
         try:

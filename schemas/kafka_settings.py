@@ -20,9 +20,6 @@ class KafkaSettings(BaseModel):
     kafka_ssl_cafile: Path | None = None
     kafka_ssl_certfile: Path | None = None
     kafka_ssl_keyfile: Path | None = None
-    kafka_idempotence: bool = Field(
-        True, description="idempotent producer; off for brokers that have none (embedded)"
-    )
     kafka_replication_factor: int | None = Field(
         None,
         ge=1,

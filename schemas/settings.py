@@ -286,6 +286,11 @@ class Settings(BaseSettings, KafkaSettings, IngestSettings, StreamsSettings, Ana
         None,
         description="unpacked Apache Kafka archive for 'up'; default: what 'kafka install' fetched",
     )
+    kafka_flush: bool = Field(
+        True,
+        description="of 'up': Kafka answers once a record is on the disk; off: a power cut can take"
+        " the last 30 s",
+    )
     maven_url: SecretStr = Field(
         SecretStr(""),
         description="mirror of Maven Central for 'kafka install', may hold a password; empty: none",

@@ -9,8 +9,8 @@ import re
 from importlib.metadata import version
 
 from tests.compose import ROOT, SERVICES
-from tests.live.kafka import KAFKA_VERSION_DEFAULT
 from tests.live.registry import APICURIO_VERSION
+from tests.live.software import KAFKA_VERSION_DEFAULT
 
 TAGS: dict[str, str] = dict(
     resolved.rpartition(":")[::2]

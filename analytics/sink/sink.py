@@ -143,7 +143,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
             producer = AIOKafkaProducer(
                 **options,
                 acks="all",
-                enable_idempotence=self._settings.kafka_idempotence,
+                enable_idempotence=True,
                 max_request_size=self._settings.sink_bytes_max,
             )
             consumer = AIOKafkaConsumer(

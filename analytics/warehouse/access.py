@@ -10,6 +10,8 @@ Invariants:
    ``analytics.warehouse.fence`` to hold: the scalar ``file``, ``INTO OUTFILE``, output schemas,
    ``SET ROLE``; and tables of ``system``, which chDB lets everybody read
    (``select_from_system_db_requires_grant`` is not taken).
+4. What was inserted, or made of it by a merge, is on the disk before the statement is answered: the
+   sink commits its offsets then, and a power cut must not take the rows back.
 
 Source: ClickHouse documentation, «users.xml», «Server settings», «GRANT».
 """
@@ -70,5 +72,10 @@ def config_xml(users: str, nothing: str, temporary: str, memory_bytes_max: int) 
   <tmp_path>{escape(temporary.rstrip("/") + "/")}</tmp_path>
   <remote_url_allow_hosts></remote_url_allow_hosts>
   <max_server_memory_usage>{memory_bytes_max}</max_server_memory_usage>
+  <merge_tree>
+    <fsync_after_insert>1</fsync_after_insert>
+    <fsync_part_directory>1</fsync_part_directory>
+    <min_rows_to_fsync_after_merge>1</min_rows_to_fsync_after_merge>
+  </merge_tree>
 </clickhouse>
 """

@@ -111,13 +111,17 @@ def properties(node: Node) -> dict[str, str]:
 
 
 _DURABLE = {
-    "log.flush.interval.messages": "1",  # invariant 2
+    "log.flush.interval.messages": "1",  # invariant 2, unless UNFLUSHED
     "auto.create.topics.enable": "false",
     "log.message.timestamp.after.max.ms": FOR_EVER,  # invariant 4
     "log.message.timestamp.before.max.ms": FOR_EVER,
     # A machine that was off for weeks continues where it stopped.
     "offsets.retention.minutes": str(100 * 24 * 60),
 }
+
+UNFLUSHED: Mapping[str, str] = {"log.flush.interval.messages": FOR_EVER}
+"""Options for a broker that acknowledges what is in the page cache: a crash of any process loses
+nothing, a power cut what the operating system had not written yet (some 30 s)."""
 
 _ALONE = {
     "default.replication.factor": "1",

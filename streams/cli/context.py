@@ -87,8 +87,6 @@ def attached(settings: Settings, given: Mapping[str, str], found: Endpoints | No
     if f"{PREFIX}KAFKA_BOOTSTRAP" not in given:
         update |= {
             "kafka_bootstrap": found.kafka_bootstrap,
-            "kafka_idempotence": False,
-            "log_id": found.log_id,
             "partitions": found.partitions,
         }
     names = (f"{PREFIX}CLICKHOUSE_DSN", f"{PREFIX}CLICKHOUSE_DSN_FILE")

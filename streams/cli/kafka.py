@@ -63,5 +63,4 @@ def install(
 
 def register(app: typer.Typer) -> None:
     """Adds these commands to ``app``."""
-    # hidden until ``up`` runs this broker (``streams/README.md``, Decisions)
-    app.add_typer(group, name="kafka", rich_help_panel="Kafka", hidden=True)
+    app.add_typer(group, name="kafka", rich_help_panel="Start here")

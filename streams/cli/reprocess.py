@@ -74,11 +74,6 @@ async def _reprocess(text: str, given: str, *, only_plan: bool, json: bool) -> i
     from streams.worker.worker import look_ups_of
 
     settings = settings_of()
-    if not settings.kafka_idempotence:
-        raise BadInput(
-            "embedded_broker", "it keeps nothing over a restart and looks up no times: reprocessing"
-            " needs Apache Kafka (MAILPULSE_KAFKA_BOOTSTRAP, MAILPULSE_KAFKA_IDEMPOTENCE)",
-        )  # fmt: skip
     log_id = await admin.log_id(settings)
     own = look_ups_of(settings).rules.version
     async with Rulebook(settings, codec_of(settings)) as rulebook:

@@ -32,6 +32,8 @@ STEADY_S = 60.0
 """After running this long a child's back-off starts again from ``BACKOFF_S_MIN``."""
 GRACE_S = 15.0
 """Seconds between SIGTERM and SIGKILL."""
+CAUSE_LINES = 200
+"""Last lines of a child's log in which the cause of its end is looked for."""
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -57,18 +59,30 @@ class Program:
         argv: program and arguments.
         environ: the child's whole environment.
         log_path: file to which its output is appended; ``None``: the supervisor's stderr.
+        cwd: its working directory; default: the supervisor's.
+        cause: finds in the last lines of its log why it ended, as a sentence; ``None``: unknown.
     """
 
     name: str
     argv: tuple[str, ...]
     environ: Mapping[str, str]
     log_path: Path | None = None
+    cwd: Path | None = None
+    cause: Callable[[list[str]], str | None] = lambda _lines: None
 
-    def tail(self, lines: int = 12) -> list[str]:
-        """The last lines of its log; none without a log."""
+    def log_bytes(self) -> int:
+        """Size of its log; 0 without a log."""
         if self.log_path is None or not self.log_path.exists():
+            return 0
+        return self.log_path.stat().st_size
+
+    def tail(self, lines: int = 12, begin: int = 0) -> list[str]:
+        """The last lines of its log from byte ``begin`` on; none without a log."""
+        if self.log_path is None or not self.log_bytes():
             return []
-        text = self.log_path.read_text(encoding="utf-8", errors="replace")
+        with self.log_path.open("rb") as file:
+            file.seek(begin)
+            text = file.read().decode("utf-8", "replace")
         return text.splitlines()[-lines:]
 
 
@@ -83,9 +97,8 @@ class Child:
     Args:
         program: what to run.
         announce: called with one line of text when something happens to the child.
-        restart: whether it is restarted when it ends by itself.
         pause_s_max: longest pause before a restart, seconds.
-        ended: called with the exit code when the child ended and will not be restarted.
+        ended: called when the child ended and will not be restarted (invariant 3).
     """
 
     def __init__(
@@ -93,19 +106,18 @@ class Child:
         program: Program,
         announce: Announce,
         *,
-        restart: bool = True,
-        ended: Callable[[int], None] = lambda _code: None,
+        ended: Callable[[], None] = lambda: None,
         pause_s_max: float = BACKOFF_S_MAX,
     ) -> None:
         self.program = program
         self.starts = 0
         self._announce = announce
-        self._restart = restart
         self._ended = ended
         self._pause_s_max = pause_s_max
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._log_begin = 0
 
     @property
     def pid(self) -> int | None:
@@ -126,11 +138,13 @@ class Child:
         parent, path = os.getpid(), self.program.log_path
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
+        self._log_begin = self.program.log_bytes()
         stderr = contextlib.nullcontext(sys.stderr.fileno())
         with path.open("ab") if path is not None else stderr as output:
             self._process = await asyncio.create_subprocess_exec(
                 *self.program.argv,
                 env=dict(self.program.environ),
+                cwd=self.program.cwd,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -147,17 +161,19 @@ class Child:
             if self._stopping:
                 return
             failures = 1 if time.monotonic() - began > STEADY_S else failures + 1
-            if code == EXIT_CONFIG or not self._restart:
-                self._announce(f"{self.program.name} ended with {_how(code)}")
-                self._ended(code)
+            said = f"{self.program.name} ended with {self._why(code)}"
+            if code == EXIT_CONFIG:
+                self._announce(said)
+                self._ended()
                 return
             pause = backoff_s(failures, self._pause_s_max)
-            self._announce(
-                f"{self.program.name} ended with {_how(code)}; restarting it in {pause:g} s"
-                f" ({failures} in a row)"
-            )
+            self._announce(f"{said}; restarting it in {pause:g} s ({failures} in a row)")
             await asyncio.sleep(pause)
             await self._spawn()
+
+    def _why(self, code: int) -> str:
+        cause = self.program.cause(self.program.tail(CAUSE_LINES, self._log_begin))
+        return _how(code) if cause is None else f"{_how(code)}: {cause}"
 
     async def stop(self, grace_s: float = GRACE_S) -> None:
         """Sends SIGTERM, then SIGKILL after ``grace_s`` seconds; returns once the child ended."""

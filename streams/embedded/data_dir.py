@@ -29,7 +29,6 @@ class Endpoints:
 
     pid: int
     kafka_bootstrap: str
-    log_id: str
     partitions: int
     ingest_url: str
     clickhouse_dsn: str
@@ -73,13 +72,29 @@ def free_port(wished: int = 0) -> int:
     Raises:
         Unavailable: no port is free.
     """
+    return free_ports(port=wished)["port"]
+
+
+def free_ports(**wished: int) -> dict[str, int]:
+    """A port for each name, no two the same: the wished one if it is free, else any free port.
+
+    Raises:
+        Unavailable: no port is free.
+    """
+    chosen: dict[str, int] = {}
+    with contextlib.ExitStack() as stack:
+        for name, port in wished.items():
+            chosen[name] = _bound(stack, 0 if port in chosen.values() else port)
+    return chosen
+
+
+def _bound(stack: contextlib.ExitStack, wished: int) -> int:
     for port in (wished, 0):
-        with socket.socket() as probe:
+        probe = stack.enter_context(socket.socket())
+        if port:  # connections of an earlier server may still be in TIME_WAIT
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        with contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
             return int(probe.getsockname()[1])
     raise Unavailable("no free port on 127.0.0.1")
 

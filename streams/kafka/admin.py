@@ -5,7 +5,6 @@ Invariants:
    nothing here asks for it.
 2. A change that would move keys between partitions or lose records is refused with its reason.
 3. ``log_id`` is the broker's own id of the raw topic: a recreated topic has another one.
-4. One code path for Apache Kafka and for the embedded broker.
 
 Sources: Kafka protocol guide, «OffsetFetch», «DescribeConfigs»; Apache Kafka documentation, topic
 configuration.
@@ -110,7 +109,7 @@ async def _describe(client: Any) -> Cluster:
 
 
 async def _configs(client: Any, names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Settings that were set on the topics themselves (the embedded broker gives no others)."""
+    """Settings of the topics."""
     resources = [ConfigResource(ConfigResourceType.TOPIC, name, None) for name in names]
     if not resources:
         return {}

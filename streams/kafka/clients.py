@@ -50,7 +50,7 @@ def producer(settings: Settings, **options: Any) -> AbstractAsyncContextManager[
     """
     client = AIOKafkaProducer(
         **settings.kafka_client_options(), acks="all",
-        enable_idempotence=settings.kafka_idempotence, **options,
+        enable_idempotence=True, **options,
     )  # fmt: skip
     return _started(settings, client, client.stop)
 

@@ -9,8 +9,6 @@ Invariants:
    then the offsets.
 4. Offsets are asked for before there is anything to fetch: a broker answers the requests of a
    connection in order, and a fetch that finds nothing is answered late.
-5. The embedded broker gives the end of a partition as if its last batch were one record. The end
-   that comes with a fetch is right, so the first fetch of a partition may raise it.
 """
 
 from collections.abc import AsyncIterator
@@ -42,8 +40,8 @@ class Reader:
     async def begin(self, since_s: float | None = None, last: int | None = None) -> None:
         """Seeks to the records from ``since_s`` (seconds since 1970), to the ``last``, or to all.
 
-        By time, reading may begin earlier than asked for: the embedded broker does not look up
-        times, and callers filter anyway. ``last`` counts offsets, divided among the partitions.
+        Args:
+            last: number of offsets, divided among the partitions.
 
         Raises:
             ConfigError: no such topic.
@@ -82,16 +80,13 @@ class Reader:
         Args:
             records_max: in one batch; default: what one fetch brings.
         """
-        waiting, unheard = set(self._ends), set(self._ends)
+        waiting = set(self._ends)
         while True:
             waiting = {tp for tp in waiting if await self._consumer.position(tp) < self._ends[tp]}
             if not (follow or waiting):
                 return
             polled = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=records_max)
-            for tp, records in polled.items():
-                if tp in unheard:
-                    unheard.discard(tp)
-                    self._ends[tp] = max(self._ends[tp], self._consumer.highwater(tp) or 0)
+            for records in polled.values():
                 yield records
 
     async def records(self, *, follow: bool = False) -> AsyncIterator[Any]:

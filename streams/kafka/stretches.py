@@ -4,8 +4,7 @@ Invariants:
 1. No record from ``until`` on is returned, and no position beyond it, however much the last fetch
    brought. State beyond the committed offset would be ahead of what the worker itself has read.
 2. Reading ends with the fetch that reaches ``until``, or the end that the partition had when it was
-   opened. The embedded broker gives the end as if its last batch were one record, so records that
-   this fetch brings from beyond the end are returned.
+   opened. Records that this fetch brings from beyond that end are returned.
 3. Nothing is committed; nobody's offsets move.
 4. Offsets are asked for before there is anything to fetch: a broker answers the requests of a
    connection in order, and a fetch that finds nothing is answered late.

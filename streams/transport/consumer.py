@@ -346,15 +346,8 @@ class ChunkConsumer(driver.Consumer):
         return PartitionProgress(committed, look.end)
 
     async def ends(self, tps: Iterable[TP]) -> dict[TP, int]:
-        """Ends of the logs, from the broker, or from a fetch that has seen a later one.
-
-        The embedded broker answers with the start of the last batch.
-        """
-        ends = {TP(*tp): end for tp, end in (await self.highwaters(*tps)).items()}
-        for tp, end in ends.items():
-            session = self._sessions.get(tp)
-            ends[tp] = max(end, (session.highwater if session else None) or 0)
-        return ends
+        """Ends of the logs, from the broker."""
+        return {TP(*tp): end for tp, end in (await self.highwaters(*tps)).items()}
 
     def _report_stuck(self, tp: TP, stuck_s: float, progress: PartitionProgress) -> None:
         session = self._sessions.get(tp)

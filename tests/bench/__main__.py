@@ -21,7 +21,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 
-from tests.live.kafka import UNFLUSHED, Kafka, create_mailpulse_topics
+from streams.broker.config import UNFLUSHED
+from tests.live.kafka import Kafka, create_mailpulse_topics
 from tests.live.maven import Missing
 
 PARTS = ("ingress", "engine", "meaning", "reprocess", "hot", "analytics")

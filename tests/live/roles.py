@@ -123,7 +123,6 @@ class Pipeline:
         folder: for data, state and logs.
         config: text of ``mailpulse.toml``.
         secrets: environment variables that ``config`` names.
-        idempotence: the broker has an idempotent producer (Tansu has none).
         partitions: of each topic.
         ingests: number of ingress processes; ``workers``: of workers; the sink is one.
         dashboard: whether there is one.
@@ -138,8 +137,6 @@ class Pipeline:
         config: str,
         secrets: Mapping[str, str],
         *,
-        idempotence: bool = True,
-        log_id: str = "",
         partitions: int = 4,
         ingests: int = 1,
         workers: int = 1,
@@ -154,8 +151,6 @@ class Pipeline:
         self._warehouse = None if "CLICKHOUSE_DSN" in (settings or {}) else Addresses()
         self._environ = {
             "KAFKA_BOOTSTRAP": bootstrap,
-            "KAFKA_IDEMPOTENCE": str(idempotence).lower(),
-            "LOG_ID": log_id,
             "PARTITIONS": str(partitions),
             "SESSION_TIMEOUT_MS": "6000",
             "REBALANCE_TIMEOUT_MS": "6000",

@@ -1,4 +1,4 @@
-"""Topics, log id and lag on both brokers."""
+"""Topics, log id and lag on a real broker."""
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -10,18 +10,13 @@ from schemas.topics import MINUTES, RAW, TOPICS
 from streams.embedded.child import until
 from streams.kafka import admin
 from tests.live.fixtures import KafkaCluster
-from tests.live.kafka import Broker
+from tests.live.kafka import Broker, Kafka
 
 
-@pytest.fixture(params=["embedded_broker", "kafka_cluster"])
-def broker(request: pytest.FixtureRequest) -> Broker:
-    """Each broker that mailpulse runs on, fresh."""
-    made = request.getfixturevalue(request.param)
-    if request.param == "kafka_cluster":
-        cluster: KafkaCluster = made
-        return cluster(1)[0]
-    fresh: Broker = made
-    return fresh
+@pytest.fixture
+def broker(own_kafka: Kafka) -> Broker:
+    """A broker without topics."""
+    return own_kafka
 
 
 def settings_for(broker: Broker, **overrides: object) -> Settings:

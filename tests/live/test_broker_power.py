@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
 
+from streams.broker.config import UNFLUSHED
 from tests.live.fixtures import or_skip
-from tests.live.kafka import QUICK_CLEANER, UNFLUSHED, Broker, Kafka, create_topics
+from tests.live.kafka import QUICK_CLEANER, Broker, Kafka, create_topics
 from tests.live.power import Disk
 
 pytestmark = pytest.mark.timeout(300)

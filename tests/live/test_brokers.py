@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from tests.live.fixtures import KafkaCluster
-from tests.live.kafka import Broker, EmbeddedBroker, Kafka, create_topics
+from tests.live.kafka import Broker, Kafka, create_topics
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -113,18 +113,11 @@ def test_broker_stays_small_under_load(kafka_cluster: KafkaCluster) -> None:
     assert peak_kb < 400_000
 
 
-def test_embedded_broker_answers(embedded_broker: EmbeddedBroker) -> None:
-    """The broker binary of the embedded pipeline takes and gives back records."""
-    create_topics(embedded_broker.bootstrap, "small", partitions=1)
-    produce(embedded_broker, "small", b"a", b"b")
-    assert read(embedded_broker, "small", 2) == [b"a", b"b"]
-
-
 def test_broker_dies_with_a_killed_run(tmp_path: Path) -> None:
     """SIGKILL of the run that started a broker ends the broker too."""
     program = (
-        "import time; from tests.live.kafka import EmbeddedBroker\n"
-        "broker = EmbeddedBroker().start(); print(broker.pid, flush=True); time.sleep(600)"
+        "import time; from tests.live.kafka import Kafka\n"
+        "broker = Kafka().start(); print(broker.pid, flush=True); time.sleep(600)"
     )
     run = subprocess.Popen(
         [sys.executable, "-P", "-c", program],

@@ -1,4 +1,4 @@
-"""The whole line, role by role, on real Kafka and on the embedded broker, into chDB.
+"""The whole line, role by role, on real Kafka, into chDB.
 
 Signed traffic with repeats, disorder, forgeries and broken bodies goes in over HTTP; what
 ClickHouse answers at the other end must equal the senders' own books: no event lost, none twice,
@@ -12,7 +12,6 @@ import pytest
 
 from streams.simulation.accounts import open_accounts
 from tests.live.fixtures import KafkaCluster
-from tests.live.kafka import EmbeddedBroker
 from tests.live.roles import Pipeline
 from tests.live.verdict import Verdict, verdict_of
 
@@ -77,22 +76,4 @@ def test_killing_every_process_in_turn_loses_and_doubles_nothing(
         assert verdict.exact, f"{verdict}\n{pipeline.log_tails()}"
         assert verdict.stored >= verdict.unique > 0
         assert verdict.trouble, "no request met a dead ingress: nothing was tried"
-        assert pipeline.stop() == dict.fromkeys(pipeline.roles, 0), pipeline.log_tails()
-
-
-def test_embedded_broker_stores_every_accepted_event_exactly_once(
-    embedded_broker: EmbeddedBroker, tmp_path: Path
-) -> None:
-    """The same on the broker that `mailpulse demo` brings along."""
-    accounts = open_accounts()
-    with Pipeline(
-        embedded_broker.bootstrap,
-        tmp_path,
-        accounts.toml,
-        accounts.environ,
-        idempotence=False,
-        log_id="embedded-1",
-    ) as pipeline:
-        verdict = verdict_of(pipeline, accounts, seconds=SECONDS, rate_per_s=RATE_PER_S)
-        holds(verdict, pipeline)
         assert pipeline.stop() == dict.fromkeys(pipeline.roles, 0), pipeline.log_tails()

@@ -16,7 +16,7 @@ import pytest
 
 from tests.live.fixtures import or_skip
 from tests.live.ingress_role import SOURCE, Answers, Ingress, post
-from tests.live.kafka import EmbeddedBroker, create_mailpulse_topics
+from tests.live.kafka import Kafka, create_mailpulse_topics
 
 GROWTH_BYTES_MAX = 80_000_000
 """One client's share of the memory for bodies is 16 MB. Each byte of it is there up to three times:
@@ -29,20 +29,19 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")
-def broker() -> Iterator[EmbeddedBroker]:
-    """An embedded broker with mailpulse's topics."""
-    with or_skip(EmbeddedBroker) as one:
+def broker() -> Iterator[Kafka]:
+    """A broker with mailpulse's topics."""
+    with or_skip(Kafka) as one:
         create_mailpulse_topics(one.bootstrap)
         yield one
 
 
 @pytest.fixture(scope="module")
-def ingress(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ingress]:
+def ingress(broker: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ingress]:
     """An ingress that has answered a few requests, so that what it needs anyway is in memory."""
     one = Ingress(
         tmp_path_factory.mktemp("ingress"),
         broker.bootstrap,
-        kafka_idempotence="false",
         header_timeout_ms=HEADER_TIMEOUT_S * 1000,
         body_timeout_ms=HEADER_TIMEOUT_S * 1000,
     )
@@ -219,13 +218,11 @@ async def test_a_header_block_without_end_is_cut_off(ingress: Ingress) -> None:
 
 
 @pytest.mark.parametrize("path", [f"/hooks/{SOURCE}", "/registry/subjects/x", "/nothing"])
-async def test_slow_bodies_shut_nobody_out(
-    broker: EmbeddedBroker, tmp_path: Path, path: str
-) -> None:
+async def test_slow_bodies_shut_nobody_out(broker: Kafka, tmp_path: Path, path: str) -> None:
     """35 of them where there is room for 30, on every path: all are closed in time, and each honest
     post on a connection of its own is kept meanwhile."""
     one = Ingress(
-        tmp_path, broker.bootstrap, kafka_idempotence="false", connections_max=30,
+        tmp_path, broker.bootstrap, connections_max=30,
         header_timeout_ms=HEADER_TIMEOUT_S * 1000, body_timeout_ms=HEADER_TIMEOUT_S * 1000,
     )  # fmt: skip
     try:
@@ -296,10 +293,10 @@ async def test_what_is_no_http_gets_a_problem_document(ingress: Ingress) -> None
 
 
 async def test_connections_over_the_limit_are_closed_and_the_others_go_on(
-    broker: EmbeddedBroker, tmp_path: Path
+    broker: Kafka, tmp_path: Path
 ) -> None:
     """The one that was there before is served."""
-    one = Ingress(tmp_path, broker.bootstrap, kafka_idempotence="false", connections_max=20)
+    one = Ingress(tmp_path, broker.bootstrap, connections_max=20)
     try:
         await asyncio.to_thread(one.start)
         async with Healthy(one) as healthy:

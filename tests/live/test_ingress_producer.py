@@ -52,7 +52,7 @@ async def test_every_acknowledged_record_is_there_once_and_in_order_over_a_resta
     await asyncio.to_thread(create_mailpulse_topics, broker.bootstrap)
     acknowledged: list[int] = []
     stopped = False
-    async with producer(broker, kafka_idempotence=True, ack_timeout_ms=1_000) as one:
+    async with producer(broker, ack_timeout_ms=1_000) as one:
 
         async def keep_sending() -> None:
             number = 0
@@ -87,7 +87,7 @@ async def test_a_frozen_broker_costs_its_time_out_and_no_order(
     """SIGSTOP for a while: refused within the time-out, and on resume nothing comes out of turn."""
     [broker] = await asyncio.to_thread(kafka_cluster)
     await asyncio.to_thread(create_mailpulse_topics, broker.bootstrap)
-    async with producer(broker, kafka_idempotence=True, ack_timeout_ms=500) as one:
+    async with producer(broker, ack_timeout_ms=500) as one:
         await one.send(Parcel(1, [(b"k", b"0")]), 10)
         broker.pause()
         results = await asyncio.gather(

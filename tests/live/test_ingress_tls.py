@@ -13,16 +13,16 @@ import pytest
 from tests.live.certificates import Authority
 from tests.live.fixtures import or_skip
 from tests.live.ingress_role import SOURCE, Ingress
-from tests.live.kafka import EmbeddedBroker, create_mailpulse_topics
+from tests.live.kafka import Kafka, create_mailpulse_topics
 from tests.live.maven import Missing
 
 pytestmark = pytest.mark.live
 
 
 @pytest.fixture(scope="module")
-def broker() -> Iterator[EmbeddedBroker]:
-    """An embedded broker with mailpulse's topics."""
-    with or_skip(EmbeddedBroker) as one:
+def broker() -> Iterator[Kafka]:
+    """A broker with mailpulse's topics."""
+    with or_skip(Kafka) as one:
         create_mailpulse_topics(one.bootstrap)
         yield one
 
@@ -47,13 +47,13 @@ def own_address() -> str:
 
 
 def test_a_signed_request_over_https_is_kept(
-    broker: EmbeddedBroker, tmp_path: Path, own_address: str
+    broker: Kafka, tmp_path: Path, own_address: str
 ) -> None:
     """From another address too; TLS below 1.2 and plain HTTP get no answer at that port."""
     authority = Authority(tmp_path / "tls")
     certificate, key = authority.issue("door", own_address)
     one = Ingress(
-        tmp_path, broker.bootstrap, kafka_idempotence="false", ingest_host="0.0.0.0",
+        tmp_path, broker.bootstrap, ingest_host="0.0.0.0",
         tls_cert_file=certificate, tls_key_file=key,
     )  # fmt: skip
     trusting = ssl.create_default_context(cafile=authority.certificate)
@@ -80,15 +80,13 @@ def test_a_signed_request_over_https_is_kept(
         one.process.kill()
 
 
-def test_plain_http_is_for_loopback_only(
-    broker: EmbeddedBroker, tmp_path: Path, own_address: str
-) -> None:
+def test_plain_http_is_for_loopback_only(broker: Kafka, tmp_path: Path, own_address: str) -> None:
     """From elsewhere 403, however well signed, unless the setting allows it."""
     for allow, expected in (("false", 403), ("true", 200)):
         folder = tmp_path / allow
         folder.mkdir()
         one = Ingress(
-            folder, broker.bootstrap, kafka_idempotence="false", ingest_host="0.0.0.0",
+            folder, broker.bootstrap, ingest_host="0.0.0.0",
             allow_http=allow,
         )  # fmt: skip
         try:

@@ -20,7 +20,7 @@ import httpx
 from tests.compose import OURS, ROOT, SERVICES
 from tests.live.fixtures import or_skip
 from tests.live.ingress_role import SOURCE, Ingress
-from tests.live.kafka import EmbeddedBroker, create_mailpulse_topics
+from tests.live.kafka import Kafka, create_mailpulse_topics
 from tests.live.maven import Missing
 from tests.live.networks import Surroundings, believed
 from tests.live.process import Process
@@ -105,10 +105,10 @@ def proxied(folder: Path, trusted: str) -> Iterator[Proxied]:
     caddy = Path(sys.executable).with_name("caddy")
     around = or_skip(Surroundings("caddy", UPSTREAMS).start)
     try:
-        with or_skip(EmbeddedBroker) as broker:
+        with or_skip(Kafka) as broker:
             create_mailpulse_topics(broker.bootstrap)
             ingress = Ingress(
-                folder, broker.bootstrap, kafka_idempotence="false", ingest_host="0.0.0.0",
+                folder, broker.bootstrap, ingest_host="0.0.0.0",
                 trusted_proxies=trusted,
             )  # fmt: skip
             text = (ROOT / "ingest" / "deploy" / "Caddyfile").read_text("utf-8")

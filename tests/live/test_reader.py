@@ -1,4 +1,4 @@
-"""The reader of whole topics, on both brokers: what the client was never told of, gaps, ends.
+"""The reader of whole topics, what the client was never told of, gaps, ends.
 
 About 8 seconds, most of it the start of a Kafka that makes topics by itself.
 """
@@ -17,7 +17,7 @@ from schemas.settings import Settings
 from streams.embedded.child import until
 from streams.kafka.reader import reader
 from tests.live.fixtures import KafkaCluster
-from tests.live.kafka import Broker, EmbeddedBroker, Kafka, create_topics
+from tests.live.kafka import Broker, Kafka, create_topics
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 
@@ -25,11 +25,10 @@ PARTITIONS = 3
 Found = dict[int, list[tuple[int, bytes]]]
 
 
-@pytest.fixture(params=["embedded_broker", "kafka"])
-def broker(request: pytest.FixtureRequest) -> Broker:
-    """Each broker that mailpulse runs on."""
-    made: Broker = request.getfixturevalue(request.param)
-    return made
+@pytest.fixture
+def broker(kafka: Kafka) -> Broker:
+    """The broker that every test shares."""
+    return kafka
 
 
 @pytest.fixture
@@ -92,11 +91,11 @@ async def test_an_empty_topic_ends_at_once(broker: Broker, topic: str) -> None:
 
 
 async def test_the_last_records_and_those_since_are_found(broker: Broker, topic: str) -> None:
-    """``last`` is split over the partitions; the embedded broker's ends may lag by a batch."""
+    """``last`` is split over the partitions."""
     await write(broker, topic, {0: 10, 1: 1})
     everything = [(0, b"%d" % number) for number in range(10)] + [(1, b"0")]
     newest = await values(broker, topic, last=6)
-    assert newest == everything[8:] or (isinstance(broker, EmbeddedBroker) and everything == newest)
+    assert newest == everything[8:]
     assert await values(broker, topic, since_s=0.0) == everything
     assert await values(broker, topic) == everything
 

@@ -70,7 +70,7 @@ def test_stop_stores_what_is_held_and_a_restart_repeats_nothing(
 
 @pytest.mark.timeout(300)
 def test_same_events_on_a_topic_made_anew_count_once(
-    bootstrap: str, tmp_path: Path, embedded_broker: object
+    bootstrap: str, tmp_path: Path, own_kafka: Kafka
 ) -> None:
     """Another broker, offsets from 0, the same data directory: invariant 6 of the design."""
     records, load = records_of(400)
@@ -80,7 +80,7 @@ def test_same_events_on_a_topic_made_anew_count_once(
         sink.wait_for(SUMMARY, expected)
         sink.wait_for(RECOUNT, expected)
         assert sink.stop() == 0
-    second = str(getattr(embedded_broker, "bootstrap"))  # noqa: B009
+    second = own_kafka.bootstrap
     create_mailpulse_topics(second)
     more, _ = records_of(400)
     # A block of the same bytes as one before is dropped by ClickHouse, so rows can't tell that all
@@ -88,7 +88,7 @@ def test_same_events_on_a_topic_made_anew_count_once(
     behind = [Sent(topics.ENRICHED, number, 0, 0, b"k", b"garbage") for number in range(4)]
     behind.append(Sent(topics.MINUTES, 0, 0, 0, b"k", b"garbage"))
     asyncio.run(produce(second, more + behind))
-    with SinkProcess(second, tmp_path, kafka_idempotence="false") as sink:
+    with SinkProcess(second, tmp_path) as sink:
         sink.wait_for("SELECT count() FROM dead_letters FINAL", [[len(behind)]])
         sink.wait_for(RECOUNT, expected)
         sink.wait_for(SUMMARY, expected)

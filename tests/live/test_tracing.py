@@ -7,7 +7,7 @@ from pathlib import Path
 from schemas import topics
 from tests.live import story
 from tests.live.collector import Collector
-from tests.live.kafka import EmbeddedBroker
+from tests.live.kafka import Kafka
 from tests.live.log_reading import all_records
 from tests.live.roles import Pipeline
 from tests.schemas.test_trace import GOOD, SPAN, TRACE
@@ -15,7 +15,7 @@ from tests.schemas.test_trace import GOOD, SPAN, TRACE
 INSERT = f"insert {topics.ENRICHED}"
 
 
-def test_a_trace_arrives_at_the_insert(embedded_broker: EmbeddedBroker, tmp_path: Path) -> None:
+def test_a_trace_arrives_at_the_insert(own_kafka: Kafka, tmp_path: Path) -> None:
     """The traced request's event alone carries the trace; worker and sink link to it."""
     with Collector() as collector:
         otel = {
@@ -24,8 +24,7 @@ def test_a_trace_arrives_at_the_insert(embedded_broker: EmbeddedBroker, tmp_path
             "NO_PROXY": "127.0.0.1",
         }
         with Pipeline(
-            embedded_broker.bootstrap, tmp_path, story.CONFIG, story.SECRETS | otel,
-            idempotence=False, log_id="traced",
+            own_kafka.bootstrap, tmp_path, story.CONFIG, story.SECRETS | otel,
         ) as pipeline:  # fmt: skip
             now = int(time.time()) - 60
             for name, headers in (("plain", {}), ("traced", {"traceparent": GOOD})):

@@ -304,12 +304,10 @@ def test_send_test_without_an_ingress_is_4(capsys: pytest.CaptureFixture[str]) -
 
 def test_commands_follow_a_running_pipeline_unless_told_otherwise() -> None:
     """The environment wins over what runs on the data directory."""
-    found = Endpoints(1, "127.0.0.1:5", "log", 7, "http://i", "http://127.0.0.1:6/x", "http://w")
+    found = Endpoints(1, "127.0.0.1:5", 7, "http://i", "http://127.0.0.1:6/x", "http://w")
     plain = Settings()
     followed = context.attached(plain, {}, found)
-    assert (followed.kafka_bootstrap, followed.partitions, followed.log_id) == (
-        "127.0.0.1:5", 7, "log",
-    )  # fmt: skip
+    assert (followed.kafka_bootstrap, followed.partitions) == ("127.0.0.1:5", 7)
     assert followed.clickhouse_dsn.get_secret_value() == "http://127.0.0.1:6/x"
     given = {"MAILPULSE_KAFKA_BOOTSTRAP": "k:1", "MAILPULSE_CLICKHOUSE_DSN_FILE": "f"}
     assert context.attached(plain, given, found) == plain

@@ -2,26 +2,23 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from typer.testing import CliRunner
 
 from schemas.errors import ConfigError
 from schemas.settings import Settings, load_settings
-from streams.cli.main import app
 from streams.embedded.child import BACKOFF_S_MAX, Child, Program, backoff_s, until
 from streams.embedded.data_dir import (
     STATE_FILE,
-    Endpoints,
     free_port,
     locked,
     port_is_free,
@@ -68,16 +65,40 @@ async def test_child_that_ends_is_started_again_and_it_is_said(tmp_path: Path) -
 
 async def test_child_with_bad_settings_is_given_up(tmp_path: Path) -> None:
     """Exit code 3 means that another try would end alike."""
-    codes: list[int] = []
-    said: list[str] = []
+    given_up: list[bool] = []
     child = Child(
-        program("print('bad'); raise SystemExit(3)", tmp_path), said.append, ended=codes.append
+        program("print('bad'); raise SystemExit(3)", tmp_path),
+        lambda line: None,
+        ended=lambda: given_up.append(True),
     )
     await child.start()
-    await soon(lambda: bool(codes))
+    await soon(lambda: bool(given_up))
     await child.stop()
-    assert (codes, child.starts) == ([3], 1)
+    assert (given_up, child.starts) == ([True], 1)
     assert child.program.tail() == ["bad"]
+
+
+async def test_reason_of_an_end_is_looked_for_in_what_that_start_logged(tmp_path: Path) -> None:
+    """The log is appended to: what an earlier run wrote explains nothing about this one."""
+    source = """
+        import os, pathlib
+        first = not pathlib.Path("again").exists()
+        pathlib.Path("again").touch()
+        print("the disk is full" if first else "killed", flush=True)
+        raise SystemExit(1)
+    """
+    said: list[str] = []
+
+    def cause(lines: list[str]) -> str | None:
+        return "free some of it" if "the disk is full" in lines else None
+
+    plain = program(source, tmp_path)
+    child = Child(dataclasses.replace(plain, cwd=tmp_path, cause=cause), said.append)
+    await child.start()
+    await soon(lambda: len(said) >= 2)
+    await child.stop()
+    assert "exit code 1: free some of it; restarting it" in said[0]
+    assert "exit code 1; restarting it" in said[1]
 
 
 async def test_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
@@ -208,7 +229,7 @@ def test_file_of_a_dead_pipeline_is_not_believed(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-P", "-c", ""])
     gone.wait()
     (tmp_path / STATE_FILE).write_text(
-        f'{{"pid": {gone.pid}, "kafka_bootstrap": "", "log_id": "", "partitions": 4,'
+        f'{{"pid": {gone.pid}, "kafka_bootstrap": "", "partitions": 4,'
         ' "ingest_url": "", "clickhouse_dsn": "", "worker_url": ""}',
         encoding="utf-8",
     )
@@ -217,20 +238,18 @@ def test_file_of_a_dead_pipeline_is_not_believed(tmp_path: Path) -> None:
     assert running(tmp_path) is None
 
 
-async def test_children_are_told_what_the_embedded_broker_needs(tmp_path: Path) -> None:
-    """Their settings load as they are, keep the user's own, and fit that broker."""
+async def test_children_are_told_of_the_broker_of_this_machine(tmp_path: Path) -> None:
+    """Their settings load as they are, keep the user's own, and name no other broker."""
     settings = Settings(data_dir=tmp_path, partitions=4)
     user = {"MAILPULSE_BODY_BYTES_MAX": "123456", "MAILPULSE_KAFKA_BOOTSTRAP": "elsewhere:9092"}
     pipeline = Embedded(settings, user, lambda line: None)
-    shared = pipeline._told("127.0.0.1:5", "log-7")
+    shared = pipeline._told("127.0.0.1:5")
     environ = {
         **pipeline.child_environ("worker", shared), **pipeline.child_environ("ingest", shared)
     }  # fmt: skip
     told = load_settings(environ, lambda path: path.read_text())
     assert told.kafka_bootstrap == "127.0.0.1:5"
-    assert not told.kafka_idempotence
     assert told.session_timeout_ms == 6_000
-    assert told.log_id == "log-7"
     assert told.body_bytes_max == 123_456
 
 
@@ -261,37 +280,14 @@ def lag(topic: str, partition: int, behind: int) -> Lag:
     return Lag("g", topic, partition, 0, behind, behind)
 
 
-def test_what_was_left_unread_is_said_with_its_fate() -> None:
-    """Stage, records, topics, and that nobody keeps them; nothing when everything was read."""
+def test_what_was_left_unread_is_said_with_its_place() -> None:
+    """Stage, records, topics, and where they are kept; nothing when everything was read."""
     counts = by_topic([lag("a", 0, 1_000), lag("a", 1, 234), lag("b", 0, 0), lag("c", 0, 1)])
     assert counts == {"a": 1_234, "c": 1}
-    said = farewell([Unread("worker", None), Unread("sink", counts)])
-    for part in ("how much the worker had", "unknown", "1,235 records", "1,234 of a, 1 of c"):
+    said = farewell([Unread("worker", None), Unread("sink", counts)], Path("data/kafka"))
+    for part in (
+        "unknown number of records for the worker", "1,235 records for the sink",
+        "1,234 of a, 1 of c", "kept in data/kafka",
+    ):  # fmt: skip
         assert part in said
-    assert "at least 1,235 records" in farewell([Unread("sink", counts, is_counted=False)])
-    assert "what was not read is lost" in said
-    assert farewell([]) == ""
-
-
-@pytest.mark.parametrize(("unread", "code"), [([], 0), ([Unread("sink", {"a": 1})], 1)])
-def test_up_ends_with_1_when_something_was_not_stored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unread: list[Unread], code: int
-) -> None:
-    """A script that stops it learns that records were lost."""
-
-    @contextlib.asynccontextmanager
-    async def stands_in(*_: object) -> AsyncIterator[SimpleNamespace]:
-        endpoints = Endpoints(1, "k", "log", 1, "http://i", "http://c", "http://w")
-
-        async def supervise(stop: asyncio.Event) -> None:
-            await asyncio.sleep(0)
-
-        yield SimpleNamespace(endpoints=endpoints, supervise=supervise, unread=unread)
-
-    monkeypatch.setattr("streams.embedded.supervisor.embedded", stands_in)
-    config = tmp_path / "mailpulse.toml"
-    config.write_text('[sources.crm]\nprovider = "generic"\nsecret = "env:CRM_SECRET"\n', "utf-8")
-    monkeypatch.setenv("CRM_SECRET", "s3cret")
-    argv = ["up", "--data-dir", str(tmp_path), "--config", str(config)]
-    answer = CliRunner().invoke(app, argv)
-    assert answer.exit_code == code, answer.output
+    assert farewell([], Path("data/kafka")) == ""
