@@ -12,6 +12,7 @@ import random
 import secrets
 import sys
 import time
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
@@ -28,14 +29,17 @@ from streams.embedded.data_dir import with_token
 from streams.embedded.supervisor import Embedded, embedded
 from streams.kafka import admin
 from streams.simulation import screen
+from streams.simulation.accepted import AcceptedOnDisk
 from streams.simulation.accounts import Accounts, open_accounts
-from streams.simulation.ledger import compare_events, differences, recount
+from streams.simulation.ledger import Compared, Ledger, compare_events, differences, recount
 from streams.simulation.readout import ClickHouse, Freshness
 from streams.simulation.simulator import Simulator
 from streams.simulation.traffic import Traffic
 from streams.terminal import output
 from streams.terminal.output import Terminal
 
+COMPARED_AT_ONCE = 50_000
+"""Events whose rows are compared at once; more would not fit into memory after an hour."""
 SETTLE_S = 45.0
 """Longest wait for the pipeline to drain, and for the figures to agree; seconds each."""
 
@@ -94,11 +98,16 @@ class Report:
 
 
 class Demo:
-    """One run against a running pipeline."""
+    """One run against a running pipeline.
+
+    Args:
+        run: part of every message id of the run.
+        letters: dead letters that there were before.
+    """
 
     def __init__(
         self, pipeline: Embedded, traffic: Traffic, simulator: Simulator, run: str,
-        clickhouse: ClickHouse, freshness: Freshness,
+        clickhouse: ClickHouse, freshness: Freshness, letters: int,
     ) -> None:  # fmt: skip
         self._pipeline = pipeline
         self._traffic = traffic
@@ -106,6 +115,7 @@ class Demo:
         self._run = run
         self._clickhouse = clickhouse
         self._freshness = freshness
+        self._letters = letters
         self._began = time.monotonic()
         self.view = screen.View(traffic.ledger)
 
@@ -148,12 +158,13 @@ class Demo:
 
     async def _compare(self) -> Report:
         ledger = self._traffic.ledger
-        compared = compare_events(ledger, await self._clickhouse.stored(self._run))
-        expected = {
-            campaign: counts
-            for campaign, counts in recount(ledger.accepted.values()).items()
-            if campaign in self._campaigns
-        }
+        compared, recounted = Compared(), defaultdict[str, Counter[str]](Counter)
+        for part in ledger.parts(COMPARED_AT_ONCE):
+            stored = await self._clickhouse.stored(self._run, part.first, part.beyond)
+            compared += compare_events(part.ledger, stored)
+            for campaign, counts in recount(part.ledger.accepted.values()).items():
+                recounted[campaign].update(counts)
+        expected = {name: recounted[name] for name in self._campaigns if name in recounted}
         found = await self._clickhouse.counters(self._campaigns)
         differing = differences(expected, found, COUNTER_NAMES)
         return Report(
@@ -163,7 +174,7 @@ class Demo:
             unique_events_accepted=len(ledger.accepted),
             duplicates_sent=ledger.duplicates_sent,
             events_stored=compared.stored,
-            dead_letters=await _records(self._pipeline.kafka, DEAD_LETTERS),
+            dead_letters=await _records(self._pipeline.kafka, DEAD_LETTERS) - self._letters,
             lost=compared.lost,
             double_counted=compared.double_counted,
             campaigns_compared=len({*expected, *found}),
@@ -176,7 +187,7 @@ class Demo:
 
 
 async def _records(kafka: Settings, topic: str) -> int:
-    """Number of records written to ``topic`` since this broker started."""
+    """Number of records ever written to ``topic``."""
     rows = await admin.lag(kafka, {"mailpulse-demo": (topic,)})
     return sum(row.end for row in rows)
 
@@ -220,12 +231,15 @@ async def _with_traffic(
     token = pipeline.settings.door_token.get_secret_value()
     clickhouse = ClickHouse(with_token(where.clickhouse_dsn, token))
     freshness = Freshness(clickhouse)
+    letters = await _records(pipeline.kafka, DEAD_LETTERS)
+    ledger = Ledger(AcceptedOnDisk(pipeline.data_dir))
     seed = options.seed if options.seed is not None else secrets.randbits(32)
     simulator = Simulator(name, options.rate_per_s, time.time(), random.Random(seed))
     traffic = Traffic(
-        simulator, accounts.senders, where.ingest_url, random.Random(seed + 1), freshness.answered
-    )
-    demo = Demo(pipeline, traffic, simulator, name, clickhouse, freshness)
+        simulator, accounts.senders, where.ingest_url, random.Random(seed + 1), freshness.answered,
+        ledger=ledger,
+    )  # fmt: skip
+    demo = Demo(pipeline, traffic, simulator, name, clickhouse, freshness, letters)
     screen.show_opening(console, where.dashboard_url)
     supervision = asyncio.create_task(pipeline.supervise(stop))
     try:

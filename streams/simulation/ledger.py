@@ -10,8 +10,9 @@ Invariants:
 
 from collections import Counter as Tally
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from streams.simulation.simulator import Happening
 
@@ -29,11 +30,12 @@ class Ledger:
     """What was sent in one run, and how it was answered.
 
     Attributes:
-        accepted: native id -> event, of every event that was answered 200 at least once.
+        accepted: native id -> event, of every event that was answered 200 at least once; what is no
+            ``dict`` iterates in order of message ids.
         unsure: the same of events that got no answer or were deferred; they may be stored.
     """
 
-    accepted: dict[str, Happening] = field(default_factory=dict)
+    accepted: MutableMapping[str, Happening] = field(default_factory=dict)
     unsure: dict[str, Happening] = field(default_factory=dict)
     sent_requests: int = 0
     accepted_requests: int = 0
@@ -58,6 +60,50 @@ class Ledger:
             if event.native_id not in self.accepted:
                 self.unsure[event.native_id] = event
 
+    def parts(self, events_max: int) -> "Iterator[Part]":
+        """The events in parts, by ranges of message ids that cover every possible id.
+
+        Args:
+            events_max: accepted events of a part; more only if one message has more.
+        """
+        events: Iterable[Happening] = self.accepted.values()
+        if isinstance(self.accepted, dict):
+            events = sorted(events, key=_message_id)
+        first, part = "", dict[str, Happening]()
+        for message_id, group in groupby(events, key=_message_id):
+            found = {event.native_id: event for event in group}
+            if part and len(part) + len(found) > events_max:
+                yield self._part(first, message_id, part)
+                first, part = message_id, {}
+            part |= found
+        yield self._part(first, "", part)
+
+    def _part(self, first: str, beyond: str, accepted: dict[str, Happening]) -> "Part":
+        unsure = {
+            native_id: event
+            for native_id, event in self.unsure.items()
+            if first <= event.message_id and (not beyond or event.message_id < beyond)
+        }
+        return Part(first, beyond, Ledger(accepted, unsure))
+
+
+def _message_id(event: Happening) -> str:
+    return event.message_id
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The events of some messages.
+
+    Attributes:
+        first: smallest message id; ``beyond``: the first id behind them, '' for no limit.
+        ledger: their events.
+    """
+
+    first: str
+    beyond: str
+    ledger: Ledger
+
 
 @dataclass(frozen=True, slots=True)
 class Compared:
@@ -70,9 +116,16 @@ class Compared:
             never accepted (a forgery, for example).
     """
 
-    stored: int
-    lost: int
-    double_counted: int
+    stored: int = 0
+    lost: int = 0
+    double_counted: int = 0
+
+    def __add__(self, other: "Compared") -> "Compared":
+        return Compared(
+            self.stored + other.stored,
+            self.lost + other.lost,
+            self.double_counted + other.double_counted,
+        )
 
 
 def compare_events(ledger: Ledger, stored: Mapping[Identity, int]) -> Compared:

@@ -63,11 +63,17 @@ class ClickHouse:
         """Closes its connections."""
         await self._client.aclose()
 
-    async def stored(self, run: str) -> dict[Identity, int]:
-        """Rows per event identity, of one run."""
+    async def stored(self, run: str, first: str = "", beyond: str = "") -> dict[Identity, int]:
+        """Rows per event identity, of one run.
+
+        Args:
+            first: smallest message id; ``beyond``: the first id behind the last, '' for no limit.
+        """
+        within = f"message_id >= {quoted([first])}"
+        within += f" AND message_id < {quoted([beyond])}" if beyond else ""
         rows = await self.rows(
             "SELECT message_id, event_type, toUnixTimestamp(occurred_at), toUInt32(count())"
-            f" FROM events FINAL WHERE message_id LIKE 'm{run}%' GROUP BY 1, 2, 3"
+            f" FROM events FINAL WHERE message_id LIKE 'm{run}%' AND {within} GROUP BY 1, 2, 3"
         )
         return {(row[0], row[1], int(row[2])): int(row[3]) for row in rows}
 

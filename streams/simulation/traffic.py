@@ -68,6 +68,7 @@ class Traffic:
         dice: randomness of batches, repeats and forgeries.
         answered: called with the new events of each request that was answered 200.
         give_up_s: how long requests are retried after the traffic has ended, seconds.
+        ledger: where answers are noted; default: in memory.
     """
 
     def __init__(
@@ -78,8 +79,9 @@ class Traffic:
         dice: random.Random,
         answered: Callable[[Sequence[Happening]], None],
         give_up_s: float = GIVE_UP_S,
+        ledger: Ledger | None = None,
     ) -> None:
-        self.ledger = Ledger()
+        self.ledger = ledger or Ledger()
         self.refusal: Refusal | None = None
         self.trouble: dict[str, int] = {}
         self._simulator = simulator

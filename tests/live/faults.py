@@ -242,7 +242,7 @@ class Trial:
         try:
             for run, _, books in self._runs:  # no message is in two of them
                 stored |= await clickhouse.stored(run)
-                ledger.accepted |= books.accepted
+                ledger.accepted.update(books.accepted)
                 ledger.unsure |= books.unsure
             found = await clickhouse.counters(sent.campaigns)
         finally:

@@ -179,21 +179,30 @@ async def killed_under(load: Load, up: Up, seconds: float) -> None:
     await work
 
 
-def test_power_cut_loses_nothing(tmp_path: Path) -> None:
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """A disk that can lose power."""
+    one = Disk(tmp_path / "disk", 1_500)
+    or_skip(one.__enter__)
+    yield one
+    one.__exit__()
+
+
+def test_power_cut_loses_nothing(disk: Disk, tmp_path: Path) -> None:
     """Kafka, ClickHouse and the workers' state on a disk that loses what was not synced."""
-    with or_skip(Disk(tmp_path / "disk", 1_500).__enter__) as disk:
-        up = Up(disk.folder, tmp_path / "up.log")
-        load = Load("")
-        try:
+    up = Up(disk.folder, tmp_path / "up.log")
+    load = Load("")
+    try:
+        where = up.start()
+        for _ in range(2):
+            load.url = f"{where.ingest_url}/hooks/crm"
+            asyncio.run(cut_under(load, up, disk))
+            disk.restore()
             where = up.start()
-            for _ in range(2):
-                load.url = f"{where.ingest_url}/hooks/crm"
-                asyncio.run(cut_under(load, up, disk))
-                disk.restore()
-                where = up.start()
-            assert len(load.kept) > 1_000
-            assert_kept(where, load.kept)
-        finally:
+        assert len(load.kept) > 1_000
+        assert_kept(where, load.kept)
+    finally:
+        with suppress(psutil.NoSuchProcess):
             up.kill()
 
 

@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -26,8 +27,10 @@ from schemas.settings import Source, load_sources
 from streams.enrich.derive import LookUps
 from streams.enrich.shard import Shard
 from streams.enrich.step import step
+from streams.simulation.accepted import AcceptedOnDisk
 from streams.simulation.accounts import Accounts, open_accounts
 from streams.simulation.ledger import (
+    Compared,
     Ledger,
     compare_events,
     count_message,
@@ -239,6 +242,39 @@ def event(number: int = 0, **overrides: object) -> Happening:
         "campaign": "spring", "told": True, "message_id": "m1", "recipient": "a@example.com",
     }  # fmt: skip
     return Happening(**{**values, **overrides})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 1_000])
+def test_ledger_on_disk_compares_in_parts_as_one_in_memory_does_at_once(
+    tmp_path: Path, at_once: int
+) -> None:
+    """Lost, doubled, forged and unsure events, and the counts of campaigns; no file is left."""
+    dice = random.Random(at_once)
+    simulator = Simulator("r", 200.0, 1e9, dice)
+    events = [one for half in range(1, 61) for one in simulator.advance(half / 2)]
+    ledgers = Ledger(), Ledger(AcceptedOnDisk(tmp_path))
+    for ledger in ledgers:
+        ledger.accept(events)
+        ledger.accept(events[:50])
+        ledger.doubt([event(1), event(2), *events[:3]])
+    assert list(tmp_path.iterdir()) == []
+    stored = {identity(one): dice.choice([0, 1, 1, 1, 2]) for one in [*events, event(2), event(3)]}
+    stored = {one: rows for one, rows in stored.items() if rows}
+    whole, recounted = Compared(), dict[str, Counter[str]]()
+    for part in ledgers[1].parts(at_once):
+        within = {
+            one: rows
+            for one, rows in stored.items()
+            if part.first <= one[0] and (not part.beyond or one[0] < part.beyond)
+        }
+        whole += compare_events(part.ledger, within)
+        for campaign, counts in recount(part.ledger.accepted.values()).items():
+            recounted.setdefault(campaign, Counter()).update(counts)
+    assert whole == compare_events(ledgers[0], stored)
+    assert whole.lost
+    assert recounted == recount(ledgers[0].accepted.values())
+    assert len(ledgers[1].accepted) == len(ledgers[0].accepted)
+    assert ledgers[1].duplicates_sent == ledgers[0].duplicates_sent == 50
 
 
 def test_ledger_tells_lost_from_doubled_from_unsure() -> None:
