@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from schemas.serving.reading import HEADERS_MAX
-from schemas.serving.server import bind, port_of
+from schemas.serving.server import LEFT_AT_ONCE, bind, port_of
 from schemas.settings import Settings
 from streams.transport.runner import faust_options
 from tests.schemas.listening import LARGE, Listening, everything, listening
@@ -297,3 +297,27 @@ async def test_what_is_written_is_sent_at_once() -> None:
     with socket.create_connection(("127.0.0.1", port_of(sock))):
         assert await at_once
     server.close()
+
+
+def test_connections_that_were_closed_already_cost_no_more_than_a_look() -> None:
+    """Nobody else waits behind a protocol for each; whoever said something is heard, though."""
+    with bind("127.0.0.1", 0) as listener:
+        address = ("127.0.0.1", port_of(listener))
+        for _ in range(LEFT_AT_ONCE + 10):
+            socket.create_connection(address).close()
+        stays = socket.create_connection(address)
+        with socket.create_connection(address) as said:
+            said.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            leaves_behind = said.getsockname()
+        with pytest.raises(BlockingIOError):  # the event loop has others to look after
+            listener.accept()
+        connection, found = listener.accept()
+        assert found == stays.getsockname()
+        connection.close()
+        stays.close()
+        connection, found = listener.accept()
+        assert found == leaves_behind
+        assert connection.recv(3) == b"GET"
+        connection.close()
+        with pytest.raises(BlockingIOError):
+            listener.accept()
