@@ -6,23 +6,30 @@ Invariants:
 2. The results of analysts' queries share ``bytes_max``. One that finds no room waits for it with
    its query's place still taken, so that no more queries make results than there are places; then
    its caller is told to try again. A result alone always has room.
-3. One of a single piece does not count: the connection has it whole at once, and connections are
+3. Who reads slowly keeps room from others for ``READ_S_MAX`` at most: when a result finds none, the
+   one that has been held longest beyond that is given up, and its connection ends before its end.
+4. One of a single piece does not count: the connection has it whole at once, and connections are
    bounded. So those who do not read large results shut out nobody who asks for small ones.
-4. The engine's memory is not copied but for the piece that is being sent.
+5. The engine's memory is not copied but for the piece that is being sent.
 """
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import structlog
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from analytics.door.native import Content
 from analytics.warehouse.errors import QueryError
 
+log = structlog.get_logger("mailpulse.warehouse")
+
 PIECE_BYTES = 1 << 20
 LOOK_S = 0.05
+READ_S_MAX = 60.0
+"""How long a result may take to be packed and read while others wait for its room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +53,13 @@ class Unsent:
     Args:
         bytes_max: at once, of all results.
         wait_s_max: longest wait of a result for room.
+        read_s_max: see ``READ_S_MAX``.
     """
 
-    def __init__(self, bytes_max: int, wait_s_max: float) -> None:
+    def __init__(self, bytes_max: int, wait_s_max: float, read_s_max: float = READ_S_MAX) -> None:
         self.bytes = 0
+        self._since_s: dict[Held, float] = {}
+        self._read_s_max = read_s_max
         self._bytes_max = bytes_max
         self._wait_s_max = wait_s_max
 
@@ -75,8 +85,24 @@ class Unsent:
                     f" (maximum: {self._bytes_max}), and this one has {size}: try again,"
                     " or ask for less",
                 )
+            self._give_up_one(loop.time())
             await asyncio.sleep(LOOK_S)
-        return Held(answer, self)
+        held = Held(answer, self)
+        self._since_s[held] = loop.time()
+        return held
+
+    def _give_up_one(self, now_s: float) -> None:
+        """Invariant 3."""
+        for held, since_s in self._since_s.items():  # in the order in which they came
+            if now_s - since_s > self._read_s_max and held.counts:
+                held.given_up.set()
+                return
+
+    def count(self, held: "Held", counts: int) -> None:
+        """Counts so many bytes for a result from now on."""
+        self.bytes += counts - held.counts
+        if not counts:
+            self._since_s.pop(held, None)
 
 
 class Held:
@@ -85,12 +111,18 @@ class Held:
     Args:
         answer: the engine's.
         unsent: what its bytes count in, if they do.
+
+    Attributes:
+        figures: see ``Answer``.
+        counts: bytes that count now.
+        given_up: set when it must not be sent any further.
     """
 
     def __init__(self, answer: Answer, unsent: Unsent | None = None) -> None:
         self.figures = answer.figures
         self._unsent = unsent
-        self._counts = 0
+        self.counts = 0
+        self.given_up = asyncio.Event()
         self._put(answer.content, answer.owner)
 
     @property
@@ -111,8 +143,8 @@ class Held:
         self._content, self._owner = content, owner
         counts = _counted(content)
         if self._unsent is not None:
-            self._unsent.bytes += counts - self._counts
-        self._counts = counts
+            self._unsent.count(self, counts)
+        self.counts = counts
 
 
 def _counted(content: Content) -> int:
@@ -122,7 +154,8 @@ def _counted(content: Content) -> int:
 class Pieces(Response):
     """A response that is sent in pieces, each once the connection has room, and then released.
 
-    A connection that is gone takes all pieces at once.
+    A connection that is gone takes all pieces at once. One whose result is given up ends before the
+    length that was announced, which any client takes for an error.
 
     Args:
         held: what to send.
@@ -148,8 +181,23 @@ class Pieces(Response):
                 if not left:
                     self._held.release()
                 message = {"type": "http.response.body", "body": piece, "more_body": left > 0}
-                await send(message)
+                if not await self._sent(send, message):
+                    log.warning("result given up: it was read too slowly", bytes_left=left)
+                    return
                 if not left:
                     return
         finally:
             self._held.release()
+
+    async def _sent(self, send: Send, message: Message) -> bool:
+        """Whether a piece was sent before the result was given up."""
+        sending = asyncio.ensure_future(send(message))
+        given_up = asyncio.ensure_future(self._held.given_up.wait())
+        try:
+            await asyncio.wait({sending, given_up}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                await sending
+            return sending.done()
+        finally:
+            sending.cancel()
+            given_up.cancel()

@@ -87,6 +87,40 @@ async def test_a_result_is_sent_whole_in_pieces(size: int) -> None:
     assert counted[-1] == unsent.bytes == 0
 
 
+async def test_a_slow_reader_gives_way_to_who_waits() -> None:
+    """The one that has been read longest, and nobody who has not had their time."""
+    unsent = Unsent(5 * PIECE_BYTES, 30, read_s_max=0.2)
+    large = Answer(b"x" * (2 * PIECE_BYTES), {})
+    sent: list[Any] = []
+    stuck = asyncio.Event()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if message["type"] == "http.response.body":
+            await stuck.wait()
+
+    slow = asyncio.create_task(
+        Pieces(await unsent.held(large, never), "text/plain", {})({"type": "http"}, send, send)  # type: ignore[arg-type]
+    )
+    second = await unsent.held(large, never)
+    third = await unsent.held(large, never)
+    await slow
+    assert [message.get("more_body") for message in sent] == [None, True], "ended before its end"
+    assert not second.given_up.is_set()
+    assert unsent.bytes == 4 * PIECE_BYTES
+    second.release()
+    third.release()
+    assert unsent.bytes == 0
+
+
+async def test_nobody_gives_way_while_there_is_room() -> None:
+    """However slowly they read."""
+    unsent = Unsent(5 * PIECE_BYTES, 30, read_s_max=0)
+    large = Answer(b"x" * (2 * PIECE_BYTES), {})
+    both = [await unsent.held(large, never) for _ in range(2)]
+    assert not any(held.given_up.is_set() for held in both)
+
+
 async def test_a_result_is_released_when_sending_fails() -> None:
     """Whatever the reason."""
     unsent = Unsent(1, 1)
