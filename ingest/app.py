@@ -1,9 +1,9 @@
-"""The front door as a Starlette app: what is wired to what, and the pages beside the hooks.
+"""The front door as a Starlette app: its parts put together, and the pages beside the hooks.
 
 Invariants:
-1. ``create_app`` connects nothing: the lifespan does, and it does not wait for Kafka, so an ingress
-   with a spool takes events from its first second.
-2. Whatever is not a hook is answered by the routes below, errors as problem documents.
+1. ``create_app`` opens no connection: the lifespan does, and it does not wait for Kafka, so an
+   ingress with a spool accepts events from its first second.
+2. All other paths are answered by the routes below, errors as problem documents.
 """
 
 import time
@@ -42,7 +42,7 @@ class IngestApp(Starlette):
     """Starlette with the hooks in front.
 
     Requests under ``/hooks/`` go to their endpoint directly: routing and the exception middleware
-    would cost about as much as reading the request does, and the endpoint answers its own errors.
+    would cost about as much as reading the request, and the endpoint handles its own errors.
     """
 
     hooks: ASGIApp
@@ -81,10 +81,10 @@ def create_app(
         sources: source's name -> source.
         codec: schema ids; by default the fixed ones.
         registry: providers; by default all of ``ingest.providers``.
-        log: where events are kept; by default Kafka.
-        outgoing: calls that providers' protocols ask for; by default the network.
+        log: where events are stored; by default Kafka.
+        outgoing: requests that providers' protocols require; by default over the network.
         shared: shared rate-limit counts; by default by the ``rate_limit_url`` setting.
-        pages: more to serve beside the hooks, below paths of their own.
+        pages: further routes to serve beside the hooks.
         tracer: records spans; by default none.
         now: seconds since 1970.
         clock: monotonic seconds.
@@ -137,7 +137,7 @@ def _spool(settings: Settings, metrics: IngestMetrics) -> Spool | None:
 
 
 def _sites(settings: Settings) -> Sites:
-    """Names that the pages answer to; behind a proxy any, as it may pass on the name it has."""
+    """Host names that the pages answer to; behind a proxy any, since it may pass on its own."""
     if settings.trusted_proxies:
         return Sites(any_name=True)
     return Sites.of_listener(settings.ingest_host, open_=True)
@@ -178,9 +178,9 @@ def _routes(keeper: Keeper, log: Log, metrics: IngestMetrics, settings: Settings
 
 
 def _asker(request: Request, trusted: Networks) -> Address | None:
-    """Who asks for a page; ``None`` behind a proxy that is none of ours, for that can be anybody.
+    """The client that requests a page; ``None`` behind a proxy that is not trusted.
 
-    Not the socket's other end: a proxy on this machine, or beside it, is an address that may look.
+    The peer of the socket does not count: it may be a proxy whose own address has access.
     """
     peer = request.client.host if request.client else ""
     if address_of(peer) not in trusted:

@@ -1,13 +1,13 @@
-"""Memory for large bodies: how much of it a client may have, and who gives way when it is full.
+"""The memory budget of large bodies: shares of clients, and which body is dropped for another.
 
 Invariants:
-1. Pure, and nothing waits: there is room at once, or none.
-2. While others may want some, one client has at most half of the memory, and so have all strangers
-   together: those who never proved a request. So neither one nor many take all from who did.
-3. When the strangers' half is full, a stranger's body takes the place of others that are still
-   arriving, of the stranger who holds most, the oldest first; as long as that one holds more than
-   the newcomer then would. So a few clients that send large bodies slowly keep nobody out.
-4. A body that has arrived is never given up.
+1. Pure, and nothing waits: memory is reserved at once, or refused.
+2. One client gets at most half of the memory. So do all unproven clients together (those that never
+   proved a request), so that they can't use up the memory of proven ones.
+3. When the half of unproven clients is full, a new body replaces bodies that are still arriving:
+   those of the unproven client that holds most, oldest first, as long as that client holds more
+   than the new one would. So a few clients that send large bodies slowly can't block the others.
+4. A body that has arrived completely is never dropped.
 """
 
 from collections import Counter, OrderedDict
@@ -17,19 +17,19 @@ from ingest.limits import CLIENTS_MAX
 
 
 class NoRoom(Exception):
-    """There is no memory for a body right now."""
+    """The budget has no memory for a body right now."""
 
 
 class Holding:
-    """What one request holds.
+    """The memory that one request has reserved.
 
     Args:
         client: see ``origin.client_key``.
 
     Attributes:
         size: bytes.
-        give_up: ends the request once its memory is another's; ``None``: it does not give way.
-        given_up: whether it was.
+        give_up: ends the request when its memory goes to another; ``None``: it can't be dropped.
+        given_up: whether it was dropped.
     """
 
     __slots__ = ("client", "give_up", "given_up", "size")
@@ -42,7 +42,7 @@ class Holding:
 
 
 class Bodies:
-    """The memory that all requests share.
+    """The memory budget of all requests.
 
     Args:
         most: bytes.
@@ -55,10 +55,10 @@ class Bodies:
         self._known: OrderedDict[str, None] = OrderedDict()
         self._of_strangers = 0
         self._arriving: dict[str, dict[Holding, None]] = {}
-        """Client -> its bodies that may be given up, the oldest first."""
+        """Client -> its bodies that may be dropped, oldest first."""
 
     def knows(self, client: str) -> None:
-        """Notes that the client proved a request; forgotten once ``CLIENTS_MAX`` others have."""
+        """Notes that the client proved a request; the last ``CLIENTS_MAX`` of them are known."""
         if client in self._known:
             return
         self._of_strangers -= self._clients.get(client, 0)
@@ -68,8 +68,10 @@ class Bodies:
             self._of_strangers += self._clients.get(forgotten, 0)
 
     def take(self, amount: int, holding: Holding) -> bool:
-        """Takes ``amount`` more for a request if it can be had. A request of its own always gets
-        through when nothing else is under way, however large (other limits hold it)."""
+        """Reserves ``amount`` more bytes for a request, and returns whether that was possible.
+
+        The only request in progress always gets its memory (other limits bound its size).
+        """
         client = holding.client
         strange = client not in self._known
         own = self._clients.get(client, 0) + amount
@@ -88,7 +90,7 @@ class Bodies:
         return True
 
     def arrived(self, holding: Holding) -> None:
-        """The body is whole, or nothing more of it is read: see invariant 4."""
+        """The body is complete, or no longer read (invariant 4)."""
         holding.give_up = None
         arriving = self._arriving.get(holding.client, {})
         if holding in arriving:
@@ -97,7 +99,7 @@ class Bodies:
                 del self._arriving[holding.client]
 
     def give_back(self, holding: Holding) -> None:
-        """Returns what a request holds. Once more does no harm."""
+        """Releases a request's memory; idempotent."""
         self.arrived(holding)
         client, amount = holding.client, holding.size
         holding.size = 0
@@ -109,7 +111,7 @@ class Bodies:
             del self._clients[client]
 
     def _make_room(self, amount: int, client: str, own: int) -> bool:
-        """Whether strangers have room for one that would hold ``own`` bytes (invariant 3)."""
+        """Whether an unproven client that would hold ``own`` bytes gets memory (invariant 3)."""
         missing = max(self._of_strangers - self.most // 2, self.used - self.most) + amount
         if missing <= 0:
             return True

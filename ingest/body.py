@@ -1,14 +1,14 @@
-"""Checks of a request's body before it is parsed: content decoding, and the shape of its JSON.
+"""Content decoding of a request's body, and a check of its JSON's shape before it is parsed.
 
 Invariants:
-1. Pure, and bounded: decompression stops within a part of a limit, the ratio's as soon as what was
-   read so far is over it; the look at the shape costs a few passes of C code over the body.
-2. One content coding at most. Nested ones (``gzip, gzip``) are refused: no provider sends them,
-   and they multiply ratios. ``identity``, an empty value and ``utf-8`` (a charset in the wrong
-   header, which some senders' HTTP libraries write) are no coding: the body is as it came.
-3. The shape is looked at without parsing: strings are taken out, brackets and commas counted. What
-   is within the limits may still be no JSON; that is for the provider's parser to say.
-4. Work is done in parts, so that a thread that does it never keeps others from running for long.
+1. Pure, and bounded: decompression stops at most one part after a limit is exceeded, and the ratio
+   is checked against what was read so far. The check of the shape is a few passes of C code.
+2. One content coding at most. Nested ones (``gzip, gzip``) are refused: no provider sends them, and
+   their ratios multiply. ``identity``, an empty value and ``utf-8`` (a charset in the wrong header,
+   which some senders' HTTP libraries write) mean no coding.
+3. The shape is checked without parsing: strings are skipped, brackets and commas counted. A body
+   within the limits may still be invalid JSON; the provider's parser finds that.
+4. Work is done in parts, so that a thread that does it never blocks other threads for long.
 
 Sources: RFC 9110 §8.4 (content codings), RFC 1950 to 1952, RFC 7932, RFC 8259.
 """
@@ -22,24 +22,24 @@ from typing import Protocol
 import brotli
 
 _PART_BYTES = 1 << 16
-"""What is worked on in one call into C, of a body or of what comes out of it."""
+"""Bytes of input or output that one call into C works on."""
 _RATIO_FREE_BYTES = 1 << 16
-"""Below this size a high ratio is no attack: a few repeated fields compress well."""
+"""Decompressed bytes up to which any ratio is accepted: a few repeated fields compress well."""
 _NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{},"'))
 _TO_STEP = bytes(1 if c in b"[{" else 255 for c in range(256))
 """Bracket -> 1 up or, as a signed byte, 1 down."""
 _STEPS_AT_ONCE = 4096
 VALUES_PER_EVENT_MAX = 64
-"""Members and elements that an event may have on average: SES, the wordiest, has about 50."""
+"""Members and elements that an event may have on average: SES has most, about 50."""
 
 
 class Refused(Exception):
-    """The request is over a limit or in a form that is not taken.
+    """The request is over a limit, or in a form that is not supported.
 
     Attributes:
         status: HTTP status of the answer.
         code: stable code, for log, metrics and the answer.
-        proven: whether the request was proven to come from the provider by then.
+        proven: whether the request had been proven to come from the provider.
     """
 
     def __init__(self, status: int, code: str) -> None:
@@ -51,7 +51,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """What a body may be, see the settings of the same names."""
+    """Limits of a body, see the settings of the same names."""
 
     decompressed_bytes_max: int
     decompression_ratio_max: int
@@ -60,14 +60,14 @@ class BodyLimits:
 
 
 class _Inflater(Protocol):
-    """``zlib`` and ``brotli`` behind one face."""
+    """The common interface of ``zlib`` and ``brotli``."""
 
     def inflate(self, data: bytes, limit: int) -> bytes:
         """At most about ``limit`` bytes of output; call again with no data for the rest."""
 
     @property
     def read(self) -> int:
-        """Bytes of the body that the output so far is of, or more."""
+        """Bytes of input that the output so far was made from, or more."""
 
     @property
     def ended(self) -> bool:
@@ -110,7 +110,7 @@ class _Brotli:
 
     @property
     def read(self) -> int:
-        return self._size  # it does not tell
+        return self._size  # brotli does not tell
 
     @property
     def ended(self) -> bool:
@@ -125,7 +125,7 @@ def _inflater(coding: str, body: bytes) -> _Inflater:
     if coding in ("gzip", "x-gzip"):
         return _Zlib(16 + zlib.MAX_WBITS, len(body))
     if coding == "deflate":
-        # RFC 9110 §8.4.1.2 means the zlib format; many senders leave its two-byte header away.
+        # RFC 9110 §8.4.1.2 means the zlib format; many senders omit its two-byte header.
         headed = len(body) >= 2 and body[0] & 0x0F == 8 and (body[0] << 8 | body[1]) % 31 == 0
         return _Zlib(zlib.MAX_WBITS if headed else -zlib.MAX_WBITS, len(body))
     return _Brotli(len(body))
@@ -142,7 +142,7 @@ def content_coding(values: str | None) -> str | None:
         values: all values of the header, joined by commas in their order.
 
     Raises:
-        Refused: 415 for a coding that is not taken, or more than one.
+        Refused: 415 for a coding that is not supported, or more than one.
     """
     named = "" if values is None else values.strip().lower()
     if named in _NO_CODINGS:
@@ -159,8 +159,8 @@ def decode_content(body: bytes, coding: str | None, limits: BodyLimits) -> bytes
         coding: as ``content_coding`` gives it.
 
     Raises:
-        Refused: 413 over a limit, 400 for bytes that are not of the coding, are cut short, or go on
-            behind their end.
+        Refused: 413 over a limit; 400 for bytes that are not of the coding, are cut short, or
+            continue after its end.
     """
     if coding is None:
         return body
@@ -188,7 +188,7 @@ def decode_content(body: bytes, coding: str | None, limits: BodyLimits) -> bytes
 
 
 def _parts(body: bytes) -> Iterator[bytes]:
-    """A JSON text in parts, none of which ends between a backslash and what it escapes."""
+    """A JSON text in parts; none ends between a backslash and the character that it escapes."""
     start = 0
     while start < len(body):
         part = body[start : start + _PART_BYTES]
@@ -201,8 +201,8 @@ def _parts(body: bytes) -> Iterator[bytes]:
 def check_shape(body: bytes, limits: BodyLimits) -> None:
     """Refuses JSON that is nested too deep or holds too many values, before anything parses it.
 
-    Values are counted as commas and opening brackets, those in strings included: an estimate that
-    is never too low.
+    The number of values is estimated as that of commas and opening brackets, also in strings: it is
+    never too low.
 
     Raises:
         Refused: 413.
@@ -226,13 +226,13 @@ def _is_deeper(structures: Iterable[bytes], most: int) -> bool:
     """Whether the brackets outside of strings are nested deeper than ``most``."""
     depth = inside = 0
     for structure in structures:
-        # Two quotes side by side are an empty string, or the end of one and the start of the next
-        # with nothing between: without them inside and outside are what they were.
+        # Two adjacent quotes are an empty string, or the end of one string and the start of the
+        # next: removing both leaves the rest inside or outside of strings as it was.
         pieces = structure.translate(None, b",").replace(b'""', b"").split(b'"')
         brackets = b"".join(pieces[inside::2])
         inside ^= len(pieces) - 1 & 1
         steps = memoryview(brackets.translate(_TO_STEP)).cast("b")
-        for start in range(0, len(steps), _STEPS_AT_ONCE):  # so that what is too deep is soon left
+        for start in range(0, len(steps), _STEPS_AT_ONCE):  # stop early when it is too deep
             depths = list(accumulate(steps[start : start + _STEPS_AT_ONCE], initial=depth))
             if max(depths) > most:
                 return True

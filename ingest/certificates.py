@@ -1,10 +1,10 @@
-"""Outgoing calls that a provider's protocol asks for: a signing certificate, a confirmation.
+"""Outgoing requests that a provider's protocol requires: fetching certificates, confirmations.
 
 Invariants:
-1. The provider module has checked the host before a URL comes here; only HTTPS is called, no
-   redirect is followed, the answer is bounded in time and bytes.
-2. A certificate is fetched once and kept; many requests that need the same one share the fetch.
-   Unproven callers cause these fetches, so failures are remembered and fetches are few.
+1. The provider module has checked the URL's host. Only HTTPS is used, redirects are not followed,
+   and the answer is limited in time and bytes.
+2. A certificate is fetched once and cached; requests that need the same one share the fetch.
+   Unproven callers can cause these fetches, so failures are cached and concurrent fetches limited.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ class Outgoing:
         self._sparing_log = SparingLog("mailpulse.ingest.outgoing", clock)
 
     async def close(self) -> None:
-        """Ends what is under way."""
+        """Cancels what is in progress."""
         tasks = [*self._under_way.values(), *self._confirming]
         for task in tasks:
             task.cancel()
@@ -64,7 +64,7 @@ class Outgoing:
         """Makes sure that ``certificates`` holds the one at ``url``.
 
         Raises:
-            Unavailable: it can't be had right now.
+            Unavailable: it can't be fetched right now.
         """
         now = self._clock()
         if url in self.certificates and now - self._fetched_at[url] < KEPT_S:
@@ -101,7 +101,7 @@ class Outgoing:
         self._fetched_at[url] = now
 
     def confirm(self, url: str) -> None:
-        """GETs ``url`` once, in the background; the sender repeats its call when this fails."""
+        """Sends a GET to ``url`` in the background; if it fails, the sender repeats its call."""
         if len(self._confirming) >= CONFIRMATIONS_AT_ONCE_MAX:
             self._log.warning("subscription_not_confirmed", error="too many at once")
             return
@@ -122,7 +122,7 @@ class Outgoing:
         """The body at ``url``.
 
         Raises:
-            httpx.HTTPError, TimeoutError, ValueError: it can't be had within the bounds.
+            httpx.HTTPError, TimeoutError, ValueError: it can't be fetched within the limits.
         """
         if urlsplit(url).scheme != "https":
             raise ValueError("not HTTPS")

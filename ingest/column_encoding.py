@@ -1,9 +1,9 @@
-"""Columns of raw events as Avro: what ``Codec.encode`` writes, a column at a time.
+"""Encodes columns of raw events as Avro, with the same result as ``Codec.encode``.
 
 Invariants:
 1. Pure. The bytes are those of ``Codec.encode`` for each event; a property test compares them.
-2. What is the same in all events is written once. What differs is a cell or two per event, and an
-   event's bytes are its cells, joined.
+2. Values that are the same in all events are encoded once. Other values are one or two cells per
+   event, and an event's bytes are its cells, joined.
 
 Source: Apache Avro 1.12 specification, «Binary Encoding».
 """
@@ -19,7 +19,7 @@ from schemas.errors import BadInput
 from schemas.primitives import COUNTS, integer, sizes
 
 Cells = list[bytes | Iterable[bytes]]
-"""What is the same for all events, or one for each."""
+"""Each entry is either the same for all events, or one cell for each."""
 
 _KINDS = WRITERS["raw_event"].kinds
 _WRITE = {name: WRITERS["raw_event"].field(name) for name in _KINDS}
@@ -45,8 +45,8 @@ def _some_texts(column: Sequence[str | None]) -> Cells:
 
 
 def _numbers(kind: str, column: Sequence[int]) -> Iterable[bytes]:
-    """A cell of whole numbers: mostly positions, and times that were seen before."""
-    if set(map(type, column)) != {int}:  # 1.0 and True would be found where 1 is kept
+    """A cell of integers: mostly positions, and times that were encoded before."""
+    if set(map(type, column)) != {int}:  # 1.0 and True would be found as 1
         raise TypeError
     if min(column) >= 0 and max(column) < len(COUNTS):
         return map(COUNTS.__getitem__, column)
@@ -74,7 +74,7 @@ def _metadata(columns: Columns) -> Cells:
 
 
 def _merged(cells: Cells) -> Iterator[Iterable[bytes]]:
-    """The cells, with what is the same for all joined where it lies side by side."""
+    """The cells, with adjacent entries that are the same for all joined into one."""
     same: list[bytes] = []
     for cell in cells:
         if isinstance(cell, bytes):
@@ -89,14 +89,14 @@ def _merged(cells: Cells) -> Iterator[Iterable[bytes]]:
 
 
 def encode_columns(columns: Columns, prefix: bytes) -> list[bytes]:
-    """Each event as bytes behind a prefix, in order.
+    """Each event as bytes after a prefix, in order.
 
     Raises:
-        BadInput: ``not_encodable``, a value of one of them is unusual or does not fit the schema.
+        BadInput: ``not_encodable``: one of the values does not fit the schema, or is unusual.
     """
     try:
         return _encode(columns, prefix)
-    except Exception as error:  # each writer has its own
+    except Exception as error:  # each writer raises its own kinds
         raise BadInput("not_encodable", f"raw_event: {type(error).__name__}") from error
 
 

@@ -1,9 +1,10 @@
-"""Events of one request that have most in common, column by column instead of one by one.
+"""Events of one request that differ in few fields, stored by column.
 
 Invariants:
-1. Pure. ``events()`` is what a ``Columns`` means; whoever works on columns makes of them exactly
-   what would have been made of those events, one by one.
-2. Of a batch's hundred events a column costs what some single values do: the loops over it are C.
+1. Pure. ``events()`` defines the meaning of a ``Columns``: code that works on columns gives exactly
+   what it would give for those events one by one.
+2. A column of a hundred events costs about as much as a few single values: the loops over it are in
+   C.
 """
 
 from collections.abc import Sequence
@@ -18,11 +19,11 @@ class Columns:
     """Events that differ in some fields only.
 
     Attributes:
-        alike: an event with what is the same in all.
-        fields: field's name -> its value in each; ``batch_index`` is always among them,
-            ``metadata`` never.
-        metadata: key -> its value in each, keys in their order; if there are any, all of each
-            event's metadata.
+        alike: an event with the values that are the same in all.
+        fields: field's name -> its value in each event; always with ``batch_index``, never with
+            ``metadata``.
+        metadata: key -> its value in each event, keys in their order; unless empty, this is all of
+            the events' metadata.
     """
 
     alike: Event
@@ -39,7 +40,7 @@ class Columns:
         return len(self.positions)
 
     def events(self) -> list[Event]:
-        """The events, in order; each has lists and maps of its own."""
+        """The events, in order; they share no lists or maps."""
         return [self._event(number) for number in range(len(self))]
 
     def _event(self, number: int) -> Event:

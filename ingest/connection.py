@@ -17,7 +17,7 @@ from ingest.crowd import Crowd, Full
 from ingest.metrics import IngestMetrics
 from ingest.problems import MEDIA_TYPE, problem
 from ingest.receiving import LINGER_S, PROVEN, WHOLE
-from schemas.serving.bounded import BoundedProtocol, Refused
+from schemas.serving.bounded import BoundedProtocol, RequestRefused
 from schemas.serving.origin import Networks, address_of, client_key
 from schemas.settings import Settings
 
@@ -39,7 +39,7 @@ class FrontDoorProtocol(BoundedProtocol):
     _answer_deadline: asyncio.TimerHandle | None = None
     _is_known = False
     _last_words = b""
-    """Sent behind the answers that are still to come, once the connection has ended."""
+    """Once the connection has ended: sent after the answers that are still to come."""
 
     # --- the connection --------------------------------------------------------------------------
 
@@ -82,10 +82,10 @@ class FrontDoorProtocol(BoundedProtocol):
         """See ``HttpToolsProtocol``: closing would wait for a client that does not read."""
         self.transport.abort()
 
-    # --- what comes ------------------------------------------------------------------------------
+    # --- receiving -------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """See ``BoundedProtocol``: what goes on after this data gets a deadline."""
+        """See ``BoundedProtocol``; headers or a body that are not complete yet get a deadline."""
         super().data_received(data)
         if self._deadline is not None or self._ended:
             return
@@ -101,7 +101,7 @@ class FrontDoorProtocol(BoundedProtocol):
     def _check_headers(self) -> None:
         super()._check_headers()
         if self.parser.should_upgrade():  # nobody who sends webhooks asks for it
-            raise Refused(400, "upgrade")
+            raise RequestRefused(400, "upgrade")
 
     def on_headers_complete(self) -> None:
         """See ``HttpToolsProtocol``."""
@@ -118,7 +118,7 @@ class FrontDoorProtocol(BoundedProtocol):
         if not self.cycle.response_complete:
             self.crowd.works(self)
 
-    # --- what goes -------------------------------------------------------------------------------
+    # --- answering -------------------------------------------------------------------------------
 
     def on_response_complete(self) -> None:
         """See ``HttpToolsProtocol``."""
@@ -142,7 +142,7 @@ class FrontDoorProtocol(BoundedProtocol):
         )
 
     def _refuse(self, status: int, code: str, ours: bool) -> None:
-        """Refuses what came, behind the answers to what came before it (invariant 2)."""
+        """Answers with a refusal, after the answers to complete requests (invariant 2)."""
         self._ended = True
         self._clear_deadline()
         self.metrics.connections_refused.labels(code).inc()
@@ -154,8 +154,8 @@ class FrontDoorProtocol(BoundedProtocol):
             self._last_words += content
         cycle = self.cycle
         answering = cycle is not None and not cycle.response_complete
-        if not self._in_headers:  # a body is broken: its request gets no other answer
-            answering = bool(self.pipeline)  # it is the last in line then
+        if not self._in_headers:  # the body is broken: the refusal is its request's answer
+            answering = bool(self.pipeline)  # then its request is the last one there
             if answering:
                 self.pipeline.popleft()
             elif cycle.response_started:

@@ -1,12 +1,12 @@
-"""Which connections stay when there are too many: the ones we work for, then the known, the newest.
+"""Decides which open connection is closed when there are too many.
 
 Invariants:
 1. Pure, and every step takes constant time.
 2. A connection *waits* while the next move is its client's: idle, or with a request or an answer
-   half-way through. A newcomer over a limit takes the place of one that waits, the longest of those
-   that never carried a proven request, else the longest of the others.
-3. A connection whose complete request is worked on is never displaced. Where all are, the newcomer
-   is turned away.
+   half-way through. A new connection over a limit displaces the one that has waited longest among
+   those that never carried a proven request, else among the others.
+3. A connection whose complete request is worked on is never displaced. If no connection waits, the
+   new one is refused.
 4. A client over its own limit displaces its own connections only.
 """
 
@@ -17,15 +17,15 @@ Member = TypeVar("Member")
 
 
 class Full(Exception):
-    """There is no room, and nobody who waits."""
+    """A limit is reached, and no connection waits."""
 
 
 Waiting = dict[Member, None]
-"""Those who wait, by how long: a dictionary keeps the order in which they came."""
+"""Waiting connections, longest first: a dictionary keeps the order of insertion."""
 
 
 class _Line(Generic[Member]):
-    """Who is displaced next, of a client's or of all."""
+    """The order in which waiting connections, of one client or of all, are displaced."""
 
     def __init__(self) -> None:
         self.strangers: Waiting[Member] = {}
@@ -40,7 +40,7 @@ class _Line(Generic[Member]):
 
 
 class _Place(Generic[Member]):
-    """A member's."""
+    """The state of one connection."""
 
     __slots__ = ("client", "lines", "queues", "waiting")
 
@@ -48,9 +48,9 @@ class _Place(Generic[Member]):
         self.client = client
         self.lines = lines
         self.queues = tuple([line.strangers for line in lines])
-        """Where it is put when it waits."""
+        """Where it is entered when it waits."""
         self.waiting: tuple[Waiting[Member], ...] = ()
-        """Where it is."""
+        """Where it is entered now."""
 
 
 class Crowd(Generic[Member]):
@@ -73,16 +73,16 @@ class Crowd(Generic[Member]):
         return len(self._places)
 
     def enter(self, member: Member, client: str) -> Member | None:
-        """Lets a connection in; it waits from now on.
+        """Admits a connection; it waits from now on.
 
         Args:
-            client: whose it is; empty for one that no limit of its own holds (a trusted proxy).
+            client: its client; empty for one without a limit of its own (a trusted proxy).
 
         Returns:
-            Who has left for it, and is to be closed.
+            The connection that was displaced, which the caller has to close.
 
         Raises:
-            Full: it was not let in.
+            Full: it was not admitted.
         """
         line = None
         if self._counts[client] >= self._per_client_max and client:
@@ -104,7 +104,7 @@ class Crowd(Generic[Member]):
         return displaced
 
     def waits(self, member: Member) -> None:
-        """The next move is its client's, from now on."""
+        """From now on the next move is its client's."""
         place = self._places.get(member)
         if place is None:  # it was displaced
             return
@@ -115,7 +115,7 @@ class Crowd(Generic[Member]):
             those[member] = None
 
     def works(self, member: Member) -> None:
-        """We are working for it: it has a complete request that is not answered."""
+        """It has a complete request that is not answered."""
         place = self._places.get(member)
         if place is not None:
             for those in place.waiting:
@@ -123,13 +123,13 @@ class Crowd(Generic[Member]):
             place.waiting = ()
 
     def knows(self, member: Member) -> None:
-        """It carried a proven request; this counts once it waits again."""
+        """It carried a proven request; this has an effect once it waits again."""
         place = self._places.get(member)
         if place is not None:
             place.queues = tuple([line.known for line in place.lines])
 
     def leave(self, member: Member) -> None:
-        """It is closed. Once more does no harm."""
+        """It is closed. Idempotent."""
         self.works(member)
         place = self._places.pop(member, None)
         if place is not None and place.client:

@@ -1,11 +1,11 @@
-"""Keeps parcels: in Kafka, or on the spool while Kafka is away.
+"""Keeps parcels in Kafka, or on the spool while Kafka is down.
 
 Invariants:
 1. ``keep`` returns only when the parcel is kept, and says where; else it raises.
-2. While anything is on the spool, whatever comes goes behind it: order is kept over an outage.
-3. One forwarder takes the spool to Kafka, in order, as soon as Kafka acknowledges again; a stretch
-   leaves the disk only when Kafka has all of it. No error of Kafka's or of the disk ends it. After
-   a crash a stretch may be sent twice: same event ids, which the streams drop.
+2. While anything is on the spool, new parcels go to the spool too, so order survives an outage.
+3. One forwarder sends the spool to Kafka, in order, as soon as Kafka acknowledges again; a stretch
+   is deleted only when Kafka has all of it. No error of Kafka or the disk ends the forwarder. After
+   a crash a stretch may be sent twice, with the same event ids, which the streams deduplicate.
 """
 
 import asyncio
@@ -25,23 +25,23 @@ from schemas.errors import Unavailable
 FORWARD_BYTES = 500_000
 """How much of the spool is read at once."""
 FORWARD_EVENTS = 2_000
-"""How many events of it are under way to Kafka at once."""
+"""How many events of it are in flight to Kafka at once."""
 RETRY_S = 0.5
 
 
 class Kept(StrEnum):
-    """Where a parcel is."""
+    """Where a parcel is kept."""
 
     KAFKA = "kafka"
     SPOOL = "spool"
 
 
 class Keeper:
-    """One place that every request's parcel goes through.
+    """Keeps every request's parcel.
 
     Args:
         log: Kafka.
-        spool: ``None``: no spool, a request is refused while Kafka is away.
+        spool: ``None``: no spool, requests are refused while Kafka is down.
         ack_timeout_s: longest wait for Kafka when the spool is forwarded.
         metrics: where spooling is counted.
         clock: monotonic seconds.
@@ -64,7 +64,7 @@ class Keeper:
         self._sparing_log = SparingLog("mailpulse.ingest.keeper", clock)
 
     async def start(self) -> None:
-        """Opens the spool, begins to connect to Kafka.
+        """Opens the spool and starts connecting to Kafka.
 
         Raises:
             ConfigError: the spool's directory can't be used.
@@ -76,7 +76,7 @@ class Keeper:
         await self._log.start()
 
     async def stop(self) -> None:
-        """Waits for what is outstanding and closes; what is spooled stays for the next start."""
+        """Waits for outstanding acknowledgements and closes; the spool stays for the next start."""
         if self._forwarder is not None:
             self._forwarder.cancel()
             await asyncio.gather(self._forwarder, return_exceptions=True)
@@ -111,7 +111,7 @@ class Keeper:
             try:
                 await self._log.send(parcel, timeout_s / 2)
             except Unavailable as error:
-                # What an overload was of holds figures, so it is no kind.
+                # The error's text contains figures, so it can't be part of the kind.
                 kind = {"error": type(error).__name__}
                 self._sparing_log.say("info", "to_spool", kind, reason=str(error))
             else:
@@ -144,7 +144,7 @@ class Keeper:
             spool.release()
 
     def _parcels(self, spool: Spool, stretch: Stretch) -> list[Parcel]:
-        """The parcels of a stretch; what this program can't read is set aside, not dropped."""
+        """The parcels of a stretch; payloads that can't be read are set aside, not dropped."""
         parcels = []
         for number, payload in enumerate(stretch.payloads):
             try:
@@ -157,7 +157,7 @@ class Keeper:
         return parcels
 
     async def _send(self, parcels: list[Parcel]) -> None:
-        """All parcels in order, in groups that fit into what may wait for Kafka."""
+        """Sends all parcels in order, in groups that fit into the producer's limits."""
         group: list[Parcel] = []
         events = 0
         for parcel in parcels:

@@ -1,9 +1,10 @@
-"""One request under way: what is known of it, and its answer.
+"""One request in progress: what is known about it, and its answer.
 
 Invariants:
-1. An answer is given once; it is made of a status and a code, never of the request.
-2. A connection whose request did not come to its end is closed behind the answer, after a moment of
-   reading on: closing on unread bytes resets the connection, and the answer with it.
+1. A request is answered once, with a text that depends on status and code only, never on the
+   request.
+2. If a request was not received to its end, its connection is closed after the answer, and read for
+   a moment before: closing with unread bytes resets the connection, and the answer is lost.
 """
 
 from collections.abc import Sequence
@@ -22,21 +23,21 @@ Header = tuple[bytes, bytes]
 
 @dataclass(slots=True)
 class Call:
-    """What is known of one request; the log line is made of it.
+    """What is known about one request; the log line is made from it.
 
     Attributes:
         source: name of the source, empty while it is not known to exist.
         status: of the answer, 0 without one.
         result: ``accepted``, ``probe``, ``disconnected``, or the code of the refusal.
-        reason: more for the log, never for the answer.
-        taken: what became of the body.
+        reason: a detail for the log, never for the answer.
+        taken: the outcome of parsing the body.
         kept: where its records are.
         whole: whether the body was read to its end.
-        client: whom limits per client count it for, see ``origin.client_key``.
+        client: counted for by limits per client, see ``origin.client_key``.
         proven: whether it is proven to come from the provider.
-        holding: what its body holds of the memory for large ones.
-        trace: what its records carry on, empty without a trace.
-        headers: what any answer to this request carries.
+        holding: its share of the memory for large bodies.
+        trace: ``traceparent`` of its records, empty without a trace.
+        headers: sent with any answer to this request.
     """
 
     scope: Scope
@@ -62,7 +63,7 @@ class Call:
         await self.answer(status, MEDIA_TYPE, problem(status, code))
 
     async def answer(self, status: int, media_type: bytes, content: bytes) -> None:
-        """Answers, and closes the connection where invariant 2 says so."""
+        """Answers, and closes the connection where invariant 2 applies."""
         self.status = status
         headers = [
             (b"content-type", media_type),

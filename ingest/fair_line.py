@@ -1,12 +1,12 @@
-"""Whose job is next on one worker: the one's who had the least of it so far.
+"""The order of jobs on one worker: next is the owner who has used the least of its time.
 
 Invariants:
 1. Pure: what a job cost comes in as an argument.
-2. Among those who have jobs waiting, each gets the same share of the worker's time, however many
-   jobs it has and however long they take. Whoever comes back after a while, or for the first time,
-   begins with the least share of those waiting: nobody saves up, and nobody is paid back. When
-   nobody waits all is forgotten, and when there are too many to remember, those who don't wait are.
-3. The line has a length. Over it, a job of the one who has most of them is dropped, its newest.
+2. Owners with waiting jobs get equal shares of the worker's time, however many jobs they have and
+   however long these take. An owner who is new, or had no job for a while, starts with the least
+   time used by those waiting: unused time is not saved up. When no job waits, all counts are
+   cleared; when there are too many, those of owners without waiting jobs are.
+3. The line has a maximum length. Over it, the newest job of the owner with most jobs is dropped.
 """
 
 from collections import deque
@@ -29,7 +29,7 @@ class FairLine(Generic[Job]):
         self._waiting: dict[str, deque[Job]] = {}
         self._used_s: dict[str, float] = {}
         self._least_s = 0.0
-        """What whoever had the least of those waiting had had, at the last turn."""
+        """Least time used by an owner with waiting jobs, when the last job was taken."""
         self._length = 0
 
     def __len__(self) -> int:
@@ -39,7 +39,7 @@ class FairLine(Generic[Job]):
         """Puts a job at the end of its owner's line.
 
         Returns:
-            The job that was dropped for it, itself perhaps; ``None`` while there is room.
+            The job that was dropped for it, possibly itself; ``None`` while there is room.
         """
         self._waiting.setdefault(whose, deque()).append(job)
         self._length += 1
@@ -50,7 +50,7 @@ class FairLine(Generic[Job]):
         return self._take(most, last=True)
 
     def pop(self) -> tuple[str, Job] | None:
-        """The next job and whose it is; ``None`` when none waits. Tell ``spent`` what it cost."""
+        """The next job and its owner; ``None`` when none waits. Report its cost to ``spent``."""
         if not self._waiting:
             return None
         whose = min(self._waiting, key=self._used_s.__getitem__)
@@ -58,7 +58,7 @@ class FairLine(Generic[Job]):
         return whose, self._take(whose, last=False)
 
     def spent(self, whose: str, seconds: float) -> None:
-        """Counts what a job of theirs cost."""
+        """Counts the time that a job of this owner took."""
         self._used_s[whose] = max(self._used_s.get(whose, 0.0), self._least_s) + seconds
         if not self._waiting:
             self._used_s.clear()
@@ -67,7 +67,7 @@ class FairLine(Generic[Job]):
             self._used_s = dict(waiting)
 
     def remove(self, whose: str, job: Job) -> None:
-        """Takes a job out of the line, if it still is in it."""
+        """Takes a job out of the line, if it is still in it."""
         line = self._waiting.get(whose)
         if line is not None and job in line:
             line.remove(job)

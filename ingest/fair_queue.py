@@ -1,16 +1,17 @@
-"""Who works next: some requests per pass of the event loop, the others in line.
+"""Spreads the work on requests over passes of the event loop: some per pass, the others queue.
 
 Invariants:
-1. First come, first served; whoever waits gets a turn in one of the next passes.
-2. Between passes everything else of the loop runs: what was parsed goes to Kafka while the next
-   requests are parsed, instead of after the last of all that arrived at once.
+1. First come, first served.
+2. Between passes the loop's other tasks run: what was parsed goes to Kafka while the next requests
+   are parsed, and not only after the last request of a burst.
 """
 
 import asyncio
 from collections import deque
 
 BYTES_PER_PASS = 2_000
-"""Bodies are worked on up to this many bytes, and one more: some single events, or one batch."""
+"""Once bodies of this many bytes were worked on in a pass, the next body waits for the next pass:
+enough for some single events, or one batch."""
 
 
 class Turns:
@@ -22,7 +23,7 @@ class Turns:
         self._line: deque[tuple[asyncio.Future[None], int]] = deque()
 
     async def take(self, size: int) -> None:
-        """Returns when it is a body of ``size`` bytes' turn; at once while few ask."""
+        """Returns when a body of ``size`` bytes may be worked on; at once while few are waiting."""
         loop = asyncio.get_running_loop()
         if not self._passing:
             self._passing = True
@@ -35,7 +36,7 @@ class Turns:
         await waiter
 
     def _pass(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Gives turns to the first in line."""
+        """Lets the first in line go on."""
         left = BYTES_PER_PASS
         while left > 0 and self._line:
             waiter, size = self._line.popleft()

@@ -1,8 +1,8 @@
-"""A thread for work that would hold the event loop up, shared fairly among those who ask for it.
+"""A thread for work that would block the event loop, shared fairly among its users.
 
 Invariants:
-1. One job at a time, in the order of ``FairLine``; one that nobody waits for any more is not done.
-2. Nobody waits longer than they say, and the line has a length: over it a job is refused.
+1. One job runs at a time, in the order of ``FairLine``; a job that nobody awaits is dropped.
+2. Every wait has a time-out, and the line has a maximum length: over it a job is refused.
 """
 
 import asyncio
@@ -30,14 +30,14 @@ class FairThread:
         self._busy = False
 
     def close(self) -> None:
-        """Lets go of the thread."""
+        """Ends the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, whose: str, work: Callable[[], Result], timeout_s: float) -> Result:
         """What ``work()`` returns or raises.
 
         Args:
-            whose: who shares the thread's time with others.
+            whose: owner of the job, for sharing the thread's time.
             timeout_s: longest wait for the result.
 
         Raises:
@@ -56,8 +56,8 @@ class FairThread:
             raise Unavailable("large bodies are waiting") from None
         finally:
             self._line.remove(whose, job)
-            # An error knows this frame, and the future the error: a circle that would keep the
-            # body until the garbage collector comes by.
+            # The error refers to this frame, and the future to the error: the circle would keep the
+            # body until the next garbage collection.
             del job, future
 
     def _next(self) -> None:
@@ -83,7 +83,7 @@ class FairThread:
             future.cancel()
             return
         error = done.exception()
-        if not future.done():  # else nobody waits any more
+        if not future.done():  # else nobody awaits it any more
             if error is None:
                 future.set_result(done.result())
             else:
@@ -92,7 +92,7 @@ class FairThread:
 
 
 def _timed(work: Callable[[], Result], cost: list[float]) -> Result:
-    """``work()``; notes the processor's time that it took, in seconds."""
+    """``work()``; appends the CPU time that it took, in seconds, to ``cost``."""
     began = time.thread_time()
     try:
         return work()

@@ -1,13 +1,14 @@
-"""``/hooks/{source}``: one request from its first byte to its answer.
+"""``/hooks/{source}``: handles a request from its headers to its answer.
 
 Invariants:
-1. 200 means kept: it is sent after ``Keeper.keep`` returned, and nowhere else.
+1. 200 means kept: it is sent only after ``Keeper.keep`` returned.
 2. The order is: scheme, source, address, the client's budget, size, proof (``ingest/proof.py``),
-   rate, parse, keep. Whatever is refused costs no more than the step that refused it.
-3. An answer depends on the result alone (``ingest.problems``); the log and the metrics say why.
-4. One log line per request that is kept; of refusals of one kind, one a minute with their count.
-   It holds no secret, no header, no body, and recipients only when the setting asks for them.
-5. An error of ours is answered so that the provider sends again, and logged with its traceback.
+   rate, parse, keep. A refused request costs no more than the steps up to its refusal.
+3. An answer depends on the result only (``ingest.problems``); the log and the metrics give the
+   reason.
+4. One log line per request that is kept; for refusals of one kind, one a minute with their count. A
+   line contains no secret, header or body, and recipients only if the setting asks for them.
+5. An internal error is answered so that the provider sends again, and logged with its traceback.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,11 +39,11 @@ from schemas.trace import Tracer
 
 PREFIX = "/hooks/"
 FREE_BYTES = 16_384
-"""What a body may hold outside the budget of all bodies, so that small requests get in while large
-ones, or slow ones, fill it."""
+"""Bytes of a body that do not count against the budget of all bodies, so that small requests are
+accepted while large or slow ones use it up."""
 RETRY_AFTER_S = 5
 _NOT_COUNTED = ("overloaded", "unavailable", "rate_limited", "forbidden")
-"""Results that are no try of the client's to prove anything: ours, or refused before it."""
+"""Results that do not count as an unproven attempt: our own failures, and earlier refusals."""
 Headers = tuple[tuple[str, str], ...]
 """Names in lower case, as in ``Request``."""
 
@@ -71,8 +72,8 @@ class Hooks:
         settings: limits.
         hooks: source's name -> hook.
         intake: makes parcels.
-        keeper: keeps them.
-        outgoing: certificates and confirmations.
+        keeper: stores them.
+        outgoing: fetches certificates, confirms subscriptions.
         limits: rate limits.
         metrics: where results are counted.
         now: seconds since 1970.
@@ -110,7 +111,7 @@ class Hooks:
         metrics.body_bytes.set_function(lambda: float(self._bodies.used))
 
     def close(self) -> None:
-        """Ends the thread, and logs the counts of refusals not written yet."""
+        """Ends the thread, and logs the counts of refusals that were not logged yet."""
         self._prover.close()
         self._sparing_log.close()
 
@@ -140,7 +141,7 @@ class Hooks:
         headers = tuple(
             [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         )
-        # the scheme first: a health check through the proxy knows no source's name
+        # the scheme comes first: a health check through the proxy knows no source's name
         origin = self._origin(scope, headers)
         call.source = "" if hook is None else hook.source.name
         if not (origin.https or self._settings.allow_http):
@@ -156,14 +157,14 @@ class Hooks:
             await self._limits.proves_nothing(call.source, call.client)
 
     async def _handle(self, call: Call, hook: Hook, headers: Headers, origin: Origin) -> None:
-        """Answers a request to a source, whatever becomes of it."""
+        """Answers a request to a known source."""
         method = call.scope["method"]
         try:
             await self._admit(call, hook, origin)
             if method == "POST":
                 await self._take(call, hook, headers, origin)
             elif not await self._probe(call, hook, headers, origin):
-                # Some providers send events by GET; without proof one is refused like any other.
+                # Some providers send events by GET; these need a proof like any other.
                 if method in hook.provider.methods:
                     await self._take(call, hook, headers, origin)
                 else:
@@ -187,7 +188,7 @@ class Hooks:
             await self._overloaded(call, hook, "unavailable")
 
     async def _admit(self, call: Call, hook: Hook, origin: Origin) -> None:
-        """Whether the client may try to prove a request at all.
+        """Checks whether the client may try to prove a request.
 
         Raises:
             Refused: 403 or 429.
@@ -201,12 +202,12 @@ class Hooks:
                 raise Refused(429, "rate_limited")
 
     def _proven(self, call: Call) -> None:
-        """Notes that the request is proven, so that its client and connection count as known."""
+        """Notes that the request is proven: its client and its connection are known from now on."""
         call.scope[PROVEN] = call.proven = True
         self._bodies.knows(call.client)
 
     async def _count_proven(self, call: Call) -> bool:
-        """Counts a proven request against its source's rate; false when that is used up."""
+        """Counts a proven request against its source's rate; false if that is used up."""
         self._limits.proved(call.source, call.client)
         verdict = await self._limits.hit(call.source)
         if verdict is None:
@@ -243,7 +244,7 @@ class Hooks:
     async def _keep(
         self, call: Call, taken: Taken, headers: Headers, now: float, remaining: float
     ) -> None:
-        """Keeps the parcel; with a trace in its records when the request came with one.
+        """Keeps the parcel, with the request's trace in its records.
 
         Raises:
             Unavailable, Overloaded: as ``Keeper.keep`` does.
@@ -275,7 +276,7 @@ class Hooks:
         length = 0
         for name, value in headers:
             if name == "content-length":
-                digits = value if value.isdigit() else value.rstrip(" \t")  # the parser leaves them
+                digits = value if value.isdigit() else value.rstrip(" \t")  # not stripped yet
                 if not (digits.isascii() and digits.isdigit()):
                     raise Refused(400, "length_invalid")
                 length = int(digits[:20])
@@ -295,7 +296,7 @@ class Hooks:
         return body, coding
 
     async def _probe(self, call: Call, hook: Hook, headers: Headers, origin: Origin) -> bool:
-        """Answers a set-up call of the provider (HEAD, GET); false when it is none."""
+        """Answers a set-up call of the provider (HEAD, GET); false if it is not one."""
         method = call.scope["method"]
         if method not in ("GET", "HEAD"):
             await call.refuse(405, "method_not_allowed", ((b"allow", b"GET, HEAD, POST"),))
@@ -312,7 +313,7 @@ class Hooks:
     # --- answers ---------------------------------------------------------------------------------
 
     async def _overloaded(self, call: Call, hook: Hook, code: str) -> None:
-        """503, or what makes this provider come again."""
+        """Answers 503, or the status that makes this provider try again."""
         retry = (b"retry-after", str(RETRY_AFTER_S).encode())
         await call.refuse(hook.provider.overload_status, code, (retry,))
 
@@ -325,7 +326,7 @@ class Hooks:
         return origin_of(peer, scope["scheme"], forwarded_for, forwarded_proto, self._trusted)
 
     def _say_bug(self, event: str, source: str, error: BaseException | None) -> None:
-        """An error of ours with its traceback, which anybody may be able to bring about."""
+        """Logs an internal error with its traceback; rate-limited, for callers may cause it."""
         kind = {"source": source, "error": type(error).__name__}
         self._sparing_log.say("error", event, kind, exc_info=error)
 
@@ -344,7 +345,7 @@ class Hooks:
         if call.trace:
             line["trace"] = trace.trace_id(call.trace)
         if not kept or taken is None:
-            # What an overload was of holds figures, so it is no kind.
+            # An overload's reason contains figures, so it can't be part of the kind.
             if call.reason:
                 (kind if call.status == 401 else line)["reason"] = call.reason
             return self._sparing_log.say("info", "hook", kind, **line)

@@ -4,9 +4,9 @@ Invariants:
 1. Pure: ``received_at`` is an argument, the parcel is a value.
 2. Called only for a request whose signature was verified.
 3. Every item of the request is in the parcel: as an event, or as a dead letter with its bytes. A
-   body that can't be read at all is one dead letter. A provider module that fails on a body is a
-   bug of ours and none of the sender's: the body is kept, the bug is named for the log.
-4. A dead letter's id is made of its source and its bytes, so the same thing sent again has it too.
+   body that can't be read at all is one dead letter. If a provider module raises an unexpected
+   error, that is our bug and not the sender's: the body is kept, and the error goes to the log.
+4. A dead letter's id is made of its source and its bytes, so sending it again gives the same id.
 """
 
 import json
@@ -26,12 +26,12 @@ from schemas.event import Event, message_key
 from schemas.settings import Settings, Source
 
 _RECORD_OVERHEAD_BYTES = 400
-"""More than a record's headers and its and a batch's own framing."""
+"""Upper bound on a record's headers and the framing of record and batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of a verified request.
+    """The outcome of a verified request.
 
     Attributes:
         parcel: the records to keep.
@@ -40,10 +40,10 @@ class Taken:
         reasons: reason code of each dead letter.
         confirm: a subscription to confirm, once the parcel is kept.
         note: what a call without events was.
-        recipients: as far as the parcel holds them plain; for a log that was asked to name them.
+        recipients: as kept in the parcel; for the log, where the setting asks for them.
         bug: an error of a provider module, for the log.
-        answer: body of the 200 where the provider wants one of its own.
-        by_anyone: whether the request proved nothing, see ``Provider.by_anyone``.
+        answer: body of the 200, where the provider expects a certain one.
+        by_anyone: whether anybody could have made the request, see ``Provider.by_anyone``.
     """
 
     parcel: Parcel
@@ -93,9 +93,7 @@ class Intake:
                 parsed = parsed.one_by_one()
         except BadInput as error:
             parsed = Parsed(rejects=[Reject(error.reason, error.detail, request.body)])
-        except (
-            Exception
-        ) as error:  # invariant 3: whatever a provider module raises beyond its contract
+        except Exception as error:  # invariant 3
             bug = error
             detail = type(error).__name__
             parsed = Parsed(rejects=[Reject("provider_module_failed", detail, request.body)])
@@ -124,7 +122,7 @@ class Intake:
         return tuple(event["recipient"] for event in events[:20] if event["recipient"])
 
     def _encode(self, source: Source, parsed: Parsed) -> tuple[list[Pair], list[Reject]]:
-        """Key and value of each event, in order; what the schema does not hold is a reject."""
+        """Key and value of each event, in order; one that does not fit the schema is a reject."""
         if not parsed.alike:
             return self._encode_events(source, parsed.events)
         pairs: list[tuple[int, Pair]] = []
@@ -132,7 +130,7 @@ class Intake:
         for columns in parsed.alike:
             try:
                 values = encode_columns(columns, self._prefix)
-            except BadInput:  # one event's fault: the others must not bear it
+            except BadInput:  # one of the events does not fit: find it by encoding each
                 left = left + columns.events()
                 continue
             encoded = zip(columns.keys(), values, strict=True)
@@ -148,7 +146,7 @@ class Intake:
     def _encode_events(
         self, source: Source, events: list[Event]
     ) -> tuple[list[Pair], list[Reject]]:
-        """The same, of events that come one by one."""
+        """The same for events that are not in columns."""
         pairs: list[Pair] = []
         rejects: list[Reject] = []
         encode, name, plain = self._codec.encode, source.name, self._privacy.mode == "plain"
@@ -166,7 +164,7 @@ class Intake:
         return pairs, rejects
 
     def _check_sizes(self, pairs: Sequence[Pair]) -> None:
-        """Raises ``Refused`` for a record that no broker takes."""
+        """Raises ``Refused`` for a record over the brokers' limit."""
         most = self._record_bytes_max
         for key, value in pairs:
             if len(key) + len(value) > most:

@@ -1,18 +1,19 @@
-"""Limits on how often: rates of proven requests, and a budget for those that prove nothing.
+"""Rate limits: of proven requests, and a separate budget for unproven ones.
 
 Invariants:
-1. A limit that is reached refuses at once and says when to come again; nothing queues here.
+1. A request over a limit is refused at once, with the time of the next attempt; nothing queues.
 2. In-process buckets decide without awaiting. With ``MAILPULSE_RATE_LIMIT_URL`` the count is
-   shared between processes: what the in-process bucket refuses is refused without asking the store,
-   which is asked a bounded number of questions at once. When it is away, slow or busy the
-   in-process bucket decides, so a broken store neither opens nor closes the door.
-3. Seconds everywhere, by a monotonic clock that comes in as an argument.
-4. A rate is for proven requests: only they are counted against it, so nobody can use it up for a
-   provider. Those that prove nothing are counted by source and client, against a budget of the
-   client's own; once that is used up the client is refused before anything is worked out for it.
-5. A client that has proven a request to a source may always try there: forged posts can come from
-   the address of a provider (any customer can point its webhooks here), and working out a proof
-   costs about as much as refusing does.
+   shared between processes: a request that the in-process bucket refuses is refused without asking
+   the store, and the number of concurrent queries to the store is bounded. When the store is down,
+   slow or busy, the in-process bucket decides: a broken store neither lifts a limit nor blocks
+   requests.
+3. All times are seconds of a monotonic clock, which is an argument.
+4. Only proven requests count against a rate, so nobody else can use it up. Unproven ones count by
+   source and client, against a budget of that client's; once it is used up, the client's requests
+   are refused before their proof is checked.
+5. A client that has proven a request to a source is never refused for its unproven ones there:
+   forged posts can come from a provider's address (any of its customers can point webhooks here),
+   and checking a proof costs about as much as refusing.
 
 Sources: draft-ietf-httpapi-ratelimit-headers-10 (``RateLimit``, ``RateLimit-Policy``).
 """
@@ -33,19 +34,19 @@ Clock = Callable[[], float]
 STORE_TIMEOUT_S = 0.2
 """Longest wait for the shared store."""
 STORE_PAUSE_S = 0.2
-"""How long it is not asked again once it failed: a request asks more than once."""
+"""How long it is not asked again after a failure: one request asks several times."""
 QUESTIONS_MAX = 32
-"""Questions to the shared store at once about proven requests, and so connections to it."""
+"""Concurrent queries to the shared store about proven requests; each takes a connection."""
 STRANGERS_QUESTIONS_MAX = 8
-"""The same about what proves nothing, on top: a flood of it does not use up the others'."""
+"""The same for unproven requests, in addition: a flood of them leaves the others theirs."""
 CLIENTS_MAX = 10_000
-"""Clients remembered for what they did not prove, and as many for what they did; beyond that the
-longest quiet one of the former goes, and the longest known one of the latter."""
+"""Clients with unproven requests that are remembered (the least recently active is dropped first),
+and clients with proven ones (the one known longest is dropped first)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a rate limit says to one request.
+    """The decision of a rate limit on one request.
 
     Attributes:
         allowed: whether it may go on.
@@ -112,7 +113,7 @@ class TokenBucket:
         return self._verdict(self._tokens >= 1)
 
     def owe(self) -> None:
-        """Takes a token, one that is not there yet if need be: for what could not be refused."""
+        """Takes a token, if need be in advance: for a request that was let through already."""
         self._fill()
         self._tokens = max(-float(self.quota), self._tokens - 1)
 
@@ -121,7 +122,7 @@ class TokenBucket:
         self._tokens = min(float(self.quota), self._tokens + 1)
 
     def drain(self) -> None:
-        """Another count says that nothing is left: holds for as long as a token takes to come."""
+        """Empties the bucket, for another count says that the quota is used up."""
         self._fill()
         self._tokens = min(0.0, self._tokens)
 
@@ -138,7 +139,7 @@ class TokenBucket:
 
 
 class SharedCount(Protocol):
-    """A count that several processes share."""
+    """A count that is shared by several processes."""
 
     async def hit(self, bucket: TokenBucket, name: str) -> Verdict:
         """Counts a request against the quota of ``bucket``, under ``name``."""
@@ -157,7 +158,7 @@ class StoreCount:
 
     def __init__(self, url: str, now: Clock) -> None:
         scheme, rest = url.removeprefix("async+").split(":", 1)
-        # One client for both servers: they speak one protocol, and the newest of it.
+        # One client library for both servers: they speak the same protocol.
         scheme = scheme.replace("redis", "valkey", 1)
         storage = storage_from_string(f"async+{scheme}:{rest}")
         if not isinstance(storage, Storage):
@@ -169,7 +170,7 @@ class StoreCount:
         """See ``SharedCount.hit``.
 
         Raises:
-            Exception: the store's client has its own for being away.
+            Exception: the store's client has its own kinds.
         """
         item = _item(bucket)
         return await self._verdict(bucket, item, name, await self._limiter.hit(item, name))
@@ -198,7 +199,7 @@ def _item(bucket: TokenBucket) -> RateLimitItem:
 
 
 class RateLimits:
-    """The limits of all sources, the one over all of them, and those of who proves nothing.
+    """The limits of each source, of all together, and of unproven requests.
 
     Args:
         rate_per_s: of proven requests to all sources together, ``None``: no limit.
@@ -206,8 +207,8 @@ class RateLimits:
         clock: monotonic seconds.
         shared: where the counts are shared; ``None``: each process counts for itself.
         on_store_error: told when the shared store failed and the bucket decided.
-        unproven_rate_per_s: requests of one client to one source that prove nothing; ``None``: as
-            many as the source's rate, or the one over all, lets in of proven ones.
+        unproven_rate_per_s: of unproven requests by one client to one source; ``None``: the rate of
+            the source, or that of all sources.
     """
 
     def __init__(
@@ -231,13 +232,13 @@ class RateLimits:
         self._clock = clock
         self._shared = shared
         self._asking = {True: 0, False: 0}
-        """Questions under way: about proven requests, about what proves nothing."""
+        """Queries in progress, about proven requests and about unproven ones."""
         self._store_away_until = -math.inf
         self._on_store_error = on_store_error
         self.active = any(self._unproven_rates.values())
 
     async def may_try(self, source: str, client: str) -> Verdict | None:
-        """Why a client may not even try to prove a request to ``source``; ``None`` if it may.
+        """The verdict that keeps a client from proving a request to ``source``; ``None`` if it may.
 
         Args:
             client: see ``origin.client_key``.
@@ -246,7 +247,7 @@ class RateLimits:
         if own is not None and not (verdict := own.look()).allowed:
             if (source, client) not in self._known:  # invariant 5
                 return verdict
-        # Where the source's own limit is reached, nothing is proven only to be refused.
+        # The proof is not checked only to refuse the request for the source's rate.
         for bucket in (self._sources.get(source), self._all):
             if bucket is not None and not (verdict := bucket.look()).allowed:
                 return verdict
@@ -270,7 +271,7 @@ class RateLimits:
             del self._known[next(iter(self._known))]
 
     async def proves_nothing(self, source: str, client: str) -> None:
-        """Counts a request that proved nothing against its client."""
+        """Counts an unproven request against its client."""
         own = self._client(source, client)
         if own is None:
             return
@@ -325,7 +326,7 @@ class RateLimits:
         name: str,
         proven: bool,
     ) -> Verdict | None:
-        """What the shared store says; ``None`` when it is away, slow or busy (invariant 2)."""
+        """The shared store's answer; ``None`` when it is down, slow or busy (invariant 2)."""
         most = QUESTIONS_MAX if proven else STRANGERS_QUESTIONS_MAX
         if self._asking[proven] >= most or self._clock() < self._store_away_until:
             return None

@@ -2,8 +2,8 @@
 
 Invariants:
 1. One object per app, each with its own registry: nothing is global, two apps never mix.
-2. Labels are the sources of ``mailpulse.toml`` and codes of this program, so their number is
-   bounded; never a campaign, a recipient or an address.
+2. Label values are sources of ``mailpulse.toml`` and codes of this program, so their number is
+   bounded; never campaigns, recipients or addresses.
 3. Base units: seconds, bytes; counters end in ``_total``.
 """
 
@@ -29,7 +29,7 @@ class IngestMetrics:
         self.events = Counter("mailpulse_ingest_events", "Events kept.", ("source",), registry=r)
         self.dead_letters = Counter(
             "mailpulse_ingest_dead_letters",
-            "Items of verified requests that no event could be made of. Look at them with "
+            "Items of verified requests that could not be made events. List them with "
             "'mailpulse dlq ls'.",
             ("source", "reason"),
             registry=r,
@@ -42,7 +42,7 @@ class IngestMetrics:
         )
         self.ack_seconds = Histogram(
             "mailpulse_ingest_kafka_ack_seconds",
-            "From a parcel's hand-over to Kafka's acknowledgement of all of it.",
+            "From handing a parcel to the producer to Kafka's acknowledgement of all of it.",
             buckets=_SECONDS,
             registry=r,
         )
@@ -50,13 +50,13 @@ class IngestMetrics:
         self._declare_keeping(r)
 
     def _declare_keeping(self, r: CollectorRegistry) -> None:
-        """What tells whether the way to Kafka is open, and how full memory and spool are."""
+        """Metrics of the connection to Kafka, of memory and of the spool."""
         self.kafka_up = Gauge(
             "mailpulse_ingest_kafka_up", "1 while Kafka acknowledges, else 0.", registry=r
         )
         self.kafka_failures = Counter(
             "mailpulse_ingest_kafka_failures",
-            "Times the connection to Kafka was given up and made anew.",
+            "Times the connection to Kafka was replaced by a new one.",
             registry=r,
         )
         self.inflight_events = Gauge(
@@ -70,7 +70,7 @@ class IngestMetrics:
         )
         self.spool_bytes = Gauge(
             "mailpulse_ingest_spool_bytes",
-            "Bytes on the spool. Above 0 for long: Kafka is away or too slow.",
+            "Bytes on the spool. Above 0 for long: Kafka is down or too slow.",
             registry=r,
         )
         self.spooled = Counter(
@@ -78,7 +78,7 @@ class IngestMetrics:
         )
         self.spool_damaged_bytes = Counter(
             "mailpulse_ingest_spool_damaged_bytes",
-            "Bytes of the spool that could not be read; the file is kept beside it.",
+            "Bytes of the spool that could not be read; they are kept in a file beside it.",
             registry=r,
         )
         self.connections = Gauge("mailpulse_ingest_connections", "Open connections.", registry=r)
@@ -86,15 +86,15 @@ class IngestMetrics:
             "mailpulse_ingest_connections_refused",
             "Connections closed for a limit (too_many, displaced by a newer one while waiting for "
             "its client, header_timeout, header_too_large, body_timeout, framing_too_large, "
-            "answer_timeout), or for what is no HTTP as it is taken here (not_http, host_invalid, "
+            "answer_timeout), or for a request that is not accepted (not_http, host_invalid, "
             "transfer_coding, upgrade, too_many_ahead, too_many_headers).",
             ("reason",),
             registry=r,
         )
         self.trailers_dropped = Counter(
             "mailpulse_ingest_trailers_dropped",
-            "Header fields that came behind a body. No provider sends any: somebody tries to get "
-            "past the proxy's headers.",
+            "Header fields after a body (trailers). No provider sends any: they are an attempt to "
+            "forge the proxy's headers.",
             registry=r,
         )
         self.rate_store_failures = Counter(

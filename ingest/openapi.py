@@ -1,6 +1,7 @@
 """The OpenAPI 3.1 document of the front door.
 
-Invariant: it is true. A test drives the app by it (schemathesis) and refuses undocumented answers.
+Invariant: it is complete. A test drives the app by it (schemathesis) and fails on undocumented
+answers.
 """
 
 from typing import Any
@@ -20,18 +21,18 @@ _RATE_HEADERS = {
 }
 
 _REFUSALS: dict[str, tuple[str, dict[str, Any]]] = {
-    "400": ("The body is not what its headers say.", {}),
-    "401": ("Not proven to come from the provider. The same answer whatever is wrong.", {}),
-    "403": ("Not by HTTPS, or from an address that is not on the source's list.", {}),
-    "404": ("No such source, or no such call of its provider.", {}),
+    "400": ("The body does not fit its headers.", {}),
+    "401": ("Not verified as the provider's. The answer is the same whatever is wrong.", {}),
+    "403": ("Not over HTTPS, or from an address that the source does not allow.", {}),
+    "404": ("No such source, or its provider makes no such call.", {}),
     "408": ("The body did not arrive in time.", {}),
     "413": ("Over a limit: bytes, decompressed bytes, nesting, values, events.", {}),
-    "415": ("A Content-Encoding that is not taken, or more than one.", {}),
+    "415": ("A Content-Encoding that is not supported, or more than one.", {}),
     "429": (
         "Over a rate limit, or overloaded and this provider retries only after a 429.",
         _RETRY_AFTER | _RATE_HEADERS,
     ),
-    "503": ("Not kept: send it again later.", _RETRY_AFTER),
+    "503": ("Not stored: send it again later.", _RETRY_AFTER),
 }
 
 
@@ -85,15 +86,15 @@ def _hook() -> dict[str, Any]:
         "post": {
             "operationId": "postEvents",
             "summary": "A provider's webhook",
-            "description": "The body is what the source's provider sends, signed as it signs. "
-            "200 means that every event of it is kept.",
+            "description": "The body and its signature are those of the source's provider. "
+            "200 means that every event is stored.",
             "requestBody": {
                 "required": False,
                 "content": {"application/json": {"schema": {}}},
             },
             "responses": {
                 "200": _json(
-                    "Kept. Items that no event can be made of are rejected: kept as dead letters.",
+                    "Stored. Items that can't be made events are rejected: stored as dead letters.",
                     _object(accepted=count, rejected=count),
                 ),
                 **_refusals(*_REFUSALS),
@@ -117,7 +118,7 @@ def document(version: str) -> dict[str, Any]:
         "info": {
             "title": "mailpulse ingress",
             "version": version,
-            "description": "Takes in email providers' webhooks and keeps them.",
+            "description": "Receives email providers' webhooks and stores them.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": {
@@ -132,7 +133,7 @@ def document(version: str) -> dict[str, Any]:
             "/readyz": {
                 "get": {
                     "operationId": "ready",
-                    "summary": "Whether events can be kept right now",
+                    "summary": "Whether events can be stored right now",
                     "responses": {
                         "200": _json("They can.", readiness),
                         "503": _json("They can't.", readiness),

@@ -1,9 +1,9 @@
-"""Whatever is not a hook: its body is read within bounds before anything looks at the request.
+"""Paths that are not hooks: the body is read within limits before a page sees the request.
 
 Invariants:
-1. A body has the same deadline here as at a hook, whether a page reads it or there is no such page;
-   it has a size, and all of them together have one.
-2. A page is given its body whole: no page waits for a client.
+1. A body has the same deadline as at a hook, whether a page reads it or there is no such page. Its
+   size is limited, and so is the size of all of them together.
+2. A page gets its body complete: no page waits for a client.
 """
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,7 +15,7 @@ from ingest.receiving import WHOLE, Disconnected, read_within, replayed
 
 BODY_BYTES_MAX = 1_000_000
 BODIES_BYTES_MAX = 4_000_000
-"""Of all requests together; half of it is used, for nobody proves anything here."""
+"""Of all requests together; only half of it is used, since no client here is proven."""
 
 
 class Pages:

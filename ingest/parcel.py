@@ -3,9 +3,9 @@
 Invariants:
 1. Pure.
 2. The unit of acknowledgement is the parcel: ingress answers 200 when Kafka has every record of
-   it, or the spool has it as one frame. There is no half-kept parcel that was answered 200.
-3. ``from_bytes(to_bytes(parcel))`` is the parcel again. One without a trace has the bytes that it
-   had before there were traces.
+   it, or the spool has it as one frame. No parcel is answered 200 when only part of it is kept.
+3. ``from_bytes(to_bytes(parcel))`` equals the parcel. The bytes of one without a trace are those of
+   the version before traces.
 """
 
 import struct
@@ -20,7 +20,7 @@ _HEAD = struct.Struct(">BqII")
 _SIZES = struct.Struct(">II")
 _TRACE_SIZE = struct.Struct(">B")
 _UNTRACED, _TRACED = 1, 2
-"""Versions of the form on the spool."""
+"""Versions of the encoding on the spool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,10 @@ def to_bytes(parcel: Parcel) -> bytes:
 
 
 def from_bytes(data: bytes) -> Parcel:
-    """The parcel that ``to_bytes`` made ``data`` of.
+    """The parcel that ``to_bytes`` encoded as ``data``.
 
     Raises:
-        ValueError: these bytes are none, or of a version this program does not know.
+        ValueError: not a parcel, or one of a version that this program does not know.
     """
     try:
         version, timestamp_ms, events, dead_letters = _HEAD.unpack_from(data)
@@ -89,5 +89,5 @@ def from_bytes(data: bytes) -> Parcel:
     except struct.error as error:
         raise ValueError("parcel is cut short") from error
     if at != len(data):
-        raise ValueError(f"{len(data) - at} bytes behind the parcel")
+        raise ValueError(f"{len(data) - at} bytes after the parcel")
     return Parcel(timestamp_ms, pairs[:events], pairs[events:], trace)

@@ -1,11 +1,11 @@
-"""PartitionQueues to Kafka: one per partition, in each of which one batch at a time is under way.
+"""Queues to Kafka, one per partition, each with at most one batch in flight.
 
 Invariants:
 1. Per partition, records go in the order in which their parcels were handed over.
-2. A parcel is acknowledged when every share of it is: what of it goes to one partition.
-3. What was given up before it was handed to Kafka is not sent.
-4. Records are written out once, when their parcel is handed over, all of it together; a queue only
-   numbers them.
+2. A parcel is acknowledged when every share of it is. A share is its records for one partition.
+3. A parcel that timed out before it was handed to Kafka's client is not sent.
+4. Records are encoded once, all of a parcel together, when it is handed over; a queue only numbers
+   them.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from schemas.trace import TRACEPARENT
 
 
 class ParcelInFlight:
-    """A parcel under way: how many of its shares are not acknowledged yet, and who waits."""
+    """A parcel that is being sent: how many shares are not acknowledged yet, and its future."""
 
     __slots__ = ("deadline", "done", "left", "trace")
 
@@ -35,14 +35,14 @@ class ParcelInFlight:
         self.trace = trace
 
     def acknowledged(self) -> None:
-        """One share less to wait for."""
+        """One more share is acknowledged."""
         self.left -= 1
         if self.left == 0 and not self.done.done():
             self.done.set_result(None)
 
 
 class Share:
-    """What of a parcel goes to one partition; ``sent`` of its records are in batches already."""
+    """A parcel's records for one partition; the first ``sent`` of them are in batches already."""
 
     __slots__ = ("pending", "records", "sent", "timestamp_ms")
 
@@ -55,7 +55,7 @@ class Share:
 
 
 class PartitionQueue:
-    """One partition: what waits for it, and the task that sends it batch by batch.
+    """The shares that wait for one partition, and the task that sends them batch by batch.
 
     Args:
         client: an ``AIOKafkaProducer``, started.
@@ -76,10 +76,10 @@ class PartitionQueue:
         self.wake.set()
 
     def _fill(self, batch: RecordBatch) -> list[ParcelInFlight]:
-        """Moves shares into ``batch`` until it is full; what was given up is left out.
+        """Moves shares into ``batch`` until it is full, without those that timed out.
 
         Returns:
-            Who waits for the shares whose last record is in it.
+            The parcels of shares whose last record is in it.
         """
         queue = self.queue
         taken: list[ParcelInFlight] = []
@@ -95,7 +95,7 @@ class PartitionQueue:
         return taken
 
     async def run(self, on_ack: Callable[[], None]) -> None:
-        """Sends for ever.
+        """Sends until it is cancelled.
 
         Raises:
             Exception: whatever aiokafka raises when a batch can't be delivered.

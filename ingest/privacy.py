@@ -1,11 +1,11 @@
-"""How a recipient's address is kept: plain, as a keyed hash, or not at all.
+"""Stores a recipient's address plain, as a keyed hash, or not at all.
 
 Invariants:
 1. Pure.
-2. When addresses are not kept plain, they are taken out of every text of an event that repeats
-   them, and out of what goes to the dead letters, before anything is encoded.
-3. The domain is always kept: rates per mailbox provider need it, and it names nobody.
-4. The hash is keyed (HMAC-SHA256): without the key nobody can try addresses against it.
+2. When addresses are not kept plain, they are removed from every text of an event that repeats
+   them, and from dead letters, before anything is encoded.
+3. The domain is always kept: rates per mailbox provider need it, and it identifies nobody.
+4. The hash is keyed (HMAC-SHA256): without the key nobody can test addresses against it.
 """
 
 import hmac
@@ -33,7 +33,7 @@ class Privacy:
 
     Args:
         mode: the ``recipients`` setting.
-        key: of the HMAC, when hashed.
+        key: of the HMAC, for ``hashed``.
     """
 
     def __init__(self, mode: Mode, key: bytes = b"") -> None:
@@ -65,7 +65,7 @@ class Privacy:
             value = texts[name]
             if isinstance(value, str):
                 texts[name] = pattern.sub(stand_in, value)
-        if event["diagnostic"]:  # servers name others too, such as whom a mailbox forwards to
+        if event["diagnostic"]:  # may name other addresses, such as the target of a forwarding
             event["diagnostic"] = _ADDRESS_IN_TEXT.sub(self._stand_in, event["diagnostic"])
         event["tags"] = [pattern.sub(stand_in, tag) for tag in event["tags"]]
         event["metadata"] = {

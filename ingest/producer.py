@@ -1,20 +1,20 @@
 """Parcels to Kafka, acknowledged by all in-sync replicas.
 
 Invariants:
-1. ``send`` returns only when Kafka has acknowledged every record of the parcel (``acks=all``); on
-   anything else it raises. A parcel that was refused may still have landed in part: the same
-   events come again with the same ids, and the streams drop what they saw.
-2. Per partition records go in the order in which their parcels were handed over: one queue per
-   partition, one batch of a queue at a time, so that concurrent requests share batches.
-3. A record's partition is what every client's default partitioner says of its key.
-4. A client that fails is replaced, not nursed: after an unexpected error, or when nothing was
-   acknowledged for a whole time-out, everything outstanding is refused and a new client connects
-   (with a new producer id, so no sequence number is left over).
-5. What waits is bounded in events and bytes; over that it is refused at once. What was given up
-   before it was handed to Kafka is not sent.
+1. ``send`` returns only when Kafka has acknowledged every record of the parcel (``acks=all``); in
+   every other case it raises. Kafka may then still have some of the parcel's records: the provider
+   sends the same events again, with the same ids, and the streams deduplicate them.
+2. Per partition, records are sent in the order in which their parcels were handed over: one queue
+   per partition, one batch of a queue at a time, so that concurrent requests share batches.
+3. A record's partition is that of Kafka's default partitioner for its key.
+4. A client that fails is replaced: after an unexpected error, or when nothing was acknowledged for
+   a whole time-out, all waiting parcels are refused and a new client connects (with a new producer
+   id, hence new sequence numbers).
+5. Waiting parcels are limited in events and bytes; over that a parcel is refused at once. A parcel
+   that timed out before it was handed to Kafka's client is not sent.
 
-aiokafka is pinned; of its internals ``_close`` uses the accumulator of batches, since ``stop``
-alone waits for brokers that are gone.
+aiokafka is pinned: ``_close`` uses its accumulator of batches, since ``stop`` alone waits for
+brokers that are down.
 """
 
 import asyncio
@@ -40,25 +40,25 @@ PROBE_INTERVAL_S = 5.0
 """How often an idle connection is tried."""
 CLOSE_TIMEOUT_S = 2.0
 TIMER_SLACK_S = 0.002
-"""How much early a time-out may be seen, since timers are no more exact than that."""
+"""How much early a time-out may fire: the resolution of timers."""
 
 
 class Overloaded(Unavailable):
-    """More is waiting for Kafka than the settings allow."""
+    """The settings allow no more events or bytes to wait for Kafka."""
 
 
 class Log(Protocol):
-    """Where parcels are kept: Kafka, or a test's list."""
+    """A store of parcels: Kafka, or a test's list."""
 
     @property
     def up(self) -> bool:
-        """Whether parcels are taken right now."""
+        """Whether parcels are accepted right now."""
 
     async def start(self) -> None:
-        """Begins to connect; does not wait for it."""
+        """Starts connecting, without waiting for it."""
 
     async def stop(self) -> None:
-        """Waits for what is outstanding, within bounds, and closes."""
+        """Waits a limited time for outstanding acknowledgements, and closes."""
 
     async def wait_up(self) -> None:
         """Waits until ``up``."""
@@ -109,15 +109,15 @@ class Producer:
         await self._is_up.wait()
 
     async def start(self) -> None:
-        """Begins to connect, and keeps at it; returns at once."""
+        """Starts connecting, with retries; returns at once."""
         self._task = asyncio.create_task(self._supervise(), name="ingest-producer")
 
     async def stop(self) -> None:
-        """Waits for what is outstanding, at most one acknowledgement time-out, then closes."""
+        """Waits for outstanding acknowledgements, at most one time-out of them, then closes."""
         if self._outstanding:
             waiting = [pending.done for pending in self._outstanding]
             await asyncio.wait(waiting, timeout=self._settings.ack_timeout_ms / 1000)
-        # aiokafka's client swallows a cancellation that meets it while it closes, hence the flag.
+        # aiokafka's client swallows a cancellation while it closes, hence the flag.
         self._stopping = True
         if self._timer is not None:
             self._timer.cancel()
@@ -129,14 +129,14 @@ class Producer:
         """Keeps a parcel in Kafka.
 
         Raises:
-            Overloaded: too much is waiting already.
+            Overloaded: too many events or bytes are waiting already.
             Unavailable: there is no connection, or no acknowledgement within ``timeout_s``.
         """
         connection, count, size = self._connection, parcel.count, parcel.size
         if count == 0:
             return
         if connection is None:
-            raise Unavailable("Kafka is away")
+            raise Unavailable("no connection to Kafka")
         settings = self._settings
         if self._events and (
             self._events + count > settings.inflight_events_max
@@ -166,10 +166,10 @@ class Producer:
         self._metrics.ack_seconds.observe(self._clock() - started)
 
     def _give_up_at(self, deadline: float, now: float) -> None:
-        """Sees to it that somebody looks at the time-outs at ``deadline``, or before.
+        """Makes sure that time-outs are checked at ``deadline`` or before.
 
-        One timer for all parcels: most are acknowledged long before, and setting and cancelling
-        one for each cost more than handing the parcel over.
+        One timer serves all parcels: most are acknowledged long before, and a timer for each cost
+        more than handing the parcel over.
         """
         if self._timer is not None:
             if self._timer_at <= deadline:
@@ -196,7 +196,7 @@ class Producer:
         return self._events, self._bytes
 
     def _break(self, reason: str) -> None:
-        """Gives the connection up; at once, so that nobody is sent to it any more."""
+        """Marks the connection as lost, at once, so that no parcel is handed to it any more."""
         if self._broken is not None and not self._broken.done():
             self._broken.set_result(reason)
             self._down(reason)
@@ -205,7 +205,7 @@ class Producer:
         self._last_ack = self._clock()
 
     async def _supervise(self) -> None:
-        """Connects, watches, replaces, until it is stopped."""
+        """Connects and replaces lost connections, until it is stopped."""
         while not self._stopping:
             connection = await self._connected()
             if connection is None:
@@ -221,8 +221,10 @@ class Producer:
             self._log.warning("kafka_lost", reason=reason)
 
     async def _connected(self) -> Connection | None:
-        """Tries until there is a connection, or it is to stop; says at once and then once a minute
-        that there is none."""
+        """The connection, after as many attempts as it takes; ``None`` once it is to stop.
+
+        The first failure is logged at once, further ones once a minute.
+        """
         wait_s = RETRY_MIN_S
         with contextlib.closing(SparingLog("mailpulse.ingest.producer", self._clock)) as log:
             while not self._stopping:
@@ -255,10 +257,10 @@ class Producer:
         return Connection(client, partitions, settings.record_bytes_max)
 
     async def _watch(self, connection: Connection) -> str:
-        """Lets the queues run until something is wrong.
+        """Runs the queues until one fails or the connection is lost.
 
         Returns:
-            What was wrong.
+            The reason.
         """
         self._broken = asyncio.get_running_loop().create_future()
         tasks = [
@@ -281,7 +283,7 @@ class Producer:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _down(self, reason: str) -> None:
-        """Refuses everything outstanding, in the order in which it came."""
+        """Refuses all waiting parcels, in their order."""
         self._connection = None
         self._is_up.clear()
         self._metrics.kafka_up.set(0)
@@ -290,7 +292,7 @@ class Producer:
                 pending.done.set_exception(Unavailable(reason))
 
     async def _probe(self, client: Any) -> None:
-        """Asks for metadata while nothing is acknowledged, so that a silent loss is seen."""
+        """Requests metadata while nothing is acknowledged, to notice a silent loss of brokers."""
         while True:
             await asyncio.sleep(PROBE_INTERVAL_S)
             if self._clock() - self._last_ack < PROBE_INTERVAL_S:
@@ -301,16 +303,16 @@ class Producer:
 
 
 class _Outgoing(set[Any]):
-    """Batches under way; taking one out that is not there is no error."""
+    """Batches in flight; removing one that is not there is no error."""
 
     remove = set.discard
 
 
 async def _close(client: Any) -> None:
-    """Closes a client whose brokers may be gone: nothing is flushed, nothing waits for long."""
+    """Closes a client whose brokers may be down: without flushing, within a short time."""
     accumulator = client._message_accumulator
-    # A batch that was to be sent again is no longer pending, and its end would be logged as a
-    # KeyError of aiokafka's: a page of traceback for each, in the midst of an outage.
+    # A batch that waits for a retry is no longer pending; without this, aiokafka would log a
+    # KeyError with a long traceback for each.
     accumulator._pending_batches = _Outgoing(accumulator._pending_batches)
     batches = [*accumulator._pending_batches]
     batches += [batch for queue in accumulator._batches.values() for batch in queue]
@@ -318,10 +320,10 @@ async def _close(client: Any) -> None:
     for batch in batches:
         for future in (batch.future, batch._drain_waiter):
             if future.done() and not future.cancelled():
-                future.exception()  # nobody else asks for it, and asyncio would complain
+                future.exception()  # nobody else retrieves it, and asyncio would log that
     closing: Iterable[Awaitable[None]] = (client.client.close(), client.stop())
     for step in closing:
-        # A dying client may raise anything; it is being thrown away.
+        # A client in this state may raise anything; it is discarded.
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await step

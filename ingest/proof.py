@@ -1,14 +1,15 @@
-"""From a request as it came to one that is proven, decoded, and of a shape that can be parsed.
+"""Proves and decodes a request, and checks that its body has a shape that can be parsed.
 
 Invariants:
 1. Pure.
-2. Whatever costs more than the proof comes after it: decoding too, where the proof lies in a header
-   alone, or is a signature over the bytes as they came. Only a signature that does not fit these
-   may be one over the decoded body: then, and where the proof lies in the body, decoding comes
-   first. Who shows no signature at all, or a stale one, has nothing decoded.
-3. The shape of a body is looked at before anything parses it: before the proof where that lies in
-   the body, else after it.
-4. A test call, signed with a key that its provider has published, is answered and proves nothing.
+2. Every step that costs more than the proof comes after it. That includes decoding where the proof
+   lies in a header alone, or is a signature over the bytes as received. If such a signature does
+   not match, it may cover the decoded body; then, and where the proof lies in the body, decoding
+   comes first. A request without a signature, or with a stale one, is never decoded.
+3. The shape of a body is checked before anything parses it: before the proof where that lies in the
+   body, else after it.
+4. A test call, signed with a key that its provider has published, is answered but counts as
+   unproven.
 """
 
 from dataclasses import replace
@@ -25,7 +26,7 @@ class Proven(NamedTuple):
 
     Attributes:
         request: with its body decoded.
-        by_anyone: whether it proves nothing all the same, see ``Provider.by_anyone``.
+        by_anyone: whether anybody could have made it, see ``Provider.by_anyone``.
     """
 
     request: Request
@@ -44,12 +45,12 @@ def prove(
     """The request with its body decoded, once it is proven to come from the provider.
 
     Args:
-        request: as it came.
+        request: as received.
         coding: of its body, as ``content_coding`` gives it.
         now: seconds since 1970.
 
     Raises:
-        Refused: the body is over a limit or not of its coding.
+        Refused: the body is over a limit, or does not decode by its coding.
         SignatureError, NeedsCertificate: as ``Provider.verify`` does.
     """
     in_body = provider.proof_in_body(request)
@@ -84,10 +85,10 @@ def prove(
 def _fits_as_it_came(
     provider: Provider, source: Source, request: Request, now: float, certificates: Certificates
 ) -> bool:
-    """Whether the proof fits the body before decoding.
+    """Whether the proof fits the body before it is decoded.
 
     Raises:
-        SignatureError: it is not there, or wrong whatever the body says.
+        SignatureError: it is missing, or wrong whatever the body is.
     """
     try:
         provider.verify(request, source, now, certificates)

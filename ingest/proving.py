@@ -1,10 +1,10 @@
-"""A request's proof, and what is made of the request once it is proven.
+"""Proves a request, parses it and encodes its records.
 
 Invariants:
 1. Bodies over ``THREAD_BYTES``, and those with a content coding, are worked on in a thread, so that
-   one large request does not hold up the small ones. Its time is shared among the clients of each
-   source: who floods it with bodies that prove nothing keeps nobody else from it.
-2. A provider module that fails has proven nothing.
+   one large request does not hold up the small ones. The thread's time is shared fairly among the
+   clients of each source, so a flood of unproven bodies does not keep others from it.
+2. If a provider module fails, the request is not proven.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ _CERTIFICATES_PER_REQUEST_MAX = 2
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """A source, ready to be asked."""
+    """A source with its provider and what was derived from its settings."""
 
     source: Source
     provider: Provider
@@ -66,7 +66,7 @@ class Prover:
         self._turns = Turns()
 
     def close(self) -> None:
-        """Lets go of the thread."""
+        """Ends the thread."""
         self._thread.close()
 
     async def proven(
@@ -81,9 +81,9 @@ class Prover:
         """The parcel of a request, once it is proven; made in a thread when it is large.
 
         Args:
-            request: its body as it came.
+            request: its body as received.
             coding: of the body, as ``content_coding`` gives it.
-            client: whom the thread's time is counted for, see ``origin.client_key``.
+            client: the thread's time is counted for it, see ``origin.client_key``.
             now: seconds since 1970.
             deadline: by the clock.
 
@@ -103,7 +103,7 @@ class Prover:
         raise SignatureError("certificate")
 
     def _work(self, hook: Hook, request: Request, coding: str | None, now: float) -> Taken:
-        """Proves, parses and encodes: what needs the processor and no I/O.
+        """Proves, parses and encodes: all the work without I/O.
 
         Raises:
             Refused, SignatureError, NeedsCertificate: as the steps do.

@@ -16,13 +16,14 @@ from ingest.bodies import Bodies, Holding, NoRoom
 from ingest.body import Refused
 
 WHOLE = "mailpulse.whole"
-"""In the scope of a request whose body had arrived to its end when its task was started."""
+"""Key in the scope of a request whose body was complete when its task was started."""
 PROVEN = "mailpulse.proven"
-"""In the scope of a request that is proven to come from a provider."""
+"""Key in the scope of a request that is proven to come from a provider."""
 _NO_DEADLINE = contextlib.nullcontext()
 LINGER_S = 1.0
 LINGER_BYTES = 64_000_000
-"""How long, and how much of, an unread body is thrown away before the connection is closed."""
+"""An unread body is read and thrown away for so long, or so many bytes, before the connection is
+closed."""
 
 
 class Disconnected(Exception):
@@ -38,7 +39,7 @@ async def read_body(
     """The body of a request.
 
     Args:
-        deadline: not entered yet; ``None`` where there is nothing to wait for.
+        deadline: not entered yet; ``None`` if the body is complete already.
         reserve: told the size of each part before it is kept; raises when there is no room.
 
     Raises:
@@ -62,7 +63,7 @@ async def read_body(
                 if not message.get("more_body", False):
                     break
     except TimeoutError:
-        parts.clear()  # the error knows this frame, and is known until the request is answered
+        parts.clear()  # the error, kept until the answer, refers to this frame and so to the parts
         raise Refused(408, "body_timeout") from None
     except (Refused, NoRoom):
         parts.clear()
@@ -79,17 +80,17 @@ async def read_within(
     length: int = 0,
     free: int = 0,
 ) -> bytes:
-    """The body of a request, within the memory that there is for all of them.
+    """The body of a request, within the memory budget of all bodies.
 
     Args:
-        holding: what the request holds of it; to be given back by the caller.
-        timeout_s: ``None`` where there is nothing to wait for.
+        holding: the request's share; the caller gives it back.
+        timeout_s: ``None`` if the body is complete already.
         length: as declared, 0 if it is not.
-        free: bytes that a body may have besides.
+        free: bytes of a body that are not counted.
 
     Raises:
         Refused, Disconnected: as ``read_body`` does.
-        NoRoom: there is none, or another client was given it.
+        NoRoom: the budget is used up, or the share went to another client's body.
     """
     if timeout_s is None:
         deadline = None
@@ -103,8 +104,8 @@ async def read_within(
         if holding.given_up:
             raise NoRoom("it gave way to another client's body")
         read += size
-        # What was declared is taken at once: large bodies that come together would else fill the
-        # memory with their beginnings, and none would ever be whole.
+        # The declared length is reserved at once. Otherwise large bodies that arrive together could
+        # fill the memory with their beginnings, and none of them would ever be complete.
         more = max(read, length) - free - holding.size
         if more > 0 and not bodies.take(more, holding):
             raise NoRoom(f"{bodies.used} bytes of bodies in memory")
@@ -126,7 +127,7 @@ def _end_early(deadline: asyncio.Timeout) -> None:
 
 
 async def drain(receive: Receive) -> None:
-    """Throws away what is left of a body, for a moment."""
+    """Reads what is left of a body and throws it away, for a limited time."""
     size = 0
     try:
         async with asyncio.timeout(LINGER_S):
@@ -140,7 +141,7 @@ async def drain(receive: Receive) -> None:
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:
-    """A ``receive`` that gives a body that was read already, and then what comes."""
+    """A ``receive`` that first gives a body that was read already."""
     given = False
 
     async def again() -> Message:

@@ -1,11 +1,11 @@
-"""A read-only schema registry for standard clients, which the ingress serves at ``/registry``.
+"""A read-only schema registry for standard clients, served by the ingress at ``/registry``.
 
 Invariants:
 1. It answers as Confluent Schema Registry does, paths, error codes and content type included, so
-   that ``confluent-kafka``, Java's and every other client decodes our topics as they are.
-2. It never changes anything: registering is refused as a registry in READONLY mode does it
-   (error 42205); looking up whether a schema is registered is no change.
-3. Everything it says is made once from ``schemas``; a request does no I/O.
+   that ``confluent-kafka``, Java's and every other client can decode our topics.
+2. It never changes anything: registering is refused as by a registry in READONLY mode (error
+   42205); looking up whether a schema is registered is allowed.
+3. All answers are made at start from ``schemas``; a request does no I/O.
 
 Source: Confluent Schema Registry API reference (subjects, schemas, mode, config; error codes).
 """
@@ -24,7 +24,7 @@ from schemas.codec import FIXED_IDS, schema_json
 from schemas.topics import TOPICS
 
 _LOOKUP_BYTES_MAX = 200_000
-"""Ours have 10,000; anybody may post here, and parsing holds the event loop up."""
+"""Ours have 10,000; anybody may post here, and parsing blocks the event loop."""
 
 
 class _Answer(JSONResponse):
@@ -58,7 +58,7 @@ class _Version:
 
 
 class _Endpoint:
-    """Every subject with its versions, oldest first, and the answers about them."""
+    """Answers about all subjects and their versions, oldest first."""
 
     def __init__(self, ids: Mapping[str, int]) -> None:
         self._subjects: dict[str, list[_Version]] = {}

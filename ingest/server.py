@@ -1,12 +1,12 @@
 """Serves the front door over HTTP/1.1 or TLS, and stops gracefully.
 
 Invariants:
-1. What one connection may do, ``ingest/connection.py`` says; which of them stay when there are too
-   many, ``ingest/crowd.py``.
-2. There are never more connections than the system gives files for: its limit is raised as far as
-   it goes, and then decides.
-3. On SIGTERM or SIGINT: no new connections, requests under way are finished, Kafka's outstanding
-   acknowledgements are awaited, then the process may end.
+1. The limits of one connection are in ``ingest/connection.py``; which connection is closed when
+   there are too many, ``ingest/crowd.py`` decides.
+2. There are never more connections than file descriptors: the process's limit is raised as far as
+   possible, and the number of connections lowered to it if need be.
+3. On SIGTERM or SIGINT: no new connections are accepted, requests in progress are finished, Kafka's
+   outstanding acknowledgements are awaited, then the process may end.
 """
 
 import asyncio
@@ -37,17 +37,13 @@ from schemas.settings import Settings, Source
 KEEP_ALIVE_S = 65
 """How long an idle connection stays open between requests: longer than common proxies' 60 s."""
 GRACE_S = 10
-"""How long requests under way may take once we are told to stop."""
-
-
+"""How long requests in progress may take after a signal to stop."""
 GC_YOUNG_OBJECTS = 20_000
-"""New containers after which the collector looks at the young ones."""
+"""New containers after which the garbage collector examines the young ones."""
 SWITCH_S = 0.0005
-"""How long a thread runs on while another one waits."""
-
-
+"""How long a thread keeps running while another one waits."""
 FILES_RESERVED = 256
-"""Files that are left to Kafka's connections, the spool, TLS handshakes and the rest."""
+"""File descriptors reserved for Kafka's connections, the spool, TLS handshakes and the rest."""
 
 
 class _Server(Server):
@@ -66,7 +62,7 @@ class _Server(Server):
             app_state=self.lifespan.state,
         )
         for one in sockets or ():
-            # A connection counts, and has a deadline of ours, once its handshake is over.
+            # A connection is counted, and gets its deadline, only after the handshake.
             handshake_s = None if self.config.ssl is None else self.handshake_s
             server = await asyncio.get_running_loop().create_server(
                 make_protocol, sock=one, ssl=self.config.ssl, backlog=self.config.backlog,
@@ -84,7 +80,7 @@ def make_server(
         connections_max: by default the setting.
 
     Raises:
-        InternalsMissing: the installed uvicorn is none that this was written for.
+        InternalsMissing: the installed uvicorn lacks internals that this relies on.
     """
     check_internals()
     crowd = Crowd[FrontDoorProtocol](
@@ -122,7 +118,7 @@ def make_server(
 
 
 def files_for(connections_max: int, soft: int, hard: int) -> tuple[int, int]:
-    """The limit on open files to set, and how many connections there are files for then.
+    """The limit on open files to set, and the number of connections that it allows.
 
     Args:
         soft: the limit as it is.
@@ -140,7 +136,7 @@ def make_room(connections_max: int) -> int:
     """Raises the process's limit on open files (invariant 2).
 
     Returns:
-        How many connections there are files for, ``connections_max`` at most.
+        The number of connections that it allows, at most ``connections_max``.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     raised, room = files_for(connections_max, soft, hard)
@@ -161,8 +157,8 @@ async def serve(
     """Serves until SIGTERM, SIGINT or ``stop``, then stops gracefully (invariant 3).
 
     Args:
-        on_bound: told the port once connections are accepted by the kernel.
-        stop: an event that ends it, for a caller that keeps the signals to itself.
+        on_bound: called with the port once the kernel accepts connections.
+        stop: ends it, for a caller that handles the signals itself.
         parts: passed on to ``create_app``.
 
     Raises:
@@ -200,13 +196,13 @@ def run(settings: Settings, sources: Mapping[str, Source], **parts: Any) -> None
 
 
 def _settle_interpreter() -> None:
-    """Takes what was imported out of the garbage collector's rounds, and makes these rarer.
+    """Excludes imported objects from garbage collection, and makes collections rarer.
 
-    A batch makes some thousand containers that die with it, by reference counts alone; at Python's
-    default of one round per 700 the collector looked at everything several times a batch.
+    A batch makes thousands of containers, which are freed by their reference counts. With Python's
+    default of one collection per 700, every batch caused several.
 
-    The thread of large bodies lets the event loop go on as soon as it asks: at Python's default of
-    5 ms small requests would wait longer for the thread than for Kafka.
+    The thread of large bodies yields to the event loop quickly: with Python's default of 5 ms,
+    small requests would wait longer for the thread than for Kafka.
     """
     gc.collect()
     gc.freeze()
@@ -216,7 +212,7 @@ def _settle_interpreter() -> None:
 
 @contextlib.contextmanager
 def _stopping(server: uvicorn.Server, stop: asyncio.Event | None) -> Iterator[None]:
-    """Ends ``server`` by ``stop``, or by signals when there is none."""
+    """Ends ``server`` on ``stop``, or on signals if there is none."""
 
     def end() -> None:
         server.should_exit = True

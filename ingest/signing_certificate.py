@@ -1,9 +1,9 @@
-"""The certificate that a provider signs with: its key, its names, how long it holds.
+"""The certificate that a provider signs with: its key, its names and its period of validity.
 
 Invariants:
 1. Pure: the certificate's bytes and the time are arguments.
-2. Whether the certificate is to be trusted at all is not asked here: it was fetched by HTTPS from a
-   host that the provider module pins, so that host's own certificate vouches for it.
+2. Its chain of trust is not checked here: it was fetched by HTTPS from a host that the provider
+   module pins, so that host's own certificate vouches for it.
 
 Source: RFC 5280 §4.1.2.5 (validity), RFC 6125 §6.4.4 (the common name counts only where there are
 no DNS names).
@@ -24,12 +24,12 @@ from cryptography.x509.oid import NameOID
 
 @dataclass(frozen=True, slots=True)
 class SigningCertificate:
-    """What counts of a certificate.
+    """The parts of a certificate that are used.
 
     Attributes:
         key: its RSA key.
         names: hosts that it is for, in lower case.
-        first_s, last_s: the seconds since 1970 between which it holds, both included.
+        first_s, last_s: period of validity in seconds since 1970, both included.
     """
 
     key: rsa.RSAPublicKey

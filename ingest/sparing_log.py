@@ -1,10 +1,10 @@
-"""Log lines that outside callers can cause, as many as they like: one of each kind a minute.
+"""Rate-limited logging of what outside callers can cause: one line of each kind a minute.
 
 Invariants:
-1. The first line of a kind is written at once and whole. Those within ``pause_s`` after it are
-   counted; the next one written says how many were (``suppressed``) and the pause (``period_s``).
-2. No count is lost: what was suppressed is said at the latest two pauses later, or at the end.
-3. Which lines are of one kind, the caller says, by fields from a bounded set of values.
+1. The first line of a kind is written at once. Lines within ``pause_s`` after it are counted; the
+   next one written gives their number (``suppressed``) and the pause (``period_s``).
+2. No count is lost: it is written at most two pauses later, or on ``close``.
+3. The caller decides which lines are of one kind, by fields from a bounded set of values.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from schemas.serving.sparing import OTHER, PAUSE_S, Sparing
 
 
 class SparingLog:
-    """A log for what is caused from outside.
+    """A log for events that outside callers cause.
 
     Args:
         name: of the logger.
@@ -38,8 +38,8 @@ class SparingLog:
 
         Args:
             level: ``info``, ``warning`` or ``error``.
-            kind: fields that make it of one kind with others.
-            more: fields of this one alone.
+            kind: fields that define its kind.
+            more: fields of this line only.
         """
         key = orjson.dumps([level, event, kind], option=orjson.OPT_SORT_KEYS).decode()
         count = self._sparing.happened(key, self._clock())
@@ -55,7 +55,7 @@ class SparingLog:
         self._write(level, event, line)
 
     def close(self) -> None:
-        """Says what is still withheld."""
+        """Writes the counts of suppressed lines."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -64,7 +64,7 @@ class SparingLog:
     def _tell(self) -> None:
         self._timer = None
         told = self._tell_due(self._clock())
-        if told or self._withheld:  # something may be withheld for less than a pause
+        if told or self._withheld:  # lines may have been suppressed within the last pause
             self._timer = asyncio.get_running_loop().call_later(self._pause_s, self._tell)
         self._withheld = False
 

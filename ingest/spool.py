@@ -1,15 +1,16 @@
-"""The spool: parcels on disk while Kafka is away.
+"""The spool: parcels on disk while Kafka is down.
 
 Invariants:
 1. ``append`` returns only after an fsync that covers its frame. Appends that come while an fsync
    is under way share the next one (group commit).
-2. What is read comes in the order in which it was appended, also over a restart. A frame is read
-   again after a crash until the segment that holds it is released: at least once, never not.
-3. Damage costs what it covers: the bytes are kept as ``*.damaged`` for a person, counted and
-   logged. So is a torn tail: it was never acknowledged, but a frame whose length is damaged looks
-   the same.
+2. Frames are read in the order in which they were appended, also across restarts. After a crash, a
+   frame is read again unless its segment was released: at least once.
+3. Damage costs only the bytes that it covers: these are kept as ``*.damaged`` for a person, counted
+   and logged. So is a torn tail: it was never acknowledged, but a frame whose length is damaged
+   looks the same.
 4. Never more than ``bytes_max`` on disk; over that ``append`` refuses.
-5. After a failed write or fsync that segment takes no more: what the page cache held is unknown.
+5. After a failed write or fsync a segment is not written any more: the state of the page cache is
+   unknown.
 6. One process per directory (``flock``).
 
 Segments are ``00000000000000000001.spool`` and up. All file work is done in one thread.
@@ -34,7 +35,7 @@ SUFFIX = ".spool"
 
 
 class SpoolFull(Unavailable):
-    """The spool holds as much as it may."""
+    """The spool has reached its size limit."""
 
 
 @dataclass(slots=True)
@@ -44,7 +45,7 @@ class _Segment:
     size: int
     """Bytes that were fsynced."""
     read_at: int = 0
-    """Where reading goes on."""
+    """Where the next read starts."""
 
 
 @dataclass(slots=True)
@@ -55,7 +56,7 @@ class _Append:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Some payloads in order, and where they begin."""
+    """Some payloads in order, and the position of the first."""
 
     payloads: list[bytes]
     segment: int
@@ -71,13 +72,13 @@ def _sync_directory(directory: Path) -> None:
 
 
 class Spool:
-    """A bounded first-in-first-out of byte strings on disk.
+    """A bounded queue of byte strings on disk.
 
     Args:
-        directory: made if it is not there.
-        bytes_max: most bytes on disk.
-        segment_bytes: size at which a new file is begun.
-        on_damage: told how many bytes of a segment could not be read.
+        directory: created if it does not exist.
+        bytes_max: limit of bytes on disk.
+        segment_bytes: size at which a new file is started.
+        on_damage: called with the number of bytes of a segment that could not be read.
     """
 
     def __init__(
@@ -104,13 +105,13 @@ class Spool:
         self._writer: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
 
-    # --- life ------------------------------------------------------------------------------------
+    # --- opening and closing ---------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Takes the directory and finds what an earlier process left.
+        """Locks the directory and finds the segments of an earlier process.
 
         Raises:
-            ConfigError: it can't be made or written, or another process holds it.
+            ConfigError: it can't be created or written, or another process holds it.
         """
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -133,7 +134,7 @@ class Spool:
         self._writer = asyncio.create_task(self._write_for_ever(), name="spool-writer")
 
     async def close(self) -> None:
-        """Writes what is pending and lets go of the directory."""
+        """Writes what is pending and unlocks the directory."""
         waiting = [one.done for one in self._pending]
         if waiting and self._writer is not None and not self._writer.done():
             await asyncio.wait(waiting)
@@ -146,16 +147,16 @@ class Spool:
                 os.close(handle)
         self._writing = self._lock = None
 
-    # --- what is there ---------------------------------------------------------------------------
+    # --- state -----------------------------------------------------------------------------------
 
     @property
     def size(self) -> int:
-        """Bytes on disk and on their way there."""
+        """Bytes on disk or pending."""
         return self._size + self._pending_bytes
 
     @property
     def busy(self) -> bool:
-        """Whether anything is on it or on its way: then what comes has to go behind it."""
+        """Whether anything is on it or pending: then new parcels have to go to the spool too."""
         return bool(self._pending or self._segments)
 
     async def wait_filled(self) -> None:
@@ -178,7 +179,7 @@ class Spool:
         self._pending.append(one)
         self._pending_bytes += len(data)
         self._wake.set()
-        # A caller that gives up does not take its neighbours' commit with it.
+        # A caller that is cancelled must not cancel the commit of the others.
         await asyncio.shield(one.done)
 
     async def _write_for_ever(self) -> None:
@@ -246,7 +247,7 @@ class Spool:
             if segment is not None:
                 os.ftruncate(self._writing, segment.size)
         except OSError:
-            pass  # then its tail is torn, and reading leaves it out
+            pass  # then its tail is torn, and the reader sets it aside
         finally:
             os.close(self._writing)
             self._writing = None
@@ -274,7 +275,7 @@ class Spool:
         return None
 
     async def _skip_damage(self, segment: _Segment) -> None:
-        """Invariant 3: goes on at the next whole frame; what lies before it is set aside."""
+        """Invariant 3: continues at the next whole frame; the bytes before it are set aside."""
         name = f"{segment.path.name}.{segment.read_at}.damaged"
         size, torn = await asyncio.get_running_loop().run_in_executor(
             self._thread, self._set_damage_aside, segment, name
@@ -292,7 +293,7 @@ class Spool:
         return len(damaged), len(damaged) == len(rest) and is_torn(rest)
 
     def set_aside(self, name: str, content: bytes) -> None:
-        """Keeps bytes that can't be used beside the spool, for a person; blocks until an fsync.
+        """Writes bytes that can't be used to a file beside the segments; blocks until its fsync.
 
         Raises:
             OSError: the disk refused.
@@ -304,19 +305,19 @@ class Spool:
         _sync_directory(self._directory)
 
     def rewind(self, stretch: Stretch) -> None:
-        """``stretch`` could not be kept elsewhere: it is read again."""
+        """``stretch`` could not be forwarded: it is read again."""
         for segment in self._segments:
             if segment.number == stretch.segment:
                 segment.read_at = stretch.start
         self._filled.set()
 
     def release(self) -> None:
-        """Everything that was read is kept elsewhere: segments that were read whole go."""
+        """Everything that was read is forwarded: deletes the segments that were read to the end."""
         while self._segments and self._segments[0].read_at == self._segments[0].size:
             segment = self._segments[0]
             if len(self._segments) == 1 and self._writing is not None:
                 if self._pending:
-                    return  # the writer is on its way to this very file
+                    return  # the writer is about to append to this file
                 os.close(self._writing)
                 self._writing = None
             del self._segments[0]

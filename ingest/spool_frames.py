@@ -2,7 +2,7 @@
 
 Invariants:
 1. Pure.
-2. A reader never takes a torn or damaged frame for a whole one: it stops before it.
+2. A reader stops before a torn or damaged frame.
 
 A frame is ``MPF1``, length (4 bytes, big-endian), CRC-32 of length and payload, payload.
 """
@@ -15,7 +15,8 @@ MAGIC = b"MPF1"
 _HEAD = struct.Struct(">4sII")
 HEAD_BYTES = _HEAD.size
 CHECKED_TIMES = 64
-"""How often all bytes together may be summed up in the search for a whole frame behind damage."""
+"""Limit on the bytes that are summed up in the search for a whole frame after damage, in multiples
+of the data's length."""
 
 
 def frame(payload: bytes) -> bytes:
@@ -27,7 +28,7 @@ def frame(payload: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """What a stretch of a segment holds.
+    """The content of a stretch of a segment.
 
     Attributes:
         payloads: of the whole frames at its start, in order.
@@ -49,18 +50,20 @@ def read_frames(data: bytes) -> Frames:
 
 
 def is_torn(data: bytes) -> bool:
-    """Whether ``data`` looks like a frame that was never written to its end: one whose length is
-    damaged may look the same."""
+    """Whether ``data`` looks like a frame whose writing was not finished.
+
+    A frame whose length is damaged may look the same.
+    """
     if len(data) < HEAD_BYTES:
         return MAGIC.startswith(data[: len(MAGIC)])
     return data.startswith(MAGIC) and _end_of(data, 0) is None
 
 
 def next_frame(data: bytes) -> int:
-    """Where the next whole frame behind the start of ``data`` begins; its length if none does.
+    """Position of the next whole frame after the start of ``data``; its length if there is none.
 
-    Takes time in proportion to the length of ``data``, whatever it holds: payloads are other
-    people's, and may hold ``MPF1`` with a length at every turn.
+    Takes time proportional to the length of ``data``, whatever the content: payloads come from
+    outside, and may contain ``MPF1`` with a length everywhere.
     """
     left = CHECKED_TIMES * len(data)
     at = data.find(MAGIC, 1)

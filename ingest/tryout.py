@@ -1,9 +1,9 @@
-"""What the command line asks of ingress: try a captured request, send a sample, check the sources.
+"""Checks for the command line: a captured request, and a sample sent to a running ingress.
 
 Invariants:
 1. ``check_request`` does no I/O and keeps nothing.
-2. A verdict says what was wrong, for the operator at the terminal; an HTTP answer never does.
-3. Nothing here holds or prints a secret.
+2. A verdict tells the operator at the terminal what was wrong; an HTTP answer never does.
+3. Nothing here stores or prints a secret.
 """
 
 import time
@@ -28,16 +28,16 @@ BODY_SHOWN_BYTES = 2_000
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What ingress would have made of a request.
+    """How ingress would have answered a request.
 
     Attributes:
         accepted: whether it would have been answered 200.
         status: the HTTP status.
-        code: ``accepted``, or the code of the refusal; for a signature what was wrong with it.
+        code: ``accepted``, or the code of the refusal; for a signature the exact one.
         detail: for a person.
         events: the normalised events.
-        rejects: what would have gone to the dead letters.
-        note: what a call without events was.
+        rejects: items that would have gone to the dead letters.
+        note: kind of a call without events.
     """
 
     accepted: bool
@@ -88,8 +88,8 @@ def check_request(
     """Verifies and parses a captured request as ingress would, without keeping anything.
 
     Args:
-        request: header names in lower case; the body as it was on the wire.
-        now: seconds since 1970: when it came, for the age of its signature.
+        request: header names in lower case; the body as received.
+        now: seconds since 1970: time of arrival, for the age of its signature.
         certificates: URL -> PEM, where the provider signs with one.
     """
     provider = _registry(registry)[source.provider]
@@ -129,13 +129,13 @@ def check_request(
 
 @dataclass(frozen=True, slots=True)
 class SendResult:
-    """What a running ingress answered to a sample.
+    """The answer of a running ingress to a sample.
 
     Attributes:
         status: HTTP status; 0 when there was no answer.
         body: the answer, cut to ``BODY_SHOWN_BYTES``, or why there was none.
         seconds: from sending to the answer.
-        event_ids: of the events that were sent, to look for downstream.
+        event_ids: of the events that were sent, for finding them downstream.
     """
 
     status: int
@@ -192,7 +192,7 @@ async def send_test(
         number: makes the event distinct from other samples.
         now: seconds since 1970; by default the clock's.
         transport: for tests.
-        trusted: proxies that the ingress trusts: from the address of one it is told who sends.
+        trusted: the ingress's trusted proxies: at the address of one, the sample names its sender.
 
     Raises:
         BadInput: the source can't sign, see ``sample_for``.

@@ -1,11 +1,11 @@
-"""Signature primitives: is this request from who holds the key?
+"""Signature primitives: checks that a request comes from a holder of the key.
 
 Invariants:
 1. Pure: the time and the keys are arguments. A check returns nothing or raises ``SignatureError``.
-2. Comparisons take the same time wherever the difference is, and every configured secret is tried.
-3. No key, no entry: an empty list of keys refuses, it never waves through.
-4. One signature has one spelling: encoded values are compared as texts (or must be canonical), so
-   no bit of a signature header can change without being noticed.
+2. Comparisons take constant time, and every configured secret is tried.
+3. An empty list of keys refuses every request.
+4. A signature has one accepted spelling: encoded values are compared as texts, or must be
+   canonical, so that every changed bit of a signature header is noticed.
 
 Sources: RFC 2104 (HMAC), RFC 7617 (Basic), SEC 1 and FIPS 186-5 (ECDSA), RFC 8017 §8.2
 (RSASSA-PKCS1-v1_5), Standard Webhooks specification 1.0.0.
@@ -37,8 +37,8 @@ _PKCS1 = padding.PKCS1v15()
 
 
 BAD_SIGNATURE = "bad_signature"
-"""Code of a signature that is whole and does not fit the body: another body it might fit. Every
-other code says that something is missing or wrong whatever the body is."""
+"""Code of a well-formed signature that does not match the body, and might match another one. All
+other codes mean that something is missing or wrong whatever the body is."""
 
 
 class SignatureError(Exception):
@@ -95,7 +95,7 @@ def hmac_base64(secret: str | bytes, message: bytes, algorithm: str = "sha256") 
 def check_hmac_hex(
     secrets: Sequence[str], message: bytes, signature: str | None, algorithm: str = "sha256"
 ) -> None:
-    """Holds ``signature`` against the lower-case hexadecimal HMAC by each secret.
+    """Compares ``signature`` with the lower-case hexadecimal HMAC by each secret.
 
     Raises:
         SignatureError: none of them made it.
@@ -108,7 +108,7 @@ def check_hmac_hex(
 def check_hmac_base64(
     secrets: Sequence[str | bytes], message: bytes, signature: str | None, algorithm: str = "sha256"
 ) -> None:
-    """Holds ``signature`` against the base64 HMAC by each secret.
+    """Compares ``signature`` with the base64 HMAC by each secret.
 
     Raises:
         SignatureError: none of them made it.
@@ -119,7 +119,7 @@ def check_hmac_base64(
 
 
 def check_token(tokens: Sequence[str], value: str | None) -> None:
-    """Holds a fixed token against each accepted one.
+    """Compares a fixed token with each accepted one.
 
     Raises:
         SignatureError: absent or wrong.
@@ -129,7 +129,7 @@ def check_token(tokens: Sequence[str], value: str | None) -> None:
 
 
 def check_bearer(tokens: Sequence[str], authorization: str | None) -> None:
-    """Holds an ``Authorization: Bearer`` header against each accepted token (RFC 6750).
+    """Compares an ``Authorization: Bearer`` header with each accepted token (RFC 6750).
 
     Raises:
         SignatureError: absent, another scheme, or wrong.
@@ -148,7 +148,7 @@ def basic_header(username: str, password: str) -> str:
 def check_basic(
     usernames: Sequence[str], passwords: Sequence[str], authorization: str | None
 ) -> None:
-    """Holds an ``Authorization: Basic`` header against every user with every password.
+    """Compares an ``Authorization: Basic`` header with every user and every password.
 
     Raises:
         SignatureError: absent, another scheme, or wrong.
@@ -196,7 +196,7 @@ def check_timestamp(value: str | None, now: float, tolerance_s: int) -> None:
 
 
 def canonical_base64(text: str) -> bytes:
-    """Decodes base64 that is written the one standard way.
+    """Decodes base64 in its canonical spelling.
 
     Raises:
         SignatureError: any other spelling.
@@ -239,7 +239,7 @@ def load_rsa_key(text: str) -> rsa.RSAPublicKey:
 
 
 def check_ecdsa(public_keys: Sequence[str], message: bytes, signature: str | None) -> None:
-    """Holds a base64 DER signature (P-256, SHA-256) against each key.
+    """Checks a base64 DER signature (P-256, SHA-256) by each key.
 
     Raises:
         SignatureError: none of the keys made it.
@@ -259,7 +259,7 @@ def check_ecdsa(public_keys: Sequence[str], message: bytes, signature: str | Non
 def check_rsa(
     keys: Sequence[rsa.RSAPublicKey], message: bytes, signature: str | None, algorithm: str
 ) -> None:
-    """Holds a base64 RSASSA-PKCS1-v1_5 signature against each key.
+    """Checks a base64 RSASSA-PKCS1-v1_5 signature by each key.
 
     Args:
         algorithm: ``sha1`` (only where the provider has nothing better) or ``sha256``.
@@ -279,7 +279,7 @@ def check_rsa(
 
 
 def rsa_keys(public_keys: Sequence[str]) -> list[rsa.RSAPublicKey]:
-    """The RSA keys among configured public keys; what does not parse is left out (invariant 3)."""
+    """The RSA keys among configured public keys; values that do not parse are left out."""
     keys = []
     for text in public_keys:
         with contextlib.suppress(ValueError):
@@ -339,7 +339,7 @@ def check_standard(
     now: float,
     tolerance_s: int,
 ) -> None:
-    """Holds a Standard Webhooks message against every secret (``v1``) and ed25519 key (``v1a``).
+    """Checks a Standard Webhooks message by every secret (``v1``) and ed25519 key (``v1a``).
 
     Args:
         public_keys: ``whpk_`` and 32 bytes in base64.
@@ -354,7 +354,7 @@ def check_standard(
     if len(signatures) > SIGNATURES_MAX:
         raise SignatureError("too_many_signatures")
     if "." in message_id:
-        raise SignatureError("bad_id")  # the separator: id and time could trade characters
+        raise SignatureError("bad_id")  # the separator: the signed text would be ambiguous
     check_timestamp(timestamp, now, tolerance_s)
     signed = f"{message_id}.{timestamp}.".encode("utf-8", "surrogatepass") + body
     accepted = []

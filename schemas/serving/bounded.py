@@ -23,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from schemas.serving.reading import fault_of
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """Raised within the parser: this request is refused, and whatever follows it is not read."""
 
     def __init__(self, status: int, code: str) -> None:
@@ -39,7 +39,7 @@ def _reason(error: httptools.HttpParserError) -> tuple[int, str, bool]:
     error refers to, and the circle would keep the bytes received until the next garbage collection.
     """
     refused = error.__context__
-    if isinstance(refused, Refused):
+    if isinstance(refused, RequestRefused):
         return refused.status, refused.code, True
     return 400, "not_http", False
 
@@ -128,15 +128,15 @@ class BoundedProtocol(HttpToolsProtocol):
         """Judges a request by its headers.
 
         Raises:
-            Refused: it is not accepted.
+            RequestRefused: it is not accepted.
         """
         fault = fault_of(
             self.headers, self.parser.get_http_version(), upgrades=self.parser.should_upgrade()
         )
         if fault is not None:
-            raise Refused(*fault)
+            raise RequestRefused(*fault)
         if len(self.pipeline) >= self.requests_ahead_max:
-            raise Refused(429, "too_many_ahead")
+            raise RequestRefused(429, "too_many_ahead")
 
     def on_headers_complete(self) -> None:
         """See ``HttpToolsProtocol``."""

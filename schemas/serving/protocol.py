@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from schemas.serving.bounded import BoundedProtocol, Refused
+from schemas.serving.bounded import BoundedProtocol, RequestRefused
 from schemas.serving.places import Cut, Limits, Places, Turn
 from schemas.serving.sparing import Sparing
 
@@ -174,9 +174,9 @@ class ListenerProtocol(BoundedProtocol):
 
     def _check_headers(self) -> None:
         if not self.url.startswith(b"/"):  # invariant 1
-            raise Refused(400, "request_target")
+            raise RequestRefused(400, "request_target")
         if sum(len(name) + len(value) for name, value in self.headers) > self.header_bytes_max:
-            raise Refused(431, "header_too_large")  # all of it came in one read
+            raise RequestRefused(431, "header_too_large")  # all of it came in one read
         super()._check_headers()
         proven = self.listener.proves(self.headers)
         self.listener.places.prove(self, proven)
@@ -198,7 +198,7 @@ class ListenerProtocol(BoundedProtocol):
         """See ``HttpToolsProtocol``."""
         self._body_bytes += len(body)
         if self._body_bytes > self.listener.limits.body_bytes_max:
-            raise Refused(413, "body_too_large")
+            raise RequestRefused(413, "body_too_large")
         super().on_body(body)
 
     def on_message_complete(self) -> None:
