@@ -1,4 +1,4 @@
-"""What two processes must agree on: events, schemas, topics, settings; no other package.
+"""What processes have to agree on: events, schemas, topics, settings. Imports no other package.
 
-No I/O, but for ``serving``: the one way to serve HTTP.
+No I/O, except in ``serving``, which serves HTTP for every role.
 """

@@ -1,11 +1,11 @@
 """CloudEvents 1.0 headers of Kafka records (binary mode of the Kafka protocol binding).
 
 Invariants:
-1. Pure. What is the same for all records of a kind is made once; per record only its id is new,
-   and its time once per second, since this runs for every event that comes in and goes out.
-2. ``ce_id`` is equal when the same thing is written again, and differs for anything else of the
-   same source: a consumer may drop what it has seen.
-3. The lists given back may be shared: nobody changes them.
+1. Pure. Headers that are the same for all records of a kind are made once, and the time once per
+   second; only the id is made per record, since this runs for every event received and sent.
+2. ``ce_id`` is the same when the same thing is written again, and different for everything else of
+   the same source, so consumers can deduplicate by it.
+3. Returned lists may be shared: callers do not change them.
 
 Source: CloudEvents 1.0.2, «Required Attributes»; Kafka protocol binding 1.0.2, §3.2.
 """
@@ -27,11 +27,11 @@ SOURCES = INGEST, ENRICH, CAMPAIGNS, SINK, CLI = (
     "/mailpulse/sink",
     "/mailpulse/cli",
 )
-"""``ce_source`` of each stage that writes."""
+"""``ce_source`` of each stage."""
 
 _FRAME = 5
 _ID_LENGTH = 32 << 1
-"""Length, as Avro writes it, of the ids that mailpulse makes itself."""
+"""Length, as encoded by Avro, of mailpulse's own ids."""
 _ID_END = _FRAME + 1 + 32
 
 
@@ -57,7 +57,7 @@ def cloud_event(kind: str, source: str, identity: str, time_us: int) -> Headers:
         kind: schema name of its value, such as ``alert``; makes ``ce_type``.
         source: the stage that writes it; one of the constants above.
         identity: see invariant 2.
-        time_us: microseconds since 1970; told to the second.
+        time_us: microseconds since 1970; written to the second.
     """
     return [
         *_static(kind, source),
@@ -78,9 +78,9 @@ def by_identity(kind: str, source: str, time_us: int) -> Callable[[bytes], Heade
 
 
 def leading_text(value: bytes) -> bytes:
-    """The first field, a text, of a framed record: the id in raw and enriched events and letters.
+    """The first field, a text, of a framed record: the id of events and dead letters.
 
-    What ends before it, or has none, gets the hash of its bytes: headers never keep a record back.
+    A record without one gets a hash of its bytes: headers must not block a record.
     """
     try:
         if value[_FRAME] == _ID_LENGTH:
@@ -92,7 +92,7 @@ def leading_text(value: bytes) -> bytes:
 
 
 def by_leading_text(kind: str, source: str) -> Callable[[bytes, int], Headers]:
-    """For the hot paths: a function of framed value and timestamp (ms) that gives the headers."""
+    """For hot paths: a function from framed value and timestamp (ms) to the headers."""
     version, kind_header, source_header, content = _static(kind, source)
 
     def headers(value: bytes, timestamp_ms: int) -> Headers:
@@ -105,7 +105,7 @@ def by_leading_text(kind: str, source: str) -> Callable[[bytes, int], Headers]:
 
 
 def _wire(name: str, value: bytes) -> bytes:
-    """A header as it lies in a record."""
+    """A header as encoded in a record."""
     key = name.encode()
     return integer(len(key)) + key + integer(len(value)) + value
 
@@ -116,9 +116,9 @@ def _wire_time(second: int) -> bytes:
 
 
 def _wire_ids(values: Sequence[bytes]) -> list[bytes]:
-    """``leading_text`` of each, behind its length as records have it: as it lies in the value.
+    """``leading_text`` of each, after its length as encoded in records.
 
-    Avro and Kafka write whole numbers alike.
+    Avro and Kafka encode integers alike, so both can be copied from the value.
     """
     if all([len(value) > _ID_END and value[_FRAME] == _ID_LENGTH for value in values]):
         return [value[_FRAME:_ID_END] for value in values]
@@ -126,7 +126,7 @@ def _wire_ids(values: Sequence[bytes]) -> list[bytes]:
 
 
 class WireHeaders:
-    """``by_leading_text`` for many records of one time, as bytes.
+    """``by_leading_text`` for many records of the same time, as bytes.
 
     Args:
         kind: schema name of the values.
@@ -141,12 +141,12 @@ class WireHeaders:
     def columns(
         self, values: Sequence[bytes], timestamp_ms: int, last: Header | None = None
     ) -> tuple[bytes, list[bytes], bytes]:
-        """What all records' headers begin with, what differs, and what they end with.
+        """The common beginning of all records' headers, the part that differs, and the common end.
 
         Args:
             values: framed records.
             timestamp_ms: milliseconds since 1970.
-            last: one more header, behind the others of each.
+            last: one more header, after the others.
         """
         end = _wire_time(timestamp_ms // 1000)
         if last is not None:

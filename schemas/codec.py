@@ -1,14 +1,14 @@
 """Avro in Confluent framing: ``0x00``, 4-byte big-endian schema id, Avro bytes.
 
 Invariants:
-1. Pure: no I/O after import; ids of a registry come in as an argument.
-2. In-process times are integers (the logical types are for other consumers), so nothing here
-   makes ``datetime`` objects.
+1. Pure: no I/O after import; a registry's ids are an argument.
+2. Times are integers in the process (the logical types are for other consumers): no ``datetime``
+   objects are made.
 3. Every schema version that was ever released stays in ``avro/`` and can be read.
 4. An enriched record's ``event`` is the raw record's Avro bytes, untouched; the streams read
    the raw fields before ``HEAD_END`` and check the rest.
 5. Records of the newest versions are read and written by functions compiled from their schemas;
-   what those find unusual goes to fastavro, which judges.
+   data that these can't handle goes to fastavro.
 
 Sources: Confluent wire format (docs.confluent.io, «Schema Registry serializers»); Avro 1.12
 specification, «Data Serialization»: record fields follow one another without framing.
@@ -48,7 +48,7 @@ LATEST: dict[str, str] = {full.rsplit(".", 1)[0]: full for full in FIXED_IDS}
 """Schema name -> newest ``name.version`` (``FIXED_IDS`` lists versions in order)."""
 
 HEAD_END = "native_type"
-"""First raw field that the streams do not read, but for ``geo_country``."""
+"""First raw field that the streams do not read, except ``geo_country``."""
 
 _POSITION = ("log_id", "partition", "offset", "version")
 Position = tuple[str, int, int, int]
@@ -66,7 +66,7 @@ def schema_json(full_name: str) -> dict[str, Any]:
 
 
 def without_logical_types(node: Any) -> Any:
-    """The same schema with times as plain integers."""
+    """The schema with times as plain integers."""
     if isinstance(node, dict):
         if set(node) == {"type", "logicalType"}:
             return node["type"]
@@ -89,12 +89,12 @@ FRESH = frozenset(
         "evidence_event_id", "dead_letter_id",
     )
 )  # fmt: skip
-"""Texts that hardly ever come again."""
+"""Texts that rarely repeat."""
 _USUAL = {"raw_event": Usual(FRESH, moments=frozenset(("occurred_at", "received_at")))}
 WRITERS: dict[str, Writers] = {
     name: Writers(document, _USUAL.get(name, Usual(FRESH))) for name, document in _NEWEST.items()
 }
-"""Schema name -> what writes records of its newest version."""
+"""Schema name -> writers of records of its newest version."""
 _WRITE = {name: writers.record() for name, writers in WRITERS.items()}
 _READ: dict[str, Read] = {name: reader(each) for name, each in _NEWEST.items()}
 
@@ -150,7 +150,7 @@ class Codec:
         prefix = self.prefix(name)
         try:
             return _WRITE[name](record, prefix)
-        except Exception:  # unusual, or it does not fit: fastavro tells
+        except Exception:  # unusual, or it does not fit: fastavro decides
             return prefix + _encode_by_schema(name, record)
 
     def name_of(self, value: bytes) -> str:
@@ -172,9 +172,9 @@ class Codec:
         return self._prefixes[LATEST[name]]
 
     def raw_head(self, value: bytes) -> AvroRecord:
-        """What the streams look at of a framed raw event: the fields before ``HEAD_END`` at least.
+        """A framed raw event's fields that the streams read: at least those before ``HEAD_END``.
 
-        The whole record is checked, as ``decode`` does; it is only quicker.
+        The whole record is checked, as by ``decode``; this is only faster.
 
         Raises:
             DecodeError: as ``decode``.
@@ -196,7 +196,7 @@ class Codec:
         """
         full = self.name_of(value)
         if full.rsplit(".", 1)[0] != name:
-            raise DecodeError("wrong_schema", f"{full} where {name} belongs")
+            raise DecodeError("wrong_schema", f"{full} instead of {name}")
         if full == LATEST[name]:
             try:
                 record, end = _READ[name](value, PREFIX_BYTES)
@@ -209,7 +209,7 @@ class Codec:
     def decode_batch(
         self, values: Iterable[bytes], name: str
     ) -> tuple[list[tuple[int, AvroRecord]], list[tuple[int, DecodeError]]]:
-        """Decodes each value on its own, so that a bad one costs nothing but itself.
+        """Decodes each value on its own, so that a bad one does not affect the others.
 
         Returns:
             ``(position, record)`` of the good ones and ``(position, error)`` of the bad ones.
@@ -224,7 +224,7 @@ class Codec:
         return records, errors
 
     def split_enriched(self, value: bytes) -> tuple[AvroRecord, bytes, Position]:
-        """An enriched record of the newest version taken apart.
+        """The parts of an enriched record of the newest version.
 
         Returns:
             The raw event's head (``raw_head``), its framed bytes as they were on the raw topic, and
@@ -234,9 +234,7 @@ class Codec:
             DecodeError: another schema's record, or broken Avro.
         """
         if not value.startswith(self.prefix("enriched_event")):
-            raise DecodeError(
-                "wrong_schema", f"{self.name_of(value)} where an enriched one belongs"
-            )
+            raise DecodeError("wrong_schema", f"{self.name_of(value)} instead of enriched_event")
         try:
             event, end = _READ_HEAD(value, PREFIX_BYTES)
             at, _ = _READ_POSITION(value, end)

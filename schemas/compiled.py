@@ -1,9 +1,9 @@
-"""Python functions made from an Avro schema, as ``compiled_reader`` and ``compiled_writer`` do it.
+"""Compiles Python functions from an Avro schema, for ``compiled_reader`` and ``compiled_writer``.
 
 Invariants:
-1. Source text is built of field names, which are checked, and of our own words. Symbols, values and
-   whatever else stands in a schema are handed over as objects and never become source.
-2. A made function's source is known to ``linecache``: tracebacks and debuggers show its lines.
+1. Source text consists of field names, which are checked, and of our own words. Everything else in
+   a schema, such as symbols and values, is passed as objects and never becomes source.
+2. A compiled function's source is in ``linecache``: tracebacks and debuggers show its lines.
 
 Source: Avro 1.12 specification, «Names».
 """
@@ -26,22 +26,22 @@ Node = Any
 
 
 class Unusual(Exception):
-    """A form that is legal but rare, or broken: fastavro decides which."""
+    """Rare or broken data, which is left to fastavro."""
 
 
 def whole(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema with each name of a type replaced by the type's definition.
+    """The schema with each type's name replaced by the type's definition.
 
     Raises:
-        fastavro.schema.SchemaParseException: it is no schema.
+        fastavro.schema.SchemaParseException: it is not a schema.
     """
     return cast("dict[str, Any]", expand_schema({**document}))
 
 
 def kind_of(node: Node) -> tuple[str, Node]:
-    """What a type is — ``string``, ``record``, ``union``, … — and its definition.
+    """The kind of a type (``string``, ``record``, ``union``, …) and its definition.
 
-    A logical type is what it is stored as. A record inside itself is its own name: no kind.
+    The kind of a logical type is that of its storage. For a record inside itself it is its name.
     """
     if isinstance(node, list):
         return "union", node
@@ -52,12 +52,12 @@ def kind_of(node: Node) -> tuple[str, Node]:
 
 
 def checked(name: str) -> str:
-    """A name that may stand in source text.
+    """A name that may be used in source text.
 
-    It must begin with a letter: those with an underscore are for what made functions use.
+    It must begin with a letter: names with an underscore are reserved for the compiled functions.
 
     Raises:
-        ValueError: it may not.
+        ValueError: it may not be used.
     """
     if not _NAME.fullmatch(name) or keyword.iskeyword(name):
         raise ValueError(f"a schema with such a name cannot be compiled: {name!r}")
@@ -65,7 +65,7 @@ def checked(name: str) -> str:
 
 
 def define(name: str, parameters: str, body: str, scope: Mapping[str, Any]) -> Callable[..., Any]:
-    """The function ``name`` of that body, which refers to what ``scope`` names."""
+    """A function with this name and body, which may use the names in ``scope``."""
     text = f"def {checked(name)}({parameters}):\n{indent(body, '    ')}\n"
     filename = f"<{name} {next(_serial)}, compiled from its schema>"
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)

@@ -1,12 +1,12 @@
-"""Readers of Avro records, made from the schema: whatever can be decided beforehand is.
+"""Readers of Avro records, compiled from the schema.
 
 Invariants:
-1. Pure. A reader gives exactly what fastavro gives for the same bytes, or raises: then the caller
-   asks fastavro, which judges. So no record is accepted here that is broken.
-2. Every byte up to the end of the record is walked over and every text decoded, also of fields that
-   are not given back: a broken tail shows.
+1. Pure. A reader returns exactly what fastavro returns for the same bytes, or raises: then the
+   caller leaves them to fastavro. So no broken record is accepted.
+2. Every byte up to the end of the record is checked and every text decoded, also in fields that are
+   not returned: a broken tail is noticed.
 
-Source: Avro 1.12 specification, «Binary encoding»: zig-zag variable-length integers, texts behind
+Source: Avro 1.12 specification, «Binary encoding»: zig-zag variable-length integers, texts after
 their length, union branches by index, arrays and maps in blocks that end with 0.
 """
 
@@ -19,17 +19,17 @@ from typing import Any
 from schemas.compiled import Node, Unusual, checked, define, kind_of, whole
 
 Read = Callable[[bytes, int], tuple[dict[str, Any], int]]
-"""Bytes and a position -> the record that begins there, and the position behind it.
+"""Bytes and a position -> the record that begins there, and the position after it.
 
-The caller must see to it that this is where the record has to end. Raises any exception for what
-it does not read.
+The caller has to check that the record ends there. Raises any exception for data that it does not
+read.
 """
 
 _INTEGER_BITS_MAX = 63
-"""Bits of the longest integer that is read here, nine bytes: one of ten may not fit 64 bits."""
+"""Bits of the longest integer that is read here, in nine bytes: ten bytes may exceed 64 bits."""
 _ENDS_MAX = 65_536
 _ONE_BYTE_MAX = 64
-"""So many symbols of an enum, or branches of a union, are told by one byte; others are unusual."""
+"""Symbols of an enum, or branches of a union, that one byte encodes; others are unusual."""
 
 
 def _integer(value: bytes, at: int) -> tuple[int, int]:
@@ -64,7 +64,7 @@ def _long_string(value: bytes, at: int) -> tuple[str, int]:
 
 
 def _pairs(shift: int) -> list[int | None]:
-    """Part that two bytes stand for, both of which go on; None where they do not, or negative."""
+    """The part that two bytes encode, neither of them the last; ``None`` for all others."""
     parts: list[int | None] = [None] * (1 << 16)
     for bits in range(0, 1 << 14, 1 if shift else 2):
         parts[0x8080 | bits & 127 | bits >> 7 << 8] = bits << shift >> 1
@@ -72,7 +72,7 @@ def _pairs(shift: int) -> list[int | None]:
 
 
 class _Ends(dict[int, int]):
-    """Part that the last four bytes stand for; remembered, for it changes every 134 s."""
+    """The part that the last four bytes encode; cached, since it changes every 134 s."""
 
     def __missing__(self, word: int) -> int:
         if word & 0x80808080 != 0x00808080:
@@ -98,14 +98,14 @@ def reader(
     *,
     last: str | None = None,
 ) -> Read:
-    """What reads records of a schema.
+    """A reader of records of a schema.
 
     Args:
-        wanted: fields to give back; all when not given.
+        wanted: fields to return; by default all.
         last: field to end with, as if it were the record's last.
 
     Raises:
-        ValueError: a name in the schema that may not stand in source text.
+        ValueError: a name in the schema can't be used in source text.
     """
     document = whole(document)
     fields = {checked(each["name"]): each["type"] for each in document["fields"]}
@@ -132,8 +132,9 @@ def _at(on: int) -> str:
 class _Source:
     """The body of a reader.
 
-    ``at`` is a position in ``value``. What reads a type begins ``on`` bytes behind it, moves ``at``
-    to the end, and puts what it read into ``target``; without one it is only walked over.
+    ``at`` is a position in ``value``. The code for a type begins ``on`` bytes after it, moves
+    ``at`` to the end, and assigns what it read to ``target``; without a target it only skips the
+    value.
     """
 
     def __init__(self) -> None:
@@ -144,11 +145,11 @@ class _Source:
 
     @property
     def text(self) -> str:
-        """What was added."""
+        """The lines added so far."""
         return "\n".join(self._lines)
 
     def add(self, *lines: str) -> None:
-        """Lines of the block that is open."""
+        """Adds lines to the open block."""
         self._lines += [indent(line, "    " * self._depth) for line in lines]
 
     @contextmanager
@@ -159,32 +160,32 @@ class _Source:
         self._depth -= 1
 
     def new(self, word: str, refers_to: Any = None) -> str:
-        """A name that nothing else has."""
+        """A unique name."""
         name = f"_{word}_{len(self.scope)}"
         self.scope[name] = refers_to
         return name
 
-    # --- walking over fields ---------------------------------------------------------------------
+    # --- skipping fields -------------------------------------------------------------------------
 
     def end_walk(self) -> None:
-        """Judges the texts that were walked over, all at once.
+        """Checks the texts that were skipped, all at once.
 
-        Between them there are only bytes below 128, so a character can't reach over: the whole
-        stretch is good UTF-8 exactly if every text in it is.
+        Between them there are only bytes below 128, so no character can span two texts: the whole
+        stretch is valid UTF-8 exactly if every text in it is.
         """
         if self._walking:
             self.add("value[_start:at].decode()")
         self._walking = False
 
     def _wide(self, target: str | None, on: int, *lines: str) -> None:
-        """What may hold bytes above 127 besides those of texts: no part of such a stretch."""
+        """Adds code for data other than texts with bytes above 127: it ends such a stretch."""
         if target:
             self.add(*lines)
         else:
             self.add(f"value[_start:{_at(on)}].decode()", *lines, "_start = at")
 
     def fields(self, fields: Mapping[str, Node], targets: Mapping[str, str]) -> None:
-        """The fields of a record; those without a target are walked over."""
+        """The fields of a record; those without a target are skipped."""
         for name, node in fields.items():
             if name in targets:
                 self.end_walk()
@@ -220,7 +221,7 @@ class _Source:
         self.add("else: raise _Unusual")
 
     def _table(self, node: Node) -> str:
-        """Byte -> value, of a type that has few."""
+        """Byte -> value, for a type with few values."""
         kind, inner = kind_of(node)
         if kind == "boolean":
             return "_booleans"

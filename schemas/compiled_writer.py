@@ -1,9 +1,9 @@
-"""Writers of Avro records, made from the schema: whatever can be decided beforehand is.
+"""Writers of Avro records, compiled from the schema.
 
 Invariants:
-1. Pure. A writer gives exactly the bytes that fastavro gives for the same record, or raises: then
-   the caller asks fastavro, which writes the record or refuses it.
-2. Memory for values that come again (domains, campaigns, user agents) is bounded.
+1. Pure. A writer returns exactly the bytes that fastavro writes for the same record, or raises:
+   then the caller leaves the record to fastavro.
+2. Memory for values that repeat (domains, campaigns, user agents) is bounded.
 
 Source: Avro 1.12 specification, «Binary encoding».
 """
@@ -21,15 +21,15 @@ from schemas.primitives import COUNTS, integer, integers, text
 KNOWN_MAX = 20_000
 KNOWN_BYTES_MAX = 400
 INTEGERS_MIN = 8
-"""So many whole numbers in a row, or more, are counts, which mostly are small."""
+"""At least so many consecutive integer fields are taken for counts, which are mostly small."""
 _NULL, _SOME = b"\x00", b"\x02"
 
 Atom = Mapping[Any, bytes] | Callable[[Any], bytes]
-"""Writes one value, by look-up or by call; raises any exception for what it does not write."""
+"""Encodes one value, by look-up or by call; raises any exception for others."""
 
 
 class Known(dict[Any, bytes]):
-    """Values that come again, encoded; what is not there yet is encoded and, if short, kept."""
+    """A bounded cache of encoded values; long ones are not kept."""
 
     def __init__(self, encode: Callable[[Any], bytes]) -> None:
         super().__init__()
@@ -46,12 +46,12 @@ class Known(dict[Any, bytes]):
 
 @dataclass(frozen=True, slots=True)
 class Usual:
-    """What a schema does not say about its values: it decides on speed, never on bytes.
+    """Hints about a schema's values, which affect speed only.
 
     Attributes:
-        fresh: texts that hardly ever come again, and are not remembered.
-        moments: times that come again, and are.
-        same: whole number -> one before it that it mostly is, as an object.
+        fresh: texts that rarely repeat, and are not cached.
+        moments: times that repeat, and are cached.
+        same: integer field -> an earlier one that is mostly the same object.
     """
 
     fresh: frozenset[str] = frozenset()
@@ -59,7 +59,7 @@ class Usual:
     same: Mapping[str, str] = field(default_factory=dict)
 
 
-# --- values that are written by call --------------------------------------------------------------
+# --- encoding single values -----------------------------------------------------------------------
 
 
 def _unusual(_value: object) -> bytes:
@@ -122,7 +122,7 @@ def _array(item: Atom) -> Atom:
 
 
 def _known_texts(items: object) -> bytes:
-    """An array of texts that come again together."""
+    """An array of texts that repeats as a whole."""
     return _LISTS[tuple(items)] if type(items) is list else _unusual(items)
 
 
@@ -153,9 +153,9 @@ _ATOMS: Mapping[str, Atom] = {
     "boolean?": _some_boolean, "int?": _some_int, "long?": _some_long, "double?": _some_double,
     "bytes?": _some_bytes,
 }  # fmt: skip
-"""Kind -> what writes it; of an optional one, where it is not null.
+"""Kind -> its encoder; for an optional kind, of values that are not null.
 
-In a union fastavro looks closely at what a value is, elsewhere it does not.
+fastavro checks a value's type in unions only, and so do these.
 """
 _SCOPE: Mapping[str, Any] = {
     "_join": b"".join, "_null": _NULL, "_counts": COUNTS, "_integer": integer,
@@ -176,17 +176,17 @@ def _kind(node: Node) -> str:
 
 
 class Writers:
-    """Makes what writes records of a schema, or parts of them.
+    """Compiles writers of records of a schema, or of parts of them.
 
     Args:
         document: the schema of a record.
-        usual: about its values.
+        usual: hints about its values.
 
     Attributes:
         kinds: field -> its type, in order; ``string?`` is a union of null and ``string``.
 
     Raises:
-        ValueError: a name in it that may not stand in source text.
+        ValueError: a name in it can't be used in source text.
     """
 
     def __init__(self, document: Mapping[str, Any], usual: Usual = Usual()) -> None:
@@ -198,18 +198,18 @@ class Writers:
         self.kinds = {name: _kind(node) for name, node in self._nodes.items()}
 
     def record(self) -> Callable[..., bytes]:
-        """``write(record, prefix=b"")`` -> the record behind a prefix."""
+        """``write(record, prefix=b"")`` -> the record after a prefix."""
         values = {name: f"_record[{name!r}]" for name in self.kinds}
         cells = ["_prefix", *self._cells(values)]
         return self._define("", '_record, _prefix=b""', cells)
 
     def parts(self, *firsts: str) -> list[Callable[..., bytes]]:
-        """What writes the record in parts, each of which begins with one of those fields.
+        """Writers of the record's parts, each of which begins with one of these fields.
 
-        The values of its fields, in their order, are a part's arguments.
+        A part's arguments are the values of its fields, in their order.
 
         Raises:
-            ValueError: they are no fields in order, or the first one is not among them.
+            ValueError: these are not fields in order, or the record's first one is missing.
         """
         names = list(self.kinds)
         bounds = [names.index(first) for first in firsts]
@@ -223,11 +223,11 @@ class Writers:
         return found
 
     def items(self, name: str, usual: Usual = Usual()) -> "Writers":
-        """For the records of a field that is an array of them."""
+        """Writers of the records in a field that is an array of them."""
         return Writers(self._nodes[name]["items"], usual)
 
     def field(self, name: str) -> Callable[[Any], bytes]:
-        """What writes one value of a field."""
+        """The writer of one value of a field."""
         atom = self._atom(name, self._nodes[name])
         if isinstance(atom, Mapping) or not self.kinds[name].endswith("?"):
             return _called(atom)
@@ -238,7 +238,7 @@ class Writers:
         return define(f"write_{self._name}{suffix}", parameters, body, self._scope)
 
     def _cells(self, values: Mapping[str, str]) -> Iterator[str]:
-        """Expressions of the bytes of fields, one after another.
+        """Expressions for the bytes of fields, in order.
 
         Args:
             values: field -> expression of its value.
@@ -256,7 +256,7 @@ class Writers:
 
     def _cell(self, name: str, values: Mapping[str, str]) -> str:
         value, kind, usual = values[name], self.kinds[name], self._usual
-        if name in usual.moments and kind == "long":  # 1.0 and True would be found where 1 is kept
+        if name in usual.moments and kind == "long":  # 1.0 and True would be found as 1
             return f"_longs[_value] if type(_value := {value}) is int else _unusual(_value)"
         if name in usual.fresh and kind == "string":
             return f"_counts[len(_data := {value}.encode())], _data"

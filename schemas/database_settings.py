@@ -1,4 +1,4 @@
-"""Settings of ClickHouse: how it is reached, and the role that is one (``warehouse``)."""
+"""Settings of ClickHouse: how to reach it, and the role that runs one (``warehouse``)."""
 
 import ipaddress
 from pathlib import Path
@@ -17,9 +17,9 @@ class ClickHouseSettings(BaseModel):
         "", description="cluster name for replicated tables; empty: none"
     )
     clickhouse_timeout_s: int = Field(30, ge=1, description="longest wait for one answer")
-    clickhouse_compress: bool = Field(True, description="compress what goes to a server and back")
+    clickhouse_compress: bool = Field(True, description="compress traffic with a server")
     clickhouse_manage_access: bool = Field(
-        True, description="make roles and a quota on a server; needs the right to"
+        True, description="create roles and a quota on a server; needs that privilege"
     )
 
     @field_validator("clickhouse_dsn")
@@ -27,7 +27,7 @@ class ClickHouseSettings(BaseModel):
     def _is_no_directory(cls, value: SecretStr) -> SecretStr:
         if value.get_secret_value().startswith("chdb:"):
             raise ValueError(
-                "no role opens a chdb: directory itself any more: start 'mailpulse warehouse' with"
+                "chdb: directories are not supported any more: start 'mailpulse warehouse' with"
                 " MAILPULSE_WAREHOUSE_DIR, and set MAILPULSE_CLICKHOUSE_DSN_FILE to the"
                 " data_dir/warehouse.dsn that it writes"
             )

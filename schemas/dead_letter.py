@@ -1,9 +1,9 @@
-"""Dead letters: what could not be processed, whole, with why and where it came from.
+"""Dead letters: requests and records that could not be processed, with reason and origin.
 
 Invariants:
 1. Pure.
-2. The identity is a function of what is dead and where it lay: the same request or record makes the
-   same letter, however often a stage tries it.
+2. The identity depends on content and origin only: the same request or record gives the same
+   letter, however often a stage tries it.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ def of_request(
     """The ``dead_letter`` record of a request, or an item of one, that ingress can't read.
 
     Args:
-        content: what was received.
+        content: the bytes received.
         received_at: microseconds since 1970.
     """
     return {
@@ -55,9 +55,9 @@ def of_record(
     """The ``dead_letter`` record of a Kafka record that a stage can't process.
 
     Args:
-        stage: who gives up: ``enrich``, ``campaigns`` or ``sink``.
+        stage: ``enrich``, ``campaigns`` or ``sink``.
         timestamp_ms: the record's own, milliseconds since 1970.
-        log_id: which incarnation of the topic it is, where the stage knows.
+        log_id: incarnation of the topic, where the stage knows it.
     """
     content = value or b""
     place = (topic, log_id or "", str(partition), str(offset))
@@ -77,7 +77,7 @@ def of_record(
 
 
 def _identity(*place: str, content: bytes) -> str:
-    """32 hexadecimal digits: half of SHA-256 over each part behind its length."""
+    """32 hexadecimal digits: half of SHA-256 over each part, preceded by its length."""
     digest = hashlib.sha256()
     for part in (*(text.encode() for text in place), content):
         digest.update(len(part).to_bytes(8, "big"))

@@ -1,9 +1,9 @@
-"""Enrichments written in parts: what repeats is encoded once and kept in bounded caches.
+"""Encodes enrichments in parts: parts that repeat are encoded once and kept in bounded caches.
 
 Invariants:
-1. Pure. The parts of one enrichment, joined in the order in which they stand here, are exactly what
-   fastavro writes for the same record; a test compares arbitrary ones.
-2. Arguments of a part are the values of its fields, in the schema's order.
+1. Pure. The parts of one enrichment, joined in the order below, are exactly what fastavro writes
+   for the same record; a property test compares them.
+2. The arguments of a part are the values of its fields, in the schema's order.
 """
 
 from functools import lru_cache
@@ -20,12 +20,12 @@ _origin, coordinates, _campaign, _mailbox, _verdict, since, client = Writers(
 )  # fmt: skip
 
 origin = lru_cache(maxsize=1024)(_origin)
-"""``log_id`` and ``partition``; behind it come the ``coordinates``, to ``message_key``."""
+"""``log_id`` and ``partition``; followed by the ``coordinates``, to ``message_key``."""
 campaign = lru_cache(maxsize=16_384)(_campaign)
 """``campaign_id``, ``campaign_source`` and ``previous_campaign_id``."""
 mailbox = lru_cache(maxsize=65_536)(_mailbox)
 """``mailbox_provider``."""
 verdict = lru_cache(maxsize=4096)(_verdict)
-"""From ``bounce_class`` to ``unsubscribe_link``; behind it come ``since`` and ``client``."""
+"""From ``bounce_class`` to ``unsubscribe_link``; followed by ``since`` and ``client``."""
 NOBODY = since(None) + client("", "", "", "")
 """From ``seconds_since_delivery`` to the end, of an event that nobody opened or clicked."""

@@ -1,9 +1,9 @@
-"""Errors, split by whose fault they are and by what happens next.
+"""Errors, by whose fault they are and by what happens next.
 
-- ``BadInput``: theirs. Goes to the dead-letter topic or is answered with a 4xx; never retried.
-- ``Unavailable``: a peer's, passing. Retried with back-off, or answered with a 503.
-- ``ConfigError``: the operator's. The process stops at start and names every problem.
-- anything else is a bug of ours: the process ends and its supervisor restarts it (invariant 8).
+- ``BadInput``: the sender's fault. Becomes a dead letter or is answered with a 4xx; never retried.
+- ``Unavailable``: a peer's temporary fault. Retried with back-off, or answered with a 503.
+- ``ConfigError``: the operator's fault. The process ends at start and names every problem.
+- anything else is our bug: the process ends and its supervisor restarts it (invariant 8).
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ class MailpulseError(Exception):
 
 
 class BadInput(MailpulseError):
-    """Input that no retry will mend.
+    """Input that fails on every retry.
 
     Attributes:
         reason: stable code, lower case with underscores, used in metrics and dead letters.
-        detail: for a person; never holds a secret or an address.
+        detail: for a person; never contains a secret or an address.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -28,11 +28,11 @@ class BadInput(MailpulseError):
 
 
 class DecodeError(BadInput):
-    """Bytes that are not what the topic carries: bad framing, unknown schema id, broken Avro."""
+    """Bytes that are not a record of the topic: bad framing, unknown schema id, broken Avro."""
 
 
 class Unavailable(MailpulseError):
-    """A peer (Kafka, ClickHouse, registry) is away or too slow; trying again may help."""
+    """A peer (Kafka, ClickHouse, registry) is down or too slow; trying again may help."""
 
 
 class ConfigError(MailpulseError):

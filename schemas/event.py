@@ -1,9 +1,9 @@
-"""The normalised event: what every provider's webhook is turned into.
+"""The normalised event, which every provider's webhook is converted to.
 
 Invariants:
-1. Pure: no clock, no I/O, no randomness; ``received_at`` comes in from the caller.
-2. ``event_id`` is equal on every retry of an event and different for different events, so it is
-   never made of what changes between attempts (receive time, endpoint, signature, batch index).
+1. Pure: no clock, no I/O, no randomness; ``received_at`` is an argument.
+2. ``event_id`` is the same for every retry of an event and different for different events, so it
+   never depends on what changes between attempts (receive time, endpoint, signature, batch index).
 3. ``message_key`` puts all events of a recipient, and so of a message, into one Kafka partition.
 4. Fields and enum symbols here are those of ``avro/raw_event.v1.avsc``; a test compares them.
 """
@@ -33,7 +33,7 @@ class EventType(StrEnum):
 
 
 class BounceClass(StrEnum):
-    """How bad a bounce is. ``NONE``: not a bounce, or the provider does not say."""
+    """Severity of a bounce. ``NONE``: not a bounce, or the provider does not say."""
 
     NONE = "none"
     HARD = "hard"
@@ -66,7 +66,7 @@ class BounceReason(StrEnum):
 
 
 class MachineKind(StrEnum):
-    """The provider's own word on who opened or clicked. ``NONE``: it says nothing."""
+    """The provider's own classification of who opened or clicked. ``NONE``: it gives none."""
 
     NONE = "none"
     HUMAN = "human"
@@ -95,7 +95,7 @@ class DedupeQuality(StrEnum):
     NATIVE = "native"
     """The provider's own event id, stable over its retries."""
     COMPOSITE = "composite"
-    """A composite of fields; two true clicks on one link in one second collapse."""
+    """A composite of fields; two real clicks on one link in one second become one."""
 
 
 class Event(TypedDict):
@@ -154,7 +154,7 @@ def new_event(
     provider: str,
     native_type: str,
 ) -> Event:
-    """An event with every optional field at its default; callers fill in what they know."""
+    """An event with every optional field at its default."""
     return {
         "event_id": event_id,
         "event_type": event_type,
@@ -193,8 +193,8 @@ def new_event(
 def event_id(provider: str, account: str, *parts: str) -> str:
     """The deterministic identity of an event: 32 hexadecimal digits.
 
-    First 16 bytes of SHA-256 over the parts, each in UTF-8 (surrogates kept) behind its length
-    in 4 bytes, so that no two lists of parts give the same bytes.
+    First 16 bytes of SHA-256 over the parts, each in UTF-8 (surrogates kept) and preceded by its
+    length in 4 bytes, so that no two lists of parts give the same bytes.
     """
     digest = hashlib.sha256()
     for part in (provider, account, *parts):
@@ -207,9 +207,9 @@ def event_id(provider: str, account: str, *parts: str) -> str:
 def message_key(event: Event) -> bytes:
     """The Kafka key: the recipient, so that a recipient's events share one partition, in order.
 
-    With them lie all events of each message to that recipient, which makes unique counts exact,
+    These include all events of each message to that recipient, which makes unique counts exact,
     and all soft bounces of the address, which makes suppressions exact. Without a recipient (or
-    with several possible ones) the message is the key, without that the event itself.
+    with several possible ones) the key is the message; without a message it is the event.
     """
     recipient = event["recipient"]
     if recipient and event["recipient_certain"]:

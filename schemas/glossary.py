@@ -1,7 +1,7 @@
-"""The one place where a figure is defined.
+"""The definitions of all counts and rates.
 
 Invariants:
-1. Avro docs, SQL comments, dashboard tool-tips and ``schemas/README.md`` repeat these words;
+1. Avro docs, SQL comments, dashboard tool-tips and ``schemas/README.md`` repeat these texts;
    ``tests/schemas/test_glossary.py`` fails when one of them differs.
 2. A counter is an integer per campaign, mailbox provider and minute. Counters add up over
    minutes, mailbox providers, input partitions and log incarnations; rates never do.
@@ -18,7 +18,7 @@ MESSAGE = (
 
 
 class Basis(StrEnum):
-    """Which minute an event is counted in."""
+    """The minute in which an event is counted."""
 
     FLOW = "flow"
     """The minute in which the event happened."""
@@ -32,7 +32,7 @@ class Counter:
 
     Attributes:
         name: column and field name everywhere.
-        basis: which minute it is counted in.
+        basis: minute in which it is counted.
         doc: definition, one sentence.
     """
 

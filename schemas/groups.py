@@ -1,4 +1,4 @@
-"""Which consumer group reads which topics, by the settings: what lag is asked of."""
+"""Which consumer group reads which topics: for measuring lag."""
 
 from typing import Protocol
 
@@ -6,7 +6,7 @@ from schemas.topics import TOPICS, sink_topics
 
 
 class GroupSettings(Protocol):
-    """What of the settings decides which group reads which topics."""
+    """The settings that decide which group reads which topics."""
 
     @property
     def consumer_group(self) -> str: ...  # noqa: D102

@@ -1,10 +1,10 @@
-"""Health and metrics of a role, as whoever probes and scrapes it expects them.
+"""Health and metrics of a role, for probes and Prometheus.
 
 Invariants:
-1. Pure: an ASGI application that reads nothing but what the role hands in, and serves no socket.
-2. ``/livez``: the event loop turns. ``/readyz``: 200 while the role can do its work, else 503.
+1. Pure: an ASGI application that reads only its arguments, and serves no socket.
+2. ``/livez``: the event loop runs. ``/readyz``: 200 while the role can do its work, else 503.
    ``/metrics``: the exposition text.
-3. Ingress and dashboard answer these paths among their own; this is for a port of its own.
+3. Ingress and dashboard serve these paths beside their own; this is for a separate port.
 
 Source: ASGI specification 3.0, «HTTP».
 """
@@ -48,7 +48,7 @@ def health_app(
         send: Callable[[Message], Awaitable[None]],
     ) -> None:
         if scope["type"] != "http":
-            raise ValueError(f"only HTTP is served here, not {scope['type']}")
+            raise ValueError(f"only HTTP is served, not {scope['type']}")
         if scope["method"] in ("GET", "HEAD"):
             status, kind, body = answer(scope["path"])
         else:

@@ -1,4 +1,4 @@
-"""The settings by which every role reaches Kafka; a part of ``schemas.settings.Settings``."""
+"""Settings for connecting to Kafka; a part of ``schemas.settings.Settings``."""
 
 import ssl
 from pathlib import Path
@@ -10,7 +10,7 @@ from schemas.topics import PARTITIONS_DEFAULT
 
 
 class KafkaSettings(BaseModel):
-    """How every role reaches Kafka."""
+    """How every role connects to Kafka."""
 
     kafka_bootstrap: str = Field("127.0.0.1:9092", description="host:port, comma-separated")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
@@ -33,7 +33,8 @@ class KafkaSettings(BaseModel):
         description="incarnation of the raw topic; default: the broker's topic id",
     )
     schema_registry_url: SecretStr = Field(
-        SecretStr(""), description="Confluent-compatible registry, may hold a password; empty: none"
+        SecretStr(""),
+        description="Confluent-compatible registry, may contain a password; empty: none",
     )
 
     def kafka_client_options(self) -> dict[str, Any]:

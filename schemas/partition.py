@@ -1,12 +1,12 @@
-"""Which partition a key belongs to, as every Kafka client with the default partitioner decides it.
+"""The partition of a key, by the default partitioner of every Kafka client.
 
 Invariants:
 1. Pure.
-2. Many keys at once (``partitions_of``) give what they give one by one.
+2. ``partitions_of`` gives the same results for many keys at once.
 3. Equal to ``aiokafka.partitioner.DefaultPartitioner`` and so to the Java client's: a record that
-   another producer writes with the same key lands in the same partition (a test compares both).
+   another producer writes with the same key goes to the same partition (a test compares both).
 
-It exists because aiokafka's own murmur2 goes byte by byte in Python, at ten times the cost.
+It exists because aiokafka's murmur2 works byte by byte in Python, at ten times the cost.
 Source: Apache Kafka, ``org.apache.kafka.common.utils.Utils.murmur2`` and ``toPositive``.
 """
 
@@ -47,14 +47,14 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 @lru_cache(maxsize=16_384)
 def partition_of_text(key: str, partitions: int) -> int:
-    """``partition_of`` a text; remembered, for those that come again and again."""
+    """``partition_of`` a text, cached."""
     return partition_of(key.encode(), partitions)
 
 
 _TOGETHER_MIN, _TOGETHER_MAX = 12, 128
-"""From how many keys on hashing them together is worth its overhead; how many at once."""
+"""Fewest keys for which hashing them together is worth its overhead; most at once."""
 _TOGETHER_BYTES_MAX = 128
-"""Longer keys are hashed alone: there are never many, and what is remembered stays small."""
+"""Longer keys are hashed alone: they are rare, and the caches stay small."""
 _LANE = 8
 """Bytes of a key's lane: a 32-bit word, and room for its product with ``_M``."""
 
@@ -77,10 +77,10 @@ def _lane_words(count: int) -> struct.Struct:
 
 
 def _in_step(keys: Sequence[bytes]) -> list[int]:
-    """``murmur2`` of keys, the longest first, all in step: one integer holds a word of each.
+    """``murmur2`` of keys, the longest first, in parallel: one integer holds a word of each.
 
-    A lane never carries into the next: what is multiplied has 32 bits, as ``_M`` does. Keys that
-    have no more whole words are behind those that have, and are left as they are.
+    A lane never carries into the next, since both factors of a product have 32 bits. Keys without
+    further whole words come after those with some, and are left unchanged.
     """
     lengths = list(map(len, keys))
     width = (lengths[0] >> 2) + 1

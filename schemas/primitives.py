@@ -1,10 +1,10 @@
-"""Avro's primitive values as bytes, by hand, for the records that are written most.
+"""Avro's primitive values as bytes, encoded without fastavro for speed.
 
 Invariants:
-1. Pure, and exactly what a general encoder writes (tests compare).
+1. Pure, and exactly what fastavro writes (tests compare).
 2. Caches are bounded.
 
-Source: Avro 1.12 specification, «Binary encoding»: zig-zag variable-length integers, texts behind
+Source: Avro 1.12 specification, «Binary encoding»: zig-zag variable-length integers, texts after
 their length in bytes.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 _TWO_ON = [bytes((value & 127 | 128, value >> 7 | 128)) for value in range(1 << 14)]
-"""Two groups of 7 bits, both of which go on."""
+"""Two groups of 7 bits, neither of them the last."""
 _FEW = [
     bytes((value,)) if value < 128 else bytes((value & 127 | 128, value >> 7))
     for value in range(1 << 14)
@@ -32,7 +32,7 @@ def _groups(value: int) -> bytes:
 
 
 _high = lru_cache(maxsize=65_536)(_groups)
-"""Upper parts of integers: of times and offsets that follow one another they repeat."""
+"""Upper parts of integers: they repeat in consecutive times and offsets."""
 
 
 def integer(value: int) -> bytes:
@@ -50,8 +50,7 @@ def integer(value: int) -> bytes:
 
 
 _SMALL = bytes([value << 1 if value < 64 else 255 for value in range(256)])
-"""Byte of an integer that takes one; 255, which none has, for those that take more."""
-
+"""Encoding of an integer that takes one byte; 255, which is none, for those that take more."""
 
 COUNTS = tuple(_FEW[::2])
 """``integer`` of 0 to 8,191: sizes and positions, for columns of them."""
@@ -66,7 +65,7 @@ def sizes(column: Sequence[bytes]) -> list[bytes]:
 
 
 def integers(values: Sequence[int]) -> bytes:
-    """Integers one after another; quick when all are counts below 64."""
+    """Consecutive integers; fast if all are counts below 64."""
     try:
         small = bytes(values).translate(_SMALL)
     except ValueError:  # negative, or above 255
@@ -75,11 +74,11 @@ def integers(values: Sequence[int]) -> bytes:
 
 
 _COUNT_OF = bytes([byte >> 1 if byte < 128 and not byte & 1 else 255 for byte in range(256)])
-"""Count that a byte stands for; 255, which none is, for what is no whole count."""
+"""Count that a byte encodes; 255, which is none, for bytes that do not encode one."""
 
 
 def small_counts(data: bytes) -> bytes | None:
-    """Integers below 64, one for each byte; None where they are not such."""
+    """The integers encoded by ``data``, one byte each, if all are below 64; else ``None``."""
     counts = data.translate(_COUNT_OF)
     return None if 255 in counts else counts
 
@@ -92,12 +91,12 @@ def text(value: str) -> bytes:
 
 
 def array(items: Sequence[bytes]) -> bytes:
-    """An ``array`` of what is encoded already."""
+    """An ``array`` of encoded items."""
     return integer(len(items)) + b"".join(items) + b"\x00" if items else b"\x00"
 
 
 def read_integer(value: bytes, at: int) -> tuple[int, int]:
-    """The integer that begins at ``value[at]``, and the position behind it.
+    """The integer that begins at ``value[at]``, and the position after it.
 
     Raises:
         IndexError: it ends too early.

@@ -1,14 +1,14 @@
-"""Kafka record batches, written out by hand: the records of a request a column at a time.
+"""Kafka record batches, built by column from the records of a request.
 
 Invariants:
-1. Pure: the checksum's function comes in as an argument.
-2. The bytes are those that aiokafka's builder makes of the same records, uncompressed; a test
+1. Pure: the checksum function is an argument.
+2. The bytes are those that aiokafka's builder makes from the same records, uncompressed; a test
    compares them.
-3. A batch is sealed once, with the sequence that the producer gives it, and is the same bytes
-   whenever it is sent again: brokers know it by them.
+3. A batch is built once, with the producer's sequence number, and retries send the same bytes: by
+   these brokers recognise duplicates.
 
 It exists because aiokafka's builder takes records one by one, each with a list of header pairs, at
-three times the cost. ``RecordBatch`` stands where aiokafka expects its ``BatchBuilder``.
+three times the cost. ``RecordBatch`` replaces aiokafka's ``BatchBuilder``.
 Source: Apache Kafka, «Protocol guide», record batch, message format 2.
 """
 
@@ -22,10 +22,10 @@ _HEAD = struct.Struct(">qiibI")  # base offset, length, leader's epoch, format, 
 _BODY = struct.Struct(">hiqqqhii")  # attributes, last, first and last time, producer, count
 _HEAD_BYTES = _HEAD.size + _BODY.size
 _LENGTH_FROM = 12
-"""A batch's length counts what follows it."""
+"""A batch's length field counts the bytes from here on."""
 _NO_EPOCH, _FORMAT, _UNCOMPRESSED = -1, 2, 0
 _PLAIN = b"\x00"
-"""A record's own attributes: there are none."""
+"""A record's attributes: none."""
 
 Checksum = Callable[[bytes], int]
 """CRC-32C (Castagnoli)."""
@@ -36,7 +36,7 @@ def bodies(
     values: Sequence[bytes],
     headers: tuple[bytes, Sequence[bytes], bytes],
 ) -> list[bytes]:
-    """Records from their key to their end: what does not depend on their place in a batch.
+    """Records from their key to their end: the bytes that do not depend on their place in a batch.
 
     Args:
         headers: as ``WireHeaders.columns`` gives them.
@@ -55,7 +55,7 @@ class RecordBatch:
     """Records for one partition, in their order.
 
     Args:
-        bytes_max: most bytes of the whole batch; a first record is taken whatever its size.
+        bytes_max: limit of the whole batch; the first record is accepted whatever its size.
         checksum: CRC-32C.
     """
 
@@ -75,10 +75,10 @@ class RecordBatch:
         self._data: bytes | None = None
 
     def extend(self, records: Sequence[bytes], timestamp_ms: int) -> int:
-        """Takes records, as ``bodies`` made them, until one does not fit.
+        """Adds records, as made by ``bodies``, until one does not fit.
 
         Returns:
-            How many were taken.
+            How many were added.
         """
         if not self._count:
             self._first_ms = timestamp_ms
@@ -99,18 +99,18 @@ class RecordBatch:
             self._last_ms = max(self._last_ms, timestamp_ms)
         return count - first
 
-    # --- what aiokafka asks of a ``BatchBuilder`` ------------------------------------------------
+    # --- aiokafka's interface of ``BatchBuilder`` -------------------------------------------------
 
     def record_count(self) -> int:
         """How many records it holds."""
         return self._count
 
     def size(self) -> int:
-        """Bytes of it, as sent."""
+        """Its bytes as sent."""
         return self._size
 
     def closed(self) -> bool:
-        """It never lingers, and nobody else may add to it."""
+        """Always: it is sent at once, and no one else adds to it."""
         return True
 
     def close(self) -> None:

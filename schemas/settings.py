@@ -1,14 +1,14 @@
 """Settings of every role, from the environment (prefix ``MAILPULSE_``).
 
 Invariants:
-1. Nothing is read behind the caller's back: the environment and a file reader are arguments.
+1. No hidden inputs: the environment and a file reader are arguments.
 2. Every problem is reported at once, each with the name of its setting.
-3. ``MAILPULSE_X_FILE`` names a file that holds ``MAILPULSE_X``; no message repeats a value that
+3. ``MAILPULSE_X_FILE`` names a file that contains ``MAILPULSE_X``; no message repeats a value that
    may be a secret.
 4. Limits carry their unit in their name.
 
-The sources of ``mailpulse.toml`` are ``schemas/sources.py``'s, ``kafka_*`` and its like are
-``schemas/kafka_settings.py``'s.
+The sources of ``mailpulse.toml`` are in ``schemas/sources.py``, ``kafka_*`` and related settings in
+``schemas/kafka_settings.py``.
 """
 
 import ipaddress
@@ -40,7 +40,7 @@ PREFIX = "MAILPULSE_"
 
 
 def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
-    """Checks addresses and networks; the message does not repeat what is none (invariant 3)."""
+    """Checks addresses and networks; the message does not repeat the value (invariant 3)."""
     try:
         for item in value:
             ipaddress.ip_network(item, strict=False)
@@ -64,18 +64,18 @@ class IngestSettings(BaseModel):
     tls_cert_file: Path | None = Field(None, description="certificate chain in PEM; turns TLS on")
     tls_key_file: Path | None = Field(None, description="private key in PEM")
     allow_http: bool = Field(
-        False, description="take plain HTTP from other machines, as in a closed test network"
+        False, description="accept plain HTTP from other machines, as in a closed test network"
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="addresses or networks, comma-separated, whose X-Forwarded-* is believed"
+        (), description="addresses or networks, comma-separated, whose X-Forwarded-* is trusted"
     )
     metrics_allow_ips: Annotated[tuple[str, ...], NoDecode] = Field(
         ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"),
-        description="networks that may read /metrics; others are told there is no such page",
+        description="networks that may read /metrics; others are answered 404",
     )
     connections_max: int = Field(4_096, ge=1)
     connections_per_client_max: int = Field(
-        1_024, ge=1, description="of one address (IPv6: /64) that is no trusted proxy"
+        1_024, ge=1, description="of one address (IPv6: /64) that is not a trusted proxy"
     )
     header_timeout_ms: int = Field(
         5_000, ge=100, description="longest wait for a request's headers"
@@ -89,15 +89,15 @@ class IngestSettings(BaseModel):
     bodies_bytes_max: int = Field(
         32_000_000,
         ge=1_000,
-        description="large bodies in memory, all requests together; half of it for one client,"
-        " and for all that never proved a request",
+        description="large bodies in memory, all requests together; at most half of it for one"
+        " client, and for all clients that never proved a request",
     )
     decompressed_bytes_max: int = Field(20_000_000, ge=1_000)
     decompression_ratio_max: int = Field(100, ge=1, description="decompressed : compressed bytes")
     json_depth_max: int = Field(64, ge=1)
     events_per_request_max: int = Field(10_000, ge=1)
     record_bytes_max: int = Field(
-        1_000_000, ge=10_000, description="largest record that the brokers take"
+        1_000_000, ge=10_000, description="largest record that the brokers accept"
     )
     rate_per_s: float | None = Field(
         None,
@@ -107,8 +107,8 @@ class IngestSettings(BaseModel):
     unproven_rate_per_s: float | None = Field(
         None,
         gt=0,
-        description="requests per second of one client to one source that prove nothing; default:"
-        " as many as the source's own rate, or rate_per_s",
+        description="unproven requests per second of one client to one source; default: the"
+        " source's own rate, or rate_per_s",
     )
     rate_limit_url: SecretStr = Field(
         SecretStr(""), description="Redis or Valkey that shares rate limits between processes"
@@ -117,16 +117,16 @@ class IngestSettings(BaseModel):
     inflight_events_max: int = Field(50_000, ge=1, description="events waiting for Kafka")
     inflight_bytes_max: int = Field(64_000_000, ge=10_000, description="bytes waiting for Kafka")
     spool_dir: Path | None = Field(
-        None, description="where requests wait on disk while Kafka is away; default: no spool"
+        None, description="where requests wait on disk while Kafka is down; default: no spool"
     )
     spool_bytes_max: int = Field(1_000_000_000, ge=1_000_000)
     recipients: Literal["plain", "hashed", "dropped"] = Field(
-        "plain", description="how recipients' addresses are kept, everywhere"
+        "plain", description="how recipients' addresses are stored, everywhere"
     )
     recipient_hash_key: SecretStr = Field(
         SecretStr(""), description="key of the HMAC when recipients are hashed"
     )
-    log_recipients: bool = Field(False, description="name recipients in the log, for a while")
+    log_recipients: bool = Field(False, description="name recipients in the log; for debugging")
 
     @field_validator("trusted_proxies", "metrics_allow_ips", mode="before")
     @classmethod
@@ -151,7 +151,7 @@ class StreamsSettings(BaseModel):
     checkpoint_records_max: int = Field(50_000, ge=1)
     chunk_records_max: int = Field(2_000, ge=1)
     message_ttl_hours: int = Field(
-        720, ge=1, description="how long a message and the ids of its events are remembered"
+        720, ge=1, description="how long a message and the ids of its events are kept in the state"
     )
     rates_interval_ms: int = Field(
         250, ge=50, description="rates of a campaign are published at most this often"
@@ -176,10 +176,10 @@ class AnalyticsSettings(ClickHouseSettings, WarehouseSettings):
     sink_interval_ms: int = Field(500, ge=10)
     sink_backoff_ms_max: int = Field(10_000, ge=100, description="longest pause between tries")
     sink_reconcile: bool = Field(
-        True, description="also read the raw topic, so that view reconciliation knows what came in"
+        True, description="also read the raw topic, so that view reconciliation can compare with it"
     )
     sink_reconcile_interval_s: int = Field(
-        60, ge=1, description="shortest pause between two looks at view reconciliation"
+        60, ge=1, description="shortest pause between two checks of view reconciliation"
     )
     events_ttl_days: int = Field(396, ge=1)
     door_host: str = "127.0.0.1"
@@ -191,10 +191,10 @@ class AnalyticsSettings(ClickHouseSettings, WarehouseSettings):
     )
     door_token: SecretStr = Field(
         SecretStr(""),
-        description="what clients need as their password; at least 16 characters; empty: nothing",
+        description="clients' password; at least 16 characters; empty: none is needed",
     )
     door_connections_max: int = Field(
-        256, ge=8, description="the one that keeps the door waiting longest leaves for one more"
+        256, ge=8, description="one more displaces the one that has kept the door waiting longest"
     )
     door_query_bytes_max: int = Field(256 << 10, ge=1 << 10, le=1 << 20, description="of a query")
     door_query_s_max: int = Field(30, ge=1, description="longest run of one query")
@@ -213,7 +213,7 @@ class AnalyticsSettings(ClickHouseSettings, WarehouseSettings):
         " without a sign-in, any with one",
     )
     dashboard_token: SecretStr = Field(
-        SecretStr(""), description="what people sign in with; at least 16 characters"
+        SecretStr(""), description="the token that people sign in with; at least 16 characters"
     )
     dashboard_user_header: str = Field(
         "",
@@ -223,11 +223,11 @@ class AnalyticsSettings(ClickHouseSettings, WarehouseSettings):
     dashboard_proxy_ips: Annotated[tuple[str, ...], NoDecode] = Field(
         ("127.0.0.0/8", "::1/128"),
         description="addresses or networks, comma-separated, whose dashboard_user_header,"
-        " X-Forwarded-For and X-Forwarded-Proto are believed",
+        " X-Forwarded-For and X-Forwarded-Proto are trusted",
     )
     dashboard_session_hours: int = Field(12, ge=1, description="how long a sign-in lasts")
     dashboard_show_recipients: bool = Field(
-        False, description="show recipients' addresses; else they are masked everywhere"
+        False, description="show recipients' addresses; otherwise they are masked everywhere"
     )
     dashboard_interval_ms: int = Field(
         1_000, ge=100, le=60_000, description="shortest time between two reads of the database"
@@ -293,7 +293,8 @@ class Settings(BaseSettings, KafkaSettings, IngestSettings, StreamsSettings, Ana
     )
     maven_url: SecretStr = Field(
         SecretStr(""),
-        description="mirror of Maven Central for 'kafka install', may hold a password; empty: none",
+        description="mirror of Maven Central for 'kafka install', may contain a password; empty:"
+        " none",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
@@ -309,7 +310,7 @@ class Settings(BaseSettings, KafkaSettings, IngestSettings, StreamsSettings, Ana
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what the caller hands over: invariant 1."""
+        """Only the caller's arguments (invariant 1)."""
         return (init_settings,)
 
     @property
@@ -329,7 +330,7 @@ class Settings(BaseSettings, KafkaSettings, IngestSettings, StreamsSettings, Ana
 
 
 class _Given(EnvSettingsSource):
-    """pydantic-settings' parsing of environment values, over a mapping that is handed in."""
+    """pydantic-settings' parsing of environment values, applied to a mapping."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._given = {name.lower(): value for name, value in environ.items()}
@@ -369,12 +370,12 @@ def _unknown_names(environ: Mapping[str, str]) -> list[str]:
 
 
 def _across(values: Mapping[str, Any]) -> list[str]:
-    """Problems between settings, from values as given: they show beside those of single ones."""
+    """Problems between settings, found in the values as given, so that all are reported at once."""
     problems = []
     if values.get("recipients") == "hashed" and not values.get("recipient_hash_key"):
         problems.append(f"{PREFIX}RECIPIENT_HASH_KEY: needed when recipients are hashed")
     if bool(values.get("tls_cert_file")) != bool(values.get("tls_key_file")):
-        problems.append(f"{PREFIX}TLS_CERT_FILE: goes together with {PREFIX}TLS_KEY_FILE")
+        problems.append(f"{PREFIX}TLS_CERT_FILE: set it together with {PREFIX}TLS_KEY_FILE")
     return problems
 
 
@@ -383,7 +384,7 @@ def load_settings(environ: Mapping[str, str], read_file: ReadFile, **overrides: 
 
     Raises:
         ConfigError: with every problem found. Names starting ``MAILPULSE_TEST_`` and
-            ``MAILPULSE_SECRET_`` are left alone (tests; secrets that sources refer to).
+            ``MAILPULSE_SECRET_`` are ignored (tests; secrets that sources refer to).
     """
     problems: list[str] = []
     given = _with_secret_files(environ, read_file, problems)

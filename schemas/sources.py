@@ -1,11 +1,10 @@
-"""The sources of ``mailpulse.toml``: who may post to ``/hooks/NAME``, and how that is proven.
+"""The sources of ``mailpulse.toml``: who may post to ``/hooks/NAME``, and how it is verified.
 
 Invariants:
-1. Nothing is read behind the caller's back: the text, the environment and a file reader are
-   arguments.
+1. No hidden inputs: the text, the environment and a file reader are arguments.
 2. Every problem is reported at once, each with the name of its setting.
-3. A secret never stands in ``mailpulse.toml``: there it is ``env:NAME`` or ``file:PATH``. No
-   message repeats a value that may be a secret, and an empty secret is none.
+3. ``mailpulse.toml`` contains no secrets, only references: ``env:NAME`` or ``file:PATH``. No
+   message repeats a value that may be a secret, and an empty secret counts as missing.
 """
 
 import ipaddress
@@ -22,7 +21,7 @@ from schemas.errors import ConfigError
 ReadFile = Callable[[Path], str]
 _SECRET_FIELDS = ("signing_key", "secret", "username", "password", "token", "api_key")
 _PUBLIC = "public_key"
-"""May stand in the file itself, or be referred to as a secret is."""
+"""May be given in the file itself, or by a reference like a secret."""
 
 
 def problem_lines(error: ValidationError, name_of: Callable[[str], str]) -> list[str]:
@@ -37,7 +36,7 @@ def read_secret_file(path: str, read_file: ReadFile) -> str:
     """The text of a secret file, without white space around it.
 
     Raises:
-        ValueError: in words for the operator: the file can't be read or is no text.
+        ValueError: with a message for the operator: the file can't be read or is not text.
     """
     try:
         return read_file(Path(path)).strip()
@@ -50,7 +49,7 @@ def read_secret_file(path: str, read_file: ReadFile) -> str:
 class Source(BaseModel):
     """One ``[sources.NAME]`` of ``mailpulse.toml``: who may post to ``/hooks/NAME``.
 
-    Secrets are resolved; several values of one are all accepted (rotation, newest first).
+    Secrets are resolved; all values of one are accepted (rotation, newest first).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -94,13 +93,13 @@ def resolve_secret(ref: str, environ: Mapping[str, str], read_file: ReadFile) ->
     """The secret that ``env:NAME`` or ``file:PATH`` refers to.
 
     Raises:
-        ValueError: in words for the operator; never holds the reference itself when that may be
-            a secret typed in by mistake.
+        ValueError: with a message for the operator; without the reference itself where that may be
+            a secret given by mistake.
     """
     kind, _, rest = ref.partition(":")
     if kind == "env":
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", rest):
-            raise ValueError('behind "env:" stands the name of an environment variable')
+            raise ValueError('"env:" is followed by the name of an environment variable')
         if not environ.get(rest):
             raise ValueError(f"environment variable {rest} is not set")
         return environ[rest]
@@ -139,8 +138,8 @@ def load_sources(text: str, environ: Mapping[str, str], read_file: ReadFile) -> 
     """The sources of a ``mailpulse.toml``.
 
     Raises:
-        ConfigError: with every problem found. Whether a source has what its provider needs is the
-            provider's to say (``ingest.providers``).
+        ConfigError: with every problem found. Whether a source has what its provider needs is
+            checked by ``ingest.providers``.
     """
     try:
         document = tomllib.loads(text)
@@ -171,10 +170,10 @@ def load_sources(text: str, environ: Mapping[str, str], read_file: ReadFile) -> 
 
 
 def load_alerts(text: str) -> dict[str, Any]:
-    """The section ``[alerts]`` of a ``mailpulse.toml``, as it stands.
+    """The section ``[alerts]`` of a ``mailpulse.toml``, unchecked.
 
     Raises:
-        ConfigError: the text is not TOML, or ``alerts`` is no table.
+        ConfigError: the text is not TOML, or ``alerts`` is not a table.
     """
     try:
         section = tomllib.loads(text).get("alerts", {})

@@ -1,8 +1,8 @@
-"""Topic names, keys, partition counts, retention, writers and readers: the one place.
+"""Topics: names, keys, partition counts, retention, writers and readers.
 
-Invariant: raw and enriched have the same number of partitions, and a record's enriched copy lies in
-the partition with the raw record's number. Partition counts never change once a topic is made: keys
-would move (``mailpulse topics apply`` refuses).
+Invariant: raw and enriched have the same number of partitions, and a record's enriched copy is in
+the partition of the same number. The number of partitions of an existing topic never changes, since
+keys would move (``mailpulse topics apply`` refuses).
 """
 
 from dataclasses import dataclass
@@ -23,16 +23,15 @@ _DAY_MS = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What a topic holds and how it is kept.
+    """Content and retention of a topic.
 
     Attributes:
         name: topic name.
         schema: schema name in ``schemas.codec.LATEST`` of its values.
-        key: what its records are keyed by, in words.
-        retention_ms: how long records are kept; ``None``: as long as they are the newest of
-            their key (compacted).
+        key: description of its records' keys.
+        retention_ms: how long records are kept; ``None``: compacted.
         writers: roles that write it.
-        groups: roles whose consumer group reads it; what such a group has not read yet is its lag.
+        groups: roles whose consumer group reads it, for which lag is measured.
         readers: roles that read it without a group, to build their state from it.
     """
 
@@ -53,8 +52,8 @@ class Topic:
     def compatibility(self) -> str:
         """How its schema may change, in Confluent's words.
 
-        Topics that others subscribe to are FULL_TRANSITIVE: readers and writers upgrade in any
-        order, and old records stay readable. On the raw topic readers upgrade first.
+        Topics for outside consumers are FULL_TRANSITIVE: readers and writers upgrade in any order,
+        and old records stay readable. On the raw topic readers upgrade first.
         """
         return "BACKWARD_TRANSITIVE" if self.name == RAW else "FULL_TRANSITIVE"
 
@@ -97,15 +96,15 @@ TOPICS: tuple[Topic, ...] = (
         writers=("worker",), readers=("worker",),
     ),
 )  # fmt: skip
-"""Commands of operators (role ``admin`` in ``streams.kafka.acl``) read and write besides."""
+"""Operators' commands (role ``admin`` in ``streams.kafka.acl``) read and write them too."""
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}
 
 PARTITIONS_DEFAULT = 4
-"""Partitions of every topic on a laptop; a cluster sets more before its topics are made."""
+"""Partitions of every topic on one machine; a cluster sets more before its topics are created."""
 
 
 def sink_topics(*, reconcile: bool) -> tuple[str, ...]:
-    """What the sink reads: the raw topic only to compare the counts of what came in and out."""
+    """Topics that the sink reads; the raw topic only for comparing counts in and out."""
     return tuple(
         topic.name
         for topic in TOPICS

@@ -1,16 +1,16 @@
-"""Trace context: a request's W3C ``traceparent``, carried with its records to the last insert.
+"""Trace context: a request's W3C ``traceparent``, passed on with its records up to the sink.
 
 Invariants:
-1. Pure. What is handed on was checked: 55 characters of one form, whoever sent it.
-2. A trace is begun by who calls. A record carries one only if its request did, as the last of its
-   headers, so whatever is not traced costs one comparison.
-3. Many records are one span. A span of a batch has links to the traces in it, ``LINKS_MAX`` at
-   most, and is made only when one of them is sampled.
-4. Without a tracer (``tracer_of`` in ``streams.cli.telemetry``) a trace passes through as it came.
+1. Pure. A context is validated before it is passed on: 55 characters of one form.
+2. The caller starts a trace. A record carries one only if its request did, as its last header, so
+   an untraced record costs one comparison.
+3. A batch of records is one span. It has links to the traces of its records, at most ``LINKS_MAX``,
+   and is made only if one of them is sampled.
+4. Without a tracer (``tracer_of`` in ``streams.cli.telemetry``) a trace is passed on unchanged.
 
-The header is ``traceparent``, not the CloudEvents extension's ``ce_traceparent``: it is what the
-OpenTelemetry instrumentations of Kafka clients read, and the extension names it as what comes
-first. Sources: W3C Trace Context, level 2, §3.2; OpenTelemetry, «Messaging Spans», batches.
+The header is ``traceparent``, not the CloudEvents extension's ``ce_traceparent``: OpenTelemetry's
+instrumentations of Kafka clients read it, and the extension gives it precedence. Sources: W3C Trace
+Context, level 2, §3.2; OpenTelemetry, «Messaging Spans», batches.
 """
 
 import re
@@ -22,21 +22,21 @@ from schemas.cloudevents import Header, leading_text
 
 TRACEPARENT = "traceparent"
 LINKS_MAX = 32
-"""Of one span, and trace ids of one log line."""
+"""Links of one span, and trace ids in one log line."""
 NO_TRACES: Mapping[bytes, bytes] = {}
 
 _FORM = re.compile(
     r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})"
 )
 _KNOWN_FLAGS = 0b11
-"""Sampled, and random: what version 00 has."""
+"""Sampled and random, the flags of version 00."""
 
 Kind = Literal["server", "consumer"]
 Headers = Sequence[tuple[str, bytes | None]]
 
 
 class Traceable(Protocol):
-    """What is needed of a consumed record."""
+    """A consumed record, as far as it is needed here."""
 
     @property
     def headers(self) -> Headers: ...  # noqa: D102 — see aiokafka
@@ -45,9 +45,9 @@ class Traceable(Protocol):
 
 
 def traceparent(text: str) -> bytes:
-    """``text`` as ``traceparent`` of version 00; empty when it is none, as the specification wants.
+    """``text`` as ``traceparent`` of version 00; empty if it is invalid (as specified).
 
-    Of a later version that begins as this one does, this much is kept.
+    From a later version, the fields of version 00 are kept.
     """
     found = _FORM.match(text)
     if found is None:
@@ -60,7 +60,7 @@ def traceparent(text: str) -> bytes:
 
 
 def is_sampled(context: bytes) -> bool:
-    """Whether whoever began this trace records it."""
+    """Whether the caller that started this trace records it."""
     return bool(int(context[-2:], 16) & 1)
 
 
@@ -70,12 +70,12 @@ def trace_id(context: bytes) -> str:
 
 
 def with_trace(headers: Sequence[Header], context: bytes) -> list[Header]:
-    """Headers of a record, and its trace behind them (invariant 2)."""
+    """Headers of a record, with its trace as the last one (invariant 2)."""
     return [*headers, (TRACEPARENT, context)]
 
 
 def of_record(record: Traceable) -> bytes:
-    """The trace that a record carries; empty without one. Kafka may hold what others wrote."""
+    """The trace that a record carries, validated; empty without one."""
     headers = record.headers
     if not headers or headers[-1][0] != TRACEPARENT:
         return b""
@@ -83,7 +83,7 @@ def of_record(record: Traceable) -> bytes:
 
 
 def of_records(records: Iterable[Traceable]) -> list[bytes]:
-    """The different traces that records carry, in order; ``LINKS_MAX`` at most."""
+    """The distinct traces that records carry, in order; at most ``LINKS_MAX``."""
     found: dict[bytes, None] = {}
     for record in records:
         headers = record.headers
@@ -97,8 +97,8 @@ def of_records(records: Iterable[Traceable]) -> list[bytes]:
 def by_event(records: Sequence[Traceable]) -> Mapping[bytes, bytes]:
     """Event id -> trace, of raw records that carry one.
 
-    Where an id comes twice, the first decides, with or without a trace: its repeats are dropped
-    anyhow, and where a chunk ends must not change what is written.
+    If an id occurs twice, the first record decides, with or without a trace: repeats are dropped,
+    and the boundaries of chunks must not change what is written.
     """
     for record in records:
         headers = record.headers
@@ -114,14 +114,14 @@ def by_event(records: Sequence[Traceable]) -> Mapping[bytes, bytes]:
 
 
 class Span(Protocol):
-    """Something under way that is recorded."""
+    """An operation that is being recorded."""
 
     @property
     def context(self) -> bytes:
         """Its ``traceparent``."""
 
     def end(self, error: str = "") -> None:
-        """It is over; with the name of an error, it failed."""
+        """Ends it; with the name of an error, it failed."""
 
 
 class Tracer(Protocol):
@@ -136,7 +136,7 @@ class Tracer(Protocol):
         attributes: Mapping[str, str | int],
         began_s: float,
     ) -> Span:
-        """A span. Empty ``parent``: a trace of its own. ``began_s`` 0: it begins now."""
+        """Starts a span. Empty ``parent``: a new trace. ``began_s`` 0: it starts now."""
 
 
 @contextmanager
@@ -150,14 +150,14 @@ def span(
     attributes: Mapping[str, str | int],
     began_s: float = 0.0,
 ) -> Iterator[bytes]:
-    """Records what happens inside the block; gives the trace to hand on, empty if there is none.
+    """Records the block as a span; gives the trace to pass on, empty if there is none.
 
     Args:
-        tracer: ``None``: nothing is recorded, and ``parent`` is handed on.
-        parent: the caller's trace, of one request.
+        tracer: ``None``: nothing is recorded, and ``parent`` is passed on.
+        parent: the caller's trace, for one request.
         links: the traces of a batch; without a sampled one nothing is recorded.
-        attributes: figures and names of this program; nothing that came with a request.
-        began_s: seconds since 1970, where it began before the block.
+        attributes: figures and names of this program; never content of a request.
+        began_s: seconds since 1970, if it started before the block.
     """
     sampled = [context for context in links if is_sampled(context)]
     if tracer is None or (kind == "consumer" and not sampled):

@@ -1,6 +1,6 @@
-"""Every provider whose webhooks are understood, by its name in ``mailpulse.toml``.
+"""Every supported provider, by its name in ``mailpulse.toml``.
 
-Invariant: the list is written out here; nothing is found by looking at what lies in the directory.
+Invariant: the list is explicit; the directory is not searched for providers.
 """
 
 from collections.abc import Mapping
@@ -60,7 +60,7 @@ REGISTRY: dict[str, Provider] = {provider.name: provider for provider in _ALL}
 def check_sources(
     sources: Mapping[str, Source], registry: Mapping[str, Provider] = REGISTRY
 ) -> list[str]:
-    """Every problem of the sources' configuration, one line each; none when all is well."""
+    """Every problem of the sources' configuration, one line each; empty if there is none."""
     problems: list[str] = []
     for name, source in sources.items():
         provider = registry.get(source.provider)

@@ -2,9 +2,9 @@
 
 Invariants:
 1. Pure: ``now`` and ``received_at`` are arguments; nothing here opens a socket or reads a clock.
-2. ``verify`` sees the raw bytes, compares in constant time, and says nothing about what was wrong
-   beyond a code for the log. Nothing is parsed before it is verified, except where the signature
-   lies inside the body.
+2. ``verify`` gets the raw bytes, compares in constant time, and reports a failure only as a code
+   for the log. Nothing is parsed before it is verified, except where the signature lies inside the
+   body.
 3. ``parse`` raises nothing but ``BadInput``; one bad item of a batch becomes a reject and its
    neighbours go through: ``len(events) + len(rejects)`` is the number of items (an item that
    names several recipients may give several events).
@@ -27,13 +27,13 @@ from schemas.settings import Source
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A webhook call as it came in.
+    """A webhook call as received.
 
     Attributes:
         method: upper case.
         query: raw query string, without the question mark.
         headers: names in lower case, in order, repeats kept.
-        body: raw bytes after content decoding (gzip and the like), else untouched.
+        body: raw bytes after content decoding (gzip and the like), otherwise unchanged.
         client_ip: caller's address, by the trusted-proxy rules.
     """
 
@@ -66,14 +66,14 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmSubscription:
-    """An effect for the shell: GET ``url`` once (host already checked) to confirm it."""
+    """Asks the shell to GET ``url`` once (host already checked), which confirms a subscription."""
 
     url: str
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What a verified request holds.
+    """The content of a verified request.
 
     ``batch_index`` of an event is its item's position in the request.
     """
@@ -82,9 +82,9 @@ class Parsed:
     rejects: list[Reject] = field(default_factory=list)
     confirm: ConfirmSubscription | None = None
     note: str = ""
-    """What a non-event call was, such as ``subscription_confirmation`` or ``ping``; for the log."""
+    """Kind of a call without events, such as ``validation`` or ``ping``; for the log."""
     answer: bytes = b""
-    """JSON body of the 200, where the provider looks at it (Firehose); else anything will do."""
+    """JSON body of the 200, where the provider reads it (Firehose); empty: a default one."""
     alike: list[Columns] = field(default_factory=list)
     """Further events, column by column; only ``Provider.parse_alike`` gives any."""
 
@@ -94,7 +94,7 @@ class Parsed:
         return len(self.events) + len(self.rejects) + sum(map(len, self.alike))
 
     def one_by_one(self) -> "Parsed":
-        """The same with all events in ``events``, in their order in the request."""
+        """A copy with all events in ``events``, in the request's order."""
         if not self.alike:
             return self
         events = [*self.events, *[event for columns in self.alike for event in columns.events()]]
@@ -249,7 +249,7 @@ class Provider:
 
 
 CAMPAIGN_ENTRY = re.compile(r"(?:metadata|header)\..+|tag(?:\.[0-9]{1,2})?|provider")
-"""What may stand in ``Source.campaign_from``."""
+"""Entries of ``Source.campaign_from``."""
 
 
 def given_values(source: Source, name: str) -> tuple[str, ...]:

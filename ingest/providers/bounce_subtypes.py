@@ -1,7 +1,7 @@
-"""Bounce types and subtypes of Amazon SES, which Resend passes on.
+"""Bounce types and subtypes of Amazon SES, also used by Resend.
 
 Source: Amazon SES Developer Guide, «Contents of event data that Amazon SES publishes to Amazon
-SNS», bounce types; subtypes that it does not list are left to the status codes.
+SNS», bounce types. Subtypes that it does not list are classified by their status codes.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ _SUBTYPES: Mapping[str, tuple[str, str]] = {
     "OnAccountSuppressionList": ("suppressed", "suppressed_bounce"),
     "UnsubscribedRecipient": ("suppressed", "suppressed_unsubscribe"),
 }
-"""Subtype -> bounce class where it says more than the type, and reason."""
+"""Subtype -> bounce class (empty: that of the type), and reason."""
 
 
 def ses_verdict(kind: object, subtype: object) -> tuple[str, str]:

@@ -1,19 +1,19 @@
 """Brevo: transactional and marketing webhooks, one event or a batch.
 
 Invariants:
-1. Overload is answered with 429: by Brevo's documentation another 4xx, and in its present wording
-   a 5xx too, discards the event.
-2. Nothing is signed: Basic or bearer token. Brevo's published addresses belong in ``allow_ips``.
-3. ``id`` is the webhook's, not the event's; ``ts`` and ``date`` are in the account's own time
-   zone, so they are no times here (``ts`` as it is sent helps to tell events apart).
+1. Overload is answered with 429: by Brevo's documentation other 4xx, and in its present wording 5xx
+   too, discard the event.
+2. Nothing is signed: Basic or bearer token. Put Brevo's published addresses into ``allow_ips``.
+3. ``id`` is the webhook's, not the event's; ``ts`` and ``date`` are in the account's time zone, so
+   they are not used as times (``ts`` is part of the identity).
 4. ``sending_ip`` is Brevo's, not the reader's.
-5. An open reports twice when two of its kinds are subscribed: subscribe to one plain and one proxy
-   kind, or repeats are counted twice (unique opens are not).
+5. An open is reported twice if two of its kinds are subscribed: subscribe to one plain and one
+   proxy kind, or repeats are counted twice (unique opens are not).
 
 Sources: Brevo documentation, «Transactional webhooks», «Marketing webhooks» and «Getting started»
 (retries, ``batched``: at most 500 events); payloads seen by others. Not verified: the shape of a
 batch (a list is assumed); which of ``opened`` and ``unique_opened`` is the first open, since
-Brevo's reference and others' experience contradict each other, so ``provider_first`` stays empty
+Brevo's reference and others' reports contradict each other, so ``provider_first`` stays empty
 for these two; ``ts_epoch`` is documented as milliseconds, its sample shows seconds: both are read.
 """
 
@@ -59,7 +59,7 @@ _BLOCKED = (
     ("spam", "suppressed_complaint"),
     ("bounce", "suppressed_bounce"),
 )
-"""A word in the reason of ``blocked`` -> why the address is on Brevo's list."""
+"""Word in the reason of ``blocked`` -> why the address is on Brevo's list."""
 
 _CLIENT_EVENTS = frozenset(("opened", "clicked", "unsubscribed"))
 
@@ -130,7 +130,7 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
             user_agent=get("user_agent"),
             ip=get("ip"),
             click_url=get("link"),
-            # Brevo says that a proxy loaded the image, not whose it was
+            # Brevo reports that a proxy loaded the image, not whose
             machine_kind="unknown" if native.endswith("proxy_open") else "none",
             provider_first=True if native == "unique_proxy_open" else None,
         )
@@ -174,7 +174,7 @@ def _add_reply(event: Event, item: items.Item, native: str) -> None:
     if said is None and bounce_class == "none":
         return
     if said == "sent" and native in ("request", "delivered"):
-        return  # the field's filler, not a server's answer
+        return  # the field's default, not a server's reply
     items.set_reply(event, diagnostic=said, bounce_class=bounce_class, bounce_reason=reason)
 
 

@@ -1,7 +1,7 @@
-"""The conformance table: what each provider module can do, in its own words.
+"""The conformance table: properties of each provider module.
 
-Invariant: everything in the table is read from the code; ``ingest/README.md`` carries it between
-two markers and a test fails when it is stale.
+Invariant: the table is generated from the code; ``ingest/README.md`` contains it between two
+markers, and a test fails when it is stale.
 """
 
 from ingest.providers import REGISTRY
@@ -47,12 +47,12 @@ def _row(provider: Provider) -> tuple[str, ...]:
 
 
 def _age(seconds: int) -> str:
-    """A tolerance for people; no signed time: a dash."""
+    """A tolerance as text; a dash if no time is signed."""
     if seconds == 0:
         return "–"
     return f"{seconds // 3600} h" if seconds % 3600 == 0 else f"{seconds // 60} min"
 
 
 def _cell(text: str) -> str:
-    """Text that cannot break out of its cell."""
+    """Text escaped for a table cell."""
     return text.replace("|", "\\|").replace("\n", " ")

@@ -1,9 +1,9 @@
-"""Proof by something that the sender was told once: user and password, or a bearer token.
+"""Verification by a shared credential: user and password, or a bearer token.
 
 Invariants:
-1. Such a proof says who calls, not that the body is what was sent: only TLS holds the body.
-2. Both kinds may be configured side by side; the header's own scheme says which one is meant.
-3. What is not configured proves nothing: no values, no entry.
+1. It proves who calls, not the content of the body: that is protected by TLS only.
+2. Both kinds may be configured together; the header's scheme selects one.
+3. A kind that is not configured is refused.
 
 Sources: RFC 7617 (Basic), RFC 6750 (Bearer).
 """
@@ -16,16 +16,16 @@ from schemas.settings import Source
 AUTHORIZATION = "authorization"
 
 BASIC = ("username", "password")
-"""``required`` of a provider that only knows Basic."""
+"""``required`` of a provider that supports Basic only."""
 BASIC_OR_TOKEN = ("username|token", "password|token")
-"""``required`` of a provider that knows Basic and bearer tokens."""
+"""``required`` of a provider that supports Basic and bearer tokens."""
 
 
 def check_authorization(request: Request, source: Source) -> None:
-    """Holds the ``Authorization`` header against the source's users, passwords and tokens.
+    """Checks the ``Authorization`` header by the source's users, passwords and tokens.
 
     Raises:
-        SignatureError: absent, sent twice, another scheme, or wrong.
+        SignatureError: missing, sent twice, of another scheme, or wrong.
     """
     value = verify.given(request.header(AUTHORIZATION), "missing_credentials")
     if value.partition(" ")[0].lower() == "bearer":

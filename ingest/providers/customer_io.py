@@ -1,15 +1,15 @@
 """Customer.io: reporting webhooks, one event per request, signed.
 
 Invariants:
-1. Customer.io holds back everything behind a call that fails, for up to 7 days. So what can't be
-   read is kept and answered 200 (the front door's rule), and overload is answered with 503, which
-   is not among the codes that make it wait for an hour.
-2. The time that is signed may be that of the first attempt: the tolerance spans all retries, and
-   no less is remembered of event ids.
-3. Only ``email`` events are the message's; push, SMS and in-app keep their names as ``unknown``.
+1. After a failed call Customer.io holds back all further ones, for up to 7 days. So a body that
+   can't be read is kept and answered 200 (as for all providers), and overload is answered with 503,
+   which is not among the codes that make it wait for an hour.
+2. The signed time may be that of the first attempt: the tolerance covers all retries, and event ids
+   are kept at least as long.
+3. Only ``email`` events are normalised; push, SMS and in-app keep their names as ``unknown``.
 
 Sources: Customer.io documentation, «Reporting webhooks» (events, 4 s, retries) and «Securely
-verify requests» (``v0:TIMESTAMP:BODY``). Not verified: whether retries are signed anew; that a
+verify requests» (``v0:TIMESTAMP:BODY``). Not verified: whether retries get a new signature; that a
 bounce never says whether it is hard; the flag ``prefetched`` in live payloads.
 """
 
@@ -29,7 +29,7 @@ SIGNATURE = "x-cio-signature"
 TIMESTAMP = "x-cio-timestamp"
 
 EVENTS: Mapping[str, str] = {
-    "email_attempted": "deferred",  # could not be handed to the delivery provider; tried again
+    "email_attempted": "deferred",  # not accepted by the delivery provider yet; retried
     "email_sent": "sent",
     "email_delivered": "delivered",
     "email_deferred": "deferred",
@@ -51,7 +51,7 @@ _CAMPAIGNS = (
     ("newsletter_id", "newsletter:"),
     ("transactional_message_id", "transactional:"),
 )
-"""Where a message came from -> prefix: the ids are numbers of their own in each."""
+"""Field of the message's origin -> prefix of its id: ids are unique within one field only."""
 
 _KEPT = ("customer_id", "action_id", "content_id", "trigger_id", "link_id")
 

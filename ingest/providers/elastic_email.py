@@ -1,18 +1,18 @@
 """Elastic Email: notifications, one event per call: GET with a query, a form, or signed JSON.
 
 Invariants:
-1. Three ways, one set of field names. A signed call has to verify by ``secret``; an unsigned one
-   by ``token`` in the URL (``?token=…``), by a bearer token, or by Basic. What is signed is the
-   body, so a signed call has one: a signature over nothing would let any query through.
+1. All three forms use the same field names. A signed call is verified by ``secret``; an unsigned
+   one by ``token`` in the URL (``?token=…``), by a bearer token, or by Basic. The signature covers
+   the body, so a signed call needs one: a signature over an empty body would accept any query.
 2. Elastic Email saves a webhook only after a test event was answered 2xx: a call without a status,
-   or with the test's own values, is answered 200 and counts for nothing.
-3. A query is not in the log of a reverse proxy by our doing, but by others': prefer the signature.
+   or with the test's values, is answered 200 and gives no event.
+3. Reverse proxies may log the query with the token: prefer the signature.
 
 Sources: Elastic Email's published examples (parameters, statuses, test event, token in the URL)
 and its API reference (message categories); the signed form is known from a third party's schema
 only. Not verified: what exactly is signed (``TIMESTAMP.BODY`` is assumed, with the secret as text
-or as decoded base64, written in hexadecimal or base64), so an unknown form is refused, never
-believed; that ``Sent`` means taken by the receiving server, as assumed here; the time zone of
+or as decoded base64, written in hexadecimal or base64), so an unknown form is refused; that
+``Sent`` means accepted by the receiving server, as assumed here; the time zone of
 ``date`` (UTC is assumed); the 1,000 failures after which it stops.
 """
 
@@ -72,7 +72,7 @@ _CATEGORIES: Mapping[str, tuple[str, str]] = {
     "ManualCancel": ("none", "other"),
     "CodeError": ("none", "other"),
 }
-"""``category`` of an error -> class and reason; the others are left to the codes."""
+"""``category`` of an error -> class and reason; others are classified by the codes."""
 
 _TEST = ("test@test.com", "abc1234")
 """Recipient and message of the event that Elastic Email sends when a webhook is saved."""
@@ -112,7 +112,7 @@ class ElasticEmail(Provider):
             verify.check_token(source.secrets("token"), given[0])
 
     def probe(self, request: Request, source: Source) -> int | None:
-        """200 for the empty call that comes when a webhook is saved."""
+        """200 for the empty call that is sent when a webhook is saved."""
         if request.method == "HEAD":
             return 200
         return 200 if request.method == "GET" and "status=" not in request.query else None
@@ -152,7 +152,7 @@ def _signed(timestamp: str, body: bytes) -> bytes:
 
 
 def _check_signature(request: Request, source: Source, timestamp: str) -> None:
-    """Holds the signature against each secret, in each form it may have (see the module)."""
+    """Checks the signature by each secret, in each possible form (see the module)."""
     signed = _signed(timestamp, request.body)
     accepted = []
     for secret in given_values(source, "secret"):
@@ -226,7 +226,7 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
 
 
 def moment(value: object) -> object:
-    """A time in the American form as ISO 8601; anything else as it is."""
+    """A time in the American form as ISO 8601; anything else unchanged."""
     if isinstance(value, str):
         for form in _US_TIMES:
             try:

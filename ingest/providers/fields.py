@@ -1,10 +1,10 @@
-"""One field at a time: whatever a provider writes -> the value that an event carries.
+"""Converts any value that a provider sends to the value of an event's field.
 
 Invariants:
 1. Pure and total: every function takes any JSON value and returns; none raises.
-2. ``time_suspect`` means that arrival stands for the provider's time, never anything else.
+2. ``time_suspect`` means that the time of arrival replaces the provider's time, nothing else.
 3. Texts fit the schema: no lone surrogates, no NUL, cut to the limits of ``schemas.event``.
-4. The same input gives the same output on every retry: ids are made of what comes out of here.
+4. The same input gives the same output on every retry: ids are made of these values.
 
 Sources: RFC 3463 (enhanced status codes), RFC 5321 §4.2 (reply codes), ISO 8601.
 """
@@ -25,9 +25,9 @@ SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
 YEAR_2000_US = 946_684_800 * SECOND_US
 AHEAD_MAX_US = DAY_US
-"""A provider's time further ahead of arrival than this is not believed."""
+"""A provider's time further ahead of arrival than this is not used."""
 BEHIND_MAX_US = 30 * DAY_US
-"""A provider's time further behind arrival than this is not believed."""
+"""A provider's time further behind arrival than this is not used."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -46,19 +46,19 @@ _REPLY = re.compile(
 
 
 def as_dict(value: object) -> dict[str, Any]:
-    """``value`` when it is an object, else an empty one."""
+    """``value`` if it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def as_list(value: object) -> list[Any]:
-    """``value`` when it is a list, nothing for ``None``, else a list of it alone."""
+    """``value`` if it is a list, an empty one for ``None``, else a list of ``value`` alone."""
     if isinstance(value, list):
         return value
     return [] if value is None else [value]
 
 
 def json_text(value: object) -> str:
-    """A JSON value as text, keys sorted; empty when it is nested too deep to be written."""
+    """A JSON value as text, keys sorted; empty if it is nested too deep."""
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
     except TypeError:  # lone surrogates, integers beyond 64 bits, more than 254 levels
@@ -74,7 +74,7 @@ def json_text(value: object) -> str:
 def text(value: object, limit: int = TEXT_CHARS_MAX) -> str | None:
     """Clean text of at most ``limit`` characters; ``None`` for nothing or an empty text.
 
-    What is not text becomes its JSON. Lone surrogates and NUL become U+FFFD.
+    Other values become JSON. Lone surrogates and NUL become U+FFFD.
     """
     if type(value) is str:
         if value.isascii() and len(value) <= limit and "\0" not in value:
@@ -103,7 +103,7 @@ def identifier(value: object) -> str | None:
 
 
 def id_part(value: object) -> str:
-    """One part of an event id: text as it is, nothing as ``""``, anything else as its JSON."""
+    """One part of an event id: text unchanged, ``None`` as ``""``, anything else as JSON."""
     if isinstance(value, str):
         return value
     return "" if value is None else json_text(value)
@@ -122,8 +122,8 @@ def country(value: object) -> str | None:
 def address(value: object) -> tuple[str | None, str]:
     """``(address, domain)`` of ``a@B.example`` or ``Name <a@B.example>``.
 
-    The domain is in lower case in both; the local part is kept as it is (RFC 5321 §2.4). Without
-    an ``@`` the text is kept and the domain is empty.
+    The domain is in lower case in both; the local part is unchanged (RFC 5321 §2.4). Without an
+    ``@`` the text is kept and the domain is empty.
     """
     if not isinstance(value, str):
         return None, ""
@@ -143,11 +143,11 @@ def address(value: object) -> tuple[str | None, str]:
 
 
 def microseconds(value: object) -> int | None:
-    """A time in any unit or shape as microseconds since 1970; ``None`` when it is no time.
+    """A time in any unit or format as microseconds since 1970; ``None`` if it is not a time.
 
     Numbers (also as text) are seconds, milliseconds, microseconds or nanoseconds by their size:
-    between 1973 and 5138 the four ranges do not touch. Texts are ISO 8601, with a space or ``T``,
-    any number of digits in the fraction (cut to six), and UTC when they name no offset.
+    between 1973 and 5138 the four ranges do not overlap. Texts are ISO 8601, with a space or ``T``,
+    any number of digits in the fraction (cut to six), and UTC unless they have an offset.
     """
     if isinstance(value, bool):
         return None
@@ -186,7 +186,7 @@ def iso(seconds: float) -> str:
 
 
 def utc_date(at: int | None) -> str:
-    """The UTC date of a time in microseconds as ``YYYY-MM-DD``; empty when it has none."""
+    """The UTC date of a time in microseconds as ``YYYY-MM-DD``; empty if it is out of range."""
     if at is None:
         return ""
     try:
@@ -198,8 +198,8 @@ def utc_date(at: int | None) -> str:
 def occurred(value: object, received_at: int) -> tuple[int, bool]:
     """``(occurred_at, time_suspect)`` of a provider's time.
 
-    Missing, before 2000, more than a day after ``received_at`` or more than 30 days before it:
-    not believed, and ``received_at`` stands for it.
+    A time that is missing, before 2000, more than a day after ``received_at`` or more than 30 days
+    before it is replaced by ``received_at``.
     """
     at = microseconds(value)
     if (
@@ -213,16 +213,16 @@ def occurred(value: object, received_at: int) -> tuple[int, bool]:
 
 
 def believable_seconds(received_at: int) -> tuple[int, int]:
-    """The first and the last whole second that ``occurred`` believes, for a tight loop."""
+    """The first and the last whole second that ``occurred`` accepts, for a tight loop."""
     first = max(YEAR_2000_US, received_at - BEHIND_MAX_US)
     return -(-first // SECOND_US), (received_at + AHEAD_MAX_US) // SECOND_US
 
 
-# --- what the receiving server said --------------------------------------------------------------
+# --- replies of the receiving server --------------------------------------------------------------
 
 
 def smtp_code(value: object) -> int | None:
-    """A reply code from a number or a text of three digits; ``None`` when it is not one."""
+    """A reply code from a number or a text of three digits; ``None`` if it is not one."""
     if isinstance(value, str) and len(value) == 3 and value.isascii() and value.isdigit():
         value = int(value)
     if isinstance(value, float) and value.is_integer():
@@ -241,7 +241,7 @@ def enhanced_status(value: object) -> str | None:
 
 
 def reply_code(value: object) -> int | None:
-    """The SMTP reply code that a text starts with or names as one, such as ``550``."""
+    """The SMTP reply code at the start of a text, or marked as one in it, such as ``550``."""
     if not isinstance(value, str):
         return None
     head = value[:3]
@@ -252,7 +252,7 @@ def reply_code(value: object) -> int | None:
 
 
 def reply_codes(value: str | None) -> tuple[int | None, str | None]:
-    """``(reply_code(value), enhanced_status(value))``, in one look when both lead the text."""
+    """``(reply_code(value), enhanced_status(value))``; fast if the text starts with both."""
     if value is None:
         return None, None
     found = _REPLY_HEAD.match(value)
@@ -278,7 +278,7 @@ def tag_list(value: object) -> list[str]:
 def metadata_map(value: object) -> dict[str, str]:
     """Metadata from an object: at most ``METADATA_ENTRIES_MAX``, ``null`` left out, rest as text.
 
-    An object that comes as JSON text is read; anything else is no metadata.
+    An object given as JSON text is parsed; anything else gives no metadata.
     """
     if isinstance(value, str) and value[:1] == "{":
         try:
@@ -308,7 +308,7 @@ def named_values(value: object) -> dict[str, Any]:
 def header_map(value: object) -> dict[str, str]:
     """Headers of a message from a list of names and values or an object; names in lower case.
 
-    Of a header that is there several times, the first counts.
+    Of a repeated header, the first counts.
     """
     result: dict[str, str] = {}
     if isinstance(value, dict):
@@ -340,7 +340,7 @@ def campaign(
     provider_campaign: object = None,
     headers: Mapping[str, str] | None = None,
 ) -> tuple[str | None, str]:
-    """``(campaign_id, campaign_source)``: the first of ``Source.campaign_from`` that is there.
+    """``(campaign_id, campaign_source)``: the first entry of ``Source.campaign_from`` with a value.
 
     Args:
         entries: ``metadata.KEY``; ``tag`` or ``tag.N`` (from 0); ``provider``; ``header.NAME``.

@@ -1,10 +1,10 @@
-"""Any sender that signs its JSON with an HMAC: verification by a header, meaning by a mapping.
+"""Any sender that signs its JSON with an HMAC: verified by a header, read by a mapping.
 
 Invariants:
 1. ``X-Webhook-Signature`` is the HMAC-SHA256 of the raw body in lower-case hexadecimal, with or
    without ``sha256=`` before it. With ``X-Webhook-Timestamp`` (seconds) the signed bytes are
-   ``timestamp.body``. Without it the body may not begin with a digit: else a stamped request
-   could be replayed unstamped, its stamp moved into the body.
+   ``timestamp.body``. Without it the body may not begin with a digit: otherwise a request with a
+   timestamp could be replayed without it, with the timestamp moved into the body.
 2. A source that sets ``tolerance_s`` requires the timestamp.
 3. ``mapping.signature`` renames the headers and picks encoding and hash; ``mapping`` finds the
    fields (``ingest.providers.mapping``). Without it the default shape is expected:
@@ -15,7 +15,7 @@ Invariants:
      "bounce": {"class": "hard", "reason": "no_mailbox", "smtp_code": 550, "status": "5.1.1",
                 "diagnostic": "…"}, "machine": "scanner", "first": true, "country": "SE"}
 
-   A campaign is also kept as ``metadata.campaign_id``.
+   A campaign is also stored as ``metadata.campaign_id``.
    One such object, a list of them, or ``{"events": [them]}``; event names are the normalised types.
 """
 
@@ -123,7 +123,7 @@ class Generic(Provider):
 
 
 def signature_settings(source: Source) -> dict[str, str]:
-    """How a source's requests are signed; what is not usable keeps its default (see ``check``)."""
+    """How a source's requests are signed; invalid entries keep their default (see ``check``)."""
     how = dict(_SIGNATURE_DEFAULTS)
     for key, value in fields.as_dict(source.mapping.get("signature")).items():
         if key in how and isinstance(value, str) and value in _SIGNATURE_CHOICES.get(key, (value,)):
@@ -155,11 +155,11 @@ def parse_mapped(
     """The events of a body, found by the source's mapping.
 
     Args:
-        request_id: the sender's id of the request, stable over its retries; part of the event's
-            id where the items have none.
+        request_id: the sender's id of the request, the same on retries; part of the event's id if
+            the items have none.
 
     Raises:
-        BadInput: not JSON, or no items where the mapping says.
+        BadInput: not JSON, or no items at the mapping's path.
     """
     mapping = read_mapping(source.mapping)[0] if source.mapping else DEFAULT
     body = items.read_json(request.body)
@@ -171,7 +171,7 @@ def parse_mapped(
     if isinstance(found, dict):
         found = [found]
     if not isinstance(found, list):
-        raise BadInput("no_items", "no list or object where the mapping says")
+        raise BadInput("no_items", "no list or object at the mapping's path of items")
     return items.parse_items(
         found, lambda item: _build(item, body, mapping, request, source, received_at, request_id)
     )
@@ -200,7 +200,7 @@ def _build(
     own = get("event_id")
     composite = (message_id, native, recipient, moment, url, ip)
     campaign, metadata = get("campaign"), fields.as_dict(get("metadata"))
-    if campaign is not None:  # named on purpose, so it goes before tags in the default precedence
+    if campaign is not None:  # mapped explicitly, so it precedes tags in the default precedence
         metadata = {"campaign_id": campaign, **metadata}
     event = items.make_event(
         source,
@@ -240,7 +240,7 @@ def _build(
 
 
 def _in_unit(moment: object, unit_us: int | None) -> object:
-    """A numeric time of a configured unit as an unmistakable one; others as they are."""
+    """A numeric time in a configured unit as an unambiguous one; others unchanged."""
     if unit_us is None or not isinstance(moment, int | float | str):
         return moment
     try:
@@ -251,7 +251,7 @@ def _in_unit(moment: object, unit_us: int | None) -> object:
 
 
 def _symbol(value: object, kind: str, otherwise: str) -> str:
-    """A symbol of the schema that the sender names itself, else the mapping's."""
+    """The sender's value if it is a symbol of the schema, else the mapping's."""
     return value if isinstance(value, str) and value in SYMBOLS[kind] else otherwise
 
 

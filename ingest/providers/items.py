@@ -1,10 +1,10 @@
-"""From a verified body to events: the frame that every provider's ``parse`` fills in.
+"""Common steps from a verified body to events, for every provider's ``parse``.
 
 Invariants:
 1. One bad item becomes one reject; its neighbours go through.
-2. ``make_event`` takes native values as they are and never raises: cleaning is ``fields``'s.
-3. An exception that no provider foresaw costs the item, not the request; it shows up as the reject
-   ``unforeseen``, and the property tests hold that there is none.
+2. ``make_event`` accepts any native values, cleans them by ``fields``, and never raises.
+3. An unexpected exception rejects the item as ``unforeseen``, not the request; property tests check
+   that this does not happen.
 """
 
 import hashlib
@@ -33,9 +33,9 @@ Build = Callable[[Item], Event | list[Event]]
 def read_json(body: bytes) -> Any:
     """A JSON value from a body.
 
-    Where strict JSON (orjson) fails, a lenient reading is tried, since one lone surrogate in one
-    link must not cost the other events of its batch: ``NaN``, lone surrogates and broken UTF-8
-    are let through here and cleaned field by field.
+    Where strict JSON (orjson) fails, a lenient parser is tried, since one lone surrogate in one
+    link must not cost the other events of its batch: ``NaN``, lone surrogates and broken UTF-8 are
+    accepted here and cleaned field by field.
 
     Raises:
         BadInput: ``empty_body``, or ``not_json``.
@@ -78,7 +78,7 @@ _SIZE = struct.Struct(">I").pack
 
 
 def _sized(part: str) -> bytes:
-    """A part as ``event_id`` hashes it."""
+    """A part as hashed by ``event_id``."""
     encoded = part.encode("utf-8", "surrogatepass")
     return _SIZE(len(encoded)) + encoded
 
@@ -107,7 +107,7 @@ def parse_items(
     Args:
         build: one item -> its event, or its events, one per recipient. It raises ``BadInput``
             for an item that cannot be made one.
-        done: positions of items that were read otherwise.
+        done: positions to skip, of items that were parsed in another way.
     """
     parsed = Parsed()
     events, rejects = parsed.events, parsed.rejects
@@ -157,8 +157,8 @@ def make_event(
 
     Args:
         received_at: microseconds since 1970.
-        id_parts: what the event id is made of, after provider and account; native values.
-        native_id: whether that is the provider's own event id.
+        id_parts: native values that the event id is made of, after provider and account.
+        native_id: whether they contain the provider's own event id.
         time: the provider's time, in any unit or shape.
         provider_campaign: the provider's own campaign id, for ``campaign_from = ["provider"]``.
         headers: headers of the message, for ``header.NAME``; names in lower case.
@@ -190,14 +190,14 @@ def make_event(
 def codes_of(
     said: str | None, smtp_code: object = None, enhanced_status: object = None
 ) -> tuple[int | None, str | None]:
-    """Reply code and enhanced status of an answer.
+    """Reply code and enhanced status of a server's reply.
 
     Args:
-        said: its words, clean; searched for the codes where these are not given.
+        said: its text, clean; searched for the codes that are not given.
     """
     said_code, said_status = fields.reply_codes(said)
     code = None if smtp_code is None else fields.smtp_code(smtp_code)
-    # Mostly it is not given, or what leads the words, and then a code for certain.
+    # Mostly it is not given, or equals the one in the text, which is valid.
     same = enhanced_status is None or enhanced_status == said_status
     status = said_status if same else fields.enhanced_status(enhanced_status)
     if status is None or status.endswith(".0.0"):  # SendGrid gives 5.0.0 where it knows better
@@ -214,11 +214,11 @@ def set_reply(
     bounce_class: str = "none",
     bounce_reason: str = "none",
 ) -> None:
-    """What the receiving server, or the provider in its place, answered.
+    """Sets the reply of the receiving server, or of the provider in its place.
 
     Args:
-        diagnostic: its words; for the two codes see ``codes_of``.
-        bounce_class: by the provider's own flag only; codes are read later, by the streams.
+        diagnostic: its text; for the two codes see ``codes_of``.
+        bounce_class: by the provider's own flag only; codes are evaluated later, by the streams.
         bounce_reason: the same.
     """
     said = event["diagnostic"] = fields.text(diagnostic)
@@ -236,7 +236,7 @@ def set_client(
     provider_first: bool | None = None,
     geo_country: object = None,
 ) -> None:
-    """Who opened or clicked, and what; ``machine_kind`` by the provider's own flag only."""
+    """Sets who opened or clicked what; ``machine_kind`` by the provider's own flag only."""
     event["user_agent"] = fields.text(user_agent)
     event["ip"] = fields.text(ip, IP_CHARS_MAX)
     event["click_url"] = fields.text(click_url)

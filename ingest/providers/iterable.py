@@ -2,15 +2,15 @@
 
 Invariants:
 1. Nothing is signed: a fixed ``Authorization`` header, with or without the name of a scheme before
-   the token, or Basic. The body is only as good as the connection.
-2. A hosted unsubscribe click is followed by the unsubscribe itself: it stays ``unknown``, or each
-   would count twice.
-3. Iterable says what opened: ``proxySource`` names the proxy, ``isBot`` a robot.
+   the token, or Basic. The body is protected by TLS only.
+2. A hosted unsubscribe click is followed by the unsubscribe itself: the click is ``unknown``, or
+   each would be counted twice.
+3. Iterable reports machines: ``proxySource`` names the proxy, ``isBot`` marks a robot.
 
 Sources: Iterable documentation, «System webhooks» (authentication, body, events, delivery not
 guaranteed); Snowplow's schema of these webhooks (fields). Not verified: retries and time-out; the
 values of ``recipientState`` other than ``HardBounce`` and ``SoftBounce``; spelling of the
-unsubscribe event (both are taken).
+unsubscribe event (both are accepted).
 """
 
 from collections.abc import Mapping
@@ -109,7 +109,7 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
             data.get("messageId"),
             native,
             recipient,
-            item.get("userId"),  # a project may know its users by this alone
+            item.get("userId"),  # some projects identify users by this only
             data.get("createdAt"),
             data.get("url"),
             data.get("linkId"),
@@ -144,7 +144,7 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
 
 
 def _moment(value: object) -> object:
-    """``2022-09-12 07:49:10 +00:00`` without the space that ISO 8601 does not have."""
+    """``2022-09-12 07:49:10 +00:00`` without the second space, as in ISO 8601."""
     return value.replace(" +", "+").replace(" -", "-") if isinstance(value, str) else value
 
 

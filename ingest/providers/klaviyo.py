@@ -1,16 +1,16 @@
 """Klaviyo: system webhooks, up to 1,000 events per request, signed.
 
 Invariants:
-1. The signature covers raw body and timestamp, the timestamp exactly as it stands in its header.
-   The webhook id is not signed, so it has to equal the one inside the signed body.
-2. Klaviyo names a message (``$message``) but not its copies: message id is that with the profile,
-   so that two readers never share one.
-3. Event properties are metadata, since most of what a sender wants to group by lies there.
+1. The signature covers raw body and timestamp, the timestamp exactly as in its header. The webhook
+   id in the header is not signed, so it has to equal the one inside the signed body.
+2. Klaviyo identifies a message (``$message``) but not its copies: the message id is made of it and
+   the profile, so that two readers never share one.
+3. Event properties are metadata, since they contain most of what a sender wants to group by.
 
 Sources: Klaviyo documentation, «Working with system webhooks» (headers, body, topics, 5 s, backoff
 up to an hour, disabled after 48 hours). The time's form (``Thu, 04 Jan 2024 18:05:25 GMT``) is that
-of its samples; seconds are read too. Not verified: whether retries are signed anew; that
-``external_id`` is repeated; which spelling of the machine flags (``Apple Privacy Open``, ``Machine
+of its samples; seconds are accepted too. Not verified: whether retries get a new signature; that
+they repeat ``external_id``; which spelling of the machine flags (``Apple Privacy Open``, ``Machine
 Open``, ``Bot Click``) and of the recipient's property live payloads have.
 """
 
@@ -126,12 +126,12 @@ def _seconds(timestamp: str) -> str:
         if moment.tzinfo is None:
             raise SignatureError("bad_timestamp")
         return str(int(moment.timestamp()))
-    except (ValueError, OverflowError):  # a year or a zone beyond what a date can hold
+    except (ValueError, OverflowError):  # a year or a zone out of a date's range
         raise SignatureError("bad_timestamp") from None
 
 
 def _webhook_id(body: bytes) -> str:
-    """The webhook id inside the body, whose signature has been checked by now."""
+    """The webhook id inside the body, whose signature has been checked."""
     try:
         meta = fields.as_dict(fields.as_dict(items.read_json(body)).get("meta"))
     except BadInput:
@@ -189,7 +189,7 @@ def _message_id(properties: items.Item, profile: items.Item) -> str | None:
 
 
 def _recipient(payload: items.Item, properties: items.Item) -> object:
-    """The event's property, else the address of a profile that comes along."""
+    """The event's property, else the address of an included profile."""
     for name in _ADDRESS_PROPERTIES:
         if isinstance(properties.get(name), str):
             return properties[name]

@@ -2,13 +2,13 @@
 
 Invariants:
 1. ``webhook-id`` is the event's identity.
-2. The campaign is whichever of ``campaignId``, ``loopId`` and ``transactionalId`` is there. Mailing
-   lists come with some events of a message only, so they are metadata and no tags.
+2. The campaign is the first of ``campaignId``, ``loopId`` and ``transactionalId`` with a value.
+   Mailing lists are sent with some events of a message only, so they are metadata, not tags.
 
 Sources: Loops documentation, «Webhooks»: event names, ``email.id`` as id of the email sent to one
 contact, ``eventTime`` in seconds, ``testing.testEvent`` from the settings page. Not verified: retry
-schedule; whether clicks name their link, user agent or address (no field for them is documented, so
-``url``, ``userAgent`` and ``ipAddress`` under ``email`` or ``click`` are taken if they ever come).
+schedule; whether clicks have a link, user agent or address (no field for them is documented, so
+``url``, ``userAgent`` and ``ipAddress`` under ``email`` or ``click`` are used if present).
 """
 
 from collections.abc import Mapping

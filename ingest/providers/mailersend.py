@@ -3,9 +3,9 @@
 Invariants:
 1. The top-level ``type`` names the event; ``data.type`` may say ``delivered`` on a click.
 2. ``webhook.test`` is signed with a key that MailerSend has published, so it proves nothing. It is
-   let in, since a webhook is only saved after a 2xx, and gives no event; that key opens nothing
-   else.
-3. A retry repeats ``data.id``. An open reports twice, as ``opened`` and ``opened_unique``, when
+   answered 200, since a webhook is only saved after a 2xx, and gives no event; that key is accepted
+   for nothing else.
+3. A retry repeats ``data.id``. An open is reported twice, as ``opened`` and ``opened_unique``, if
    both are subscribed: subscribe to one of them.
 
 Sources: MailerSend documentation, «Webhooks» (signature, 3 s, at most 2 retries, pause after 20
@@ -30,7 +30,7 @@ from schemas.settings import Source
 
 SIGNATURE = "signature"
 TEST_KEY = "test_Am3L1GuOIc4blLUuHqAPxxwkZaJyEk8G"
-"""Published by MailerSend for its test call: no secret (invariant 2)."""
+"""Published by MailerSend for its test call, so not a secret (invariant 2)."""
 TEST_TYPE = "webhook.test"
 TEST_BODY_BYTES_MAX = 4096
 MESSAGE_ID_DOMAIN = "mailersend.net"
@@ -72,7 +72,7 @@ class MailerSend(Provider):
     def verify(
         self, request: Request, source: Source, now: float, certificates: Certificates
     ) -> None:
-        """See ``Provider.verify``; lets the test call in, which holds no event (invariant 2)."""
+        """See ``Provider.verify``; accepts the test call, which holds no event (invariant 2)."""
         signature = request.header(SIGNATURE)
         try:
             verify.check_hmac_hex(source.secrets("signing_key"), request.body, signature)
@@ -114,7 +114,7 @@ class MailerSend(Provider):
 
 
 def _is_test_call(body: bytes, signature: str | None) -> bool:
-    """Whether this is MailerSend's test call, which anyone could have made."""
+    """Whether this is MailerSend's test call, which anybody could have made."""
     if len(body) > TEST_BODY_BYTES_MAX:
         return False
     try:
@@ -133,7 +133,7 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
     message_id = data.get("message_id") or fields.as_dict(mail.get("message")).get("id")
     recipient = _recipient(data, mail)
     email_id = fields.identifier(data.get("email_id") or mail.get("id"))
-    # version 1: the top-level time is that of the call, a minute later than the event's
+    # version 1: the top-level time is that of the call, about a minute after the event
     moment = data.get("created_at") or item.get("created_at")
     own = fields.text(data.get("id"))
     parts = (message_id, native, recipient, moment, details.get("url"), details.get("ip"))

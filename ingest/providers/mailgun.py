@@ -1,18 +1,19 @@
 """Mailgun: one JSON object per request, with its signature inside the body.
 
 Invariants:
-1. The signature covers a timestamp and a token, *not* the event: who has seen one request can put
-   another event under its signature for as long as the timestamp is accepted. What guards against
-   that is TLS, ``allow_ips``, and a narrow ``tolerance_s``; what comes twice is deduplicated by the
-   event's id. The token is not remembered: a retry may carry it again.
+1. The signature covers a timestamp and a token, *not* the event: whoever has seen one request can
+   send other events with its signature while the timestamp is accepted. TLS, ``allow_ips`` and a
+   small ``tolerance_s`` protect against that. Repeats are deduplicated by event id; tokens are not
+   stored, since a retry may repeat one.
 2. ``event-data.id`` is unique within a day only, so the event's date is part of the identity.
-3. What Mailgun did not try to deliver (``suppress-…``) is ``rejected`` and ``suppressed``.
+3. A message that Mailgun did not try to deliver (``suppress-…``) is ``rejected`` and
+   ``suppressed``.
 
 Sources: Mailgun documentation, «Webhooks», «Webhook Payloads» and «Securing Webhooks»;
 django-anymail (``delivery-status`` may be null; rejected events name no recipient). A subaccount's
 ``parent-signature`` is accepted where the parent's key is configured. Not verified: whether retries
-are stamped anew, so the default tolerance spans their eight hours; the complete list of reasons;
-the values of ``client-info.bot``. The form-encoded webhooks of before 2018 are refused.
+get a new timestamp, so the default tolerance covers their eight hours; the complete list of
+reasons; the values of ``client-info.bot``. The form-encoded webhooks from before 2018 are refused.
 """
 
 from collections.abc import Mapping
@@ -47,7 +48,7 @@ _PERMANENT = {
     "suppress-complaint": ("suppressed", "suppressed_complaint"),
     "suppress-unsubscribe": ("suppressed", "suppressed_unsubscribe"),
 }
-"""Reason of a permanent failure -> bounce class and reason; others are told by their codes."""
+"""Reason of a permanent failure -> bounce class and reason; others are classified by codes."""
 _BOTS = {"apple": "apple_mpp", "gmail": "gmail_proxy", "generic": "scanner"}
 
 

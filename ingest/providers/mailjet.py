@@ -1,9 +1,9 @@
 """Mailjet: Event API, one bare event or, with grouping on, a JSON list of them.
 
 Invariants:
-1. Nothing is signed: Basic only. The body is only as good as the connection.
+1. Nothing is signed: Basic only. The body is protected by TLS only.
 2. ``MessageID`` exceeds 2^53: it is read as an integer, never as a float, and kept as text.
-3. A bounce for greylisting is a deferral: Mailjet goes on trying.
+3. A bounce for greylisting is a deferral: Mailjet tries again.
 
 Sources: Mailjet documentation, «Event API» and its table of errors (200 only; retries, by the
 English text, every 30 s for 24 hours). Not verified: time-out; whether ``mj_campaign_id`` is 0
@@ -19,7 +19,7 @@ from schemas.event import Event
 from schemas.settings import Source
 
 EVENTS: Mapping[str, str] = {
-    "sent": "delivered",  # the receiving server took it
+    "sent": "delivered",  # the receiving server accepted it
     "open": "opened",
     "click": "clicked",
     "bounce": "bounced",
@@ -50,7 +50,7 @@ _ERRORS: Mapping[str, tuple[str, str]] = {
     "preblocked": ("suppressed", "suppressed_bounce"),
     "duplicate in campaign": ("none", "other"),
 }
-"""``error`` -> class and reason. ``hard_bounce`` overrules hard and soft, never block."""
+"""``error`` -> class and reason. ``hard_bounce`` overrides hard and soft, never block."""
 
 
 class Mailjet(ItemProvider):
@@ -138,7 +138,7 @@ def _metadata(item: items.Item) -> dict[str, object]:
 
 
 def _add_bounce(event: Event, item: items.Item) -> None:
-    # live events were seen with the error in error_related_to and nothing in error
+    # some live events have the error in error_related_to only
     named = (fields.text(item.get(key)) for key in ("error", "error_related_to"))
     error = next((name.lower() for name in named if name and name.lower() in _ERRORS), "")
     bounce_class, reason = _ERRORS.get(error, ("none", "none"))

@@ -1,10 +1,10 @@
 """Mailtrap: sending webhooks, ``{"events": […]}`` or JSON Lines, one event a line.
 
 Invariants:
-1. The webhook's own setting picks the format, so the body is tried as one JSON value first and by
-   lines after that; a line that can't be read costs itself only.
-2. The event id alone is not trusted to tell events apart: type, message and recipient are part of
-   the identity, so a repeated id (as in the documentation's own samples) merges nothing.
+1. The format is a setting of the webhook, so the body is parsed as one JSON value first, then line
+   by line; only a line that can't be read is rejected.
+2. The event id may repeat for different events (as in the documentation's samples), so type,
+   message and recipient are part of the identity.
 
 Sources: Mailtrap documentation, «Webhooks» (formats, signature, events); payloads seen by others.
 Not verified: that ``event_id`` is the same on a retry; retries, time-out and batch size; the list
@@ -109,10 +109,10 @@ class Mailtrap(Provider):
 
 
 def read_items(body: bytes) -> tuple[list[object], list[Reject]]:
-    """The items of a body in either format, and a reject for each line that is no JSON.
+    """The items of a body in either format, and a reject for each line that is not JSON.
 
     Raises:
-        BadInput: ``empty_body``; ``not_json`` when not one line can be read; ``no_events``.
+        BadInput: ``empty_body``; ``not_json`` if no line can be read; ``no_events``.
     """
     try:
         content = items.read_json(body)
@@ -175,7 +175,7 @@ def _add_reply(event: Event, item: items.Item, native: str) -> None:
     plain = "".join(letter for letter in category.lower() if letter.isalnum())
     bounce_class, reason = _CATEGORIES.get(plain, ("none", "none"))
     if native == "bounce" and bounce_class in ("none", "soft"):
-        bounce_class = "hard"  # Mailtrap's own word for it: final, and not a soft bounce
+        bounce_class = "hard"  # Mailtrap reports it as final, not as a soft bounce
     elif native == "soft bounce":
         bounce_class = "soft"
     elif native == "reject":

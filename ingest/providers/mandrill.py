@@ -1,11 +1,11 @@
 """Mailchimp Transactional (Mandrill): a form whose field ``mandrill_events`` is a JSON list.
 
 Invariants:
-1. The signature covers the URL exactly as configured at Mandrill, which a proxy may hide from us:
-   ``public_url`` is required and nothing is guessed from headers.
+1. The signature covers the URL as configured at Mandrill, which a proxy may hide from us:
+   ``public_url`` is required, and headers are not used.
 2. While a hook is set up, Mandrill sends ``HEAD``, then an empty list signed with the key
-   ``test-webhook``: that key opens the door to an empty list and to nothing else.
-3. There is no event id: identity is message, event, recipient, time, link and address.
+   ``test-webhook``: that key is accepted for an empty list only.
+3. There is no event id: the identity is message, event, recipient, time, link and address.
 
 Sources: Mailchimp Transactional documentation, «Webhooks overview», «Authenticating webhook
 requests», «Webhook format»; mandrill-rails issue 20 and django-anymail issue 46 (URL, HEAD). Not
@@ -27,7 +27,7 @@ from schemas.settings import Source
 
 SIGNATURE = "x-mandrill-signature"
 SETUP_KEY = "test-webhook"
-"""Key of the set-up call, published by Mandrill."""
+"""Key of the set-up call, which Mandrill has published."""
 
 EVENTS: Mapping[str, str] = {
     "send": "sent",
@@ -93,7 +93,7 @@ class Mandrill(Provider):
         verify.check_hmac_base64(secrets, signed, signature, "sha1")
 
     def by_anyone(self, request: Request) -> bool:
-        """See ``Provider.by_anyone``: an empty list, by whichever key (invariant 2)."""
+        """See ``Provider.by_anyone``: an empty list, whatever its key (invariant 2)."""
         return items.read_form(request.body).get("mandrill_events", [""])[0] == "[]"
 
     def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
@@ -109,7 +109,7 @@ class Mandrill(Provider):
         return items.parse_items(content, lambda item: build(item, source, received_at))
 
     def probe(self, request: Request, source: Source) -> int | None:
-        """200 for the HEAD (and GET) by which Mandrill looks whether the URL is there."""
+        """200 for the HEAD (and GET) by which Mandrill checks the URL."""
         return 200 if request.method in ("HEAD", "GET") else None
 
     def sample(
@@ -145,7 +145,7 @@ def signed_text(url: str, body: bytes) -> tuple[bytes, str]:
     """The bytes that Mandrill signs, and the text of ``mandrill_events``.
 
     Raises:
-        SignatureError: the body is no form, or has a field twice (which one is signed?).
+        SignatureError: the body is not a form, or repeats a field (it is unknown which is signed).
     """
     try:
         form = items.read_form(body)

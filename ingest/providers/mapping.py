@@ -1,12 +1,12 @@
-"""The field mapping of a source: where in any JSON the parts of an event lie.
+"""The field mapping of a source: paths of an event's fields in any JSON.
 
 In ``mailpulse.toml``, all of it optional:
 
     [sources.crm.mapping]
-    items = "data.events"            # where the list lies; default: the body, a list or one object
-    time_unit = "ms"                 # s, ms, us, iso; default: told by the number's size
+    items = "data.events"            # path of the list; default: the body, a list or one object
+    time_unit = "ms"                 # s, ms, us, iso; default: by the number's size
 
-    [sources.crm.mapping.fields]     # a path, or several of which the first that is there counts
+    [sources.crm.mapping.fields]     # a path, or several: the first with a value counts
     event = ["type", "data.kind"]
     recipient = "contact.email"
     tags = "labels"
@@ -15,12 +15,12 @@ In ``mailpulse.toml``, all of it optional:
     "mail.opened" = "opened"
     "mail.bounced" = { type = "bounced", bounce_class = "hard", bounce_reason = "no_mailbox" }
 
-A path is keys with dots between; a number counts from 0 in a list; ``$.`` starts at the top of the
-body instead of the item; ``header:NAME`` is a header of the request.
+A path consists of keys separated by dots; a number is an index in a list, from 0; ``$.`` starts at
+the top of the body instead of the item; ``header:NAME`` is a header of the request.
 
 Invariants:
-1. Pure. Reading a mapping reports every problem at once, with its place.
-2. Fields that the mapping does not name keep the place of the default shape.
+1. Pure. Reading a mapping reports all problems at once, with their places.
+2. Fields that the mapping does not contain have the paths of the default shape.
 """
 
 from collections.abc import Mapping
@@ -55,7 +55,7 @@ DEFAULT_PATHS: Mapping[str, tuple[str, ...]] = {
     "machine": ("machine",),
     "first": ("first",),
 }
-"""Field -> its places in the default shape; each also under ``data``."""
+"""Field -> its paths in the default shape; each also under ``data``."""
 
 SYMBOLS = {
     "type": {str(one) for one in EventType},
@@ -69,7 +69,7 @@ Path = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a native event name stands for."""
+    """The meaning of a native event name."""
 
     event_type: str
     bounce_class: str = "none"
@@ -81,9 +81,9 @@ class FieldMapping:
     """A mapping that has been read.
 
     Attributes:
-        items: where the list of items lies; empty: the body.
-        microseconds: of one unit of a numeric time; ``None``: told by its size.
-        paths: field -> places, in order.
+        items: path of the list of items; empty: the body.
+        microseconds: of one unit of a numeric time; ``None``: by its size.
+        paths: field -> paths, in order.
         events: native name -> verdict.
     """
 
@@ -102,7 +102,7 @@ DEFAULT = FieldMapping((), None, _DEFAULT_PATHS, _SELF)
 
 
 def read_mapping(raw: Mapping[str, Any]) -> tuple[FieldMapping, list[str]]:
-    """The mapping of a source, and every problem in it (``DEFAULT`` stands where one lies)."""
+    """The mapping of a source, and every problem in it (parts with one are as in ``DEFAULT``)."""
     problems = [
         f"{key}: no such entry (known: items, time_unit, fields, events, signature)"
         for key in raw
@@ -171,7 +171,7 @@ def _read_events(raw: object, problems: list[str]) -> Mapping[str, Verdict]:
 
 
 def look_up(value: object, path: Path) -> object:
-    """What lies at a path; ``None`` where there is nothing."""
+    """The value at a path; ``None`` if there is none."""
     for key in path:
         if isinstance(value, dict):
             value = value.get(key)
@@ -184,7 +184,7 @@ def look_up(value: object, path: Path) -> object:
 
 
 def find(places: tuple[str, ...], item: object, body: object, request: Request) -> object:
-    """The first of several places where something lies; ``None`` when there is nothing in any."""
+    """The first value at one of several paths; ``None`` if there is none at any."""
     for place in places:
         if place.startswith("header:"):
             found: object = request.header(place.removeprefix("header:").lower())

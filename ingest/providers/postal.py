@@ -1,11 +1,11 @@
 """Postal: the open-source mail server's webhooks, one event per request, signed with RSA.
 
 Invariants:
-1. A newer Postal signs twice, with SHA-1 and with SHA-256. Where the second signature is there it
-   alone counts; whoever holds the key makes both, so leaving it out gains nothing.
-2. Events of incoming mail (``direction`` is ``incoming``) are not deliveries of ours: unknown.
-3. ``MessageDeliveryFailed`` is a bounce when the receiving server refused with a 5xx answer, else
-   a failure of Postal's own (message too old, domain gone, recipient suppressed).
+1. Newer versions sign twice, with SHA-1 and with SHA-256. If the second signature is present, only
+   it counts. Omitting it gains an attacker nothing, since both are made with the same key.
+2. Events of incoming mail (``direction`` is ``incoming``) are ``unknown``.
+3. ``MessageDeliveryFailed`` is a bounce if the receiving server refused with a 5xx reply, else a
+   failure of Postal (message too old, domain does not exist, recipient suppressed).
 
 Sources: Postal's documentation, «Webhooks», and its source (``webhook_delivery_service.rb``,
 ``message_db/delivery.rb``, ``http.rb``): envelope, uuid per webhook and event, retries after 2, 3,
@@ -98,7 +98,7 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
     payload = fields.as_dict(item.get("payload"))
     message = fields.as_dict(payload.get("message") or payload.get("original_message"))
     own = fields.text(item.get("uuid"))
-    # a click's or load's payload has no time: the envelope's, which retries repeat, is its own
+    # the payload of a click or load has no time; the envelope's is the same on retries
     moment = payload.get("timestamp") or item.get("timestamp")
     outgoing = message.get("direction") != "incoming"
     event = items.make_event(

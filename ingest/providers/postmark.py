@@ -1,10 +1,10 @@
-"""Postmark: one JSON object per request, proven by HTTP basic authentication in the hook's URL.
+"""Postmark: one JSON object per request, verified by Basic authentication in the hook's URL.
 
 Invariants:
-1. Nothing of a body is signed: who knows user and password can post anything.
-2. A bounce's own ``Type`` decides what it is; Postmark calls several things bounces that are none.
-3. A subscription change that follows a bounce or complaint is told as that: events of one message
-   are counted once.
+1. The body is not signed: whoever knows user and password can post anything.
+2. ``Type`` of a bounce decides its event type; several types are not bounces.
+3. A subscription change after a bounce or complaint has the type of that event: a message is
+   counted once for both.
 
 Sources: Postmark documentation, «Webhooks overview», «Bounce webhook», «Bounce API» (types); types
 as in the official Node client. Not verified: how often tracking hooks are retried.

@@ -3,7 +3,7 @@
 Invariants:
 1. ``svix-id`` is the event's identity; the top-level ``created_at`` is its time (the one under
    ``data`` is the message's).
-2. ``data.to`` lists everyone the message went to, not who acted: with several, nobody is named.
+2. ``data.to`` lists all recipients of the message, not who acted: with several, the event has none.
 3. Tags are names with values, so they are metadata.
 
 Sources: Resend documentation, «Event Types» and «Webhook body parameters»; Svix, «Verifying

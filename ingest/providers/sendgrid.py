@@ -2,12 +2,12 @@
 
 Invariants:
 1. The signature covers timestamp and raw body, its trailing ``\\r\\n`` included.
-2. Parsing is benchmarked: a batch's usual events go through ``sendgrid_columns``, the others, and
-   all that it is not certain of, through ``sendgrid_events``; both make the same of the same.
+2. Parsing is optimised: a batch's usual events are read by ``sendgrid_columns``, all others by
+   ``sendgrid_events``; both give the same result for the same event.
 
 Sources: SendGrid documentation, «Event Webhook Reference» and «Security Features»; sendgrid-nodejs
-issue 1193 (trailing line end). Not verified: whether retries are signed anew, so the default
-tolerance spans the 24 hours of retries; that ``sg_event_id`` never changes over them.
+issue 1193 (trailing line end). Not verified: whether retries get a new signature, so the default
+tolerance covers the 24 hours of retries; that ``sg_event_id`` is the same on all of them.
 """
 
 import orjson

@@ -1,13 +1,13 @@
-"""SendGrid's usual events, read a column at a time: nine in ten items of a busy day.
+"""Reads SendGrid's usual events by column, for speed; nine in ten events are usual.
 
 Invariants:
-1. Pure. ``ColumnReader.read_all`` makes exactly the events that ``sendgrid_events.build`` makes of
-   the same items, or none: whatever it is not certain of is left to that one. A property test
-   compares.
-2. It may only be asked about a body that ``is_plain``: printable ASCII without escapes. So no text
-   needs a look at its characters, none holds a line end, and a column is looked at as one text.
-3. Items are alike that have the same custom arguments in the same order, and are all of readers or
-   all of servers. What is unusual in one costs its like of the same native event their columns.
+1. Pure. ``ColumnReader.read_all`` gives exactly the events that ``sendgrid_events.build`` gives for
+   the same items, or leaves items to that function. A property test compares them.
+2. The body has to be plain (``is_plain``): ASCII without escapes. So no text needs cleaning, none
+   contains a line end, and a column can be checked as one joined text.
+3. Items are read together if they have the same custom arguments in the same order, and are all
+   from readers or all from servers. If one is unusual, its group is split by native event, and the
+   part with it is left to ``sendgrid_events``.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -32,17 +32,17 @@ from schemas.event import ID_CHARS_MAX, TAGS_MAX, TEXT_CHARS_MAX, new_event
 from schemas.settings import Source
 
 TOGETHER_MIN = 4
-"""Of fewer items that are alike, each is built by itself at less cost."""
+"""Fewer similar items are faster to build one by one."""
 _NEEDED = ("event", "email", "timestamp", "sg_event_id", "sg_message_id")
 _NAMES_MAX = 64
 _CAMPAIGNS = frozenset(("mc_stats", "marketing_campaign_id", "singlesend_id"))
-"""With one of these, SendGrid has a campaign of its own."""
+"""Fields of an event with a campaign of SendGrid's own."""
 _CLIENT = (
     ("useragent", "user_agent", TEXT_CHARS_MAX),
     ("ip", "ip", items.IP_CHARS_MAX),
     ("url", "click_url", TEXT_CHARS_MAX),
 )
-"""SendGrid's field, the event's, and its most characters."""
+"""SendGrid's field, the event's, and its limit of characters."""
 _REPLY = ("reason", "response", "status")
 _TEXT, _NUMBER, _LIST = {str}, {int}, {list}
 
@@ -53,15 +53,15 @@ Table = dict[str, Column]
 
 
 class Unusual(Exception):
-    """Something that only ``sendgrid_events.build`` knows how to read."""
+    """Items that only ``sendgrid_events.build`` can read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kind:
-    """What items have in common that are alike, apart from who they are of.
+    """The common fields of similar items.
 
     Attributes:
-        names: fields that all have, the sender's own at the end.
+        names: fields that are read, the sender's own at the end.
         custom: the sender's own, in their order.
     """
 
@@ -70,20 +70,20 @@ class Kind:
 
 
 def is_plain(body: bytes) -> bool:
-    """Whether no text of a JSON body can hold anything but ASCII without control characters.
+    """Whether all texts of a JSON body are ASCII without control characters.
 
-    These are written as escapes, or they are no JSON (RFC 8259 §7).
+    In valid JSON, control characters are escaped (RFC 8259 §7).
     """
     return body.isascii() and b"\\" not in body
 
 
 _kind_of = lru_cache(maxsize=1024)(Kind)
-"""One object for one kind, known by its identity."""
+"""Cached, so that a kind is one object, compared by identity."""
 
 
 @lru_cache(maxsize=1024)
 def _kind(names: tuple[str, ...]) -> Kind | None:
-    """What items with these fields are; ``None``: no usual ones."""
+    """The kind of items with these fields; ``None`` if they are not usual."""
     present = frozenset(names)
     if len(names) > _NAMES_MAX or not present.issuperset(_NEEDED) or present & _CAMPAIGNS:
         return None
@@ -100,14 +100,14 @@ def _check(certain: bool) -> None:
 
 
 def _texts(column: Column, most: int, least: int = 1) -> None:
-    """Sees to it that they are texts of some length."""
+    """Checks that all are texts within limits of length."""
     _check(set(map(type, column)) == _TEXT)
     lengths = set(map(len, column))
     _check(min(lengths) >= least and max(lengths) <= most)
 
 
 def _some_texts(column: Column, most: int) -> None:
-    """The same where some have none."""
+    """The same for a column with ``None`` among the texts."""
     if None in column:
         column = [one for one in column if one is not None]
     if column:
@@ -137,7 +137,7 @@ class ColumnReader:
         self._precedence = fields.precedence(source.campaign_from)
 
     def read_all(self, content: Sequence[object]) -> list[Columns]:
-        """What is alike among the items of a request, and usual."""
+        """The events of usual items of a request that are similar to others."""
         found: dict[tuple[Kind, bool], list[int]] = {}
         for position, item in enumerate(content):
             if type(item) is dict:
@@ -153,7 +153,7 @@ class ColumnReader:
     def _read_some(
         self, content: Sequence[Any], positions: list[int], kind: Kind, of_reader: bool
     ) -> list[Columns]:
-        """Items that are alike, together or, with something unusual among them, event by event."""
+        """Similar items, read together, or by native event if one of them is unusual."""
         if len(positions) < TOGETHER_MIN:
             return []
         try:
@@ -168,10 +168,10 @@ class ColumnReader:
             return [columns for each in some for columns in each]
 
     def _read(self, rows: Rows, positions: list[int], kind: Kind, of_reader: bool) -> Columns:
-        """The events of items that are alike.
+        """The events of similar items.
 
         Raises:
-            Unusual: not certain.
+            Unusual: one of them is.
         """
         table: Table = dict(
             zip(kind.names, zip(*map(itemgetter(*kind.names), rows), strict=True), strict=True)
@@ -220,7 +220,7 @@ class ColumnReader:
         given["recipient"], given["recipient_domain"] = emails, domains
 
     def _add_sent(self, columns: Columns, table: Table, custom: tuple[str, ...]) -> None:
-        """What the sender gave the messages."""
+        """Tags, metadata, campaign and RFC message id."""
         smtp_ids, categories = table.get("smtp-id"), table.get("category")
         if smtp_ids is not None:
             columns.fields["rfc_message_id"] = _bare(smtp_ids)
@@ -234,7 +234,7 @@ class ColumnReader:
                 found = columns.metadata.get(key)
             elif kind == "tag" and categories is not None:
                 found = _tags_at(categories, position)
-            else:  # there is neither a campaign of SendGrid's own nor a header
+            else:  # usual items have neither a campaign of SendGrid's own nor headers
                 continue
             if found is not None:
                 columns.fields["campaign_id"] = _campaigns(found)
@@ -243,7 +243,7 @@ class ColumnReader:
 
 
 def _message_ids(column: Column) -> Column:
-    """The fronts of ``sg_message_id``: see ``sendgrid_events``, invariant 3."""
+    """The beginnings of ``sg_message_id``: see ``sendgrid_events``, invariant 3."""
     _texts(column, ID_CHARS_MAX)
     together = "\n".join(column)
     _check(" " not in together and "<" not in together)
@@ -270,7 +270,7 @@ def _bare(column: Column) -> Column:
 
 
 def _tags(column: Column) -> Column:
-    """Lists of short texts are tags as they are."""
+    """Tags, if all are lists of short texts."""
     _check(set(map(type, column)) == _LIST)
     try:
         different = set(map(tuple, column))
@@ -284,7 +284,7 @@ def _tags(column: Column) -> Column:
 
 
 def _tags_at(column: Column, position: int) -> Column | None:
-    """The tag at a position, if all have one; ``None`` if none has."""
+    """The tag at a position, if all items have one; ``None`` if none has."""
     shortest, longest = min(map(len, column)), max(map(len, column))
     if longest <= position:
         return None
@@ -293,7 +293,7 @@ def _tags_at(column: Column, position: int) -> Column | None:
 
 
 _identifier = lru_cache(maxsize=4096)(fields.identifier)
-"""For campaigns, of which there are few; to be asked about texts only."""
+"""Cached for campaigns, of which there are few; for texts only."""
 
 
 def _campaigns(column: Column) -> Column:
@@ -303,7 +303,7 @@ def _campaigns(column: Column) -> Column:
 
 
 def _add_client(columns: Columns, rows: Rows) -> None:
-    """Who opened or clicked, and what; not every event has all of it."""
+    """Adds who opened or clicked what; not every item has all of these fields."""
     present = set().union(*rows)
     for native, name, most in _CLIENT:
         if native in present:
@@ -316,7 +316,7 @@ def _add_client(columns: Columns, rows: Rows) -> None:
 
 
 def _add_reply(columns: Columns, rows: Rows) -> None:
-    """What the receiving server, or SendGrid in its place, said."""
+    """Adds the replies of the receiving servers, or of SendGrid in their place."""
     natives, present = columns.fields["native_type"], set().union(*rows)
     if present.isdisjoint(_REPLY) and CLASSED.isdisjoint(natives):
         return

@@ -1,11 +1,12 @@
-"""SendGrid's events, whatever is in their fields: tables, and one event from one item.
+"""SendGrid's events of any form: tables, and the conversion of one item.
 
 Invariants:
-1. Pure and total: ``build`` raises nothing but ``BadInput``, for an item that names no event.
-2. Custom arguments lie flat among an event's own fields: all but ``OWN_FIELDS`` is metadata.
-3. ``message_id`` is the front of ``sg_message_id``: what the send call returned as
-   ``X-Message-Id``, shared by the recipients of the call. The rest names SendGrid's machines. An
-   asynchronous bounce has no ``sg_message_id``; SendGrid's own ``smtp-id`` begins with the same.
+1. Pure and total: ``build`` raises only ``BadInput``, for an item without an event name.
+2. Custom arguments are on the same level as SendGrid's own fields: all but ``OWN_FIELDS`` are
+   metadata.
+3. ``message_id`` is the beginning of ``sg_message_id``: the ``X-Message-Id`` that the send call
+   returned, shared by the call's recipients. The rest names SendGrid's machines. An asynchronous
+   bounce has no ``sg_message_id``; SendGrid's own ``smtp-id`` begins with the same text.
 
 Source: SendGrid documentation, «Event Webhook Reference».
 """
@@ -46,7 +47,7 @@ EVENTS: Mapping[str, str] = {
 }
 
 CACHED_FIELDS_MAX = 64
-"""Events with more fields are looked at one by one; what is remembered stays small."""
+"""Fields of an event above which its custom arguments are not cached."""
 
 CLIENT_EVENTS = frozenset(
     ("open", "click", "unsubscribe", "group_unsubscribe", "group_resubscribe")
@@ -54,9 +55,9 @@ CLIENT_EVENTS = frozenset(
 """Events whose ``ip`` is the reader's; in the others it is SendGrid's sending address."""
 
 MACHINES = (".recvd", ".filter", ".geopod")
-"""What the machine's part of an ``sg_message_id`` begins with."""
+"""Beginnings of the machine's part of an ``sg_message_id``."""
 _SMTP_ID = re.compile(r"\s*<?([^<>@\s]+)@(?:geopod-)?ismtpd[^<>@\s]*>?\s*$")
-"""A ``smtp-id`` that SendGrid gave; a sender's own ``Message-ID`` says nothing about its ids."""
+"""A ``smtp-id`` that SendGrid made; a sender's own ``Message-ID`` is unrelated to its ids."""
 
 _BOUNCE_CLASS = {"bounce": "hard", "blocked": "block"}
 _BOUNCE_REASON = {
@@ -86,7 +87,7 @@ def build(
     identities: Callable[[Iterable[str]], list[str]],
     believed: tuple[int, int],
 ) -> Event:
-    """One event of a request; a time is believed between two seconds."""
+    """One event of a request; ``believed``: first and last second of times that are accepted."""
     get = item.get
     native = get("event")
     if not isinstance(native, str) or not native:
@@ -131,12 +132,12 @@ def build(
 
 
 def _custom_of(names: Iterable[str]) -> tuple[str, ...]:
-    """The sender's own among an event's field names, in their order."""
+    """The sender's own field names among an event's, in their order."""
     return tuple(name for name in names if name not in OWN_FIELDS)
 
 
 _custom = lru_cache(maxsize=1024)(_custom_of)
-"""The same, remembered: the events of a sender have few shapes."""
+"""The same, cached: the events of a sender have few shapes."""
 
 
 def _provider_campaign(item: items.Item) -> object:
@@ -179,7 +180,7 @@ def _add_client(event: Event, item: items.Item) -> None:
 
 
 def _add_reply(event: Event, item: items.Item, native: str) -> None:
-    """What the receiving server, or SendGrid in its place, said."""
+    """Sets the reply of the receiving server, or of SendGrid in its place."""
     said, kind = item.get("reason") or item.get("response"), item.get("type")
     if native == "bounce" and isinstance(kind, str):
         event["native_type"] = native_type_of(f"bounce.{kind}")
@@ -200,7 +201,7 @@ CLASSED = frozenset(("bounce", "dropped"))
 
 
 def class_of(native: str, said: object, kind: object, classification: object) -> tuple[str, str]:
-    """Class and reason of a bounce, by SendGrid's own words for them.
+    """Class and reason of a bounce, by SendGrid's own classification.
 
     Args:
         native: SendGrid's name of the event.

@@ -1,16 +1,16 @@
 """Amazon SES: event publishing and notifications, by SNS, EventBridge or Firehose.
 
 Invariants:
-1. SNS is proven by its signature (``ingest.providers.sns``). EventBridge API destinations and
-   Firehose have none: they bring ``token`` in a header (``X-Amz-Firehose-Access-Key`` for Firehose,
-   ``X-Api-Key`` or ``Authorization: Bearer`` for an API destination's connection). A request that
-   shows one of these is judged by the token alone. SNS's raw delivery must be off.
+1. SNS is verified by its signature (``ingest.providers.sns``). EventBridge API destinations and
+   Firehose have none: they send ``token`` in a header (``X-Amz-Firehose-Access-Key`` for Firehose,
+   ``X-Api-Key`` or ``Authorization: Bearer`` for an API destination's connection). A request with
+   one of these is verified by the token only. SNS's raw delivery must be off.
 2. Deliveries, bounces, delays, rejects and complaints become one event per recipient. SES does not
-   say who opened or clicked: with several destinations that is one event that names nobody.
-3. Identity is message, event, recipient, time and feedback id or link, so that copies of an event
-   that come by SNS, EventBridge and Firehose are one event. The SNS message id is not part of it:
+   report who opened or clicked: with several destinations that is one event without a recipient.
+3. The identity is message, event, recipient, time and feedback id or link, so that copies of an
+   event by SNS, EventBridge and Firehose are one event. The SNS message id is not part of it:
    all recipients of one notification share it.
-4. The user agent of a complaint is the feedback loop's, not the reader's, and is left out.
+4. The user agent of a complaint is the feedback loop's, not the reader's, and is not used.
 
 Sources: Amazon SES Developer Guide, «Contents of event data that Amazon SES publishes to Amazon
 SNS» (also to EventBridge, to Firehose) and «Amazon SNS notification contents»; Amazon Data
@@ -63,11 +63,11 @@ class Ses(Provider):
     signs = "fields"
     reads_body = True
     batch = "one per recipient; Firehose: list"
-    other_calls = "subscription is confirmed, unsubscription and validation noted"
+    other_calls = "subscription: confirmed; unsubscription, validation: logged"
     bounces = "bounceType, bounceSubType; delayType"
 
     def proof_in_body(self, request: Request) -> bool:
-        """See ``Provider.proof_in_body``: not where a token is shown."""
+        """See ``Provider.proof_in_body``: not in a request with a token."""
         shown = any(name in (FIREHOSE_KEY, "x-api-key") for name, _ in request.headers)
         return not shown and not _bearer(request)
 
@@ -114,7 +114,7 @@ class Ses(Provider):
     ) -> Request:
         """See ``Provider.sample``: by token if the source has no topic, else an SNS notification.
 
-        The certificate is at ``sample_certificate_url``, which only a test can provide.
+        The certificate's URL is ``sample_certificate_url``, which only a test can serve.
         """
         moment = fields.iso(now)
         message = {
@@ -149,22 +149,23 @@ class Ses(Provider):
 
 
 def _bearer(request: Request) -> bool:
-    """Whether a bearer token is shown. Basic credentials in a subscription's URL are not looked at:
-    SNS signs, and that is what counts.
+    """Whether there is a bearer token.
+
+    Basic credentials in a subscription's URL are ignored, since SNS signs.
     """
     shown = (value for name, value in request.headers if name == "authorization")
     return any(value[:7].lower() == "bearer " for value in shown)
 
 
 def sample_certificate_url(signing_key: str) -> str:
-    """Where a sample says its certificate is; another one for every key, like SNS's own."""
+    """URL of a sample's certificate; a different one for each key, as at SNS."""
     digest = hashlib.sha256(signing_key.encode()).hexdigest()[:32]
     return f"https://sns.us-east-1.amazonaws.com/SimpleNotificationService-{digest}.pem"
 
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What a body holds: items to build events from, or the finished outcome of another call."""
+    """The content of a body: items to build events from, or the result of another kind of call."""
 
     items: list[object]
     batch_id: object = None
@@ -200,9 +201,9 @@ def _from_sns(envelope: Mapping[str, Any], source: Source) -> _Read:
 
 
 def _from_firehose(content: Mapping[str, Any], received_at: int) -> _Read:
-    """The records of a delivery; what is not base64 stays as it is and is rejected item by item.
+    """The records of a delivery; those that are not base64 are kept unchanged, and rejected later.
 
-    Firehose takes an answer for success only if it repeats the request's id.
+    Firehose accepts an answer only if it repeats the request's id.
     """
     found: list[object] = []
     for record in fields.as_list(content.get("records")):

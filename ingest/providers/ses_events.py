@@ -23,7 +23,7 @@ EVENTS: Mapping[str, str] = {
     "Subscription.OptIn": "subscribed",
 }
 _PARTS = {"Rendering Failure": "failure", "DeliveryDelay": "deliveryDelay"}
-"""Event -> name of the object with its details, where it is not the name in lower case."""
+"""Event -> name of the object with its details, unless it is the event's name in lower case."""
 
 _RECIPIENTS = {
     "Bounce": "bouncedRecipients",
@@ -31,10 +31,10 @@ _RECIPIENTS = {
     "Delivery": "recipients",
     "DeliveryDelay": "delayedRecipients",
 }
-"""Event -> list of its recipients; the others are told by the message's destinations only."""
+"""Event -> name of its list of recipients; other events have the message's destinations only."""
 
 _ONE_ACTOR = frozenset(("Open", "Click", "Subscription"))
-"""Events that one of the destinations caused, and SES does not say which."""
+"""Events caused by one of the destinations, without naming it."""
 
 _DELAYS = {
     "MailboxFull": "mailbox_full",
@@ -75,7 +75,7 @@ def _recipients(
     """Recipients as objects with at least ``emailAddress``, without repeats.
 
     Returns:
-        Whether the event names them itself, and they.
+        Whether the event itself names them, and the recipients.
     """
     named = fields.as_list(details.get(_RECIPIENTS.get(kind, "")))
     found: dict[str, dict[str, Any]] = {}
@@ -133,7 +133,7 @@ def _event(
 
 
 def _said(recipient: dict[str, Any], details: dict[str, Any]) -> object:
-    """The words of the receiving server, or of SES in its place."""
+    """The reply of the receiving server, or of SES in its place."""
     for value in (
         recipient.get("diagnosticCode"),
         details.get("smtpResponse"),
@@ -163,7 +163,7 @@ def _verdict(kind: str, details: dict[str, Any]) -> tuple[str, str, str, str]:
     if kind == "Complaint":
         feedback, subtype = details.get("complaintFeedbackType"), details.get("complaintSubType")
         native = _dotted(kind, feedback, subtype)
-        if subtype == "OnAccountSuppressionList":  # never sent, so nobody complained about it
+        if subtype == "OnAccountSuppressionList":  # it was never sent: not a complaint
             return native, "rejected", "suppressed", "suppressed_complaint"
         return native, "unknown" if feedback == "not-spam" else otherwise, "none", "none"
     if kind == "DeliveryDelay":
@@ -183,7 +183,7 @@ def _dotted(*parts: object) -> str:
 
 
 def _choice(details: dict[str, Any]) -> str:
-    """``OptOut`` when the reader left everything, or a topic that was chosen before."""
+    """``OptOut`` if the reader left everything, or a topic that was chosen before."""
     new = fields.as_dict(details.get("newTopicPreferences"))
     if new.get("unsubscribeAll") is True:
         return "OptOut"

@@ -1,19 +1,19 @@
 """Amazon SNS envelopes: proof that a message was published to one of our topics.
 
 Invariants:
-1. A signature proves «some AWS topic», so the topic's ARN must be one of the configured ones.
+1. A signature proves only that some AWS topic sent the message, so its ARN must be configured.
 2. The certificate comes from ``https://sns.<region>.amazonaws.com`` (``.com.cn`` in China) and a
    path ``/SimpleNotificationService-<hexadecimal>.pem``, nowhere else; a subscription is confirmed
-   at the same hosts. No user, port or fragment. What is fetched, the shell fetches.
-3. An unsubscription is noted and never undone: visiting its ``SubscribeURL`` would subscribe again
+   at the same hosts. No user, port or fragment. The shell fetches both.
+3. An unsubscription is logged and never undone: visiting its ``SubscribeURL`` would subscribe again
    (django-ses issue 199).
 
 Sources: Amazon SNS Developer Guide, «Verifying the signatures of Amazon SNS messages» and «Parsing
 Amazon SNS message formats». Signature version 1 is RSA with SHA-1, version 2 with SHA-256. The
-default tolerance spans SNS's retries (an hour at most) and a day of redriving from a queue. Names
+default tolerance covers SNS's retries (an hour at most) and a day of redriving from a queue. Names
 of certificates: ``SnsHostProvider`` of the AWS SDK for Java 2. Regions are named as the AWS General
-Reference lists them: area, perhaps ``gov``, direction, number. ``s3-us-west-2`` is none, and the
-hosts of the isolated partitions (``c2s.ic.gov`` and such) are not taken.
+Reference lists them: area, perhaps ``gov``, direction, number. ``s3-us-west-2`` is not a
+region, and hosts of the isolated partitions (``c2s.ic.gov`` and such) are not accepted.
 """
 
 import re
@@ -51,7 +51,7 @@ _ALGORITHMS = {"1": "sha1", "2": "sha256"}
 
 
 def region_of(host: str) -> tuple[str, str] | None:
-    """Region and domain of a host of SNS; ``None`` for any other host."""
+    """Region and domain of an SNS host; ``None`` for any other host."""
     found = _HOST.fullmatch(host)
     if found is None:
         return None
@@ -60,7 +60,7 @@ def region_of(host: str) -> tuple[str, str] | None:
 
 
 def is_sns_host(url: str) -> bool:
-    """Whether a URL is ``https`` on a host of SNS, with nothing unusual in its authority."""
+    """Whether a URL is ``https`` on an SNS host, without user or port."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -69,7 +69,7 @@ def is_sns_host(url: str) -> bool:
 
 
 def confirmation_url(envelope: Mapping[str, Any]) -> str | None:
-    """The ``SubscribeURL`` of an envelope, if it does what one does: confirms this subscription."""
+    """The ``SubscribeURL`` of an envelope, if all it does is to confirm this subscription."""
     url = envelope.get("SubscribeURL")
     if not isinstance(url, str) or not url.isascii() or not is_sns_host(url):
         return None
@@ -129,7 +129,7 @@ def check_envelope(
 
     Raises:
         SignatureError: not one of the topics, too old, or not signed by the certificate's key.
-        NeedsCertificate: the certificate is not there yet.
+        NeedsCertificate: the certificate was not fetched yet.
     """
     topic = envelope.get("TopicArn")
     if not isinstance(topic, str) or not verify.same_as_any(topic, topic_arns):
@@ -151,7 +151,7 @@ def check_envelope(
 
 
 def certificate_names(host: str) -> frozenset[str]:
-    """Names that a certificate of a host of SNS may have, one of them."""
+    """Names of which the certificate of an SNS host has to contain one."""
     found = region_of(host)
     if found is None:
         return frozenset()
@@ -166,7 +166,7 @@ def _signing_key(url: str, pem: bytes, now: float) -> RSAPublicKey:
     """The key of the certificate at ``url``.
 
     Raises:
-        SignatureError: it is no certificate, holds not now, or is not for SNS.
+        SignatureError: it is not a certificate, not valid now, or not for SNS.
     """
     try:
         certificate = read_certificate(pem)

@@ -2,13 +2,13 @@
 
 Invariants:
 1. Nothing is signed: Basic, the bearer token of the OAuth 2.0 mode, or the older token header. The
-   body is only as good as the connection.
-2. The class of an event (``message_event``, ``track_event``, …) is not read: ``type`` says it all,
-   and new classes are expected.
-3. ``message_id`` is the transmission, since SparkPost's own message id is unknown to the sender
-   and missing from generation failures; with the recipient it names one message.
-4. ``open`` and ``initial_open`` come from two images in one mail: both are opens, so subscribe to
-   one of them, or repeats are counted twice (unique opens are not).
+   body is protected by TLS only.
+2. The class of an event (``message_event``, ``track_event``, …) is not read: ``type`` is enough,
+   and new classes may appear.
+3. ``message_id`` is the transmission, since SparkPost's message id is unknown to the sender and
+   missing from generation failures; together with the recipient it identifies one message.
+4. ``open`` and ``initial_open`` come from two images in one message: both are opens, so subscribe
+   to one of them, or repeats are counted twice (unique opens are not).
 
 Sources: Bird documentation, «Webhooks» (200 only, 8 hours of retries, ``event_id`` unique, test
 batch ``[{"msys": {}}]``) and sample events; SparkPost bounce classification codes. Bird's newer
@@ -66,7 +66,7 @@ _BOUNCES: Mapping[str, tuple[str, str]] = {
     "54": ("block", "relay_denied"),
     "70": ("soft", "none"),
 }
-"""``bounce_class`` -> class and reason; 1 (undetermined) is left to the codes."""
+"""``bounce_class`` -> class and reason; 1 (undetermined) is classified by the codes."""
 
 _NOT_BOUNCES: Mapping[str, str] = {
     "60": "autoresponded",
@@ -74,7 +74,7 @@ _NOT_BOUNCES: Mapping[str, str] = {
     "90": "unsubscribed",
     "100": "autoresponded",
 }
-"""``bounce_class`` of what came back but is no bounce: auto-reply, requests, challenge."""
+"""``bounce_class`` of replies that are not bounces: auto-reply, requests, challenge."""
 
 
 class SparkPost(Provider):
@@ -137,7 +137,7 @@ def _is_ping(item: object) -> bool:
 
 
 def _unwrapped(item: items.Item) -> items.Item:
-    """The event in its wrapping.
+    """The event inside its wrapping.
 
     Raises:
         BadInput: ``not_wrapped``: no ``msys`` with exactly one class.
@@ -148,7 +148,7 @@ def _unwrapped(item: items.Item) -> items.Item:
     name, inner = next(iter(classes.items()))
     if not isinstance(inner, dict):
         raise BadInput("not_wrapped", "event class holds no object")
-    # inbound mail (relay webhooks) has no type: its class is its name
+    # inbound mail (relay webhooks) has no type, only a class
     return inner if "type" in inner else {**inner, "type": name}
 
 
@@ -189,7 +189,7 @@ def build(item: items.Item, source: Source, received_at: int, batch_id: str | No
 
 
 def _machine(agent: Mapping[str, object]) -> str:
-    """A prefetch is nobody's reading; a proxy other than Gmail's says nothing about who reads."""
+    """A prefetch has no reader; a proxy other than Gmail's tells nothing about the reader."""
     if agent.get("is_prefetched") is True:
         return "prefetch"
     if agent.get("is_proxy") is True and agent.get("agent_family") == "Gmail":

@@ -1,11 +1,11 @@
-"""Any sender that signs by the Standard Webhooks specification, and the base of those we know.
+"""Any sender that signs by the Standard Webhooks specification, and the base of known ones.
 
 Invariants:
-1. Several secrets and several signatures are tried: one good pair is enough. ``v1`` is HMAC with a
+1. All secrets and signatures are tried: one matching pair is enough. ``v1`` is HMAC with a
    ``whsec_`` secret, ``v1a`` is ed25519 with a ``whpk_`` public key.
-2. The id header is the event's identity: it stays the same over retries, the timestamp does not.
-3. What the body means is told by ``mapping`` (see ``ingest.providers.mapping``); without one, by
-   the default shape, whose fields may also lie under ``data`` beside ``type`` and ``timestamp``.
+2. The id header is the event's identity: it is the same on every retry, the timestamp is not.
+3. The body is read by ``mapping`` (see ``ingest.providers.mapping``); without one, by the default
+   shape, whose fields may also be under ``data`` beside ``type`` and ``timestamp``.
 
 Sources: Standard Webhooks specification 1.0.0; Svix documentation, «Verifying payloads manually».
 """
@@ -33,7 +33,7 @@ class StandardSigned(Provider):
     """Verification of a Standard Webhooks sender, and how its samples are signed."""
 
     prefix: ClassVar[str] = "webhook"
-    """Of the three headers; Svix has its own."""
+    """Prefix of the three headers; Svix has its own."""
     required = ("secret",)
     tolerance_s = verify.STANDARD_TOLERANCE_S
     verification = "Standard Webhooks: HMAC-SHA256 over id, timestamp and raw body"
@@ -57,7 +57,7 @@ class StandardSigned(Provider):
         )
 
     def message_id(self, request: Request) -> str | None:
-        """The sender's id of the webhook message, equal on every retry."""
+        """The sender's id of the webhook message, the same on every retry."""
         return request.header(f"{self.prefix}-id")
 
     def signed(self, source: Source, now: float, message_id: str, body: bytes) -> Request:

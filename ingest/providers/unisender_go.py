@@ -1,14 +1,14 @@
-"""Unisender Go (UniOne): grouped events, or one flat event with «single event» on.
+"""Unisender Go (UniOne): grouped events, or one flat event in the «single event» mode.
 
 Invariants:
-1. The signature lies inside the body: MD5 of the body with the value of ``auth`` replaced by the
-   API key. The value is found as bytes and replaced as bytes; nothing is parsed or written anew.
-2. MD5 can be extended by whoever has seen a signed body, but only behind its padding, which is
-   not UTF-8. So a body that is not UTF-8 is refused before it is hashed.
-3. ``retry_count`` and the ``ID`` header differ between attempts and are no part of an id.
+1. The signature is inside the body: MD5 of the body with the value of ``auth`` replaced by the API
+   key. It is found and replaced in the bytes, without parsing.
+2. Whoever has seen a signed body can extend the MD5, but only after its padding, which is not
+   UTF-8. So a body that is not UTF-8 is refused before it is hashed.
+3. ``retry_count`` and the ``ID`` header differ between attempts and are not part of an id.
 
 Sources: Unisender Go and UniOne documentation, «Webhooks» and «Email statuses» (200 within 3 s,
-every 10 minutes for 24 hours; at most 100 events; GET on set-up). The scheme was held against a
+every 10 minutes for 24 hours; at most 100 events; GET on set-up). The scheme was checked with a
 real signed body that django-anymail publishes. Not verified: whether ``job_id`` is one per
 recipient; time-out of the GET.
 """
@@ -30,7 +30,7 @@ from schemas.event import Event
 from schemas.settings import Source
 
 AUTH_CANDIDATES_MAX = 4
-"""Places in a body that may be its ``auth``: metadata may hold the same name. Each costs an MD5."""
+"""Candidates for a body's ``auth``: metadata may contain the same name. Each costs an MD5."""
 
 EVENTS: Mapping[str, str] = {
     "accepted": "queued",
@@ -114,7 +114,7 @@ class UnisenderGo(ItemProvider):
             raise SignatureError(verify.BAD_SIGNATURE)
 
     def probe(self, request: Request, source: Source) -> int | None:
-        """200 for the GET that Unisender Go makes when a webhook is set up."""
+        """200 for the GET that Unisender Go sends when a webhook is set up."""
         return 200 if request.method in ("GET", "HEAD") else None
 
     def sample(
@@ -175,7 +175,7 @@ def read(body: bytes) -> Iterator[object]:
 
 
 def build(item: items.Item, source: Source, received_at: int) -> Event:
-    """One event of a request, laid flat."""
+    """One event of a request, flattened."""
     get = item.get
     name = get("event_name")
     status = get("status") if name in (None, "transactional_email_status") else None
@@ -215,7 +215,7 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
     elif details or get("comment"):
         _add_reply(event, details, get("comment"))
     elif native == "hard_bounced":
-        items.set_reply(event, bounce_class="hard")  # no details were asked for: its own word
+        items.set_reply(event, bounce_class="hard")  # details are switched off
     return event
 
 

@@ -1,4 +1,5 @@
-"""The one way in which every listener but the ingress's own serves HTTP, and what it refuses.
+"""HTTP listeners of all roles, with limits.
 
-``places`` decides (pure), ``protocol`` applies it to uvicorn, ``server`` binds and serves.
+``bounded`` limits what a connection may send, for the ingress too. For all other listeners,
+``places`` decides which connections stay (pure), ``protocol`` applies that, ``server`` serves.
 """

@@ -1,17 +1,17 @@
-"""Who is calling: the client's address and scheme, by the trusted-proxy rules; allow-lists.
+"""The client's address and scheme, by the trusted-proxy rules; allow-lists.
 
 Invariants:
 1. Pure.
-2. ``X-Forwarded-*`` is believed only from a proxy that is configured as trusted. The client is the
-   right-most address of the chain that is not such a proxy: everything left of it is the client's
-   own word.
-3. The scheme is that of the connection on which the client came: of the values of
-   ``X-Forwarded-Proto`` the one that stands as far from the right as the client's address does.
-   Proxies that pass the header on, or set it anew, leave fewer values: then all must say ``https``.
-4. An address that can't be read is nobody: no allow-list holds it.
-5. RFC 7239's ``Forwarded`` is ignored: no proxy writes it unless told to, and one that does not
-   would pass the client's own on.
-6. What was worked out for a peer is remembered, within bounds: a provider comes from few addresses.
+2. ``X-Forwarded-*`` is used only from a proxy that is configured as trusted. The client is the
+   right-most address of the chain that is not such a proxy: the client may have written everything
+   to the left of it.
+3. The scheme is that of the client's own connection: of the values of ``X-Forwarded-Proto``, the
+   one at the same position from the right as the client's address. Proxies that pass the header on,
+   or replace it, leave fewer values: then all must be ``https``.
+4. An address that can't be parsed is in no allow-list.
+5. RFC 7239's ``Forwarded`` is ignored: no proxy writes it by default, and a proxy that does not
+   would pass on the client's own.
+6. Results are cached, within limits: a provider calls from few addresses.
 """
 
 import ipaddress
@@ -20,20 +20,20 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 FORWARDED_CHARS_MAX = 4_096
-"""Longest chain of proxies that is looked at and remembered; behind a longer one is nobody."""
+"""Longest chain of proxies that is evaluated and cached; with a longer one there is no client."""
 FORWARDED = (
     "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip",
 )  # fmt: skip
-"""Headers that show that a request came through a proxy, whoever's."""
+"""Headers that show that a request came through some proxy."""
 _TRACES = frozenset(FORWARDED)
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def address_of(text: str) -> Address | None:
-    """The address in ``text``: bare, in brackets, or with a port; ``None`` if there is none.
+    """The address in ``text``: bare, in brackets, or with a port; ``None`` if it is not one.
 
-    An IPv4 address mapped into IPv6 is that IPv4 address.
+    An IPv4 address mapped into IPv6 gives that IPv4 address.
     """
     text = text.strip().strip('"')
     if text.startswith("["):
@@ -50,9 +50,9 @@ def address_of(text: str) -> Address | None:
 
 
 def client_key(address: Address | None) -> str:
-    """Whom a limit per client counts an address for: an IPv6 client has a whole /64 of them.
+    """The client that an address is counted for by limits: in IPv6 a whole /64.
 
-    Never empty: those that can't be told are one client together.
+    Never empty: unknown addresses are one client together.
     """
     if isinstance(address, ipaddress.IPv6Address):
         return f"{ipaddress.IPv6Address(int(address) >> 64 << 64)}/64"
@@ -79,7 +79,7 @@ class Origin:
     """Where a request comes from.
 
     Attributes:
-        address: the client's, ``None`` when it can't be told.
+        address: the client's, ``None`` if it is unknown.
         https: whether the client itself spoke TLS, to us or to a trusted proxy.
     """
 
@@ -88,12 +88,12 @@ class Origin:
 
     @cached_property
     def client(self) -> str:
-        """The address as text, empty when it can't be told."""
+        """The address as text, empty if it is unknown."""
         return "" if self.address is None else str(self.address)
 
     @cached_property
     def key(self) -> str:
-        """Whom a limit per client counts this for."""
+        """The client that limits count this for."""
         return client_key(self.address)
 
     @cached_property
@@ -112,7 +112,7 @@ def origin_of(
         scheme: ``http`` or ``https``, of the socket.
         forwarded_for: every ``X-Forwarded-For`` value, joined by commas in their order.
         forwarded_proto: every ``X-Forwarded-Proto`` value, likewise.
-        trusted: the proxies whose word is taken.
+        trusted: the proxies whose headers are used.
     """
     if not _is_trusted(peer, trusted):
         return _direct(peer, scheme)
@@ -158,9 +158,9 @@ def came_over_a_network(
 ) -> bool:
     """Whether somebody on a network could have read or changed the request.
 
-    A loopback address is a client on this machine only where no proxy stands between: a proxy on
-    this machine that is not trusted leaves its traces in the headers, and one that is trusted says
-    who came, or is not set up to.
+    A loopback address is a client on this machine only if there is no proxy between: an untrusted
+    proxy on this machine leaves its headers, and a trusted one names the client, unless it is not
+    set up to.
 
     Args:
         names: of the request's headers, in lower case.
@@ -173,7 +173,7 @@ def came_over_a_network(
 
 
 def why_unsafe(peer: str, trusted: Networks) -> str:
-    """For the log: who came without TLS, and whether its ``X-Forwarded-*`` counts."""
+    """For the log: who came without TLS, and whether its ``X-Forwarded-*`` was used."""
     address = address_of(peer)
     if address in trusted:
         return f"plain HTTP from {peer}"

@@ -1,18 +1,19 @@
-"""Who may stay connected to a listener: its limits, and the decisions by them.
+"""Limits of a listener, and the decisions which connections and requests stay within them.
 
 Invariants:
-1. Pure: the time comes in as an argument, decisions go out as values.
-2. A new connection always gets in. When all places are taken, the one that leaves is of the client
-   that has most connections waiting for it, and of those the one that has kept us waiting longest:
-   idle, in the middle of its headers or its body, or not reading what it asked for.
-3. A request that we work on is never cut off for a newcomer. At most ``requests_max`` are open at
-   once: one more takes the place of one whose body or reader keeps us waiting, or is answered 503.
-   So invariant 2 always finds somebody.
+1. Pure: the time is an argument, decisions are return values.
+2. A new connection is always admitted. If the limit is reached, another one is closed: of the
+   client with most waiting connections, the one that has kept us waiting longest (idle, with
+   headers or a body half sent, or not reading its answer).
+3. A request that we work on is never ended for a new one. At most ``requests_max`` are open at
+   once: one more displaces one whose body or reader keeps us waiting, or is answered 503. So
+   invariant 2 always finds a connection.
 4. Every wait for the other side ends: for headers, for a body, for it to read an answer.
-5. Where a listener can tell by the headers that a request is of one who may make it (``prove``),
-   those who have not proven theirs leave first. Nobody without proof ends a request with it, or a
-   connection with it as long as there is another to end; a proven body that keeps coming, at
-   ``body_bytes_per_s_min``, ends for nobody; and ``requests_proven`` requests are kept for them.
+5. Where a listener can tell by the headers that a request's sender may make it (``prove``),
+   unproven connections are closed first. An unproven request never ends a proven one, and an
+   unproven connection never a proven one while there is another; a proven body that keeps arriving
+   at ``body_bytes_per_s_min`` is never ended; and ``requests_proven`` requests are reserved for
+   proven ones.
 """
 
 from collections import Counter
@@ -22,14 +23,14 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 DESCRIPTORS_RESERVED = 256
-"""File descriptors that connections leave to the rest of the process, and to the kernel's queue of
-connections that are accepted before they are counted."""
+"""File descriptors reserved for the rest of the process, and for connections that are accepted but
+not counted yet."""
 CONNECTIONS_MIN = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a listener takes.
+    """Limits of a listener.
 
     Attributes:
         connections_max: connections at once, of all clients.
@@ -40,10 +41,10 @@ class Limits:
         idle_timeout_s: between an answer and the next request.
         body_timeout_s: from the end of the headers to the end of the body.
         body_bytes_max: of a request, as sent.
-        body_bytes_per_s_min: slowest body that does not give way to others (invariant 5).
-        body_grace_s: how long it may lag behind that.
-        requests_proven: of ``requests_max``, those that only who proves a request gets.
-        write_timeout_s: how long an answer may lie unread; it grows by what is read, at
+        body_bytes_per_s_min: slowest body that is not displaced by others (invariant 5).
+        body_grace_s: how long it may lag behind that rate.
+        requests_proven: of ``requests_max``, those reserved for proven requests.
+        write_timeout_s: how long an answer may stay unread; extended by what is read, at
             ``write_bytes_per_s_min``.
         write_bytes_per_s_min: slowest reader.
         pipelined_max: requests sent ahead of the answer to the one before.
@@ -70,7 +71,7 @@ class Limits:
             raise ValueError("requests_proven is less than requests_max")
 
     def within(self, descriptors_max: int | None) -> "Limits":
-        """These limits, for a process that may open so many file descriptors; ``None``: any."""
+        """These limits, lowered to a process's limit of file descriptors; ``None``: no limit."""
         if descriptors_max is None:
             return self
         room = max(CONNECTIONS_MIN, descriptors_max - DESCRIPTORS_RESERVED)
@@ -89,7 +90,7 @@ class Limits:
 
 
 class Turn(Enum):
-    """Whom a connection waits for, and for what."""
+    """What a connection waits for: something from the other side, or our answer."""
 
     IDLE = "idle"
     HEAD = "headers"
@@ -124,7 +125,7 @@ class _Place:
 
     @property
     def waited_since_s(self) -> float | None:
-        """Since when the other side keeps us waiting; ``None`` while it does not."""
+        """Time since which the other side keeps us waiting; ``None`` while it does not."""
         if self.unsent_since_s is not None:
             return self.unsent_since_s
         return None if self.turn is Turn.OURS else self.since_s
@@ -137,7 +138,7 @@ class Places(Generic[K]):
     """The connections of a listener.
 
     Args:
-        limits: what it takes.
+        limits: of the listener.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -152,10 +153,9 @@ class Places(Generic[K]):
         return iter(tuple(self._places))
 
     def arrive(self, key: K, client: str, now_s: float) -> K | None:
-        """Takes a connection in. The one that has to leave for it (invariant 2), already without a
-        place.
+        """Admits a connection. Returns the one that the caller has to close for it (invariant 2).
 
-        It is ``key`` itself when nobody keeps us waiting.
+        That is ``key`` itself if no connection keeps us waiting.
         """
         leaves = None
         if len(self) >= self.limits.connections_max:
@@ -167,7 +167,7 @@ class Places(Generic[K]):
         return leaves
 
     def prove(self, key: K, proven: bool) -> None:
-        """The headers of a connection's next request are complete: whether they prove it."""
+        """Notes whether the headers of a connection's next request prove it."""
         place = self._places.get(key)
         if place is not None:
             self._open[place.proven] -= place.open
@@ -175,10 +175,7 @@ class Places(Generic[K]):
             self._open[proven] += place.open
 
     def admit(self, key: K, now_s: float) -> tuple[bool, K | None]:
-        """Whether one more request is worked on (invariant 3), and the connection that ends for it.
-
-        That one is without a place already.
-        """
+        """Whether to admit one more request (invariant 3), and the connection to close for it."""
         proven = key in self._places and self._places[key].proven
         room = self.limits.requests_max - sum(self._open.values())
         if not proven:
@@ -193,7 +190,7 @@ class Places(Generic[K]):
         return True, leaves
 
     def _leaver(self, now_s: float, among: Callable[[_Place], bool]) -> K | None:
-        """Who ends for another: those who have proven nothing before all others (invariant 5)."""
+        """The connection to close for another; unproven ones come first (invariant 5)."""
         candidates = [(key, place) for key, place in self._places.items() if among(place)]
         unproven = [(key, place) for key, place in candidates if not place.proven]
         stalled = [
@@ -210,13 +207,13 @@ class Places(Generic[K]):
         return place.turn is Turn.BODY and now_s - place.since_s <= allowed_s
 
     def leave(self, key: K) -> None:
-        """A connection has ended; one that is not known is ignored."""
+        """Notes that a connection has ended; an unknown one is ignored."""
         place = self._places.pop(key, None)
         if place is not None:
             self._open[place.proven] -= place.open
 
     def turn(self, key: K, turn: Turn, now_s: float) -> None:
-        """It is another's turn on a connection, or the same one's anew."""
+        """Notes whose turn it is on a connection from now on."""
         place = self._places.get(key)
         if place is None:
             return
@@ -225,13 +222,13 @@ class Places(Generic[K]):
         self._open[place.proven] += place.open
 
     def received(self, key: K, size: int) -> None:
-        """So many bytes came of the body that a connection's turn is for."""
+        """Notes bytes of the body that a connection is sending."""
         place = self._places.get(key)
         if place is not None:
             place.body += size
 
     def unsent(self, key: K, size: int, now_s: float) -> None:
-        """So many bytes of answers wait for the other side to read; told regularly."""
+        """Notes bytes of answers that the other side has not read; called regularly."""
         place = self._places.get(key)
         if place is None:
             return
@@ -245,7 +242,7 @@ class Places(Generic[K]):
         place.unsent = size
 
     def overdue(self, now_s: float) -> list[tuple[K, Cut]]:
-        """Connections that kept us waiting too long (invariant 4), and for what."""
+        """Connections that kept us waiting too long (invariant 4), with the reason."""
         found = []
         for key, place in self._places.items():
             reason = self._overdue(place, now_s)
@@ -268,7 +265,7 @@ class Places(Generic[K]):
 
 
 def _longest_waited_for(places: Iterable[tuple[K, _Place]]) -> K | None:
-    """Of the client with most connections that keep us waiting, the one that has longest."""
+    """The connection waiting longest of the client with most waiting connections."""
     waiting = [
         (since_s, key, place.client)
         for key, place in places

@@ -27,20 +27,20 @@ _PROVEN = "proven"
 """Where in a request's ``state`` the verdict stands."""
 
 _SAID = {Cut.HEADER_TIMEOUT: 408, Cut.BODY_TIMEOUT: 408, Cut.WRITE_TIMEOUT: 0, Cut.MADE_ROOM: 0}
-"""Statuses that a connection still gets told when it is cut; 0: none."""
+"""Status of the answer to a connection that is cut; 0: no answer."""
 
 
 def is_proven(scope: Message) -> bool:
     """Whether the listener's ``proves`` accepted the headers of this request.
 
     Args:
-        scope: ASGI's; one that came by another way than a guarded listener is not proven.
+        scope: ASGI's; one that did not come through a listener is not proven.
     """
     return scope.get("state", {}).get(_PROVEN) is True
 
 
 class _Sparingly(logging.Filter):
-    """Lets one record of each text through in a while, with the count of those held back."""
+    """Rate-limits log records of the same text, and adds the count of suppressed ones."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
@@ -50,16 +50,16 @@ class _Sparingly(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         count = self._sparing.happened(str(record.msg), self._loop.time())
         if count is not None and count > 1:
-            record.msg = f"{record.msg} ({count} times since it was last said)"
+            record.msg = f"{record.msg} ({count} times since it was last logged)"
         return count is not None
 
 
 class Listener:
-    """What the connections of one listening socket share.
+    """State shared by the connections of one listening socket.
 
     Args:
         name: of the listener, for the log.
-        limits: what it takes.
+        limits: of the listener.
         loop: the event loop that serves it.
         proves: whether a request's headers prove that its sender may make it.
     """
@@ -78,14 +78,14 @@ class Listener:
         self._loop = loop
         self._sparing = Sparing()
         self._log = structlog.get_logger("mailpulse.serving")
-        # uvicorn writes a line for each bad request and each exception; a logger of our own, as
-        # filters of its shared one would be everybody's
+        # uvicorn logs each exception; a separate logger, since a filter on its shared one would
+        # apply to all listeners
         self.logger = logging.Logger("mailpulse.serving", logging.WARNING)
         self.logger.parent = logging.getLogger()
         self.logger.addFilter(_Sparingly(loop))
 
     def refused(self, reason: str) -> None:
-        """Counts a refusal, and says so if it is time to."""
+        """Counts a refusal, and logs it if none of its kind was logged for a while."""
         count = self._sparing.happened(reason, self._loop.time())
         if count is not None:
             self._say(reason, count)
@@ -94,7 +94,7 @@ class Listener:
         self._log.warning("refused", listener=self.name, reason=reason, count=count)
 
     def sweep(self) -> None:
-        """Ends what is overdue; to be called a few times a second."""
+        """Ends overdue connections; has to be called a few times a second."""
         now = self._loop.time()
         for protocol in self.places:
             self.places.unsent(protocol, protocol.transport.get_write_buffer_size(), now)
@@ -105,7 +105,7 @@ class Listener:
 
 
 async def _busy(scope: Message, receive: Message, send: Message) -> None:
-    """ASGI application for one request too many."""
+    """ASGI application that answers 503, for requests over the limit."""
     body = b"too many requests at once, try again\n"
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),
@@ -118,10 +118,10 @@ async def _busy(scope: Message, receive: Message, send: Message) -> None:
 
 
 class ListenerProtocol(BoundedProtocol):
-    """A connection. Subclasses name their ``listener``."""
+    """A connection. Subclasses set their ``listener``."""
 
     listener: ClassVar[Listener]
-    _reading = Turn.HEAD  # of the message that is being received
+    _reading = Turn.HEAD  # state of the message that is being received
     _under_way = 0  # requests whose headers are complete and whose answer is not
     _body_bytes = 0
 
@@ -150,12 +150,12 @@ class ListenerProtocol(BoundedProtocol):
             self.listener.places.received(self, max(0, self._body_bytes - before))
 
     def pause_writing(self) -> None:
-        """See ``asyncio.Protocol``: an answer in pieces has more in the buffer now."""
+        """See ``asyncio.Protocol``; notes the size of the write buffer."""
         super().pause_writing()
         self._notes_unsent()
 
     def resume_writing(self) -> None:
-        """See ``asyncio.Protocol``: most of a piece was read, which the next sweep can't see."""
+        """See ``asyncio.Protocol``; notes the size of the write buffer, which has shrunk."""
         self._notes_unsent()
         super().resume_writing()
 
@@ -176,7 +176,7 @@ class ListenerProtocol(BoundedProtocol):
         if not self.url.startswith(b"/"):  # invariant 1
             raise RequestRefused(400, "request_target")
         if sum(len(name) + len(value) for name, value in self.headers) > self.header_bytes_max:
-            raise RequestRefused(431, "header_too_large")  # all of it came in one read
+            raise RequestRefused(431, "header_too_large")  # received in a single read
         super()._check_headers()
         proven = self.listener.proves(self.headers)
         self.listener.places.prove(self, proven)
@@ -223,9 +223,9 @@ class ListenerProtocol(BoundedProtocol):
         self._settle()
 
     def _settle(self) -> None:
-        """Says whose turn it is.
+        """Reports whose turn it is.
 
-        Ours while there is a request to answer, unless its own body is what we wait for.
+        Ours while there is a request to answer, unless we wait for that request's body.
         """
         waits_for_body = self._under_way == 1 and self._reading is Turn.BODY
         ours = self._under_way > 0 and not waits_for_body
@@ -233,9 +233,9 @@ class ListenerProtocol(BoundedProtocol):
         self.listener.places.turn(self, turn, self.loop.time())
 
     def cut(self, reason: Cut) -> None:
-        """Ends the connection, for the other side kept us waiting.
+        """Ends the connection because the other side kept us waiting.
 
-        One that sent nothing is ended without a word: browsers connect ahead of their needs.
+        One that sent nothing is closed silently: browsers open connections in advance.
         """
         sent_nothing = self._reading is Turn.HEAD and not self._header_bytes and not self._under_way
         if sent_nothing and reason is Cut.HEADER_TIMEOUT:
@@ -245,7 +245,7 @@ class ListenerProtocol(BoundedProtocol):
             self._end(reason.value, _SAID[reason])
 
     def _end(self, reason: str, status: int) -> None:
-        """Ends the connection, with an answer if it still makes sense to the other side.
+        """Ends the connection, with an answer if the other side expects one.
 
         Args:
             reason: for the log, and the answer.

@@ -1,27 +1,26 @@
-"""What two readers of a request could take in two ways, and no listener accepts.
+"""Refuses requests that two parsers could read in two ways.
 
 Invariants:
 1. Pure.
-2. A proxy in front and the server behind it agree on whose request it is and where it ends: it has
-   one Host (RFC 9112, 3.2), and no transfer coding but ``chunked``, which is none below HTTP/1.1
-   (6.1).
-3. A request with a body does not ask for an upgrade: httptools would take the body for the next
-   request, whose headers would be of the client's choice. One without a body may (9110, 7.8, lets a
+2. A proxy in front and the server behind it agree on a request's host and end: it has one Host (RFC
+   9112, 3.2), and no transfer coding but ``chunked``, in HTTP/1.1 only (6.1).
+3. A request with a body must not ask for an upgrade: httptools would take the body for the next
+   request, whose headers the client could choose. One without a body may (RFC 9110, 7.8, lets a
    server ignore it): Apache's HttpClient asks for TLS with each GET.
 """
 
 from collections.abc import Sequence
 
 HEADERS_MAX = 256
-"""Headers of one request: clients and their proxies send some 50. Bytes alone do not bound the work
-on them: 32 kB hold 16,000, and who looks each one up among the others takes their number squared.
+"""Headers of one request: clients and their proxies send about 50. A limit on bytes does not bound
+the work on them: 32 kB hold 16,000, and a look-up of each takes time quadratic in their number.
 """
 
 
 def fault_of(
     headers: Sequence[tuple[bytes, bytes]], version: str, *, upgrades: bool
 ) -> tuple[int, str] | None:
-    """Status and code of the answer to a request that is not accepted; ``None``: it is.
+    """Status and code of the refusal of a request; ``None`` if it is accepted.
 
     Args:
         headers: names in lower case.

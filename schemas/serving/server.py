@@ -1,11 +1,11 @@
 """Serves an ASGI application on a listening socket, within limits.
 
 Invariants:
-1. A port is bound before anything is told about it; 0 means any free one.
-2. The process's signals belong to the process, so uvicorn's own handlers stay out.
-3. Who the other side is, the socket says: no header is believed about it (``proxy_headers`` is
-   off). An application that stands behind a proxy judges that proxy's headers itself.
-4. Connections stay below what the process may open.
+1. A port is bound before it is announced; 0 means any free one.
+2. uvicorn installs no signal handlers: signals belong to the process.
+3. The other side's address is the socket's, never a header's (``proxy_headers`` is off). An
+   application behind a proxy evaluates that proxy's headers itself.
+4. Connections stay below the process's limit of file descriptors.
 """
 
 import asyncio
@@ -33,23 +33,23 @@ log = structlog.get_logger("mailpulse.serving")
 
 PORTS_TRIED_MAX = 50
 BACKLOG = 4_096
-"""Connections that the kernel holds until they are accepted: one that finds no room there tries
-again after a second."""
+"""Connections that the kernel queues until they are accepted; a client that finds the queue full
+tries again after a second."""
 ACCEPTED_AT_ONCE = 16
-"""Connections that one turn of the event loop accepts. They have a descriptor some turns before
-they are counted, and when there is none left asyncio logs every one that it can't accept."""
+"""Connections that one pass of the event loop accepts. They have a descriptor some passes before
+they are counted, and without a free one asyncio logs every connection that it can't accept."""
 LEFT_AT_ONCE = 64
-"""Connections that one call of ``accept`` passes over: their callers have closed them already."""
+"""Connections that one call of ``accept`` skips because their callers have closed them already."""
 SWEEP_S = 0.25
 GRACE_S = 5
-"""How long requests under way may take once we are told to stop."""
+"""How long requests in progress may take after the stop."""
 
 
 class _Listening(socket.socket):
-    """A listening socket that gives no connection whose caller has closed it already.
+    """A listening socket that skips connections which their callers have closed already.
 
-    Whoever opens and closes thousands of them a second would keep the event loop busy with making
-    protocols for them, and their queue full for all others. uvloop accepts without this.
+    Otherwise a client that opens and closes thousands of them a second would keep the event loop
+    busy with creating protocols, and the queue full for all others. uvloop accepts by itself.
     """
 
     def accept(self) -> tuple[socket.socket, Any]:
@@ -60,7 +60,7 @@ class _Listening(socket.socket):
                 if connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
                     return connection, address
             except BlockingIOError:
-                return connection, address  # it has said nothing yet
+                return connection, address  # nothing was sent yet
             except OSError:
                 pass  # it was reset
             connection.close()
@@ -73,7 +73,7 @@ def bind(host: str, port: int, *, or_next: bool = False) -> socket.socket:
     Args:
         host: address to bind.
         port: 0 for any free one.
-        or_next: take the next free port when this one is taken.
+        or_next: use the next free port if this one is taken.
 
     Raises:
         OSError: the address can't be bound.
@@ -81,8 +81,8 @@ def bind(host: str, port: int, *, or_next: bool = False) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     tries = PORTS_TRIED_MAX if or_next and port else 1
     for offset in range(tries):
-        # told that it is TCP, asyncio sends at once what is written: else the body of an answer
-        # waits for the other side to acknowledge its head, 40 ms
+        # with IPPROTO_TCP asyncio sets TCP_NODELAY: otherwise the body of an answer waits 40 ms for
+        # the acknowledgement of its head
         sock = _Listening(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -144,9 +144,9 @@ async def serving(
         app: what answers.
         sock: listening: TCP or unix.
         name: of the listener, for the log.
-        limits: what it takes; by default what a listener of small questions needs.
-        proves: whether a request's headers prove that its sender may make it: who does not prove it
-            makes room for those who do.
+        limits: of the listener; the default is for small requests.
+        proves: whether a request's headers prove that its sender may make it; connections without
+            such proof are closed first.
     """
     check_internals()
     limits = (limits or Limits()).within(_descriptors_max())
@@ -210,8 +210,8 @@ async def serving_health(
         OSError: the address can't be bound.
     """
     sock = bind(settings.metrics_host, settings.metrics_port)
-    # Probes name a pod's address or a service: off loopback any name will do, for nothing secret
-    # is told; browsers that ask for another site are refused all the same.
+    # Probes name a pod's address or a service: off loopback any name is accepted, since nothing
+    # here is secret; requests by pages of other sites are refused nevertheless.
     sites = Sites.of_listener(settings.metrics_host, open_=True)
     app = SameSite(health_app(ready, metrics, CONTENT_TYPE_LATEST), sites)
     async with serving(app, sock, name="health"):

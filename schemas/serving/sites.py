@@ -1,14 +1,14 @@
-"""Requests that a browser makes for another site are refused, and answers are for no other site.
+"""Refuses requests that a browser makes for another site, and keeps answers from other sites.
 
 Invariants:
-1. Pure: ``refusal`` is a function of the request; the middleware around it only asks and answers.
-2. Programs say nothing of where they come from, and pass. A browser says it: by ``Origin`` (RFC
-   6454), by ``Sec-Fetch-*`` (Fetch Metadata), and by the name in ``Host`` that it was led here by
-   (DNS rebinding). Each of these that is there has to fit.
-3. No answer gives another site leave to read it (no CORS), to embed it, or to take it for a script.
+1. Pure: ``refusal`` is a function of the request; the middleware only applies it.
+2. Programs do not send where a request originates, and are accepted. A browser does: by ``Origin``
+   (RFC 6454), by ``Sec-Fetch-*`` (Fetch Metadata), and by the name in ``Host`` (DNS rebinding).
+   Each of these that is present has to match.
+3. No answer may be read (no CORS), embedded or run as a script by another site.
 
-Which names fit is ``Sites``'s matter: exact ones where the listener believes whoever reaches it,
-any where callers prove themselves or where nothing is worth protecting.
+``Sites`` decides which names match: exact ones where everybody who reaches the listener is trusted,
+any where callers prove themselves or where nothing needs protection.
 """
 
 import ipaddress
@@ -26,7 +26,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HOST = re.compile(r"([a-z0-9]([a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]{2,45}\])(?::([0-9]{1,5}))?")
-"""A name or address, and a port: of RFC 3986's host no percent signs, user or trailing dot."""
+"""A name or address, and a port: RFC 3986's host without percent signs, user or trailing dot."""
 
 ANSWER_HEADERS: dict[bytes, bytes] = {
     b"x-content-type-options": b"nosniff",
@@ -35,18 +35,18 @@ ANSWER_HEADERS: dict[bytes, bytes] = {
     b"x-frame-options": b"DENY",
     b"cache-control": b"no-store",
 }
-"""Of every answer, unless the application says otherwise."""
+"""Headers of every answer, unless the application sets them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sites:
-    """What a listener answers to.
+    """The host names that a listener answers to.
 
     Attributes:
-        names: further than this machine's loopback and the address that was connected to: lower
-            case, with a port if only that one fits.
-        any_name: answer to every well-formed name, and to none at all (HTTP/1.0).
-        pages: paths that another site may lead a person to: a link in a chat message.
+        names: in addition to this machine's loopback and the address that was connected to: in
+            lower case, with a port if only that one is accepted.
+        any_name: answer to every well-formed name, and without one (HTTP/1.0).
+        pages: paths that other sites may link to, such as from a chat message.
         setting: name of the setting that holds ``names``, for the refusal's text.
     """
 
@@ -63,9 +63,10 @@ class Sites:
 
         Args:
             host: address or name that it is bound to.
-            names: that it is told to answer to.
-            setting: that tells it.
-            open_: whether, bound to other than loopback and told no names, it answers to any.
+            names: configured names.
+            setting: the setting that holds them.
+            open_: whether it answers to any name if it is not bound to loopback and no names are
+                configured.
         """
         told = frozenset(name.lower() for name in names)
         return cls(told, open_ and not told and not is_loopback(host), setting=setting)
@@ -152,7 +153,7 @@ def _is_own(origin: str, hosts: Sequence[str], sites: Sites) -> bool:
 
 
 def _is_link(scope: Message, sites: Sites) -> bool:
-    """Whether a person was led to a page: in a window of its own, changing nothing."""
+    """Whether a person followed a link to a page: a top-level navigation that changes nothing."""
     headers: Headers = scope["headers"]
     return (
         scope["method"] in ("GET", "HEAD")

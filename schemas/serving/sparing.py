@@ -1,10 +1,10 @@
-"""Saying the same thing seldom, however often it happens.
+"""Rate limiting of log lines, by kind.
 
 Invariants:
 1. Pure: the time comes in as an argument.
-2. The first of a kind is said at once; those within ``pause_s`` after it are counted, and the count
-   is said with the next one, or by ``due``. None is lost from the count.
-3. At most ``KINDS_MAX`` kinds are told apart; what comes on top shares one.
+2. The first of a kind is logged at once; those within ``pause_s`` after it are counted, and the
+   count is logged with the next one, or by ``due``. No count is lost.
+3. At most ``KINDS_MAX`` kinds are distinguished; all others share one.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class _Kind:
 
 
 class Sparing:
-    """What was said when, by kind.
+    """When each kind was last logged.
 
     Args:
         pause_s: shortest time between two lines of one kind, in seconds.
@@ -32,7 +32,7 @@ class Sparing:
         self._kinds: dict[str, _Kind] = {}
 
     def happened(self, kind: str, now_s: float) -> int | None:
-        """Counts one. How many it stands for if it is to be said now, itself included."""
+        """Counts one. If it is to be logged now: how many it stands for, itself included."""
         if kind not in self._kinds and len(self._kinds) >= KINDS_MAX:
             kind = OTHER
         held = self._kinds.get(kind)
@@ -47,7 +47,7 @@ class Sparing:
         return count
 
     def due(self, now_s: float) -> list[tuple[str, int]]:
-        """Kinds and counts that were withheld for ``pause_s``; they count as said."""
+        """Kinds and counts that were suppressed for ``pause_s``; the caller has to log them."""
         found = []
         for kind, held in list(self._kinds.items()):
             if now_s - held.said_s < self._pause_s:
