@@ -122,3 +122,13 @@ def test_a_callers_lower_limit_ends_the_process_no_sooner(
         == b"1\n"
     )
     assert seen == [engine.limits.seconds_max]
+
+
+def test_rows_are_on_the_disk_before_an_insert_is_answered(engine: Engine) -> None:
+    """After inserts and after merges: the sink commits its offsets then."""
+    sql = "SELECT name, value FROM system.merge_tree_settings WHERE changed ORDER BY name"
+    assert asked(engine, sql).decode().splitlines() == [
+        "fsync_after_insert\t1",
+        "fsync_part_directory\t1",
+        "min_rows_to_fsync_after_merge\t1",
+    ]
