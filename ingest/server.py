@@ -28,6 +28,7 @@ import uvloop
 from ingest.app import IngestApp, create_app
 from ingest.connection import FrontDoorProtocol
 from ingest.crowd import Crowd
+from ingest.tls import check_pair
 from schemas.codec import Codec
 from schemas.serving.internals import check_internals
 from schemas.serving.origin import Networks
@@ -163,11 +164,13 @@ async def serve(
 
     Raises:
         OSError: the address can't be bound.
-        ConfigError: the spool's directory can't be used.
+        ConfigError: the spool's directory can't be used, or the certificate.
     """
     log = structlog.get_logger("mailpulse.ingest.server")
     if settings.allow_http:
         log.warning("plain_http_allowed", setting="MAILPULSE_ALLOW_HTTP")
+    if settings.tls_cert_file and settings.tls_key_file:
+        check_pair(settings.tls_cert_file, settings.tls_key_file)
     _settle_interpreter()
     app = create_app(settings, sources, codec=codec, **parts)
     room = make_room(settings.connections_max)
