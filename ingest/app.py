@@ -23,13 +23,13 @@ from ingest.certificates import Outgoing
 from ingest.delivery import Keeper
 from ingest.hook import PREFIX, Hooks, make_hooks
 from ingest.intake import Intake
-from ingest.limits import RateLimits, SharedCount, StoreCount
 from ingest.metrics import CONTENT_TYPE, IngestMetrics
 from ingest.openapi import document
 from ingest.pages import Pages
 from ingest.problems import DETAILS, MEDIA_TYPE, problem
 from ingest.producer import Log, Producer
 from ingest.providers.base import Registry
+from ingest.rate_limits import RateLimits, SharedCount, StoreCount
 from ingest.spool import Spool
 from schemas.codec import Codec
 from schemas.serving.origin import FORWARDED, Address, Networks, address_of, origin_of

@@ -13,7 +13,7 @@ Invariants:
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 
-from ingest.limits import CLIENTS_MAX
+from ingest.rate_limits import CLIENTS_MAX
 
 
 class NoRoom(Exception):

@@ -23,11 +23,11 @@ from ingest.certificates import Outgoing
 from ingest.delivery import Keeper
 from ingest.exchange import Call
 from ingest.intake import Intake, Taken
-from ingest.limits import RateLimits
 from ingest.metrics import IngestMetrics
 from ingest.producer import Overloaded
 from ingest.providers.base import Registry, Request
 from ingest.proving import MODULE_FAILED, Hook, Prover
+from ingest.rate_limits import RateLimits
 from ingest.receiving import PROVEN, WHOLE, Disconnected, read_within
 from ingest.sparing_log import SparingLog
 from ingest.verify import SignatureError

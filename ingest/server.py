@@ -35,7 +35,7 @@ from schemas.serving.origin import Networks
 from schemas.serving.server import Server, bind, port_of
 from schemas.settings import Settings, Source
 
-KEEP_ALIVE_S = 65
+IDLE_TIMEOUT_S = 65
 """How long an idle connection stays open between requests: longer than common proxies' 60 s."""
 GRACE_S = 10
 """How long requests in progress may take after a signal to stop."""
@@ -107,7 +107,7 @@ def make_server(
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_keep_alive=IDLE_TIMEOUT_S,
         timeout_graceful_shutdown=GRACE_S,
         ssl_certfile=settings.tls_cert_file,
         ssl_keyfile=settings.tls_key_file,

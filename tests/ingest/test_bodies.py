@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.bodies import Bodies, Holding
-from ingest.limits import CLIENTS_MAX
+from ingest.rate_limits import CLIENTS_MAX
 from tests.ingest.front_door import KEY, Door, front_door
 
 CLIENTS = "abcd"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ingest.limits import STORE_PAUSE_S, RateLimits, StoreCount
+from ingest.rate_limits import STORE_PAUSE_S, RateLimits, StoreCount
 from tests.ingest.front_door import front_door
 from tests.live.valkey_server import ValkeyServer
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.limits import (
+from ingest.rate_limits import (
     CLIENTS_MAX,
     QUESTIONS_MAX,
     STORE_PAUSE_S,
