@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import structlog
+
 from analytics.dashboard import create_app
 from schemas.serving.server import bind, port_of, serving, serving_health
 from schemas.settings import Settings
@@ -28,6 +30,7 @@ async def _no_rows(_sql: str, _parameters: Any) -> list[dict[str, Any]]:
 
 async def main() -> None:
     """Serves."""
+    structlog.configure(logger_factory=structlog.WriteLoggerFactory(sys.stderr))
     app = create_app(Settings(), _no_rows, wall=time.time)
     sock = bind("127.0.0.1", 0)
     with tempfile.TemporaryDirectory() as folder, migrated_warehouse(Path(folder)) as (own, _):
