@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
+from analytics.dashboard.metrics import DashboardMetrics
 from analytics.metrics import SinkMetrics
 from analytics.warehouse.metrics import WarehouseMetrics
 from ingest.metrics import IngestMetrics
@@ -40,6 +41,7 @@ def registries() -> Mapping[str, CollectorRegistry]:
         "worker": StreamMetrics().registry,
         "sink": SinkMetrics().registry,
         "warehouse": WarehouseMetrics().registry,
+        "dashboard": DashboardMetrics().registry,
     }
 
 
