@@ -80,11 +80,6 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
         self._stored: Offsets = {}
 
     @property
-    def topics(self) -> tuple[str, ...]:
-        """What it reads."""
-        return tuple(self._batchers)
-
-    @property
     def ready(self) -> bool:
         """Whether partitions are assigned and ClickHouse takes what comes."""
         consumer = self._consumer

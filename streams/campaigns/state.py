@@ -7,14 +7,12 @@ Invariants:
 """
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from streams.campaigns.alerts import Crossing, Place
 from streams.campaigns.windows import WIDTH, PartialKey, Series, Stored
 from streams.enrich.message_bytes import StateError
-
-Load = Callable[[list[bytes]], list[bytes | None]]
-Scan = Callable[[bytes, bytes], Iterator[tuple[bytes, bytes]]]
+from streams.enrich.minute_counts import Load, Scan
 
 META_KEY = b"!meta"
 _META = struct.Struct("<Bqqq")

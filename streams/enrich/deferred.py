@@ -20,10 +20,7 @@ from typing import Any, Protocol
 
 from schemas.versions import COUNTS_OFFSET_BITS
 from streams.enrich.epochs import Span
-from streams.enrich.minute_counts import Key, pack_key, unpack_key
-
-Load = Callable[[list[bytes]], list[bytes | None]]
-Scan = Callable[[bytes, bytes], Iterator[tuple[bytes, bytes]]]
+from streams.enrich.minute_counts import Key, Load, Scan, pack_key, unpack_key
 
 HELD, HELD_END = b"h", b"i"
 TOLD, TOLD_END = b"e", b"f"

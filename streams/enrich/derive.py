@@ -70,7 +70,7 @@ def event_time_us(head: Head) -> tuple[int, bool]:
     """
     occurred, received = head["occurred_at"], head["received_at"]
     if not _OLDEST_US <= received <= _NEWEST_US:
-        raise BadInput("bad_time", "received_at lies outside 2000 to 2100")
+        raise BadInput("bad_time", "received_at is outside 2000 to 2100")
     if not -_FUTURE_US <= received - occurred <= _OLD_US:
         return received, True
     return occurred, head["time_suspect"]

@@ -23,7 +23,7 @@ from streams.enrich.message import MASK, SHIFT
 OLD_S = 30 * 86400
 """An event that is older than this when it arrives is counted by its arrival."""
 SUSPECT_FUTURE_S = 86400
-"""An event that lies further than this after its arrival is counted by its arrival."""
+"""An event whose time is further than this after its arrival is counted by its arrival."""
 HORIZON_S = 2 * OLD_S
 """Minutes older than this, by log time, are closed: ``OLD_S``, and as much again for records that
 waited in ingress's spool before they reached the log."""
@@ -36,6 +36,9 @@ _ZERO = [0] * WIDTH
 Key = tuple[str, str, int]
 """Campaign ('' is unattributed), mailbox provider, minute since 1970."""
 Load = Callable[[list[bytes]], list[bytes | None]]
+"""Reads stored values by their keys, in order; ``None`` where nothing is stored."""
+Scan = Callable[[bytes, bytes], Iterator[tuple[bytes, bytes]]]
+"""Reads stored keys and values from a key up to but without another one, in order."""
 
 
 def pack_key(key: Key) -> bytes:

@@ -20,7 +20,8 @@ from streams.enrich import derive
 from streams.enrich.derive import Head, LookUps
 from streams.enrich.message import Message, Pending
 from streams.enrich.message_bytes import PENDING, PENDING_END, PENDING_KEY_AT
-from streams.enrich.shard import Scan, Shard
+from streams.enrich.minute_counts import Scan
+from streams.enrich.shard import Shard
 
 
 class ConsumedRecord(Protocol):

@@ -12,7 +12,7 @@ Invariants:
 
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from schemas.versions import COUNTS_OFFSET_BITS
@@ -20,11 +20,16 @@ from streams.enrich import message_bytes, suppressions
 from streams.enrich.deferred import Deferred
 from streams.enrich.message import NO_BUCKET, Message
 from streams.enrich.message_bytes import BUCKET_S, StateError, pending_key
-from streams.enrich.minute_counts import MinuteTable, pack_key, pack_minute, pack_vector
+from streams.enrich.minute_counts import (
+    Load,
+    MinuteTable,
+    Scan,
+    pack_key,
+    pack_minute,
+    pack_vector,
+)
 from streams.enrich.suppressions import Recipient
 
-Load = Callable[[list[bytes]], list[bytes | None]]
-Scan = Callable[[bytes, bytes], Iterator[tuple[bytes, bytes]]]
 CACHED_MAX = 20_000
 """Messages and recipients kept in memory between checkpoints, each."""
 

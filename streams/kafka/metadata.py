@@ -1,4 +1,4 @@
-"""Kafka's Metadata request, version 10: unlike aiokafka's, it tells the topics' ids.
+"""Kafka's Metadata request, version 10: unlike aiokafka's, its response contains topic ids.
 
 Invariants:
 1. Only the form of one request and its response. ``streams.kafka.admin`` and

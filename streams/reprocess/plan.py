@@ -208,7 +208,7 @@ class Planner:
 
         Raises:
             BadInput: another one was announced at the same moment.
-            Unavailable: Kafka is away. The run may have begun; repeating the command tells.
+            Unavailable: Kafka is away. The run may have begun; repeat the command to find out.
         """
         async with producer(self._settings) as client:
             await self._rulebook.announce(client, epoch)

@@ -129,7 +129,7 @@ class Session:
 
     Attributes:
         number: of this session, unique in the process.
-        position: first offset that no chunk covered yet; ``None``: wherever the log starts.
+        position: first offset that no chunk covers yet; ``None``: the start of the log.
         highwater: as of the newest chunk; ``None`` before the first.
         lost_from: an undelivered chunk was dropped, so reading goes back to this offset.
         open: whether chunks may be delivered. A closed session may still be committed.

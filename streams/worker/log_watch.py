@@ -7,8 +7,7 @@ Invariants:
 1. A record is folded only if the topic's id was read after the record was fetched, or at most
    ``FRESH_S`` before, and is the known one (``verify``). Nothing is folded while no broker answers.
 2. One admin client is kept open, and replaced after a failure.
-3. A topic that does not exist is not a recreated one: what was fetched is of the known log, and
-   there is no other to read.
+3. A topic that does not exist has not been recreated: what was fetched is of the known log.
 4. With ``MAILPULSE_LOG_ID`` the operator says which log it is, and Kafka is not asked.
 
 Each commit names its log (``commit_notes`` of ``ChunkApp``), so a commit of the old log that lands

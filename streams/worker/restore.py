@@ -162,7 +162,7 @@ class Restorer:
             count = self._fold(shard, records, log_id, committed)
             folded += count
             unsaved += count
-            # invariant 5; an earlier log's records lie before those of this one
+            # invariant 5; records of an earlier log come before those of this one
             shard.outputs_end = max(begin, position if self._ahead is None else self._ahead)
             if unsaved >= STORE_EVERY:
                 self._write(shard)

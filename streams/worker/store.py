@@ -2,7 +2,7 @@
 
 Invariants:
 1. A checkpoint is one write batch: values and the offset they belong to, or nothing.
-2. One process owns a state directory; a second one is told so and stops.
+2. One process owns a state directory; a second one stops with an error.
 3. State that can't be read, or that holds less than was noted, is never used: the store is set
    aside (``StateDirectory.set_aside``), and its owner rebuilds it from the log.
 4. Every write has a number, and leaves a link with that number in the store; the note beside the

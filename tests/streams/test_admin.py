@@ -78,7 +78,7 @@ def test_lag_is_asked_of_what_the_groups_really_read(reconcile: bool) -> None:
     """A group that never reads a topic would never have caught up with it."""
     settings = Settings(sink_reconcile=reconcile)
     groups = topics_by_group(settings)
-    assert set(groups["mailpulse-sink"]) == set(Sink(settings).topics)
+    assert set(groups["mailpulse-sink"]) == set(Sink(settings)._batchers)
     assert (RAW in groups["mailpulse-sink"]) == reconcile
     assert set(groups["mailpulse"]) == {RAW, MINUTES}
 
