@@ -83,7 +83,7 @@ class ChunkTopic(Topic):
 
 
 class _ChunkQueue(ThrowableQueue[Any]):
-    """Faust clears queues when flow stops and again when it resumes; chunks in them are noted."""
+    """Faust clears queues when flow stops and when it resumes; those chunks are read again."""
 
     _queue: deque[Any]  # asyncio.Queue's own
 
@@ -272,7 +272,7 @@ class ChunkApp(faust.App):
         return ChunkTransport(self.conf.broker_consumer, self)
 
     def _crash(self, reason: BaseException) -> None:
-        # Every crashed service of the app gets here, from whichever thread it lives in.
+        # Every crashed service of the app gets here, from any thread.
         super()._crash(reason)
         if not self.should_stop:
             self.fail(f"Faust stopped working: {reason!r}", reason)

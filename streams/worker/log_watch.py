@@ -70,7 +70,7 @@ class TopicIds:
 
     @classmethod
     async def connect(cls, settings: Settings) -> "TopicIds":
-        """A connected one.
+        """Connects.
 
         Raises:
             Unavailable: no broker answers.

@@ -32,7 +32,7 @@ class Held(NamedTuple):
     """What a store holds.
 
     Attributes:
-        store: which store it is, 8 bytes drawn when it was made.
+        store: identity of the store, 8 random bytes from when it was created.
         number: of its newest write; writes are numbered from 1.
         offset: of the last record that its state holds, -1 for none; read by people only.
     """

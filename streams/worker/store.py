@@ -212,7 +212,7 @@ def _options(cache: Cache) -> Options:
     table = BlockBasedOptions()
     table.set_bloom_filter(_BLOOM_BITS_PER_KEY, False)
     table.set_block_cache(cache)
-    # Filters and indexes live in the bounded cache, or memory would grow with the state.
+    # Filters and indexes are in the bounded cache; otherwise memory would grow with the state.
     table.set_cache_index_and_filter_blocks(True)
     table.set_pin_l0_filter_and_index_blocks_in_cache(True)
     table.set_format_version(6)  # with a checksum over the footer, too
