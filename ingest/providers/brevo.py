@@ -22,8 +22,8 @@ from collections.abc import Mapping
 import orjson
 
 from ingest.providers import credentials, fields, items
-from ingest.providers.base import Certificates, Request, post_json
-from ingest.providers.shapes import ItemProvider, native_name, one_or_many
+from ingest.providers.base import Request, post_json
+from ingest.providers.shapes import native_name, one_or_many
 from schemas.event import Event
 from schemas.settings import Source
 
@@ -64,7 +64,7 @@ _BLOCKED = (
 _CLIENT_EVENTS = frozenset(("opened", "clicked", "unsubscribed"))
 
 
-class Brevo(ItemProvider):
+class Brevo(credentials.CredentialProvider):
     """See the module."""
 
     name = "brevo"
@@ -74,16 +74,9 @@ class Brevo(ItemProvider):
     events = EVENTS
     id_recipe = "message-id, event, email, ts_epoch, ts_event, ts, link, camp_id"
     verification = "Basic, or bearer token"
-    signs = "nothing"
     batch = "one, or list"
     bounces = "event; reason of blocked"
     machine = "proxy_open, unique_proxy_open"
-
-    def verify(
-        self, request: Request, source: Source, now: float, certificates: Certificates
-    ) -> None:
-        """See ``Provider.verify``."""
-        credentials.check_authorization(request, source)
 
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None

@@ -9,7 +9,8 @@ Sources: RFC 7617 (Basic), RFC 6750 (Bearer).
 """
 
 from ingest import verify
-from ingest.providers.base import Request, given_values, newest
+from ingest.providers.base import Certificates, Request, given_values, newest
+from ingest.providers.shapes import ItemProvider
 from schemas.errors import BadInput
 from schemas.settings import Source
 
@@ -46,3 +47,15 @@ def authorization(source: Source) -> tuple[str, str]:
     if given_values(source, "token"):
         return AUTHORIZATION, f"Bearer {newest(source, 'token')}"
     raise BadInput("not_configured", "source has neither username nor token")
+
+
+class CredentialProvider(ItemProvider):
+    """A provider that is verified by its ``Authorization`` header only."""
+
+    signs = "nothing"
+
+    def verify(
+        self, request: Request, source: Source, now: float, certificates: Certificates
+    ) -> None:
+        """See ``Provider.verify``."""
+        check_authorization(request, source)

@@ -13,8 +13,8 @@ for everything transactional; that an old ungrouped hook (version 1) has no othe
 from collections.abc import Mapping
 
 from ingest.providers import credentials, fields, items
-from ingest.providers.base import Certificates, Request, post_json
-from ingest.providers.shapes import ItemProvider, native_name, one_or_many
+from ingest.providers.base import Request, post_json
+from ingest.providers.shapes import native_name, one_or_many
 from schemas.event import Event
 from schemas.settings import Source
 
@@ -53,7 +53,7 @@ _ERRORS: Mapping[str, tuple[str, str]] = {
 """``error`` -> class and reason. ``hard_bounce`` overrides hard and soft, never block."""
 
 
-class Mailjet(ItemProvider):
+class Mailjet(credentials.CredentialProvider):
     """See the module."""
 
     name = "mailjet"
@@ -62,15 +62,8 @@ class Mailjet(ItemProvider):
     events = EVENTS
     id_recipe = "MessageID, event, email, time, url, ip"
     verification = "Basic"
-    signs = "nothing"
     batch = "one, or list"
     bounces = "hard_bounce, error, error_related_to"
-
-    def verify(
-        self, request: Request, source: Source, now: float, certificates: Certificates
-    ) -> None:
-        """See ``Provider.verify``."""
-        credentials.check_authorization(request, source)
 
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None
