@@ -13,8 +13,7 @@ Source: Confluent Schema Registry API reference (subjects, schemas, mode, config
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -47,14 +46,6 @@ class _Version:
     version: int
     id: int
     schema: str
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "subject": self.subject,
-            "version": self.version,
-            "id": self.id,
-            "schema": self.schema,
-        }
 
 
 class _Endpoint:
@@ -111,12 +102,12 @@ class _Endpoint:
             return _no_subject(request)
         wanted = request.path_params["version"]
         if wanted in ("latest", "-1"):
-            return _Answer(found[-1].as_json())
+            return _Answer(asdict(found[-1]))
         if not re.fullmatch(r"[1-9][0-9]{0,9}", wanted):
             return _problem(422, 42202, "The specified version is not a valid version id.")
         if int(wanted) > len(found):
             return _problem(404, 40402, f"Version {wanted} not found.")
-        return _Answer(found[int(wanted) - 1].as_json())
+        return _Answer(asdict(found[int(wanted) - 1]))
 
     async def look_up(self, request: Request) -> Response:
         """Whether a schema is registered under a subject, compared as JSON documents."""
@@ -134,7 +125,7 @@ class _Endpoint:
             return _problem(422, 42201, "Invalid schema.")
         for item in found:
             if json.loads(item.schema) == wanted:
-                return _Answer(item.as_json())
+                return _Answer(asdict(item))
         return _problem(404, 40403, "Schema not found.")
 
 
