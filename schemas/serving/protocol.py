@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import structlog
+from starlette.responses import PlainTextResponse
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from schemas.serving.bounded import BoundedProtocol, RequestRefused
@@ -104,17 +105,10 @@ class Listener:
             self._say(kind, count)
 
 
-async def _busy(scope: Message, receive: Message, send: Message) -> None:
-    """ASGI application that answers 503, for requests over the limit."""
-    body = b"too many requests at once, try again\n"
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", b"%d" % len(body)),
-        (b"retry-after", b"1"),
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+_BUSY = PlainTextResponse(
+    "too many requests at once, try again\n", 503, {"retry-after": "1", "connection": "close"}
+)
+"""ASGI application for requests over the limit."""
 
 
 class ListenerProtocol(BoundedProtocol):
@@ -182,7 +176,7 @@ class ListenerProtocol(BoundedProtocol):
         self.listener.places.prove(self, proven)
         self.scope["state"][_PROVEN] = proven
         admitted = self._under_way > 0 or self._is_admitted()
-        self.app = self.config.loaded_app if admitted else _busy
+        self.app = self.config.loaded_app if admitted else _BUSY
         self._under_way += 1
         self._reads(Turn.BODY)
 

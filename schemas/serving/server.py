@@ -22,7 +22,7 @@ import uvicorn
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp
 
-from schemas.health import health_app
+from schemas.serving.health import health_app
 from schemas.serving.internals import check_internals
 from schemas.serving.places import Limits
 from schemas.serving.protocol import Listener, ListenerProtocol, Proves
@@ -199,7 +199,7 @@ def _descriptors_max() -> int | None:
 async def serving_health(
     settings: Settings, ready: Callable[[], bool], metrics: Callable[[], bytes]
 ) -> AsyncIterator[int]:
-    """Serves ``schemas.health`` on ``metrics_port`` until the block is left; yields the port.
+    """Serves ``health_app`` on ``metrics_port`` until the block is left; yields the port.
 
     Args:
         settings: ``metrics_*``.

@@ -1,4 +1,4 @@
-"""The worker's health and metrics, on a port of their own (``schemas.health``)."""
+"""The worker's health and metrics, on a port of their own (``schemas.serving.health``)."""
 
 import asyncio
 from collections.abc import Callable
