@@ -116,6 +116,29 @@ def test_ports_of_pods_are_the_ones_of_the_settings() -> None:
             assert port["containerPort"] == wanted[container["name"]]
 
 
+def test_prometheus_finds_the_metrics_of_every_role() -> None:
+    """Each role's pods are annotated with the port of its metrics, and monitoring may reach it."""
+    settings = load(dict(base_settings()))
+    [policy] = [one for one in kubernetes() if one["metadata"]["name"] == "mailpulse-metrics"]
+    [reached] = policy["spec"]["podSelector"]["matchExpressions"]
+    [rule] = policy["spec"]["ingress"]
+    annotated = set()
+    for template in pods().values():
+        annotations = template["metadata"].get("annotations")
+        if annotations is None:
+            continue
+        [container] = template["spec"]["containers"]
+        role = container["name"]
+        annotated.add(role)
+        assert annotations["prometheus.io/scrape"] == "true"
+        port = settings.ingest_port if role == "ingest" else settings.metrics_port
+        assert annotations["prometheus.io/port"] == str(port)
+        if role != "ingest":
+            assert template["metadata"]["labels"]["app.kubernetes.io/name"] in reached["values"]
+            assert rule["ports"] == [{"port": port}]
+    assert annotated == {"ingest", "worker", "sink", "dashboard"}
+
+
 def test_selectors_find_their_pods() -> None:
     """Services, disruption budgets and policies select labels that pods carry."""
     labels = [template["metadata"]["labels"] for template in pods().values()]
