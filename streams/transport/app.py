@@ -15,7 +15,7 @@ Invariants:
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol, cast
 
 import faust
@@ -222,13 +222,13 @@ class ChunkApp(faust.App):
         """
         return self._chunks.committed_now(tp)
 
-    async def end_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
-        """The present end of each partition's log: the last stable offset.
+    async def end_offset(self, tp: TP) -> int:
+        """The present end of the partition's log: the last stable offset.
 
         Raises:
             aiokafka.errors.KafkaError: the broker does not answer in time.
         """
-        return await self._chunks.ends(list(tps))
+        return int((await self._chunks.highwaters(tp))[tp])
 
     async def begin_offset(self, tp: TP) -> int:
         """The first offset that the partition's log still holds.

@@ -345,10 +345,6 @@ class ChunkConsumer(driver.Consumer):
             return PartitionProgress(committed, committed)
         return PartitionProgress(committed, look.end)
 
-    async def ends(self, tps: Iterable[TP]) -> dict[TP, int]:
-        """Ends of the logs, from the broker."""
-        return {TP(*tp): end for tp, end in (await self.highwaters(*tps)).items()}
-
     def _report_stuck(self, tp: TP, stuck_s: float, progress: PartitionProgress) -> None:
         session = self._sessions.get(tp)
         self.app.fail(

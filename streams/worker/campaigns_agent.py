@@ -98,7 +98,7 @@ class CampaignsAgent(Agent):
         state.restore()
         committed = self.app.committed_now(work.tp) or 0
         self.check_unnoted(work, state.log_id == self.log_id, state.applied + 1, committed)
-        end = (await self.app.end_offsets([work.tp]))[work.tp]
+        end = await self.app.end_offset(work.tp)
         if state.log_id != self.log_id or state.applied >= end:
             state.begin_log(self.log_id)  # the topics were recreated
         windows = Windows(state, self._minute_now())
@@ -133,7 +133,7 @@ class CampaignsAgent(Agent):
         """
         assert self.app is not None
         place = TP(topics.ALERTS, partition)
-        end = (await self.app.end_offsets([place]))[place]
+        end = await self.app.end_offset(place)
         if end == state.alerts_read:
             return
         async with self.source(self.settings, *place) as alerts:

@@ -118,7 +118,7 @@ class EnrichAgent(Agent):
         """
         assert self.app is not None
         for _ in range(END_ASKED_TIMES):
-            end = (await self.app.end_offsets([tp]))[tp]
+            end = await self.app.end_offset(tp)
             if shard.applied < end:
                 return
             await asyncio.sleep(1.0)
