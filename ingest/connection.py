@@ -9,7 +9,7 @@ What it may send, ``schemas.serving.bounded`` says. Tests on real sockets hold b
 """
 
 import asyncio
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -26,14 +26,35 @@ BODY_GRACE_S = LINGER_S + 1.0
 """How long after a body's deadline its connection is closed: until then it gets an answer."""
 
 
+class Displaceable(Protocol):
+    """What has a place in the crowd."""
+
+    def cut(self, reason: str) -> None:
+        """Ends the connection; ``reason``: for the metric."""
+        ...
+
+
+def client_of(peer: tuple[str, int] | None, trusted: Networks) -> str:
+    """Whose limit on connections a connection counts in; empty: nobody's, a trusted proxy's.
+
+    Args:
+        peer: host and port of the other side, where they are known.
+        trusted: the proxies.
+    """
+    address = address_of(peer[0]) if peer else None
+    return "" if address in trusted else client_key(address)
+
+
 class FrontDoorProtocol(BoundedProtocol):
     """A connection of the front door (see the module)."""
 
     requests_ahead_max = REQUESTS_AHEAD_MAX
     settings: ClassVar[Settings]
     metrics: ClassVar[IngestMetrics]
-    crowd: ClassVar["Crowd[FrontDoorProtocol]"]
+    crowd: ClassVar[Crowd[Displaceable]]
     trusted: ClassVar[Networks]
+    handshake: Displaceable | None = None
+    """Whose place it takes, over TLS."""
     _deadline: asyncio.TimerHandle | None = None
     """To the end of the headers or of the body."""
     _answer_deadline: asyncio.TimerHandle | None = None
@@ -46,16 +67,15 @@ class FrontDoorProtocol(BoundedProtocol):
     def connection_made(self, transport: Any) -> None:
         """See ``asyncio.Protocol``."""
         super().connection_made(transport)
-        address = address_of(self.client[0]) if self.client else None
+        if self.handshake is not None:
+            self.crowd.leave(self.handshake)
         try:
-            displaced = self.crowd.enter(
-                self, "" if address in self.trusted else client_key(address)
-            )
+            displaced = self.crowd.enter(self, client_of(self.client, self.trusted))
         except Full:
-            self._cut("too_many")
+            self.cut("too_many")
             return
         if displaced is not None:
-            displaced._cut("displaced")
+            displaced.cut("displaced")
         self._set_deadline(self.settings.header_timeout_ms, "header_timeout")
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -166,7 +186,7 @@ class FrontDoorProtocol(BoundedProtocol):
             self._say_last_words()
 
     def _exceeded(self, status: int, code: str) -> None:
-        self._cut(code)
+        self.cut(code)
 
     def _say_last_words(self) -> None:
         self.transport.write(self._last_words)
@@ -181,7 +201,7 @@ class FrontDoorProtocol(BoundedProtocol):
     # --- deadlines -------------------------------------------------------------------------------
 
     def _set_deadline(self, ms: int, reason: str) -> None:
-        self._deadline = self.loop.call_later(ms / 1000, self._cut, reason)
+        self._deadline = self.loop.call_later(ms / 1000, self.cut, reason)
 
     def _clear_deadline(self) -> None:
         if self._deadline is not None:
@@ -191,13 +211,14 @@ class FrontDoorProtocol(BoundedProtocol):
     def _set_answer_deadline(self) -> None:
         if self._answer_deadline is None:
             seconds = self.settings.answer_timeout_ms / 1000
-            self._answer_deadline = self.loop.call_later(seconds, self._cut, "answer_timeout")
+            self._answer_deadline = self.loop.call_later(seconds, self.cut, "answer_timeout")
 
     def _clear_answer_deadline(self) -> None:
         if self._answer_deadline is not None:
             self._answer_deadline.cancel()
             self._answer_deadline = None
 
-    def _cut(self, reason: str) -> None:
+    def cut(self, reason: str) -> None:
+        """Ends the connection without a word."""
         self.metrics.connections_refused.labels(reason).inc()
         self.transport.abort()

@@ -26,8 +26,9 @@ import uvicorn
 import uvloop
 
 from ingest.app import IngestApp, create_app
-from ingest.connection import FrontDoorProtocol
+from ingest.connection import Displaceable, FrontDoorProtocol
 from ingest.crowd import Crowd
+from ingest.handshake import accept
 from ingest.tls import check_pair
 from schemas.codec import Codec
 from schemas.serving.internals import check_internals
@@ -48,28 +49,41 @@ FILES_RESERVED = 256
 
 
 class _Server(Server):
-    """A server that gives TLS handshakes a deadline."""
+    """A server whose connections count from the moment they are accepted, TLS or not."""
 
     handshake_s: float
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._accepting: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See ``uvicorn.Server``."""
         await super().startup(sockets=[])
-        protocol: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        protocol: Any = self.config.http_protocol_class
         make_protocol = functools.partial(
             protocol,
             config=self.config,
             server_state=self.server_state,
             app_state=self.lifespan.state,
         )
+        loop = asyncio.get_running_loop()
         for one in sockets or ():
-            # A connection is counted, and gets its deadline, only after the handshake.
-            handshake_s = None if self.config.ssl is None else self.handshake_s
-            server = await asyncio.get_running_loop().create_server(
-                make_protocol, sock=one, ssl=self.config.ssl, backlog=self.config.backlog,
-                ssl_handshake_timeout=handshake_s,
-            )  # fmt: skip
-            self.servers.append(server)
+            if self.config.ssl is None:
+                server = await loop.create_server(
+                    make_protocol, sock=one, backlog=self.config.backlog
+                )
+                self.servers.append(server)
+            else:
+                accepting = accept(one, make_protocol, self.config.ssl, self.handshake_s)
+                self._accepting.append(loop.create_task(accepting, name="accepting"))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See ``uvicorn.Server``."""
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        await super().shutdown(sockets)
 
 
 def make_server(
@@ -84,7 +98,7 @@ def make_server(
         InternalsMissing: the installed uvicorn lacks internals that this relies on.
     """
     check_internals()
-    crowd = Crowd[FrontDoorProtocol](
+    crowd = Crowd[Displaceable](
         connections_max or settings.connections_max, settings.connections_per_client_max
     )
     parts = {
