@@ -1,4 +1,4 @@
-"""``python -m streams.cli``: the command line without its script, as children are started."""
+"""``python -m streams.cli``: the command line, as the supervisor starts its children."""
 
 from streams.cli.main import main
 

@@ -1,14 +1,14 @@
-"""How much of everything a load takes: arithmetic from measured figures, each a named constant.
+"""Calculates the resources that a load needs from measured figures, each a named constant.
 
 Invariants:
-1. Pure. Every figure that was measured says what it is, in which unit, and how it was had.
-2. Results are rounded up, never down, and leave room: processes are planned to be busy to
-   ``BUSY_SHARE`` in the busiest minute.
+1. Pure. Every measured figure says what it is, in which unit, and how it was measured.
+2. Results are rounded up and leave room: processes are planned for a utilisation of ``BUSY_SHARE``
+   in the busiest minute.
 
 Measured with ``python -m tests.bench.capacity`` (one core per role, real Kafka 4.1, chDB in the
-sink's process, signed SendGrid requests, every event of another recipient: the dearest case) on two
-shared cores of a cloud machine, 2026-11-24. CPU time is counted, so other work on the machine
-changes little; another machine changes all of it by its speed.
+sink's process, signed SendGrid requests, every event with another recipient, which is the most
+expensive case) on two shared cores of a cloud machine, 2026-11-24. CPU time was counted, so other
+work on the machine hardly matters; the speed of the machine does.
 """
 
 import math
@@ -21,18 +21,18 @@ from schemas.topics import ENGAGEMENT, ENRICHED, MINUTES, RATES, RAW, SUPPRESSIO
 INGEST_US = 25.0
 """CPU microseconds of the ingress per event, in requests of 100 events."""
 WORKER_US = 72.0
-"""CPU microseconds of a worker per event: all stages, RocksDB and acks=all included."""
+"""CPU microseconds of a worker per event, including all stages, RocksDB and acks=all."""
 SINK_US = 87.0
-"""CPU microseconds of the sink per event, ClickHouse's own work included (chDB)."""
+"""CPU microseconds of the sink per event, including ClickHouse's own work (chDB)."""
 BROKER_US = 94.0
-"""CPU microseconds of one Kafka broker per event: everything that ingress, worker and sink write to
-it and read from it, one copy."""
+"""CPU microseconds of one Kafka broker per event for all reads and writes of ingress, worker and
+sink, without replication."""
 STATE_BYTES = 283.0
-"""Bytes of a worker's state per event, before compaction; most events share a message and cost
-less."""
+"""Bytes of a worker's state per event, before compaction; less if several events share a message,
+as most do."""
 CLICKHOUSE_BYTES = 65.0
-"""Bytes per event in table events, merged and compressed. The ids alone are 32 of them; events of
-messages that have several cost less (``make bench``: 53)."""
+"""Bytes per event in table ``events``, merged and compressed, 32 of them ids; less if several
+events share a message (``make bench``: 53)."""
 TOPIC_BYTES: Mapping[str, float] = {
     RAW: 553.0,
     ENRICHED: 710.0,
@@ -41,29 +41,28 @@ TOPIC_BYTES: Mapping[str, float] = {
     SUPPRESSIONS: 73.0,
     ENGAGEMENT: 140.0,
 }
-"""Bytes per event of each topic, uncompressed, as the broker keeps them."""
+"""Bytes per event of each topic, uncompressed, as stored by the broker."""
 
 BUSY_SHARE = 0.6
-"""How busy a process may be in the busiest minute; the rest catches up after a rebalance."""
+"""Planned utilisation in the busiest minute; the rest is for catching up after a rebalance."""
 PARTITIONS_PER_WORKER = 3
-"""So that workers can be tripled before keys would have to move."""
+"""Allows three times as many workers before partitions must be added, which moves keys."""
 PARTITIONS_STEP = 12
-"""A number that divides well."""
+"""Numbers of partitions are multiples of this: it has many divisors."""
 DAYS_KEPT: Mapping[str, int] = {RAW: 10, ENRICHED: 32, ENGAGEMENT: 7, MINUTES: 2, RATES: 1,
                                 SUPPRESSIONS: 30}  # fmt: skip
-"""Retention; for compacted topics about how many days' worth compaction leaves."""
+"""Retention in days; for compacted topics about how many days' records remain."""
 BROKER_BYTES_PER_S = 50e6
-"""What one broker is planned to write; replicas count. Measured: 127 MB/s acknowledged, one copy,
-uncompressed, beside its client on two busy cores; the plan leaves room for reads and replicas."""
+"""Planned writes of one broker, replicas included. Measured: 127 MB/s acknowledged, one copy,
+uncompressed, with the client on the same two busy cores; the rest is for reads and replication."""
 STATE_BYTES_PER_WORKER = 200e9
-"""Largest state that one worker is planned to hold: what it takes to copy or rebuild in an hour or
-two."""
+"""Largest planned state of one worker: it can be copied or rebuilt in an hour or two."""
 DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a load takes. Rates per second, sizes in bytes, for the whole pipeline."""
+    """The resources for a load, of the whole pipeline; sizes in bytes."""
 
     events_per_s: float
     events_per_s_peak: float
@@ -79,12 +78,8 @@ class Plan:
     clickhouse_bytes_per_year: float
     bottleneck: str
 
-    def document(self) -> dict[str, object]:
-        """For ``--json``."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
     def lines(self) -> list[tuple[str, str]]:
-        """For people."""
+        """The plan for people: what, how much."""
         return [
             ("events a second, average", f"{self.events_per_s:,.0f}"),
             ("events a second, busiest minute", f"{self.events_per_s_peak:,.0f}"),
@@ -117,8 +112,8 @@ def plan(events_per_day: int, *, peak: float = 5.0, replicas: int = 3) -> Plan:
     """The plan for a load.
 
     Args:
-        events_per_day: all event types together, duplicates included.
-        peak: the busiest minute over the day's average.
+        events_per_day: of all types, duplicates included.
+        peak: ratio of the busiest minute to the day's average.
         replicas: copies that Kafka keeps.
     """
     rate = events_per_day / DAY_S
@@ -144,7 +139,7 @@ def plan(events_per_day: int, *, peak: float = 5.0, replicas: int = 3) -> Plan:
         * sum(size * DAYS_KEPT[topic] for topic, size in TOPIC_BYTES.items()),
         kafka_bytes_per_s_peak=written,
         brokers=max(replicas, math.ceil(written / BROKER_BYTES_PER_S)),
-        # a follower's copy is counted as dear as the leader's, which is more than it costs
+        # a follower's copy is counted like the leader's, which is more than it costs
         broker_cores=_processes(busiest, BROKER_US * replicas, at_least=replicas),
         state_bytes=state,
         clickhouse_bytes_per_year=events_per_day * CLICKHOUSE_BYTES * 365,
@@ -153,7 +148,7 @@ def plan(events_per_day: int, *, peak: float = 5.0, replicas: int = 3) -> Plan:
 
 
 def _bottleneck(workers: int, sinks: int, written: float, replicas: int, *, held: bool) -> str:
-    """What gives first when the load grows from here, in words."""
+    """What reaches its limit first if the load grows, in words."""
     if written > replicas * BROKER_BYTES_PER_S:
         return (
             "Kafka's disks and network, beyond one broker per replica: add brokers and spread the"

@@ -1,8 +1,8 @@
-"""One question to ClickHouse, its answer as it comes, for commands.
+"""Queries ClickHouse for commands.
 
 Invariants:
-1. Over HTTP the answer is streamed: an export needs no memory for its size.
-2. Values reach a query as ClickHouse parameters, never by pasting texts together.
+1. Answers are streamed: the memory that an export needs does not depend on its size.
+2. Values are passed as query parameters, never put into the SQL text.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,16 +22,16 @@ CONNECT_S = 5.0
 ANSWER_S = 300.0
 ERROR_CHARS_MAX = 1_000
 DAMAGE_CHARS_MAX = 4_000
-"""Of an error that names a damaged part; the name comes late in it."""
+"""The same for an error that names a damaged part, as the name comes late in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What ClickHouse answers.
+    """An answer of ClickHouse's.
 
     Attributes:
-        format: that it is in: the query may name another one than was asked for.
-        pieces: of the answer, as they come.
+        format: of the answer; a FORMAT clause in the query overrides the requested one.
+        pieces: of the answer, as they arrive.
     """
 
     format: str
@@ -44,16 +44,16 @@ def ask(
     fmt: str,
     parameters: Mapping[str, str] | None = None,
     options: Mapping[str, str] | None = None,
-) -> "Answer":
+) -> Answer:
     """The answer to ``sql``, by default in ClickHouse format ``fmt``.
 
     Args:
         parameters: values of ``{name:Type}`` in the query.
-        options: ClickHouse settings of this query.
+        options: ClickHouse settings for this query.
 
     Raises:
-        Unavailable: nothing answers, or what answers is not ClickHouse.
-        BadInput: ClickHouse refuses the query; ``detail`` is its message.
+        Unavailable: nothing answers, or not ClickHouse.
+        BadInput: ClickHouse rejects the query; ``detail`` is its message.
     """
     dsn = settings.clickhouse_dsn.get_secret_value()
     named = {f"param_{name}": value for name, value in (parameters or {}).items()}
@@ -62,7 +62,7 @@ def ask(
 
 
 def _over_http(dsn: str, sql: str, given: Mapping[str, str]) -> Iterator[bytes]:
-    """The name of the answer's format, then the answer."""
+    """Yields the name of the answer's format, then the answer."""
     parts = urlsplit(dsn)
     params = {"database": parts.path.strip("/") or "mailpulse", **given}
     auth = (unquote(parts.username or "default"), unquote(parts.password or ""))
@@ -84,12 +84,12 @@ def _over_http(dsn: str, sql: str, given: Mapping[str, str]) -> Iterator[bytes]:
         where = f"{parts.hostname}:{parts.port or 8123}"
         raise Unavailable(
             f"ClickHouse at {where}: {type(error).__name__}; is 'mailpulse up' or a server running?"
-            " MAILPULSE_CLICKHOUSE_DSN says where"
+            " MAILPULSE_CLICKHOUSE_DSN sets the address"
         ) from error
 
 
 def refusal(text: str) -> str:
-    """ClickHouse's words for an error, within bounds; of damage, after a sentence on what helps."""
+    """ClickHouse's error message, shortened; with advice in front if it reports a damaged part."""
     from analytics.damage import told
 
     sentence = told(text)
@@ -116,7 +116,7 @@ def table_of(
         Unavailable: as ``ask``, or what answers is not ClickHouse.
         BadInput: as ``ask``.
     """
-    # 64-bit integers as numbers: every figure here is far below 2^53
+    # 64-bit integers as JSON numbers: no figure here comes near 2^53
     plain = {"output_format_json_quote_64bit_integers": "0"}
     content = b"".join(ask(settings, sql, "JSONCompact", parameters, plain).pieces)
     try:

@@ -1,13 +1,13 @@
-"""What every command shares: settings, sources, output, and errors turned into exit codes.
+"""Shared by all commands: settings, sources, output, and the exit codes of errors.
 
 Invariants:
-1. The environment and the disk are read here and handed on; commands see values.
-2. Expected errors (bad settings, a peer that is away, bad input) end in words and a documented
-   exit code, never in a traceback.
-3. Where a pipeline started by ``up`` or ``demo`` runs on the data directory, commands talk to it,
+1. The environment is read only here.
+2. Expected errors (invalid settings, an unavailable peer, bad input) give a message and a
+   documented exit code, never a traceback.
+3. If a pipeline started by ``up`` or ``demo`` runs on the data directory, commands talk to it,
    unless the environment names another Kafka or ClickHouse.
-4. Output for programs (``--json``) is one JSON document or JSON lines on stdout and nothing else;
-   words go to stderr then. How either is written is ``streams.terminal.output``'s.
+4. With ``--json``, stdout has one JSON document or JSON lines and nothing else; messages go to
+   stderr.
 """
 
 import os
@@ -22,8 +22,6 @@ from pydantic import SecretStr
 from schemas.errors import BadInput, ConfigError, MailpulseError, Unavailable
 from schemas.settings import PREFIX, Settings, Source, load_alerts, load_settings, load_sources
 from streams.embedded.data_dir import Endpoints, running, with_token
-from streams.terminal.output import cell_text as cell_text
-from streams.terminal.output import console as console
 from streams.terminal.output import emit as emit
 from streams.terminal.output import put as put
 from streams.terminal.output import say as say
@@ -36,12 +34,11 @@ if TYPE_CHECKING:
 
 OK, FAILED, USAGE, CONFIG, UNAVAILABLE = 0, 1, 2, 3, 4
 EXIT_CODES = (
-    "Exit codes: 0 ok · 1 a check failed · 2 wrong usage · 3 settings that can't be used · "
-    "4 Kafka, ClickHouse or another peer is away."
+    "Exit codes: 0 ok · 1 a check failed · 2 wrong usage · 3 invalid settings · "
+    "4 Kafka, ClickHouse or another peer is unavailable."
 )
-CONFIG_NAME = "mailpulse.toml"
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of words.")]
+Json = Annotated[bool, typer.Option("--json", help="Output JSON instead of text.")]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="mailpulse.toml. Default: in this directory.")
 ]
@@ -53,21 +50,20 @@ def read_file(path: Path) -> str:
 
 
 def environ() -> dict[str, str]:
-    """The process's environment: the one place that reads it for commands."""
+    """The environment of this process."""
     return dict(os.environ)
 
 
 def now() -> float:
-    """Seconds since 1970, for commands."""
+    """Seconds since 1970."""
     return time.time()
 
 
 def settings_of(*, attach: bool = True, **overrides: Any) -> Settings:
-    """Settings from the environment, command-line flags and a running embedded pipeline (invariant
-    3).
+    """Settings from the environment, command-line flags and a running pipeline (invariant 3).
 
     Args:
-        attach: look for a running pipeline. Roles don't: they are told where their peers are.
+        attach: look for a running pipeline; not for roles, which are told their peers' addresses.
 
     Raises:
         ConfigError: with every problem.
@@ -80,7 +76,7 @@ def settings_of(*, attach: bool = True, **overrides: Any) -> Settings:
 
 
 def attached(settings: Settings, given: Mapping[str, str], found: Endpoints | None) -> Settings:
-    """``settings`` with the addresses of ``found`` where ``given`` (an environment) names none."""
+    """``settings`` with the addresses of ``found``, except those that the environment sets."""
     if found is None:
         return settings
     update: dict[str, Any] = {}
@@ -96,11 +92,6 @@ def attached(settings: Settings, given: Mapping[str, str], found: Endpoints | No
     return settings.model_copy(update=update)
 
 
-def config_path(settings: Settings) -> Path:
-    """Where ``mailpulse.toml`` is, whether or not it exists."""
-    return settings.config_file or Path(CONFIG_NAME)
-
-
 def sources_of(settings: Settings) -> dict[str, Source]:
     """The sources of ``mailpulse.toml``, each checked by its provider.
 
@@ -109,13 +100,11 @@ def sources_of(settings: Settings) -> dict[str, Source]:
     """
     from ingest.providers import check_sources
 
-    path = config_path(settings)
     try:
-        text = read_file(path)
+        text = read_file(settings.config_path)
     except OSError as error:
-        raise ConfigError(
-            [f"{path}: {error.strerror}; 'mailpulse config init' writes a commented one"]
-        ) from None
+        reason = f"{settings.config_path}: {error.strerror}"
+        raise ConfigError([f"{reason}; 'mailpulse config init' writes a commented one"]) from None
     sources = load_sources(text, environ(), read_file)
     problems = check_sources(sources)
     if problems:
@@ -124,7 +113,7 @@ def sources_of(settings: Settings) -> dict[str, Source]:
 
 
 def lines_of(settings: Settings) -> "Lines":
-    """The alert lines of ``mailpulse.toml``; the built-in ones without such a file.
+    """The alert lines of ``mailpulse.toml``; the defaults without such a file.
 
     Raises:
         ConfigError: with every problem found in its section ``[alerts]``.
@@ -132,17 +121,17 @@ def lines_of(settings: Settings) -> "Lines":
     from streams.campaigns.alerts import Lines
 
     try:
-        return Lines.load(load_alerts(read_file(config_path(settings))))
+        return Lines.load(load_alerts(read_file(settings.config_path)))
     except FileNotFoundError:
         return Lines()
 
 
 def codec_of(settings: Settings) -> "Codec":
-    """A codec with the registry's ids where one is configured, else with the fixed ids.
+    """A codec with the schema ids of the registry, if one is configured, or the fixed ids.
 
     Raises:
-        Unavailable: the registry is away.
-        ConfigError: it refuses a schema.
+        Unavailable: the registry does not answer.
+        ConfigError: it rejects a schema.
     """
     from schemas.codec import Codec
 
@@ -163,7 +152,7 @@ def source_named(settings: Settings, name: str) -> Source:
     sources = sources_of(settings)
     if name not in sources:
         known = ", ".join(sorted(sources)) or "none"
-        raise ConfigError([f"sources.{name}: no such source in {config_path(settings)} ({known})"])
+        raise ConfigError([f"sources.{name}: no such source in {settings.config_path} ({known})"])
     return sources[name]
 
 

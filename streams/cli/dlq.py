@@ -1,11 +1,11 @@
-"""``mailpulse dlq``: what could not be processed, and another try for it.
+"""``mailpulse dlq``: lists dead letters and resends them.
 
 Invariants:
-1. Resending begins with a plan; nothing is sent without ``--yes``.
-2. Nothing is doubled: event ids are made of the provider's own facts, so an event that got through
-   already is dropped as a duplicate. Nothing is lost: a dead letter stays on its topic.
-3. What a request held goes through provider module and privacy setting again, as it did then; what
-   was a record goes back to its topic and partition as it was.
+1. Without ``--yes`` resending only shows a plan; nothing is sent.
+2. Nothing is counted twice: event ids are derived from the provider's data, so an event that was
+   processed before is dropped as a duplicate. Nothing is lost: a dead letter stays on its topic.
+3. A letter from ingress goes through its provider module and the privacy setting again; a record
+   goes back to its topic and partition unchanged.
 """
 
 import asyncio
@@ -32,6 +32,7 @@ from streams.cli.context import (
     say,
     settings_of,
     sources_of,
+    table,
     table_or_json,
 )
 from streams.cli.tail import Wanted, moment, readable, records
@@ -39,7 +40,7 @@ from streams.cli.tail import Wanted, moment, readable, records
 if TYPE_CHECKING:
     from schemas.codec import Codec
 
-group = typer.Typer(help="Dead letters: what could not be processed.", no_args_is_help=True)
+group = typer.Typer(help="Dead letters: records that failed.", no_args_is_help=True)
 
 Since = Annotated[str | None, typer.Option(help="10m, 2h, 1d or an ISO 8601 time.")]
 Reason = Annotated[str | None, typer.Option(help="Only this reason.")]
@@ -50,9 +51,9 @@ _ALL = 10**12
 async def letters(
     settings: Settings, codec: "Codec", since: str | None, reason: str | None
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """Dead letters, each once, the oldest of a partition first.
+    """Dead letters, each once, in order within each partition.
 
-    Whoever stops before the end closes it: it holds a connection to Kafka.
+    It holds a connection to Kafka, so callers that stop early must close it.
     """
     since_s = None if since is None else moment(since, now())
     seen: set[str] = set()
@@ -68,7 +69,7 @@ async def letters(
 
 @group.command("ls")
 def ls(since: Since = None, reason: Reason = None, json: Json = False) -> None:
-    """Lists dead letters by stage and reason, and the newest of them."""
+    """Counts dead letters by stage and reason, and lists the newest."""
     settings = settings_of()
     codec = codec_of(settings)
 
@@ -79,7 +80,7 @@ def ls(since: Since = None, reason: Reason = None, json: Json = False) -> None:
     if not json:
         tally = Counter((one["stage"], one["reason"]) for one in found)
         rows = [(*key, number) for key, number in tally.most_common()]
-        table_or_json(False, f"{len(found):,} dead letters", ("stage", "reason", "number"), rows)
+        table(f"{len(found):,} dead letters", ("stage", "reason", "number"), rows)
     columns = ("dead_letter_id", "occurred_at", "stage", "reason", "source", "detail", "bytes")
     found.sort(key=lambda one: int(one["occurred_at"]), reverse=True)
     shown = [readable(one, str) for one in (found if json else found[:20])]
@@ -96,7 +97,7 @@ def show(
     unmasked: Annotated[bool, typer.Option("--unmasked", help="Show whole addresses.")] = False,
     json: Json = False,
 ) -> None:
-    """Shows one dead letter with its content, addresses masked."""
+    """Shows one dead letter with its content; addresses are masked."""
     from streams.cli.logs import mask_address
 
     settings = settings_of()
@@ -125,11 +126,11 @@ def show(
 
 @dataclass(slots=True)
 class Resend:
-    """What another try would send.
+    """What resending would send.
 
     Attributes:
-        out: topic, partition (``None``: by key), key, value, time in milliseconds.
-        still_bad: reason of each letter that would fail again.
+        out: topic, partition (``None``: by key), key, value, timestamp in milliseconds.
+        still_bad: reason -> number of letters that would fail again.
     """
 
     out: list[tuple[str, int | None, bytes | None, bytes, int]] = field(default_factory=list)
@@ -156,7 +157,7 @@ def plan_of(letter: dict[str, Any], sources: dict[str, Source], intake: Any, pla
 
 
 def _parse_again(letter: dict[str, Any], source: Source, intake: Any, plan: Resend) -> None:
-    """An ingest letter through its provider module; an item of a list also as a list of one."""
+    """Parses a letter from ingress again; its content as it is, then as a list of one item."""
     from ingest.providers import REGISTRY
     from ingest.providers.base import Request
 
@@ -183,10 +184,10 @@ def resend(
     yes: Annotated[bool, typer.Option("--yes", help="Send it; without, only the plan.")] = False,
     json: Json = False,
 ) -> None:
-    """Tries dead letters again. Without --yes it only says what would happen.
+    """Resends dead letters. Without --yes it only shows what would be sent.
 
-    Letters of the ingress go through their provider module again; records of the streams and the
-    sink go back to their topic. Events that got through before are dropped as duplicates.
+    Letters from ingress go through their provider module again; records of the streams and the
+    sink go back to their topic. Events that were processed before are dropped as duplicates.
 
     Example: mailpulse dlq resend --reason unknown_schema_id
     """
@@ -237,10 +238,10 @@ async def _plan(
 
 
 def _headers(topic: str, partition: int | None, value: bytes, at_ms: int) -> Headers:
-    """CloudEvents headers of a record that is sent again: equal however often it is.
+    """CloudEvents headers of a resent record, the same each time it is resent.
 
-    An event that is parsed again has its own id, as when ingress writes it. What goes back as it
-    was could not be read: its id is its content's hash.
+    An event that was parsed again has its event id, as from ingress. An unchanged record could not
+    be decoded, so its id is the hash of its content.
     """
     kind = BY_NAME[topic].schema
     if topic == RAW and partition is None:
@@ -249,10 +250,10 @@ def _headers(topic: str, partition: int | None, value: bytes, at_ms: int) -> Hea
 
 
 async def _send(settings: Settings, plan: Resend) -> None:
-    """Produces the plan and waits for every acknowledgement.
+    """Sends the plan and waits for every acknowledgement.
 
     Raises:
-        Unavailable: something was not acknowledged; sending again is safe (invariant 2).
+        Unavailable: a record was not acknowledged; sending again is safe (invariant 2).
     """
     from streams.kafka.clients import producer
 

@@ -1,11 +1,11 @@
-"""Commands for whoever sets mailpulse up: config, doctor, bench."""
+"""Commands for setting up mailpulse: config, doctor, bench."""
 
 import asyncio
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +21,6 @@ from streams.cli.context import (
     FAILED,
     ConfigFile,
     Json,
-    config_path,
     emit,
     environ,
     explain,
@@ -43,7 +42,7 @@ DISK_FREE_BYTES_MIN = 2 << 30
 
 @config.command("show")
 def show(json: Json = False) -> None:
-    """Shows every setting, where its value comes from, and what it means; secrets are hidden."""
+    """Shows every setting with its value, origin and meaning; secrets are hidden."""
     settings = settings_of()
     given = environ()
     plain = settings_of(attach=False)
@@ -62,7 +61,7 @@ def show(json: Json = False) -> None:
         elif variable in given:
             origin = "environment"
         elif getattr(plain, name) != getattr(settings, name):
-            origin = "pipeline that runs here"
+            origin = "running pipeline"
         shown = "" if value is None else str(value)
         rows.append((variable, shown, origin, field.description or ""))
     table_or_json(json, "", ("setting", "value", "origin", "meaning"), rows)
@@ -70,19 +69,19 @@ def show(json: Json = False) -> None:
 
 @config.command("init")
 def init(
-    force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Writes a commented mailpulse.toml into this directory."""
-    path = config_path(settings_of())
+    path = settings_of().config_path
     if path.exists() and not force:
-        raise ConfigError([f"{path}: is there already; --force replaces it"])
+        raise ConfigError([f"{path}: exists already; --force replaces it"])
     path.write_text(CONFIG_EXAMPLE, encoding="utf-8")
     say(f"Wrote {path}. Next: mailpulse sources add PROVIDER")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the doctor's report. ``mend`` is the command or setting that helps."""
+    """One line of the report. ``mend`` is the command or setting that solves the problem."""
 
     what: str
     ok: bool
@@ -91,10 +90,9 @@ class Finding:
 
 
 def doctor(json: Json = False, config_file: ConfigFile = None) -> None:
-    """Checks Kafka, topics, ClickHouse and its parts, sources, clock, disk and ports; says what
-    mends what.
+    """Checks Kafka, topics, ClickHouse and its parts, sources, clock, disk and ports.
 
-    Exit code 1 when something is wrong.
+    Says how to solve each problem. Exit code 1 if there is any.
     """
     settings = settings_of(config_file=config_file)
     checks: tuple[Callable[[Settings], list[Finding]], ...] = (
@@ -102,7 +100,7 @@ def doctor(json: Json = False, config_file: ConfigFile = None) -> None:
     )  # fmt: skip
     findings = [finding for one in checks for finding in _careful(one, settings)]
     if json:
-        emit([{"what": f.what, "ok": f.ok, "detail": f.detail, "mend": f.mend} for f in findings])
+        emit([asdict(finding) for finding in findings])
     else:
         for finding in findings:
             say(f"{'ok  ' if finding.ok else 'FAIL'} {finding.what}: {finding.detail}")
@@ -113,7 +111,7 @@ def doctor(json: Json = False, config_file: ConfigFile = None) -> None:
 
 
 def _careful(one: Callable[[Settings], list[Finding]], settings: Settings) -> list[Finding]:
-    """A check that can't be made is a finding too."""
+    """Makes a check; one that can't be made is a finding too."""
     mends = {
         "_kafka": f"start Kafka, or set {PREFIX}KAFKA_BOOTSTRAP; 'mailpulse up' brings its own",
         "_clickhouse": f"start ClickHouse, or set {PREFIX}CLICKHOUSE_DSN",
@@ -146,14 +144,14 @@ def _kafka(settings: Settings) -> list[Finding]:
         findings += [Finding("topics", False, line, "kafka-topics.sh --describe")
                      for line in differing]  # fmt: skip
     if len(findings) == 1:
-        findings.append(Finding("topics", True, f"{len(TOPICS)} topics as they should be"))
+        findings.append(Finding("topics", True, f"{len(TOPICS)} topics, all as expected"))
     return findings
 
 
 def _registry(settings: Settings) -> list[Finding]:
     url = settings.schema_registry_url.get_secret_value()
     if not url:
-        return []  # ids are fixed in schemas/ then
+        return []  # then the ids are those fixed in schemas/
     try:
         answer = httpx.get(f"{url.rstrip('/')}/subjects", timeout=5.0)
         ok, detail = answer.status_code == 200, f"{redact_text(url)}: {answer.status_code}"
@@ -171,7 +169,7 @@ def _clickhouse(settings: Settings) -> list[Finding]:
     findings = [
         Finding("clickhouse", True, f"version {version}"),
         Finding("clock", skew < CLOCK_SKEW_S_MAX, f"{skew:.1f} s between here and ClickHouse",
-                "synchronise the clocks (NTP): signatures and rates go by them"),
+                "synchronise the clocks (NTP): signatures and rates depend on them"),
     ]  # fmt: skip
     try:
         asked = "SELECT number FROM schema_migrations FINAL"
@@ -185,7 +183,7 @@ def _clickhouse(settings: Settings) -> list[Finding]:
 
 
 def _parts(settings: Settings) -> list[Finding]:
-    """Damage on ClickHouse's disk: part by part, with what takes it out."""
+    """Damaged parts on ClickHouse's disk, and how to remove each."""
     from analytics.damage import CHECK_S_MAX, examine, steps
 
     seen = examine(partial(rows_of, settings))
@@ -193,12 +191,12 @@ def _parts(settings: Settings) -> list[Finding]:
     findings = []
     for part in seen.parts:
         rows = f", {part.rows} rows" if part.rows >= 0 else ""
-        fate = "set aside at ClickHouse's start: its rows are missing" if part.aside else "damaged"
+        fate = "detached at ClickHouse's start: its rows are missing" if part.aside else "damaged"
         findings.append(Finding("parts", False, f"{part}{rows}: {fate}",
                                 steps(part, settings.sink_group, data_dir)))  # fmt: skip
     if not findings:
-        far = f"; not to the end in {CHECK_S_MAX} s: " + ", ".join(seen.unfinished)
-        detail = f"{seen.tables} tables looked at, nothing damaged"
+        far = f"; not finished in {CHECK_S_MAX} s: " + ", ".join(seen.unfinished)
+        detail = f"{seen.tables} tables checked, nothing damaged"
         findings.append(Finding("parts", True, detail + (far if seen.unfinished else "")))
     return findings
 
@@ -216,13 +214,13 @@ def _machine(settings: Settings) -> list[Finding]:
     free = shutil.disk_usage(where).free
     findings.append(
         Finding("disk", free > DISK_FREE_BYTES_MIN, f"{free / 2**30:.1f} GiB free at {where}",
-                f"free some, or set {PREFIX}DATA_DIR"),
+                f"free some space, or set {PREFIX}DATA_DIR"),
     )  # fmt: skip
     if running(settings.data_dir) is None:
         port = settings.ingest_port
         findings.append(
             Finding("port", port_is_free(port), f"{port} for webhooks",
-                    f"it is taken: --port, or {PREFIX}INGEST_PORT"),
+                    f"it is in use: --port, or {PREFIX}INGEST_PORT"),
         )  # fmt: skip
     return findings
 
@@ -231,7 +229,7 @@ def bench(
     only: Annotated[str | None, typer.Option(help="ingress, engine, meaning or analytics.")] = None,
     json: Json = False,
 ) -> None:
-    """Measures this machine; needs a checkout of the source, as its tests do the measuring."""
+    """Measures mailpulse on this machine; needs a checkout of the source, with its tests."""
     script = Path.cwd() / "tests" / "bench"
     if not (script / "__main__.py").exists():
         raise BadInput("no_checkout", "run it in a checkout of mailpulse: make bench does the same")

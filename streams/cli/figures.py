@@ -4,7 +4,7 @@ import asyncio
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,6 +21,7 @@ from streams.cli.context import (
     now,
     say,
     settings_of,
+    table,
     table_or_json,
 )
 from streams.terminal.output import pass_on
@@ -34,18 +35,18 @@ _SHOWN = (
 )
 Raw = Annotated[
     bool,
-    typer.Option("--raw", help="Into a pipe or a file: as it is, control characters and all."),
+    typer.Option("--raw", help="Do not escape control characters; for pipes and files."),
 ]
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)?", re.ASCII)
 _FORMATS = {"csv": "CSVWithNames", "parquet": "Parquet", "jsonl": "JSONEachRow"}
 
 
 def migrate(
-    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be done.")] = False,
-    apply: Annotated[bool, typer.Option("--apply", help="Do it (the default).")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be applied.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Apply it (the default).")] = False,
     json: Json = False,
 ) -> None:
-    """Brings ClickHouse's tables and views to this version. The sink does so too when it starts."""
+    """Migrates ClickHouse's tables and views to this version, as the sink does when it starts."""
     from analytics import migrate as migrations
     from analytics.client import connect
 
@@ -72,7 +73,7 @@ def query(
     raw: Raw = False,
     json: Json = False,
 ) -> None:
-    """Asks ClickHouse and prints the answer, control characters in it escaped.
+    """Queries ClickHouse and prints the answer with control characters escaped.
 
     Example: mailpulse query "SELECT campaign_id, bounce_rate, click_rate FROM campaign_summary"
     """
@@ -93,13 +94,13 @@ def export(
     ] = None,
     raw: Raw = False,
 ) -> None:
-    """Writes a whole view to a file; a file appears under its name only when it is complete.
+    """Writes a whole view to a file, which gets its name only when it is complete.
 
     Example: mailpulse export campaign_summary --format parquet -o campaigns.parquet
     """
     if not _NAME.fullmatch(view):
         raise typer.BadParameter(f"{view!r} is not the name of a view or table")
-    # a name is no value: ClickHouse has parameters for both, the analysts' door for values alone
+    # the analysts' listener accepts parameters for values only, not for names
     _write(f"SELECT * FROM {view}", {}, fmt, output, raw=raw)
 
 
@@ -108,7 +109,7 @@ def _write(
 ) -> None:
     if fmt not in _FORMATS:
         raise typer.BadParameter(f"--format {fmt}: one of {', '.join(_FORMATS)}")
-    # FINAL for tables, so that a replay can't be seen; views read with FINAL themselves
+    # FINAL hides duplicate rows of a replay in tables; views use it themselves
     answer = ask(settings_of(), sql, _FORMATS[fmt], parameters, {"final": "1"})
     if output is None:
         pass_on(answer.format, answer.pieces, raw=raw)
@@ -132,7 +133,7 @@ def campaigns_ls(
     json: Json = False,
     last: Annotated[int, typer.Option("--last", "-n", help="How many.", min=1)] = 50,
 ) -> None:
-    """Lists campaigns, the latest first, with their rates since their first event."""
+    """Lists campaigns, latest first, with their rates since their first event."""
     columns, rows = table_of(
         settings_of(),
         f"SELECT {_SHOWN} FROM campaign_summary ORDER BY last_minute DESC LIMIT {{last:UInt32}}",
@@ -151,44 +152,41 @@ def campaigns_show(campaign: str, json: Json = False) -> None:
     )
     if not rows:
         raise BadInput("no_such_campaign", campaign)
+    figures = dict(zip(columns, rows[0], strict=True))
     if json:
-        emit(dict(zip(columns, rows[0], strict=True)))
+        emit(figures)
     else:
-        table_or_json(
-            False, campaign, ("figure", "value"), list(zip(columns, rows[0], strict=True))
-        )
+        table(campaign, ("figure", "value"), list(figures.items()))
 
 
 @campaigns.command("set")
 def campaigns_set(
     campaign: str,
     name: Annotated[str, typer.Option(help="Name for people.")] = "",
-    owner: Annotated[str, typer.Option(help="Who answers for it.")] = "",
+    owner: Annotated[str, typer.Option(help="Who is responsible for it.")] = "",
     expected: Annotated[
-        int | None, typer.Option(help="How many recipients it is meant for.", min=0)
+        int | None, typer.Option(help="Intended number of recipients.", min=0)
     ] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="Tag; may be given again.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Tag; may be repeated.")] = None,
 ) -> None:
-    """Writes the facts about a campaign; they replace those written before."""
+    """Writes the facts about a campaign, replacing earlier ones."""
+    at_us = int(now() * 1_000_000)
     facts = {
         "campaign_id": campaign, "name": name, "owner": owner, "started_at": None,
-        "expected_recipients": expected, "tags": tag or [], "updated_at": int(now() * 1_000_000),
+        "expected_recipients": expected, "tags": tag or [], "updated_at": at_us,
     }  # fmt: skip
-    identity = f"{campaign}-{facts['updated_at']}"
-    headers = cloud_event("campaign", CLI, identity, int(now() * 1_000_000))
-    asyncio.run(_produce("campaign", CAMPAIGNS, campaign.encode(), facts, headers))
+    settings = settings_of()
+    value = codec_of(settings).encode("campaign", facts)
+    headers = cloud_event("campaign", CLI, f"{campaign}-{at_us}", at_us)
+    asyncio.run(_produce(settings, campaign.encode(), value, headers))
     say(f"{campaign}: written")
 
 
-async def _produce(
-    schema: str, topic: str, key: bytes, record: dict[str, Any], headers: Headers
-) -> None:
+async def _produce(settings: Settings, key: bytes, value: bytes, headers: Headers) -> None:
     from streams.kafka.clients import producer
 
-    settings = settings_of()
-    value = codec_of(settings).encode(schema, record)
     async with producer(settings) as client:
-        await client.send_and_wait(topic, value, key, headers=headers)
+        await client.send_and_wait(CAMPAIGNS, value, key, headers=headers)
 
 
 @suppressions.command("export")
@@ -204,9 +202,9 @@ def suppressions_export(
 
 @suppressions.command("check")
 def suppressions_check(address: str, json: Json = False) -> None:
-    """Whether an address must not be mailed: exit code 1 when it must not.
+    """Says whether an address is suppressed: exit code 1 if it must not be mailed.
 
-    Where addresses are kept as keyed hashes, ADDRESS is hashed by the same key and looked up.
+    If addresses are stored as keyed hashes, ADDRESS is hashed with the same key.
 
     Example: mailpulse suppressions check ada@example.com && send …
     """
@@ -231,15 +229,15 @@ def suppressions_check(address: str, json: Json = False) -> None:
 
 
 def _as_kept(settings: Settings, address: str) -> str:
-    """An address as suppressions name it: plain, or its keyed hash; a hash stays as it is.
+    """An address as suppressions store it: plain, or its keyed hash; a hash is not hashed again.
 
     Raises:
-        ConfigError: addresses are not kept at all.
+        ConfigError: addresses are not stored.
     """
     from ingest.privacy import HASH_PREFIX, Privacy
 
     if settings.recipients == "dropped":
-        raise ConfigError(["MAILPULSE_RECIPIENTS: addresses are not kept, so none is found"])
+        raise ConfigError(["MAILPULSE_RECIPIENTS: addresses are not stored, so none is found"])
     if settings.recipients == "plain" or address.startswith(HASH_PREFIX):
         return address
     return Privacy("hashed", settings.recipient_hash_key.get_secret_value().encode()).hash(address)
@@ -250,7 +248,7 @@ def alerts(
     last: Annotated[int, typer.Option("--last", "-n", help="How many.", min=1)] = 20,
     campaign: Annotated[str | None, typer.Option(help="Only this campaign.")] = None,
 ) -> None:
-    """Lists rates that crossed a line, newest first, with the figures that raised the alert."""
+    """Lists alerts, newest first, with the rate and the figures that raised each."""
     columns, rows = table_of(
         settings_of(),
         "SELECT raised_at, campaign_id, mailbox_provider, rate, level, state, value, numerator,"

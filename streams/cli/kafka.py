@@ -1,4 +1,4 @@
-"""Commands about the broker of the embedded pipeline."""
+"""Commands for the broker of the embedded pipeline."""
 
 from typing import Annotated
 
@@ -7,22 +7,20 @@ import typer
 from schemas.errors import Unavailable
 from streams.cli.context import Json, emit, environ, put, say, settings_of
 
-group = typer.Typer(
-    help="The Kafka that 'up' and 'demo' run on this machine.", no_args_is_help=True
-)
+group = typer.Typer(help="The Kafka that 'up' and 'demo' run.", no_args_is_help=True)
 
 
 @group.command("install")
 def install(
     list_only: Annotated[
-        bool, typer.Option("--list", help="Print the jars with their SHA-256, fetch nothing.")
+        bool, typer.Option("--list", help="Only print the jars with their SHA-256.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Fetches Apache Kafka's jars (43 MB) from Maven Central and checks them; once per user.
+    """Downloads Apache Kafka's jars (43 MB) from Maven Central and verifies them; once per user.
 
-    Needs no Java and no Maven. MAILPULSE_MAVEN_URL names a mirror; with MAILPULSE_KAFKA_HOME set to
-    an unpacked Apache archive nothing is fetched.
+    Needs neither Java nor Maven. MAILPULSE_MAVEN_URL sets a mirror; with MAILPULSE_KAFKA_HOME set
+    to an unpacked Apache archive nothing is downloaded.
     """
     from streams.broker import install as installing
     from streams.broker import jars as listing
@@ -58,7 +56,7 @@ def install(
             }
         )
         return
-    say(f"Kafka {software.version} is in place ({software.origin}); it will run on {java}")
+    say(f"Kafka {software.version} is installed ({software.origin}); it will run on {java}")
 
 
 def register(app: typer.Typer) -> None:

@@ -1,9 +1,8 @@
-"""Commands for sizing: ``load`` sends traffic and keeps books, ``capacity`` does the arithmetic."""
+"""Commands for sizing: ``load`` sends simulated traffic, ``capacity`` calculates resources."""
 
 import asyncio
 import os
 import secrets
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +11,7 @@ import orjson
 import typer
 
 from schemas.errors import BadInput
-from streams.cli.context import Json, emit, put, say, table_or_json
+from streams.cli.context import Json, emit, now, put, say, table
 from streams.cli.roles import run_until_stopped
 
 if TYPE_CHECKING:
@@ -29,24 +28,24 @@ def load(
         Path, typer.Option(help="Keys of the simulated accounts; a secret file.")
     ] = Path("load-accounts.json"),
     init: Annotated[
-        bool, typer.Option("--init", help="Make the accounts and print their sources.")
+        bool, typer.Option("--init", help="Create the accounts and print their sources.")
     ] = False,
     ledger: Annotated[
-        Path, typer.Option(help="One JSON line per answered event is added here.")
+        Path, typer.Option(help="File to which a JSON line per answered event is appended.")
     ] = Path("load-ledger.jsonl"),
     seed: Annotated[int, typer.Option(help="Same seed, same events.")] = 1,
     duplicates: Annotated[float, typer.Option(help="Share of events sent again.")] = 0.0,
     repeats: Annotated[int, typer.Option(help="How often again, at most.", min=1)] = 4,
-    shuffled: Annotated[int, typer.Option(help="Events up to so many seconds late.")] = 0,
+    shuffled: Annotated[int, typer.Option(help="Report events up to N seconds late.")] = 0,
     late: Annotated[float, typer.Option(help="Share of messages three days late.")] = 0.0,
     hot: Annotated[float, typer.Option(help="Share of one campaign.", max=0.99)] = 0.0,
     burst_every: Annotated[float, typer.Option(help="Seconds between bursts; 0: none.")] = 0.0,
     json: Json = False,
 ) -> None:
-    """Sends signed traffic of four simulated providers to an ingress, and keeps books of it.
+    """Sends signed traffic of five simulated providers to an ingress, and keeps a ledger.
 
-    Its events are made up: use it on a pipeline that you can throw away. Every answer is on disk
-    before the next request: what was answered 200 must be found, whatever failed meanwhile.
+    The events are invented: use it on a pipeline that you can delete. Every answer is written to
+    the ledger, so that you can check that each event answered 200 was stored.
 
     Example: mailpulse load --init && mailpulse load --rate 500 --seconds 60 --duplicates 0.3
     """
@@ -64,7 +63,7 @@ def load(
     opened = open_accounts(_keys(accounts))
 
     async def send(stop: asyncio.Event) -> loading.Sent:
-        return await loading.send(wanted, opened, time.time(), stop)
+        return await loading.send(wanted, opened, now(), stop)
 
     sent = run_until_stopped(send)
     if json:
@@ -74,55 +73,55 @@ def load(
         f"unsure, in {sent.requests:,} requests")  # fmt: skip
     for what, number in sent.trouble.items():
         say(f"note: {number} × {what}")
-    say(f"Message ids begin with m{wanted.run}; the books are {ledger}")
+    say(f"Message ids begin with m{wanted.run}; the ledger is {ledger}")
 
 
 def _keys(path: Path) -> "Keys":
     """The keys of ``--accounts``.
 
     Raises:
-        BadInput: no such file, or not one of ours.
+        BadInput: no such file, or not one of ``load --init``.
     """
     from streams.simulation.accounts import Keys
 
     try:
         return Keys(**orjson.loads(path.read_bytes()))
     except OSError:
-        raise BadInput("no_accounts", f"{path}: make it with 'mailpulse load --init'") from None
+        raise BadInput("no_accounts", f"{path}: 'mailpulse load --init' creates it") from None
     except (ValueError, TypeError):
         raise BadInput("no_accounts", f"{path}: not a file of 'mailpulse load --init'") from None
 
 
 def _init(path: Path) -> None:
-    """Writes new keys, readable by their owner alone, and prints what the ingress needs."""
+    """Writes new keys, readable only by their owner, and prints what ingress needs."""
     from streams.simulation.accounts import new_keys, open_accounts
 
     if path.exists():
-        raise BadInput("accounts_exist", f"{path}: is there already")
+        raise BadInput("accounts_exist", f"{path}: exists already")
     keys = new_keys()
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(handle, "wb") as file:
         file.write(orjson.dumps(asdict(keys)))
     opened = open_accounts(keys)
-    say(f"Wrote {path}. Into the pipeline's mailpulse.toml:")
+    say(f"Wrote {path}. Add to the pipeline's mailpulse.toml:")
     for line in opened.toml.splitlines():
         put(line)
-    say("Into the ingress's environment:")
+    say("Add to the ingress's environment:")
     for name, value in opened.environ.items():
         put(f"export {name}={value}")
 
 
 def capacity(
-    events_per_day: Annotated[int, typer.Option(help="Events to be taken in a day.", min=1)],
+    events_per_day: Annotated[int, typer.Option(help="Events per day, of all types.", min=1)],
     peak: Annotated[
-        float, typer.Option(help="Busiest minute over the day's average.", min=1)
+        float, typer.Option(help="Busiest minute relative to the day's average.", min=1)
     ] = 5.0,
     replicas: Annotated[int, typer.Option(help="Copies that Kafka keeps.", min=1)] = 3,
     json: Json = False,
 ) -> None:
-    """Says how many processes, partitions and bytes of disk a load takes, and what breaks first.
+    """Says how many processes, partitions and bytes of disk a load needs, and what limits it.
 
-    Arithmetic from measured figures (python -m tests.bench.capacity); yours will differ by machine,
+    Calculated from measured figures (python -m tests.bench.capacity); yours will differ by machine,
     so leave room.
 
     Example: mailpulse capacity --events-per-day 100000000
@@ -131,10 +130,10 @@ def capacity(
 
     plan = sizing.plan(events_per_day, peak=peak, replicas=replicas)
     if json:
-        emit(plan.document())
+        emit(asdict(plan))
         return
-    table_or_json(False, f"{events_per_day:,} events a day", ("what", "value"), plan.lines())
-    say(f"First to give: {plan.bottleneck}")
+    table(f"{events_per_day:,} events a day", ("what", "value"), plan.lines())
+    say(f"First limit: {plan.bottleneck}")
 
 
 def register(app: typer.Typer) -> None:

@@ -1,9 +1,6 @@
-"""``mailpulse``: the command line, and the one place that sees every package.
+"""``mailpulse``: puts the commands together and turns errors into exit codes.
 
-Invariants:
-1. It only puts commands together and turns errors into exit codes; what commands do is in
-   ``streams.cli``.
-2. Nothing heavy is imported before a command needs it.
+Invariant: no large library is imported before a command needs it.
 """
 
 import logging
@@ -33,11 +30,11 @@ from streams.terminal.output import LogLines, say_traceback
 from streams.terminal.visible import visible
 
 UsageError: Any = typer.BadParameter.__mro__[2]
-"""Of every wrong use: ``ClickException``, which typer has and does not export."""
+"""``ClickException``, the base class of usage errors, which typer does not export."""
 PRIVATE = 0o077
-"""Files that are made are for this user alone: they hold recipients, and secrets some of them."""
+"""umask: new files are for this user alone, as they hold recipients and secrets."""
 INTERRUPTED = 130
-"""Ctrl-C, as shells have it: 128 + SIGINT."""
+"""Exit code after Ctrl-C, as in shells: 128 + SIGINT."""
 
 app = typer.Typer(
     name="mailpulse",
@@ -80,7 +77,7 @@ def _root(
     ] = False,
 ) -> None:
     """Email delivery events, from signed webhooks to exact campaign rates."""
-    # a library's own words about a peer that is away; the error that follows says it for people
+    # their messages about an unavailable broker; the error that follows reports it
     for library in ("aiokafka", "kafka"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
 
@@ -97,7 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
             say(line)
         sys.exit(exit_code(error))
     except UsageError as error:
-        error.message = visible(error.message)  # it repeats what was typed, or pasted
+        error.message = visible(error.message)  # it quotes what was typed or pasted
         rich_utils.rich_format_error(error)
         sys.exit(error.exit_code)
     except typer.Abort:
@@ -105,7 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except Exception as error:  # a bug: as Python shows one, but for what it repeats from outside
+    except Exception as error:  # a bug: its traceback, with values from outside escaped
         say_traceback(error)
         sys.exit(FAILED)
     sys.exit(code if isinstance(code, int) else OK)

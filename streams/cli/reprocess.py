@@ -1,9 +1,9 @@
-"""``mailpulse reprocess``: judges past opens and clicks by new rules.
+"""``mailpulse reprocess``: classifies past opens and clicks by new rules.
 
 Invariants:
-1. The command decides and watches; the workers do it. Ended or killed, it changes nothing, and
-   called again with the same arguments it goes on watching: «7d» is then meant as it was at first.
-2. What is refused is said before anything is written.
+1. The command starts and watches a run; the workers do the work. Ending the command does not end
+   the run; the same command again goes on watching, with «7d» counted from the run's start.
+2. Everything is checked before anything is written.
 """
 
 import asyncio
@@ -41,29 +41,29 @@ def reprocess(
     rules: Annotated[
         Path,
         typer.Option(
-            help="Rules in the form of streams/classify/tables/machines.toml, version raised."
+            help="Rules in the form of streams/classify/tables/machines.toml, with a new version."
         ),
     ],
     plan: Annotated[
-        bool, typer.Option("--plan", help="Only say what would be read, by partition.")
+        bool, typer.Option("--plan", help="Only show what would be read, by partition.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Judges opens and clicks by new rules, from a time in the past on and for ever.
+    """Classifies opens and clicks by new rules, from a time in the past on.
 
-    Every worker takes the new rules from Kafka, goes back to the first record of that time and
-    folds again; figures are replaced, never added. Live events wait in Kafka meanwhile. What
-    anybody acts upon is not told twice; engagement that no longer holds is withdrawn.
+    Every worker reads the new rules from Kafka, goes back to the first record of that time and
+    processes all records again; figures are replaced, never added up. Live events wait in Kafka
+    meanwhile. Nothing is published twice; engagement that no longer holds is withdrawn.
 
     Example: mailpulse reprocess --from 2026-11-20T00:00Z --rules machines.toml --plan
     """
     text = read_file(rules)
-    moment(since, now())  # refused now rather than when Kafka has answered
+    moment(since, now())  # an error is reported before Kafka is asked
     raise typer.Exit(asyncio.run(_reprocess(text, since, only_plan=plan, json=json)))
 
 
 def since_of(given: str, at_ms: int) -> int:
-    """What ``--from`` means at a moment; both in milliseconds, so that it can be asked again."""
+    """The time that ``--from`` means if given at ``at_ms``; both in milliseconds since 1970."""
     return round(moment(given, at_ms / 1000) * 1000)
 
 
@@ -87,7 +87,7 @@ async def _reprocess(text: str, given: str, *, only_plan: bool, json: bool) -> i
                 return 0
             await planner.begin(epoch)
         elif only_plan:
-            raise BadInput("begun", "just this run was begun already")
+            raise BadInput("begun", "this run has begun already")
         elif newest is not None and not json:
             say(f"Begun at {iso(newest.begun_at)}, --from {iso(newest.from_time)}: watching it.")
         return await _watch(planner, json=json)
@@ -110,14 +110,14 @@ def _show(epoch: Any, bounds: Any, *, json: bool) -> None:
 
 
 async def _watch(planner: Any, *, json: bool) -> int:
-    """Says how far it is until it is over."""
+    """Reports the run's progress until it is over."""
     began_s, began_done = time.monotonic(), None
     while True:
         state = await planner.progress()
         if state is None:
-            say("The raw topic was made anew: there is nothing left to judge.")
+            say("The raw topic was recreated: there is nothing left to reprocess.")
             return FAILED
-        if began_done is None or not state.done:  # the fold begins later than the command
+        if began_done is None or not state.done:  # workers begin later than the command
             began_s, began_done = time.monotonic(), state.done
         seconds = time.monotonic() - began_s
         if not json:
@@ -130,7 +130,7 @@ async def _watch(planner: Any, *, json: bool) -> int:
 
 
 def progress_line(state: "RunProgress", rate: float) -> str:
-    """How far a run is: share, records, records a second, seconds left, who has not begun."""
+    """A run's progress: share, records, records per second, seconds left, waiting partitions."""
     parts = [
         f"{100 * state.done / max(1, state.records):.1f} % of {state.records:,} records",
         f"{rate:,.0f} records/s",

@@ -1,9 +1,9 @@
-"""Commands that run something until they are stopped: one role each, ``up``, ``demo``.
+"""Commands that run until they are stopped: the roles, ``up``, ``demo``.
 
 Invariants:
-1. A role's process ends with 0 when it was asked to stop, with 3 when its settings can't be used
-   (its supervisor does not try again then), with anything else when it should be started again.
-2. SIGTERM and SIGINT mean the same everywhere: finish what was taken in, commit, end.
+1. A role exits with 0 if it was asked to stop, with 3 if its settings are invalid (its supervisor
+   does not restart it then), with anything else if it should be restarted.
+2. On SIGTERM and SIGINT every role finishes what it has accepted, commits and ends.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from schemas.errors import ConfigError
+from schemas.settings import Settings
 from streams.cli.context import (
     FAILED,
     OK,
@@ -33,7 +34,16 @@ from streams.cli.context import (
 Port = Annotated[
     int | None, typer.Option(help="Port of POST /hooks/SOURCE; 0: any free one. Default 8080.")
 ]
-DataDir = Annotated[Path | None, typer.Option(help="Where data is kept. Default ./mailpulse-data.")]
+DataDir = Annotated[Path | None, typer.Option(help="Data directory. Default ./mailpulse-data.")]
+
+
+def _begin(role: str, *, attach: bool = False) -> Settings:
+    """The settings of a role, with its logs configured."""
+    from streams.cli import logs
+
+    settings = settings_of(attach=attach)
+    logs.configure(settings, role)
+    return settings
 
 
 def run_until_stopped(main: Callable[[asyncio.Event], Awaitable[Any]]) -> Any:
@@ -50,15 +60,13 @@ def run_until_stopped(main: Callable[[asyncio.Event], Awaitable[Any]]) -> Any:
 
 
 def ingest() -> None:
-    """Takes in webhooks: POST /hooks/SOURCE, /livez, /readyz, /metrics, /registry."""
+    """Receives webhooks: POST /hooks/SOURCE, /livez, /readyz, /metrics, /registry."""
     from ingest import server
     from ingest.registry_endpoint import registry_routes
-    from streams.cli import logs
     from streams.cli.telemetry import tracer_of
 
-    settings = settings_of(attach=False)
+    settings = _begin("ingest")
     sources = sources_of(settings)
-    logs.configure(settings, "ingest")
     tracer = tracer_of(environ(), "ingest")
     codec = codec_of(settings)
     pages = [registry_routes(codec.ids)]
@@ -66,13 +74,11 @@ def ingest() -> None:
 
 
 def worker() -> None:
-    """Deduplicates, enriches and counts: the Faust agents. Start more to share the partitions."""
-    from streams.cli import logs
+    """Deduplicates, enriches and counts events with Faust. Several share the partitions."""
     from streams.cli.telemetry import tracer_of
     from streams.worker import worker
 
-    settings = settings_of(attach=False)
-    logs.configure(settings, "worker")
+    settings = _begin("worker")
     tracer = tracer_of(environ(), "worker")
     codec, lines = codec_of(settings), lines_of(settings)
     raise typer.Exit(worker.run_worker(settings, codec=codec, lines=lines, tracer=tracer))
@@ -81,11 +87,9 @@ def worker() -> None:
 def sink() -> None:
     """Writes the streams into ClickHouse; applies migrations first."""
     from analytics.sink import sink as analytics_sink
-    from streams.cli import logs
     from streams.cli.telemetry import tracer_of
 
-    settings = settings_of(attach=False)
-    logs.configure(settings, "sink")
+    settings = _begin("sink")
     tracer = tracer_of(environ(), "sink")
     codec = codec_of(settings)
     run_until_stopped(
@@ -94,32 +98,28 @@ def sink() -> None:
 
 
 def warehouse() -> None:
-    """Embedded ClickHouse: owns the data, answers the sink and, read-only, analysts over HTTP."""
+    """Embedded ClickHouse: stores the sink's rows and answers analysts, read-only, over HTTP."""
     from streams.embedded.extras import has_engine
 
     if not has_engine():
         raise ConfigError(["warehouse: pip install 'mailpulse[embedded]' brings the database"])
     from analytics.warehouse import serve as analytics_warehouse
-    from streams.cli import logs
 
-    settings = settings_of(attach=False)
-    logs.configure(settings, "warehouse")
+    settings = _begin("warehouse")
     run_until_stopped(lambda stop: analytics_warehouse.serve(settings, stop=stop))
 
 
 def dashboard() -> None:
-    """Serves the dashboard for people: GET /."""
+    """Serves the dashboard: GET /."""
     from analytics import dashboard as pages
-    from streams.cli import logs
 
-    settings = settings_of()
-    logs.configure(settings, "dashboard")
+    settings = _begin("dashboard", attach=True)
     lines = partial(lines_of(settings).of, mailbox="")
     run_until_stopped(lambda stop: pages.serve(settings, lines=lines, stop=stop))
 
 
 def up(port: Port = None, data_dir: DataDir = None, config: ConfigFile = None) -> None:
-    """Runs the whole pipeline on this machine, embedded, for your own sources.
+    """Runs the whole pipeline on this machine for your own sources.
 
     Example: mailpulse config init && mailpulse up --port 8080
     """
@@ -139,7 +139,7 @@ def up(port: Port = None, data_dir: DataDir = None, config: ConfigFile = None) -
             if where.dashboard_url:
                 say(f"Dashboard:    {where.dashboard_url}")
             say("Try:          mailpulse doctor · mailpulse tail enriched --follow")
-            say("Ctrl-C stops it; what was answered 200 is kept, and written first where possible.")
+            say("Ctrl-C stops it. Events that were answered 200 are kept; if possible, stored first.")
             await pipeline.supervise(stop)
             say("Stopping …")
         say("Stopped.")
@@ -160,9 +160,9 @@ def demo(
     port: Port = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Runs the whole pipeline with simulated, correctly signed traffic, and shows what happens.
+    """Runs the whole pipeline with simulated, correctly signed traffic, and shows the figures.
 
-    Exit code 1 when --check finds an event lost, one counted twice, or a campaign that differs.
+    Exit code 1 if --check finds a lost event, one counted twice, or a campaign that differs.
 
     Example: mailpulse demo --seconds 40 --check --json
     """

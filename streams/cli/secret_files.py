@@ -1,9 +1,9 @@
 """``mailpulse config secrets``: the secret files that ``docker-compose.yml`` mounts.
 
 Invariants:
-1. The folder is its owner's alone (0700). The files in it are readable, for containers run under
-   users of their own; nobody else gets past the folder.
-2. Nothing that is there is replaced: a second run only adds what is missing.
+1. Only the owner can enter the folder (0700). The files in it are readable by all, as each
+   container runs under a user of its own.
+2. Existing files are never replaced: a second run only adds what is missing.
 3. ClickHouse gets hashes; only the roles' DSNs hold passwords.
 """
 
@@ -24,7 +24,7 @@ USERS, GRAFANA, SOURCES = "clickhouse_users.xml", "grafana_password", "sources"
 TOKEN = "dashboard_token"
 
 _USERS_XML = """\
-<!-- Made by `mailpulse config secrets`; the passwords are in {dsn} and {reader_dsn}. -->
+<!-- Written by `mailpulse config secrets`; the passwords are in {dsn} and {reader_dsn}. -->
 <clickhouse>
     <profiles>
         <mailpulse_reader>
@@ -59,7 +59,7 @@ def secret_files(host: str, token: Callable[[], str]) -> dict[str, str]:
 
     Args:
         host: of ClickHouse, as the roles reach it.
-        token: a new password, of letters that need no escaping in a URL.
+        token: returns a new password that needs no escaping in a URL.
     """
     writer, reader = token(), token()
     hashed = {name: hashlib.sha256(value.encode()).hexdigest()
@@ -75,9 +75,9 @@ def secret_files(host: str, token: Callable[[], str]) -> dict[str, str]:
 
 
 def write_missing(folder: Path, host: str) -> list[str]:
-    """Writes what is missing in ``folder`` and returns the names. Invariants 1 and 2.
+    """Writes the missing files in ``folder`` and returns their names (invariants 1 and 2).
 
-    The files about ClickHouse belong together: if any of them is there, all are left alone.
+    The files about ClickHouse belong together: if any of them exists, none is written.
 
     Raises:
         OSError: the folder can't be written.
@@ -101,20 +101,20 @@ def write_missing(folder: Path, host: str) -> list[str]:
 
 @config.command("secrets")
 def secrets(
-    folder: Annotated[Path, typer.Argument(help="Where they go.")] = Path("secrets"),
+    folder: Annotated[Path, typer.Argument(help="Folder for the files.")] = Path("secrets"),
     clickhouse_host: Annotated[
-        str, typer.Option(help="Name of ClickHouse for the roles.")
+        str, typer.Option(help="Host name of ClickHouse for the roles.")
     ] = "clickhouse",
 ) -> None:
-    """Writes the passwords that docker-compose.yml mounts; leaves alone what is there.
+    """Writes the secret files that docker-compose.yml mounts; keeps existing ones.
 
-    Secrets of sources go into FOLDER/sources, and mailpulse.toml names them
+    Put secrets of sources into FOLDER/sources and refer to them in mailpulse.toml as
     "file:/run/secrets/sources/NAME".
     """
     for name in write_missing(folder, clickhouse_host):
         say(f"made  {folder / name}")
-    say(f"Secrets of your sources go into {folder / SOURCES}")
+    say(f"Put secrets of your sources into {folder / SOURCES}")
 
 
 def register(app: typer.Typer) -> None:
-    """Adds nothing to ``app``: the command belongs to ``config``, which is there."""
+    """Does nothing: importing this module adds the command to the group ``config``."""

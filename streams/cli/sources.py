@@ -1,4 +1,4 @@
-"""Commands about sources: configure one, try a captured request, send a test event."""
+"""Commands for sources: configure one, check a captured request, send a test event."""
 
 import asyncio
 import re
@@ -14,11 +14,9 @@ from schemas.errors import BadInput, ConfigError, Unavailable
 from schemas.serving.origin import Networks
 from schemas.settings import PREFIX, Source
 from streams.cli.context import (
-    CONFIG_NAME,
     FAILED,
     OK,
     Json,
-    config_path,
     emit,
     now,
     say,
@@ -31,7 +29,7 @@ from streams.terminal.output import pair
 sources = typer.Typer(help="Sources: who may post webhooks.", no_args_is_help=True)
 
 _PUBLIC = ("public_key", "topic_arns", "account", "public_url", "allow_ips")
-"""Fields that are no secret and stand in the file as they are."""
+"""Fields that are not secret and are written to the file."""
 
 WHERE: dict[str, str] = {
     "sendgrid": "Settings › Mail Settings › Event Webhook: post to this URL, turn on «Signed Event "
@@ -48,8 +46,8 @@ WHERE: dict[str, str] = {
     "mailersend": "Domain › Webhooks: this URL; copy the signing secret",
     "resend": "Webhooks › Add endpoint: this URL; copy the signing secret (whsec_…)",
 }
-"""Provider -> where its console takes the URL. From the providers' documentation, 2026-11; not
-tried against live accounts."""
+"""Provider -> where to enter the URL in its console. From the providers' documentation, 2026-11;
+not tried with live accounts."""
 
 
 @sources.command("ls")
@@ -73,16 +71,16 @@ def add(
     provider: Annotated[str, typer.Argument(help="Provider, such as sendgrid.")],
     name: Annotated[str | None, typer.Option(help="Name of the source.")] = None,
     url: Annotated[
-        str, typer.Option(help="Address under which providers reach the ingress.")
+        str, typer.Option(help="Address at which providers reach ingress.")
     ] = "https://events.example.com",
     value: Annotated[
         list[str] | None,
-        typer.Option("--set", help="FIELD=VALUE without asking; may be given again."),
+        typer.Option("--set", help="FIELD=VALUE instead of a prompt; may be repeated."),
     ] = None,
 ) -> None:
-    """Adds a source to mailpulse.toml: asks for what the provider needs, says what to click there.
+    """Adds a source to mailpulse.toml: asks for the fields, says what to do at the provider.
 
-    Secrets are never written to the file: it names the environment variable that holds them.
+    Secrets are never written to the file; it refers to environment variables instead.
 
     Example: mailpulse sources add sendgrid --name news --set public_key=MFkw…
     """
@@ -91,7 +89,7 @@ def add(
     if provider not in REGISTRY:
         raise typer.BadParameter(f"no provider {provider!r}: {', '.join(sorted(REGISTRY))}")
     chosen = name or provider
-    path = config_path(settings_of())
+    path = settings_of().config_path
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", chosen):
         raise typer.BadParameter(f"--name {chosen!r}: letters, digits, '-' and '_', 64 at most")
@@ -133,12 +131,12 @@ def _configured(text: str, path: Path) -> Collection[str]:
 
 def _asked(question: str) -> str:
     if not sys.stdin.isatty():
-        raise ConfigError([f"{question}: give it with --set, there is no terminal to ask on"])
+        raise ConfigError([f"{question}: pass it with --set, as there is no terminal to ask on"])
     return str(typer.prompt(question))
 
 
 def _escaped(text: str) -> str:
-    """Text inside a TOML basic string."""
+    """Text as the content of a TOML basic string."""
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
@@ -157,14 +155,14 @@ def check(
     ] = None,
     at: Annotated[
         str | None,
-        typer.Option("--now", help="When it came (ISO 8601, or 10m ago). Default: now."),
+        typer.Option("--now", help="Time of its arrival: 10m (ago) or ISO 8601. Default: now."),
     ] = None,
     query: Annotated[str, typer.Option(help="Query string of the request.")] = "",
     json: Json = False,
 ) -> None:
-    """Says what the ingress would have made of a captured request; keeps nothing.
+    """Says how ingress would answer a captured request, and which events it has; stores nothing.
 
-    Exit code 0 when it is accepted, 1 when it is refused.
+    Exit code 0 if it is accepted, 1 if it is refused.
 
     Example: mailpulse check news --body request.bin -H "X-Twilio-Email-Event-Webhook-Signature: …"
     """
@@ -199,16 +197,16 @@ def check(
 def send_test(
     source: Annotated[str, typer.Argument(help="Source in mailpulse.toml.")],
     url: Annotated[
-        str | None, typer.Option(help="Of the ingress. Default: the one that runs here.")
+        str | None, typer.Option(help="URL of ingress. Default: the one running here.")
     ] = None,
     signing_key: Annotated[
         Path | None,
-        typer.Option(help="Private key (PEM), where the source holds the public half only."),
+        typer.Option(help="Private key (PEM), if the source has only the public key."),
     ] = None,
     number: Annotated[int | None, typer.Option(help="Same number, same event.")] = None,
     json: Json = False,
 ) -> None:
-    """Sends a correctly signed event as this source's provider would; exit code 0 when accepted.
+    """Sends a correctly signed event as the source's provider would; exit code 0 if accepted.
 
     Example: mailpulse send-test news && mailpulse tail raw --last 1
     """
@@ -253,15 +251,15 @@ def register(app: typer.Typer) -> None:
 
 
 CONFIG_EXAMPLE = f"""\
-# {CONFIG_NAME}: who may post webhooks to mailpulse. Secrets never stand here: "env:NAME" names an
-# environment variable, "file:PATH" a file. A list holds several while a key is being changed.
+# mailpulse.toml: who may post webhooks to mailpulse. No secrets here: "env:NAME" refers to an
+# environment variable, "file:PATH" to a file. Give a list of several while a key is being changed.
 # `mailpulse sources add PROVIDER` adds a block, `mailpulse doctor` checks this file.
 
 # [sources.news]                  # the provider posts to /hooks/news
 # provider = "sendgrid"
-# public_key = "MFkw…"            # a public key may stand here
+# public_key = "MFkw…"            # public keys are not secret
 # allow_ips = ["203.0.113.0/24"]  # optional: networks that may post
-# campaign_from = ["metadata.campaign_id", "tag", "provider"]   # where the campaign is looked for
+# campaign_from = ["metadata.campaign_id", "tag", "provider"]   # where to find the campaign
 
 # [sources.transactional]
 # provider = "postmark"

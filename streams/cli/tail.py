@@ -1,9 +1,9 @@
-"""``mailpulse tail``: records of a topic, decoded, with recipients masked.
+"""``mailpulse tail``: shows the records of a topic, decoded.
 
 Invariants:
-1. Reads without a consumer group: it never moves anybody's offsets.
-2. Addresses are masked unless asked for; a record that can't be decoded is shown as such and its
-   neighbours go on.
+1. It reads without a consumer group and commits nothing.
+2. Addresses are masked unless asked for; a record that can't be decoded is shown as such and
+   reading goes on.
 """
 
 import asyncio
@@ -56,8 +56,8 @@ class Wanted:
     """Which records are shown.
 
     Attributes:
-        since_s: oldest record time, seconds since 1970; ``None``: by ``last`` instead.
-        last: how many of the newest, over all partitions, when there is no ``since_s``.
+        since_s: oldest timestamp, seconds since 1970; ``None``: by ``last`` instead.
+        last: number of the newest records, over all partitions; ignored with ``since_s``.
     """
 
     topic: Topic
@@ -69,7 +69,7 @@ class Wanted:
     recipient: str | None = None
 
     def takes(self, record: Mapping[str, Any]) -> bool:
-        """Whether a decoded record passes the filters. An enriched one is looked at whole."""
+        """Whether a decoded record passes the filters, with the fields of its enrichment."""
         event = record.get("event", record)
         merged = {**event, **record.get("enrichment", {})} if isinstance(event, dict) else record
         wants = (
@@ -93,7 +93,7 @@ def topic_named(name: str) -> Topic:
 
 
 def moment(text: str, at: float) -> float:
-    """A time in seconds since 1970: ``10m`` (ago), ``2h``, or ISO 8601 (UTC unless it says).
+    """A time in seconds since 1970: ``10m`` (before ``at``), ``2h``, or ISO 8601 (default UTC).
 
     Raises:
         typer.BadParameter: neither.
@@ -111,7 +111,7 @@ def moment(text: str, at: float) -> float:
 
 
 def readable(record: Any, mask: Callable[[str], str]) -> Any:
-    """A decoded record with times as ISO 8601 and addresses masked; bytes as their size."""
+    """A decoded record with times as ISO 8601, addresses masked, and bytes as their number."""
     if isinstance(record, dict):
         out = {}
         for name, value in record.items():
@@ -136,7 +136,7 @@ async def records(
     """``(Kafka record, decoded record or BadInput)``; in order within each partition.
 
     Args:
-        codec: of ``codec_of``: knows the ids that the roles write.
+        codec: with the schema ids that the roles write.
 
     Raises:
         Unavailable: no broker answers.
@@ -158,7 +158,7 @@ async def records(
 
 
 def one_line(record: Any, decoded: Any) -> str:
-    """A record for people: when, where, what."""
+    """A record on one line: time, partition and offset, fields."""
     at = datetime.fromtimestamp(record.timestamp / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
     place = f"{at} {record.partition}:{record.offset}"
     if decoded is None:
@@ -178,16 +178,18 @@ def one_line(record: Any, decoded: Any) -> str:
 
 def tail(
     topic: Annotated[str, typer.Argument(help=f"Topic, or one of {', '.join(ALIASES)}.")],
-    last: Annotated[int, typer.Option("--last", "-n", help="How many of the newest.", min=1)] = 20,
+    last: Annotated[
+        int, typer.Option("--last", "-n", help="Newest records shown.", min=1)
+    ] = 20,
     since: Annotated[str | None, typer.Option(help="10m, 2h, 1d or an ISO 8601 time.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue until Ctrl-C.")] = False,
     campaign: Annotated[str | None, typer.Option(help="Only this campaign.")] = None,
     event_type: Annotated[str | None, typer.Option("--type", help="Only this type.")] = None,
     recipient: Annotated[str | None, typer.Option(help="Only this recipient.")] = None,
     unmasked: Annotated[bool, typer.Option("--unmasked", help="Show whole addresses.")] = False,
     json: Json = False,
 ) -> None:
-    """Shows the records of a topic, decoded; addresses masked. --json gives one object per line.
+    """Shows the records of a topic, decoded; addresses are masked. --json: one object per line.
 
     Example: mailpulse tail enriched --type clicked --follow
     """

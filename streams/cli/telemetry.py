@@ -1,15 +1,15 @@
-"""Spans for OpenTelemetry, when its endpoint is set; with the extra ``otel``.
+"""Spans for OpenTelemetry, if its endpoint is set; needs the extra ``otel``.
 
 Invariants:
-1. Set up by OpenTelemetry's own environment variables: ``OTEL_EXPORTER_OTLP_ENDPOINT`` switches it
-   on, ``OTEL_SERVICE_NAME``, ``OTEL_TRACES_SAMPLER``, ``OTEL_BSP_*`` and the rest mean what they
-   mean everywhere. OTLP over HTTP only.
-2. Without an endpoint nothing is imported. With one, and without the extra, the process does not
-   start: spans that an operator counts on must not be missing silently.
-3. Who calls decides what is traced: by default ingress begins no trace of its own.
-   ``OTEL_TRACES_SAMPLER=parentbased_traceidratio`` lets it.
-4. Spans leave in a thread of their own, from a bounded queue; a collector that is away costs spans
-   and nothing else.
+1. Configured by OpenTelemetry's own environment variables: ``OTEL_EXPORTER_OTLP_ENDPOINT`` switches
+   it on; ``OTEL_SERVICE_NAME``, ``OTEL_TRACES_SAMPLER``, ``OTEL_BSP_*`` and the others have their
+   usual meaning. OTLP over HTTP only.
+2. Without an endpoint nothing is imported. With one but without the extra the process does not
+   start, as spans would otherwise be missing silently.
+3. The caller decides what is traced: by default ingress starts no trace of its own;
+   ``OTEL_TRACES_SAMPLER=parentbased_traceidratio`` makes it.
+4. Spans are sent by a thread of their own, from a bounded queue; while the collector is unavailable
+   spans are lost and nothing else.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,10 +28,10 @@ _SAMPLER = "OTEL_TRACES_SAMPLER"
 
 
 def tracer_of(environ: Mapping[str, str], role: str) -> Tracer | None:
-    """The tracer of a role's process; ``None`` when no endpoint is set, or it is switched off.
+    """The tracer of a role's process; ``None`` if no endpoint is set or tracing is disabled.
 
     Raises:
-        ConfigError: the extra is missing, or another protocol is wanted.
+        ConfigError: the extra is missing, or another protocol is configured.
     """
     wanted = next((name for name in ENDPOINTS if environ.get(name)), None)
     off = environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
@@ -54,7 +54,7 @@ def tracer_of(environ: Mapping[str, str], role: str) -> Tracer | None:
 def _provider(
     role: str, environ: Mapping[str, str], processor: "SpanProcessor"
 ) -> "TracerProvider":
-    """Samples as invariant 3 says; spans of batches are begun for sampled traces only."""
+    """Samples by invariant 3; other roles start spans for sampled traces only."""
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler
@@ -72,7 +72,7 @@ class Telemetry:
     """``schemas.trace.Tracer`` on OpenTelemetry's SDK.
 
     Args:
-        provider: knows where spans go; it is flushed when the process ends in order.
+        provider: sends the spans; shut down by ``close``.
     """
 
     def __init__(self, provider: "TracerProvider") -> None:
@@ -80,7 +80,7 @@ class Telemetry:
         self._tracer = provider.get_tracer("mailpulse")
 
     def close(self) -> None:
-        """Sends what is queued; waits for it within OpenTelemetry's limits."""
+        """Sends the queued spans; waits as long as OpenTelemetry's limits allow."""
         self._provider.shutdown()
 
     def begin(
@@ -130,7 +130,7 @@ class Recorded:
 
 
 def _remote(context: bytes) -> "SpanContext":
-    """What a checked ``traceparent`` says."""
+    """The span context of a valid ``traceparent``."""
     from opentelemetry.trace import SpanContext, TraceFlags
 
     _, trace, span, flags = context.decode().split("-")

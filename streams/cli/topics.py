@@ -1,4 +1,4 @@
-"""Commands about Kafka: topics, lag."""
+"""Commands for Kafka: topics, lag."""
 
 import asyncio
 import time
@@ -9,14 +9,14 @@ import typer
 from schemas.topics import TOPICS
 from streams.cli.context import Json, codec_of, emit, put, say, settings_of, table_or_json
 
-group = typer.Typer(help="Kafka topics: make them, look at them.", no_args_is_help=True)
+group = typer.Typer(help="Kafka topics: create and show them.", no_args_is_help=True)
 
 
 @group.command("apply")
 def apply(json: Json = False) -> None:
-    """Makes the topics that are missing; refuses changes that would lose or mix up records.
+    """Creates missing topics; refuses changes that would lose records or move keys.
 
-    With MAILPULSE_SCHEMA_REGISTRY_URL set, schemas are registered there too, each subject with the
+    With MAILPULSE_SCHEMA_REGISTRY_URL set it also registers the schemas, each subject with the
     compatibility that its topic promises.
 
     Example: MAILPULSE_PARTITIONS=24 mailpulse topics apply
@@ -39,7 +39,7 @@ def apply(json: Json = False) -> None:
 
 @group.command("show")
 def show(json: Json = False) -> None:
-    """Shows each topic: partitions, replicas, how long records are kept, its key."""
+    """Shows each topic: partitions, replicas, retention, key."""
     from streams.kafka import admin
 
     cluster = asyncio.run(admin.topics_show(settings_of()))
@@ -71,10 +71,10 @@ def acls(
     principal: Annotated[
         str, typer.Option(help="User of a role; {role} stands for its name.")
     ] = "User:mailpulse-{role}",
-    bootstrap: Annotated[str, typer.Option(help="Put into the commands.")] = "$KAFKA",
+    bootstrap: Annotated[str, typer.Option(help="Brokers in the commands.")] = "$KAFKA",
     json: Json = False,
 ) -> None:
-    """Prints what each role must be allowed in Kafka, as kafka-acls.sh commands.
+    """Prints the rights that each role needs in Kafka, as kafka-acls.sh commands.
 
     Example: mailpulse topics acls | sh
     """
@@ -90,7 +90,7 @@ def acls(
 
 def lag(
     json: Json = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Again every 2 s, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat every 2 s until Ctrl-C.")] = False,
 ) -> None:
     """Shows how many records each consumer group still has to read, per topic and partition."""
     from streams.kafka import admin

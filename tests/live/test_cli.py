@@ -250,7 +250,7 @@ def test_send_test_goes_all_the_way(pipeline: Pipeline) -> None:
 def test_config_show_names_the_pipeline_as_origin(pipeline: Pipeline) -> None:
     """What a command takes from the running pipeline says so."""
     rows = {row["setting"]: row for row in pipeline.json("config", "show")}
-    assert rows["MAILPULSE_KAFKA_BOOTSTRAP"]["origin"] == "pipeline that runs here"
+    assert rows["MAILPULSE_KAFKA_BOOTSTRAP"]["origin"] == "running pipeline"
     assert rows["MAILPULSE_LOG_LEVEL"]["origin"] == "default"
 
 

@@ -1,6 +1,7 @@
 """The capacity arithmetic: grows with the load, rounds up, and plans what the settings allow."""
 
 import math
+from dataclasses import asdict
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +25,7 @@ loads = st.integers(1, 10_000_000_000)
 def test_more_load_never_takes_less(smaller: int, larger: int) -> None:
     """Every figure is monotonous in the load."""
     one, other = sorted((smaller, larger))
-    first, second = plan(one).document(), plan(other).document()
+    first, second = asdict(plan(one)), asdict(plan(other))
     for name, value in first.items():
         if not isinstance(value, str):
             assert value <= second[name], name  # type: ignore[operator]

@@ -18,6 +18,7 @@ from streams.cli.dlq import Resend, plan_of
 from streams.cli.main import main
 from streams.cli.sources import CONFIG_EXAMPLE, WHERE
 from streams.embedded.data_dir import Endpoints
+from streams.terminal import output
 
 COMMANDS = (
     "demo", "up", "ingest", "worker", "sink", "dashboard", "topics", "migrate", "doctor", "lag",
@@ -362,8 +363,8 @@ def test_records_are_shown_with_times_and_without_addresses() -> None:
 
 def test_cells_never_carry_control_characters() -> None:
     """A campaign named by an attacker can't move the cursor of whoever looks."""
-    assert context.cell_text("a\x1b[31mb\n") == "a\\u001b[31mb\\n"
-    assert (context.cell_text(None), context.cell_text(12345), context.cell_text(True)) == (
+    assert output.cell_text("a\x1b[31mb\n") == "a\\u001b[31mb\\n"
+    assert (output.cell_text(None), output.cell_text(12345), output.cell_text(True)) == (
         "–", "12,345", "yes",
     )  # fmt: skip
 

@@ -32,7 +32,7 @@ def test_load_makes_accounts_that_an_ingress_can_be_told_of(tmp_path: Path) -> N
     assert len(sources) >= 4
     again = mailpulse("load", "--init", cwd=tmp_path)
     assert again.returncode == 1
-    assert "is there already" in again.stderr
+    assert "exists already" in again.stderr
 
 
 def test_load_without_accounts_says_how_to_make_them(tmp_path: Path) -> None:
