@@ -1,5 +1,5 @@
-"""From the topics into ClickHouse, and out to the people who ask.
+"""Stores the topics in ClickHouse and serves the figures to people.
 
-Absences that hold: nothing here imports ``ingest`` or ``streams``; nothing here counts. What a
-figure means is decided by the streams and the glossary; here it is stored once and read back.
+Nothing here imports ``ingest`` or ``streams``, and nothing here counts events: the streams do, as
+defined by the glossary.
 """

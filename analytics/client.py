@@ -1,12 +1,12 @@
-"""One way to reach ClickHouse: by HTTP, a server or the role ``warehouse``.
+"""Clients of ClickHouse over HTTP, for a server and for the role ``warehouse``.
 
 Invariants:
-1. ``http(s)://user:password@host:port/database``; without a name the database is ``mailpulse``.
-2. One client serialises its own calls, so concurrency means more clients.
-3. Whether an error is worth another try is decided here and nowhere else.
+1. The DSN is ``http(s)://user:password@host:port/database``; the default database is ``mailpulse``.
+2. A client makes one call at a time, so concurrent calls need several clients.
+3. Only this module decides whether an insert that failed is worth retrying.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -20,7 +20,7 @@ from schemas.settings import AnalyticsSettings
 
 DATABASE_DEFAULT = "mailpulse"
 
-# Codes of ClickHouse that blame the data: the same rows will be refused again.
+# ClickHouse's error codes for bad data: the same rows will be refused again.
 # https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp
 REFUSAL_CODES: frozenset[int] = frozenset(
     {
@@ -31,11 +31,11 @@ REFUSAL_CODES: frozenset[int] = frozenset(
 
 
 class RowsRefused(Exception):
-    """ClickHouse refuses the rows themselves; trying the same again is useless.
+    """ClickHouse refuses the rows themselves; retrying is useless.
 
     Attributes:
-        code: ClickHouse's number of the error.
-        name: its name, such as ``CANNOT_PARSE_UUID``. Never holds a value of a row.
+        code: ClickHouse's error code.
+        name: its name, such as ``CANNOT_PARSE_UUID``. Never contains a value of a row.
     """
 
     def __init__(self, code: int, name: str) -> None:
@@ -57,45 +57,43 @@ def database_of(dsn: str) -> str:
 
 
 def connect(settings: AnalyticsSettings) -> Client:
-    """A client of the settings' ClickHouse, its database made if it is missing.
+    """A client of the configured ClickHouse; creates the database if it is missing.
 
     Raises:
-        ConfigError: the DSN can't be used.
+        ConfigError: the DSN is invalid.
         Unavailable: the server does not answer.
     """
-    dsn = settings.clickhouse_dsn.get_secret_value()
-    database = database_of(dsn)
-    try:
-        client = _open(settings, dsn)
-        if settings.clickhouse_cluster:
-            cluster = settings.clickhouse_cluster.replace("'", "")
-            client.command(f"CREATE DATABASE IF NOT EXISTS `{database}` ON CLUSTER '{cluster}'")
-        # asked so that the analysts' listener answers too: it takes no Identifier parameter
-        elif not client.command(
-            "SELECT count() FROM system.databases WHERE name = {name:String}", {"name": database}
-        ):
-            client.command("CREATE DATABASE IF NOT EXISTS {name:Identifier}", {"name": database})
-        client.database = database
-    except (ClickHouseError, OSError) as error:
-        raise Unavailable(f"ClickHouse: {_first_line(error)}") from error
-    return client
+    return _connected(settings, _create_database)
 
 
 def reader(settings: AnalyticsSettings) -> Client:
-    """A client of the settings' ClickHouse for one who may only read.
+    """As ``connect``, for a user who may only read: creates nothing."""
+    return _connected(settings, lambda *_: None)
 
-    Raises:
-        ConfigError: the DSN can't be used.
-        Unavailable: the server does not answer.
-    """
+
+def _connected(
+    settings: AnalyticsSettings, prepare: Callable[[Client, str, AnalyticsSettings], None]
+) -> Client:
     dsn = settings.clickhouse_dsn.get_secret_value()
     database = database_of(dsn)
     try:
         client = _open(settings, dsn)
+        prepare(client, database, settings)
         client.database = database
     except (ClickHouseError, OSError) as error:
         raise Unavailable(f"ClickHouse: {_first_line(error)}") from error
     return client
+
+
+def _create_database(client: Client, database: str, settings: AnalyticsSettings) -> None:
+    if settings.clickhouse_cluster:
+        cluster = settings.clickhouse_cluster.replace("'", "")
+        client.command(f"CREATE DATABASE IF NOT EXISTS `{database}` ON CLUSTER '{cluster}'")
+    # a query first, as the analysts' listener accepts no Identifier parameter
+    elif not client.command(
+        "SELECT count() FROM system.databases WHERE name = {name:String}", {"name": database}
+    ):
+        client.command("CREATE DATABASE IF NOT EXISTS {name:Identifier}", {"name": database})
 
 
 def _open(settings: AnalyticsSettings, dsn: str) -> Client:
@@ -116,17 +114,17 @@ def _open(settings: AnalyticsSettings, dsn: str) -> Client:
 def insert_avro(
     client: Client, statement: str, container: bytes, settings: Mapping[str, Any]
 ) -> None:
-    """Inserts the records of an Avro object container; the engine decodes them.
+    """Inserts the records of an Avro object container; ClickHouse decodes them.
 
     Args:
         client: from ``connect``.
         statement: ``INSERT INTO … SELECT … FROM input('structure')``.
         container: a whole Avro file.
-        settings: ClickHouse settings of this insert.
+        settings: ClickHouse settings for this insert.
 
     Raises:
-        Refused: the data is at fault.
-        Unavailable: anything else; the insert may or may not have happened.
+        RowsRefused: the data is bad.
+        Unavailable: any other error; the insert may or may not have happened.
     """
     try:
         answer = client.raw_insert(
@@ -146,8 +144,8 @@ def insert_columns(
     """Inserts columns of equal length into a table.
 
     Raises:
-        Refused: the data is at fault.
-        Unavailable: anything else; the insert may or may not have happened.
+        RowsRefused: the data is bad.
+        Unavailable: any other error; the insert may or may not have happened.
     """
     try:
         answer = client.insert(
@@ -160,7 +158,7 @@ def insert_columns(
     except (ClickHouseError, OSError) as error:
         raise judged(error) from error
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
-        # clickhouse-connect packs columns before anything is sent: a value does not fit its type
+        # from clickhouse-connect, before anything is sent: a value does not fit its column's type
         raise RowsRefused(53, type(error).__name__) from error
     check_origin(answer.summary)
 
@@ -186,9 +184,9 @@ def check_origin(summary: Mapping[str, str]) -> None:
 
 
 def judged(error: Exception) -> RowsRefused | Unavailable:
-    """What an error means for the rows: ``RowsRefused`` for good, or worth another try."""
+    """The error to raise for an error of ClickHouse's: ``RowsRefused``, or worth a retry."""
     code = getattr(error, "code", None)
-    if part_in(str(error)) is not None:  # before the codes: some are those of broken rows
+    if part_in(str(error)) is not None:  # checked first: its codes include some of bad data
         return Unavailable(told(str(error)))
     if code in REFUSAL_CODES:
         return RowsRefused(int(code), getattr(error, "name", None) or "REFUSED")

@@ -1,12 +1,12 @@
-"""Plain single-server statements, rewritten for a cluster.
+"""Rewrites the statements of migrations for a cluster.
 
 Invariants:
-1. Pure: a statement in, statements out.
-2. Migrations are written once, for one server. With a cluster named, a table ``t`` becomes
-   ``t_local`` (replicated) on every server and ``t`` (Distributed) in front of it; everything
-   else gets ``ON CLUSTER``. Names that people and the sink use stay the same.
+1. Pure.
+2. Migrations are written for one server. On a cluster a table ``t`` becomes ``t_local``
+   (replicated) on every server and ``t`` (Distributed) in front of it; all other statements get
+   ``ON CLUSTER``. The names that people and the sink use stay the same.
 3. A table is sharded by the expression in its ``-- shard:`` comment, which must be a function of
-   the sorting key: only rows on one server can replace one another.
+   the sorting key, as only rows on the same server can replace each other.
 """
 
 import re
@@ -14,11 +14,10 @@ import re
 _TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+)\n")
 _ENGINE = re.compile(r"\nENGINE = (\w*MergeTree)(?:\(([^)]*)\))?")
 _SHARD = re.compile(r"^-- shard: (.+)$", re.MULTILINE)
-_TARGETS = (
-    re.compile(r"(CREATE OR REPLACE VIEW \w+)"),
-    re.compile(r"(ALTER TABLE \w+)"),
-    re.compile(r"(CREATE (?:USER|ROLE|QUOTA|SETTINGS PROFILE) (?:IF NOT EXISTS|OR REPLACE) \w+)"),
-    re.compile(r"(GRANT)(?= )"),
+_TARGET = re.compile(
+    r"^(CREATE OR REPLACE VIEW \w+|ALTER TABLE \w+|GRANT\b"
+    r"|CREATE (?:USER|ROLE|QUOTA|SETTINGS PROFILE) (?:IF NOT EXISTS|OR REPLACE) \w+)",
+    re.MULTILINE,
 )
 
 
@@ -27,20 +26,16 @@ def for_cluster(statement: str, cluster: str) -> list[str]:
 
     Args:
         statement: one statement of a migration.
-        cluster: name in the servers' ``remote_servers``; empty: leave the statement alone.
+        cluster: name in the servers' ``remote_servers``; empty: the statement is not changed.
 
     Raises:
-        ValueError: a table without a ``-- shard:`` comment or with an engine not known here.
+        ValueError: a table without a ``-- shard:`` comment, or whose engine is not a MergeTree.
     """
     if not cluster:
         return [statement]
     table = _TABLE.search(statement)
     if table is None:
-        for target in _TARGETS:
-            changed, count = target.subn(rf"\1 ON CLUSTER '{cluster}'", statement, count=1)
-            if count:
-                return [changed]
-        return [statement]
+        return [_TARGET.sub(rf"\1 ON CLUSTER '{cluster}'", statement, count=1)]
     name = table.group(1)
     shard = _SHARD.search(statement)
     engine = _ENGINE.search(statement)
@@ -64,5 +59,5 @@ def for_cluster(statement: str, cluster: str) -> list[str]:
 
 
 def table_on_server(name: str, cluster: str) -> str:
-    """Name of the table that holds rows on a server, for ``ALTER TABLE``."""
+    """Name of the table that stores the rows on each server, for ``ALTER TABLE``."""
     return f"{name}_local" if cluster else name

@@ -1,15 +1,15 @@
-"""Damaged parts of ClickHouse's tables: what its errors say of them, how to look, what to do.
+"""Damaged parts of ClickHouse's tables: recognises them in errors, finds them, says what to do.
 
 Invariants:
-1. Pure: how to ask ClickHouse comes in as a function, what to do goes out as a sentence.
-2. An error is one of damage only when it says so by its code and names a part: the same reading
-   also fails for want of memory or time, or because a filter meets a value that it can't convert.
-3. Nothing here changes anything: taking a part out is the operator's to do.
+1. Pure: ClickHouse is queried through a function passed in; advice is returned as text.
+2. An error counts as damage only if its code says so and it names a part: reading a part also fails
+   for lack of memory or time, or because a filter can't convert a value.
+3. Nothing here changes data: removing a part is left to the operator.
 
-A part with a flipped byte fails every query that reads it. One whose files are missing or short is
-set aside by ClickHouse when it starts, silently, and its rows are gone from every figure. Flipped
-bytes of an index or of the number of rows make figures wrong without an error: only ``CHECK TABLE``
-finds these, and the analysts' listener does not take it. (Tried byte by byte on 26.3 and 26.9.)
+A part with a flipped byte fails every query that reads it. A part with missing or truncated files
+is silently detached when ClickHouse starts, and its rows are missing from every figure. Flipped
+bytes in an index or row count make figures wrong without an error: only ``CHECK TABLE`` finds
+these, and the analysts' listener does not allow it. (Tested byte by byte on 26.3 and 26.9.)
 
 Source: ClickHouse ``src/Common/ErrorCodes.cpp``, ``MergeTreeData::loadDataParts``; documentation,
 «CHECK TABLE», «system.detached_parts», «Manipulating Partitions and Parts».
@@ -28,22 +28,22 @@ Row = TypeVar("Row")
 
 
 class Ask(Protocol):
-    """How to ask ClickHouse."""
+    """Queries ClickHouse."""
 
     def __call__(self, sql: str, parameters: Mapping[str, str], row: type[Row], /) -> list[Row]:
         """The rows of a query with ``{name:Type}`` parameters, each of the type ``row``.
 
         Raises:
-            BadInput: ClickHouse refuses the query, in its words.
-            Unavailable: it does not answer, or not as it should.
+            BadInput: ClickHouse refuses the query; ``detail`` is its message.
+            Unavailable: it does not answer, or not as ClickHouse does.
         """
         ...
 
 
 CHECK_S_MAX = 60
-"""Longest look at one table."""
+"""Longest check of one table, seconds."""
 DAMAGED_PARTS_MAX = 20
-"""Named for one table; a disk that fails has damaged more than anyone wants to read."""
+"""Most damaged parts that are reported per table."""
 
 # CANNOT_READ_ALL_DATA, TOO_LARGE_SIZE_COMPRESSED, CHECKSUM_DOESNT_MATCH,
 # CANNOT_READ_FROM_FILE_DESCRIPTOR, CANNOT_OPEN_FILE, FILE_DOESNT_EXIST, INCORRECT_DATA,
@@ -75,11 +75,11 @@ class Part:
     """A damaged part.
 
     Attributes:
-        table: with its database; empty when an error does not say it.
+        table: with its database; empty if an error does not name it.
         name: of the part.
         path: its directory.
-        rows: that it held; -1 when that is not known.
-        aside: whether ClickHouse has taken it out itself, at its start.
+        rows: number of its rows; -1 if unknown.
+        aside: whether ClickHouse detached it when it started.
         replicated: whether other replicas may have it.
     """
 
@@ -96,12 +96,12 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What a look at every table found.
+    """The result of checking every table.
 
     Attributes:
-        parts: that are damaged.
-        tables: number of tables looked at.
-        unfinished: tables that were too large to be read to their end, or could not be.
+        parts: the damaged ones.
+        tables: number of tables checked.
+        unfinished: tables that could not be checked completely.
     """
 
     parts: tuple[Part, ...]
@@ -110,7 +110,7 @@ class Examined:
 
 
 def part_in(text: str) -> Part | None:
-    """The part that an error of ClickHouse's says is damaged; ``None`` of any other error."""
+    """The part that an error of ClickHouse's reports as damaged; ``None`` for any other error."""
     code = _CODE.search(text)
     if code is None or int(code[1]) not in _CODES:
         return None
@@ -122,7 +122,7 @@ def part_in(text: str) -> Part | None:
 
 
 def told(text: str) -> str:
-    """An error of ClickHouse's as a person needs it: of damage, where it is and who helps."""
+    """An error of ClickHouse's for people: where the damage is and what to do, if it is damage."""
     part = part_in(text)
     if part is None:
         return text
@@ -130,10 +130,10 @@ def told(text: str) -> str:
 
 
 def examine(ask: Ask) -> Examined:
-    """Looks at every table, for ``CHECK_S_MAX`` seconds each at most.
+    """Checks every table, for ``CHECK_S_MAX`` seconds each at most.
 
     Raises:
-        BadInput: ClickHouse refuses to name its tables.
+        BadInput: ClickHouse refuses to list its tables.
         Unavailable: it does not answer.
     """
     tables = ask(_TABLES, {}, tuple[str, str])
@@ -144,7 +144,7 @@ def examine(ask: Ask) -> Examined:
     unfinished = []
     for table, engine in tables:
         replicated = engine.startswith(("Replicated", "Shared"))
-        names, finished = _looked_at(ask, table)
+        names, finished = _checked(ask, table)
         if not finished:
             unfinished.append(table)
         for name in names[:DAMAGED_PARTS_MAX]:
@@ -157,27 +157,21 @@ def examine(ask: Ask) -> Examined:
     return Examined(tuple(parts), len(tables), tuple(unfinished))
 
 
-def _looked_at(ask: Ask, table: str) -> tuple[list[str], bool]:
-    """Damaged parts of a table, and whether it was looked at to its end."""
+def _checked(ask: Ask, table: str) -> tuple[list[str], bool]:
+    """Damaged parts of a table, and whether it was checked completely."""
+    check = (
+        f"CHECK TABLE `{table}` SETTINGS check_query_single_value_result = 0,"
+        f" max_execution_time = {CHECK_S_MAX}"
+    )
     try:
-        return _checked(ask, table), True
-    except BadInput:  # without that right, or through the analysts' listener
+        rows = ask(check, {}, tuple[str, int, str])
+        return [name for name, passed, _ in rows if not passed], True
+    except BadInput:  # without the right to do so, or through the analysts' listener
         return _read(ask, table)
 
 
-def _checked(ask: Ask, table: str) -> list[str]:
-    """Damaged parts by the engine's own check of every file's checksum."""
-    rows = ask(
-        f"CHECK TABLE `{table}` SETTINGS check_query_single_value_result = 0,"
-        f" max_execution_time = {CHECK_S_MAX}",
-        {},
-        tuple[str, int, str],
-    )
-    return [name for name, passed, _ in rows if not passed]
-
-
 def _read(ask: Ask, table: str) -> tuple[list[str], bool]:
-    """The same by reading all columns, and again without each part that was found."""
+    """As ``_checked``, by reading all columns, repeatedly, without the parts found so far."""
     names: list[str] = []
     while len(names) < DAMAGED_PARTS_MAX:
         listed = ", ".join(f"'{name}'" for name in names)
@@ -195,11 +189,11 @@ def _read(ask: Ask, table: str) -> tuple[list[str], bool]:
 
 
 def steps(part: Part, group: str, data_dir: PurePath) -> str:
-    """What takes a part out and brings its rows back, as far as Kafka has them.
+    """How to remove a part and restore its rows, as far as Kafka still has them.
 
     Args:
         group: the sinks' consumer group.
-        data_dir: of this machine's pipeline: a part below it is an embedded engine's.
+        data_dir: of this machine's pipeline; a part below it belongs to the embedded engine.
     """
     if part.replicated:
         return (
@@ -208,19 +202,19 @@ def steps(part: Part, group: str, data_dir: PurePath) -> str:
         )
     embedded = PurePath(part.path).is_relative_to(data_dir)
     again = f"MAILPULSE_SINK_GROUP={group}-2"
-    anew = "what Kafka still holds is stored again, and what is there does not count twice"
+    anew = "records that Kafka still has are stored again; rows that exist do not count twice"
     path = shlex.quote(part.path)
     if part.aside and embedded:
         return f"stop mailpulse, rm -r {path}, start it with {again}: {anew}"
     if part.aside:
         return (
-            f"start the sinks with {again} (a group that is new): {anew}; then ALTER TABLE"
+            f"start the sinks with {again} (a new group): {anew}; then ALTER TABLE"
             f" {part.table} DROP DETACHED PART '{part.name}' SETTINGS allow_drop_detached = 1"
         )
     if embedded:
         there = shlex.quote(str(data_dir / f"damaged-{part.name}"))
         return f"stop mailpulse, mv {path} {there}, start it with {again}: {anew}"
     return (
-        f"ALTER TABLE {part.table} DETACH PART '{part.name}': queries work again without its rows;"
-        f" then start the sinks with {again} (a group that is new): {anew}"
+        f"ALTER TABLE {part.table} DETACH PART '{part.name}': queries work again, without its rows;"
+        f" then start the sinks with {again} (a new group): {anew}"
     )

@@ -1,9 +1,9 @@
 """Metrics of the sink.
 
 Invariants:
-1. One object per process role, with its own registry: nothing is global.
-2. Labels are topics, partitions and codes of this program, so their number is bounded.
-3. Base units: seconds, bytes, rows; counters end in ``_total``.
+1. They have a registry of their own; nothing is global.
+2. Labels are topics, partitions and reason codes, so their number is bounded.
+3. Base units: seconds, bytes, records.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -12,7 +12,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 
 
 class SinkMetrics:
-    """Every metric of the sink process; the help texts say what an operator should do."""
+    """Every metric of the sink; the help texts say what an operator should do."""
 
     def __init__(self) -> None:
         self.registry = r = CollectorRegistry()
@@ -24,13 +24,13 @@ class SinkMetrics:
         )
         self.dead_letters = Counter(
             "mailpulse_sink_dead_letters",
-            "Records that could not be stored. Look at them with 'mailpulse dlq ls'.",
+            "Records that could not be stored. 'mailpulse dlq ls' lists them.",
             ("topic", "reason"),
             registry=r,
         )
         self.insert_seconds = Histogram(
             "mailpulse_sink_insert_seconds",
-            "One batch into ClickHouse, bad records sorted out.",
+            "Time to store a batch in ClickHouse, including the search for bad records.",
             ("topic",),
             buckets=SECONDS,
             registry=r,
@@ -44,16 +44,16 @@ class SinkMetrics:
         )
         self.retries = Counter(
             "mailpulse_sink_retries",
-            "Batches tried again because ClickHouse was away, too slow or refused in bulk.",
+            "Retries of a batch because ClickHouse was unavailable, too slow or refused in bulk.",
             ("topic",),
             registry=r,
         )
         self.clickhouse_up = Gauge(
-            "mailpulse_sink_clickhouse_up", "1 while the last insert went well, else 0.", registry=r
+            "mailpulse_sink_clickhouse_up", "1 if the last insert succeeded, else 0.", registry=r
         )
         self.held_bytes = Gauge(
             "mailpulse_sink_held_bytes",
-            "Bytes of records in memory, waiting for ClickHouse. Bounded by pausing partitions.",
+            "Bytes of records in memory that wait for ClickHouse. Bounded by pausing partitions.",
             registry=r,
         )
         self.lag = Gauge(
@@ -77,14 +77,14 @@ class SinkMetrics:
         r = self.registry
         self.difference = Gauge(
             "mailpulse_sink_reconciliation_difference_events",
-            "Accepted by ingress - stored - dead letters, of the last three days but five minutes;"
-            " of the sink that reads the raw topic's partition 0, 0 of others. Not 0 for long:"
-            " look at view reconciliation.",
+            "Accepted by ingress - stored - dead letters, of the last three days except the last"
+            " five minutes. Reported by the sink that reads partition 0 of the raw topic, 0 by"
+            " others. If it stays above 0: see view reconciliation.",
             registry=r,
         )
         self.reconciled = Gauge(
             "mailpulse_sink_reconciled_seconds",
-            "When that difference was last asked for, seconds since 1970; 0 of other sinks.",
+            "When that difference was last calculated, seconds since 1970; 0 in other sinks.",
             registry=r,
         )
 

@@ -1,13 +1,12 @@
-"""Numbered SQL files, applied once each, forward only.
+"""Applies numbered SQL files to ClickHouse, each once and in order.
 
 Invariants:
-1. ``migrations/NNNN_name.sql`` is plain ClickHouse SQL for one server; ``analytics.cluster``
-   rewrites it for a cluster. Every statement can be run again, so a crash in the middle of a file
-   is mended by applying the file once more.
-2. What was applied is written to ``schema_migrations`` with the file's SHA-256. A file that
-   changed afterwards, or went missing, stops the migration: history is not edited.
-3. Two processes may migrate at the same moment: they run the same statements to the same end.
-4. The table life time is a setting and not history, so it is brought to its value at the end.
+1. ``migrations/NNNN_name.sql`` is ClickHouse SQL for one server; ``analytics.cluster`` rewrites it
+   for a cluster. Every statement is idempotent, so after a crash the file is applied again.
+2. Applied migrations are recorded in ``schema_migrations`` with the file's SHA-256. If a file was
+   changed afterwards or is missing, nothing is applied.
+3. Two processes may migrate at the same time: they run the same idempotent statements.
+4. The TTL of the events is a setting, so it is set at the end rather than by a migration.
 """
 
 import hashlib
@@ -27,8 +26,8 @@ from schemas.settings import AnalyticsSettings
 
 _NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 SERVER_ONLY = "-- server only"
-"""First line of a migration that makes roles and quotas. Where an operator makes them, and
-for chDB, which can't (``clickhouse_manage_access`` off), it is noted as applied without a run."""
+"""First line of a migration that creates roles and quotas. With ``clickhouse_manage_access`` off
+(the operator creates them, or the engine is chDB, which can't) it is recorded but not run."""
 
 HISTORY = """\
 -- Which migrations were applied; written by mailpulse migrate.
@@ -46,7 +45,7 @@ COMMENT 'Migrations that were applied to this database.'"""
 
 
 class MigrationError(MailpulseError):
-    """What is stored and what this version brings do not fit together, or a statement failed."""
+    """The database and this version are incompatible, or a statement failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ class Migration:
     """One file.
 
     Attributes:
-        number: position in the order.
+        number: its position in the order.
         name: what it does.
         checksum: SHA-256 of the file, hexadecimal.
         text: the SQL.
@@ -75,7 +74,7 @@ def load() -> list[Migration]:
     """The migrations of this version, in order.
 
     Raises:
-        MigrationError: a number is missing or taken twice.
+        MigrationError: a number is missing or used twice.
     """
     found = []
     for file in files("analytics").joinpath("migrations").iterdir():
@@ -91,14 +90,14 @@ def load() -> list[Migration]:
 
 
 def pending(known: Sequence[Migration], applied: dict[int, str]) -> list[Migration]:
-    """What is still to be applied. Pure.
+    """The migrations that are not applied yet. Pure.
 
     Args:
         known: the migrations of this version, in order.
-        applied: number -> checksum, as the database remembers them.
+        applied: number -> checksum, as recorded in the database.
 
     Raises:
-        MigrationError: the database is newer than this version, or history was edited.
+        MigrationError: the database is newer than this version, or an applied file was changed.
     """
     newer = sorted(set(applied) - {migration.number for migration in known})
     if newer:
@@ -119,7 +118,7 @@ def _applied(client: Client) -> dict[int, str]:
 
 
 def plan(client: Client) -> list[Migration]:
-    """What ``apply`` would do, without doing it.
+    """The migrations that ``apply`` would apply.
 
     Raises:
         MigrationError: as ``pending``.
@@ -132,14 +131,14 @@ def plan(client: Client) -> list[Migration]:
 
 
 def apply(client: Client, settings: AnalyticsSettings) -> list[Migration]:
-    """Brings the database of ``client`` to this version.
+    """Migrates the database of ``client`` to this version.
 
     Returns:
         The migrations that were applied now.
 
     Raises:
-        MigrationError: as ``pending``; or a statement failed, and then everything before it holds.
-        ConfigError: the cluster's name can't be used.
+        MigrationError: as ``pending``; or a statement failed, and those before it were applied.
+        ConfigError: the cluster's name is invalid.
         Unavailable: ClickHouse does not answer.
     """
     cluster = settings.clickhouse_cluster
@@ -171,7 +170,7 @@ def _run(client: Client, statement: str, cluster: str) -> None:
 
 
 def _set_ttl(client: Client, settings: AnalyticsSettings) -> None:
-    """Gives ``events`` its life time, only when it differs: an ALTER is not free on a cluster."""
+    """Sets the TTL of ``events`` if it differs: an ALTER is expensive on a cluster."""
     table = table_on_server("events", settings.clickhouse_cluster)
     definition = str(client.command(f"SHOW CREATE TABLE {table}"))
     if f"toIntervalDay({settings.events_ttl_days})" in definition:

@@ -1,9 +1,9 @@
-"""Our own scripts of SQL, cut into statements.
+"""Splits our own SQL scripts into statements.
 
 Invariants:
-1. Pure: text in, statements out.
-2. It reads what this package ships and nothing from outside: quotes, names and comments as our
-   migrations write them. What analysts send is parsed by ClickHouse (``analytics.door.canonical``).
+1. Pure.
+2. It is for the scripts of this package only. SQL from analysts is parsed by ClickHouse
+   (``analytics.door.canonical``).
 """
 
 import re
@@ -18,10 +18,10 @@ _PIECE = re.compile(
 
 
 def statements(script: str) -> list[str]:
-    """A script cut at its semicolons; the comment in front of a statement stays with it.
+    """Splits a script at its semicolons; a comment in front of a statement stays with it.
 
     Raises:
-        ValueError: a quote or comment that never ends.
+        ValueError: a quote or comment is not closed.
     """
     result: list[str] = []
     start = at = 0
@@ -29,7 +29,7 @@ def statements(script: str) -> list[str]:
     while at < len(script):
         found = _PIECE.match(script, at)
         if found is None:
-            raise ValueError(f"never ends: {script[at : at + 40]!r}")
+            raise ValueError(f"not closed: {script[at : at + 40]!r}")
         if found.lastgroup == "end":
             if pending:
                 result.append(script[start:at].strip())

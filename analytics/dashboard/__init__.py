@@ -1,13 +1,13 @@
-"""The live dashboard: pages for people over ClickHouse, without a build step.
+"""The live dashboard: pages over ClickHouse, without a build step.
 
 Invariants:
-1. It reads and never writes. What it shows are counts of ``schemas.glossary`` as ClickHouse holds
-   them; a rate stands beside its numerator and denominator.
-2. The database is asked once per interval and view, however many browsers look on; nobody looking
-   on costs it nothing.
-3. Text from events reaches a page as text only: documents are JSON, the page builds nodes and
-   never markup out of it, and the content security policy allows no script but our own files.
-4. Recipients are masked unless ``dashboard_show_recipients`` says otherwise.
+1. It reads and never writes. It shows counts of ``schemas.glossary`` as stored in ClickHouse; every
+   rate is shown with its numerator and denominator.
+2. The database is queried once per interval and view, however many browsers watch it, and not at
+   all while none does.
+3. Text from events is never markup: documents are JSON, the page creates text nodes from it, and
+   the content security policy allows only scripts from our own files.
+4. Recipients are masked unless ``dashboard_show_recipients`` is set.
 """
 
 from analytics.dashboard.app import create_app as create_app

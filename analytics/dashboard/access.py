@@ -1,17 +1,19 @@
-"""Who may look, and what a browser may do with the pages.
+"""Access control, sessions and security headers of the dashboard.
 
 Invariants:
-1. On loopback nobody signs in; then the name in the address must be loopback's own too, or one that
-   the settings name (``sites``), and a request that came through a proxy is refused.
-2. Anywhere else the process does not start without a token or a header of a signing-in proxy.
-3. A session is an expiry and its HMAC under the token: nothing is stored, a new token ends all.
-4. Every comparison of secrets takes constant time; failures of one client, and of all together,
-   are slowed down.
-5. What proxies say of a request is believed only where the socket's other end is one of ours: who
-   the client is by the right-most address that is not (``schemas.serving.origin``).
-6. A cookie that came over HTTPS can be set by this host over HTTPS only (``__Host-``, RFC 6265bis,
+1. On loopback no sign-in is needed; then the host name of a request must be loopback's or one from
+   the settings (``sites``), and a request that came through a proxy is refused.
+2. On any other address the process does not start without a token or the header of a proxy that
+   signs people in.
+3. A session is an expiry time and its HMAC under the token: nothing is stored, and a new token ends
+   all sessions.
+4. Secrets are compared in constant time; the number of wrong tokens is limited, per client and in
+   total.
+5. Headers of proxies are trusted only if the peer is a configured proxy; the client is then the
+   right-most address that is not one (``schemas.serving.origin``).
+6. A session cookie over HTTPS is bound to this host and to HTTPS (``__Host-``, RFC 6265bis,
    4.1.3.2).
-7. The content security policy lets in our own files and nothing else.
+7. The content security policy allows only our own files.
 """
 
 import hashlib
@@ -29,9 +31,9 @@ from schemas.settings import PREFIX, AnalyticsSettings
 COOKIE = "mailpulse_session"
 SECURE_COOKIE = f"__Host-{COOKIE}"
 FAILURES_MAX = 10
-"""Wrong tokens of one client within ``FAILURES_S``, after which it has to wait."""
+"""Wrong tokens of one client within ``FAILURES_S``, from which on it has to wait."""
 FAILURES_OF_ALL_MAX = 1_000
-"""Wrong tokens of everybody together, for whoever has many addresses."""
+"""The same for all clients together, against an attacker with many addresses."""
 FAILURES_S = 60.0
 ADDRESSES_MAX = 10_000
 HEADERS: dict[str, str] = {
@@ -66,7 +68,7 @@ def check(settings: AnalyticsSettings) -> None:
 
 
 def sites(settings: AnalyticsSettings, pages: Iterable[str]) -> Sites:
-    """Names that the dashboard answers to (invariant 1), and the pages that links may lead to."""
+    """Host names that the dashboard answers to (invariant 1), and the pages open to links."""
     told = frozenset(name.lower() for name in settings.dashboard_hosts)
     signs_in = bool(_token(settings) or settings.dashboard_user_header)
     setting = f"{PREFIX}DASHBOARD_HOSTS"
@@ -79,11 +81,11 @@ def _token(settings: AnalyticsSettings) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A request, as far as access is concerned.
+    """The parts of a request that matter for access.
 
     Attributes:
-        peer: address at the other end of the socket.
-        headers: lower-case name -> value; of several, joined by commas.
+        peer: the socket's peer address.
+        headers: lower-case name -> value; repeated headers are joined by commas.
         cookies: name -> value.
         scheme: of the socket.
     """
@@ -95,11 +97,11 @@ class Caller:
 
 
 class Gate:
-    """Decides on requests.
+    """Decides whether requests are allowed.
 
     Args:
         settings: ``dashboard_*``.
-        wall: seconds since 1970.
+        wall: returns seconds since 1970.
     """
 
     def __init__(self, settings: AnalyticsSettings, wall: Callable[[], float]) -> None:
@@ -113,7 +115,7 @@ class Gate:
 
     @property
     def has_token(self) -> bool:
-        """Whether people can sign in here."""
+        """Whether people can sign in with a token."""
         return bool(self._token)
 
     @property
@@ -122,7 +124,7 @@ class Gate:
         return not self._token and not self._header
 
     def refusal(self, caller: Caller) -> str:
-        """Why a request to an open dashboard is refused; empty when it is not."""
+        """Why a request to a dashboard without sign-in is refused; empty if it is not."""
         if not self.open:
             return ""
         if any(name in caller.headers for name in FORWARDED):
@@ -144,15 +146,12 @@ class Gate:
         return self._is_session(caller.cookies.get(self.cookie(caller), ""))
 
     def _is_signed_in_by_proxy(self, caller: Caller) -> bool:
-        """Whether a proxy of ours names one person, and by no header that the client added to."""
+        """Whether a configured proxy names a user; two values mean that the client sent one too."""
         user = caller.headers.get(self._header, "") if self._header else ""
-        return bool(user) and "," not in user and self._is_proxy(caller)
-
-    def _is_proxy(self, caller: Caller) -> bool:
-        return address_of(caller.peer) in self._proxies
+        return bool(user) and "," not in user and address_of(caller.peer) in self._proxies
 
     def origin(self, caller: Caller) -> Origin:
-        """The client at the end of our proxies, and whether it came by HTTPS (invariant 5)."""
+        """The client behind our proxies, and whether it uses HTTPS (invariant 5)."""
         headers = caller.headers
         return origin_of(
             caller.peer,
@@ -163,11 +162,11 @@ class Gate:
         )
 
     def cookie(self, caller: Caller) -> str:
-        """Name of the session's cookie (invariant 6)."""
+        """Name of the session cookie (invariant 6)."""
         return SECURE_COOKIE if self.origin(caller).https else COOKIE
 
     def is_token(self, given: str, caller: Caller) -> bool:
-        """Whether the token is right; after too many wrong ones of a client, never."""
+        """Whether the token is right; always false after too many wrong ones."""
         if self.is_slowed(caller):
             return False
         right = bool(self._token) and hmac.compare_digest(given.encode(), self._token.encode())
@@ -176,7 +175,7 @@ class Gate:
         return right
 
     def is_slowed(self, caller: Caller) -> bool:
-        """Whether a client, or all together, gave too many wrong tokens within a minute."""
+        """Whether this client, or all together, sent too many wrong tokens within a minute."""
         since = self._wall() - FAILURES_S
         of_all = self._failures_of_all
         if len(of_all) == FAILURES_OF_ALL_MAX and of_all[0] > since:
@@ -193,7 +192,7 @@ class Gate:
             self._failures.popitem(last=False)
 
     def session(self) -> tuple[str, int]:
-        """A new session cookie and its life time in seconds."""
+        """A new session cookie and its lifetime in seconds."""
         expiry = str(int(self._wall()) + self._session_s)
         return f"{expiry}.{self._signature(expiry)}", self._session_s
 
@@ -209,7 +208,7 @@ class Gate:
 
 
 def local_path(wished: str, known: Sequence[str]) -> str:
-    """Where to go after signing in: a page of ours, never another site."""
+    """Where to go after the sign-in: one of our pages, never another site."""
     try:
         parts = urlsplit(wished)
     except ValueError:

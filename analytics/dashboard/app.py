@@ -1,13 +1,13 @@
 """The dashboard's ASGI application.
 
 Invariants:
-1. Every answer carries the headers of ``access.HEADERS``; nothing but health and the sign-in page
-   is answered before ``access.Gate`` agrees, and nothing that a browser asks for another site, but
-   a link to a page (``schemas.serving.sites``).
-2. Every page, document, stream and CSV of a view goes through one ``Hub``.
-3. Addresses of pages reproduce the view; they hold campaign ids and never recipients.
-4. A request's path is ``scope["path"]``: ``request.url`` is made of the Host header, which is the
-   caller's.
+1. Every answer has the headers of ``access.HEADERS``. Only health and the sign-in page are answered
+   without the consent of ``access.Gate``. Of cross-site requests only links to pages are answered
+   (``schemas.serving.sites``).
+2. Every page, document, stream and CSV of a view uses the same ``Hub``.
+3. A page's URL reproduces the view; it contains campaign ids but never recipients.
+4. A request's path is ``scope["path"]``: ``request.url`` depends on the Host header, which the
+   client chooses.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -64,11 +64,11 @@ def create_app(
 
     Args:
         settings: ``dashboard_*``.
-        query: answers queries; see ``analytics.dashboard.asking``.
-        wall: seconds since 1970.
-        sources: name -> provider of the sources set up here, for empty states.
+        query: runs queries; see ``analytics.dashboard.asking``.
+        wall: returns seconds since 1970.
+        sources: name -> provider of the configured sources, shown while there are no events.
         pipeline: reads Kafka and the roles' metrics, for the pipeline page.
-        lines: the alert lines of a campaign, for its charts.
+        lines: returns the alert lines of a campaign, for its charts.
 
     Raises:
         ConfigError: it would be open to the network.
@@ -117,7 +117,7 @@ class Guard:
         self._gate = gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Judges the request, answers or hands it on, and adds the headers."""
+        """Refuses the request or passes it on, and adds the headers to the answer."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -152,7 +152,7 @@ class Guard:
 def _caller(request: Request) -> Caller:
     peer = request.client.host if request.client else ""
     headers: dict[str, str] = {}
-    for name, value in request.headers.items():  # once over all: anybody may send many
+    for name, value in request.headers.items():  # one pass: a client may send many
         headers[name] = f"{headers[name]},{value}" if name in headers else value
     return Caller(peer, headers, request.cookies, request.scope["scheme"])
 
@@ -165,12 +165,12 @@ def _view(request: Request) -> View:
         raise BadInput("no_such_page", "one of overview, campaign, pipeline")
     if len(campaign) > 2_000:
         raise BadInput("bad_campaign", "longer than 2000 characters")
-    period.parse(name, 2e9)  # refused here, before anything is kept for it
+    period.parse(name, 2e9)  # an invalid period is refused before the hub keeps a view for it
     return View(page, name, campaign)
 
 
 class Pages:
-    """The end points."""
+    """The endpoints."""
 
     def __init__(self, gate: Gate, hub: Hub, viewers_max: int) -> None:
         self._gate = gate
@@ -179,7 +179,7 @@ class Pages:
         self._wording = orjson.dumps(wording())
 
     async def page(self, request: Request) -> Response:
-        """The outer shape of a page."""
+        """The HTML of a page, without its contents."""
         name = next(n for n, (path, _) in html.PAGES.items() if path == request.scope["path"])
         return HTMLResponse(html.shell(name, self._gate.has_token))
 
@@ -188,7 +188,7 @@ class Pages:
         return Response(self._wording, media_type="application/json")
 
     async def document(self, request: Request) -> Response:
-        """A view's document, as JSON; 304 when the browser has it."""
+        """A view's document, as JSON; 304 if the browser has it."""
         snapshot = await self._hub.snapshot(_view(request))
         headers = {
             "etag": f'"{snapshot.version}"',
@@ -206,7 +206,7 @@ class Pages:
         return Response(body, media_type="application/json", headers=headers)
 
     async def live(self, request: Request) -> Response:
-        """Server-sent events: a tick per build of the view, with its version."""
+        """Server-sent events: one per build of the view, with its version."""
         view = _view(request)
         if self._hub.viewers >= self._viewers_max:
             return PlainTextResponse("too many live connections\n", 503)
@@ -232,8 +232,8 @@ class Pages:
         )
 
     async def login(self, request: Request) -> Response:
-        """The sign-in page and its form."""
-        if request.method != "POST":  # HEAD comes with GET, and holds no token
+        """The sign-in page and the submission of its form."""
+        if request.method != "POST":  # GET, or HEAD, which Starlette adds
             return self._login_page(request.query_params.get("next", "/"), "", 200)
         form = await _form(request)
         caller = _caller(request)
@@ -269,15 +269,15 @@ class Pages:
         return answer
 
     async def livez(self, _request: Request) -> Response:
-        """The event loop turns."""
+        """Answers 200 while the event loop runs."""
         return PlainTextResponse("ok\n")
 
 
 async def _form(request: Request) -> dict[str, str]:
-    """The fields of a small URL-encoded form.
+    """The fields of a URL-encoded form.
 
     Raises:
-        BadInput: it is not small.
+        BadInput: it is larger than ``FORM_BYTES_MAX``.
     """
     body = b""
     async for chunk in request.stream():

@@ -1,11 +1,10 @@
-"""Asking ClickHouse, sparingly.
+"""Queries ClickHouse within limits.
 
 Invariants:
-1. A query runs in a thread; at most ``THREADS`` run at once for the whole dashboard.
-2. A query that took long is not asked again at once: its last rows stand in until
-   ``REST_FACTOR`` times its duration has passed. So each question keeps the database busy for a
-   fifth of the time at most, whatever the amount of data.
-3. ``Unavailable`` means that nobody answers; the client is made anew for the next question.
+1. Queries run in threads; at most ``THREADS`` at once for the whole dashboard.
+2. After a query its result is reused until ``REST_FACTOR`` times its duration has passed, so each
+   query keeps the database busy for at most a fifth of the time, whatever the amount of data.
+3. After ``Unavailable`` the next query gets a new client.
 """
 
 import asyncio
@@ -30,10 +29,10 @@ KEPT_MAX = 100
 
 
 class Query(Protocol):
-    """Answers one query with its rows, by column name.
+    """Runs one query and returns its rows, by column name.
 
     Raises:
-        Unavailable: nobody answers, or the query fails.
+        Unavailable: the database does not answer, or the query fails.
     """
 
     async def __call__(self, sql: str, parameters: Parameters, /) -> Rows:
@@ -45,7 +44,7 @@ class ClickHouseQuery:
     """``Query`` over clickhouse-connect clients, one per thread.
 
     Args:
-        client: makes a client; blocking, raises ``Unavailable``.
+        client: creates a client; blocking, raises ``Unavailable``.
     """
 
     def __init__(self, client: Callable[[], Client]) -> None:
@@ -77,7 +76,7 @@ class ClickHouseQuery:
         return [dict(row) for row in result.named_results()]
 
     def close(self) -> None:
-        """Lets threads end once they are done."""
+        """Ends the threads once their queries are done."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 
@@ -88,12 +87,12 @@ class _Answer:
     took_s: float
 
     def rests(self, now_s: float) -> bool:
-        """Whether it may stand in (invariant 2)."""
+        """Whether it may be reused (invariant 2)."""
         return now_s - self.asked_s < REST_FACTOR * self.took_s
 
 
 class Asker:
-    """``Query`` with a memory (invariant 2)."""
+    """Runs queries and reuses recent results (invariant 2)."""
 
     def __init__(self, query: Query, clock: Callable[[], float] = time.monotonic) -> None:
         self._query = query
@@ -106,8 +105,8 @@ class Asker:
         Args:
             sql: the query.
             parameters: bound to it.
-            topic: what is asked, apart from the moving edges of a period: an answer to the same
-                topic may stand in while the database rests.
+            topic: identifies the query apart from the moving bounds of a period: the result of the
+                same SQL and topic may be reused.
         """
         key = (sql, *topic)
         held = self._answers.get(key)

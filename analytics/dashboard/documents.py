@@ -1,10 +1,10 @@
-"""The document behind each page: what was asked, put into the words of the glossary.
+"""Builds the document behind each page from the results of queries.
 
 Invariants:
-1. A document holds counts, names and times; rates are made of them where they are shown, and by
+1. A document has counts, names and times; rates are calculated from them in the browser, and by
    ``analytics.dashboard.tables`` for CSV.
-2. Times are milliseconds since 1970; periods are seconds.
-3. Recipients leave this file masked unless told otherwise.
+2. Times are in milliseconds since 1970; periods are in seconds.
+3. Recipients are masked unless configured otherwise.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from schemas.errors import BadInput
 Document = dict[str, Any]
 PipelineRead = Callable[[], Awaitable[Document]]
 AlertLines = Callable[[str], Mapping[str, Sequence[float]]]
-"""Campaign id -> rate -> its lines of watch, warning and critical, as ratios: those that hold."""
+"""Campaign id -> rate -> its lines for watch, warning and critical, as ratios; those in force."""
 SPARK_STEPS_MAX = 30
 COURSE_STEPS_MAX = 120
 CAMPAIGNS_MAX = 1_000
@@ -33,12 +33,12 @@ class Documents:
     """Builds the document of a view.
 
     Args:
-        ask: the database.
-        wall: seconds since 1970.
-        show_recipients: leave addresses as they are.
-        sources: name -> provider of every source set up here.
+        ask: queries the database.
+        wall: returns seconds since 1970.
+        show_recipients: do not mask addresses.
+        sources: name -> provider of every configured source.
         pipeline: reads Kafka and the roles' metrics.
-        lines: the alert lines of a campaign as a whole.
+        lines: returns the alert lines of a campaign as a whole.
     """
 
     def __init__(
@@ -91,16 +91,19 @@ class Documents:
             "events_last_minute": int(row["last_minute"]),
         }
 
-    async def _first_minute(self, stretch: Period) -> int:
-        """The first minute with events in the period: pictures need no empty space before it."""
-        rows = await self._ask(
-            questions.FIRST_MINUTE, _edges(stretch.start_s, stretch.end_s), (stretch.name,)
-        )
+    async def _first_minute(self, view: View, stretch: Period) -> int:
+        """The first minute with events in the period, where charts begin; 0 if there is none."""
+        parameters = _edges(stretch.start_s, stretch.end_s)
+        sql = questions.FIRST_MINUTE
+        if view.page == "campaign":
+            sql += " AND campaign_id = {campaign:String}"
+            parameters["campaign"] = view.campaign
+        rows = await self._ask(sql, parameters, (view.campaign, stretch.name))
         first = rows[0]["first"] if rows else None
-        return int(_epoch(first)) if first is not None else 0
+        return _epoch(first) if first is not None else 0
 
     async def _overview(self, view: View, stretch: Period) -> Document:
-        step = stretch.step_s(await self._first_minute(stretch), SPARK_STEPS_MAX)
+        step = stretch.step_s(await self._first_minute(view, stretch), SPARK_STEPS_MAX)
         parameters = {
             **_edges(stretch.previous_s, stretch.end_s), "start": utc(stretch.start_s), "step": step
         }  # fmt: skip
@@ -143,7 +146,7 @@ class Documents:
         campaign = {"campaign": view.campaign}
         edges = _edges(stretch.start_s, stretch.end_s)
         start = {"start": utc(stretch.start_s)}
-        step = stretch.step_s(await self._first_of(view, stretch), COURSE_STEPS_MAX)
+        step = stretch.step_s(await self._first_minute(view, stretch), COURSE_STEPS_MAX)
         timeline = {**_edges(stretch.previous_s, stretch.end_s), **start, **campaign, "step": step}
         events = {**edges, **start, **campaign}
         (
@@ -194,14 +197,6 @@ class Documents:
             ],
         }
 
-    async def _first_of(self, view: View, stretch: Period) -> int:
-        rows = await self._ask(
-            f"{questions.FIRST_MINUTE} AND campaign_id = {{campaign:String}}",
-            {**_edges(stretch.start_s, stretch.end_s), "campaign": view.campaign},
-            (view.campaign, stretch.name),
-        )
-        return _epoch(rows[0]["first"]) if rows else 0
-
     async def _operations(self, view: View, stretch: Period) -> Document:
         parameters = {"start": utc(stretch.start_s), "until": utc(stretch.end_s)}
         letters, books, fresh, newest, pipeline = await asyncio.gather(
@@ -215,15 +210,9 @@ class Documents:
             "freshness": newest,
             "dead_letters": [{**row, "sample": self._shown(row["sample"])} for row in letters],
             "reconciliation": books,
-            "parts": [
-                {
-                    "part": row["part"], "source": row["source"],
-                    "newest_ms": row["newest_ms"], "last_5_minutes": row["last_5_minutes"],
-                }
-                for row in fresh
-            ],
+            "parts": fresh,
             **pipeline,
-        }  # fmt: skip
+        }
 
     def _shown(self, text: str) -> str:
         return text if self._show_recipients else masked(text)
@@ -237,7 +226,7 @@ def _edges(since_s: int, until_s: int) -> dict[str, Any]:
 
 
 def _epoch(at: Any) -> int:
-    """Seconds since 1970 of a ClickHouse DateTime('UTC'), which may come without its zone."""
+    """Seconds since 1970 of a ClickHouse DateTime('UTC'), with or without its time zone."""
     return int(at.timestamp() if at.tzinfo else at.replace(tzinfo=UTC).timestamp())
 
 

@@ -1,9 +1,9 @@
-"""From counts to the figures that people read, in the words of the glossary.
+"""Figures for people, calculated from counts and described in the glossary's words.
 
 Invariants:
 1. Pure. Every figure is a count of ``schemas.glossary``, or a rate with numerator and denominator.
-2. Two switches choose among counts and never change one: cohort or flow, humans or everyone.
-3. Denominator 0 gives ``None``, shown as «–».
+2. Two switches select counts and never change them: cohort or flow, humans or everyone.
+3. A rate with denominator 0 is ``None``, shown as «–».
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,16 +28,16 @@ _DOCS = {counter.name: counter.doc for counter in COUNTERS} | DERIVED_DOCS
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A rate that people compare, under one setting of the switches.
+    """A rate, for one setting of the switches.
 
     Attributes:
-        name: of the figure; the same under every setting.
-        basis: «cohort» or «flow»; empty where the switch changes nothing.
-        who: «human» or «any»; empty where the switch changes nothing.
+        name: of the rate; the same for every setting.
+        basis: «cohort» or «flow»; empty if the switch does not matter.
+        who: «human» or «any»; empty if the switch does not matter.
         label: for a heading.
         numerator: name in ``FIELDS``.
         denominator: name in ``FIELDS``.
-        good_when: «high», «low», or empty: what a rise means.
+        good_when: «high» or «low».
     """
 
     name: str
@@ -95,30 +95,15 @@ METRICS: tuple[Metric, ...] = (
 )
 
 
-def metric(name: str, basis: str, who: str) -> Metric:
-    """The metric ``name`` as the switches have it.
-
-    Raises:
-        KeyError: no such metric.
-    """
-    for item in METRICS:
-        if item.name == name and item.basis in ("", basis) and item.who in ("", who):
-            return item
-    raise KeyError(name)
-
-
 def vector(row: Mapping[str, Any]) -> list[int]:
     """The counters of a row, in the glossary's order."""
     return [int(row[name]) for name in COUNTER_NAMES]
 
 
 def added(vectors: Sequence[Sequence[int]]) -> list[int]:
-    """The sum of vectors: counters add up."""
-    totals = [0] * len(COUNTER_NAMES)
-    for one in vectors:
-        for index, value in enumerate(one):
-            totals[index] += value
-    return totals
+    """The sums of the counters in several vectors."""
+    zeros = [0] * len(COUNTER_NAMES)
+    return [sum(values) for values in zip(zeros, *vectors, strict=True)]
 
 
 def fields(counts: list[int]) -> list[int]:
@@ -127,13 +112,13 @@ def fields(counts: list[int]) -> list[int]:
 
 
 def rate(values: Sequence[int], item: Metric) -> float | None:
-    """The rate of values in the order of ``FIELDS``."""
+    """A rate, from values in the order of ``FIELDS``."""
     below = values[FIELDS.index(item.denominator)]
     return values[FIELDS.index(item.numerator)] / below if below else None
 
 
 def wording() -> dict[str, Any]:
-    """What the pages need to name, find and explain every figure."""
+    """Names, positions and definitions of every figure, for the pages."""
     return {
         "fields": list(FIELDS),
         "docs": {name: f"{_DOCS[name]}." for name in FIELDS},

@@ -1,7 +1,6 @@
-"""The pages' outer shape. What is in them is built in the browser, from documents.
+"""The HTML of the pages; their contents are built in the browser from documents.
 
-Invariant: pure, and every text that is put into a page goes through ``escape``. Pages hold no
-script and no style of their own.
+Invariants: pure; every text put into a page is escaped; pages contain no inline script or style.
 """
 
 from html import escape
@@ -93,7 +92,7 @@ knows it.</p>"""
 
 
 def refused(reason: str) -> str:
-    """A page for a request that is not let in."""
+    """A page for a request that was refused."""
     return f"""\
 {_HEAD.format(title="Refused · mailpulse")}</head>
 <body class="login"><main class="card"><h1>mailpulse</h1><p>{escape(reason)}</p></main></body>

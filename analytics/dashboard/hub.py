@@ -1,10 +1,10 @@
-"""One reader of the database, many viewers.
+"""Builds each view once for all browsers that watch it.
 
 Invariants:
-1. A view (page, campaign, period) is built at most once per interval, however many browsers look
-   on or poll; requests that come while it is built wait for that one.
-2. Nobody looking on: nothing is built. The poller ends with its last viewer.
-3. A failure keeps the last good document and says so beside it; it never ends the poller.
+1. A view (page, campaign, period) is built at most once per interval, however many browsers watch
+   or poll it; requests that arrive while it is built wait for that build.
+2. Without viewers nothing is built; the poller ends with the last one.
+3. After a failure the last good document stays, with a message; it never ends the poller.
 4. Documents are serialised and compressed once.
 """
 
@@ -25,19 +25,19 @@ from schemas.errors import BadInput, MailpulseError
 log = structlog.get_logger("mailpulse.dashboard")
 
 VIEWS_MAX = 50
-"""Views without viewers that are kept."""
+"""Most views that are kept without viewers."""
 KEPT_S = 60.0
-"""How long a view that nobody asks for is kept."""
+"""How long an unused view is kept, seconds."""
 REST_S_MAX = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a page shows, as far as the server is concerned.
+    """What a page shows.
 
     Attributes:
         page: overview, campaign or pipeline.
-        period: as in the address.
+        period: as in the URL.
         campaign: of the campaign page, else empty.
     """
 
@@ -48,16 +48,16 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A view at one moment.
+    """A view at one time.
 
     Attributes:
         document: what is shown; ``None`` before the first success.
         version: changes with the document.
         body: the document as JSON.
-        packed: the same, gzip.
-        trouble: why the document is old; empty when it is not.
-        built_s: when it was asked for, by the hub's clock.
-        now_ms: wall clock at that moment, milliseconds since 1970.
+        packed: the same, compressed with gzip.
+        trouble: why the document is old; empty if it is not.
+        built_s: when the build began, by the hub's clock.
+        now_ms: the same by the wall clock, milliseconds since 1970.
     """
 
     document: dict[str, Any] | None
@@ -69,7 +69,7 @@ class Snapshot:
     now_ms: int
 
     def tick(self) -> bytes:
-        """What a live connection is told."""
+        """What is sent to live connections."""
         return orjson.dumps(
             {"version": self.version, "now_ms": self.now_ms, "trouble": self.trouble}
         )
@@ -88,13 +88,13 @@ Build = Callable[[View], Awaitable[dict[str, Any]]]
 
 
 class Hub:
-    """Views and who looks at them.
+    """The views and their viewers.
 
     Args:
-        build: makes the document of a view; raises ``MailpulseError``.
+        build: builds the document of a view; raises ``MailpulseError``.
         interval_s: shortest time between two builds of a view.
-        wall: seconds since 1970.
-        clock: seconds that only rise.
+        wall: returns seconds since 1970.
+        clock: returns monotonic seconds.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Hub:
     def _due(self, entry: _Entry) -> bool:
         held = entry.snapshot
         rest = max(self._interval_s, min(entry.took_s, REST_S_MAX))
-        # a tenth of slack: the poller must not find its own last build almost old enough
+        # a tenth of slack: else the poller would find its last build just not old enough
         return held is None or self._clock() - held.built_s >= rest * 0.9
 
     async def _built(self, view: View, entry: _Entry) -> Snapshot:
@@ -162,7 +162,7 @@ class Hub:
 
     @asynccontextmanager
     async def watching(self, view: View) -> AsyncIterator[AsyncIterator[Snapshot]]:
-        """Snapshots of a view for as long as the block runs, the present one first."""
+        """Yields an iterator over snapshots of a view, the present one first."""
         entry = self._entry(view)
         entry.viewers += 1
         self.viewers += 1
@@ -196,7 +196,7 @@ class Hub:
                 news.set()
 
     async def close(self) -> None:
-        """Ends the poller, and every ``watching``."""
+        """Ends the poller and every ``watching``."""
         self._closed = True
         for entry in self._entries.values():
             entry.news.set()

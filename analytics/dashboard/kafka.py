@@ -1,10 +1,10 @@
-"""How far each consumer is behind, and how fast records flow, straight from Kafka.
+"""Consumer lag and throughput, read from Kafka.
 
 Invariants:
-1. Clients are kept open between reads and made anew after a failure.
-2. A rate is the difference of two readings over the time between them; the first reading has none.
-   Offsets that go back (a topic made anew) start a new difference.
-3. Kafka being away is a sentence on the page, never an error of the page.
+1. Clients are kept open between readings and recreated after a failure.
+2. A rate is the difference of two readings divided by the time between them; the first reading has
+   none. Where offsets go back (a recreated topic) the rate is 0.
+3. If Kafka is unavailable the page shows a message instead of failing.
 """
 
 import asyncio
@@ -24,19 +24,20 @@ from schemas.topics import BY_NAME
 Document = dict[str, Any]
 TIMEOUT_S = 5.0
 RATE_S_MIN = 0.5
-"""Readings closer together than this say nothing about a rate."""
+"""Shortest time between two readings for a rate."""
 RATE_S_MAX = 60.0
-"""Readings farther apart than this say nothing about the present."""
+"""Longest time between two readings for a rate: an older one says nothing about the present."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Offsets at one moment.
+    """Offsets at one time.
 
     Attributes:
-        at_s: by the clock that only rises.
-        ends: topic, partition -> next offset.
-        committed: group, topic, partition -> next offset that the group reads.
+        at_s: monotonic time, seconds.
+        ends: topic, partition -> next offset to be written.
+        starts: topic, partition -> first offset.
+        committed: group, topic, partition -> next offset that the group reads; -1 for none.
     """
 
     at_s: float
@@ -46,7 +47,7 @@ class Reading:
 
 
 def flow(earlier: Reading | None, later: Reading) -> Document:
-    """What a page shows of two readings: rates per topic, and every group's lag."""
+    """Records and rates of each topic, and the lag of each group, from two readings."""
     seconds = later.at_s - earlier.at_s if earlier else 0.0
     topics: dict[str, Document] = {}
     for (topic, partition), end in sorted(later.ends.items()):
@@ -76,11 +77,11 @@ def flow(earlier: Reading | None, later: Reading) -> Document:
 
 
 class KafkaReader:
-    """Reads offsets of every topic and group of mailpulse.
+    """Reads the offsets of all topics and groups of mailpulse.
 
     Args:
-        settings: how Kafka is reached, and the groups' names.
-        clock: seconds that only rise.
+        settings: the connection to Kafka, and the groups' names.
+        clock: returns monotonic seconds.
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
@@ -92,7 +93,7 @@ class KafkaReader:
         self._later: Reading | None = None
 
     async def read(self) -> Document:
-        """The document; with ``kafka_trouble`` in words when Kafka does not answer."""
+        """The document; ``kafka_trouble`` is a message if Kafka does not answer."""
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 reading = await self._reading()
@@ -137,7 +138,7 @@ class KafkaReader:
         if places:
             for bounds, method in (
                 (reading.starts, self._consumer.beginning_offsets),
-                (reading.ends, self._consumer.end_offsets),  # last: a lag is never below the truth
+                (reading.ends, self._consumer.end_offsets),  # last, so that no lag is too small
             ):
                 for place, offset in (await method(places)).items():
                     bounds[place.topic, place.partition] = offset
@@ -154,7 +155,7 @@ class KafkaReader:
         await self._consumer.start()
 
     async def close(self) -> None:
-        """Closes the clients; the next reading makes new ones."""
+        """Closes the clients; the next reading creates new ones."""
         admin, consumer = self._admin, self._consumer
         self._admin = self._consumer = None
         for stop in (consumer and consumer.stop, admin and admin.close):

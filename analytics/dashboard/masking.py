@@ -1,8 +1,7 @@
-"""Recipients' addresses out of what is shown.
+"""Masks recipients' addresses.
 
-Invariant: pure. What looks like an address is masked wherever it stands, also inside a diagnostic
-   or a
-link: one character, dots, and the domain, which says who hosts the mailbox.
+Invariants: pure; whatever looks like an address is masked, also inside a diagnostic or a link. Its
+first character and its domain, which says who hosts the mailbox, stay visible.
 """
 
 import re
@@ -19,7 +18,7 @@ def masked(text: str) -> str:
 
 
 def masked_recipient(recipient: str) -> str:
-    """A recipient as the events table holds it; a keyed hash is shortened."""
+    """A recipient of table ``events``, masked; a keyed hash is shortened."""
     if _HASH.fullmatch(recipient):
         return f"{recipient[:8]}…"
     shown = masked(recipient)

@@ -1,4 +1,4 @@
-"""Metrics of the dashboard's process. Base units; no campaign is ever a label."""
+"""Metrics of the dashboard, in base units; campaigns are never labels."""
 
 import time
 from collections.abc import Iterator
@@ -19,18 +19,18 @@ class DashboardMetrics:
         )
         self.query_seconds = Histogram(
             "mailpulse_dashboard_query_seconds",
-            "One query to ClickHouse, waiting for a thread included.",
+            "Time of a query to ClickHouse, including the wait for a thread.",
             registry=self.registry,
         )
         self.query_failures = Counter(
             "mailpulse_dashboard_query_failures",
-            "Queries that failed; pages then show their last figures and say so.",
+            "Queries that failed. Pages then show their last figures and a message.",
             registry=self.registry,
         )
 
     @contextmanager
     def query(self) -> Iterator[None]:
-        """Times a query and counts its failure."""
+        """Measures the duration of a query and counts failures."""
         began = time.monotonic()
         try:
             yield

@@ -1,9 +1,9 @@
-"""Which stretch of time a page shows, and in what steps.
+"""The period that a page shows, and the steps of its charts.
 
 Invariants:
-1. Pure: the time of day is an argument.
-2. A stretch is made of whole minutes, the grain of the counts; its end is exclusive.
-3. The previous period is as long as the stretch and ends where it begins.
+1. Pure: the present time is an argument.
+2. A period consists of whole minutes, like the counts; its end is exclusive.
+3. The previous period has the same length and ends where the period begins.
 """
 
 import re
@@ -18,7 +18,7 @@ LENGTHS_S: dict[str, int] = {
     "1h": 3_600, "24h": DAY_S, "7d": 7 * DAY_S, "30d": 30 * DAY_S, "90d": 90 * DAY_S,
     "all": 3_650 * DAY_S,
 }  # fmt: skip
-"""Rolling stretches that end now, by name. «all» is ten years."""
+"""Periods that end now, by name, seconds. «all» is ten years."""
 DEFAULT = "7d"
 _STEPS_S = (60, 300, 600, 1_800, 3_600, 10_800, 21_600, 43_200, DAY_S, 7 * DAY_S)
 _CUSTOM = re.compile(r"(\d{9,11})-(\d{9,11})")
@@ -26,12 +26,12 @@ _CUSTOM = re.compile(r"(\d{9,11})-(\d{9,11})")
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A stretch of time.
+    """A period.
 
     Attributes:
-        name: as in the page's address: a key of ``LENGTHS_S`` or ``FROM-TO`` in seconds.
-        start_s: first second, since 1970.
-        end_s: first second behind it.
+        name: as in the page's URL: a key of ``LENGTHS_S``, or ``FROM-TO`` in seconds.
+        start_s: seconds since 1970.
+        end_s: the same, exclusive.
     """
 
     name: str
@@ -44,21 +44,21 @@ class Period:
         return 2 * self.start_s - self.end_s
 
     def previous(self) -> "Period":
-        """The period before, of the same length."""
+        """The previous period, of the same length."""
         return Period(self.name, self.previous_s, self.start_s)
 
     def step_s(self, first_s: int, steps_max: int) -> int:
-        """Length of a step so that what lies behind ``first_s`` takes at most ``steps_max``."""
+        """Shortest step with which the time from ``first_s`` on has at most ``steps_max`` steps."""
         length = max(MINUTE_S, self.end_s - max(self.start_s, first_s))
         return next((step for step in _STEPS_S if length <= step * steps_max), _STEPS_S[-1])
 
 
 def parse(name: str, now_s: float) -> Period:
-    """The period that an address asks for.
+    """The period of that name.
 
     Args:
         name: a key of ``LENGTHS_S``, or ``FROM-TO`` in seconds since 1970.
-        now_s: seconds since 1970. A rolling stretch ends with the minute that is under way.
+        now_s: seconds since 1970. A named period ends with the present minute.
 
     Raises:
         BadInput: neither of the two, or it ends before it begins.
@@ -72,10 +72,10 @@ def parse(name: str, now_s: float) -> Period:
     start = int(matched[1]) // MINUTE_S * MINUTE_S
     end = -(-int(matched[2]) // MINUTE_S) * MINUTE_S
     if not 0 < end - start <= LENGTHS_S["all"]:
-        raise BadInput("bad_range", "FROM lies before TO, at most ten years")
+        raise BadInput("bad_range", "FROM must be before TO, by ten years at most")
     return Period(f"{start}-{end}", start, end)
 
 
 def utc(seconds: int) -> datetime:
-    """A ClickHouse parameter for a time, UTC."""
+    """A time as a query parameter, UTC."""
     return datetime.fromtimestamp(seconds, UTC)

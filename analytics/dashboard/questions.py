@@ -1,12 +1,12 @@
-"""What the dashboard asks ClickHouse: the text of every query.
+"""The dashboard's queries.
 
 Invariants:
-1. Pure: names and texts. Values are bound as parameters, never written into the text.
-2. Tables that may hold a row twice are read with FINAL, like the views do. Only what the views
-   can't answer for one stretch of time is asked of the tables.
-3. No query sets a ClickHouse setting: a reader under ``readonly = 1``, such as the analysts' door,
-   may set none.
-4. Every query is bounded: by its period, by a campaign, or by LIMIT.
+1. Constants only. Values are bound as parameters, never put into the text.
+2. Tables that may have duplicate rows are read with FINAL, as the views do. Tables are read only
+   where views have no figures for an arbitrary period.
+3. No query changes a setting of ClickHouse: under ``readonly = 1``, as on the analysts' listener,
+   none may be changed.
+4. Every query is bounded by its period, by a campaign, or by LIMIT.
 """
 
 from schemas.glossary import COUNTER_NAMES
@@ -175,6 +175,6 @@ GROUP BY source
 ORDER BY source"""
 
 FRESHNESS = """\
-SELECT part, source, toUnixTimestamp64Milli(newest) AS newest_ms, seconds_behind, last_5_minutes
+SELECT part, source, toUnixTimestamp64Milli(newest) AS newest_ms, last_5_minutes
 FROM freshness
 ORDER BY part DESC, source"""

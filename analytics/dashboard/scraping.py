@@ -1,9 +1,9 @@
-"""What ingress refused, out of the metrics of its processes.
+"""Reads from the metrics of ingress how requests were answered.
 
 Invariants:
-1. ``refusals`` is pure: exposition text in, counts out; several processes add up.
-2. A process that does not answer is a sentence on the page. Nobody is asked unless
-   ``dashboard_metrics_urls`` names somebody.
+1. ``refusals`` is pure: exposition texts in, counts out; several processes are added up.
+2. For a process that does not answer the page shows a message. Only the URLs of
+   ``dashboard_metrics_urls`` are read.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ def refusals(texts: Iterable[str]) -> list[Document]:
     """Requests per source and result since the processes started, most frequent first.
 
     Raises:
-        ValueError: a text is no exposition.
+        ValueError: a text is not in the exposition format.
     """
     found: Counter[tuple[str, str]] = Counter()
     for text in texts:
@@ -41,14 +41,14 @@ def refusals(texts: Iterable[str]) -> list[Document]:
 
 
 class Scraper:
-    """Asks every URL for its metrics."""
+    """Reads the metrics of every URL."""
 
     def __init__(self, urls: Sequence[str]) -> None:
         self._urls = tuple(urls)
         self._http = httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False)
 
     async def read(self) -> Document:
-        """``requests`` and, in words, who did not answer."""
+        """``requests``, and a message about URLs that did not answer."""
         answers = await asyncio.gather(*map(self._text, self._urls), return_exceptions=True)
         texts = [answer for answer in answers if isinstance(answer, str)]
         silent = [

@@ -1,15 +1,14 @@
-"""The dashboard's process.
+"""The process of the dashboard.
 
 Invariants:
-1. The port is bound before anything else is made: a taken port is a sentence, not a traceback.
-2. ClickHouse, Kafka and the other roles may be away at the start and come back at any time.
-3. ``stop`` ends every live connection at once; browsers come back by themselves.
+1. A port in use is reported as a wrong setting, without a traceback.
+2. ClickHouse, Kafka and the other roles may be unavailable at the start and at any time.
+3. ``stop`` ends every live connection at once; browsers reconnect by themselves.
 """
 
 import asyncio
 import time
 import tomllib
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -29,11 +28,11 @@ from schemas.settings import PREFIX, Settings
 log = structlog.get_logger("mailpulse.dashboard")
 
 PAGES_MAX = 64
-"""Requests at once beside the live connections."""
+"""Concurrent requests besides the live connections."""
 
 
 def limits(settings: Settings) -> Limits:
-    """What the dashboard's listener takes: every live connection, and pages beside them."""
+    """Limits of the dashboard's listener: all live connections, and other requests."""
     viewers = settings.dashboard_viewers_max
     return Limits(
         connections_max=viewers + 2 * PAGES_MAX,
@@ -46,7 +45,7 @@ async def serve(settings: Settings, *, lines: AlertLines, stop: asyncio.Event) -
     """Serves the dashboard until ``stop`` is set.
 
     Args:
-        lines: the alert lines that the workers judge by.
+        lines: returns the alert lines of a campaign, as the workers use them.
 
     Raises:
         ConfigError: it would be open to the network, or the address can't be bound.
@@ -79,7 +78,7 @@ async def serve(settings: Settings, *, lines: AlertLines, stop: asyncio.Event) -
     try:
         async with health, serving(app, sock, name="dashboard", limits=limits(settings)):
             shown = f"[{host}]" if ":" in host else host
-            log.info("the dashboard is open", url=f"http://{shown}:{port_of(sock)}")
+            log.info("dashboard started", url=f"http://{shown}:{port_of(sock)}")
             await stop.wait()
             await hub.close()
     finally:
@@ -89,13 +88,12 @@ async def serve(settings: Settings, *, lines: AlertLines, stop: asyncio.Event) -
 
 
 def configured(settings: Settings) -> dict[str, str]:
-    """Name -> provider of the sources in ``mailpulse.toml``; none when it can't be read.
+    """Name -> provider of the sources in ``mailpulse.toml``; empty if it can't be read.
 
-    Secrets are not resolved: the dashboard has no use for them and need not be given any.
+    Secrets are not resolved: the dashboard does not need them.
     """
-    path = settings.config_file or Path("mailpulse.toml")
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(settings.config_path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     sources = document.get("sources")

@@ -1,9 +1,9 @@
-"""Every table of a page as CSV.
+"""The tables of the pages as CSV.
 
 Invariants:
-1. Pure: a document in, text out. The same figures as on the page, rates as ratios beside their
-   numerators and denominators; times in UTC, ISO 8601.
-2. A cell of text that a spreadsheet would run as a formula gets an apostrophe in front.
+1. Pure: a document in, text out. The figures are those of the page, with rates as ratios besides
+   their numerators and denominators; times are in UTC, ISO 8601.
+2. Text that a spreadsheet would execute as a formula is prefixed with an apostrophe.
 """
 
 import csv
@@ -21,7 +21,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def csv_of(document: Document, table: str) -> str:
-    """A table of a document.
+    """A table of a document, as CSV.
 
     Args:
         document: of a page.
@@ -108,7 +108,7 @@ def _alerts(document: Document) -> Iterable[Line]:
 
 
 def _plain(key: str, names: Sequence[str]) -> Callable[[Document], Iterable[Line]]:
-    """A table whose rows stand in the document under ``key``; ``…_ms`` are times."""
+    """A table of the rows in the document under ``key``; names ending in ``_ms`` are times."""
 
     def lines(document: Document) -> Iterable[Line]:
         yield [name.replace("_ms", "_at") for name in names]

@@ -1,1 +1,1 @@
-"""From Kafka into ClickHouse: read, insert, commit."""
+"""Stores the topics in ClickHouse: read, insert, commit."""

@@ -1,16 +1,15 @@
-"""The batches of one topic on their way into ClickHouse.
+"""Batches the records of one topic and inserts them into ClickHouse.
 
 Invariants:
-1. At most two batches of a topic are in memory: one filling, one in flight. A topic whose filling
-   batch is full is paused by the sink until the flight has landed.
-2. A flight lands when every record is stored, or dead-lettered and acknowledged; then its offsets
-   are committed, never before (invariant 5 of the design). Offsets of a topic are committed in
-   order, because there is one flight at a time.
-3. ClickHouse away or too slow: the same batch again, with back-off and full jitter, for as long as
-   this sink owns the partitions. Nothing is dropped, and Kafka goes on being polled meanwhile.
-4. A batch belongs to one generation of the group; once partitions were taken away its records are
-   somebody else's, so it is neither tried again nor committed. What of it was stored is stored
-   again by the next owner, as the same rows.
+1. At most two batches of a topic are in memory: one filling, one being inserted. While the filling
+   batch is full, the sink pauses the topic.
+2. Offsets of a batch are committed only when every record is stored, or is a dead letter that Kafka
+   acknowledged (invariant 5 of the design). One batch is inserted at a time, so a topic's offsets
+   are committed in order.
+3. While ClickHouse is unavailable or too slow, the same batch is retried with exponential back-off
+   and full jitter for as long as this sink owns the partitions. Nothing is dropped.
+4. A batch belongs to one generation of the group. After a rebalance it is neither retried nor
+   committed; the next owner stores its records, those already stored as the same rows.
 """
 
 import asyncio
@@ -38,13 +37,13 @@ Offsets = dict[TopicPartition, int]
 
 @dataclass
 class Batch:
-    """Records of one topic, in the order they came.
+    """Records of one topic, in order of arrival.
 
     Attributes:
-        records: as they came from Kafka.
-        size_bytes: of their keys and values.
-        opened_at: event-loop time at which the first one came, seconds.
-        offsets: what to commit once all are stored.
+        records: from Kafka.
+        size_bytes: of their values, plus 64 each.
+        opened_at: event-loop time at which the first one arrived, seconds.
+        offsets: to commit once all are stored.
     """
 
     records: list[Polled] = field(default_factory=list)
@@ -55,13 +54,13 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """When a batch is sent.
+    """When a batch is inserted.
 
     Attributes:
         records_max: at this many records.
         bytes_max: at this many bytes.
-        interval_s: this long after its first record came.
-        backoff_s_max: longest pause before another try.
+        interval_s: this long after its first record arrived.
+        backoff_s_max: longest pause before a retry.
     """
 
     records_max: int
@@ -75,13 +74,13 @@ class Batcher:
 
     Args:
         topic: name of the topic.
-        loader: makes the loader, in a worker thread, at first use and after trouble.
-        executor: runs loads; no two of one batcher at a time.
-        limits: when to send.
+        loader: creates the loader; called in a worker thread at first use.
+        executor: runs loads, one at a time for this batcher.
+        limits: when to insert.
         metrics: of the sink.
         commit: commits offsets; raises nothing.
         dead_letter: sends rejects to the dead-letter topic; raises ``Unavailable``.
-        tracer: records a span per batch with traced records; none without one.
+        tracer: records a span for each batch that has traced records.
     """
 
     def __init__(
@@ -110,11 +109,11 @@ class Batcher:
         self._generation = 0
         self.healthy = True
         self.failure: BaseException | None = None
-        """The error that ended an insert nobody waits for (invariant 8 of the design)."""
+        """The unexpected error that ended an insert (invariant 8 of the design)."""
 
     @property
     def full(self) -> bool:
-        """Whether nothing more should be polled for now."""
+        """Whether the topic should be paused."""
         batch = self._filling
         return (
             len(batch.records) >= self._limits.records_max
@@ -128,11 +127,11 @@ class Batcher:
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing left to do."""
+        """Whether no record is held."""
         return not self._filling.records and self._flight is None
 
     def add(self, partition: TopicPartition, records: Sequence[Any], now: float) -> None:
-        """Takes polled records of one partition, in order, none of them twice."""
+        """Adds polled records of one partition; each record once and in order."""
         batch = self._filling
         if not batch.records:
             batch.opened_at = now
@@ -141,26 +140,28 @@ class Batcher:
         batch.offsets[partition] = records[-1].offset + 1
 
     def due_in(self, now: float) -> float | None:
-        """Seconds until the filling batch should go; ``None`` if none fills or one is inserting."""
+        """Seconds until the next insert is due; ``None`` if nothing is held or one is running."""
         if not self._filling.records or self._flight is not None:
             return None
         return 0.0 if self.full else self._filling.opened_at + self._limits.interval_s - now
 
     def launch(self, now: float, *, force: bool = False) -> None:
-        """Sends the filling batch if it is due, and no other is in flight."""
+        """Begins to insert the filling batch if it is due and no insert is running."""
         due = self.due_in(now)
         if due is None or (due > 0 and not force):
             return
         self._flying, self._filling = self._filling, Batch()
-        self._flight = asyncio.create_task(self._fly(self._flying, self._generation))
+        self._flight = asyncio.create_task(self._traced(self._flying, self._generation))
         self._flight.add_done_callback(self._landed)
 
     def _landed(self, flight: asyncio.Task[None]) -> None:
         self._flight = None
         self._flying = None
+        if not flight.cancelled():
+            self.failure = self.failure or flight.exception()
 
     async def settle(self, timeout_s: float) -> bool:
-        """Waits for the flight. Returns whether it landed in time; an error of ours is raised."""
+        """Waits for a running insert; raises its error. Returns whether it ended in time."""
         flight = self._flight
         if flight is None:
             return True
@@ -170,21 +171,12 @@ class Batcher:
         return bool(done)
 
     def disown(self) -> None:
-        """Partitions are gone: forget what is filling, and let what flies end uncommitted."""
+        """Drops the filling batch, and keeps a running insert from committing (invariant 4)."""
         self._generation += 1
         self._filling = Batch()
 
-    async def _fly(self, batch: Batch, generation: int) -> None:
-        try:
-            await self._traced(batch, generation)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
-            self.failure = error
-            raise
-
     async def _traced(self, batch: Batch, generation: int) -> None:
-        """Stores the batch, tries included; one with traced records is a span and a log line."""
+        """Stores the batch; with a span and a log line if it has traced records."""
         links = trace.of_records(batch.records)
         if not links:
             await self._until_stored(batch, generation)
@@ -213,7 +205,7 @@ class Batcher:
                 self._metrics.retries.labels(self.topic).inc()
                 pause = self._pause_s(attempt)
                 log.warning(
-                    "not stored, will try again", topic=self.topic, attempt=attempt,
+                    "not stored, will retry", topic=self.topic, attempt=attempt,
                     pause_s=round(pause, 2), records=len(batch.records), error=str(error),
                 )  # fmt: skip
                 await asyncio.sleep(pause)
@@ -227,13 +219,13 @@ class Batcher:
             return
 
     def _load(self, records: Sequence[Polled]) -> list[Reject]:
-        # connecting may block, so it happens here, in the worker thread
+        # in the worker thread, as connecting blocks
         if self._loader is None:
             self._loader = self._make_loader()
         return self._loader.load(records)
 
     def _pause_s(self, attempt: int) -> float:
-        """Full jitter over an exponential back-off, so that sinks do not come back as one."""
+        """Exponential back-off with full jitter, so that sinks do not retry at the same time."""
         ceiling = min(self._limits.backoff_s_max, BACKOFF_FIRST_S * 2 ** min(attempt, 16))
         return random.uniform(BACKOFF_FIRST_S / 2, ceiling)
 

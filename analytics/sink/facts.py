@@ -1,10 +1,10 @@
-"""Facts about campaigns: which of two accounts holds, and what is told about it.
+"""Finds conflicting facts about campaigns, so that the sink can report them.
 
 Invariants:
-1. ``conflicts`` is pure. The later ``updated_at`` holds, as in the table, whose version it is; of
-   two with the same time the one that comes later in the log.
-2. Writing the same facts again is no conflict.
-3. ``known_facts`` reads what the table holds; a campaign that it does not hold has no facts yet.
+1. ``conflicts`` is pure. Facts with a later ``updated_at`` replace others, as in the table, whose
+   version it is; with equal times, those later in the log.
+2. Writing the same facts again is not a conflict.
+3. ``known_facts`` reads the table; a campaign that is not in it has no facts yet.
 """
 
 from collections.abc import Iterable, Mapping, MutableMapping
@@ -21,11 +21,11 @@ FIELDS = ("name", "owner", "started_at", "expected_recipients", "tags")
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What somebody wrote about a campaign.
+    """Facts about a campaign, as written at one time.
 
     Attributes:
         updated_at: microseconds since 1970, by the writer's clock.
-        facts: by name; times in milliseconds; empty once withdrawn.
+        facts: by name; times in milliseconds; empty if withdrawn.
     """
 
     updated_at: int
@@ -34,12 +34,12 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Two accounts that differ.
+    """Two accounts of a campaign that differ.
 
     Attributes:
         fields: names of the facts that differ.
-        replaced: the newer account in the log holds; else it was written earlier and is passed
-            over.
+        replaced: whether the one that comes later in the log replaces the other; if not, it was
+            written earlier and is ignored.
     """
 
     campaign: str
@@ -48,7 +48,7 @@ class Conflict:
 
 
 def account_of(record: Mapping[str, Any]) -> Account:
-    """The account that a decoded record, or a tombstone's stand-in, gives."""
+    """The account in a decoded record, or in the substitute for a tombstone."""
     if record.get("tombstone"):
         return Account(record["updated_at"], {})
     started = record["started_at"]
@@ -63,7 +63,7 @@ def account_of(record: Mapping[str, Any]) -> Account:
 def conflicts(
     known: MutableMapping[str, Account], records: Iterable[Mapping[str, Any]]
 ) -> list[Conflict]:
-    """Compares records, in log order, with what is known, and adds them to it."""
+    """Compares records, in log order, with the known accounts, which it updates."""
     found = []
     for record in records:
         campaign, account = record["campaign_id"], account_of(record)
@@ -86,10 +86,10 @@ KNOWN = (
 
 
 def known_facts(client: Client, campaigns: Iterable[str]) -> dict[str, Account]:
-    """The accounts that the table holds, by campaign.
+    """The accounts in the table, by campaign.
 
     Raises:
-        Unavailable: ClickHouse is away or too slow.
+        Unavailable: ClickHouse is unavailable or too slow.
     """
     try:
         answer = client.query(KNOWN, parameters={"campaigns": sorted(set(campaigns))})

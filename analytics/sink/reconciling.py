@@ -1,12 +1,12 @@
-"""What ingress accepted and is neither stored nor a dead letter, as a metric.
+"""A metric of the events that ingress accepted and that are neither stored nor dead letters.
 
 Invariants:
-1. The figure is view ``reconciliation``'s, over its minutes that are older than ``SETTLED_S``: what
-   is younger may be on its way.
-2. One sink of a group asks: whoever reads partition 0 of the raw topic. The others show 0.
-3. Asking is bounded: by the limits of a query, and by a pause of ``sink_reconcile_interval_s`` or
-   ``PAUSES`` times what the last one took, whichever is longer.
-4. A question that fails changes nothing for the sink. The figure stays, and its time tells its age.
+1. It is the sum of view ``reconciliation`` over minutes older than ``SETTLED_S``: events of younger
+   ones may still be on their way.
+2. One sink of a group queries it, the one that reads partition 0 of the raw topic. Others report 0.
+3. The load is bounded: by the limits of a query, and by a pause of ``sink_reconcile_interval_s`` or
+   ``PAUSES`` times the last query's duration, whichever is longer.
+4. A failed query does not affect the sink. The metric keeps its value; another gives its age.
 """
 
 import asyncio
@@ -32,13 +32,13 @@ SELECT sum(missing) FROM reconciliation WHERE minute < now() - toIntervalSecond(
 
 
 class Reconciler:
-    """Asks again and again.
+    """Queries the difference periodically.
 
     Args:
-        settings: how often, and the limits of a query.
-        client: makes a ClickHouse client; blocking, raises ``Unavailable``.
-        metrics: where the answer goes.
-        mine: whether it is this process that asks (invariant 2).
+        settings: the interval, and the limits of a query.
+        client: creates a ClickHouse client; blocking, raises ``Unavailable``.
+        metrics: to update.
+        mine: whether this process does the queries (invariant 2).
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Reconciler:
         self._mine = mine
 
     async def run(self) -> None:
-        """Asks until it is cancelled."""
+        """Runs until it is cancelled."""
         while True:
             began = time.monotonic()
             await self.ask()
@@ -63,7 +63,7 @@ class Reconciler:
             await asyncio.sleep(max(self._settings.sink_reconcile_interval_s, PAUSES * took))
 
     async def ask(self) -> None:
-        """Brings the metrics up to date, if ClickHouse answers."""
+        """Updates the metrics, if ClickHouse answers."""
         if not self._mine():
             self._metrics.difference.set(0)
             self._metrics.reconciled.set(0)

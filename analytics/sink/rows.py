@@ -1,14 +1,14 @@
-"""What a record becomes in ClickHouse, topic by topic.
+"""Maps the records of each topic to rows of ClickHouse.
 
 Invariants:
-1. Pure: no clock, no client, no Kafka. A row is a function of one record and its place in Kafka.
-2. The busy topics (enriched events, campaign minutes, raw events) are read by the engine itself,
-   from an Avro file, by the statements below. The quiet ones are decoded here and built column
-   by column.
+1. Pure. A row is a function of one record and its coordinates in Kafka.
+2. Records of the busy topics (enriched events, campaign minutes, raw events) are decoded by
+   ClickHouse from an Avro file, with the statements below. Those of the quiet topics are decoded
+   in Python and inserted as columns.
 3. A row's identity is its sorting key and its version comes from the record, so writing it again
    changes nothing (invariants 3 and 4 of the design).
-4. An event whose campaign moved gives two rows in one insert: itself, and a tombstone under the
-   campaign it moved from.
+4. An event whose campaign changed gives two rows in one insert: the event, and a tombstone under
+   its previous campaign.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ Columns = dict[str, list[Any]]
 
 
 class Polled(Protocol):
-    """A record as it came from Kafka: what is read of aiokafka's ``ConsumerRecord``.
+    """A record from Kafka: the part of aiokafka's ``ConsumerRecord`` that is used.
 
     Attributes:
         topic: topic name.
@@ -31,7 +31,7 @@ class Polled(Protocol):
         offset: offset.
         timestamp: the record's timestamp, milliseconds since 1970-01-01 UTC.
         key: the record's key.
-        value: framed Avro; ``None`` on a tombstone.
+        value: framed Avro; ``None`` for a tombstone.
         headers: in order.
     """
 
@@ -112,7 +112,7 @@ _EVENT: dict[str, str] = {
     " + toUInt64(`enrichment.version`)",
     "is_deleted": "is_deleted",
 }
-# one more row, the tombstone, where the campaign moved
+# a second row, the tombstone, if the campaign changed
 _EVENT_COPIES = """
 ARRAY JOIN if(
     `enrichment.previous_campaign_id` IS NULL
@@ -134,7 +134,7 @@ _ACCEPTED: dict[str, str] = {
     "source": "`source`",
     "event_id": "toUUID(`event_id`)",
     "received_at": _ms("received_at"),
-    # the engine keeps the highest version, and the earliest copy is wanted
+    # ClickHouse keeps the row with the highest version; this keeps the earliest copy
     "earliness": "toUInt64(9223372036854775807 - `received_at`)",
 }
 
@@ -144,10 +144,10 @@ _TYPES = {
 
 
 def clickhouse_type(avro: Any) -> str:
-    """The ClickHouse type that the engine reads an Avro type into.
+    """The ClickHouse type for an Avro type.
 
     Raises:
-        ValueError: a type that no busy topic has.
+        ValueError: a type that no busy topic uses.
     """
     if isinstance(avro, str) and avro in _TYPES:
         return _TYPES[avro]
@@ -165,7 +165,7 @@ def clickhouse_type(avro: Any) -> str:
 
 
 def fields_of(document: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Path -> Avro type of every field of a record, the fields of nested records behind dots."""
+    """Path -> Avro type of every field; paths of nested records' fields are joined by dots."""
     found: dict[str, Any] = {}
     for field in document["fields"]:
         name = f"{path}{field['name']}"
@@ -183,7 +183,7 @@ def _statement(table: str, schema: str, columns: Mapping[str, str], copies: str 
         f"`{path}` {clickhouse_type(kind)}" for path, kind in fields.items() if f"`{path}`" in text
     )
     names = ", ".join(columns)
-    # columns go by position: an alias would shadow the record's field of the same name
+    # columns are matched by position: an alias would shadow the field of the same name
     select = ", ".join(columns.values())
     source = f"input('{structure}')"
     return f"INSERT INTO {table} ({names}) SELECT {select} FROM {source}{copies}"
@@ -194,7 +194,7 @@ STATEMENTS: dict[str, str] = {
     topics.MINUTES: _statement("campaign_minutes", "campaign_minute", _MINUTE),
     topics.RAW: _statement("accepted", "raw_event", _ACCEPTED),
 }
-"""Topic -> the insert that reads an Avro file of its records."""
+"""Topic -> the INSERT that reads an Avro file of its records."""
 
 # --- the quiet topics: columns --------------------------------------------------------------------
 
@@ -286,7 +286,7 @@ BUILDERS: dict[str, tuple[tuple[str, Builder], ...]] = {
     topics.CAMPAIGNS: (("campaigns", _campaigns),),
     topics.DEAD_LETTERS: (("dead_letters", _dead_letters),),
 }
-"""Topic -> the tables it feeds and what builds their columns from decoded records."""
+"""Topic -> its tables, each with the function that builds its columns from decoded records."""
 
 _LIFTED: dict[str, AvroRecord] = {
     topics.SUPPRESSIONS: {
@@ -301,10 +301,10 @@ _LIFTED: dict[str, AvroRecord] = {
 
 
 def tombstone(place: Polled) -> AvroRecord | None:
-    """The record that a Kafka tombstone (a null value) stands for; ``None``: nothing to store.
+    """The substitute record for a Kafka tombstone (a null value); ``None``: nothing to store.
 
-    Compacted topics drop a key so: a suppression is lifted, a campaign's facts are withdrawn.
-    Tombstones of minutes and rates only make room in Kafka, and ClickHouse keeps what it has.
+    A tombstone lifts a suppression or withdraws a campaign's facts. Those of minutes and rates only
+    free space in Kafka; ClickHouse keeps its rows.
     """
     blank = _LIFTED.get(place.topic)
     if blank is None or place.key is None:

@@ -1,13 +1,13 @@
-"""From Kafka into ClickHouse.
+"""The sink: reads the topics and stores their records in ClickHouse.
 
 Invariants:
-1. Read, insert, commit, in this order; a crash anywhere reads the same records again and writes the
-   same rows again (invariants 3 to 5 of the design). At least once in transport, once in effect.
-2. Kafka is polled all the time, also while ClickHouse is away: partitions of a full topic are
-   paused, so memory is bounded and the group never throws this member out.
-3. Sinks share partitions as one consumer group; on a rebalance what flies gets a moment to land,
-   the rest is dropped and read again by its next owner.
-4. A bug ends ``run`` with its error (invariant 8 of the design); a peer that is away never does.
+1. Read, insert, commit, in this order; after a crash the same records are read and the same rows
+   written again (invariants 3 to 5 of the design): at-least-once delivery, exactly-once effect.
+2. Kafka is polled continuously, also while ClickHouse is unavailable: partitions of full topics are
+   paused, so memory is bounded and this member stays in the group.
+3. Sinks share partitions as one consumer group; on a rebalance running inserts get some time to
+   finish, and everything else is dropped and read again by the next owner.
+4. A bug ends ``run`` with its error (invariant 8 of the design); an unavailable peer never does.
 """
 
 import asyncio
@@ -38,12 +38,12 @@ from schemas.trace import Tracer
 log = structlog.get_logger("mailpulse.sink")
 
 POLL_S_MAX = 0.1
-"""Longest wait in one poll: how late a due batch may leave."""
+"""Longest wait in one poll, so the longest delay of a batch that is due."""
 LANDING_S_MAX = 10.0
-"""How long a rebalance or a stop waits for inserts under way."""
+"""How long a stop waits for running inserts, seconds; a rebalance waits half as long."""
 LAG_INTERVAL_S = 1.0
 METADATA_MS = 15_000
-"""How soon a topic that was deleted and made anew is read again."""
+"""How soon a topic that was deleted and recreated is read again."""
 
 
 class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
@@ -51,10 +51,10 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
 
     Args:
         settings: of the process.
-        codec: knows the schema ids in use.
-        metrics: to count in.
-        client: makes one more ClickHouse client; blocking, raises ``Unavailable``.
-        tracer: records spans of batches that hold traced records; none without one.
+        codec: with the schema ids in use.
+        metrics: to update.
+        client: creates a ClickHouse client; blocking, raises ``Unavailable``.
+        tracer: records spans of batches that have traced records.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
 
     @property
     def ready(self) -> bool:
-        """Whether partitions are assigned and ClickHouse takes what comes."""
+        """Whether partitions are assigned and the last inserts succeeded."""
         consumer = self._consumer
         return (
             consumer is not None
@@ -91,7 +91,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
 
     @property
     def reconciles(self) -> bool:
-        """Whether this member tells the group's reconciliation: it reads the raw topic's first."""
+        """Whether this member reports the reconciliation: it reads partition 0 of the raw topic."""
         consumer = self._consumer
         return consumer is not None and TopicPartition(RAW, 0) in consumer.assignment()
 
@@ -114,10 +114,10 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Reads and stores until ``stop`` is set; then stores what it holds, commits and leaves.
+        """Reads and stores until ``stop``; then stores what it holds, commits and leaves the group.
 
         Raises:
-            Exception: a bug. Kafka or ClickHouse being away is waited out instead.
+            Exception: a bug. An unavailable Kafka or ClickHouse is waited for instead.
         """
         try:
             if await self._connected(stop):
@@ -132,7 +132,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
             self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _connected(self, stop: asyncio.Event) -> bool:
-        """Starts the Kafka clients; ``False`` when told to stop before Kafka answered."""
+        """Starts the Kafka clients; ``False`` if stopped before Kafka answered."""
         options = self._settings.kafka_client_options()
         while not stop.is_set():
             producer = AIOKafkaProducer(
@@ -154,13 +154,13 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
                 metadata_max_age_ms=METADATA_MS,
             )
             consumer.subscribe(list(self._batchers), listener=self)
-            # before the start, which may already hand out partitions
+            # before the start, during which partitions may already be assigned
             self._producer, self._consumer = producer, consumer
             try:
                 await producer.start()
                 await consumer.start()
             except (KafkaError, OSError) as error:
-                log.warning("Kafka does not answer, will try again", error=str(error))
+                log.warning("Kafka does not answer, will retry", error=str(error))
                 await producer.stop()
                 await consumer.stop()
                 self._producer = self._consumer = None
@@ -172,19 +172,12 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
     async def _pump(self, stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         while not stop.is_set():
-            wait_s = min(
-                [
-                    POLL_S_MAX,
-                    *(
-                        batcher.due_in(loop.time()) or POLL_S_MAX
-                        for batcher in self._batchers.values()
-                    ),
-                ]
-            )
+            waits = (batcher.due_in(loop.time()) for batcher in self._batchers.values())
+            wait_s = min([POLL_S_MAX, *filter(None, waits)])
             try:
                 polled = await self._consumer.getmany(timeout_ms=max(1, int(wait_s * 1000)))
             except KafkaError as error:
-                log.warning("poll failed, will try again", error=str(error))
+                log.warning("poll failed, will retry", error=str(error))
                 await _pause(stop, 1.0)
                 continue
             now = loop.time()
@@ -220,7 +213,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
                 label.set(max(0, end - stored))
 
     async def _land(self) -> None:
-        """Sends what is held and waits for it, within ``LANDING_S_MAX`` in all."""
+        """Stores what is held, for ``LANDING_S_MAX`` seconds at most."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + LANDING_S_MAX
         while not all(batcher.idle for batcher in self._batchers.values()):
@@ -233,8 +226,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
             await asyncio.gather(*(batcher.settle(left) for batcher in self._batchers.values()))
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Lets inserts under way land, so that their offsets can still be committed."""
-        # aiokafka hands out no records between here and the next assignment
+        """Waits for running inserts, so that their offsets can still be committed."""
+        # aiokafka returns no records between here and the next assignment
         await asyncio.gather(
             *(batcher.settle(LANDING_S_MAX / 2) for batcher in self._batchers.values())
         )
@@ -242,12 +235,12 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
             batcher.disown()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Says what this member reads from now on."""
+        """Resets the lag metrics to the assigned partitions."""
         self.metrics.lag.clear()
         partitions = list(assigned)
         try:
             places = await asyncio.gather(*(self._consumer.committed(tp) for tp in partitions))
-        except KafkaError:  # only the shown lag depends on it
+        except KafkaError:  # only the lag metric depends on it
             places = []
         known = zip(partitions, places, strict=False)
         self._stored = {tp: place for tp, place in known if place is not None}
@@ -257,13 +250,13 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
         try:
             await self._consumer.commit(dict(offsets))
         except KafkaError as error:
-            # rows are stored; the next owner, or this one, reads and writes the same again
+            # rows are stored; this sink or the next owner reads and writes the same again
             log.warning("not committed", error=str(error))
             return
         self._stored.update(offsets)
 
     async def _dead_letter(self, rejects: Sequence[Reject]) -> None:
-        """Puts rejects on the dead-letter topic; returns once Kafka has them."""
+        """Sends rejects to the dead-letter topic; returns once Kafka has acknowledged them."""
         sent = []
         try:
             for reject in rejects:
@@ -273,7 +266,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
                     offset=reject.record.offset, reason=reject.reason, detail=reject.detail,
                 )  # fmt: skip
                 if reject.record.topic == DEAD_LETTERS:
-                    continue  # it lies on that topic already; a letter about a letter never ends
+                    continue  # it is on that topic already, and a letter about it would fail too
                 key, value = dead_letter(reject, self._codec)
                 headers = _letter_headers(value, reject.record.timestamp)
                 sent.append(await self._producer.send(DEAD_LETTERS, value, key, headers=headers))
@@ -287,7 +280,7 @@ _letter_headers = by_leading_text("dead_letter", SINK)
 
 
 def dead_letter(reject: Reject, codec: Codec) -> tuple[bytes, bytes]:
-    """Key and value of a dead letter; the same for the same record, however often it is sent."""
+    """Key and value of a dead letter; always the same for the same record."""
     record = reject.record
     letter = of_record(
         "sink", record.topic, record.partition, record.offset,
@@ -311,13 +304,13 @@ async def serve(
     codec: Codec | None = None,
     tracer: Tracer | None = None,
 ) -> None:
-    """The whole sink role: migrates, reads and stores until ``stop`` is set.
+    """The role ``sink``: migrates, then reads and stores until ``stop`` is set.
 
     Health and metrics are on ``metrics_port``.
 
     Raises:
-        ConfigError: the DSN can't be used.
-        MigrationError: the database and this version do not fit together.
+        ConfigError: the DSN is invalid.
+        MigrationError: the database and this version are incompatible.
         Exception: a bug.
     """
     async with contextlib.AsyncExitStack() as stack:
@@ -336,12 +329,12 @@ async def serve(
 
 
 async def _migrated(settings: Settings, stop: asyncio.Event) -> bool:
-    """Waits for ClickHouse and migrates; ``False`` when told to stop before."""
+    """Waits for ClickHouse and migrates; ``False`` if stopped before."""
     while not stop.is_set():
         try:
             applied = await asyncio.to_thread(_migrate, settings)
         except Unavailable as error:
-            log.warning("ClickHouse does not answer, will try again", error=str(error))
+            log.warning("ClickHouse does not answer, will retry", error=str(error))
             await _pause(stop, 1.0)
             continue
         log.info("database ready", applied=applied)

@@ -178,9 +178,7 @@ def one_line(record: Any, decoded: Any) -> str:
 
 def tail(
     topic: Annotated[str, typer.Argument(help=f"Topic, or one of {', '.join(ALIASES)}.")],
-    last: Annotated[
-        int, typer.Option("--last", "-n", help="Newest records shown.", min=1)
-    ] = 20,
+    last: Annotated[int, typer.Option("--last", "-n", help="Newest records shown.", min=1)] = 20,
     since: Annotated[str | None, typer.Option(help="10m, 2h, 1d or an ISO 8601 time.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue until Ctrl-C.")] = False,
     campaign: Annotated[str | None, typer.Option(help="Only this campaign.")] = None,

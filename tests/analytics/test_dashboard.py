@@ -13,7 +13,7 @@ from prometheus_client import generate_latest
 
 from analytics.dashboard import period, tables
 from analytics.dashboard.asking import REST_FACTOR, Asker, Parameters, Rows
-from analytics.dashboard.figures import FIELDS, METRICS, added, fields, metric, rate, wording
+from analytics.dashboard.figures import FIELDS, METRICS, Metric, added, fields, rate, wording
 from analytics.dashboard.hub import Hub, View
 from analytics.dashboard.kafka import Reading, flow
 from analytics.dashboard.masking import masked, masked_recipient
@@ -26,6 +26,15 @@ COUNTS = st.lists(st.integers(-5, 10**9), min_size=len(COUNTER_NAMES), max_size=
 
 
 # --- figures --------------------------------------------------------------------------------------
+
+
+def metric(name: str, basis: str, who: str) -> Metric:
+    """The rate that a page shows for one setting of its switches."""
+    [found] = [
+        item for item in METRICS
+        if item.name == name and item.basis in ("", basis) and item.who in ("", who)
+    ]  # fmt: skip
+    return found
 
 
 @given(COUNTS)

@@ -166,7 +166,7 @@ def test_last_writer_of_campaign_facts_wins_and_that_is_told(warehouse: Warehous
     assert held == [("two",)]
     assert [(line["event"], line["campaign"], line["facts"]) for line in logs] == [
         ("campaign facts replaced", "told", ("name",)),
-        ("older campaign facts passed over", "told", ("name",)),
+        ("older campaign facts ignored", "told", ("name",)),
     ]
 
 

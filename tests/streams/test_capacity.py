@@ -28,7 +28,7 @@ def test_more_load_never_takes_less(smaller: int, larger: int) -> None:
     first, second = asdict(plan(one)), asdict(plan(other))
     for name, value in first.items():
         if not isinstance(value, str):
-            assert value <= second[name], name  # type: ignore[operator]
+            assert value <= second[name], name
 
 
 @given(events=loads, peak=st.floats(1, 50))
