@@ -202,19 +202,19 @@ def steps(part: Part, group: str, data_dir: PurePath) -> str:
         )
     embedded = PurePath(part.path).is_relative_to(data_dir)
     again = f"MAILPULSE_SINK_GROUP={group}-2"
-    anew = "records that Kafka still has are stored again; rows that exist do not count twice"
+    restored = "records that Kafka still has are stored again; rows that exist do not count twice"
     path = shlex.quote(part.path)
     if part.aside and embedded:
-        return f"stop mailpulse, rm -r {path}, start it with {again}: {anew}"
+        return f"stop mailpulse, rm -r {path}, start it with {again}: {restored}"
     if part.aside:
         return (
-            f"start the sinks with {again} (a new group): {anew}; then ALTER TABLE"
+            f"start the sinks with {again} (a new group): {restored}; then ALTER TABLE"
             f" {part.table} DROP DETACHED PART '{part.name}' SETTINGS allow_drop_detached = 1"
         )
     if embedded:
         there = shlex.quote(str(data_dir / f"damaged-{part.name}"))
-        return f"stop mailpulse, mv {path} {there}, start it with {again}: {anew}"
+        return f"stop mailpulse, mv {path} {there}, start it with {again}: {restored}"
     return (
         f"ALTER TABLE {part.table} DETACH PART '{part.name}': queries work again, without its rows;"
-        f" then start the sinks with {again} (a new group): {anew}"
+        f" then start the sinks with {again} (a new group): {restored}"
     )

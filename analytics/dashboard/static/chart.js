@@ -1,5 +1,5 @@
-// Line charts and sparklines as SVG. Laws: every chart has a text alternative and a table on the
-// same page; no inline style; a step without data is a gap, not a zero.
+// Line charts and sparklines as SVG. Invariants: every chart has a text alternative and a table on
+// the same page; no inline style; a step without data is a gap, not a zero.
 
 import { h, s } from "./dom.js";
 import { axisLabel, moment } from "./format.js";
@@ -28,7 +28,7 @@ function path(points) {
   return text;
 }
 
-/** Points that stand alone: a line of one point would not be seen. */
+/** Isolated points, which a line would not show. */
 const lonely = (points) =>
   points.filter((point, index) => point && !points[index - 1] && !points[index + 1]);
 
@@ -151,7 +151,7 @@ export class LineChart {
   }
 }
 
-/** A small picture of a campaign's course: deliveries as bars, human opens as a line. */
+/** A small chart of a campaign over time: deliveries as bars, human opens as a line. */
 export function sparkline(course, startS, endS, stepS) {
   const [width, height] = [132, 30];
   const span = Math.max(endS - startS, stepS);

@@ -1,5 +1,5 @@
-// Building nodes. Law: text from documents becomes text nodes and attribute values, never markup;
-// there is no way to hand HTML to the page.
+// Creates DOM nodes. Invariant: text from documents becomes text nodes and attribute values, never
+// markup; no function here accepts HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -25,7 +25,7 @@ export const h = (tag, attributes, ...children) =>
 export const s = (tag, attributes, ...children) =>
   build(document.createElementNS(SVG, tag), attributes, children);
 
-/** Replaces what is in a node. */
+/** Replaces the children of a node. */
 export function fill(node, ...children) {
   node.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== false));
   return node;

@@ -1,5 +1,5 @@
-// Figures of the glossary, under the switches of the page. The words and the rules (which count
-// over which) come from the server: analytics/dashboard/figures.py.
+// Figures of the glossary, as selected by the page's switches. Labels, definitions, numerators and
+// denominators come from the server: analytics/dashboard/figures.py.
 
 import { get } from "./state.js";
 
@@ -15,10 +15,10 @@ export async function loadWording() {
 /** The definition of a count. */
 export const meaning = (field) => words.docs[field];
 
-/** A count out of a row of counts. */
+/** A count in a row of counts. */
 export const value = (counts, field) => counts[places.get(field)];
 
-/** The metric of this name, as the switches have it. */
+/** The metric of this name, for the present switches. */
 export function metric(name, basis = get("basis"), who = get("who")) {
   return words.metrics.find(
     (item) => item.name === name && (!item.basis || item.basis === basis) && (!item.who || item.who === who),
@@ -32,7 +32,7 @@ export function rate(counts, item) {
   return { ratio: below ? above / below : null, above, below };
 }
 
-/** Every metric under the present switches, and every count: for the list of definitions. */
+/** Every metric for the present switches, and every count: for the list of definitions. */
 export const definitions = () => [
   ...words.metrics
     .filter((item) => item === metric(item.name))

@@ -1,4 +1,4 @@
-// Numbers and times for people. Law: «–» is what has no value; a rate never hides how small it is.
+// Formats numbers and times. Invariants: a missing value is «–»; a small rate is never shown as 0.
 
 import { zone } from "./state.js";
 
@@ -8,7 +8,7 @@ const NONE = "–";
 /** A count: 12,345. */
 export const count = (value) => (value === null || value === undefined ? NONE : whole.format(value));
 
-/** A ratio as per cent, with enough digits to tell small ones apart. */
+/** A ratio in per cent, with enough digits to distinguish small ones. */
 export function percent(ratio) {
   if (ratio === null || ratio === undefined) return NONE;
   const value = ratio * 100;

@@ -1,5 +1,5 @@
-// Keeps a document up to date: server-sent events say that there is news, a request gets it.
-// Laws: without events for a while it polls; it never gives up; whoever looks on is told when
+// Keeps a document up to date: a server-sent event announces a new version, a request fetches it.
+// Invariants: without events for a while it polls; it never stops trying; the page shows when
 // figures are old or the connection is lost.
 
 import { serverQuery } from "./state.js";
@@ -33,7 +33,7 @@ export class Live {
     return Date.now() + this.offset;
   }
 
-  /** Starts, or starts anew after the view has changed. */
+  /** Starts, or restarts after the view has changed. */
   async start() {
     this.generation += 1;
     this.version = "";
@@ -58,10 +58,10 @@ export class Live {
       if (tick.version !== this.version) this.load();
     });
     source.addEventListener("error", () => {
-      // a browser stops trying after an answer other than 200; then it is tried again here
+      // browsers do not reconnect after an answer other than 200, so this does
       if (source !== this.source) return;
       if (source.readyState === EventSource.CLOSED) this.reopen();
-      this.poll(); // says at once whether the server is gone
+      this.poll(); // shows at once whether the server is gone
     });
   }
 
@@ -114,7 +114,7 @@ export class Live {
     if (answer.status === 200) {
       this.version = (answer.headers.get("etag") ?? "").replaceAll('"', "");
       const next = await answer.json();
-      await this.ready; // the page's own parts load beside its first document
+      await this.ready; // the page's modules load in parallel with its first document
       this.onDocument(next);
     } else if (answer.status === 400) {
       this.trouble = (await answer.json()).detail;

@@ -10,7 +10,7 @@ import { alertName, alertsTable, periodBar, rateCell, startHere, switches, title
 
 const RATES = ["delivery_rate", "bounce_rate", "open_rate", "click_rate", "complaint_rate", "unsubscribe_rate"];
 const LEVELS = ["", "watch", "warning", "critical"];
-/** Graver levels first; at the same level the campaign as a whole, then how often it happened. */
+/** Higher levels first; within a level whole campaigns first, then by number of occurrences. */
 const gravity = (alert) =>
   LEVELS.indexOf(alert.level) * 10 + (alert.mailbox_provider ? 0 : 5) + alert.numerator / alert.denominator;
 const openAlerts = (list) => list.filter((alert) => alert.cleared_ms === null);

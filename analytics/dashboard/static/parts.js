@@ -9,7 +9,7 @@ import { Table } from "./table.js";
 const PERIODS = [["1h", "1 hour"], ["24h", "24 hours"], ["7d", "7 days"], ["30d", "30 days"], ["90d", "90 days"], ["all", "All"]];
 const ALERT_NAMES = { hard_bounce_rate: "hard bounces", complaint_rate: "complaints" };
 
-/** What a campaign is called. */
+/** The display name of a campaign. */
 export const titleOf = (row) => row.name || row.id || "(no campaign)";
 
 /** An alert's rate in words. */
@@ -29,7 +29,7 @@ const toLocal = (seconds) => {
   return at.toISOString().slice(0, 16);
 };
 
-/** The period: rolling ones as buttons, and one from a minute to another. */
+/** Chooses the period: one that ends now by a button, or any other by its first and last minute. */
 export function periodBar() {
   const custom = /^(\d+)-(\d+)$/.exec(get("period"));
   const nowS = Math.floor(Date.now() / 1000);
@@ -118,7 +118,7 @@ export function alertsTable(page, withCampaign) {
 
 const command = (text) => h("pre", { class: "command", tabindex: "0" }, h("code", {}, text));
 
-/** What to do when nothing is there yet, with the exact command for this machine's sources. */
+/** What to do while there are no events, with the exact command for the configured sources. */
 export function startHere(latest) {
   const sources = Object.entries(latest.sources);
   const fresh = latest.freshness.newest_ms;

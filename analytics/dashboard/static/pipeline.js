@@ -1,4 +1,4 @@
-// The pipeline, for operators: pace, lag, books, dead letters, sources.
+// The pipeline, for operators: throughput, lag, reconciliation, dead letters, sources.
 
 import { fill, h } from "./dom.js";
 import { count, duration, moment, perSecond } from "./format.js";

@@ -1,5 +1,5 @@
-// What the page shows, kept in its address. Law: the address alone reproduces the view (deep
-// links); only the colour scheme and the usual zone are this browser's own.
+// The state of the page, kept in its URL. Invariant: the URL reproduces the view (deep links); only
+// the colour scheme and the default time zone are stored in the browser.
 
 const DEFAULTS = {
   period: "7d", basis: "cohort", who: "human", compare: "", sort: "", q: "", zone: "", campaign: "",
@@ -11,7 +11,7 @@ const parameters = () => new URLSearchParams(location.search);
 /** A setting of the view. */
 export const get = (name) => parameters().get(name) ?? DEFAULTS[name];
 
-/** Changes settings of the view, and tells everyone who listens. */
+/** Changes settings of the view and notifies the listeners. */
 export function set(changes) {
   const next = parameters();
   for (const [name, value] of Object.entries(changes)) {
@@ -26,7 +26,7 @@ export function set(changes) {
 /** Calls back with the names of settings that changed. */
 export const onChange = (listener) => listeners.add(listener);
 
-/** The address of a page that keeps the settings of this one, without search and order. */
+/** The URL of a page with the settings of this one, without search and order. */
 export function link(path, changes = {}) {
   const next = parameters();
   for (const name of ["q", "sort", "campaign"]) next.delete(name);
@@ -35,7 +35,7 @@ export function link(path, changes = {}) {
   return path + (query ? `?${query}` : "");
 }
 
-/** The part of the address that the server needs. */
+/** The part of the URL that the server needs. */
 export function serverQuery(page) {
   const query = new URLSearchParams({ period: get("period") });
   if (page === "campaign") query.set("campaign", get("campaign"));
@@ -55,7 +55,7 @@ export function store(name, value) {
   try {
     localStorage.setItem(`mailpulse.${name}`, value);
   } catch {
-    // storage can be switched off; the choice then lasts as long as the page
+    // storage may be disabled; then the choice lasts as long as the page
   }
 }
 

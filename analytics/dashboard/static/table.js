@@ -1,4 +1,4 @@
-// Tables that keep their place: rows and cells that did not change are left alone, so focus,
+// Tables that update in place: rows and cells that did not change are not touched, so focus,
 // selection and a screen reader's position survive an update.
 
 import { explained, h } from "./dom.js";
@@ -45,7 +45,7 @@ export class Table {
     return cell;
   }
 
-  /** Puts another heading and definition over a column. */
+  /** Changes the heading and definition of a column. */
   rename(key, label, tip) {
     const content = this.headings.get(key).firstElementChild;
     content.textContent = label;

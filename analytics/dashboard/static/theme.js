@@ -1,9 +1,9 @@
-// Sets the colour scheme before anything is painted. A choice of this browser, not of the view.
+// Sets the colour scheme before anything is painted. It is stored in the browser, not in the URL.
 (() => {
   try {
     const chosen = localStorage.getItem("mailpulse.theme");
     if (chosen === "light" || chosen === "dark") document.documentElement.dataset.theme = chosen;
   } catch {
-    // storage can be switched off; the system's scheme holds then
+    // storage may be disabled; then the system's scheme applies
   }
 })();
