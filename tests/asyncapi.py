@@ -1,6 +1,6 @@
-"""``schemas/asyncapi.yaml``, made from the topics and schemas that the code uses.
+"""``schemas/asyncapi.yaml``, generated from the topics and schemas that the code uses.
 
-``python -m tests.asyncapi`` writes it; ``tests/schemas/test_asyncapi.py`` fails on a stale one.
+``python -m tests.asyncapi`` writes it; ``tests/schemas/test_asyncapi.py`` fails if it is stale.
 AsyncAPI 3.0, Kafka bindings 0.5.0.
 """
 

@@ -1,4 +1,4 @@
-"""Builders: a whole valid record, of which a test names only the fields that it is about."""
+"""Builders of valid records; a test names only the fields that it is about."""
 
 from typing import Any, cast
 
@@ -60,7 +60,7 @@ def enrichment(**overrides: Any) -> dict[str, Any]:
 
 
 def raw_value(**overrides: Any) -> bytes:
-    """``event(**overrides)`` as the bytes that lie on the raw topic, with the fixed schema id."""
+    """``event(**overrides)`` as bytes on the raw topic, with the fixed schema id."""
     return Codec().encode("raw_event", event(**overrides))
 
 

@@ -1,4 +1,4 @@
-"""``docker-compose.yml`` as tests read it: values, settings, and how names resolve."""
+"""``docker-compose.yml`` as tests read it: values, settings, and name resolution."""
 
 import re
 from pathlib import Path
@@ -29,9 +29,9 @@ def subnet(network: str) -> str:
 
 
 def shared_networks(asker: str, name: str) -> list[str]:
-    """The networks in which one service finds another, the one that Docker answers with first.
+    """The networks in which one service finds another; Docker answers with the first.
 
-    Docker's resolver takes networks with a way out before internal ones, then goes by the name
+    Docker's resolver tries networks with external access before internal ones, then by name
     (libnetwork, ``Endpoint.Less``).
     """
     both = set(SERVICES[asker]["networks"]) & set(SERVICES[name]["networks"])
@@ -41,7 +41,7 @@ def shared_networks(asker: str, name: str) -> list[str]:
 
 
 def load(environment: dict[str, Any]) -> Settings:
-    """The settings that a container's environment gives, secret files read as any text."""
+    """The settings from a container's environment; secret files have any text."""
     return load_settings(
         {name: resolved(value) for name, value in environment.items() if name.startswith(PREFIX)},
         lambda path: "http://user:password@clickhouse:8123/mailpulse",
@@ -49,7 +49,7 @@ def load(environment: dict[str, Any]) -> Settings:
 
 
 def is_command(words: list[str]) -> bool:
-    """Whether ``mailpulse`` has a command of these words."""
+    """Whether ``mailpulse`` has such a command."""
     command: Any = typer.main.get_command(app)
     for word in words:
         command = getattr(command, "commands", {}).get(word)

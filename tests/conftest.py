@@ -1,6 +1,6 @@
-"""What every test sees: Hypothesis' profile and the broker fixtures.
+"""For every test: Hypothesis' profile and the broker fixtures.
 
-``MAILPULSE_TEST_EXAMPLES`` sets how many examples each property is tried with.
+``MAILPULSE_TEST_EXAMPLES`` sets the number of examples per property.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""Hypothesis strategies: anything that an Avro schema of this repository can hold.
+"""Hypothesis strategies for anything that an Avro schema of this repository can contain.
 
-Made from the schema documents themselves, so that a new field or schema is drawn without a change
-here. Values are in-process ones: times as integers (``schemas.codec``, invariant 2).
+They are derived from the schemas themselves, so new fields and schemas need no change here. Values
+are as in the process: times are integers (``schemas.codec``, invariant 2).
 """
 
 from itertools import count

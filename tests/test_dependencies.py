@@ -1,4 +1,4 @@
-"""Every package that is installed is locked by hash, and is what its list says."""
+"""Every installed package is locked by hash, and is described correctly in the list."""
 
 import importlib.util
 import re
@@ -59,7 +59,7 @@ def script() -> ModuleType:
 
 
 def test_every_line_of_the_lock_is_a_version_with_hashes() -> None:
-    """A platform's wheel or a source archive whose hash is not here is refused by pip."""
+    """pip refuses a wheel or source archive whose hash is not here."""
     for path in FOLDER.glob("*.txt"):
         assert packages(path.stem), path.name
     everything = packages(*(path.stem for path in FOLDER.glob("*.txt")))
@@ -78,7 +78,8 @@ def test_layers_do_not_disagree() -> None:
 
 
 def test_what_is_installed_is_what_is_locked() -> None:
-    """Every package that mailpulse brought into this environment is in the lock, in its version."""
+    """Every package that mailpulse installed into this environment is in the lock, in that
+    version."""
     locked = packages("build", "run", "embedded", "image", "dev", "bench")
     checked = 0
     for name in needed(EXTRAS, {}):
@@ -93,7 +94,7 @@ def test_what_is_installed_is_what_is_locked() -> None:
 
 @pytest.mark.parametrize("extras", INSTALLS, ids=lambda one: "+".join(one) or "none")
 def test_what_is_given_to_pip_is_complete(extras: tuple[str, ...]) -> None:
-    """On Linux and macOS, on every Python that is supported, each need is met and applies there."""
+    """On Linux and macOS, on every supported Python, each requirement is met and applies there."""
     locked = packages(*INSTALLS[extras])
     for environment in ENVIRONMENTS:
         for name in needed(extras, environment):
@@ -102,7 +103,7 @@ def test_what_is_given_to_pip_is_complete(extras: tuple[str, ...]) -> None:
 
 
 def test_the_lock_fits_what_the_project_asks_for() -> None:
-    """Each direct dependency's version is within its range; so is what builds the wheel."""
+    """Each direct dependency's version is within its range; so is that of the build backend."""
     asked = [*PROJECT["project"]["dependencies"], *PROJECT["build-system"]["requires"]]
     for extra in EXTRAS.values():
         asked += extra
@@ -115,7 +116,7 @@ def test_the_lock_fits_what_the_project_asks_for() -> None:
 
 
 def test_every_layer_is_made_by_the_script() -> None:
-    """No file lies about, and none is missing."""
+    """No file is left over, and none is missing."""
     lock = loaded("lock")
     assert {path.stem for path in FOLDER.iterdir()} == {*lock.LAYERS, *lock.APART}
     assert {one for layer in lock.LAYERS.values() for one in layer.extras} == set(EXTRAS)
@@ -140,7 +141,7 @@ def test_nothing_is_installed_without_its_hash(name: str) -> None:
 
 
 def test_the_list_is_of_the_lock(script: ModuleType) -> None:
-    """Every locked package once, in its version, with nothing besides."""
+    """Every locked package once, in its version, and nothing else."""
     assert {name: number for name, number, _, _ in ROWS} == script.pinned()
     assert len(ROWS) == len(script.pinned()) > 100
     newest = packages("build", "run", "embedded", "image", "dev", "bench")

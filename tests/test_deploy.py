@@ -1,7 +1,7 @@
-"""Compose file and image: nothing dangles, and every setting is one that exists.
+"""Compose file and image: every reference resolves, and every setting exists.
 
-No engine and no cluster is needed: files are held against their schema, against each other and
-against ``schemas.settings``. That the commands in them run is ``tests/live/test_compose.py``'s.
+No engine and no cluster is needed: files are checked against their schema, against each other and
+against ``schemas.settings``. ``tests/live/test_compose.py`` runs their commands.
 """
 
 import importlib.util
@@ -72,7 +72,8 @@ def test_nothing_is_declared_in_vain() -> None:
 def test_config_files_are_in_the_repository_and_secrets_are_made_by_the_command(
     tmp_path: Path,
 ) -> None:
-    """Every mounted file exists, is the user's mailpulse.toml, or is written by config secrets."""
+    """Every mounted file exists, is the user's mailpulse.toml, or is written by ``config
+    secrets``."""
     for name, config in COMPOSE["configs"].items():
         path = resolved(config["file"])
         assert path == "./mailpulse.toml" or (ROOT / path).is_file(), name
@@ -85,7 +86,7 @@ def test_config_files_are_in_the_repository_and_secrets_are_made_by_the_command(
 
 
 def test_secrets_are_written_once(tmp_path: Path) -> None:
-    """A second run replaces nothing, so that ClickHouse and its clients go on agreeing."""
+    """A second run replaces nothing, so that ClickHouse and its clients still agree."""
     write_missing(tmp_path, "clickhouse")
     before = {path.name: path.read_text("utf-8") for path in tmp_path.iterdir() if path.is_file()}
     (tmp_path / USERS).unlink()
@@ -96,7 +97,7 @@ def test_secrets_are_written_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_settings_and_command_of_a_role_exist(name: str) -> None:
-    """Its environment is accepted as it stands, and its command is one of mailpulse's."""
+    """Its environment is accepted as it is, and its command is one of mailpulse's."""
     settings = load(OURS[name]["environment"])
     assert settings.kafka_bootstrap == "kafka:19092"
     assert is_command(OURS[name]["command"])
@@ -131,7 +132,7 @@ def test_a_service_is_pinned_limited_and_watched(name: str) -> None:
 
 
 def test_no_secret_stands_in_an_environment() -> None:
-    """What looks like a secret's name holds a path, and no value holds a password."""
+    """A variable with a secret-like name has a path as its value, and no value is a password."""
     for name, service in SERVICES.items():
         for variable, value in service.get("environment", {}).items():
             secret = re.search(r"PASSWORD|SECRET|TOKEN|DSN|HASH_KEY", variable)
@@ -140,7 +141,8 @@ def test_no_secret_stands_in_an_environment() -> None:
 
 
 def test_roles_start_only_after_the_jobs() -> None:
-    """ingest, worker and sink wait for topics and tables; jobs wait for what they need, once."""
+    """ingest, worker and sink wait for topics and tables; jobs wait for what they need, and run
+    once."""
     for name in ("ingest-1", "ingest-2", "worker-1", "worker-2", "sink"):
         waits = {other: how["condition"] for other, how in OURS[name]["depends_on"].items()}
         assert waits["topics"] == waits["migrate"] == "service_completed_successfully"
@@ -149,7 +151,7 @@ def test_roles_start_only_after_the_jobs() -> None:
 
 
 def test_two_of_a_role_share_no_volume_and_no_identity() -> None:
-    """State, spool and group membership are each process's own."""
+    """State, spool and group membership belong to one process each."""
     volumes = [one.split(":")[0] for s in OURS.values() for one in s.get("volumes", ())
                if not one.startswith("$")]  # fmt: skip
     assert len(volumes) == len(set(volumes))
@@ -159,7 +161,7 @@ def test_two_of_a_role_share_no_volume_and_no_identity() -> None:
 
 
 def test_the_proxy_and_the_ingress_agree() -> None:
-    """Caddy sends hooks to the containers there are, and the ingress believes Caddy's network."""
+    """Caddy sends hooks to the existing containers, and ingress trusts Caddy's network."""
     caddyfile = (ROOT / "ingest" / "deploy" / "Caddyfile").read_text("utf-8")
     upstreams = set(re.findall(r"(ingest-\d+):(\d+)", caddyfile))
     assert {name for name, _ in upstreams} == {n for n in OURS if n.startswith("ingest-")}
@@ -174,7 +176,8 @@ def test_the_proxy_and_the_ingress_agree() -> None:
 
 
 def test_two_services_share_one_network_at_most() -> None:
-    """So a name gives one address, whatever order Docker's resolver takes; replicas aside."""
+    """So a name resolves to one address, in whatever order Docker's resolver answers; except
+    replicas."""
     for one, other in combinations(SERVICES, 2):
         if one.rpartition("-")[0] != other.rpartition("-")[0] or "-" not in one:
             shared = shared_networks(one, other)
@@ -183,14 +186,15 @@ def test_two_services_share_one_network_at_most() -> None:
 
 
 def test_a_fixed_subnet_is_none_that_docker_gives_by_itself() -> None:
-    """Another project's network may already have it: 172.17 to 172.31, 192.168 are Docker's own."""
+    """Another project's network may have it already: Docker assigns 172.17 to 172.31 and
+    192.168."""
     network = ipaddress.ip_network(subnet("edge"))
     taken = [f"172.{second}.0.0/16" for second in range(17, 32)] + ["192.168.0.0/16"]
     assert not [one for one in taken if network.overlaps(ipaddress.ip_network(one))]
 
 
 def test_the_proxys_health_is_that_of_hooks() -> None:
-    """Its check asks for a hook, through TLS and the same way to an ingress as a provider's."""
+    """Its check requests a hook, through TLS, on the same way as a provider's request."""
     caddyfile = (ROOT / "ingest" / "deploy" / "Caddyfile").read_text("utf-8")
     check = SERVICES["caddy"]["healthcheck"]["test"][1]
     [site] = re.findall(r"(https://\S+:\d+)/hooks/", check)
@@ -201,7 +205,7 @@ def test_the_proxys_health_is_that_of_hooks() -> None:
 
 
 def test_grafana_gets_what_its_provisioning_names() -> None:
-    """Each variable is given, and boards lie where they are looked for, with their sources."""
+    """Each variable is set, and boards are where they are looked for, with their data sources."""
     grafana = SERVICES["grafana"]
     folder = ROOT / "analytics" / "grafana"
     sources = (folder / "provisioning" / "datasources" / "clickhouse.yml").read_text("utf-8")
@@ -220,7 +224,7 @@ def test_grafana_gets_what_its_provisioning_names() -> None:
 
 
 def test_prometheus_asks_every_role_at_its_port() -> None:
-    """Each process that has metrics is a target, at the port where it serves them."""
+    """Each process that has metrics is a target, at its port."""
     text = (ROOT / "analytics" / "prometheus" / "prometheus.yml").read_text("utf-8")
     targets = {
         target
@@ -243,7 +247,7 @@ def test_prometheus_asks_every_role_at_its_port() -> None:
 
 
 def test_the_image_is_what_the_compose_file_expects() -> None:
-    """Its user, its entry point, and that everything it copies exists and is in the context."""
+    """Its user, its entry point; everything that it copies exists and is in the context."""
     text = (ROOT / "Dockerfile").read_text("utf-8")
     users = re.findall(r"^USER (\S+)$", text, re.MULTILINE)
     assert users == [OURS["sink"]["user"]]

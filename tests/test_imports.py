@@ -1,7 +1,7 @@
-"""Who may import whom, and that pure modules are pure.
+"""Import contracts, and the purity of pure modules.
 
-The contracts stand in ``pyproject.toml`` (import-linter). What an import can't show is checked
-here on the syntax tree: a clock read through ``datetime.now``, a file opened by a builtin.
+The contracts are in ``pyproject.toml`` (import-linter). What imports can't show is checked here on
+the syntax tree: a clock read through ``datetime.now``, a file opened by a builtin.
 """
 
 import ast
@@ -31,7 +31,7 @@ IMPURE_MODULES = {
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_packages_are_the_products_own(package: str) -> None:
-    """``tests/ingest`` must not stand in for ``ingest``: then tests would test themselves."""
+    """``tests/ingest`` must not shadow ``ingest``: then the tests would test themselves."""
     found = import_module(package).__file__
     assert found is not None
     assert Path(found).parent == ROOT / package
@@ -53,7 +53,7 @@ def sources(module: str) -> list[Path]:
 
 
 def impurities(tree: ast.AST) -> list[str]:
-    """What in a module reaches out of it."""
+    """Calls in a module that do I/O."""
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -79,7 +79,7 @@ def is_impure(module: str) -> bool:
 
 @pytest.mark.parametrize("module", PURE)
 def test_pure_modules_reach_out_nowhere(module: str) -> None:
-    """No clock, no file, no socket, no log: time and look-ups come in, effects go out as values."""
+    """No clock, file, socket or log: time and look-ups are arguments, effects are return values."""
     for path in sources(module):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         assert impurities(tree) == [], path.name
@@ -104,7 +104,7 @@ def test_the_check_for_purity_can_fail(text: str) -> None:
 
 
 def test_runtime_needs_no_development_package() -> None:
-    """What the product imports is in ``dependencies``, or in an extra that it asks for gently."""
+    """What the product imports is in ``dependencies``, or in an extra whose absence it handles."""
     development = {"pytest", "hypothesis", "confluent_kafka", "playwright", "psutil", "sqlglot"}
     for package in PACKAGES:
         for path in sources(package):

@@ -1,4 +1,4 @@
-"""The kustomize base for Kubernetes: nothing dangles, and every setting is one that exists."""
+"""The kustomize base for Kubernetes: every reference resolves, and every setting exists."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -39,14 +39,14 @@ def base_settings() -> dict[str, str]:
 
 
 def test_the_base_names_every_file_of_its_folder() -> None:
-    """No manifest lies about unused."""
+    """No manifest is unused."""
     base = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text("utf-8"))
     files = {path.name for path in KUBERNETES.glob("*.yaml")} - {"kustomization.yaml"}
     assert files == set(base["resources"])
 
 
 def test_each_role_is_the_workload_it_should_be() -> None:
-    """Workers have names and volumes that stay, the others are interchangeable."""
+    """Workers have stable names and volumes, the others are interchangeable."""
     assert set(pods()) == {
         "Deployment/mailpulse-ingest", "StatefulSet/mailpulse-worker", "Deployment/mailpulse-sink",
         "Deployment/mailpulse-dashboard", "Job/mailpulse-topics", "Job/mailpulse-migrate",
@@ -88,7 +88,8 @@ def test_a_pod_is_confined_and_complete(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in pods() if not name.startswith("Job")])
 def test_spans_are_off_until_an_overlay_says_where_they_go(name: str) -> None:
-    """Every role has the setting by the base's ConfigMap, as by compose; the image has the SDK."""
+    """Every role gets the setting from the base's ConfigMap, as with compose; the image has the
+    SDK."""
     [container] = pods()[name]["spec"]["containers"]
     assert container["envFrom"] == [{"configMapRef": {"name": "mailpulse"}}]
     settings, [role] = base_settings(), container["args"]
@@ -104,7 +105,7 @@ def test_spans_are_off_until_an_overlay_says_where_they_go(name: str) -> None:
 
 
 def test_ports_of_pods_are_the_ones_of_the_settings() -> None:
-    """A container's port is where the process listens by the base's settings."""
+    """A container's port is the one on which the process listens by the base's settings."""
     settings = load(dict(base_settings()))
     wanted = {
         "ingest": settings.ingest_port, "worker": settings.metrics_port,
@@ -163,7 +164,7 @@ def test_selectors_find_their_pods() -> None:
 
 
 def test_scaling_is_slow_bounded_and_about_lag_that_exists() -> None:
-    """KEDA watches our groups and topics, never asks for more workers than partitions."""
+    """KEDA watches our groups and topics, and never asks for more workers than partitions."""
     settings = load(dict(base_settings()))
     groups = {"mailpulse-worker": settings.consumer_group, "mailpulse-sink": settings.sink_group}
     scaled = [one for one in kubernetes() if one["kind"] == "ScaledObject"]
@@ -183,7 +184,7 @@ def test_scaling_is_slow_bounded_and_about_lag_that_exists() -> None:
 
 
 def test_whoever_the_ingress_believes_is_let_in_by_name() -> None:
-    """A network of pods is trusted, so the policy admits only namespaces that were labelled."""
+    """A network of pods is trusted, so the policy admits only labelled namespaces."""
     assert Networks(load(base_settings()).trusted_proxies)
     [hooks] = [one for one in kubernetes() if one["metadata"]["name"] == "mailpulse-hooks"]
     [rule] = hooks["spec"]["ingress"]

@@ -1,4 +1,5 @@
-"""Metrics, rules and alerts agree with each other, the code and the run-book's commands."""
+"""Metrics, rules and alerts agree with each other, with the code and with the run-books'
+commands."""
 
 import re
 from pathlib import Path
@@ -45,7 +46,7 @@ def test_an_expression_asks_for_what_exists(name: str) -> None:
 
 @pytest.mark.parametrize("name", EXPRESSIONS)
 def test_counters_are_rated_and_labels_exist(name: str) -> None:
-    """A counter stands inside rate() or increase(); labels in braces are the metric's own."""
+    """A counter is inside rate() or increase(); labels in braces are the metric's own."""
     expression = EXPRESSIONS[name]
     for metric, braces, behind in re.findall(
         r"\b(mailpulse_[a-z0-9_]+)(\{[^}]*\})?(\[\w+\])?", expression
@@ -57,7 +58,7 @@ def test_counters_are_rated_and_labels_exist(name: str) -> None:
 
 
 def test_values_of_labels_are_the_codes_words() -> None:
-    """A result or topic that an expression names is one that the code writes."""
+    """A result or topic named in an expression is one that the code uses."""
     text = " ".join(EXPRESSIONS.values())
     for metric, value in re.findall(r'(mailpulse_\w+)\{result=~?"([^"]+)"', text):
         words = set(value.split("|"))
@@ -71,7 +72,7 @@ def test_values_of_labels_are_the_codes_words() -> None:
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_an_alert_leads_to_a_command(name: str) -> None:
-    """Every alert says what is wrong, what to do, and its commands and settings exist."""
+    """Every alert says what is wrong and what to do; its commands and settings exist."""
     alert = ALERTS[name]
     assert alert["labels"]["severity"] in ("critical", "warning", "info")
     assert re.fullmatch(r"\d+m", alert["for"])
@@ -96,7 +97,7 @@ def test_an_alert_leads_to_a_command(name: str) -> None:
 
 
 def test_critical_alerts_cover_every_role() -> None:
-    """What stops figures is watched at each step: ingress, workers, sink, end to end."""
+    """Each step is watched: ingress, workers, sink, end to end."""
     critical = {name for name, rule in ALERTS.items() if rule["labels"]["severity"] == "critical"}
     assert critical >= {
         "MailpulseIngestDown", "MailpulseRoleDown", "MailpulseIngestWithoutKafka",
@@ -106,7 +107,7 @@ def test_critical_alerts_cover_every_role() -> None:
 
 @pytest.mark.parametrize("metric", list(metrics()), ids=lambda one: one.name)
 def test_a_metric_follows_the_conventions(metric: Metric) -> None:
-    """Our prefix, base units, a meaning; no label whose values anyone outside can multiply."""
+    """Our prefix, base units, a help text; no label with an unbounded number of values."""
     assert metric.name.startswith("mailpulse_")
     assert metric.name.endswith(UNITS)
     assert metric.meaning.endswith(".")

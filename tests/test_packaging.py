@@ -47,7 +47,7 @@ def test_wheel_holds_every_tracked_file_of_the_packages(wheel: Path) -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_wheel_is_marked_as_typed(wheel: Path, package: str) -> None:
-    """Type checkers of those who import us believe our annotations (PEP 561)."""
+    """Type checkers use our annotations in code that imports us (PEP 561)."""
     assert f"{package}/py.typed" in names_in(wheel)
 
 

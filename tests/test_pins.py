@@ -1,8 +1,8 @@
-"""What ``docker-compose.yml`` pins is what the tests run.
+"""The versions that ``docker-compose.yml`` pins are the ones that are tested.
 
-An image that nobody started here may refuse what the tests had accepted: ClickHouse 26.3 refused
-the first migration while the tests, on 26.9, passed. No image can be fetched where this project is
-tested, so the same software comes from elsewhere (Maven, PyPI), in the version that is pinned.
+An image that was never started here may refuse what the tests accept: ClickHouse 26.3 refused the
+first migration while the tests passed on 26.9. Images can't be downloaded where this project is
+tested, so the same software comes from elsewhere (Maven, PyPI), in the pinned version.
 """
 
 import re
@@ -46,7 +46,7 @@ def test_what_is_pinned_is_what_tests_run() -> None:
 
 
 def test_ci_runs_the_pinned_clickhouse() -> None:
-    """The stage is there, and its engine is the pinned version's."""
+    """The stage exists, and its engine is the pinned version."""
     text = (ROOT / ".ci" / "lock" / "pinned-engine.txt").read_text("utf-8")
     [engine] = re.findall(r"^chdb-core==(\d+\.\d+)\.\d+ \\$", text, re.MULTILINE)
     assert engine == TAGS["clickhouse/clickhouse-server"]

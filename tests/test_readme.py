@@ -1,4 +1,4 @@
-"""The pages say what is so: generated parts are fresh, commands exist, names are right."""
+"""The pages are correct: generated parts are fresh, commands exist, names are right."""
 
 import re
 import shlex
@@ -26,12 +26,12 @@ def test_generated_sections_are_fresh(page: Path) -> None:
 
 
 def test_every_generated_section_is_on_some_page() -> None:
-    """None was lost on the way from page to page."""
+    """None was lost when sections moved between pages."""
     assert set(re.findall(r"<!-- generated: (\w+) -->", ALL)) == set(SECTIONS)
 
 
 def test_every_page_is_found_from_the_first() -> None:
-    """And the first is short."""
+    """And the first page is short."""
     first = TEXTS[PAGES[0]]
     assert len(first.encode()) <= FIRST_PAGE_BYTES_MAX
     for page in PAGES[1:]:
@@ -40,7 +40,7 @@ def test_every_page_is_found_from_the_first() -> None:
 
 @of_each_page
 def test_no_paragraph_is_long(page: Path) -> None:
-    """What needs more words is a table, or two paragraphs."""
+    """Longer ones should be a table, or two paragraphs."""
     text = re.sub(r"```.*?```|<!-- generated.*?<!-- end -->", "", TEXTS[page], flags=re.S)
     for part in re.split(r"\n\n|\n(?=- |\d+\. )", text):
         limit = ITEM_WORDS_MAX if re.match(r"(- |\d+\. )", part) else PARAGRAPH_WORDS_MAX
@@ -62,7 +62,7 @@ def commands() -> set[tuple[str, ...]]:
 
 @pytest.mark.parametrize("words", sorted(commands()), ids=" ".join)
 def test_commands_exist(words: tuple[str, ...]) -> None:
-    """Each command and each option in the README is one that the program has."""
+    """Each command and option on the pages exists."""
     command = typer.main.get_command(app)
     options: set[str] = set()
     for word in words[1:]:
@@ -95,7 +95,7 @@ def anchors(text: str) -> set[str]:
 
 @of_each_page
 def test_links_and_files_named_exist(page: Path) -> None:
-    """Anchors lead to headings, also of other pages, and paths to files."""
+    """Anchors lead to headings, also on other pages, and paths to files."""
     for target in re.findall(r"\]\(([^)]+)\)", TEXTS[page]):
         if "://" in target:
             continue
@@ -110,7 +110,7 @@ def test_links_and_files_named_exist(page: Path) -> None:
 
 
 def test_consumer_examples_are_short() -> None:
-    """A consumer fits into 25 lines."""
+    """A consumer fits in 25 lines."""
     examples = [block for block in blocks(ALL) if block.kind == "consumer"]
     assert [block.name for block in examples] == ["aiokafka", "confluent"]
     assert all(len(block.text.splitlines()) < 25 for block in examples)

@@ -1,6 +1,6 @@
-"""Secrets that are planted everywhere are found nowhere: output, errors, values shown, log lines.
+"""Canary secrets in every place appear in no output, error, shown value or log line.
 
-What running roles say is ``tests/live/test_leaks.py``'s.
+``tests/live/test_leaks.py`` checks running roles.
 """
 
 import io
@@ -46,7 +46,7 @@ COMMANDS = (
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    """An environment in which everything that may hold a secret holds a canary."""
+    """An environment in which everything that may contain a secret contains a canary."""
     accounts = open_accounts()
     toml = folder / "mailpulse.toml"
     toml.write_text(accounts.toml, encoding="utf-8")
@@ -65,7 +65,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 
 
 def test_every_secret_setting_is_planted() -> None:
-    """A new secret setting must come into these tests too."""
+    """A new secret setting must be added to these tests."""
     assert set(PLANTED) == set(SECRET_SETTINGS)
 
 
@@ -85,7 +85,7 @@ def test_a_command_tells_no_secret(words: list[str], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in Settings.model_fields if name != "config_file"])
 def test_a_setting_that_holds_a_secret_by_mistake_is_not_repeated(name: str) -> None:
-    """A password typed into the wrong setting: the message names the setting alone."""
+    """A password in the wrong setting: the message names only the setting."""
     said = ""
     try:
         settings = load_settings({PREFIX + name.upper(): CANARY * 2}, lambda path: "")
@@ -100,7 +100,7 @@ def test_a_setting_that_holds_a_secret_by_mistake_is_not_repeated(name: str) -> 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))
 def test_a_source_shows_no_secret(name: str) -> None:
-    """A source's representation, and the reason of a refusal, hold none of its secrets."""
+    """A source's representation, and the reason of a refusal, contain none of its secrets."""
     one = example(name)
     secrets = {
         value
@@ -118,7 +118,7 @@ def test_a_source_shows_no_secret(name: str) -> None:
 
 
 def test_log_lines_hide_what_looks_like_a_secret() -> None:
-    """By name, in a URL, nested, in a library's words, in a traceback's message."""
+    """By name, in a URL, nested, in a library's message, in a traceback."""
     out = io.StringIO()
     before = logging.getLogger().handlers[:], logging.getLogger().level
     try:

@@ -1,6 +1,6 @@
-"""The house rules that no linter has, as tests.
+"""Rules of style that no linter has, as tests.
 
-Everything here looks at files that git tracks, so work in progress fails once it is committed.
+They look at the files that git tracks, so unfinished work fails only once it is added.
 """
 
 import ast
@@ -40,7 +40,7 @@ MACHINE_PATHS = ["/" + "root/", "/" + "work/", "/" + "home/[a-z]", "/" + "opt/wh
 
 @cache
 def tracked() -> tuple[Path, ...]:
-    """Files that git tracks and that are there."""
+    """Files that git tracks and that exist."""
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -71,7 +71,7 @@ def functions(text: str) -> list[Function]:
 
 
 def test_there_is_something_to_look_at() -> None:
-    """The other tests here would pass on an empty list."""
+    """Otherwise the other tests here would pass on an empty list."""
     assert {name.split("/")[0] for name in python_files()} >= {*PACKAGES, "tests"}
 
 
@@ -97,7 +97,7 @@ def test_files_are_short() -> None:
 
 
 def test_modules_say_what_lives_in_them() -> None:
-    """Every module begins with its invariants or purpose; an empty ``__init__`` may be silent."""
+    """Every module begins with its invariants or purpose; an empty ``__init__`` may have none."""
     silent = [
         name
         for name, text in python_files().items()
@@ -107,7 +107,7 @@ def test_modules_say_what_lives_in_them() -> None:
 
 
 def needs_docstring(node: ast.stmt) -> bool:
-    """Whether a definition is public and more than a Protocol's line (its class explains those)."""
+    """Whether a definition is public, and not a method of a Protocol whose class explains it."""
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return False
     outline = ast.unparse(node.body[-1]) == "..."
@@ -133,7 +133,7 @@ def test_public_things_have_docstrings() -> None:
 
 
 def test_tests_say_what_they_hold() -> None:
-    """Every test has one sentence that states the behaviour."""
+    """Every test has one sentence that describes the behaviour."""
     silent = [
         f"{name}::{node.name}"
         for name, text in python_files().items()
@@ -145,13 +145,13 @@ def test_tests_say_what_they_hold() -> None:
 
 
 def test_no_module_is_a_drawer() -> None:
-    """A module's name says what is in it; ``utils`` says nothing."""
+    """A module's name says what it contains; ``utils`` says nothing."""
     found = [name for name in python_files() if DRAWERS & set(re.split(r"[/.]", name))]
     assert found == []
 
 
 def test_tests_use_no_mocks() -> None:
-    """Fakes and real software: a mock agrees with whatever its test believes."""
+    """Fakes and real software instead: a mock agrees with whatever the test assumes."""
     found = [
         name
         for name, text in python_files().items()
@@ -164,7 +164,7 @@ def test_tests_use_no_mocks() -> None:
 
 @pytest.mark.parametrize("pattern", REGISTRY_HOSTS + MACHINE_PATHS)
 def test_nothing_ties_the_repository_to_a_machine(pattern: str) -> None:
-    """No registry's host and no path of one machine stands in a tracked file."""
+    """No tracked file names a registry's host or a path of one machine."""
     found = []
     for path in tracked():
         try:

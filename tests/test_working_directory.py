@@ -1,7 +1,7 @@
-"""No process of ours takes a module from the folder that it is started in.
+"""No process of ours imports a module from its working directory.
 
 ``python -m`` and ``python -c`` put the working directory first on ``sys.path``; ``-P`` (or ``-I``)
-leaves it out. The live tests of ``up`` and ``demo`` run in such a folder as well.
+omits it. The live tests of ``up`` and ``demo`` run in such a folder as well.
 """
 
 import ast
@@ -32,13 +32,13 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def said(argv: tuple[str, ...], folder: Path) -> str:
-    """All that a command writes, started in ``folder``."""
+    """The output of a command started in ``folder``."""
     ran = subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
     return ran.stdout + ran.stderr
 
 
 def test_the_folder_is_hostile(hostile: Path) -> None:
-    """Without the flag, Python imports what lies there."""
+    """Without the flag, Python imports the files there."""
     assert TELLS in said((sys.executable, "-c", "import random"), hostile)
     assert TELLS in said((sys.executable, "-m", "streams.cli", "--help"), hostile)
 
@@ -52,7 +52,7 @@ def test_a_command_starts_in_any_folder(argv: tuple[str, ...], hostile: Path) ->
 
 
 def test_health_checks_work_in_any_folder(hostile: Path) -> None:
-    """They run where the role keeps its files."""
+    """They run in the working directory of the role."""
     checks = {tuple(one["healthcheck"]["test"]) for one in OURS.values() if "healthcheck" in one}
     assert len(checks) >= 3
     for kind, interpreter, *words in checks:
@@ -61,7 +61,7 @@ def test_health_checks_work_in_any_folder(hostile: Path) -> None:
 
 
 def unsafe(tree: ast.AST) -> Iterator[int]:
-    """Lines of command lines that start this interpreter with the working directory in its path."""
+    """Commands that start this interpreter with the working directory on its path."""
     for node in ast.walk(tree):
         if isinstance(node, ast.List | ast.Tuple):
             words = [ast.unparse(one) for one in node.elts]
@@ -72,7 +72,7 @@ def unsafe(tree: ast.AST) -> Iterator[int]:
 
 
 def test_every_start_of_a_python_is_safe() -> None:
-    """In the packages and the tests alike; a search, so that the next child is found too."""
+    """In the packages and in the tests; found by a search, so new ones are checked too."""
     assert list(unsafe(ast.parse("run([sys.executable, '-m', 'streams.cli'])"))) == [1]
     found = {}
     for name, text in python_files().items():
@@ -83,7 +83,7 @@ def test_every_start_of_a_python_is_safe() -> None:
 
 
 def test_texts_and_images_start_python_safely() -> None:
-    """What people copy, and what containers run."""
+    """In texts that people copy, and in the commands of containers."""
     texts = [*PAGES, ROOT / "docker-compose.yml", ROOT / "Dockerfile"]
     texts += (ROOT / "streams" / "deploy").glob("*.yaml")
     for path in texts:

@@ -1,6 +1,6 @@
-"""The warehouse's two listeners in a thread of this process, so that blocking clients can be tried.
+"""The warehouse's two listeners in a thread of this process, for tests with blocking clients.
 
-In a process of its own, as users run it: ``tests/live/warehouse_process.py``.
+``tests/live/warehouse_process.py`` runs them in a process of their own, as users do.
 """
 
 import asyncio
@@ -33,11 +33,11 @@ DOOR_LIMITS = limits_of(Settings())
 
 @dataclass(frozen=True, slots=True)
 class OpenWarehouse:
-    """Where a warehouse is.
+    """A running warehouse.
 
     Attributes:
         port: of the analysts' listener, on 127.0.0.1.
-        settings: as a sink of it has them: all rights.
+        settings: those of its sink: all rights.
         engine: behind both listeners.
         metrics: of both.
         disobeyed: gets a line when the watchdog would end the process.
@@ -56,11 +56,11 @@ class OpenWarehouse:
 
     @property
     def reader_settings(self) -> Settings:
-        """As an analyst has them."""
+        """Settings of an analyst."""
         return self.reader_settings_with("")
 
     def reader_settings_with(self, password: str) -> Settings:
-        """The same for a door with a token."""
+        """The same with a token."""
         dsn = f"http://default:{password}@127.0.0.1:{self.port}/{self.engine.database}"
         return self.settings.model_copy(update={"clickhouse_dsn": SecretStr(dsn)})
 
@@ -79,7 +79,7 @@ def sink_settings(port: int, token: str, folder: Path) -> Settings:
 def open_warehouse(
     folder: Path, limits: QueryLimits | None = None, door_token: str = ""
 ) -> Iterator[OpenWarehouse]:
-    """Opens a warehouse on a directory under ``folder``; closes it at the end. Not migrated."""
+    """Opens a warehouse on a directory under ``folder``, not migrated; closes it at the end."""
     config = configured(folder / "warehouse", "mailpulse", MEMORY_BYTES_MAX)
     metrics, token = WarehouseMetrics(), secrets.token_urlsafe(32)
     disobeyed: list[str] = []
@@ -126,7 +126,7 @@ def open_warehouse(
 def migrated_warehouse(
     folder: Path, limits: QueryLimits | None = None, door_token: str = ""
 ) -> Iterator[tuple[OpenWarehouse, Client]]:
-    """The same with every table and view, and a client of the sink's."""
+    """The same with every table and view, and a client with the sink's rights."""
     with open_warehouse(folder, limits, door_token) as warehouse:
         client = connect(warehouse.settings)
         try:

@@ -1,4 +1,4 @@
-"""Things that nobody should touch, which tell when somebody does: a file, a folder, a port."""
+"""Canaries: a file, a folder and a port that show when something touches them."""
 
 import ctypes
 import os
@@ -23,10 +23,10 @@ class Canaries:
     """What an attack would touch.
 
     Attributes:
-        folder: that nothing opens a file in.
-        file: in the folder, holds ``SECRET``.
-        listener: that nothing connects to.
-        watch: inotify's descriptor, on the folder.
+        folder: no file in it may be opened.
+        file: in the folder; contains ``SECRET``.
+        listener: nothing may connect to it.
+        watch: inotify's descriptor for the folder.
     """
 
     folder: Path
@@ -40,7 +40,7 @@ class Canaries:
         return int(self.listener.getsockname()[1])
 
     def filled(self, text: str) -> str:
-        """A text of the corpus with the real paths, port and repetitions put in."""
+        """A query of the corpus with the real paths, port and repetitions inserted."""
         target = str(self.folder / "written")
         for name, value in (
             ("CANARY", self.file), ("FOLDER", self.folder), ("TARGET", target), ("PORT", self.port),
@@ -74,7 +74,7 @@ class Canaries:
 
 @contextmanager
 def canaries(folder: Path) -> Iterator[Canaries]:
-    """Sets them out in an empty folder."""
+    """Canaries in an empty folder."""
     file = folder / "canary.csv"
     file.write_text(f"{SECRET}\n")
     watch = int(_LIBC.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))

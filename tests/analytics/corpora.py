@@ -12,7 +12,7 @@ ENGINE = tuple(int(part) for part in str(chdb.engine_version).split(".")[:2])
 
 
 def corpus(name: str) -> list[Any]:
-    """The entries of a file that are for this engine, each a mapping with its query."""
+    """The entries of a file that apply to this engine, each a mapping with its query."""
     kinds: dict[str, list[Any]] = yaml.safe_load(Path(__file__).with_name(name).read_text("utf-8"))
     found = [
         pytest.param(each if isinstance(each, dict) else {"query": each}, id=f"{kind}-{at}")

@@ -1,7 +1,7 @@
-"""A stretch of history as Kafka would carry it, and a plain recount of what it must come to.
+"""A random history as Kafka would deliver it, and a plain recount of the expected figures.
 
-The recount is brute force over dictionaries: it knows nothing of ClickHouse, and of the tables
-only what they promise.
+The recount is brute force over dictionaries: it uses no ClickHouse, and of the tables only what
+they promise.
 """
 
 from collections import Counter, defaultdict
@@ -27,7 +27,7 @@ CODEC = Codec()
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A record as a consumer gets it (``analytics.sink.rows.Polled``)."""
+    """A record as a consumer receives it (``analytics.sink.rows.Polled``)."""
 
     topic: str
     partition: int
@@ -46,7 +46,7 @@ class History:
     minutes: list[AvroRecord] = field(default_factory=list)
 
     def sent(self) -> list[Sent]:
-        """Every record, encoded; offsets are places in this list."""
+        """Every record, encoded; offsets are positions in this list."""
         pairs = [(topics.ENRICHED, "enriched_event", item) for item in self.enriched]
         pairs += [(topics.MINUTES, "campaign_minute", item) for item in self.minutes]
         return [
@@ -96,7 +96,7 @@ def first_revision(
 
 @st.composite
 def histories(draw: st.DrawFn) -> History:
-    """Events with corrections, in up to two logs of the raw topic, and minutes beside them."""
+    """Events with corrections, in up to two logs of the raw topic, and minute counts."""
     history = History()
     for number in range(draw(st.integers(1, 12))):
         message = draw(st.integers(0, 4))
@@ -115,7 +115,7 @@ def histories(draw: st.DrawFn) -> History:
 
 
 def _revise(draw: st.DrawFn, history: History, base: AvroRecord, number: int) -> None:
-    """Writes an event and its corrections; a later correction may come in a later, shorter log."""
+    """Writes an event and its corrections; a later correction may be in a later, shorter log."""
     campaign = draw(st.sampled_from(CAMPAIGNS))
     version = 1_000 + number * 10
     for revision in range(draw(st.integers(1, 3))):

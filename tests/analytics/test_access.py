@@ -1,9 +1,8 @@
-"""Roles and quotas, which no engine here can make: read by ClickHouse's own parser, and held
-against what the processes do.
+"""Roles and quotas, parsed by ClickHouse's own parser and compared with what the processes do.
 
-chDB has the server's parser but no access control to speak of, so whether a right suffices is
-known from ClickHouse's documentation («GRANT», «CREATE QUOTA», «CREATE ROLE») and from a server
-named by ``MAILPULSE_TEST_CLICKHOUSE_URL``.
+chDB has the server's parser but hardly any access control, so whether a right suffices is known
+from ClickHouse's documentation («GRANT», «CREATE QUOTA», «CREATE ROLE») and from a server named by
+``MAILPULSE_TEST_CLICKHOUSE_URL``.
 """
 
 import re
@@ -53,13 +52,13 @@ def canonical(engine: Any, statement: str) -> str:
 
 @pytest.mark.parametrize("statement", EVERY)
 def test_clickhouses_own_parser_reads_every_statement(engine: Any, statement: str) -> None:
-    """Single server and cluster alike; the first words stay what they were."""
+    """On a single server and on a cluster; the first words stay the same."""
     plain = re.sub(r"^--.*$", "", statement, flags=re.MULTILINE).strip()
     assert canonical(engine, statement).split()[:2] == plain.split()[:2]
 
 
 def granted(engine: Any, role: str) -> set[tuple[str, str]]:
-    """Pairs of a right and what it is on."""
+    """Pairs of a right and its object."""
     found = set()
     for statement in ACCESS:
         grant = GRANT.fullmatch(canonical(engine, statement))
@@ -69,7 +68,7 @@ def granted(engine: Any, role: str) -> set[tuple[str, str]]:
 
 
 def test_sink_may_read_what_it_asks_for(engine: Any) -> None:
-    """Facts of campaigns, migrations, and the reconciliation with everything that it is made of."""
+    """Facts of campaigns, migrations, and the reconciliation with everything that it reads."""
     view = next(
         each
         for each in reversed(list(statements(TEXT)))
@@ -90,7 +89,7 @@ def test_sink_may_read_its_own_input(engine: Any) -> None:
 
 
 def test_analyst_may_read_and_nothing_else(engine: Any) -> None:
-    """On this database's tables and views alone, within limits that a query can only lower."""
+    """Only this database's tables and views, within limits that a query can only lower."""
     assert granted(engine, "mailpulse_analyst") == {("SELECT", "*"), ("SHOW", "*")}
     profile, role = (
         next(canonical(engine, each) for each in ACCESS if start in each)
@@ -103,7 +102,7 @@ def test_analyst_may_read_and_nothing_else(engine: Any) -> None:
 
 
 def test_quota_is_each_analysts_own(engine: Any) -> None:
-    """The last word on it has a key: without one, all share it."""
+    """The last clause has a key: without one, all analysts share the quota."""
     last = [canonical(engine, each) for each in ACCESS if "QUOTA" in each][-1]
     assert "KEYED BY user_name" in last
     assert "MAX queries = 10000, execution_time = 3600" in last

@@ -1,4 +1,4 @@
-"""A topic's batcher: back-pressure, tries, and what a rebalance leaves behind."""
+"""A topic's batcher: back-pressure, retries, and rebalances."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ PARTITION = TopicPartition(topics.ENRICHED, 0)
 
 
 class RecordingLoader:
-    """Stores in a list; fails as often as told before it does."""
+    """Stores in a list; fails as often as told first."""
 
     def __init__(self, failures: Sequence[Exception] = (), rejects: int = 0) -> None:
         self.failures = list(failures)
@@ -69,7 +69,7 @@ class Bench:
 
 
 async def test_full_batch_flies_and_its_offsets_are_committed_once_stored() -> None:
-    """At the limit the batch goes without waiting for its time."""
+    """At the limit the batch is sent without waiting for its time."""
     bench = Bench(loader := RecordingLoader())
     bench.add(0, 9)
     bench.batcher.launch(0.0)
@@ -83,7 +83,7 @@ async def test_full_batch_flies_and_its_offsets_are_committed_once_stored() -> N
 
 
 async def test_due_time_sends_a_small_batch() -> None:
-    """What came first waits no longer than the interval."""
+    """The first record waits no longer than the interval."""
     bench = Bench(RecordingLoader())
     bench.add(0, 1)
     assert bench.batcher.due_in(10.0) == 50.0
@@ -93,7 +93,8 @@ async def test_due_time_sends_a_small_batch() -> None:
 
 
 async def test_unavailable_clickhouse_is_tried_until_it_takes_the_same_batch() -> None:
-    """Nothing is committed before, the batcher says that it is not healthy, and one batch fills."""
+    """Nothing is committed before, the batcher reports that it is unhealthy, and one more batch
+    fills."""
     bench = Bench(loader := RecordingLoader([Unavailable("away")] * 3))
     bench.add(0, 10)
     bench.batcher.launch(0.0)
@@ -107,7 +108,7 @@ async def test_unavailable_clickhouse_is_tried_until_it_takes_the_same_batch() -
 
 
 async def test_rejects_are_dead_lettered_before_the_commit() -> None:
-    """When the dead-letter topic is away, the batch is stored again rather than committed."""
+    """If the dead-letter topic is unavailable, the batch is stored again rather than committed."""
     bench = Bench(loader := RecordingLoader(rejects=2))
     bench.letters_fail = 1
     bench.add(0, 10)
@@ -119,7 +120,7 @@ async def test_rejects_are_dead_lettered_before_the_commit() -> None:
 
 
 async def test_disowned_batch_is_neither_tried_again_nor_committed() -> None:
-    """After a rebalance its records are somebody else's."""
+    """After a rebalance its records belong to another member."""
     bench = Bench(loader := RecordingLoader([Unavailable("away")] * 1_000_000))
     bench.add(0, 10)
     bench.batcher.launch(0.0)
@@ -143,7 +144,7 @@ async def test_a_bug_ends_the_flight_and_is_kept_for_the_pump() -> None:
 
 
 async def test_traced_records_are_named_once_they_are_stored() -> None:
-    """One line and one span per batch, tries included; none for records without a trace."""
+    """One line and one span per batch, retries included; none for records without a trace."""
     bench = Bench(RecordingLoader([Unavailable("away")]))
     with structlog.testing.capture_logs() as lines:
         bench.add(0, 3, ("ce_id", b"1"))

@@ -1,9 +1,9 @@
-"""The sink's batchers killed between any two of their steps: every view is the recount's.
+"""The sink's batchers killed between any two of their steps: every view agrees with the recount.
 
-What is tried is the product's own ``Batcher`` and ``Loader`` on the real engine, over a log of
-which a life reads from the committed offsets on. A life ends as with ``kill -9``: whatever was
-under way stays as it is, and nothing of it is committed afterwards. The same on real Kafka, with
-processes: ``tests/live/test_sink_kills.py``.
+The product's own ``Batcher`` and ``Loader`` run on the real engine, over a log that each run reads
+from the committed offsets on. A run ends as with ``kill -9``: whatever was in progress stays as it
+is, and nothing of it is committed afterwards. With real Kafka and real processes:
+``tests/live/test_sink_kills.py``.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ Logs = Mapping[TopicPartition, Sequence[Sent]]
 
 
 class Died(Exception):
-    """The process is gone."""
+    """The process was killed."""
 
 
 @dataclass
@@ -44,10 +44,10 @@ class Life:
     """One run of a sink's process.
 
     Attributes:
-        step: where it dies; empty: it does not.
-        reaches: at which time of reaching ``step``.
-        cuts: sizes of what is polled, in turn.
-        dead: whether it has died.
+        step: where it is killed; empty: nowhere.
+        reaches: which time of reaching ``step`` kills it.
+        cuts: sizes of the polls, in turn.
+        dead: whether it was killed.
     """
 
     step: str = ""
@@ -56,10 +56,10 @@ class Life:
     dead: bool = field(default=False, compare=False)
 
     def reached(self, step: str) -> None:
-        """Dies here, if it is the time; a dead process goes nowhere.
+        """Kills the process here if it is time; a dead process gets no further.
 
         Raises:
-            Died: it does, or did before.
+            Died: it was killed, now or before.
         """
         if step == self.step:
             self.reaches -= 1
@@ -69,12 +69,12 @@ class Life:
 
 
 class MortalLoader(Loader):
-    """The product's loader, with places to die at."""
+    """The product's loader, with steps at which it can be killed."""
 
     life: Life
 
     def load(self, records: Sequence[Polled]) -> list[Reject]:
-        """As the product's, if it lives to see the end."""
+        """As the product's, unless it is killed."""
         self.life.reached("before_insert")
         if self.life.step == "half_inserted":
             super().load(records[: len(records) // 2])
@@ -87,7 +87,7 @@ class MortalLoader(Loader):
 async def live(
     life: Life, logs: Logs, committed: dict[TopicPartition, int], client: Client, executor: Executor
 ) -> None:
-    """Polls, stores and commits from ``committed`` on, to the end of the logs or of the life."""
+    """Polls, stores and commits from ``committed`` on, until the logs end or it is killed."""
 
     def loader(topic: str) -> Loader:
         made = MortalLoader(client, Codec(), topic)
@@ -141,7 +141,7 @@ def _ends(logs: Logs) -> dict[TopicPartition, int]:
 
 @st.composite
 def lives(draw: st.DrawFn) -> list[Life]:
-    """Some that die, and a last one that does not."""
+    """Some that are killed, and a last one that is not."""
     cuts = st.lists(st.integers(1, 7), min_size=1, max_size=4)
     doomed = draw(
         st.lists(
@@ -153,7 +153,7 @@ def lives(draw: st.DrawFn) -> list[Life]:
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A migrated directory."""
+    """A client of a migrated database."""
     with migrated_warehouse(tmp_path_factory.mktemp("crashes")) as (_, made):
         yield made
 
@@ -163,7 +163,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 def test_views_are_the_recount_whatever_died_when(
     client: Client, history: History, lifetimes: list[Life], data: st.DataObject
 ) -> None:
-    """Records twice, in any order, on any partition, cut anywhere; deaths at any step."""
+    """Records twice, in any order, on any partition, in any batches; killed at any step."""
     for table in ("events", "campaign_minutes"):
         client.command(f"TRUNCATE TABLE {table}")
     sent = history.sent()

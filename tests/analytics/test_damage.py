@@ -1,4 +1,4 @@
-"""Damaged parts on the real engine: found, named, taken out, and their rows brought back."""
+"""Damaged parts on the real engine: found, named, removed, and their rows restored."""
 
 import re
 import shutil
@@ -33,12 +33,12 @@ EVENTS = 60
 
 
 def asking(settings: Settings) -> Ask:
-    """How the doctor asks."""
+    """Queries as ``mailpulse doctor`` makes them."""
     return partial(rows_of, settings)
 
 
 def months() -> tuple[list[Sent], list[Sent]]:
-    """Events of two months, which lie in two parts that nothing merges."""
+    """Events of two months, in two parts that no merge joins."""
     found = []
     for month in (0, 1):
         numbers = range(month * EVENTS, (month + 1) * EVENTS)
@@ -59,7 +59,7 @@ def load(client: Client, records: list[Sent], group: str) -> None:
 
 
 def stored(client: Client) -> int:
-    """Events that a query sees, all columns read."""
+    """Events that a query of all columns returns."""
     rows = client.query("SELECT count(), sum(cityHash64(*)) FROM events FINAL").result_rows
     return int(rows[0][0])
 
@@ -93,7 +93,7 @@ def flip(file: Path) -> None:
 
 
 def test_nothing_is_found_where_nothing_is_damaged(part: Path, tmp_path: Path) -> None:
-    """With all rights and through the analysts' listener; every table is looked at."""
+    """With all rights and through the analysts' listener; every table is checked."""
     with migrated_warehouse(tmp_path) as (warehouse, _):
         for settings in (warehouse.settings, warehouse.reader_settings):
             seen = examine(asking(settings))
@@ -105,7 +105,7 @@ def test_nothing_is_found_where_nothing_is_damaged(part: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("listener", ["settings", "reader_settings"])
 def test_a_part_with_a_flipped_bit_is_named(part: Path, tmp_path: Path, listener: str) -> None:
-    """Queries fail; the doctor says which part it is and what takes it out, on both listeners."""
+    """Queries fail; the doctor names the part and how to remove it, on both listeners."""
     flip(part / "data.bin")
     with migrated_warehouse(tmp_path) as (warehouse, client):
         with pytest.raises(ClickHouseError, match="40"):
@@ -120,7 +120,7 @@ def test_a_part_with_a_flipped_bit_is_named(part: Path, tmp_path: Path, listener
 
 
 def test_what_the_doctor_says_brings_the_rows_back(part: Path, tmp_path: Path) -> None:
-    """On a server: the statement takes the part out; sinks of a new group store its rows again."""
+    """On a server: the statement removes the part; sinks of a new group store its rows again."""
     flip(part / "data.bin")
     with migrated_warehouse(tmp_path) as (warehouse, client):
         [found] = examine(asking(warehouse.settings)).parts
@@ -136,7 +136,7 @@ def test_what_the_doctor_says_brings_the_rows_back(part: Path, tmp_path: Path) -
 
 
 def test_the_same_where_the_engine_is_embedded(part: Path, tmp_path: Path) -> None:
-    """Nothing would take the statement, so the directory is moved while all is stopped."""
+    """Nothing would accept the statement, so the directory is moved while everything is stopped."""
     flip(part / "data.bin")
     with migrated_warehouse(tmp_path) as (warehouse, _):
         [found] = examine(asking(warehouse.reader_settings)).parts
@@ -157,7 +157,7 @@ def test_the_same_where_the_engine_is_embedded(part: Path, tmp_path: Path) -> No
 def test_a_part_that_clickhouse_set_aside_itself_is_named(
     part: Path, tmp_path: Path, damage: Callable[[Path], Any]
 ) -> None:
-    """No query fails and rows are missing; the doctor says so, and how they come back."""
+    """No query fails, but rows are missing; the doctor says so, and how to restore them."""
     damage(part / "data.bin")
     with migrated_warehouse(tmp_path) as (warehouse, client):
         assert stored(client) == EVENTS, "ClickHouse says nothing"
@@ -178,7 +178,7 @@ def test_a_part_that_clickhouse_set_aside_itself_is_named(
 def test_a_wrong_number_of_rows_is_found_by_the_engines_own_check(
     part: Path, tmp_path: Path
 ) -> None:
-    """Figures are wrong, no query fails; only ``CHECK TABLE`` sees it."""
+    """Figures are wrong and no query fails; only ``CHECK TABLE`` finds it."""
     (part / "count.txt").write_text(str(EVENTS // 2))
     with migrated_warehouse(tmp_path) as (warehouse, client):
         [(count,)] = client.query("SELECT count() FROM events").result_rows
@@ -189,7 +189,7 @@ def test_a_wrong_number_of_rows_is_found_by_the_engines_own_check(
 
 
 def test_whoever_meets_damage_is_sent_to_the_doctor(part: Path, tmp_path: Path) -> None:
-    """The sink's log and ``mailpulse query`` name the part, before ClickHouse's own words."""
+    """The sink's log and ``mailpulse query`` name the part, before ClickHouse's own message."""
     flip(part / "data.bin")
     with migrated_warehouse(tmp_path) as (warehouse, client):
         with pytest.raises(ClickHouseError) as met:
@@ -205,7 +205,7 @@ def test_whoever_meets_damage_is_sent_to_the_doctor(part: Path, tmp_path: Path) 
 
 
 def test_other_errors_are_not_called_damage(part: Path, tmp_path: Path) -> None:
-    """Also those that a reading part meets: a value that is no number, memory."""
+    """Nor are those of reading a part for other reasons: a value that is not a number, memory."""
     with migrated_warehouse(tmp_path) as (warehouse, _):
         for sql in (
             "SELECT count() FROM events WHERE toUInt8(message_id) = 1",
@@ -218,7 +218,7 @@ def test_other_errors_are_not_called_damage(part: Path, tmp_path: Path) -> None:
 
 
 def test_parts_of_the_log_are_told_as_they_come() -> None:
-    """Of texts that ClickHouse 26.3 and 26.9 gave; the rest of what it says stays out."""
+    """Messages of ClickHouse 26.3 and 26.9 are shortened to the part."""
     place = "/var/lib/clickhouse/store/8b7/8b78dd2f-d656-4f5b-92e1-3096ccbec2f0/202602_2_2_1"
     of_table = f"(while reading from part {place}/ in table m.ev (8b78dd2f) located on disk default"
     for code, text, table in (
@@ -240,12 +240,12 @@ def test_parts_of_the_log_are_told_as_they_come() -> None:
 
 @given(st.text())
 def test_any_text_is_told(text: str) -> None:
-    """What is not of damage passes as it is."""
+    """Messages that are not about damage are unchanged."""
     assert told(text) == text or "doctor" in told(text)
 
 
 def test_replicas_mend_themselves() -> None:
-    """Nothing is taken out by hand where another server has the part."""
+    """Nothing is removed by hand if another replica has the part."""
     part = Part("mailpulse.events_local", "202602_2_2_1", "/data/store/x", 5, replicated=True)
     assert "another replica" in steps(part, "sink", ELSEWHERE)
     assert "DETACH" not in steps(part, "sink", ELSEWHERE)

@@ -59,7 +59,7 @@ def test_a_definition_is_the_glossarys() -> None:
 
 
 def test_every_switch_has_every_metric() -> None:
-    """Whatever the switches say, each name is there exactly once."""
+    """For every setting of the switches, each name occurs exactly once."""
     for name in {item.name for item in METRICS}:
         for basis in ("cohort", "flow"):
             for who in ("human", "any"):
@@ -78,7 +78,7 @@ def test_totals_are_sums(vectors: list[list[int]]) -> None:
 
 @given(st.sampled_from(list(period.LENGTHS_S)), st.floats(1.6e9, 2e9))
 def test_a_rolling_period_ends_with_the_minute_under_way(name: str, now_s: float) -> None:
-    """So that what happens now is in it, and a minute is never cut."""
+    """So that present events are included, and no minute is cut."""
     found = period.parse(name, now_s)
     assert found.end_s - 60 <= now_s < found.end_s
     assert found.end_s % 60 == found.start_s % 60 == 0
@@ -88,7 +88,7 @@ def test_a_rolling_period_ends_with_the_minute_under_way(name: str, now_s: float
 
 @given(st.integers(1, 10**8), st.integers(10, 200), st.integers(0, 10**8))
 def test_steps_are_few_enough(length: int, steps: int, before: int) -> None:
-    """A picture has at most as many steps as asked for, where a step of a week allows it."""
+    """A chart has at most as many steps as asked for, up to the longest step of a week."""
     one = period.Period("x", 10**9, 10**9 + length)
     step = one.step_s(10**9 - before, steps)
     assert length <= step * steps or step == 7 * period.DAY_S
@@ -98,7 +98,7 @@ def test_steps_are_few_enough(length: int, steps: int, before: int) -> None:
     "name", ["", "2h", "5-4", "1700000000-1600000000", "a-b", "-1-5", "1e9-2e9"]
 )
 def test_a_strange_period_is_refused(name: str) -> None:
-    """In words."""
+    """With a message."""
     with pytest.raises(BadInput):
         period.parse(name, 1.7e9)
 
@@ -112,7 +112,7 @@ def test_a_strange_period_is_refused(name: str) -> None:
     st.text("xyz <>:;,'\"()=&?/", max_size=20),
 )
 def test_no_address_gets_through(local: str, before: str, behind: str) -> None:
-    """Wherever it stands in a text; the domain stays."""
+    """Anywhere in a text; the domain stays."""
     text = f"{before} {local}@mail.example.com {behind}"
     assert f"{local}@" not in masked(text)
     assert "•••@mail.example.com" in masked(text)
@@ -120,7 +120,7 @@ def test_no_address_gets_through(local: str, before: str, behind: str) -> None:
 
 
 def test_recipients_in_every_form_are_masked() -> None:
-    """Plain, in a link, hashed, or something else."""
+    """Plain, in a link, hashed, or anything else."""
     assert masked_recipient("ada@example.com") == "a•••@example.com"
     assert masked("https://x.example/?to=ada%40example.com") == (
         "https://x.example/?to=a•••%40example.com"
@@ -141,7 +141,7 @@ def overview(**campaign: Any) -> dict[str, Any]:
 
 @given(st.text(max_size=30))
 def test_csv_gives_every_text_back(text: str) -> None:
-    """Commas, quotes and line ends survive; a formula only gets an apostrophe."""
+    """Commas, quotes and line ends survive; only formulas get an apostrophe."""
     rows = list(csv.reader(io.StringIO(tables.csv_of(overview(name=text), "campaigns"))))
     name = rows[1][1]
     assert name in (text, f"'{text}") or "\r" in text or "\n" in text or "\0" in text
@@ -188,7 +188,7 @@ VIEW = View("overview", "7d")
 
 
 async def test_requests_that_come_together_share_one_build() -> None:
-    """Fifty browsers polling at once cost what one does."""
+    """Fifty browsers polling at once cost one build."""
     build = Builder()
     build.slow.clear()
     hub = Hub(build, 10, wall=lambda: 0.0)
@@ -200,7 +200,7 @@ async def test_requests_that_come_together_share_one_build() -> None:
 
 
 async def test_a_failure_keeps_the_last_document() -> None:
-    """With the trouble beside it, until it is over."""
+    """With a message beside it, until the failure ends."""
     build, now = Builder(), [0.0]
     hub = Hub(build, 1, wall=lambda: 0.0, clock=lambda: now[0])
     first = await hub.snapshot(VIEW)
@@ -214,7 +214,7 @@ async def test_a_failure_keeps_the_last_document() -> None:
 
 
 async def test_watchers_hear_of_each_build_and_the_last_one_ends_it() -> None:
-    """No viewers, no builds."""
+    """Without viewers nothing is built."""
     build = Builder()
     hub = Hub(build, 0.01, wall=lambda: 0.0)
     async with hub.watching(VIEW) as snapshots:
@@ -232,7 +232,7 @@ async def test_watchers_hear_of_each_build_and_the_last_one_ends_it() -> None:
 
 
 async def test_closing_ends_every_watcher() -> None:
-    """A stop does not wait for browsers to leave."""
+    """A stop does not wait for browsers to disconnect."""
     hub = Hub(Builder(), 10, wall=lambda: 0.0)
 
     async def watch() -> None:
@@ -247,7 +247,7 @@ async def test_closing_ends_every_watcher() -> None:
 
 
 async def test_a_slow_question_rests() -> None:
-    """Its last answer stands in for as long as the database is to rest."""
+    """Its last result is reused while the database rests."""
     now, asked = [0.0], 0
 
     async def query(_sql: str, _parameters: Parameters) -> Rows:
@@ -269,7 +269,7 @@ async def test_a_slow_question_rests() -> None:
 
 
 def test_flow_needs_two_readings_and_survives_a_new_log() -> None:
-    """The first reading has no rate; offsets that go back are no negative rate."""
+    """The first reading has no rate; offsets that go back give no negative rate."""
     first = Reading(10.0, {("t", 0): 100}, {("t", 0): 0}, {("g", "t", 0): 90})
     alone = flow(None, first)
     assert alone["topics"] == [{"topic": "t", "records": 100, "per_s": None}]
@@ -283,7 +283,7 @@ def test_flow_needs_two_readings_and_survives_a_new_log() -> None:
 
 
 def test_refusals_of_several_processes_add_up() -> None:
-    """Out of their metrics; what is no refusal is marked as none."""
+    """From their metrics; accepted requests are not marked as refused."""
     metrics = IngestMetrics()
     for source, result, times in (("news", "accepted", 5), ("news", "unauthorized", 2)):
         metrics.requests.labels(source, result).inc(times)

@@ -1,4 +1,4 @@
-"""Who may look at the dashboard, through its ASGI application."""
+"""Access to the dashboard, tested through its ASGI application."""
 
 from collections.abc import Callable
 from typing import Any
@@ -40,7 +40,7 @@ def client(
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "mailpulse.example.com"])
 def test_it_does_not_start_open_to_the_network(host: str) -> None:
-    """Neither token nor proxy header: the setting that is missing is named."""
+    """With neither token nor proxy header the missing setting is named."""
     with pytest.raises(ConfigError, match="MAILPULSE_DASHBOARD_TOKEN"):
         client(dashboard_host=host)
     client(dashboard_host=host, dashboard_token=SecretStr(TOKEN))
@@ -48,7 +48,8 @@ def test_it_does_not_start_open_to_the_network(host: str) -> None:
 
 
 async def test_nothing_is_answered_without_the_token() -> None:
-    """Documents 401, pages to the form; only health, the form and its style are open."""
+    """Documents get 401, pages are redirected to the form; only health, the form and its style are
+    open."""
     async with client(dashboard_host="0.0.0.0", dashboard_token=SecretStr(TOKEN)) as http:
         for path in PRIVATE:
             assert (await http.get(path)).status_code == 401
@@ -61,7 +62,7 @@ async def test_nothing_is_answered_without_the_token() -> None:
 
 
 async def test_a_session_opens_everything_and_ends() -> None:
-    """The cookie is for HTTP only, for this site, and expires; a changed one is worth nothing."""
+    """The cookie is for HTTP only, for this site, and expires; a changed one is invalid."""
     now = [1e9]
     async with client(
         wall=lambda: now[0], dashboard_host="0.0.0.0", dashboard_token=SecretStr(TOKEN)
@@ -92,7 +93,7 @@ async def test_a_token_in_a_header_serves_programs() -> None:
 
 
 async def test_guessing_is_slowed() -> None:
-    """After ten wrong tokens even the right one has to wait a minute."""
+    """After ten wrong tokens even the right one is refused for a minute."""
     now = [1e9]
     async with client(
         wall=lambda: now[0], dashboard_host="0.0.0.0", dashboard_token=SecretStr(TOKEN)
@@ -105,7 +106,8 @@ async def test_guessing_is_slowed() -> None:
 
 
 async def test_asking_for_the_sign_in_page_is_no_wrong_token() -> None:
-    """HEAD, as a monitor or a link preview asks, holds none, and slows nobody's sign-in."""
+    """HEAD, as monitors and link previews send, has no token and does not delay anybody's sign-
+    in."""
     async with client(dashboard_host="0.0.0.0", dashboard_token=SecretStr(TOKEN)) as http:
         for _ in range(FAILURES_MAX + 1):
             assert (await http.head("/login")).status_code == 200
@@ -113,7 +115,7 @@ async def test_asking_for_the_sign_in_page_is_no_wrong_token() -> None:
 
 
 async def test_a_proxy_is_believed_only_from_its_address() -> None:
-    """The header from anywhere else is anybody's."""
+    """From any other address the header is ignored."""
     options: dict[str, Any] = {
         "dashboard_host": "0.0.0.0", "dashboard_user_header": "X-Auth-Request-Email",
         "dashboard_proxy_ips": ("10.0.0.0/8",),
@@ -126,7 +128,7 @@ async def test_a_proxy_is_believed_only_from_its_address() -> None:
 
 
 async def test_without_sign_in_only_this_machine_is_answered() -> None:
-    """Another site's name that points to 127.0.0.1, or a proxy in front, is refused."""
+    """A foreign host name that resolves to 127.0.0.1 is refused, and so is a proxy in front."""
     async with client("127.0.0.1") as http:
         assert (await http.get("/api/wording")).status_code == 200
         for headers, setting in (
@@ -146,7 +148,7 @@ async def test_without_sign_in_only_this_machine_is_answered() -> None:
 
 
 async def test_every_answer_carries_the_policy() -> None:
-    """Also errors, redirects and files."""
+    """Errors, redirects and files included."""
     async with client("127.0.0.1") as http:
         for path in (*PAGES, "/api/overview", "/nothing", "/static/app.js", "/login"):
             headers = (await http.get(path)).headers
@@ -156,7 +158,7 @@ async def test_every_answer_carries_the_policy() -> None:
 
 
 async def test_pages_hold_no_inline_script_or_style() -> None:
-    """What the policy forbids is not there in the first place."""
+    """Pages contain nothing that the policy forbids."""
     async with client("127.0.0.1") as http:
         for path in (*PAGES, "/login"):
             text = (await http.get(path)).text
@@ -189,7 +191,7 @@ def test_signing_in_never_leads_to_another_site(wished: str) -> None:
 
 
 def test_settings_of_the_dashboard_are_checked() -> None:
-    """A token that can be guessed, a network or an address that is none."""
+    """A token that can be guessed, an invalid network, an invalid address."""
     environ = {
         "MAILPULSE_DASHBOARD_TOKEN": "short",
         "MAILPULSE_DASHBOARD_PROXY_IPS": "10.0.0.0/8, nonsense",

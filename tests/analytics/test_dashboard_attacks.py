@@ -1,4 +1,4 @@
-"""Ways past the dashboard's sign-in that were tried, and those like them."""
+"""Attempts to bypass the dashboard's sign-in."""
 
 import ast
 import hashlib
@@ -39,7 +39,7 @@ EVERYTHING = [*PRIVATE, *(path.partition("?")[0] for path in PAGES), "/login", "
 @pytest.mark.parametrize("peer", ["127.0.0.1", "203.0.113.9", "::1", "::ffff:203.0.113.9", ""])
 @pytest.mark.parametrize("chain", ["10.1.2.3", "10.1.2.3, 10.1.2.3", "::ffff:10.1.2.3"])
 async def test_nobody_talks_himself_into_a_proxy(peer: str, chain: str) -> None:
-    """The address of the socket is what counts, not the one in X-Forwarded-For."""
+    """The socket's address counts, not the one in X-Forwarded-For."""
     headers = {"x-forwarded-for": chain, "x-user": "eve", "x-forwarded-proto": "https"}
     async with client(peer, **BY_PROXY) as http:
         assert (await http.get("/api/wording", headers=headers)).status_code == 401
@@ -48,7 +48,7 @@ async def test_nobody_talks_himself_into_a_proxy(peer: str, chain: str) -> None:
 
 
 async def test_a_user_that_the_client_added_is_none() -> None:
-    """Two headers, or a list in one: the proxy named one of them, and nobody knows which."""
+    """Two headers, or a list in one: it is unknown which of them the proxy set."""
     async with client("10.1.2.3", **BY_PROXY) as http:
         for named in ([("x-user", "eve"), ("x-user", "ada")], [("x-user", "eve, ada")], []):
             assert (await http.get("/api/wording", headers=named)).status_code == 401
@@ -56,7 +56,7 @@ async def test_a_user_that_the_client_added_is_none() -> None:
 
 @pytest.mark.parametrize("path", PRIVATE)
 async def test_the_host_header_does_not_move_the_path(path: str) -> None:
-    """``Host: a/static/`` made an address whose path began with ``/static/``."""
+    """``Host: a/static/`` once made a URL whose path began with ``/static/``."""
     async with client(**SIGNED_IN) as http:
         for host in (
             "a/static/",
@@ -71,7 +71,7 @@ async def test_the_host_header_does_not_move_the_path(path: str) -> None:
 
 
 def addresses_by_host(text: str) -> list[str]:
-    """Uses of what Starlette makes of the Host header."""
+    """Uses of the URL that Starlette derives from the Host header."""
     return [
         f"line {node.lineno}" for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
@@ -80,7 +80,7 @@ def addresses_by_host(text: str) -> list[str]:
 
 
 def test_no_code_judges_the_address_that_the_host_header_makes() -> None:
-    """``scope["path"]`` is what was asked for."""
+    """``scope["path"]`` is the requested path."""
     found = {
         name: addresses_by_host(text)
         for name, text in python_files().items()
@@ -93,17 +93,17 @@ def test_no_code_judges_the_address_that_the_host_header_makes() -> None:
 
 @contextmanager
 def gate(now: list[float], **settings: Any) -> Iterator[Gate]:
-    """A gate with a clock of its own."""
+    """A gate with its own clock."""
     yield Gate(Settings(**{**SIGNED_IN, **settings}), lambda: now[0])
 
 
 def caller(peer: str, chain: str = "", **more: Any) -> Caller:
-    """A request from ``peer`` that says it was passed on for ``chain``."""
+    """A request from ``peer`` with ``chain`` as its X-Forwarded-For."""
     return Caller(peer, {"x-forwarded-for": chain} if chain else {}, **more)
 
 
 def test_lock_out_is_not_escaped_by_headers() -> None:
-    """A caller that is no proxy of ours is one client, whatever it writes."""
+    """A caller that is not one of our proxies is one client, whatever headers it sends."""
     with gate([1e9], dashboard_proxy_ips=("10.0.0.0/8",)) as it:
         for number in range(FAILURES_MAX):
             assert not it.is_token("wrong", caller("203.0.113.9", f"198.51.100.{number}"))
@@ -112,7 +112,7 @@ def test_lock_out_is_not_escaped_by_headers() -> None:
 
 
 def test_a_proxys_clients_are_told_apart() -> None:
-    """By what the proxy saw, which stands right-most; not by what they wrote before it."""
+    """By what the proxy saw, which is right-most, not by what they sent themselves."""
     with gate([1e9], dashboard_proxy_ips=("10.0.0.0/8",)) as it:
         for number in range(FAILURES_MAX):
             forged = f"192.0.2.{number}, 203.0.113.9, 10.5.5.5"
@@ -122,7 +122,7 @@ def test_a_proxys_clients_are_told_apart() -> None:
 
 
 def test_a_network_of_addresses_is_one_client() -> None:
-    """An IPv6 client has 2^64 of them."""
+    """An IPv6 client has 2^64 addresses."""
     with gate([1e9]) as it:
         for number in range(FAILURES_MAX):
             assert not it.is_token("wrong", caller(f"2001:db8::{number:x}"))
@@ -131,7 +131,7 @@ def test_a_network_of_addresses_is_one_client() -> None:
 
 
 def test_many_clients_together_are_slowed() -> None:
-    """A thousand wrong tokens a minute, from anywhere; then it goes on."""
+    """A thousand wrong tokens a minute, from anywhere; afterwards sign-in works again."""
     now = [1e9]
     with gate(now) as it:
         for number in range(FAILURES_OF_ALL_MAX):
@@ -143,7 +143,7 @@ def test_many_clients_together_are_slowed() -> None:
 
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_any_token_and_cookie_is_judged(token: str, cookie: str) -> None:
-    """Nothing raises, nothing but the token opens."""
+    """Nothing raises, and only the token grants access."""
     with gate([1e9]) as it:
         given_ = caller("192.0.2.1", cookies={COOKIE: cookie, SECURE_COOKIE: cookie})
         assert it.is_token(token, given_) == (token == TOKEN)
@@ -151,7 +151,7 @@ def test_any_token_and_cookie_is_judged(token: str, cookie: str) -> None:
 
 
 def test_sessions_are_not_signed_by_an_empty_token() -> None:
-    """With a proxy's sign-in alone there are no sessions, so none can be made up."""
+    """With a proxy's sign-in alone there are no sessions, so none can be forged."""
     expiry = "99999999999"
     key = hashlib.sha256(b"mailpulse session\0").digest()
     forged = f"{expiry}.{hmac.new(key, expiry.encode(), hashlib.sha256).hexdigest()}"
@@ -160,7 +160,7 @@ def test_sessions_are_not_signed_by_an_empty_token() -> None:
 
 
 async def test_a_session_is_never_the_clients_choice() -> None:
-    """A cookie from before signing in is replaced, and stays worth nothing (session fixation)."""
+    """A cookie from before the sign-in is replaced and stays invalid (session fixation)."""
     chosen = "99999999999.attacker"
     async with client(**SIGNED_IN) as http:
         before = {"cookie": f"{COOKIE}={chosen}"}
@@ -172,7 +172,7 @@ async def test_a_session_is_never_the_clients_choice() -> None:
 
 
 async def test_cookies_of_https_are_for_this_host_only() -> None:
-    """``__Host-``: no other host and no plain HTTP can set it, and no other cookie stands in."""
+    """``__Host-``: no other host and no plain HTTP can set it, and no other cookie replaces it."""
     options = {**SIGNED_IN, "dashboard_proxy_ips": ("10.0.0.0/8",)}
     https = {"x-forwarded-proto": "https", "x-forwarded-for": "203.0.113.9"}
     async with client("10.1.2.3", **options) as http:
@@ -208,7 +208,7 @@ async def test_cookies_of_https_are_for_this_host_only() -> None:
 async def test_other_sites_change_and_read_nothing(
     headers: dict[str, str], options: dict[str, Any]
 ) -> None:
-    """Forms of theirs do not sign anybody in or out, their scripts read no data."""
+    """Their forms sign nobody in or out, their scripts read no data."""
     async with client("127.0.0.1", **options) as http:
         for path in ("/login", "/logout"):
             answer = await http.post(path, data={"token": TOKEN}, headers=headers)
@@ -219,7 +219,7 @@ async def test_other_sites_change_and_read_nothing(
 
 
 async def test_links_from_elsewhere_lead_to_pages() -> None:
-    """An alert's link in a chat opens the page, or the sign-in on the way to it."""
+    """A link to an alert in a chat opens the page, or the sign-in first."""
     link = {
         "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"
     }  # fmt: skip
@@ -236,7 +236,7 @@ async def test_links_from_elsewhere_lead_to_pages() -> None:
 
 @pytest.mark.parametrize("path", EVERYTHING)
 async def test_no_page_can_be_framed_or_read(path: str) -> None:
-    """Signed in or not, refused or not; and no answer gives another site leave to read it."""
+    """Signed in or not, refused or not; no answer allows another site to read it."""
     for options in ({}, SIGNED_IN):
         async with client("127.0.0.1", **options) as http:
             for headers in ({}, {"origin": "https://evil.example"}):
@@ -259,7 +259,7 @@ async def test_no_page_can_be_framed_or_read(path: str) -> None:
     ],
 )  # fmt: skip
 async def test_next_leads_to_a_page_of_ours(wished: str) -> None:
-    """Never to another site, and with no header of the caller's."""
+    """Never to another site, whatever headers are sent."""
     async with client(**SIGNED_IN) as http:
         answer = await http.post("/login", data={"token": TOKEN, "next": wished})
         location = answer.headers["location"]

@@ -1,4 +1,4 @@
-"""The door as its callers see it: curl, clickhouse-connect, and what Grafana sends over HTTP."""
+"""The analysts' listener as its clients see it: curl, clickhouse-connect, and Grafana over HTTP."""
 
 import json
 import subprocess
@@ -69,14 +69,14 @@ def _named(setting: str) -> dict[str, Any]:
 
 
 def test_ping_and_greeting_are_clickhouses(door: OpenDoor) -> None:
-    """Load balancers and browsers get the words that they know."""
+    """Load balancers and browsers get the answers that they expect."""
     for path in ("/ping", "/"):
         with urllib.request.urlopen(door.url + path, timeout=10) as answer:
             assert answer.read() == b"Ok.\n"
 
 
 def test_curl_gets_every_format(door: OpenDoor) -> None:
-    """By FORMAT clause, by default_format, by header; in the address and in the body."""
+    """By FORMAT clause, by default_format, by header; in the URL and in the body."""
     base = ["curl", "-sS", "--max-time", "20"]
     tries = (
         (["--get", "--data-urlencode", "query=SELECT 1 AS x FORMAT JSONEachRow", door.url],
@@ -136,7 +136,7 @@ def test_errors_are_worded_as_clickhouse_words_them(
     ["readonly", "max_threads", "max_execution_time", "output_format_json_quote_64bit_integers"],
 )
 def test_harmless_settings_are_taken(door: OpenDoor, setting: str) -> None:
-    """Clients send these unasked; a limit asked for is lowered, never raised."""
+    """Clients send these without being asked; a limit is lowered, never raised."""
     assert call(door, "SELECT 1", **_named(setting))[0] == 200
     sql = "SELECT getSetting('max_execution_time')"
     assert call(door, sql, max_execution_time="999")[1] == "3\n"
@@ -147,7 +147,7 @@ def test_harmless_settings_are_taken(door: OpenDoor, setting: str) -> None:
     "setting", ["allow_ddl", "format_schema", "max_threadz", "user_files_path"]
 )
 def test_other_settings_are_refused(door: OpenDoor, setting: str) -> None:
-    """What could loosen the fence is refused as read-only mode refuses it."""
+    """A setting that could weaken the restrictions is refused as read-only mode refuses it."""
     status, text, _ = call(door, "SELECT 1", **_named(setting))
     assert (status, "READONLY" in text) == (500, True)
 
@@ -157,7 +157,8 @@ ENCODINGS = ("zstd", "br", "lz4", "gzip", "deflate")
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_bodies_may_be_compressed_and_are_bounded(door: OpenDoor, encoding: str) -> None:
-    """A body that unpacks to more than a query may be is refused, and so is a broken one."""
+    """A body that decompresses to more than the limit of a query is refused, and so is a corrupt
+    one."""
     packed = {"Content-Encoding": encoding}
     assert call(door, "", body=encoded(b"SELECT 7", encoding), headers=packed)[1] == "7\n"
     bomb = encoded(b" " * (20 << 20), encoding)
@@ -166,14 +167,14 @@ def test_bodies_may_be_compressed_and_are_bounded(door: OpenDoor, encoding: str)
 
 
 def test_unknown_encoding_of_a_body_is_told(door: OpenDoor) -> None:
-    """With ClickHouse's code for what is not there."""
+    """With ClickHouse's code for an unknown encoding."""
     status, text, _ = call(door, "", body=b"SELECT 1", headers={"Content-Encoding": "snappy"})
     assert (status, "NOT_IMPLEMENTED" in text) == (501, True)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_results_come_in_the_encoding_asked_for(door: OpenDoor, encoding: str) -> None:
-    """Each that clients name, and only with enable_http_compression, as ClickHouse has it."""
+    """Each that clients name, and only with enable_http_compression, as in ClickHouse."""
     sql, wanted = "SELECT number FROM numbers(1000)", {"Accept-Encoding": encoding}
     plain = call(door, sql)[1]
     _, text, headers = call(door, sql, headers=wanted, enable_http_compression="1")
@@ -195,7 +196,7 @@ def test_clickhouse_connect_reads_with_any_compression(
 
 
 def test_time_memory_and_result_are_limited(door: OpenDoor) -> None:
-    """A query that wants too much gets ClickHouse's error, and the next one is served."""
+    """A query that exceeds a limit gets ClickHouse's error, and the next one is served."""
     for sql, code in (
         ("SELECT sum(cityHash64(number)) FROM numbers(100000000000)", "159"),
         ("SELECT length(groupArray(number)) FROM numbers(100000000)", "241"),
@@ -206,7 +207,7 @@ def test_time_memory_and_result_are_limited(door: OpenDoor) -> None:
 
 
 def test_inserts_go_on_while_every_place_is_taken(door: OpenDoor) -> None:
-    """Queries beyond the limit are told so; the engine's owner writes all the while."""
+    """Queries beyond the limit are refused with a message; the sink goes on writing."""
     slow = "SELECT sum(cityHash64(number)) FROM numbers(100000000000)"
     hogs = [threading.Thread(target=call, args=(door, slow)) for _ in range(2)]
     owner = connect(door.settings)
@@ -227,7 +228,7 @@ def test_inserts_go_on_while_every_place_is_taken(door: OpenDoor) -> None:
 
 
 def test_nothing_of_a_query_reaches_the_next(door: OpenDoor, client: Client) -> None:
-    """Each query has a session of its own; a session id is taken and means nothing."""
+    """Each query has a session of its own; a session id is accepted and ignored."""
     sql = "SELECT getSetting('join_use_nulls')"
     for _ in range(2):
         assert call(door, sql, session_id="s", join_use_nulls="1")[1] == "true\n"

@@ -1,4 +1,5 @@
-"""The corpus of attacks, through a real door: each is refused, and nothing outside is touched."""
+"""The corpus of attacks against a real listener: each is refused, and nothing outside is
+touched."""
 
 import socket
 import urllib.error
@@ -33,7 +34,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenDoor]:
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Canaries]:
-    """Canaries beside it."""
+    """Canaries outside of it."""
     with canaries(tmp_path_factory.mktemp("canaries")) as set_out:
         yield set_out
 
@@ -64,7 +65,7 @@ def sent(door: OpenDoor, attack: dict[str, Any], watched: Canaries) -> tuple[int
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_attacks_are_refused(door: OpenDoor, watched: Canaries, attack: dict[str, Any]) -> None:
-    """By the judge or by ClickHouse's parser, in words, and before anything is touched."""
+    """By the judge or by ClickHouse's parser, with a message, and before anything is touched."""
     status, code, text = sent(door, attack, watched)
     assert watched.touched() == []
     assert SECRET not in text
@@ -73,7 +74,8 @@ def test_attacks_are_refused(door: OpenDoor, watched: Canaries, attack: dict[str
 
 
 def test_canaries_sing(watched: Canaries) -> None:
-    """A read, a write and a connection are each seen: else the corpus would prove nothing."""
+    """A read, a write and a connection are each detected: otherwise the corpus would prove
+    nothing."""
     assert watched.file.read_text().strip() == SECRET
     assert any("canary.csv" in event for event in watched.touched())
     (watched.folder / "made").write_text("x")
@@ -87,7 +89,7 @@ def test_canaries_sing(watched: Canaries) -> None:
 def test_the_watchdog_waits_for_the_engine_alone(
     door: OpenDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Judging that a busy machine makes slow is not taken for a query that does not obey."""
+    """Slow judging on a busy machine is not mistaken for a query that can't be killed."""
     seen: list[int] = []
 
     def slow(canonical: str, around: Surroundings) -> Statement:

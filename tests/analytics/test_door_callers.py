@@ -1,4 +1,4 @@
-"""Who gets in at the door: names, sites, and a token where one is set."""
+"""Who is admitted by the analysts' listener: host names, sites, and the token if one is set."""
 
 import base64
 import urllib.error
@@ -31,7 +31,7 @@ def _basic(user: str, password: str) -> str:
 
 
 def test_other_hosts_are_turned_away(door: OpenDoor) -> None:
-    """A page that rebinds its name to this machine gets nothing."""
+    """A page that rebinds its name to this machine is refused."""
     assert call(door, "SELECT 1", headers={"Host": "evil.example", **KEY})[0] == 403
     assert call(door, "SELECT 1", headers={"Host": f"localhost:{door.port}", **KEY})[0] == 200
     wrong = {"Host": f"localhost:{door.port + 1}", **KEY}
@@ -51,7 +51,7 @@ def test_other_hosts_are_turned_away(door: OpenDoor) -> None:
 )
 @pytest.mark.parametrize("path", ["", "ping"])
 def test_other_sites_are_turned_away(door: OpenDoor, headers: dict[str, str], path: str) -> None:
-    """In ClickHouse's words, before anything runs, and with no leave to read it."""
+    """With ClickHouse's error, before anything runs, and without permission to read it."""
     request = urllib.request.Request(
         f"{door.url}/{path}?query=SELECT+1", headers={**headers, **KEY}
     )
@@ -64,7 +64,7 @@ def test_other_sites_are_turned_away(door: OpenDoor, headers: dict[str, str], pa
 
 @pytest.mark.parametrize("fmt", ["RawBLOB", "TSVRaw", "LineAsString", "Markdown", "XML", "JSON"])
 def test_no_answer_is_a_page_or_a_script(door: OpenDoor, fmt: str) -> None:
-    """Whatever the format: nothing that a browser runs or another site can embed or read."""
+    """Whatever the format: nothing that a browser executes or another site can embed or read."""
     text = "'<script>alert(1)</script>' AS x"
     status, _, headers = call(
         door, f"SELECT {text} FORMAT {fmt}", headers=KEY, add_http_cors_header="1"
@@ -103,7 +103,7 @@ def test_no_answer_is_a_page_or_a_script(door: OpenDoor, fmt: str) -> None:
 def test_a_token_is_needed_where_one_is_set(
     door: OpenDoor, headers: dict[str, str], status: int
 ) -> None:
-    """As ClickHouse's clients send a password; without it nothing runs."""
+    """Sent as ClickHouse's clients send a password; without it nothing runs."""
     got, text, answered = call(door, "SELECT 1 AS x", headers=headers)
     assert got == status, text
     assert TOKEN not in text

@@ -1,4 +1,4 @@
-"""What real clients and analysts send comes through the door, and means what it meant."""
+"""What real clients and analysts send is accepted, and gives the same results."""
 
 import urllib.error
 import urllib.parse
@@ -36,14 +36,14 @@ HONEST += [
 
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenDoor]:
-    """A door on a directory that holds one of everything."""
+    """A listener on a database with one of everything."""
     with migrated_warehouse(tmp_path_factory.mktemp("door")) as (opened, owner):
         fill(owner)
         yield opened
 
 
 def through(door: OpenDoor, query: str, parameters: dict[str, str]) -> bytes:
-    """The answer of the door; an error is its text."""
+    """The listener's answer; an error is its text."""
     asked = urllib.parse.urlencode({"default_format": FORMAT, **parameters})
     request = urllib.request.Request(f"{door.url}/?{asked}", data=query.encode())
     try:
@@ -54,7 +54,7 @@ def through(door: OpenDoor, query: str, parameters: dict[str, str]) -> bytes:
 
 
 def straight(door: OpenDoor, query: str, parameters: dict[str, str]) -> bytes:
-    """The answer of the engine to the same text of a reader's, with nobody in between."""
+    """The engine's answer to the same query of a reader, without the listener."""
     job = Job(
         query,
         parameters.get("default_format", FORMAT),
@@ -68,7 +68,7 @@ def straight(door: OpenDoor, query: str, parameters: dict[str, str]) -> bytes:
 
 @pytest.mark.parametrize("honest", HONEST)
 def test_honest_queries_have_the_engines_own_result(door: OpenDoor, honest: dict[str, Any]) -> None:
-    """Names, types and values of the result are those of the text as it was written."""
+    """Names, types and values of the result are those of the query as written."""
     query, parameters = honest["query"], honest.get("parameters", {})
     answers: list[Any] = [ask(door, query, parameters) for ask in (through, straight)]
     if any(name in query for name in MOVING):

@@ -1,4 +1,5 @@
-"""The door's lists beside what the installed engine has: what is new is refused, and told."""
+"""The listener's lists compared with the installed engine: anything new is refused, and
+reported."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -67,7 +68,7 @@ KINDS: dict[str, tuple[str, Callable[[str], bool]]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_name_of_the_engine_is_allowed_or_refused_on_purpose(kind: str) -> None:
-    """What nobody has decided on yet is printed; being refused, it fails nothing."""
+    """A name that is on no list is printed; it is refused, so nothing fails."""
     sql, allowed = KINDS[kind]
     found = names(sql)
     undecided = [name for name in found if not allowed(name) and name not in REFUSED[kind]]
@@ -93,7 +94,7 @@ LISTED: dict[str, tuple[Iterable[str], str]] = {
 
 @pytest.mark.parametrize("kind", LISTED)
 def test_what_is_listed_exists(kind: str) -> None:
-    """A listed name that the engine lacks is printed; on the engine of the lists it is a slip."""
+    """A listed name that the engine lacks is printed; on the lists' own engine it is a mistake."""
     listed, sql = LISTED[kind]
     known = {name.lower() for name in names(sql)}
     missing = sorted(name for name in listed if name.lower() not in known)
@@ -103,7 +104,7 @@ def test_what_is_listed_exists(kind: str) -> None:
 
 
 def test_lists_are_sorted_and_name_each_once() -> None:
-    """So that a difference between two versions of a list can be read."""
+    """So that two versions of a list can be compared."""
     folder = files("analytics.door") / "allowed"
     for file in folder.iterdir():
         lines = file.read_text("utf-8").removesuffix("\n").split("\n")
@@ -111,7 +112,7 @@ def test_lists_are_sorted_and_name_each_once() -> None:
 
 
 def test_no_two_names_differ_in_case_alone_with_one_allowed() -> None:
-    """Names are compared in lower case; ClickHouse tells most apart by case."""
+    """Names are compared in lower case; ClickHouse distinguishes most by case."""
     for kind in ("functions", "aggregates", "table functions", "formats", "types"):
         sql, allowed = KINDS[kind]
         by_lower: dict[str, set[bool]] = {}
@@ -121,7 +122,7 @@ def test_no_two_names_differ_in_case_alone_with_one_allowed() -> None:
 
 
 def test_an_allowed_alias_is_of_an_allowed_function() -> None:
-    """A second name of a refused function is refused too, and the other way round."""
+    """An alias of a refused function is refused too, and vice versa."""
     rows = names(f"SELECT concat(name, ' ', alias_to) {FUNCTIONS[12:]} AND alias_to != ''")
     pairs = [tuple(row.split(" ")) for row in rows]
     assert len(pairs) > 50
@@ -139,13 +140,13 @@ def test_no_allowed_function_is_of_a_kind_that_reaches_out() -> None:
 
 
 def test_combinators_make_no_other_functions_name() -> None:
-    """``sumIf`` is an aggregate; no plain function that is refused reads like one."""
+    """``sumIf`` is an aggregate; no refused plain function has such a name."""
     plain = [name for name in names(FUNCTIONS) if name.lower() not in lists.FUNCTIONS]
     assert [name for name in plain if lists.is_aggregate(name)] == []
 
 
 def test_words_in_front_of_a_bracket_are_no_refused_functions() -> None:
-    """What is taken for a keyword there can't be the name of a function that is not allowed."""
+    """A word taken for a keyword there can't be the name of a function that is not allowed."""
     functions = {name.lower() for name in names(FUNCTIONS)}
     functions |= {name.lower() for name in names("SELECT name FROM system.table_functions")}
     for word in OPERATORS:
@@ -153,7 +154,7 @@ def test_words_in_front_of_a_bracket_are_no_refused_functions() -> None:
 
 
 def test_words_that_begin_other_statements_are_no_keywords_here() -> None:
-    """Each word that a statement which writes begins with, or that sends a result elsewhere."""
+    """No word with which a statement begins that writes, or that sends a result elsewhere."""
     assert lists.KEYWORDS.isdisjoint(
         "ALTER ATTACH BACKUP CHECK COPY CREATE DELETE DETACH DROP EXCHANGE EXECUTE GRANT INFILE"
         " INSERT INTO KILL MOVE OPTIMIZE OUTFILE PARALLEL RENAME RESTORE REVOKE SET STREAM SYSTEM"

@@ -1,4 +1,4 @@
-"""Settings that callers may set leave our views readable."""
+"""The settings that callers may change leave our views readable."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -35,7 +35,7 @@ def values(rule: str) -> tuple[str, ...]:
 
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenWarehouse]:
-    """With our views, and some mail in them."""
+    """A listener with our views, and some mail in them."""
     with migrated_warehouse(tmp_path_factory.mktemp("settings")) as (opened, client):
         load = Load(500, 2, BEGIN)
         store = Warehouse(opened.reader_settings, client)
@@ -46,7 +46,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenWarehouse]:
 
 
 def read(door: OpenWarehouse, view: str, **settings: Any) -> str:
-    """A view as a caller reads it who gives these settings; an error begins with ``Code:``."""
+    """A view as read by a caller who sets these; an error begins with ``Code:``."""
     return call(door, f"SELECT * FROM {view}{ARGUMENTS.get(view, '')}", **settings)[1]
 
 
@@ -62,7 +62,7 @@ def views(door: OpenWarehouse) -> list[str]:
 
 @pytest.mark.parametrize("name", sorted(lists.SETTING_RULES))
 def test_no_setting_breaks_a_view(door: OpenWarehouse, views: list[str], name: str) -> None:
-    """Each alone, with each of its values or the ends of what they may be."""
+    """Each alone, with each of its values or the ends of its range."""
     for value in values(lists.SETTING_RULES[name]):
         check_setting(name, value)
         answers = {view: read(door, view, **{name: value}) for view in views}
@@ -71,6 +71,6 @@ def test_no_setting_breaks_a_view(door: OpenWarehouse, views: list[str], name: s
 
 
 def test_a_name_unknown_is_empty_whatever_a_join_gives(door: OpenWarehouse) -> None:
-    """Not NULL: who counts on an empty name finds it."""
+    """Not NULL: queries may rely on an empty name."""
     asked = "SELECT countIf(name = '') FROM campaign_summary"
     assert call(door, asked, join_use_nulls="1")[1] == call(door, asked)[1] == "2\n"

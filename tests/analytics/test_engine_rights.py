@@ -1,4 +1,4 @@
-"""With the judge out of the way: what the engine's own rights, limits and read-only mode refuse."""
+"""Without the judge: what the engine's own rights, limits and read-only mode refuse."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -16,13 +16,13 @@ DENIED, READONLY = 497, 164
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """Of a migrated directory."""
+    """An engine on a migrated database."""
     with migrated_warehouse(tmp_path_factory.mktemp("rights")) as (opened, _):
         yield opened.engine
 
 
 def asked(engine: Engine, sql: str, **settings: str) -> bytes:
-    """The answer to an analyst's query that nobody judged."""
+    """The answer to an analyst's query that was not judged."""
     return bytes(engine.read(Job(sql, "TabSeparated", settings=settings)).content)
 
 
@@ -63,14 +63,14 @@ def asked(engine: Engine, sql: str, **settings: str) -> bytes:
     ],
 )
 def test_the_engine_refuses_by_itself(engine: Engine, sql: str) -> None:
-    """Table functions that reach outside, writes, definitions, and a way out of read-only mode."""
+    """Table functions that reach outside, writes, definitions, and leaving read-only mode."""
     with pytest.raises(QueryError) as caught:
         asked(engine, sql)
     assert caught.value.code in (DENIED, READONLY), str(caught.value)
 
 
 def test_a_reader_sees_its_database_and_no_other(engine: Engine) -> None:
-    """What rights are about is left: views, tables, metadata."""
+    """Only views, tables and metadata are readable."""
     assert b"campaign_summary" in asked(engine, "SHOW TABLES")
     assert asked(engine, "SELECT count() FROM campaign_summary") == b"0\n"
     names = asked(engine, "SELECT name FROM system.databases").decode().split()
@@ -82,7 +82,7 @@ def test_a_reader_sees_its_database_and_no_other(engine: Engine) -> None:
     "name", ["user_files_path", "format_schema_path", "user_scripts_path", "dictionaries_lib_path"]
 )
 def test_files_of_users_are_looked_for_where_there_are_none(engine: Engine, name: str) -> None:
-    """The engine's own directories are one that is empty."""
+    """The engine looks for them in an empty directory of its own."""
     sql = f"SELECT value FROM system.server_settings WHERE name = '{name}'"
     told = bytes(engine.write(Job(sql, "TabSeparatedRaw")).content).decode().strip()
     if told:  # engines before 26.9 do not tell all of them
@@ -99,7 +99,7 @@ def test_the_sinks_session_has_every_right(engine: Engine) -> None:
 
 
 def test_the_whole_engine_has_a_limit_of_memory(engine: Engine) -> None:
-    """Which one query or all together come up against, whatever the limit of each."""
+    """One query or all together reach it, whatever the limit of each."""
     sql = "SELECT value FROM system.server_settings WHERE name = 'max_server_memory_usage'"
     assert int(bytes(engine.write(Job(sql, "TabSeparated")).content)) == 4 << 30
 
@@ -107,7 +107,7 @@ def test_the_whole_engine_has_a_limit_of_memory(engine: Engine) -> None:
 def test_a_callers_lower_limit_ends_the_process_no_sooner(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The watch counts from the limit of all queries; the engine has the caller's."""
+    """The watchdog counts from the limit of all queries; the engine applies the caller's."""
     seen: list[float] = []
     over = engine.watch.over
 

@@ -1,7 +1,7 @@
-"""The engine that this run tries is the one that it means to try.
+"""This run tests the engine that it is meant to test.
 
 ``make test-pinned`` runs these folders on the engine of the ClickHouse that ``docker-compose.yml``
-pins; every other run, on the newest that the lock has.
+pins; every other run, on the newest in the lock.
 """
 
 import os
@@ -29,7 +29,7 @@ def test_the_engine_is_the_one_that_was_asked_for() -> None:
 
 
 def test_a_child_process_gets_the_same_engine() -> None:
-    """What these tests start has the engine of the interpreter that runs them."""
+    """Child processes of these tests have the engine of the interpreter that runs them."""
     code = "import chdb; print(chdb.__file__)"
     told = subprocess.run(
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True

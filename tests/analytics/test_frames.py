@@ -1,4 +1,4 @@
-"""ClickHouse's compressed frames: the checksum against another implementation, and read back."""
+"""ClickHouse's compressed frames: checksum checked against another implementation, and decoding."""
 
 import struct
 import urllib.error
@@ -56,16 +56,16 @@ def sample(size: int) -> bytes:
 
 @pytest.mark.parametrize("size", VECTORS)
 def test_checksum_is_the_one_that_clients_check(size: int) -> None:
-    """Every way through the algorithm: each length class, and rests of every kind."""
+    """Every branch of the algorithm: each length class, and remainders of every kind."""
     low, high = struct.unpack("<QQ", city_hash_128(sample(size)))
     assert f"{low:016x}{high:016x}" == VECTORS[size]
 
 
 def unframed(content: bytes) -> bytes:
-    """What a client gets out of frames.
+    """Decodes frames as a client does.
 
     Raises:
-        AssertionError: a frame is not as ClickHouse's documentation has it.
+        AssertionError: a frame is not as ClickHouse documents it.
     """
     plain = bytearray()
     while content:
@@ -80,7 +80,7 @@ def unframed(content: bytes) -> bytes:
 
 @given(st.binary(max_size=3_000))
 def test_frames_hold_what_was_put_in(content: bytes) -> None:
-    """Any bytes come out again, an empty result as no frame at all."""
+    """Any bytes are restored; an empty result is no frame at all."""
     assert unframed(compressed(content)) == content
 
 
@@ -91,7 +91,7 @@ def test_large_results_are_several_frames() -> None:
 
 
 def test_door_frames_results_for_compress_1(tmp_path: Path) -> None:
-    """Any format; an error stays readable; a framed request body is refused in words."""
+    """In any format; an error stays readable; a framed request body is refused with a message."""
     with open_warehouse(tmp_path) as door:
 
         def ask(**parameters: str) -> bytes:

@@ -41,10 +41,10 @@ def targets(uid: str) -> list[Any]:
 
 
 def expanded(sql: str, now: datetime) -> str:
-    """A query as Grafana sends it for the last two hours: its macros and variables put in.
+    """A query as Grafana sends it for the last two hours, with macros and variables expanded.
 
-    Two hours begin in the midst of a day, so a day's row, which stands at midnight, must be found
-    by its day. https://github.com/grafana/clickhouse-datasource#macros
+    Two hours begin in the middle of a day, so a day's row, whose time is midnight, must be found by
+    its day. https://github.com/grafana/clickhouse-datasource#macros
     """
     since, until = (f"toDateTime({int(at.timestamp())})" for at in (now - timedelta(hours=2), now))
     sql = re.sub(r"\$__timeFilter\(([\w.]+)\)", rf"\1 >= {since} AND \1 <= {until}", sql)
@@ -57,7 +57,7 @@ def expanded(sql: str, now: datetime) -> str:
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A migrated directory in which every board has something to show."""
+    """A migrated database in which every board has something to show."""
     with migrated_warehouse(tmp_path_factory.mktemp("grafana")) as (_, opened):
         fill(opened)
         yield opened
@@ -118,7 +118,7 @@ def test_every_query_runs_and_finds_the_sample(
 
 
 def test_variables_offer_the_sample(client: Client) -> None:
-    """The choice of campaigns is a query too."""
+    """The list of campaigns is a query too."""
     for board in BOARDS.values():
         for variable in board["templating"]["list"]:
             rows = client.query(expanded(variable["query"], datetime.now(UTC))).result_rows
@@ -143,7 +143,7 @@ def test_every_expression_asks_for_what_exists(
 
 @pytest.mark.parametrize("panel", PANELS)
 def test_every_panel_has_a_unit_and_a_description(panel: dict[str, Any]) -> None:
-    """Nobody has to guess what a figure is."""
+    """No figure without an explanation."""
     assert panel["fieldConfig"]["defaults"]["unit"]
     assert panel["description"].endswith(".")
     assert len(panel["description"]) > 20

@@ -1,4 +1,4 @@
-"""Types that grow from level to level are refused before the engine analyses them."""
+"""Types that grow with each level of a query are refused before the engine analyses them."""
 
 from collections.abc import Callable, Iterator
 
@@ -44,7 +44,7 @@ def check(sql: str) -> None:
 
 
 def nested(expression: str, levels: int) -> str:
-    """The expression over itself, by subqueries."""
+    """The expression applied to itself, by subqueries."""
     sql = "SELECT 1 AS a"
     for _ in range(levels):
         sql = f"SELECT {expression} AS a FROM ({sql})"
@@ -88,13 +88,13 @@ def test_what_does_not_grow_is_taken(
     ],
 )
 def test_aliases_and_lambdas_grow_too(canonical: Canonical, sql: str) -> None:
-    """In a single SELECT, and in what sees its names."""
+    """Within a single SELECT, and where its names are visible."""
     with pytest.raises(Denied, match="grow too large"):
         check(canonical(sql))
 
 
 def test_growth_beside_other_columns_and_joins_and_unions(canonical: Canonical) -> None:
-    """A level is a level, whatever stands beside it."""
+    """Whatever else the level contains."""
     sql = beside = united = "SELECT 1 AS a"
     for _ in range(LEVELS):
         sql = f"SELECT (a, b) AS a FROM ({sql}) AS x CROSS JOIN (SELECT 1 AS b) AS y"

@@ -1,4 +1,4 @@
-"""The judge and its lexer, without a door: what they take, what they refuse, what they cost."""
+"""The judge and its lexer, without a listener: what they accept and refuse, and what they cost."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -34,7 +34,8 @@ def _engine() -> Any:
 
 @pytest.fixture(scope="module", autouse=True)
 def _closes_the_engine() -> Iterator[None]:
-    """A process has one directory of chDB's open at a time, also in memory."""
+    """Closes the engine: a process can open only one directory of chDB at a time, also in
+    memory."""
     yield
     _engine().close()
     _engine.cache_clear()
@@ -46,13 +47,13 @@ def ask(sql: str, parameters: dict[str, str]) -> bytes:
 
 
 def told(text: str) -> str:
-    """A statement in the engine's words."""
+    """A statement as the engine formats it."""
     return canonical(text, ask, BYTES_MAX)
 
 
 @given(st.one_of(st.text(max_size=60), st.text("ab.;'\"`\\-/*\n $#(){}[]:<>=!1e+", max_size=40)))
 def test_tokens_cover_the_text_or_it_is_unreadable(text: str) -> None:
-    """Between tokens lie blanks only, and no two of them would be read as one."""
+    """Between tokens there is only white space, and no two of them could be read as one."""
     try:
         found = tokens(text)
     except Unreadable:
@@ -90,7 +91,7 @@ def test_texts_and_names_come_back_as_they_were(text: str) -> None:
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20))
 def test_a_name_is_one_token_whatever_it_holds(text: str) -> None:
-    """No name ends its quotes, however it is spelled."""
+    """No name ends its quotes early, whatever it contains."""
     escaped = text.replace("\\", "\\\\").replace("`", "\\`").replace("\0", "\\0")
     found = tokens(told(f"SELECT 1 AS `{escaped}`"))
     assert [token.text for token in found[:3]] == ["SELECT", "1", "AS"]
@@ -111,7 +112,7 @@ def test_any_text_is_a_statement_or_is_denied(text: str) -> None:
 
 @given(st.text("ab('x.,) `", max_size=30), st.text("ab('x.,) `", max_size=30))
 def test_a_call_in_plain_sight_never_passes(before: str, after: str) -> None:
-    """Whatever stands around it, unless the call is inside quotes."""
+    """In any context, unless the call is inside quotes."""
     sql = f"SELECT {before} file('x') {after}"
     try:
         judge(sql, AROUND)
@@ -135,7 +136,7 @@ def test_a_call_in_plain_sight_never_passes(before: str, after: str) -> None:
 def test_format_and_settings_are_taken_off_the_end(
     sql: str, expected: tuple[str, str | None, dict[str, str]]
 ) -> None:
-    """What is run is the rest, and the two are given to the engine apart."""
+    """The rest is run, and both are passed to the engine separately."""
     statement = judge(sql, AROUND)
     assert (statement.sql, statement.format, dict(statement.settings)) == expected
 
@@ -155,7 +156,7 @@ def test_format_and_settings_are_taken_off_the_end(
     ],
 )  # fmt: skip
 def test_shapes_that_are_refused(sql: str) -> None:
-    """Each for a reason of its own, whether or not the formatter would ever write it."""
+    """Each for its own reason, whether or not the formatter would ever produce it."""
     with pytest.raises(Denied):
         judge(sql, AROUND)
 
@@ -183,7 +184,8 @@ def test_settings_are_checked_by_value(
 
 
 def test_a_query_is_bounded_before_the_engine_sees_it() -> None:
-    """In bytes, and in here-documents: ClickHouse's lexer seeks the end of each one anew."""
+    """In bytes, and in here-documents: ClickHouse's lexer searches for the end of each
+    separately."""
     asked: list[str] = []
 
     def never(sql: str, parameters: dict[str, str]) -> bytes:
@@ -197,7 +199,7 @@ def test_a_query_is_bounded_before_the_engine_sees_it() -> None:
 
 
 def test_a_text_that_the_engine_reads_in_two_ways_is_refused() -> None:
-    """And so is one that grew beyond bounds, or that is not UTF-8."""
+    """So is one that grew beyond its limit, or that is not UTF-8."""
     for answers in ([b"SELECT 1", b"SELECT 2"], [b"x" * 4001], [b"SELECT '\xff'"] * 2):
         pending = iter(answers)
 
@@ -223,7 +225,7 @@ CHAINS = {
 
 @pytest.mark.parametrize("chain", CHAINS)
 def test_named_subqueries_are_counted_each_time(chain: str) -> None:
-    """A few lines may come to more tables than ClickHouse can plan."""
+    """A few lines may amount to more tables than ClickHouse can plan."""
     text, length, allowed = CHAINS[chain]
     named = ["c0 AS (SELECT 1 AS x)"]
     named += [f"c{at + 1} AS ({text.format(f'c{at}')})" for at in range(length)]
@@ -236,7 +238,7 @@ def test_named_subqueries_are_counted_each_time(chain: str) -> None:
 
 
 def test_a_name_for_two_subqueries_counts_as_the_larger() -> None:
-    """One that is small in an inner query does not make the outer one small."""
+    """A small one in an inner query does not make the outer one small."""
     many = " UNION ALL ".join(["SELECT 1 FROM t"] * 60)
     inner = "b AS (WITH a AS (SELECT 1 FROM t) SELECT 1 FROM a)"
     judge(f"WITH a AS ({many}), {inner} SELECT 1 FROM a", AROUND)

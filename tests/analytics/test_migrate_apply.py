@@ -10,7 +10,7 @@ from tests.warehouses import migrated_warehouse, open_warehouse
 
 
 def test_crash_in_the_middle_is_mended_by_applying_again(tmp_path: Path) -> None:
-    """With half of the statements done and nothing written down, apply goes through."""
+    """Half of the statements were run and nothing was recorded; apply completes."""
     with open_warehouse(tmp_path) as warehouse:
         client = connect(warehouse.settings)
         for migration in load()[:5]:

@@ -1,4 +1,4 @@
-"""Migrations: numbering, history, the glossary's words, and SQL that a parser understands."""
+"""Migrations: numbering, history, the glossary's definitions, and SQL that a parser accepts."""
 
 import logging
 import re
@@ -31,7 +31,7 @@ COUNT_VIEWS = (
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A migrated directory."""
+    """A client of a migrated database."""
     with migrated_warehouse(tmp_path_factory.mktemp("migrations")) as (_, client):
         yield client
 
@@ -50,14 +50,15 @@ def _comments(client: Client, table: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("table", COUNT_TABLES)
 def test_tables_have_exactly_the_counters_of_the_glossary(client: Client, table: str) -> None:
-    """Every counter is a column with the glossary's words; no other Int64 column but the keys."""
+    """Every counter is a column with the glossary's definition; all other Int64 columns are
+    keys."""
     comments = _comments(client, table)
     for counter in COUNTERS:
         assert comments[counter.name] == _sentence(counter.doc)
 
 
 def test_minutes_have_no_column_that_the_glossary_does_not_know(client: Client) -> None:
-    """Beside the identity of a row there are counters only."""
+    """Besides the identity of a row there are only counters."""
     identity = {"campaign_id", "mailbox_provider", "minute", "log_id", "partition", "offset"}
     assert set(_comments(client, "campaign_minutes")) == identity | {c.name for c in COUNTERS}
 
@@ -75,7 +76,7 @@ def test_views_repeat_the_words_of_the_glossary(client: Client, view: str) -> No
 
 
 def test_every_column_of_every_table_and_view_says_what_it_is(client: Client) -> None:
-    """An analyst who describes a table reads a sentence for each column."""
+    """An analyst who describes a table sees a sentence for each column."""
     silent = client.query(
         "SELECT table, name FROM system.columns WHERE database = currentDatabase()"
         " AND comment = '' AND table NOT IN ('campaign_timeline', 'email_events')"
@@ -86,7 +87,8 @@ def test_every_column_of_every_table_and_view_says_what_it_is(client: Client) ->
 
 @pytest.mark.parametrize("statement", SCRIPTS)
 def test_each_statement_parses(statement: str, caplog: pytest.LogCaptureFixture) -> None:
-    """sqlglot's ClickHouse dialect reads it whole, or says which statement it does not know."""
+    """sqlglot's ClickHouse dialect parses all of it, or names the statement that it does not
+    know."""
     with caplog.at_level(logging.WARNING, logger="sqlglot"):
         parsed = sqlglot.parse(statement, dialect="clickhouse")
     assert len(parsed) == 1
@@ -96,7 +98,8 @@ def test_each_statement_parses(statement: str, caplog: pytest.LogCaptureFixture)
 
 @pytest.mark.parametrize("statement", SCRIPTS)
 def test_a_columns_codec_stands_behind_its_comment(statement: str) -> None:
-    """ClickHouse up to 26.7 takes no other order; newer ones take both, and so do not show it."""
+    """ClickHouse up to 26.7 requires this order; newer ones accept both, so they would not show
+    it."""
     assert not re.search(r"CODEC\((?:[^()]|\([^()]*\))*\)\s+COMMENT\b", statement)
 
 
@@ -111,7 +114,7 @@ def test_each_statement_parses_as_rewritten_for_a_cluster(statement: str) -> Non
 
 
 def test_cluster_tables_keep_identity_and_version() -> None:
-    """Order, partitions and version are those of the single server; shards follow the key."""
+    """Order, partitions and version are those of the single server; shards are by the key."""
     statement = next(iter(statements(load()[0].text)))
     local, front = for_cluster(statement, "main")
     assert "events_local ON CLUSTER 'main'" in local
@@ -129,13 +132,13 @@ def test_without_a_cluster_nothing_is_rewritten() -> None:
 
 
 def test_cluster_needs_a_shard_for_each_table() -> None:
-    """A table whose author forgot the shard is an error, not a table on one server."""
+    """A table without a shard comment is an error, not a table on one server."""
     with pytest.raises(ValueError, match="shard"):
         for_cluster("CREATE TABLE IF NOT EXISTS t\n(a Int8)\nENGINE = MergeTree\nORDER BY a", "c")
 
 
 def test_inserts_name_columns_that_the_tables_have(client: Client) -> None:
-    """The statements of the busy topics fill every column of their table, and no other."""
+    """The statements of the busy topics fill exactly the columns of their table."""
     for statement in STATEMENTS.values():
         found = re.match(r"INSERT INTO (\w+) \(([^)]*)\)", statement)
         assert found is not None
@@ -153,7 +156,7 @@ def test_pending_is_what_was_not_applied() -> None:
 
 
 def test_edited_history_is_refused() -> None:
-    """A file that changed after it was applied stops everything."""
+    """If a file changed after it was applied, nothing is applied."""
     with pytest.raises(MigrationError, match="0001 was changed"):
         pending([_migration(1)], {1: "other"})
 

@@ -1,7 +1,7 @@
-"""Native blocks at a client's protocol version, held against the engine's own single columns.
+"""Native blocks in a client's protocol version, compared with the engine's own single columns.
 
-A column alone in its block ends where the block ends, so nothing has to be walked over to know
-where: what must come out for many columns is put together from those.
+A column alone in its block ends where the block ends, so its end is known without parsing: the
+expected result for many columns is composed of such blocks.
 """
 
 import struct
@@ -74,7 +74,7 @@ def _text(content: bytes, at: int) -> tuple[bytes, int]:
 
 
 def _expected(blocks: list[bytes]) -> bytes:
-    """One block out of blocks of one column each, with what the revision adds."""
+    """One block made of blocks with one column each, with what the revision adds."""
     head, body = b"", b""
     for block in blocks:
         assert block[0] == 1
@@ -88,7 +88,7 @@ def _expected(blocks: list[bytes]) -> bytes:
 
 @pytest.mark.parametrize("rows", [1, 2, 127, 1_000])
 def test_blocks_are_those_of_the_revision(engine: Any, rows: int) -> None:
-    """Every kind of column, each between others, so that a wrong end would show."""
+    """Every kind of column, each between others, so that a wrong end would be noticed."""
     named = [f"{expression} AS c{at}" for at, expression in enumerate(COLUMNS)]
     whole = at_revision(_native(engine, named, rows), GO)
     expected = _expected([_native(engine, [each], rows) for each in named])
@@ -108,17 +108,17 @@ def test_several_blocks_each_have_their_info(engine: Any) -> None:
 
 
 def test_header_without_rows_is_transcribed() -> None:
-    """Names and types alone, as an empty result has them."""
+    """Names and types only, as for an empty result."""
     assert at_revision(b"\x01\x00\x01a\x05UInt8", GO) == INFO + b"\x01\x00\x01a\x05UInt8\x00"
 
 
 def test_older_revisions_get_what_the_engine_wrote() -> None:
-    """clickhouse-connect names 54405 and checks what it gets."""
+    """clickhouse-connect asks for 54405 and checks the answer."""
     assert at_revision(b"anything", CUSTOM_SERIALIZATION - 1) == b"anything"
 
 
 def test_type_that_is_not_known_is_said(engine: Any) -> None:
-    """Never a guess where such a column ends."""
+    """The end of such a column is never guessed."""
     content = _native(engine, ["sumState(number)", "1"], 10)
     with pytest.raises(Unwalkable, match="AggregateFunction"):
         at_revision(content, GO)
@@ -128,7 +128,7 @@ def test_type_that_is_not_known_is_said(engine: Any) -> None:
     "kind", ["Enum8('{}' = 1)", "Tuple({} UInt8)", "Tuple(`{}` UInt8)", "Tuple(Enum8('{}' = 1))"]
 )
 def test_a_long_name_in_a_type_is_read_once(kind: str) -> None:
-    """Names are of the caller's choice; one that is searched from every place takes its square.
+    """Names are chosen by the caller; searching one from every position would take quadratic time.
 
     A type that is too long is not read at all.
     """
@@ -139,7 +139,7 @@ def test_a_long_name_in_a_type_is_read_once(kind: str) -> None:
 
 
 def test_an_element_is_named_at_its_start_only() -> None:
-    """What stands in the text of an enumeration is no name."""
+    """The text inside an enumeration is not a name."""
     name = b"Tuple(Enum8('a B' = 1))"
     content = b"\x01\x01\x01a" + bytes([len(name)]) + name + b"\x01"
     assert at_revision(content, GO) == INFO + content[:-1] + b"\x00\x01"

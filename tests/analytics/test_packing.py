@@ -1,4 +1,4 @@
-"""Packing of results: as part of their query, within its place and its time."""
+"""Compression of results: part of their query, within its slot and its time."""
 
 import asyncio
 import threading
@@ -23,19 +23,19 @@ LARGE = "SELECT repeat('x', 1000) FROM numbers(3000)"
 
 
 class EndedError(Exception):
-    """Told by the caller to end."""
+    """The caller ended it."""
 
 
 @pytest.fixture
 def warehouse(tmp_path: Path) -> Iterator[OpenWarehouse]:
-    """With one place."""
+    """A warehouse with one slot."""
     limits = QueryLimits(seconds_max=2, concurrent_max=1, wait_s_max=0.3)
     with open_warehouse(tmp_path, limits) as opened:
         yield opened
 
 
 async def test_packing_ends_at_the_limit_of_its_query(warehouse: OpenWarehouse) -> None:
-    """With the engine's error for it; and the next one is answered."""
+    """With the engine's error; the next query is answered."""
 
     def step(_content: Content, go_on: GoOn) -> bytes:
         while True:
@@ -55,7 +55,7 @@ def ask(warehouse: OpenWarehouse, **parameters: str) -> bytes:
 
 
 async def test_a_query_has_its_place_until_its_result_is_packed(warehouse: OpenWarehouse) -> None:
-    """Else packing would be bounded by nothing."""
+    """Otherwise compression would not be bounded at all."""
     begun, done = threading.Event(), threading.Event()
 
     def step(_content: Content, _go_on: GoOn) -> bytes:
@@ -74,7 +74,7 @@ async def test_a_query_has_its_place_until_its_result_is_packed(warehouse: OpenW
 
 
 async def test_packing_ends_when_its_client_has_gone(warehouse: OpenWarehouse) -> None:
-    """And lets the memory go; so does a step that waited for a thread."""
+    """It frees the memory; so does a step that waits for a thread."""
     begun = threading.Event()
 
     def step(_content: Content, go_on: GoOn) -> bytes:
@@ -95,7 +95,7 @@ async def test_packing_ends_when_its_client_has_gone(warehouse: OpenWarehouse) -
 
 
 async def test_ending_ends_packing(warehouse: OpenWarehouse) -> None:
-    """Nobody will wait for it."""
+    """Nobody waits for it any more."""
     begun = threading.Event()
 
     def step(_content: Content, go_on: GoOn) -> bytes:
@@ -111,7 +111,7 @@ async def test_ending_ends_packing(warehouse: OpenWarehouse) -> None:
 
 
 def ends_at(count: int) -> GoOn:
-    """Lets the work go on a few times."""
+    """Lets the work run a few times."""
     left = iter(range(count))
 
     def go_on() -> None:
@@ -135,7 +135,7 @@ def test_frames_and_blocks_can_be_ended_anywhere() -> None:
 
 
 def test_frames_are_bounded(warehouse: OpenWarehouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By what they come to; the error says how to ask instead."""
+    """By their size; the error says how to ask instead."""
     monkeypatch.setattr(frames, "FRAMES_BYTES_MAX", 20_000)
     with pytest.raises(FramesTooLarge, match="20000"):
         compressed(bytes(FRAME_BYTES_MAX * 5))
@@ -146,7 +146,7 @@ def test_frames_are_bounded(warehouse: OpenWarehouse, monkeypatch: pytest.Monkey
 
 
 def test_what_is_not_asked_for_is_not_done() -> None:
-    """And a version with too many digits is none."""
+    """A version with too many digits is ignored."""
     assert not asked_packing({}, "gzip", "CSV").steps
     one = asked_packing({"enable_http_compression": "1"}, "br;q=0, gzip", "CSV")
     assert (len(one.steps), one.encoding) == (1, "gzip")

@@ -1,4 +1,4 @@
-"""The sink's listener: its token, and ClickHouse's HTTP interface with data behind statements."""
+"""The sink's listener: its token, and ClickHouse's HTTP interface with data after statements."""
 
 import base64
 import gzip
@@ -23,7 +23,7 @@ from tests.warehouses import OpenWarehouse, open_warehouse
 
 @pytest.fixture(scope="module")
 def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenWarehouse]:
-    """With one table."""
+    """A warehouse with one table."""
     with open_warehouse(tmp_path_factory.mktemp("private")) as opened:
         status, text, _ = send(opened, b"CREATE TABLE t (a UInt32, b String) ENGINE = Memory")
         assert status == 200, text
@@ -53,7 +53,7 @@ def send(
 
 
 def rows(warehouse: OpenWarehouse) -> str:
-    """What is in the table; afterwards nothing."""
+    """The rows of the table, which is then emptied."""
     text = send(warehouse, b"SELECT * FROM t ORDER BY a")[1]
     send(warehouse, b"TRUNCATE TABLE t")
     return text
@@ -65,7 +65,7 @@ def token_of(warehouse: OpenWarehouse) -> str:
 
 
 def test_the_token_is_needed(warehouse: OpenWarehouse) -> None:
-    """In ClickHouse's header or by HTTP's basic method; in no address, and nothing runs without."""
+    """In ClickHouse's header or by HTTP Basic, never in the URL; without it nothing runs."""
     token = token_of(warehouse)
     basic = base64.b64encode(f"sink:{token}".encode()).decode()
     for headers in ({"X-ClickHouse-Key": token}, {"Authorization": f"Basic {basic}"}):
@@ -88,7 +88,7 @@ def test_the_token_is_needed(warehouse: OpenWarehouse) -> None:
 
 
 def test_each_request_of_a_connection_brings_the_token(warehouse: OpenWarehouse) -> None:
-    """What the one before it proved counts no longer, also when it is sent ahead of the answer."""
+    """An earlier request's token does not count, not even for a pipelined request."""
     parts = urlsplit(warehouse.settings.clickhouse_dsn.get_secret_value())
     head = f"POST / HTTP/1.1\r\nHost: 127.0.0.1:{parts.port}\r\nContent-Length: 8\r\n"
     proven = f"{head}X-ClickHouse-Key: {parts.password}\r\n\r\nSELECT 1"
@@ -101,7 +101,7 @@ def test_each_request_of_a_connection_brings_the_token(warehouse: OpenWarehouse)
 
 
 async def test_without_a_listener_that_judges_it_nobody_is_proven(warehouse: OpenWarehouse) -> None:
-    """The application alone believes no header."""
+    """The application alone trusts no header."""
     token = "a-token"
     digest = hashlib.sha256(token.encode()).hexdigest()
     app = private.Private(warehouse.engine, warehouse.metrics, digest).app
@@ -135,7 +135,7 @@ DATA = b"1,x\n2,y\n"
 def test_data_comes_beside_a_statement_or_behind_it(
     warehouse: OpenWarehouse, body: object, asked: dict[str, str]
 ) -> None:
-    """In one piece or in many, cut anywhere; what was written is told."""
+    """In one part or several, cut anywhere; the answer says what was written."""
     status, text, headers = send(warehouse, body, **asked)
     assert (status, text) == (200, "")
     told = json.loads(headers["x-clickhouse-summary"])
@@ -167,7 +167,7 @@ def test_data_may_be_compressed(warehouse: OpenWarehouse, asked: dict[str, str])
 def test_other_bytes_than_text_are_refused(
     warehouse: OpenWarehouse, body: bytes, query: str
 ) -> None:
-    """At both listeners, never replaced; data may hold any."""
+    """On both listeners, never replaced; data may contain any bytes."""
     private_url = warehouse.settings.clickhouse_dsn.get_secret_value().partition("@")[2]
     for at in (f"127.0.0.1:{warehouse.port}/", private_url.partition("/")[0] + "/"):
         request = urllib.request.Request(
@@ -185,7 +185,7 @@ def test_other_bytes_than_text_are_refused(
 
 @pytest.mark.parametrize("character", ["é", "日本", "😀"])
 def test_any_text_is_taken(warehouse: OpenWarehouse, character: str) -> None:
-    """In a body, in an address, as a parameter; and bytes that are none as data."""
+    """In a body, in a URL, as a parameter; and other bytes as data."""
     asked = character.encode().hex().upper() + "\n"
     for body, parameters in (
         (f"SELECT hex('{character}')", {}),
@@ -200,9 +200,8 @@ def test_any_text_is_taken(warehouse: OpenWarehouse, character: str) -> None:
 
 
 def test_a_slow_insert_outlasts_a_flood_of_strangers(warehouse: OpenWarehouse) -> None:
-    """Ten times as many connections as there are places, half of them with a request without the
-    token: the insert is stored, and the next one on a new connection too.
-    """
+    """Ten times as many connections as there are slots, half of them with a request without the
+    token: the insert is stored, and so is the next one on a new connection."""
     flood: list[socket.socket] = []
     port = urlsplit(warehouse.settings.clickhouse_dsn.get_secret_value()).port or 0
 
@@ -224,7 +223,7 @@ def test_a_slow_insert_outlasts_a_flood_of_strangers(warehouse: OpenWarehouse) -
 
 
 def test_data_that_is_refused_is_not_stored_and_said(warehouse: OpenWarehouse) -> None:
-    """With ClickHouse's code; the sink tells by it that the rows are at fault."""
+    """With ClickHouse's code, which tells the sink that the rows are bad."""
     status, text, headers = send(warehouse, b"one,x\n", query=INSERT)
     assert (status, headers["x-clickhouse-exception-code"]) == (400, "27"), text
     assert rows(warehouse) == ""
@@ -241,7 +240,7 @@ def test_too_much_data_is_refused(
 
 
 def test_settings_database_and_parameters_are_taken(warehouse: OpenWarehouse) -> None:
-    """As of any ClickHouse."""
+    """As with any ClickHouse."""
     sql = b"SELECT currentDatabase(), getSetting('max_threads'), {x:String} FORMAT JSONCompact"
     status, text, headers = send(
         warehouse, sql, database="system", max_threads="3", param_x="it's", query_id="mine"
@@ -264,7 +263,7 @@ def test_a_page_of_another_site_is_refused(warehouse: OpenWarehouse) -> None:
 
 
 def test_a_query_whose_analyst_went_away_is_killed(warehouse: OpenWarehouse) -> None:
-    """Within moments, long before its limit; its place is free again."""
+    """Within moments, long before its limit; its slot is free again."""
     slow = "SELECT sum(cityHash64(number)) FROM numbers(100000000000)"
     kills = warehouse.metrics.kills._value.get()
     with socket.create_connection(("127.0.0.1", warehouse.port)) as caller:

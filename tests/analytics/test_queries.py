@@ -1,4 +1,4 @@
-"""The analysts' questions of their page run as written, by an analyst, on real rows."""
+"""The queries on the analysts' page run as written, as an analyst, on real rows."""
 
 from collections.abc import Iterator
 from importlib.resources import files
@@ -25,7 +25,7 @@ BEGIN = 1_790_000_000 // 86_400 * 86_400
 
 @pytest.fixture(scope="module")
 def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
-    """A month of mail, small."""
+    """A small month of mail."""
     with migrated_warehouse(tmp_path_factory.mktemp("queries")) as (opened, client):
         each = Warehouse(opened.reader_settings, client)
         load = Load(3_000, 3, BEGIN)

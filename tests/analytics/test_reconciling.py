@@ -44,12 +44,13 @@ def letter(warehouse: Warehouse, number: int, stage: str, topic: str) -> None:
 
 
 def shown(metrics: SinkMetrics) -> float | None:
-    """What Prometheus would get."""
+    """What Prometheus would scrape."""
     return metrics.registry.get_sample_value("mailpulse_sink_reconciliation_difference_events")
 
 
 async def test_the_metric_is_what_is_missing_of_settled_minutes(warehouse: Warehouse) -> None:
-    """Dead letters are accounted for, unreadable records too; what just came in does not count."""
+    """Dead letters are accounted for, unreadable records too; events that just arrived do not
+    count."""
     metrics, mine = SinkMetrics(), True
     reconciler = Reconciler(
         warehouse.settings, lambda: warehouse.client, metrics, lambda: mine
@@ -72,7 +73,7 @@ async def test_the_metric_is_what_is_missing_of_settled_minutes(warehouse: Wareh
 
 
 async def test_a_figure_stays_while_clickhouse_does_not_answer(warehouse: Warehouse) -> None:
-    """And says how old it is; the next answer is taken."""
+    """Its age is shown; the next answer replaces it."""
     metrics, away = SinkMetrics(), False
 
     def client() -> Client:

@@ -38,21 +38,21 @@ def test_avro_file_holds_the_records_in_order(history: History) -> None:
 
 @given(st.integers(0, 2**62))
 def test_lengths_are_avros(number: int) -> None:
-    """The same bytes as fastavro's for every length."""
+    """The same bytes as fastavro's, for every length."""
     out = io.BytesIO()
     fastavro.schemaless_writer(out, "long", number)
     assert long_bytes(number) == out.getvalue()
 
 
 def test_unknown_avro_type_is_an_error() -> None:
-    """A schema that grows a type nobody thought of fails at import, not in a table."""
+    """A schema with a type that was not foreseen fails at import, not in a table."""
     with pytest.raises(ValueError, match="no ClickHouse type"):
         clickhouse_type({"type": "fixed", "size": 4})
 
 
 @pytest.fixture(scope="module")
 def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
-    """A migrated directory."""
+    """A migrated database."""
     folder = tmp_path_factory.mktemp("rows")
     yield from embedded(folder)
 
@@ -65,7 +65,7 @@ def _sent(
 
 
 def test_tombstone_lifts_a_suppression_and_a_new_one_holds_again(warehouse: Warehouse) -> None:
-    """The last record of a key on the topic decides, in whatever order they are stored."""
+    """The last record of a key on the topic counts, in whatever order they are stored."""
     item = record("suppression", recipient="a@b.c", reason="hard_bounce", since=NOW, log_id="l")
     raised = _sent(topics.SUPPRESSIONS, "suppression", item, 0, b"a@b.c")
     lifted = _sent(topics.SUPPRESSIONS, "suppression", None, 1, b"a@b.c")
@@ -152,7 +152,8 @@ def test_alerts_campaigns_and_dead_letters_are_stored_once(warehouse: Warehouse)
 
 
 def test_last_writer_of_campaign_facts_wins_and_that_is_told(warehouse: Warehouse) -> None:
-    """Two accounts in one batch, an older one later on, the same again: told, told, not told."""
+    """Two accounts in one batch, an older one later, the same again: reported, reported, not
+    reported."""
 
     def facts(name: str, at: int) -> Sent:
         wrote = {**record("campaign", campaign_id="told", updated_at=NOW + at), "name": name}

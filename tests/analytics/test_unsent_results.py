@@ -1,4 +1,4 @@
-"""Results that callers do not read: bounded in bytes, ended in time, in nobody's way."""
+"""Results that clients do not read: bounded in bytes and in time, without blocking others."""
 
 import asyncio
 import http.client
@@ -31,12 +31,13 @@ All the results at once would be 550 MB more than budget and this."""
 
 
 def never() -> bool:
-    """Somebody waits."""
+    """The client is still connected."""
     return False
 
 
 async def test_bytes_count_until_they_are_released() -> None:
-    """What does not fit waits and is told so; a single piece, and a result alone, always fit."""
+    """What does not fit waits and is refused in the end; a single part, and a result alone, always
+    fit."""
     unsent = Unsent(3 * PIECE_BYTES, 0.2)
     large = Answer(b"x" * (2 * PIECE_BYTES), {})
     alone = await Unsent(1, 0.2).held(large, never)
@@ -58,7 +59,7 @@ async def test_bytes_count_until_they_are_released() -> None:
 
 
 async def test_who_is_gone_needs_no_room() -> None:
-    """Nor does their query keep its place for it."""
+    """Their query does not keep its slot either."""
     unsent = Unsent(1, 60)
     large = Answer(b"x" * (2 * PIECE_BYTES), {})
     await unsent.held(large, never)
@@ -68,7 +69,7 @@ async def test_who_is_gone_needs_no_room() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES])
 async def test_a_result_is_sent_whole_in_pieces(size: int) -> None:
-    """And its bytes count until the last piece goes."""
+    """Its bytes count until the last part is sent."""
     unsent = Unsent(1, 1)
     content = bytes(at % 251 for at in range(size))
     held = await unsent.held(Answer(memoryview(content), {}), never)
@@ -137,7 +138,8 @@ async def test_a_result_is_released_when_sending_fails() -> None:
 
 @pytest.fixture
 def warehouse(tmp_path: Path) -> Iterator[WarehouseProcess]:
-    """With room for two of the large results; whoever does not read is ended after 8 s."""
+    """With room for two of the large results; a client that does not read is disconnected after 8
+    s."""
     limits = {
         "DOOR_QUERY_S_MAX": "8",
         "DOOR_QUERIES_MAX": "1",
@@ -148,7 +150,7 @@ def warehouse(tmp_path: Path) -> Iterator[WarehouseProcess]:
 
 
 def asks(warehouse: WarehouseProcess, sql: str) -> socket.socket:
-    """A connection that asks and does not read."""
+    """A connection that sends a query and does not read."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     sock.connect(("127.0.0.1", warehouse.at.door))
@@ -169,7 +171,7 @@ def answer(warehouse: WarehouseProcess, sql: str) -> tuple[int, str, int]:
 
 
 def unsent_bytes(warehouse: WarehouseProcess) -> int:
-    """As the metric says."""
+    """The metric's value."""
     with urllib.request.urlopen(f"http://127.0.0.1:{warehouse.at.health}/metrics") as metrics:
         found = re.search(rb"^mailpulse_door_unsent_bytes (\S+)$", metrics.read(), re.MULTILINE)
     assert found is not None
@@ -178,7 +180,7 @@ def unsent_bytes(warehouse: WarehouseProcess) -> int:
 
 @pytest.mark.timeout(180)
 def test_callers_that_do_not_read_take_bounded_memory(warehouse: WarehouseProcess) -> None:
-    """Small questions and the sink's go on; large results wait; all is free again at the end."""
+    """Small queries and the sink go on; large results wait; all memory is free again at the end."""
     process = psutil.Process(warehouse.pid)
     before = process.memory_info().rss
     peak = before

@@ -1,4 +1,4 @@
-"""What becomes of statements that go on: the decision, and the thread that acts on it."""
+"""Statements that exceed their limits: the decision, and the thread that acts on it."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ OBEY_S = 5.0
 
 
 class Flag:
-    """A flag that stays as it was made."""
+    """A flag that never changes."""
 
     def __init__(self, value: bool = False) -> None:
         self.value = value
@@ -26,7 +26,7 @@ class Flag:
 
 
 def running(since_s: float, limit_s: float, *, gone: bool = False, tag: str = "t") -> Running:
-    """A statement under way."""
+    """A running statement."""
     return Running(tag, "id", since_s, limit_s, Flag(gone))
 
 
@@ -41,19 +41,19 @@ def running(since_s: float, limit_s: float, *, gone: bool = False, tag: str = "t
     ],
 )
 def test_what_is_over_its_limit_or_unwanted_is_killed(one: Running, expected: Decision) -> None:
-    """Half a second late at most; one whose client went away at once. It is second 100."""
+    """After half a second at most; at once if its client disconnected. It is second 100."""
     assert decide([one], 100.0, OBEY_S) == expected
 
 
 def test_the_process_ends_for_one_that_does_not_obey() -> None:
-    """Only once it is ``obey_s_max`` beyond its limit."""
+    """Only once it is ``obey_s_max`` past its limit."""
     one = running(64.9, 30)
     assert decide([one], 100.0, OBEY_S).disobeys is one
     assert decide([one], 99.8, OBEY_S).disobeys is None
 
 
 def test_a_client_that_goes_away_ends_the_process_no_sooner() -> None:
-    """Else whoever connects and leaves could end it again and again."""
+    """Otherwise a client that connects and disconnects could end it repeatedly."""
     assert decide([running(99, 30, gone=True)], 100.0 + OBEY_S, OBEY_S).disobeys is None
 
 
@@ -66,7 +66,7 @@ def test_a_client_that_goes_away_ends_the_process_no_sooner() -> None:
 def test_every_statement_is_in_time_killed_or_the_end(
     seeds: list[tuple[float, float, bool]], now_s: float
 ) -> None:
-    """The three ways are all there are, by the clock alone."""
+    """There is no fourth outcome, and only the clock decides."""
     each = [
         running(since, limit, gone=gone, tag=f"t{at}")
         for at, (since, limit, gone) in enumerate(seeds)
@@ -85,7 +85,7 @@ def _never() -> None:
 
 
 def test_the_watch_kills_until_the_statement_is_gone() -> None:
-    """Again and again, by its tag; counted once."""
+    """Repeatedly, by its tag; counted once."""
     kills: list[str] = []
     counted: list[int] = []
     done = threading.Event()
@@ -107,7 +107,7 @@ def test_the_watch_kills_until_the_statement_is_gone() -> None:
 
 
 def test_the_watch_ends_the_process_though_killing_never_returns() -> None:
-    """An engine that holds whoever asks it to kill holds up nothing else."""
+    """An engine that blocks a kill blocks nothing else."""
     ended, never = threading.Event(), threading.Event()
 
     def kill(_tags: Sequence[str]) -> None:

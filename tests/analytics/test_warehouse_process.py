@@ -1,4 +1,4 @@
-"""The role ``warehouse`` in its own process: what it is fenced in by, and how it ends.
+"""The role ``warehouse`` in its own process: its sandbox, and how it ends.
 
 Where a test says so, analysts' queries reach the engine without having been judged.
 """
@@ -41,7 +41,7 @@ ROUNDABOUT = "/".join(("", "proc", "self", "root", "etc", "hostname"))
 
 
 def ask(warehouse: WarehouseProcess, sql: str, query_id: str = "", timeout_s: float = 60) -> str:
-    """The text of an analyst's answer, of an error too."""
+    """The text of the answer to an analyst, also of an error."""
     asked = urllib.parse.urlencode({"query_id": query_id} if query_id else {})
     try:
         with urllib.request.urlopen(
@@ -54,7 +54,7 @@ def ask(warehouse: WarehouseProcess, sql: str, query_id: str = "", timeout_s: fl
 
 @pytest.fixture(scope="module")
 def unjudged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarehouseProcess]:
-    """A warehouse whose analysts may ask anything."""
+    """A warehouse whose analysts' queries are not judged."""
     with WarehouseProcess(tmp_path_factory.mktemp("unjudged"), judged=False) as opened:
         yield opened
 
@@ -67,7 +67,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Canaries]:
 
 
 def test_the_process_says_what_fences_it_in(unjudged: WarehouseProcess) -> None:
-    """Everything where the kernel has it, else a line that says what is missing."""
+    """Every layer that the kernel supports; for others a line says what is missing."""
     said = unjudged.log.read_text()
     assert ("fenced in" in said) == (LANDLOCK_ABI >= 4)
     status = Path(f"/proc/{unjudged.pid}/status").read_text()
@@ -77,7 +77,7 @@ def test_the_process_says_what_fences_it_in(unjudged: WarehouseProcess) -> None:
 
 
 def test_each_listener_is_announced_once_with_its_address(unjudged: WarehouseProcess) -> None:
-    """By our own line: uvicorn's names neither the listener nor, for a socket, the address."""
+    """By a line of ours: uvicorn's names neither the listener nor, for a socket, the address."""
     lines = unjudged.log.read_text().splitlines()
     said = [json.loads(line) for line in lines]
     at = unjudged.at
@@ -113,7 +113,7 @@ def test_each_listener_is_announced_once_with_its_address(unjudged: WarehousePro
 def test_the_operating_system_holds_what_the_engine_lets_through(
     unjudged: WarehouseProcess, watched: Canaries, query: str
 ) -> None:
-    """Neither a file outside its directories nor the network can be reached by any query."""
+    """No query can reach a file outside its directories, or the network."""
     ask(unjudged, "CREATE DATABASE IF NOT EXISTS mailpulse")
     text = ask(unjudged, watched.filled(query))
     assert SECRET not in text
@@ -143,7 +143,7 @@ def short(tmp_path: Path) -> Iterator[WarehouseProcess]:
 
 
 def test_a_query_that_does_not_obey_ends_the_process(short: WarehouseProcess) -> None:
-    """In words that name the query's id and not its text; the next start finds the data."""
+    """The message names the query's id and not its text; the next start finds the data."""
     owner = connect(sink_of(short))
     owner.command("CREATE TABLE kept (a Int8) ENGINE = MergeTree ORDER BY a")
     owner.command("INSERT INTO kept VALUES (7)")
@@ -169,7 +169,7 @@ def test_a_query_that_does_not_obey_ends_the_process(short: WarehouseProcess) ->
 
 
 def test_stopping_ends_in_time_though_a_query_is_stuck(tmp_path: Path) -> None:
-    """An orderly end as its supervisor sees it."""
+    """An orderly end for its supervisor."""
     limits = {"DOOR_QUERY_S_MAX": "120", "DOOR_OBEY_S_MAX": "120"}
     with WarehouseProcess(tmp_path, limits, judged=False) as opened:
         stuck = threading.Thread(target=_quietly, args=(opened, STUCK, "the-stuck-one"))
@@ -183,7 +183,7 @@ def test_stopping_ends_in_time_though_a_query_is_stuck(tmp_path: Path) -> None:
 
 
 def test_a_thousand_idle_connections_shut_nobody_out(tmp_path: Path) -> None:
-    """On either listener: descriptors are left, questions are answered, the log stays small."""
+    """On either listener: descriptors are left, queries are answered, the log stays small."""
     with WarehouseProcess(tmp_path) as opened:
         idle = [
             socket.create_connection(("127.0.0.1", port))
@@ -212,7 +212,8 @@ def sink_of(warehouse: WarehouseProcess) -> Settings:
 
 
 def test_a_token_made_here_is_its_owners_alone_and_outlives_a_restart(tmp_path: Path) -> None:
-    """Started by hand: the sink's DSN is in a file; neither environment nor arguments have it."""
+    """Started by hand: the sink's DSN is in a file; neither environment nor arguments contain
+    it."""
     with WarehouseProcess(tmp_path, {"WAREHOUSE_TOKEN_SHA256": ""}) as opened:
         path = tmp_path / "warehouse.dsn"
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -231,7 +232,7 @@ def test_a_token_made_here_is_its_owners_alone_and_outlives_a_restart(tmp_path: 
 
 
 def test_a_directory_has_one_owner(tmp_path: Path) -> None:
-    """A second process says so and ends as for a setting that can't be used."""
+    """A second process says so and ends as for an invalid setting."""
     with WarehouseProcess(tmp_path):
         second = WarehouseProcess(tmp_path)
         second.log = tmp_path / "second.log"

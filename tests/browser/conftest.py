@@ -1,6 +1,6 @@
-"""A browser, and a dashboard to look at.
+"""A browser, and a dashboard to open in it.
 
-Without Chromium these tests are skipped with the reason; where ``CI`` is set they fail instead.
+Without Chromium these tests are skipped with the reason; if ``CI`` is set they fail instead.
 """
 
 import os

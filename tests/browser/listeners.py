@@ -1,6 +1,6 @@
 """Every listener that a browser can reach, in a process of its own.
 
-Run as a program: prints their ports as JSON, serves until standard input ends.
+Run as a program: prints their ports as JSON and serves until standard input ends.
 """
 
 import asyncio

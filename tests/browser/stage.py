@@ -1,4 +1,4 @@
-"""A dashboard on a real engine, in a thread of its own, that can be stopped and started again."""
+"""A dashboard on a real engine, in a thread of its own, that can be stopped and restarted."""
 
 import asyncio
 import threading
@@ -25,7 +25,7 @@ from tests.warehouses import migrated_warehouse
 
 
 class CountingQuery:
-    """``Query`` that remembers what it was asked, and can be told to fail."""
+    """``Query`` that records the queries, and can be made to fail."""
 
     def __init__(self, settings: Settings) -> None:
         self.clickhouse = ClickHouseQuery(lambda: reader(settings))
@@ -44,7 +44,7 @@ class Stage:
 
     Attributes:
         client: writes to the database.
-        query: what the dashboard asks with.
+        query: through which the dashboard queries it.
     """
 
     def __init__(self, folder: Path, **settings: Any) -> None:
@@ -63,7 +63,7 @@ class Stage:
     def app(
         self, sources: Mapping[str, str], parts: Mapping[str, Any], **changed: Any
     ) -> Starlette:
-        """A dashboard with some settings changed, and other ``parts`` than it makes itself."""
+        """A dashboard with some settings changed, and with the given ``parts``."""
         settings = self.settings.model_copy(update=changed)
         return create_app(settings, self.query, wall=time.time, sources=sources, **parts)
 
@@ -75,7 +75,7 @@ class Stage:
         lines: AlertLines | None = None,
         **changed: Any,
     ) -> Iterator[Starlette]:
-        """Serves until the block is left; the next time on the same port."""
+        """Serves during the block; the next time on the same port."""
         opened = threading.Event()
         closing: list[Callable[[], object]] = []
         given = {"pipeline": pipeline, "lines": lines}
@@ -126,11 +126,11 @@ class Stage:
         self.client.insert("events", [list(row.values())], column_names=list(row))
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
-        """The rows of a query, past the dashboard."""
+        """The rows of a query, without the dashboard."""
         return [dict(row) for row in self.client.query(sql).named_results()]
 
     def empty(self) -> None:
-        """Takes every row away."""
+        """Deletes all rows."""
         for table in ("events", "campaign_minutes", "campaigns", "alerts", "dead_letters"):
             self.client.command(f"TRUNCATE TABLE {table}")
 
@@ -142,6 +142,6 @@ class Stage:
         self.client.command((here / "history_events.sql").read_text(encoding="utf-8"))
 
     def close(self) -> None:
-        """Lets go of the database."""
+        """Closes the database."""
         self.query.clickhouse.close()
         self._opened.__exit__(None, None, None)

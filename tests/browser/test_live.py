@@ -1,4 +1,4 @@
-"""How pages stay up to date, and what it costs the database."""
+"""How pages stay up to date, and the load on the database."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ FIRST_SENT = "#campaigns tbody tr .figure"
 
 
 def wait_until_nobody_looks(app: Starlette) -> None:
-    """A server notices a closed connection a moment later."""
+    """Waits until the server has noticed closed connections."""
     deadline = time.monotonic() + 20
     while app.state.hub.viewers and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -30,7 +30,7 @@ def wait_until_nobody_looks(app: Starlette) -> None:
 
 @pytest.fixture
 def fresh(stage: Stage) -> Iterator[Stage]:
-    """An empty database, one campaign, and nothing asked yet."""
+    """An empty database, one campaign, and no query yet."""
     stage.empty()
     stage.query.failure = None
     stage.add_minutes("only", time.time(), 1, delivered=10)
@@ -39,7 +39,8 @@ def fresh(stage: Stage) -> Iterator[Stage]:
 
 
 def test_page_comes_back_by_itself_after_a_restart(fresh: Stage, open_page: OpenPage) -> None:
-    """It says that the connection is lost, keeps its figures, and goes on once the server is up."""
+    """It says that the connection is lost, keeps its figures, and goes on once the server is
+    back."""
     with fresh.running():
         page = open_page("/?period=24h")
         expect(page.locator(FIRST_SENT).first).to_have_text("10")
@@ -54,7 +55,7 @@ def test_page_comes_back_by_itself_after_a_restart(fresh: Stage, open_page: Open
 
 
 def test_page_says_when_its_figures_are_old(fresh: Stage, open_page: OpenPage) -> None:
-    """The database away: the last figures stay, with a notice that names the trouble."""
+    """Without the database the last figures stay, with a notice that names the problem."""
     with fresh.running():
         page = open_page("/?period=24h")
         fresh.query.failure = Unavailable("ClickHouse: nobody answers")
@@ -79,7 +80,7 @@ def test_page_polls_where_events_do_not_come_through(fresh: Stage, open_page: Op
 
 
 def test_hundred_viewers_cost_one_query_per_interval(fresh: Stage) -> None:
-    """All 100 hear of every build, and there is one query per build, not per viewer."""
+    """All 100 receive every build, and there is one query per build, not per viewer."""
     ticks: list[int] = []
     lock = threading.Lock()
     heard = threading.Event()
@@ -115,7 +116,7 @@ def test_hundred_viewers_cost_one_query_per_interval(fresh: Stage) -> None:
 
 
 def test_nobody_looking_costs_nothing(fresh: Stage, open_page: OpenPage) -> None:
-    """Once the last page is closed, the database is not asked any more."""
+    """Once the last page is closed, the database is not queried any more."""
     with fresh.running() as app:
         page = open_page("/?period=24h")
         page.context.close()
@@ -127,7 +128,7 @@ def test_nobody_looking_costs_nothing(fresh: Stage, open_page: OpenPage) -> None
 
 
 def test_empty_database_gives_the_exact_command(stage: Stage, open_page: OpenPage) -> None:
-    """For the sources that are set up here, or to set one up."""
+    """For the configured sources, or to configure one."""
     stage.empty()
     with stage.running({"news": "sendgrid", "shop": "ses"}):
         page = open_page("/")

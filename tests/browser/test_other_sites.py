@@ -1,4 +1,5 @@
-"""A page of another site, in a real browser, against every listener: it reads and runs nothing."""
+"""A page of another site, in a real browser, against every listener: it can read and run
+nothing."""
 
 import threading
 from collections.abc import Iterator
@@ -59,7 +60,7 @@ async target => {
 
 
 class Evil(BaseHTTPRequestHandler):
-    """A page with nothing in it."""
+    """An empty page."""
 
     def do_GET(self) -> None:
         """Answers any path."""
@@ -69,7 +70,7 @@ class Evil(BaseHTTPRequestHandler):
         self.wfile.write(b"<!doctype html><title>evil</title><body></body>")
 
     def log_message(self, *_: Any) -> None:
-        """Says nothing."""
+        """Logs nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def ports() -> Iterator[dict[str, int]]:
 
 
 def visit(page: Page, url: str, target: str) -> tuple[dict[str, str], list[int]]:
-    """What a page's attempts came to, and the statuses that it was answered with."""
+    """The results of a page's attempts, and the statuses of the answers."""
     seen: list[int] = []
 
     def heard(response: Response) -> None:
@@ -109,7 +110,7 @@ def visit(page: Page, url: str, target: str) -> tuple[dict[str, str], list[int]]
 def test_another_site_reads_and_runs_nothing(
     browser: Browser, ports: dict[str, int], evil: int, site: str, name: str, path: str
 ) -> None:  # fmt: skip
-    """Of another name, or of another port of this machine (the same site, another origin)."""
+    """With another name, or another port of this machine (the same site, another origin)."""
     target = f"http://127.0.0.1:{ports[name]}{path}"
     context = browser.new_context()
     page = context.new_page()
@@ -125,7 +126,7 @@ def test_another_site_reads_and_runs_nothing(
 def test_a_rebound_name_opens_nothing(
     browser: Browser, ports: dict[str, int], name: str, path: str
 ) -> None:
-    """To the browser it is one origin; the name in Host tells."""
+    """For the browser it is one origin; the name in Host shows it."""
     page = browser.new_page()
     answer = page.goto(f"http://rebound.example:{ports[name]}{path}")
     assert answer is not None
@@ -134,7 +135,7 @@ def test_a_rebound_name_opens_nothing(
 
 
 def test_a_person_is_answered(browser: Browser, ports: dict[str, int]) -> None:
-    """Who types the address gets the answer."""
+    """Anyone who enters the URL gets the answer."""
     page = browser.new_page()
     for name, paths in PATHS.items():
         answer = page.goto(f"http://127.0.0.1:{ports[name]}{paths[0]}")

@@ -36,7 +36,7 @@ def history(stage: Stage) -> Iterator[Stage]:
 
 
 def shown(page: Page) -> dict[str, list[str]]:
-    """First cell -> texts of the other cells' figures, of the table of campaigns."""
+    """First cell -> texts of the other cells, of the table of campaigns."""
     rows = page.eval_on_selector_all(
         "#campaigns tbody tr",
         "rows => rows.map(row => [...row.children].map(cell => "
@@ -52,7 +52,7 @@ def shown(page: Page) -> dict[str, list[str]]:
 
 
 def expected(row: dict[str, Any]) -> list[str]:
-    """The same texts, made of a row of the view for analysts."""
+    """The same texts, from a row of the analysts' view."""
 
     def rate(above: str, below: str) -> list[str]:
         top, bottom = row[above], row[below]
@@ -90,7 +90,7 @@ def test_every_figure_equals_the_analysts_view(history: Stage, open_page: OpenPa
 
 
 def test_figures_follow_the_database_while_events_flow(history: Stage, open_page: OpenPage) -> None:
-    """New counts are on the open page without a reload; best of three, within 3 s."""
+    """New counts appear on the open page without a reload; the best of three within 3 s."""
     page = open_page("/?period=24h&q=flowing")
     now, waits = time.time(), []
     for offset in range(1, 4):
@@ -102,7 +102,7 @@ def test_figures_follow_the_database_while_events_flow(history: Stage, open_page
 
 
 def test_search_and_order_narrow_the_table(history: Stage, open_page: OpenPage) -> None:
-    """Typing filters, a heading orders, and the address keeps both."""
+    """Typing filters, a heading sorts, and the URL keeps both."""
     page = open_page("/?period=30d")
     page.get_by_role("searchbox", name="Search campaigns").fill("win-back")
     expect(page.locator("#campaigns tbody tr")).to_have_count(CAMPAIGNS // 5)
@@ -114,7 +114,7 @@ def test_search_and_order_narrow_the_table(history: Stage, open_page: OpenPage) 
 
 
 def test_switches_choose_other_counts(history: Stage, open_page: OpenPage) -> None:
-    """With machines, more is opened; what happened has another denominator than what was sent."""
+    """With machines, more is opened; flow and cohort have different denominators."""
     page = open_page("/campaign?campaign=spring-sale-0&period=30d")
     opened = page.locator("#funnel .step").nth(2).locator("strong")
     row = history.rows("SELECT * FROM campaign_summary WHERE campaign_id = 'spring-sale-0'")[0]
@@ -127,7 +127,7 @@ def test_switches_choose_other_counts(history: Stage, open_page: OpenPage) -> No
 
 
 def test_address_reproduces_the_view(history: Stage, open_page: OpenPage) -> None:
-    """Opening the address of a changed page shows the same page."""
+    """Opening the URL of a changed page shows the same page."""
     page = open_page("/?period=30d")
     page.get_by_role("button", name="With machines").click()
     page.get_by_role("button", name="24 hours").click()
@@ -144,7 +144,7 @@ def test_address_reproduces_the_view(history: Stage, open_page: OpenPage) -> Non
 
 
 def test_times_are_shown_in_the_chosen_zone(history: Stage, open_page: OpenPage) -> None:
-    """The same minute, nine hours on."""
+    """The same minute, nine hours later."""
     page = open_page("/campaign?campaign=spring-sale-0&period=7d")
     first = page.locator("#timeline tbody th").first
     before = first.inner_text()
@@ -180,7 +180,8 @@ def test_alert_is_on_both_pages(history: Stage, open_page: OpenPage) -> None:
 def test_charts_show_the_lines_that_hold(
     history: Stage, open_page: OpenPage, tmp_path: Path
 ) -> None:
-    """Those of ``mailpulse.toml``: by campaign, and the built-in ones of what it does not name."""
+    """Those of ``mailpulse.toml`` for its campaigns, and the defaults for the rates it does not
+    set."""
     config = tmp_path / "mailpulse.toml"
     config.write_text('[alerts.campaign."spring-*"]\nhard_bounce_rate = [0.03, 0.06, 0.2]\n')
     lines = partial(lines_of(Settings(config_file=config)).of, mailbox="")
@@ -214,7 +215,7 @@ def test_recipients_show_only_where_it_is_allowed(stage: Stage, open_page: OpenP
 
 
 def test_everything_can_be_done_with_the_keyboard(history: Stage, open_page: OpenPage) -> None:
-    """Order by a heading, read a chart's steps, reach a definition."""
+    """Sort by a heading, read a chart's steps, open a definition."""
     page = open_page("/campaign?campaign=spring-sale-0&period=7d")
     page.locator("#chart-rates svg").focus()
     page.keyboard.press("ArrowLeft")
@@ -229,7 +230,7 @@ def test_everything_can_be_done_with_the_keyboard(history: Stage, open_page: Ope
 
 
 def test_an_update_leaves_focus_where_it_is(history: Stage, open_page: OpenPage) -> None:
-    """Rows are kept, so a reader's place survives new figures."""
+    """Rows are kept, so a reader's position survives new figures."""
     page = open_page("/?period=24h&q=focus")
     now = time.time()
     history.add_minutes("focus-kept", now, 1, delivered=10)
@@ -241,7 +242,7 @@ def test_an_update_leaves_focus_where_it_is(history: Stage, open_page: OpenPage)
 
 @pytest.mark.parametrize(("name", "width"), [("desktop", 1400), ("tablet", 834), ("phone", 390)])
 def test_pages_fit_their_screen(history: Stage, open_page: OpenPage, name: str, width: int) -> None:
-    """Nothing makes a page scroll sideways; a picture of each is kept."""
+    """No page scrolls sideways; a screenshot of each is kept."""
     ARTIFACTS.mkdir(exist_ok=True)
     for label, path in (
         ("overview", "/?period=30d&compare=1"),

@@ -1,4 +1,4 @@
-"""Hostile text, sign-in, and people who read with other means than eyes."""
+"""Hostile text, sign-in, and accessibility."""
 
 import time
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ HOSTILE = (
 
 @pytest.fixture(scope="module")
 def hostile(stage: Stage) -> Iterator[Stage]:
-    """Every text that events and people can bring in is hostile."""
+    """Every text that events and people can supply is hostile."""
     stage.empty()
     now = time.time()
     for text in HOSTILE:
@@ -73,7 +73,7 @@ def assert_harmless(page: Page) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_is_shown_as_text(hostile: Stage, open_page: OpenPage, text: str) -> None:
-    """On the campaign's page, in names, links, diagnostics, codes and recipients."""
+    """On the campaign's page: in names, links, diagnostics, codes and recipients."""
     page = open_page(f"/campaign?period=24h&campaign={quote(text)}")
     assert_harmless(page)
     bare = text.replace("\0", "")
@@ -85,7 +85,7 @@ def test_hostile_text_is_shown_as_text(hostile: Stage, open_page: OpenPage, text
 def test_hostile_campaigns_are_listed_and_lead_to_their_pages(
     hostile: Stage, open_page: OpenPage
 ) -> None:
-    """Every name is there, and its link carries all of it."""
+    """Every name is shown, and its link contains all of it."""
     page = open_page("/?period=24h")
     assert_harmless(page)
     expect(page.locator("#campaigns tbody tr")).to_have_count(len(HOSTILE))
@@ -98,7 +98,7 @@ def test_hostile_campaigns_are_listed_and_lead_to_their_pages(
 
 
 def test_policy_stops_what_would_get_through(hostile: Stage, browser: Browser) -> None:
-    """Were markup to slip in, its script would not run; and no file comes from elsewhere."""
+    """If markup slipped in, its script would not run; and no file is loaded from elsewhere."""
     page = browser.new_page()
     page.goto(hostile.url)
     page.wait_for_selector("#main[data-version]")
@@ -159,7 +159,8 @@ def serious(page: Page) -> list[str]:
 
 
 def test_sign_in_leads_to_the_page_that_was_asked_for(stage: Stage, open_page: OpenPage) -> None:
-    """Wrong token: told so. Right token: the deep link. Signed out: the form again."""
+    """A wrong token gives a message, the right one the deep link; after signing out, the form
+    again."""
     port, stage.port = stage.port, 0
     try:
         with stage.running(dashboard_token=SecretStr(TOKEN)):

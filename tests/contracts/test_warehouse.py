@@ -1,4 +1,4 @@
-"""The warehouse contract: on the embedded engine, and on a server where one is named.
+"""The warehouse contract: on the embedded engine, and on a server if one is named.
 
 No ClickHouse server comes with mailpulse: ``MAILPULSE_TEST_CLICKHOUSE_URL`` names one.
 """
@@ -44,7 +44,7 @@ class TestEmbedded(WarehouseContract):
 
 
 class TestEmbeddedCompressed(WarehouseContract):
-    """The same by a client that compresses what it sends."""
+    """The same with a client that compresses its requests."""
 
     @pytest.fixture(scope="class")
     def warehouse(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:

@@ -1,7 +1,7 @@
-"""Every view against a plain recount of the records that it was made of.
+"""Every view compared with a plain recount of the records.
 
-The recount is ``tests/analytics/scenario.py``'s, over dictionaries; here stands what each view
-promises to be, in the same terms.
+The recount is ``tests/analytics/scenario.py``'s, over dictionaries; this file says what each view
+promises, in the same terms.
 """
 
 import time
@@ -22,14 +22,14 @@ Rows = Callable[[str], list[tuple[Any, ...]]]
 
 
 def check_views(rows: Rows, history: History) -> None:
-    """Holds every view that is made of events or minutes against the recount.
+    """Compares every view of events or minutes with the recount.
 
     Args:
-        rows: asks a query.
-        history: all that was stored, in log order.
+        rows: runs a query.
+        history: everything that was stored, in log order.
 
     Raises:
-        AssertionError: a view says something else.
+        AssertionError: a view differs.
     """
     _check_events(rows, history)
     _check_event_views(rows, history)

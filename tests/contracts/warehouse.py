@@ -1,6 +1,6 @@
-"""What migrations, loading and views promise, whatever stands behind the DSN.
+"""What migrations, loading and views promise, for any ClickHouse.
 
-``tests/contracts/test_warehouse.py`` runs this on the embedded engine and on a server where one is
+``tests/contracts/test_warehouse.py`` runs this on the embedded engine and on a server if one is
 named.
 """
 
@@ -26,8 +26,8 @@ class Warehouse:
     """A migrated database.
 
     Attributes:
-        settings: that reach it.
-        client: one client of it.
+        settings: to reach it.
+        client: a client of it.
     """
 
     def __init__(self, settings: Settings, client: Client) -> None:
@@ -36,7 +36,7 @@ class Warehouse:
         self._loaders: dict[str, Loader] = {}
 
     def load(self, records: list[Sent]) -> list[str]:
-        """Loads records of any topics, in the order given; returns reasons of rejects."""
+        """Loads records of any topics, in the given order; returns the reasons of rejects."""
         reasons: list[str] = []
         for topic in dict.fromkeys(each.topic for each in records):
             if topic not in self._loaders:
@@ -50,23 +50,23 @@ class Warehouse:
         return [tuple(row) for row in self.client.query(sql).result_rows]
 
     def empty(self) -> None:
-        """Takes every row away."""
+        """Deletes all rows."""
         for table in ("events", "campaign_minutes"):
             self.client.command(f"TRUNCATE TABLE {table}")
 
 
 class WarehouseContract:
-    """Subclasses give the fixture ``warehouse``."""
+    """Subclasses provide the fixture ``warehouse``."""
 
     def test_applying_migrations_again_changes_nothing(self, warehouse: Warehouse) -> None:
-        """A second process that starts finds everything done."""
+        """A second process that starts finds nothing to do."""
         assert migrate.plan(warehouse.client) == []
         assert migrate.apply(warehouse.client, warehouse.settings) == []
 
     def test_summary_answers_the_readme_query_on_an_empty_database(
         self, warehouse: Warehouse
     ) -> None:
-        """The first query that a page shows works before any event came."""
+        """The first query on a page works before any event was stored."""
         warehouse.empty()
         query = "SELECT campaign_id, bounce_rate, click_rate FROM campaign_summary"
         assert warehouse.rows(query) == []
@@ -80,7 +80,7 @@ class WarehouseContract:
     def test_views_equal_a_recount_whatever_the_order_cut_and_repetition(
         self, warehouse: Warehouse, history: History, data: st.DataObject
     ) -> None:
-        """Records twice, shuffled, cut into any batches: every view gives the recount's figures."""
+        """Records twice, shuffled, in any batches: every view gives the recount's figures."""
         warehouse.empty()
         sent = history.sent()
         order = data.draw(st.permutations(sent + sent), label="order")
@@ -103,7 +103,7 @@ class WarehouseContract:
             assert warehouse.rows("SELECT campaign_id FROM email_events") == [("autumn",)]
 
     def test_bad_records_go_out_and_their_neighbours_go_in(self, warehouse: Warehouse) -> None:
-        """Framing, schema, Avro and values: each gets its reason, and the good ones are stored."""
+        """Framing, schema, Avro and values: each gets its reason, and the valid ones are stored."""
         warehouse.empty()
         first, _ = _moved_event()
         assert first.value is not None

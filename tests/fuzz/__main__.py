@@ -1,7 +1,7 @@
 """Fuzzes each parser for some minutes: ``make fuzz``, or ``python -m tests.fuzz --minutes 10``.
 
-Round after round of ``tests/fuzz`` with new random seeds, one property after the other. What fails
-is minimised, kept in ``tests/fuzz/corpus`` and ends the run with exit code 1.
+Rounds of ``tests/fuzz`` with new random seeds, one property after the other. A failing example is
+minimised, kept in ``tests/fuzz/corpus`` and ends the run with exit code 1.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Where what the fuzzing found stays: a folder beside the tests, tried first by every run.
+"""Where failing examples are kept: a folder that every run tries first.
 
-``MAILPULSE_FUZZ_KEEP=1``, as ``make fuzz`` sets it, writes there; other runs only read it, and keep
-their own finds in ``.hypothesis`` as all tests do. A find is Hypothesis' record of its choices, so
-it holds for the test as it stands: a bug that was mended gets a test of its own as well.
+With ``MAILPULSE_FUZZ_KEEP=1``, as ``make fuzz`` sets it, a run writes there; others only read it,
+and keep their own in ``.hypothesis`` as all tests do. An example is Hypothesis' record of its
+choices, valid for the test as it is: a fixed bug gets a test of its own as well.
 """
 
 import os

@@ -1,8 +1,8 @@
-"""Every value of every payload, and every header, replaced by each of the values that break things.
+"""Every value of every payload, and every header, replaced by values that break parsers.
 
-Exhaustive where ``test_parsers.py`` draws: far dates with offsets, numbers beyond every type, texts
-that are almost numbers. Nothing may be raised but what is promised, and no item may fail in a way
-that its provider's module did not foresee (a traceback in the log for anyone who signs, or not).
+Exhaustive where ``test_parsers.py`` is random: distant dates with offsets, numbers beyond every
+type, texts that are almost numbers. Only the promised errors may be raised, and no item may fail in
+a way that its provider's module did not foresee, as anyone could then fill the log with tracebacks.
 """
 
 import json
@@ -98,7 +98,7 @@ def bodies(name: str) -> Iterator[tuple[Case, bytes]]:
 
 
 def assert_foreseen(name: str, request: Request, one: Example) -> None:
-    """What is read is events that can be kept and rejects with a reason."""
+    """Results are events that can be stored, and rejects with a reason."""
     try:
         parsed = REGISTRY[name].parse(request, one.source, RECEIVED_AT)
     except BadInput:

@@ -54,7 +54,7 @@ def test_counters_have_distinct_names_and_index() -> None:
 
 
 def test_rates_are_made_of_known_counts() -> None:
-    """Every numerator and denominator is a counter or a derived count, and of the rate's basis."""
+    """Every numerator and denominator is a counter or a derived count, of the rate's basis."""
     known = set(COUNTER_NAMES) | set(DERIVED)
     for rate in RATES:
         assert rate.numerator in known
@@ -81,7 +81,7 @@ def test_every_derived_count_is_explained() -> None:
 
 @given(st.lists(st.integers(0, 10**9), min_size=len(COUNTERS), max_size=len(COUNTERS)))
 def test_derived_counts_by_hand(vector: list[int]) -> None:
-    """Sent is delivered in-band plus bounced in-band; a late bounce is in both and counted once."""
+    """Sent is delivered plus bounced in-band; a late bounce is in both and counted once."""
     count = dict(zip(COUNTER_NAMES, vector, strict=True))
     bounced = (
         count["bounced_hard"]

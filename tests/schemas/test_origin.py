@@ -50,7 +50,7 @@ def test_without_trusted_proxies_headers_mean_nothing() -> None:
 
 
 def test_a_stranger_is_not_believed_when_proxies_are_configured() -> None:
-    """Only the configured ones are."""
+    """Only the configured ones are trusted."""
     origin = origin_of("203.0.113.7", "http", "127.0.0.1", "https", PROXIES)
     assert (str(origin.address), origin.https) == ("203.0.113.7", False)
 
@@ -67,13 +67,13 @@ def test_a_stranger_is_not_believed_when_proxies_are_configured() -> None:
     ],
 )
 def test_the_right_most_hop_that_is_no_proxy_is_the_client(chain: str, client: str | None) -> None:
-    """What is left of it is the client's own word; what can't be read ends the search."""
+    """Everything to its left was written by the client; an unreadable entry ends the search."""
     origin = origin_of("10.0.0.1", "http", chain, "", PROXIES)
     assert (None if origin.address is None else str(origin.address)) == client
 
 
 def test_of_one_proxy_the_last_word_on_the_scheme_counts() -> None:
-    """What stands before it is the client's own."""
+    """Values before it were sent by the client."""
     assert origin_of("10.0.0.1", "http", "198.51.100.1", "http, https", PROXIES).https
     assert not origin_of("10.0.0.1", "https", "198.51.100.1", "https, http", PROXIES).https
     assert origin_of("10.0.0.1", "https", "198.51.100.1", "", PROXIES).https
@@ -139,7 +139,7 @@ def test_a_chain_of_proxies_that_append_tells_who_came_and_how(
     strangers_between: list[bool],
     other: str,
 ) -> None:
-    """Whatever the client claims: each hop played, against where the last stranger came in."""
+    """Whatever the client claims: each hop is simulated and compared with the last stranger."""
     hops = [other if between else proxy for proxy, between in
             zip(proxies, strangers_between, strict=False)]  # fmt: skip
     hops[-1] = proxies[-1]  # the one that reaches us is ours: else nothing is believed
@@ -168,7 +168,7 @@ def test_a_chain_of_proxies_that_append_tells_who_came_and_how(
 def test_an_edge_that_sets_the_scheme_and_others_that_pass_it_on(
     client: str, forged: list[str], edge_sees: str, inner: list[str]
 ) -> None:
-    """One value for the whole chain: it is the edge's word."""
+    """One value for the whole chain: it is the edge's."""
     hops = ["10.0.0.1", *inner]
     chain = [*forged, client, *hops[:-1]]
     origin = origin_of(hops[-1], "http", ",".join(chain), edge_sees, PROXIES)
@@ -185,7 +185,7 @@ def test_an_edge_that_sets_the_scheme_and_others_that_pass_it_on(
     ],
 )
 def test_an_ipv6_client_is_its_network(address: str, key: str) -> None:
-    """For limits per client: it can have any of that many addresses."""
+    """For limits per client: it can use any address of its network."""
     assert client_key(address_of(address)) == key
 
 
@@ -194,7 +194,7 @@ LOCAL = Networks(("127.0.0.1",))
 
 @pytest.mark.parametrize("name", FORWARDED)
 def test_who_comes_by_a_proxy_of_this_machine_is_not_of_this_machine(name: str) -> None:
-    """A proxy that nobody named: its traces in the headers are enough to refuse plain HTTP."""
+    """An unconfigured proxy's headers are enough to refuse plain HTTP."""
     origin = origin_of("127.0.0.1", "http", "", "", NONE)
     assert not came_over_a_network(origin, "127.0.0.1", ("host", "via-x"), NONE)
     assert came_over_a_network(origin, "127.0.0.1", ("host", name), NONE)
@@ -217,7 +217,7 @@ def test_who_comes_by_a_proxy_of_this_machine_is_not_of_this_machine(name: str) 
 def test_a_trusted_proxy_of_this_machine_has_to_say_who_came(
     chain: str | None, scheme: str, network: bool
 ) -> None:
-    """nginx says nothing unless it is told to: then the client may be anybody."""
+    """nginx sends no such header unless configured: then the client is unknown."""
     origin = origin_of("127.0.0.1", "http", chain or "", scheme, LOCAL)
     names = ("host",) if chain is None else ("host", "x-forwarded-for")
     assert came_over_a_network(origin, "127.0.0.1", names, LOCAL) is network

@@ -1,4 +1,4 @@
-"""Who may stay connected: the decisions, against a search over everything."""
+"""Which connections may stay: the decisions, compared with a search over all of them."""
 
 from itertools import pairwise
 from typing import Any
@@ -15,7 +15,7 @@ SMALL = Limits(connections_max=4, requests_max=2)
 
 
 def test_limits_that_cannot_hold_are_refused() -> None:
-    """Without a connection to spare nobody could make room."""
+    """Without a spare connection nobody could make room."""
     for requests in (0, 4, 5):
         with pytest.raises(ValueError, match="requests_max"):
             Limits(connections_max=4, requests_max=requests)
@@ -32,7 +32,7 @@ def test_descriptors_are_left_to_the_process(wanted: int, descriptors: int) -> N
 
 
 def test_the_greedy_client_makes_room() -> None:
-    """Not the one that came first, but the oldest of the client with most."""
+    """Not the client that came first, but the oldest connection of the client with most."""
     places: Places[str] = Places(SMALL)
     for second, (key, client) in enumerate([("a", "honest"), ("b", "x"), ("c", "x"), ("d", "x")]):
         assert places.arrive(key, client, second) is None
@@ -53,7 +53,7 @@ def test_what_is_worked_on_stays() -> None:
 
 
 def test_a_slow_body_makes_room_for_a_request() -> None:
-    """Requests that wait for us stay; then one too many is answered 503."""
+    """Requests that wait for us stay; one too many is answered 503."""
     places: Places[int] = Places(SMALL)
     for key, turn in enumerate((Turn.BODY, Turn.OURS, Turn.HEAD)):
         places.arrive(key, "x", key)
@@ -65,7 +65,7 @@ def test_a_slow_body_makes_room_for_a_request() -> None:
 
 
 def test_who_has_proven_nothing_leaves_first() -> None:
-    """However long a proven body takes, as long as it comes; and newcomers end one another."""
+    """However long a proven body takes while it is arriving; and newcomers displace each other."""
     limits = Limits(connections_max=4, requests_max=3, body_grace_s=5, body_bytes_per_s_min=1_000)
     places: Places[int] = Places(limits)
     places.arrive(0, "x", 0)
@@ -79,7 +79,7 @@ def test_who_has_proven_nothing_leaves_first() -> None:
 
 @pytest.mark.parametrize(("waited_s", "leaves"), [(7, 1), (7.1, 0)])
 def test_a_proven_body_that_stops_coming_makes_room(waited_s: float, leaves: int) -> None:
-    """Among those who have proven their requests; what came buys time."""
+    """Among proven requests; bytes that arrived extend the deadline."""
     limits = Limits(connections_max=2, requests_max=1, body_grace_s=5, body_bytes_per_s_min=1_000)
     places: Places[int] = Places(limits)
     for key, turn in enumerate((Turn.BODY, Turn.IDLE)):
@@ -91,7 +91,8 @@ def test_a_proven_body_that_stops_coming_makes_room(waited_s: float, leaves: int
 
 
 def test_requests_are_kept_for_those_who_prove_them() -> None:
-    """Nobody without proof takes the last ones, nor ends one with it, even one that stopped."""
+    """An unproven request gets none of the last ones and displaces no proven one, not even a
+    stalled one."""
     places: Places[int] = Places(Limits(connections_max=9, requests_max=3, requests_proven=1))
     for key in range(6):
         places.arrive(key, "x", key)
@@ -128,7 +129,8 @@ def test_waits_end(turn: Turn, waited_s: float, reason: Cut | None) -> None:
 
 @given(st.lists(st.integers(0, 400_000), min_size=1, max_size=60))
 def test_slow_readers_end_and_steady_ones_do_not(drained: list[int]) -> None:
-    """Bytes read buy time at ``write_bytes_per_s_min``, whatever is added to the answer."""
+    """Bytes read extend the deadline at ``write_bytes_per_s_min``, whatever is added to the
+    answer."""
     limits = Limits(write_timeout_s=10, write_bytes_per_s_min=100_000)
     places: Places[int] = Places(limits)
     places.arrive(1, "x", 0)
@@ -147,7 +149,7 @@ def test_slow_readers_end_and_steady_ones_do_not(drained: list[int]) -> None:
 
 
 class Crowd(RuleBasedStateMachine):
-    """Connections that come, change and go, beside a plain list of them."""
+    """Connections that come, change and go, and a plain list of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -164,7 +166,7 @@ class Crowd(RuleBasedStateMachine):
         self.next = 0
 
     def victims(self, turns: set[Turn], proven: bool) -> set[int]:
-        """Those that may be ended for another, by the invariant: brute force."""
+        """Connections that may be closed for another, by the invariant: brute force."""
         waiting = {
             key: one for key, one in self.model.items()
             if one["turn"] in turns and (one["turn"] is not Turn.OURS or one["stuck"] is not None)
@@ -270,7 +272,7 @@ TestCrowd = Crowd.TestCase
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 40)), max_size=80))
 def test_nothing_is_lost_from_the_count(happened: list[tuple[str, int]]) -> None:
-    """What is said, and what is still due, adds up to what happened; one line a minute each."""
+    """What was reported plus what is pending is what happened; one line per minute each."""
     sparing, now = Sparing(60), 0.0
     said: dict[str, list[tuple[float, int]]] = {}
     for kind, later in happened:

@@ -64,7 +64,7 @@ def test_the_bytes_are_those_of_aiokafka(
 
 
 def test_more_records_than_numbers_are_kept_for() -> None:
-    """The numbers of records are written right beyond the table of small ones."""
+    """Record numbers are encoded correctly beyond the table of small ones."""
     count = 9_000
     keys = [b"%d" % n for n in range(count)]
     batch = RecordBatch(10_000_000, calc_crc32c)
@@ -78,7 +78,7 @@ def test_more_records_than_numbers_are_kept_for() -> None:
 
 @pytest.mark.parametrize("size", [200, 500, 1_000])
 def test_a_full_batch_takes_no_more(size: int) -> None:
-    """Never above the limit, but for a first record that is larger; nothing is left out."""
+    """Never above the limit, except for a first record that is larger; nothing is omitted."""
     records = bodies([b"k"] * 10, [bytes(size)] * 10, (b"\x00", [b""] * 10, b""))
     left, batches = records, []
     while left:
@@ -92,7 +92,7 @@ def test_a_full_batch_takes_no_more(size: int) -> None:
 
 
 def test_a_batch_that_is_sent_again_is_the_same() -> None:
-    """Brokers know a repeated batch by its sequence: it is not made anew."""
+    """Brokers recognise a repeated batch by its sequence number: it is not built again."""
     batch = by_hand([([(b"k", b"v")], 0, b"")])
     batch._set_producer_state(1, 2, 3)
     assert batch._build() is batch._build()

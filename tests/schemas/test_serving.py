@@ -1,4 +1,4 @@
-"""The guarded listener on real sockets: slow, many, large and odd callers."""
+"""The guarded listener on real sockets: slow, many, large and unusual clients."""
 
 import asyncio
 import json
@@ -30,14 +30,14 @@ def log(tmp_path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def it(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listening]:
-    """A listener with its limits as they come."""
+    """A listener with the default limits."""
     with listening(str(tmp_path_factory.mktemp("listener") / "log")) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listening]:
-    """A listener that does not wait long."""
+    """A listener with short time-outs."""
     with listening(str(tmp_path_factory.mktemp("hasty") / "log"), **SHORT) as opened:
         yield opened
 
@@ -64,7 +64,7 @@ def test_idle_connections_leave_it_answering(log: str) -> None:
 
 
 def is_open(sock: socket.socket) -> bool:
-    """Whether the other side has not closed it."""
+    """Whether the peer has not closed it."""
     sock.setblocking(False)
     try:
         return sock.recv(1) != b""
@@ -79,7 +79,7 @@ def is_open(sock: socket.socket) -> bool:
     [HEAD, HEAD + b"content-length: 9\r\n\r\n12", HEAD + b"transfer-encoding: chunked\r\n\r\n"],
 )
 def test_unfinished_requests_leave_it_answering(log: str, begun: bytes) -> None:
-    """Headers and bodies that never end, from more callers than there are places."""
+    """Headers and bodies that never end, from more clients than there are places."""
     with listening(log, connections_max=12, requests_max=8) as it:
         slow = []
         for _ in range(40):
@@ -105,12 +105,12 @@ def test_unfinished_requests_leave_it_answering(log: str, begun: bytes) -> None:
     ],
 )
 def test_waits_end(hasty: Listening, begun: bytes, answer: bytes) -> None:
-    """For headers, for a body, for trailers."""
+    """For headers, bodies and trailers."""
     assert answer in hasty.say(begun)
 
 
 def test_a_dribbled_body_ends_too(log: str) -> None:
-    """Its deadline is for the whole, not between two bytes."""
+    """Its deadline is for all of it, not between two bytes."""
     with listening(log, **SHORT) as it, it.connect() as sock:
         sock.sendall(HEAD + b"content-length: 100000\r\n\r\n")
         until(lambda: not dribbles(sock))
@@ -127,7 +127,7 @@ def dribbles(sock: socket.socket) -> bool:
 
 @pytest.mark.parametrize("path", ["large", "pieces"])
 def test_an_answer_that_nobody_reads_ends(log: str, path: str) -> None:
-    """The connection closes before it is all taken; what it asked for next is not answered."""
+    """The connection is closed before everything is read; its next request is not answered."""
     with listening(log, **SHORT) as it, it.connect() as sock:
         sock.sendall(b"GET /%s HTTP/1.1\r\nhost: x\r\n\r\n" % path.encode())
         until(lambda: any("write_timeout" in line for line in it.lines()))
@@ -137,7 +137,7 @@ def test_an_answer_that_nobody_reads_ends(log: str, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["large", "pieces"])
 def test_a_steady_reader_gets_all(log: str, path: str) -> None:
-    """Slower than the time-out allows for a pause, and faster than the slowest rate."""
+    """A client that pauses longer than the time-out but reads faster than the minimum rate."""
     with (
         listening(log, write_timeout_s=0.5, write_bytes_per_s_min=1 << 20) as it,
         it.connect() as sock,
@@ -152,7 +152,7 @@ def test_a_steady_reader_gets_all(log: str, path: str) -> None:
 
 
 def test_trailers_are_no_headers(log: str) -> None:
-    """One that names a header that matters changes nothing, and is counted."""
+    """A trailer named like an important header changes nothing, and is counted."""
     with listening(log) as it:
         body = b"3\r\nabc\r\n0\r\nX-Forwarded-For: 10.0.0.1\r\nHost: evil\r\n\r\n"
         answer = it.say(HEAD + b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n" + body)
@@ -163,7 +163,7 @@ def test_trailers_are_no_headers(log: str) -> None:
 
 
 def test_no_header_says_who_is_calling(log: str) -> None:
-    """The socket does."""
+    """Only the socket does."""
     with listening(log) as it:
         answer = it.get("/", "X-Forwarded-For: 10.1.2.3", "X-Forwarded-Proto: https")
         said = json.loads(answer.partition(b"\r\n\r\n")[2])
@@ -216,7 +216,7 @@ def test_requests_sent_ahead_are_bounded(log: str) -> None:
 
 
 def test_one_request_too_many_is_told_so(log: str) -> None:
-    """503 with when to come again, while those at work go on."""
+    """503 with Retry-After, while those being processed go on."""
     with listening(log, connections_max=8, requests_max=2) as it:
         slow = [it.connect() for _ in range(2)]
         for sock in slow:
@@ -232,7 +232,7 @@ def test_one_request_too_many_is_told_so(log: str) -> None:
     "request_", [b"nonsense\r\n\r\n", b"GET /fails HTTP/1.1\r\nhost: x\r\n\r\n"]
 )
 def test_a_flood_of_refusals_does_not_fill_the_log(log: str, request_: bytes) -> None:
-    """One of a kind is written, then they are counted."""
+    """One line of each kind is written, then they are counted."""
     with listening(log) as it:
         for _ in range(200):
             with it.connect() as sock:
@@ -248,7 +248,8 @@ def test_idle_keep_alive_ends(log: str) -> None:
 
 
 def test_upgrades_are_not_made(log: str) -> None:
-    """The request is answered as it is, what follows is not HTTP and ends."""
+    """The request is answered without the upgrade; what follows is not HTTP and ends the
+    connection."""
     asks = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
     with listening(log, idle_timeout_s=0.3, **SHORT) as it:
         answer = it.say(asks + b"\x81\x05hello" * 10)
@@ -257,7 +258,7 @@ def test_upgrades_are_not_made(log: str) -> None:
 
 
 def test_ending_does_not_wait_for_those_who_stay(log: str) -> None:
-    """Idle, slow and unread connections are cut; the block is left (checked by the fixture)."""
+    """Idle, slow and unread connections are cut (the fixture checks that the block ends)."""
     with listening(log, write_timeout_s=100, body_timeout_s=100, header_timeout_s=100) as it:
         open_ = [it.connect() for _ in range(3)]
         open_[1].sendall(HEAD + b"content-length: 9\r\n\r\n")
@@ -269,7 +270,7 @@ def test_ending_does_not_wait_for_those_who_stay(log: str) -> None:
 
 
 def test_every_listener_is_guarded() -> None:
-    """Nobody else makes a server: ingress has its own, with limits of its own; Faust's is off."""
+    """Nobody else creates a server: ingress has its own, with its own limits; Faust's is off."""
     servers = ("uvicorn.run(", "uvicorn.Config(", "start_server(", "create_server(", "HTTPServer(")
     found = {
         name
@@ -283,7 +284,7 @@ def test_every_listener_is_guarded() -> None:
 
 
 async def test_what_is_written_is_sent_at_once() -> None:
-    """A body does not wait for the other side to acknowledge the head (Nagle's algorithm)."""
+    """A body does not wait for the acknowledgement of the head (Nagle's algorithm)."""
     loop = asyncio.get_running_loop()
     at_once: asyncio.Future[int] = loop.create_future()
 

@@ -29,7 +29,7 @@ def asked(
 
 
 def of_host(host: str, sites: Sites = DOOR, **more: Any) -> bool:
-    """Whether a request that names this host is taken."""
+    """Whether a request with this host is accepted."""
     return not refusal(asked(("host", host), **more), sites)
 
 
@@ -62,7 +62,7 @@ def test_other_names_are_refused(host: str) -> None:
 
 
 def test_the_address_connected_to_is_a_name() -> None:
-    """A listener on an address of the network answers to it, and to it only."""
+    """A listener on a network address answers to that address, and to no other."""
     for server, host in [
         (("10.0.0.5", 8123), "10.0.0.5:8123"),
         (("10.0.0.5", 8123), "10.0.0.5"),
@@ -88,7 +88,7 @@ def test_named_hosts_are_answered_to() -> None:
 
 @pytest.mark.parametrize("sites", [DOOR, NAMED, ANY])
 def test_one_host_and_no_more(sites: Sites) -> None:
-    """Two are refused everywhere; none only where names matter (HTTP/1.0 probes send none)."""
+    """Two are refused always; none only where names matter (HTTP/1.0 probes send none)."""
     assert refusal(asked(("host", OWN), ("host", OWN)), sites)
     assert bool(refusal(asked(), sites)) == (sites is not ANY)
 
@@ -129,7 +129,7 @@ def test_a_listener_for_everybody_still_wants_a_name() -> None:
     ],
 )
 def test_origins(sites: Sites, host: str, origin: str, taken: bool) -> None:
-    """Its own and those it was told of; nothing else."""
+    """Its own and the configured ones; nothing else."""
     assert (not refusal(asked(("host", host), ("origin", origin)), sites)) == taken
 
 
@@ -149,7 +149,7 @@ def test_two_origins_are_refused() -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("sites", [DOOR, ANY, PAGES])
 def test_fetch_metadata(sites: Sites, said: list[str], taken: bool) -> None:
-    """Of this site or of a person; one answer, and a known one."""
+    """From this site or from a person; one header, with a known value."""
     headers = [("host", OWN), *(("sec-fetch-site", one) for one in said)]
     assert (not refusal(asked(*headers), sites)) == taken
 
@@ -173,7 +173,7 @@ def test_fetch_metadata(sites: Sites, said: list[str], taken: bool) -> None:
 def test_a_link_leads_to_a_page(
     method: str, path: str, changed: dict[str, str], taken: bool
 ) -> None:
-    """From a chat to a page of the dashboard; not into a frame, not to data, not by a form."""
+    """From a chat to a page of the dashboard; not into a frame, not to data, not from a form."""
     headers = {"host": OWN, **LINK, **changed}
     assert (not refusal(asked(*headers.items(), method=method, path=path), PAGES)) == taken
     assert refusal(asked(*headers.items(), method=method, path=path), DOOR)
@@ -190,7 +190,7 @@ def test_a_link_leads_to_a_page(
 )
 @example([(b"host", b"localhost:8123"), (b"origin", b"http://[::1")])
 def test_any_bytes_get_an_answer(headers: list[tuple[bytes, bytes]]) -> None:
-    """What is taken names this machine; nothing raises."""
+    """What is accepted names this machine; nothing raises."""
     scope = {**asked(), "headers": headers}
     if not refusal(scope, DOOR):
         named = [value.strip().lower() for name, value in headers if name == b"host"]
@@ -216,13 +216,13 @@ def test_open_listeners_answer_to_any_name(
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "[::1]", "localhost", "127.8.8.8"])
 def test_loopback_is_known_in_its_spellings(host: str) -> None:
-    """And another site's name that begins like it is not."""
+    """Another site's name that begins like loopback is not loopback."""
     assert is_loopback(host)
     assert not is_loopback(f"{host}.example.com")
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
-    """Gives every site leave to read, and has a policy of its own for ``/own``."""
+    """Allows every site to read, and has a policy of its own for ``/own``."""
     headers = [(b"Access-Control-Allow-Origin", b"*"), (b"access-control-allow-headers", b"*")]
     if scope["path"] == "/own":
         headers.append((b"Cache-Control", b"max-age=5"))
@@ -232,7 +232,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "HEAD"])
 async def test_answers_are_for_no_other_site(method: str) -> None:
-    """Refused or not, and never with leave for others; refusals hold nothing of the answer."""
+    """Refused or not, and never readable by others; refusals contain nothing of the answer."""
     transport = httpx.ASGITransport(SameSite(application, DOOR))
     async with httpx.AsyncClient(transport=transport, base_url=f"http://{OWN}") as http:
         for headers in ({}, {"origin": "https://evil.example"}, {"host": "evil.example"}):

@@ -1,4 +1,4 @@
-"""Trace context: what is taken for a ``traceparent``, and what is handed on of it."""
+"""Trace context: what is accepted as a ``traceparent``, and what is passed on."""
 
 from dataclasses import dataclass, field
 
@@ -51,7 +51,7 @@ def raw(identity: str, *contexts: str) -> Traced:
     }.items(),
 )
 def test_what_counts_as_traceparent(text: str, handed_on: str) -> None:
-    """As W3C Trace Context says: anything else is as if there were none."""
+    """As in W3C Trace Context: anything else is ignored."""
     assert trace.traceparent(text).decode() == handed_on
 
 
@@ -65,7 +65,7 @@ def test_what_is_handed_on_is_bounded_and_handed_on_again(text: str) -> None:
 
 
 def test_a_record_has_the_trace_behind_its_other_headers() -> None:
-    """What is written is what is read; a record of another writer without a valid one has none."""
+    """What is written is what is read; a record without a valid one has none."""
     record = Traced(b"", [*trace.with_trace([("ce_id", b"1")], GOOD.encode())])
     assert trace.of_record(record) == GOOD.encode()
     assert trace.of_record(Traced(b"", [("ce_id", b"1")])) == b""
@@ -83,7 +83,7 @@ def test_links_of_a_batch_are_different_and_bounded() -> None:
 
 
 def test_the_first_copy_of_an_event_decides_wherever_a_chunk_ends() -> None:
-    """A repeat's trace is not written for its original, in one chunk as in two."""
+    """A duplicate's trace is not written for its original, within a chunk or across chunks."""
     untraced, repeat = raw("a"), raw("a", GOOD)
     assert trace.by_event([untraced, repeat, raw("b", GOOD)]) == {b"b": GOOD.encode()}
     assert trace.by_event([untraced]) == trace.by_event([Traced(None)]) == {}
@@ -91,7 +91,7 @@ def test_the_first_copy_of_an_event_decides_wherever_a_chunk_ends() -> None:
 
 
 def test_without_a_tracer_a_trace_passes_through() -> None:
-    """What came is what goes on."""
+    """What arrived is passed on."""
     with trace.span(None, "x", "server", parent=GOOD.encode(), attributes={}) as handed_on:
         assert handed_on == GOOD.encode()
     with trace.span(None, "x", "server", attributes={}) as handed_on:
