@@ -1,4 +1,4 @@
-"""Damage to the files of a store, as disks and people do it."""
+"""Damages the files of a store, as disks and people do."""
 
 import random
 import shutil
@@ -18,8 +18,8 @@ _BUSY = (
 def killed(stores: Iterable[Store], folder: Path, into: Path) -> None:
     """Copies the folder of open stores as ``kill -9`` of their process would leave it.
 
-    Nothing is flushed or noted for it. RocksDB's background work is waited for, so that all files
-    are of one moment.
+    Nothing is flushed or noted for it. RocksDB's background work is awaited, so that all files are
+    of the same moment.
     """
     while True:
         shutil.rmtree(into, ignore_errors=True)
@@ -35,7 +35,7 @@ Damage = Callable[[Path], None]
 
 
 def flipped(share: float) -> Damage:
-    """One byte is another one, ``share`` of the way into the file."""
+    """Changes one byte, ``share`` of the way into the file."""
 
     def damage(path: Path) -> None:
         data = bytearray(path.read_bytes())
@@ -47,7 +47,7 @@ def flipped(share: float) -> Damage:
 
 
 def cut(share: float) -> Damage:
-    """Only the first ``share`` of the file is left."""
+    """Truncates the file to its first ``share``."""
 
     def damage(path: Path) -> None:
         path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
@@ -56,18 +56,18 @@ def cut(share: float) -> Damage:
 
 
 def deleted(path: Path) -> None:
-    """The file is gone."""
+    """Deletes the file."""
     path.unlink()
 
 
 def folder_instead(path: Path) -> None:
-    """A directory lies where the file was."""
+    """Replaces the file by a directory."""
     path.unlink()
     path.mkdir()
 
 
 def older(before: Path) -> Damage:
-    """The file is as it was in an older copy of the folder; gone, if it was not there yet."""
+    """Replaces the file by its older copy; deletes it if there is none."""
 
     def damage(path: Path) -> None:
         path.unlink()
@@ -81,7 +81,7 @@ SHARES = (0.0, 0.3, 0.6, 0.9, 0.99)
 
 
 def every_damage(before: Path) -> Iterator[tuple[str, Damage]]:
-    """All kinds of damage to one file, with their names."""
+    """All kinds of damage to one file, by name."""
     for share in SHARES:
         yield f"flipped at {share}", flipped(share)
         yield f"cut at {share}", cut(share)
@@ -98,7 +98,7 @@ def files_of(store: Path) -> list[Path]:
 
 
 def damage_something(dice: random.Random, store: Path, before: Path) -> str:
-    """Damages the store, drawn by ``dice``; ``before`` is an older copy of it. Says what it did."""
+    """Damages the store at random; ``before`` is an older copy of it. Says what it did."""
     if not store.is_dir():
         return "nothing was there"
     kind = dice.randrange(12)

@@ -1,5 +1,5 @@
 """The whole engine over topics in memory: real agents, real state on disk, Faust's real consumer
-and streams (``tests/streams/rig.py``), a fake broker and a clock that is told the time."""
+and streams (``tests/streams/rig.py``), a fake broker and a fake clock."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -33,7 +33,7 @@ class FakeConsumer:
     """aiokafka's consumer of one partition, as far as ``streams.kafka.stretches`` uses it.
 
     Attributes:
-        grows: records that come in during each fetch.
+        grows: records that are appended during each fetch.
     """
 
     log: FakeLog
@@ -45,13 +45,13 @@ class FakeConsumer:
         self.at = offset
 
     async def position(self, tp: TopicPartition) -> int:
-        """What comes next."""
+        """The next offset."""
         return self.at
 
     async def getmany(
         self, tp: TopicPartition, timeout_ms: int, max_records: int
     ) -> dict[TopicPartition, list[FakeRecord]]:
-        """As many as are there, and the log goes on meanwhile."""
+        """Returns all available records, and appends more meanwhile."""
         await asyncio.sleep(0)
         got = [record for record in self.log.records if record.offset >= self.at][:max_records]
         if got:
@@ -64,10 +64,10 @@ class FakeConsumer:
 
 @dataclass
 class Broker:
-    """Topics and commits; lives on when an engine is gone.
+    """Topics and commits; it outlives an engine.
 
     Attributes:
-        answers: cleared, nobody is told anything that state is brought up to date from.
+        answers: while cleared, requests for restoring state are not answered.
     """
 
     logs: dict[TP, FakeLog] = field(default_factory=dict)
@@ -106,7 +106,7 @@ class Broker:
             self.append(topics.RAW, sum(key) % PARTITIONS, key, value, event["received_at"] // 1000)
 
     def records(self, topic: str) -> list[FakeRecord]:
-        """Everything that a topic holds, partition after partition."""
+        """All records of a topic, partition after partition."""
         return [
             record for tp, log in sorted(self.logs.items()) if tp.topic == topic
             for record in log.records
@@ -160,13 +160,13 @@ class FakeProducer:
         return FakeBatch()
 
     async def partitions_for(self, topic: str) -> set[int]:
-        """All topics have as many."""
+        """All topics have the same number."""
         return set(range(PARTITIONS))
 
     async def send_batch(
         self, batch: FakeBatch, topic: str, *, partition: int
     ) -> asyncio.Future[Any]:
-        """Writes it."""
+        """Writes a batch."""
         offsets = [self.broker.append(topic, partition, *row) for row in batch.rows]
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         done.set_result(SimpleNamespace(offset=offsets[0]))
@@ -175,7 +175,7 @@ class FakeProducer:
 
 @dataclass
 class Clock:
-    """The time, as it is told."""
+    """A clock that is set by hand."""
 
     now_s: float = RECEIVED_AT / 1e6
 
@@ -227,7 +227,7 @@ class EngineRig:
         ]
 
     async def assign(self, *partitions: int) -> None:
-        """What aiokafka and Faust do after a group was joined; default: all partitions."""
+        """What aiokafka and Faust do after a group was joined; by default all partitions."""
         numbers = partitions or range(PARTITIONS)
         tps = {TP(agent.topic, number) for agent in self.worker.agents for number in numbers}
         self.app.consumer_generation_id += 1
@@ -240,14 +240,14 @@ class EngineRig:
         self.consumer.resume_flow()
 
     async def revoke(self) -> None:
-        """What they do before a group is joined again: everything is let go."""
+        """What they do before a group is joined again: everything is released."""
         revoked = set(self.thread.assigned)
         self.thread.sessions.clear()
         await self.consumer.on_partitions_revoked(revoked)
         self.thread.assigned = set()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Waits for something that has to happen.
+        """Waits for something that must happen.
 
         Raises:
             AssertionError: the worker ended instead.
@@ -257,12 +257,12 @@ class EngineRig:
             await asyncio.sleep(0.001)
 
     async def settle(self, rounds: int = 200) -> None:
-        """Lets everything happen that is going to happen without an outside event."""
+        """Runs everything that happens without an outside event."""
         for _ in range(rounds):
             await asyncio.sleep(0)
 
     def reached(self, topic: str, partition: int) -> bool:
-        """Whether the agent of a topic has come to the end of one of its partitions."""
+        """Whether the agent of a topic has reached the end of a partition."""
         tp = TP(topic, partition)
         states: Any = (
             self.worker.enrich.shards if topic == topics.RAW else self.worker.campaigns.states
@@ -270,7 +270,7 @@ class EngineRig:
         return tp in states and states[tp].applied + 1 >= self.broker.logs[tp].end
 
     async def work_off(self) -> None:
-        """Folds everything that there is, checkpoints and commits, minutes after raw events."""
+        """Processes all records, checkpoints and commits: raw events first, then minutes."""
         for agent in self.worker.agents:
             mine = [tp for tp in self.thread.assigned if tp.topic == agent.topic]
             done = False
@@ -283,12 +283,12 @@ class EngineRig:
         assert await self.consumer.commit_chunks()
 
     async def tick(self) -> None:
-        """What the worker does with time: rates, idle checkpoints."""
+        """What the worker does periodically: rates, idle checkpoints."""
         self.worker.campaigns._due_at.clear()  # the pause between two looks is real time's
         await self.worker.tick()
 
     async def kill(self, into: Path) -> None:
-        """As ``kill -9``: nothing is checkpointed; what is on disk then is copied to ``into``."""
+        """As ``kill -9``: nothing is checkpointed; the files on disk are copied to ``into``."""
         killed(self.worker.directory._open.values(), self.folder, into)
         await self.stop()
 

@@ -1,4 +1,4 @@
-"""A log in memory, and a worker's fold over it that can be cut and crashed anywhere."""
+"""A log in memory, and a worker's fold over it that can be split and crashed anywhere."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -41,7 +41,7 @@ def log_of(events: list[Event]) -> list[LogRecord]:
 
 @dataclass
 class Disk:
-    """A store that holds what checkpoints wrote."""
+    """A store that has what checkpoints wrote."""
 
     values: dict[bytes, bytes] = field(default_factory=dict)
 
@@ -63,7 +63,7 @@ class Disk:
 
 
 class Fold:
-    """A worker on one partition: folds, checkpoints, crashes, and remembers what it wrote."""
+    """A worker on one partition: folds, checkpoints, crashes, and records what it wrote."""
 
     def __init__(self, look_ups: LookUps = LOOK_UPS) -> None:
         self.disk = Disk()
@@ -96,13 +96,13 @@ class Fold:
         return effects
 
     def publish_minutes(self) -> None:
-        """Writes partials; the highest offset holds."""
+        """Publishes partials; the highest offset counts."""
         for key, vector in self.shard.minutes.changed():
             if self.shard.applied >= self.minutes.get(key, (-1, []))[0]:
                 self.minutes[key] = (self.shard.applied, list(vector))
 
     def checkpoint(self, swept_max: int = 1_000) -> None:
-        """Partials out, then state stored, then what is of no use any more removed."""
+        """Publishes partials, then stores state, then removes what is no longer needed."""
         self.publish_minutes()
         self.disk.write(self.shard.writes())
         self.shard.saved()

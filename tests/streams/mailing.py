@@ -1,4 +1,5 @@
-"""Events that go on through everything that happens to a worker, and a recount of its figures."""
+"""Events that are sent throughout everything that happens to a worker, and a recount of its
+figures."""
 
 import random
 from collections import defaultdict
@@ -17,14 +18,14 @@ KINDS = ("delivered", "delivered", "bounced", "opened", "clicked", "complained")
 
 
 class Mail:
-    """Events that go on, some of them again and again."""
+    """Events, some of them repeated."""
 
     def __init__(self, broker: Broker, dice: random.Random, campaigns: int = 3) -> None:
         self.broker, self.dice, self.campaigns = broker, dice, campaigns
         self.events: list[Event] = []
 
     def send(self, fresh: int = EVENTS, again: int = EVENTS) -> None:
-        """Feeds new events, with repeats of all that were fed before among them."""
+        """Feeds new events, with repeats of earlier ones among them."""
         dice, at = self.dice, RECEIVED_AT + len(self.events) * 1_000_000
         new = [
             event(
@@ -49,7 +50,7 @@ class Mail:
         self.events += new
 
     def read(self) -> list[Event]:
-        """Every event as the raw topic holds it, in order within each partition."""
+        """Every event on the raw topic, in order within each partition."""
         raw: list[Any] = self.broker.decoded(topics.RAW, "raw_event")
         return raw
 
@@ -64,7 +65,7 @@ def identities(broker: Broker) -> dict[str, set[tuple[int, int]]]:
 
 
 def merged_minutes(broker: Broker) -> Counts:
-    """The minutes topic merged, as in ClickHouse: the newest offset of each partial holds."""
+    """The minutes topic merged as in ClickHouse: the newest offset of each partial counts."""
     newest: dict[tuple[Any, ...], dict[str, Any]] = {}
     for value in broker.decoded(topics.MINUTES, "campaign_minute"):
         place = value["campaign_id"], value["mailbox_provider"], value["minute"]
@@ -80,7 +81,7 @@ def merged_minutes(broker: Broker) -> Counts:
 
 
 def totals(broker: Broker) -> dict[str, dict[str, int]]:
-    """Campaign -> its counters in all, as published last."""
+    """Campaign -> its total counters, as published last."""
     newest: dict[str, dict[str, int]] = {}
     for value in broker.decoded(topics.RATES, "campaign_rates"):
         (total,) = (one for one in value["windows"] if one["window"] == "total")

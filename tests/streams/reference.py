@@ -1,7 +1,8 @@
 """A slow, plain recount: every counter of every campaign minute from a list of raw events.
 
-It shares the judging of single events (``streams.classify.actors``, ``streams.classify.bounce``:
-tested apart) and nothing else with the streams: no message state, no pending, no differences.
+It shares only the classification of single events with the streams (``streams.classify.actors`` and
+``streams.classify.bounce``, which have tests of their own): no message state, no pending events, no
+differences.
 """
 
 from collections import defaultdict
@@ -160,9 +161,9 @@ def _failures(events: list[Event]) -> tuple[list[tuple[int, str]], int | None, i
 
 
 def _counting_bounce(events: list[Event], bounces: list[tuple[int, str]]) -> tuple[int, str] | None:
-    """The bounce a message counts under: the worst, or the next one after a delivery overtook it.
+    """The bounce that a message counts under: the worst, or the next one after a late delivery.
 
-    Judged in log order, as bounces and the delivery come in.
+    Decided in log order, as bounces and the delivery arrive.
     """
     delivered: int | None = None
     kept: tuple[int, str] | None = None

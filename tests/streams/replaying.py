@@ -1,6 +1,6 @@
-"""``enrich`` on one partition as its shell runs it, over topics that are lists in memory.
+"""``enrich`` on one partition as its shell runs it, over topics in memory.
 
-The topics keep everything; ClickHouse is «the highest version of a key holds». Both are read as
+The topics keep everything; in ClickHouse the highest version of a key counts. Both are read as
 consumers read them.
 """
 
@@ -36,7 +36,7 @@ STRICT = (
 
 @dataclass
 class Topics:
-    """What was ever published."""
+    """Everything that was ever published."""
 
     enriched: list[dict[str, Any]] = field(default_factory=list)
     minutes: list[tuple[Key, int, list[int]]] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Topics:
     suppressions: list[tuple[str, Any]] = field(default_factory=list)
 
     def events(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """Table ``events`` with FINAL: campaign and event id -> the row that holds."""
+        """Table ``events`` with FINAL: campaign and event id -> the current row."""
         rows: dict[tuple[str, str], tuple[int, bool, dict[str, Any]]] = {}
         for row in self.enriched:
             added = row["enrichment"]
@@ -63,7 +63,7 @@ class Topics:
         }
 
     def counts(self) -> dict[Key, dict[str, int]]:
-        """Table ``campaign_minutes`` with FINAL, rows of nothing but zeros left out."""
+        """Table ``campaign_minutes`` with FINAL, without rows of zeros."""
         rows: dict[Key, tuple[int, list[int]]] = {}
         for key, version, vector in self.minutes:
             if key not in rows or version >= rows[key][0]:
@@ -75,7 +75,7 @@ class Topics:
         return {key: row for key, row in named.items() if row}
 
     def told(self) -> dict[str, bool]:
-        """Engagement as a consumer that knows ids sees it; telling twice is an error."""
+        """Engagement as a consumer that knows ids sees it; publishing twice is an error."""
         out: dict[str, bool] = {}
         seen: set[tuple[str, int, bool]] = set()
         for record in self.engagement:
@@ -122,7 +122,7 @@ class Worker:
                 self.write(effects)
 
     def rebuild(self, shard: Shard) -> None:
-        """Folds silently what is committed, as ``Restorer``."""
+        """Folds the committed records without publishing, as ``Restorer``."""
         run = [
             Refolded(r.offset, r.timestamp, r.key, r.value or b"", CODEC.raw_head(r.value or b""))
             for r in self.log[: self.committed]
@@ -152,7 +152,7 @@ class Worker:
         self.topics.engagement += [record for _, record in effects.engagement]
 
     def checkpoint(self, *, cut_off: bool = False) -> None:
-        """Counts out or held back, then state stored; ``cut_off`` before it is."""
+        """Publishes or defers counts, then stores state; ``cut_off`` stops before that."""
         shard = self.shard
         kept = shard.deferred
         over = kept is None or kept.is_over(shard.applied)
@@ -204,6 +204,6 @@ def epoch(number: int, text: str, span: Span) -> Epoch:
 
 
 def ruling(first: str, *epochs: Epoch) -> Ruling:
-    """The ruling of ``epochs`` over workers with the rules ``first``."""
+    """The ruling of ``epochs`` over workers whose own rules are ``first``."""
     history = History(e.record() for e in epochs)
     return Ruling.of(history, replace(LookUps(), rules=Rules.load(first)))

@@ -1,5 +1,5 @@
-"""A ``ChunkApp`` without a broker: Faust's real consumer, conductor, queue and streams over a fake
-of the consumer's thread, which holds the logs in memory."""
+"""A ``ChunkApp`` without a broker: Faust's real consumer, conductor, queue and streams over a
+fake of the consumer's thread, which has the logs in memory."""
 
 import asyncio
 import itertools
@@ -21,7 +21,7 @@ TOPIC = "in"
 
 @dataclass(frozen=True)
 class FakeRecord:
-    """A record as far as the transport and its tests look at it."""
+    """A record, as far as the transport and its tests use it."""
 
     offset: int
     value: bytes = b"v"
@@ -38,7 +38,7 @@ class FakeRecord:
 
 @dataclass
 class FakeLog:
-    """Records by offset; ``end`` may lie above the last one (transaction markers)."""
+    """Records by offset; ``end`` may be above the last one (transaction markers)."""
 
     records: list[FakeRecord]
     end: int
@@ -50,7 +50,7 @@ class FakeLog:
 
 
 class FakeThread:
-    """Stands in for ``ChunkThread``: the same promises, no threads and no broker."""
+    """Replaces ``ChunkThread``: the same promises, without threads and broker."""
 
     def __init__(self, app: ChunkApp, logs: Mapping[TP, FakeLog]) -> None:
         self.app = app
@@ -125,7 +125,7 @@ class FakeThread:
 
 @dataclass
 class FakeHooks:
-    """An engine that checkpoints when it is told to."""
+    """An engine that checkpoints on request."""
 
     done: dict[TP, int] = field(default_factory=dict)
     events: list[tuple[str, frozenset[TP]]] = field(default_factory=list)
@@ -151,7 +151,7 @@ _numbers = itertools.count()
 
 
 class Rig:
-    """An app with one agent that puts what it gets into ``chunks``; ``gate`` holds it in work."""
+    """An app with one agent that puts what it gets into ``chunks``; ``gate`` blocks it."""
 
     def __init__(self, logs: Mapping[TP, FakeLog], **options: Any) -> None:
         self.fatal: list[str] = []
@@ -187,7 +187,7 @@ class Rig:
         self._agents = agents
 
     async def index(self) -> None:
-        """Tells Faust's conductor about topics that agents were added for."""
+        """Tells Faust's conductor about topics for which agents were added."""
         await cast(Conductor, self.app.topics)._update_indices()
 
     async def stop(self) -> None:
@@ -216,24 +216,24 @@ class Rig:
         self.consumer.resume_flow()
 
     async def revoke(self) -> None:
-        """What they do before a group is joined again: everything is let go."""
+        """What they do before a group is joined again: everything is released."""
         revoked = set(self.thread.assigned)
         self.thread.sessions.clear()
         await self.consumer.on_partitions_revoked(revoked)
         self.thread.assigned = set()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Waits for something that has to happen; the test's own time limit ends a vain wait."""
+        """Waits for something that must happen; the test's time limit ends a vain wait."""
         while not condition():  # noqa: ASYNC110 - conditions of many kinds, none has an event
             await asyncio.sleep(0.001)
 
     async def settle(self, rounds: int = 200) -> None:
-        """Lets everything happen that is going to happen without an outside event."""
+        """Runs everything that happens without an outside event."""
         for _ in range(rounds):
             await asyncio.sleep(0)
 
     def offsets(self, tp: TP) -> list[int]:
-        """Offsets that the agent finished, in order."""
+        """Offsets that the agent has finished, in order."""
         return [r.offset for chunk in self.chunks if chunk.tp == tp for r in chunk.records]
 
 
@@ -242,5 +242,5 @@ RigMaker = Callable[..., Awaitable[Rig]]
 
 
 def tiles(chunks: Sequence[Chunk]) -> bool:
-    """Whether chunks of one partition follow each other without a gap or an overlap."""
+    """Whether chunks of one partition follow each other without gaps or overlaps."""
     return all(left.last + 1 == right.first for left, right in itertools.pairwise(chunks))

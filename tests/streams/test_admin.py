@@ -1,4 +1,4 @@
-"""What is made of topics, and which changes are refused: the part that needs no broker."""
+"""How topics are created, and which changes are refused: the part that needs no broker."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def state(name: str, **overrides: object) -> TopicState:
 
 
 def test_fitting_topic_is_left_alone() -> None:
-    """A topic made by mailpulse itself has nothing to be said about."""
+    """Nothing is reported about a topic that mailpulse created."""
     for topic in TOPICS:
         made = state(topic.name, config=wanted_config(topic, 1))
         assert judge(made, topic, 4) == ([], [])
@@ -30,14 +30,14 @@ def test_fitting_topic_is_left_alone() -> None:
 
 @pytest.mark.parametrize("partitions", [3, 5, 8])
 def test_other_number_of_partitions_is_refused(partitions: int) -> None:
-    """Keys would move: neither more nor fewer partitions are ever accepted."""
+    """Keys would move: neither more nor fewer partitions are accepted."""
     harmful, _ = judge(state(RAW, partitions=partitions), RAW_TOPIC, 4)
     assert len(harmful) == 1
     assert "would move keys" in harmful[0]
 
 
 def test_wrong_cleanup_policy_is_refused_both_ways() -> None:
-    """Compacting events loses some, deleting by age loses the newest of a key."""
+    """Compacting events loses some; deleting by age loses the newest record of a key."""
     raw, _ = judge(state(RAW, config={"cleanup.policy": "compact"}), RAW_TOPIC, 4)
     minutes, _ = judge(state(MINUTES, config={"cleanup.policy": "delete"}), MINUTES_TOPIC, 4)
     assert "compaction would drop" in raw[0]
@@ -45,14 +45,14 @@ def test_wrong_cleanup_policy_is_refused_both_ways() -> None:
 
 
 def test_shorter_retention_is_noted_and_longer_is_not() -> None:
-    """Keeping records longer harms nobody; -1 is for ever."""
+    """Keeping records longer is harmless; -1 means for ever."""
     for kept, notes in (("3600000", 1), ("-1", 0), (str(10**12), 0)):
         harmful, differing = judge(state(RAW, config={"retention.ms": kept}), RAW_TOPIC, 4)
         assert (len(harmful), len(differing)) == (0, notes)
 
 
 def test_missing_replicas_are_noted() -> None:
-    """An operator who looks at topics sees that a broker is away."""
+    """An operator who looks at topics sees that a broker is unavailable."""
     assert "offline" in judge(state(RAW, in_sync=0), RAW_TOPIC, 4)[1][0]
     assert "only 2 of 3" in judge(state(RAW, replication=3, in_sync=2), RAW_TOPIC, 4)[1][0]
 
@@ -63,7 +63,7 @@ def test_missing_replicas_are_noted() -> None:
 def test_replication_follows_brokers_unless_set(
     given: int | None, brokers: int, replicas: int
 ) -> None:
-    """Three replicas where there are three brokers, the setting where there is one."""
+    """Three replicas if there are three brokers, or the configured number."""
     assert replication_for(Settings(kafka_replication_factor=given), brokers) == replicas
 
 
@@ -75,7 +75,7 @@ def test_two_replicas_must_be_in_sync_from_three_on() -> None:
 
 @pytest.mark.parametrize("reconcile", [True, False])
 def test_lag_is_asked_of_what_the_groups_really_read(reconcile: bool) -> None:
-    """A group that never reads a topic would never have caught up with it."""
+    """A group would never catch up with a topic that it does not read."""
     settings = Settings(sink_reconcile=reconcile)
     groups = topics_by_group(settings)
     assert set(groups["mailpulse-sink"]) == set(Sink(settings)._batchers)

@@ -24,7 +24,7 @@ LINES = Lines()
 def crossed(
     hard: int, delivered: int, crossings: dict[Place, Crossing], at: int = 1
 ) -> list[tuple[str, str]]:
-    """Level and state of the hard bounce alerts that these counts give; updates ``crossings``."""
+    """Level and state of the hard bounce alerts for these counts; updates ``crossings``."""
     vector = counts(bounced_hard=hard, delivered=delivered)
     alerts, changed = evaluate("a", "", vector, crossings, LINES, at)
     crossings.update(changed)
@@ -32,7 +32,7 @@ def crossed(
 
 
 def test_each_level_is_raised_once_and_cleared_once() -> None:
-    """Rising through the lines raises level by level; standing still says nothing more."""
+    """Rising rates raise level by level; a steady rate raises nothing more."""
     crossings: dict[Place, Crossing] = {}
     assert crossed(0, 1000, crossings) == []
     assert crossed(45, 955, crossings) == [("watch", "raised")]
@@ -43,7 +43,7 @@ def test_each_level_is_raised_once_and_cleared_once() -> None:
 
 
 def test_few_messages_raise_nothing() -> None:
-    """Below the least number of messages even a terrible rate is no alert."""
+    """Below the minimum number of messages even an extreme rate is no alert."""
     assert crossed(50, MESSAGES_MIN - 51, {}) == []
     assert crossed(50, MESSAGES_MIN - 50, {}) != []
 
@@ -56,7 +56,7 @@ def test_rate_above_the_line_needs_its_lower_bound_above_it() -> None:
 
 
 def test_between_clear_line_and_line_the_alert_stands() -> None:
-    """Hysteresis: it neither clears nor is raised again while it wavers."""
+    """Hysteresis: between the two it is neither cleared nor raised again."""
     crossings: dict[Place, Crossing] = {}
     crossed(100, 900, crossings)
     line = 0.05
@@ -65,7 +65,7 @@ def test_between_clear_line_and_line_the_alert_stands() -> None:
 
 
 def test_a_second_crossing_has_another_id_and_a_replay_the_same() -> None:
-    """The id says which crossing it is, whatever the clock says."""
+    """The id identifies the crossing, whatever the clock says."""
     vector = counts(bounced_hard=100, delivered=900)
     first, changed = evaluate("a", "gmail", vector, {}, LINES, 10)
     replay, _ = evaluate("a", "gmail", vector, {}, LINES, 99)
@@ -77,7 +77,7 @@ def test_a_second_crossing_has_another_id_and_a_replay_the_same() -> None:
 
 
 def test_the_most_special_line_holds() -> None:
-    """Campaign pattern before mailbox provider before default, rate by rate."""
+    """Campaign pattern before mailbox provider before default, for each rate."""
     lines = Lines.load(
         {
             "complaint_rate": [0.01, 0.02, 0.03],
@@ -92,7 +92,7 @@ def test_the_most_special_line_holds() -> None:
 
 
 def test_wrong_lines_are_named_all_at_once() -> None:
-    """Unknown rates, falling levels and wrong shapes: each with its place in the file."""
+    """Unknown rates, decreasing levels and wrong shapes: each with its place in the file."""
     wrong = {"hard_bounce": [1, 2, 3], "complaint_rate": [0.3, 0.2, 0.1], "mailbox": {"gmail": 5}}
     with pytest.raises(ConfigError) as caught:
         Lines.load(wrong)
@@ -103,7 +103,7 @@ def test_wrong_lines_are_named_all_at_once() -> None:
 
 @pytest.mark.parametrize("kind", ["source", "tag"])
 def test_lines_by_what_is_not_counted_are_refused_in_words(kind: str) -> None:
-    """By source or by tag there is no rate to hold against a line, and the answer says so."""
+    """There are no rates by source or by tag, and the message says so."""
     with pytest.raises(ConfigError) as caught:
         Lines.load({kind: {"news": {"complaint_rate": [0.001, 0.002, 0.003]}}})
     [line] = caught.value.problems
@@ -115,7 +115,7 @@ def test_lines_by_what_is_not_counted_are_refused_in_words(kind: str) -> None:
 def test_crossings_come_back_from_the_alerts_that_were_sent(
     bounces: list[int], known: int, again: int
 ) -> None:
-    """From nothing, or from what was known at some time; alerts read twice change nothing."""
+    """From nothing, or from an earlier state; alerts read twice change nothing."""
     crossings: dict[Place, Crossing] = {}
     sent: list[dict[str, object]] = []
     then: list[dict[Place, Crossing]] = [{}]

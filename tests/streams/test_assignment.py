@@ -1,4 +1,4 @@
-"""Who reads what: even, total, and where the state is."""
+"""The assignment: balanced, complete, and close to the state."""
 
 from collections import Counter
 from types import SimpleNamespace
@@ -28,8 +28,8 @@ def numbers(sizes: dict[str, int]) -> dict[str, range]:
 def test_every_partition_has_one_reader_and_topics_are_even(
     members: set[str], sizes: dict[str, int], claims: dict[str, dict[TP, int]]
 ) -> None:
-    """Whatever is claimed: nothing is left out or read twice, and nobody has two more than
-    another of the same topic."""
+    """Whatever is claimed: every partition is read once, and no member has two more of a topic than
+    another."""
     dealt = assign(numbers(sizes), everyone(members), claims)
     given_out = Counter(tp for tps in dealt.values() for tp in tps)
     assert given_out == Counter(TP(t, n) for t, size in sizes.items() for n in range(size))
@@ -42,7 +42,7 @@ def test_every_partition_has_one_reader_and_topics_are_even(
 def test_nothing_moves_when_nobody_comes_or_goes(
     members: set[str], sizes: dict[str, int], claims: dict[str, dict[TP, int]]
 ) -> None:
-    """Who has read on is ahead of everybody else's state, and keeps what it has."""
+    """The worker that reads a partition has the newest state, and keeps it."""
     before = assign(numbers(sizes), everyone(members), claims)
     ahead = {m: {**claims[m], **dict.fromkeys(before[m], 100)} for m in members}
     assert assign(numbers(sizes), everyone(members), ahead) == before
@@ -50,7 +50,7 @@ def test_nothing_moves_when_nobody_comes_or_goes(
 
 @given(members=MEMBERS, size=st.integers(1, 9), leaver=st.booleans())
 def test_no_more_moves_than_evenness_asks_for(members: set[str], size: int, leaver: bool) -> None:
-    """One worker leaves or joins: the others keep all they may keep."""
+    """If a worker leaves or joins, the others keep as many partitions as balance allows."""
     sizes = {"raw": size, "minutes": 0}
     before = assign(numbers(sizes), everyone(members), {})
     after_members = members - {min(members)} if leaver and len(members) > 1 else members | {"z"}
@@ -65,14 +65,14 @@ def test_no_more_moves_than_evenness_asks_for(members: set[str], size: int, leav
 
 
 def test_the_state_that_reaches_furthest_wins() -> None:
-    """Two workers have state of the same partition; the older one is out of date."""
+    """If two workers have state of the same partition, the older one is out of date."""
     claims = {"a": {TP("raw", 0): 5}, "b": {TP("raw", 0): 9}}
     dealt = assign({"raw": [0]}, {"a": ["raw"], "b": ["raw"]}, claims)
     assert dealt == {"a": [], "b": [TP("raw", 0)]}
 
 
 def test_what_does_not_divide_evenly_is_spread_over_topics() -> None:
-    """One partition each of two topics and two workers: one each, not both to one."""
+    """One partition each of two topics and two workers: one each, not both for one."""
     both = everyone({"a", "b"})
     dealt = assign({"raw": [0], "minutes": [0]}, both, {})
     assert sorted(len(tps) for tps in dealt.values()) == [1, 1]
@@ -87,7 +87,7 @@ def test_a_member_gets_only_what_it_reads() -> None:
 
 
 def test_claims_travel_through_kafka_s_protocol() -> None:
-    """Encoded as aiokafka sends it, decoded as the leader reads it; rubbish is no claim."""
+    """Encoded as aiokafka sends them, decoded as the leader reads them; rubbish is not a claim."""
     assignor = ClaimAssignor()
     assignor.claims = {TP("raw", 1): 70}
     sent = assignor.metadata(["raw"])

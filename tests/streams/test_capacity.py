@@ -1,4 +1,4 @@
-"""The capacity arithmetic: grows with the load, rounds up, and plans what the settings allow."""
+"""The capacity plan: it grows with the load, is rounded up, and fits the settings."""
 
 import math
 from dataclasses import asdict
@@ -23,7 +23,7 @@ loads = st.integers(1, 10_000_000_000)
 
 @given(smaller=loads, larger=loads)
 def test_more_load_never_takes_less(smaller: int, larger: int) -> None:
-    """Every figure is monotonous in the load."""
+    """Every figure is monotonic in the load."""
     one, other = sorted((smaller, larger))
     first, second = asdict(plan(one)), asdict(plan(other))
     for name, value in first.items():
@@ -45,7 +45,7 @@ def test_processes_are_enough(events: int, peak: float) -> None:
 
 
 def test_partitions_are_within_what_the_setting_takes() -> None:
-    """Ten billion events a day still give a number that MAILPULSE_PARTITIONS takes."""
+    """Ten billion events a day still give a number that MAILPULSE_PARTITIONS accepts."""
     made = plan(10_000_000_000)
     assert Settings(partitions=made.partitions).partitions == made.partitions >= 3 * made.workers
 

@@ -1,4 +1,4 @@
-"""Cutting fetches into chunks, and what a session lets through."""
+"""Splitting fetches into chunks, and what a session delivers."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +19,8 @@ P0 = TP(TOPIC, 0)
 def test_slices_keep_every_record_in_order_and_stay_within_limits(
     sizes: list[int], records_max: int, bytes_max: int
 ) -> None:
-    """Cut in any way, the slices put together are the fetch; one record may exceed the bytes."""
+    """However it is split, the slices joined are the fetch; a single record may exceed the
+    bytes."""
     records = [FakeRecord(i, b"v" * size) for i, size in enumerate(sizes)]
     source, slices, ended = iter(records), [], False
     while not ended:
@@ -58,7 +59,7 @@ def test_closing_withdraws_queued_chunks() -> None:
 
 
 def test_a_lost_chunk_takes_the_ones_behind_it_along() -> None:
-    """They would come twice, and out of order, after reading again."""
+    """They would be delivered twice and out of order after reading again."""
     session = Session(P0, number=1, position=0)
     messages = [session.accept(taken(1, i, i + 1), 7) for i in range(3)]
     assert messages[1] is not None

@@ -1,4 +1,4 @@
-"""Bounces: order of belief, the labelled set, every rule, and input of any kind."""
+"""Bounces: order of evidence, the labelled set, every rule, and any input."""
 
 from collections import Counter
 
@@ -38,7 +38,7 @@ def bounce(
 
 
 def test_provider_flag_wins_over_every_code() -> None:
-    """SendGrid reports 5.0.0 and 5.1.1 for blocked mail; its own «blocked» is what counts."""
+    """SendGrid reports 5.0.0 and 5.1.1 for blocked mail; its own flag «blocked» counts."""
     assert bounce("550 5.1.1 user unknown", flag="block", status="5.1.1", code=550)[0] == "block"
     assert bounce("452 4.2.2 mailbox full", flag="hard", status="4.2.2", code=452)[0] == "hard"
     assert bounce(None, flag="suppressed", reason="suppressed_bounce") == (
@@ -47,7 +47,7 @@ def test_provider_flag_wins_over_every_code() -> None:
 
 
 def test_text_gives_the_reason_that_the_provider_leaves_open() -> None:
-    """«Permanent» says how bad it is; the server's words say why."""
+    """«Permanent» gives the class; the server's words give the reason."""
     assert bounce("552 5.2.2 over quota", flag="hard", reason="other") == ("hard", "mailbox_full")
     assert bounce("552 5.2.2 over quota", flag="hard", reason="inactive") == ("hard", "inactive")
     assert bounce("hmm", flag="soft", reason="other") == ("soft", "other")
@@ -60,7 +60,8 @@ def test_undetermined_flag_is_improved() -> None:
 
 
 def test_precise_status_beats_words_unless_they_are_certain() -> None:
-    """5.7.133 says more than «authentication required»; 5.1.1 before a sending limit lies."""
+    """5.7.133 is more precise than «authentication required»; 5.1.1 before a sending limit is
+    wrong."""
     assert bounce("550 5.7.133 authentication required; sender not authenticated for group") == (
         "block", "policy",
     )  # fmt: skip
@@ -69,20 +70,20 @@ def test_precise_status_beats_words_unless_they_are_certain() -> None:
 
 
 def test_vague_status_leaves_it_to_the_words() -> None:
-    """5.7.1 and 5.0.0 are written before everything."""
+    """5.7.1 and 5.0.0 precede all kinds of messages."""
     assert bounce("550 5.7.1 User unknown") == ("hard", "no_mailbox")
     assert bounce("550 5.0.0 mailbox is full") == ("soft", "mailbox_full")
     assert bounce(None, status="5.7.1") == ("block", "policy")
 
 
 def test_status_is_found_in_the_text_but_not_in_addresses_of_hosts() -> None:
-    """192.5.1.1 holds «5.1.1» and means nothing by it."""
+    """192.5.1.1 contains «5.1.1», which means nothing."""
     assert bounce("something odd from 192.5.1.1 today") == ("undetermined", "other")
     assert bounce("said: 5.1.1 whatever") == ("hard", "no_mailbox")
 
 
 def test_unavailable_means_busy_after_450_and_absent_after_550() -> None:
-    """RFC 5321, 4.2.2 gives both replies the same words."""
+    """RFC 5321, 4.2.2 gives both replies the same text."""
     assert bounce("450 Requested mail action not taken: mailbox unavailable") == ("soft", "other")
     assert bounce("550 Requested action not taken: mailbox unavailable") == ("hard", "no_mailbox")
 
@@ -94,7 +95,7 @@ def test_passing_refusals_are_soft(text: str) -> None:
 
 
 def test_bare_code_counts_only_without_words() -> None:
-    """A 550 with words that nobody knows proves nothing, and «hard» would suppress the address."""
+    """With words that match no rule, a 550 proves nothing, and hard would suppress the address."""
     assert bounce("550") == bounce(None, code=550) == ("hard", "other")
     assert bounce("550 flurbl wobbled") == ("undetermined", "other")
     assert bounce(None, code=450) == ("soft", "other")
@@ -103,7 +104,7 @@ def test_bare_code_counts_only_without_words() -> None:
 
 
 def test_codes_alone() -> None:
-    """Replies and statuses that mean one thing need no words; a status of success says nothing."""
+    """Unambiguous codes need no words; a success status is no evidence."""
     assert bounce(None, code=556) == ("hard", "dns")  # RFC 7504
     assert bounce("535 whatever flurbl") == ("block", "auth")  # RFC 4954
     assert bounce(None, status="5.7.606") == bounce(None, status="5.7.649")
@@ -143,7 +144,7 @@ Status: {status}
 
 
 def test_delivery_status_notification_is_read() -> None:
-    """Fields of RFC 3464 count, not what the rest of the mail happens to say."""
+    """Fields of RFC 3464 count, not the rest of the mail."""
     full = DSN.format(status="5.0.0", more="Diagnostic-Code: smtp; 550 mailbox\n is full")
     assert bounce(full) == ("soft", "mailbox_full")
     assert bounce(DSN.format(status="5.1.1", more="")) == ("hard", "no_mailbox")
@@ -154,7 +155,7 @@ def test_delivery_status_notification_is_read() -> None:
 
 
 def test_flufl_tells_a_notification_without_codes() -> None:
-    """A qmail bounce has no fields: flufl.bounce knows its form."""
+    """A qmail bounce has no fields: flufl.bounce recognises it."""
     text = (
         "Subject: failure notice\nContent-Type: text/plain\n\n"
         "Hi. This is the qmail-send program at example.org.\n\n<user@example.com>:\nOdd words.\n"
@@ -163,7 +164,8 @@ def test_flufl_tells_a_notification_without_codes() -> None:
 
 
 def test_labelled_set_is_split_by_hash_and_large_enough() -> None:
-    """At least 300 texts, none twice, each in the part that its hash names, each with a source."""
+    """At least 300 texts, no duplicates, each in the part that its hash says, each with a
+    source."""
     seen: Counter[str] = Counter()
     for part in PARTS:
         for one in labelled(part):
@@ -178,14 +180,14 @@ def test_labelled_set_is_split_by_hash_and_large_enough() -> None:
 
 
 def test_agreement_with_a_reader_holds() -> None:
-    """Class and reason agree with the labels at least as often as when last measured."""
+    """Class and reason agree with the labels at least as often as at the last measurement."""
     figures = agreement()
     assert {name: figures[name] for name, floor in FLOORS.items() if figures[name] < floor} == {}
     assert figures["diagnostics_false_hard"] <= 0.015
 
 
 def test_every_rule_has_an_example() -> None:
-    """No rule without a text it is for; no two rules of one name."""
+    """No rule without an example; no two rules of the same name."""
     names = [rule.name for rule in RULES]
     assert len(set(names)) == len(names)
     assert [example.rule for example in rule_examples()] == names
@@ -217,7 +219,7 @@ def test_tables_speak_the_vocabulary() -> None:
 
 
 def test_same_message_is_same_words_whatever_its_ids() -> None:
-    """Addresses, IP numbers and links go, so that a cache knows a message again."""
+    """Addresses, IP numbers and links are removed, so that the cache recognises a message."""
     one = words_of("550-5.1.1 <a@example.com> [192.0.2.1] no such user, see http://x.example/1")
     assert one == words_of(
         "550 5.1.1 b@example.org 198.51.100.7 no such user, see http://y.example/"
@@ -248,7 +250,7 @@ odd_text = st.one_of(
 def test_never_raises_and_stays_in_the_vocabulary(
     event_type: str, flag: str, reason: str, status: str | None, code: int | None, text: str | None
 ) -> None:
-    """Whatever comes in, a class and a reason of the schema come out, twice the same."""
+    """For any input the result is a class and a reason of the schema, the same each time."""
     first = classify_bounce(event_type, flag, reason, status, code, text)
     assert first[0] in CLASSES
     assert first[1] in REASONS
@@ -269,5 +271,5 @@ WRAPPINGS = (
     st.sampled_from(WRAPPINGS),
 )
 def test_wrapping_does_not_change_the_class(one: Labelled, form: str) -> None:
-    """Postfix's «host … said:» and stray white space around a text leave its class alone."""
+    """Postfix's «host … said:» and extra white space do not change the class."""
     assert bounce(form.format(one.text))[0] == bounce(one.text)[0]

@@ -1,4 +1,4 @@
-"""The command line without a pipeline: help, exit codes, files, words instead of tracebacks."""
+"""The command line without a pipeline: help, exit codes, files, messages instead of tracebacks."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ COMMANDS = (
 
 @pytest.fixture(autouse=True)
 def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test in a directory and an environment of its own; nothing listens on port 1."""
+    """Each test has its own directory and environment; nothing listens on port 1."""
     monkeypatch.chdir(tmp_path)
     for name in context.environ():
         if name.startswith("MAILPULSE_"):
@@ -47,7 +47,7 @@ def run(*arguments: str) -> int:
 
 
 def test_every_promised_command_is_there(capsys: pytest.CaptureFixture[str]) -> None:
-    """And each explains itself."""
+    """Each has a help text."""
     assert run("--help") == 0
     shown = capsys.readouterr().out
     for command in COMMANDS:
@@ -80,7 +80,7 @@ def test_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     [("nonsense",), ("tail", "nonsense"), ("tail", "raw", "--since", "soon"), ("query",)],
 )
 def test_wrong_usage_is_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    """With words, not a traceback."""
+    """With a message, not a traceback."""
     assert run(*arguments) == 2
     assert "Traceback" not in capsys.readouterr().err
 
@@ -91,7 +91,7 @@ def test_wrong_usage_is_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixt
      ("dlq", "ls"), ("campaigns", "ls"), ("alerts",), ("campaigns", "set", "spring")],
 )  # fmt: skip
 def test_absent_peer_is_4(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    """Every command that needs a peer names where it looked."""
+    """Every command that needs a peer names the address that it tried."""
     assert run(*arguments) == 4
     shown = capsys.readouterr().err
     assert "127.0.0.1:1" in shown
@@ -101,7 +101,7 @@ def test_absent_peer_is_4(arguments: tuple[str, ...], capsys: pytest.CaptureFixt
 def test_wrong_settings_are_3_and_all_are_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An operator mends them in one go."""
+    """An operator can correct all of them at once."""
     monkeypatch.setenv("MAILPULSE_PARTITIONS", "many")
     monkeypatch.setenv("MAILPULSE_INGEST_PORT", "99999")
     monkeypatch.setenv("MAILPULSE_NONSENSE", "1")
@@ -112,7 +112,7 @@ def test_wrong_settings_are_3_and_all_are_named(
 
 
 def test_role_without_sources_file_is_3(capsys: pytest.CaptureFixture[str]) -> None:
-    """And says which command writes one."""
+    """The message names the command that writes one."""
     assert run("ingest") == 3
     assert "mailpulse config init" in capsys.readouterr().err
 
@@ -134,7 +134,7 @@ def test_unknown_provider_and_missing_secret_are_named_together(
 def test_doctor_says_what_mends_what(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing runs: every failure has its remedy, and the exit code says so."""
+    """Nothing runs: every failure has a remedy, and the exit code is 1."""
     monkeypatch.setenv("MAILPULSE_SCHEMA_REGISTRY_URL", "http://ada:hunter2@127.0.0.1:1")
     assert run("doctor", "--json") == 1
     findings = {one["what"]: one for one in orjson.loads(capsys.readouterr().out)}
@@ -148,7 +148,7 @@ def test_doctor_says_what_mends_what(
 def test_doctor_looks_at_the_sources_that_up_would_take(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """``--config``, as there."""
+    """``--config``, as for ``up``."""
     monkeypatch.setenv("KEY", "s3cret")
     (tmp_path / "a.toml").write_text('[sources.a]\nprovider = "generic"\nsecret = "env:KEY"\n')
     run("doctor", "--config", str(tmp_path / "a.toml"))
@@ -159,7 +159,7 @@ def test_doctor_looks_at_the_sources_that_up_would_take(
 
 
 def test_config_init_writes_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that is there is never replaced by accident."""
+    """An existing file is never replaced by accident."""
     assert run("config", "init") == 0
     path = tmp_path / "mailpulse.toml"
     assert path.read_text(encoding="utf-8") == CONFIG_EXAMPLE
@@ -173,7 +173,7 @@ def test_config_init_writes_once(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_example_file_is_valid_when_its_comments_are_taken_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whoever uncomments the example gets sources that load."""
+    """The example, uncommented, gives sources that load."""
     lines = CONFIG_EXAMPLE.splitlines()[4:]
     for name in ("POSTMARK_USER", "POSTMARK_PASSWORD", "CRM"):
         monkeypatch.setenv(f"MAILPULSE_SECRET_{name}", "x")
@@ -190,7 +190,7 @@ def test_sources_add_asks_for_what_each_provider_needs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """After it, with the variables set that it names, the source's only problems are its values."""
+    """Afterwards, with the named variables set, only the values of the source are wrong."""
     given = ["--set", "public_key=MFkw", "--set", "topic_arns=arn:aws:sns:eu-west-1:1:t"]
     given += ["--set", "public_url=https://events.example.com/hooks/x"]
     assert run("sources", "add", provider, "--name", "mine", *given) == 0
@@ -214,7 +214,7 @@ def test_steps_are_for_providers_that_exist() -> None:
 def test_sources_add_keeps_the_file_and_refuses_odd_names(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Comments mention sources; only real tables count as there."""
+    """Sources in comments are ignored; only real tables count."""
     run("config", "init")
     assert run("sources", "add", "generic", "--name", "crm") == 0
     assert run("sources", "add", "generic", "--name", "a b") == 2
@@ -227,7 +227,7 @@ def test_sources_add_keeps_the_file_and_refuses_odd_names(
 def test_config_show_hides_secrets_and_names_origins(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where each value comes from, and no password in sight."""
+    """The origin of each value, and no password."""
     secret_file = tmp_path / "secret"
     secret_file.write_text("hunter3\n", encoding="utf-8")
     monkeypatch.setenv("MAILPULSE_KAFKA_SASL_PASSWORD", "hunter2")
@@ -263,7 +263,7 @@ def _crm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_check_accepts_a_good_request_and_refuses_a_forged_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 0 and 1; the operator is told what was wrong."""
+    """Exit codes 0 and 1; the operator is told what is wrong."""
     body = (tmp_path / "body").read_bytes()
     signature = hmac_hex("s3cret", body, "sha256")
     check = ("check", "crm", "--body", "body", "--json", "-H")
@@ -288,7 +288,7 @@ def test_check_accepts_a_good_request_and_refuses_a_forged_one(
 def test_check_says_what_it_cannot_do(
     arguments: tuple[str, ...], code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A missing file, an unknown source, a header without a colon, a time that is none."""
+    """A missing file, an unknown source, a header without a colon, an invalid time."""
     assert run(*arguments) == code
     assert "Traceback" not in capsys.readouterr().err
 
@@ -304,7 +304,7 @@ def test_send_test_without_an_ingress_is_4(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_commands_follow_a_running_pipeline_unless_told_otherwise() -> None:
-    """The environment wins over what runs on the data directory."""
+    """The environment takes precedence over the pipeline on the data directory."""
     found = Endpoints(1, "127.0.0.1:5", 7, "http://i", "http://127.0.0.1:6/x", "http://w")
     plain = Settings()
     followed = context.attached(plain, {}, found)
@@ -320,7 +320,7 @@ def test_commands_follow_a_running_pipeline_unless_told_otherwise() -> None:
     [(ConfigError(["a", "b"]), 3), (Unavailable("x"), 4), (BadInput("r", "d"), 1)],
 )
 def test_errors_have_documented_codes(error: BadInput, code: int) -> None:
-    """And at least one line of words each."""
+    """Each with at least one line of text."""
     assert context.exit_code(error) == code
     assert context.explain(error)
 
@@ -331,12 +331,12 @@ def test_errors_have_documented_codes(error: BadInput, code: int) -> None:
      ("1970-01-01T01:00:00+01:00", 0.0)],
 )  # fmt: skip
 def test_times_are_read_as_people_write_them(text: str, at: float) -> None:
-    """A duration ago, or ISO 8601 that is UTC unless it says otherwise."""
+    """A duration ago, or ISO 8601, UTC by default."""
     assert tail.moment(text, 1000.0) == at
 
 
 def test_filters_look_at_raw_and_enriched_records_alike() -> None:
-    """The enrichment's campaign wins over the event's own."""
+    """The enrichment's campaign takes precedence over the event's."""
     raw = {"event_type": "opened", "campaign_id": None, "recipient": "a@b.c"}
     enriched = {"event": raw, "enrichment": {"campaign_id": "spring"}}
     topic = tail.topic_named("enriched")
@@ -347,7 +347,7 @@ def test_filters_look_at_raw_and_enriched_records_alike() -> None:
 
 
 def test_records_are_shown_with_times_and_without_addresses() -> None:
-    """Nested records too; bytes only by their size."""
+    """Nested records too; of bytes only the number."""
     shown = tail.readable(
         {"event": {"occurred_at": 0, "recipient": "ada@example.com"}, "content": b"abc",
          "minute": 60_000, "tags": ["a"]},
@@ -362,7 +362,7 @@ def test_records_are_shown_with_times_and_without_addresses() -> None:
 
 
 def test_cells_never_carry_control_characters() -> None:
-    """A campaign named by an attacker can't move the cursor of whoever looks."""
+    """A campaign with an attacker's name can't move the reader's cursor."""
     assert output.cell_text("a\x1b[31mb\n") == "a\\u001b[31mb\\n"
     assert (output.cell_text(None), output.cell_text(12345), output.cell_text(True)) == (
         "–", "12,345", "yes",
@@ -380,7 +380,7 @@ def letter(**overrides: object) -> dict[str, object]:
 
 
 def test_resend_sends_records_back_where_they_were() -> None:
-    """Same topic, same partition, same bytes; a topic that is none of ours is left alone."""
+    """Same topic, partition and bytes; a topic that is not ours is left alone."""
     plan = Resend()
     plan_of(letter(topic="email.events.enriched.v1"), {}, None, plan)
     plan_of(letter(topic="other"), {}, None, plan)
@@ -391,7 +391,7 @@ def test_resend_sends_records_back_where_they_were() -> None:
 
 
 def test_topic_names_and_short_names_are_known() -> None:
-    """Both work; others are wrong usage."""
+    """Both work; anything else is wrong usage."""
     for short, full in tail.ALIASES.items():
         assert tail.topic_named(short) == tail.topic_named(full)
     with pytest.raises(typer.BadParameter):

@@ -48,20 +48,20 @@ def test_people_have_a_device(agent: str, expected: tuple[str, str, str]) -> Non
     ],
 )  # fmt: skip
 def test_proxies_and_programs_are_bots_without_a_system(agent: str, client: str) -> None:
-    """What they say of device and system is made up, so nothing is claimed."""
+    """The device and system that they name are not the person's, so none is reported."""
     assert client_of(agent) == ("bot", "", client)
 
 
 @pytest.mark.parametrize("agent", [None, "", "Mozilla/5.0", "xyz"])
 def test_unknown_is_empty(agent: str | None) -> None:
-    """Nothing known is three empty texts."""
+    """An unknown user agent gives three empty texts."""
     assert client_of(agent) == ("", "", "")
 
 
 @pytest.mark.parametrize("agent", ["Mozilla/5.0 (Linux; Android 10; CUBOT X30) AppleWebKit/537.36 "
     "(KHTML, like Gecko) Chrome/88.0 Mobile Safari/537.36"])  # fmt: skip
 def test_a_phone_whose_maker_sounds_like_a_bot_is_a_phone(agent: str) -> None:
-    """Cubot makes phones; «bot» inside a word is no bot."""
+    """Cubot makes phones; «bot» inside a word does not count."""
     assert client_of(agent)[0] == "phone"
 
 
@@ -75,5 +75,5 @@ def test_never_raises(agent: str | None) -> None:
 
 
 def test_cache_is_bounded() -> None:
-    """A flood of made-up user agents can't fill the memory."""
+    """A flood of invented user agents can't fill the memory."""
     assert client_of.cache_info().maxsize == AGENTS_CACHED_MAX

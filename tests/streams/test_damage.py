@@ -1,4 +1,4 @@
-"""Damaged state is set aside and built again; figures stay what a recount says."""
+"""Damaged state is set aside and rebuilt; figures agree with a recount."""
 
 import random
 import shutil
@@ -22,13 +22,13 @@ MANY = 60
 
 @pytest.fixture(autouse=True)
 def small_stores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stores flush often, so that little state makes all kinds of files."""
+    """Stores that flush often, so that little state makes all kinds of files."""
     monkeypatch.setattr(streams.worker.store, "MEMTABLE_BYTES", 64 << 10)
     monkeypatch.setattr(streams.worker.store, "LINKS_MAX", 5)
 
 
 def damaged(rig: EngineRig) -> float:
-    """How many stores were found damaged by this worker."""
+    """Number of stores that this worker found damaged."""
     registry = rig.worker.metrics.registry
     counts = [
         registry.get_sample_value("mailpulse_state_damaged_total", {"stage": agent.name})
@@ -38,12 +38,12 @@ def damaged(rig: EngineRig) -> float:
 
 
 def set_aside(folder: Path) -> list[str]:
-    """What was set aside in a state directory."""
+    """The stores set aside in a state directory."""
     return sorted(path.name for path in (folder / "rig").iterdir() if ".damaged-" in path.name)
 
 
 async def worked(engine_of: EngineMaker, folder: Path, mail: Mail) -> EngineRig:
-    """A worker that has worked off some mail."""
+    """A worker that has processed some mail."""
     rig = await engine_of(mail.broker, folder)
     for _ in range(4):
         mail.send()
@@ -58,8 +58,8 @@ async def worked(engine_of: EngineMaker, folder: Path, mail: Mail) -> EngineRig:
 async def test_damage_between_two_runs_changes_no_figure(
     engine_of: EngineMaker, tmp_path: Path, store: str, end: str
 ) -> None:
-    """Of every kind, to the files that matter most: the next run sets the store aside, says so, and
-    builds it again, or nothing was lost by it."""
+    """Any kind of damage, to the most important files: the next run sets the store aside,
+    reports it and rebuilds it, or nothing was lost."""
     mail = Mail(Broker(), random.Random(5))
     rig = await worked(engine_of, tmp_path / "run", mail)
     await rig.kill(tmp_path / "killed")
@@ -95,7 +95,7 @@ async def test_damage_between_two_runs_changes_no_figure(
 async def test_a_store_that_is_gone_is_built_again_and_said(
     engine_of: EngineMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One line says what happened, to what, and what comes next."""
+    """One line says what happened, to which store, and what comes next."""
     mail = Mail(Broker(), random.Random(5))
     rig = await worked(engine_of, tmp_path / "1", mail)
     await rig.kill(tmp_path / "2")
@@ -115,7 +115,7 @@ async def test_a_store_that_is_gone_is_built_again_and_said(
 async def test_an_old_copy_of_the_whole_directory_is_brought_up_to_date(
     engine_of: EngineMaker, tmp_path: Path
 ) -> None:
-    """Stores with their notes, as of earlier: nothing is damaged, and what came since is read."""
+    """Stores with their notes from earlier: nothing is damaged, and newer records are read."""
     mail = Mail(Broker(), random.Random(5))
     rig = await worked(engine_of, tmp_path / "1", mail)
     await rig.kill(tmp_path / "2")
@@ -132,7 +132,7 @@ async def test_an_old_copy_of_the_whole_directory_is_brought_up_to_date(
 async def test_a_store_behind_the_commit_without_a_note_is_built_again(
     engine_of: EngineMaker, tmp_path: Path
 ) -> None:
-    """Kafka's committed offset is the second place then."""
+    """Then Kafka's committed offset shows it."""
     mail = Mail(Broker(), random.Random(5))
     rig = await worked(engine_of, tmp_path / "1", mail)
     await rig.kill(tmp_path / "2")
@@ -151,7 +151,7 @@ async def test_a_store_behind_the_commit_without_a_note_is_built_again(
 
 
 def break_files(rig: EngineRig, store: str) -> None:
-    """Every data file of an open store is damaged, behind its back."""
+    """Damages every data file of an open store."""
     kept = rig.worker.directory._open[store]
     kept._db.flush(True)
     for path in kept.path.glob("*.sst"):
@@ -162,7 +162,7 @@ def break_files(rig: EngineRig, store: str) -> None:
 
 
 async def reopened(rig: EngineRig) -> None:
-    """Nothing of the stores is left in memory: a rebalance gave everything back."""
+    """No store stays in memory: a rebalance revokes everything."""
     rig.worker.directory._cache.set_capacity(0)
     await rig.revoke()
     await rig.assign()
@@ -170,12 +170,12 @@ async def reopened(rig: EngineRig) -> None:
 
 
 async def by_new_events(rig: EngineRig, mail: Mail) -> None:
-    """What comes needs what lies in the store."""
+    """New events need what is in the store."""
     mail.send()
 
 
 async def by_checkpoint(rig: EngineRig, mail: Mail) -> None:
-    """The worker's clock comes to it."""
+    """The worker's periodic checkpoint."""
     rig.clock.now_s += 600
     for agent in rig.worker.agents:
         for work in agent.works():
@@ -223,7 +223,7 @@ async def test_damage_found_while_running_changes_no_figure(
 async def test_a_store_that_fails_again_ends_the_worker(
     engine_of: EngineMaker, tmp_path: Path
 ) -> None:
-    """With a sentence that names the directory and the disk; the next worker tries anew."""
+    """With a message that names the directory and the disk; the next worker tries again."""
     mail = Mail(Broker(), random.Random(8), MANY)
     rig = await worked(engine_of, tmp_path / "1", mail)
     for _ in range(2):
@@ -249,7 +249,7 @@ async def test_a_store_that_fails_again_ends_the_worker(
 
 
 class Misfortune:
-    """A worker that is killed, stopped, rebalanced, and whose files are damaged meanwhile."""
+    """A worker that is killed, stopped and rebalanced, and whose files are damaged meanwhile."""
 
     def __init__(self, engine_of: EngineMaker, folder: Path, mail: Mail) -> None:
         self.engine_of, self.folder, self.mail = engine_of, folder, mail
@@ -263,7 +263,7 @@ class Misfortune:
         return self.folder / str(self.runs)
 
     async def begin(self) -> EngineRig:
-        """The next run, on what is on disk."""
+        """Starts the next run, on what is on disk."""
         self.lives += 1
         assert self.lives < 4 * ROUNDS, "it comes back and dies for ever"
         return await self.engine_of(self.mail.broker, self.home)
@@ -285,7 +285,7 @@ class Misfortune:
         self.said.append(f"{store.name}: {damage_something(self.dice, store, before)}")
 
     async def strike(self, rig: EngineRig) -> EngineRig:
-        """One thing that happens."""
+        """Makes one thing happen."""
         kind = self.dice.choice(("kill", "kill", "stop", "damage", "rebalance", "nothing"))
         self.said.append(kind)
         if kind == "damage":
@@ -307,7 +307,7 @@ class Misfortune:
         return rig
 
     async def survive(self, rig: EngineRig) -> EngineRig:
-        """Works off what there is, with as many new runs as it takes."""
+        """Processes all records, with as many runs as that takes."""
         while True:
             try:
                 await rig.work_off()
@@ -323,7 +323,7 @@ class Misfortune:
 async def test_figures_are_exact_whatever_happens_to_the_files(
     engine_of: EngineMaker, tmp_path: Path, seed: int
 ) -> None:
-    """Never a loop of crashes, never a double count."""
+    """No crash loop, no double count."""
     mail = Mail(Broker(), random.Random(seed))
     fate = Misfortune(engine_of, tmp_path, mail)
     rig = await fate.begin()

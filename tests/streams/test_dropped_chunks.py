@@ -1,4 +1,4 @@
-"""A chunk that is dropped on its way to its agent is read again, whatever dropped it."""
+"""A chunk that is dropped on the way to its agent is read again, whatever dropped it."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ EVENTS = 60
 
 
 def feed(broker: Broker, begin: int, end: int) -> None:
-    """Delivered messages with the numbers of a range, over all partitions."""
+    """Delivered messages with the numbers of a range, in all partitions."""
     broker.feed(
         event(
             event_id=f"{number:032x}", event_type="delivered", message_id=f"m{number}",
@@ -24,10 +24,10 @@ def feed(broker: Broker, begin: int, end: int) -> None:
 
 
 def drop(rig: EngineRig, topic: str, after: int) -> list[Any]:
-    """Lets one chunk of each partition of a topic vanish, after ``after`` of them came.
+    """Drops one chunk of each partition of a topic, after ``after`` chunks.
 
     Returns:
-        Where the dropped ones are put.
+        The list of dropped chunks.
     """
     dropped: list[Any] = []
     take, seen = rig.thread.take, dict.fromkeys(range(PARTITIONS), 0)
@@ -69,7 +69,7 @@ async def test_what_was_dropped_is_read_again(
 
 
 def reset_to_the_begin(rig: EngineRig) -> None:
-    """Below the log's begin, a fetch goes on at the begin, as aiokafka's reset does."""
+    """Below the log's start, a fetch continues at the start, as aiokafka's reset does."""
     take = rig.thread.take
 
     async def taking(*args):  # type: ignore[no-untyped-def]  # as FakeThread.take
@@ -86,7 +86,7 @@ def reset_to_the_begin(rig: EngineRig) -> None:
 async def test_what_retention_took_is_counted_and_passed(
     read_before: int, engine_of: EngineMaker, tmp_path: Path
 ) -> None:
-    """Right after a start and while reading alike, the worker goes on with what is left."""
+    """Right after a start and while reading, the worker goes on with what is left."""
     broker = Broker()
     rig = await engine_of(broker, tmp_path, Clock())
     reset_to_the_begin(rig)
@@ -109,10 +109,10 @@ async def test_what_retention_took_is_counted_and_passed(
 async def test_a_seek_that_comes_late_leaves_no_old_state(
     engine_of: EngineMaker, tmp_path: Path
 ) -> None:
-    """Faust's seek after one assignment comes when the next rebalance is under way.
+    """Faust's seek after one assignment happens during the next rebalance.
 
-    aiokafka still names the old assignment then. What is opened by it goes to another worker in
-    that rebalance, is moved on there, and comes back.
+    aiokafka still reports the old assignment then. What is opened because of it is assigned to
+    another worker in that rebalance, is processed further there, and comes back.
     """
     broker, clock = Broker(), Clock()
     first = await engine_of(broker, tmp_path / "first", clock)

@@ -36,7 +36,7 @@ def program(source: str, tmp_path: Path) -> Program:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process is there and is no zombie."""
+    """Whether a process exists and is not a zombie."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
     except OSError:
@@ -54,7 +54,7 @@ async def soon(condition: Callable[[], bool]) -> None:
 
 
 async def test_child_that_ends_is_started_again_and_it_is_said(tmp_path: Path) -> None:
-    """A role that crashes comes back; the operator reads how it ended."""
+    """A role that crashes is restarted; the operator reads how it ended."""
     said: list[str] = []
     child = Child(program("raise SystemExit(7)", tmp_path), said.append)
     await child.start()
@@ -64,7 +64,7 @@ async def test_child_that_ends_is_started_again_and_it_is_said(tmp_path: Path) -
 
 
 async def test_child_with_bad_settings_is_given_up(tmp_path: Path) -> None:
-    """Exit code 3 means that another try would end alike."""
+    """Exit code 3 means that another start would end the same way."""
     given_up: list[bool] = []
     child = Child(
         program("print('bad'); raise SystemExit(3)", tmp_path),
@@ -133,7 +133,8 @@ async def test_child_stops_on_sigterm_and_stays_stopped(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
 def test_no_child_survives_a_killed_supervisor(tmp_path: Path) -> None:
-    """``kill -9`` runs no handler; the kernel takes the children with it, deaf ones too."""
+    """``kill -9`` runs no handler; the kernel kills the children, also those that ignore
+    signals."""
     source = """
         import asyncio, os, sys
         from pathlib import Path
@@ -172,7 +173,7 @@ def test_backoff_doubles_up_to_a_limit() -> None:
 
 
 def test_directory_has_one_owner(tmp_path: Path) -> None:
-    """A second pipeline is told who owns the directory; after the first it may have it."""
+    """A second pipeline is told which process owns the directory; afterwards it can have it."""
     with locked(tmp_path), pytest.raises(ConfigError, match=f"in use by process {os.getpid()}"):
         with locked(tmp_path):
             pass
@@ -181,7 +182,7 @@ def test_directory_has_one_owner(tmp_path: Path) -> None:
 
 
 def test_lock_goes_with_a_killed_owner(tmp_path: Path) -> None:
-    """A lock that a dead process left behind holds nobody up."""
+    """The lock of a dead process blocks nobody."""
     source = f"""
         import time
         from pathlib import Path
@@ -203,7 +204,7 @@ def test_lock_goes_with_a_killed_owner(tmp_path: Path) -> None:
 
 
 def test_directory_that_cannot_be_made_is_a_wrong_setting(tmp_path: Path) -> None:
-    """Said with the setting's name, not as a traceback."""
+    """The message names the setting, without a traceback."""
     (tmp_path / "file").write_text("", encoding="utf-8")
     with (
         pytest.raises(ConfigError, match="MAILPULSE_DATA_DIR"),
@@ -213,7 +214,7 @@ def test_directory_that_cannot_be_made_is_a_wrong_setting(tmp_path: Path) -> Non
 
 
 def test_taken_port_is_seen(tmp_path: Path) -> None:
-    """A wished port is given when it is free, another one when it is not."""
+    """A preferred port is used if it is free, else another one."""
     with contextlib.closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -225,7 +226,7 @@ def test_taken_port_is_seen(tmp_path: Path) -> None:
 
 
 def test_file_of_a_dead_pipeline_is_not_believed(tmp_path: Path) -> None:
-    """Commands talk to a pipeline that runs, never to the address of one that did."""
+    """Commands talk to a running pipeline, never to the address of one that ended."""
     gone = subprocess.Popen([sys.executable, "-P", "-c", ""])
     gone.wait()
     (tmp_path / STATE_FILE).write_text(
@@ -239,7 +240,7 @@ def test_file_of_a_dead_pipeline_is_not_believed(tmp_path: Path) -> None:
 
 
 async def test_children_are_told_of_the_broker_of_this_machine(tmp_path: Path) -> None:
-    """Their settings load as they are, keep the user's own, and name no other broker."""
+    """Their settings load without changes, keep the user's own, and name no other broker."""
     settings = Settings(data_dir=tmp_path, partitions=4)
     user = {"MAILPULSE_BODY_BYTES_MAX": "123456", "MAILPULSE_KAFKA_BOOTSTRAP": "elsewhere:9092"}
     pipeline = Embedded(settings, user, lambda line: None)
@@ -266,7 +267,7 @@ async def test_taken_ingest_port_stops_the_start_with_words(tmp_path: Path) -> N
 
 
 async def test_waiting_gives_up_in_time() -> None:
-    """A condition that never holds is reported as such."""
+    """A condition that never becomes true is reported as such."""
 
     async def never() -> bool:
         await asyncio.sleep(0)
@@ -276,12 +277,12 @@ async def test_waiting_gives_up_in_time() -> None:
 
 
 def lag(topic: str, partition: int, behind: int) -> Lag:
-    """How far some group is behind."""
+    """The lag of a group."""
     return Lag("g", topic, partition, 0, behind, behind)
 
 
 def test_what_was_left_unread_is_said_with_its_place() -> None:
-    """Stage, records, topics, and where they are kept; nothing when everything was read."""
+    """Stage, records, topics, and where they are kept; nothing if everything was read."""
     counts = by_topic([lag("a", 0, 1_000), lag("a", 1, 234), lag("b", 0, 0), lag("c", 0, 1)])
     assert counts == {"a": 1_234, "c": 1}
     said = farewell([Unread("worker", None), Unread("sink", counts)], Path("data/kafka"))

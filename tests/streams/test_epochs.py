@@ -1,4 +1,4 @@
-"""Which rules judge which record, and what outranks what."""
+"""Which rules apply to which record, and which revision takes precedence."""
 
 from schemas.versions import REVISION_EPOCH_SHIFT, ROW_OFFSET_BITS
 from streams.enrich.epochs import History, Span
@@ -7,7 +7,8 @@ from tests.streams.replaying import LAX, STRICT, epoch, ruling
 
 
 def test_rules_by_offset_are_those_of_the_last_epoch_that_covers_it() -> None:
-    """A later epoch that begins earlier hides the one before it; one that begins later does not."""
+    """A later epoch that begins earlier replaces the one before it; one that begins later does
+    not."""
     both = ruling(LAX, epoch(1, STRICT, Span(100, 200)), epoch(2, LAX, Span(150, 300)))
     assert [(at, ups.epoch) for at, ups in both.changes(LOG, 0, LOG)] == [
         (0, 0),
@@ -21,7 +22,7 @@ def test_rules_by_offset_are_those_of_the_last_epoch_that_covers_it() -> None:
 
 
 def test_of_two_epochs_announced_at_once_the_first_record_holds() -> None:
-    """The other one never was, whatever its offsets."""
+    """The other one is ignored, whatever its offsets."""
     one, two = epoch(1, LAX, Span(1, 2)), epoch(1, STRICT, Span(3, 4))
     history = History([one.record(), two.record()])
     assert history.epochs == [one]
@@ -32,6 +33,6 @@ def test_of_two_epochs_announced_at_once_the_first_record_holds() -> None:
 
 
 def test_an_epoch_outranks_every_revision_before_it() -> None:
-    """In ClickHouse's version the epoch is above the number of corrections."""
+    """In ClickHouse's version the epoch takes precedence over the number of corrections."""
     corrected_often = (1 << REVISION_EPOCH_SHIFT) - 1
     assert corrected_often << ROW_OFFSET_BITS < 1 << REVISION_EPOCH_SHIFT + ROW_OFFSET_BITS

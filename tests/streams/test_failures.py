@@ -48,14 +48,14 @@ async def test_an_agent_that_ends_ends_the_app(rig_of: RigMaker, agent: Any, rea
 
 
 async def test_two_instances_of_an_agent_are_refused(rig_of: RigMaker) -> None:
-    """They would work on one partition out of order."""
+    """They would process a partition out of order."""
     rig = await rig_of({P0: FakeLog.of([])})
     with pytest.raises(Exception, match="one instance"):
         rig.app.agent(rig.app.chunk_topic(TOPIC), concurrency=2)(_raises)
 
 
 async def test_a_broker_that_is_not_there_is_a_failure_with_exit_code_1() -> None:
-    """The supervisor restarts the process; nothing waits in silence."""
+    """The supervisor restarts the process; it does not wait silently."""
     rig_hooks = Rig({}).hooks
     fatal: list[str] = []
     app = ChunkApp(
@@ -69,7 +69,8 @@ async def test_a_broker_that_is_not_there_is_a_failure_with_exit_code_1() -> Non
 
 
 def test_a_missing_internal_is_named_with_the_versions_that_have_it() -> None:
-    """Whoever upgrades Faust reads what to install instead of a broken rebalance."""
+    """After an upgrade of Faust the message says what to install, instead of a failing
+    rebalance."""
     check_internals()
     with pytest.raises(InternalsMissing) as raised:
         check_internals([(Session, "accept teleport")])
@@ -80,7 +81,7 @@ def test_a_missing_internal_is_named_with_the_versions_that_have_it() -> None:
 
 
 async def test_a_topic_that_is_no_chunk_topic_is_refused(rig_of: RigMaker) -> None:
-    """Its records would come one by one into an agent that expects chunks."""
+    """An agent that expects chunks would get its records one by one."""
     rig = await rig_of({P0: FakeLog.of([])})
     with pytest.raises(ValueError, match="other"):
         rig.app.chunk_topic("other")

@@ -1,4 +1,4 @@
-"""What was sent and not acknowledged is never taken for landed, however often one asks."""
+"""Batches without acknowledgement never count as acknowledged, however often one asks."""
 
 import asyncio
 from collections import deque
@@ -21,21 +21,21 @@ class Batch:
         self.rows = 0
 
     def append(self, **_: Any) -> int:
-        """Takes anything."""
+        """Accepts anything."""
         self.rows += 1
         return self.rows
 
     def record_count(self) -> int:
-        """Rows taken."""
+        """Number of records."""
         return self.rows
 
     def size(self) -> int:
-        """No matter."""
+        """Not used."""
         return self.rows
 
 
 class Broker:
-    """A producer whose acknowledgements a test gives or refuses."""
+    """A producer whose acknowledgements a test grants or refuses."""
 
     def __init__(self) -> None:
         self.waiting: deque[asyncio.Future[Any]] = deque()
@@ -45,14 +45,14 @@ class Broker:
         return Batch()
 
     async def send_batch(self, _: Batch, topic: str, *, partition: int) -> asyncio.Future[Any]:
-        """Queued until the test says more."""
+        """Keeps the batch until the test decides."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.waiting.append(future)
         return future
 
 
 async def flight_of(broker: Broker, batches: int) -> Flight:
-    """A flight with some batches under way."""
+    """A flight with some unacknowledged batches."""
     outputs = object.__new__(Outputs)
     outputs.producer = broker
     flight = Flight(outputs)
@@ -62,7 +62,7 @@ async def flight_of(broker: Broker, batches: int) -> Flight:
 
 
 async def test_a_failed_batch_is_told_to_everyone_who_asks() -> None:
-    """The second question gets the same answer as the first, though the rest has landed."""
+    """The second call gets the same error as the first, although the others were acknowledged."""
     broker = Broker()
     flight = await flight_of(broker, 2)
     broker.waiting[0].set_exception(Unavailable("away"))
@@ -73,7 +73,7 @@ async def test_a_failed_batch_is_told_to_everyone_who_asks() -> None:
 
 
 async def test_a_wait_that_was_cut_off_loses_no_batch() -> None:
-    """Whoever waits next waits for the same batch."""
+    """The next wait waits for the same batch."""
     broker = Broker()
     flight = await flight_of(broker, 1)
     with pytest.raises(TimeoutError):
@@ -87,7 +87,7 @@ async def test_a_wait_that_was_cut_off_loses_no_batch() -> None:
 
 
 class Half(Agent):
-    """An agent whose hand-over fails half-way."""
+    """An agent that fails in the middle of handing over."""
 
     topic = "t"
     name = "half"
@@ -102,7 +102,7 @@ class Half(Agent):
         """Nothing to load."""
 
     async def process(self, work: PartitionWork, chunk: Chunk) -> None:
-        """Fails between step and the end of the hand-over."""
+        """Fails between the step and the end of handing over."""
         async with work.lock:
             work.handing_over = True
             work.since_checkpoint += 1

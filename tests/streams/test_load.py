@@ -1,4 +1,5 @@
-"""Load and its books: trouble changes reports and never the truth; a cut-off file still counts."""
+"""Simulated load and its ledger: irregularities change reports only; a truncated file still
+counts."""
 
 import random
 from collections import Counter
@@ -37,7 +38,7 @@ shapes = st.builds(
 
 @given(shape=shapes, seed=st.integers(0, 99))
 def test_repeats_are_the_same_event_and_truth_is_consistent(shape: Shape, seed: int) -> None:
-    """One id is one event, however often it comes; a message keeps the order of its times."""
+    """One id is one event, however often it is reported; a message's times keep their order."""
     events = reports(shape, 1.0, seed)
     by_id: dict[str, Happening] = {}
     for event in events:
@@ -56,7 +57,7 @@ def test_without_a_shape_nothing_is_changed() -> None:
 
 
 def test_shapes_do_what_they_say() -> None:
-    """Duplicates, late events and a hot campaign are there in about their shares."""
+    """Duplicates, late events and a hot campaign occur in about their shares."""
     shape = Shape(duplicates=0.3, repeats_max=50, late=0.05, hot=0.9, shuffled_s=3_600)
     events = reports(shape, 20)
     unique = {event.native_id: event for event in events}
@@ -69,14 +70,14 @@ def test_shapes_do_what_they_say() -> None:
 
 
 def test_bursts_send_everything_and_only_then() -> None:
-    """Between bursts nothing is reported."""
+    """Nothing is reported between bursts."""
     simulator = UnrulySimulator("abc", 300, EPOCH_S, random.Random(1), Shape(burst_every_s=1.0))
     counts = [len(simulator.advance(step / 10)) for step in range(31)]
     assert [step for step, count in enumerate(counts) if count] in ([10, 20, 30], [20, 30])
 
 
 def test_books_on_disk_are_the_books(tmp_path: Path) -> None:
-    """What is read back equals what was kept, also when the last line was cut off."""
+    """What is read back equals what was written, also if the last line was truncated."""
     path = tmp_path / "ledger.jsonl"
     events = reports(Shape(duplicates=0.2))
     books = Books(path)

@@ -1,4 +1,4 @@
-"""The watch over the raw topic's id: one connection, when it asks, what it lets pass."""
+"""The watch over the raw topic's id: one connection, when it asks, what it lets through."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from streams.worker.log_watch import FRESH_S, LogChanged, LogWatch, watch_of
 
 
 class FakeBroker:
-    """Answers of a broker, one after the other; the last one for ever."""
+    """Answers of a broker, one after the other; the last one repeats."""
 
     def __init__(self, *answers: str | Exception | None) -> None:
         self._answers: Iterator[str | Exception | None] = iter(answers)
@@ -48,12 +48,12 @@ class FakeBroker:
         return answer
 
     async def close(self) -> None:
-        """One connection less."""
+        """Counts a closed connection."""
         self.open -= 1
 
 
 class FakeClock:
-    """Seconds by hand."""
+    """A clock that is set by hand."""
 
     now_s = 100.0
 
@@ -62,7 +62,7 @@ class FakeClock:
 
 
 async def test_one_connection_serves_every_look_and_is_closed_at_the_end() -> None:
-    """It was a connection anew every five seconds."""
+    """Not a new connection every five seconds."""
     broker = FakeBroker("ours")
     watch = LogWatch("ours", broker.connect)
     for _ in range(20):
@@ -73,7 +73,7 @@ async def test_one_connection_serves_every_look_and_is_closed_at_the_end() -> No
 
 
 async def test_a_connection_that_failed_is_closed_and_made_anew() -> None:
-    """A broker that was restarted is asked over a new connection, and none is left behind."""
+    """After a broker's restart a new connection is used, and none is left open."""
     broker = FakeBroker("ours", Unavailable("reset"), "ours")
     watch = LogWatch("ours", broker.connect)
     await watch.look()
@@ -88,7 +88,7 @@ async def test_a_connection_that_failed_is_closed_and_made_anew() -> None:
 
 
 async def test_a_look_that_is_cut_off_leaves_no_answer_for_the_next_one() -> None:
-    """Cancelled in the middle, a connection may still bring an old answer."""
+    """A connection whose request was cancelled may still receive the old answer."""
     broker = FakeBroker("ours")
     broker.asking = asyncio.Event()
     watch = LogWatch("ours", broker.connect)
@@ -102,14 +102,14 @@ async def test_a_look_that_is_cut_off_leaves_no_answer_for_the_next_one() -> Non
 
 @pytest.mark.parametrize("found", ["ours", None])
 async def test_our_topic_and_a_missing_one_let_records_pass(found: str | None) -> None:
-    """What was fetched before a topic was deleted is kept: it was said 200 to."""
+    """Records fetched before a topic was deleted are kept: they were answered 200."""
     watch = LogWatch("ours", FakeBroker(found).connect)
     await watch.look()
     await watch.verify()
 
 
 async def test_another_topic_lets_nothing_pass() -> None:
-    """Neither at the next look nor at the next record, nor later."""
+    """Neither at the next check nor at the next record, nor later."""
     watch = LogWatch("ours", FakeBroker("theirs").connect)
     for _ in range(2):
         with pytest.raises(LogChanged, match="recreated: its id is theirs, and was ours"):
@@ -119,7 +119,7 @@ async def test_another_topic_lets_nothing_pass() -> None:
 
 
 async def test_an_answer_serves_from_when_it_was_asked_for() -> None:
-    """Chunks one after the other ask once in a while."""
+    """A series of chunks causes only occasional requests."""
     clock, broker = FakeClock(), FakeBroker("ours")
     watch = LogWatch("ours", broker.connect, clock)
     for _ in range(1_000):
@@ -130,7 +130,7 @@ async def test_an_answer_serves_from_when_it_was_asked_for() -> None:
 
 
 async def test_an_answer_that_takes_long_serves_whoever_asked() -> None:
-    """A broker that is slower than an answer is fresh would else be asked for ever."""
+    """Otherwise a broker that answers more slowly than answers expire would be asked for ever."""
     clock, broker = FakeClock(), FakeBroker("ours")
     broker.takes = lambda: setattr(clock, "now_s", clock.now_s + 10 * FRESH_S)
     watch = LogWatch("ours", broker.connect, clock)
@@ -140,7 +140,7 @@ async def test_an_answer_that_takes_long_serves_whoever_asked() -> None:
 
 
 async def test_while_nobody_answers_nothing_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is neither folded nor given up: it waits for an answer, whatever that is."""
+    """Records are neither processed nor dropped: they wait for an answer."""
     monkeypatch.setattr("streams.worker.log_watch.RETRY_S", 0.0)
     broker = FakeBroker(*[Unavailable("away")] * 5, "theirs")
     watch = LogWatch("ours", broker.connect)
@@ -159,7 +159,7 @@ async def test_an_operator_who_names_the_log_is_believed() -> None:
 
 
 def test_a_commit_of_another_log_is_worth_nothing() -> None:
-    """One of no log's name counts: earlier versions wrote none."""
+    """One without a log's name counts: earlier versions wrote none."""
     ours, theirs, plain, none = (TP("raw", number) for number in range(4))
     found = {
         TopicPartition(*ours): OffsetAndMetadata(7, "new"),

@@ -1,4 +1,4 @@
-"""Logs: alike from every library, and without secrets or addresses."""
+"""Logs: the same from every library, and without secrets or addresses."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from streams.cli.logs import HIDDEN, configure, mask_address, redact_text, wants
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    """Logging is global: put back what other tests rely on."""
+    """Logging is global: restores what other tests rely on."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -52,7 +52,7 @@ def test_both_ways_to_log_come_out_alike() -> None:
 
 
 def test_secrets_and_addresses_stay_out() -> None:
-    """By the field's name, inside texts, in nested values, in the words of other libraries."""
+    """By the field's name, inside texts, in nested values, in messages of other libraries."""
     stream, log = logged()
     log.warning(
         "refused", api_key="k1", headers={"authorization": "k2", "x": "k3"}, body=b"k4",
@@ -69,7 +69,7 @@ def test_secrets_and_addresses_stay_out() -> None:
 
 
 def test_traceback_is_in_the_line_and_redacted() -> None:
-    """One line per event, also for errors; what an exception says is treated as any text."""
+    """One line per event, also for errors; an exception's message is treated like any text."""
     stream, log = logged()
     try:
         raise ValueError("no such reader ada@example.com")
@@ -81,7 +81,7 @@ def test_traceback_is_in_the_line_and_redacted() -> None:
 
 
 def test_chatter_of_libraries_is_dropped_and_their_warnings_are_not() -> None:
-    """At INFO an operator reads what mailpulse does; at DEBUG everything."""
+    """At INFO only what mailpulse does; at DEBUG everything."""
     stream, _ = logged()
     logging.getLogger("aiokafka").info("joined")
     logging.getLogger("streams.transport.app").info("[^--ChunkThread]: Stopping...")
@@ -90,7 +90,8 @@ def test_chatter_of_libraries_is_dropped_and_their_warnings_are_not() -> None:
 
 
 def test_what_any_caller_can_bring_about_is_written_once_a_minute() -> None:
-    """Ten thousand bad requests are a line, whatever figures are in it; ours are not held back."""
+    """Ten thousand bad requests are one line, whatever figures it contains; ours are not
+    limited."""
     stream, log = logged()
     for number in range(10_000):
         logging.getLogger("uvicorn.error").warning("Invalid request %s", number)
@@ -104,7 +105,7 @@ def test_what_any_caller_can_bring_about_is_written_once_a_minute() -> None:
 
 
 def test_a_broker_that_is_away_is_named_once_a_minute() -> None:
-    """Each of them, however often the client tries."""
+    """Each broker, however often the client tries."""
     stream, _ = logged()
     for _ in range(50):
         for host in ("k1", "k2"):
@@ -115,7 +116,7 @@ def test_a_broker_that_is_away_is_named_once_a_minute() -> None:
 
 
 def test_format_follows_the_setting_and_else_the_stream() -> None:
-    """JSON where nobody watches."""
+    """JSON unless the stream is a terminal."""
     stream = io.StringIO()
     assert wants_json("auto", stream)
     assert wants_json("json", stream)
@@ -128,7 +129,7 @@ def test_format_follows_the_setting_and_else_the_stream() -> None:
     around=st.text(alphabet=" <>:;,()'\"", max_size=5),
 )
 def test_no_address_survives_masking(local: str, domain: str, around: str) -> None:
-    """Whatever stands around it; the domain is kept, it names nobody."""
+    """Anywhere in a text; the domain is kept, as it identifies nobody."""
     masked = mask_address(f"{around}{local}@{domain}{around}")
     assert f"***@{domain}" in masked
     assert len(local) == 1 or f"{local}@" not in masked
@@ -136,6 +137,6 @@ def test_no_address_survives_masking(local: str, domain: str, around: str) -> No
 
 @given(st.text(max_size=200))
 def test_masking_is_stable(text: str) -> None:
-    """Masked once is masked for good, and no text makes it fail."""
+    """Masking again changes nothing, and no text makes it fail."""
     once = redact_text(text)
     assert redact_text(once) == once

@@ -1,5 +1,5 @@
-"""Who opened or clicked: each rule with what it is for and what it must leave alone, and the laws
-of correcting earlier verdicts."""
+"""Human, machine or scanner: each rule with a match and a near miss, and the invariants of
+correcting earlier verdicts."""
 
 import pytest
 from hypothesis import given
@@ -74,7 +74,7 @@ def test_provider_flag(kind: str, opened: tuple[str, str], clicked: tuple[str, s
 
 
 def test_provider_says_human_but_the_agent_is_a_proxy() -> None:
-    """SendGrid's flag knows Apple only: its «false» does not vouch for a Gmail proxy."""
+    """SendGrid's flag covers Apple only: «false» does not exclude a Gmail proxy."""
     assert alone("opened", GMAIL_PROXY, kind="human") == ("machine", "gmail_proxy")
 
 
@@ -107,7 +107,7 @@ def test_provider_says_human_but_the_agent_is_a_proxy() -> None:
     ],
 )  # fmt: skip
 def test_user_agents(agent: str | None, opened: tuple[str, str], clicked: tuple[str, str]) -> None:
-    """Each agent rule with one that fits and one that looks alike."""
+    """Each agent rule with one that matches and one that looks similar."""
     assert alone("opened", agent) == opened
     assert alone("clicked", agent) == clicked
 
@@ -128,7 +128,8 @@ def test_user_agents(agent: str | None, opened: tuple[str, str], clicked: tuple[
 def test_too_soon_after_delivery(
     since: float | None, opened: tuple[str, str], clicked: tuple[str, str]
 ) -> None:
-    """Nobody opens within two or clicks within four seconds; far before delivery, clocks differ."""
+    """Nobody opens within two or clicks within four seconds; long before delivery, clocks
+    differ."""
     assert alone("opened", since=since) == opened
     assert alone("clicked", since=since) == clicked
 
@@ -147,7 +148,7 @@ def test_too_soon_after_delivery(
     ],
 )
 def test_scanner_networks(ip: str, opened: tuple[str, str], clicked: tuple[str, str]) -> None:
-    """A network may count for clicks alone: people read mail in Microsoft's (warmbly 412)."""
+    """A network may count for clicks only: people read mail in Microsoft's (warmbly 412)."""
     assert alone("opened", ip=ip, rules=NETWORKS) == opened
     assert alone("clicked", ip=ip, rules=NETWORKS) == clicked
 
@@ -168,7 +169,7 @@ def opened(at_s: float, agent: int = 1, actor: str = "human") -> Evidence:
 
 
 def test_three_links_within_five_seconds_are_a_scanner() -> None:
-    """The first two clicks are corrected when the third gives the scan away."""
+    """The first two clicks are corrected when the third reveals the scan."""
     recent = [click(0, 11), click(2, 12), click(5, 13)]
     assert rejudge(recent[:2]) == []
     assert rejudge(recent) == [(i, "scanner", "all_links_clicked") for i in range(3)]
@@ -176,20 +177,20 @@ def test_three_links_within_five_seconds_are_a_scanner() -> None:
 
 
 def test_a_person_between_two_scans_stays_a_person() -> None:
-    """What lies between two bursts belongs to neither."""
+    """An event between two bursts belongs to neither."""
     first = [click(i, 11 + i) for i in range(3)]
     again = [click(100 + i, 11 + i) for i in range(3)]
     assert [index for index, _, _ in rejudge([*first, click(50, 11), *again])] == [0, 1, 2, 4, 5, 6]
 
 
 def test_one_link_again_and_again_is_a_person() -> None:
-    """A double click, or an impatient one, is a person's."""
+    """A double click, or an impatient one, is human."""
     assert rejudge([click(0.1 * i, 11) for i in range(6)]) == []
     assert rejudge([click(0, 11), click(1, 12), click(2, 0)]) == []
 
 
 def test_three_agents_within_five_seconds_are_a_scanner() -> None:
-    """A gateway tries a link with several browsers; agents that are not known do not count."""
+    """A gateway tries a link with several browsers; unknown agents do not count."""
     assert rejudge([click(0, 11, 1), click(1, 11, 2), click(2, 11, 3)]) == [
         (i, "scanner", "many_agents") for i in range(3)
     ]
@@ -198,7 +199,7 @@ def test_three_agents_within_five_seconds_are_a_scanner() -> None:
 
 
 def test_open_in_the_burst_by_the_same_agent_goes_with_it() -> None:
-    """Who clicks everything at once opened it as a scanner, too; another agent did not."""
+    """A scanner that clicks everything opened it, too; another agent did not."""
     burst = [click(10, 11), click(11, 12), click(12, 13)]
     recent = [opened(9), opened(9, agent=2), opened(30), opened(10, agent=0), *burst]
     assert rejudge(recent) == [
@@ -208,7 +209,7 @@ def test_open_in_the_burst_by_the_same_agent_goes_with_it() -> None:
 
 
 def test_open_beside_a_known_scanner_click_goes_with_it() -> None:
-    """One click that its network gave away is enough for the open of the same agent."""
+    """One click from a scanner's network is enough for the open of the same agent."""
     assert rejudge([opened(1), click(2, 11, actor="scanner")]) == [(0, "scanner", "scanner_burst")]
     assert rejudge([opened(1), click(2, 11)]) == []
     for at_s, judged in ((-3, 1), (-3.1, 0), (7, 1), (7.1, 0)):
@@ -242,7 +243,7 @@ def test_rejudging_again_changes_nothing(recent: list[Evidence]) -> None:
 
 @given(recents, st.randoms(use_true_random=False))
 def test_order_of_the_list_does_not_matter(recent: list[Evidence], random: object) -> None:
-    """Late and early arrival end in the same verdicts."""
+    """Late and early arrival give the same verdicts."""
     assert hasattr(random, "shuffle")
     shuffled = list(recent)
     random.shuffle(shuffled)
@@ -263,7 +264,7 @@ def test_only_humans_are_corrected_and_only_to_scanner(recent: list[Evidence]) -
 
 @given(recents, evidence)
 def test_further_evidence_takes_nothing_back(recent: list[Evidence], further: Evidence) -> None:
-    """Who was found to be a scanner stays one, whatever comes after."""
+    """A scanner stays one, whatever comes later."""
     before = {index for index, _, _ in rejudge(recent)}
     after = {index for index, _, _ in rejudge([*recent, further])}
     assert before <= after
@@ -271,8 +272,9 @@ def test_further_evidence_takes_nothing_back(recent: list[Evidence], further: Ev
 
 @given(recents)
 def test_bursts_are_those_of_a_plain_definition(recent: list[Evidence]) -> None:
-    """A click is a scanner's when some stretch of five seconds that holds it has three links or
-    three agents; tried here for every stretch that starts at a click."""
+    """A click is a scanner's if some span of five seconds that includes it has three links or three
+    agents; checked here for every span that starts at a click.
+    """
     clicks = [event for event in recent if event.event_type == "clicked"]
     expected = set()
     for first in clicks:
@@ -299,7 +301,7 @@ def test_bursts_are_those_of_a_plain_definition(recent: list[Evidence]) -> None:
 def test_never_raises_and_stays_in_the_vocabulary(
     event_type: str, kind: str, agent: str | None, ip: str | None, since: float | None
 ) -> None:
-    """Any input gives an actor of the schema, and a reason exactly when it is no human."""
+    """Any input gives an actor of the schema, and a reason unless it is human."""
     for rules in (DEFAULT_RULES, NETWORKS):
         actor, reason = verdict_alone(event_type, kind, agent, ip, since, rules)
         assert actor in {"none", "human", "machine", "scanner"}
@@ -337,7 +339,7 @@ agents_min = 2
     ],
 )  # fmt: skip
 def test_wrong_rules_file_is_refused_by_name(text: str, named: str) -> None:
-    """At start, with the name of the key; a rules file is never half used."""
+    """At start, with the name of the key; a rules file is never partly used."""
     with pytest.raises(ValueError, match=named):
         Rules.load(text)
 
@@ -378,7 +380,7 @@ def test_rules_that_ship_are_the_ones_described() -> None:
     ],
 )
 def test_unsubscribe_links(url: str | None, expected: bool) -> None:
-    """An action in the address counts, a title that speaks of it does not."""
+    """An action in the address counts, a title about it does not."""
     assert is_unsubscribe_link(url) is expected
 
 

@@ -51,12 +51,12 @@ def test_yahoo_japan_is_another_company() -> None:
     "domain", ["", " ", ".", "localhost", "[192.0.2.1]", "a..b.com", "x" * 300 + ".com", "a b.com"]
 )
 def test_what_is_no_domain_is_nobody(domain: str) -> None:
-    """Junk gives an empty name, so that it makes no group of its own."""
+    """Junk gives an empty name, so it is not a group of its own."""
     assert mailbox_provider(domain) == ""
 
 
 def test_known_names_have_no_dot_and_registrable_domains_do() -> None:
-    """Callers tell the two apart by it."""
+    """This is how callers distinguish them."""
     names = {*DOMAINS.values(), *BRANDS.values(), *MX_SUFFIXES.values()}
     assert {name for name in names if "." in name} == set()
     assert all(domain == domain.lower() for domain in DOMAINS)
@@ -75,7 +75,7 @@ RULES = """
 
 
 def test_hosted_domains_follow_the_rules_file() -> None:
-    """The longest suffix wins; a named provider wins over an MX; an unknown MX says nothing."""
+    """The longest suffix wins; a named provider wins over an MX; an unknown MX is ignored."""
     provider = with_rules(load_rules(RULES))
     assert provider("acme.example") == "microsoft"
     assert provider("eu.acme.example") == "microsoft"
@@ -115,7 +115,7 @@ def test_never_raises_and_is_stable(domain: str) -> None:
 @example("privaterelay.appleid.com", "a")  # not a registrable domain itself
 @given(st.sampled_from(sorted(DOMAINS)), st.from_regex(r"[a-z][a-z0-9]{0,9}", fullmatch=True))
 def test_subdomains_of_consumer_domains_belong_to_them(domain: str, label: str) -> None:
-    """Case, trailing dot and a label in front change nothing."""
+    """Case, a trailing dot and a subdomain change nothing."""
     assert mailbox_provider(domain.upper() + ".") == DOMAINS[domain]
     assert mailbox_provider(f"{label}.{domain}") in {
         DOMAINS.get(f"{label}.{domain}", DOMAINS[domain]),

@@ -1,4 +1,4 @@
-"""The note beside a store: read as it was written, or not at all."""
+"""The note next to a store: read as it was written, or not at all."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ helds = st.builds(
 
 @given(helds, st.integers(0, 10_000), st.binary(max_size=3))
 def test_a_slot_is_read_as_written_or_not_at_all(held: Held, at: int, noise: bytes) -> None:
-    """A checksum stands behind it."""
+    """It has a checksum."""
     slot = pack(held)
     assert unpack(slot) == held
     assert unpack(slot + noise) == held
@@ -25,7 +25,7 @@ def test_a_slot_is_read_as_written_or_not_at_all(held: Held, at: int, noise: byt
 
 
 def test_the_note_before_is_read_when_the_last_one_was_cut_off(tmp_path: Path) -> None:
-    """The two slots take turns."""
+    """The two slots are written in turn."""
     path = tmp_path / "s.note"
     note = Note(path)
     assert note.read() is None

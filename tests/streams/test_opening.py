@@ -1,4 +1,4 @@
-"""State is opened when its partition is assigned: time goes on whether or not records come."""
+"""State is opened when its partition is assigned: time passes whether or not records arrive."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ P0, P1 = TP(TOPIC, 0), TP(TOPIC, 1)
 
 
 def mailing() -> list[Event]:
-    """150 messages within a minute, of which 45 bounce hard."""
+    """150 messages within a minute, 45 of them hard bounces."""
     return [
         event(
             event_id=f"{number:032x}",
@@ -33,7 +33,7 @@ def mailing() -> list[Event]:
 
 
 def hard_bounces(broker: Broker, window: str) -> list[tuple[int, Any]]:
-    """Hard bounces and their rate in a window, as they were published."""
+    """Hard bounces and their rate in a window, as published."""
     found = []
     for record in broker.decoded(topics.RATES, "campaign_rates"):
         one = next(each for each in record["windows"] if each["window"] == window)
@@ -43,7 +43,7 @@ def hard_bounces(broker: Broker, window: str) -> list[tuple[int, Any]]:
 
 
 async def mailed(engine_of: EngineMaker, broker: Broker, folder: Path, clock: Clock) -> EngineRig:
-    """A worker that has told of the mailing."""
+    """A worker that has published the mailing's figures."""
     rig = await engine_of(broker, folder, clock)
     broker.feed(mailing())
     await rig.work_off()
@@ -53,7 +53,7 @@ async def mailed(engine_of: EngineMaker, broker: Broker, folder: Path, clock: Cl
 
 
 async def test_rates_go_on_after_a_kill(engine_of: EngineMaker, tmp_path: Path) -> None:
-    """Eight minutes later nothing is in the 5-minute window, though no record has come since."""
+    """Eight minutes later the 5-minute window is empty, although no record has arrived since."""
     broker, clock = Broker(), Clock()
     killed = await mailed(engine_of, broker, tmp_path / "1", clock)
     await killed.kill(tmp_path / "2")
@@ -68,7 +68,7 @@ async def test_rates_go_on_after_a_kill(engine_of: EngineMaker, tmp_path: Path) 
 async def test_rates_and_alerts_end_that_ran_empty_while_nobody_worked(
     engine_of: EngineMaker, tmp_path: Path
 ) -> None:
-    """A day and an hour later no window holds the campaign any more: that is told as well."""
+    """A day and an hour later no window has the campaign any more: that is published, too."""
     broker, clock = Broker(), Clock()
     killed = await mailed(engine_of, broker, tmp_path / "1", clock)
     for work in killed.worker.campaigns.works():
@@ -87,7 +87,7 @@ async def test_rates_and_alerts_end_that_ran_empty_while_nobody_worked(
 
 
 def bounced(begin: int, hard: int, delivered: int, at_s: float) -> list[Event]:
-    """Messages of a moment, some of which bounce hard."""
+    """Messages of one moment, some of them hard bounces."""
     at_us = int(at_s * 1e6)
     return [
         event(
@@ -103,8 +103,8 @@ def bounced(begin: int, hard: int, delivered: int, at_s: float) -> list[Event]:
 async def alerted(engine_of: EngineMaker, folders: list[Path]) -> list[tuple[str, str]]:
     """Ids and states of the alerts of a campaign that goes bad, well, bad and well again.
 
-    Before each turn the partitions are opened again, with the state in the next folder. Checkpoints
-    are not made by time: at one in the middle of a turn other alerts may be cleared first.
+    Before each change the partitions are opened again, with the state in the next folder.
+    Checkpoints are not made by time: one during a change could clear other alerts first.
     """
     broker, clock, sent = Broker(), Clock(), 0
     by_hand = {"checkpoint_interval_ms": 600_000}
@@ -126,7 +126,7 @@ async def alerted(engine_of: EngineMaker, folders: list[Path]) -> list[tuple[str
 async def test_alerts_are_the_same_when_state_is_lost(
     engine_of: EngineMaker, tmp_path: Path
 ) -> None:
-    """Each crossing is told once, and by its own id, also by a worker that has no state of it."""
+    """Each crossing is published once, with the same id, also by a worker without its state."""
     kept = await alerted(engine_of, [tmp_path / "kept"] * 4)
     lost = await alerted(engine_of, [tmp_path / f"lost-{turn}" for turn in range(4)])
     assert lost == kept
@@ -136,7 +136,7 @@ async def test_alerts_are_the_same_when_state_is_lost(
 
 
 async def test_rates_go_on_after_a_rebalance(engine_of: EngineMaker, tmp_path: Path) -> None:
-    """What comes back is opened again at once; what went to another worker is closed."""
+    """What is assigned again is opened at once; what another worker got is closed."""
     broker, clock = Broker(), Clock()
     rig = await mailed(engine_of, broker, tmp_path / "1", clock)
     await rig.revoke()
@@ -157,7 +157,7 @@ async def test_rates_go_on_after_a_rebalance(engine_of: EngineMaker, tmp_path: P
 async def test_a_worker_is_ready_once_all_it_was_assigned_is_open(
     engine_of: EngineMaker, tmp_path: Path
 ) -> None:
-    """Partitions without input count, too: whoever waits for readiness waits for their state."""
+    """Partitions without input count, too: readiness includes their state."""
     broker = Broker()
     broker.answers.clear()
     rig = await engine_of(broker, tmp_path)

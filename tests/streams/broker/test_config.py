@@ -11,7 +11,7 @@ NODE = Node(Path("/data/kafka"), 9001, 9002)
 
 
 def unescaped(text: str) -> dict[str, str]:
-    """A reading of a properties file by java.util.Properties' rules, as far as we write it."""
+    """Parses a properties file by java.util.Properties' rules, as far as we use them."""
     found = {}
     for line in text.splitlines():
         name, _, value = line.partition("=")
@@ -45,7 +45,7 @@ def test_appends_are_flushed_and_topics_never_made_by_accident() -> None:
 
 
 def test_one_node_asks_for_no_replicas() -> None:
-    """Internal topics could not be made otherwise."""
+    """Internal topics could not be created otherwise."""
     found = properties(NODE)
     factors = {value for name, value in found.items() if "replication.factor" in name}
     assert factors == {"1"}
@@ -69,7 +69,7 @@ def test_any_value_survives_the_properties_file(value: str) -> None:
 
 
 def test_command_line_is_bounded_and_fits_the_java() -> None:
-    """Heap, class path and file; options that only newer Javas know go to those alone."""
+    """Heap, class path and file; options of newer Javas are passed only to those."""
     line = argv(NODE, Path("/jdk/bin/java"), 17, "a.jar:b.jar")
     assert line[0] == "/jdk/bin/java"
     assert line[-2:] == ("kafka.Kafka", "/data/kafka/server.properties")
@@ -81,6 +81,6 @@ def test_command_line_is_bounded_and_fits_the_java() -> None:
 
 
 def test_environment_keeps_java_options_of_others_out() -> None:
-    """_JAVA_OPTIONS would win over our heap; a locale without UTF-8 would hide folders."""
+    """_JAVA_OPTIONS would override our heap size; a locale without UTF-8 would hide folders."""
     given_ = {"PATH": "/bin", "_JAVA_OPTIONS": "-Xmx9g", "CLASSPATH": "x", "LC_ALL": "C"}
     assert environ_of(given_) == {"PATH": "/bin", "LC_ALL": "C.UTF-8"}

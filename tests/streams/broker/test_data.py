@@ -1,4 +1,4 @@
-"""The data directory: made ready, or refused before Kafka touches it."""
+"""The data directory: prepared, or refused before Kafka touches it."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def node(folder: Path) -> Node:
 
 
 def test_new_directory_gets_all_that_kafka_needs(tmp_path: Path) -> None:
-    """And a second start leaves what is there as it is."""
+    """A second start leaves existing files unchanged."""
     prepare(node(tmp_path), "4.1.2")
     folder = tmp_path / "kafka"
     meta = read_properties((folder / "data" / META).read_text())
@@ -33,7 +33,7 @@ def test_new_directory_gets_all_that_kafka_needs(tmp_path: Path) -> None:
 
 
 def test_libraries_of_a_killed_broker_are_cleared_away(tmp_path: Path) -> None:
-    """Each start unpacks a megabyte, and only an orderly end removes it."""
+    """Each start unpacks a megabyte, which only an orderly end removes."""
     prepare(node(tmp_path), "4.1.2")
     left = node(tmp_path).temporary / "libzstd-jni-123.so"
     left.write_bytes(b"x")
@@ -55,7 +55,7 @@ def test_libraries_of_a_killed_broker_are_cleared_away(tmp_path: Path) -> None:
 def test_directory_of_another_kafka_is_refused_untouched(
     tmp_path: Path, meta: str, said: str
 ) -> None:
-    """Another form, another cluster's node, or damage: a sentence, and no byte is changed."""
+    """Another format, another cluster's node, or damage: a message, and no byte is changed."""
     folder = node(tmp_path).data
     folder.mkdir(parents=True)
     (folder / META).write_text(meta)
@@ -68,7 +68,7 @@ def test_directory_of_another_kafka_is_refused_untouched(
 
 
 def test_directory_that_holds_something_else_is_refused(tmp_path: Path) -> None:
-    """Kafka would take over any folder."""
+    """Kafka would use any folder."""
     folder = node(tmp_path).data
     folder.mkdir(parents=True)
     (folder / "holiday.jpg").write_bytes(b"x")
@@ -88,7 +88,7 @@ def test_data_of_a_newer_kafka_is_refused_and_of_an_older_one_taken(tmp_path: Pa
 
 
 def test_start_that_was_broken_off_before_kafka_began_is_gone_on_with(tmp_path: Path) -> None:
-    """A power cut between any two steps of a first start leaves what a second one can use."""
+    """After a power cut between any two steps of a first start, a second one completes it."""
     node(tmp_path).data.mkdir(parents=True)
     prepare(node(tmp_path), "4.1.2")
     (node(tmp_path).data / META).unlink()
@@ -97,7 +97,7 @@ def test_start_that_was_broken_off_before_kafka_began_is_gone_on_with(tmp_path: 
 
 
 def test_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
-    """A file where the folder should be stands for whatever the system refuses."""
+    """A file in place of the folder represents whatever the system refuses."""
     (tmp_path / "kafka").write_text("x")
     with pytest.raises(ConfigError, match=r"MAILPULSE_DATA_DIR: Kafka can't write to .*kafka"):
         prepare(node(tmp_path), "4.1.2")
@@ -121,5 +121,5 @@ def test_properties_are_read_as_written(values: dict[str, str]) -> None:
 
 @given(st.text())
 def test_no_meta_breaks_the_check(text: str) -> None:
-    """Whatever stands in the file, the answer is a sentence or none."""
+    """Whatever the file contains, the result is a message or none."""
     data.problem_with(read_properties(text), 1)

@@ -1,4 +1,5 @@
-"""Sentences for why the broker ended. That the texts are real: tests/live/test_broker_failures."""
+"""Messages that say why the broker ended; tests/live/test_broker_failures checks that they are
+real."""
 
 import pytest
 from hypothesis import given
@@ -36,7 +37,7 @@ def test_known_cause_is_one_sentence(line: str, said: str) -> None:
 
 
 def test_last_cause_wins() -> None:
-    """The log goes over several starts."""
+    """The log contains several starts."""
     lines = list(LINES)
     assert "400 MB" in str(cause_in(lines))
     assert "port 58255" in str(cause_in(reversed(lines)))
@@ -44,6 +45,6 @@ def test_last_cause_wins() -> None:
 
 @given(st.lists(st.text()))
 def test_unknown_causes_are_not_guessed_at(lines: list[str]) -> None:
-    """Any text is no cause, and none breaks the search."""
+    """Any other text is no cause, and no text breaks the search."""
     if not any(word in line for line in lines for word in ("Error", "space", "memory", "system")):
         assert cause_in(lines) is None

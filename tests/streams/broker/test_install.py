@@ -1,4 +1,4 @@
-"""Fetching the jars: checked, kept, gone on with; and where they are found again."""
+"""Downloading the jars: verified, cached, resumed; and how they are found again."""
 
 import hashlib
 import threading
@@ -23,7 +23,7 @@ JARS = tuple(
 
 
 class Repository:
-    """A Maven repository: a list of what was asked for, and what goes wrong."""
+    """A Maven repository: a list of requests, and errors to simulate."""
 
     def __init__(self, answer: Callable[[Jar, int], bytes] = lambda jar, _: CONTENTS[jar.artifact]):
         self.asked: list[str] = []
@@ -41,7 +41,7 @@ class Repository:
 
 
 def silent(_line: str) -> None:
-    """Takes progress lines."""
+    """Ignores progress messages."""
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -72,7 +72,8 @@ def test_transfer_that_breaks_off_is_tried_again(tmp_path: Path) -> None:
 
 
 def test_other_file_than_listed_is_refused_and_the_rest_kept(tmp_path: Path) -> None:
-    """A mirror that serves something else is named with both sums; the next install goes on."""
+    """A mirror that serves another file is named with both checksums; the next install
+    continues."""
     forged = Repository(
         lambda jar, _: b"forged" if jar.artifact == "part7" else CONTENTS[jar.artifact]
     )
@@ -88,7 +89,7 @@ def test_other_file_than_listed_is_refused_and_the_rest_kept(tmp_path: Path) -> 
 
 
 def test_repository_that_is_away_ends_the_install(tmp_path: Path) -> None:
-    """The error is the repository's, and not every jar is waited for in turn."""
+    """The repository's error is reported, without waiting for every jar in turn."""
 
     def away(jar: Jar, folder: Path) -> Path:
         raise Unavailable(f"{jar.name}: no route")
@@ -99,7 +100,7 @@ def test_repository_that_is_away_ends_the_install(tmp_path: Path) -> None:
 
 
 def test_damaged_jar_in_the_cache_is_replaced(tmp_path: Path) -> None:
-    """As is one that was put there by hand and is not the right one."""
+    """So is one that was put there by hand and is the wrong one."""
     install(tmp_path / "kafka", JARS, Repository(), silent)
     (tmp_path / "kafka" / JARS[3].name).write_bytes(b"damaged")
     assert install(tmp_path / "kafka", JARS, Repository(), silent) == 1
@@ -107,7 +108,7 @@ def test_damaged_jar_in_the_cache_is_replaced(tmp_path: Path) -> None:
 
 
 def test_two_installs_at_once_fetch_once(tmp_path: Path) -> None:
-    """The second waits for the first and finds everything there."""
+    """The second waits for the first and finds everything."""
     repository = Repository()
     counts: list[int] = []
     threads = [
@@ -125,7 +126,7 @@ def test_two_installs_at_once_fetch_once(tmp_path: Path) -> None:
 
 
 def test_leavings_of_a_killed_install_are_cleared_away(tmp_path: Path) -> None:
-    """Half a file under a temporary name is no use to anybody."""
+    """A partial file under a temporary name is useless."""
     left = tmp_path / "kafka" / ".fetch-abc"
     left.mkdir(parents=True)
     (left / "half").write_bytes(b"x")
@@ -137,7 +138,7 @@ class Quiet(SimpleHTTPRequestHandler):
     """Serves files and logs nothing."""
 
     def log_message(self, *_: object) -> None:
-        """Says nothing."""
+        """Logs nothing."""
 
 
 @pytest.fixture
@@ -172,7 +173,7 @@ def test_mirror_is_asked_as_maven_lays_it_out(mirror: tuple[str, Path], tmp_path
 
 
 def test_error_of_a_repository_shows_no_password() -> None:
-    """The address of a mirror may hold one; a refused connection and a missing file don't tell."""
+    """A mirror's URL may contain one; neither a refused connection nor a missing file shows it."""
     fetch = installing.fetch_from("http://user:secret@127.0.0.1:1/maven")
     with pytest.raises(Unavailable, match="refused") as caught:
         fetch(JARS[0], Path())
@@ -180,7 +181,7 @@ def test_error_of_a_repository_shows_no_password() -> None:
 
 
 def test_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
-    """A cache on something that is no folder."""
+    """A cache below something that is not a folder."""
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConfigError, match=r"Kafka: .*file/kafka: Not a directory"):
         install(tmp_path / "file" / "kafka", JARS, Repository(), silent)
@@ -203,7 +204,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_missing_and_damaged_jars_are_told_apart(cache: Path, tmp_path: Path) -> None:
-    """Each with what to do; nothing is used that is not as listed."""
+    """Each with what to do; nothing is used that differs from the list."""
     environ = {"XDG_CACHE_HOME": str(tmp_path)}
     with pytest.raises(
         ConfigError, match=r"8 of 8 jars are missing in .* 'mailpulse kafka install'"
@@ -238,7 +239,7 @@ def test_missing_and_damaged_jars_are_told_apart(cache: Path, tmp_path: Path) ->
 def test_archive_is_looked_at_before_it_is_used(
     tmp_path: Path, names: list[str], outcome: str
 ) -> None:
-    """MAILPULSE_KAFKA_HOME: one broker of a 4.x, or a sentence with the setting's name."""
+    """MAILPULSE_KAFKA_HOME: one broker of a 4.x, or a message with the setting's name."""
     (tmp_path / "libs").mkdir()
     for name in names:
         (tmp_path / "libs" / name).write_bytes(b"")

@@ -1,4 +1,4 @@
-"""The list of Kafka's jars, and what a folder holds of them."""
+"""The list of Kafka's jars, and the contents of a folder of them."""
 
 import hashlib
 from pathlib import Path
@@ -17,7 +17,7 @@ def jar(content: bytes, artifact: str = "thing") -> Jar:
 
 
 def test_list_holds_the_broker_and_one_slf4j_binding() -> None:
-    """Without a binding the broker logs nothing; with two, which one does is a matter of luck."""
+    """Without a binding the broker logs nothing; with two, it is random which one is used."""
     listed = jars.listed()
     assert jars.kafka_version(listed).startswith("4.")
     bindings = {"slf4j-simple", "log4j-slf4j-impl", "slf4j-reload4j", "logback-classic"}
@@ -27,20 +27,20 @@ def test_list_holds_the_broker_and_one_slf4j_binding() -> None:
 
 
 def test_list_names_each_artifact_once() -> None:
-    """Two versions of one library on a class path would be a matter of order."""
+    """With two versions of a library on the class path the order would decide."""
     names = [(one.group, one.artifact) for one in jars.listed()]
     assert len(names) == len(set(names)) > 40
 
 
 def test_line_that_is_no_jar_is_named() -> None:
-    """A damaged list says where."""
+    """A damaged list is reported with the line."""
     with pytest.raises(ValueError, match="line 3 is no jar"):
         jars.parse(f"# head\n\norg:thing:1 {'0' * 63} MIT\n")
 
 
 @given(st.text(max_size=200))
 def test_any_text_is_parsed_or_refused(text: str) -> None:
-    """Nothing but a ValueError comes of a list, and what is parsed is whole."""
+    """A list raises only ValueError, and what is parsed is complete."""
     try:
         found = jars.parse(text)
     except ValueError:
@@ -49,7 +49,7 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
 
 
 def test_states_tell_whole_from_damaged_from_missing(tmp_path: Path) -> None:
-    """A jar that is cut short, or altered in one bit, is damaged."""
+    """A jar that is truncated, or altered in one bit, is damaged."""
     whole, short, altered, missing = (jar(b"content" * 9, name) for name in "abcd")
     (tmp_path / whole.name).write_bytes(b"content" * 9)
     (tmp_path / short.name).write_bytes(b"content" * 8)
@@ -59,7 +59,7 @@ def test_states_tell_whole_from_damaged_from_missing(tmp_path: Path) -> None:
 
 
 def test_class_path_holds_the_list_and_nothing_else(tmp_path: Path) -> None:
-    """A stray jar in the cache never gets into the broker."""
+    """A stray jar in the cache is never loaded by the broker."""
     (tmp_path / "stray-1.jar").write_bytes(b"x")
     assert jars.class_path(tmp_path, (jar(b"a", "a"), jar(b"b", "b"))).split(":") == [
         f"{tmp_path}/a-1.2.jar",

