@@ -1,9 +1,9 @@
-"""What tests of the front door stand on: a tiny provider, a log in memory, a client.
+"""The basis of the front door's tests: a tiny provider, a log in memory, a client.
 
-Invariants:
-1. The provider's rules fit in a line: header ``x-key`` must be the source's secret; the body is a
-   JSON list of ``{"id", "to", "type"}``. What matters to the front door is what it raises.
-2. ``MemoryLog`` is a whole ``Log``: it keeps parcels in order, and can be away, slow or full.
+Invariants: 1. The provider's rules are minimal: header ``x-key`` must be the source's secret; the
+body is a JSON list of ``{"id", "to", "type"}``. Only the exceptions that it raises matter to the
+front door. 2. ``MemoryLog`` is a whole ``Log``: it keeps parcels in order, and can be unavailable,
+slow or full.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ CERTIFICATE_URL = "https://certificates.example.com/one.pem"
 
 
 class Tiny(Provider):
-    """See the module, invariant 1. A 503 makes it come again."""
+    """See the module, invariant 1. It retries after a 503."""
 
     name: ClassVar[str] = "tiny"
     title: ClassVar[str] = "Tiny"
@@ -106,14 +106,14 @@ class Tiny(Provider):
 
 
 class Tiny429(Tiny):
-    """One whose provider comes again only after a 429."""
+    """A provider that retries only after a 429."""
 
     name: ClassVar[str] = "tiny429"
     overload_status = 429
 
 
 class TinySigned(Tiny):
-    """One that signs the body: ``x-signature``."""
+    """A provider that signs the body: ``x-signature``."""
 
     name: ClassVar[str] = "tiny_signed"
 
@@ -129,15 +129,15 @@ REGISTRY = {"tiny": Tiny(), "tiny429": Tiny429(), "tiny_signed": TinySigned()}
 
 @dataclass
 class MemoryLog:
-    """Kafka's place: see invariant 2.
+    """Replaces Kafka: see invariant 2.
 
     Attributes:
-        parcels: what was acknowledged.
-        up: whether it takes anything.
+        parcels: those acknowledged.
+        up: whether it accepts anything.
         full: whether it is overloaded.
-        delay_s: how long an acknowledgement takes.
+        delay_s: duration of an acknowledgement.
         fails: raised instead of acknowledging.
-        tried: how often a parcel was sent to it.
+        tried: number of attempts to send a parcel to it.
     """
 
     parcels: list[Parcel] = field(default_factory=list)
@@ -148,10 +148,10 @@ class MemoryLog:
     tried: int = 0
 
     async def start(self) -> None:
-        """Nothing to connect."""
+        """Nothing to do."""
 
     async def stop(self) -> None:
-        """Nothing to close."""
+        """Nothing to do."""
 
     async def wait_up(self) -> None:
         """Polls: tests set ``up`` as they like."""
@@ -209,7 +209,7 @@ class Door:
         key: str = KEY,
         headers: dict[str, str] | None = None,
     ) -> httpx.Response:
-        """A POST; what is no bytes is sent as JSON."""
+        """A POST; anything but bytes is sent as JSON."""
         content = body if isinstance(body, bytes) else orjson.dumps(body)
         return await self.client.post(
             path, content=content, headers={"x-key": key} | (headers or {})

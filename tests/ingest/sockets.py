@@ -1,4 +1,4 @@
-"""The front door on a real socket, and a client that sends bytes as it likes."""
+"""The front door on a real socket, and a client that sends arbitrary bytes."""
 
 import asyncio
 import re
@@ -20,7 +20,7 @@ from tests.ingest.front_door import NOW, REGISTRY, MemoryLog, source
 
 @dataclass(frozen=True)
 class Seen:
-    """A request as the app got it."""
+    """A request as the app received it."""
 
     method: str
     path: str
@@ -29,10 +29,10 @@ class Seen:
 
 
 class Listening:
-    """A front door that listens; ``echo`` stands in for the hooks and keeps what it sees.
+    """A listening front door; ``echo`` replaces the hooks and records the requests.
 
     Attributes:
-        seen: the requests that were complete, in order.
+        seen: the complete requests, in order.
         gate: an answer waits until it is set.
     """
 
@@ -76,7 +76,7 @@ class Listening:
         return Client(*await asyncio.open_connection("127.0.0.1", self.port))
 
     async def say(self, *parts: bytes) -> bytes:
-        """What comes back for these bytes, the parts a moment apart, until the end of it."""
+        """The answer to these bytes, sent in parts with pauses, up to the end of the connection."""
         client = await self.connect()
         for part in parts:
             await client.send(part)
@@ -84,7 +84,7 @@ class Listening:
         return await client.rest()
 
     async def say_each(self, requests: Mapping[str, Sequence[bytes]]) -> dict[str, bytes]:
-        """The same for many at once: name -> what came."""
+        """The same for many at once: name -> answer."""
         came = await asyncio.gather(*[self.say(*parts) for parts in requests.values()])
         return dict(zip(requests, came, strict=True))
 
@@ -97,7 +97,7 @@ class Client:
     writer: asyncio.StreamWriter
 
     async def send(self, data: bytes) -> None:
-        """Writes; a connection that is closed already is no error."""
+        """Writes; a closed connection is not an error."""
         try:
             self.writer.write(data)
             await self.writer.drain()
@@ -123,7 +123,7 @@ class Client:
         return found
 
     async def rest(self, silence_s: float = 0.3) -> bytes:
-        """All that comes until the other side closes or is silent; then it is closed here too."""
+        """Everything until the other side closes or is silent; then closes the connection."""
         came = b""
         try:
             while part := await asyncio.wait_for(self.reader.read(65_536), silence_s):
@@ -134,7 +134,7 @@ class Client:
         return came
 
     async def is_closed(self, within_s: float = 10) -> bool:
-        """Whether the other side closes it in time; what it says before is thrown away."""
+        """Whether the other side closes the connection in time; what it sends before is ignored."""
         try:
             async with asyncio.timeout(within_s):
                 while await self.reader.read(65_536):

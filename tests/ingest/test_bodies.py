@@ -1,4 +1,4 @@
-"""Memory for large bodies: who gets some, and who gives way."""
+"""Memory for large bodies: who gets it, and who has to give it up."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ CLIENTS = "abcd"
 
 
 class Crowd:
-    """Requests that hold memory, and what the invariants say of them, worked out anew each time."""
+    """Requests that hold memory, and what the invariants imply for them, computed each time."""
 
     def __init__(self, most: int) -> None:
         self.bodies = Bodies(most)
@@ -25,15 +25,15 @@ class Crowd:
         self.given_up: list[Holding] = []
 
     def of(self, client: str) -> int:
-        """What a client holds."""
+        """The bytes that a client holds."""
         return sum(one.size for one in self.holdings if one.client == client)
 
     def of_strangers(self) -> int:
-        """What all strangers hold."""
+        """The bytes that all strangers hold."""
         return sum(one.size for one in self.holdings if one.client not in self.known)
 
     def take(self, client: str, amount: int, *, arriving: bool) -> Holding | None:
-        """A request's; ``None`` when there is no room."""
+        """Memory for a request; ``None`` if there is no room."""
         holding = Holding(client)
         if arriving:
             holding.give_up = lambda: self._give_up(holding)
@@ -43,17 +43,17 @@ class Crowd:
         return holding
 
     def give_back(self, holding: Holding) -> None:
-        """It is answered."""
+        """The request was answered."""
         self.bodies.give_back(holding)
         self.holdings.remove(holding)
 
     def knows(self, client: str) -> None:
-        """It proved a request."""
+        """The client proved a request."""
         self.known.add(client)
         self.bodies.knows(client)
 
     def check(self) -> None:
-        """What is counted is what is held."""
+        """The counters agree with what is held."""
         assert self.bodies.used == sum(one.size for one in self.holdings)
         assert self.bodies._of_strangers == self.of_strangers()
 
@@ -72,8 +72,9 @@ STEPS = st.one_of(
 
 @given(most=st.integers(2, 100), steps=st.lists(STEPS, max_size=60))
 def test_the_laws_hold_whatever_comes(most: int, steps: list[tuple[object, ...]]) -> None:
-    """No client over half, strangers together neither, all within the whole; unless it was alone.
-    Who gives way is a stranger, was still arriving, and held more than whom it gives way to."""
+    """No client has more than half, nor have all strangers together, all within the limit;
+    unless it was alone. Only a stranger's arriving body is ended, and only for a client that
+    holds less."""
     crowd = Crowd(most)
     for step in steps:
         match step:
@@ -108,7 +109,7 @@ def test_the_laws_hold_whatever_comes(most: int, steps: list[tuple[object, ...]]
 
 
 def test_who_proved_a_request_gets_through_beside_any_number_of_strangers() -> None:
-    """However many declare large bodies: they hold half of the memory."""
+    """However many declare large bodies: they get half of the memory."""
     crowd = Crowd(1_000)
     crowd.knows("provider")
     for number in range(100):
@@ -119,7 +120,8 @@ def test_who_proved_a_request_gets_through_beside_any_number_of_strangers() -> N
 
 
 def test_a_stranger_gets_through_beside_a_few_that_hold_all_of_the_strangers_half() -> None:
-    """The oldest body of the one who holds most gives way; not for him who has as much already."""
+    """The oldest body of the client that holds most is ended; not for a client that holds as
+    much."""
     crowd = Crowd(1_000)
     large = [crowd.take("large", 100, arriving=True) for _ in range(3)]
     for _ in range(2):
@@ -143,7 +145,8 @@ def test_a_body_that_has_arrived_is_never_given_up() -> None:
 
 
 def test_a_bounded_number_of_clients_is_remembered() -> None:
-    """Who was forgotten while he held something is a stranger again, and is paid back right."""
+    """A client that was forgotten while it held memory is a stranger again, and its bytes are
+    returned."""
     bodies = Bodies(1_000)
     bodies.knows("first")
     holding = Holding("first")
@@ -163,7 +166,7 @@ DECLARED = (5_000_000, 5_000_000, 5_000_000, 1_040_000)
 
 
 class Slow:
-    """Bodies of one address that do not go on."""
+    """Bodies from one address that stall."""
 
     def __init__(self, door: Door, path: str = "/hooks/news") -> None:
         self._client = door.client_at(ATTACKER)
@@ -173,7 +176,7 @@ class Slow:
         self.tasks: list[asyncio.Task[int]] = []
 
     async def begin(self, declared: tuple[int, ...], sent: int = 100) -> None:
-        """Sends what comes of them."""
+        """Begins to send; collects the answers."""
         self.tasks += [asyncio.create_task(self._post(size, sent)) for size in declared]
         while self._begun < len(self.tasks):  # noqa: ASYNC110 - a plain attribute keeps it short
             await asyncio.sleep(0.005)
@@ -198,8 +201,8 @@ class Slow:
 
 @pytest.mark.parametrize("first", [200, 413])
 async def test_slow_bodies_keep_out_nobody_who_proved_a_request(first: int) -> None:
-    """What the attack did: one address declared 16 MB, and every other one's large bodies got 503.
-    What is refused once it was proven makes its client known too."""
+    """The attack: one address declared 16 MB, and all others' large bodies got 503. A client
+    whose proven request is refused is known, too."""
     proven = {200: b"[]", 413: b"[" * 100 + b"]" * 100}[first]
     async with front_door(bodies_bytes_max=32_000_000) as door, door.client_at(HONEST) as honest:
         headers = {"x-key": KEY}
@@ -217,7 +220,7 @@ async def test_slow_bodies_keep_out_nobody_who_proved_a_request(first: int) -> N
 
 
 async def test_slow_bodies_of_one_client_keep_out_no_stranger() -> None:
-    """A provider's first request after a start may be a large one: a slow body gives way to it."""
+    """A provider's first request after a start may be large: a slow body is ended for it."""
     async with front_door(bodies_bytes_max=32_000_000) as door, door.client_at(HONEST) as honest:
         slow = Slow(door)
         await slow.begin(DECLARED)
@@ -228,7 +231,7 @@ async def test_slow_bodies_of_one_client_keep_out_no_stranger() -> None:
 
 
 async def test_slow_bodies_for_pages_keep_out_no_other_client_of_them() -> None:
-    """The same where nobody proves anything."""
+    """The same for pages, where nobody proves anything."""
     async with front_door() as door, door.client_at(HONEST) as honest:
         slow = Slow(door, "/registry/subjects")
         await slow.begin((900_000,) * 5, sent=400_000)

@@ -1,4 +1,4 @@
-"""Whose job is next on the thread for large bodies, and that a flood keeps nobody from it."""
+"""The order of jobs on the thread for large bodies: a flood delays nobody else."""
 
 import asyncio
 import contextlib
@@ -41,7 +41,7 @@ def test_everyone_who_waits_gets_the_same_share(costs: list[float], turns: int) 
 
 @given(jobs=st.integers(1, 500), before=st.integers(0, 50))
 def test_who_comes_new_is_next(jobs: int, before: int) -> None:
-    """With a flood of somebody else's jobs in line, and after any number of them."""
+    """With a flood of another client's jobs in the line, and after any number of them."""
     line = FairLine[str](1_000)
     for _ in range(jobs):
         line.push("flood", "f")
@@ -61,7 +61,7 @@ def test_who_comes_new_is_next(jobs: int, before: int) -> None:
 def test_the_line_has_a_length_and_the_longest_bears_it(
     steps: list[tuple[str, bool]], most: int
 ) -> None:
-    """Over it somebody with the most jobs loses the newest; what is left is what was put in."""
+    """Beyond it the client with most jobs loses its newest; the others stay."""
     line = FairLine[tuple[str, int]](most)
     there: dict[str, list[tuple[str, int]]] = {}
     for number, (whose, pushes) in enumerate(steps):
@@ -83,7 +83,7 @@ def test_the_line_has_a_length_and_the_longest_bears_it(
 
 @pytest.mark.parametrize("busy", [False, True])
 def test_whoever_is_gone_is_forgotten(busy: bool) -> None:
-    """Clients come and go, beside one who is always there or not: what is remembered is bounded."""
+    """Clients come and go, besides one that stays: the memory is bounded."""
     line = FairLine[int](10)
     for number in range(3 * REMEMBERED_MAX):
         line.push(f"client {number}", 0)
@@ -97,7 +97,7 @@ def test_whoever_is_gone_is_forgotten(busy: bool) -> None:
 
 
 async def test_a_flood_keeps_nobody_from_the_thread() -> None:
-    """Of a hundred jobs of somebody else, at most the one under way and one more come first."""
+    """Of a hundred jobs of another client, at most the one in progress and one more come first."""
     thread, gate, order = FairThread(), threading.Event(), list[str]()
 
     def work(whose: str) -> None:

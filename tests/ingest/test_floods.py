@@ -1,6 +1,6 @@
-"""Many requests that prove nothing, beside a few honest ones of another client's.
+"""Many requests without proof, and a few honest ones of another client.
 
-What the issue's trial found: forged posts used up a source's rate, and unsigned gzip the thread.
+The trial of the issue: forged posts used up a source's rate, and unsigned gzip the thread.
 """
 
 import asyncio
@@ -52,8 +52,9 @@ async def test_forged_posts_do_not_use_up_a_sources_rate() -> None:
 
 
 async def test_forged_posts_of_the_providers_own_address_do_not_lock_it_out() -> None:
-    """They come from where the honest ones do, five times as many, as another customer of the
-    provider can have them sent: of the honest ones all are kept."""
+    """They come from the address of the honest ones, five times as many, as another customer of the
+    provider could cause: all honest ones are kept.
+    """
     async with front_door(source(rate_per_s=20)) as door:
         assert (await door.post(EVENTS)).status_code == 200
         for _ in range(10):
@@ -111,8 +112,8 @@ async def test_gzip_is_proven_packed_or_unpacked(wire: bool) -> None:
 
 
 async def test_forged_gzip_does_not_keep_honest_gzip_waiting() -> None:
-    """200 at a time whose whole, wrong signatures make us decode 2 MB each, all the while: of the
-    15 honest ones that come in the midst of them none is sent away."""
+    """200 at a time whose complete but wrong signatures make us decode 2 MB each, continuously:
+    none of the 15 honest ones that arrive meanwhile is refused."""
     packed = {"content-encoding": "gzip"}
     forged, body = {**packed, **signed(b"another body")}, gzip.compress(EVENTS)
     async with (

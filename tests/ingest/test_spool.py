@@ -34,7 +34,7 @@ async def spool(folder: Path, bytes_max: int = 10**9, segment: int = 200) -> Asy
 
 
 def files(folder: Path, pattern: str = "*.spool") -> list[Path]:
-    """What lies in the spool's directory."""
+    """The files in the spool's directory."""
     return sorted(folder.glob(pattern))
 
 
@@ -109,8 +109,8 @@ async def test_rewinding_reads_the_stretch_again(tmp_path: Path) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_torn_tail_costs_only_itself(tmp_path: Path, data: st.DataObject) -> None:
-    """The last segment cut at any byte: every frame before the cut is there, and no other; what is
-    left of the one that was cut is kept for a person."""
+    """The last segment truncated at any byte: exactly the frames before that are read; the rest
+    of the truncated one is kept for a person."""
     folder = tmp_path / os.urandom(8).hex()
     payloads = numbered(6)
 
@@ -135,7 +135,8 @@ def test_a_torn_tail_costs_only_itself(tmp_path: Path, data: st.DataObject) -> N
 
 
 async def test_damage_costs_what_it_covers_and_is_kept_for_a_person(tmp_path: Path) -> None:
-    """A flipped bit in one frame: the others are read, the damaged bytes lie beside the spool."""
+    """A flipped bit in one frame: the others are read, the damaged bytes are saved next to the
+    spool."""
     damaged: list[int] = []
     async with spool(tmp_path, segment=10**6) as one:
         for payload in numbered(5):
@@ -154,8 +155,8 @@ async def test_damage_costs_what_it_covers_and_is_kept_for_a_person(tmp_path: Pa
 
 
 async def test_a_damaged_length_costs_one_frame(tmp_path: Path) -> None:
-    """It reaches beyond the segment's end, as that of a torn frame does; a copy that a person made
-    in the directory is left alone."""
+    """It reaches beyond the segment's end, like that of an incomplete frame; a copy that a
+    person made in the directory is left alone."""
     async with spool(tmp_path, segment=10**6) as one:
         for payload in numbered(5):
             await one.append(payload)
@@ -174,8 +175,8 @@ async def test_a_damaged_length_costs_one_frame(tmp_path: Path) -> None:
 async def test_damage_of_the_last_frame_is_kept_and_said(
     tmp_path: Path, hit: int, event: str
 ) -> None:
-    """Whether it is of the length, which then looks like an unfinished write, or of the payload:
-    the frame was acknowledged."""
+    """Whether the damage is in the length, which then looks like an incomplete write, or in the
+    payload: the frame was acknowledged."""
     damaged: list[int] = []
     async with spool(tmp_path, segment=10**6) as one:
         for payload in numbered(3):
@@ -200,8 +201,8 @@ async def test_damage_of_the_last_frame_is_kept_and_said(
 def test_the_search_behind_damage_takes_no_longer_for_what_payloads_hold(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A payload of heads with a length, none of a whole frame: what is summed up is bounded, and a
-    frame behind as many heads as a person would write is found."""
+    """A payload of many frame headers without a complete frame: the bytes that are checksummed
+    are bounded, and a frame after a plausible number of headers is found."""
     summed = 0
     crc32 = zlib.crc32
 
@@ -299,7 +300,7 @@ async def until_empty(one: Keeper) -> None:
 
 
 async def test_order_is_kept_over_an_outage(tmp_path: Path) -> None:
-    """What comes while the spool holds anything goes behind it, also when Kafka is back."""
+    """What arrives while the spool is not empty is queued behind it, also when Kafka is back."""
     log = MemoryLog()
     async with keeper(log, tmp_path) as one:
         assert await one.keep(parcel(0), 1) == Kept.KAFKA
@@ -352,7 +353,7 @@ async def test_a_full_spool_refuses(tmp_path: Path) -> None:
 
 
 async def test_forwarding_goes_on_after_kafka_fails_in_its_midst(tmp_path: Path) -> None:
-    """A stretch that failed is sent again: some parcels twice, none never, first times in order."""
+    """A part that failed is sent again: some parcels twice, none never, first copies in order."""
     log = MemoryLog(up=False)
     async with keeper(log, tmp_path) as one:
         for number in range(30):
@@ -367,8 +368,7 @@ async def test_forwarding_goes_on_after_kafka_fails_in_its_midst(tmp_path: Path)
 async def test_forwarding_goes_on_after_the_disk_had_no_room_for_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What can't be set aside stays where it is until it can: it is lost at no time, nor is what
-    lies behind it."""
+    """What can't be set aside stays where it is: it is never lost, nor is what follows it."""
     monkeypatch.setattr("ingest.delivery.RETRY_S", 0.001)
     log = MemoryLog(up=False)
     async with keeper(log, tmp_path) as one:

@@ -1,4 +1,4 @@
-"""The commands that size, load and secure a pipeline, as an operator types them."""
+"""The commands for sizing, loading and securing a pipeline, as an operator uses them."""
 
 import json
 import stat
@@ -20,7 +20,7 @@ def mailpulse(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_load_makes_accounts_that_an_ingress_can_be_told_of(tmp_path: Path) -> None:
-    """Keys in a file of their owner's alone; sources that load; nothing is overwritten."""
+    """The key file is readable by its owner only; its sources load; nothing is overwritten."""
     made = mailpulse("load", "--init", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     keys = tmp_path / "load-accounts.json"

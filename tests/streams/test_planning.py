@@ -1,4 +1,4 @@
-"""What a reprocessing run covers, what is refused, how far it is."""
+"""Which records a reprocessing run covers, which runs are refused, and progress."""
 
 from functools import partial
 
@@ -48,12 +48,13 @@ def bounds(
 def test_a_run_lies_between_the_time_asked_for_and_what_is_committed(
     one: Bounds, span: tuple[int, int]
 ) -> None:
-    """Never before the log, never behind the workers: what they have not read is news."""
+    """Never before the log's start, never beyond the workers: records they have not read are
+    new."""
     assert one.span == span
 
 
 def test_a_time_whose_records_are_gone_is_refused_with_the_earliest_possible() -> None:
-    """The partition that has lost most says how far back it goes."""
+    """The message says how far back the partition goes that has lost most."""
     some = {
         0: bounds(start=10, oldest_ms=T0 + 500),
         1: bounds(start=20, oldest_ms=T0 + HOUR_MS + 500),
@@ -66,14 +67,14 @@ def test_a_time_whose_records_are_gone_is_refused_with_the_earliest_possible() -
 
 
 def test_rules_must_be_newer_than_those_that_hold() -> None:
-    """Equal is not newer: figures could not say by which rules they are."""
+    """An equal version is refused: figures could not say by which rules they are."""
     with pytest.raises(BadInput, match="raise `version`"):
         check_version(DEFAULT_RULES, DEFAULT_RULES.version)
     check_version(DEFAULT_RULES, DEFAULT_RULES.version - 1)
 
 
 def test_progress_counts_only_partitions_that_went_back() -> None:
-    """A committed offset from before says nothing of the run."""
+    """A committed offset from before the run says nothing about it."""
     epoch = Epoch(1, "log", 1, 0, 2, "", (Span(10, 110), Span(0, 50), Span(5, 5)))
     history = History([epoch.record()])
     told = progress(history, epoch, {0: 110, 1: 50, 2: 5})
@@ -93,7 +94,7 @@ def test_progress_counts_only_partitions_that_went_back() -> None:
 def test_the_same_command_again_goes_on_watching_whenever_it_is_given(
     text: str, begun_at: int
 ) -> None:
-    """«7d» is meant from when the run was begun, and a time is what it is."""
+    """«7d» is counted from the run's start; an absolute time stays the same."""
     since = partial(since_of, text)
     epoch = Epoch(1, "log", begun_at, since(begun_at), 2, "rules", (Span(0, 5),))
     assert is_begun(epoch, "rules", since)
@@ -103,7 +104,7 @@ def test_the_same_command_again_goes_on_watching_whenever_it_is_given(
 
 
 def test_the_same_rules_with_another_time_are_refused_with_the_one_that_goes_on() -> None:
-    """They can't begin a second run, and watching the first must be what is meant."""
+    """They can't start a second run, so the command offers to watch the first."""
     epoch = Epoch(1, "log", T0, T0 - HOUR_MS + 5, 2, "rules", (Span(0, 5),))
     with pytest.raises(BadInput, match=r"begun at 2026-09-21T14:13:20Z.*2026-09-21T13:13:20.005Z"):
         is_begun(epoch, "rules", partial(since_of, "2h"))
@@ -129,5 +130,5 @@ def test_the_same_rules_with_another_time_are_refused_with_the_one_that_goes_on(
 def test_progress_tells_share_rate_and_what_is_left(
     state: RunProgress, rate: float, line: str
 ) -> None:
-    """Partitions that wait hide nothing of those that go on."""
+    """Waiting partitions do not hide the progress of others."""
     assert progress_line(state, rate) == line

@@ -1,8 +1,8 @@
-"""Workers of one group that join, leave, die and lag behind, in orders drawn at random.
+"""Workers of one group that join, leave, die and lag behind, in random orders.
 
-Whatever the order: every event is enriched, and counted once. What is drawn are the orders that the
-transport cannot rule out: Faust's seek after an assignment may come when the next rebalance is
-under way, and a worker that was put out of the group goes on until it notices.
+In any order every event is enriched and counted once. Random are the orders that the transport
+can't rule out: Faust's seek after an assignment may happen during the next rebalance, and a worker
+that was removed from the group goes on until it notices.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ STEPS = 24
 
 
 class Member(EngineRig):
-    """A worker whose assignment and seek are steps of their own."""
+    """A worker whose assignment and seek are separate steps."""
 
     seeks = False
     """Whether the seek after the assignment is still to come."""
@@ -29,7 +29,7 @@ class Member(EngineRig):
     """Put out of the group, without knowing it."""
 
     async def given(self, partitions: set[int]) -> None:
-        """The group was joined."""
+        """The assignment of a joined group."""
         tps = {TP(agent.topic, number) for agent in self.worker.agents for number in partitions}
         self.app.consumer_generation_id += 1
         self.thread.assigned = set(tps)
@@ -39,14 +39,14 @@ class Member(EngineRig):
         self.seeks = True
 
     async def seek(self) -> None:
-        """What Faust does some time after."""
+        """Faust's seek some time later."""
         self.seeks = False
         await self.consumer.perform_seek()
         self.app.flow_control.resume()
         self.consumer.resume_flow()
 
     async def let_go(self) -> None:
-        """The group is joined again; until it was, aiokafka names what was assigned before."""
+        """The group is joined again; until then aiokafka reports the old assignment."""
         self.thread.commits_succeed = not self.out
         self.thread.sessions.clear()
         await self.consumer.on_partitions_revoked(set(self.thread.assigned))
@@ -64,14 +64,14 @@ class Group:
         self.fed = self.started = 0
 
     async def start(self, state: Path) -> Member:
-        """One more worker, with the state that lies there."""
+        """Starts another worker, with the state on its disk."""
         member = Member(self.broker, state, Clock())
         await member.start()
         self.members.append(member)
         return member
 
     def feed(self) -> None:
-        """Some delivered messages."""
+        """Feeds some delivered messages."""
         begin, self.fed = self.fed, self.fed + self.dice.randint(1, 12)
         self.broker.feed(
             event(
@@ -82,7 +82,7 @@ class Group:
         )  # fmt: skip
 
     async def rebalance(self) -> None:
-        """Everybody who is heard of lets go and is given partitions; late seeks come in between."""
+        """Every live member releases and gets partitions; late seeks happen in between."""
         dice = self.dice
         joined = [member for member in self.members if member.out or dice.random() < 0.85]
         for member in self.members:
@@ -104,7 +104,7 @@ class Group:
                 await member.seek()
 
     async def die(self) -> None:
-        """``kill -9`` of one, and its next life."""
+        """Kills one with ``kill -9`` and restarts it."""
         if self.members:
             victim = self.members.pop(self.dice.randrange(len(self.members)))
             self.started += 1
@@ -114,7 +114,7 @@ class Group:
         await self.rebalance()
 
     async def settle(self) -> None:
-        """Lets some of what is going on happen."""
+        """Lets some of the pending work happen."""
         for _ in range(self.dice.choice((0, 3, 30, 300))):
             await asyncio.sleep(0)
 
@@ -126,7 +126,7 @@ class Group:
             await member.consumer.commit_chunks()
 
     async def step(self) -> None:
-        """Something happens."""
+        """Makes one thing happen."""
         dice = self.dice.random()
         if dice < 0.35:
             self.feed()
@@ -147,7 +147,7 @@ class Group:
 
 @pytest.mark.parametrize("seed", range(24))
 async def test_every_event_is_counted_once(seed: int, tmp_path: Path) -> None:
-    """However the group's members come, go and lag behind."""
+    """However members join, leave and lag behind."""
     group = Group(seed, tmp_path)
     broker = group.broker
     try:

@@ -32,7 +32,7 @@ DAY = 86_400
 
 
 def bounce_softly(recipient: Recipient, times: int, begin: int = 1_000_000) -> list[int]:
-    """What ``times`` soft bounces a day apart give."""
+    """The effects of ``times`` soft bounces a day apart."""
     return [apply(recipient, "bounced", SOFT_BOUNCE, begin + n * DAY) for n in range(times)]
 
 
@@ -47,7 +47,7 @@ def bounce_softly(recipient: Recipient, times: int, begin: int = 1_000_000) -> l
 def test_bad_news_suppresses_at_once_and_once(
     event_type: str, bounce: tuple[str, str], reason: int
 ) -> None:
-    """One record per reason and address, whatever comes again or lifts softly."""
+    """One record per reason and address, whatever is repeated or lifted afterwards."""
     recipient = Recipient()
     assert apply(recipient, event_type, bounce, 5) == reason
     assert apply(recipient, event_type, bounce, 6) == 0
@@ -56,12 +56,12 @@ def test_bad_news_suppresses_at_once_and_once(
 
 
 def test_hard_flag_with_a_reason_of_the_sender_does_not_suppress() -> None:
-    """A provider that knows only hard and soft calls a block hard: the address may be fine."""
+    """A provider with only hard and soft reports a block as hard: the address may be valid."""
     assert apply(Recipient(), "bounced", ("hard", "reputation"), 5) == 0
 
 
 def test_fifth_soft_bounce_in_seven_days_suppresses() -> None:
-    """Four are not enough, the fifth is, the sixth says nothing new."""
+    """Four are not enough, the fifth is, the sixth has no further effect."""
     assert bounce_softly(Recipient(), SOFT_BOUNCES + 1) == [0] * (SOFT_BOUNCES - 1) + [SOFT, 0]
 
 
@@ -74,7 +74,7 @@ def test_soft_bounces_further_apart_do_not_suppress() -> None:
 
 
 def test_a_delivery_between_starts_the_count_anew() -> None:
-    """Four, a delivery, four: nobody is suppressed."""
+    """Four, a delivery, four: nothing is suppressed."""
     recipient = Recipient()
     bounce_softly(recipient, SOFT_BOUNCES - 1)
     assert apply(recipient, "delivered", NONE, 2_000_000) == 0
@@ -91,7 +91,7 @@ def test_good_news_lifts_a_soft_suppression(good: str) -> None:
 
 
 def test_good_news_never_removes_a_permanent_suppression() -> None:
-    """Suppressed softly, then for a complaint: the record of the complaint stays."""
+    """Suppressed for soft bounces, then for a complaint: the record of the complaint stays."""
     recipient = Recipient()
     bounce_softly(recipient, SOFT_BOUNCES)
     assert apply(recipient, "complained", NONE, 8_000_000) == COMPLAINT
@@ -100,7 +100,7 @@ def test_good_news_never_removes_a_permanent_suppression() -> None:
 
 
 def test_a_soft_suppression_that_ended_by_itself_can_come_again() -> None:
-    """After its time, five more soft bounces suppress anew."""
+    """Later, five more soft bounces suppress again."""
     recipient = Recipient()
     assert bounce_softly(recipient, SOFT_BOUNCES)[-1] == SOFT
     assert bounce_softly(recipient, SOFT_BOUNCES, 1_000_000 + SOFT_FOR_S + 9 * DAY)[-1] == SOFT
@@ -110,7 +110,7 @@ def test_a_soft_suppression_that_ended_by_itself_can_come_again() -> None:
     st.integers(0, 15), st.integers(0, 2**32 - 1), st.lists(st.integers(0, 2**32 - 1), max_size=5)
 )
 def test_compact_form_is_inverse(standing: int, since: int, soft: list[int]) -> None:
-    """What is stored is what is read; nothing to keep gives no bytes."""
+    """What is stored is what is read; an empty record gives no bytes."""
     data = pack(Recipient(standing, since, soft))
     if not standing and not soft:
         assert data == b""
@@ -121,7 +121,7 @@ def test_compact_form_is_inverse(standing: int, since: int, soft: list[int]) -> 
 
 @st.composite
 def happenings(draw: st.DrawFn) -> list[tuple[str, int, int]]:
-    """Bursts of soft bounces and other news, weeks apart: what, arrival and event time (s)."""
+    """Bursts of soft bounces and other events, weeks apart: kind, arrival and event time (s)."""
     out: list[tuple[str, int, int]] = []
     received_s = RECEIVED_AT // 1_000_000
     for _ in range(draw(st.integers(1, 8))):
@@ -139,7 +139,7 @@ def happenings(draw: st.DrawFn) -> list[tuple[str, int, int]]:
 def test_forgetting_soft_bounces_changes_nothing_but_lifts_of_what_has_ended(
     happened: list[tuple[str, int, int]],
 ) -> None:
-    """No event can come that lies within seven days of one that is forgotten."""
+    """No event can arrive that is within seven days of a forgotten one."""
     forgets, remembers = Recipient(), Recipient()
     ends = 0
     for what, received_s, at in happened:
@@ -155,7 +155,7 @@ def test_forgetting_soft_bounces_changes_nothing_but_lifts_of_what_has_ended(
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Event]:
-    """The same of some addresses, as events."""
+    """The same for several addresses, as events."""
     some = [
         (received_s, at, what, person)
         for person in range(draw(st.integers(1, 3)))
@@ -180,7 +180,7 @@ def histories(draw: st.DrawFn) -> list[Event]:
 def test_sweeping_soft_bounces_away_changes_no_suppression(
     events: list[Event], data: st.DataObject
 ) -> None:
-    """Whether and when they are removed from the store, before a restart or after it."""
+    """Whenever they are removed from the store, before or after a restart."""
     kept, swept = Fold(), Fold()
     for record in log_of(events):
         for fold, swept_max in ((kept, 0), (swept, data.draw(st.sampled_from([1, 2, 1_000])))):
@@ -201,7 +201,7 @@ def soft_bounce(number: int, recipient: str, day: int) -> Event:
 
 
 def test_addresses_that_nobody_writes_to_any_more_leave_nothing_behind() -> None:
-    """Neither in the store nor among the short hashes in memory; the others are kept."""
+    """Neither in the store nor among the short hashes in memory; others are kept."""
     people = 50
     fold = Fold()
     fold.fold(log_of([soft_bounce(n, f"old{n}@gmail.com", 0) for n in range(people)]))

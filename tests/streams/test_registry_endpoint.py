@@ -1,4 +1,5 @@
-"""The read-only registry: standard clients decode our topics by it, and nothing can be changed."""
+"""The read-only registry: standard clients decode our topics with it, and nothing can be
+changed."""
 
 import json
 import socket
@@ -64,7 +65,7 @@ def test_confluents_client_decodes_an_enriched_event(client: SchemaRegistryClien
 
 @pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
 def test_confluents_client_decodes_every_topic(client: SchemaRegistryClient, topic: Any) -> None:
-    """Each topic's records, with nothing but the topic's name known."""
+    """Each topic's records, from the topic's name alone."""
     value = CODEC.encode(topic.schema, record(topic.schema))
     decoded = AvroDeserializer(client)(value, SerializationContext(topic.name, MessageField.VALUE))
     assert set(decoded) == set(record(topic.schema))
@@ -74,7 +75,7 @@ def test_confluents_client_decodes_every_topic(client: SchemaRegistryClient, top
 
 
 def test_confluents_serializer_writes_what_we_read(client: SchemaRegistryClient) -> None:
-    """Who produces campaign facts by a standard client, without registering, is understood."""
+    """Campaign facts written by a standard client, without registering a schema, are decoded."""
     serialize = AvroSerializer(
         client,
         json.dumps(schema_json(LATEST["raw_event"])),
@@ -115,7 +116,7 @@ def test_subjects_and_versions_are_listed(client: SchemaRegistryClient) -> None:
 def test_what_is_not_there_has_confluents_error_code(
     url: str, path: str, status: int, code: int
 ) -> None:
-    """Clients tell by the code what to do."""
+    """Clients decide by this code."""
     answer = httpx.get(url + path)
     assert (answer.status_code, answer.json()["error_code"]) == (status, code)
     assert answer.headers["content-type"] == "application/vnd.schemaregistry.v1+json"
@@ -136,13 +137,13 @@ def test_what_is_not_there_has_confluents_error_code(
 def test_bad_lookups_are_answered_not_crashed_on(
     url: str, body: bytes, status: int, code: int
 ) -> None:
-    """Any body gets an answer of the API."""
+    """Every body gets an answer of the API."""
     answer = httpx.post(f"{url}/subjects/{RAW}-value", content=body)
     assert (answer.status_code, answer.json()["error_code"]) == (status, code)
 
 
 def test_ids_of_a_registry_are_served_when_given() -> None:
-    """The endpoint says what the codec writes."""
+    """The endpoint serves the ids that the codec writes."""
     ids = {full: number + 500 for full, number in FIXED_IDS.items()}
     with serving(ids) as url:
         assert httpx.get(f"{url}/schemas/ids/501").status_code == 200

@@ -1,4 +1,4 @@
-"""History judged anew: figures are those of the new rules from where they begin, whatever fails."""
+"""Reprocessing: figures are those of the new rules from their start on, whatever fails."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +28,7 @@ DELAYS_S = (0, 0, 1, 30, 400)
 
 @st.composite
 def spaced_logs(draw: st.DrawFn) -> list[Event]:
-    """Opens and clicks of a few messages, mostly, with pauses in which verdicts settle."""
+    """Mostly opens and clicks of a few messages, with pauses in which verdicts settle."""
     out: list[Event] = []
     received = RECEIVED_AT
     for number in range(draw(st.integers(4, 30))):
@@ -58,7 +58,7 @@ def spaced_logs(draw: st.DrawFn) -> list[Event]:
 
 
 def run(worker: Worker, span: Span | None, stops: Sequence[int], draw: st.DataObject) -> None:
-    """Opens and folds to the last of ``stops``, with checkpoints and crashes between."""
+    """Opens and folds to the last of ``stops``, with checkpoints and crashes in between."""
     worker.open(span)
     for stop in stops:
         worker.fold(stop)
@@ -76,7 +76,7 @@ def run(worker: Worker, span: Span | None, stops: Sequence[int], draw: st.DataOb
 
 
 def stops_of(draw: st.DataObject, end: int) -> list[int]:
-    """Offsets at which something happens, the last of them ``end``."""
+    """Offsets at which something happens; the last is ``end``."""
     return [*sorted(draw.draw(st.lists(st.integers(0, end), max_size=5))), end]
 
 
@@ -89,7 +89,8 @@ def stops_of(draw: st.DataObject, end: int) -> list[int]:
 def test_a_replay_gives_what_the_rules_would_have_given(
     events: list[Event], stricter: bool, data: st.DataObject
 ) -> None:
-    """Two replays of random spans, crashes, lost disks: the figures of a fold without any."""
+    """Two runs over random spans, with crashes and lost disks: the figures of a fold without
+    them."""
     first, second = (LAX, STRICT) if stricter else (STRICT, LAX)
     log = log_of(events)
     topics = Topics()
@@ -128,11 +129,11 @@ def differences(
     wanted: dict[tuple[str, str], dict[str, Any]],
     newest: int,
 ) -> list[Any]:
-    """Rows that are not in both, and fields that differ: key, field, found, wanted.
+    """Rows that are in only one of both, and fields that differ: key, field, found, wanted.
 
-    Of events from before offset ``newest``, which were written once more as they stood, two fields
-    may differ: the version of the rules, for state does not know which rules corrected an event
-    last, and the seconds since a delivery that was learned after the event.
+    In events from before offset ``newest``, which were written again unchanged, two fields may
+    differ: the version of the rules, as state does not know which rules corrected an event last,
+    and the seconds since a delivery that was learned after the event.
     """
     out: list[Any] = [*(found.keys() ^ wanted.keys())]
     for key in found.keys() & wanted.keys():
@@ -147,7 +148,7 @@ def differences(
 
 
 def fold_once(ruling: Ruling, log: list[LogRecord]) -> Topics:
-    """The log folded once, each record by the rules that hold for it, without a replay."""
+    """Folds the log once, each record by its rules, without reprocessing."""
     topics = Topics()
     worker = Worker(ruling, log, topics)
     worker.shard = Shard(0, worker.disk.get_many)
@@ -169,7 +170,7 @@ def fold_once(ruling: Ruling, log: list[LogRecord]) -> Topics:
 def test_counts_after_a_replay_of_everything_equal_a_recount(
     events: list[Event], data: st.DataObject
 ) -> None:
-    """From the start of the log, by the other rules: a brute-force recount by those."""
+    """From the start of the log, by the other rules: a brute-force recount with those."""
     log, topics = log_of(events), Topics()
     until = data.draw(st.integers(0, len(log)))
     run(Worker(ruling(LAX), log, topics), None, stops_of(data, until), data)
@@ -185,7 +186,7 @@ def test_counts_after_a_replay_of_everything_equal_a_recount(
 
 
 def test_a_count_that_only_the_new_rules_change_is_released_after_a_checkpoint() -> None:
-    """The second open is a person's by the new rules alone: it counts where the message arrived."""
+    """By the new rules alone the second open is human: it counts in the minute of delivery."""
     kinds = [("delivered", 0, None), ("opened", 65, "curl/8"), ("opened", 70, AGENT)]
     events = [
         event(

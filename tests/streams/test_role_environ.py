@@ -1,4 +1,4 @@
-"""Each role's environment: what it reads is in it, and of secrets only its own."""
+"""Each role's environment: every setting that it reads, and no secret of another role."""
 
 import ast
 from collections.abc import Iterator
@@ -59,7 +59,7 @@ def _imports(tree: ast.AST) -> Iterator[str]:
 
 
 def _settings_read(tree: ast.AST) -> Iterator[str]:
-    """Attributes of what is called ``settings``, of whatever object."""
+    """Attributes of anything called ``settings``, in any object."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr in Settings.model_fields:
             owner = node.value
@@ -87,21 +87,21 @@ def read_by(role: str) -> set[str]:
 
 @pytest.mark.parametrize("role", ENTRIES)
 def test_a_role_is_given_every_setting_that_it_reads(role: str) -> None:
-    """What a user sets reaches the role that goes by it."""
+    """A user's setting reaches the role that needs it."""
     read = read_by(role)
     assert len(read) > 10, "nothing was found: the search is broken"
     assert read <= SETTINGS[role]
 
 
 def test_every_setting_is_some_roles() -> None:
-    """None is forgotten, but for what ``mailpulse kafka install`` alone reads."""
+    """None is missing, except those that only ``mailpulse kafka install`` reads."""
     roles = set().union(*SETTINGS.values())
     assert set(Settings.model_fields) == roles | {"kafka_home", "maven_url"}
 
 
 @pytest.mark.parametrize("role", SETTINGS)
 def test_a_role_is_given_no_secret_of_another(role: str) -> None:
-    """Neither a setting nor a variable that it has no use for."""
+    """Neither a setting nor a variable that it does not need."""
     assert SECRETS_OF[role] == SETTINGS[role] & SECRETS
     given = {PREFIX + name.upper(): f"canary-{name}" for name in SECRETS}
     given |= {f"{PREFIX}KAFKA_SASL_PASSWORD_FILE": "canary-file", "AWS_SECRET_ACCESS_KEY": "canary"}
@@ -118,7 +118,7 @@ def test_a_role_is_given_no_secret_of_another(role: str) -> None:
 
 
 def test_what_is_told_wins_over_the_callers_own() -> None:
-    """Also over a file that the caller names; what a role does not read it is not told."""
+    """Also over a file named by the caller; settings that a role does not read are left out."""
     given = {f"{PREFIX}CLICKHOUSE_DSN_FILE": "/x", f"{PREFIX}SINK_ROWS_MAX": "7"}
     told = {"CLICKHOUSE_DSN": "http://sink:t@h/d", "DASHBOARD_PORT": "1"}
     assert role_environ("sink", given, told) == {
@@ -127,6 +127,6 @@ def test_what_is_told_wins_over_the_callers_own() -> None:
 
 
 def test_references_of_a_configuration_are_found() -> None:
-    """In lists too; texts that refer to nothing are none; a broken file has none."""
+    """In lists too; other texts have none; nor does an invalid file."""
     assert references_in(TOML) == {"NEW_KEY", "OLD_KEY", "POSTMARK_PASSWORD"}
     assert references_in("[sources") == set()

@@ -1,4 +1,4 @@
-"""The short cuts of the fold, and what a checkpoint removes, change nothing."""
+"""The short cuts of the fold, and what a checkpoint removes, do not change any result."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ DAY_US = 86_400_000_000
 
 
 def told(fold: Fold) -> tuple[Any, ...]:
-    """Everything a fold wrote and stored."""
+    """Everything that a fold wrote and stored."""
     return (
         figures(fold), final_events(fold), fold.suppressions, fold.engagement, fold.disk.values,
     )  # fmt: skip
@@ -30,7 +30,7 @@ def told(fold: Fold) -> tuple[Any, ...]:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(logs())
 def test_short_cuts_equal_the_long_way(events: list[Event]) -> None:
-    """First events and lone opens take a short way; with it barred, everything is the same."""
+    """First events and single opens take a short cut; without it everything is the same."""
     log = log_of(events)
     short, long = Fold(), Fold()
     short.fold(log)
@@ -44,7 +44,7 @@ def test_short_cuts_equal_the_long_way(events: list[Event]) -> None:
 
 
 def later(events: list[Event], hours: list[int]) -> list[Event]:
-    """The same events, each some hours after the one before it."""
+    """The same events, some hours apart."""
     out = []
     shift = 0
     for one, more in zip(events, hours, strict=True):
@@ -57,7 +57,8 @@ def later(events: list[Event], hours: list[int]) -> list[Event]:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(logs(), st.data())
 def test_removing_what_is_due_changes_no_output(events: list[Event], data: st.DataObject) -> None:
-    """With checkpoints, sweeps and restarts in between, a slow log gives what one fold gives."""
+    """With checkpoints, sweeps and restarts in between, a slow log gives what a single fold
+    gives."""
     hours = data.draw(st.lists(st.integers(0, 400), min_size=len(events), max_size=len(events)))
     log = log_of(later(events, hours))
     straight, swept = Fold(), Fold()
@@ -72,7 +73,7 @@ def test_removing_what_is_due_changes_no_output(events: list[Event], data: st.Da
 
 
 def test_expired_messages_and_settled_events_leave_the_disk() -> None:
-    """State does not grow for ever: what is due or expired is removed, unread."""
+    """State does not grow for ever: what is due or expired is removed without being read."""
     fold = Fold()
     opened = event(event_id=f"{1:032x}", event_type="opened", user_agent="x")
     fold.fold(log_of([opened]))
@@ -97,9 +98,9 @@ def test_expired_messages_and_settled_events_leave_the_disk() -> None:
 
 
 def test_a_closed_minute_is_not_written_again() -> None:
-    """A message that lives on past the horizon no longer moves the minute it was delivered in.
+    """A message older than the horizon no longer changes the minute of its delivery.
 
-    Its counts were removed: an absolute count made anew would wipe out the published one.
+    Its counts were removed: an absolute count made from nothing would replace the published one.
     """
     fold = Fold()
     steps = [("delivered", 0), ("opened", 25), ("opened", 50), ("clicked", 65)]
@@ -126,7 +127,7 @@ def test_a_closed_minute_is_not_written_again() -> None:
 
 
 def test_a_partial_by_hand_is_the_general_encoders() -> None:
-    """Every counter at its place, small or large."""
+    """Every counter at its position, small or large."""
     vector = [(7 * index) ** 3 % 5000 for index in range(len(COUNTER_NAMES))]
     for counts in (vector, [value % 60 for value in vector]):
         value = CODEC.prefix("campaign_minute") + minute_counts.record(

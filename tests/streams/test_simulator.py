@@ -1,7 +1,7 @@
-"""The demo's simulator: what it sends is what it says, and its books are kept right.
+"""The demo's simulator: its events are what it says, and its ledger is correct.
 
-The test that matters most runs simulated traffic — shuffled, repeated, overtaken — through the
-real provider modules and the real ``step``, and holds the counts against the ledger's own recount.
+The most important test runs simulated traffic, shuffled, repeated and reordered, through the real
+provider modules and the real ``step``, and compares the counts with the ledger's own recount.
 """
 
 import asyncio
@@ -68,14 +68,14 @@ def sources_of(accounts: Accounts) -> dict[str, Source]:
 
 
 def traffic(seed: int, seconds: float = 3.0, rate: float = 400.0) -> list[Happening]:
-    """Everything that a run reports, in its order."""
+    """Everything that a run reports, in order."""
     simulator = Simulator("5eed00", rate, NOW, random.Random(seed))
     events = simulator.advance(seconds)
     return events + simulator.finish()
 
 
 def request(wire: Wire) -> Request:
-    """A request as the ingress hands it to a provider."""
+    """A request as ingress passes it to a provider."""
     return Request("POST", "", tuple(wire.headers.items()), wire.body, "127.0.0.1")
 
 
@@ -95,7 +95,7 @@ def received(accounts: Accounts, events: Iterable[Happening]) -> list[Event]:
 
 @dataclass(frozen=True)
 class Record:
-    """A raw record as a step reads it."""
+    """A raw record as the step reads it."""
 
     offset: int
     timestamp: int
@@ -122,7 +122,7 @@ def counted(events: list[Event]) -> dict[str, Counter[str]]:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_every_event_is_understood_as_it_was_meant(accounts: Accounts, seed: int) -> None:
-    """Through five providers' formats: type, time, message, campaign and client survive."""
+    """Through five providers' formats type, time, message, campaign and client are preserved."""
     events = traffic(seed)
     assert {event.source for event in events} == set(PROVIDERS)
     for event, got in zip(events, received(accounts, events), strict=True):
@@ -136,7 +136,7 @@ def test_every_event_is_understood_as_it_was_meant(accounts: Accounts, seed: int
 
 
 def test_events_are_different_and_repeats_are_the_same(accounts: Accounts) -> None:
-    """Ingress gives each true event one identity, and the same one when it comes again."""
+    """Ingress gives each event one identity, and the same when it is repeated."""
     events = traffic(3)
     once, again = received(accounts, events), received(accounts, events)
     assert len({event["event_id"] for event in once}) == len(events)
@@ -146,7 +146,7 @@ def test_events_are_different_and_repeats_are_the_same(accounts: Accounts) -> No
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_streams_agree_with_the_ledger_in_any_order(accounts: Accounts, seed: int) -> None:
-    """Shuffled and with every fifth event twice: each counter of each campaign is as recounted."""
+    """Shuffled, with every fifth event twice: each counter of each campaign equals the recount."""
     events = traffic(seed)
     dice = random.Random(seed)
     arrivals = received(accounts, events + events[::5])
@@ -155,7 +155,7 @@ def test_the_streams_agree_with_the_ledger_in_any_order(accounts: Accounts, seed
 
 
 def test_the_comparison_can_fail(accounts: Accounts) -> None:
-    """One event less, and the campaign that it belongs to differs."""
+    """With one event less, its campaign differs."""
     events = traffic(1)
     wrong = differences(recount(events), counted(received(accounts, events[:-1])), COUNTER_NAMES)
     assert list(wrong) == [events[-1].campaign]
@@ -163,7 +163,7 @@ def test_the_comparison_can_fail(accounts: Accounts) -> None:
 
 @pytest.mark.parametrize("source", sorted(PROVIDERS))
 def test_forged_requests_are_refused(accounts: Accounts, source: str) -> None:
-    """A key that the source does not have proves nothing."""
+    """A signature with a wrong key is refused."""
     sender = accounts.senders[source]
     event = next(event for event in traffic(1) if event.source == source)
     call = request(sender.sign(sender.items([event]), NOW, forged=True))
@@ -172,7 +172,7 @@ def test_forged_requests_are_refused(accounts: Accounts, source: str) -> None:
 
 
 def test_secrets_are_not_written_down(accounts: Accounts) -> None:
-    """The file names the variables; their values are in the environment only."""
+    """The file names the variables; their values are only in the environment."""
     for value in accounts.environ.values():
         assert value in ("postmark", "sparkpost") or value not in accounts.toml
 
@@ -181,7 +181,7 @@ def test_secrets_are_not_written_down(accounts: Accounts) -> None:
 
 
 def test_same_dice_same_traffic() -> None:
-    """A run can be repeated by its seed."""
+    """The seed reproduces a run."""
     assert traffic(7) == traffic(7)
     assert traffic(7) != traffic(8)
 
@@ -189,7 +189,7 @@ def test_same_dice_same_traffic() -> None:
 @given(seed=st.integers(0, 2**32), rate=st.floats(10, 500))
 @hypothesis_settings(max_examples=15)
 def test_nothing_happens_before_its_cause_or_after_now(seed: int, rate: float) -> None:
-    """Event times follow the message's life, and no event is reported before it happened."""
+    """Event times are in the order of the message's life, and no event is reported early."""
     simulator = Simulator("5eed00", rate, NOW, random.Random(seed))
     delivered: dict[str, int] = {}
     events = simulator.advance(2.0) + simulator.finish()
@@ -226,7 +226,7 @@ def test_traffic_holds_what_the_demo_promises() -> None:
 
 
 def test_rate_is_kept() -> None:
-    """A thousand events a second are a thousand, give or take what is still on its way."""
+    """A thousand events a second, apart from those not reported yet."""
     simulator = Simulator("5eed00", 1_000.0, NOW, random.Random(1))
     total = sum(len(simulator.advance(second / 2)) for second in range(1, 81))
     assert 36_000 < total <= 41_000
@@ -278,7 +278,7 @@ def test_ledger_on_disk_compares_in_parts_as_one_in_memory_does_at_once(
 
 
 def test_ledger_tells_lost_from_doubled_from_unsure() -> None:
-    """Each kind of trouble has its own figure; what is unsure may be there once, or not at all."""
+    """Each problem has its own figure; an unsure event may be stored once or not at all."""
     ledger = Ledger()
     ledger.accept([event(0), event(1), event(2), event(0)])
     ledger.doubt([event(3), event(4), event(0)])
@@ -314,13 +314,13 @@ def test_message_counts_once_where_the_glossary_says_messages() -> None:
 
 
 def test_undelivered_message_is_in_no_cohort() -> None:
-    """An open without a known delivery counts in flow only."""
+    """An open without a known delivery counts only as flow."""
     count = count_message([event(0)])
     assert (count["opened"], count["cohort_opened"]) == (1, 0)
 
 
 def test_campaign_is_learned_from_any_event_of_the_message() -> None:
-    """Silent events follow the one that speaks; without one they stay unattributed."""
+    """Events without a campaign get the one of the event that names it; otherwise none."""
     spoken = [event(0, told=False), event(1), event(2, told=False)]
     silent = [replace(one, told=False) for one in spoken]
     assert {campaign: c["events"] for campaign, c in recount(spoken).items()} == {"spring": 3}
@@ -328,7 +328,7 @@ def test_campaign_is_learned_from_any_event_of_the_message() -> None:
 
 
 def test_differences_name_campaign_and_counter() -> None:
-    """An operator reads what differs and by how much; a missing campaign differs in all."""
+    """An operator sees what differs and by how much; a missing campaign differs in all."""
     found = differences({"a": {"events": 2}, "b": {"events": 1}}, {"a": {"events": 3}}, ["events"])
     assert found == {"a": {"events": (2, 3)}, "b": {"events": (1, 0)}}
 
@@ -377,7 +377,7 @@ async def sent(accounts: Accounts, status: int, seconds: float) -> tuple[Traffic
 
 
 async def test_accepted_traffic_is_in_the_books(accounts: Accounts) -> None:
-    """Requests, repeats and events add up to what the server saw."""
+    """Requests, repeats and events add up to what the server received."""
     traffic, ingress = await sent(accounts, 200, 1.0)
     ledger = traffic.ledger
     assert ledger.sent_requests == ledger.accepted_requests == ingress.requests
@@ -389,7 +389,7 @@ async def test_accepted_traffic_is_in_the_books(accounts: Accounts) -> None:
 
 
 async def test_traffic_ends_in_time_while_the_ingress_is_away(accounts: Accounts) -> None:
-    """With 503 for everything: nothing is accepted, all is unsure, and it ends all the same."""
+    """With 503 for everything nothing is accepted, all is unsure, and it ends."""
     traffic, ingress = await sent(accounts, 503, 0.5)
     assert ingress.requests > 0
     assert traffic.ledger.accepted == {}
@@ -398,7 +398,7 @@ async def test_traffic_ends_in_time_while_the_ingress_is_away(accounts: Accounts
 
 
 async def test_refused_traffic_is_not_tried_again(accounts: Accounts) -> None:
-    """401 is final: nothing accepted, nothing unsure, and it is said."""
+    """401 is final: nothing is accepted, nothing is unsure, and it is noted."""
     traffic, _ = await sent(accounts, 401, 0.5)
     ledger = traffic.ledger
     assert ledger.refused_requests == ledger.sent_requests > 0
@@ -408,7 +408,7 @@ async def test_refused_traffic_is_not_tried_again(accounts: Accounts) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_scan_is_reported_as_a_whole(seed: int) -> None:
-    """Traffic may end between any two reports: half a scan would look like a person."""
+    """Traffic may end between any two reports: half a scan would look human."""
     simulator = Simulator("run", 400.0, NOW, random.Random(seed))
     scans: dict[str, set[int]] = {}
     for tick in range(1, 2_000):

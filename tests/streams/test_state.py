@@ -1,4 +1,4 @@
-"""Stores of state: they hold what they said, or they are found out."""
+"""Stores of state: they contain what they report, or the damage is found."""
 
 import os
 import random
@@ -28,13 +28,13 @@ ROOM = 3_000
 
 @pytest.fixture
 def small_stores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stores flush often, so that few writes make all kinds of files."""
+    """Stores that flush often, so that few writes make all kinds of files."""
     monkeypatch.setattr(streams.worker.store, "MEMTABLE_BYTES", 64 << 10)
     monkeypatch.setattr(streams.worker.store, "LINKS_MAX", 50)
 
 
 def content_of(store: Store) -> Content:
-    """Everything that its users stored, by scan and by key."""
+    """Everything that was stored, by scan and by key."""
     scanned = dict(store.scan(OWN_END, b"\xff"))
     keys = sorted(scanned)
     assert store.get_many(keys) == [scanned[key] for key in keys]
@@ -42,7 +42,7 @@ def content_of(store: Store) -> Content:
 
 
 class Written:
-    """A store that was written to in one go, and what it held after each write.
+    """A store that was written to in one go, and its content after each write.
 
     Attributes:
         killed: its folder as a killed process leaves it; ``before``: as it was half-way.
@@ -81,8 +81,8 @@ def copy(store: Path, into: Path) -> None:
 
 @pytest.mark.parametrize("end", ["killed", "closed"])
 def test_no_damage_to_a_file_goes_unnoticed(tmp_path: Path, small_stores: None, end: str) -> None:
-    """Whatever happens to one file of a store: it is found damaged, or it holds exactly what it did
-    after some write, and that is the newest one noted."""
+    """Whatever happens to one file of a store: it is found damaged, or it contains exactly what
+    it did after the newest write that was noted."""
     written = Written(tmp_path)
     source: Path = getattr(written, end)
     trial = tmp_path / "trial" / "s"
@@ -112,8 +112,8 @@ def test_no_damage_to_a_file_goes_unnoticed(tmp_path: Path, small_stores: None, 
 def test_a_manifest_without_its_end_is_noticed_though_the_newest_offset_is_there(
     tmp_path: Path, small_stores: None
 ) -> None:
-    """The example: RocksDB opens such a store silently, its log brings the newest writes, and those
-    before are gone. One campaign went from 543 events to 626."""
+    """RocksDB opens such a store silently: its log restores the newest writes, and earlier ones
+    are lost. One campaign went from 543 events to 626."""
     written = Written(tmp_path)
     trial, silent = tmp_path / "trial" / "s", 0
     for share in range(5, 100, 5):
@@ -131,7 +131,7 @@ def test_a_manifest_without_its_end_is_noticed_though_the_newest_offset_is_there
 
 
 def test_a_store_is_whole_after_a_kill_and_after_a_stop(tmp_path: Path, small_stores: None) -> None:
-    """Without damage nothing is found, and writing goes on."""
+    """Without damage nothing is reported, and writing goes on."""
     written = Written(tmp_path)
     for path in (written.killed, written.closed):
         for more in range(3):
@@ -143,7 +143,7 @@ def test_a_store_is_whole_after_a_kill_and_after_a_stop(tmp_path: Path, small_st
 
 
 def test_a_store_without_note_or_links_is_believed(tmp_path: Path) -> None:
-    """A version before this one wrote it."""
+    """An earlier version wrote it."""
     store = Store(tmp_path / "s", Cache(1 << 20))
     store._db[b"m1"] = b"old"
     store.close()
@@ -159,7 +159,7 @@ def test_a_store_without_note_or_links_is_believed(tmp_path: Path) -> None:
 
 
 def test_what_was_cleared_stays_counted(tmp_path: Path) -> None:
-    """Numbers go on when everything else is deleted."""
+    """Numbers continue after everything else was deleted."""
     store = Store(tmp_path / "s", Cache(1 << 20))
     store.write([(b"m1", b"x"), (b"m2", b"y")])
     store.write([(b"m2", b"z")], cleared=[(b"m", b"n")])
@@ -209,14 +209,14 @@ LASTING = (
 
 @pytest.mark.parametrize("text", PASSING)
 def test_what_another_try_may_mend_is_not_damage(text: str) -> None:
-    """RocksDB's own words, where they were met; the path in them says nothing."""
+    """RocksDB's messages, as they occurred; the path in them does not matter."""
     path = Path("/state/Permission denied/enrich-0")
     assert isinstance(error_of(path, Exception(text.format(path, path))), Unavailable)
 
 
 @pytest.mark.parametrize("text", LASTING)
 def test_what_no_other_try_will_mend_is_damage(text: str) -> None:
-    """The path says nothing, whatever it is called."""
+    """The path does not matter, whatever it is called."""
     path = Path("/state/No space left on device/enrich-0")
     assert isinstance(error_of(path, Exception(text.format(path))), DamagedState)
 
@@ -236,7 +236,7 @@ with StateDirectory(Path(sys.argv[1])) as directory:
 
 @pytest.mark.parametrize("mode", [0o500, 0o000])
 def test_a_store_that_may_not_be_read_is_left_alone(tmp_path: Path, mode: int) -> None:
-    """A missing permission is an operator's to mend: nothing is set aside, nothing is built."""
+    """The operator has to correct the permissions: nothing is set aside, nothing is rebuilt."""
     with StateDirectory(tmp_path) as directory:
         directory.store("s").write([(b"m", b"x")])
     for path in (tmp_path, *tmp_path.rglob("*")):
@@ -257,7 +257,7 @@ def test_a_store_that_may_not_be_read_is_left_alone(tmp_path: Path, mode: int) -
 
 
 def test_a_directory_that_cannot_be_used_is_a_wrong_setting(tmp_path: Path) -> None:
-    """Said with the setting's name, not as a traceback."""
+    """The message names the setting, without a traceback."""
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="MAILPULSE_STATE_DIR"):
         StateDirectory(tmp_path / "file" / "below")
@@ -277,30 +277,30 @@ def directory(tmp_path: Path) -> Iterator[StateDirectory]:
 
 
 def lies(directory: StateDirectory, name: str, how: Callable[[Path], None]) -> None:
-    """Does something to a store that is not open."""
+    """Does something to a closed store."""
     directory.release(name)
     how(directory.path / name)
 
 
 def a_file(path: Path) -> None:
-    """A file lies where the store was."""
+    """Replaces the store by a file."""
     shutil.rmtree(path)
     path.write_bytes(b"no store")
 
 
 def gone(path: Path) -> None:
-    """The store is gone, its note is not."""
+    """Deletes the store, but not its note."""
     shutil.rmtree(path)
 
 
 def no_manifest(path: Path) -> None:
-    """The files are there that hold the data, and not the one that says which."""
+    """Deletes the manifest, but not the data files."""
     for manifest in path.glob("MANIFEST-*"):
         manifest.unlink()
 
 
 def note_is_a_folder(path: Path) -> None:
-    """A folder lies where the note was, and the store is damaged."""
+    """Replaces the note by a folder and damages the store."""
     no_manifest(path)
     note = path.with_name("s.note")
     note.unlink()
@@ -311,7 +311,7 @@ def note_is_a_folder(path: Path) -> None:
 def test_a_damaged_store_makes_room_for_an_empty_one(
     directory: StateDirectory, how: Callable[[Path], None]
 ) -> None:
-    """It is kept beside, and the new one begins anew, note and all."""
+    """It is kept aside, and the new one starts empty, with a new note."""
     lies(directory, "s", how)
     with pytest.raises(DamagedState):
         directory.store("s")
@@ -326,7 +326,7 @@ def test_a_damaged_store_makes_room_for_an_empty_one(
 
 
 def test_few_damaged_stores_are_kept(directory: StateDirectory) -> None:
-    """The newest ones, of all stores together; and their bytes are said."""
+    """The newest of all stores; and their size is reported."""
     for number in range(DAMAGED_KEPT_MAX + 3):
         directory.store(f"s-{number % 2}").write([(b"m", os.urandom(100_000))])
         kept = directory.set_aside(f"s-{number % 2}", f"20261126T12000{number}Z")
@@ -340,7 +340,8 @@ def test_few_damaged_stores_are_kept(directory: StateDirectory) -> None:
 def test_a_damaged_store_does_not_take_the_room_of_its_successor(
     directory: StateDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With less of the disk free than it takes, it goes, and those set aside before with it."""
+    """If less of the disk is free than its size, it is deleted, and so are those set aside
+    before."""
     directory.set_aside("s", "20261126T120000Z")
     directory.store("s").write([(b"m", os.urandom(100_000))])
     usage = shutil.disk_usage(directory.path)._replace(free=50_000)
@@ -351,7 +352,7 @@ def test_a_damaged_store_does_not_take_the_room_of_its_successor(
 
 
 def test_a_store_and_another_ones_note_do_not_go_together(directory: StateDirectory) -> None:
-    """A store of before it was built anew, put back by hand, was given up for a reason."""
+    """A store from before a rebuild, put back by hand, was rejected for a reason."""
     directory.store("s").write([(b"m", b"x")])
     before = directory.set_aside("s", "20261126T120000Z")
     directory.store("s").write([(b"m", b"y")])
@@ -363,5 +364,5 @@ def test_a_store_and_another_ones_note_do_not_go_together(directory: StateDirect
 
 
 def test_the_disk_is_named() -> None:
-    """Where it is mounted, at least."""
+    """By its mount point, at least."""
     assert disk_of(Path("/proc/self/status")).endswith("mounted at /proc")

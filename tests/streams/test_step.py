@@ -1,4 +1,4 @@
-"""The fold: counts against a brute-force recount, determinism, replays, corrections."""
+"""The fold: counts compared with a brute-force recount, determinism, replays, corrections."""
 
 from dataclasses import replace
 from typing import Any
@@ -23,7 +23,7 @@ KINDS = (
 
 @st.composite
 def logs(draw: st.DrawFn) -> list[Event]:
-    """A short log with repeats, a few messages, times out of order, missing campaigns."""
+    """A short log with repeats, few messages, times out of order, missing campaigns."""
     out: list[Event] = []
     for number in range(draw(st.integers(1, 40))):
         if out and draw(st.integers(0, 5)) == 0:
@@ -69,7 +69,7 @@ def figures(fold: Fold) -> dict[Any, dict[str, int]]:
 
 
 def final_events(fold: Fold) -> dict[str, dict[str, Any]]:
-    """The revision that holds of each event: the one with the highest version."""
+    """The current revision of each event: the one with the highest version."""
     out: dict[str, dict[str, Any]] = {}
     for event_id, enrichment in fold.enriched:
         if event_id not in out or enrichment["version"] >= out[event_id]["version"]:
@@ -80,7 +80,7 @@ def final_events(fold: Fold) -> dict[str, dict[str, Any]]:
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(logs())
 def test_counts_equal_a_brute_force_recount(events: list[Event]) -> None:
-    """Whatever the order, repeats and late news, every counter of every minute is exact."""
+    """With any order, repeats and late events every counter of every minute is exact."""
     fold = Fold()
     fold.fold(log_of(events))
     fold.checkpoint()
@@ -90,7 +90,7 @@ def test_counts_equal_a_brute_force_recount(events: list[Event]) -> None:
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(logs())
 def test_every_event_is_written_once_under_its_final_verdict(events: list[Event]) -> None:
-    """Each id appears under one identity, and its last revision says what is known in the end."""
+    """Each id has one identity, and its last revision has the final verdict."""
     fold = Fold()
     fold.fold(log_of(events))
     final = final_events(fold)
@@ -114,7 +114,8 @@ def test_every_event_is_written_once_under_its_final_verdict(events: list[Event]
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(logs(), st.data())
 def test_cuts_crashes_and_replays_change_nothing(events: list[Event], data: st.DataObject) -> None:
-    """The same log in other batches, with crashes between any two effects: same outputs, state."""
+    """The same log in other batches, with crashes between any two effects: same outputs, same
+    state."""
     log = log_of(events)
     straight = Fold()
     straight.fold(log)
@@ -153,7 +154,7 @@ def test_cuts_crashes_and_replays_change_nothing(events: list[Event], data: st.D
 def test_engagement_withdrawn_or_standing_equals_the_first_human_events(
     events: list[Event],
 ) -> None:
-    """Whoever follows the engagement topic ends with the events that are first and human."""
+    """A reader of the engagement topic ends with exactly the first human events."""
     fold = Fold()
     fold.fold(log_of(events))
     standing: set[str] = set()
@@ -167,7 +168,7 @@ def test_engagement_withdrawn_or_standing_equals_the_first_human_events(
 
 
 def test_unreadable_record_becomes_a_dead_letter_and_neighbours_go_through() -> None:
-    """A poison record costs nothing but itself."""
+    """Only the bad record is affected."""
     log = log_of([event(event_id=f"{i:032x}", message_id=f"m{i}") for i in range(3)])
     broken = [
         LogRecord(1, log[1].timestamp, b"k", b"\x00\x00\x00\x00\x01garbage"),
@@ -183,7 +184,7 @@ def test_unreadable_record_becomes_a_dead_letter_and_neighbours_go_through() -> 
 
 
 def test_campaign_learned_late_moves_counts_and_writes_events_again() -> None:
-    """A click before its delivery is unattributed until the delivery names the campaign."""
+    """A click before its delivery has no campaign until the delivery names it."""
     click = event(
         event_id=f"{1:032x}", event_type="clicked", campaign_id=None, campaign_source="none",
         click_url="https://shop.example/a", user_agent=AGENT,
@@ -204,7 +205,7 @@ def test_campaign_learned_late_moves_counts_and_writes_events_again() -> None:
 
 
 def test_a_message_is_forgotten_after_its_time_by_the_log() -> None:
-    """State expires by log time: the same id long after is another event."""
+    """State expires by log time: long afterwards the same id is another event."""
     fold = Fold()
     first = event()
     late = event(received_at=RECEIVED_AT + 31 * 86_400_000_000)
@@ -216,14 +217,14 @@ def test_a_message_is_forgotten_after_its_time_by_the_log() -> None:
 
 @pytest.mark.parametrize("wrong", [-1, 0, 9_000_000_000_000_000])
 def test_nonsense_arrival_time_is_a_dead_letter(wrong: int) -> None:
-    """Without a usable time there is no minute to count in."""
+    """Without a usable time there is no minute to count it in."""
     fold = Fold()
     fold.fold(log_of([event(received_at=wrong)]))
     assert [d["reason"] for d in fold.dead_letters] == ["bad_time"]
 
 
 def test_old_and_future_events_are_counted_by_arrival() -> None:
-    """An event of 40 days ago, or of next week, counts in the minute it arrived."""
+    """An event from 40 days ago, or from next week, counts in the minute of its arrival."""
     day = 86_400_000_000
     fold = Fold()
     fold.fold(
@@ -252,7 +253,8 @@ def test_enriched_bytes_carry_the_raw_event_over() -> None:
 
 
 def test_an_event_of_a_new_log_is_not_taken_for_the_one_that_had_its_offset_before() -> None:
-    """A pending open of the log before was written again in its place, and it itself never."""
+    """A pending open of the earlier log was written again in its place, and it was never
+    written."""
     opened, delivered = (
         event(event_id=f"{number:032x}", event_type=kind, message_id="m", user_agent=AGENT)
         for number, kind in enumerate(("opened", "delivered"))
@@ -274,9 +276,9 @@ HOUR_MS = 3_600_000
 def test_a_rebuild_from_what_had_an_effect_gives_the_same_state_whatever_the_clocks(
     events: list[Event], times_ms: list[int]
 ) -> None:
-    """Duplicates are not in the topic that state is rebuilt from, wherever their times lie.
+    """Duplicates are not in the topic from which state is rebuilt, whatever their times are.
 
-    So log time, and with it what expires, settles and closes, must not hang on them.
+    So log time, and with it what expires, settles and closes, must not depend on them.
     """
     records = [
         replace(record, timestamp=RECEIVED_AT // 1000 + at_ms)

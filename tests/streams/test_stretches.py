@@ -1,4 +1,4 @@
-"""Catching up: not a record further than asked for, whatever a fetch brings."""
+"""Catching up: never a record beyond the requested end, whatever a fetch returns."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ async def test_a_stretch_ends_where_it_was_asked_to(
 
 
 def raw(count: int) -> list[LogRecord]:
-    """A raw partition of so many different events."""
+    """A raw partition with that many events."""
     return log_of(
         [
             event(event_id=f"{number:032x}", message_id=f"m{number}",
@@ -61,7 +61,7 @@ def raw(count: int) -> list[LogRecord]:
 
 
 def shard_of(disk: Disk) -> Shard:
-    """The state that lies on a disk."""
+    """The state on a disk."""
     shard = Shard(0, disk.get_many)
     shard.load_meta()
     shard.load_soft(disk.scan)
@@ -69,20 +69,20 @@ def shard_of(disk: Disk) -> Shard:
 
 
 def write_outputs(broker: Broker, shard: Shard, records: list[LogRecord]) -> None:
-    """What a worker does with ``records`` that it owns by now."""
+    """Writes what a worker does that owns ``records``."""
     for row in step(shard, records, LOOK_UPS, CODEC).enriched:
         broker.append(topics.ENRICHED, 0, *row)
 
 
 async def restored(broker: Broker, disk: Disk, committed: int) -> Shard:
-    """State brought up to ``committed``, as a worker does that opens the partition."""
+    """State restored up to ``committed``, as by a worker that opens the partition."""
 
     def write(shard: Shard) -> None:
         disk.write(shard.writes())
         shard.saved()
 
     def touch() -> None:
-        """Nobody watches."""
+        """Ignored."""
 
     shard = shard_of(disk)
     ruling: Any = Ruling.of(History(), LOOK_UPS)
@@ -96,9 +96,8 @@ async def restored(broker: Broker, disk: Disk, committed: int) -> Shard:
 
 
 async def test_a_restore_finds_what_was_not_committed_the_last_time() -> None:
-    """A worker that restores while another one owns the partition sees outputs of offsets that are
-    not committed as far as it knows. It passed them by for ever: events came to be counted twice.
-    """
+    """A worker that restores while another one owns the partition sees outputs of offsets that
+    are not committed yet. It once skipped them for ever: later events were counted twice."""
     records, broker = raw(30), Broker()
     owner = Shard(0, Disk().get_many)
     owner.begin_log(LOG)

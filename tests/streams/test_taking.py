@@ -1,4 +1,4 @@
-"""Taking chunks out of aiokafka's real buffers: real record batches, results and assignments."""
+"""Takes chunks from aiokafka's real buffers: real record batches, results and assignments."""
 
 import asyncio
 from collections import OrderedDict
@@ -18,7 +18,7 @@ from streams.transport.thread import ChunkThread
 
 
 def batch(offsets: list[int], size: int = 10) -> bytes:
-    """A record batch with a record at each offset; gaps are what compaction leaves."""
+    """A record batch with a record at each offset; gaps are as compaction leaves them."""
     builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 30)
     for offset in offsets:
         builder.append(offset, 1_700_000_000_000, b"k%d" % offset, b"v" * size, [("h", b"1")])
@@ -26,7 +26,7 @@ def batch(offsets: list[int], size: int = 10) -> bytes:
 
 
 class Buffer:
-    """aiokafka's fetcher as far as taking looks at it, around its real results."""
+    """aiokafka's fetcher, as far as taking uses it, around its real results."""
 
     def __init__(self, *partitions: TopicPartition) -> None:
         self._records: OrderedDict[TopicPartition, Any] = OrderedDict()
@@ -56,7 +56,7 @@ TPA, TPB = TP("in", 0), TP("in", 1)
 
 
 def thread(records_max: int = 4, bytes_max: int = 1 << 20) -> ChunkThread:
-    """A consumer's thread that was not started: taking needs none of it."""
+    """A consumer's thread that was not started, as taking does not need it to run."""
     made = ChunkThread.__new__(ChunkThread)
     app = SimpleNamespace(
         chunk_topics=frozenset({"in"}), chunk_records_max=records_max, chunk_bytes_max=bytes_max,
@@ -71,7 +71,7 @@ def drain(buffer: Buffer, of: ChunkThread, places: int = 1) -> dict[TP, Any]:
 
 
 async def test_chunks_tile_a_fetch_with_gaps() -> None:
-    """Compacted away records belong to the chunk before them; the position follows each chunk."""
+    """Compacted records belong to the chunk before them; the position follows each chunk."""
     buffer, taker = Buffer(A), thread()
     buffer.fetched(A, batch([3, 4, 9, 10, 11, 30]) + batch([40]), position=2)
     got: list[Taken] = []
@@ -92,14 +92,14 @@ async def test_chunks_tile_a_fetch_with_gaps() -> None:
 
 
 async def test_bytes_bound_a_chunk() -> None:
-    """Overhead included; there is always progress."""
+    """Including overhead; there is always progress."""
     buffer, taker = Buffer(A), thread(records_max=100, bytes_max=1_000)
     buffer.fetched(A, batch(list(range(10)), size=400), position=0)
     assert len(drain(buffer, taker)[TPA].records) == 2
 
 
 async def test_partitions_take_turns_when_places_are_few() -> None:
-    """One place: the other partition is next, however much the first one has."""
+    """With one place the other partition is next, however much the first one has."""
     buffer, taker = Buffer(A, B), thread()
     buffer.fetched(A, batch(list(range(20))), position=0)
     buffer.fetched(B, batch(list(range(20))), position=0)
@@ -109,7 +109,7 @@ async def test_partitions_take_turns_when_places_are_few() -> None:
 
 
 async def test_what_is_taken_at_once_is_bounded() -> None:
-    """Many small chunks come together, big ones one by one: the event loop waits meanwhile."""
+    """Many small chunks come together, large ones one by one: the event loop waits meanwhile."""
     buffer, taker = Buffer(A, B), thread(records_max=4)
     buffer.fetched(A, batch([0, 1]), position=0)
     buffer.fetched(B, batch([0, 1, 2, 3, 4, 5, 6]), position=0)
@@ -118,7 +118,7 @@ async def test_what_is_taken_at_once_is_bounded() -> None:
 
 
 async def test_a_partition_without_a_session_is_not_touched() -> None:
-    """What was taken before the session opened would be lost."""
+    """Records taken before the session opened would be lost."""
     buffer, taker = Buffer(A), thread()
     buffer.fetched(A, batch([0, 1]), position=0)
     taker._sessions.clear()
@@ -140,7 +140,7 @@ async def test_a_fetch_from_before_a_seek_is_thrown_away() -> None:
 
 
 async def test_an_error_is_raised_when_nothing_else_is_in_hand() -> None:
-    """Records that are in hand are delivered first."""
+    """Fetched records are delivered first."""
     buffer, taker = Buffer(A, B), thread()
     buffer.fetched(A, batch([0]), position=0)
     buffer._records[B] = FetchError(error=TopicAuthorizationFailedError("in"), backoff=0)

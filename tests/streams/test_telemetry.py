@@ -1,4 +1,5 @@
-"""Spans by OpenTelemetry: off without an endpoint, an error without the extra, else as told."""
+"""Spans by OpenTelemetry: off without an endpoint, an error without the extra, else as
+configured."""
 
 import subprocess
 import sys
@@ -65,14 +66,14 @@ def test_endpoint_without_the_extra_is_an_error(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_another_protocol_is_an_error() -> None:
-    """Spans must not go where nobody understands them."""
+    """Spans must not be sent to something that can't read them."""
     given = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
     with pytest.raises(ConfigError, match="OTEL_EXPORTER_OTLP_PROTOCOL"):
         tracer_of(given, "sink")
 
 
 def test_a_request_continues_its_callers_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The span's parent is the caller's, and the span is what records carry on."""
+    """The span's parent is the caller's, and records carry the span."""
     with Collector() as collector:
         made = tracer("ingest", collector, monkeypatch)
         with trace.span(made, "POST", "server", parent=SAMPLED, attributes={}) as handed_on:
@@ -89,7 +90,7 @@ def test_a_request_continues_its_callers_trace(monkeypatch: pytest.MonkeyPatch) 
 def test_a_batch_is_one_span_with_links_to_what_is_sampled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Unsampled traces make no span and no link; an error is told."""
+    """Unsampled traces create neither span nor link; an error is recorded."""
     with Collector() as collector:
         made = tracer("sink", collector, monkeypatch)
         with trace.span(made, "insert", "consumer", links=[UNSAMPLED], attributes={}):

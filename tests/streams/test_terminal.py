@@ -1,7 +1,7 @@
-"""Every command, answered by a hostile world: what it writes only ever shows.
+"""Every command, with hostile peers: its output is always safe on a terminal.
 
-Kafka is stood in for where commands read it; ClickHouse and ingress are real servers on a socket
-that answer whatever is asked with hostile texts.
+Kafka is replaced where commands read it; ClickHouse and ingress are real servers on a socket that
+answer everything with hostile text.
 """
 
 import io
@@ -59,12 +59,12 @@ class World(BaseHTTPRequestHandler):
         self.wfile.write(body.encode())
 
     def log_message(self, *_: Any) -> None:
-        """Says nothing."""
+        """Logs nothing."""
 
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[World]]:
-    """Commands run in a directory of their own, and everything they reach is hostile."""
+    """Commands run in a directory of their own, and all their peers are hostile."""
     monkeypatch.chdir(tmp_path)
     for name in context.environ():
         if name.startswith("MAILPULSE_"):
@@ -190,12 +190,12 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
 
 
 def test_every_command_is_asked() -> None:
-    """A new one has to be put into the table."""
+    """A new one must be added to the table."""
     assert set(commands(typer.main.get_command(app))) == set(ASKED) | ELSEWHERE
 
 
 def outcome(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What a command writes, on both streams."""
+    """The output of a command, on both streams."""
     with pytest.raises(SystemExit):
         main(list(arguments))
     written = capsys.readouterr()
@@ -212,7 +212,7 @@ def test_no_command_writes_a_control_character(
     world: type[World], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     name: str, given: tuple[str, ...], refuses: bool, terminal: bool,
 ) -> None:  # fmt: skip
-    """Nor a line of the world's own, nor markup or an emoji made of its text."""
+    """Nor a forged line, nor markup or an emoji made from hostile text."""
     if "--init" not in given and name == "load":
         outcome(capsys, "load", "--init")
     world.refuses = refuses
@@ -229,7 +229,7 @@ def test_no_command_writes_a_control_character(
 
 
 class Stream(io.TextIOWrapper):
-    """A stdout that is a terminal, or none."""
+    """A stdout that is a terminal, or not."""
 
     terminal = False
 
@@ -239,7 +239,7 @@ class Stream(io.TextIOWrapper):
 
 
 def passed(fmt: str, pieces: list[bytes], *, raw: bool, terminal: bool = False) -> bytes:
-    """What reaches stdout."""
+    """What is written to stdout."""
     out = Stream(io.BytesIO(), encoding="utf-8", newline="")
     out.terminal = terminal
     before, sys.stdout = sys.stdout, out
@@ -252,7 +252,7 @@ def passed(fmt: str, pieces: list[bytes], *, raw: bool, terminal: bool = False) 
 
 
 def test_raw_bytes_go_into_pipes_when_asked_for() -> None:
-    """Text is escaped without it; binary formats are never touched."""
+    """Otherwise text is escaped; binary formats are never changed."""
     content = "a\x1b[2J\tb\u202ec\n".encode() + b"\xff\n"
     for cut in range(len(content)):
         pieces = [content[:cut], content[cut:]]
@@ -277,7 +277,7 @@ def test_what_is_not_for_a_terminal_is_refused_there(fmt: str, raw: bool) -> Non
 def test_the_flag_reaches_the_output(
     world: type[World], capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    """``query``, ``export`` and ``suppressions export`` have it."""
+    """Of ``query``, ``export`` and ``suppressions export``."""
     asked: list[Callable[[], tuple[str, ...]]] = [
         lambda: ("query", "SELECT 1"), lambda: ("export", "x"), lambda: ("suppressions", "export"),
     ]  # fmt: skip

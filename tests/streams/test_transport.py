@@ -1,4 +1,4 @@
-"""Delivery, order, commits and letting go, over Faust's real machinery and a fake broker side."""
+"""Delivery, order, commits and revocation, over Faust's real machinery and a fake broker side."""
 
 import asyncio
 import itertools
@@ -35,7 +35,7 @@ async def test_chunks_tile_each_partition_in_order(rig_of: RigMaker) -> None:
 
 
 async def test_a_stretch_without_records_is_a_chunk_without_records(rig_of: RigMaker) -> None:
-    """Only so can a commit reach the end of a log that ends in transaction markers."""
+    """Otherwise no commit could reach the end of a log that ends in transaction markers."""
     rig = await rig_of({P0: FakeLog.of([], end=4)})
     await rig.assign(P0)
     await rig.until(lambda: bool(rig.chunks))
@@ -44,7 +44,7 @@ async def test_a_stretch_without_records_is_a_chunk_without_records(rig_of: RigM
 
 
 async def test_no_more_chunks_are_queued_than_there_are_places(rig_of: RigMaker) -> None:
-    """With the agent at work the queue fills up to its limit and reading stops."""
+    """While the agent is busy the queue fills to its limit and reading stops."""
     rig = await rig_of({P0: FakeLog.of(range(1_000))}, chunks_buffered_max=3)
     rig.gate.clear()
     await rig.assign(P0)
@@ -57,7 +57,7 @@ async def test_no_more_chunks_are_queued_than_there_are_places(rig_of: RigMaker)
 
 
 async def test_a_full_queue_of_one_topic_does_not_hold_up_another(rig_of: RigMaker) -> None:
-    """An agent at work on a long chunk: the other agent's chunks keep coming."""
+    """While one agent works on a long chunk, the other agent's chunks keep coming."""
     other = TP("other", 0)
     logs = {P0: FakeLog.of(range(1_000)), other: FakeLog.of(range(100))}
     rig = await rig_of(logs, chunk_topics=[TOPIC, "other"], chunks_buffered_max=2)
@@ -80,7 +80,7 @@ async def test_a_full_queue_of_one_topic_does_not_hold_up_another(rig_of: RigMak
 
 
 async def test_other_topics_come_record_by_record(rig_of: RigMaker) -> None:
-    """A topic that is no chunk topic stays as Faust makes it, offsets and all."""
+    """A topic that is not a chunk topic is unchanged, including its offsets."""
     plain = TP("plain", 0)
     rig = await rig_of({P0: FakeLog.of(range(5)), plain: FakeLog.of([])})
     rig.thread.logs[plain] = FakeLog(
@@ -125,7 +125,7 @@ async def test_commit_is_what_the_engine_says_and_nothing_else(rig_of: RigMaker)
 
 
 async def test_a_commit_never_goes_back(rig_of: RigMaker) -> None:
-    """An engine that lost its state may be behind what is committed."""
+    """An engine that lost its state may be behind the committed offset."""
     rig = await rig_of({P0: FakeLog.of(range(50))})
     rig.thread.offsets[P0] = 30
     await rig.assign(P0)
@@ -136,7 +136,7 @@ async def test_a_commit_never_goes_back(rig_of: RigMaker) -> None:
 
 
 async def test_a_refused_commit_is_tried_again(rig_of: RigMaker) -> None:
-    """Faust takes a refused commit for done."""
+    """Faust treats a refused commit as done."""
     rig = await rig_of({P0: FakeLog.of(range(50))})
     await rig.assign(P0)
     rig.hooks.done[P0] = 20
@@ -148,7 +148,7 @@ async def test_a_refused_commit_is_tried_again(rig_of: RigMaker) -> None:
 
 
 async def test_a_commit_waits_for_the_commit_under_way(rig_of: RigMaker) -> None:
-    """Faust's own commit returns without doing anything while another one runs."""
+    """Faust's own commit returns without doing anything while another one is running."""
     rig = await rig_of({P0: FakeLog.of(range(50))})
     await rig.assign(P0)
     rig.hooks.done[P0] = 20
@@ -161,7 +161,7 @@ async def test_a_commit_waits_for_the_commit_under_way(rig_of: RigMaker) -> None
 
 
 async def test_state_of_another_log_is_found_before_it_is_committed(rig_of: RigMaker) -> None:
-    """A recreated topic ends below the offset that the local state is as of."""
+    """A recreated topic ends below the offset of the local state."""
     rig = await rig_of({P0: FakeLog.of(range(50))})
     await rig.assign(P0)
     await rig.until(lambda: len(rig.offsets(P0)) == 50)
@@ -172,7 +172,8 @@ async def test_state_of_another_log_is_found_before_it_is_committed(rig_of: RigM
 
 
 async def test_a_log_that_goes_back_is_another_log(rig_of: RigMaker) -> None:
-    """Made anew below what was read: its records look like replays, so nothing is delivered."""
+    """Recreated, with fewer records than were read: they look like replays, so nothing is
+    delivered."""
     rig = await rig_of({P0: FakeLog.of(range(50))})
     await rig.assign(P0)
     await rig.until(lambda: len(rig.offsets(P0)) == 50)
@@ -188,7 +189,7 @@ async def test_a_log_that_goes_back_is_another_log(rig_of: RigMaker) -> None:
 
 @pytest.mark.parametrize("target", [0, 15, 77])
 async def test_the_next_chunk_after_a_seek_starts_there(rig_of: RigMaker, target: int) -> None:
-    """Back, into the middle of a chunk, and forward; the chunk in work is finished first."""
+    """Back, into the middle of a chunk, and forward; the chunk in progress is finished first."""
     rig = await rig_of({P0: FakeLog.of(range(100))})
     rig.gate.clear()
     await rig.assign(P0)
@@ -203,7 +204,7 @@ async def test_the_next_chunk_after_a_seek_starts_there(rig_of: RigMaker, target
 
 
 async def test_a_seek_of_a_partition_that_is_gone_does_nothing(rig_of: RigMaker) -> None:
-    """A rebalance may come between the engine's decision and the seek."""
+    """A rebalance may happen between the engine's decision and the seek."""
     rig = await rig_of({P0: FakeLog.of(range(100)), P1: FakeLog.of(range(100))})
     await rig.assign(P0)
     await rig.app.seek(P1, 3)
@@ -230,7 +231,7 @@ async def test_chunks_dropped_from_the_queue_are_read_again(rig_of: RigMaker) ->
 
 
 async def test_letting_go_checkpoints_commits_and_delivers_nothing_more(rig_of: RigMaker) -> None:
-    """The chunk in work is finished by the engine's hook, queued ones never reach the agent."""
+    """The chunk in progress is finished by the engine's hook; queued ones never reach the agent."""
     rig = await rig_of({P0: FakeLog.of(range(500))})
     rig.gate.clear()
     await rig.assign(P0)
@@ -253,7 +254,7 @@ async def test_letting_go_checkpoints_commits_and_delivers_nothing_more(rig_of: 
 
 
 async def test_reading_resumes_from_the_commit_after_a_rebalance(rig_of: RigMaker) -> None:
-    """A partition that comes back starts at what was committed: some chunks come twice, none is
+    """A reassigned partition starts at the committed offset: some chunks come twice, none is
     missing."""
     rig = await rig_of({P0: FakeLog.of(range(300)), P1: FakeLog.of(range(300))})
     await rig.assign(P0, P1)
@@ -271,7 +272,7 @@ async def test_reading_resumes_from_the_commit_after_a_rebalance(rig_of: RigMake
 
 
 async def test_a_failing_checkpoint_ends_the_app_and_commits_nothing(rig_of: RigMaker) -> None:
-    """What could not be checkpointed must come again."""
+    """What could not be checkpointed must be delivered again."""
     rig = await rig_of({P0: FakeLog.of(range(50))})
     await rig.assign(P0)
     await rig.until(lambda: len(rig.offsets(P0)) == 50)
@@ -295,7 +296,7 @@ STEPS = st.lists(st.sampled_from(["run", "checkpoint", "commit", "rebalance", "c
 def test_whatever_happens_nothing_is_skipped_and_nothing_unfinished_committed(
     steps: list[str], seeks: list[int]
 ) -> None:
-    """An engine that insists on the next offset, under rebalances, cleared queues and seeks."""
+    """An engine that insists on the next offset, with rebalances, cleared queues and seeks."""
     asyncio.run(_anything(steps, seeks))
 
 

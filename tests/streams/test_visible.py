@@ -1,4 +1,4 @@
-"""Texts made visible, and that everything that people read goes that way."""
+"""Escaping of text, and that everything for people is escaped."""
 
 import ast
 import io
@@ -31,14 +31,14 @@ HOSTILE = (
 
 
 def is_harmless(text: str, *, kept: str = "\n") -> bool:
-    """Whether a terminal only shows it."""
+    """Whether it is safe on a terminal."""
     return all(
         char in kept or (char.isprintable() and char not in "\u3164\u034f\u2800") for char in text
     )
 
 
 def test_the_hostile_text_is_hostile() -> None:
-    """Else nothing here could fail."""
+    """Otherwise nothing here could fail."""
     assert not is_harmless(HOSTILE)
     categories = {unicodedata.category(char) for char in HOSTILE}
     assert {"Cc", "Cf", "Zl", "Cs", "Co", "Mn"} <= categories
@@ -46,7 +46,7 @@ def test_the_hostile_text_is_hostile() -> None:
 
 @given(st.text() | st.text(st.characters(categories=["C", "Z", "M"])))
 def test_any_text_becomes_one_harmless_line(text: str) -> None:
-    """And stays as it is the next time; what is printable is left alone."""
+    """Escaping it again changes nothing; printable text is unchanged."""
     shown = visible(text, None)
     assert is_harmless(shown, kept="")
     assert visible(shown, None) == shown
@@ -64,14 +64,14 @@ def test_text_of_any_language_is_left_alone(text: str) -> None:
 
 @given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 def test_escaped_json_is_the_same_json(document: object) -> None:
-    """Whoever reads it by a program gets what was written."""
+    """A program that parses it gets the original text."""
     for ascii_only in (True, False):
         text = json.dumps(document, ensure_ascii=ascii_only)
         assert json.loads(visible(text, None)) == document
 
 
 def test_long_values_are_cut_and_say_so() -> None:
-    """Their length is told."""
+    """With their full length."""
     assert visible("x" * 10, 4) == "xxxx… (10 characters)"
     assert visible("\n" * 10, 2) == "\\n\\n… (10 characters)"
     assert visible("x" * 10, 10) == "x" * 10
@@ -91,7 +91,7 @@ def test_a_value_is_not_taken_for_another_pair() -> None:
 
 
 def test_the_terminal_lets_no_control_character_through() -> None:
-    """Whatever is printed, as text, cell, title or markup of a library's."""
+    """Whatever is printed: text, cells, titles, or a library's markup."""
     out = io.StringIO()
     terminal = Terminal(file=out, width=100)
     table = Table(title=Text(HOSTILE))
@@ -104,7 +104,7 @@ def test_the_terminal_lets_no_control_character_through() -> None:
 
 @pytest.mark.parametrize("log_format", ["console", "json"])
 def test_log_lines_are_harmless(log_format: str) -> None:
-    """A field, an event, an exception, a library's message: one line, or lines that are set in."""
+    """A field, an event, an exception, a library's message: one line, or indented lines."""
     out = io.StringIO()
     settings = Settings(log_format=log_format, log_level="INFO")
     logs.configure(settings, "tested", out)
@@ -129,7 +129,7 @@ def test_log_lines_are_harmless(log_format: str) -> None:
 
 
 def test_the_demos_screen_is_harmless() -> None:
-    """Campaigns, alerts, refusals and troubles come from elsewhere."""
+    """Campaigns, alerts, refusals and troubles come from outside."""
     row = {"campaign_id": HOSTILE, "accepted": 1, "sent": 1, "hard_bounce_rate": 0.1}
     row |= dict.fromkeys(("bounce_rate", "open_rate", "open_rate_with_machine", "click_rate"))
     alert = {"campaign_id": HOSTILE, "mailbox_provider": HOSTILE, "rate": HOSTILE, "value": 0.1,
@@ -156,7 +156,7 @@ MAY_WRITE = {
 
 
 def writes_around(text: str) -> list[str]:
-    """Calls and names by which a text reach a terminal without ``streams.terminal``."""
+    """Calls and names by which text reaches a terminal without ``streams.terminal``."""
     found = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Call):
@@ -179,7 +179,7 @@ LOOKS_ONLY = re.compile(r"sys\.(stdout|stderr)\.(isatty|fileno|flush)\(\)")
 
 
 def test_nothing_is_written_around_the_terminal() -> None:
-    """No print, echo, console or stream of its own; asking whether it is a terminal is fine."""
+    """No print, echo, console or stream of its own; asking whether it is a terminal is allowed."""
     found = {
         name: writes_around(LOOKS_ONLY.sub("None", text))
         for name, text in python_files().items()

@@ -12,7 +12,7 @@ BEHIND = PartitionProgress(committed=10, end=20)
 
 
 def test_lag_without_a_commit_counts_up_to_the_limit() -> None:
-    """Neither a second less nor one partition for the other."""
+    """Not a second earlier, and each partition on its own."""
     watchdog = Watchdog(limit_s=5, tick_s=1)
     idle = PartitionProgress(committed=20, end=20)
     reports = [watchdog.tick(now, {TP0: BEHIND, TP1: idle}) for now in range(7)]
@@ -30,7 +30,7 @@ def test_lag_without_a_commit_counts_up_to_the_limit() -> None:
     ],
 )
 def test_a_commit_or_no_lag_starts_the_count_anew(progress: PartitionProgress) -> None:
-    """A higher commit, a log read to its end, an end that nobody knows."""
+    """A higher commit, a log read to its end, an unknown end."""
     watchdog = Watchdog(limit_s=5, tick_s=1)
     for now in range(5):
         watchdog.tick(now, {TP0: BEHIND})
@@ -39,7 +39,7 @@ def test_a_commit_or_no_lag_starts_the_count_anew(progress: PartitionProgress) -
 
 
 def test_no_commit_at_all_counts_too() -> None:
-    """A partition that was never committed is as stuck as any other."""
+    """A partition without any commit is as stuck as any other."""
     watchdog = Watchdog(limit_s=2, tick_s=1)
     reports = [watchdog.tick(now, {TP0: PartitionProgress(None, 3)}) for now in range(3)]
     assert reports[-1] == {TP0: 2.0}
@@ -55,7 +55,7 @@ def test_a_partition_that_went_and_came_back_starts_anew() -> None:
 
 
 def test_a_touch_starts_the_count_anew() -> None:
-    """A restore may take longer than the limit, as long as it goes on."""
+    """A restore may take longer than the limit while it makes progress."""
     watchdog = Watchdog(limit_s=3, tick_s=1)
     for now in range(20):
         assert watchdog.tick(now, {TP0: BEHIND}) == {}

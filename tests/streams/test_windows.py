@@ -1,4 +1,5 @@
-"""Rolling windows against a ten-line brute force, through any merge order, restarts and time."""
+"""Rolling windows compared with a ten-line brute force, in any merge order, with restarts, over
+time."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -64,7 +65,7 @@ def partials(draw: st.DrawFn) -> list[Partial]:
 
 
 def brute_force(given_: Sequence[Partial], campaign: str, window: str, now: int) -> list[int]:
-    """Newest offset of each key, first come on a tie; then a plain sum over the window."""
+    """The newest offset of each key, the first on a tie; then a plain sum over the window."""
     newest: dict[PartialKey, Partial] = {}
     for partial in given_:
         if partial.key not in newest or partial.offset > newest[partial.key].offset:
@@ -79,21 +80,21 @@ def brute_force(given_: Sequence[Partial], campaign: str, window: str, now: int)
 
 
 class Merger:
-    """The agent's state on one partition, which can be restarted from what it stored."""
+    """The agent's state on one partition, which can be restarted from what was stored."""
 
     def __init__(self, minute: int) -> None:
         self.disk = SortedDisk()
         self.open(minute)
 
     def open(self, minute: int) -> None:
-        """Starts from what is stored."""
+        """Starts from the stored state."""
         self.state = CampaignState(self.disk.get_many, self.disk.scan)
         self.state.restore()
         self.windows = Windows(self.state, minute)
         self.windows.fill()
 
     def checkpoint(self) -> None:
-        """Stores, and forgets what is quiet."""
+        """Stores, and forgets quiet campaigns."""
         for campaign, mailbox in self.windows.touched:
             self.state.touch(campaign, mailbox, self.windows.of_campaign(campaign)[mailbox])
         self.windows.touched.clear()
@@ -102,14 +103,14 @@ class Merger:
         self.windows.forget_quiet()
 
     def sums(self, campaign: str, window: str) -> list[int]:
-        """What the windows say."""
+        """The sums of the windows."""
         return summed(self.windows.of_campaign(campaign).values(), window)
 
 
 @settings(max_examples=200, deadline=None)
 @given(partials(), st.data())
 def test_windows_equal_brute_force(given_: list[Partial], data: st.DataObject) -> None:
-    """Any order, cut, restart and passing of time: every window of every campaign is exact."""
+    """Any order, batches, restarts and passing of time: every window of every campaign is exact."""
     merger = Merger(NOW)
     at, now, stored = 0, NOW, 0
     while at < len(given_):
@@ -134,7 +135,7 @@ def test_windows_equal_brute_force(given_: list[Partial], data: st.DataObject) -
 
 
 def test_quiet_campaign_slides_to_zero_and_says_that_it_changed() -> None:
-    """When nothing arrives any more, the windows empty themselves and the total stays."""
+    """When nothing arrives any more, the windows become empty and the total stays."""
     merger = Merger(NOW)
     key = PartialKey("a", "gmail", NOW, "log", 0)
     merger.windows.apply([Partial(key, 1, counts(delivered=3))])
@@ -149,7 +150,7 @@ def test_quiet_campaign_slides_to_zero_and_says_that_it_changed() -> None:
 
 
 def test_merging_the_same_partial_again_moves_nothing() -> None:
-    """A replayed partial is stale: nothing is newer, nobody is told."""
+    """A replayed partial is stale: nothing changes, nothing is published."""
     merger = Merger(NOW)
     partial = Partial(PartialKey("a", "gmail", NOW, "log", 0), 7, counts(delivered=3))
     assert merger.windows.apply([partial]) == 1
@@ -166,7 +167,7 @@ def published(merger: "Merger", campaign: str) -> dict[str, Any]:
 
 
 def test_rates_record_names_every_window_and_rate() -> None:
-    """One record holds all windows, each with all rates, numerators and denominators."""
+    """One record has all windows, each with all rates, numerators and denominators."""
     merger = Merger(NOW)
     merger.windows.apply(
         [
@@ -195,7 +196,7 @@ def test_rates_record_names_every_window_and_rate() -> None:
     st.integers(0, 90_000),
 )
 def test_rates_by_hand_are_the_general_encoders(vectors: list[list[int]], ago: int) -> None:
-    """Whatever the counts and however old, the published bytes are those of the record."""
+    """For any counts, recent or old, the published bytes are those of the record."""
     merger = Merger(NOW)
     merger.windows.apply(
         [
@@ -216,7 +217,7 @@ def test_rates_by_hand_are_the_general_encoders(vectors: list[list[int]], ago: i
 def test_partials_are_read_as_by_the_general_decoder(
     vector: list[int], data: st.DataObject
 ) -> None:
-    """Whole ones are read, damaged ones are refused or read alike."""
+    """Valid ones are read; damaged ones are refused, or read the same way."""
     codec = Codec()
     whole = codec.prefix("campaign_minute") + minute_counts.record(
         ("c", "gmail", NOW), vector, "l", 1, 9
@@ -238,7 +239,7 @@ def test_partials_are_read_as_by_the_general_decoder(
 
 
 def test_zero_denominator_gives_no_rate() -> None:
-    """Nothing over nothing is unknown, never 0 and never NaN."""
+    """A rate without a denominator is unknown, never 0 and never NaN."""
     for window in published(Merger(NOW), "unknown")["windows"]:
         for rate in window["rates"]:
             assert (rate["value"], rate["low"], rate["high"]) == (None, None, None)
@@ -246,7 +247,7 @@ def test_zero_denominator_gives_no_rate() -> None:
 
 @given(st.integers(0, 10_000), st.integers(1, 10_000))
 def test_wilson_bounds_enclose_the_ratio(numerator: int, denominator: int) -> None:
-    """The bounds lie in 0..1 around the ratio, and solve the score equation."""
+    """The bounds are in 0..1 around the ratio, and solve the score equation."""
     numerator = min(numerator, denominator)
     low, high = wilson(numerator, denominator) or (math.nan, math.nan)
     ratio = numerator / denominator

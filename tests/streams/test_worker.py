@@ -1,4 +1,4 @@
-"""Faust's settings out of ours."""
+"""Faust's settings, derived from ours."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def app_of(settings: Settings) -> ChunkApp:
 
 
 def test_time_outs_fit_each_other() -> None:
-    """A heartbeat fits ten times into a session; a join may take as long as a rebalance."""
+    """A session is ten heartbeats; a join may take as long as a rebalance."""
     settings = Settings(session_timeout_ms=6_000, rebalance_timeout_ms=90_000)
     conf = app_of(settings).conf
     assert conf.broker_session_timeout == 6.0
@@ -46,7 +46,7 @@ def test_the_app_is_what_the_settings_say(tmp_path: Path) -> None:
 
 
 def test_credentials_reach_faust_and_no_log() -> None:
-    """SASL over TLS, with the mechanism that was asked for."""
+    """SASL over TLS, with the configured mechanism."""
     settings = Settings(
         kafka_security_protocol="SASL_SSL", kafka_sasl_username="u",
         kafka_sasl_password=SecretStr("not-for-logs"),
@@ -61,5 +61,5 @@ def test_credentials_reach_faust_and_no_log() -> None:
 
 
 def test_plain_text_needs_no_credentials() -> None:
-    """A laptop's broker."""
+    """For a broker on a laptop."""
     assert faust_options(Settings())["broker_credentials"] is None
