@@ -17,20 +17,7 @@ import typer
 
 from schemas.errors import BadInput
 from schemas.settings import Settings
-from schemas.topics import (
-    ALERTS,
-    BY_NAME,
-    CAMPAIGNS,
-    DEAD_LETTERS,
-    ENGAGEMENT,
-    ENRICHED,
-    MINUTES,
-    RATES,
-    RAW,
-    RULES,
-    SUPPRESSIONS,
-    Topic,
-)
+from schemas.topics import BY_NAME, Topic
 from streams.cli.context import Json, codec_of, emit, now, put, settings_of
 from streams.terminal.output import pair
 from streams.terminal.visible import visible
@@ -38,12 +25,8 @@ from streams.terminal.visible import visible
 if TYPE_CHECKING:
     from schemas.codec import Codec
 
-ALIASES = {
-    "raw": RAW, "enriched": ENRICHED, "dlq": DEAD_LETTERS, "minutes": MINUTES, "rates": RATES,
-    "alerts": ALERTS, "suppressions": SUPPRESSIONS, "engagement": ENGAGEMENT,
-    "campaigns": CAMPAIGNS, "rules": RULES,
-}  # fmt: skip
-"""Short names of the topics."""
+ALIASES = {name.split(".")[-2]: name for name in BY_NAME}
+"""Short name -> topic: ``raw``, ``enriched``, ``dlq`` …: the part before the version."""
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _TIME_FIELDS = ("occurred_at", "received_at", "event_time", "as_of", "complete_through", "since",
                 "until", "raised_at", "updated_at", "starts_at", "ends_at", "started_at",
