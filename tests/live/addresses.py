@@ -1,4 +1,4 @@
-"""Where a warehouse process listens, and who is told what about it."""
+"""The ports and settings of a warehouse process and of its sink."""
 
 import hashlib
 import secrets
@@ -7,7 +7,7 @@ from tests.live.process import free_port
 
 
 class Addresses:
-    """Where a warehouse will be, and what it and its sink are told.
+    """Where a warehouse will listen, and the settings for it and its sink.
 
     Attributes:
         door: port of the analysts' listener; ``private``: of the sink's; ``health``: of both.
@@ -23,11 +23,11 @@ class Addresses:
         return f"http://127.0.0.1:{self.door}"
 
     def dsn(self, port: int | None = None) -> str:
-        """The sink's DSN; ``port``: of something that stands in front of the listener."""
+        """The sink's DSN; ``port``: of something in front of the listener."""
         return f"http://sink:{self._token}@127.0.0.1:{port or self.private}/mailpulse"
 
     def own_settings(self) -> dict[str, str]:
-        """Settings of the role, names without prefix."""
+        """Settings of the role, by name without prefix."""
         return {
             "DOOR_PORT": str(self.door),
             "WAREHOUSE_PORT": str(self.private),
@@ -36,7 +36,7 @@ class Addresses:
         }
 
     def sink_settings(self) -> dict[str, str]:
-        """Settings of its sink, names without prefix."""
+        """Settings of its sink, by name without prefix."""
         return {
             "CLICKHOUSE_DSN": self.dsn(),
             "CLICKHOUSE_COMPRESS": "false",

@@ -1,4 +1,4 @@
-"""Certificates for tests: an authority of one's own, servers and clients that it vouches for.
+"""Certificates for tests: an authority, and servers and clients that it signs for.
 
 Keys are made for one run. Files are PEM, as Kafka (``ssl.keystore.type=PEM``), Python's ``ssl`` and
 uvicorn read them.
@@ -84,7 +84,7 @@ class Authority:
         return where
 
     def keystore(self, common: str) -> Path:
-        """Key and certificate in one PEM file, as Kafka wants a key store."""
+        """Key and certificate in one PEM file, as Kafka's key store needs them."""
         certificate, key = self.issue(common)
         together = self._folder / f"{common}.pem"
         together.write_bytes(key.read_bytes() + certificate.read_bytes())

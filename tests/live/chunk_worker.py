@@ -24,13 +24,13 @@ from streams.transport.runner import faust_options, run
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker is to do.
+    """What a worker has to do.
 
     Attributes:
         mode: ``work``; or a fault: ``raise`` and ``return`` end the agent at its first chunk,
             ``hang`` never finishes it.
         checkpoint_chunks: chunks between checkpoints.
-        pace_s: pause per chunk, so that there is work in hand when something happens.
+        pace_s: pause per chunk, so that there is unfinished work when something happens.
     """
 
     bootstrap: str
@@ -58,7 +58,7 @@ class Line:
 
 @dataclass
 class Engine:
-    """Finishes chunks, checkpoints every few of them and when partitions are let go."""
+    """Finishes chunks, checkpoints every few of them and when partitions are revoked."""
 
     task: Task
     app: ChunkApp | None = None
@@ -105,7 +105,7 @@ class Engine:
             self.checkpointed[tp] = line.last + 1
 
     async def agent(self, stream: Any) -> None:
-        """The agent: finishes chunks in order, insists that none is skipped."""
+        """The agent: finishes chunks in order, asserts that none is skipped."""
         async for chunk in stream:
             if self.task.mode == "return":
                 return
@@ -135,7 +135,7 @@ class Engine:
 
 
 def worker(task: Task) -> tuple[ChunkApp, Engine]:
-    """An app that was not started, and its engine."""
+    """An app that is not started, and its engine."""
     engine = Engine(task)
     settings = Settings(
         kafka_bootstrap=task.bootstrap, consumer_group=task.group,
@@ -154,7 +154,7 @@ def worker(task: Task) -> tuple[ChunkApp, Engine]:
 
 
 async def main(task: Task) -> int:
-    """Works until a signal comes or something fails."""
+    """Works until a signal arrives or something fails."""
     app, _ = worker(task)
     return await run(app, grace_s=20)
 

@@ -1,6 +1,6 @@
 """ClickHouse's HTTP interface on the real engine, in a process that can be killed and made to fail.
 
-It is the product's own warehouse. ``Troubled`` stands in front of the sink's listener and does what
+It is the product's own warehouse. ``Troubled``, in front of the sink's listener, behaves as failing
 networks and servers do.
 """
 
@@ -24,11 +24,11 @@ _ERROR = (
 
 
 class Troubled:
-    """A server, and a proxy before it that can be told to misbehave towards inserts.
+    """A server, and a proxy in front of it that can be made to fail inserts.
 
-    ``hang``: takes a request and never answers. ``500``: answers with an error at once.
-    ``cut_after``: hands the request on, waits for the answer, and cuts the connection instead of
-    giving it. ``refuse``: closes connections at once, as a server that is away.
+    ``hang``: accepts a request and never answers. ``500``: answers with an error at once.
+    ``cut_after``: forwards the request, waits for the answer, and closes the connection instead of
+    passing it on. ``refuse``: closes connections at once, as if the server were down.
 
     Attributes:
         trouble: what to do to requests from now on.
@@ -52,7 +52,7 @@ class Troubled:
         """Starts the server; returns when it is ready.
 
         Raises:
-            ProcessFailed: it ended or did not in time.
+            ProcessFailed: it ended, or was not ready in time.
         """
         self.process.begin()
 
@@ -81,7 +81,7 @@ class Troubled:
         writer.close()
 
     async def _serve(self, request: bytes, writer: asyncio.StreamWriter) -> bool:
-        """Whether the connection goes on."""
+        """Whether the connection stays open."""
         trouble = self.trouble
         if trouble == "refuse":
             self.failed += 1

@@ -1,4 +1,4 @@
-"""An OpenTelemetry collector that keeps what it gets: OTLP over HTTP, on a free port."""
+"""An OpenTelemetry collector that keeps what it receives: OTLP over HTTP, on a free port."""
 
 import gzip
 import threading
@@ -61,7 +61,7 @@ class Collector:
                 self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None:
-                """Nothing."""
+                """Logs nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"

@@ -1,13 +1,13 @@
-"""A trial: load with books on disk, faults meanwhile, and the invariants after.
+"""A trial: load with a ledger on disk, faults meanwhile, and the invariants afterwards.
 
 After a trial: **A** each event answered 200 is stored exactly once; **B** every counter of every
-campaign equals the recount from the books; **C** forged events are nowhere, unanswered ones at most
-once; **D** lag is back to 0 within a minute; **E** memory and disk are bounded.
+campaign equals the recount from the ledger; **C** no forged event is stored, unanswered ones at
+most once; **D** lag is back to 0 within a minute; **E** memory and disk are bounded.
 
 Invariants:
-1. The books are read back from disk: what is judged is what a killed sender would leave.
-2. A role that ends is started again at once, as a supervisor does, unless the fault holds it down.
-3. Nothing is waived: figures are looked at again until they agree or patience ends.
+1. The ledger is read back from disk, as a killed sender would have left it.
+2. A role that ends is restarted at once, as a supervisor does, unless the fault holds it down.
+3. Nothing is waived: figures are compared repeatedly until they agree or time is up.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ Fault = Callable[["Trial"], None]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a trial came to; see the invariants above."""
+    """The outcome of a trial; see the invariants above."""
 
     sent: Sent
     stored: int
@@ -85,7 +85,7 @@ class Outcome:
 
 
 def added(runs: Iterable[Sent]) -> Sent:
-    """What several runs sent, together."""
+    """The sums of what several runs sent."""
     accepted = unsure = duplicates = requests = 0
     trouble: Counter[str] = Counter()
     campaigns: tuple[str, ...] = ()
@@ -99,15 +99,15 @@ def added(runs: Iterable[Sent]) -> Sent:
 
 @dataclass
 class Trial:
-    """A pipeline that runs, under load and under faults.
+    """A running pipeline under load and under faults.
 
     It may run more than once; then every outcome is of all its runs together.
 
     Attributes:
         ingest: name of the ingress that is posted to.
-        counters: what invariant B compares.
+        counters: those that invariant B compares.
         held: names of roles that a fault keeps down.
-        dsn: where to ask; default: the sink's door.
+        dsn: where to query; default: the warehouse.
     """
 
     pipeline: Pipeline
@@ -133,7 +133,7 @@ class Trial:
 
     @contextmanager
     def supervised(self) -> Iterator[None]:
-        """Starts what ends again (invariant 2), and notes peaks of memory."""
+        """Restarts roles that end (invariant 2), and records peaks of memory."""
         over = threading.Event()
 
         def watch() -> None:
@@ -159,7 +159,7 @@ class Trial:
             thread.join()
 
     def _disk_bytes(self) -> int:
-        """What the roles hold on disk now; files come and go meanwhile."""
+        """Bytes of the roles' files on disk now; files come and go meanwhile."""
         total = 0
         for name in DISK_FOLDERS:
             for parent, _, files in os.walk(self.pipeline.folder / name):
@@ -177,7 +177,7 @@ class Trial:
 
     @contextmanager
     def down(self, role: Role) -> Iterator[None]:
-        """Holds a role down inside the block (SIGKILL), and starts it again after."""
+        """Holds a role down during the block (SIGKILL), and restarts it afterwards."""
         self.held.add(role.name)
         role.kill()
         try:
@@ -186,7 +186,7 @@ class Trial:
             self.held.discard(role.name)
 
     def run(self, seconds: float, fault: Fault) -> Outcome:
-        """Sends for ``seconds`` while ``fault`` runs, waits for what was sent, and judges.
+        """Sends for ``seconds`` while ``fault`` runs, waits until all was read, and compares.
 
         Raises:
             ProcessFailed: invariant D: not caught up in time.
@@ -220,15 +220,15 @@ class Trial:
             await asyncio.sleep(0.5)
 
     def compared(self, ledger: Ledger, stored: dict[Identity, int]) -> Compared:
-        """Invariant A: the books against the rows that ClickHouse holds."""
+        """Invariant A: compares the ledger with the rows in ClickHouse."""
         return compare_events(ledger, stored)
 
     def end_load(self) -> None:
-        """Ends the load of this run before its time; for the fault, which runs in a thread."""
+        """Ends the load of this run early; for the fault, which runs in a thread."""
         self._end_load()
 
     async def look_again(self) -> Outcome:
-        """What the figures of all runs are now.
+        """The present figures of all runs.
 
         Raises:
             Unavailable: ClickHouse does not answer.
@@ -270,7 +270,7 @@ class Trial:
         )
 
     def check(self, outcome: Outcome) -> None:
-        """Asserts the invariants, with the logs' tails; and that there was something to judge."""
+        """Asserts the invariants, with the logs' tails; and that something was sent."""
         assert outcome.holds, f"{outcome}\n{self.pipeline.log_tails()}"
         assert outcome.stored >= outcome.sent.accepted > 100
         assert outcome.campaigns >= 5

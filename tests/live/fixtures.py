@@ -1,8 +1,8 @@
 """Brokers for live tests, as fixtures.
 
-A test that asks for one of these is ``live``. What the machine lacks skips the test with the
-reason; with ``CI=true`` or ``MAILPULSE_REQUIRE_LIVE=1`` it fails instead, so that CI can't pass by
-not looking.
+A test that uses one of these is ``live``. If something is missing on the machine the test is
+skipped with the reason; with ``CI=true`` or ``MAILPULSE_REQUIRE_LIVE=1`` it fails instead, so that
+CI can't pass by skipping.
 """
 
 import os
@@ -23,7 +23,8 @@ def live_required() -> bool:
 
 
 def or_skip(make: Callable[[], Made]) -> Made:
-    """``make()``; what is missing on this machine skips the test, or fails it where required."""
+    """``make()``; if something is missing on this machine the test is skipped, or fails if
+    required."""
     try:
         return make()
     except Missing as error:
@@ -34,7 +35,7 @@ def or_skip(make: Callable[[], Made]) -> Made:
 
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[Kafka]:
-    """One Apache Kafka shared by the whole run: make topics of your own, never stop it."""
+    """One Apache Kafka for the whole run: create topics of your own, never stop it."""
     with or_skip(Kafka) as broker:
         yield broker
 
@@ -47,7 +48,8 @@ class KafkaCluster(Protocol):
 
 @pytest.fixture
 def kafka_cluster() -> Iterator[KafkaCluster]:
-    """Makes running Kafka nodes that the test may stop, kill and freeze; removed at its end."""
+    """Creates running Kafka nodes that the test may stop, kill and freeze; they are removed at its
+    end."""
     started: list[Kafka] = []
 
     def make(nodes: int = 1, options: Mapping[str, str] | None = None) -> list[Kafka]:

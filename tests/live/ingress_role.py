@@ -64,7 +64,7 @@ class Ingress:
         return answer
 
     def samples(self, first: int = 1) -> Iterator["Sample"]:
-        """Signed requests without end, each with an event of its own."""
+        """Signed requests without end, each with a new event."""
         provider, source = REGISTRY["sendgrid"], self.example.source
         number = first
         while True:
@@ -75,7 +75,7 @@ class Ingress:
             number += 1
 
     def signature(self, body: bytes) -> dict[str, str]:
-        """Headers that prove a body."""
+        """Headers that authenticate a body."""
         assert self.example.signing_key is not None
         now = str(int(time.time()))
         return {
@@ -90,7 +90,7 @@ class Ingress:
         return int(line.split()[1]) * 1024
 
     def forget_memory_peak(self) -> int:
-        """Lets the peak begin at what is resident now, which it returns, in bytes."""
+        """Resets the peak to the memory that is resident now, which it returns, in bytes."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
         return self.memory_peak_bytes()
 
@@ -106,12 +106,12 @@ class Sample:
 
 @dataclass
 class Answers:
-    """What a load was answered.
+    """The answers to a load.
 
     Attributes:
         acknowledged: ids of events answered 200, in order.
-        statuses: every status, in order; 0 where the connection failed.
-        without_retry: refusals that did not say when to come again.
+        statuses: every status, in order; 0 if the connection failed.
+        without_retry: refusals without Retry-After.
     """
 
     acknowledged: list[str] = field(default_factory=list)
@@ -120,7 +120,7 @@ class Answers:
 
 
 async def post(client: httpx.AsyncClient, url: str, sample: Sample, answers: Answers) -> int:
-    """Sends one request and notes its answer.
+    """Sends one request and records its answer.
 
     Raises:
         httpx.TimeoutException: no answer within the client's time-out.

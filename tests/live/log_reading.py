@@ -1,4 +1,4 @@
-"""Everything that lies on the topics of a pipeline, for tests that look at all of it."""
+"""Everything on the topics of a pipeline, for tests that look at all of it."""
 
 import asyncio
 

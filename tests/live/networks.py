@@ -1,7 +1,7 @@
-"""Compose's networks as Linux has them: one namespace for a service, one link per network.
+"""Compose's networks on Linux: a namespace for a service, and a link per network.
 
-The peer of the service lives in the machine's own namespace, under the address that Docker's
-resolver would give for its name (``tests.compose.shared_networks``). Needs root and iproute2.
+The service's peer is in the machine's own namespace, with the address that Docker's resolver would
+give for its name (``tests.compose.shared_networks``). Needs root and iproute2.
 """
 
 import ipaddress
@@ -26,7 +26,7 @@ def _ip(*words: str) -> None:
 
 
 def _subnets(networks: Sequence[str]) -> dict[str, ipaddress.IPv4Network]:
-    """Network -> its subnet: as compose fixes it, else one that a test may use (RFC 2544)."""
+    """Network -> its subnet: as in compose, else one reserved for tests (RFC 2544)."""
     free = ipaddress.IPv4Network("198.18.0.0/16").subnets(new_prefix=24)
     fixed = {name for name in networks if "ipam" in (COMPOSE["networks"][name] or {})}
     return {
@@ -41,11 +41,11 @@ class Surroundings:
 
     Attributes:
         service: name in ``docker-compose.yml``.
-        peers: services that it calls, all of them processes of the machine's own namespace.
+        peers: services that it calls, all of them processes in the machine's own namespace.
         addresses: network -> the service's address in it.
 
     Raises:
-        Missing: no root, or no iproute2.
+        Missing: not root, or no iproute2.
     """
 
     service: str
@@ -54,7 +54,7 @@ class Surroundings:
 
     @property
     def name(self) -> str:
-        """Of the namespace."""
+        """The namespace's name."""
         return f"mailpulse-{self.service}-{os.getpid()}"
 
     def command(self, *argv: str) -> list[str]:
@@ -62,7 +62,7 @@ class Surroundings:
         return ["ip", "netns", "exec", self.name, *argv]
 
     def start(self) -> Self:
-        """Makes the namespace and its links."""
+        """Creates the namespace and its links."""
         if os.geteuid() != 0 or shutil.which("ip") is None:
             raise Missing("network namespaces need root and iproute2")
         _ip("netns", "add", self.name)
@@ -97,7 +97,7 @@ class Surroundings:
         return f"mp{os.getpid() % 100000}-{number}"
 
     def remove(self) -> None:
-        """Takes them away again."""
+        """Removes them."""
         # a namespace's links go with it, but later: the next one of this name needs theirs now
         for number in range(len(SERVICES[self.service]["networks"])):
             gone = ["ip", "link", "del", self._outer(number)]

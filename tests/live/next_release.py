@@ -1,7 +1,7 @@
-"""A worker of a release to come, which knows one schema id more than this one.
+"""A worker of a future release, which knows one schema id more than this one.
 
-Under ``NEXT_ID`` it reads the raw event of today: which ids a worker knows is all that an upgrade
-changes for a record that waits. Run in a role's place, by ``COMMAND``.
+Under ``NEXT_ID`` it reads today's raw event: for a waiting record an upgrade changes only which ids
+a worker knows. Run instead of the role, by ``COMMAND``.
 """
 
 import sys
@@ -29,7 +29,7 @@ class NextCodec(Codec):
 
 
 def main() -> None:
-    """The worker, set up by the environment."""
+    """The worker, configured by the environment."""
     settings = settings_of(attach=False)
     logs.configure(settings, "worker")
     sys.exit(run_worker(settings, codec=NextCodec()))

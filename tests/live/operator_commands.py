@@ -1,4 +1,4 @@
-"""``mailpulse`` as an operator runs it, beside roles or without any: a process per command."""
+"""``mailpulse`` as an operator runs it, with or without roles: a process per command."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ COMMAND_S_MAX = 60
 
 
 def run(settings: Mapping[str, str], *words: str) -> str:
-    """A command's stdout; it must end with 0, in order. Settings come without their prefix."""
+    """A command's stdout; the command must end with 0. Settings are given without their prefix."""
     environ = clean_environ() | {PREFIX + name: value for name, value in settings.items()}
     answer = subprocess.run(
         [sys.executable, "-P", "-m", "streams.cli", *words], capture_output=True, text=True,
@@ -26,5 +26,5 @@ def run(settings: Mapping[str, str], *words: str) -> str:
 
 
 def lines(settings: Mapping[str, str], *words: str) -> list[Any]:
-    """A command's JSON documents, one a line."""
+    """A command's JSON documents, one per line."""
     return [json.loads(line) for line in run(settings, *words, "--json").splitlines()]

@@ -10,7 +10,7 @@ RECORD_BYTES_MAX = 2_000_000
 
 
 def poisoned(number: int) -> list[bytes]:
-    """Values for the raw topic that nobody may take for an event, each of its own kind."""
+    """Values for the raw topic that are not events, one of each kind."""
     good = Codec().encode("raw_event", {**event(), "event_id": f"{number:032x}"})
     marked = Codec().encode("raw_event", {**event(recipient="marker@x.example")})
     return [
@@ -22,7 +22,7 @@ def poisoned(number: int) -> list[bytes]:
 
 
 async def put_poison(bootstrap: str, rounds: int) -> None:
-    """Writes them at once, each round one of each kind.
+    """Writes them at once, in rounds with one of each kind.
 
     Raises:
         KafkaError: not acknowledged.

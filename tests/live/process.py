@@ -68,15 +68,11 @@ def _bound_to_parent(argv: Sequence[str], death_signal: str) -> list[str]:
 
 
 class Process:
-    """One child process that can be started again after it ended.
+    """One child process that can be restarted after it ended.
 
-    Args:
-        name: for messages.
-        argv: command.
-        log: file that output is appended to.
-        env: whole environment; default: this process's.
-        death_signal: what the child gets when the test run dies: ``KILL``, or ``TERM`` for a child
-            that has children of its own to stop.
+    Args: name: for messages. argv: command. log: file to which output is appended. env: whole
+    environment; default: this process's. death_signal: what the child gets when the test run dies:
+    ``KILL``, or ``TERM`` for a child that has children of its own to stop.
     """
 
     def __init__(
@@ -110,12 +106,12 @@ class Process:
 
     @property
     def running(self) -> bool:
-        """Whether the child lives (a frozen one does)."""
+        """Whether the child is alive (a frozen one is)."""
         return self._child is not None and self._child.poll() is None
 
     @property
     def returncode(self) -> int | None:
-        """Exit status, negative for a signal; ``None`` while it lives or was never started."""
+        """Exit status, negative for a signal; ``None`` while it runs or before it was started."""
         return None if self._child is None else self._child.poll()
 
     def start(self) -> None:
@@ -142,11 +138,11 @@ class Process:
             )
 
     def become(self, argv: Sequence[str]) -> None:
-        """Makes it another command, from the next start on."""
+        """Changes its command, from the next start on."""
         self._argv = _bound_to_parent(argv, self._death_signal)
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends a signal to the child, if it lives."""
+        """Sends a signal to the child, if it is alive."""
         if self._child is not None and self._child.poll() is None:
             self._child.send_signal(number)
 
@@ -161,11 +157,11 @@ class Process:
             os.waitid(os.P_PID, self._child.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
-        """Lets a frozen child go on (SIGCONT)."""
+        """Resumes a frozen child (SIGCONT)."""
         self.signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """SIGKILL, as a power cut would do; returns when the child is gone."""
+        """SIGKILL, as by a power cut; returns when the child has ended."""
         if self._child is not None:
             self.signal(signal.SIGKILL)
             self._child.wait()

@@ -1,4 +1,4 @@
-"""Reads what the engine wrote to Kafka and holds it against a recount of what it read."""
+"""Reads what the engine wrote to Kafka and compares it with a recount of its input."""
 
 from collections import defaultdict
 from operator import attrgetter
@@ -37,7 +37,7 @@ async def read_topic(bootstrap: str, topic: str) -> list[Any]:
 
 
 async def raw_events(bootstrap: str) -> list[Event]:
-    """The raw topic's events, in order within each partition; unreadable ones left out."""
+    """The raw topic's events, in order within each partition, without unreadable ones."""
     records, _ = CODEC.decode_batch(
         [r.value or b"" for r in await read_topic(bootstrap, topics.RAW)], "raw_event"
     )
@@ -45,7 +45,7 @@ async def raw_events(bootstrap: str) -> list[Event]:
 
 
 async def identities(bootstrap: str) -> dict[str, set[tuple[int, int]]]:
-    """Event id -> the coordinates under which the enriched topic holds it."""
+    """Event id -> its coordinates in the enriched topic."""
     out: dict[str, set[tuple[int, int]]] = defaultdict(set)
     for record in await read_topic(bootstrap, topics.ENRICHED):
         value = CODEC.decode(record.value, "enriched_event")
@@ -56,7 +56,7 @@ async def identities(bootstrap: str) -> dict[str, set[tuple[int, int]]]:
 
 
 async def merged_minutes(bootstrap: str) -> Counts:
-    """The minutes topic merged: the highest offset of each partial holds; sums over partitions."""
+    """The minutes topic merged: the highest offset of each partial counts; sums over partitions."""
     newest: dict[tuple[Any, ...], dict[str, Any]] = {}
     for record in await read_topic(bootstrap, topics.MINUTES):
         value = CODEC.decode(record.value, "campaign_minute")
@@ -75,7 +75,7 @@ async def merged_minutes(bootstrap: str) -> Counts:
 
 
 async def _places(bootstrap: str, wanted: set[str]) -> list[str]:
-    """Where in the raw topic events lie: partition and offsets, first and last of each stretch."""
+    """Where events are in the raw topic: partition and offsets, first and last of each span."""
     stretches: list[list[int]] = []
     records = await read_topic(bootstrap, topics.RAW)
     for record in sorted(records, key=attrgetter("partition", "offset")):
@@ -91,7 +91,7 @@ async def _places(bootstrap: str, wanted: set[str]) -> list[str]:
 
 
 async def assert_exact(bootstrap: str) -> int:
-    """Every input event is enriched under exactly one identity, and every count is exact.
+    """Asserts that every event is enriched under exactly one identity, and every count is exact.
 
     Returns:
         The number of different events.

@@ -75,7 +75,7 @@ class Role(Process):
         return [sys.executable, *_program(clock_s), self.kind]
 
     def set_clock(self, clock_s: int) -> None:
-        """Lets its clock be fast by ``clock_s``, from the next start on."""
+        """Sets its clock ahead by ``clock_s`` seconds, from the next start on."""
         self.become(self._command(clock_s))
 
     def ready(self) -> bool:
@@ -103,7 +103,7 @@ class Role(Process):
 
 
 def _program(clock_s: int) -> list[str]:
-    """Python's arguments that run ``mailpulse``, with another clock where one is wanted."""
+    """Python's arguments that run ``mailpulse``, with a wrong clock if wanted."""
     if not clock_s:
         return ["-P", "-m", "streams.cli"]
     script = (
@@ -197,7 +197,7 @@ class Pipeline:
         return self.roles[name]
 
     def add_worker(self) -> Role:
-        """Starts one worker more; returns at once, so that a test can watch the rebalance."""
+        """Starts another worker; returns at once, so that a test can watch the rebalance."""
         number = 1 + sum(role.kind == "worker" for role in self.roles.values())
         role = self._add(f"worker-{number}")
         role.start()
@@ -247,14 +247,14 @@ class Pipeline:
         return {role.name: role.stop() for role in order}
 
     def make_raw_anew(self) -> None:
-        """As an operator would: the raw topic is gone for a moment, then empty."""
+        """Recreates the raw topic as an operator would: it is missing for a moment, then empty."""
         kafka = AdminClient({"bootstrap.servers": self.settings.kafka_bootstrap})
         kafka.delete_topics([topics.RAW])[topics.RAW].result(20)
         time.sleep(2)
         asyncio.run(admin.topics_apply(self.settings))
 
     def caught_up(self) -> bool:
-        """Whether workers and sink have read everything there is; ``False`` too while unknown."""
+        """Whether workers and sink have read everything; ``False`` too while unknown."""
         try:
             rows = asyncio.run(admin.lag(self.settings))
         except MailpulseError:

@@ -1,8 +1,8 @@
-"""What the live tests of the sink share: topics to write, a sink process to kill, a recount.
+"""Shared by the live tests of the sink: topics to write, a sink process to kill, a recount.
 
-The sink runs as its own process (``python -m tests.live.sinking``), the product's ``serve`` with a
-place to stop dead at, beside a warehouse: ``MAILPULSE_TEST_DIE_AT`` names a step and a number, and
-the process kills itself with SIGKILL when it reaches that step for that time.
+The sink runs as its own process (``python -m tests.live.sinking``), the product's ``serve`` with
+steps at which it can be killed, next to a warehouse: ``MAILPULSE_TEST_DIE_AT`` names a step and a
+number, and the process kills itself with SIGKILL when it reaches that step for that time.
 """
 
 import asyncio
@@ -86,19 +86,19 @@ class SinkProcess:
         )
 
     def ask(self, sql: str) -> list[list[Any]]:
-        """Rows of an analyst's query, of its own warehouse.
+        """Rows of an analyst's query to its own warehouse.
 
         Raises:
-            OSError: nobody answers, or the query fails.
+            OSError: no answer, or the query fails.
         """
         assert self.warehouse is not None, "whoever gave the DSN can ask"
         return self.warehouse.ask(sql)
 
     def wait_for(self, sql: str, expected: object, timeout_s: float = STARTED_S_MAX) -> None:
-        """Asks until the answer is ``expected``, and the sink is up: rows outlive it.
+        """Queries until the answer is ``expected`` and the sink is up: rows outlive it.
 
         Raises:
-            AssertionError: it is not in time, or the process ended.
+            AssertionError: not in time, or the process ended.
         """
         deadline = time.monotonic() + timeout_s
         found: object = None
@@ -130,7 +130,7 @@ class SinkProcess:
         return code
 
     def kill(self) -> None:
-        """SIGKILL, whatever it is doing."""
+        """SIGKILL, at any moment."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(30)

@@ -1,9 +1,9 @@
-"""A short story of one campaign, posted by a generic sender: something for every topic.
+"""A short story of one campaign, posted by a generic sender, with records for every topic.
 
 Invariants:
-1. Every topic that the pipeline writes gets at least one record of each kind that it may hold:
-   corrections, withdrawals and lifts included.
-2. Addresses are all at ``ADDRESS_DOMAIN``, so that a leak is found by looking for them.
+1. Every topic that the pipeline writes gets at least one record of each kind: corrections,
+   withdrawals and lifts included.
+2. All addresses are at ``ADDRESS_DOMAIN``, so that a leak is found by searching for it.
 """
 
 import hashlib

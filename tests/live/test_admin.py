@@ -20,12 +20,12 @@ def broker(own_kafka: Kafka) -> Broker:
 
 
 def settings_for(broker: Broker, **overrides: object) -> Settings:
-    """Settings that reach ``broker``."""
+    """Settings for ``broker``."""
     return Settings(kafka_bootstrap=broker.bootstrap, **overrides)  # type: ignore[arg-type]
 
 
 async def test_topics_are_made_once_and_checked_after(broker: Broker) -> None:
-    """A second run makes nothing; another number of partitions is refused and changes nothing."""
+    """A second run creates nothing; another number of partitions is refused and changes nothing."""
     settings = settings_for(broker, partitions=3)
     first = await admin.topics_apply(settings)
     again = await admin.topics_apply(settings)
@@ -41,7 +41,7 @@ async def test_topics_are_made_once_and_checked_after(broker: Broker) -> None:
 
 
 async def test_log_id_changes_when_the_topic_is_made_anew(broker: Broker) -> None:
-    """Offsets begin at 0 again in a new topic, so it must have another id."""
+    """Offsets start at 0 again in a recreated topic, so it must have another id."""
     settings = settings_for(broker)
     with pytest.raises(ConfigError, match="topics apply"):
         await admin.log_id(settings)
@@ -108,6 +108,6 @@ async def test_three_brokers_keep_three_replicas_of_which_two_must_acknowledge(
 
 
 async def test_no_broker_is_said_in_words() -> None:
-    """Nothing listens there: an expected error that names the address."""
+    """Nothing listens there: an error that names the address."""
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1"):
         await admin.topics_show(Settings(kafka_bootstrap="127.0.0.1:1"))

@@ -1,4 +1,4 @@
-"""The brokers that the other live tests stand on."""
+"""The brokers that the other live tests use."""
 
 import os
 import signal
@@ -52,7 +52,7 @@ def read(broker: Broker, topic: str, count: int) -> list[bytes]:
 
 
 def test_records_outlive_stop_and_kill(kafka_cluster: KafkaCluster) -> None:
-    """A Kafka of these tests keeps port and records over an orderly stop and over SIGKILL."""
+    """Kafka keeps port and records over an orderly stop and over SIGKILL."""
     (broker,) = kafka_cluster()
     create_topics(broker.bootstrap, "kept", partitions=1)
     produce(broker, "kept", b"one")
@@ -66,7 +66,7 @@ def test_records_outlive_stop_and_kill(kafka_cluster: KafkaCluster) -> None:
 
 
 def test_unknown_topics_are_not_made(kafka: Kafka) -> None:
-    """Auto-create is off: a typing mistake in a topic name shows."""
+    """Auto-create is off: a misspelt topic name is noticed."""
     create_topics(kafka.bootstrap, "made-once", partitions=1)
     producer = Producer(
         {"bootstrap.servers": kafka.bootstrap, "message.timeout.ms": 3000, "log_level": 0}
@@ -80,7 +80,7 @@ def test_unknown_topics_are_not_made(kafka: Kafka) -> None:
 
 
 def test_cluster_of_three_serves_while_one_node_is_down(kafka_cluster: KafkaCluster) -> None:
-    """With three replicas and two in sync, one dead node costs no record."""
+    """With three replicas and two in sync, the loss of a node loses no record."""
     nodes = kafka_cluster(3)
     create_topics(nodes[0].bootstrap, "replicated", partitions=1, replicas=3)
     produce(nodes[0], "replicated", b"before")

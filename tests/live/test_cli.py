@@ -1,4 +1,4 @@
-"""The commands against a pipeline that runs: what a user types after ``mailpulse up``."""
+"""The commands against a running pipeline: what a user types after ``mailpulse up``."""
 
 import csv
 import hashlib
@@ -46,7 +46,7 @@ class Pipeline:
         self.url: str = json.loads(state)["ingest_url"]
 
     def said(self) -> str:
-        """What it wrote."""
+        """Its output."""
         return (self.folder / "up.log").read_text(encoding="utf-8")
 
     def _until(self, holds: Callable[[], bool], seconds: float) -> None:
@@ -84,7 +84,7 @@ class Pipeline:
         return httpx.post(f"{self.url}/hooks/crm", content=body, headers=headers).status_code
 
     def until_stored(self, sql: str, wanted: int) -> None:
-        """Waits until a query of one figure gives at least ``wanted``."""
+        """Waits until a query for one number gives at least ``wanted``."""
         self._until(lambda: int(self.run("query", sql, "--format", "TSV")) >= wanted, 60)
 
     def close(self) -> None:
@@ -124,7 +124,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
 
 @pytest.mark.timeout(300)
 def test_data_is_for_its_user_alone(pipeline: Pipeline) -> None:
-    """Recipients lie in the database's files and in the state's, whatever the caller's umask."""
+    """Recipients are in the files of the database and of the state, whatever the caller's umask."""
     data = pipeline.folder / "mailpulse-data"
     files = [path for path in data.rglob("*") if path.is_file()]
     assert len(files) > 100
@@ -142,7 +142,7 @@ def test_doctor_finds_nothing_wrong(pipeline: Pipeline) -> None:
 
 
 def test_query_answers_in_the_format_asked_for(pipeline: Pipeline) -> None:
-    """A page's query, as a table for programs, and a refusal in ClickHouse's words."""
+    """A query from a page, as a table for programs, and a refusal with ClickHouse's message."""
     sql = "SELECT campaign_id, bounce_rate, click_rate FROM campaign_summary"
     assert pipeline.json("query", sql) == [
         {"campaign_id": "spring", "bounce_rate": 0.25, "click_rate": 0}
@@ -153,7 +153,7 @@ def test_query_answers_in_the_format_asked_for(pipeline: Pipeline) -> None:
 
 
 def test_campaigns_are_listed_shown_and_described(pipeline: Pipeline) -> None:
-    """Figures from the view; facts go by the topic into the table."""
+    """Figures come from the view; facts go through the topic into the table."""
     (campaign,) = pipeline.json("campaigns", "ls")
     assert (campaign["campaign_id"], campaign["sent"]) == ("spring", 4)
     assert pipeline.json("campaigns", "show", "spring")["opened"] == 3
@@ -177,7 +177,7 @@ def test_export_writes_whole_files(pipeline: Pipeline) -> None:
 
 
 def test_suppressed_address_is_found(pipeline: Pipeline) -> None:
-    """Exit code 1 for an address that must not be mailed, 0 for others; the list holds it."""
+    """Exit code 1 for a suppressed address, 0 for others; the export contains it."""
     pipeline.until_stored("SELECT count() FROM suppressions FINAL", 1)
     found = pipeline.json("suppressions", "check", "Gone@Example.com", code=1)
     assert (found["suppressed"], found["reason"]) == (True, "hard_bounce")
@@ -207,7 +207,7 @@ def test_tail_decodes_masks_and_filters(pipeline: Pipeline) -> None:
 
 
 def test_dead_letter_is_listed_and_shown(pipeline: Pipeline) -> None:
-    """With its reason and its content; an id may be cut short."""
+    """With its reason and content; the id may be shortened."""
     (letter,) = pipeline.json("dlq", "ls", "--reason", "no_event_type")
     assert letter["stage"] == "ingest"
     shown = pipeline.json("dlq", "show", letter["dead_letter_id"][:8])
@@ -216,7 +216,8 @@ def test_dead_letter_is_listed_and_shown(pipeline: Pipeline) -> None:
 
 
 def test_replay_mends_what_can_be_mended_and_doubles_nothing(pipeline: Pipeline) -> None:
-    """A plan first; once the source knows where its event name lies, a letter becomes an event."""
+    """First a plan; once the source knows the field of the event name, a letter becomes an
+    event."""
     nothing = {"letters": 1, "records": 0, "sent": False, "still_bad": {"no_event_type": 1}}
     assert pipeline.json("dlq", "resend", code=1) == nothing
     assert pipeline.post(b'{"kind": "opened", "id": "late", "message_id": "m0"}') == 200
@@ -240,7 +241,7 @@ def test_replay_mends_what_can_be_mended_and_doubles_nothing(pipeline: Pipeline)
 
 
 def test_send_test_goes_all_the_way(pipeline: Pipeline) -> None:
-    """The event that was sent is in ClickHouse under the id that was told."""
+    """The event that was sent is in ClickHouse under the reported id."""
     sent = pipeline.json("send-test", "crm", "--number", "77")
     assert sent["status"] == 200
     (event_id,) = sent["event_ids"]
@@ -248,12 +249,12 @@ def test_send_test_goes_all_the_way(pipeline: Pipeline) -> None:
 
 
 def test_config_show_names_the_pipeline_as_origin(pipeline: Pipeline) -> None:
-    """What a command takes from the running pipeline says so."""
+    """Values from the running pipeline are marked as such."""
     rows = {row["setting"]: row for row in pipeline.json("config", "show")}
     assert rows["MAILPULSE_KAFKA_BOOTSTRAP"]["origin"] == "running pipeline"
     assert rows["MAILPULSE_LOG_LEVEL"]["origin"] == "default"
 
 
 def test_migrate_has_nothing_to_do(pipeline: Pipeline) -> None:
-    """The sink did it at its start."""
+    """The sink did it when it started."""
     assert pipeline.json("migrate", "--plan") == []

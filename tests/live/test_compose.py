@@ -1,9 +1,9 @@
-"""The commands of docker-compose.yml, as they stand there, on real Kafka, a real registry and
-the embedded engine in place of a server.
+"""The commands of docker-compose.yml on real Kafka, a real registry and, instead of a server, the
+embedded engine.
 
-No container engine: what the file says of each of our services (command, environment, health check,
-what it waits for) is read from it and run as processes. Replaced are only names that the compose
-network gives: hosts, ports, paths of volumes and of secrets.
+No container engine: command, environment, health check and dependencies of each service are read
+from the file and run as processes. Only names from compose's network are replaced: hosts, ports,
+paths of volumes and of secrets.
 """
 
 import random
@@ -72,7 +72,7 @@ class Service:
         )
 
     def healthy(self) -> bool:
-        """Whether the service's own health check, run as the engine would, is content."""
+        """Whether the service's own health check, run as the container engine would, passes."""
         _, _python, *rest = self.spec["healthcheck"]["test"]
         for inside, here in self.ports.items():
             rest = [word.replace(f"127.0.0.1:{inside}/", f"127.0.0.1:{here}/") for word in rest]

@@ -32,7 +32,7 @@ PATIENCE_S = 60.0
 
 
 def until(holds: Callable[[], bool], what: Callable[[], object]) -> None:
-    """Waits until ``holds``; ``what`` says what there was instead."""
+    """Waits until ``holds``; ``what`` describes the state otherwise."""
     end = time.monotonic() + PATIENCE_S
     while not holds():
         assert time.monotonic() < end, what()
@@ -49,7 +49,7 @@ async def _send_broken(bootstrap: str) -> None:
 
 
 def told(pipeline: Pipeline) -> bool:
-    """Whether every topic has what the story leads to; nobody changes rules in it."""
+    """Whether every topic has the records of the story; nobody changes rules in it."""
     found = all_records(pipeline)
     del found[topics.RULES]
     alerts = found[topics.ALERTS]
@@ -60,7 +60,7 @@ def told(pipeline: Pipeline) -> bool:
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
-    """A pipeline to which the story was told, facts about its campaign and a broken record."""
+    """A pipeline that got the story, facts about its campaign, and a bad record."""
     with or_skip(Kafka) as broker:
         folder = tmp_path_factory.mktemp("consumers")
         with Pipeline(broker.bootstrap, folder, story.CONFIG, story.SECRETS) as running:
@@ -77,7 +77,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
 
 
 def headers_of(record: ConsumerRecord) -> dict[str, str]:
-    """A record's headers as text; none may come twice."""
+    """A record's headers as text; none may occur twice."""
     headers = {name: value.decode() for name, value in record.headers}
     assert len(headers) == len(record.headers)
     return headers
@@ -103,7 +103,7 @@ def test_every_record_carries_the_headers_that_asyncapi_describes(pipeline: Pipe
 
 
 def test_ids_differ_unless_the_same_is_written_again(pipeline: Pipeline) -> None:
-    """Corrections, withdrawals, lifts and revisions have ids of their own."""
+    """Corrections, withdrawals, lifts and revisions have their own ids."""
     found = all_records(pipeline)
     for name, records in found.items():
         by_id: dict[str, set[tuple[Any, Any]]] = {}
@@ -122,11 +122,11 @@ def test_ids_differ_unless_the_same_is_written_again(pipeline: Pipeline) -> None
 
 
 class Example:
-    """A consumer of the page for consumers, running as its reader would run it.
+    """A consumer from the page for consumers, run as its reader would.
 
     Args:
-        name: behind ``consumer:`` on the page.
-        environ: what it reads from its environment.
+        name: after ``consumer:`` on the page.
+        environ: the variables that it reads.
     """
 
     def __init__(self, name: str, folder: Path, environ: dict[str, str]) -> None:
@@ -163,7 +163,7 @@ class Example:
 
 
 def test_readme_consumer_with_aiokafka(pipeline: Pipeline, tmp_path: Path) -> None:
-    """It tells who is suppressed and why, and who may be mailed again."""
+    """It prints who is suppressed and why, and who may be mailed again."""
     with Example("aiokafka", tmp_path, {"KAFKA": pipeline.settings.kafka_bootstrap}) as example:
         full = story.address("full")
         example.wait_for(f"{full} soft_bounces", f"{full} may be mailed again")
@@ -171,7 +171,7 @@ def test_readme_consumer_with_aiokafka(pipeline: Pipeline, tmp_path: Path) -> No
 
 
 def test_readme_consumer_with_confluent(pipeline: Pipeline, tmp_path: Path) -> None:
-    """Decoded by nothing but our registry endpoint: whom to follow up, and whom not after all."""
+    """Decoded only with our registry endpoint: whom to follow up, and whom no longer."""
     environ = {
         "KAFKA": pipeline.settings.kafka_bootstrap,
         "REGISTRY": f"{pipeline.ingest_url}/registry",

@@ -1,4 +1,4 @@
-"""The demo as a user runs it: real roles, real signatures, and every figure proven."""
+"""The demo as a user runs it: real roles, real signatures, and every figure checked."""
 
 import json
 import os
@@ -37,11 +37,11 @@ class Demo:
         )  # fmt: skip
 
     def said(self) -> str:
-        """What it wrote for people."""
+        """Its text output."""
         return (self.folder / "stderr").read_text(encoding="utf-8")
 
     def until_said(self, text: str, seconds: float = 90.0) -> None:
-        """Waits until it said something."""
+        """Waits until it has printed something."""
         end = time.monotonic() + seconds
         while text not in self.said():
             assert self.process.poll() is None, self.said()
@@ -81,7 +81,7 @@ def demos() -> Iterator[list[Demo]]:
 
 
 def assert_all_agrees(code: int, report: dict[str, object], said: str) -> None:
-    """Nothing lost, nothing doubled, nothing counted differently, and there was something."""
+    """Nothing lost, nothing counted twice, nothing counted differently, and there was traffic."""
     wrong = (report["lost"], report["double_counted"], report["campaigns_differing"])
     assert (code, wrong) == (0, (0, 0, 0)), said
     assert report["events_stored"] == report["unique_events_accepted"]
@@ -108,7 +108,7 @@ def test_demo_proves_its_figures(demos: list[Demo], tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_killed_roles_lose_and_double_nothing(demos: list[Demo], tmp_path: Path) -> None:
-    """kill -9 of four roles under traffic: each comes back, the figures agree."""
+    """kill -9 of four roles under traffic: each is restarted, the figures agree."""
     demo = Demo(tmp_path, "--seconds", "25", "--rate", "200", "--check")
     demos.append(demo)
     demo.until_said("taken in")
@@ -124,7 +124,7 @@ def test_killed_roles_lose_and_double_nothing(demos: list[Demo], tmp_path: Path)
 def test_killed_supervisor_leaves_no_process_and_a_usable_directory(
     demos: list[Demo], tmp_path: Path
 ) -> None:
-    """kill -9 of the supervisor takes every child with it; the directory can be used again."""
+    """kill -9 of the supervisor kills every child too; the directory can be used again."""
     demo = Demo(tmp_path, "--rate", "50")
     demos.append(demo)
     demo.until_said("What to look at")
@@ -142,7 +142,7 @@ def test_killed_supervisor_leaves_no_process_and_a_usable_directory(
 
 @pytest.mark.timeout(200)
 def test_interrupt_stops_everything_in_order(demos: list[Demo], tmp_path: Path) -> None:
-    """Ctrl-C ends a demo without an end, with its report and without an orphan."""
+    """Ctrl-C ends a demo without a time limit, with its report and without orphans."""
     demo = Demo(tmp_path, "--rate", "50", "--check")
     demos.append(demo)
     demo.until_said("taken in")

@@ -32,7 +32,7 @@ ENVIRON = {
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """A directory of its own, one generic source, any free port."""
+    """Its own directory, one generic source, any free port."""
     config = tmp_path / "mailpulse.toml"
     config.write_text(
         '[sources.crm]\nprovider = "generic"\nsecret = "env:MAILPULSE_SECRET_CRM"\n',
@@ -113,7 +113,7 @@ async def test_what_was_answered_200_is_stored_before_it_stops(settings: Setting
 
 
 async def test_role_with_bad_settings_stops_the_start_with_its_words(settings: Settings) -> None:
-    """The source's secret is missing: no role is tried again and again, nothing is left running."""
+    """The source's secret is missing: no role is restarted repeatedly, nothing is left running."""
     environ = {k: v for k, v in ENVIRON.items() if k != "MAILPULSE_SECRET_CRM"}
     pipeline = Embedded(settings, environ, lambda line: None, settings.data_dir / "logs")
     try:

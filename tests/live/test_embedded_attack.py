@@ -1,7 +1,7 @@
-"""The embedded pipeline while analysts' queries stick, connections idle and the database dies: what
-was accepted is stored once. And what each of its processes knows.
+"""The embedded pipeline with stuck queries, idle connections and a dying database.
 
-Queries reach the engine unjudged here: what is tried is what holds below the judge.
+Accepted events are stored once. Each process has only its own secrets. Queries reach the engine
+unjudged: this tests the layers below the judge.
 """
 
 import asyncio
@@ -93,7 +93,7 @@ async def test_each_process_knows_its_own_secrets_alone(settings: Settings) -> N
 
 @contextmanager
 def idle(port: int) -> Iterator[None]:
-    """Connections that say nothing, made again as they are cut."""
+    """Silent connections, reopened when they are closed."""
     over = threading.Event()
 
     def hold() -> None:
@@ -126,7 +126,7 @@ def _is_cut(connection: socket.socket) -> bool:
 
 @contextmanager
 def hogs(url: str) -> Iterator[None]:
-    """Queries that neither time limit nor killing ends, again and again."""
+    """Queries that neither time limit nor kill ends, repeatedly."""
     over = threading.Event()
 
     def ask() -> None:
@@ -147,7 +147,7 @@ def hogs(url: str) -> Iterator[None]:
 
 
 async def _kept(url: str, ids: list[str]) -> None:
-    """Posts until it is answered 200, as a provider does: again, with the same ids."""
+    """Posts until it is answered 200, as a provider does: repeatedly, with the same ids."""
 
     async def answered() -> bool:
         return await post(url, *ids) == 200
@@ -171,7 +171,7 @@ async def _posted(url: str, over: asyncio.Event) -> int:
 async def test_what_is_accepted_under_attack_is_stored_once(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stuck queries end the database again and again; it is killed besides; idlers crowd it."""
+    """Stuck queries end the database repeatedly; it is also killed; idle connections crowd it."""
 
     def unjudged(*arguments: str) -> tuple[str, ...]:
         if arguments == ("warehouse",):

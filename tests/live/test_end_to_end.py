@@ -1,8 +1,8 @@
-"""The whole line, role by role, on real Kafka, into chDB.
+"""The whole pipeline, role by role, on real Kafka, into chDB.
 
-Signed traffic with repeats, disorder, forgeries and broken bodies goes in over HTTP; what
-ClickHouse answers at the other end must equal the senders' own books: no event lost, none twice,
-no campaign's figure different.
+Signed traffic with repeats, disorder, forgeries and malformed bodies is sent over HTTP;
+ClickHouse's answers must equal the senders' own ledger: no event lost, none twice, no campaign's
+figure different.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ def holds(verdict: Verdict, pipeline: Pipeline) -> None:
 def test_real_kafka_stores_every_accepted_event_exactly_once(
     kafka_cluster: KafkaCluster, tmp_path: Path
 ) -> None:
-    """Apache Kafka 4, two workers: the senders' books and ClickHouse agree to the last event."""
+    """Apache Kafka 4, two workers: the senders' ledger and ClickHouse agree to the last event."""
     (broker,) = kafka_cluster()
     accounts = open_accounts()
     with Pipeline(
@@ -51,7 +51,7 @@ def test_real_kafka_stores_every_accepted_event_exactly_once(
 def test_killing_every_process_in_turn_loses_and_doubles_nothing(
     kafka_cluster: KafkaCluster, tmp_path: Path
 ) -> None:
-    """SIGKILL for each role and the broker while traffic flows: the books still agree."""
+    """SIGKILL for each role and the broker while traffic flows: the figures still agree."""
     (broker,) = kafka_cluster()
     accounts = open_accounts()
     with Pipeline(

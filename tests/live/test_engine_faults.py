@@ -1,7 +1,7 @@
-"""The engine against faults, on real Kafka: after each, nothing is missing and nothing doubled.
+"""The engine under faults, on real Kafka: after each, nothing is missing and nothing counted twice.
 
-Workers are real processes; the input is written while they are killed, frozen, joined by others.
-In the end the enriched topic holds every input event under exactly one identity, and the merged
+Workers are real processes; the input is written while they are killed, frozen and joined by others.
+In the end the enriched topic has every input event under exactly one identity, and the merged
 minute counts equal a brute-force recount of the input, to the integer.
 """
 
@@ -31,7 +31,7 @@ SHAPE = Shape(campaigns=12, unattributed=0.1, events_per_s=200)
 
 
 class Engine:
-    """Workers on a broker, and an input that grows while they suffer."""
+    """Workers on a broker, and an input that grows during the faults."""
 
     def __init__(self, broker: Kafka, folder: Path, workers: int = 2) -> None:
         self.broker = broker
@@ -82,7 +82,7 @@ class Engine:
             time.sleep(0.3)
 
     def check(self) -> None:
-        """What must hold after every fault."""
+        """Asserts what must be true after every fault."""
         self.wait_caught_up()
         assert self.assert_exact() > EVENTS * 0.8
 
@@ -131,7 +131,8 @@ def test_killed_at_random_moments(kafka_cluster: KafkaCluster, tmp_path: Path) -
 
 
 def test_zombies_wake_up_again(kafka_cluster: KafkaCluster, tmp_path: Path) -> None:
-    """SIGSTOP past the session time-out, then SIGCONT: what the zombie does changes nothing."""
+    """SIGSTOP past the session time-out, then SIGCONT: what the frozen worker does then has no
+    effect."""
     run = engine(kafka_cluster, tmp_path)
     try:
 
@@ -152,7 +153,7 @@ def test_zombies_wake_up_again(kafka_cluster: KafkaCluster, tmp_path: Path) -> N
 
 
 def test_workers_join_and_leave(kafka_cluster: KafkaCluster, tmp_path: Path) -> None:
-    """A third worker comes and goes, twenty times, stopped in order or killed."""
+    """A third worker joins and leaves, twenty times, stopped in order or killed."""
     run = engine(kafka_cluster, tmp_path)
     third = run.pipeline._add("worker-3")
     run.workers.append(third)
@@ -173,7 +174,7 @@ def test_workers_join_and_leave(kafka_cluster: KafkaCluster, tmp_path: Path) -> 
 
 
 def test_broker_restarts_and_state_is_wiped(kafka_cluster: KafkaCluster, tmp_path: Path) -> None:
-    """The broker goes twice, and all state on disk once: it is rebuilt from the enriched topic."""
+    """The broker is restarted twice, and all state on disk deleted once: it is rebuilt."""
     run = engine(kafka_cluster, tmp_path)
     try:
 
@@ -201,7 +202,7 @@ def test_broker_restarts_and_state_is_wiped(kafka_cluster: KafkaCluster, tmp_pat
 
 
 def test_poison_in_the_middle_of_a_chunk(kafka_cluster: KafkaCluster, tmp_path: Path) -> None:
-    """Neighbours come out, the poison lies on the dead-letter topic, commits go on."""
+    """Other records are processed, the poison is on the dead-letter topic, commits go on."""
     from aiokafka import AIOKafkaProducer
 
     run = engine(kafka_cluster, tmp_path, workers=1)

@@ -1,6 +1,6 @@
-"""ClickHouse away, hanging, answering 500, cutting the connection after the insert: figures hold.
+"""ClickHouse down, hanging, answering 500, closing the connection after the insert: figures hold.
 
-The sink talks HTTP to the real engine through a proxy that misbehaves on command.
+The sink talks HTTP to the real engine through a proxy that fails on command.
 """
 
 import time
@@ -19,7 +19,8 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def test_every_way_in_which_clickhouse_fails(kafka_cluster: KafkaCluster, tmp_path: Path) -> None:
-    """Each trouble for some seconds, then a kill -9 of the server: each event once, each figure."""
+    """Each kind of failure for some seconds, then a kill -9 of the server: each event once, each
+    figure."""
     (broker,) = kafka_cluster()
     accounts = open_accounts()
     with Troubled(tmp_path) as clickhouse:

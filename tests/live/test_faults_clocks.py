@@ -1,8 +1,8 @@
-"""Clocks that are wrong: providers' by a week, ingress hosts' by an hour, in both directions.
+"""Wrong clocks: providers' by a week, ingress hosts' by an hour, in both directions.
 
-A week late is as any late event. A week ahead can't be: such an event counts by its arrival (the
-glossary says so), so its own time is not in ClickHouse, and whether an open or click was too quick
-for a human can't be told from it.
+A week late is like any late event. A week ahead is not: such an event counts by its arrival (see
+the glossary), so its own time is not in ClickHouse, and whether an open or click was too fast for a
+human can't be determined.
 """
 
 from collections import Counter
@@ -26,10 +26,10 @@ _JUDGED = ("open", "click")
 
 
 class ByArrival(Trial):
-    """A trial whose events lie too far ahead to keep their own times."""
+    """A trial whose events are too far ahead to keep their own times."""
 
     def compared(self, ledger: Ledger, stored: dict[Identity, int]) -> Compared:
-        """Events of a message are told apart by their types alone, and counted."""
+        """Events of a message are distinguished by type only, and counted."""
         sent = Counter((event.message_id, event.kind) for event in ledger.accepted.values())
         found: Counter[tuple[str, str]] = Counter()
         for (message, kind, _), rows in stored.items():
@@ -42,7 +42,7 @@ def quiet(trial: Trial) -> None:
 
 
 def test_clocks_of_providers_and_of_ingress(kafka_cluster: KafkaCluster, tmp_path: Path) -> None:
-    """One ingress an hour fast, one an hour slow, behind them one log: the books agree."""
+    """One ingress an hour fast, one an hour slow, with one log behind them: the figures agree."""
     (broker,) = kafka_cluster()
     accounts = open_accounts()
     clocks = {"ingest-1": HOUR_S, "ingest-2": -HOUR_S}

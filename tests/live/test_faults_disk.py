@@ -1,6 +1,6 @@
-"""Disks that are full: of the spool, of a worker, of ClickHouse. Nothing is lost or doubled.
+"""Full disks: of the spool, of a worker, of ClickHouse. Nothing is lost or counted twice.
 
-A small file system (tmpfs) stands for the disk: filled by a file, freed again. Mounting needs root.
+A small file system (tmpfs) represents the disk: filled by a file, freed again. Mounting needs root.
 """
 
 import shutil
@@ -24,7 +24,7 @@ FULL_S = 8.0
 
 
 class Disk:
-    """A file system of its own at ``folder``."""
+    """A separate file system at ``folder``."""
 
     def __init__(self, folder: Path, megabytes: int) -> None:
         self.folder = folder
@@ -58,7 +58,7 @@ MakeDisk = Callable[[Path, int], Disk]
 
 @pytest.fixture
 def make_disk() -> Iterator[MakeDisk]:
-    """Makes small file systems and takes them away again."""
+    """Creates small file systems and removes them."""
     made: list[Disk] = []
 
     def make(folder: Path, megabytes: int) -> Disk:
@@ -73,7 +73,7 @@ def make_disk() -> Iterator[MakeDisk]:
 def test_full_disks_of_every_role(
     kafka_cluster: KafkaCluster, make_disk: MakeDisk, tmp_path: Path
 ) -> None:
-    """State and ClickHouse full under load, the spool while Kafka is away: all as the books."""
+    """State and ClickHouse full under load, the spool while Kafka is down: all figures agree."""
     (broker,) = kafka_cluster()
     accounts = open_accounts()
     disks = {

@@ -1,7 +1,7 @@
-"""Roles killed, frozen and killed again under an unruly load; Kafka restarted: the books agree.
+"""Roles killed, frozen and killed again under irregular load; Kafka restarted: the figures agree.
 
-The load is the worst that providers do: 30 % of events come again, up to 50 times, reports are a
-day apart and shuffled, 5 % of messages are told of three days late, clocks are wrong by days.
+The load is worse than any provider's: 30 % of events are repeated, up to 50 times, reports are
+shuffled within a day, 5 % of messages are reported three days late, clocks are wrong by days.
 ``tests/live/test_engine_faults.py`` does more of this to the workers alone.
 """
 
@@ -30,7 +30,7 @@ ROLES = ("ingest", "worker", "sink", "warehouse", "dashboard")
 
 
 def test_kills_at_random_and_a_storm_of_them(kafka_cluster: KafkaCluster, tmp_path: Path) -> None:
-    """Each role killed again and again, then ten kills within seconds, then Kafka restarted."""
+    """Each role killed repeatedly, then ten kills within seconds, then Kafka restarted."""
     (broker,) = kafka_cluster()
     accounts = open_accounts()
     with Pipeline(

@@ -1,8 +1,8 @@
-"""Poison in one of a hundred records, with good traffic beside it: neighbours and books hold.
+"""Poison in one of a hundred records, with good traffic: other records and figures are unaffected.
 
-Over HTTP comes what a proven sender may send; onto the topic comes what only a broken or hostile
-producer would write. Each of it is one dead letter, or refused, and never an event;
-a time that is none costs the time alone.
+Over HTTP comes what an authenticated sender may send; onto the topic what only a broken or hostile
+producer would write. Each piece becomes one dead letter or is refused, never an event; of an event
+with an invalid time only the time is dropped.
 """
 
 import asyncio
@@ -34,9 +34,9 @@ _NAN = record("alert", campaign_id="poison") | {"value": float("nan"), "alert_id
 
 
 def by_http(url: str, number: int) -> Counter[int]:
-    """What a proven sender may send; how it was answered.
+    """What an authenticated sender may send; returns how it was answered.
 
-    An event whose time is none (what reads it takes NaN for null), no JSON at all, too much of it.
+    An event with an invalid time (NaN, which readers take for null), invalid JSON, too much of it.
     """
     odd = story.event("delivered", f"nan-{number}", "nan", 0)
     answers = [
@@ -48,7 +48,7 @@ def by_http(url: str, number: int) -> Counter[int]:
 
 
 class Poisoner:
-    """Puts poison among a trial's traffic; knows how many letters must come of it."""
+    """Puts poison into a trial's traffic; knows the expected number of dead letters."""
 
     def __init__(self, bootstrap: str) -> None:
         self.on_topic = 0

@@ -1,4 +1,4 @@
-"""State on disk damaged under killed workers, on real Kafka: figures stay those of a recount.
+"""State on disk damaged under killed workers, on real Kafka: figures equal a recount.
 
 About a minute and a half.
 """
@@ -32,26 +32,26 @@ def stores(state: Path) -> list[Path]:
 
 
 def run_on(run: Engine) -> None:
-    """More events, worked off."""
+    """More events, processed to the end."""
     run.feed(EVENTS)
     run.wait_caught_up()
 
 
 def again(run: Engine, seeds: int) -> None:
-    """Everything that was fed before once more: state must know every id."""
+    """Feeds everything again: state must know every id."""
     run.seed = 0
     for _ in range(seeds):
         run.feed(EVENTS)
 
 
 def set_aside(log: Path) -> int:
-    """How many stores the worker said that it set aside."""
+    """How many stores the worker reported as set aside."""
     return log.read_text(encoding="utf-8").count("set_aside_as")
 
 
 def test_a_manifest_cut_under_a_killed_worker(kafka_cluster: KafkaCluster, tmp_path: Path) -> None:
-    """RocksDB opens such stores without a word, with the newest offset and without what was written
-    before it. One campaign went from 543 events to 626."""
+    """RocksDB opens such stores silently, with the newest offset and without earlier writes. One
+    campaign went from 543 events to 626."""
     run = engine(kafka_cluster, tmp_path, workers=1)
     (worker,) = run.workers
     try:
@@ -78,7 +78,7 @@ def test_a_manifest_cut_under_a_killed_worker(kafka_cluster: KafkaCluster, tmp_p
 def test_files_damaged_at_random_under_a_killed_worker(
     kafka_cluster: KafkaCluster, tmp_path: Path
 ) -> None:
-    """Of every kind: the worker comes back each time, and counts nothing twice."""
+    """Any kind of damage: the worker recovers each time, and counts nothing twice."""
     run = engine(kafka_cluster, tmp_path, workers=1)
     (worker,) = run.workers
     dice, said = random.Random(13), []

@@ -1,7 +1,7 @@
-"""The raw topic deleted and recreated under the whole line: old figures stay, new ones add up.
+"""The raw topic deleted and recreated under the whole pipeline: old figures stay, new ones add up.
 
-And under a worker that sleeps meanwhile, so that it finds the old log's next offset in the new one.
-About 50 and 30 seconds.
+And under a worker that is frozen meanwhile, so that it finds the old log's next offset in the new
+one. About 50 and 30 seconds.
 """
 
 import asyncio
@@ -33,7 +33,8 @@ def quiet(trial: Trial) -> None:
 
 
 def test_the_raw_topic_is_made_anew(kafka_cluster: KafkaCluster, tmp_path: Path) -> None:
-    """Both workers end and begin the new log; the books of before and after agree, and stay so."""
+    """Both workers end and begin the new log; the figures of before and after agree, and stay
+    so."""
     (broker,) = kafka_cluster()
     accounts = open_accounts()
     with Pipeline(
@@ -51,7 +52,7 @@ def test_the_raw_topic_is_made_anew(kafka_cluster: KafkaCluster, tmp_path: Path)
 
 
 def ids_by_log(bootstrap: str) -> dict[str, set[str]]:
-    """Which events are enriched as which log's."""
+    """Log -> events that are enriched as its records."""
     found: dict[str, set[str]] = defaultdict(set)
     for record in asyncio.run(read_topic(bootstrap, topics.ENRICHED)):
         value = CODEC.decode(record.value, "enriched_event")
@@ -65,7 +66,7 @@ def raw_ids(bootstrap: str) -> set[str]:
 
 
 def commit_by_hand(bootstrap: str, group: str, offset: int, note: str) -> None:
-    """As a worker of the old log does whose commit lands on the new topic."""
+    """Commits as a worker of the old log whose commit reaches the new topic."""
     places = [
         TopicPartition(topics.RAW, number, offset, metadata=note) for number in range(PARTITIONS)
     ]
@@ -86,7 +87,7 @@ def wait_end(role: Role) -> None:
 def test_a_new_log_that_reaches_beyond_the_old_offset_is_read_from_its_first_record(
     kafka_cluster: KafkaCluster, tmp_path: Path
 ) -> None:
-    """Nothing of it is taken for the old log's, and no commit of the old log counts in it."""
+    """None of its records is taken for the old log's, and no commit of the old log counts."""
     (broker,) = kafka_cluster()
     given = {"SESSION_TIMEOUT_MS": "45000"}  # the sleeper stays in its group
     with Pipeline(

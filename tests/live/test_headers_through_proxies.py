@@ -1,8 +1,8 @@
-"""What a client can make of its headers behind a real HAProxy and a real Caddy; about 20 s.
+"""What a client can achieve with its headers behind a real HAProxy and a real Caddy; about 20 s.
 
-The source lets in one network, and the client is outside of it. A proxy puts the client's address
-behind whatever the client claims; everything here tries to get a claim behind the proxy's word. The
-ingress keeps on its spool, so no Kafka is needed.
+The source admits one network, and the client is outside it. A proxy appends the client's address to
+whatever the client claims; the tests try to get a claim accepted instead. Ingress uses its spool,
+so no Kafka is needed.
 """
 
 import os
@@ -168,7 +168,7 @@ def chunked(body: bytes, *trailers: str) -> bytes:
 
 
 def test_the_client_is_outside_and_the_way_through_is_open(proxied: Proxied) -> None:
-    """Else the tests below would hold nothing: 403 for the address, not for the scheme."""
+    """Otherwise the tests below would prove nothing: 403 for the address, not for the scheme."""
     sample = next(proxied.ingress.samples())
     before = proxied.requests("forbidden")
     came = proxied.say(signed(sample, f"Content-Length: {len(sample.body)}") + sample.body)
@@ -178,7 +178,7 @@ def test_the_client_is_outside_and_the_way_through_is_open(proxied: Proxied) -> 
 
 @contextmanager
 def nobody_gets_in(proxied: Proxied) -> Iterator[None]:
-    """Nothing is kept meanwhile."""
+    """Asserts that nothing is stored meanwhile."""
     before = proxied.requests("accepted")
     yield
     assert proxied.requests("accepted") == before
@@ -189,7 +189,7 @@ CLAIM = f"X-Forwarded-For: {ALLOWED}"
 
 @pytest.mark.parametrize("apart", [False, True])
 def test_trailers_get_nobody_in(proxied: Proxied, apart: bool) -> None:
-    """Announced, signed and all: behind a body they are no headers."""
+    """Announced, signed and all: after a body they are not headers."""
     sample = next(proxied.ingress.samples())
     head = signed(sample, "Transfer-Encoding: chunked", "Trailer: X-Forwarded-For", "TE: trailers")
     body = chunked(sample.body, CLAIM, "X-Forwarded-Proto: https")
@@ -202,7 +202,7 @@ def test_trailers_get_nobody_in(proxied: Proxied, apart: bool) -> None:
 def test_a_body_behind_an_upgrade_is_no_request(
     proxied: Proxied, protocol: str, apart: bool
 ) -> None:
-    """A signed request with a claim of its own, as the body of one that asks for an upgrade."""
+    """A signed request with its own claim, as the body of one that asks for an upgrade."""
     sample = next(proxied.ingress.samples())
     inner = signed(sample, CLAIM, f"Content-Length: {len(sample.body)}") + sample.body
     lines = ("Connection: Upgrade", f"Upgrade: {protocol}", f"Content-Length: {len(inner)}")

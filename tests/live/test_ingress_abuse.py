@@ -59,7 +59,7 @@ def ingress(broker: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 class Healthy:
-    """A client that posts good requests all the while, and must be answered 200 each time."""
+    """A client that posts valid requests continuously, and must be answered 200 each time."""
 
     def __init__(self, ingress: Ingress) -> None:
         self._ingress = ingress
@@ -110,7 +110,7 @@ def head(headers: str = "") -> bytes:
 
 
 async def test_slow_connections_are_closed_and_cost_little(ingress: Ingress) -> None:
-    """2,000 that dribble their headers, then 200 that dribble a body: cut off, or told 408."""
+    """2,000 that send headers slowly, then 200 that send a body slowly: closed, or answered 408."""
     before = ingress.forget_memory_peak()
     async with Healthy(ingress) as healthy:
         slow = [
@@ -142,7 +142,7 @@ async def _end(reader: asyncio.StreamReader) -> bytes:
 
 
 async def test_a_body_of_a_gigabyte_is_refused_while_it_is_sent(ingress: Ingress) -> None:
-    """413, long before it is over, whether its length was declared or not."""
+    """413, long before its end, whether its length was declared or not."""
     before = ingress.forget_memory_peak()
     chunk = b"%x\r\n%s\r\n" % (65_536, b"x" * 65_536)
     async with Healthy(ingress):
@@ -178,7 +178,7 @@ BODIES: dict[str, tuple[bytes, str, int]] = {
 @pytest.mark.parametrize("name", BODIES)
 @pytest.mark.parametrize("signed", [False, True])
 async def test_hostile_bodies_get_their_answers(ingress: Ingress, name: str, signed: bool) -> None:
-    """Eight at a time, several times over: by a stranger, and by whoever got hold of the key."""
+    """Eight at a time, several times: by a stranger, and by somebody with the key."""
     body, encoding, status = BODIES[name]
     headers = f"Content-Encoding: {encoding}\r\nContent-Length: {len(body)}\r\n"
     if signed:
@@ -251,8 +251,8 @@ GZIP = {"content-encoding": "gzip"}
 
 @pytest.mark.parametrize("forged", [False, True])
 async def test_a_flood_of_gzip_keeps_no_honest_gzip_waiting(ingress: Ingress, forged: bool) -> None:
-    """5 MB unpacked each, as fast as they are answered, without a signature or with a whole, wrong
-    one: 15 honest requests in the midst of them are kept, every one."""
+    """5 MB decompressed each, as fast as they are answered, without a signature or with a
+    complete but wrong one: 15 valid requests sent meanwhile are all kept."""
     flood = gzip.compress(
         b"["
         + b",".join(b'{"event":"open","sg_event_id":"%032x"}' % n for n in range(90_000))

@@ -44,7 +44,7 @@ async def allowed(limits: RateLimits, source: str = "a") -> bool:
 
 @pytest.mark.parametrize("scheme", ["redis", "valkey"])
 async def test_two_processes_share_one_count(valkey: ValkeyServer, scheme: str) -> None:
-    """What one let in, the other does not; another source has a count of its own."""
+    """A request admitted by one counts for the other; another source has its own count."""
     errors: list[Exception] = []
     one, two = (process(f"{scheme}://{valkey.address}/0", errors) for _ in range(2))
     assert await allowed(one)
@@ -72,7 +72,7 @@ async def test_two_processes_share_what_a_client_did_not_prove(valkey: ValkeySer
 
 
 async def test_while_the_store_is_away_each_counts_for_itself(valkey: ValkeyServer) -> None:
-    """The door is neither open nor closed; with the store back, the count is shared again."""
+    """Requests are limited meanwhile; when the store is back, the count is shared again."""
     errors: list[Exception] = []
     one, two = (process(f"redis://{valkey.address}/0", errors) for _ in range(2))
     assert await allowed(one, "b")
@@ -89,7 +89,7 @@ async def test_while_the_store_is_away_each_counts_for_itself(valkey: ValkeyServ
 
 
 async def test_a_frozen_store_is_not_waited_for(valkey: ValkeyServer) -> None:
-    """A server that takes connections and never answers costs a moment, not the request."""
+    """A server that accepts connections and never answers costs a moment, not the request."""
     errors: list[Exception] = []
     one = process(f"redis://{valkey.address}/0", errors)
     assert await allowed(one, "b")
@@ -100,7 +100,7 @@ async def test_a_frozen_store_is_not_waited_for(valkey: ValkeyServer) -> None:
 
 
 async def test_two_front_doors_answer_429_by_the_shared_count(valkey: ValkeyServer) -> None:
-    """By the setting alone: ``MAILPULSE_RATE_LIMIT_URL``; a store that is away is counted."""
+    """By the setting alone: ``MAILPULSE_RATE_LIMIT_URL``; failures of the store are counted."""
     shared: dict[str, Any] = {
         "rate_per_s": RATE_PER_S,
         "rate_limit_url": f"redis://{valkey.address}/0",

@@ -1,4 +1,4 @@
-"""Kafka away under load, and ingress killed in its midst: every 200 is on the topic in the end."""
+"""Kafka down under load, and ingress killed meanwhile: every 200 is on the topic in the end."""
 
 import asyncio
 import os
@@ -46,7 +46,7 @@ async def landed(broker: Kafka) -> list[str]:
 
 @asynccontextmanager
 async def load(ingress: Ingress) -> AsyncIterator[Answers]:
-    """Some clients that post without a pause until the block ends."""
+    """Clients that post without a pause until the block ends."""
     answers, samples = Answers(), ingress.samples()
     going = True
 
@@ -100,7 +100,7 @@ async def pipeline(
 async def test_without_a_spool_an_outage_is_refused_and_nothing_acknowledged_is_missing(
     kafka_cluster: KafkaCluster, tmp_path: Path
 ) -> None:
-    """While Kafka is away every answer is a 503 that says when to come again."""
+    """While Kafka is down every answer is a 503 with Retry-After."""
     async with (
         pipeline(kafka_cluster, tmp_path) as (broker, ingress),
         load(ingress) as answers,
@@ -158,7 +158,7 @@ def list_of(folder: Path, pattern: str) -> list[Path]:
 async def test_sigterm_finishes_what_is_under_way(
     kafka_cluster: KafkaCluster, tmp_path: Path
 ) -> None:
-    """No request that was let in goes unanswered, nothing acknowledged is missing, exit 0."""
+    """No admitted request goes unanswered, nothing acknowledged is missing, exit code 0."""
     async with pipeline(kafka_cluster, tmp_path) as (broker, ingress):
         async with load(ingress) as answers:
             await until(answers, 50)

@@ -1,4 +1,4 @@
-"""The producer of ingress on Apache Kafka: idempotent, over restarts and frozen brokers."""
+"""The producer of ingress on Apache Kafka: idempotent, across restarts and frozen brokers."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ from tests.live.kafka import create_mailpulse_topics
 
 
 async def test_a_kafka_without_the_topics_is_not_up(kafka_cluster: KafkaCluster) -> None:
-    """And is, once they are made."""
+    """It is up once they are created."""
     [broker] = await asyncio.to_thread(kafka_cluster)
     settings = Settings(
         kafka_bootstrap=broker.bootstrap,
@@ -41,9 +41,9 @@ async def test_a_kafka_without_the_topics_is_not_up(kafka_cluster: KafkaCluster)
 async def test_every_acknowledged_record_is_there_once_and_in_order_over_a_restart(
     kafka_cluster: KafkaCluster,
 ) -> None:
-    """With idempotence what was acknowledged is there exactly once, though Kafka was restarted.
+    """With idempotence what was acknowledged is there exactly once, although Kafka was restarted.
 
-    And nothing complains of it in the log, where somebody would be woken by a traceback.
+    The log has no traceback because of it, which would alarm an operator.
     """
     complaints: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
@@ -84,7 +84,7 @@ async def test_every_acknowledged_record_is_there_once_and_in_order_over_a_resta
 async def test_a_frozen_broker_costs_its_time_out_and_no_order(
     kafka_cluster: KafkaCluster,
 ) -> None:
-    """SIGSTOP for a while: refused within the time-out, and on resume nothing comes out of turn."""
+    """SIGSTOP for a while: refused within the time-out, and on resume nothing is out of order."""
     [broker] = await asyncio.to_thread(kafka_cluster)
     await asyncio.to_thread(create_mailpulse_topics, broker.bootstrap)
     async with producer(broker, ack_timeout_ms=500) as one:

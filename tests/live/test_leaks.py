@@ -1,4 +1,4 @@
-"""A pipeline with secrets planted everywhere: none in logs or metrics; no socket not told of.
+"""A pipeline with canary secrets everywhere: none in logs or metrics; no unexpected socket.
 
 Roles log at DEBUG; recipients are hashed, so that no address may appear either.
 """
@@ -46,7 +46,7 @@ def listening(role: Role) -> set[tuple[str, int]]:
 def test_nothing_leaks_and_nothing_else_listens(
     kafka_cluster: KafkaCluster, tmp_path: Path
 ) -> None:
-    """After traffic with forgeries and broken bodies, then an orderly stop."""
+    """After traffic with forgeries and malformed bodies, then an orderly stop."""
     (broker,) = kafka_cluster()
     accounts = open_accounts()
     settings = {**SECRETS, "RECIPIENTS": "hashed", "LOG_LEVEL": "DEBUG"}

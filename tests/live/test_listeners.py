@@ -1,4 +1,4 @@
-"""Every listener of real processes with 1,024 descriptors, while 1,100 callers sit on each."""
+"""Every listener of real processes with 1,024 descriptors, with 1,100 clients connected to each."""
 
 import resource
 import socket
@@ -45,7 +45,7 @@ def status(port: int, path: str) -> int:
 
 
 def crowd(port: int) -> list[socket.socket]:
-    """Callers that sit there: silent, or with half a request."""
+    """Clients that stay connected: silent, or with half a request."""
     callers = []
     for number in range(IDLE):
         callers.append(socket.create_connection(("127.0.0.1", port), timeout=20))
@@ -55,7 +55,8 @@ def crowd(port: int) -> list[socket.socket]:
 
 
 def test_a_crowd_shuts_nobody_out(tmp_path: Path) -> None:
-    """Analysts, sink, health and dashboard are answered; the log stays short; all is let go."""
+    """Analysts, sink, health and dashboard are answered; the log stays short; everything is
+    released."""
     warehouse = WarehouseProcess(tmp_path)
     warehouse.become(command("warehouse"))
     dashboard_port, dashboard_health = free_port(), free_port()

@@ -1,4 +1,4 @@
-"""A record of a newer release, read by an older worker: said in words, and counted after all."""
+"""A record of a newer release, read by an older worker: reported, and counted in the end."""
 
 import asyncio
 import time
@@ -57,7 +57,8 @@ def until_read(pipeline: Pipeline, worker: Role) -> None:
 def test_a_record_of_a_newer_release_waits_for_the_upgrade(
     kafka_cluster: KafkaCluster, tmp_path: Path
 ) -> None:
-    """Its letter and the log say what to do; after it a replay counts it, once. About 30 s."""
+    """Its dead letter and the log say what to do; after the upgrade resending counts it, once.
+    About 30 s."""
     (broker,) = kafka_cluster()
     now = time.time_ns() // 1000
     times = {"occurred_at": now - 1_000_000, "received_at": now}

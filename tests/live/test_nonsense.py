@@ -1,4 +1,5 @@
-"""Nonsense through the whole line: nothing crashes, no neighbour is lost, nothing just vanishes."""
+"""Nonsense through the whole pipeline: nothing crashes, no other record is lost, nothing
+vanishes."""
 
 import asyncio
 import json
@@ -55,12 +56,12 @@ NONSENSE: dict[str, dict[str, Any]] = {
 
 
 def neighbour(number: int) -> dict[str, Any]:
-    """A good event."""
+    """A valid event."""
     return story.event("delivered", f"good-{number}", f"good{number}", int(time.time()) - 60)
 
 
 def tell(url: str) -> tuple[int, int]:
-    """Posts each piece of nonsense between two good events.
+    """Posts each piece of nonsense between two valid events.
 
     Returns:
         How many events were accepted, and how many refused.
@@ -117,7 +118,7 @@ def ask(pipeline: Pipeline, sql: str) -> int:
 
 
 def test_nonsense_harms_nobody(kafka_cluster: KafkaCluster, tmp_path: Path) -> None:
-    """Good neighbours are all counted; each odd event is an event or a dead letter; roles live."""
+    """Valid events are all counted; each odd one is an event or a dead letter; roles stay up."""
     (broker,) = kafka_cluster()
     codec = Codec()
     with Pipeline(broker.bootstrap, tmp_path, story.CONFIG, story.SECRETS) as pipeline:

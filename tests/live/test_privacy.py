@@ -1,4 +1,4 @@
-"""Recipients hashed or dropped: no address anywhere behind the front door, and figures the same."""
+"""Recipients hashed or dropped: no address anywhere behind ingress, and the same figures."""
 
 import json
 import re
@@ -57,7 +57,7 @@ def wait_for_figures(pipeline: Pipeline) -> None:
 
 
 def every_text(pipeline: Pipeline, found: Records) -> dict[str, bytes]:
-    """Where an address could have gone -> what lies there."""
+    """Every place where an address could be -> its content."""
     places: dict[str, bytes] = {}
     for topic, records in found.items():
         parts: list[bytes] = []

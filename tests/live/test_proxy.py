@@ -1,7 +1,7 @@
 """The Caddyfile on a real Caddy, in the networks of ``docker-compose.yml``; about 10 s.
 
-Caddy runs in a network namespace, the ingress outside of it, and names resolve as Docker resolves
-them. Replaced are the port of the ingress and where files lie, nothing else.
+Caddy runs in a network namespace, ingress outside it, and names resolve as Docker resolves them.
+Only the port of ingress and the paths of files are replaced.
 """
 
 import os
@@ -101,7 +101,7 @@ class Proxied:
 
 @contextmanager
 def proxied(folder: Path, trusted: str) -> Iterator[Proxied]:
-    """Both, running; not necessarily on good terms."""
+    """Both are running; ingress need not trust Caddy."""
     caddy = Path(sys.executable).with_name("caddy")
     around = or_skip(Surroundings("caddy", UPSTREAMS).start)
     try:
@@ -136,7 +136,7 @@ def proxied(folder: Path, trusted: str) -> Iterator[Proxied]:
 
 
 def test_a_signed_hook_through_the_proxy_is_kept(tmp_path: Path) -> None:
-    """The first thing that a provider does with what compose starts."""
+    """The first thing that a provider sends to what compose starts."""
     with proxied(tmp_path, believed("ingest-1")) as one:
         wait_until(lambda: one.health() == 0)
         sample = next(one.ingress.samples())
@@ -146,7 +146,7 @@ def test_a_signed_hook_through_the_proxy_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_proxy_that_is_not_believed_is_not_healthy(tmp_path: Path) -> None:
-    """Every hook gets 403, and ``docker compose up --wait`` says so instead of looking green."""
+    """Every hook gets 403, and ``docker compose up --wait`` reports it instead of success."""
     with proxied(tmp_path, "203.0.113.0/24") as one:
         sample = next(one.ingress.samples())
         assert one.post(sample.body, sample.headers).status_code == 403

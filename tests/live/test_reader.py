@@ -1,6 +1,6 @@
 """The reader of whole topics, what the client was never told of, gaps, ends.
 
-About 8 seconds, most of it the start of a Kafka that makes topics by itself.
+About 8 seconds, most of it the start of a Kafka that creates topics automatically.
 """
 
 import uuid
@@ -33,7 +33,7 @@ def broker(kafka: Kafka) -> Broker:
 
 @pytest.fixture
 def topic(broker: Broker) -> str:
-    """A topic of this test's own, made by another client than the reader's."""
+    """A topic of this test, created by another client than the reader's."""
     name = f"read-{uuid.uuid4().hex}"
     create_topics(broker.bootstrap, name, partitions=PARTITIONS)
     return name
@@ -79,14 +79,15 @@ def numbers(count: int, first: int = 0) -> list[tuple[int, bytes]]:
 async def test_a_topic_the_client_never_heard_of_is_read_to_its_end(
     broker: Broker, topic: str
 ) -> None:
-    """Kafka tells a new client of no topic: one replay's worker ended, taking it for missing."""
+    """Kafka tells a new client of no topic: a reprocessing worker once took the topic for
+    missing."""
     await write(broker, topic, {0: 5_000, 2: 3})
     assert await read(broker, topic) == {0: numbers(5_000), 2: numbers(3)}
     assert await read(broker, topic, records_max=100) == {0: numbers(5_000), 2: numbers(3)}
 
 
 async def test_an_empty_topic_ends_at_once(broker: Broker, topic: str) -> None:
-    """Nothing to read is no reason to wait."""
+    """An empty topic needs no waiting."""
     assert await read(broker, topic) == {}
 
 
@@ -111,7 +112,7 @@ async def values(broker: Broker, topic: str, **where: Any) -> list[tuple[int, by
 async def test_a_topic_that_is_not_there_is_said_to_be_so_and_not_made(
     kafka_cluster: KafkaCluster,
 ) -> None:
-    """Asking must not make it, though the broker would."""
+    """Asking must not create it, even if the broker would."""
     (broker,) = kafka_cluster(1, {"auto.create.topics.enable": "true"})
     for _ in range(2):
         with pytest.raises(ConfigError, match="no such topic"):
@@ -119,7 +120,7 @@ async def test_a_topic_that_is_not_there_is_said_to_be_so_and_not_made(
 
 
 async def test_marks_of_transactions_and_removed_records_do_not_hold_it_up(kafka: Kafka) -> None:
-    """A log may begin late, end with a mark that is no record, and be removed up to its end."""
+    """A log may start late, end with a marker instead of a record, and be deleted up to its end."""
     topic = f"read-{uuid.uuid4().hex}"
     create_topics(kafka.bootstrap, topic, partitions=PARTITIONS)
     await write(kafka, topic, {0: 10, 1: 4, 2: 7}, transactional_id=topic)

@@ -1,4 +1,5 @@
-"""The pages' recipes, as a new user types them: configuration, keys, signed requests, a query."""
+"""The recipes on the pages, as a new user types them: configuration, keys, signed requests, a
+query."""
 
 import json
 import os
@@ -23,7 +24,7 @@ REQUESTS = ("sendgrid", "postmark", "generic")
 
 
 class Reader:
-    """Somebody who follows the page in an empty folder, on a port of their own.
+    """A reader who follows the page in an empty folder, on another port.
 
     Args:
         folder: where everything happens.
@@ -89,7 +90,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 
 def test_every_recipe_of_the_readme_is_known_here() -> None:
-    """A recipe that is added is tried, or this fails."""
+    """A new recipe must be tested, or this fails."""
     assert set(RECIPES) == {"config", "keys", *REQUESTS, "look"}
 
 

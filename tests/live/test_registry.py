@@ -43,7 +43,7 @@ def registry() -> Iterator[Registry]:
 
 @pytest.fixture(scope="module")
 def ids(registry: Registry) -> dict[str, int]:
-    """Our schemas, registered behind somebody else's: no id is one of the fixed ones by chance."""
+    """Our schemas, registered after others: no id equals a fixed one by chance."""
     with RegistryClient(registry.url) as client:
         for number in range(len(FIXED_IDS)):
             fields = [{"name": f"n{number}", "type": "long"}]
@@ -73,7 +73,7 @@ def test_every_released_schema_is_registered_under_its_topic(
 
 
 def test_registering_again_changes_nothing(registry: Registry, ids: dict[str, int]) -> None:
-    """Every role does it at every start."""
+    """Every role does so at every start."""
     assert register_all(registry.url) == ids
 
 
@@ -117,7 +117,7 @@ def changed(schema: str, **field: Any) -> dict[str, Any]:
 @pytest.mark.usefixtures("ids")
 @pytest.mark.parametrize("topic", [RAW, ENRICHED])
 def test_an_incompatible_change_is_refused(registry: Registry, topic: str) -> None:
-    """A required field could not be filled in for old records: the registry says no."""
+    """Old records have no value for a required field: the registry refuses it."""
     described = BY_NAME[topic]
     with (
         RegistryClient(registry.url) as client,
@@ -128,7 +128,7 @@ def test_an_incompatible_change_is_refused(registry: Registry, topic: str) -> No
 
 @pytest.mark.usefixtures("ids")
 def test_a_field_with_a_default_is_accepted(registry: Registry) -> None:
-    """The way a schema is meant to grow, and what is registered can be asked for."""
+    """The intended way for a schema to grow; the registered schema can be read back."""
     described = BY_NAME["email.engagement.v1"]
     document = changed(described.schema, name="x", type=["null", "long"], default=None)
     with RegistryClient(registry.url) as client:
@@ -145,7 +145,7 @@ def test_a_registry_that_is_away_is_unavailable() -> None:
 
 
 def test_something_that_is_no_registry_is_a_config_error(registry: Registry) -> None:
-    """A wrong path is the operator's to mend: no waiting for it."""
+    """The operator has to correct a wrong path: no waiting for it."""
     wrong = f"http://127.0.0.1:{registry.port}/nowhere{os.getpid()}"
     with pytest.raises(ConfigError, match="MAILPULSE_SCHEMA_REGISTRY_URL"):
         register_all(wrong)
@@ -154,7 +154,7 @@ def test_something_that_is_no_registry_is_a_config_error(registry: Registry) -> 
 def test_commands_read_and_write_by_the_ids_of_the_registry(
     kafka_cluster: KafkaCluster, registry: Registry, ids: dict[str, int], tmp_path: Path
 ) -> None:
-    """What roles wrote is shown, and what commands write roles can read. About 20 seconds."""
+    """Commands show what roles wrote, and roles read what commands write. About 20 seconds."""
     assert not set(ids.values()) & set(FIXED_IDS.values())
     (broker,) = kafka_cluster()
     (tmp_path / "mailpulse.toml").write_text(

@@ -1,7 +1,7 @@
-"""Rules change and history is judged anew, on real Kafka and chDB: events come, workers die.
+"""Reprocessing by new rules on real Kafka and chDB, while events arrive and workers are killed.
 
 One in eight opens and clicks is a scanner's by the new rules. In the end every figure, on Kafka's
-topics and in ClickHouse, is what a brute-force recount by the new rules gives. About 45 seconds.
+topics and in ClickHouse, equals a brute-force recount by the new rules. About 45 seconds.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ class Operator:
         )  # fmt: skip
 
     def run(self, *more: str, code: int = 0) -> str:
-        """Runs the command to its end; gives back what it said."""
+        """Runs the command to its end; returns its output."""
         process = self.begin(*more)
         said, _ = process.communicate(timeout=120)
         assert process.returncode == code, said
@@ -82,7 +82,7 @@ def by_campaign(counts: Counts) -> dict[str, Counter[str]]:
 
 
 async def found_in(dsn: str, wanted: dict[str, Counter[str]], humans: int) -> dict[str, Any]:
-    """What ClickHouse says, asked until it is what is wanted or patience ends."""
+    """ClickHouse's answer, queried until it is the wanted one or time is up."""
     clickhouse = ClickHouse(dsn)
     end = time.monotonic() + AGREE_S
     try:
@@ -105,7 +105,7 @@ async def found_in(dsn: str, wanted: dict[str, Counter[str]], humans: int) -> di
 
 
 async def told(bootstrap: str) -> set[str]:
-    """Engagement that stands, to a consumer that knows ids; telling one twice is an error."""
+    """Engagement that stands, for a consumer that knows ids; publishing one twice is an error."""
     seen: set[str] = set()
     out: set[str] = set()
     for record in await read_topic(bootstrap, topics.ENGAGEMENT):
@@ -142,7 +142,7 @@ def human_events(counts: Counts) -> int:
 
 
 def check_figures(pipeline: Pipeline, bootstrap: str, events: list[Event]) -> None:
-    """Topics and ClickHouse against the recount."""
+    """Compares topics and ClickHouse with the recount."""
     wanted = count(events, Rules.load(NEW_RULES))
     humans = human_events(wanted)
     moved = human_events(count(events)) - humans
@@ -160,7 +160,7 @@ def check_figures(pipeline: Pipeline, bootstrap: str, events: list[Event]) -> No
 def test_history_is_judged_anew_while_events_come_and_a_worker_dies(
     kafka_cluster: KafkaCluster, tmp_path: Path
 ) -> None:
-    """Plan, replay, kill -9 of a worker and of the command: the figures of the new rules."""
+    """Plan, run, kill -9 of a worker and of the command: the figures of the new rules."""
     (broker,) = kafka_cluster()
     with Pipeline(broker.bootstrap, tmp_path, "", {}, ingests=0, workers=2) as pipeline:
         operator = Operator(pipeline, tmp_path)

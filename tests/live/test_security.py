@@ -1,8 +1,8 @@
-"""Kafka with TLS, SCRAM and client certificates, on a broker that denies whatever is not granted.
+"""Kafka with TLS, SCRAM and client certificates, on a broker that denies everything not granted.
 
-Every client of ours (ingest, worker, sink, admin) runs as its own user with exactly the rights that
-``streams.kafka.acl`` lists for it; certificates are self-made. What must be refused is refused: a
-wrong password, a broker that another authority vouches for, and each role beyond its rights.
+Every client of ours (ingest, worker, sink, admin) has its own user with exactly the rights that
+``streams.kafka.acl`` lists; certificates are self-made. Refused must be: a wrong password, a broker
+certified by another authority, and each role beyond its rights.
 """
 
 import asyncio
@@ -85,7 +85,7 @@ class Guarded:
         )
 
     def grant(self) -> None:
-        """Makes the users and gives each role what ``streams.kafka.acl`` says, nothing else."""
+        """Creates the users and gives each role what ``streams.kafka.acl`` lists, nothing else."""
         client = AdminClient({"bootstrap.servers": self.broker.bootstrap, "log_level": 0})
         info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 8192)
         users = [
@@ -144,7 +144,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
 
 
 class GuardedPipeline(Pipeline):
-    """A pipeline whose roles sign in, each as itself; whoever asks from outside is the admin."""
+    """A pipeline whose roles sign in, each as its own user; requests from outside are the
+    admin's."""
 
     def __init__(self, guarded: Guarded, protocol: str, folder: Path, **options: Any) -> None:
         self._guarded, self._protocol = guarded, protocol
@@ -179,7 +180,7 @@ def test_every_role_works_with_its_own_rights_alone(
 def test_a_wrong_password_and_a_foreign_authority_are_refused(
     guarded: Guarded, tmp_path: Path
 ) -> None:
-    """Both are told in words, without the password."""
+    """Both give a message, without the password."""
     given = {name.lower(): value for name, value in guarded.settings("admin", "SASL_SSL").items()}
     wrong: dict[str, Any] = given | {"kafka_sasl_password": "canary-not-the-password"}
     foreign: dict[str, Any] = given | {
@@ -220,7 +221,7 @@ async def _may_read(guarded: Guarded, role: str, topic: str) -> bool:
 
 
 async def test_no_role_can_do_another_ones_work(guarded: Guarded) -> None:
-    """The ingress can't read, the sink can't write events, the dashboard can do neither."""
+    """Ingress can't read, the sink can't write events, the dashboard can do neither."""
     settings = {k.lower(): v for k, v in guarded.settings("admin", "SASL_SSL").items()}
     given: dict[str, Any] = settings
     await admin.topics_apply(Settings(**given))

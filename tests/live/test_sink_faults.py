@@ -1,4 +1,4 @@
-"""ClickHouse away and ClickHouse hanging, under a sink that reads real Kafka."""
+"""ClickHouse down and ClickHouse hanging, under a sink that reads real Kafka."""
 
 import asyncio
 import os
@@ -25,8 +25,8 @@ RSS_BYTES_MAX = 500 << 20
 
 
 class Gate:
-    """A TCP relay in front of a port: ``open``, ``shut`` (connections refused), ``stuck`` (taken,
-    and nothing answered)."""
+    """A TCP relay in front of a port: ``open``, ``shut`` (connections refused), ``stuck``
+    (accepted, and nothing answered)."""
 
     def __init__(self, target: int) -> None:
         self._target = target
@@ -59,7 +59,7 @@ class Gate:
                 each.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Stops taking connections."""
+        """Stops accepting connections."""
         self._listener.close()
 
 
@@ -84,7 +84,7 @@ def _until(url: str, expected: int, timeout_s: float = 120.0) -> None:
 def test_events_wait_out_a_fault_of_clickhouse(
     fault: str, kafka_cluster: KafkaCluster, tmp_path: Path
 ) -> None:
-    """Nothing is lost or doubled, the group keeps its member, memory stays bounded."""
+    """Nothing is lost or counted twice, the group keeps its member, memory stays bounded."""
     bootstrap = kafka_cluster(1)[0].bootstrap
     create_mailpulse_topics(bootstrap)
     records, _ = records_of(20_000)

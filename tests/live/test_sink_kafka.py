@@ -1,4 +1,4 @@
-"""The sink on real Kafka: several of it, a graceful stop, poison, and a topic made anew."""
+"""The sink on real Kafka: several sinks, a graceful stop, poison, and a recreated topic."""
 
 import asyncio
 from pathlib import Path
@@ -18,7 +18,7 @@ COUNT = "SELECT count() FROM email_events"
 
 @pytest.fixture
 def bootstrap(kafka_cluster: KafkaCluster) -> str:
-    """Kafka of one's own, with mailpulse's topics."""
+    """Its own Kafka, with mailpulse's topics."""
     node: Kafka = kafka_cluster(1)[0]
     create_mailpulse_topics(node.bootstrap)
     return node.bootstrap
@@ -26,7 +26,7 @@ def bootstrap(kafka_cluster: KafkaCluster) -> str:
 
 @pytest.mark.timeout(300)
 def test_poison_goes_to_the_dead_letter_topic_and_is_listed(bootstrap: str, tmp_path: Path) -> None:
-    """Garbage among good records: every good one is stored, each bad one has its reason."""
+    """Garbage among valid records: every valid one is stored, each bad one has its reason."""
     records, load = records_of(500)
     good = records[0].value or b""
     bad = [

@@ -21,7 +21,7 @@ BEGIN = 1_790_000_000 // 86_400 * 86_400
 
 
 def records_of(events: int) -> tuple[list[Sent], Load]:
-    """Made-up events with their minutes, as records, and the ledger of what was made."""
+    """Simulated events with their minutes, as records, and the generator's ledger."""
     load = Load(events, 3, BEGIN)
     sent = [Sent(topics.ENRICHED, partition, 0, 0, b"k", value) for partition, value in load]
     sent += [Sent(topics.MINUTES, 0, 0, 0, b"k", value) for value in load.minute_values()]
@@ -29,7 +29,7 @@ def records_of(events: int) -> tuple[list[Sent], Load]:
 
 
 def expected_counts(load: Load) -> list[list[object]]:
-    """Campaign, events, delivered: added up from the generator's own ledger."""
+    """Campaign, events, delivered: sums of the generator's own ledger."""
     totals: dict[str, list[int]] = {}
     for (campaign, _, _), vector in load.minutes.items():
         total = totals.setdefault(campaign, [0, 0])
@@ -51,7 +51,7 @@ RECOUNT = (
 def test_kill_at_a_step_loses_and_repeats_nothing(
     step: str, kafka_cluster: KafkaCluster, tmp_path: Path
 ) -> None:
-    """SIGKILL at the step, again and again, then a run to the end: figures are the ledger's."""
+    """SIGKILL at the step, repeatedly, then a run to the end: figures equal the ledger's."""
     bootstrap = kafka_cluster(1)[0].bootstrap
     create_mailpulse_topics(bootstrap)
     records, load = records_of(EVENTS_PER_KILL * KILLS)
