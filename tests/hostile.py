@@ -1,7 +1,7 @@
 """A folder whose files have the names of modules, as a user's own may.
 
-``random.py``, ``schemas/``, ``logging.py``: what looks for modules in the working directory ends
-with a sentence instead of importing what it meant.
+``random.py``, ``schemas/``, ``logging.py``: a process that imports from the working directory ends
+with a message instead of importing what it should.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""``.ci/lock`` as tests read it, and what packages say that they need."""
+"""``.ci/lock`` as tests read it, and what packages require."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -64,9 +64,9 @@ def _asked(name: str) -> tuple[Requirement, ...]:
 
 
 def needed(extras: Iterable[str], environment: Mapping[str, str]) -> set[str]:
-    """What mailpulse with some extras needs in an environment, as installed packages tell.
+    """What mailpulse with some extras requires in an environment, according to installed packages.
 
-    What is not installed here itself is named, but not what it needs.
+    Packages that are not installed here are named, but not what they require.
     """
     open_ends: list[tuple[str, frozenset[str]]] = [("mailpulse", frozenset(extras))]
     seen = set()

@@ -24,7 +24,7 @@ _SAMPLES = {
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric. ``name`` as it is asked for; ``samples``: every name that Prometheus stores."""
+    """One metric. ``name`` as it is queried; ``samples``: every name that Prometheus stores."""
 
     role: str
     name: str

@@ -1,6 +1,6 @@
 """The pages' generated sections, and their code blocks for tests to run.
 
-``python -m tests.readme`` writes the sections anew; ``tests/test_readme.py`` fails on a stale one.
+``python -m tests.readme`` writes the sections; ``tests/test_readme.py`` fails if one is stale.
 """
 
 import re
@@ -88,7 +88,7 @@ LOADS = {"1M": 10**6, "100M": 10**8, "10B": 10**10}
 
 
 def capacity() -> str:
-    """What an event costs, and the plans for a small, a large and a huge load."""
+    """What an event costs, and the plans for a small, a large and a very large load."""
     costs = " · ".join(
         f"{role} {1e6 / cost:,.0f}"
         for role, cost in (
@@ -123,7 +123,7 @@ SECTIONS = {
 
 
 def rendered(text: str) -> str:
-    """The text with its generated sections made anew.
+    """The text with its generated sections renewed.
 
     Raises:
         KeyError: a section that nothing generates.

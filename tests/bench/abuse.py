@@ -1,11 +1,11 @@
-"""Abuse for the ingress bench: what healthy requests feel of it, as a ratio of two latencies.
+"""Abuse for the ingress bench: its effect on healthy requests, as a ratio of two latencies.
 
 ``python -m tests.bench.abuse PORT PATH`` abuses a server until it is ended: 2,000 connections that
-dribble their headers and are opened anew when they are cut off, and one hostile body after another.
+send their headers slowly and are reopened when they are closed, and one hostile body after another.
 
 Invariants:
-1. The abuser is a process of its own, and only sends: what it costs is the server's to bear, and
-   the machine's that both share.
+1. The abuser is a process of its own and only sends: the costs are those of the server, and of the
+   machine that both share.
 2. Baseline and abuse are measured with the same client on the same server, one after the other.
 """
 
@@ -77,10 +77,10 @@ async def _abuse(port: int, path: str) -> None:
 
 
 def measure(port: int, path: str, folder: Path, load: Callable[[], Round]) -> dict[str, float]:
-    """What a healthy client feels of it.
+    """Measures the effect on a healthy client.
 
     Args:
-        load: one round of a healthy client that raises when a request is not answered 200.
+        load: one round of a healthy client; raises if a request is not answered 200.
 
     Returns:
         ``abuse_p99_ratio``: median p99 under abuse by that without; both, in milliseconds.

@@ -1,4 +1,4 @@
-"""How often the bounce classifier says what a reader says.
+"""How often the bounce classifier agrees with a human reader.
 
 Run it: ``python -m tests.bench.diagnostics`` prints the figures as JSON.
 """

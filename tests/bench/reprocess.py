@@ -1,9 +1,9 @@
-"""How fast history is judged anew: ``mailpulse reprocess`` on a pipeline that holds it.
+"""The speed of reprocessing: ``mailpulse reprocess`` on a pipeline with history.
 
-``run`` writes ``EVENTS`` to the raw topic, lets one worker and the sink come to its end, and raises
-the version of the rules. Figures: records a second of the worker while it folds (by what the
-command itself says, from 5 to 95 %), and over all, from calling the command to its end: the
-worker's new start, the fold, its counts. ClickHouse follows meanwhile, on the same machine.
+``run`` writes ``EVENTS`` to the raw topic, lets one worker and the sink read all of it, and raises
+the version of the rules. Figures: records a second of the worker while it folds (from the command's
+output, from 5 to 95 %), and over all, from calling the command to its end: the worker's restart,
+the fold, its counts. ClickHouse follows meanwhile, on the same machine.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _SAID = re.compile(r"([\d.]+) % of ([\d,]+) records")
 
 
 def newer_rules(folder: Path) -> Path:
-    """The rules as they come, but newer."""
+    """The shipped rules with a higher version."""
     text = files("streams.classify.tables").joinpath("machines.toml").read_text("utf-8")
     path = folder / "newer.toml"
     path.write_text(text.replace("version = 1", "version = 2", 1), encoding="utf-8")

@@ -1,8 +1,8 @@
-"""Every parser that takes outside bytes, with bytes that come near to good ones.
+"""Every parser of input from outside, with damaged valid input.
 
-Arbitrary bytes are tried beside each parser's own tests; here good inputs are cut, flipped, spliced
-and repeated, which reaches much deeper; of webhooks, every payload of ``tests/ingest/payloads``.
-``make fuzz`` makes a long run of it; what was found once is tried first (``tests/fuzz/kept.py``).
+Each parser's own tests use arbitrary bytes; here valid input is truncated, flipped, spliced and
+repeated, which reaches much deeper; for webhooks, every payload of ``tests/ingest/payloads``.
+``make fuzz`` runs it for long; failing examples are kept and tried first (``tests/fuzz/kept.py``).
 """
 
 import time
@@ -49,7 +49,7 @@ def outcome(call: Callable[[], Value], promised: type[Promised]) -> Value | Prom
 
 @st.composite
 def damaged(draw: st.DrawFn, good: bytes) -> bytes:
-    """``good`` after a few accidents: bits flipped, parts cut out, doubled, replaced."""
+    """``good`` after some damage: bits flipped, parts removed, doubled, replaced."""
     data = bytearray(good)
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, max(0, len(data) - 1)))
@@ -162,7 +162,7 @@ rate_per_s = 5
 @kept
 @given(text=damaged(TOML))
 def test_a_damaged_config_is_told_in_words(text: bytes) -> None:
-    """mailpulse.toml is read, or every problem is named; the secret is in no message."""
+    """mailpulse.toml is read, or every problem is named; no message contains the secret."""
     toml = text.decode("utf-8", "replace")
     read = outcome(lambda: load_sources(toml, {"CRM": "canary"}, lambda path: ""), ConfigError)
     if isinstance(read, ConfigError):

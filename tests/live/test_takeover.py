@@ -1,4 +1,4 @@
-"""A worker that takes partitions over: minutes come in while it catches up with them, or none do.
+"""A worker that takes over partitions, with and without new minutes while it catches up.
 
 About 40 seconds.
 """
@@ -35,7 +35,7 @@ STARTS = 2
 
 
 class Minutes:
-    """Writes minute counts of one campaign into partition 0, numbered by offset."""
+    """Writes minute counts of one campaign to partition 0, numbered by offset."""
 
     def __init__(self, bootstrap: str) -> None:
         self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 1})
@@ -60,7 +60,7 @@ class Minutes:
 
     @contextmanager
     def going_on(self) -> Iterator[None]:
-        """More of them all the time inside the block."""
+        """Writes more continuously during the block."""
         over = threading.Event()
 
         def write_on() -> None:
@@ -78,7 +78,7 @@ class Minutes:
 
 
 def commit(bootstrap: str, group: str, offset: int) -> None:
-    """What the worker before had committed of the minutes."""
+    """Commits what the previous worker had processed of the minutes."""
     admin_client = AdminClient({"bootstrap.servers": bootstrap})
     request = ConsumerGroupTopicPartitions(group, [TopicPartition(topics.MINUTES, 0, offset)])
     end = time.monotonic() + 20
@@ -94,7 +94,7 @@ def commit(bootstrap: str, group: str, offset: int) -> None:
 def test_a_worker_catches_up_while_minutes_come_in(
     kafka_cluster: KafkaCluster, tmp_path: Path
 ) -> None:
-    """It stays alive and commits: it was said to hold the state of another log, and ended."""
+    """It stays up and commits: it was once reported to have the state of another log, and ended."""
     (broker,) = kafka_cluster()
     pipeline = Pipeline(
         broker.bootstrap, tmp_path, "", {}, workers=1, ingests=0, partitions=1,
@@ -124,7 +124,7 @@ def test_a_worker_catches_up_while_minutes_come_in(
 
 
 def merged(metrics: Callable[[], str]) -> float:
-    """Minute counts that the worker has merged by itself, not caught up with."""
+    """Minute counts that the worker has merged, without those of catching up."""
     with suppress(httpx.HTTPError):
         found = re.search(r'^mailpulse_campaign_partials_total\{result="merged"\} (\S+)$',
                           metrics(), re.MULTILINE)  # fmt: skip
@@ -133,7 +133,7 @@ def merged(metrics: Callable[[], str]) -> float:
 
 
 def lag(pipeline: Pipeline) -> int:
-    """Minute counts that are not committed; more than there can be while nobody knows."""
+    """Minute counts that are not committed; more than possible while this is unknown."""
     try:
         rows = asyncio.run(admin.lag(pipeline.settings))
     except MailpulseError:
@@ -143,7 +143,7 @@ def lag(pipeline: Pipeline) -> int:
 
 
 def mail(bootstrap: str, messages: int, hard: int) -> None:
-    """A mailing of this minute, of which so many messages bounce hard."""
+    """A mailing of this minute, with that many hard bounces."""
     producer, now_us = Producer({"bootstrap.servers": bootstrap}), int(time.time() * 1e6)
     for number in range(messages):
         kind, bounce = ("bounced", "hard") if number < hard else ("delivered", "none")
@@ -170,8 +170,8 @@ def hard_bounces(bootstrap: str) -> tuple[int, float | None] | None:
 def test_rates_go_on_by_time_alone_after_a_kill(
     kafka_cluster: KafkaCluster, tmp_path: Path
 ) -> None:
-    """The worker that comes back eight minutes later finds nothing to read, and tells all the same
-    that the 5-minute window is empty: it stood at 30 %, and alerts could not clear."""
+    """The worker that is restarted eight minutes later finds nothing to read, but publishes that
+    the 5-minute window is empty: it once stayed at 30 %, and alerts could not clear."""
     (broker,) = kafka_cluster()
     pipeline = Pipeline(broker.bootstrap, tmp_path, "", {}, workers=1, ingests=0, partitions=1)
     asyncio.run(admin.topics_apply(pipeline.settings))

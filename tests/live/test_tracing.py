@@ -1,4 +1,5 @@
-"""One request's trace through the whole line: ingress, worker, insert; in records and in spans."""
+"""One request's trace through the whole pipeline: ingress, worker, insert; in records and in
+spans."""
 
 import json
 import time
@@ -16,7 +17,7 @@ INSERT = f"insert {topics.ENRICHED}"
 
 
 def test_a_trace_arrives_at_the_insert(own_kafka: Kafka, tmp_path: Path) -> None:
-    """The traced request's event alone carries the trace; worker and sink link to it."""
+    """Only the traced request's event carries the trace; worker and sink link to it."""
     with Collector() as collector:
         otel = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,

@@ -1,4 +1,5 @@
-"""The transport on real brokers: exactly what is checkpointed is committed, and nothing skipped."""
+"""The transport on real brokers: exactly what is checkpointed is committed, and nothing is
+skipped."""
 
 import asyncio
 import json
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.timeout(180)
 
 
 class Scene:
-    """A topic, a group, the journal of its workers, and looks at what is committed."""
+    """A topic, a group, the journal of its workers, and the committed offsets."""
 
     def __init__(self, broker: Broker, folder: Path, partitions: int = 2, **config: str) -> None:
         self.broker = broker
@@ -54,7 +55,7 @@ class Scene:
         return Task(**fields)  # type: ignore[arg-type]  # checked where a Task is made
 
     def process(self, **options: object) -> Process:
-        """A worker in a process of its own, started."""
+        """A started worker in a process of its own."""
         number = len(self.workers)
         argv = [sys.executable, "-m", "tests.live.chunk_worker"]
         argv.append(json.dumps(asdict(self.task(**options))))
@@ -130,7 +131,7 @@ class Scene:
         return sum(line.records for line in self.lines())
 
     def wait(self, done: Callable[[], bool], what: str, alive: Sequence[Process] = ()) -> None:
-        """Waits for something that has to happen.
+        """Waits for something that must happen.
 
         Raises:
             AssertionError: it did not within a minute, or one of ``alive`` ended; with its log.
@@ -218,8 +219,8 @@ def test_workers_come_and_go_under_load(kafka: Kafka, tmp_path: Path, scenes: li
 
 
 def test_a_zombie_commits_nothing(kafka: Kafka, tmp_path: Path, scenes: list[Scene]) -> None:
-    """Frozen past its session, then thawed: its commits are refused, the other's stand, and it
-    comes back into the group."""
+    """Frozen past its session, then resumed: its commits are refused, those of the other stand,
+    and it rejoins the group."""
     scene = Scene(kafka, tmp_path)
     scenes.append(scene)
     scene.produce(20_000)
@@ -246,7 +247,7 @@ def test_a_zombie_commits_nothing(kafka: Kafka, tmp_path: Path, scenes: list[Sce
 
 
 async def test_commits_reach_the_end_of_a_transactional_log(kafka: Kafka, tmp_path: Path) -> None:
-    """Markers, aborted records and a marker as the very last offset; what was aborted is not
+    """Markers, aborted records and a marker at the very last offset; aborted records are not
     delivered."""
     scene = Scene(kafka, tmp_path, partitions=1)
     producer = aiokafka.AIOKafkaProducer(
@@ -273,7 +274,7 @@ async def test_commits_reach_the_end_of_a_transactional_log(kafka: Kafka, tmp_pa
 async def test_commits_reach_the_end_of_a_compacted_log(
     kafka_cluster: KafkaCluster, tmp_path: Path
 ) -> None:
-    """Most offsets have no record any more, whole batches are gone."""
+    """Most offsets have no record any more, whole batches are missing."""
     (broker,) = kafka_cluster(options=QUICK_CLEANER)
     scene = Scene(
         broker, tmp_path, partitions=1,
@@ -346,8 +347,8 @@ def test_a_failing_agent_ends_the_process(
 def test_an_idle_worker_is_quiet_and_ready(
     kafka: Kafka, tmp_path: Path, scenes: list[Scene]
 ) -> None:
-    """An empty partition and one whose records were all removed: longer than the watchdog's limit
-    nothing happens and nothing is said; then records come and are committed."""
+    """An empty partition and one whose records were all removed: for longer than the watchdog's
+    limit nothing happens and nothing is reported; then records arrive and are committed."""
     scene = Scene(kafka, tmp_path)
     scenes.append(scene)
     scene.partitions = 1
@@ -370,7 +371,7 @@ def test_an_idle_worker_is_quiet_and_ready(
 def test_a_worker_goes_on_after_the_broker_was_restarted(
     kafka_cluster: KafkaCluster, tmp_path: Path, scenes: list[Scene]
 ) -> None:
-    """The broker is away for some seconds in the middle of the work; the same process finishes."""
+    """The broker is down for some seconds during the work; the same process finishes it."""
     (broker,) = kafka_cluster()
     scene = Scene(broker, tmp_path)
     scenes.append(scene)

@@ -15,7 +15,7 @@ from streams.cli.context import environ, read_file
 
 
 def _judge_nothing() -> None:
-    """Takes any text as it is. To be called once the fence is up: it loads the engine."""
+    """Accepts any text unchanged. To be called once the sandbox is set up: it loads the engine."""
     from analytics.warehouse.engine import Engine
 
     def judged(_engine: Engine, sql: str) -> Statement:

@@ -29,7 +29,7 @@ Disturbance = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of a run.
+    """The outcome of a run.
 
     Attributes:
         unique: different events that were answered 200.
@@ -38,9 +38,9 @@ class Verdict:
         double: stored more than once, or stored and never accepted.
         differing: campaign -> counter -> (expected, found).
         campaigns: campaigns compared.
-        ledger: the simulator's books.
+        ledger: the simulator's ledger.
         trouble: what senders noted, such as unanswered requests, with their number.
-        visible_s: seconds from a 200 until a query shows the event, per event looked at.
+        visible_s: seconds from a 200 until a query shows the event, per measured event.
     """
 
     unique: int
@@ -69,7 +69,7 @@ class Verdict:
 async def _look(
     clickhouse: ClickHouse, traffic: Traffic, simulator: Simulator, run: str, visible_s: list[float]
 ) -> Verdict:
-    """The figures as they are now."""
+    """The present figures."""
     compared = compare_events(traffic.ledger, await clickhouse.stored(run))
     expected = {
         campaign: counts
@@ -91,7 +91,7 @@ async def _look(
 
 
 async def _send(traffic: Traffic, seconds: float, disturb: Disturbance | None) -> None:
-    """Sends for ``seconds``; ``disturb`` runs meanwhile and is waited for."""
+    """Sends for ``seconds``; ``disturb`` runs meanwhile and is awaited."""
     disturbing = asyncio.ensure_future(disturb()) if disturb is not None else None
     await traffic.run(seconds, asyncio.Event())
     if disturbing is not None:

@@ -1,4 +1,4 @@
-"""The role ``warehouse`` as users run it, in a process that can be killed and started again."""
+"""The role ``warehouse`` as users run it, in a process that can be killed and restarted."""
 
 import json
 import sys
@@ -53,7 +53,7 @@ class WarehouseProcess(Process):
         """Starts it; returns when it answers.
 
         Raises:
-            ProcessFailed: it ended or did not in time.
+            ProcessFailed: it ended, or did not answer in time.
         """
         self.start()
         self.wait_until(self.ready, "ready")
