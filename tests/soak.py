@@ -180,7 +180,7 @@ class Faults:
             left_s = max(QUIET_S, left_s - (time.monotonic() - began))
             for role in trial.roles("ingest"):
                 role.wait_until(partial(is_empty, role), "its spool is empty")
-            trial.pipeline.make_raw_anew()
+            trial.pipeline.recreate_raw()
 
     def _end_act(self, trial: Trial) -> None:
         self.act_over = True

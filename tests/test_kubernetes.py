@@ -183,7 +183,7 @@ def test_scaling_is_slow_bounded_and_about_lag_that_exists() -> None:
         assert trigger["metadata"]["bootstrapServers"] == settings.kafka_bootstrap
 
 
-def test_whoever_the_ingress_believes_is_let_in_by_name() -> None:
+def test_trusted_networks_are_admitted_by_label() -> None:
     """A network of pods is trusted, so the policy admits only labelled namespaces."""
     assert Networks(load(base_settings()).trusted_proxies)
     [hooks] = [one for one in kubernetes() if one["metadata"]["name"] == "mailpulse-hooks"]

@@ -217,7 +217,7 @@ def test_other_errors_are_not_called_damage(part: Path, tmp_path: Path) -> None:
             assert "doctor" not in refused.value.detail
 
 
-def test_parts_of_the_log_are_told_as_they_come() -> None:
+def test_known_messages_are_shortened() -> None:
     """Messages of ClickHouse 26.3 and 26.9 are shortened to the part."""
     place = "/var/lib/clickhouse/store/8b7/8b78dd2f-d656-4f5b-92e1-3096ccbec2f0/202602_2_2_1"
     of_table = f"(while reading from part {place}/ in table m.ev (8b78dd2f) located on disk default"
@@ -244,7 +244,7 @@ def test_any_text_is_told(text: str) -> None:
     assert told(text) == text or "doctor" in told(text)
 
 
-def test_replicas_mend_themselves() -> None:
+def test_replicas_restore_damaged_parts() -> None:
     """Nothing is removed by hand if another replica has the part."""
     part = Part("mailpulse.events_local", "202602_2_2_1", "/data/store/x", 5, replicated=True)
     assert "another replica" in steps(part, "sink", ELSEWHERE)

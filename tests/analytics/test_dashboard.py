@@ -213,7 +213,7 @@ async def test_a_failure_keeps_the_last_document() -> None:
     assert orjson.loads(third.body)["build"] == 3
 
 
-async def test_watchers_hear_of_each_build_and_the_last_one_ends_it() -> None:
+async def test_watchers_get_each_build_and_the_last_one_ends_it() -> None:
     """Without viewers nothing is built."""
     build = Builder()
     hub = Hub(build, 0.01, wall=lambda: 0.0)
@@ -246,7 +246,7 @@ async def test_closing_ends_every_watcher() -> None:
     await asyncio.wait_for(task, 5)
 
 
-async def test_a_slow_question_rests() -> None:
+async def test_a_slow_query_is_not_repeated_at_once() -> None:
     """Its last result is reused while the database rests."""
     now, asked = [0.0], 0
 

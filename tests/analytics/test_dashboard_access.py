@@ -114,7 +114,7 @@ async def test_asking_for_the_sign_in_page_is_no_wrong_token() -> None:
         assert (await http.post("/login", data={"token": TOKEN})).status_code == 303
 
 
-async def test_a_proxy_is_believed_only_from_its_address() -> None:
+async def test_a_proxy_is_trusted_only_from_its_address() -> None:
     """From any other address the header is ignored."""
     options: dict[str, Any] = {
         "dashboard_host": "0.0.0.0", "dashboard_user_header": "X-Auth-Request-Email",

@@ -38,7 +38,7 @@ EVERYTHING = [*PRIVATE, *(path.partition("?")[0] for path in PAGES), "/login", "
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "203.0.113.9", "::1", "::ffff:203.0.113.9", ""])
 @pytest.mark.parametrize("chain", ["10.1.2.3", "10.1.2.3, 10.1.2.3", "::ffff:10.1.2.3"])
-async def test_nobody_talks_himself_into_a_proxy(peer: str, chain: str) -> None:
+async def test_nobody_can_pose_as_a_proxy(peer: str, chain: str) -> None:
     """The socket's address counts, not the one in X-Forwarded-For."""
     headers = {"x-forwarded-for": chain, "x-user": "eve", "x-forwarded-proto": "https"}
     async with client(peer, **BY_PROXY) as http:

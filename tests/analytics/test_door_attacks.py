@@ -73,7 +73,7 @@ def test_attacks_are_refused(door: OpenDoor, watched: Canaries, attack: dict[str
     assert code in ([str(attack["code"])] if "code" in attack else REFUSALS), text
 
 
-def test_canaries_sing(watched: Canaries) -> None:
+def test_canaries_notice_access(watched: Canaries) -> None:
     """A read, a write and a connection are each detected: otherwise the corpus would prove
     nothing."""
     assert watched.file.read_text().strip() == SECRET

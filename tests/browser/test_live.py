@@ -115,7 +115,7 @@ def test_hundred_viewers_cost_one_query_per_interval(fresh: Stage) -> None:
         wait_until_nobody_looks(app)
 
 
-def test_nobody_looking_costs_nothing(fresh: Stage, open_page: OpenPage) -> None:
+def test_no_viewers_cost_nothing(fresh: Stage, open_page: OpenPage) -> None:
     """Once the last page is closed, the database is not queried any more."""
     with fresh.running() as app:
         page = open_page("/?period=24h")

@@ -274,7 +274,7 @@ async def test_a_path_without_a_source_tells_the_scheme_as_a_hook_does() -> None
                 assert answer.status_code == status
 
 
-async def test_the_log_names_the_proxy_that_is_not_believed() -> None:
+async def test_the_log_names_the_proxy_that_is_not_trusted() -> None:
     """An operator whose hooks are all refused reads which address to trust, or what it lacks."""
     for trusted, reason in (
         ((), "plain HTTP from 203.0.113.9, no trusted proxy"),

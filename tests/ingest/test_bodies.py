@@ -71,7 +71,7 @@ STEPS = st.one_of(
 
 
 @given(most=st.integers(2, 100), steps=st.lists(STEPS, max_size=60))
-def test_the_laws_hold_whatever_comes(most: int, steps: list[tuple[object, ...]]) -> None:
+def test_the_invariants_hold_for_any_requests(most: int, steps: list[tuple[object, ...]]) -> None:
     """No client has more than half, nor have all strangers together, all within the limit;
     unless it was alone. Only a stranger's arriving body is ended, and only for a client that
     holds less."""

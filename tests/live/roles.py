@@ -246,7 +246,7 @@ class Pipeline:
         order = sorted(self.roles.values(), key=lambda role: _STOP_ORDER.index(role.kind))
         return {role.name: role.stop() for role in order}
 
-    def make_raw_anew(self) -> None:
+    def recreate_raw(self) -> None:
         """Recreates the raw topic as an operator would: it is missing for a moment, then empty."""
         kafka = AdminClient({"bootstrap.servers": self.settings.kafka_bootstrap})
         kafka.delete_topics([topics.RAW])[topics.RAW].result(20)

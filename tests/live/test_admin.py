@@ -40,7 +40,7 @@ async def test_topics_are_made_once_and_checked_after(broker: Broker) -> None:
     assert shown.topics[MINUTES].config["cleanup.policy"] == "compact"
 
 
-async def test_log_id_changes_when_the_topic_is_made_anew(broker: Broker) -> None:
+async def test_log_id_changes_when_the_topic_is_recreated(broker: Broker) -> None:
     """Offsets start at 0 again in a recreated topic, so it must have another id."""
     settings = settings_for(broker)
     with pytest.raises(ConfigError, match="topics apply"):

@@ -32,7 +32,7 @@ def quiet(trial: Trial) -> None:
     """Nothing happens."""
 
 
-def test_the_raw_topic_is_made_anew(kafka_cluster: KafkaCluster, tmp_path: Path) -> None:
+def test_the_raw_topic_is_recreated(kafka_cluster: KafkaCluster, tmp_path: Path) -> None:
     """Both workers end and begin the new log; the figures of before and after agree, and stay
     so."""
     (broker,) = kafka_cluster()
@@ -42,7 +42,7 @@ def test_the_raw_topic_is_made_anew(kafka_cluster: KafkaCluster, tmp_path: Path)
     ) as pipeline:
         before = Trial(pipeline, accounts, tmp_path, seed=1)
         before.check(before.run(SECONDS, quiet))
-        pipeline.make_raw_anew()
+        pipeline.recreate_raw()
         # More events than before: the new log soon reaches beyond what was committed of the old.
         after = Trial(pipeline, accounts, tmp_path, seed=2, rate_per_s=600)
         outcome = after.run(2 * SECONDS, quiet)
@@ -98,7 +98,7 @@ def test_a_new_log_that_reaches_beyond_the_old_offset_is_read_from_its_first_rec
         pipeline.wait_caught_up()
         old_log, old = asyncio.run(admin.log_id(pipeline.settings)), raw_ids(broker.bootstrap)
         worker.pause()
-        pipeline.make_raw_anew()
+        pipeline.recreate_raw()
         asyncio.run(fill(broker.bootstrap, topics.RAW, 8_000, PARTITIONS, seed=2))
         new_log, new = asyncio.run(admin.log_id(pipeline.settings)), raw_ids(broker.bootstrap)
         worker.resume()

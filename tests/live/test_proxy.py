@@ -145,7 +145,7 @@ def test_a_signed_hook_through_the_proxy_is_kept(tmp_path: Path) -> None:
         assert one.post(sample.body, {}).status_code == 401
 
 
-def test_a_proxy_that_is_not_believed_is_not_healthy(tmp_path: Path) -> None:
+def test_a_proxy_that_is_not_trusted_is_not_healthy(tmp_path: Path) -> None:
     """Every hook gets 403, and ``docker compose up --wait`` reports it instead of success."""
     with proxied(tmp_path, "203.0.113.0/24") as one:
         sample = next(one.ingress.samples())

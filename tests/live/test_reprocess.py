@@ -157,7 +157,7 @@ def check_figures(pipeline: Pipeline, bootstrap: str, events: list[Event]) -> No
     assert found["new"] == found["judged"]
 
 
-def test_history_is_judged_anew_while_events_come_and_a_worker_dies(
+def test_reprocessing_while_events_arrive_and_a_worker_dies(
     kafka_cluster: KafkaCluster, tmp_path: Path
 ) -> None:
     """Plan, run, kill -9 of a worker and of the command: the figures of the new rules."""

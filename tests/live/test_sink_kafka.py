@@ -69,7 +69,7 @@ def test_stop_stores_what_is_held_and_a_restart_repeats_nothing(
 
 
 @pytest.mark.timeout(300)
-def test_same_events_on_a_topic_made_anew_count_once(
+def test_same_events_on_a_recreated_topic_count_once(
     bootstrap: str, tmp_path: Path, own_kafka: Kafka
 ) -> None:
     """Another broker, offsets from 0, the same data directory: invariant 6 of the design."""

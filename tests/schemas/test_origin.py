@@ -49,7 +49,7 @@ def test_without_trusted_proxies_headers_mean_nothing() -> None:
     assert (str(origin.address), origin.https, origin.safe) == ("203.0.113.7", False, False)
 
 
-def test_a_stranger_is_not_believed_when_proxies_are_configured() -> None:
+def test_a_stranger_is_not_trusted_when_proxies_are_configured() -> None:
     """Only the configured ones are trusted."""
     origin = origin_of("203.0.113.7", "http", "127.0.0.1", "https", PROXIES)
     assert (str(origin.address), origin.https) == ("203.0.113.7", False)

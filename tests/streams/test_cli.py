@@ -131,7 +131,7 @@ def test_unknown_provider_and_missing_secret_are_named_together(
     assert "secret" in shown
 
 
-def test_doctor_says_what_mends_what(
+def test_doctor_says_how_to_solve_each_problem(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing runs: every failure has a remedy, and the exit code is 1."""

@@ -53,7 +53,7 @@ async def soon(condition: Callable[[], bool]) -> None:
     assert await until(holds, 30)
 
 
-async def test_child_that_ends_is_started_again_and_it_is_said(tmp_path: Path) -> None:
+async def test_child_that_ends_is_restarted_and_it_is_announced(tmp_path: Path) -> None:
     """A role that crashes is restarted; the operator reads how it ended."""
     said: list[str] = []
     child = Child(program("raise SystemExit(7)", tmp_path), said.append)
@@ -181,7 +181,7 @@ def test_directory_has_one_owner(tmp_path: Path) -> None:
         pass
 
 
-def test_lock_goes_with_a_killed_owner(tmp_path: Path) -> None:
+def test_lock_is_released_when_its_owner_is_killed(tmp_path: Path) -> None:
     """The lock of a dead process blocks nobody."""
     source = f"""
         import time
@@ -225,7 +225,7 @@ def test_taken_port_is_seen(tmp_path: Path) -> None:
     assert port_is_free(0)
 
 
-def test_file_of_a_dead_pipeline_is_not_believed(tmp_path: Path) -> None:
+def test_file_of_a_dead_pipeline_is_ignored(tmp_path: Path) -> None:
     """Commands talk to a running pipeline, never to the address of one that ended."""
     gone = subprocess.Popen([sys.executable, "-P", "-c", ""])
     gone.wait()

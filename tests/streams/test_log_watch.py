@@ -72,7 +72,7 @@ async def test_one_connection_serves_every_look_and_is_closed_at_the_end() -> No
     assert broker.open == 0
 
 
-async def test_a_connection_that_failed_is_closed_and_made_anew() -> None:
+async def test_a_connection_that_failed_is_closed_and_replaced() -> None:
     """After a broker's restart a new connection is used, and none is left open."""
     broker = FakeBroker("ours", Unavailable("reset"), "ours")
     watch = LogWatch("ours", broker.connect)
@@ -150,7 +150,7 @@ async def test_while_nobody_answers_nothing_passes(monkeypatch: pytest.MonkeyPat
     assert broker.open == 1
 
 
-async def test_an_operator_who_names_the_log_is_believed() -> None:
+async def test_a_configured_log_id_is_used_without_asking() -> None:
     """No broker is asked: there is none here."""
     watch = watch_of(Settings(kafka_bootstrap="127.0.0.1:1", log_id="mine"), "mine")
     await watch.look()

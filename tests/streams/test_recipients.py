@@ -44,7 +44,7 @@ def bounce_softly(recipient: Recipient, times: int, begin: int = 1_000_000) -> l
         ("unsubscribed", NONE, UNSUBSCRIBE),
     ],
 )
-def test_bad_news_suppresses_at_once_and_once(
+def test_a_final_failure_suppresses_at_once_and_once(
     event_type: str, bounce: tuple[str, str], reason: int
 ) -> None:
     """One record per reason and address, whatever is repeated or lifted afterwards."""
@@ -73,7 +73,7 @@ def test_soft_bounces_further_apart_do_not_suppress() -> None:
         assert apply(recipient, "bounced", SOFT_BOUNCE, at) == 0
 
 
-def test_a_delivery_between_starts_the_count_anew() -> None:
+def test_a_delivery_between_restarts_the_count() -> None:
     """Four, a delivery, four: nothing is suppressed."""
     recipient = Recipient()
     bounce_softly(recipient, SOFT_BOUNCES - 1)
@@ -82,7 +82,7 @@ def test_a_delivery_between_starts_the_count_anew() -> None:
 
 
 @pytest.mark.parametrize("good", ["delivered", "subscribed"])
-def test_good_news_lifts_a_soft_suppression(good: str) -> None:
+def test_a_positive_event_lifts_a_soft_suppression(good: str) -> None:
     """A tombstone, once."""
     recipient = Recipient()
     bounce_softly(recipient, SOFT_BOUNCES)
@@ -90,7 +90,7 @@ def test_good_news_lifts_a_soft_suppression(good: str) -> None:
     assert apply(recipient, good, NONE, 9_000_001) == 0
 
 
-def test_good_news_never_removes_a_permanent_suppression() -> None:
+def test_a_positive_event_never_lifts_a_permanent_suppression() -> None:
     """Suppressed for soft bounces, then for a complaint: the record of the complaint stays."""
     recipient = Recipient()
     bounce_softly(recipient, SOFT_BOUNCES)

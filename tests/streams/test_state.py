@@ -142,7 +142,7 @@ def test_a_store_is_whole_after_a_kill_and_after_a_stop(tmp_path: Path, small_st
             store.close()
 
 
-def test_a_store_without_note_or_links_is_believed(tmp_path: Path) -> None:
+def test_a_store_without_note_or_links_is_accepted(tmp_path: Path) -> None:
     """An earlier version wrote it."""
     store = Store(tmp_path / "s", Cache(1 << 20))
     store._db[b"m1"] = b"old"

@@ -29,7 +29,7 @@ def test_lag_without_a_commit_counts_up_to_the_limit() -> None:
         PartitionProgress(12, 10),
     ],
 )
-def test_a_commit_or_no_lag_starts_the_count_anew(progress: PartitionProgress) -> None:
+def test_a_commit_or_no_lag_restarts_the_count(progress: PartitionProgress) -> None:
     """A higher commit, a log read to its end, an unknown end."""
     watchdog = Watchdog(limit_s=5, tick_s=1)
     for now in range(5):
@@ -45,7 +45,7 @@ def test_no_commit_at_all_counts_too() -> None:
     assert reports[-1] == {TP0: 2.0}
 
 
-def test_a_partition_that_went_and_came_back_starts_anew() -> None:
+def test_a_partition_that_was_reassigned_restarts_the_count() -> None:
     """Another worker had it in between."""
     watchdog = Watchdog(limit_s=2, tick_s=1)
     watchdog.tick(0, {TP0: BEHIND})
@@ -54,7 +54,7 @@ def test_a_partition_that_went_and_came_back_starts_anew() -> None:
     assert watchdog.tick(3, {TP0: BEHIND}) == {}
 
 
-def test_a_touch_starts_the_count_anew() -> None:
+def test_a_touch_restarts_the_count() -> None:
     """A restore may take longer than the limit while it makes progress."""
     watchdog = Watchdog(limit_s=3, tick_s=1)
     for now in range(20):
