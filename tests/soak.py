@@ -1,18 +1,18 @@
-"""A long run of the whole line under load with faults drawn at random, and a report of it.
+"""A long run of the whole pipeline under load with random faults, and a report of it.
 
 ``make soak ARGS="--minutes 30 --rate 400"`` (or ``python -m tests.soak``) runs real Kafka, two
-workers, ingress and sink, kills, freezes and restarts them, and then judges the invariants of
-``tests/live/faults.py`` from the sender's books. Into ``--out`` it writes ``report.json``,
-``report.md`` and ``memory.svg``. The exit code is 1 when an invariant does not hold.
+workers, ingress and sink, kills, freezes and restarts them, and then checks the invariants of
+``tests/live/faults.py`` with the sender's ledger. Into ``--out`` it writes ``report.json``,
+``report.md`` and ``memory.svg``. The exit code is 1 if an invariant does not hold.
 
 Invariants:
-1. The raw topic is made anew only between two acts: senders are done, everything they were answered
-   200 for is in ClickHouse, every spool is empty. What a topic takes with it was never asked for.
-2. State is of one log, so no message goes on in the next act: a repeat after it would be counted
-   again, and rightly. What is claimed: the figures of all acts, old and new, hold after each.
-3. Wrong clocks claim the invariants and no more: a worker's clock is in ``as_of`` and in the bounds
-   of rolling rates, which the books know nothing of. An ingress is wrong by less than the five
-   minutes that a signature may be old (``tests/live/test_faults_clocks.py`` goes beyond).
+1. The raw topic is recreated only between two acts: senders have ended, all events answered 200 are
+   in ClickHouse, every spool is empty. So the deletion loses no event.
+2. State belongs to one log, so no message continues in the next act: a repeat there would rightly
+   be counted again. After each act the figures of all acts are checked.
+3. With wrong clocks only the invariants are checked: a worker's clock is in ``as_of`` and in the
+   bounds of rolling rates, which are not in the ledger. The clock of ingress is wrong by less than
+   the five minutes that a signature may be old (``tests/live/test_faults_clocks.py`` goes beyond).
 """
 
 import argparse
@@ -47,16 +47,16 @@ from tests.streams.damaging import damage_something
 
 UNRULY = Shape(duplicates=0.3, repeats_max=50, shuffled_s=86_400, late=0.05, hot=0.3)
 QUIET_S = 20.0
-"""Without faults at the end, so that the last requests are answered."""
+"""Time without faults at the end, so that the last requests are answered."""
 SAMPLE_S = 5.0
 POISON_ROUNDS = 20
-"""In one burst; each is four unreadable records."""
+"""Rounds in one burst, of four unreadable records each."""
 CLOCK_S_MAX = {"ingest": 240, "worker": 3000, "sink": 3000, "warehouse": 3000}
-"""Invariant 3; and Kafka refuses records from more than an hour ahead."""
+"""Invariant 3; Kafka also refuses records more than an hour ahead."""
 RIGHTED = 0.4
-"""Chance, after each fault, that a wrong clock is set right."""
+"""Probability, after each fault, that a wrong clock is corrected."""
 PAUSE_S = 8.0
-"""Of a frozen role: longer than the session time-out of these tests."""
+"""How long a role is frozen: longer than the session time-out of these tests."""
 _COLORS = ("#1f5fa8", "#b1471d", "#2d7d46", "#7a4a9e", "#8a6d00")
 
 
@@ -123,11 +123,11 @@ class Weights:
 
 
 class Faults:
-    """Draws faults until it is time to be quiet, or until the raw topic is to be made anew.
+    """Draws faults until the quiet time at the end, or until the raw topic is to be recreated.
 
     Attributes:
         count: how often each was drawn.
-        act_over: the last draw was ``topic_made_anew``, which is for ``make_anew`` to do.
+        act_over: the last draw was ``topic_recreated``, which ``acts`` carries out.
     """
 
     def __init__(self, broker: Kafka, folder: Path, dice: random.Random) -> None:
@@ -147,7 +147,7 @@ class Faults:
             "worker_joins_and_leaves": (self._visit, 3),
             "poison": (self._poison, 2),
             "wrong_clock": (self._clock, 2),
-            "topic_made_anew": (self._end_act, 1),
+            "topic_recreated": (self._end_act, 1),
         }
 
     def __call__(self, trial: Trial) -> None:
@@ -165,7 +165,7 @@ class Faults:
         self._right(trial)
 
     def acts(self, trial: Trial, seconds: float) -> Outcome:
-        """Runs act after act for ``seconds``; ends early when an invariant is broken.
+        """Runs acts for ``seconds``; ends early if an invariant does not hold.
 
         Raises:
             ProcessFailed: not caught up in time, or a spool is not emptied.
@@ -237,7 +237,7 @@ class Faults:
                 damage_something(self._dice, self._dice.choice(sorted(stores)), Path("nowhere"))
 
     def _poison(self, trial: Trial) -> None:
-        with suppress(KafkaError):  # a broker that was away a moment ago is a fault of its own
+        with suppress(KafkaError):  # the broker may just have been killed by another fault
             asyncio.run(put_poison(self._broker.bootstrap, POISON_ROUNDS))
 
     def _visit(self, trial: Trial) -> None:
@@ -252,7 +252,7 @@ class Faults:
 
 
 def is_empty(role: Role) -> bool:
-    """Whether an ingress says that nothing is on its spool."""
+    """Whether the spool of an ingress is empty."""
     with suppress(httpx.HTTPError):
         return "\nmailpulse_ingest_spool_bytes 0.0\n" in role.metrics()
     return False
@@ -284,10 +284,10 @@ def report(outcome: Outcome, faults: Faults, seconds: float, rate: float) -> dic
 
 
 def run(minutes: float, rate: float, out: Path, seed: int) -> bool:
-    """One soak; whether every invariant held.
+    """One soak; returns whether every invariant held.
 
     Raises:
-        ProcessFailed: invariant D did not: the pipeline was not caught up in time.
+        ProcessFailed: invariant D did not hold: the pipeline did not catch up in time.
     """
     out.mkdir(parents=True, exist_ok=True)
     accounts, seconds, weights = open_accounts(), minutes * 60, Weights()
@@ -310,7 +310,7 @@ def run(minutes: float, rate: float, out: Path, seed: int) -> bool:
     print(json.dumps(found), flush=True)
     if outcome.holds:
         shutil.rmtree(folder)
-    else:  # state, books, logs and ClickHouse's data are kept, to look into
+    else:  # state, ledger, logs and ClickHouse's data are kept for inspection
         print(f"{outcome.differing}\nkept: {folder}", file=sys.stderr)
     return outcome.holds
 

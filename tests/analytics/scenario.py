@@ -120,7 +120,7 @@ def _revise(draw: st.DrawFn, history: History, base: AvroRecord, number: int) ->
     version = 1_000 + number * 10
     for revision in range(draw(st.integers(1, 3))):
         moved_to = draw(st.sampled_from(CAMPAIGNS)) if revision else campaign
-        # a correction out of a log that was made anew has a smaller offset than what it corrects
+        # a correction from a recreated log has a smaller offset than the event it corrects
         version = draw(st.integers(0, 5)) if draw(st.booleans()) and revision else version + 1
         changes: AvroRecord = {
             "log_id": "log-a",

@@ -277,9 +277,9 @@ def test_flow_needs_two_readings_and_survives_a_new_log() -> None:
     later = flow(first, Reading(12.0, {("t", 0): 140}, {("t", 0): 0}, {("g", "t", 0): 130}))
     assert later["topics"][0]["per_s"] == 20.0
     assert (later["lags"][0]["lag"], later["lags"][0]["per_s"]) == (10, 20.0)
-    anew = flow(first, Reading(12.0, {("t", 0): 5}, {("t", 0): 0}, {("g", "t", 0): -1}))
-    assert anew["topics"][0]["per_s"] == 0.0
-    assert (anew["lags"][0]["lag"], anew["lags"][0]["committed"]) == (5, None)
+    later = flow(first, Reading(12.0, {("t", 0): 5}, {("t", 0): 0}, {("g", "t", 0): -1}))
+    assert later["topics"][0]["per_s"] == 0.0
+    assert (later["lags"][0]["lag"], later["lags"][0]["committed"]) == (5, None)
 
 
 def test_refusals_of_several_processes_add_up() -> None:

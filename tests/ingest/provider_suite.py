@@ -238,7 +238,7 @@ class ProviderSuite:
     def test_a_changed_body_is_refused(
         self, name: str, provider: Provider, one: Example, request_: Request
     ) -> None:
-        """One byte changed, a line end added, written anew by a JSON library, or empty."""
+        """One byte changed, a line end added, rewritten by a JSON library, or empty."""
         if provider.signs == "nothing":
             return  # such a provider proves the sender only; the table says so
         bodies = [flip(request_.body, bit) for bit in range(0, len(request_.body) * 8, 3)]

@@ -101,7 +101,7 @@ async def test_a_share_larger_than_a_batch_goes_in_several(broker: Broker) -> No
 
 
 async def test_each_waits_as_long_as_it_may(broker: Broker) -> None:
-    """One timer looks after all: it is set anew for whoever may wait for less."""
+    """One timer serves all requests: it is reset for requests with less time."""
     parcel = Parcel(1, [(b"k", b"v")])
     async with producer(broker, ack_timeout_ms=5_000) as one:
         await one.send(parcel, 10)

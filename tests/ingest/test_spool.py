@@ -352,7 +352,7 @@ async def test_a_full_spool_refuses(tmp_path: Path) -> None:
         assert await one.keep(parcel(100), 1) == Kept.KAFKA
 
 
-async def test_forwarding_goes_on_after_kafka_fails_in_its_midst(tmp_path: Path) -> None:
+async def test_forwarding_goes_on_after_kafka_fails_meanwhile(tmp_path: Path) -> None:
     """A part that failed is sent again: some parcels twice, none never, first copies in order."""
     log = MemoryLog(up=False)
     async with keeper(log, tmp_path) as one:

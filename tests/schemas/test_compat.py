@@ -84,7 +84,7 @@ def test_every_schema_file_has_a_fixed_id_and_every_id_a_file() -> None:
 def test_released_versions_never_change(full: str) -> None:
     """What readers rely on stays as it was; docs may be mended (they are not canonical form).
 
-    Not released yet? ``python -m tests.schemas.released --unreleased NAME.VERSION`` takes it anew.
+    Not released yet? ``python -m tests.schemas.released --unreleased NAME.VERSION`` takes it again.
     """
     assert canonical(full) == released()[full]
 
