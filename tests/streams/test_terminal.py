@@ -54,6 +54,7 @@ class World(BaseHTTPRequestHandler):
             body = value.replace("\n", "\\n") + "\n"
         self.send_response(400 if self.refuses else 200)
         self.send_header("X-ClickHouse-Format", fmt)
+        self.send_header("X-ClickHouse-Query-Id", "1")
         self.send_header("Content-Length", str(len(body.encode())))
         self.end_headers()
         self.wfile.write(body.encode())
