@@ -65,8 +65,8 @@ def ingest() -> None:
     from ingest.registry_endpoint import registry_routes
     from streams.cli.telemetry import tracer_of
 
+    sources = sources_of(settings_of(attach=False))
     settings = _begin("ingest")
-    sources = sources_of(settings)
     tracer = tracer_of(environ(), "ingest")
     codec = codec_of(settings)
     pages = [registry_routes(codec.ids)]
