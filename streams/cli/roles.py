@@ -139,7 +139,7 @@ def up(port: Port = None, data_dir: DataDir = None, config: ConfigFile = None) -
             if where.dashboard_url:
                 say(f"Dashboard:    {where.dashboard_url}")
             say("Try:          mailpulse doctor · mailpulse tail enriched --follow")
-            say("Ctrl-C stops it. Events that were answered 200 are kept; if possible, stored first.")
+            say("Ctrl-C stops it. Events answered 200 are kept; if possible, stored first.")
             await pipeline.supervise(stop)
             say("Stopping …")
         say("Stopped.")
