@@ -111,7 +111,7 @@ def test_killed_roles_lose_and_double_nothing(demos: list[Demo], tmp_path: Path)
     """kill -9 of four roles under traffic: each is restarted, the figures agree."""
     demo = Demo(tmp_path, "--seconds", "25", "--rate", "200", "--check")
     demos.append(demo)
-    demo.until_said("taken in")
+    demo.until_said("in ClickHouse")
     for role in ("worker", "warehouse", "sink", "ingest"):
         demo.children()[role].kill()
         demo.until_said(f"{role} ended with signal SIGKILL; restarting it")
@@ -145,7 +145,7 @@ def test_interrupt_stops_everything_in_order(demos: list[Demo], tmp_path: Path) 
     """Ctrl-C ends a demo without a time limit, with its report and without orphans."""
     demo = Demo(tmp_path, "--rate", "50", "--check")
     demos.append(demo)
-    demo.until_said("taken in")
+    demo.until_said("in ClickHouse")
     children = list(demo.children().values())
     demo.process.send_signal(signal.SIGINT)
     code, report = demo.report()
