@@ -29,6 +29,7 @@ LOG_BYTES_MAX = 16 << 20
 def program(
     settings: Settings,
     given: Mapping[str, str],
+    environ: Mapping[str, str],
     ports: Mapping[str, int],
     log_path: Path | None,
 ) -> Program:
@@ -36,6 +37,7 @@ def program(
 
     Args:
         given: the supervisor's environment: where Kafka and Java are looked for.
+        environ: what the broker may see of it.
         ports: ``kafka`` for clients, ``controller`` for the broker itself.
         log_path: default: beside its data.
 
@@ -53,7 +55,7 @@ def program(
     return Program(
         "broker",
         argv(node, java.path, java.version, software.class_path),
-        environ_of(given),
+        environ_of(environ),
         log,
         folder,
         cause_in,
@@ -65,6 +67,14 @@ async def serves(kafka: Settings) -> bool:
     with suppress(Unavailable):
         cluster = await admin.topics_show(kafka)
         return all(state.in_sync for name, state in cluster.topics.items() if name in BY_NAME)
+    return False
+
+
+async def coordinates(kafka: Settings) -> bool:
+    """Whether the broker keeps offsets of groups: asked first, it creates the topic for them."""
+    with suppress(Unavailable):
+        await admin.lag(kafka)
+        return True
     return False
 
 

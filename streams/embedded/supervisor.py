@@ -127,6 +127,7 @@ class Embedded:
         )
         await self._until_broker(kafka)
         await admin.topics_apply(kafka)
+        await self._until_ready("broker", partial(local_kafka.coordinates, kafka))
         self.kafka = kafka
         await self._until_ready("warehouse", lambda: self._is_ready(urls["health"]))
         await self._start_role(
@@ -184,8 +185,10 @@ class Embedded:
         return told
 
     async def _start_broker(self, ports: Mapping[str, int]) -> None:
-        given = self.child_environ("broker", {})
-        program = local_kafka.program(self.settings, given, ports, self._log_path("broker"))
+        environ = self.child_environ("broker", {})
+        program = local_kafka.program(
+            self.settings, self._environ, environ, ports, self._log_path("broker")
+        )
         broker = Child(program, self._announce, pause_s_max=PAUSE_MS_MAX / 1000)
         self._children["broker"] = broker
         await broker.start()

@@ -292,3 +292,22 @@ def test_what_was_left_unread_is_said_with_its_place() -> None:
     ):  # fmt: skip
         assert part in said
     assert farewell([], Path("data/kafka")) == ""
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"XDG_CACHE_HOME": "/nowhere"}, "'mailpulse kafka install' fetches them"),
+        ({"JAVA_HOME": "/nowhere", "PATH": ""}, "JAVA_HOME: there is no /nowhere"),
+    ],
+)
+async def test_kafka_and_java_are_looked_for_where_the_user_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], said: str
+) -> None:
+    """In the supervisor's own environment, of which the broker sees the least part."""
+    monkeypatch.setattr("streams.broker.java.bundled_java", lambda: None)
+    given = {"HOME": os.environ["HOME"], **environ}
+    pipeline = Embedded(Settings(data_dir=tmp_path, ingest_port=0), given, lambda line: None)
+    with pytest.raises(ConfigError, match=said):
+        await pipeline.start()
+    await pipeline.stop(drain=False)
