@@ -72,7 +72,7 @@ async def test_damage_between_two_runs_changes_no_figure(
     for name in wanted:
         for number, (_, damage) in enumerate(every_damage(tmp_path / "none")):
             if number % 3 == 2 or (number % 3 == 1 and not name.startswith("MANIFEST")):
-                continue  # a part of them is enough here: tests/streams/test_state.py tries all
+                continue  # a part of them is enough here: tests/streams/test_store.py tries all
             trial = tmp_path / "trial"
             shutil.rmtree(trial, ignore_errors=True)
             shutil.copytree(tmp_path / end, trial)
