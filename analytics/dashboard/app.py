@@ -24,7 +24,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from analytics.dashboard import access, html, period, tables
+from analytics.dashboard import access, csv_tables, html, period
 from analytics.dashboard.access import Caller, Gate
 from analytics.dashboard.asking import Asker, Query
 from analytics.dashboard.documents import AlertLines, Documents
@@ -224,7 +224,7 @@ class Pages:
         if snapshot.document is None:
             return PlainTextResponse(f"{snapshot.trouble}\n", 503)
         table = request.path_params["table"]
-        text = tables.csv_of(snapshot.document, table)
+        text = csv_tables.csv_of(snapshot.document, table)
         return Response(
             text.encode(),
             media_type="text/csv; charset=utf-8",

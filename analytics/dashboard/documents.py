@@ -2,7 +2,7 @@
 
 Invariants:
 1. A document has counts, names and times; rates are calculated from them in the browser, and by
-   ``analytics.dashboard.tables`` for CSV.
+   ``analytics.dashboard.csv_tables`` for CSV.
 2. Times are in milliseconds since 1970; periods are in seconds.
 3. Recipients are masked unless configured otherwise.
 """

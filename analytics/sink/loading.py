@@ -26,7 +26,7 @@ from clickhouse_connect.driver.client import Client
 
 from analytics.client import RowsRefused, insert_avro, insert_columns
 from analytics.sink.avro_file import by_prefix, container
-from analytics.sink.facts import Conflict, conflicts, known_facts
+from analytics.sink.campaign_facts import Conflict, conflicts, known_facts
 from analytics.sink.rows import BUILDERS, STATEMENTS, Builder, Polled, tombstone
 from schemas.codec import AvroRecord, Codec
 from schemas.errors import DecodeError, Unavailable

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
-from analytics.dashboard import period, tables
+from analytics.dashboard import csv_tables, period
 from analytics.dashboard.asking import REST_FACTOR, Asker, Parameters, Rows
 from analytics.dashboard.figures import FIELDS, METRICS, Metric, added, fields, rate, wording
 from analytics.dashboard.hub import Hub, View
@@ -142,7 +142,7 @@ def overview(**campaign: Any) -> dict[str, Any]:
 @given(st.text(max_size=30))
 def test_csv_gives_every_text_back(text: str) -> None:
     """Commas, quotes and line ends survive; only formulas get an apostrophe."""
-    rows = list(csv.reader(io.StringIO(tables.csv_of(overview(name=text), "campaigns"))))
+    rows = list(csv.reader(io.StringIO(csv_tables.csv_of(overview(name=text), "campaigns"))))
     name = rows[1][1]
     assert name in (text, f"'{text}") or "\r" in text or "\n" in text or "\0" in text
     assert not name.startswith(("=", "+", "-", "@", "\t"))
@@ -150,7 +150,7 @@ def test_csv_gives_every_text_back(text: str) -> None:
 
 def test_csv_has_every_count_and_rate() -> None:
     """The same figures as on the page."""
-    head, line = csv.reader(io.StringIO(tables.csv_of(overview(), "campaigns")))
+    head, line = csv.reader(io.StringIO(csv_tables.csv_of(overview(), "campaigns")))
     cells = dict(zip(head, line, strict=True))
     values = overview()["campaigns"][0]["counts"]
     assert [cells[name] for name in FIELDS] == [str(value) for value in values]
@@ -161,7 +161,7 @@ def test_csv_has_every_count_and_rate() -> None:
 def test_a_table_that_is_not_there_is_refused() -> None:
     """And the answer names those that are."""
     with pytest.raises(BadInput, match="alerts, campaigns"):
-        tables.csv_of(overview(), "nothing")
+        csv_tables.csv_of(overview(), "nothing")
 
 
 # --- one reader for many --------------------------------------------------------------------------

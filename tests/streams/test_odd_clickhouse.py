@@ -11,7 +11,7 @@ from clickhouse_connect.driver.client import Client
 from pydantic import SecretStr
 
 from analytics.client import connect
-from analytics.sink.facts import known_facts
+from analytics.sink.campaign_facts import known_facts
 from analytics.sink.loading import Loader
 from schemas.codec import Codec
 from schemas.errors import Unavailable
