@@ -7,7 +7,7 @@ a minute a block). Smaller blocks do not help: lambdas, ``ARRAY JOIN`` and outer
 ones whatever ``max_block_size`` says.
 
 Invariants:
-1. Pure, over the tokens of a canonical text.
+1. Pure, over the tokens of a canonical text, and linear in their number.
 2. Errs towards refusing: an alias counts as large wherever its name stands, if one of its
    definitions may be.
 3. Not refused: literals (a query's text is bounded), columns and groups (their copies count as
@@ -15,8 +15,8 @@ Invariants:
    a subquery of which one behind ``FROM`` ends in ``LIMIT 100``).
 """
 
-from collections.abc import Iterator
-from itertools import accumulate
+from collections.abc import Iterable, Iterator
+from itertools import accumulate, pairwise
 
 from analytics.door import lists
 from analytics.door.denied import ACCESS_DENIED, Denied
@@ -31,6 +31,8 @@ GROWERS_MAX = 3
 GROWN_CHARS_MAX = 64
 """Calls of ``lists.GROWERS`` in a statement, and characters written in one, that make no large
 text: 20 times as much with each."""
+ROUNDS_MAX = 50
+"""Names that refer to one another in a chain; of a longer one every name counts as large."""
 _BEGINS = frozenset(
     {
         "AND", "BY", "DISTINCT", "ELSE", "FROM", "HAVING", "JOIN", "ON", "OR", "PREWHERE",
@@ -66,174 +68,180 @@ class _Constants:
     def __init__(self, found: list[Token], closing: dict[int, int]) -> None:
         self._found = found
         self._closing = closing
+        self._opening = {close: at for at, close in closing.items()}
         self._tables = set(table_places(found))
+        self._calls = [
+            bool(token.name) and following.text == "("
+            for token, following in pairwise([*found, found[0]])
+        ]
         self._begins = self._beginnings()
         self._definitions = [
-            (self._begins[at], at, found[at + 1].name)
-            for at, token in enumerate(found[:-1])
-            if token.keyword == "AS" and found[at + 1].name
+            (self._begins[at], at, named.name)
+            for at, (token, named) in enumerate(pairwise(found))
+            if token.keyword == "AS" and named.name
         ]
-        # what a lambda binds is no column either
-        bound = {name for at, token in enumerate(found) if token.text == "->"
-                 for name in self._parameters(at)}  # fmt: skip
-        self._defined = bound | {name for _, _, name in self._definitions}
+        self._collected = _sums(self._collectors())
+        self._columns = _sums(self._column_places())
+        self._chars = _sums(len(one.text) if one.kind == Kind.STRING else 0 for one in found)
         self._growers = sum(token.name.lower() in lists.GROWERS for token in found)
         self._large = [self._is_large(at) for at in range(len(found))]
         self._spread()
-        self._sums = [0, *accumulate(self._large)]
 
     def check(self) -> None:
         """Raises ``Denied``."""
-        for at, begin, end in self._calls():
-            if self._sums[end] - self._sums[begin]:
-                name = self._found[at].text[:80]
+        large = _sums(self._large)
+        for at, begin, end in self._ranges():
+            if large[end] > large[begin]:
                 raise Denied(
                     ACCESS_DENIED,
-                    f"{name} would go through a large constant again for each row: write IN"
-                    " (SELECT …) or a JOIN, or let the constant be small, as a LIMIT of at most"
-                    f" {SMALL_MAX} in its subquery makes it",
+                    f"{self._found[at].text[:80]} would go through a large constant again for each"
+                    " row: write IN (SELECT …) or a JOIN, or let the constant be small, as a LIMIT"
+                    f" of at most {SMALL_MAX} behind FROM makes it",
                 )
 
-    def _calls(self) -> Iterator[tuple[int, int, int]]:
+    def _ranges(self) -> Iterator[tuple[int, int, int]]:
         """Places of the functions in question, each with where its arguments begin and end."""
-        found = self._found
-        for at, token in enumerate(found):
+        for at, token in enumerate(self._found):
             if token.keyword in _MATCHES:
                 yield at, self._begins[at], self._end(at)
-            elif _goes_through(token) and at + 1 < len(found) and found[at + 1].text == "(":
-                yield at, at + 2, self._last_bracket(at + 1)
-
-    def _last_bracket(self, opening: int) -> int:
-        """The end of a call's arguments, those behind its parameters too."""
-        end = self._closing[opening]
-        if end + 1 < len(self._found) and self._found[end + 1].text == "(":
-            return self._closing[end + 1]
-        return end
+            elif self._calls[at] and _goes_through(token):
+                yield at, at + 2, self._closing[at + 1]
 
     def _beginnings(self) -> list[int]:
         """For each place where the expression that it is in begins, in its own brackets."""
         starts, begins = [0], []
         for at, token in enumerate(self._found):
+            if token.text in (")", "]") and token.kind == Kind.SIGN:
+                starts.pop()
             begins.append(starts[-1])
             if token.text in ("(", "[") and token.kind == Kind.SIGN:
                 starts.append(at + 1)
-            elif token.text in (")", "]") and token.kind == Kind.SIGN:
-                starts.pop()
-                begins[-1] = starts[-1]
             elif token.text in (",", "->") or token.keyword in _BEGINS:
                 starts[-1] = at + 1
         return begins
 
     def _end(self, at: int) -> int:
-        """Where the expression that a place is in ends."""
-        found = self._found
+        """Where the operand behind an operator ends."""
         at += 1
-        while at < len(found):
-            token = found[at]
-            if token.text in (")", "]", ",") or token.keyword in _BEGINS:
-                return at
+        while at < len(self._found):
+            token = self._found[at]
+            if token.text in (")", "]", ",") or token.keyword in _BEGINS | _MATCHES:
+                break
             at = self._closing.get(at, at) + 1
         return at
-
-    def _parameters(self, arrow: int) -> set[str]:
-        """Names in front of ``->``."""
-        at = arrow - 1
-        while (at and self._found[at].text in (")", ",")) or self._found[at - 1].text == ",":
-            at -= 1
-        return {token.name for token in self._found[at:arrow] if token.name}
 
     def _is_large(self, at: int) -> bool:
         """Whether a large constant may come of what begins at a place."""
         token = self._found[at]
         if token.kind == Kind.STRING:
             return len(token.text) > TEXT_CHARS_MAX or "fixedstring(" in token.text.lower()
-        following = self._found[at + 1].text if at + 1 < len(self._found) else ""
-        name = token.name.lower() if following == "(" else ""
+        if not self._calls[at]:
+            return (
+                at in self._closing
+                and self._collected[self._closing[at]] > self._collected[at]
+                and self._is_scalar(at)
+            )
+        name = token.name.lower()
         if name in lists.MAKERS:
             return not self._is_bounded(at + 1)
-        if name in lists.GROWERS:
-            return self._grows(at + 1)
-        return token.text == "(" and self._is_scalar(at) and self._collects(at)
+        return name in lists.GROWERS and self._grows(at + 1)
 
     def _is_bounded(self, opening: int) -> bool:
-        """Whether every number among a maker's arguments is small, and each is a literal."""
-        end = self._closing[opening]
-        inside = self._found[opening + 1 : end]
-        numbers = [token for token in inside if token.kind == Kind.NUMBER]
-        return bool(numbers) and all(
-            token.kind == Kind.NUMBER and _is_small(token)
-            for token in inside
-            if token.text not in (",", "-")
-        )
+        """Whether a call's arguments are numbers, written there, and small."""
+        at = opening + 1
+        while at < self._closing[opening]:
+            token = self._found[at]
+            if token.text not in (",", "-") and not _is_small(token):
+                return False
+            at += 1
+        return at > opening + 1
 
     def _grows(self, opening: int) -> bool:
         """Whether a call that makes long texts of short ones is of constants, and large."""
-        inside = self._found[opening + 1 : self._closing[opening]]
-        columns = any(
-            token.name and token.name not in self._defined and following.text != "("
-            for token, following in zip(inside, [*inside[1:], self._found[0]], strict=True)
-        )
-        chars = sum(len(token.text) for token in inside if token.kind == Kind.STRING)
-        return not columns and (self._growers > GROWERS_MAX or chars > GROWN_CHARS_MAX)
+        close = self._closing[opening]
+        if self._columns[close] > self._columns[opening]:
+            return False
+        chars = self._chars[close] - self._chars[opening]
+        return self._growers > GROWERS_MAX or chars > GROWN_CHARS_MAX
+
+    def _column_places(self) -> list[bool]:
+        """Whether each token names a column: no function, no alias, no lambda's parameter."""
+        known = {name for _, _, name in self._definitions}
+        for at, token in enumerate(self._found):
+            if token.text == "->":
+                begin = self._opening.get(at - 1, at - 1)
+                known |= {one.name for one in self._found[begin:at]}
+        return [
+            bool(token.name) and not call and token.name not in known
+            for token, call in zip(self._found, self._calls, strict=True)
+        ]
 
     def _is_scalar(self, at: int) -> bool:
-        """Whether a subquery stands where a value does."""
+        """Whether a bracket is a subquery where a value stands."""
         found = self._found
-        if at + 1 >= len(found) or found[at + 1].keyword not in ("SELECT", "WITH"):
+        if found[at + 1].keyword not in ("SELECT", "WITH"):
             return False
         while at and found[at - 1].text == "(" and at not in self._tables:
             at -= 1
         before = found[at - 1].keyword if at else "UNION"
         return at not in self._tables and before not in _NO_VALUE
 
-    def _collects(self, at: int) -> bool:
-        """Whether a scalar subquery puts many values into one."""
-        end = self._closing[at]
-        for place in range(at + 1, end):
-            name = self._found[place].name
-            opens = self._found[place + 1].text == "("
-            if opens and lists.is_collector(name) and not self._is_limited(place, at, end):
-                return True
-        return False
+    def _collectors(self) -> list[bool]:
+        """Whether each token is an aggregate that puts many values into one."""
+        queries, limited = [-1], {-1: False}
+        given = []
+        for at, token in enumerate(self._found):
+            if at in self._closing and self._found[at + 1].keyword in ("SELECT", "WITH"):
+                queries.append(at)
+                limited[at] = self._is_limited(at)
+            elif self._opening.get(at) == queries[-1]:
+                queries.pop()
+            collects = self._calls[at] and lists.is_collector(token.name)
+            given.append(collects and not limited[queries[-1]] and not self._takes_few(at))
+        return given
 
-    def _is_limited(self, place: int, begin: int, end: int) -> bool:
-        """Whether an aggregate gets few values: by its parameter, or by the ``LIMIT`` below it."""
-        found = self._found
-        parameters = self._closing[place + 1]
-        if found[parameters + 1].text == "(":
-            return self._is_bounded(place + 1)
-        at = parameters
+    def _takes_few(self, at: int) -> bool:
+        """Whether an aggregate has a small number as its parameter: ``groupArray(10)(x)``."""
+        close = self._closing[at + 1]
+        has_parameters = close + 1 < len(self._found) and self._found[close + 1].text == "("
+        return has_parameters and self._is_bounded(at + 1)
+
+    def _is_limited(self, opening: int) -> bool:
+        """Whether a query reads one subquery alone, and that ends in a small ``LIMIT``."""
+        found, limits = self._found, []
+        at, end = opening + 1, self._closing[opening]
         while at < end:
-            if found[at].keyword == "FROM" and found[at + 1].text == "(":
-                close = self._closing[at + 1]
-                return (
-                    found[close - 2].keyword == "LIMIT"
-                    and _is_small(found[close - 1])
-                    and not any(token.keyword == "JOIN" for token in found[close:end])
-                )
+            if found[at].keyword in ("JOIN", "UNION"):
+                return False
+            if found[at].keyword == "FROM":
+                close = self._closing.get(at + 1, at)
+                limits.append(found[close - 2].keyword == "LIMIT" and _is_small(found[close - 1]))
             at = self._closing.get(at, at) + 1
-        return False
+        return limits == [True]
 
     def _spread(self) -> None:
         """Makes every use of a name large that stands for something large."""
         uses: dict[str, list[int]] = {}
         for at, token in enumerate(self._found):
-            if token.name:
-                uses.setdefault(token.name, []).append(at)
-        names: set[str] = set()
-        while True:
-            sums = [0, *accumulate(self._large)]
+            uses.setdefault(token.name, []).append(at)
+        pending = self._definitions
+        for round_ in range(ROUNDS_MAX + 1):
+            large = _sums(self._large)
             fresh = {
                 name
-                for begin, end, name in self._definitions
-                if name not in names and sums[end] > sums[begin]
+                for begin, end, name in pending
+                if large[end] > large[begin] or round_ == ROUNDS_MAX
             }
             if not fresh:
                 return
-            names |= fresh
-            for name in fresh:
-                for at in uses[name]:
-                    self._large[at] = True
+            pending = [each for each in pending if each[2] not in fresh]
+            for at in (at for name in fresh for at in uses[name]):
+                self._large[at] = True
+
+
+def _sums(counts: Iterable[int]) -> list[int]:
+    """How much there is before each place."""
+    return [0, *accumulate(counts)]
 
 
 def _is_small(token: Token) -> bool:
