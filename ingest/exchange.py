@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import Receive, Scope, Send
 
-from ingest.bodies import Holding
+from ingest.body_memory import Holding
 from ingest.intake import Taken
 from ingest.problems import MEDIA_TYPE, problem
 from ingest.receiving import WHOLE, drain

@@ -17,16 +17,16 @@ from dataclasses import replace
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from ingest.bodies import Bodies, Holding, NoRoom
 from ingest.body import Refused, content_coding
+from ingest.body_memory import Bodies, Holding, NoRoom
 from ingest.certificates import Outgoing
 from ingest.delivery import Keeper
 from ingest.exchange import Call
 from ingest.intake import Intake, Taken
 from ingest.metrics import IngestMetrics
 from ingest.producer import Overloaded
+from ingest.prover import MODULE_FAILED, Hook, Prover
 from ingest.providers.base import Registry, Request
-from ingest.proving import MODULE_FAILED, Hook, Prover
 from ingest.rate_limits import RateLimits
 from ingest.receiving import PROVEN, WHOLE, Disconnected, read_within
 from ingest.sparing_log import SparingLog

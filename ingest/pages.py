@@ -8,8 +8,8 @@ Invariants:
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ingest.bodies import Bodies, Holding, NoRoom
 from ingest.body import Refused
+from ingest.body_memory import Bodies, Holding, NoRoom
 from ingest.exchange import Call
 from ingest.receiving import WHOLE, Disconnected, read_within, replayed
 

@@ -12,8 +12,8 @@ from functools import partial
 
 from starlette.types import Message, Receive
 
-from ingest.bodies import Bodies, Holding, NoRoom
 from ingest.body import Refused
+from ingest.body_memory import Bodies, Holding, NoRoom
 
 WHOLE = "mailpulse.whole"
 """Key in the scope of a request whose body was complete when its task was started."""

@@ -3,8 +3,8 @@
 Invariants:
 1. Pure; over the tokens of a canonical text.
 2. A name in front of a bracket is a call, unless it is one of the formatter's own keywords, a view
-   of ours or a table function where a table stands (``analytics.door.places``), or a subquery's
-   name with the names of its columns.
+   of ours or a table function where a table stands (``analytics.door.table_names``), or the name
+   of a subquery with the names of its columns.
 3. A name without a bracket is a function too, where ClickHouse looks for one.
 """
 
@@ -13,8 +13,8 @@ from itertools import pairwise
 from analytics.door import lists
 from analytics.door.denied import ACCESS_DENIED, Denied, unlisted
 from analytics.door.lexer import Kind, Token, unquoted
-from analytics.door.places import table_places
 from analytics.door.surroundings import Surroundings
+from analytics.door.table_names import table_places
 from analytics.door.typenames import check_subcolumn, check_type
 
 OPERATORS = frozenset(

@@ -21,7 +21,7 @@ from itertools import accumulate, pairwise
 from analytics.door import lists
 from analytics.door.denied import ACCESS_DENIED, Denied
 from analytics.door.lexer import Kind, Token
-from analytics.door.places import table_places
+from analytics.door.table_names import table_places
 
 SMALL_MAX = 1_000
 """Elements or characters of a constant that any function may go through for each row."""

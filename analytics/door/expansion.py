@@ -7,7 +7,7 @@ limit on time and can't be killed (tried on 26.9: 4,096 tables end in the watchd
 
 from analytics.door.denied import ACCESS_DENIED, Denied
 from analytics.door.lexer import Token
-from analytics.door.places import table_places
+from analytics.door.table_names import table_places
 
 TABLES_MAX = 100
 

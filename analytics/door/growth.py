@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from analytics.door.calls import OPERATORS
 from analytics.door.denied import ACCESS_DENIED, Denied
 from analytics.door.lexer import Kind, Token
-from analytics.door.places import table_places
+from analytics.door.table_names import table_places
 
 GROWTH_MAX = 1 << 14
 """A sixteenth of what takes a second."""

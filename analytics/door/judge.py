@@ -28,8 +28,8 @@ from analytics.door.denied import (
 from analytics.door.expansion import check_expansion
 from analytics.door.growth import check_growth
 from analytics.door.lexer import Kind, Token, Unreadable, tokens, unquoted
-from analytics.door.places import check_places, check_show
 from analytics.door.surroundings import Surroundings
+from analytics.door.table_names import check_places, check_show
 from analytics.door.typenames import check_parameter
 
 # Words by which the structure of a statement is read here. ClickHouse allows them as names too, and

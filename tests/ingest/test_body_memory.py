@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.bodies import Bodies, Holding
+from ingest.body_memory import Bodies, Holding
 from ingest.rate_limits import CLIENTS_MAX
 from tests.ingest.front_door import KEY, Door, front_door
 
