@@ -2,7 +2,7 @@
 
 Invariants:
 1. Pure. The comparison takes the same time whatever is given.
-2. Any user name will do: there is one reader.
+2. Any user name is accepted: there is one reader.
 
 Source: ClickHouse documentation, «HTTP Interface», «Authentication»: Basic, ``X-ClickHouse-User``
 with ``X-ClickHouse-Key``; codes 194 (401, with a challenge) and 516 (403) of its HTTP handler.

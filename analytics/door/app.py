@@ -1,11 +1,11 @@
 """The analysts' door: ClickHouse's HTTP interface in front of the embedded engine, read-only.
 
 Invariants:
-1. Nothing is written and nothing outside is reached: ``analytics.door.judge`` judges each query in
-   ClickHouse's own words, and in those words the engine runs it, with a reader's rights and within
-   limits (``analytics.warehouse``).
-2. With a token set, it is needed as the password (``analytics.door.access``). Otherwise user names,
-   passwords and sessions are taken and ignored: whoever reaches the door may read.
+1. Queries read the warehouse and nothing else: ``analytics.door.judge`` judges ClickHouse's
+   canonical text of each query, and that text is what the engine runs, with a reader's rights and
+   within limits (``analytics.warehouse``).
+2. With a token set, it is needed as the password (``analytics.door.access``). Without one, user
+   names, passwords and sessions are accepted and ignored: whoever reaches the door may read.
 """
 
 from collections.abc import Mapping

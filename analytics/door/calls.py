@@ -141,9 +141,9 @@ def _check_subcolumns_name(name: str, found: list[Token], arguments: list[tuple[
 
 
 def _check_lambdas(found: list[Token]) -> None:
-    """What a lambda could bring to another place, where it is called by a name.
+    """Refuses lambdas that could move a value to an argument that is judged differently.
 
-    One that has the name of a function that gives zones would be called in that one's place.
+    A lambda with the name of a function that returns a time zone would be called instead of it.
     """
     if not any(token.text == "->" for token in found):
         return
@@ -166,8 +166,8 @@ def _spread_by_lambda(found: list[Token], at: int) -> bool:
 def _spreads(found: list[Token], start: int, end: int, closing: dict[int, int]) -> bool:
     """Whether an argument stands for several: ``*``, ``t.*``, ``COLUMNS(…)``.
 
-    Those would move what is behind them to places that are judged otherwise. ``untuple`` does the
-    same also under another name, so that it is not on the list.
+    They would shift the arguments after them to positions that are judged differently. ``untuple``
+    does the same, even through an alias, so it is not on the list.
     """
     at = start
     while at < end:
@@ -180,10 +180,7 @@ def _spreads(found: list[Token], start: int, end: int, closing: dict[int, int]) 
 
 
 def _is_zone(found: list[Token], start: int, end: int, closing: dict[int, int]) -> bool:
-    """Whether an argument can't become the text of a time zone that was not written there.
-
-    It is a zone's name, or a call that gives a zone or a time, or nothing.
-    """
+    """Whether an argument is a time zone's name, a call that returns a zone or a time, or empty."""
     if start == end:
         return True
     first = found[start]

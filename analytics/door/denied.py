@@ -1,4 +1,4 @@
-"""How the door says no: ClickHouse's own numbers and names, with a text that says what to do."""
+"""The door's refusals: ClickHouse's error codes and names, with a text that says what to do."""
 
 SYNTAX_ERROR = (62, "SYNTAX_ERROR")
 UNKNOWN_FORMAT = (73, "UNKNOWN_FORMAT")
@@ -7,7 +7,7 @@ READONLY = (164, "READONLY")
 ACCESS_DENIED = (497, "ACCESS_DENIED")
 
 LISTS = "analytics/door/allowed"
-"""Where the lists are that texts point to."""
+"""The directory of the lists, for error texts."""
 
 
 class Denied(Exception):
@@ -26,7 +26,7 @@ class Denied(Exception):
 
 
 def unlisted(what: str, name: str, where: str) -> Denied:
-    """A name that is on no list: what it is, and the list's file."""
+    """The refusal of a name that is not on its list, with the list's file."""
     shown = name if len(name) <= 80 else f"{name[:80]}…"
     text = f"{what} {shown} is not allowed at this door; {LISTS}/{where}.txt lists what is"
     return Denied(ACCESS_DENIED, text)

@@ -6,8 +6,8 @@ levels 1.0 s, 20 levels 7.7 s, 22 were ended by the watchdog).
 
 Invariants:
 1. Pure, over the tokens of a canonical text.
-2. An estimate that errs upwards: a name counts as the largest that it could mean. Only what makes
-   one type out of several (tuples, arrays, maps, lambdas) multiplies, so arithmetic and conditions
+2. Over-estimates: a name counts as the largest that it could mean. Only what makes one type out of
+   several (tuples, arrays, maps, lambdas) multiplies, so arithmetic and conditions
    over any number of levels come to 1.
 """
 

@@ -1,13 +1,13 @@
-"""What may come through the analysts' door: the judge of a statement in ClickHouse's own words.
+"""Judges whether a statement may run at the analysts' door.
 
 Invariants:
 1. Pure: the canonical text of a statement in (``analytics.door.canonical``), a ``Statement`` or
    ``Denied`` out. The caller's text is never looked at, and never run.
 2. What is allowed is listed by name (``analytics.door.lists``): kinds of statements, keywords,
    functions, table functions, types, formats, settings, tables of ``system``. All else is refused.
-3. A name counts wherever it stands. ClickHouse takes the bare name of a function for the function
-   (``arrayMap(file, …)``), so that the name of one not allowed is refused without a bracket too.
-4. Below this stand the engine's rights, its read-only mode and the operating system.
+3. A name is judged wherever it stands. ClickHouse also calls a function by its bare name
+   (``arrayMap(file, …)``), so a function that is not allowed is refused without brackets too.
+4. The engine's rights, its read-only mode and the operating system are further lines of defence.
 """
 
 from collections.abc import Mapping

@@ -1,12 +1,13 @@
-"""What may come through the door, by name: the files of ``allowed``, one name a line.
+"""What the door allows, by name: the files of ``allowed``, one name a line.
 
 Invariants:
 1. What is not on a list is refused, also what a newer engine brings
    (``tests/analytics/test_door_lists.py`` prints what the installed one has beyond them).
 2. Nothing on these lists reads or writes outside the warehouse, or takes a statement, the name of a
-   function or the name of a table as text. What runs long inside one block, where no kill reaches
-   it, is left off if analysts can do without; a regular expression over a megabyte that was made
-   for it still can, and then the watchdog acts (``analytics.warehouse.watching``).
+   function or the name of a table as text. A function that can run long inside one block,
+   where the engine does not look for a kill, is left off if analysts can do without it. A regular
+   expression over a text of a megabyte still can; then the watchdog acts
+   (``analytics.warehouse.watching``).
 3. Names are compared in lower case where ClickHouse has some without regard to case: functions,
    table functions, formats and types. No two of its names differ in case alone with one of them
    allowed (tested).

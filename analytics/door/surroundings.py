@@ -1,4 +1,4 @@
-"""What the engine that will run a statement gives a meaning to."""
+"""What names mean to the engine that will run a statement."""
 
 from dataclasses import dataclass
 

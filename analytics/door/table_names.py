@@ -56,7 +56,7 @@ def table_places(found: list[Token]) -> Iterator[int]:
 
 
 def _inside(found: list[Token], at: int) -> int:
-    """Behind ``IN``: of a name in brackets of its own the name's place."""
+    """The place of what stands behind ``IN``: inside the brackets, where they hold one name."""
     end = at + 1
     if at < len(found) and found[at].text == "(":
         while end < len(found) and (found[end].name or found[end].text == "."):

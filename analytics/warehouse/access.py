@@ -1,4 +1,4 @@
-"""What the embedded engine is told at its start: where it may look, and who may do what.
+"""The embedded engine's configuration: its directories, users and roles.
 
 Invariants:
 1. Pure: texts out of arguments. ``analytics.warehouse.engine`` writes them into files.
@@ -6,8 +6,8 @@ Invariants:
    done ``SET ROLE reader`` keeps ``SELECT`` and ``SHOW`` on the database, and the engine itself
    refuses everything else (tried on 26.9: table functions that reach outside, INSERT, DDL,
    ``DESCRIBE url(…)``).
-3. What rights do not cover is for ``analytics.door`` to refuse and for
-   ``analytics.warehouse.fence`` to hold: the scalar ``file``, ``INTO OUTFILE``, output schemas,
+3. Rights do not cover the following, which ``analytics.door`` refuses and
+   ``analytics.warehouse.fence`` blocks: the scalar ``file``, ``INTO OUTFILE``, output schemas,
    ``SET ROLE``; and tables of ``system``, which chDB lets everybody read
    (``select_from_system_db_requires_grant`` is not taken).
 4. What was inserted, or made of it by a merge, is on the disk before the statement is answered: the

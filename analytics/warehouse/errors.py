@@ -2,7 +2,7 @@
 
 Invariants:
 1. Pure.
-2. What asked for an error inside this process is not told, and no text is endless.
+2. Texts are bounded, and leave out the query by which this process asked the engine.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""What the operating system keeps a process from, whatever its engine can be talked into.
+"""Restrictions by the operating system, whatever a query makes the engine try.
 
 Invariants:
 1. It holds for the threads that are made afterwards, so it is put up before the engine is loaded,
@@ -6,7 +6,7 @@ Invariants:
 2. Linux's Landlock: files are read under the given paths alone and written under fewer; no TCP
    connection is made; nothing outside gets a signal. seccomp, on top: no new socket, no other
    program, no look into other processes.
-3. A kernel without one of these is no reason not to start: ``raised`` says what there is.
+3. The process also starts on a kernel that lacks one of these: ``raised`` says what is in force.
 
 Sources: landlock(7), ``include/uapi/linux/landlock.h``; seccomp(2); prctl(2); setrlimit(2).
 """

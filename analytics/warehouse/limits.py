@@ -1,4 +1,4 @@
-"""What a statement may use, and what becomes of one that goes on beyond its limits.
+"""Limits of a statement, and what happens to one that exceeds them.
 
 Invariants:
 1. Pure: the time comes in as an argument, decisions go out as values.
@@ -6,7 +6,7 @@ Invariants:
    is killed, and killed again until it is gone; so is one whose client went away.
 3. A query that goes on ``obey_s_max`` beyond its limit does not obey (tried: a single call of
    ``editDistance`` on long strings looks at nothing until it is done): then the process has to end.
-   Whose client went away early still has until then: going away ends the process no sooner.
+   A client that disconnects does not bring that moment forward.
 """
 
 from collections.abc import Iterable

@@ -1,9 +1,9 @@
-"""What a client wants its result packed in: protocol version, frames, content encoding.
+"""How a client wants its result encoded: protocol version, frames, content encoding.
 
 Invariants:
-1. Pure: what a request says in, steps out; a step takes the result and gives it packed.
+1. Pure: a request's wishes in, steps out; a step takes the result and returns it encoded.
 2. A step in Python calls ``go_on`` every fraction of a second of its work, and ends by what that
-   raises. One in C is as fast as the result is made, and looks at nothing.
+   raises. A step in C does not, but takes no longer than making the result did.
 """
 
 from collections.abc import Callable, Mapping

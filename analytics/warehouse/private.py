@@ -54,10 +54,10 @@ LIMITS = Limits(
     body_timeout_s=60.0,
     write_timeout_s=60.0,
 )
-"""Of the listener: only processes of this machine reach it, and any of them: who has no token makes
-room for who has it."""
+"""Of the listener. Any process of this machine reaches it: requests without the token give way to
+those with it."""
 SITES = Sites(LOOPBACK_NAMES)
-"""This machine by any port: something may stand in front of the listener."""
+"""This machine's names, with any port: a proxy may stand in front of the listener."""
 HEAD_BYTES_MAX = 64 << 10
 """Within so many bytes of a body an insert says the format of the data that follows."""
 _DATA = re.compile(rb"\s*(INSERT\s.*?\sFORMAT \w+)[ \r]*\n", re.DOTALL | re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""What a result says beside its rows."""
+"""Metadata of a result: its summary, and the header of an empty one."""
 
 import json
 import re

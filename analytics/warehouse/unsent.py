@@ -1,4 +1,4 @@
-"""Results that their callers have not read yet, and how many bytes of them there may be.
+"""Results that callers have not read yet, and the limit on their bytes.
 
 Invariants:
 1. A result takes memory until its last piece is handed to the connection, which takes one piece
@@ -6,10 +6,10 @@ Invariants:
 2. The results of analysts' queries share ``bytes_max``. One that finds no room waits for it with
    its query's place still taken, so that no more queries make results than there are places; then
    its caller is told to try again. A result alone always has room.
-3. Who reads slowly keeps room from others for ``READ_S_MAX`` at most: when a result finds none, the
-   one that has been held longest beyond that is given up, and its connection ends before its end.
+3. A slow reader gives way: when a result finds no room, the one that has been held longest, and for
+   more than ``READ_S_MAX``, is given up, and its connection ends early.
 4. One of a single piece does not count: the connection has it whole at once, and connections are
-   bounded. So those who do not read large results shut out nobody who asks for small ones.
+   bounded. So unread large results never block small ones.
 5. The engine's memory is not copied but for the piece that is being sent.
 """
 

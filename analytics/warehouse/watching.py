@@ -1,8 +1,8 @@
-"""The thread that looks after statements under way (``analytics.warehouse.limits`` decides).
+"""The thread that watches running statements (``analytics.warehouse.limits`` decides).
 
 Invariants:
-1. It calls nothing of the engine itself, which may hold whoever calls it: killing has a thread of
-   its own, so the process ends in time whatever the engine does.
+1. It does not call the engine, which may block its caller: killing has a thread of its own, so the
+   process ends in time whatever the engine does.
 2. A log line names a query by its id, never by its text.
 """
 
