@@ -1,4 +1,4 @@
-"""Which consumer group reads which topics: for measuring lag."""
+"""Which consumer group reads which topics: for lag and for rights in Kafka."""
 
 from typing import Protocol
 
@@ -16,8 +16,16 @@ class GroupSettings(Protocol):
     def sink_reconcile(self) -> bool: ...  # noqa: D102
 
 
+def group_by_role(settings: GroupSettings) -> dict[str, str]:
+    """Role -> its consumer group, for every role in ``Topic.groups``."""
+    return {"worker": settings.consumer_group, "sink": settings.sink_group}
+
+
 def topics_by_group(settings: GroupSettings) -> dict[str, tuple[str, ...]]:
     """Consumer group -> topics that it reads."""
-    worker = tuple(topic.name for topic in TOPICS if "worker" in topic.groups)
-    sink = sink_topics(reconcile=settings.sink_reconcile)
-    return {settings.consumer_group: worker, settings.sink_group: sink}
+    groups = group_by_role(settings)
+    topics = {
+        group: tuple(topic.name for topic in TOPICS if role in topic.groups)
+        for role, group in groups.items()
+    }
+    return topics | {groups["sink"]: sink_topics(reconcile=settings.sink_reconcile)}

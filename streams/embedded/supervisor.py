@@ -29,7 +29,7 @@ from typing import Any
 import httpx
 
 from schemas.errors import ConfigError, MailpulseError, Unavailable
-from schemas.groups import topics_by_group
+from schemas.groups import group_by_role, topics_by_group
 from schemas.settings import PREFIX, Settings
 from streams.embedded import local_kafka
 from streams.embedded.child import (
@@ -307,7 +307,7 @@ class Embedded:
             await child.stop()
 
     async def _drain(self, role: str) -> None:
-        group = self.settings.consumer_group if role == "worker" else self.settings.sink_group
+        group = group_by_role(self.settings)[role]
         rows = await self._left_to_read(group, DRAIN_S)
         if rows != []:
             self.unread.append(Unread(role, None if rows is None else by_topic(rows)))

@@ -14,7 +14,7 @@ Source: Apache Kafka documentation, «Authorization and ACLs», operations by pr
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from schemas.groups import topics_by_group
+from schemas.groups import group_by_role, topics_by_group
 from schemas.settings import Settings
 from schemas.topics import TOPICS
 
@@ -59,9 +59,9 @@ def _grants(role: str, settings: Settings) -> Iterator[tuple[str, str, str]]:
             yield "topic", topic.name, "Read"
         if role == "admin" or role in topic.writers:
             yield "topic", topic.name, "Write"
-    groups = {"worker": [settings.consumer_group], "sink": [settings.sink_group]}
-    for name in groups.get(role, []):
-        yield "group", name, "Read"
+    groups = group_by_role(settings)
+    if role in groups:
+        yield "group", groups[role], "Read"
     if role in ("dashboard", "admin"):
         for name in topics_by_group(settings):
             yield "group", name, "Describe"

@@ -3,8 +3,10 @@
 import re
 
 from schemas.codec import LATEST
-from schemas.settings import StreamsSettings
+from schemas.groups import group_by_role, topics_by_group
+from schemas.settings import Settings, StreamsSettings
 from schemas.topics import BY_NAME, ENRICHED, RAW, TOPICS
+from streams.kafka.acl import rules
 
 DAY_MS = 86_400_000
 
@@ -19,6 +21,17 @@ def test_names_follow_the_convention() -> None:
 def test_every_schema_has_one_topic_and_every_topic_a_schema() -> None:
     """A topic carries one kind of record."""
     assert sorted(topic.schema for topic in TOPICS) == sorted(LATEST)
+
+
+def test_every_role_that_reads_by_a_group_has_one_with_lag_and_rights() -> None:
+    """A reader that ``schemas.groups`` does not know would have no lag and no right to read."""
+    settings = Settings()
+    groups = group_by_role(settings)
+    assert set(groups) == {role for topic in TOPICS for role in topic.groups}
+    assert set(topics_by_group(settings)) == set(groups.values())
+    for role, group in groups.items():
+        [rule] = [rule for rule in rules(settings) if (rule.role, rule.name) == (role, group)]
+        assert rule.operations == ("Read",)
 
 
 def test_compacted_topics_keep_the_newest_of_each_key() -> None:
