@@ -276,7 +276,8 @@ class Hooks:
         length = 0
         for name, value in headers:
             if name == "content-length":
-                digits = value if value.isdigit() else value.rstrip(" \t")  # not stripped yet
+                # the parser leaves trailing blanks
+                digits = value if value.isdigit() else value.rstrip(" \t")
                 if not (digits.isascii() and digits.isdigit()):
                     raise Refused(400, "length_invalid")
                 length = int(digits[:20])

@@ -122,7 +122,7 @@ class Spool:
         except OSError as error:
             raise ConfigError([f"MAILPULSE_SPOOL_DIR: {error.strerror}"]) from None
         for path in sorted(self._directory.glob(f"*{SUFFIX}")):
-            if not path.stem.isdecimal():  # a person's copy
+            if not path.stem.isdecimal():  # a copy made by a person
                 continue
             size = path.stat().st_size
             self._segments.append(_Segment(int(path.stem), path, size))

@@ -182,7 +182,7 @@ class Codec:
         if value.startswith(self._raw_prefix):
             try:
                 head, end = _READ_HEAD(value, PREFIX_BYTES)
-            except Exception:  # unusual, or broken: fastavro tells
+            except Exception:  # unusual, or broken: fastavro decides
                 return _decode_by_schema(value, LATEST["raw_event"], "raw_event")
             if end == len(value):
                 return head
@@ -200,7 +200,7 @@ class Codec:
         if full == LATEST[name]:
             try:
                 record, end = _READ[name](value, PREFIX_BYTES)
-            except Exception:  # unusual, or broken: fastavro tells
+            except Exception:  # unusual, or broken: fastavro decides
                 return _decode_by_schema(value, full, name)
             if end == len(value):
                 return record
@@ -239,7 +239,7 @@ class Codec:
             event, end = _READ_HEAD(value, PREFIX_BYTES)
             at, _ = _READ_POSITION(value, end)
             position: Any = tuple(at.values())
-        except Exception:  # unusual, or broken: fastavro tells
+        except Exception:  # unusual, or broken: fastavro decides
             event, end, position = _split_by_schema(value)
         return event, self._raw_prefix + value[PREFIX_BYTES:end], position
 
