@@ -47,7 +47,7 @@ class Limits:
         write_timeout_s: how long an answer may stay unread; extended by what is read, at
             ``write_bytes_per_s_min``.
         write_bytes_per_s_min: slowest reader.
-        pipelined_max: requests sent ahead of the answer to the one before.
+        requests_ahead_max: requests sent ahead of the answer to the one before.
     """
 
     connections_max: int = 64
@@ -62,7 +62,7 @@ class Limits:
     requests_proven: int = 0
     write_timeout_s: float = 10.0
     write_bytes_per_s_min: int = 32_768
-    pipelined_max: int = 16
+    requests_ahead_max: int = 16
 
     def __post_init__(self) -> None:
         if not 0 < self.requests_max < self.connections_max:

@@ -154,7 +154,7 @@ async def serving(
     parts = {
         "listener": listener,
         "header_bytes_max": limits.header_bytes_max,
-        "requests_ahead_max": limits.pipelined_max,
+        "requests_ahead_max": limits.requests_ahead_max,
     }
     config = uvicorn.Config(
         app,
