@@ -169,8 +169,9 @@ class ListenerProtocol(BoundedProtocol):
     def _check_headers(self) -> None:
         if not self.url.startswith(b"/"):  # invariant 1
             raise RequestRefused(400, "request_target")
-        if sum(len(name) + len(value) for name, value in self.headers) > self.header_bytes_max:
-            raise RequestRefused(431, "header_too_large")  # received in a single read
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > self.header_bytes_max:  # all of it was received in a single read
+            raise RequestRefused(431, "header_too_large")
         super()._check_headers()
         proven = self.listener.proves(self.headers)
         self.listener.places.prove(self, proven)
