@@ -33,7 +33,7 @@ STEADY_S = 60.0
 GRACE_S = 15.0
 """Seconds between SIGTERM and SIGKILL."""
 CAUSE_LINES = 200
-"""Last lines of a child's log in which the cause of its end is looked for."""
+"""Last lines of a child's log that are searched for the cause of its end."""
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -60,7 +60,8 @@ class Program:
         environ: the child's whole environment.
         log_path: file to which its output is appended; ``None``: the supervisor's stderr.
         cwd: its working directory; default: the supervisor's.
-        cause: finds in the last lines of its log why it ended, as a sentence; ``None``: unknown.
+        cause: returns a sentence that says why it ended, from the last lines of its log; ``None``
+            if unknown.
     """
 
     name: str

@@ -39,7 +39,7 @@ from streams.terminal import output
 from streams.terminal.output import Terminal
 
 COMPARED_AT_ONCE = 50_000
-"""Events whose rows are compared at once; more would not fit into memory after an hour."""
+"""Events whose rows are compared at once, as those of an hour would not fit into memory."""
 SETTLE_S = 45.0
 """Longest wait for the pipeline to drain, and for the figures to agree; seconds each."""
 
@@ -102,7 +102,7 @@ class Demo:
 
     Args:
         run: part of every message id of the run.
-        letters: dead letters that there were before.
+        letters: number of dead letters before the run.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
-"""Apache Kafka as the supervisor's child: found, made ready for a start, asked whether it serves.
+"""Apache Kafka as a child of the supervisor: its program, its directory, its readiness.
 
 Invariants:
 1. Nothing is downloaded: Kafka is where ``mailpulse kafka install`` put it, or in an archive.
-2. Its data and its log are in the data directory; what it acknowledged survives every way in which
-   it or the machine can end (``streams.broker.config``).
+2. Its data and its log are in the data directory; what it acknowledged survives however it or the
+   machine ends (``streams.broker.config``).
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from streams.kafka import admin
 
 FOLDER = "kafka"
 LOG_BYTES_MAX = 16 << 20
-"""A log that is larger when the broker starts makes room for a new one; one older log is kept."""
+"""A larger log is renamed when the broker starts; one older log is kept."""
 
 
 def program(
@@ -33,13 +33,13 @@ def program(
     ports: Mapping[str, int],
     log_path: Path | None,
 ) -> Program:
-    """The broker's program; its directory is ready for a start afterwards.
+    """The broker's program; also prepares its directory.
 
     Args:
-        given: the supervisor's environment: where Kafka and Java are looked for.
-        environ: what the broker may see of it.
+        given: the supervisor's environment, which says where to look for Kafka and Java.
+        environ: the part of it that the broker may see.
         ports: ``kafka`` for clients, ``controller`` for the broker itself.
-        log_path: default: beside its data.
+        log_path: ``None``: in its data directory.
 
     Raises:
         ConfigError: Kafka or Java is missing, or the directory can't be used.
@@ -63,7 +63,7 @@ def program(
 
 
 async def serves(kafka: Settings) -> bool:
-    """Whether the broker answers and leads every partition that it has of mailpulse's topics."""
+    """Whether the broker answers, and leads every partition of mailpulse's existing topics."""
     with suppress(Unavailable):
         cluster = await admin.topics_show(kafka)
         return all(state.in_sync for name, state in cluster.topics.items() if name in BY_NAME)
@@ -79,12 +79,12 @@ async def coordinates(kafka: Settings) -> bool:
 
 
 def _refuse_earlier_form(data_dir: Path) -> None:
-    """Data of a mailpulse whose broker kept nothing: ClickHouse's tables count another log."""
+    """Refuses data of a version whose broker kept nothing: ClickHouse's rows are of another log."""
     if (data_dir / "clickhouse").exists() and not (data_dir / FOLDER).exists():
         raise ConfigError(
             [
-                f"{PREFIX}DATA_DIR: {data_dir} was written by a version of mailpulse before Kafka's"
-                " data was kept; choose another with --data-dir, or move this one away"
+                f"{PREFIX}DATA_DIR: {data_dir} was written by an earlier version of mailpulse,"
+                " which did not keep Kafka's data; choose another with --data-dir, or move it away"
             ]
         )
 

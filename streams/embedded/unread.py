@@ -30,7 +30,7 @@ class Unread:
 
 
 def by_topic(rows: Iterable[Lag]) -> dict[str, int]:
-    """Topic -> records not read, where there are any."""
+    """Topic -> lag in records, without zeros."""
     counts: dict[str, int] = {}
     for row in rows:
         if row.lag:
@@ -39,7 +39,7 @@ def by_topic(rows: Iterable[Lag]) -> dict[str, int]:
 
 
 def farewell(unread: Iterable[Unread], kept: Path) -> str:
-    """One line for the operator; empty when everything was read.
+    """One line for the operator; empty if everything was read.
 
     Args:
         kept: Kafka's directory.

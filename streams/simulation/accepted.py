@@ -2,8 +2,8 @@
 
 Invariants:
 1. Memory is bounded (``CACHE_BYTES``), whatever the number of events.
-2. The file has no name: it goes with the process, however that ends.
-3. What the recount needs of an event is kept; address, user agent, IP and link are not.
+2. The file is unlinked at once, so it vanishes with the process, however that ends.
+3. Only what the recount needs is kept: no address, user agent, IP or link.
 """
 
 import sqlite3
@@ -22,17 +22,17 @@ class AcceptedOnDisk(MutableMapping[str, Happening]):
     """Native id -> event; iterates in order of message ids.
 
     Args:
-        folder: in which the file is made, and at once unlinked.
+        folder: where the file is created, and unlinked at once.
 
     Raises:
-        OSError, sqlite3.Error: the file can't be made or written.
+        OSError, sqlite3.Error: the file can't be created or written.
     """
 
     def __init__(self, folder: Path) -> None:
         path = folder / ".accepted"
         path.unlink(missing_ok=True)
         self._file = sqlite3.connect(path)
-        # one transaction that never ends: nobody else reads the file, and it needs no recovery
+        # one transaction without end: nobody else reads the file, and it needs no recovery
         self._file.executescript(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE;"
             f" PRAGMA cache_size = -{CACHE_BYTES >> 10};"
@@ -71,7 +71,7 @@ class AcceptedOnDisk(MutableMapping[str, Happening]):
         return self._count
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         self._file.close()
 
 

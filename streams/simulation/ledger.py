@@ -30,8 +30,8 @@ class Ledger:
     """What was sent in one run, and how it was answered.
 
     Attributes:
-        accepted: native id -> event, of every event that was answered 200 at least once; what is no
-            ``dict`` iterates in order of message ids.
+        accepted: native id -> event, of every event that was answered 200 at least once; a mapping
+            other than a ``dict`` must iterate in order of message ids.
         unsure: the same of events that got no answer or were deferred; they may be stored.
     """
 
@@ -61,10 +61,10 @@ class Ledger:
                 self.unsure[event.native_id] = event
 
     def parts(self, events_max: int) -> "Iterator[Part]":
-        """The events in parts, by ranges of message ids that cover every possible id.
+        """The events in parts, by ranges of message ids; together they cover every id.
 
         Args:
-            events_max: accepted events of a part; more only if one message has more.
+            events_max: most accepted events in a part, unless a single message has more.
         """
         events: Iterable[Happening] = self.accepted.values()
         if isinstance(self.accepted, dict):
@@ -96,7 +96,7 @@ class Part:
     """The events of some messages.
 
     Attributes:
-        first: smallest message id; ``beyond``: the first id behind them, '' for no limit.
+        first: smallest message id; ``beyond``: upper limit, exclusive; '' for none.
         ledger: their events.
     """
 
