@@ -71,7 +71,7 @@ async def serves(kafka: Settings) -> bool:
 
 
 async def coordinates(kafka: Settings) -> bool:
-    """Whether the broker keeps offsets of groups: asked first, it creates the topic for them."""
+    """Whether the broker serves groups' offsets; the first request creates the topic for them."""
     with suppress(Unavailable):
         await admin.lag(kafka)
         return True
