@@ -12,7 +12,7 @@ from analytics.cluster import for_cluster
 from analytics.migrate import Migration, MigrationError, load, pending
 from analytics.sink.rows import STATEMENTS
 from analytics.sql import statements
-from schemas.glossary import COUNTERS, DERIVED_DOCS, RATES
+from schemas.glossary import COUNTERS, DERIVED_DOCS, RATES, WINDOWS_S
 from tests.warehouses import migrated_warehouse
 
 SCRIPTS = [
@@ -21,6 +21,7 @@ SCRIPTS = [
     for index, statement in enumerate(statements(migration.text))
 ]
 COUNT_TABLES = ("campaign_minutes", "campaign_rates", "campaign_rates_history")
+WINDOW_TABLES = ("campaign_rates", "campaign_rates_history", "campaign_rates_now")
 COUNT_VIEWS = (
     "campaign_summary",
     "mailbox_providers",
@@ -73,6 +74,13 @@ def test_views_repeat_the_words_of_the_glossary(client: Client, view: str) -> No
     assert {name: comments.get(name) for name in expected} == {
         name: _sentence(doc) for name, doc in expected.items()
     }
+
+
+@pytest.mark.parametrize("table", WINDOW_TABLES)
+def test_tables_of_windows_name_every_window(client: Client, table: str) -> None:
+    """A new window is a value that analysts may filter by, so the column's comment lists it."""
+    *others, last = WINDOWS_S
+    assert _comments(client, table)["window"] == f"{', '.join(others)} or {last}."
 
 
 def test_every_column_of_every_table_and_view_says_what_it_is(client: Client) -> None:

@@ -101,3 +101,16 @@ def test_derived_counts_by_hand(vector: list[int]) -> None:
 def test_windows_grow_and_end_with_total() -> None:
     """5 minutes, 1 hour, 24 hours, everything: whole minutes each."""
     assert list(WINDOWS_S.items()) == [("5m", 300), ("1h", 3600), ("24h", 86400), ("total", None)]
+
+
+def test_avro_docs_name_every_window() -> None:
+    """Subscribers learn from the schema which windows there are."""
+    [windows] = [
+        field
+        for field in schema_json(LATEST["campaign_rates"])["fields"]
+        if field["name"] == "windows"
+    ]
+    [window] = [field for field in windows["type"]["items"]["fields"] if field["name"] == "window"]
+    *others, last = WINDOWS_S
+    assert window["doc"] == f"{', '.join(others)} or {last}."
+    assert windows["doc"] == f"The windows: {', '.join(WINDOWS_S)}."
