@@ -46,7 +46,6 @@ from analytics.warehouse.watching import Watch
 _connect: Callable[[str], Any] = chdb.connect  # its type hints are incomplete
 _SETTING = re.compile(r"[a-z][a-z0-9_]*")
 
-MEMORY_BYTES_MAX = 4 << 30
 SINK_STATEMENTS_MAX = 16
 """Of the sink's at once: an insert for each topic, and questions."""
 SINK_STATEMENT_S_MAX = 600
