@@ -15,6 +15,7 @@ Invariants:
    a subquery of which one behind ``FROM`` ends in ``LIMIT 100``).
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, pairwise
 
@@ -42,6 +43,8 @@ _BEGINS = frozenset(
 """Keywords behind which an expression begins."""
 _NO_VALUE = frozenset({"ALL", "AS", "DISTINCT", "EXCEPT", "EXISTS", "IN", "INTERSECT", "UNION"})
 """Keywords in front of a subquery that is no value."""
+_UNITES = frozenset({"EXCEPT", "INTERSECT", "UNION"})
+_PLAIN = re.compile(r"\w+")
 _MATCHES = frozenset({"ILIKE", "LIKE", "REGEXP"})
 """Operators that are functions which go through both of their sides."""
 
@@ -85,6 +88,8 @@ class _Constants:
         self._chars = _sums(len(one.text) if one.kind == Kind.STRING else 0 for one in found)
         self._growers = sum(token.name.lower() in lists.GROWERS for token in found)
         self._large = [self._is_large(at) for at in range(len(found))]
+        if any(self._large):
+            self._mark_unnamed()
         self._spread()
 
     def check(self) -> None:
@@ -164,6 +169,11 @@ class _Constants:
         chars = self._chars[close] - self._chars[opening]
         return self._growers > GROWERS_MAX or chars > GROWN_CHARS_MAX
 
+    def _is_name(self, at: int) -> bool:
+        """Whether a token names a column or a table; a keyword is written in capitals."""
+        token = self._found[at]
+        return bool(token.name) and not self._calls[at] and not token.keyword.isupper()
+
     def _column_places(self) -> list[bool]:
         """Whether each token names a column: no function, no alias, no lambda's parameter."""
         known = {name for _, _, name in self._definitions}
@@ -172,8 +182,7 @@ class _Constants:
                 begin = self._opening.get(at - 1, at - 1)
                 known |= {one.name for one in self._found[begin:at]}
         return [
-            bool(token.name) and not call and token.name not in known
-            for token, call in zip(self._found, self._calls, strict=True)
+            self._is_name(at) and token.name not in known for at, token in enumerate(self._found)
         ]
 
     def _is_scalar(self, at: int) -> bool:
@@ -218,6 +227,22 @@ class _Constants:
                 limits.append(found[close - 2].keyword == "LIMIT" and _is_small(found[close - 1]))
             at = self._closing.get(at, at) + 1
         return limits == [True]
+
+    def _mark_unnamed(self) -> None:
+        """Marks what may stand for a large column that has no alias.
+
+        ``*``, and names that are expressions; of a union, and of ``WITH name(columns) AS``, whose
+        columns go by their places, every column.
+        """
+        found = self._found
+        by_place = any(token.keyword in _UNITES for token in found) or any(
+            [one.text for one in found[at : at + 3]] == [")", "AS", "("] for at in self._opening
+        )
+        for at, token in enumerate(found):
+            named = token.kind == Kind.QUOTED and not _PLAIN.fullmatch(token.name)
+            stars = token.text == "*" and found[at - 1].text in ("(", ",", ".")
+            if named or stars or token.keyword == "COLUMNS" or (by_place and self._is_name(at)):
+                self._large[at] = True
 
     def _spread(self) -> None:
         """Makes every use of a name large that stands for something large."""

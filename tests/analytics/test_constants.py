@@ -30,6 +30,7 @@ LARGE = [
     " FROM numbers(200000)",
     "WITH 'ab' AS a, concat(a, a) AS b, concat(b, b) AS c, concat(c, c) AS d, concat(d, d) AS e"
     " SELECT position(e, toString(number)) FROM numbers(200000)",
+    f"SELECT position(concat('{'a' * 100}' AS x, x, x, x), toString(number)) FROM numbers(9)",
     f"SELECT position('{'a' * 100_000}', toString(number)) FROM numbers(200000)",
     "SELECT has((SELECT groupUniqArrayIf(number, 1) FROM numbers(1000000)), number)"
     " FROM numbers(9)",
@@ -40,6 +41,14 @@ LARGE = [
     " CROSS JOIN numbers(1000000) AS b), number) FROM numbers(9)",
     "SELECT arrayExists(x -> position(arrayStringConcat(range(x)), 'a') = 0, [1000000])",
     "SELECT has([repeat('a', 1000000)], toString(number)) FROM numbers(200000)",
+    "WITH t(a, n) AS (SELECT range(1000000), number FROM numbers(200000)) SELECT has(a, n) FROM t",
+    "SELECT has(`range(1000000)`, number) FROM (SELECT range(1000000), number FROM numbers(99))",
+    "SELECT has(t.1, number) FROM (SELECT tuple(range(1000000)) AS t, number FROM numbers(99))",
+    "SELECT has(*) FROM (SELECT range(1000000), number FROM numbers(200000))",
+    "SELECT has(t.*) FROM (SELECT range(1000000), number FROM numbers(200000)) AS t",
+    "SELECT has(COLUMNS('.*')) FROM (SELECT range(1000000), number FROM numbers(200000))",
+    "SELECT has(x, n) FROM (SELECT [1] AS x, 1 AS n UNION ALL"
+    " SELECT range(1000000), number FROM numbers(200000))",
 ]
 SMALL = [
     "SELECT has([1, 2, 3], number) FROM numbers(9)",
@@ -62,6 +71,10 @@ SMALL = [
     "SELECT arrayFilter(x -> x LIKE '%a%', splitByChar(',', diagnostic)) FROM events FINAL",
     "SELECT addDays(toDate('2026-11-01'), arrayJoin(range(30))) AS day",
     "SELECT formatDateTime(now(), '%H'), rightPad(toString(number), 10, ' ') FROM numbers(3)",
+    "SELECT event_id FROM events FINAL WHERE diagnostic LIKE '%a%' UNION ALL"
+    " SELECT toString(number) FROM numbers(3)",
+    "SELECT `count()`, countIf(diagnostic LIKE '%a%') FROM (SELECT count(), diagnostic"
+    " FROM events FINAL GROUP BY diagnostic) GROUP BY `count()`",
     "SELECT (SELECT max(event_time) FROM events FINAL) - toIntervalDay(7) AS since",
     "SELECT subtractDays((SELECT max(event_time) FROM events FINAL), 7) AS since",
 ]
