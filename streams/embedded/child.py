@@ -32,6 +32,8 @@ STEADY_S = 60.0
 """After running this long a child's back-off starts again from ``BACKOFF_S_MIN``."""
 GRACE_S = 15.0
 """Seconds between SIGTERM and SIGKILL."""
+LACKS_S = 1.0
+"""Seconds between two looks at what a restart waits for."""
 CAUSE_LINES = 200
 """Last lines of a child's log that are searched for the cause of its end."""
 
@@ -62,6 +64,7 @@ class Program:
         cwd: its working directory; default: the supervisor's.
         cause: returns a sentence that says why it ended, from the last lines of its log; ``None``
             if unknown.
+        lacks: what a restart has to wait for, as a sentence; ``None``: nothing.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Program:
     log_path: Path | None = None
     cwd: Path | None = None
     cause: Callable[[list[str]], str | None] = lambda _lines: None
+    lacks: Callable[[], str | None] = lambda: None
 
     def log_bytes(self) -> int:
         """Size of its log; 0 without a log."""
@@ -170,11 +174,25 @@ class Child:
             pause = backoff_s(failures, self._pause_s_max)
             self._announce(f"{said}; restarting it in {pause:g} s ({failures} in a row)")
             await asyncio.sleep(pause)
+            await self._until_nothing_lacks()
             await self._spawn()
+
+    async def _until_nothing_lacks(self) -> None:
+        lacking = self.program.lacks()
+        if lacking is not None:
+            self._announce(f"{self.program.name} waits: {lacking}")
+        while self.program.lacks() is not None:  # noqa: ASYNC110  # nobody tells when it changes
+            await asyncio.sleep(LACKS_S)
 
     def _why(self, code: int) -> str:
         cause = self.program.cause(self.program.tail(CAUSE_LINES, self._log_begin))
         return _how(code) if cause is None else f"{_how(code)}: {cause}"
+
+    def kill(self) -> None:
+        """Sends SIGKILL; the child is restarted as after any other end."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
 
     async def stop(self, grace_s: float = GRACE_S) -> None:
         """Sends SIGTERM, then SIGKILL after ``grace_s`` seconds; returns once the child ended."""

@@ -6,8 +6,10 @@ Invariants:
    machine ends (``streams.broker.config``).
 """
 
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from schemas.errors import ConfigError, Unavailable
@@ -22,6 +24,9 @@ from streams.embedded.child import Program
 from streams.kafka import admin
 
 FOLDER = "kafka"
+FREE_BYTES_MIN = 64 << 20
+"""Free space on the disk that a restart of the broker waits for: Kafka that starts on a full disk
+may lose its topics (4.1.2, tried: it renames their directories to ``…-stray``)."""
 LOG_BYTES_MAX = 16 << 20
 """A larger log is renamed when the broker starts; one older log is kept."""
 
@@ -50,6 +55,8 @@ def program(
     options = {} if settings.kafka_flush else UNFLUSHED
     node = Node(folder, ports["kafka"], ports["controller"], options)
     prepare(node, software.version)
+    if lacking := lacks_space(folder):
+        raise ConfigError([f"{PREFIX}DATA_DIR: {lacking}"])
     log = log_path or folder / "broker.log"
     _rotate(log)
     return Program(
@@ -59,14 +66,31 @@ def program(
         log,
         folder,
         cause_in,
+        partial(lacks_space, folder),
     )
 
 
-async def serves(kafka: Settings) -> bool:
-    """Whether the broker answers, and leads every partition of mailpulse's existing topics."""
+def lacks_space(folder: Path) -> str | None:
+    """Why the broker can't be started on the disk of ``folder`` now; ``None``: it can."""
+    free = shutil.disk_usage(folder).free
+    if free >= FREE_BYTES_MIN:
+        return None
+    return (
+        f"the disk of {folder} has {free >> 20} MB free, and it needs {FREE_BYTES_MIN >> 20} MB;"
+        " free some, and it goes on by itself"
+    )
+
+
+async def serves(kafka: Settings, *, created: bool = True) -> bool:
+    """Whether the broker answers and leads every partition of mailpulse's topics.
+
+    Args:
+        created: every topic has to be there; else those that are.
+    """
     with suppress(Unavailable):
-        cluster = await admin.topics_show(kafka)
-        return all(state.in_sync for name, state in cluster.topics.items() if name in BY_NAME)
+        found = (await admin.topics_show(kafka)).topics
+        if not created or found.keys() == BY_NAME.keys():
+            return all(state.in_sync for state in found.values())
     return False
 
 

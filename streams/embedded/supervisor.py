@@ -7,7 +7,8 @@ Invariants:
 3. A stop ends ingress first, then the worker once it has read everything, then the sink once it has
    written everything, then the database and the broker. A stage that needs longer is stopped all
    the same; what it has not read stays in Kafka, and this is announced.
-4. A child that ends is restarted, the broker too; the others wait for it.
+4. A child that ends is restarted, the broker too; the others wait for it. A broker that runs and
+   does not serve is killed: after a full disk it stays like that until it is started again.
 5. Each role gets only its own settings and secrets (``streams.embedded.role_environ``). The sink's
    token for the database is generated at each start; the database gets its SHA-256.
 
@@ -19,6 +20,7 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, replace
@@ -63,6 +65,12 @@ PAUSE_MS_MAX = 2_000
 may crash the database repeatedly, and everything else waits for these two."""
 BROKER_STARTS_MAX = 3
 """A broker that was started more often without ever answering is given up."""
+LOOK_S = 5.0
+"""Seconds between two looks at the broker."""
+UNSERVING_S_MAX = 30.0
+"""Longest time in which a broker that has served may fail to; else it is restarted."""
+STARTING_S_MAX = 60.0
+"""The same for one that was restarted: it looks through what was not flushed before its end."""
 _SESSION_MS = 6_000
 _DATABASE = "mailpulse"
 
@@ -197,7 +205,7 @@ class Embedded:
         async def ready() -> bool:
             if self._children["broker"].starts > BROKER_STARTS_MAX:
                 raise Unavailable(self._why("broker"))
-            return await local_kafka.serves(kafka)
+            return await local_kafka.serves(kafka, created=False)
 
         await self._until_ready("broker", ready)
 
@@ -280,11 +288,34 @@ class Embedded:
             ConfigError: a role ended because its settings are invalid.
         """
         stopped = asyncio.ensure_future(stop.wait())
-        ends: list[asyncio.Future[Any]] = [stopped, self._gave_up]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
+        looking = asyncio.create_task(self._look_at_broker(), name="look at the broker")
+        ends: list[asyncio.Future[Any]] = [stopped, looking, self._gave_up]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            looking.cancel()
         if self._gave_up.done():
             raise ConfigError(self._gave_up.result().splitlines())
+
+    async def _look_at_broker(self) -> None:
+        """Kills a broker that runs and does not serve, in time for a start that takes long."""
+        broker = self._children["broker"]
+        starts, served = broker.starts, True
+        since_s = time.monotonic()
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if broker.starts != starts:
+                starts, served, since_s = broker.starts, False, time.monotonic()
+            if await local_kafka.serves(self.kafka):
+                served, since_s = True, time.monotonic()
+            waited_s = time.monotonic() - since_s
+            if broker.pid is not None and waited_s > (
+                UNSERVING_S_MAX if served else STARTING_S_MAX
+            ):
+                self._announce(f"the broker has not served for {waited_s:.0f} s; restarting it")
+                broker.kill()
+                since_s = time.monotonic()
 
     async def stop(self, drain: bool = True) -> None:
         """Stops everything in the order of invariant 3, also if a stage does not drain.
