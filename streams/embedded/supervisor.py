@@ -131,7 +131,12 @@ class Embedded:
         await self._start_broker(ports)
         await self._start_warehouse(shared, ports)
         kafka = self.settings.model_copy(
-            update={"kafka_bootstrap": bootstrap, "kafka_security_protocol": "PLAINTEXT"}
+            update={
+                "kafka_bootstrap": bootstrap,
+                "kafka_security_protocol": "PLAINTEXT",
+                "kafka_replication_factor": 1,
+                "log_id": "",
+            }
         )
         await self._until_broker(kafka)
         await admin.topics_apply(kafka)
@@ -178,6 +183,7 @@ class Embedded:
             "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
             "KAFKA_SASL_PASSWORD": "",
             "KAFKA_REPLICATION_FACTOR": "1",
+            "LOG_ID": "",
             "PARTITIONS": str(self.settings.partitions),
             "SESSION_TIMEOUT_MS": str(_SESSION_MS),
             "REBALANCE_TIMEOUT_MS": str(_SESSION_MS),

@@ -242,7 +242,12 @@ def test_file_of_a_dead_pipeline_is_ignored(tmp_path: Path) -> None:
 async def test_children_are_told_of_the_broker_of_this_machine(tmp_path: Path) -> None:
     """Their settings load without changes, keep the user's own, and name no other broker."""
     settings = Settings(data_dir=tmp_path, partitions=4)
-    user = {"MAILPULSE_BODY_BYTES_MAX": "123456", "MAILPULSE_KAFKA_BOOTSTRAP": "elsewhere:9092"}
+    user = {
+        "MAILPULSE_BODY_BYTES_MAX": "123456",
+        "MAILPULSE_KAFKA_BOOTSTRAP": "elsewhere:9092",
+        "MAILPULSE_KAFKA_REPLICATION_FACTOR": "3",
+        "MAILPULSE_LOG_ID": "of-a-cluster",
+    }
     pipeline = Embedded(settings, user, lambda line: None)
     shared = pipeline._told("127.0.0.1:5")
     environ = {
@@ -250,6 +255,7 @@ async def test_children_are_told_of_the_broker_of_this_machine(tmp_path: Path) -
     }  # fmt: skip
     told = load_settings(environ, lambda path: path.read_text())
     assert told.kafka_bootstrap == "127.0.0.1:5"
+    assert (told.kafka_replication_factor, told.log_id) == (1, "")
     assert told.session_timeout_ms == 6_000
     assert told.body_bytes_max == 123_456
 
