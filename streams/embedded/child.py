@@ -180,7 +180,7 @@ class Child:
     async def _until_nothing_lacks(self) -> None:
         lacking = self.program.lacks()
         if lacking is not None:
-            self._announce(f"{self.program.name} waits: {lacking}")
+            self._announce(f"{self.program.name} waits: {lacking}; then it is started by itself")
         while self.program.lacks() is not None:  # noqa: ASYNC110  # nobody tells when it changes
             await asyncio.sleep(LACKS_S)
 

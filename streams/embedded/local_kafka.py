@@ -76,8 +76,7 @@ def lacks_space(folder: Path) -> str | None:
     if free >= FREE_BYTES_MIN:
         return None
     return (
-        f"the disk of {folder} has {free >> 20} MB free, and it needs {FREE_BYTES_MIN >> 20} MB;"
-        " free some, and it goes on by itself"
+        f"the disk of {folder} has {free >> 20} MB free, and Kafka needs {FREE_BYTES_MIN >> 20} MB"
     )
 
 
