@@ -79,7 +79,8 @@ def test_the_process_says_what_fences_it_in(unjudged: WarehouseProcess) -> None:
 def test_each_listener_is_announced_once_with_its_address(unjudged: WarehouseProcess) -> None:
     """By a line of ours: uvicorn's names neither the listener nor, for a socket, the address."""
     lines = unjudged.log.read_text().splitlines()
-    said = [json.loads(line) for line in lines]
+    # the engine of 26.3 writes a line of its own about its memory
+    said = [json.loads(line) for line in lines if line.startswith("{")]
     at = unjudged.at
     assert sorted((one["listener"], one["address"]) for one in said if "listener" in one) == [
         ("analysts", f"127.0.0.1:{at.door}"),
