@@ -30,6 +30,15 @@ _SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32)
 _NO_LOG_FLUSH = 2
 _OPTIONS = "loop,commit=300,noatime"
 UNMOUNT_S_MAX = 20.0
+KERNEL_LACKS = [
+    what
+    for what, there in {
+        "loop devices": Path("/dev/loop-control").exists(),
+        "ext4": "ext4" in Path("/proc/filesystems").read_text("utf-8").split(),
+    }.items()
+    if not there
+]
+"""What no package can bring."""
 
 
 class Disk:

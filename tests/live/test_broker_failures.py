@@ -19,7 +19,7 @@ from streams.broker.failures import cause_in
 from streams.broker.install import Software
 from tests.live.fixtures import or_skip
 from tests.live.kafka import Kafka, create_topics
-from tests.live.power import Disk
+from tests.live.power import KERNEL_LACKS, Disk
 from tests.live.process import ProcessFailed
 from tests.live.software import software
 
@@ -87,6 +87,8 @@ def broker(tmp_path: Path) -> Iterator[Kafka]:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     """A small disk."""
+    if KERNEL_LACKS:
+        pytest.skip(f"this kernel has no {KERNEL_LACKS[0]}")
     one = Disk(tmp_path / "disk", 120)
     or_skip(one.__enter__)
     yield one

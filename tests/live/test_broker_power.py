@@ -17,7 +17,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, To
 from streams.broker.config import UNFLUSHED
 from tests.live.fixtures import or_skip
 from tests.live.kafka import QUICK_CLEANER, Broker, Kafka, create_topics
-from tests.live.power import Disk
+from tests.live.power import KERNEL_LACKS, Disk
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -202,6 +202,8 @@ def broker_on(disk: Disk, options: Mapping[str, str]) -> Iterator[Kafka]:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     """A disk that can lose power."""
+    if KERNEL_LACKS:
+        pytest.skip(f"this kernel has no {KERNEL_LACKS[0]}")
     one = Disk(tmp_path / "disk", 700)
     or_skip(one.__enter__)
     yield one
