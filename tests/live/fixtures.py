@@ -7,12 +7,15 @@ CI can't pass by skipping.
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import pytest
 
 from tests.live.kafka import Kafka, start_cluster
 from tests.live.maven import Missing
+from tests.live.power import KERNEL_LACKS, Disk
 
 Made = TypeVar("Made")
 
@@ -67,3 +70,16 @@ def own_kafka() -> Iterator[Kafka]:
     """A fresh Kafka for one test: to make mailpulse's topics on, to stop, kill and freeze."""
     with or_skip(Kafka) as broker:
         yield broker
+
+
+@contextmanager
+def disk_at(folder: Path, megabytes: int) -> Iterator[Disk]:
+    """A mounted disk that can lose power; skips the test where the kernel can't have one."""
+    if KERNEL_LACKS:
+        pytest.skip(f"this kernel has no {KERNEL_LACKS[0]}")
+    disk = Disk(folder, megabytes)
+    or_skip(disk.__enter__)
+    try:
+        yield disk
+    finally:
+        disk.__exit__()

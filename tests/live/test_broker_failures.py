@@ -17,9 +17,9 @@ from schemas.errors import ConfigError
 from streams.broker import java
 from streams.broker.failures import cause_in
 from streams.broker.install import Software
-from tests.live.fixtures import or_skip
+from tests.live.fixtures import disk_at, or_skip
 from tests.live.kafka import Kafka, create_topics
-from tests.live.power import KERNEL_LACKS, Disk
+from tests.live.power import Disk
 from tests.live.process import ProcessFailed
 from tests.live.software import software
 
@@ -87,12 +87,8 @@ def broker(tmp_path: Path) -> Iterator[Kafka]:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     """A small disk."""
-    if KERNEL_LACKS:
-        pytest.skip(f"this kernel has no {KERNEL_LACKS[0]}")
-    one = Disk(tmp_path / "disk", 120)
-    or_skip(one.__enter__)
-    yield one
-    one.__exit__()
+    with disk_at(tmp_path / "disk", 120) as one:
+        yield one
 
 
 def test_ports_that_are_taken(broker: Kafka) -> None:

@@ -15,9 +15,9 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
 
 from streams.broker.config import UNFLUSHED
-from tests.live.fixtures import or_skip
+from tests.live.fixtures import disk_at, or_skip
 from tests.live.kafka import QUICK_CLEANER, Broker, Kafka, create_topics
-from tests.live.power import KERNEL_LACKS, Disk
+from tests.live.power import Disk
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -44,6 +44,12 @@ class Acknowledged:
     numbers: set[int] = field(default_factory=set)
     newest: dict[int, int] = field(default_factory=dict)
     committed: int = 0
+
+    def add(self, newer: "Acknowledged") -> None:
+        """Adds what a later load was told, whose commits went on from these."""
+        self.numbers |= newer.numbers
+        self.newest |= newer.newest
+        self.committed = newer.committed
 
 
 class Load:
@@ -202,12 +208,8 @@ def broker_on(disk: Disk, options: Mapping[str, str]) -> Iterator[Kafka]:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     """A disk that can lose power."""
-    if KERNEL_LACKS:
-        pytest.skip(f"this kernel has no {KERNEL_LACKS[0]}")
-    one = Disk(tmp_path / "disk", 700)
-    or_skip(one.__enter__)
-    yield one
-    one.__exit__()
+    with disk_at(tmp_path / "disk", 700) as one:
+        yield one
 
 
 def test_power_cut_takes_nothing_that_was_acknowledged(disk: Disk) -> None:
@@ -224,9 +226,7 @@ def test_power_cut_takes_nothing_that_was_acknowledged(disk: Disk) -> None:
             new = load.stop()
             disk.restore()
             broker.start()
-            said.numbers |= new.numbers
-            said.newest |= new.newest
-            said.committed = new.committed
+            said.add(new)
             assert lost(broker, said) == {"records": 0, "newest of a key": 0, "commits": 0}
         assert len(said.numbers) > 1_000
         assert len(said.newest) == KEYS
@@ -261,8 +261,6 @@ def test_kill_takes_nothing_that_was_acknowledged(tmp_path: Path) -> None:
             broker.kill()
             new = load.stop()
             broker.start()
-            said.numbers |= new.numbers
-            said.newest |= new.newest
-            said.committed = new.committed
+            said.add(new)
         assert lost(broker, said) == {"records": 0, "newest of a key": 0, "commits": 0}
         assert len(said.numbers) > 1_000

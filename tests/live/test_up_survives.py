@@ -24,8 +24,8 @@ import pytest
 from schemas.settings import Settings
 from streams.cli.clickhouse import table_of
 from streams.embedded.data_dir import STATE_FILE, Endpoints, running
-from tests.live.fixtures import or_skip
-from tests.live.power import KERNEL_LACKS, Disk
+from tests.live.fixtures import disk_at
+from tests.live.power import Disk
 from tests.live.process import Process, free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -182,12 +182,8 @@ async def killed_under(load: Load, up: Up, seconds: float) -> None:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     """A disk that can lose power."""
-    if KERNEL_LACKS:
-        pytest.skip(f"this kernel has no {KERNEL_LACKS[0]}")
-    one = Disk(tmp_path / "disk", 1_000)
-    or_skip(one.__enter__)
-    yield one
-    one.__exit__()
+    with disk_at(tmp_path / "disk", 1_000) as one:
+        yield one
 
 
 def test_full_disk_loses_nothing_and_needs_no_hand(disk: Disk, tmp_path: Path) -> None:
