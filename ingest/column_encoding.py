@@ -16,7 +16,9 @@ from ingest.columns import Columns
 from schemas.codec import FRESH, WRITERS
 from schemas.compiled_writer import LONGS, TEXTS
 from schemas.errors import BadInput
+from schemas.event import recipient_identity
 from schemas.primitives import COUNTS, integer, sizes
+from schemas.raw_head import with_head
 
 Cells = list[bytes | Iterable[bytes]]
 """Each entry is either the same for all events, or one cell for each."""
@@ -101,7 +103,7 @@ def encode_columns(columns: Columns, prefix: bytes) -> list[bytes]:
 
 
 def _encode(columns: Columns, prefix: bytes) -> list[bytes]:
-    cells: Cells = [prefix]
+    cells: Cells = []
     alike: Any = columns.alike
     for name in _KINDS:
         column = columns.fields.get(name)
@@ -112,4 +114,23 @@ def _encode(columns: Columns, prefix: bytes) -> list[bytes]:
         else:
             cells.append(_WRITE[name](alike[name]))
     # ``repeat`` never ends; ``batch_index`` differs in every row and is finite, so it ends ``zip``.
-    return list(map(b"".join, zip(*_merged(cells), strict=False)))
+    records = map(b"".join, zip(*_merged(cells), strict=False))
+    return list(map(prefix.__add__, _with_heads(columns, records)))
+
+
+def _with_heads(columns: Columns, records: Iterable[bytes]) -> Iterator[bytes]:
+    """The records with their heads."""
+
+    def each(name: str) -> Iterable[Any]:
+        column = columns.fields.get(name)
+        alike: Any = columns.alike
+        return repeat(alike[name]) if column is None else column
+
+    identities = each("recipient_identity")
+    if not all(columns.fields.get("recipient_identity") or (columns.alike["recipient_identity"],)):
+        identities = map(recipient_identity, columns.events())
+    return map(
+        with_head, each("event_type"), each("event_id"), each("occurred_at"), each("received_at"),
+        each("time_suspect"), each("provider"), each("message_id"), identities,
+        each("recipient_certain"), records,
+    )  # fmt: skip

@@ -55,9 +55,7 @@ class Columns:
 
     def keys(self) -> list[bytes]:
         """``message_key`` of each event."""
-        recipients = self.fields.get("recipient")
-        if recipients is not None and self.alike["recipient_certain"] and all(recipients):
-            keys = "\n".join(recipients).lower().encode("utf-8", "replace").split(b"\n")
-            if len(keys) == len(recipients):
-                return keys
+        identities = self.fields.get("recipient_identity")
+        if identities is not None and self.alike["recipient_certain"] and all(identities):
+            return [identity.encode("utf-8", "replace") for identity in identities]
         return [message_key(event) for event in self.events()]

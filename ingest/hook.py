@@ -27,6 +27,7 @@ from ingest.metrics import IngestMetrics
 from ingest.producer import Overloaded
 from ingest.prover import MODULE_FAILED, Hook, Prover
 from ingest.providers.base import Registry, Request
+from ingest.published import networks_of
 from ingest.rate_limits import RateLimits
 from ingest.receiving import PROVEN, WHOLE, Disconnected, read_within
 from ingest.sparing_log import SparingLog
@@ -58,11 +59,16 @@ def make_hooks(sources: Mapping[str, Source], registry: Registry) -> dict[str, H
         name: Hook(
             source=source,
             provider=registry[source.provider],
-            allowed=Networks(source.allow_ips),
+            allowed=Networks(networks_of(source)),
             challenge=((b"www-authenticate", b'Basic realm="hooks"'),) if source.username else (),
         )
         for name, source in sources.items()
     }
+
+
+def _rest_of(path: str) -> str:
+    """What follows ``/hooks/SOURCE/``."""
+    return path[len(PREFIX) :].partition("/")[2].removesuffix("/")
 
 
 class Hooks:
@@ -137,7 +143,12 @@ class Hooks:
 
     async def _serve(self, call: Call) -> None:
         scope = call.scope
-        hook = self._hooks.get(scope["path"][len(PREFIX) :])
+        name = scope["path"][len(PREFIX) :].removesuffix("/")
+        hook = self._hooks.get(name)
+        if hook is None and "/" in name:  # the path goes on, with a token
+            hook = self._hooks.get(name.partition("/")[0])
+            if hook is not None and not hook.provider.reads_path:
+                hook = None
         headers = tuple(
             [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         )
@@ -221,7 +232,8 @@ class Hooks:
         now = self._now()
         deadline = self._clock() + self._settings.ack_timeout_ms / 1000
         query = call.scope["query_string"].decode("latin-1")
-        request = Request(call.scope["method"], query, headers, body, origin.client)
+        path = _rest_of(call.scope["path"]) if hook.provider.reads_path else ""
+        request = Request(call.scope["method"], query, headers, body, origin.client, path)
         taken = await self._prover.proven(hook, request, coding, call.client, now, deadline)
         if not taken.by_anyone:
             self._proven(call)

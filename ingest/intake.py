@@ -179,7 +179,7 @@ class Intake:
             provider=source.provider,
             content_type=request.header("content-type"),
             reason=reject.reason,
-            detail=reject.detail.encode("utf-8", "replace").decode(),
+            detail=self._privacy.clear_text(reject.detail.encode("utf-8", "replace").decode()),
             received_at=received_at,
         )
         return letter["dead_letter_id"].encode(), self._codec.encode("dead_letter", letter)

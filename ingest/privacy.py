@@ -2,30 +2,50 @@
 
 Invariants:
 1. Pure.
-2. When addresses are not kept plain, they are removed from every text of an event that repeats
-   them, and from dead letters, before anything is encoded.
-3. The domain is always kept: rates per mailbox provider need it, and it identifies nobody.
+2. When addresses are not kept plain, every one that ``schemas.address_search`` finds is removed,
+   in whatever coding, from every text of an event and from dead letters, before anything is
+   encoded. A message id looks like an address itself: only what is in it is removed.
+3. The domain is always kept, if it is one: rates per mailbox provider need it, and it identifies
+   nobody. So is the address of a client, if it is one.
 4. The hash is keyed (HMAC-SHA256): without the key nobody can test addresses against it.
+5. A dead letter that is sent again gives the recipient that it would have given at first: what is
+   hashed in it is not hashed again.
 """
 
-import hmac
 import re
-from typing import Literal
+from typing import Literal, get_type_hints
 
+from schemas.address_search import (
+    Found,
+    is_domain,
+    is_of,
+    replaced,
+    replaced_in_field,
+    replaced_in_id,
+)
 from schemas.event import Event
+from schemas.recipient_hash import HASH_PREFIX, keyed_hash
 
 Mode = Literal["plain", "hashed", "dropped"]
 
-HASH_PREFIX = "h:"
 DROPPED = "(dropped)"
+_DROPPED_LOCAL = "dropped"
+"""In place of a local part where the rest has to be read again."""
 
-_ADDRESS = re.compile(
-    rb"[A-Za-z0-9.!#$&'*+/=?^_`{|}~-]{1,64}(@|%40|\\u0040)(?=[A-Za-z0-9-]{1,63}\.[A-Za-z])"
+_HASHED = re.compile(r"(h:[0-9a-f]{64})(?:@(.*))?", re.DOTALL)
+_IDS = ("message_id", "rfc_message_id")
+_OURS = (
+    "event_id", "event_type", "provider", "source", "received_by", "campaign_source",
+    "machine_kind", "bounce_class", "bounce_reason", "dedupe_quality", "recipient",
+    "recipient_identity", "recipient_domain", "ip",
+)  # fmt: skip
+"""Texts that are made or chosen here; every other may contain what a provider sends."""
+_TEXTS = tuple(
+    name
+    for name, kind in get_type_hints(Event).items()
+    if kind in (str, str | None) and name not in _IDS + _OURS
 )
-_ADDRESS_IN_TEXT = re.compile(
-    r"[A-Za-z0-9.!#$&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+"
-)
-_TEXTS = ("diagnostic", "click_url", "rfc_message_id", "campaign_id", "message_id", "batch_id")
+_IP = re.compile(r"[0-9A-Fa-f:.]{2,45}")
 
 
 class Privacy:
@@ -41,54 +61,75 @@ class Privacy:
         self._key = key
 
     def hash(self, address: str) -> str:
-        """The keyed hash of an address, whatever its case."""
-        digest = hmac.digest(self._key, address.lower().encode("utf-8", "replace"), "sha256")
-        return HASH_PREFIX + digest.hex()
+        """The keyed hash of an address, equal for all its spellings."""
+        return keyed_hash(address, self._key)
 
     def apply(self, event: Event) -> None:
-        """Changes ``event`` in place; one that is hashed already stays as it is."""
-        address = event["recipient"]
-        if self.mode == "plain" or not address or address.startswith(HASH_PREFIX):
+        """Changes ``event`` in place; a recipient that is hashed already keeps its hash."""
+        if self.mode == "plain":
             return
-        stand_in = self.hash(address) if self.mode == "hashed" else None
-        event["recipient"] = stand_in
+        address = event["recipient"] or ""
+        hashed = _HASHED.fullmatch(address)
+        if address:
+            stand_in = self.hash(address) if hashed is None else hashed[1]
+            kept = stand_in if self.mode == "hashed" else None
+            event["recipient"] = event["recipient_identity"] = kept
+            if not event["recipient_domain"] and hashed is None and "@" in address:
+                event["recipient_domain"] = address.rpartition("@")[2].lower()
         domain = event["recipient_domain"]
-        if not domain:
-            event["recipient_domain"] = address.rpartition("@")[2].lower() if "@" in address else ""
-        self._clear(event, address, stand_in or DROPPED)
+        if domain and not is_domain(domain):
+            event["recipient_domain"] = ""
+        if event["ip"] and _IP.fullmatch(event["ip"]) is None:
+            event["ip"] = None
+        self._clear(event, address if hashed is None else "")
 
-    def _clear(self, event: Event, address: str, stand_in: str) -> None:
-        forms = {address, address.replace("@", "%40")}
-        pattern = re.compile("|".join(re.escape(form) for form in sorted(forms)), re.IGNORECASE)
+    def _clear(self, event: Event, known: str) -> None:
+        """Removes addresses from the texts of an event whose recipient is ``known``."""
+
+        def stand_in(found: Found) -> str:
+            if self.mode == "dropped":
+                return DROPPED
+            return self.hash(known if is_of(found, known) else found.address)
+
+        def cleared(text: str) -> str:
+            return replaced_in_field(text, stand_in, known, last=lambda word: "")
+
         texts: dict[str, object] = event  # type: ignore[assignment]
         for name in _TEXTS:
             value = texts[name]
             if isinstance(value, str):
-                texts[name] = pattern.sub(stand_in, value)
-        if event["diagnostic"]:  # may name other addresses, such as the target of a forwarding
-            event["diagnostic"] = _ADDRESS_IN_TEXT.sub(self._stand_in, event["diagnostic"])
-        event["tags"] = [pattern.sub(stand_in, tag) for tag in event["tags"]]
+                texts[name] = cleared(value)
+        for name in _IDS:
+            value = texts[name]
+            if isinstance(value, str):
+                texts[name] = replaced_in_id(value, stand_in, known)
+        event["tags"] = [cleared(tag) for tag in event["tags"]]
         event["metadata"] = {
-            pattern.sub(stand_in, key): pattern.sub(stand_in, value)
-            for key, value in event["metadata"].items()
+            cleared(key): cleared(value) for key, value in event["metadata"].items()
         }
 
-    def _stand_in(self, match: re.Match[str]) -> str:
-        return self.hash(match.group()) if self.mode == "hashed" else DROPPED
-
-    def clear_bytes(self, content: bytes) -> bytes:
-        """``content`` with the part before the @ of everything that looks like an address replaced.
+    def clear_text(self, text: str) -> str:
+        """``text`` with the part before the @ of every address replaced.
 
         The replacement keeps JSON and form bodies readable, so a dead letter can still be
         processed again.
         """
         if self.mode == "plain":
-            return content
-        return _ADDRESS.sub(self._stand_in_bytes, content)
+            return text
+        return replaced(text, lambda found: self._stand_in_local(text, found))
 
-    def _stand_in_bytes(self, match: re.Match[bytes]) -> bytes:
-        local, at = match.group(0), match.group(1)
+    def clear_bytes(self, content: bytes) -> bytes:
+        """The same of bytes, of which those that are not UTF-8 stay."""
+        if self.mode == "plain":
+            return content
+        text = content.decode("utf-8", "surrogateescape")
+        return self.clear_text(text).encode("utf-8", "surrogateescape")
+
+    def _stand_in_local(self, text: str, found: Found) -> str:
+        behind = text[found.sign : found.end]
         if self.mode == "dropped":
-            return b"dropped" + at
-        digest = hmac.digest(self._key, local.lower(), "sha256")
-        return b"h" + digest.hex()[:32].encode() + at
+            return _DROPPED_LOCAL + behind
+        before = text[max(0, found.begin - len(HASH_PREFIX)) : found.sign]
+        if _HASHED.fullmatch(before):
+            return text[found.begin : found.end]
+        return self.hash(found.address) + behind

@@ -152,15 +152,12 @@ class StoreCount:
     """Counts in Redis or Valkey, by a sliding window (``limits``).
 
     Args:
-        url: ``redis://``, ``rediss://``, ``valkey://``, ``valkeys://``, or as ``limits`` takes it.
+        url: as ``schemas.addresses.store_url`` gives it, or another that ``limits`` takes.
         now: seconds since 1970, for the time until the window moves on.
     """
 
     def __init__(self, url: str, now: Clock) -> None:
-        scheme, rest = url.removeprefix("async+").split(":", 1)
-        # One client library for both servers: they speak the same protocol.
-        scheme = scheme.replace("redis", "valkey", 1)
-        storage = storage_from_string(f"async+{scheme}:{rest}")
+        storage = storage_from_string(f"async+{url.removeprefix('async+')}")
         if not isinstance(storage, Storage):
             raise TypeError("not an asynchronous store")
         self._limiter = SlidingWindowCounterRateLimiter(storage)

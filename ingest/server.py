@@ -33,7 +33,7 @@ from ingest.tls import check_pair
 from schemas.codec import Codec
 from schemas.serving.internals import check_internals
 from schemas.serving.origin import Networks
-from schemas.serving.server import Server, bind, port_of
+from schemas.serving.server import Server, bound, port_of
 from schemas.settings import Settings, Source
 
 IDLE_TIMEOUT_S = 65
@@ -191,7 +191,7 @@ async def serve(
     if room < settings.connections_max:
         log.warning("too_few_files", connections_max=room, setting="ulimit -n")
     server = make_server(settings, app, room)
-    listener = bind(settings.ingest_host, settings.ingest_port)
+    listener = bound(settings.ingest_host, settings.ingest_port, "INGEST_PORT")
     port = port_of(listener)
     on_bound(port)
     tls = settings.tls_cert_file is not None

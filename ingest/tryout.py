@@ -9,11 +9,12 @@ Invariants:
 import time
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 
 from ingest.body import VALUES_PER_EVENT_MAX, BodyLimits, Refused, content_coding
+from ingest.explaining import explain
 from ingest.proof import prove
 from ingest.providers.base import Certificates, Registry, Reject, Request
 from ingest.verify import NeedsCertificate, SignatureError
@@ -38,6 +39,7 @@ class CheckResult:
         events: the normalised events.
         rejects: items that would have gone to the dead letters.
         note: kind of a call without events.
+        explanation: of a refused proof, line by line; without secrets.
     """
 
     accepted: bool
@@ -47,6 +49,7 @@ class CheckResult:
     events: tuple[Event, ...] = ()
     rejects: tuple[Reject, ...] = ()
     note: str = ""
+    explanation: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The result as plain values."""
@@ -56,6 +59,7 @@ class CheckResult:
             "code": self.code,
             "detail": self.detail,
             "note": self.note,
+            "explanation": list(self.explanation),
             "events": [dict(event) for event in self.events],
             "rejects": [
                 {
@@ -84,6 +88,7 @@ def check_request(
     registry: Registry | None = None,
     settings: Settings | None = None,
     certificates: Certificates | None = None,
+    certificate: bytes | None = None,
 ) -> CheckResult:
     """Verifies and parses a captured request as ingress would, without keeping anything.
 
@@ -91,6 +96,7 @@ def check_request(
         request: header names in lower case; the body as received.
         now: seconds since 1970: time of arrival, for the age of its signature.
         certificates: URL -> PEM, where the provider signs with one.
+        certificate: PEM to take for whichever URL is asked for: the file was saved by hand.
     """
     provider = _registry(registry)[source.provider]
     settings = settings or Settings()
@@ -109,9 +115,16 @@ def check_request(
     except Refused as refusal:
         return CheckResult(False, refusal.status, refusal.code, "over a limit or badly encoded")
     except SignatureError as error:
-        return CheckResult(False, 401, error.code, "not proven to come from the provider")
+        why = explain(provider, source, request, error.code, now, certificates or {})
+        detail = "not proven to come from the provider"
+        return CheckResult(False, 401, error.code, detail, explanation=tuple(why))
     except NeedsCertificate as needed:
-        detail = f"the signature needs the certificate at {needed.url}"
+        if certificate is not None:
+            found = {**(certificates or {}), needed.url: certificate}
+            return check_request(
+                source, request, now, registry=registry, settings=settings, certificates=found
+            )
+        detail = f"the signature needs the certificate at {needed.url}: --certificate FILE"
         return CheckResult(False, 503, "needs_certificate", detail)
     try:
         parsed = provider.parse(request, source, int(now * 1_000_000))
@@ -170,6 +183,8 @@ def sample_for(
         if urlsplit(url).path.startswith("/hooks/")
         else f"{url.rstrip('/')}/hooks/{source.name}"
     )
+    if request.path:
+        target = f"{target.rstrip('/')}/{quote(request.path, safe='')}"
     return f"{target}?{request.query}" if request.query else target, request
 
 

@@ -5,7 +5,8 @@ Invariants:
 2. Comparisons take constant time, and every configured secret is tried.
 3. An empty list of keys refuses every request.
 4. A signature has one accepted spelling: encoded values are compared as texts, or must be
-   canonical, so that every changed bit of a signature header is noticed.
+   canonical, so that every changed bit of a signature header is noticed. (Hexadecimal has two: all
+   letters small, or all capitals.)
 
 Sources: RFC 2104 (HMAC), RFC 7617 (Basic), SEC 1 and FIPS 186-5 (ECDSA), RFC 8017 §8.2
 (RSASSA-PKCS1-v1_5), Standard Webhooks specification 1.0.0.
@@ -92,15 +93,23 @@ def hmac_base64(secret: str | bytes, message: bytes, algorithm: str = "sha256") 
     return base64.b64encode(hmac.digest(key, message, algorithm)).decode()
 
 
+def small_letters(hexadecimal: str) -> str:
+    """Hexadecimal whose letters are all capitals in small letters; any other text unchanged."""
+    return hexadecimal.lower() if hexadecimal.isupper() else hexadecimal
+
+
 def check_hmac_hex(
     secrets: Sequence[str], message: bytes, signature: str | None, algorithm: str = "sha256"
 ) -> None:
-    """Compares ``signature`` with the lower-case hexadecimal HMAC by each secret.
+    """Compares ``signature`` with the hexadecimal HMAC by each secret.
+
+    All of its letters may be capitals, as some senders' libraries write them; mixed case is refused
+    (invariant 4).
 
     Raises:
         SignatureError: none of them made it.
     """
-    text = given(signature)
+    text = small_letters(given(signature))
     if not same_as_any(text, [hmac_hex(s, message, algorithm) for s in secrets if s]):
         raise SignatureError(BAD_SIGNATURE)
 
@@ -310,6 +319,18 @@ def sign_rsa(private_key_pem: str, message: bytes, algorithm: str) -> str:
         raise ValueError("not an RSA private key")
     digest: hashes.HashAlgorithm = hashes.SHA1() if algorithm == "sha1" else hashes.SHA256()
     return base64.b64encode(key.sign(message, _PKCS1, digest)).decode()
+
+
+def sign_ed25519(private_key_pem: str, message: bytes) -> str:
+    """An ed25519 signature in base64, for samples and tests.
+
+    Raises:
+        ValueError: not an ed25519 private key in PEM.
+    """
+    key = serialization.load_pem_private_key(private_key_pem.encode(), None)
+    if not isinstance(key, ed25519.Ed25519PrivateKey):
+        raise ValueError("not an ed25519 private key")
+    return base64.b64encode(key.sign(message)).decode()
 
 
 # --- Standard Webhooks ---------------------------------------------------------------------------

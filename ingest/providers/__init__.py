@@ -5,6 +5,7 @@ Invariant: the list is explicit; the directory is not searched for providers.
 
 from collections.abc import Mapping
 
+from ingest import published
 from ingest.providers import (
     brevo,
     customer_io,
@@ -20,6 +21,7 @@ from ingest.providers import (
     mandrill,
     postal,
     postmark,
+    preset,
     resend,
     sendgrid,
     ses,
@@ -51,6 +53,7 @@ _ALL: tuple[Provider, ...] = (
     loops.PROVIDER,
     standard_webhooks.PROVIDER,
     generic.PROVIDER,
+    *preset.PRESETS,
 )
 
 REGISTRY: dict[str, Provider] = {provider.name: provider for provider in _ALL}
@@ -68,5 +71,5 @@ def check_sources(
             known = ", ".join(sorted(registry))
             problems.append(f"sources.{name}.provider: no provider {source.provider!r} ({known})")
         else:
-            problems += provider.check(source)
+            problems += provider.check(source) + published.problems_of(source)
     return problems

@@ -35,6 +35,7 @@ class Request:
         headers: names in lower case, in order, repeats kept.
         body: raw bytes after content decoding (gzip and the like), otherwise unchanged.
         client_ip: caller's address, by the trusted-proxy rules.
+        path: what follows ``/hooks/SOURCE/``; only for providers that read it (``reads_path``).
     """
 
     method: str
@@ -42,6 +43,7 @@ class Request:
     headers: tuple[tuple[str, str], ...]
     body: bytes
     client_ip: str
+    path: str = ""
 
     def header(self, name: str) -> str | None:
         """The header's value; ``None`` when absent or given more than once (ambiguous)."""
@@ -129,6 +131,8 @@ class Provider:
     """Native event name -> normalised event type."""
     reads_body: ClassVar[bool] = False
     """Whether the proof may lie in the body, see ``proof_in_body``."""
+    reads_path: ClassVar[bool] = False
+    """Whether a request's path may go on after the source's name, with a token."""
     id_recipe: ClassVar[str]
     """What ``event_id`` is made of."""
     verification: ClassVar[str]
@@ -142,6 +146,8 @@ class Provider:
     """Calls that carry no events, and how they are answered."""
     bounces: ClassVar[str] = "none"
     """Where bounce class and reason come from."""
+    campaign: ClassVar[str] = "none"
+    """The fields of ``campaign_from = ["provider"]``; an id of the provider's own has it before."""
     machine: ClassVar[str] = "none"
     """The provider's flag for opens and clicks by machines."""
 

@@ -30,3 +30,15 @@ def ses_verdict(kind: object, subtype: object) -> tuple[str, str]:
     base = _CLASSES.get(kind, "none") if isinstance(kind, str) else "none"
     own, reason = _SUBTYPES.get(subtype, ("", "none")) if isinstance(subtype, str) else ("", "none")
     return own or base, reason
+
+
+def is_automatic_reply(kind: object, subtype: object, reply: object) -> bool:
+    """Whether a bounce is an absence note or another automatic reply.
+
+    SES reports these as ``Transient`` and ``General`` and does not count them as bounces (the same
+    page). A delivery status notification always has a status, and mostly the server's reply.
+
+    Args:
+        reply: what the receiving server replied, or the status; nothing for an automatic reply.
+    """
+    return kind == "Transient" and subtype == "General" and not reply

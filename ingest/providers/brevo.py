@@ -6,9 +6,11 @@ Invariants:
 2. Nothing is signed: Basic or bearer token. Put Brevo's published addresses into ``allow_ips``.
 3. ``id`` is the webhook's, not the event's; ``ts`` and ``date`` are in the account's time zone, so
    they are not used as times (``ts`` is part of the identity).
-4. ``sending_ip`` is Brevo's, not the reader's.
+4. ``sending_ip`` is the reader's address in opens and clicks, Brevo's in all other events.
 5. An open is reported twice if two of its kinds are subscribed: subscribe to one plain and one
    proxy kind, or repeats are counted twice (unique opens are not).
+6. Marketing events have no message id: campaign and ``ts_sent`` make it. Their link is ``URL``, in
+   transactional ones it is ``link``.
 
 Sources: Brevo documentation, «Transactional webhooks», «Marketing webhooks» and «Getting started»
 (retries, ``batched``: at most 500 events); payloads seen by others. Not verified: the shape of a
@@ -21,7 +23,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from ingest.providers import credentials, fields, items
+from ingest.providers import credentials, fields, items, suppression
 from ingest.providers.base import Request, post_json
 from ingest.providers.shapes import native_name, one_or_many
 from schemas.event import Event
@@ -53,13 +55,8 @@ _BOUNCES: Mapping[str, tuple[str, str]] = {
     "soft_bounce": ("soft", "none"),
     "invalid_email": ("hard", "invalid_address"),
 }
-_BLOCKED = (
-    ("unsubscribed", "suppressed_unsubscribe"),
-    ("complain", "suppressed_complaint"),
-    ("spam", "suppressed_complaint"),
-    ("bounce", "suppressed_bounce"),
-)
-"""Word in the reason of ``blocked`` -> why the address is on Brevo's list."""
+_BLOCKLIST = ("blacklist", "blocklist")
+"""Words in the reason of ``blocked`` for the list of addresses that bounced, complained or left."""
 
 _CLIENT_EVENTS = frozenset(("opened", "clicked", "unsubscribed"))
 
@@ -72,7 +69,8 @@ class Brevo(credentials.CredentialProvider):
     required = credentials.BASIC_OR_TOKEN
     overload_status = 429
     events = EVENTS
-    id_recipe = "message-id, event, email, ts_epoch, ts_event, ts, link, camp_id"
+    campaign = "own: camp_id"
+    id_recipe = "message-id, event, email, ts_epoch, ts_event, ts, link or URL, camp_id"
     verification = "Basic, or bearer token"
     batch = "one, or list"
     bounces = "event; reason of blocked"
@@ -100,29 +98,31 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
     get = item.get
     native = native_name(item, "event")
     message_id = get("message-id")
-    parts = ("message-id", "event", "email", "ts_epoch", "ts_event", "ts", "link", "camp_id")
+    parts = ("message-id", "event", "email", "ts_epoch", "ts_event", "ts")
+    link = get("link") or get("URL")
     moment = get("ts_epoch")
     event = items.make_event(
         source,
         received_at,
         event_type=EVENTS.get(native, "unknown"),
         native_type=native,
-        id_parts=tuple(get(part) for part in parts),
+        id_parts=(*map(get, parts), link, get("camp_id")),
         native_id=False,
         time=moment if fields.microseconds(moment) else get("ts_event"),
         message_id=message_id,
         rfc_message_id=message_id,
+        sent_time=get("ts_sent"),
         recipient=get("email"),
         tags=_tags(item),
         metadata=_metadata(item),
-        provider_campaign=get("camp_id"),
+        campaign_number=get("camp_id"),
     )
     if event["event_type"] in _CLIENT_EVENTS:
         items.set_client(
             event,
             user_agent=get("user_agent"),
-            ip=get("ip"),
-            click_url=get("link"),
+            ip=get("ip") or (None if event["event_type"] == "unsubscribed" else get("sending_ip")),
+            click_url=link,
             # Brevo reports that a proxy loaded the image, not whose
             machine_kind="unknown" if native.endswith("proxy_open") else "none",
             provider_first=True if native == "unique_proxy_open" else None,
@@ -161,14 +161,19 @@ def _add_reply(event: Event, item: items.Item, native: str) -> None:
     said = fields.text(item.get("reason"))
     bounce_class, reason = _BOUNCES.get(native, ("none", "none"))
     if native == "blocked" and said:
-        words = said.lower()
-        reason = next((why for word, why in _BLOCKED if word in words), "none")
+        listed = any(word in said.lower() for word in _BLOCKLIST)
+        reason = suppression.cause(said, "other" if listed else "none")
         bounce_class = "none" if reason == "none" else "suppressed"
     if said is None and bounce_class == "none":
         return
     if said == "sent" and native in ("request", "delivered"):
         return  # the field's default, not a server's reply
-    items.set_reply(event, diagnostic=said, bounce_class=bounce_class, bounce_reason=reason)
+    items.set_reply(
+        event,
+        diagnostic=items.words_of(event, said),
+        bounce_class=bounce_class,
+        bounce_reason=reason,
+    )
 
 
 PROVIDER = Brevo(build, one_or_many)

@@ -7,10 +7,12 @@ Invariants:
 2. The signed time may be that of the first attempt: the tolerance covers all retries, and event ids
    are kept at least as long.
 3. Only ``email`` events are normalised; push, SMS and in-app keep their names as ``unknown``.
+4. A change of subscription preferences tells the state of each topic, in ``content`` as JSON text.
 
-Sources: Customer.io documentation, «Reporting webhooks» (events, 4 s, retries) and «Securely
-verify requests» (``v0:TIMESTAMP:BODY``). Not verified: whether retries get a new signature; that a
-bounce never says whether it is hard; the flag ``prefetched`` in live payloads.
+Sources: Customer.io documentation, «Reporting webhooks» (events, 4 s, retries) and «Securely verify
+requests» (``v0:TIMESTAMP:BODY``). Not verified: whether retries get a new signature; that a bounce
+never says whether it is hard; the flag ``prefetched`` in live payloads; the form of ``content``,
+known from others' receivers of these webhooks.
 """
 
 from collections.abc import Mapping
@@ -18,7 +20,7 @@ from collections.abc import Mapping
 import orjson
 
 from ingest import verify
-from ingest.providers import fields, items
+from ingest.providers import fields, items, scopes, suppression
 from ingest.providers.base import Certificates, Request, newest, post_json
 from ingest.providers.shapes import ItemProvider
 from schemas.errors import BadInput
@@ -43,7 +45,16 @@ EVENTS: Mapping[str, str] = {
     "email_unsubscribed": "unsubscribed",
     "customer_unsubscribed": "unsubscribed",
     "customer_subscribed": "subscribed",
+    "customer_cio_subscription_preferences_changed.unsubscribed": "unsubscribed",
+    "customer_cio_subscription_preferences_changed.subscribed": "subscribed",
 }
+_PREFERENCES = frozenset(
+    (
+        "customer_cio_subscription_preferences_changed",
+        "customer_subscription_preferences_changed",
+    )
+)
+"""The name in webhooks, and the one in Customer.io's lists of events."""
 
 _CAMPAIGNS = (
     ("campaign_id", ""),
@@ -53,7 +64,8 @@ _CAMPAIGNS = (
 )
 """Field of the message's origin -> prefix of its id: ids are unique within one field only."""
 
-_KEPT = ("customer_id", "action_id", "content_id", "trigger_id", "link_id")
+_OWN_KEYS = ("action_id", "content_id", "trigger_id", "link_id")
+_KEPT = ("customer_id", *_OWN_KEYS)
 
 
 class CustomerIo(ItemProvider):
@@ -64,9 +76,10 @@ class CustomerIo(ItemProvider):
     required = ("secret",)
     tolerance_s = 8 * 86_400
     events = EVENTS
+    campaign = "own: campaign_id, broadcast_id, newsletter_id, transactional_message_id"
     id_recipe = "event_id; else type, recipient, time, delivery, customer, href"
     verification = "HMAC-SHA256 over timestamp and raw body"
-    other_calls = "push, sms, in_app, slack, customer events: kept as unknown"
+    other_calls = "push, sms, in_app, slack, other customer events: kept as unknown"
     bounces = "email_dropped: suppressed"
     machine = "prefetched"
 
@@ -104,8 +117,8 @@ def _signed(timestamp: str, body: bytes) -> bytes:
     return b"v0:" + timestamp.encode() + b":" + body
 
 
-def build(item: items.Item, source: Source, received_at: int) -> Event:
-    """The event of a request."""
+def build(item: items.Item, source: Source, received_at: int) -> list[Event]:
+    """The events of a request: one, or one for each topic."""
     native = _native(item)
     data = fields.as_dict(item.get("data"))
     identifiers = fields.as_dict(data.get("identifiers"))
@@ -135,7 +148,8 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
         message_id=data.get("delivery_id"),
         recipient=recipient,
         metadata={name: data[name] for name in _KEPT if name in data},
-        provider_campaign=_campaign(data),
+        campaign_number=_campaign(data),
+        own_keys=_OWN_KEYS,
     )
     if native in ("email_opened", "email_clicked"):
         items.set_client(
@@ -146,12 +160,30 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
             machine_kind="prefetch" if data.get("prefetched") is True else "none",
         )
     elif data.get("failure_message") or native == "email_dropped":
+        said = fields.text(data.get("failure_message"))
+        dropped = native == "email_dropped"
         items.set_reply(
             event,
-            diagnostic=data.get("failure_message"),
-            bounce_class="suppressed" if native == "email_dropped" else "none",
+            diagnostic=items.words_of(event, said),
+            bounce_class="suppressed" if dropped else "none",
+            bounce_reason=suppression.cause(said) if dropped else "none",
         )
-    return event
+    elif native in _PREFERENCES:
+        return _preferences(event, data.get("content"))
+    return [event]
+
+
+def _preferences(event: Event, content: object) -> list[Event]:
+    try:
+        told = fields.as_dict(orjson.loads(content) if isinstance(content, str) else content)
+    except ValueError:
+        return [event]
+    topics = fields.as_dict(told.get("topics"))
+    choices = {
+        wanted: scopes.scopes("topic", [name for name, is_in in topics.items() if is_in is wanted])
+        for wanted in (False, True)
+    }
+    return scopes.by_choice(event, choices[False], choices[True])
 
 
 def _native(item: items.Item) -> str:

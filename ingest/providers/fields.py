@@ -6,34 +6,42 @@ Invariants:
 3. Texts fit the schema: no lone surrogates, no NUL, cut to the limits of ``schemas.event``.
 4. The same input gives the same output on every retry: ids are made of these values.
 
-Sources: RFC 3463 (enhanced status codes), RFC 5321 §4.2 (reply codes), ISO 8601.
+Sources: RFC 3463 (enhanced status codes), RFC 5321 §4.2 (reply codes), ISO 8601, RFC 5322 §3.3
+(dates).
 """
 
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 
 import orjson
 
 from schemas.event import ID_CHARS_MAX, METADATA_ENTRIES_MAX, TAGS_MAX, TEXT_CHARS_MAX
+from schemas.settings import Source
 
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
 YEAR_2000_US = 946_684_800 * SECOND_US
 AHEAD_MAX_US = DAY_US
 """A provider's time further ahead of arrival than this is not used."""
+TIME_CHARS_MAX = 64
+"""Longest text that is read as a time."""
 BEHIND_MAX_US = 30 * DAY_US
 """A provider's time further behind arrival than this is not used."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_NO_COUNTRIES = frozenset(("EU", "AP", "XX", "ZZ"))
+_LEAP = re.compile(r"([0-9]{2}:[0-9]{2}):60(?![0-9])", re.ASCII)
 _NUMBER = re.compile(r"\s*[0-9]{1,19}(?:\.[0-9]{1,12})?\s*", re.ASCII)
 _UNSAFE = re.compile("[\x00\ud800-\udfff]")
 _ENHANCED = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?!\.?\d)", re.ASCII)
+_LABEL = re.compile(r"[A-Za-z][\w-]*", re.ASCII)
 _REPLY_HEAD = re.compile(r"([245]\d\d)[ \-]([245]\.\d{1,3}\.\d{1,3})(?!\.?\d)", re.ASCII)
 _REPLY = re.compile(
     r"(?:^\s*|smtp;\s*|said:\s*|\b(?:code|status|error)[:=]?\s+)([245]\d\d)(?=[\s\-#]|$)"
@@ -102,6 +110,24 @@ def identifier(value: object) -> str | None:
     return cleaned[:ID_CHARS_MAX] or None
 
 
+def made_message_id(campaign: str | None, sent: object) -> str | None:
+    """The id of a message that its provider gives none: its campaign and the time it was sent.
+
+    Together with the address, which the unit of every unique count contains, that is one message.
+
+    Args:
+        campaign: in the provider's field for it; a tag names many messages.
+        sent: when the message was sent, the same in all its events; in any unit or shape.
+
+    Returns:
+        Such as ``brevo:42/1795514400`` (seconds since 1970); ``None`` if nothing is given.
+    """
+    moment = microseconds(sent)
+    if moment is None:
+        return campaign
+    return f"{(campaign or '')[: ID_CHARS_MAX - 24]}/{moment // SECOND_US}"
+
+
 def id_part(value: object) -> str:
     """One part of an event id: text unchanged, ``None`` as ``""``, anything else as JSON."""
     if isinstance(value, str):
@@ -110,33 +136,15 @@ def id_part(value: object) -> str:
 
 
 def country(value: object) -> str | None:
-    """An ISO 3166-1 alpha-2 code in upper case, else ``None`` (names are not looked up)."""
-    if isinstance(value, str) and len(value) == 2 and value.isascii() and value.isalpha():
-        return value.upper()
-    return None
+    """An ISO 3166-1 alpha-2 code in upper case, else ``None`` (names are not looked up).
 
-
-# --- addresses -----------------------------------------------------------------------------------
-
-
-def address(value: object) -> tuple[str | None, str]:
-    """``(address, domain)`` of ``a@B.example`` or ``Name <a@B.example>``.
-
-    The domain is in lower case in both; the local part is unchanged (RFC 5321 §2.4). Without an
-    ``@`` the text is kept and the domain is empty.
+    Look-up tables also say EU (Mailjet's documentation) and AP, which are no countries, and XX or
+    ZZ for an unknown one.
     """
-    if not isinstance(value, str):
-        return None, ""
-    plain = value.strip()
-    if plain.endswith(">"):
-        plain = plain[plain.rfind("<") + 1 : -1].strip()
-    if not plain.isascii() or len(plain) > ID_CHARS_MAX or "\0" in plain:
-        plain = text(plain, ID_CHARS_MAX) or ""
-    local, at, domain = plain.rpartition("@")
-    if not at:
-        return plain or None, ""
-    lower = domain.lower()
-    return plain if lower == domain else f"{local}@{lower}"[:ID_CHARS_MAX], lower
+    if isinstance(value, str) and len(value) == 2 and value.isascii() and value.isalpha():
+        code = value.upper()
+        return None if code in _NO_COUNTRIES else code
+    return None
 
 
 # --- times ---------------------------------------------------------------------------------------
@@ -146,14 +154,16 @@ def microseconds(value: object) -> int | None:
     """A time in any unit or format as microseconds since 1970; ``None`` if it is not a time.
 
     Numbers (also as text) are seconds, milliseconds, microseconds or nanoseconds by their size:
-    between 1973 and 5138 the four ranges do not overlap. Texts are ISO 8601, with a space or ``T``,
-    any number of digits in the fraction (cut to six), and UTC unless they have an offset.
+    between 1973 and 5138 the four ranges do not overlap. Texts are ISO 8601, with a space or ``T``
+    and any number of digits in the fraction (cut to six), or a date of RFC 5322, such as ``Tue, 24
+    Nov 2026 12:00:00 +0100``; both are UTC unless they have an offset. A leap second (``:60``) is
+    the beginning of the next second, as in POSIX time.
     """
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
         if not _NUMBER.fullmatch(value):
-            return _iso(value.strip())
+            return _moment(value[:TIME_CHARS_MAX].strip())
         value = float(value) if "." in value else int(value)
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -169,14 +179,20 @@ def microseconds(value: object) -> int | None:
     return round(value) if value < 1e17 else int(value // 1000)
 
 
-def _iso(value: str) -> int | None:
-    try:
-        moment = datetime.fromisoformat(value)
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return (moment - _EPOCH) // _MICROSECOND
-    except (ValueError, OverflowError):
-        return None
+def _moment(value: str) -> int | None:
+    """A time given as text."""
+    leap = 0
+    if ":60" in value:
+        value, leap = _LEAP.subn(r"\1:59", value, count=1)
+    for read in (datetime.fromisoformat, parsedate_to_datetime):
+        try:
+            moment = read(value)
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=UTC)
+            return (moment - _EPOCH) // _MICROSECOND + leap * SECOND_US
+        except (ValueError, OverflowError, IndexError, TypeError):  # parsedate raises all of them
+            continue
+    return None
 
 
 def iso(seconds: float) -> str:
@@ -261,6 +277,14 @@ def reply_codes(value: str | None) -> tuple[int | None, str | None]:
     return reply_code(value), enhanced_status(value)
 
 
+def is_label(value: str) -> bool:
+    """Whether a text is a single word, such as ``unknown`` or ``reached_daily_quota``.
+
+    Providers have lists of such words; a receiving server says more than that, or a code.
+    """
+    return _LABEL.fullmatch(value) is not None
+
+
 # --- tags, metadata, campaign --------------------------------------------------------------------
 
 
@@ -333,31 +357,82 @@ def precedence(entries: Sequence[str]) -> tuple[tuple[str, str, int], ...]:
     return tuple(plan)
 
 
+def own_campaign(source: Source, value: object) -> str | None:
+    """A campaign id that the provider made, with the provider before it: ``brevo:4242``.
+
+    Providers number from 1 alike, so the id alone would join campaigns of different providers. Most
+    count per account: a source that names its ``account`` has that in the id too
+    (``brevo:shop:4242``), so that two accounts of a provider stay apart.
+    """
+    name = identifier(value)
+    if name is None:
+        return None
+    account = f"{source.account}:" if source.account else ""
+    return f"{source.provider}:{account}{name}"[:ID_CHARS_MAX]
+
+
 def campaign(
-    entries: tuple[str, ...],
+    source: Source,
     tags: Sequence[str],
     metadata: Mapping[str, str],
-    provider_campaign: object = None,
+    *,
+    named: object = None,
+    numbered: object = None,
+    own_keys: Collection[str] = (),
     headers: Mapping[str, str] | None = None,
 ) -> tuple[str | None, str]:
     """``(campaign_id, campaign_source)``: the first entry of ``Source.campaign_from`` with a value.
 
+    Names that the sender gives are used as they are: one name is one campaign, whichever provider
+    sends it. What the provider numbers has the provider before it (``own_campaign``).
+
     Args:
-        entries: ``metadata.KEY``; ``tag`` or ``tag.N`` (from 0); ``provider``; ``header.NAME``.
-        provider_campaign: the provider's own campaign id.
+        source: its ``campaign_from`` has entries ``metadata.KEY``; ``tag`` or ``tag.N`` (from 0);
+            ``provider``; ``header.NAME``.
+        named: the sender's name in the provider's own field for it; ``provider`` takes it first.
+        numbered: the provider's own id.
+        own_keys: keys of the metadata whose values are the provider's own ids.
         headers: headers of the message, names in lower case.
     """
-    for kind, key, position in precedence(entries):
+    for kind, key, position in precedence(source.campaign_from):
+        where = kind
         if kind == "metadata":
             found: object = metadata.get(key)
+            if key in own_keys:
+                found, where = own_campaign(source, found), "provider"
         elif kind == "tag":
             found = tags[position] if position < len(tags) else None
         elif kind == "provider":
-            found = provider_campaign
+            found, where = identifier(named), "sender"
+            if found is None:
+                found, where = own_campaign(source, numbered), "provider"
         else:
             found = headers.get(key) if headers else None
         if found is not None:
             name = identifier(found)
             if name is not None:
-                return name, kind
+                return name, where
     return None, "none"
+
+
+_LISTED = re.compile(r"<([^<>]*)>")
+
+
+def is_listed(url: object, header: object) -> bool | None:
+    """Whether a link stands in a ``List-Unsubscribe`` header (RFC 2369 §2, §3.2).
+
+    Returns:
+        ``True`` or, since other links of the message may unsubscribe too, ``None``.
+    """
+    if not isinstance(url, str) or not isinstance(header, str) or not url:
+        return None
+    wanted = _comparable(url)
+    listed = ("".join(one.split()) for one in _LISTED.findall(header))
+    return True if any(_comparable(one) == wanted for one in listed) else None
+
+
+def _comparable(url: str) -> str:
+    """Scheme and host in lower case, no fragment: spelling that a redirect may have changed."""
+    start, slashes, rest = url.strip().partition("#")[0].partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{start.lower()}{slashes}{host.lower()}{slash}{path}"

@@ -1,134 +1,106 @@
-"""Any sender that signs its JSON with an HMAC: verified by a header, read by a mapping.
+"""Any sender that proves its requests: read by a mapping, without code.
 
 Invariants:
-1. ``X-Webhook-Signature`` is the HMAC-SHA256 of the raw body in lower-case hexadecimal, with or
-   without ``sha256=`` before it. With ``X-Webhook-Timestamp`` (seconds) the signed bytes are
-   ``timestamp.body``. Without it the body may not begin with a digit: otherwise a request with a
-   timestamp could be replayed without it, with the timestamp moved into the body.
+1. The proof is an HMAC, a token or Basic, whatever the source has: ``ingest.providers.signing``.
+   By default ``X-Webhook-Signature`` is the HMAC-SHA256 of the raw body in lower-case hexadecimal,
+   with or without ``sha256=`` before it; with ``X-Webhook-Timestamp`` (seconds) the signed bytes
+   are ``timestamp.body``.
 2. A source that sets ``tolerance_s`` requires the timestamp.
-3. ``mapping.signature`` renames the headers and picks encoding and hash; ``mapping`` finds the
-   fields (``ingest.providers.mapping``). Without it the default shape is expected:
+3. ``mapping`` finds the fields (``ingest.providers.mapping``). Without it the default shape is
+   expected:
 
     {"event": "bounced", "id": "…", "time": 1795521600, "message_id": "…",
      "recipient": "a@b.example", "campaign_id": "…", "tags": ["…"], "metadata": {…},
      "url": "…", "user_agent": "…", "ip": "…",
      "bounce": {"class": "hard", "reason": "no_mailbox", "smtp_code": 550, "status": "5.1.1",
-                "diagnostic": "…"}, "machine": "scanner", "first": true, "country": "SE"}
+                "diagnostic": "…"}, "machine": "scanner", "first": true, "country": "SE",
+     "unsubscribe_link": false, "suppression_scope": "list:news"}
 
    A campaign is also stored as ``metadata.campaign_id``.
    One such object, a list of them, or ``{"events": [them]}``; event names are the normalised types.
+4. A call that only tests the URL (``mapping.handshake``, ``mapping.answers_get``) has no events.
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-from ingest import verify
-from ingest.providers import fields, items
-from ingest.providers.base import Certificates, Parsed, Provider, Request, newest, post_json
+from ingest.providers import fields, items, shaping, signing
+from ingest.providers.base import Certificates, Parsed, Provider, Request, given_values
 from ingest.providers.mapping import (
     DEFAULT,
     MACHINE_KINDS,
     SYMBOLS,
     FieldMapping,
-    Verdict,
     find,
     look_up,
     read_mapping,
 )
-from ingest.verify import SignatureError
 from schemas.errors import BadInput
-from schemas.event import Event
+from schemas.event import ID_CHARS_MAX, Event
 from schemas.settings import Source
 
 EVENTS: Mapping[str, str] = {name: name for name in sorted(SYMBOLS["type"] - {"unknown"})}
-_SIGNATURE_DEFAULTS = {
-    "header": "x-webhook-signature",
-    "timestamp_header": "x-webhook-timestamp",
-    "encoding": "hex",
-    "algorithm": "sha256",
-}
-_SIGNATURE_CHOICES = {"encoding": ("hex", "base64"), "algorithm": ("sha256", "sha512", "sha1")}
-_UNKNOWN = Verdict("unknown")
+
+
+ECHOED_CHARS_MAX = 512
+"""Most characters of a value that the answer to a handshake repeats."""
 
 
 class Generic(Provider):
     """See the module."""
 
     name = "generic"
-    title = "Any sender with an HMAC"
-    required = ("secret",)
+    title = "Any other sender"
+    required = ("secret|token|username",)
     tolerance_s = 300
     events = EVENTS
+    reads_path = True
+    campaign = "sender's: by mapping"
     id_recipe = "the mapped event_id; else message, event, recipient, time, url, ip"
-    verification = "HMAC-SHA256 over raw body, with timestamp where one is sent"
+    verification = "HMAC over what mapping.signature says, token, or Basic"
     batch = "by mapping"
     bounces = "by mapping"
     machine = "by mapping"
+    other_calls = "mapping.handshake: answered; mapping.answers_get: 200"
+
+    def mapping_of(self, source: Source) -> Mapping[str, Any]:
+        """The mapping that counts for a source."""
+        return source.mapping
 
     def verify(
         self, request: Request, source: Source, now: float, certificates: Certificates
     ) -> None:
         """See ``Provider.verify``."""
-        how = signature_settings(source)
-        signature = verify.given(request.header(how["header"]))
-        names = [name for name, _ in request.headers]
-        signed = request.body
-        if how["timestamp_header"] in names:
-            timestamp = verify.given(request.header(how["timestamp_header"]), "missing_timestamp")
-            verify.check_timestamp(timestamp, now, self.tolerance(source))
-            signed = timestamp.encode() + b"." + request.body
-        elif source.tolerance_s:
-            raise SignatureError("missing_timestamp")
-        elif request.body[:1].isdigit():
-            raise SignatureError(verify.BAD_SIGNATURE)
-        check = verify.check_hmac_base64 if how["encoding"] == "base64" else verify.check_hmac_hex
-        bare = signature.removeprefix(f"{how['algorithm']}=")
-        check(source.secrets("secret"), signed, bare, how["algorithm"])
+        signing.check(request, source, self.mapping_of(source), now, self.tolerance(source))
 
     def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
         """See ``Provider.parse``."""
-        return parse_mapped(request, source, received_at, None)
+        return parse_mapped(request, source, received_at, None, self.mapping_of(source))
+
+    def probe(self, request: Request, source: Source) -> int | None:
+        """See ``Provider.probe``."""
+        return 200 if self.mapping_of(source).get("answers_get") is True else None
 
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None
     ) -> Request:
-        """See ``Provider.sample``: in the default shape, whatever the mapping says."""
-        how = signature_settings(source)
-        timestamp = str(int(now))
-        body = orjson.dumps(sample_event(int(now), number))
-        sign = verify.hmac_base64 if how["encoding"] == "base64" else verify.hmac_hex
-        signed = f"{timestamp}.".encode() + body
-        signature = sign(newest(source, "secret"), signed, how["algorithm"])
-        return post_json(
-            body,
-            (how["header"], f"{how['algorithm']}={signature}"),
-            (how["timestamp_header"], timestamp),
-        )
+        """See ``Provider.sample``: in the shape of the mapping."""
+        raw = self.mapping_of(source)
+        mapping = read_mapping(raw)[0] if raw else DEFAULT
+        made = shaping.made(mapping, now, number)
+        return signing.proven(made, source, raw, now, signing_key)
 
     def check(self, source: Source) -> list[str]:
         """See ``Provider.check``."""
-        problems = super().check(source) + mapping_problems(source)
-        given = source.mapping.get("signature", {})
-        where = f"sources.{source.name}.mapping.signature"
-        if not isinstance(given, dict):
-            return [*problems, f"{where}: a table"]
-        for key, value in given.items():
-            if key not in _SIGNATURE_DEFAULTS or not isinstance(value, str) or not value:
-                problems.append(f"{where}.{key}: one of {', '.join(_SIGNATURE_DEFAULTS)}, a text")
-            elif key in _SIGNATURE_CHOICES and value not in _SIGNATURE_CHOICES[key]:
-                problems.append(f"{where}.{key}: one of {', '.join(_SIGNATURE_CHOICES[key])}")
-        return problems
-
-
-def signature_settings(source: Source) -> dict[str, str]:
-    """How a source's requests are signed; invalid entries keep their default (see ``check``)."""
-    how = dict(_SIGNATURE_DEFAULTS)
-    for key, value in fields.as_dict(source.mapping.get("signature")).items():
-        if key in how and isinstance(value, str) and value in _SIGNATURE_CHOICES.get(key, (value,)):
-            how[key] = value.lower() if key.endswith("header") else value
-    return how
+        raw = self.mapping_of(source)
+        problems = super().check(source)
+        if given_values(source, "username") and not given_values(source, "password"):
+            problems.append(f"sources.{source.name}: username needs password")
+        lines = read_mapping(raw)[1] + signing.problems_of(source, raw)
+        return problems + [f"sources.{source.name}.mapping.{line}" for line in lines]
 
 
 def mapping_problems(source: Source) -> list[str]:
@@ -150,31 +122,50 @@ def sample_event(moment: object, number: int) -> dict[str, Any]:
 
 
 def parse_mapped(
-    request: Request, source: Source, received_at: int, request_id: str | None
+    request: Request,
+    source: Source,
+    received_at: int,
+    request_id: str | None,
+    raw: Mapping[str, Any] | None = None,
 ) -> Parsed:
     """The events of a body, found by the source's mapping.
 
     Args:
         request_id: the sender's id of the request, the same on retries; part of the event's id if
             the items have none.
+        raw: the mapping, if it is not the source's own.
 
     Raises:
-        BadInput: not JSON, or no items at the mapping's path.
+        BadInput: not JSON or no form, or no items at the mapping's path.
     """
-    mapping = read_mapping(source.mapping)[0] if source.mapping else DEFAULT
-    body = items.read_json(request.body)
-    found: object = body
-    if mapping.items:
-        found = look_up(body, mapping.items)
-    elif isinstance(body, dict) and isinstance(body.get("events"), list):
-        found = body["events"]
-    if isinstance(found, dict):
-        found = [found]
-    if not isinstance(found, list):
-        raise BadInput("no_items", "no list or object at the mapping's path of items")
+    raw = source.mapping if raw is None else raw
+    mapping = read_mapping(raw)[0] if raw else DEFAULT
+    body = shaping.read_body(request.body, mapping)
+    found = shaping.read_items(body, mapping)
+    if mapping.handshake[0] and len(found) == 1:
+        answer = _handshake(found[0], body, mapping, request)
+        if answer is not None:
+            return answer
     return items.parse_items(
         found, lambda item: _build(item, body, mapping, request, source, received_at, request_id)
     )
+
+
+def _handshake(
+    item: object, body: object, mapping: FieldMapping, request: Request
+) -> Parsed | None:
+    """The answer to a call that tests the URL; ``None`` if it is not one."""
+    event, answer = mapping.handshake
+    if find(mapping.paths["event"], item, body, request) != event:
+        return None
+    told = {name: look_up(item, tuple(path.split("."))) for name, path in answer.items()}
+    # only short texts go back, so that a caller can't have long bodies echoed
+    short = {
+        name: fields.text(one, ECHOED_CHARS_MAX)
+        for name, one in told.items()
+        if isinstance(one, str)
+    }
+    return Parsed(note="handshake", answer=orjson.dumps(short) if short else b"")
 
 
 def _build(
@@ -194,11 +185,12 @@ def _build(
     native = get("event")
     if not isinstance(native, str) or not native:
         raise BadInput("no_event_type", "no text at the path of event")
-    verdict = mapping.events.get(native, _UNKNOWN)
+    verdict = mapping.verdict(native)
     moment = get("time")
     message_id, recipient, url, ip = get("message_id"), get("recipient"), get("url"), get("ip")
     own = get("event_id")
-    composite = (message_id, native, recipient, moment, url, ip)
+    scope = fields.text(get("suppression_scope"), ID_CHARS_MAX)
+    composite = (message_id, native, recipient, moment, url, ip, *([scope] if scope else ()))
     campaign, metadata = get("campaign"), fields.as_dict(get("metadata"))
     if campaign is not None:  # mapped explicitly, so it precedes tags in the default precedence
         metadata = {"campaign_id": campaign, **metadata}
@@ -209,13 +201,13 @@ def _build(
         native_type=native,
         id_parts=(own,) if own else (request_id, *composite) if request_id else composite,
         native_id=bool(own or request_id),
-        time=_in_unit(moment, mapping.microseconds),
+        time=_time(moment, mapping),
         message_id=message_id,
         rfc_message_id=get("rfc_message_id"),
         recipient=recipient,
         tags=get("tags"),
         metadata=metadata,
-        provider_campaign=campaign,
+        campaign_name=campaign,
         batch_id=request_id,
     )
     items.set_reply(
@@ -226,12 +218,14 @@ def _build(
         bounce_class=_symbol(get("bounce_class"), "bounce_class", verdict.bounce_class),
         bounce_reason=_symbol(get("bounce_reason"), "bounce_reason", verdict.bounce_reason),
     )
-    first = get("first")
+    event["suppression_scope"] = scope
+    first, unsubscribe = get("first"), get("unsubscribe_link")
     items.set_client(
         event,
         user_agent=get("user_agent"),
         ip=ip,
         click_url=url,
+        unsubscribe_link=unsubscribe if isinstance(unsubscribe, bool) else None,
         machine_kind=_machine(get("machine")),
         provider_first=first if isinstance(first, bool) else None,
         geo_country=get("country"),
@@ -239,15 +233,31 @@ def _build(
     return event
 
 
-def _in_unit(moment: object, unit_us: int | None) -> object:
-    """A numeric time in a configured unit as an unambiguous one; others unchanged."""
-    if unit_us is None or not isinstance(moment, int | float | str):
+def _time(moment: object, mapping: FieldMapping) -> object:
+    """A time in the mapping's unit, format or zone as an unambiguous one; others unchanged."""
+    if isinstance(moment, str) and (mapping.time_format or mapping.zone):
+        return _in_format(moment[: fields.TIME_CHARS_MAX].strip(), mapping) or moment
+    if mapping.microseconds is None or not isinstance(moment, int | float | str):
         return moment
     try:
-        at = float(moment) * unit_us
+        at = float(moment) * mapping.microseconds
         return fields.iso(at / fields.SECOND_US) if at >= fields.YEAR_2000_US else None
     except (ValueError, OverflowError):
         return moment
+
+
+def _in_format(moment: str, mapping: FieldMapping) -> str | None:
+    """A text by the mapping's format, in its zone, as ISO 8601; ``None`` if it does not fit."""
+    try:
+        if mapping.time_format:
+            read = datetime.strptime(moment, mapping.time_format)
+        else:
+            read = datetime.fromisoformat(moment)
+        if read.tzinfo is None:
+            read = read.replace(tzinfo=mapping.zone or UTC)
+        return read.astimezone(UTC).isoformat()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _symbol(value: object, kind: str, otherwise: str) -> str:

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from ingest.providers import fields
+from ingest.providers import addresses, fields
 from ingest.providers.base import Parsed, Reject
 from schemas.errors import BadInput
 from schemas.event import Event, event_id, new_event
@@ -25,13 +25,14 @@ from schemas.settings import Source
 
 NATIVE_TYPE_CHARS_MAX = 128
 IP_CHARS_MAX = 64
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Item = dict[str, Any]
 Build = Callable[[Item], Event | list[Event]]
 
 
 def read_json(body: bytes) -> Any:
-    """A JSON value from a body.
+    """A JSON value from a body, with or without a byte order mark before it (RFC 8259 §8.1).
 
     Where strict JSON (orjson) fails, a lenient parser is tried, since one lone surrogate in one
     link must not cost the other events of its batch: ``NaN``, lone surrogates and broken UTF-8 are
@@ -40,6 +41,7 @@ def read_json(body: bytes) -> Any:
     Raises:
         BadInput: ``empty_body``, or ``not_json``.
     """
+    body = body.removeprefix(_BYTE_ORDER_MARK)
     if not body:
         raise BadInput("empty_body")
     try:
@@ -60,7 +62,9 @@ def read_form(body: bytes) -> dict[str, list[str]]:
     result: dict[str, list[str]] = {}
     try:
         pairs = parse_qsl(
-            body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=1000
+            body.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "replace"),
+            keep_blank_values=True,
+            max_num_fields=1000,
         )
     except ValueError as error:
         raise BadInput("not_a_form", str(error)) from None
@@ -145,11 +149,13 @@ def make_event(
     time: object,
     message_id: object = None,
     rfc_message_id: object = None,
+    sent_time: object = None,
     recipient: object = None,
-    recipient_certain: bool = True,
     tags: object = None,
     metadata: object = None,
-    provider_campaign: object = None,
+    campaign_name: object = None,
+    campaign_number: object = None,
+    own_keys: Collection[str] = (),
     headers: Mapping[str, str] | None = None,
     batch_id: object = None,
 ) -> Event:
@@ -160,7 +166,12 @@ def make_event(
         id_parts: native values that the event id is made of, after provider and account.
         native_id: whether they contain the provider's own event id.
         time: the provider's time, in any unit or shape.
-        provider_campaign: the provider's own campaign id, for ``campaign_from = ["provider"]``.
+        sent_time: when the message was sent, if all its events say so; identifies a message
+            without an id, see ``fields.made_message_id``.
+        recipient: an address; of several, none is the recipient.
+        campaign_name: the sender's name of the campaign, in the provider's field for it.
+        campaign_number: the provider's own id of the campaign.
+        own_keys: keys of the metadata whose values are ids of the provider's own.
         headers: headers of the message, for ``header.NAME``; names in lower case.
     """
     event = new_event(
@@ -174,17 +185,45 @@ def make_event(
     event["source"] = source.name
     event["dedupe_quality"] = "native" if native_id else "composite"
     event["occurred_at"], event["time_suspect"] = fields.occurred(time, received_at)
-    event["message_id"] = fields.identifier(message_id)
     event["rfc_message_id"] = fields.identifier(rfc_message_id)
-    event["recipient"], event["recipient_domain"] = fields.address(recipient)
-    event["recipient_certain"] = recipient_certain
+    event["message_id"] = fields.identifier(message_id) or event["rfc_message_id"]
+    addresses.set_recipient(event, recipient)
     event["tags"] = fields.tag_list(tags)
     event["metadata"] = fields.metadata_map(metadata)
     event["campaign_id"], event["campaign_source"] = fields.campaign(
-        source.campaign_from, event["tags"], event["metadata"], provider_campaign, headers
-    )
+        source, event["tags"], event["metadata"],
+        named=campaign_name, numbered=campaign_number, own_keys=own_keys, headers=headers,
+    )  # fmt: skip
+    if event["message_id"] is None and event["recipient"]:
+        named = fields.identifier(campaign_name) or fields.own_campaign(source, campaign_number)
+        event["message_id"] = fields.made_message_id(named, sent_time)
     event["batch_id"] = fields.text(batch_id, NATIVE_TYPE_CHARS_MAX)
     return event
+
+
+def add_category(event: Event, category: object) -> None:
+    """Adds the provider's own word for what went wrong to the native name: ``Error.NoMailbox``.
+
+    It is no diagnostic, which is what a receiving server said in its own words: read as one,
+    the category «Unknown» would be an unknown mailbox.
+    """
+    word = fields.text(category, NATIVE_TYPE_CHARS_MAX)
+    if word:
+        event["native_type"] = f"{event['native_type']}.{word}"[:NATIVE_TYPE_CHARS_MAX]
+
+
+def words_of(event: Event, said: object, categories: Collection[str] = ()) -> str | None:
+    """The diagnostic of a field that holds a server's words or the provider's category.
+
+    Args:
+        said: the field; a category is added to the native name instead (``add_category``).
+        categories: the provider's categories of more than one word, in lower case.
+    """
+    words = fields.text(said)
+    if words and (fields.is_label(words) or words.lower() in categories):
+        add_category(event, words)
+        return None
+    return words
 
 
 def codes_of(
@@ -232,14 +271,22 @@ def set_client(
     user_agent: object = None,
     ip: object = None,
     click_url: object = None,
+    unsubscribe_link: bool | None = None,
     machine_kind: str = "none",
     provider_first: bool | None = None,
     geo_country: object = None,
 ) -> None:
-    """Sets who opened or clicked what; ``machine_kind`` by the provider's own flag only."""
+    """Sets who opened or clicked what.
+
+    Args:
+        unsubscribe_link: whether the link unsubscribes, by the provider's own flag or a header of
+            the message (``fields.is_listed``) only.
+        machine_kind: by the provider's own flag only.
+    """
     event["user_agent"] = fields.text(user_agent)
     event["ip"] = fields.text(ip, IP_CHARS_MAX)
     event["click_url"] = fields.text(click_url)
+    event["unsubscribe_link"] = unsubscribe_link
     event["machine_kind"] = machine_kind
     event["provider_first"] = provider_first
     event["geo_country"] = fields.country(geo_country)

@@ -3,26 +3,31 @@
 Invariants:
 1. Nothing is signed: a fixed ``Authorization`` header, with or without the name of a scheme before
    the token, or Basic. The body is protected by TLS only.
-2. A hosted unsubscribe click is followed by the unsubscribe itself: the click is ``unknown``, or
-   each would be counted twice.
+2. A hosted unsubscribe click is a click on an unsubscribe link, which never counts as a click; the
+   unsubscribe itself is an event of its own.
 3. Iterable reports machines: ``proxySource`` names the proxy, ``isBot`` marks a robot.
+4. Subscriptions are to channels, lists and message types, of all media; adding a user to a list is
+   one. Only what the plural fields name was left or joined: ``channelId`` and ``messageTypeId`` are
+   the message's.
 
 Sources: Iterable documentation, «System webhooks» (authentication, body, events, delivery not
-guaranteed); Snowplow's schema of these webhooks (fields). Not verified: retries and time-out; the
-values of ``recipientState`` other than ``HardBounce`` and ``SoftBounce``; spelling of the
-unsubscribe event (both are accepted).
+guaranteed) and «Subscribe and Unsubscribe Events»; Snowplow's schema of these webhooks (fields).
+Not verified: retries and time-out; the values of ``recipientState`` other than ``HardBounce`` and
+``SoftBounce``; spelling of the unsubscribe event (both are accepted).
 """
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import chain
 
 from ingest import verify
-from ingest.providers import credentials, fields, items
+from ingest.providers import credentials, fields, items, scopes
 from ingest.providers.base import Certificates, Request, newest, post_json
 from ingest.providers.shapes import ItemProvider, native_name
 from schemas.event import Event
 from schemas.settings import Source
 
+UNSUBSCRIBE_CLICK = "hostedUnsubscribeClick"
 TOKEN_SCHEMES = ("basic", "bearer", "oauth2")
 
 EVENTS: Mapping[str, str] = {
@@ -31,14 +36,18 @@ EVENTS: Mapping[str, str] = {
     "emailBounce": "bounced",
     "emailOpen": "opened",
     "emailClick": "clicked",
+    UNSUBSCRIBE_CLICK: "clicked",
     "emailComplaint": "complained",
     "emailUnSubscribe": "unsubscribed",
     "emailUnsubscribe": "unsubscribed",
     "emailSubscribe": "subscribed",
 }
 
+_SCOPES = {"channelIds": "channel", "emailListIds": "list", "messageTypeIds": "message_type"}
+"""Field of a subscription event -> kind of the scopes that it lists."""
 _STATES = {"hardbounce": "hard", "softbounce": "soft", "mailblock": "block"}
 _PROXIES = {"apple": "apple_mpp", "gmail": "gmail_proxy"}
+_OWN_KEYS = ("templateId", "workflowId", "experimentId", "channelId", "messageTypeId")
 _KEPT = (
     "campaignName", "templateId", "templateName", "workflowId", "workflowName", "experimentId",
     "channelId", "messageTypeId", "unsubSource",
@@ -52,6 +61,7 @@ class Iterable(ItemProvider):
     title = "Iterable"
     required = ("token|username", "token|password")
     events = EVENTS
+    campaign = "own: campaignId"
     id_recipe = "messageId, eventName, email, userId, createdAt, url, linkId, ip"
     verification = "fixed Authorization header, or Basic"
     signs = "nothing"
@@ -95,8 +105,8 @@ class Iterable(ItemProvider):
         return post_json(event, header)
 
 
-def build(item: items.Item, source: Source, received_at: int) -> Event:
-    """The event of a request."""
+def build(item: items.Item, source: Source, received_at: int) -> list[Event]:
+    """The events of a request: one, or one for each channel, list and message type."""
     native = native_name(item, "eventName")
     data = fields.as_dict(item.get("dataFields"))
     recipient = item.get("email") or data.get("email")
@@ -121,14 +131,16 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
         recipient=recipient,
         tags=data.get("labels"),
         metadata={name: data[name] for name in _KEPT if name in data},
-        provider_campaign=data.get("campaignId"),
+        campaign_number=data.get("campaignId"),
+        own_keys=_OWN_KEYS,
     )
-    if native in ("emailOpen", "emailClick"):
+    if native in ("emailOpen", "emailClick", UNSUBSCRIBE_CLICK):
         items.set_client(
             event,
             user_agent=data.get("userAgent"),
             ip=data.get("ip"),
             click_url=data.get("url") or data.get("linkUrl"),
+            unsubscribe_link=True if native == UNSUBSCRIBE_CLICK else None,
             machine_kind=_machine(data, native),
             geo_country=data.get("country"),
         )
@@ -136,11 +148,14 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
         state = (fields.text(data.get("recipientState")) or "").lower()
         items.set_reply(
             event,
-            diagnostic=data.get("bounceMessage") or data.get("reason"),
+            diagnostic=data.get("bounceMessage") or items.words_of(event, data.get("reason")),
             enhanced_status=data.get("status"),
             bounce_class=_STATES.get(state, "none") if native == "emailBounce" else "none",
         )
-    return event
+    elif event["event_type"] in ("subscribed", "unsubscribed"):
+        named = [scopes.scopes(kind, data.get(field)) for field, kind in _SCOPES.items()]
+        return scopes.by_scope(event, chain.from_iterable(named))
+    return [event]
 
 
 def _moment(value: object) -> object:
@@ -150,7 +165,7 @@ def _moment(value: object) -> object:
 
 def _machine(data: items.Item, native: str) -> str:
     if data.get("isBot") is True:
-        return "scanner" if native == "emailClick" else "unknown"
+        return "unknown" if native == "emailOpen" else "scanner"
     return _PROXIES.get((fields.text(data.get("proxySource")) or "").lower(), "none")
 
 

@@ -3,15 +3,19 @@
 Invariants:
 1. The signature covers raw body and timestamp, the timestamp exactly as in its header. The webhook
    id in the header is not signed, so it has to equal the one inside the signed body.
-2. Klaviyo identifies a message (``$message``) but not its copies: the message id is made of it and
-   the profile, so that two readers never share one.
-3. Event properties are metadata, since they contain most of what a sender wants to group by.
+2. Klaviyo identifies a message (``$message``) but not its copies: the message id is made of it, the
+   time it was sent (``$_cohort$message_send_cohort``, in all events of a copy) and the profile. So
+   two readers never share one, nor do two runs of a flow for one reader.
+3. ``Email Domain`` is the recipient's domain where there is no address, so that mailbox providers
+   are told apart; it is never taken for an address.
+4. Event properties are metadata, since they contain most of what a sender wants to group by.
 
 Sources: Klaviyo documentation, «Working with system webhooks» (headers, body, topics, 5 s, backoff
 up to an hour, disabled after 48 hours). The time's form (``Thu, 04 Jan 2024 18:05:25 GMT``) is that
 of its samples; seconds are accepted too. Not verified: whether retries get a new signature; that
-they repeat ``external_id``; which spelling of the machine flags (``Apple Privacy Open``, ``Machine
-Open``, ``Bot Click``) and of the recipient's property live payloads have.
+they repeat ``external_id``; that every event has the send cohort; which spelling of the machine
+flags (``Apple Privacy Open``, ``Machine Open``, ``Bot Click``) and of the recipient's property live
+payloads have.
 """
 
 from collections.abc import Mapping
@@ -21,7 +25,7 @@ from email.utils import format_datetime, parsedate_to_datetime
 import orjson
 
 from ingest import verify
-from ingest.providers import fields, items
+from ingest.providers import addresses, fields, items
 from ingest.providers.base import Certificates, Request, newest, post_json
 from ingest.providers.shapes import ItemProvider, member_list, native_name, read_object
 from ingest.verify import SignatureError
@@ -33,6 +37,8 @@ SIGNATURE = "klaviyo-signature"
 TIMESTAMP = "klaviyo-timestamp"
 WEBHOOK_ID = "klaviyo-webhook-id"
 TOPIC = "event:klaviyo."
+SEND_COHORT = "$_cohort$message_send_cohort"
+"""Property with the time of sending (seconds since 1970) and ``$message``, a colon between."""
 
 EVENTS: Mapping[str, str] = {
     TOPIC + "received_email": "delivered",
@@ -58,6 +64,7 @@ class Klaviyo(ItemProvider):
     required = ("secret",)
     tolerance_s = 3 * 86_400
     events = EVENTS
+    campaign = "own: $flow, $message"
     id_recipe = "external_id or event id; else topic, message, profile, time, URL"
     verification = "HMAC-SHA256 over raw body and timestamp"
     batch = "list"
@@ -164,8 +171,11 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
         message_id=message_id,
         recipient=_recipient(payload, properties),
         metadata=properties,
-        provider_campaign=properties.get("$flow") or properties.get("$message"),
+        campaign_number=properties.get("$flow") or properties.get("$message"),
+        own_keys=[name for name in properties if name.startswith("$")],
     )
+    if event["recipient"] is None:
+        event["recipient_domain"] = addresses.domain(properties.get("Email Domain"))
     if event["event_type"] in ("opened", "clicked"):
         items.set_client(
             event,
@@ -176,7 +186,9 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
         kind = (fields.text(properties.get("Bounce Type")) or "").lower().replace(" ", "")
         items.set_reply(
             event,
-            diagnostic=properties.get("Bounce Reason") or properties.get("Reason"),
+            diagnostic=items.words_of(
+                event, properties.get("Bounce Reason") or properties.get("Reason")
+            ),
             bounce_class=_BOUNCES.get(kind, "none"),
         )
     return event
@@ -185,7 +197,12 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
 def _message_id(properties: items.Item, profile: items.Item) -> str | None:
     message = fields.identifier(properties.get("$message"))
     reader = fields.identifier(profile.get("id"))
-    return f"{message}:{reader}" if message and reader else message
+    if not message or not reader:
+        return message
+    cohort = fields.text(properties.get(SEND_COHORT)) or ""
+    sent, colon, of_message = cohort.partition(":")
+    when = f"/{sent}" if colon and of_message == message else ""
+    return f"{message}{when}:{reader}"
 
 
 def _recipient(payload: items.Item, properties: items.Item) -> object:

@@ -4,6 +4,9 @@ Invariants:
 1. ``webhook-id`` is the event's identity.
 2. The campaign is the first of ``campaignId``, ``loopId`` and ``transactionalId`` with a value.
    Mailing lists are sent with some events of a message only, so they are metadata, not tags.
+3. ``contact.mailingList.*`` concern that list, ``contact.unsubscribed`` all mail. Loops sends one
+   of them beside each ``email.unsubscribed``, which does not say what was left and so is taken for
+   all mail: subscribe to the ``contact`` events instead of it.
 
 Sources: Loops documentation, «Webhooks»: event names, ``email.id`` as id of the email sent to one
 contact, ``eventTime`` in seconds, ``testing.testEvent`` from the settings page. Not verified: retry
@@ -15,7 +18,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from ingest.providers import fields, items
+from ingest.providers import fields, items, scopes
 from ingest.providers.base import Parsed, Request
 from ingest.providers.shapes import native_name, read_object
 from ingest.providers.standard_webhooks import StandardSigned
@@ -34,6 +37,9 @@ EVENTS: Mapping[str, str] = {
     "email.unsubscribed": "unsubscribed",
     "email.resubscribed": "subscribed",
     "email.spamReported": "complained",
+    "contact.unsubscribed": "unsubscribed",
+    "contact.mailingList.unsubscribed": "unsubscribed",
+    "contact.mailingList.subscribed": "subscribed",
 }
 _BOUNCE_CLASS = {"email.softBounced": "soft", "email.hardBounced": "hard"}
 _CAMPAIGNS = ("campaignId", "loopId", "transactionalId")
@@ -45,8 +51,9 @@ class Loops(StandardSigned):
     name = "loops"
     title = "Loops"
     events = EVENTS
+    campaign = "own: campaignId, loopId, transactionalId"
     id_recipe = "webhook-id; else email, event, recipient, time"
-    other_calls = "testing.testEvent: 200, no event; contact.*: kept as unknown"
+    other_calls = "testing.testEvent: 200, no event; contact.created, .deleted: kept as unknown"
     bounces = "event name"
 
     def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
@@ -77,7 +84,7 @@ class Loops(StandardSigned):
         return self.signed(source, now, f"msg_sample{number}", orjson.dumps(body))
 
 
-def build(item: items.Item, source: Source, received_at: int, own: str | None) -> Event:
+def build(item: items.Item, source: Source, received_at: int, own: str | None) -> list[Event]:
     """The event of a request; ``own`` is its ``webhook-id``."""
     native = native_name(item, "eventName")
     mail = fields.as_dict(item.get("email"))
@@ -99,7 +106,7 @@ def build(item: items.Item, source: Source, received_at: int, own: str | None) -
         message_id=mail.get("id"),
         recipient=contact.get("email"),
         metadata={"mailing_lists": names} if names else None,
-        provider_campaign=next((item[key] for key in _CAMPAIGNS if item.get(key)), None),
+        campaign_number=next((item[key] for key in _CAMPAIGNS if item.get(key)), None),
         batch_id=own,
     )
     event["bounce_class"] = _BOUNCE_CLASS.get(native, "none")
@@ -110,7 +117,10 @@ def build(item: items.Item, source: Source, received_at: int, own: str | None) -
         ip=client.get("ipAddress"),
         click_url=client.get("url"),
     )
-    return event
+    if event["event_type"] not in ("subscribed", "unsubscribed"):
+        return [event]
+    joined_or_left = fields.as_dict(item.get("mailingList")).get("id")
+    return scopes.by_scope(event, scopes.scopes("list", joined_or_left))
 
 
 PROVIDER = Loops()

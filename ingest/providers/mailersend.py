@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 import orjson
 
 from ingest import verify
-from ingest.providers import fields, items
+from ingest.providers import fields, items, suppression
 from ingest.providers.base import Certificates, Parsed, Provider, Request, newest, post_json
 from ingest.providers.shapes import native_name, read_object
 from ingest.verify import SignatureError
@@ -55,6 +55,10 @@ _CLASSES = {
     "activity.hard_bounced": "hard",
     "activity.suppressed": "suppressed",
 }
+
+
+_CATEGORIES = frozenset(("unknown reason",))
+"""Reasons of more than one word that no server gave."""
 
 
 class MailerSend(Provider):
@@ -160,11 +164,15 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
             geo_country=details.get("country"),
         )
     else:
+        said = _said(details)
+        bounce_class = _CLASSES.get(native, "none")
+        suppressed = bounce_class == "suppressed"
         items.set_reply(
             event,
-            diagnostic=_said(details),
+            diagnostic=items.words_of(event, said, _CATEGORIES),
             smtp_code=details.get("bounce_code"),
-            bounce_class=_CLASSES.get(native, "none"),
+            bounce_class=bounce_class,
+            bounce_reason=suppression.cause(fields.text(said)) if suppressed else "none",
         )
     return event
 

@@ -6,20 +6,26 @@ Invariants:
    small ``tolerance_s`` protect against that. Repeats are deduplicated by event id; tokens are not
    stored, since a retry may repeat one.
 2. ``event-data.id`` is unique within a day only, so the event's date is part of the identity.
-3. A message that Mailgun did not try to deliver (``suppress-…``) is ``rejected`` and
+3. A rejected message names its recipients only in its ``To`` header. If these are several, the
+   event has none.
+4. The tags of an unsubscribe are what the reader left, ``*`` all mail of the domain. ``*`` is no
+   tag of the message, and names no campaign.
+5. A message that Mailgun did not try to deliver (``suppress-…``) is ``rejected`` and
    ``suppressed``.
 
 Sources: Mailgun documentation, «Webhooks», «Webhook Payloads» and «Securing Webhooks»;
 django-anymail (``delivery-status`` may be null; rejected events name no recipient). A subaccount's
 ``parent-signature`` is accepted where the parent's key is configured. Not verified: whether retries
 get a new timestamp, so the default tolerance covers their eight hours; the complete list of
-reasons; the values of ``client-info.bot``. The form-encoded webhooks from before 2018 are refused.
+reasons; the values of ``client-info.bot``; that the tags of an unsubscribe are never just those of
+the message. A re-subscription is not reported. The form-encoded webhooks from before 2018 are
+refused.
 """
 
 from collections.abc import Mapping
 
 from ingest import verify
-from ingest.providers import fields, items
+from ingest.providers import fields, items, scopes
 from ingest.providers.base import Certificates, Parsed, Provider, Request, newest, post_json
 from ingest.providers.shapes import native_name
 from ingest.verify import SignatureError
@@ -60,6 +66,7 @@ class Mailgun(Provider):
     required = ("signing_key",)
     tolerance_s = 9 * 3600
     events = EVENTS
+    campaign = "sender's: campaigns"
     id_recipe = "event-data.id and date of the event; else message, event, recipient, time, url, ip"
     verification = "HMAC-SHA256 over timestamp and token"
     signs = "token only"
@@ -124,14 +131,15 @@ class Mailgun(Provider):
         return post_json(body)
 
 
-def build(item: items.Item, source: Source, received_at: int) -> Event:
-    """The event of a request."""
+def build(item: items.Item, source: Source, received_at: int) -> list[Event]:
+    """The events of a request: one, or one for each tag that was left."""
     native = native_name(item, "event")
     severity, reason = fields.text(item.get("severity")), fields.text(item.get("reason"))
     full = f"{native}.{severity}" if native == "failed" and severity else native
     bounce_class, bounce_reason = _verdict(full, reason or "")
     headers = fields.as_dict(fields.as_dict(item.get("message")).get("headers"))
     moment = fields.microseconds(item.get("timestamp"))
+    tags = fields.as_list(item.get("tags"))
     own = item.get("id")
     parts: tuple[object, ...] = (own, fields.utc_date(moment))
     if not own:
@@ -148,16 +156,17 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
         message_id=headers.get("message-id"),
         rfc_message_id=headers.get("message-id"),
         recipient=item.get("recipient") or headers.get("to"),
-        tags=item.get("tags"),
+        tags=tags if native != "unsubscribed" else [tag for tag in tags if tag != "*"],
         metadata=item.get("user-variables"),
-        provider_campaign=_campaign(item),
+        campaign_name=_campaign(item),
     )
     _add_details(event, item, bounce_class, bounce_reason)
-    return event
+    left = tags if native == "unsubscribed" and "*" not in tags else []
+    return scopes.by_scope(event, scopes.scopes("tag", left))
 
 
 def _campaign(item: items.Item) -> object:
-    """The id of the first of Mailgun's own (old) campaigns."""
+    """The id of the first of Mailgun's (old) campaigns; the sender chose it."""
     return next(
         (c.get("id") for c in fields.as_list(item.get("campaigns")) if isinstance(c, dict)), None
     )

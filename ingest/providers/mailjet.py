@@ -4,15 +4,18 @@ Invariants:
 1. Nothing is signed: Basic only. The body is protected by TLS only.
 2. ``MessageID`` exceeds 2^53: it is read as an integer, never as a float, and kept as text.
 3. A bounce for greylisting is a deferral: Mailjet tries again.
+4. ``error`` is Mailjet's category; only ``comment`` is what a server said.
+5. An unsubscribe is from the list ``mj_list_id``, or, without one, from all mail.
 
 Sources: Mailjet documentation, «Event API» and its table of errors (200 only; retries, by the
-English text, every 30 s for 24 hours). Not verified: time-out; whether ``mj_campaign_id`` is 0
-for everything transactional; that an old ungrouped hook (version 1) has no other fields.
+English text, every 30 s for 24 hours). Not verified: time-out; whether ``mj_campaign_id`` and
+``mj_list_id`` are 0 for everything transactional; that an old ungrouped hook (version 1) has no
+other fields.
 """
 
 from collections.abc import Mapping
 
-from ingest.providers import credentials, fields, items
+from ingest.providers import credentials, fields, items, scopes
 from ingest.providers.base import Request, post_json
 from ingest.providers.shapes import native_name, one_or_many
 from schemas.event import Event
@@ -60,6 +63,7 @@ class Mailjet(credentials.CredentialProvider):
     title = "Mailjet"
     required = credentials.BASIC
     events = EVENTS
+    campaign = "sender's: customcampaign; own: mj_campaign_id"
     id_recipe = "MessageID, event, email, time, url, ip"
     verification = "Basic"
     batch = "one, or list"
@@ -84,12 +88,11 @@ class Mailjet(credentials.CredentialProvider):
         return post_json([event], credentials.authorization(source))
 
 
-def build(item: items.Item, source: Source, received_at: int) -> Event:
-    """One event of a request."""
+def build(item: items.Item, source: Source, received_at: int) -> list[Event]:
+    """The event of an item, or one for each list that was left."""
     get = item.get
     native = native_name(item, "event")
     message_id = get("MessageID") or get("mj_message_id") or get("Message_GUID")
-    campaign = get("customcampaign") or get("mj_campaign_id") or None  # 0: no campaign
     event = items.make_event(
         source,
         received_at,
@@ -102,7 +105,8 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
         recipient=get("email"),
         tags=get("customcampaign"),
         metadata=_metadata(item),
-        provider_campaign=campaign,
+        campaign_name=get("customcampaign") or None,
+        campaign_number=get("mj_campaign_id") or None,  # 0: no campaign
     )
     if native in ("open", "click", "unsub"):
         items.set_client(
@@ -116,7 +120,8 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
         _add_bounce(event, item)
     elif native in ("sent", "spam"):
         items.set_reply(event, diagnostic=get("smtp_reply") or get("source"))
-    return event
+    left = scopes.scopes("list", get("mj_list_id")) if native == "unsub" else []
+    return scopes.by_scope(event, left)
 
 
 def _metadata(item: items.Item) -> dict[str, object]:
@@ -132,8 +137,10 @@ def _metadata(item: items.Item) -> dict[str, object]:
 
 def _add_bounce(event: Event, item: items.Item) -> None:
     # some live events have the error in error_related_to only
-    named = (fields.text(item.get(key)) for key in ("error", "error_related_to"))
-    error = next((name.lower() for name in named if name and name.lower() in _ERRORS), "")
+    named = [name for key in ("error", "error_related_to") if (name := fields.text(item.get(key)))]
+    category = next((name for name in named if name.lower() in _ERRORS), named[0] if named else "")
+    error = category.lower()
+    items.add_category(event, category)
     bounce_class, reason = _ERRORS.get(error, ("none", "none"))
     permanent = item.get("hard_bounce")
     if isinstance(permanent, bool) and bounce_class not in ("block", "suppressed"):
@@ -142,7 +149,7 @@ def _add_bounce(event: Event, item: items.Item) -> None:
         event["event_type"] = "deferred"
     items.set_reply(
         event,
-        diagnostic=item.get("comment") or item.get("error") or item.get("error_related_to"),
+        diagnostic=item.get("comment"),
         bounce_class=bounce_class,
         bounce_reason=reason,
     )

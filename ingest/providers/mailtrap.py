@@ -8,7 +8,9 @@ Invariants:
 
 Sources: Mailtrap documentation, «Webhooks» (formats, signature, events); payloads seen by others.
 Not verified: that ``event_id`` is the same on a retry; retries, time-out and batch size; the list
-of ``bounce_category`` values, so unknown ones are left to the codes and the server's words.
+of ``bounce_category`` values, so unknown ones are left to the codes and the server's words. The
+documented values of ``reason`` are words (``unknown``, ``other``) or a sentence about the
+suppression list; a word is a category, so no diagnostic.
 """
 
 from collections.abc import Mapping
@@ -16,7 +18,7 @@ from collections.abc import Mapping
 import orjson
 
 from ingest import verify
-from ingest.providers import fields, items
+from ingest.providers import fields, items, suppression
 from ingest.providers.base import Certificates, Parsed, Provider, Reject, Request, newest, post_json
 from ingest.providers.shapes import native_name
 from schemas.errors import BadInput
@@ -54,13 +56,6 @@ _CATEGORIES: Mapping[str, tuple[str, str]] = {
     "routingerrors": ("soft", "dns"),
 }
 """``bounce_category``, lower case and without separators -> class and reason."""
-
-_REJECTED = (
-    ("unsubscri", "suppressed_unsubscribe"),
-    ("spam", "suppressed_complaint"),
-    ("bounce", "suppressed_bounce"),
-)
-"""A word in the reason of ``reject`` -> why the address is on the suppression list."""
 
 
 class Mailtrap(Provider):
@@ -170,7 +165,7 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
 
 
 def _add_reply(event: Event, item: items.Item, native: str) -> None:
-    said = fields.text(item.get("response") or item.get("reason"))
+    said = fields.text(item.get("response")) or items.words_of(event, item.get("reason"))
     category = fields.text(item.get("bounce_category")) or ""
     plain = "".join(letter for letter in category.lower() if letter.isalnum())
     bounce_class, reason = _CATEGORIES.get(plain, ("none", "none"))
@@ -182,8 +177,7 @@ def _add_reply(event: Event, item: items.Item, native: str) -> None:
         words = (said or "").lower()
         if "suppression" in words:
             why = words.partition("suppression")[2]
-            found = (word for part, word in _REJECTED if part in why)
-            bounce_class, reason = "suppressed", next(found, "none")
+            bounce_class, reason = "suppressed", suppression.cause(why)
     elif native != "bounce":
         bounce_class = "none"
     items.set_reply(

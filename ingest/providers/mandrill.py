@@ -6,10 +6,18 @@ Invariants:
 2. While a hook is set up, Mandrill sends ``HEAD``, then an empty list signed with the key
    ``test-webhook``: that key is accepted for an empty list only.
 3. There is no event id: the identity is message, event, recipient, time, link and address.
+4. Bounce description and reject reason are Mandrill's categories; only ``diag`` is what a server
+   said.
+5. An entry of the denylist may be limited to a subaccount or a sender: that is its scope. Entries
+   for soft bounces stay ``unknown``: they end by themselves, and soft bounces are judged here; so
+   do entries that have ended. Entries of the safelist stay so too: what they take off the denylist
+   is reported by itself.
 
 Sources: Mailchimp Transactional documentation, «Webhooks overview», «Authenticating webhook
-requests», «Webhook format»; mandrill-rails issue 20 and django-anymail issue 46 (URL, HEAD). Not
-verified: retry schedule; the complete lists of bounce descriptions and reject reasons.
+requests», «Webhook format», «Sync events»; mandrill-rails issue 20 and django-anymail issue 46
+(URL, HEAD). Not verified: retry schedule; the complete lists of bounce descriptions and reject
+reasons; whether live sync events say ``blacklist``, as the samples, or ``denylist``, as the text
+(both are read).
 """
 
 from collections.abc import Mapping
@@ -18,17 +26,18 @@ from urllib.parse import urlencode
 import orjson
 
 from ingest import verify
-from ingest.providers import fields, items
+from ingest.providers import fields, items, scopes, suppression
 from ingest.providers.base import Certificates, Parsed, Provider, Request, newest, post
 from ingest.verify import SignatureError
 from schemas.errors import BadInput
-from schemas.event import Event
+from schemas.event import ID_CHARS_MAX, Event
 from schemas.settings import Source
 
 SIGNATURE = "x-mandrill-signature"
 SETUP_KEY = "test-webhook"
 """Key of the set-up call, which Mandrill has published."""
 
+_DENYLISTS = ("blacklist", "denylist")
 EVENTS: Mapping[str, str] = {
     "send": "sent",
     "deferral": "deferred",
@@ -40,6 +49,9 @@ EVENTS: Mapping[str, str] = {
     "click": "clicked",
     "spam": "complained",
     "unsub": "unsubscribed",
+    **{f"sync.{name}.add": "suppression_added" for name in _DENYLISTS},
+    **{f"sync.{name}.change": "suppression_added" for name in _DENYLISTS},
+    **{f"sync.{name}.remove": "suppression_removed" for name in _DENYLISTS},
 }
 _BOUNCE_CLASS = {"hard_bounce": "hard", "soft_bounce": "soft", "deferral": "soft"}
 _BOUNCE_REASON = {
@@ -76,7 +88,7 @@ class Mandrill(Provider):
     signs = "fields"
     reads_body = True
     batch = "list, up to 1,000"
-    other_calls = "HEAD and empty list: 200; sync.*: kept as unknown"
+    other_calls = "HEAD and empty list: 200; sync.whitelist: kept as unknown"
     bounces = "event name, msg.bounce_description; reject reason"
 
     def verify(
@@ -158,8 +170,8 @@ def signed_text(url: str, body: bytes) -> tuple[bytes, str]:
     return (url + pairs).encode("utf-8", "surrogatepass"), events
 
 
-def build(item: items.Item, source: Source, received_at: int) -> Event:
-    """One event of a request."""
+def build(item: items.Item, source: Source, received_at: int) -> list[Event]:
+    """The event of an item."""
     native, change = item.get("event"), item.get("type")
     if not isinstance(native, str) or not native:
         if not isinstance(change, str):
@@ -175,7 +187,15 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
         received_at,
         event_type=EVENTS.get(native, "unknown"),
         native_type=native,
-        id_parts=(message_id, native, recipient, moment, item.get("url"), item.get("ip")),
+        id_parts=(
+            message_id,
+            native,
+            recipient,
+            moment,
+            item.get("url"),
+            item.get("ip"),
+            *([entry["reason"]] if "reason" in entry and native.startswith("sync.") else ()),
+        ),
         native_id=False,
         time=moment,
         message_id=message_id,
@@ -192,7 +212,26 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
             click_url=item.get("url"),
             geo_country=fields.as_dict(item.get("location")).get("country_short"),
         )
-    return event
+    elif event["event_type"] in ("suppression_added", "suppression_removed"):
+        return _listed(event, entry)
+    return [event]
+
+
+def _listed(event: Event, entry: items.Item) -> list[Event]:
+    """A change of the denylist (invariant 5)."""
+    why = fields.text(entry.get("reason"))
+    items.add_category(event, why)
+    if why == "soft-bounce" or entry.get("expired") is True:
+        event["event_type"] = "unknown"
+        return [event]
+    event["bounce_reason"] = suppression.cause(why)
+    sender = entry.get("sender")
+    limits = {
+        "subaccount": entry.get("subaccount"),
+        "sender": sender.get("address") if isinstance(sender, dict) else sender,
+    }
+    found = [one for kind, value in limits.items() if (one := scopes.scope(kind, value))]
+    return scopes.by_scope(event, [",".join(found)[:ID_CHARS_MAX]] if found else [])
 
 
 def _add_reply(event: Event, native: str, message: dict[str, object]) -> None:
@@ -202,13 +241,13 @@ def _add_reply(event: Event, native: str, message: dict[str, object]) -> None:
         description = message.get("bounce_description")
         if isinstance(description, str):
             bounce_reason = _BOUNCE_REASON.get(description, "none")
-        said = said or description
+            items.add_category(event, description)
     elif native == "reject":
         told = message.get("reject")
         why = told.get("reason") if isinstance(told, dict) else told or message.get("reject_reason")
         if isinstance(why, str):
             bounce_class, bounce_reason = _REJECTED.get(why, ("none", "other"))
-            said = said or why
+            items.add_category(event, why)
     elif said is None:
         attempts = [
             one for one in fields.as_list(message.get("smtp_events")) if isinstance(one, dict)

@@ -1,10 +1,14 @@
-"""The field mapping of a source: paths of an event's fields in any JSON.
+"""The field mapping of a source: paths of an event's fields in any body.
 
 In ``mailpulse.toml``, all of it optional:
 
     [sources.crm.mapping]
+    body = "json"                    # json; form; form:FIELD, JSON in a field of a form
     items = "data.events"            # path of the list; default: the body, a list or one object
     time_unit = "ms"                 # s, ms, us, iso; default: by the number's size
+    time_format = "%d/%m/%Y %H:%M"   # of a text that is neither ISO 8601 nor RFC 5322 (strptime)
+    time_zone = "Europe/Paris"       # of times without one; default: UTC
+    answers_get = true               # the sender tests the URL by a GET or HEAD: answer 200
 
     [sources.crm.mapping.fields]     # a path, or several: the first with a value counts
     event = ["type", "data.kind"]
@@ -15,21 +19,35 @@ In ``mailpulse.toml``, all of it optional:
     "mail.opened" = "opened"
     "mail.bounced" = { type = "bounced", bounce_class = "hard", bounce_reason = "no_mailbox" }
 
+    [sources.crm.mapping.handshake]  # a call that only tests the URL
+    event = "url.validation"         # its event name
+    answer = { code = "data.code" }  # JSON to answer: name = path of the value
+
+``mapping.signature`` and ``mapping.token``, the proof, are in ``ingest.providers.signing``.
+
 A path consists of keys separated by dots; a number is an index in a list, from 0; ``$.`` starts at
-the top of the body instead of the item; ``header:NAME`` is a header of the request.
+the top of the body instead of the item; ``header:NAME`` is a header of the request, ``query:NAME``
+a parameter of its URL, ``=TEXT`` the text itself. ``a+b`` joins two by a dot, if both are there:
+``type+status`` gives ``email.failed``. An event name that is not listed is looked up again without
+its last part.
+``items = "text:Message"`` reads a text as JSON. A form's ``data[email]`` is ``data.email``.
 
 Invariants:
 1. Pure. Reading a mapping reports all problems at once, with their places.
 2. Fields that the mapping does not contain have the paths of the default shape.
 """
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl
+from zoneinfo import ZoneInfo
 
 from ingest.providers.base import Request
 from schemas.event import BounceClass, BounceReason, EventType, MachineKind
 
+QUERY_FIELDS_MAX = 100
 TIME_UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 """Unit -> microseconds."""
 
@@ -54,6 +72,8 @@ DEFAULT_PATHS: Mapping[str, tuple[str, ...]] = {
     "country": ("country",),
     "machine": ("machine",),
     "first": ("first",),
+    "unsubscribe_link": ("unsubscribe_link",),
+    "suppression_scope": ("suppression_scope",),
 }
 """Field -> its paths in the default shape; each also under ``data``."""
 
@@ -76,6 +96,9 @@ class Verdict:
     bounce_reason: str = "none"
 
 
+_UNKNOWN = Verdict("unknown")
+
+
 @dataclass(frozen=True, slots=True)
 class FieldMapping:
     """A mapping that has been read.
@@ -85,12 +108,34 @@ class FieldMapping:
         microseconds: of one unit of a numeric time; ``None``: by its size.
         paths: field -> paths, in order.
         events: native name -> verdict.
+        text: whether the value at ``items`` is a text of JSON.
+        body: ``json``, ``form``, or ``form:FIELD``.
+        time_format: of texts that no known format reads; empty: none.
+        zone: of times without one; ``None``: UTC.
+        handshake: event name of a call that only tests the URL, and path of each value to answer.
+        answers_get: whether GET and HEAD are answered 200.
     """
 
     items: Path
     microseconds: int | None
     paths: Mapping[str, tuple[str, ...]]
     events: Mapping[str, Verdict]
+    text: bool = False
+    body: str = "json"
+    time_format: str = ""
+    zone: ZoneInfo | None = None
+    handshake: tuple[str, Mapping[str, str]] = field(default=("", {}))
+    answers_get: bool = False
+
+    def verdict(self, native: str) -> Verdict:
+        """The meaning of an event name; of one that is not listed, without its last parts."""
+        while True:
+            found = self.events.get(native)
+            if found is not None:
+                return found
+            native, dot, _ = native.rpartition(".")
+            if not dot:
+                return _UNKNOWN
 
 
 _DEFAULT_PATHS = {
@@ -101,12 +146,17 @@ _SELF = {name: Verdict(name) for name in sorted(SYMBOLS["type"])}
 DEFAULT = FieldMapping((), None, _DEFAULT_PATHS, _SELF)
 
 
+_ENTRIES = (
+    "body", "items", "time_unit", "time_format", "time_zone", "answers_get", "fields", "events",
+    "handshake", "signature", "token",
+)  # fmt: skip
+_BODY = re.compile(r"json|form(?::.+)?")
+
+
 def read_mapping(raw: Mapping[str, Any]) -> tuple[FieldMapping, list[str]]:
     """The mapping of a source, and every problem in it (parts with one are as in ``DEFAULT``)."""
     problems = [
-        f"{key}: no such entry (known: items, time_unit, fields, events, signature)"
-        for key in raw
-        if key not in ("items", "time_unit", "fields", "events", "signature")
+        f"{key}: no such entry (known: {', '.join(_ENTRIES)})" for key in raw if key not in _ENTRIES
     ]
     where = raw.get("items", "")
     if not isinstance(where, str):
@@ -115,15 +165,63 @@ def read_mapping(raw: Mapping[str, Any]) -> tuple[FieldMapping, list[str]]:
     unit = raw.get("time_unit", "auto")
     if unit not in ("auto", "iso", *TIME_UNITS):
         problems.append("time_unit: one of s, ms, us, iso, auto")
-    paths = _read_paths(raw.get("fields", {}), problems)
-    events = _read_events(raw.get("events", {}), problems)
+    body = raw.get("body", "json")
+    if not isinstance(body, str) or not _BODY.fullmatch(body):
+        problems.append("body: json, form, or form:FIELD")
+        body = "json"
+    text, path = where.startswith("text:"), where.removeprefix("text:")
+    answers_get = raw.get("answers_get", False)
+    if not isinstance(answers_get, bool):
+        problems.append("answers_get: true or false")
     mapping = FieldMapping(
-        tuple(where.split(".")) if where else (),
+        tuple(path.split(".")) if path else (),
         TIME_UNITS.get(unit) if isinstance(unit, str) else None,
-        paths,
-        events,
+        _read_paths(raw.get("fields", {}), problems),
+        _read_events(raw.get("events", {}), problems),
+        text,
+        body,
+        _read_time_format(raw.get("time_format", ""), problems),
+        _read_zone(raw.get("time_zone"), problems),
+        _read_handshake(raw.get("handshake", {}), problems),
+        answers_get is True,
     )
     return mapping, problems
+
+
+def _read_time_format(given: object, problems: list[str]) -> str:
+    if isinstance(given, str) and (not given or "%" in given):
+        return given
+    problems.append('time_format: a format as of strptime, such as "%d/%m/%Y %H:%M:%S"')
+    return ""
+
+
+def _read_zone(given: object, problems: list[str]) -> ZoneInfo | None:
+    if given is None:
+        return None
+    try:
+        return ZoneInfo(str(given))
+    except (ValueError, OSError, KeyError):
+        problems.append('time_zone: a name of the IANA data base, such as "Europe/Paris"')
+        return None
+
+
+def _read_handshake(raw: object, problems: list[str]) -> tuple[str, Mapping[str, str]]:
+    nothing: tuple[str, Mapping[str, str]] = ("", {})
+    if raw == {}:
+        return nothing
+    event = raw.get("event") if isinstance(raw, dict) else None
+    answer = raw.get("answer", {}) if isinstance(raw, dict) else None
+    if (
+        not isinstance(raw, dict)
+        or not raw.keys() <= {"event", "answer"}
+        or not isinstance(event, str)
+        or not event
+        or not isinstance(answer, dict)
+        or not all(isinstance(one, str) and one for one in answer.values())
+    ):
+        problems.append("handshake: a table of event, an event name, and answer, a table of paths")
+        return nothing
+    return event, answer
 
 
 def _read_paths(raw: object, problems: list[str]) -> Mapping[str, tuple[str, ...]]:
@@ -186,12 +284,34 @@ def look_up(value: object, path: Path) -> object:
 def find(places: tuple[str, ...], item: object, body: object, request: Request) -> object:
     """The first value at one of several paths; ``None`` if there is none at any."""
     for place in places:
-        if place.startswith("header:"):
-            found: object = request.header(place.removeprefix("header:").lower())
-        elif place.startswith("$."):
-            found = look_up(body, tuple(place[2:].split(".")))
-        else:
-            found = look_up(item, tuple(place.split(".")))
+        found = _at(place, item, body, request)
         if found is not None:
             return found
     return None
+
+
+def _at(place: str, item: object, body: object, request: Request) -> object:
+    """The value at one path, see the module."""
+    if "+" in place:
+        parts = [_at(one, item, body, request) for one in place.split("+")]
+        texts = [str(one) for one in parts if isinstance(one, str | int) and one != ""]
+        return ".".join(texts) if len(texts) == len(parts) else None
+    if place.startswith("="):
+        return place[1:]
+    if place.startswith("header:"):
+        return request.header(place.removeprefix("header:").lower())
+    if place.startswith("query:"):
+        return in_query(request, place.removeprefix("query:"))
+    if place.startswith("$."):
+        return look_up(body, tuple(place[2:].split(".")))
+    return look_up(item, tuple(place.split(".")))
+
+
+def in_query(request: Request, name: str) -> str | None:
+    """The value of a query parameter; ``None`` when it is absent or given more than once."""
+    try:
+        pairs = parse_qsl(request.query, max_num_fields=QUERY_FIELDS_MAX)
+    except ValueError:
+        return None
+    values = [value for key, value in pairs if key == name]
+    return values[0] if len(values) == 1 else None

@@ -5,11 +5,14 @@ Invariants:
    it counts. Omitting it gains an attacker nothing, since both are made with the same key.
 2. Events of incoming mail (``direction`` is ``incoming``) are ``unknown``.
 3. ``MessageDeliveryFailed`` is a bounce if the receiving server refused with a 5xx reply, else a
-   failure of Postal (message too old, domain does not exist, recipient suppressed).
+   failure of Postal: the last of its attempts passed without one, its domain does not exist, …
+4. ``MessageHeld`` is ``queued``, since an operator may release it. Held for the suppression list,
+   the message is ``rejected`` and ``suppressed``.
 
 Sources: Postal's documentation, «Webhooks», and its source (``webhook_delivery_service.rb``,
-``message_db/delivery.rb``, ``http.rb``): envelope, uuid per webhook and event, retries after 2, 3,
-6, 10 and 15 minutes, 5 s time-out. Not verified: payloads older than Postal 2; ``SendLimit…``.
+``message_db/delivery.rb``, ``http.rb``, ``message_dequeuer``): envelope, uuid per webhook and
+event, retries after 2, 3, 6, 10 and 15 minutes, 5 s time-out. Not verified: payloads older than
+Postal 2; ``SendLimit…``.
 """
 
 from collections.abc import Mapping
@@ -17,7 +20,7 @@ from collections.abc import Mapping
 import orjson
 
 from ingest import verify
-from ingest.providers import fields, items
+from ingest.providers import fields, items, suppression
 from ingest.providers.base import Certificates, Request, post_json, private_key, unreadable
 from ingest.providers.shapes import ItemProvider, native_name
 from schemas.event import Event
@@ -25,6 +28,12 @@ from schemas.settings import Source
 
 SIGNATURE = "x-postal-signature"
 SIGNATURE_256 = "x-postal-signature-256"
+_SUPPRESSED = "is on the suppression list"
+_GIVEN_UP = "maximum number of delivery attempts"
+_NO_HOST = "no hosts to try"
+"""Words of ``details``, in lower case (``outgoing_message_processor.rb``,
+``single_message_processor.rb``, ``smtp_sender.rb``). The address that was given up is added to the
+suppression list afterwards, which ``details`` says too."""
 
 EVENTS: Mapping[str, str] = {
     "MessageSent": "delivered",
@@ -47,7 +56,7 @@ class Postal(ItemProvider):
     id_recipe = "uuid; else event, message id, time, url, ip"
     verification = "RSA PKCS#1 v1.5 over raw body, SHA-256 or SHA-1"
     other_calls = "DomainDNSError, SendLimit…: kept as unknown"
-    bounces = "5xx answer of MessageDeliveryFailed"
+    bounces = "5xx answer of MessageDeliveryFailed; details"
 
     def verify(
         self, request: Request, source: Source, now: float, certificates: Certificates
@@ -129,7 +138,21 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
 
 
 def _add_reply(event: Event, payload: items.Item) -> None:
-    items.set_reply(event, diagnostic=payload.get("output") or payload.get("details"))
+    details = (fields.text(payload.get("details")) or "").lower()
+    bounce_class = reason = "none"
+    if event["event_type"] == "queued" and _SUPPRESSED in details:
+        event["event_type"], bounce_class = "rejected", "suppressed"
+        reason = suppression.cause(details.partition("(reason:")[2], "suppressed_bounce")
+    elif _GIVEN_UP in details:
+        bounce_class, reason = "soft", "timeout"
+    elif _NO_HOST in details:
+        reason = "dns"
+    items.set_reply(
+        event,
+        diagnostic=payload.get("output") or payload.get("details"),
+        bounce_class=bounce_class,
+        bounce_reason=reason,
+    )
     answered = fields.reply_code(payload.get("output"))
     if event["event_type"] == "failed" and answered is not None and answered >= 500:
         event["event_type"] = "bounced"

@@ -5,15 +5,25 @@ Invariants:
 2. ``Type`` of a bounce decides its event type; several types are not bounces.
 3. A subscription change after a bounce or complaint has the type of that event: a message is
    counted once for both.
+4. ``Description`` is Postmark's fixed text for each ``Type``; only ``Details`` is what a server
+   said. («The server was unable to deliver your message (ex: unknown user, mailbox not found)» is
+   that of every hard bounce.)
+5. A subscription change that stops sending without a reason is an unsubscribe: Postmark mails the
+   address no more, and does not say that it bounced or complained.
+6. Each message stream has a suppression list. An unsubscribe and an entry by hand concern their
+   stream alone. Who stands behind a bounce or a complaint is the address.
+7. A reactivation has no reason. It lifts the bounce, for the address, and what was done by hand or
+   by the reader, for its stream: two events. Postmark does not reactivate after a complaint.
 
-Sources: Postmark documentation, «Webhooks overview», «Bounce webhook», «Bounce API» (types); types
-as in the official Node client. Not verified: how often tracking hooks are retried.
+Sources: Postmark documentation, «Webhooks overview», «Bounce webhook», «Bounce API» (types),
+«Subscription change webhook»; types as in the official Node client. Not verified: how often
+tracking hooks are retried.
 """
 
 from collections.abc import Mapping
 
 from ingest import verify
-from ingest.providers import fields, items
+from ingest.providers import fields, items, scopes
 from ingest.providers.base import Certificates, Request, newest, post_json
 from ingest.providers.shapes import ItemProvider, native_name
 from schemas.event import Event
@@ -51,15 +61,28 @@ _SUPPRESSIONS: Mapping[str, tuple[str, str]] = {
     "ManualSuppression": ("unsubscribed", "none"),
 }
 
+_REACTIVATED = "SubscriptionChange.Reactivated"
+_BY_HAND = ("Customer", "Admin")
+"""``Origin`` of a manual suppression that is no reader's unsubscribe."""
+
 EVENTS: Mapping[str, str] = {
     "Delivery": "delivered",
     "Open": "opened",
     "Click": "clicked",
     "SpamComplaint": "complained",
     **{f"SubscriptionChange.{reason}": verdict[0] for reason, verdict in _SUPPRESSIONS.items()},
-    "SubscriptionChange.Reactivated": "subscribed",
+    **{f"SubscriptionChange.ManualSuppression.{by}": "suppression_added" for by in _BY_HAND},
+    _REACTIVATED: "suppression_removed",
+    "SubscriptionChange.Unexplained": "unsubscribed",
     **{f"Bounce.{kind}": verdict[0] for kind, verdict in _BOUNCES.items()},
 }
+_OF_A_STREAM = frozenset(
+    (
+        "SubscriptionChange.ManualSuppression",
+        "SubscriptionChange.Unexplained",
+        *(f"SubscriptionChange.ManualSuppression.{by}" for by in _BY_HAND),
+    )
+)
 _TIMES = ("DeliveredAt", "BouncedAt", "ReceivedAt", "ChangedAt")
 
 
@@ -100,8 +123,8 @@ class Postmark(ItemProvider):
         return post_json(body, ("authorization", credentials))
 
 
-def build(item: items.Item, source: Source, received_at: int) -> Event:
-    """The event of a request."""
+def build(item: items.Item, source: Source, received_at: int) -> list[Event]:
+    """The events of a request: two for a reactivation."""
     record = native_name(item, "RecordType")
     native, bounce_class, bounce_reason = _native(item, record)
     recipient = item.get("Recipient") or item.get("Email")
@@ -127,7 +150,7 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
     )
     items.set_reply(
         event,
-        diagnostic=item.get("Details") or item.get("Description"),
+        diagnostic=item.get("Details"),
         bounce_class=bounce_class,
         bounce_reason=bounce_reason,
     )
@@ -142,7 +165,18 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
             provider_first=first if isinstance(first, bool) else None,
             geo_country=place.get("CountryISOCode"),
         )
-    return event
+    stream = scopes.scopes("stream", item.get("MessageStream"))
+    if native == _REACTIVATED:
+        return _reactivated(event, stream)
+    return scopes.by_scope(event, stream if native in _OF_A_STREAM else [])
+
+
+def _reactivated(event: Event, stream: list[str]) -> list[Event]:
+    """Invariant 7; the second event is for all mail if the stream is not named."""
+    event["bounce_reason"] = "suppressed_bounce"
+    left = scopes.another(event, "left")
+    left["bounce_reason"] = "none" if stream else "suppressed_unsubscribe"
+    return [event, *scopes.by_scope(left, stream)]
 
 
 def _native(item: items.Item, record: str) -> tuple[str, str, str]:
@@ -155,10 +189,14 @@ def _native(item: items.Item, record: str) -> tuple[str, str, str]:
         return f"Bounce.{kind}", bounce_class, reason
     if record == "SubscriptionChange":
         if item.get("SuppressSending") is False:
-            return "SubscriptionChange.Reactivated", "none", "none"
-        why = item.get("SuppressionReason")
-        if isinstance(why, str):
+            return _REACTIVATED, "none", "none"
+        why, by = item.get("SuppressionReason"), item.get("Origin")
+        if why == "ManualSuppression" and by in _BY_HAND:
+            return f"SubscriptionChange.{why}.{by}", "none", "other"
+        if isinstance(why, str) and why:
             return f"SubscriptionChange.{why}", _SUPPRESSIONS.get(why, ("", "none"))[1], "none"
+        if item.get("SuppressSending") is True:
+            return "SubscriptionChange.Unexplained", "none", "none"
     return record, "none", "none"
 
 

@@ -5,19 +5,25 @@ Invariants:
    ``data`` is the message's).
 2. ``data.to`` lists all recipients of the message, not who acted: with several, the event has none.
 3. Tags are names with values, so they are metadata.
+4. The type of a bounce is Amazon SES's. Without a type, the server's words and codes judge it.
+5. A contact with ``unsubscribed`` true has left all mail, whatever else was changed of it. False is
+   no re-subscription: it comes with each change of a contact that had never left.
+6. ``origin`` says which entry of the suppression list was added or removed: an address has one.
 
-Sources: Resend documentation, «Event Types» and «Webhook body parameters»; Svix, «Verifying
+Sources: Resend documentation, «Event Types», «Webhook body parameters», ``suppression.added``,
+``suppression.removed``, ``contact.updated`` and ``contact.topics.updated``; Svix, «Verifying
 payloads manually»; resend-python issue 68 (recipients). Bounce subtypes are Amazon SES's, as in
-Resend's examples. Not verified: the shape of ``suppressed`` and ``scheduled`` events.
+Resend's examples. Not verified: the shape of ``suppressed`` and ``scheduled`` events; that
+``suppression.removed`` has the entry's ``origin``.
 """
 
 from collections.abc import Mapping
 
 import orjson
 
-from ingest.providers import fields, items
+from ingest.providers import fields, items, scopes, suppression
 from ingest.providers.base import Parsed, Request
-from ingest.providers.bounce_subtypes import ses_verdict
+from ingest.providers.bounce_subtypes import is_automatic_reply, ses_verdict
 from ingest.providers.shapes import native_name, read_object
 from ingest.providers.standard_webhooks import StandardSigned
 from schemas.event import Event
@@ -34,7 +40,15 @@ EVENTS: Mapping[str, str] = {
     "email.complained": "complained",
     "email.opened": "opened",
     "email.clicked": "clicked",
+    "suppression.added": "suppression_added",
+    "suppression.removed": "suppression_removed",
+    "contact.created.unsubscribed": "unsubscribed",
+    "contact.updated.unsubscribed": "unsubscribed",
+    "contact.topics.updated.opt_out": "unsubscribed",
+    "contact.topics.updated.opt_in": "subscribed",
 }
+_CHOICES = ("opt_out", "opt_in")
+_CONTACTS = frozenset(("contact.created", "contact.updated"))
 
 
 class Resend(StandardSigned):
@@ -44,9 +58,10 @@ class Resend(StandardSigned):
     name = "resend"
     title = "Resend"
     events = EVENTS
+    campaign = "own: broadcast_id"
     id_recipe = "svix-id; else message, event, time, link"
     verification = "Svix: HMAC-SHA256 over id, timestamp and raw body"
-    other_calls = "contact.*, domain.*: kept as unknown"
+    other_calls = "other contact.*, domain.*: kept as unknown"
     bounces = "data.bounce.type, subType"
 
     def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
@@ -74,16 +89,19 @@ class Resend(StandardSigned):
         return self.signed(source, now, f"msg_sample{number}", orjson.dumps(body))
 
 
-def build(item: items.Item, source: Source, received_at: int, own: str | None) -> Event:
-    """The event of a request; ``own`` is its ``svix-id``."""
+def build(item: items.Item, source: Source, received_at: int, own: str | None) -> list[Event]:
+    """The events of a request, several for several topics; ``own`` is its ``svix-id``."""
     native = native_name(item, "type")
     data = fields.as_dict(item.get("data"))
-    recipients = fields.as_list(data.get("to"))
+    if native in _CONTACTS and data.get("unsubscribed") is True:
+        native += ".unsubscribed"
     click = fields.as_dict(data.get("click"))
     client = click or fields.as_dict(data.get("open"))
+    headers = fields.header_map(data.get("headers"))
     parts: tuple[object, ...] = (own,)
     if own is None:
-        parts = (data.get("email_id"), native, item.get("created_at"), click.get("link"))
+        what = data.get("email_id") or data.get("id") or data.get("email")
+        parts = (what, native, item.get("created_at"), click.get("link"))
     event = items.make_event(
         source,
         received_at,
@@ -94,11 +112,10 @@ def build(item: items.Item, source: Source, received_at: int, own: str | None) -
         time=item.get("created_at"),
         message_id=data.get("email_id"),
         rfc_message_id=data.get("message_id"),
-        recipient=recipients[0] if len(recipients) == 1 else None,
-        recipient_certain=len(recipients) <= 1,
+        recipient=data.get("to") or data.get("email"),
         metadata=fields.named_values(data.get("tags")),
-        provider_campaign=data.get("broadcast_id"),
-        headers=fields.header_map(data.get("headers")),
+        campaign_number=data.get("broadcast_id"),
+        headers=headers,
         batch_id=own,
     )
     _add_reply(event, native, data)
@@ -107,8 +124,18 @@ def build(item: items.Item, source: Source, received_at: int, own: str | None) -
         user_agent=client.get("userAgent"),
         ip=client.get("ipAddress"),
         click_url=click.get("link"),
+        unsubscribe_link=fields.is_listed(click.get("link"), headers.get("list-unsubscribe")),
     )
-    return event
+    if native == "contact.topics.updated":
+        topics = [one for one in fields.as_list(data.get("topics")) if isinstance(one, dict)]
+        left, joined = (_chosen(topics, choice) for choice in _CHOICES)
+        return scopes.by_choice(event, left, joined, _CHOICES)
+    return [event]
+
+
+def _chosen(topics: list[items.Item], choice: str) -> list[str]:
+    chosen = [topic.get("id") for topic in topics if topic.get("subscription") == choice]
+    return scopes.scopes("topic", chosen)
 
 
 def _add_reply(event: Event, native: str, data: dict[str, object]) -> None:
@@ -116,14 +143,22 @@ def _add_reply(event: Event, native: str, data: dict[str, object]) -> None:
     bounce_class = reason = "none"
     said: object = None
     if native == "email.bounced":
-        bounce_class, reason = ses_verdict(bounce.get("type"), bounce.get("subType"))
-        said = next(iter(fields.as_list(bounce.get("diagnosticCode"))), bounce.get("message"))
+        kind, subtype = bounce.get("type"), bounce.get("subType")
+        reply = next(iter(fields.as_list(bounce.get("diagnosticCode"))), None)
+        bounce_class, reason = ses_verdict(kind, subtype)
+        said = reply or bounce.get("message")
+        if is_automatic_reply(kind, subtype, reply or fields.reply_code(said)):
+            event["event_type"], bounce_class, reason = "autoresponded", "none", "none"
     elif native == "email.suppressed":
         told = fields.as_dict(data.get("suppressed"))
         bounce_class, said = "suppressed", told.get("message") or bounce.get("message")
         reason = ses_verdict(None, told.get("type"))[1]
     elif native == "email.failed":
-        said = fields.as_dict(data.get("failed")).get("reason")
+        why = fields.text(fields.as_dict(data.get("failed")).get("reason")) or ""
+        reason = "policy" if "quota" in why or "rate_limit" in why else "none"  # the sender's own
+        said = items.words_of(event, why)
+    elif native.startswith("suppression."):
+        reason = suppression.cause(fields.text(data.get("origin")))
     items.set_reply(event, diagnostic=said, bounce_class=bounce_class, bounce_reason=reason)
 
 

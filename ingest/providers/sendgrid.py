@@ -41,6 +41,7 @@ class SendGrid(Provider):
     required = ("public_key",)
     tolerance_s = 26 * 3600
     events = EVENTS
+    campaign = "own: marketing_campaign_id, singlesend_id, mc_auto_id"
     id_recipe = "sg_event_id; else message, event, recipient, time, url, ip"
     verification = "ECDSA P-256 over timestamp and raw body"
     batch = "list"

@@ -23,8 +23,10 @@ from ingest.providers.sendgrid_events import (
     CLASSED,
     CLIENT_EVENTS,
     EVENTS,
+    GROUP_EVENTS,
     MACHINES,
     OWN_FIELDS,
+    category_of,
     class_of,
     native_type_of,
 )
@@ -35,6 +37,8 @@ TOGETHER_MIN = 4
 """Fewer similar items are faster to build one by one."""
 _NEEDED = ("event", "email", "timestamp", "sg_event_id", "sg_message_id")
 _NAMES_MAX = 64
+_NOT_ORDINARY = (" ", "\t", "\r", ">", '"', "]")
+"""In none of the addresses whose identity is their lower case (``schemas.identity``)."""
 _CAMPAIGNS = frozenset(("mc_stats", "marketing_campaign_id", "singlesend_id"))
 """Fields of an event with a campaign of SendGrid's own."""
 _CLIENT = (
@@ -143,7 +147,8 @@ class ColumnReader:
             if type(item) is dict:
                 kind = _kind(tuple(item))
                 native = item.get("event")
-                if kind is not None and type(native) is str:
+                # group events are rare, and have a scope
+                if kind is not None and type(native) is str and native not in GROUP_EVENTS:
                     found.setdefault((kind, native in CLIENT_EVENTS), []).append(position)
         read: list[Columns] = []
         for (kind, of_reader), positions in found.items():
@@ -204,11 +209,14 @@ class ColumnReader:
         emails = table["email"]
         _texts(emails, ID_CHARS_MAX)
         together = "\n".join(emails)
-        _check(" " not in together and ">" not in together)
+        _check(together.isascii() and not any(map(together.__contains__, _NOT_ORDINARY)))
+        lowered = together.lower()
+        _check(lowered.count("\n") == len(emails) - 1)
         parts = [email.rpartition("@") for email in emails]
         _, ats, domains = zip(*parts, strict=True)
-        _check("" not in ats)
-        if together.lower() != together:
+        _check("" not in ats and together.count("@") == len(emails))
+        _check(".\n" not in together and not together.endswith("."))
+        if lowered != together:
             lower = tuple(map(str.lower, domains))
             if lower != domains:
                 emails = [f"{local}@{low}" for (local, _, _), low in zip(parts, lower, strict=True)]
@@ -218,6 +226,7 @@ class ColumnReader:
         given["occurred_at"] = [moment * fields.SECOND_US for moment in moments]
         given["message_id"] = _message_ids(table["sg_message_id"])
         given["recipient"], given["recipient_domain"] = emails, domains
+        given["recipient_identity"] = lowered.split("\n")
 
     def _add_sent(self, columns: Columns, table: Table, custom: tuple[str, ...]) -> None:
         """Tags, metadata, campaign and RFC message id."""
@@ -327,15 +336,19 @@ def _add_reply(columns: Columns, rows: Rows) -> None:
     responses, reasons = column("response"), column("reason")
     said = [one or other for one, other in zip(reasons, responses, strict=True)]
     _some_texts(said, TEXT_CHARS_MAX)
-    codes = map(items.codes_of, said, repeat(None), column("status"))
-    columns.fields["diagnostic"] = said
-    columns.fields["smtp_code"], columns.fields["enhanced_status"] = zip(*codes, strict=True)
     if not CLASSED.isdisjoint(natives):
         kinds, classifications = column("type"), column("bounce_classification")
         _some_texts(kinds, ID_CHARS_MAX)
         classes = map(class_of, natives, said, kinds, classifications)
         columns.fields["bounce_class"], columns.fields["bounce_reason"] = zip(*classes, strict=True)
+        categories = list(map(category_of, natives, said, kinds))
         columns.fields["native_type"] = [
-            native_type_of(f"bounce.{kind}") if native == "bounce" and kind is not None else native
-            for native, kind in zip(natives, kinds, strict=True)
+            native if category is None else native_type_of(f"{native}.{category}")
+            for native, category in zip(natives, categories, strict=True)
         ]
+        said = [
+            None if category is one else one for one, category in zip(said, categories, strict=True)
+        ]
+    codes = map(items.codes_of, said, repeat(None), column("status"))
+    columns.fields["diagnostic"] = said
+    columns.fields["smtp_code"], columns.fields["enhanced_status"] = zip(*codes, strict=True)

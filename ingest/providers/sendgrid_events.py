@@ -6,7 +6,8 @@ Invariants:
    metadata.
 3. ``message_id`` is the beginning of ``sg_message_id``: the ``X-Message-Id`` that the send call
    returned, shared by the call's recipients. The rest names SendGrid's machines. An asynchronous
-   bounce has no ``sg_message_id``; SendGrid's own ``smtp-id`` begins with the same text.
+   bounce has no ``sg_message_id``; SendGrid's own ``smtp-id`` begins with the same text. Beside a
+   sender's own ``Message-ID``, only ``rfc_message_id`` says which message bounced.
 
 Source: SendGrid documentation, «Event Webhook Reference».
 """
@@ -15,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 
-from ingest.providers import fields, items
+from ingest.providers import addresses, fields, items, scopes
 from schemas.errors import BadInput
 from schemas.event import Event, event_id, new_event
 from schemas.settings import Source
@@ -46,12 +47,13 @@ EVENTS: Mapping[str, str] = {
     "group_resubscribe": "subscribed",
 }
 
+GROUP_EVENTS = frozenset(("group_unsubscribe", "group_resubscribe"))
+"""Events about one unsubscribe group, ``asm_group_id``, which other events have too."""
+
 CACHED_FIELDS_MAX = 64
 """Fields of an event above which its custom arguments are not cached."""
 
-CLIENT_EVENTS = frozenset(
-    ("open", "click", "unsubscribe", "group_unsubscribe", "group_resubscribe")
-)
+CLIENT_EVENTS = GROUP_EVENTS | {"open", "click", "unsubscribe"}
 """Events whose ``ip`` is the reader's; in the others it is SendGrid's sending address."""
 
 MACHINES = (".recvd", ".filter", ".geopod")
@@ -77,7 +79,10 @@ _DROPPED = {
     "unsubscribed address": ("suppressed", "suppressed_unsubscribe"),
     "invalid": ("none", "invalid_address"),
     "spam content": ("none", "content"),
+    "recipient list over package quota": ("none", "policy"),  # the sender's own quota
+    "invalid smtpapi header": ("none", "other"),
 }
+"""``reason`` of ``dropped``, in lower case -> class and reason; no diagnostics."""
 
 
 def build(
@@ -97,7 +102,6 @@ def build(
         occurred_at, suspect = moment * fields.SECOND_US, False
     else:
         occurred_at, suspect = fields.occurred(moment, received_at)
-    recipient, domain = fields.address(get("email"))
     smtp_id, own = get("smtp-id"), get("sg_event_id")
     own_id = own if isinstance(own, str) else ""
     category = get("category")
@@ -105,7 +109,7 @@ def build(
     custom = _custom(tuple(item)) if len(item) <= CACHED_FIELDS_MAX else _custom_of(item)
     metadata = fields.metadata_map({key: item[key] for key in custom}) if custom else {}
     campaign_id, campaign_source = fields.campaign(
-        source.campaign_from, tags, metadata, _provider_campaign(item)
+        source, tags, metadata, numbered=_own_campaign(item)
     )
     event_type = EVENTS.get(native)
     event = new_event(
@@ -119,11 +123,13 @@ def build(
     event["time_suspect"] = suspect
     event["source"] = source.name
     event["message_id"] = message_id_of(get("sg_message_id"), smtp_id)
-    event["recipient"], event["recipient_domain"] = recipient, domain
+    addresses.set_recipient(event, get("email"))
     event["campaign_id"], event["campaign_source"] = campaign_id, campaign_source
     event["dedupe_quality"] = "native" if own_id else "composite"
     event["rfc_message_id"] = fields.identifier(smtp_id)
     event["tags"], event["metadata"] = tags, metadata
+    if native in GROUP_EVENTS:
+        event["suppression_scope"] = scopes.scope("group", get("asm_group_id"))
     if native in CLIENT_EVENTS:
         _add_client(event, item)
     else:
@@ -140,7 +146,7 @@ _custom = lru_cache(maxsize=1024)(_custom_of)
 """The same, cached: the events of a sender have few shapes."""
 
 
-def _provider_campaign(item: items.Item) -> object:
+def _own_campaign(item: items.Item) -> object:
     if "mc_stats" in item or "marketing_campaign_id" in item or "singlesend_id" in item:
         names = ("marketing_campaign_id", "singlesend_id", "mc_auto_id")
         return next((item[name] for name in names if item.get(name)), None)
@@ -182,14 +188,15 @@ def _add_client(event: Event, item: items.Item) -> None:
 def _add_reply(event: Event, item: items.Item, native: str) -> None:
     """Sets the reply of the receiving server, or of SendGrid in its place."""
     said, kind = item.get("reason") or item.get("response"), item.get("type")
-    if native == "bounce" and isinstance(kind, str):
-        event["native_type"] = native_type_of(f"bounce.{kind}")
+    category = category_of(native, said, kind)
+    if category is not None:
+        event["native_type"] = native_type_of(f"{native}.{category}")
     if said is None and native not in CLASSED and "status" not in item:
         return
     bounce_class, bounce_reason = class_of(native, said, kind, item.get("bounce_classification"))
     items.set_reply(
         event,
-        diagnostic=said,
+        diagnostic=None if category is said else said,
         enhanced_status=item.get("status"),
         bounce_class=bounce_class,
         bounce_reason=bounce_reason,
@@ -198,6 +205,15 @@ def _add_reply(event: Event, item: items.Item, native: str) -> None:
 
 CLASSED = frozenset(("bounce", "dropped"))
 """Events that have a class and a reason."""
+
+
+def category_of(native: str, said: object, kind: object) -> str | None:
+    """SendGrid's own word in an event, which is no diagnostic; arguments as in ``class_of``."""
+    if native == "bounce":
+        return kind if isinstance(kind, str) else None
+    if native != "dropped" or not isinstance(said, str):
+        return None
+    return said if said.lower() in _DROPPED or fields.is_label(said) else None
 
 
 def class_of(native: str, said: object, kind: object, classification: object) -> tuple[str, str]:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ingest.providers import fields, items
-from ingest.providers.bounce_subtypes import ses_verdict
+from ingest.providers import addresses, fields, items, scopes
+from ingest.providers.bounce_subtypes import is_automatic_reply, ses_verdict
 from schemas.errors import BadInput
 from schemas.event import Event
 from schemas.settings import Source
@@ -22,6 +22,7 @@ EVENTS: Mapping[str, str] = {
     "Subscription.OptOut": "unsubscribed",
     "Subscription.OptIn": "subscribed",
 }
+_CHOICES = ("OptOut", "OptIn")
 _PARTS = {"Rendering Failure": "failure", "DeliveryDelay": "deliveryDelay"}
 """Event -> name of the object with its details, unless it is the event's name in lower case."""
 
@@ -65,7 +66,7 @@ def build(item: items.Item, source: Source, received_at: int, batch_id: object) 
         event = _event(kind, mail, details, recipient, source, received_at)
         event["recipient_certain"] = certain and bool(event["recipient"])
         event["batch_id"] = fields.text(batch_id, items.NATIVE_TYPE_CHARS_MAX)
-        made.append(event)
+        made.extend(_choices(event, details) if kind == "Subscription" else [event])
     return made
 
 
@@ -81,7 +82,7 @@ def _recipients(
     found: dict[str, dict[str, Any]] = {}
     for one in named or fields.as_list(mail.get("destination")):
         entry = {"emailAddress": one} if isinstance(one, str) else fields.as_dict(one)
-        mailbox, _ = fields.address(entry.get("emailAddress"))
+        mailbox, _ = addresses.address(entry.get("emailAddress"))
         if mailbox is not None:
             found.setdefault(mailbox, entry)
     return bool(named), list(found.values())
@@ -96,8 +97,13 @@ def _event(
     received_at: int,
 ) -> Event:
     native, event_type, bounce_class, bounce_reason = _verdict(kind, details)
+    if kind == "Bounce" and is_automatic_reply(
+        details.get("bounceType"), details.get("bounceSubType"),
+        recipient.get("diagnosticCode") or recipient.get("status"),
+    ):  # fmt: skip
+        event_type, bounce_class, bounce_reason = "autoresponded", "none", "none"
     moment = details.get("timestamp") or mail.get("timestamp")
-    mailbox, _ = fields.address(recipient.get("emailAddress"))
+    mailbox, _ = addresses.address(recipient.get("emailAddress"))
     headers = fields.header_map(mail.get("headers"))
     common = fields.as_dict(mail.get("commonHeaders"))
     own = details.get("feedbackId") or details.get("link")
@@ -128,6 +134,7 @@ def _event(
             user_agent=details.get("userAgent"),
             ip=details.get("ipAddress"),
             click_url=details.get("link"),
+            unsubscribe_link=fields.is_listed(details.get("link"), headers.get("list-unsubscribe")),
         )
     return event
 
@@ -138,7 +145,6 @@ def _said(recipient: dict[str, Any], details: dict[str, Any]) -> object:
         recipient.get("diagnosticCode"),
         details.get("smtpResponse"),
         details.get("errorMessage"),
-        details.get("reason"),
     ):
         if value:
             return value
@@ -171,10 +177,8 @@ def _verdict(kind: str, details: dict[str, Any]) -> tuple[str, str, str, str]:
         reason = _DELAYS.get(delay, "none") if isinstance(delay, str) else "none"
         return _dotted(kind, delay), otherwise, "soft", reason
     if kind == "Reject":
-        return kind, otherwise, "none", "content" if details.get("reason") else "none"
-    if kind == "Subscription":
-        native = f"{kind}.{_choice(details)}"
-        return native, EVENTS[native], "none", "none"
+        why = details.get("reason")  # always «Bad content»: a virus was found
+        return _dotted(kind, why), otherwise, "none", "content" if why else "none"
     return kind, otherwise, "none", "none"
 
 
@@ -182,17 +186,23 @@ def _dotted(*parts: object) -> str:
     return ".".join(part for part in parts if isinstance(part, str) and part)
 
 
-def _choice(details: dict[str, Any]) -> str:
-    """``OptOut`` if the reader left everything, or a topic that was chosen before."""
+def _choices(event: Event, details: dict[str, Any]) -> list[Event]:
+    """What was left and joined: all mail, or topics whose status is another than before."""
     new = fields.as_dict(details.get("newTopicPreferences"))
+    old = fields.as_dict(details.get("oldTopicPreferences"))
+    left_all, joined_all = scopes.all_mail(event, _CHOICES)
     if new.get("unsubscribeAll") is True:
-        return "OptOut"
-    before = _topics(fields.as_dict(details.get("oldTopicPreferences")))
-    left = any(
-        status == "OptOut" and before.get(topic) != "OptOut"
-        for topic, status in _topics(new).items()
+        return [left_all]
+    before, now = _topics(old), _topics(new)
+    changed = {topic: status for topic, status in now.items() if before.get(topic) != status}
+    left, joined = (
+        scopes.scopes("topic", [topic for topic, status in changed.items() if status == choice])
+        for choice in _CHOICES
     )
-    return "OptOut" if left else "OptIn"
+    if old.get("unsubscribeAll") is not True:
+        return scopes.by_choice(event, left, joined, _CHOICES)
+    chosen = scopes.by_choice(event, left, joined, _CHOICES) if left or joined else []
+    return [joined_all, *chosen]
 
 
 def _topics(preferences: dict[str, Any]) -> dict[str, object]:

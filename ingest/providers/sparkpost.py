@@ -7,19 +7,23 @@ Invariants:
    and new classes may appear.
 3. ``message_id`` is the transmission, since SparkPost's message id is unknown to the sender and
    missing from generation failures; together with the recipient it identifies one message.
-4. ``open`` and ``initial_open`` come from two images in one message: both are opens, so subscribe
+4. What the suppression list holds back (class 25 too, which is otherwise a policy's) is
+   ``suppressed``; the rule in brackets says why.
+5. ``open`` and ``initial_open`` come from two images in one message: both are opens, so subscribe
    to one of them, or repeats are counted twice (unique opens are not).
 
 Sources: Bird documentation, «Webhooks» (200 only, 8 hours of retries, ``event_id`` unique, test
-batch ``[{"msys": {}}]``) and sample events; SparkPost bounce classification codes. Bird's newer
+batch ``[{"msys": {}}]``) and sample events; SparkPost bounce classification codes; SparkPost,
+«Suppression lists» (the reply, with its source in brackets). Bird's newer
 platform is another product and signs by Standard Webhooks. Not verified: the flags
 ``is_prefetched`` and ``is_proxy`` in live payloads; that nothing but 200 counts.
 """
 
+import re
 from collections.abc import Mapping
 
 from ingest import verify
-from ingest.providers import credentials, fields, items
+from ingest.providers import credentials, fields, items, suppression
 from ingest.providers.base import Certificates, Parsed, Provider, Request, post_json
 from ingest.providers.shapes import native_name
 from schemas.errors import BadInput
@@ -77,6 +81,9 @@ _NOT_BOUNCES: Mapping[str, str] = {
 """``bounce_class`` of replies that are not bounces: auto-reply, requests, challenge."""
 
 
+_SUPPRESSED = re.compile(r"suppressed due to (?:customer|system) policy(?: \(([^)]*))?")
+
+
 class SparkPost(Provider):
     """See the module."""
 
@@ -84,12 +91,13 @@ class SparkPost(Provider):
     title = "SparkPost / Bird"
     required = credentials.BASIC_OR_TOKEN
     events = EVENTS
+    campaign = "sender's: campaign_id"
     id_recipe = "event_id; else transmission, message, type, recipient, time, url, ip"
     verification = "Basic, bearer token, or token header"
     signs = "nothing"
     batch = "list"
     other_calls = 'test batch [{"msys": {}}]: 200, no event'
-    bounces = "bounce_class"
+    bounces = "bounce_class; reason of suppressed"
     machine = "user_agent_parsed.is_prefetched, is_proxy (Gmail)"
 
     def verify(
@@ -171,7 +179,7 @@ def build(item: items.Item, source: Source, received_at: int, batch_id: str | No
         recipient=recipient,
         tags=get("rcpt_tags"),
         metadata=get("rcpt_meta"),
-        provider_campaign=get("campaign_id"),
+        campaign_name=get("campaign_id"),
         batch_id=batch_id,
     )
     if event["event_type"] in ("opened", "clicked"):
@@ -205,13 +213,23 @@ def _add_reply(event: Event, item: items.Item) -> None:
     bounce_class, reason = _BOUNCES.get(flag, ("none", "none"))
     if event["event_type"] == "bounced":
         event["event_type"] = _NOT_BOUNCES.get(flag, "bounced")
+    if event["event_type"] != "bounced":
+        bounce_class = "none"
+    if event["event_type"] in ("bounced", "rejected"):
+        bounce_class, reason = _held_back(fields.text(said)) or (bounce_class, reason)
     items.set_reply(
         event,
         diagnostic=said,
         smtp_code=item.get("error_code"),
-        bounce_class=bounce_class if event["event_type"] == "bounced" else "none",
+        bounce_class=bounce_class,
         bounce_reason=reason,
     )
+
+
+def _held_back(said: str | None) -> tuple[str, str] | None:
+    """Class and reason if the address is on SparkPost's suppression list, else ``None``."""
+    found = _SUPPRESSED.search((said or "").lower())
+    return None if found is None else ("suppressed", suppression.cause(found[1]))
 
 
 PROVIDER = SparkPost()

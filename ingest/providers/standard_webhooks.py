@@ -3,8 +3,10 @@
 Invariants:
 1. All secrets and signatures are tried: one matching pair is enough. ``v1`` is HMAC with a
    ``whsec_`` secret, ``v1a`` is ed25519 with a ``whpk_`` public key.
-2. The id header is the event's identity: it is the same on every retry, the timestamp is not.
-3. The body is read by ``mapping`` (see ``ingest.providers.mapping``); without one, by the default
+2. Svix sends the headers of Standard Webhooks under its own prefix (``svix-id``), and may send
+   either: both are read, from one prefix at a time, the sender's usual one first.
+3. The id header is the event's identity: it is the same on every retry, the timestamp is not.
+4. The body is read by ``mapping`` (see ``ingest.providers.mapping``); without one, by the default
    shape, whose fields may also be under ``data`` beside ``type`` and ``timestamp``.
 
 Sources: Standard Webhooks specification 1.0.0; Svix documentation, «Verifying payloads manually».
@@ -28,6 +30,8 @@ from ingest.providers.base import (
 from schemas.errors import BadInput
 from schemas.settings import Source
 
+_PREFIXES = ("webhook", "svix")
+
 
 class StandardSigned(Provider):
     """Verification of a Standard Webhooks sender, and how its samples are signed."""
@@ -42,10 +46,11 @@ class StandardSigned(Provider):
         self, request: Request, source: Source, now: float, certificates: Certificates
     ) -> None:
         """See ``Provider.verify``."""
+        prefix = self._prefix(request)
         headers = (
-            request.header(f"{self.prefix}-id"),
-            request.header(f"{self.prefix}-timestamp"),
-            request.header(f"{self.prefix}-signature"),
+            request.header(f"{prefix}-id"),
+            request.header(f"{prefix}-timestamp"),
+            request.header(f"{prefix}-signature"),
         )
         verify.check_standard(
             source.secrets("secret"),
@@ -58,7 +63,13 @@ class StandardSigned(Provider):
 
     def message_id(self, request: Request) -> str | None:
         """The sender's id of the webhook message, the same on every retry."""
-        return request.header(f"{self.prefix}-id")
+        return request.header(f"{self._prefix(request)}-id")
+
+    def _prefix(self, request: Request) -> str:
+        """The prefix of the request's headers (invariant 2)."""
+        signed = {name for name, _ in request.headers if name.endswith("-signature")}
+        usual_first = sorted(_PREFIXES, key=lambda one: one != self.prefix)
+        return next((one for one in usual_first if f"{one}-signature" in signed), self.prefix)
 
     def signed(self, source: Source, now: float, message_id: str, body: bytes) -> Request:
         """A request with that body, signed by the source's newest secret."""
@@ -81,6 +92,7 @@ class StandardWebhooks(StandardSigned):
     required = ("secret|public_key",)
     events = generic.EVENTS
     verification = "Standard Webhooks: HMAC-SHA256 or ed25519 over id, timestamp and raw body"
+    campaign = "sender's: by mapping"
     id_recipe = "the mapped event_id; else webhook-id, message, event, recipient, time, url, ip"
     batch = "by mapping"
     bounces = "by mapping"

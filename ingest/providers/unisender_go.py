@@ -5,7 +5,8 @@ Invariants:
    key. It is found and replaced in the bytes, without parsing.
 2. Whoever has seen a signed body can extend the MD5, but only after its padding, which is not
    UTF-8. So a body that is not UTF-8 is refused before it is hashed.
-3. ``retry_count`` and the ``ID`` header differ between attempts and are not part of an id.
+3. ``delivery_status`` is a category; only ``destination_response`` is what a server said.
+4. ``retry_count`` and the ``ID`` header differ between attempts and are not part of an id.
 
 Sources: Unisender Go and UniOne documentation, «Webhooks» and «Email statuses» (200 within 3 s,
 every 10 minutes for 24 hours; at most 100 events; GET on set-up). The scheme was checked with a
@@ -75,7 +76,7 @@ _DELIVERY: Mapping[str, tuple[str, str]] = {
 }
 """``delivery_info.delivery_status`` -> class and reason."""
 
-_AUTH = re.compile(rb'"auth"\s*:\s*"([0-9a-f]{32})"')
+_AUTH = re.compile(rb'"auth"\s*:\s*"([0-9a-f]{32}|[0-9A-F]{32})"')
 
 
 class UnisenderGo(ItemProvider):
@@ -105,7 +106,7 @@ class UnisenderGo(ItemProvider):
         missing = True
         for start, end in _places(request.body):
             missing = False
-            found = request.body[start:end].decode()
+            found = verify.small_letters(request.body[start:end].decode())
             made = [_digest(request.body, start, end, key) for key in keys]
             good |= verify.same_as_any(found, made)
         if missing:
@@ -224,9 +225,11 @@ def _add_reply(event: Event, details: items.Item, comment: object) -> None:
     bounce_class, reason = _DELIVERY.get(status, ("none", "none"))
     if event["event_type"] not in ("bounced", "deferred"):
         bounce_class = reason = "none"
+    if event["event_type"] != "delivered":
+        items.add_category(event, status)
     items.set_reply(
         event,
-        diagnostic=details.get("destination_response") or comment or status,
+        diagnostic=details.get("destination_response") or comment,
         bounce_class=bounce_class,
         bounce_reason=reason,
     )

@@ -1,5 +1,7 @@
 """Payload files: ``payloads/<provider>/<case>.<kind>`` beside ``<case>.expected.json``.
 
+A preset's folder is ``preset-NAME``.
+
 ``kind`` is ``json``, ``jsonl``, ``txt`` or ``form``: the raw body, as it came. The expected file:
 
     {"headers": {…}, "query": "…", "source": {…},          what else the request and source have
@@ -90,7 +92,7 @@ def condensed(event: Event) -> dict[str, Any]:
 def all_cases() -> list[Case]:
     """Every payload file, in a fixed order."""
     return [
-        Case(folder.name, path)
+        Case(folder.name.replace("preset-", "preset:"), path)
         for folder in sorted(ROOT.iterdir())
         for path in sorted(folder.iterdir())
         if path.suffix in KINDS and not path.name.endswith(".expected.json")

@@ -18,14 +18,18 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
 from ingest.providers import REGISTRY
 from ingest.providers.ses import sample_certificate_url
 from schemas.settings import Source
 
-PUBLIC_KEY_KINDS: dict[str, str] = {"sendgrid": "ecdsa", "postal": "rsa"}
+PUBLIC_KEY_KINDS: dict[str, str] = {
+    "sendgrid": "ecdsa",
+    "postal": "rsa",
+    "preset:mailpace": "ed25519",
+}
 """Provider -> kind of the key pair whose public half its source holds."""
 
 STANDARD_SECRETS = ("resend", "loops", "standard_webhooks")
@@ -59,10 +63,15 @@ def whsec(label: str, seed: int) -> str:
 
 @cache
 def key_pair(kind: str, seed: int) -> tuple[str, str]:
-    """``(private key in PEM, public key in base64 SPKI)`` of kind ``ecdsa`` or ``rsa``."""
-    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+    """``(private key in PEM, public key in base64)`` of kind ``ecdsa``, ``rsa`` or ``ed25519``.
+
+    The public key is SPKI, of ``ed25519`` its 32 bytes.
+    """
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
     if kind == "ecdsa":
         key = ec.generate_private_key(ec.SECP256R1())
+    elif kind == "ed25519":
+        key = ed25519.Ed25519PrivateKey.generate()
     else:
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     private = key.private_bytes(
@@ -70,9 +79,12 @@ def key_pair(kind: str, seed: int) -> tuple[str, str]:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     ).decode()
-    public = key.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        public = key.public_key().public_bytes_raw()
+    else:
+        public = key.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
     return private, base64.b64encode(public).decode()
 
 
@@ -119,7 +131,7 @@ EXTRA: dict[str, Callable[[int], dict[str, Any]]] = {"ses": _ses}
 def example(provider_name: str, seed: int = 0, **overrides: Any) -> Example:
     """A source of that provider with every field it requires (the first of each ``a|b``)."""
     provider = REGISTRY[provider_name]
-    values: dict[str, Any] = {"name": provider_name, "provider": provider_name}
+    values: dict[str, Any] = {"name": provider_name.replace(":", "-"), "provider": provider_name}
     signing_key = None
     for wanted in provider.required:
         name = wanted.split("|", maxsplit=1)[0]
@@ -128,6 +140,8 @@ def example(provider_name: str, seed: int = 0, **overrides: Any) -> Example:
             values[name] = (public,)
         elif name == "public_url":
             values[name] = f"https://hooks.example.com/hooks/{provider_name}"
+        elif name == "secret" and provider_name == "preset:sweego":  # a key in base64
+            values[name] = (whsec(provider_name, seed).removeprefix("whsec_"),)
         elif name == "secret" and provider_name in STANDARD_SECRETS:
             values[name] = (whsec(provider_name, seed),)
         else:

@@ -20,6 +20,15 @@ PREFIX = CODEC.prefix("raw_event")
 FIELDS = WRITERS["raw_event"].kinds.keys()
 
 
+IDS = st.text("0123456789abcdef", min_size=32, max_size=32)
+
+
+@st.composite
+def with_ids(draw: st.DrawFn) -> Event:
+    """Events with ids such as mailpulse's."""
+    return {**draw(events()), "event_id": draw(IDS)}
+
+
 def by_column(many: Sequence[Event], names: Sequence[str], keys: Sequence[str]) -> Columns:
     """Columns of those fields; all else is the first event's."""
     fields: dict[str, Any] = {
@@ -32,7 +41,7 @@ def by_column(many: Sequence[Event], names: Sequence[str], keys: Sequence[str]) 
 
 
 @given(
-    many=st.lists(events(), min_size=1, max_size=6),
+    many=st.lists(with_ids(), min_size=1, max_size=6),
     names=st.sets(st.sampled_from(sorted(FIELDS - {"metadata", "batch_index"}))),
     keys=st.lists(st.text("ab", max_size=3), max_size=3, unique=True),
 )
@@ -60,6 +69,7 @@ def test_events_share_nothing_that_changes() -> None:
 @pytest.mark.parametrize(
     ("name", "column"),
     [
+        ("event_id", ["0" * 32, "another producer's"]),
         ("event_type", ["opened", "no such type"]),
         ("occurred_at", [1, True]),
         ("occurred_at", [1, 2**63]),
@@ -78,9 +88,13 @@ def test_what_does_not_fit_is_bad_input(name: str, column: list[Any]) -> None:
         encode_columns(columns, PREFIX)
 
 
-def test_recipients_with_line_ends_have_their_own_keys() -> None:
-    """They are lowered as one text, which must not run into one another."""
-    columns = Columns(
-        event(), {"batch_index": [0, 1], "recipient": ["A\nb@x.example", "C@y.example"]}
-    )
+def test_keys_are_the_identities() -> None:
+    """In order; and those of the events where one has none."""
+    fields: dict[str, Any] = {
+        "batch_index": [0, 1],
+        "recipient_identity": ["a\nb@x.example", "c@y.example"],
+    }
+    columns = Columns(event(), fields)
     assert columns.keys() == [b"a\nb@x.example", b"c@y.example"]
+    fields["recipient_identity"] = [None, "c@y.example"]
+    assert columns.keys() == [message_key(one) for one in columns.events()]

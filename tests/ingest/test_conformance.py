@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from ingest.providers import REGISTRY, items
+from ingest.providers import REGISTRY, items, preset
 from ingest.providers.base import Parsed
 from ingest.providers.conformance import HEAD, table
 from ingest.verify import NeedsCertificate
@@ -22,9 +22,16 @@ ISSUE_5 = {
 }  # fmt: skip
 
 
+ISSUE_19 = {
+    "azure", "smtp2go", "zeptomail", "scaleway", "mailchimp", "infobip", "socketlabs",
+    "forwardemail", "lettermint", "mailpace", "ahasend", "sweego", "mailomat", "plunk",
+}  # fmt: skip
+
+
 def test_every_provider_of_the_issue_is_there() -> None:
     """And under its own name."""
-    assert set(REGISTRY) == ISSUE_5
+    assert {name for name in REGISTRY if not name.startswith(preset.PREFIX)} == ISSUE_5
+    assert {name.removeprefix(preset.PREFIX) for name in REGISTRY if ":" in name} == ISSUE_19
     assert [provider.name for provider in REGISTRY.values()] == list(REGISTRY)
 
 

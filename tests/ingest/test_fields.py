@@ -1,14 +1,16 @@
 """Native values of every kind become clean ones, and nothing raises."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.providers import fields
+from ingest.providers import addresses, fields
 from schemas.event import ID_CHARS_MAX, METADATA_ENTRIES_MAX, TAGS_MAX, TEXT_CHARS_MAX
+from schemas.settings import Source
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 NOW_US = int(NOW.timestamp()) * 1_000_000
@@ -47,9 +49,26 @@ def test_every_unit_and_shape_means_the_same_time(moment: datetime) -> None:
     assert {fields.microseconds(shape) for shape in shapes} == {us}
 
 
+@given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)))
+def test_a_date_of_a_mail_header_is_read(moment: datetime) -> None:
+    """RFC 5322 §3.3, with and without the day's name, and with offsets in both spellings."""
+    whole = moment.replace(microsecond=0)
+    east = whole.astimezone(timezone(timedelta(hours=5, minutes=30)))
+    shapes = [format_datetime(whole, usegmt=True), format_datetime(whole), format_datetime(east)]
+    shapes += [shape.partition(", ")[2] for shape in shapes]
+    us = int(whole.timestamp()) * 1_000_000
+    assert {fields.microseconds(shape) for shape in shapes} == {us}
+
+
 @pytest.mark.parametrize(
     ("value", "us"),
     [
+        ("2016-12-31T23:59:60Z", 1483228800000000),
+        ("2016-12-31 23:59:60.25+00:00", 1483228800250000),
+        ("Sat, 31 Dec 2016 23:59:60 GMT", 1483228800000000),
+        ("2026-11-24T12:00:60", 1795521660000000),
+        ("Tue, 24 Nov 2026 12:00:00", 1795521600000000),
+        ("Tue, 24 Nov 2026 12:00:00 -0000", 1795521600000000),
         (1521233195.375624, 1521233195375624),
         ("1521233195.375624", 1521233195375624),
         ("2019-11-05T16:33:54.9070259Z", 1572971634907025),
@@ -193,13 +212,13 @@ def test_identifiers_are_clean(value: object) -> None:
 )  # fmt: skip
 def test_addresses(value: object, wanted: tuple[str | None, str]) -> None:
     """The domain in lower case, the local part as it is, the name left out."""
-    assert fields.address(value) == wanted
+    assert addresses.address(value) == wanted
 
 
 @given(ANY_TEXT)
 def test_addresses_are_clean(value: str) -> None:
     """Whatever text comes; and the domain is the end of the address."""
-    mailbox, domain = fields.address(value)
+    mailbox, domain = addresses.address(value)
     assert mailbox is None or is_clean(mailbox, ID_CHARS_MAX)
     assert mailbox is None or mailbox.endswith(domain)
 
@@ -209,6 +228,9 @@ def test_addresses_are_clean(value: str) -> None:
     [
         ("se", "SE"),
         ("US", "US"),
+        ("EU", None),
+        ("ap", None),
+        ("XX", None),
         ("", None),
         ("Serbia", None),
         ("s1", None),
@@ -311,9 +333,10 @@ def test_metadata_of_values_that_are_not_text() -> None:
         (("metadata.campaign_id", "tag", "provider"), ("m-1", "metadata")),
         (("metadata.none", "tag"), ("t-0", "tag")),
         (("tag.1",), ("t-1", "tag")),
-        (("tag.7", "provider"), ("42", "provider")),
+        (("tag.7", "provider"), ("brevo:42", "provider")),
         (("header.X-Campaign",), ("h-1", "header")),
-        (("metadata.empty", "metadata.blank", "provider"), ("42", "provider")),
+        (("metadata.empty", "metadata.blank", "provider"), ("brevo:42", "provider")),
+        (("metadata.template",), ("brevo:7", "provider")),
         (("metadata.none", "tag.9", "header.none"), (None, "none")),
         ((), (None, "none")),
         (("metadata.with.dots",), ("dotted", "metadata")),
@@ -321,9 +344,63 @@ def test_metadata_of_values_that_are_not_text() -> None:
 )
 def test_campaign_by_precedence(entries: tuple[str, ...], wanted: tuple[str | None, str]) -> None:
     """The first entry that is there wins; what is empty is not there."""
-    metadata = {"campaign_id": "m-1", "empty": "", "blank": "  ", "with.dots": "dotted"}
-    headers = {"x-campaign": "h-1"}
-    assert fields.campaign(entries, ["t-0", "t-1"], metadata, 42, headers) == wanted
+    metadata = {
+        "campaign_id": "m-1", "empty": "", "blank": "  ", "with.dots": "dotted", "template": "7",
+    }  # fmt: skip
+    source = Source(name="news", provider="brevo", campaign_from=entries)
+    found = fields.campaign(
+        source, ["t-0", "t-1"], metadata,
+        numbered=42, own_keys=("template", "absent"), headers={"x-campaign": "h-1"},
+    )  # fmt: skip
+    assert found == wanted
+
+
+def test_a_provider_s_field_for_the_sender_s_name_is_a_name() -> None:
+    """It comes before the provider's own number, and is shared across providers."""
+    source = Source(name="news", provider="mailjet", campaign_from=("provider",))
+    assert fields.campaign(source, [], {}, named="spring", numbered=7) == ("spring", "sender")
+    assert fields.campaign(source, [], {}, named=" ", numbered=7) == ("mailjet:7", "provider")
+    assert fields.campaign(source, [], {}, named=None, numbered=None) == (None, "none")
+
+
+def test_accounts_of_one_provider_are_told_apart_where_they_are_named() -> None:
+    """Providers number per account: with ``account`` set, it is part of the id."""
+    ids = {
+        fields.own_campaign(Source(name=name, provider="brevo", account=account), 4242)
+        for name, account in (("a", "north"), ("b", "south"), ("c", "south"), ("d", ""))
+    }
+    assert ids == {"brevo:north:4242", "brevo:south:4242", "brevo:4242"}
+
+
+@given(ANY_JSON)
+def test_an_own_campaign_is_clean_and_short(value: object) -> None:
+    """Whatever a provider sends; nothing gives nothing."""
+    source = Source(name="news", provider="brevo", account="a" * 600)
+    found = fields.own_campaign(source, value)
+    assert found is None or is_clean(found, ID_CHARS_MAX)
+
+
+LISTED = "<mailto:leave@a.example?subject=1>,\r\n <https://A.example/l/\r\n 8f3?u=1>"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://a.example/l/8f3?u=1", True),
+        ("HTTPS://a.Example/l/8f3?u=1#top", True),
+        ("mailto:leave@a.example?subject=1", True),
+        ("https://a.example/l/8f3?u=2", None),
+        ("https://a.example/L/8f3?u=1", None),
+        ("https://a.example/", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_links_of_a_list_unsubscribe_header(url: object, expected: bool | None) -> None:
+    """A link that stands in it unsubscribes; of others it says nothing."""
+    assert fields.is_listed(url, LISTED) is expected
+    assert fields.is_listed(url, None) is None
+    assert fields.is_listed(url, "https://a.example/l/8f3?u=1") is None  # not in brackets
 
 
 def test_names_with_values() -> None:

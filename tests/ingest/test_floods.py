@@ -25,6 +25,8 @@ LARGE = gzip.compress(
 )
 """2 MB in some 50 kB."""
 HONEST, FORGER = "127.0.0.2", "127.0.0.3"
+STILL = {"clock": lambda: 1.0}
+"""No time passes, so no token comes back, however slow the machine is."""
 
 
 def signed(body: bytes) -> dict[str, str]:
@@ -35,7 +37,7 @@ def signed(body: bytes) -> dict[str, str]:
 async def test_forged_posts_do_not_use_up_a_sources_rate() -> None:
     """The provider's are kept, as many as the rate lets in; the forger is told to come later."""
     async with (
-        front_door(source(rate_per_s=5)) as door,
+        front_door(source(rate_per_s=5), parts=STILL) as door,
         door.client_at(HONEST) as honest,
         door.client_at(FORGER) as forger,
     ):
@@ -65,7 +67,7 @@ async def test_forged_posts_of_the_providers_own_address_do_not_lock_it_out() ->
 
 async def test_the_setting_alone_bounds_what_proves_nothing() -> None:
     """Without any rate of proven requests; each kind of request without proof counts."""
-    async with front_door(unproven_rate_per_s=4, body_bytes_max=1_000) as door:
+    async with front_door(unproven_rate_per_s=4, body_bytes_max=1_000, parts=STILL) as door:
         answers = [
             await door.post(EVENTS, key="no"),
             await door.post(b"x" * 1_001),
@@ -181,7 +183,7 @@ async def test_test_calls_that_anybody_can_make_do_not_use_up_a_sources_rate(
     honest_call = REGISTRY[name].sample(hook, NOW, 1, one.signing_key)
     url = f"/hooks/{hook.name}"
     async with (
-        front_door(hook, parts={"registry": REGISTRY}, now=lambda: float(NOW)) as door,
+        front_door(hook, parts={"registry": REGISTRY, **STILL}, now=lambda: float(NOW)) as door,
         door.client_at(HONEST) as honest,
         door.client_at(FORGER) as forger,
     ):

@@ -37,7 +37,7 @@ async def answer(source: Source, request: Request) -> tuple[int, dict[str, objec
         async with httpx.AsyncClient(transport=transport, base_url="http://door") as client:
             response = await client.request(
                 request.method,
-                f"/hooks/{source.name}{query}",
+                f"/hooks/{source.name}{f'/{request.path}' if request.path else ''}{query}",
                 content=request.body,
                 headers=list(request.headers),
             )
@@ -109,3 +109,28 @@ async def test_firehose_gets_its_request_id_back() -> None:
     )
     status, content, kept = await answer(source, Request("POST", "", headers, body, ""))
     assert (status, content["requestId"], kept) == (200, "r-1", 0)
+
+
+UNSIGNED = [name for name in SELF_CONTAINED if REGISTRY[name].signs != "raw body"]
+
+
+@pytest.mark.parametrize("name", UNSIGNED)
+async def test_a_byte_order_mark_passes_every_step(name: str) -> None:
+    """The check of the body's shape, the proof, and parsing; where the mark is not signed."""
+    one = example(name)
+    request = REGISTRY[name].sample(one.source, NOW, 1, one.signing_key)
+    marked = replace(request, body=b"\xef\xbb\xbf" + request.body)
+    assert await answer(one.source, marked) == (200, {"accepted": 1, "rejected": 0}, 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("t0ken", 200), ("other", 401), ("", 401), ("t0ken/more", 401)]
+)
+async def test_a_token_may_follow_the_source_in_the_path(path: str, status: int) -> None:
+    """For senders without a module; a path behind another provider's source stays unknown."""
+    source = example("generic", secret=(), token=("t0ken",), mapping={"token": "path"}).source
+    request = replace(REGISTRY["generic"].sample(source, NOW, 1), path=path)
+    assert (await answer(source, request))[0] == status
+    other = example("postmark")
+    behind = replace(REGISTRY["postmark"].sample(other.source, NOW, 1), path=path)
+    assert (await answer(other.source, behind))[0] == (404 if path else 200)

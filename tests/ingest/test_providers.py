@@ -50,7 +50,7 @@ def test_every_event_of_a_payload_fits_the_schema(case: Case) -> None:
         assert CODEC.decode(CODEC.encode("raw_event", event), "raw_event") == event
 
 
-@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("name", [name for name in PROVIDERS if ":" not in name])
 def test_every_native_event_has_a_payload(name: str) -> None:
     """Each native name of the provider's table comes out of some payload, as the type it says."""
     seen = {

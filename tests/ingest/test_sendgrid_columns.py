@@ -5,6 +5,7 @@ from random import Random
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -117,6 +118,20 @@ def test_one_odd_item_costs_its_own_kind_the_columns() -> None:
     parsed = PROVIDER.parse_alike(post(orjson.dumps(batch)), source, RECEIVED)
     assert {one["native_type"] for one in parsed.events} == {batch[6]["event"]}
     assert parsed.one_by_one().events == careful(batch, source)
+
+
+@pytest.mark.parametrize(
+    "email",
+    ['"ada"@x.example', "Ada@x.example.", "Ada@[192.0.2.1]", "a\nb@x.example", " Ada@x.example"],
+)
+def test_addresses_whose_identity_is_not_their_lower_case(email: str) -> None:
+    """They are not read by column, in whichever place they stand."""
+    source = Source(name="s", provider="sendgrid", account="acme")
+    for place in (0, 7, 59):
+        batch = [sendgrid_event(number, NOW) for number in range(60)]
+        batch[place]["email"] = email
+        parsed = PROVIDER.parse_alike(post(orjson.dumps(batch)), source, RECEIVED)
+        assert parsed.one_by_one().events == careful(batch, source)
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=8))

@@ -10,7 +10,7 @@ import pytest
 from ingest.providers import REGISTRY as REAL
 from ingest.providers import check_sources
 from ingest.providers.base import Request
-from ingest.tryout import check_request, send_test
+from ingest.tryout import check_request, sample_for, send_test
 from schemas.serving.origin import Networks
 from schemas.settings import Settings
 from tests.ingest.front_door import KEY, NOW, REGISTRY, front_door, source
@@ -124,3 +124,12 @@ async def test_a_sample_from_a_trusted_proxys_own_machine_says_so() -> None:
                 transport=httpx.ASGITransport(door.app, client=("127.0.0.1", 40_000)),
             )  # fmt: skip
             assert result.status == status
+
+
+def test_a_sample_goes_where_its_token_is() -> None:
+    """A token of the path or the query is part of the address that it is sent to."""
+    for place, tail in (("path", "/a%2Fb"), ("query:key", "?key=a%2Fb")):
+        source = example("generic", secret=(), token=("a/b",), mapping={"token": place}).source
+        assert sample_for("https://e.example", source, NOW, 1)[0] == (
+            f"https://e.example/hooks/generic{tail}"
+        )

@@ -1,0 +1,1 @@
+"""Data files of senders that need no module; read by ``ingest.providers.preset``."""
