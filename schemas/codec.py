@@ -5,9 +5,9 @@ Invariants:
 2. Times are integers in the process (the logical types are for other consumers): no ``datetime``
    objects are made.
 3. Every schema version that was ever released stays in ``avro/`` and can be read.
-4. An enriched record's ``event`` is the raw record's Avro bytes, untouched; the streams read
-   the raw fields before ``HEAD_END`` and check the rest.
-5. Records of the newest versions are read and written by functions compiled from their schemas;
+4. An enriched record's ``event`` is the raw record's Avro bytes, untouched.
+5. A raw record's head (``schemas.raw_head``) is made and read here; decoded records have none.
+6. Records of the newest versions are read and written by functions compiled from their schemas;
    data that these can't handle goes to fastavro.
 
 Sources: Confluent wire format (docs.confluent.io, «Schema Registry serializers»); Avro 1.12
@@ -18,8 +18,9 @@ import io
 import json
 import struct
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import fastavro
 from fastavro.types import Schema
@@ -27,6 +28,7 @@ from fastavro.types import Schema
 from schemas.compiled_reader import Read, reader
 from schemas.compiled_writer import Usual, Writers
 from schemas.errors import BadInput, DecodeError
+from schemas.raw_head import Head, headed, of_event, read
 
 AvroRecord = dict[str, Any]
 
@@ -47,12 +49,16 @@ FIXED_IDS: dict[str, int] = {
 LATEST: dict[str, str] = {full.rsplit(".", 1)[0]: full for full in FIXED_IDS}
 """Schema name -> newest ``name.version`` (``FIXED_IDS`` lists versions in order)."""
 
-HEAD_END = "native_type"
-"""First raw field that the streams do not read, except ``geo_country``."""
 
-_POSITION = ("log_id", "partition", "offset", "version")
-Position = tuple[str, int, int, int]
-"""Those fields of an enrichment."""
+class Position(NamedTuple):
+    """Where an enriched record comes from; the first fields of its enrichment."""
+
+    log_id: str
+    partition: int
+    fold_version: int
+    offset: int
+    version: int
+
 
 PREFIX_BYTES = 5
 _PREFIX = struct.Struct(">bI")
@@ -85,28 +91,31 @@ _ENRICHMENT: Schema = fastavro.parse_schema(without_logical_types(_ENRICHMENT_JS
 
 FRESH = frozenset(
     (
-        "event_id", "message_id", "recipient", "diagnostic", "ip", "rfc_message_id", "message_key",
-        "evidence_event_id", "dead_letter_id",
+        "event_id", "message_id", "recipient", "recipient_identity", "diagnostic", "ip",
+        "rfc_message_id", "message_key", "evidence_event_id", "dead_letter_id",
     )
 )  # fmt: skip
 """Texts that rarely repeat."""
+HEAD = "head"
+_RAW: dict[str, Any] = _NEWEST["raw_event"]
+_HEADLESS: dict[str, Any] = {
+    **_RAW, "fields": [field for field in _RAW["fields"] if field["name"] != HEAD]
+}  # fmt: skip
+
 _USUAL = {"raw_event": Usual(FRESH, moments=frozenset(("occurred_at", "received_at")))}
 WRITERS: dict[str, Writers] = {
-    name: Writers(document, _USUAL.get(name, Usual(FRESH))) for name, document in _NEWEST.items()
+    name: Writers(_HEADLESS if name == "raw_event" else document, _USUAL.get(name, Usual(FRESH)))
+    for name, document in _NEWEST.items()
 }
-"""Schema name -> writers of records of its newest version."""
+"""Schema name -> writers of records of its newest version, of raw ones without head."""
 _WRITE = {name: writers.record() for name, writers in WRITERS.items()}
+_WRITE_ENRICHMENT = Writers(_ENRICHMENT_JSON, Usual(FRESH)).record()
 _READ: dict[str, Read] = {name: reader(each) for name, each in _NEWEST.items()}
-
-
-def _head_names() -> list[str]:
-    """The raw fields that the streams read."""
-    names = [field["name"] for field in _NEWEST["raw_event"]["fields"]]
-    return [*names[: names.index(HEAD_END)], "geo_country"]
-
-
-_READ_HEAD = reader(_NEWEST["raw_event"], _head_names())
-_READ_POSITION = reader(_ENRICHMENT_JSON, _POSITION, last=_POSITION[-1])
+_READ_ATTRIBUTION = reader(_HEADLESS, first="campaign_id", last="recipient_domain")
+"""What the streams need of every event, beside the head."""
+_READ_READER = reader(_HEADLESS, first="machine_kind", last="geo_country")
+"""What they need of opens and clicks too; these fields follow."""
+_READ_POSITION = reader(_ENRICHMENT_JSON, last="version")
 
 
 def framing_prefix(schema_id: int) -> bytes:
@@ -149,6 +158,12 @@ class Codec:
         """
         prefix = self.prefix(name)
         try:
+            if name == "raw_event":
+                return prefix + headed(record, _WRITE[name](record))
+            if name == "enriched_event":
+                event = record["event"]
+                raw = headed(event, _WRITE["raw_event"](event))
+                return prefix + raw + _WRITE_ENRICHMENT(record["enrichment"])
             return _WRITE[name](record, prefix)
         except Exception:  # unusual, or it does not fit: fastavro decides
             return prefix + _encode_by_schema(name, record)
@@ -171,21 +186,27 @@ class Codec:
         """Framing of the newest version of schema ``name``."""
         return self._prefixes[LATEST[name]]
 
-    def raw_head(self, value: bytes) -> AvroRecord:
-        """A framed raw event's fields that the streams read: at least those before ``HEAD_END``.
+    def raw_head(self, value: bytes) -> Head:
+        """A framed raw event, of which only what the streams need of every event is decoded.
 
-        The whole record is checked, as by ``decode``; this is only faster.
+        The whole record is checked: by the head's checksum, or by decoding it.
 
         Raises:
             DecodeError: as ``decode``.
         """
+        head = Head(value, self._decode_raw)
         if value.startswith(self._raw_prefix):
             try:
-                head, end = _READ_HEAD(value, PREFIX_BYTES)
-            except Exception:  # unusual, or broken: fastavro decides
-                return _decode_by_schema(value, LATEST["raw_event"], "raw_event")
-            if end == len(value):
-                return head
+                if _read_head(value, head) == len(value):
+                    return head
+            except Exception:  # no head, or broken: decoding decides
+                pass
+        event = self.decode(value, "raw_event")
+        head.update(event)
+        head.update(of_event(event))
+        return head
+
+    def _decode_raw(self, value: bytes) -> AvroRecord:
         return self.decode(value, "raw_event")
 
     def decode(self, value: bytes, name: str) -> AvroRecord:
@@ -197,14 +218,13 @@ class Codec:
         full = self.name_of(value)
         if full.rsplit(".", 1)[0] != name:
             raise DecodeError("wrong_schema", f"{full} instead of {name}")
+        record, end = None, 0
         if full == LATEST[name]:
-            try:
+            with suppress(Exception):  # unusual, or broken: fastavro decides
                 record, end = _READ[name](value, PREFIX_BYTES)
-            except Exception:  # unusual, or broken: fastavro decides
-                return _decode_by_schema(value, full, name)
-            if end == len(value):
-                return record
-        return _decode_by_schema(value, full, name)
+        if record is None or end != len(value):
+            record = _decode_by_schema(value, full, name)
+        return _without_head(record, name)
 
     def decode_batch(
         self, values: Iterable[bytes], name: str
@@ -223,11 +243,11 @@ class Codec:
                 errors.append((position, error))
         return records, errors
 
-    def split_enriched(self, value: bytes) -> tuple[AvroRecord, bytes, Position]:
+    def split_enriched(self, value: bytes) -> tuple[Head, bytes, Position]:
         """The parts of an enriched record of the newest version.
 
         Returns:
-            The raw event's head (``raw_head``), its framed bytes as they were on the raw topic, and
+            The raw event (as by ``raw_head``), its framed bytes as they were on the raw topic, and
             its coordinates.
 
         Raises:
@@ -235,18 +255,51 @@ class Codec:
         """
         if not value.startswith(self.prefix("enriched_event")):
             raise DecodeError("wrong_schema", f"{self.name_of(value)} instead of enriched_event")
+        head = Head(value, self._decode_raw)
         try:
-            event, end = _READ_HEAD(value, PREFIX_BYTES)
+            end = _read_head(value, head)
             at, _ = _READ_POSITION(value, end)
-            position: Any = tuple(at.values())
-        except Exception:  # unusual, or broken: fastavro decides
-            event, end, position = _split_by_schema(value)
-        return event, self._raw_prefix + value[PREFIX_BYTES:end], position
+        except Exception:  # no head, unusual, or broken: fastavro decides
+            event, end, at = _split_by_schema(value)
+            head.update(event)
+            head.update(of_event(event))
+        head.value = self._raw_prefix + value[PREFIX_BYTES:end]
+        return head, head.value, Position(*(at[name] for name in Position._fields))
+
+
+def _read_head(value: bytes, head: Head) -> int:
+    """Reads a framed record's head, and those other fields of it that the streams need.
+
+    Returns:
+        Where the raw record ends.
+
+    Raises:
+        Exception: of any kind, if there is no head that belongs to the record.
+    """
+    at, end = read(value, PREFIX_BYTES, head)
+    fields, at = _READ_ATTRIBUTION(value, at)
+    head.update(fields)
+    if head["event_type"] in ("opened", "clicked"):
+        fields, at = _READ_READER(value, at)
+        head.update(fields)
+    return end
+
+
+def _without_head(record: AvroRecord, name: str) -> AvroRecord:
+    if name == "raw_event":
+        del record[HEAD]
+    elif name == "enriched_event":
+        del record["event"][HEAD]
+    return record
 
 
 def _encode_by_schema(name: str, record: Mapping[str, Any]) -> bytes:
     out = io.BytesIO()
     try:
+        if name == "raw_event":  # a head belongs to other bytes
+            record = {**record, HEAD: None}
+        elif name == "enriched_event":
+            record = {**record, "event": {**record["event"], HEAD: None}}
         fastavro.schemaless_writer(out, _PLAIN[LATEST[name]], dict(record))
     except Exception as error:  # fastavro raises a dozen kinds for a value that does not fit
         raise BadInput("not_encodable", f"{name}: {type(error).__name__}") from error
@@ -266,7 +319,7 @@ def _decode_by_schema(value: bytes, full: str, name: str) -> AvroRecord:
     return record  # type: ignore[no-any-return]
 
 
-def _split_by_schema(value: bytes) -> tuple[AvroRecord, int, Position]:
+def _split_by_schema(value: bytes) -> tuple[AvroRecord, int, AvroRecord]:
     stream = io.BytesIO(value)
     stream.seek(PREFIX_BYTES)
     try:
@@ -275,4 +328,4 @@ def _split_by_schema(value: bytes) -> tuple[AvroRecord, int, Position]:
         at: Any = fastavro.schemaless_reader(stream, _ENRICHMENT, None)
     except Exception as error:  # broken bytes surface as many kinds: struct, index, unicode…
         raise DecodeError("broken_avro", f"enriched_event: {type(error).__name__}") from error
-    return event, end, tuple(at[name] for name in _POSITION)
+    return _without_head(event, "raw_event"), end, at

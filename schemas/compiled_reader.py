@@ -3,15 +3,14 @@
 Invariants:
 1. Pure. A reader returns exactly what fastavro returns for the same bytes, or raises: then the
    caller leaves them to fastavro. So no broken record is accepted.
-2. Every byte up to the end of the record is checked and every text decoded, also in fields that are
-   not returned: a broken tail is noticed.
+2. Every byte up to the end of what is read is checked, and every text decoded.
 
 Source: Avro 1.12 specification, «Binary encoding»: zig-zag variable-length integers, texts after
 their length, union branches by index, arrays and maps in blocks that end with 0.
 """
 
 import struct
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from textwrap import indent
 from typing import Any
@@ -93,32 +92,29 @@ _SCOPE: Mapping[str, Any] = {
 
 
 def reader(
-    document: Mapping[str, Any],
-    wanted: Collection[str] | None = None,
-    *,
-    last: str | None = None,
+    document: Mapping[str, Any], *, first: str | None = None, last: str | None = None
 ) -> Read:
-    """A reader of records of a schema.
+    """A reader of records of a schema, or of some of their fields that follow one another.
 
     Args:
-        wanted: fields to return; by default all.
-        last: field to end with, as if it were the record's last.
+        first, last: fields to begin and to end with; by default the record's first and last.
 
     Raises:
         ValueError: a name in the schema can't be used in source text.
     """
     document = whole(document)
     fields = {checked(each["name"]): each["type"] for each in document["fields"]}
-    if last is not None:
-        names = list(fields)
-        fields = {name: fields[name] for name in names[: names.index(last) + 1]}
+    names = list(fields)
+    begin = 0 if first is None else names.index(first)
+    end = len(names) if last is None else names.index(last) + 1
     source = _Source()
-    targets = {name: source.new(name) for name in fields if wanted is None or name in wanted}
-    source.fields(fields, targets)
-    source.end_walk()
+    targets = {name: source.new(name) for name in names[begin:end]}
+    for name, target in targets.items():
+        source.value(fields[name], target)
     source.add("if at > len(value): raise _Unusual", f"return {_mapping(targets)}, at")
-    name = f"read_{document['name'].rpartition('.')[2]}"
-    return define(name, "value, at", source.text, source.scope)
+    return define(
+        f"read_{document['name'].rpartition('.')[2]}", "value, at", source.text, source.scope
+    )
 
 
 def _mapping(targets: Mapping[str, str]) -> str:
@@ -133,14 +129,12 @@ class _Source:
     """The body of a reader.
 
     ``at`` is a position in ``value``. The code for a type begins ``on`` bytes after it, moves
-    ``at`` to the end, and assigns what it read to ``target``; without a target it only skips the
-    value.
+    ``at`` to the end, and assigns what it read to ``target``.
     """
 
     def __init__(self) -> None:
         self._lines: list[str] = []
         self._depth = 0
-        self._walking = False
         self.scope = dict(_SCOPE)
 
     @property
@@ -165,38 +159,8 @@ class _Source:
         self.scope[name] = refers_to
         return name
 
-    # --- skipping fields -------------------------------------------------------------------------
-
-    def end_walk(self) -> None:
-        """Checks the texts that were skipped, all at once.
-
-        Between them there are only bytes below 128, so no character can span two texts: the whole
-        stretch is valid UTF-8 exactly if every text in it is.
-        """
-        if self._walking:
-            self.add("value[_start:at].decode()")
-        self._walking = False
-
-    def _wide(self, target: str | None, on: int, *lines: str) -> None:
-        """Adds code for data other than texts with bytes above 127: it ends such a stretch."""
-        if target:
-            self.add(*lines)
-        else:
-            self.add(f"value[_start:{_at(on)}].decode()", *lines, "_start = at")
-
-    def fields(self, fields: Mapping[str, Node], targets: Mapping[str, str]) -> None:
-        """The fields of a record; those without a target are skipped."""
-        for name, node in fields.items():
-            if name in targets:
-                self.end_walk()
-            elif not self._walking:
-                self.add("_start = at")
-                self._walking = True
-            self._value(node, targets.get(name))
-
-    # --- types -----------------------------------------------------------------------------------
-
-    def _value(self, node: Node, target: str | None, on: int = 0) -> None:
+    def value(self, node: Node, target: str, on: int = 0) -> None:
+        """Adds the code for a value of a type."""
         kind, inner = kind_of(node)
         read = {
             "null": self._null, "boolean": self._symbol, "int": self._number, "long": self._number,
@@ -209,14 +173,14 @@ class _Source:
         else:
             read(inner, target, on)
 
-    def _null(self, _node: Node, target: str | None, on: int) -> None:
-        self.add(f"at += {on}", f"{target or '_'} = None")
+    def _null(self, _node: Node, target: str, on: int) -> None:
+        self.add(f"at += {on}", f"{target} = None")
 
-    def _union(self, branches: Node, target: str | None, on: int) -> None:
+    def _union(self, branches: Node, target: str, on: int) -> None:
         word = "if"
         for index, branch in reversed(list(enumerate(branches[:_ONE_BYTE_MAX]))):
             with self._block(f"{word} value[{_at(on)}] == {2 * index}:"):
-                self._value(branch, target, on + 1)
+                self.value(branch, target, on + 1)
             word = "elif"
         self.add("else: raise _Unusual")
 
@@ -228,11 +192,11 @@ class _Source:
         symbols = enumerate(inner["symbols"][:_ONE_BYTE_MAX])
         return self.new("symbols", {2 * number: symbol for number, symbol in symbols})
 
-    def _symbol(self, node: Node, target: str | None, on: int) -> None:
-        self.add(f"{target or '_'} = {self._table(node)}[value[{_at(on)}]]", f"at += {on + 1}")
+    def _symbol(self, node: Node, target: str, on: int) -> None:
+        self.add(f"{target} = {self._table(node)}[value[{_at(on)}]]", f"at += {on + 1}")
 
-    def _number(self, node: Node, target: str | None, on: int) -> None:
-        if target and isinstance(node, dict) and node.get("logicalType") == "timestamp-micros":
+    def _number(self, node: Node, target: str, on: int) -> None:
+        if isinstance(node, dict) and node.get("logicalType") == "timestamp-micros":
             self.add(
                 f"_first, _second, _third = _three(value, {_at(on)})",
                 f"{target} = _low[_first] + _middle[_second] + _high[_third]",
@@ -240,58 +204,49 @@ class _Source:
             )
             return
         with self._block(f"if (_byte := value[{_at(on)}]) > 127:"):
-            self._wide(target, on, f"{target or '_'}, at = _integer(value, {_at(on)})")
+            self.add(f"{target}, at = _integer(value, {_at(on)})")
         with self._block("else:"):
-            if target:
-                self.add(f"{target} = _byte >> 1 ^ -(_byte & 1)")
-            self.add(f"at += {on + 1}")
+            self.add(f"{target} = _byte >> 1 ^ -(_byte & 1)", f"at += {on + 1}")
 
-    def _sized(self, node: Node, target: str | None, on: int) -> None:
+    def _sized(self, node: Node, target: str, on: int) -> None:
         """A ``float``, ``double`` or ``fixed``."""
         kind, inner = kind_of(node)
         form = struct.Struct({"float": "<f", "double": "<d"}.get(kind) or f"{inner['size']}s")
-        read = f"[{target or '_'}] = {self.new('unpack', form.unpack_from)}(value, {_at(on)})"
-        self._wide(target, on, read, f"at += {on + form.size}")
+        unpack = self.new("unpack", form.unpack_from)
+        self.add(f"[{target}] = {unpack}(value, {_at(on)})", f"at += {on + form.size}")
 
-    def _text(self, node: Node, target: str | None, on: int) -> None:
+    def _text(self, node: Node, target: str, on: int) -> None:
         """A ``string`` or ``bytes``."""
         kind, _ = kind_of(node)
+        decoded = ".decode()" if kind == "string" else ""
         with self._block(f"if (_size := value[{_at(on)}]) & 129:"):
-            self._wide(target, on, f"{target or '_'}, at = _long_{kind}(value, {_at(on)})")
+            self.add(f"{target}, at = _long_{kind}(value, {_at(on)})")
         with self._block("else:"):
-            if target:
-                decoded = ".decode()" if kind == "string" else ""
-                self.add(f"_begin = {_at(on + 1)}", "at = _begin + (_size >> 1)")
-                self.add(f"{target} = value[_begin:at]{decoded}")
-            elif kind == "string":
-                self.add(f"at += {on + 1} + (_size >> 1)")
-            else:
-                self._wide(None, on, f"at += {on + 1} + (_size >> 1)")
+            self.add(f"_begin = {_at(on + 1)}", "at = _begin + (_size >> 1)")
+            self.add(f"{target} = value[_begin:at]{decoded}")
 
-    def _items(self, node: Node, target: str | None, on: int) -> None:
+    def _items(self, node: Node, target: str, on: int) -> None:
         """An ``array`` or ``map``."""
         kind, inner = kind_of(node)
         count, key, item = (self.new(word) for word in ("count", "key", "item"))
-        if target:
-            self.add(f"{target} = {'[]' if kind == 'array' else '{}'}")
+        self.add(f"{target} = {'[]' if kind == 'array' else '{}'}")
         self.add(f"{count} = value[{_at(on)}]", f"at += {on + 1}")
         with self._block(f"while {count}:"):
             # a block that tells its size in bytes, or one of over 63 items
             self.add(f"if {count} & 129: raise _Unusual")
             with self._block(f"for _ in range({count} >> 1):"):
                 if kind == "map":
-                    self._value("string", target and key)
-                self._value(inner["items" if kind == "array" else "values"], target and item)
-                if target:
-                    put = f".append({item})" if kind == "array" else f"[{key}] = {item}"
-                    self.add(f"{target}{put}")
+                    self.value("string", key)
+                self.value(inner["items" if kind == "array" else "values"], item)
+                put = f".append({item})" if kind == "array" else f"[{key}] = {item}"
+                self.add(f"{target}{put}")
             self.add(f"{count} = value[at]", "at += 1")
 
-    def _record(self, node: Node, target: str | None, on: int) -> None:
+    def _record(self, node: Node, target: str, on: int) -> None:
         fields = {checked(each["name"]): each["type"] for each in node["fields"]}
-        targets = {name: self.new(name) for name in fields} if target else {}
+        targets = {name: self.new(name) for name in fields}
         if on:
             self.add(f"at += {on}")
-        self.fields(fields, targets)
-        if target:
-            self.add(f"{target} = {_mapping(targets)}")
+        for name, part in targets.items():
+            self.value(fields[name], part)
+        self.add(f"{target} = {_mapping(targets)}")

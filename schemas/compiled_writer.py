@@ -74,9 +74,9 @@ def _bytes(value: object) -> bytes:
     return COUNTS[len(value)] + value if type(value) is bytes else _unusual(value)
 
 
-def _fixed(size: int) -> Atom:
+def _fixed(size: int, branch: bytes = b"") -> Atom:
     def fixed(value: object) -> bytes:
-        return value if type(value) is bytes and len(value) == size else _unusual(value)
+        return branch + value if type(value) is bytes and len(value) == size else _unusual(value)
 
     return fixed
 
@@ -299,4 +299,6 @@ class Writers:
             return _map(text if item is TEXTS else item)
         if kind == "record":
             return Writers(inner, self._usual).record()
-        return _fixed(inner["size"]) if kind == "fixed" else _ATOMS.get(kind, _unusual)
+        if kind in ("fixed", "fixed?"):
+            return _fixed(inner["size"], _SOME if kind == "fixed?" else b"")
+        return _ATOMS.get(kind, _unusual)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
+from schemas.addresses import clickhouse_address
+
 
 class ClickHouseSettings(BaseModel):
     """How the roles reach ClickHouse."""
@@ -24,13 +26,14 @@ class ClickHouseSettings(BaseModel):
 
     @field_validator("clickhouse_dsn")
     @classmethod
-    def _is_no_directory(cls, value: SecretStr) -> SecretStr:
+    def _names_a_server(cls, value: SecretStr) -> SecretStr:
         if value.get_secret_value().startswith("chdb:"):
             raise ValueError(
                 "chdb: directories are not supported any more: start 'mailpulse warehouse' with"
                 " MAILPULSE_WAREHOUSE_DIR, and set MAILPULSE_CLICKHOUSE_DSN_FILE to the"
                 " data_dir/warehouse.dsn that it writes"
             )
+        clickhouse_address(value.get_secret_value())
         return value
 
 

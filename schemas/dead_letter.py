@@ -9,6 +9,11 @@ Invariants:
 import hashlib
 from typing import Any
 
+CONTENT_BYTES_MAX = 1_000_000
+"""How much of a record its dead letter holds; with the rest of the letter this is below a broker's
+default limit, 1 MiB, which the record itself may have reached. Its own topic has all of it."""
+KEY_BYTES_MAX = 4_096
+
 
 def of_request(
     content: bytes,
@@ -59,7 +64,7 @@ def of_record(
         timestamp_ms: the record's own, milliseconds since 1970.
         log_id: incarnation of the topic, where the stage knows it.
     """
-    content = value or b""
+    content = (value or b"")[:CONTENT_BYTES_MAX]
     place = (topic, log_id or "", str(partition), str(offset))
     return {
         "dead_letter_id": _identity(stage, *place, content=content),
@@ -71,7 +76,7 @@ def of_record(
         "log_id": log_id,
         "partition": partition,
         "offset": offset,
-        "key": key,
+        "key": key and key[:KEY_BYTES_MAX],
         "content": content,
     }
 

@@ -9,8 +9,12 @@ Invariants:
 """
 
 import hashlib
+from collections.abc import Mapping
+from contextlib import suppress
 from enum import StrEnum
-from typing import TypedDict
+from typing import Any, TypedDict
+
+from schemas.identity import address_identity
 
 
 class EventType(StrEnum):
@@ -29,6 +33,10 @@ class EventType(StrEnum):
     UNSUBSCRIBED = "unsubscribed"
     SUBSCRIBED = "subscribed"
     AUTORESPONDED = "autoresponded"
+    SUPPRESSION_ADDED = "suppression_added"
+    """An address was put on a suppression list; ``bounce_reason`` says what for."""
+    SUPPRESSION_REMOVED = "suppression_removed"
+    """It was taken off that list."""
     UNKNOWN = "unknown"
 
 
@@ -84,9 +92,23 @@ class CampaignSource(StrEnum):
     METADATA = "metadata"
     TAG = "tag"
     PROVIDER = "provider"
+    """The provider's own number or id; the campaign has the provider before it."""
+    SENDER = "sender"
+    """The provider's field for a name that the sender gives."""
     HEADER = "header"
     LEARNED = "learned"
     """From another event of the same message (set by the streams, never by ingress)."""
+
+
+class ReceivedBy(StrEnum):
+    """How an event reached mailpulse."""
+
+    HOOK = "hook"
+    """By the provider's webhook."""
+    PULL = "pull"
+    """Read from the provider's own history."""
+    COMMAND = "command"
+    """Entered by an operator."""
 
 
 class DedupeQuality(StrEnum):
@@ -99,44 +121,50 @@ class DedupeQuality(StrEnum):
 
 
 class Event(TypedDict):
-    """One normalised event, in the order and with the names of the raw Avro schema.
+    """One normalised event, in the order and with the names of the raw Avro schema, without head.
 
     Times are microseconds since 1970-01-01 UTC. Texts are at most ``TEXT_CHARS_MAX`` characters.
     """
 
     event_id: str
+    campaign_id: str | None
+    campaign_source: str
+    recipient_domain: str
+    machine_kind: str
+    user_agent: str | None
+    ip: str | None
+    click_url: str | None
+    unsubscribe_link: bool | None
+    geo_country: str | None
     event_type: str
     occurred_at: int
     received_at: int
     time_suspect: bool
     provider: str
     source: str
+    received_by: str
     message_id: str | None
     recipient: str | None
-    recipient_domain: str
+    recipient_identity: str | None
     recipient_certain: bool
-    campaign_id: str | None
-    campaign_source: str
     bounce_class: str
     bounce_reason: str
     smtp_code: int | None
     enhanced_status: str | None
     diagnostic: str | None
-    machine_kind: str
-    user_agent: str | None
-    ip: str | None
-    click_url: str | None
+    suppression_scope: str | None
     native_type: str
     dedupe_quality: str
     rfc_message_id: str | None
     tags: list[str]
     metadata: dict[str, str]
     provider_first: bool | None
-    geo_country: str | None
     batch_id: str | None
     batch_index: int
 
 
+EVENT_ID_CHARS = 32
+"""Length of an event id that mailpulse makes."""
 TEXT_CHARS_MAX = 2048
 """Longest text kept in one field; the rest is cut."""
 ID_CHARS_MAX = 512
@@ -157,34 +185,38 @@ def new_event(
     """An event with every optional field at its default."""
     return {
         "event_id": event_id,
+        "campaign_id": None,
+        "campaign_source": "none",
+        "recipient_domain": "",
+        "machine_kind": "none",
+        "user_agent": None,
+        "ip": None,
+        "click_url": None,
+        "unsubscribe_link": None,
+        "geo_country": None,
         "event_type": event_type,
         "occurred_at": occurred_at,
         "received_at": received_at,
         "time_suspect": False,
         "provider": provider,
         "source": "",
+        "received_by": "hook",
         "message_id": None,
         "recipient": None,
-        "recipient_domain": "",
+        "recipient_identity": None,
         "recipient_certain": True,
-        "campaign_id": None,
-        "campaign_source": "none",
         "bounce_class": "none",
         "bounce_reason": "none",
         "smtp_code": None,
         "enhanced_status": None,
         "diagnostic": None,
-        "machine_kind": "none",
-        "user_agent": None,
-        "ip": None,
-        "click_url": None,
+        "suppression_scope": None,
         "native_type": native_type,
         "dedupe_quality": "native",
         "rfc_message_id": None,
         "tags": [],
         "metadata": {},
         "provider_first": None,
-        "geo_country": None,
         "batch_id": None,
         "batch_index": 0,
     }
@@ -201,7 +233,54 @@ def event_id(provider: str, account: str, *parts: str) -> str:
         encoded = part.encode("utf-8", "surrogatepass")
         digest.update(len(encoded).to_bytes(4, "big"))
         digest.update(encoded)
-    return digest.hexdigest()[:32]
+    return digest.hexdigest()[:EVENT_ID_CHARS]
+
+
+def recipient_identity(event: Mapping[str, Any]) -> str:
+    """The identity of an event's recipient, or its keyed hash; '' without one.
+
+    Ingress sets it. Of another producer's event that lacks it, it is made from the address.
+    """
+    return event["recipient_identity"] or address_identity(event["recipient"] or "")
+
+
+def event_hash(event_id: str) -> int:
+    """64 bits of an event id, enough to tell the events of one message apart."""
+    if len(event_id) == EVENT_ID_CHARS:
+        with suppress(ValueError):
+            value = int(event_id, 16)
+            return (value ^ value >> 64) & 0xFFFF_FFFF_FFFF_FFFF
+    # another producer's id: one that is longer may end as all others of its message do
+    return int.from_bytes(hashlib.blake2b(event_id.encode(), digest_size=8).digest(), "big")
+
+
+def is_identified(event: Mapping[str, Any]) -> bool:
+    """Whether the event says which message to which recipient it is about."""
+    return bool(event["message_id"]) and event["recipient_certain"]
+
+
+def unit_key(event: Mapping[str, Any]) -> bytes:
+    """Identity of message and recipient, 16 bytes: the unit of every unique count.
+
+    An event that can't be told per message is a unit of its own.
+    """
+    if not is_identified(event):
+        return own_unit(event["event_id"])
+    return message_unit(event["provider"], event["message_id"], recipient_identity(event))
+
+
+def message_unit(provider: str, message_id: str, identity: str) -> bytes:
+    """The ``unit_key`` of a message to the recipient of this identity."""
+    return _unit(f"{provider}\x1f{message_id}\x1f{identity}")
+
+
+def own_unit(event_id: str) -> bytes:
+    """The ``unit_key`` of an event that can't be told per message."""
+    return _unit(f"e\x1f{event_id}")
+
+
+def _unit(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
 
 
 def message_key(event: Event) -> bytes:
@@ -211,9 +290,9 @@ def message_key(event: Event) -> bytes:
     and all soft bounces of the address, which makes suppressions exact. Without a recipient (or
     with several possible ones) the key is the message; without a message it is the event.
     """
-    recipient = event["recipient"]
-    if recipient and event["recipient_certain"]:
-        return recipient.lower().encode("utf-8", "replace")
+    identity = recipient_identity(event)
+    if identity and event["recipient_certain"]:
+        return identity.encode("utf-8", "replace")
     if event["message_id"]:
         return f"m:{event['provider']}:{event['message_id']}".encode("utf-8", "replace")
     return b"e:" + event["event_id"].encode()

@@ -6,14 +6,42 @@ Invariants:
 2. A counter is an integer per campaign, mailbox provider and minute. Counters add up over
    minutes, mailbox providers, input partitions and log incarnations; rates never do.
 3. A rate is published with its numerator and denominator; denominator 0 gives ``None``.
+4. A counter keeps its position: new ones are appended, so a stored vector that is shorter lacks
+   only the newest.
+5. A sum of counts is never negative, and a rate that is not named ``flow_`` lies in [0, 1]
+   (``test_rate_laws.py`` of ``tests/streams`` and ``tests/analytics``).
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 MESSAGE = (
-    "one provider message for one recipient; "
-    "«unique» means once per message, exact, never estimated"
+    "one provider message, by its id, for one recipient, however a provider spells the address; "
+    "«unique» means once per message, exact, never estimated. A message without any event for "
+    "MAILPULSE_MESSAGE_TTL_HOURS (30 days) is forgotten: what comes later counts as a new one"
+)
+ORDER = (
+    "a message's events are judged together, whatever their order of arrival. First means the "
+    "first that happened; the ids order those of one microsecond. A message belongs to the "
+    "campaign that its first event to name one names. Later news corrects what was told for "
+    "MAILPULSE_CORRECTION_HOURS (24) after the message's first event, by the log's time. Then it "
+    "is settled: it stays as it is, later events only add to it, and are judged together in a "
+    "window of their own"
+)
+SETTLED = (
+    "what a settled message lacks a later event still gives: the first open, a late bounce, a "
+    "campaign for what comes from then on. A delivery settled without a campaign keeps its cohort "
+    "there. A delivery told after its bounce was settled counts beside that. Of more than 64 "
+    "events in one window those that arrived first are settled early; of more than 4,096 events of "
+    "a message the oldest ids are forgotten, and a repeat of one counts again"
+)
+
+BOUNCE = (
+    "in-band if the message was never delivered, late at or after its delivery; one before the"
+    " delivery does not count, since the retry succeeded. A message counts under its worst bounce"
+    " (hard, block, soft, undetermined), among equals under the earliest. What the provider"
+    " rejected, or did not attempt for a suppression list, is no bounce, and counts as such even"
+    " if the message was delivered"
 )
 
 
@@ -43,17 +71,35 @@ class Counter:
 
 COUNTERS: tuple[Counter, ...] = (
     Counter("events", Basis.FLOW, "events kept, of every type; duplicates are dropped before"),
+    Counter(
+        "unidentified",
+        Basis.FLOW,
+        "events that can't be told per message: without a message id, or the recipient is not"
+        " certain; in no count of messages",
+    ),
     Counter("delivered", Basis.FLOW, "messages that a provider said the receiving server took"),
     Counter(
-        "bounced_hard", Basis.FLOW, "messages that bounced for good: the address does not work"
+        "bounced_hard",
+        Basis.FLOW,
+        "messages never delivered that bounced for good: the address does not work",
     ),
-    Counter("bounced_soft", Basis.FLOW, "messages that bounced for a passing reason"),
-    Counter("bounced_block", Basis.FLOW, "messages refused for reputation, policy or content"),
-    Counter("bounced_undetermined", Basis.FLOW, "messages that bounced without a usable reason"),
+    Counter(
+        "bounced_soft", Basis.FLOW, "messages never delivered that bounced for a passing reason"
+    ),
+    Counter(
+        "bounced_block",
+        Basis.FLOW,
+        "messages never delivered that were refused for reputation, policy or content",
+    ),
+    Counter(
+        "bounced_undetermined",
+        Basis.FLOW,
+        "messages never delivered that bounced without a usable reason",
+    ),
     Counter(
         "bounced_late",
         Basis.FLOW,
-        "messages of any of the four classes that bounced after they were reported delivered",
+        "messages that bounced at or after their delivery, whatever the reason",
     ),
     Counter(
         "suppressed", Basis.FLOW, "messages not attempted: the address is on a suppression list"
@@ -73,16 +119,29 @@ COUNTERS: tuple[Counter, ...] = (
     Counter("opens", Basis.FLOW, "open events by humans, repeats included"),
     Counter("clicks", Basis.FLOW, "click events by humans, repeats included, unsubscribe excluded"),
     Counter("machine_opens", Basis.FLOW, "open events by machines, repeats included"),
-    Counter("machine_clicks", Basis.FLOW, "click events by scanners, repeats included"),
+    Counter(
+        "machine_clicks",
+        Basis.FLOW,
+        "click events by machines, scanners above all, repeats included",
+    ),
     Counter("unsubscribe_clicks", Basis.FLOW, "human click events on unsubscribe links"),
     Counter("complained", Basis.FLOW, "messages reported as spam by their recipient"),
     Counter("unsubscribed", Basis.FLOW, "messages whose recipient unsubscribed"),
-    Counter("cohort_bounced_late", Basis.COHORT, "of the messages delivered here, bounced later"),
+    Counter(
+        "cohort_bounced_late",
+        Basis.COHORT,
+        "of the messages delivered here, bounced at or after their delivery",
+    ),
     Counter("cohort_opened", Basis.COHORT, "of the messages delivered here, opened by a human"),
     Counter("cohort_opened_any", Basis.COHORT, "of the messages delivered here, opened by anyone"),
     Counter("cohort_clicked", Basis.COHORT, "of the messages delivered here, clicked by a human"),
     Counter(
         "cohort_clicked_any", Basis.COHORT, "of the messages delivered here, clicked by anyone"
+    ),
+    Counter(
+        "cohort_opened_clicked",
+        Basis.COHORT,
+        "of the messages delivered here, both opened and clicked by a human",
     ),
     Counter("cohort_complained", Basis.COHORT, "of the messages delivered here, reported as spam"),
     Counter("cohort_unsubscribed", Basis.COHORT, "of the messages delivered here, unsubscribed"),
@@ -91,28 +150,32 @@ COUNTER_NAMES: tuple[str, ...] = tuple(counter.name for counter in COUNTERS)
 COUNTER_INDEX: dict[str, int] = {name: index for index, name in enumerate(COUNTER_NAMES)}
 
 DERIVED: dict[str, tuple[tuple[str, int], ...]] = {
-    # name: ((counter, sign), ...); sent = delivered in-band + bounced in-band
+    # name: ((counter, sign), ...)
     "bounced": (
         ("bounced_hard", 1), ("bounced_soft", 1), ("bounced_block", 1), ("bounced_undetermined", 1),
     ),
     "sent": (
         ("delivered", 1), ("bounced_hard", 1), ("bounced_soft", 1), ("bounced_block", 1),
-        ("bounced_undetermined", 1), ("bounced_late", -1),
+        ("bounced_undetermined", 1),
     ),
-    "accepted": (("delivered", 1), ("bounced_late", -1)),
-    "cohort_accepted": (("delivered", 1), ("cohort_bounced_late", -1)),
+    # Both count the same messages in the same minute, so the difference is never negative.
+    "clicked_unopened": (("cohort_clicked", 1), ("cohort_opened_clicked", -1)),
 }  # fmt: skip
 DERIVED_DOCS: dict[str, str] = {
-    "bounced": "hard + soft + block + undetermined bounces; suppressed never counts",
-    "sent": "recipients attempted: delivered in-band + bounced in-band",
-    "accepted": "delivered - later (out-of-band) bounces, both in the minute they happened",
-    "cohort_accepted": "of the messages delivered here, those that have not bounced later",
+    "bounced": "messages bounced in-band: hard + soft + block + undetermined",
+    "sent": "recipients attempted: delivered + bounced in-band",
+    "clicked_unopened": "of the messages delivered here, clicked but not opened by a human: their"
+    " images were not loaded",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A ratio of two counts, each named by a counter or a derived count."""
+    """A ratio of two counts, each named by a counter or a derived count.
+
+    A rate lies in [0, 1], because every message above the line is also below it, in the same
+    minute. Only a rate named ``flow_`` can exceed 1: the messages above and below are not the same.
+    """
 
     name: str
     basis: Basis
@@ -122,34 +185,41 @@ class Rate:
 
 
 RATES: tuple[Rate, ...] = (
-    Rate("delivery_rate", Basis.FLOW, "accepted", "sent", "accepted / sent"),
+    Rate("delivery_rate", Basis.FLOW, "delivered", "sent", "delivered / sent"),
     Rate("bounce_rate", Basis.FLOW, "bounced", "sent",
-         "(hard + soft + block + undetermined bounces) / sent; suppressed never counts"),
-    Rate("hard_bounce_rate", Basis.FLOW, "bounced_hard", "sent", "hard bounces / sent"),
-    Rate("soft_bounce_rate", Basis.FLOW, "bounced_soft", "sent", "soft bounces / sent"),
-    Rate("block_bounce_rate", Basis.FLOW, "bounced_block", "sent", "block bounces / sent"),
-    Rate("open_rate", Basis.COHORT, "cohort_opened", "cohort_accepted",
-         "messages with a first human open / accepted, of the messages delivered in the window"),
-    Rate("open_rate_with_machine", Basis.COHORT, "cohort_opened_any", "cohort_accepted",
-         "messages opened by anyone / accepted, of the messages delivered in the window"),
-    Rate("click_rate", Basis.COHORT, "cohort_clicked", "cohort_accepted",
-         "messages with a first human click / accepted, of the messages delivered in the window"),
-    Rate("click_to_open_rate", Basis.COHORT, "cohort_clicked", "cohort_opened",
-         "messages clicked / messages opened, both human; never called click rate"),
-    Rate("complaint_rate", Basis.COHORT, "cohort_complained", "cohort_accepted",
-         "complaints / accepted, of the messages delivered in the window"),
-    Rate("unsubscribe_rate", Basis.COHORT, "cohort_unsubscribed", "cohort_accepted",
-         "unsubscribes / accepted, of the messages delivered in the window"),
-    Rate("flow_open_rate", Basis.FLOW, "opened", "accepted",
-         "first human opens that happened in the window / accepted in it; can exceed 1"),
-    Rate("flow_click_rate", Basis.FLOW, "clicked", "accepted",
-         "first human clicks that happened in the window / accepted in it; can exceed 1"),
-    Rate("flow_complaint_rate", Basis.FLOW, "complained", "accepted",
-         "complaints that happened in the window / accepted in it; can exceed 1"),
+         "bounced in-band / sent; late bounces and suppressed messages never count"),
+    Rate("hard_bounce_rate", Basis.FLOW, "bounced_hard", "sent", "hard bounces in-band / sent"),
+    Rate("soft_bounce_rate", Basis.FLOW, "bounced_soft", "sent", "soft bounces in-band / sent"),
+    Rate("block_bounce_rate", Basis.FLOW, "bounced_block", "sent", "block bounces in-band / sent"),
+    Rate("late_bounce_rate", Basis.COHORT, "cohort_bounced_late", "delivered",
+         "messages that bounced at or after their delivery / delivered"),
+    Rate("open_rate", Basis.COHORT, "cohort_opened", "delivered",
+         "messages opened by a human / delivered"),
+    Rate("open_rate_with_machine", Basis.COHORT, "cohort_opened_any", "delivered",
+         "messages opened by anyone / delivered"),
+    Rate("click_rate", Basis.COHORT, "cohort_clicked", "delivered",
+         "messages clicked by a human / delivered"),
+    Rate("click_to_open_rate", Basis.COHORT, "cohort_opened_clicked", "cohort_opened",
+         "messages both opened and clicked / messages opened, all by humans; never called click"
+         " rate"),
+    Rate("complaint_rate", Basis.COHORT, "cohort_complained", "delivered",
+         "messages reported as spam / delivered"),
+    Rate("unsubscribe_rate", Basis.COHORT, "cohort_unsubscribed", "delivered",
+         "messages whose recipient unsubscribed / delivered"),
+    Rate("flow_open_rate", Basis.FLOW, "opened", "delivered",
+         "first human opens that happened in the window / delivered in it; can exceed 1"),
+    Rate("flow_click_rate", Basis.FLOW, "clicked", "delivered",
+         "first human clicks that happened in the window / delivered in it; can exceed 1"),
+    Rate("flow_complaint_rate", Basis.FLOW, "complained", "delivered",
+         "complaints that happened in the window / delivered in it; can exceed 1"),
 )  # fmt: skip
 
 WINDOWS_S: dict[str, int | None] = {"5m": 300, "1h": 3600, "24h": 86400, "total": None}
 """Window name -> length in seconds; ``None`` is everything since the campaign's first event."""
+WINDOWS_DOC = (
+    "5m, 1h and 24h are that many whole minutes that have ended; "
+    "total is everything so far, the running minute included"
+)
 
 
 def derived(counts: "tuple[int, ...] | list[int]", name: str) -> int:

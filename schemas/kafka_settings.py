@@ -4,8 +4,9 @@ import ssl
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, field_validator
 
+from schemas.addresses import brokers, registry_url
 from schemas.topics import PARTITIONS_DEFAULT
 
 
@@ -37,6 +38,16 @@ class KafkaSettings(BaseModel):
         description="Confluent-compatible registry, may contain a password; empty: none",
     )
 
+    @field_validator("kafka_bootstrap")
+    @classmethod
+    def _names_brokers(cls, value: str) -> str:
+        return ",".join(brokers(value))
+
+    @field_validator("schema_registry_url")
+    @classmethod
+    def _names_a_registry(cls, value: SecretStr) -> SecretStr:
+        return SecretStr(registry_url(value.get_secret_value()))
+
     def kafka_client_options(self) -> dict[str, Any]:
         """Keyword arguments that every aiokafka client takes.
 
@@ -44,7 +55,7 @@ class KafkaSettings(BaseModel):
             OSError, ssl.SSLError: a certificate file can't be read.
         """
         options: dict[str, Any] = {
-            "bootstrap_servers": self.kafka_bootstrap.split(","),
+            "bootstrap_servers": brokers(self.kafka_bootstrap),
             "security_protocol": self.kafka_security_protocol,
             "request_timeout_ms": self.kafka_request_timeout_ms,
         }

@@ -26,6 +26,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from schemas.addresses import store_url
 from schemas.database_settings import ClickHouseSettings, WarehouseSettings
 from schemas.errors import ConfigError
 from schemas.kafka_settings import KafkaSettings
@@ -128,6 +129,11 @@ class IngestSettings(BaseModel):
     )
     log_recipients: bool = Field(False, description="name recipients in the log; for debugging")
 
+    @field_validator("rate_limit_url")
+    @classmethod
+    def _names_a_store(cls, value: SecretStr) -> SecretStr:
+        return SecretStr(store_url(value.get_secret_value()))
+
     @field_validator("trusted_proxies", "metrics_allow_ips", mode="before")
     @classmethod
     def _comma_separated(cls, value: Any) -> Any:
@@ -153,6 +159,11 @@ class StreamsSettings(BaseModel):
     message_ttl_hours: int = Field(
         720, ge=1, description="how long a message and the ids of its events are kept in the state"
     )
+    correction_hours: int = Field(
+        24, ge=1, le=144,
+        description="how long after a message's first event its figures depend on the set of its "
+        "events, not on their order",
+    )  # fmt: skip
     rates_interval_ms: int = Field(
         250, ge=50, description="rates of a campaign are published at most this often"
     )

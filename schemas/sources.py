@@ -81,7 +81,8 @@ class Source(BaseModel):
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for item in value:
-            ipaddress.ip_network(item, strict=False)
+            if item != "published":  # the provider's own list, see ``ingest.published``
+                ipaddress.ip_network(item, strict=False)
         return value
 
     def secrets(self, field: str) -> tuple[str, ...]:

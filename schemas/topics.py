@@ -14,6 +14,7 @@ MINUTES = "email.campaign.minutes.v1"
 RATES = "email.campaign.rates.v1"
 ALERTS = "email.campaign.alerts.v1"
 SUPPRESSIONS = "email.suppressions.v1"
+SCOPED_SUPPRESSIONS = "email.suppressions.scoped.v1"
 ENGAGEMENT = "email.engagement.v1"
 CAMPAIGNS = "email.campaigns.v1"
 RULES = "email.rules.v1"
@@ -86,6 +87,10 @@ TOPICS: tuple[Topic, ...] = (
         writers=("worker",), groups=("sink",), readers=("worker",),
     ),
     Topic(SUPPRESSIONS, "suppression", "recipient", None, writers=("worker",), groups=("sink",)),
+    Topic(
+        SCOPED_SUPPRESSIONS, "suppression", "recipient, source and scope", None,
+        writers=("worker",), groups=("sink",),
+    ),
     Topic(
         ENGAGEMENT, "engagement", "recipient", 7 * _DAY_MS,
         writers=("worker",), readers=("worker",),

@@ -6,6 +6,10 @@
 - Version of a minute's counts, 63 bits: ``epoch << COUNTS_OFFSET_BITS | offset``.
 """
 
+FOLD_VERSION = 1
+"""Of the code that folds raw records into counts and enrichments; raised whenever the same records
+would give others. A rebuild folds old records by today's code, so a release that raises it begins
+an epoch (``mailpulse reprocess``)."""
 REVISION_EPOCH_SHIFT = 12
 """4,095 corrections of one event fit in an epoch. Verdicts change in one direction and a campaign
 is learned once, so an event is corrected a few times at most."""

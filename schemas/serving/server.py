@@ -22,12 +22,13 @@ import uvicorn
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp
 
+from schemas.errors import ConfigError
 from schemas.serving.health import health_app
 from schemas.serving.internals import check_internals
 from schemas.serving.places import Limits
 from schemas.serving.protocol import Listener, ListenerProtocol, Proves
 from schemas.serving.sites import SameSite, Sites
-from schemas.settings import Settings
+from schemas.settings import PREFIX, Settings
 
 log = structlog.get_logger("mailpulse.serving")
 
@@ -96,6 +97,21 @@ def bind(host: str, port: int, *, or_next: bool = False) -> socket.socket:
             sock.setblocking(False)
             return sock
     raise OSError(errno.EADDRINUSE, f"no free port from {port} on")
+
+
+def bound(host: str, port: int, setting: str) -> socket.socket:
+    """As ``bind``, for a role that can't work without the port.
+
+    Args:
+        setting: the setting that chooses the port, without prefix.
+
+    Raises:
+        ConfigError: the address can't be bound.
+    """
+    try:
+        return bind(host, port)
+    except OSError as error:
+        raise ConfigError([f"{PREFIX}{setting}: {host}:{port}: {error.strerror}"]) from error
 
 
 def port_of(sock: socket.socket) -> int:
@@ -207,9 +223,9 @@ async def serving_health(
         metrics: Prometheus' exposition text.
 
     Raises:
-        OSError: the address can't be bound.
+        ConfigError: the address can't be bound.
     """
-    sock = bind(settings.metrics_host, settings.metrics_port)
+    sock = bound(settings.metrics_host, settings.metrics_port, "METRICS_PORT")
     # Probes name a pod's address or a service: off loopback any name is accepted, since nothing
     # here is secret; requests by pages of other sites are refused nevertheless.
     sites = Sites.of_listener(settings.metrics_host, open_=True)

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from schemas.codec import (
     FIXED_IDS,
-    HEAD_END,
     LATEST,
     Codec,
     frame_of,
@@ -76,17 +75,6 @@ def test_ids_of_a_registry_replace_the_fixed_ones() -> None:
     assert registered.decode(value, "raw_event") == event()
     with pytest.raises(DecodeError, match="unknown_schema_id"):
         registered.decode(CODEC.encode("raw_event", event()), "raw_event")
-
-
-@given(raw=events())
-def test_head_equals_the_head_of_a_full_decode(raw: Event) -> None:
-    """Decoding the front alone gives the same fields as decoding everything."""
-    value = CODEC.encode("raw_event", raw)
-    whole = CODEC.decode(value, "raw_event")
-    names = list(whole)
-    head = names[: names.index(HEAD_END)]
-    read = CODEC.raw_head(value)
-    assert {name: read[name] for name in head} == {name: whole[name] for name in head}
 
 
 @given(raw=events(), cut=st.integers(1, 10_000))

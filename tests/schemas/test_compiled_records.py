@@ -1,6 +1,7 @@
 """The compiled functions that the product uses equal the general encoder and decoder."""
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import fastavro
@@ -11,23 +12,26 @@ from hypothesis import strategies as st
 from schemas import codec as codecs
 from schemas import enrichment, primitives
 from schemas.codec import (
-    HEAD_END,
+    HEAD,
     LATEST,
     PREFIX_BYTES,
     Codec,
+    Position,
     framing_prefix,
     schema_json,
     without_logical_types,
 )
 from schemas.errors import BadInput, DecodeError
 from schemas.event import Event
+from schemas.raw_head import ID_SIZE, SIZE, of_event
+from schemas.versions import FOLD_VERSION
 from tests.builders import RECEIVED_AT, event
+from tests.builders import enrichment as built_enrichment
 from tests.builders import record as built
 from tests.strategies import enrichments, events
 
 CODEC = Codec()
-NAMES = list(event())
-HEAD = (*NAMES[: NAMES.index(HEAD_END)], "geo_country")
+PLAIN_RAW = without_logical_types(schema_json(LATEST["raw_event"]))
 PLAIN_ENRICHED = without_logical_types(schema_json(LATEST["enriched_event"]))
 DETAIL = st.one_of(st.none(), st.text("aé€", max_size=150))
 
@@ -62,16 +66,53 @@ def likely_events(draw: st.DrawFn) -> Event:
     )  # fmt: skip
 
 
-def head_of(whole: dict[str, Any]) -> dict[str, Any]:
-    """The fields that the streams read."""
-    return {name: whole[name] for name in HEAD}
+def of(head: Mapping[str, Any], event: Mapping[str, Any]) -> dict[str, Any]:
+    """What a head gives of everything that it may be asked for."""
+    return {name: head[name] for name in (*of_event(event), *event)}
+
+
+def without_its_head(value: bytes) -> bytes:
+    """A raw record as other producers write it."""
+    event = {**CODEC.decode(value, "raw_event"), HEAD: None}
+    return value[:PREFIX_BYTES] + encoded(PLAIN_RAW, event)
 
 
 @given(raw=st.one_of(events(), likely_events()))
-def test_head_equals_the_head_of_a_full_decode(raw: Event) -> None:
-    """Whatever the event, the head is the one that the general decoder gives."""
+def test_head_says_what_the_event_says(raw: Event) -> None:
+    """Whatever the event, with and without a head in the record, and in whatever order asked."""
+    value = CODEC.encode("raw_event", raw)
+    meant = {**of_event(raw), **raw}
+    for record in (value, without_its_head(value)):
+        assert of(CODEC.raw_head(record), raw) == meant
+        backwards = CODEC.raw_head(record)
+        assert [backwards[name] for name in reversed(meant)] == list(reversed(meant.values()))
+        assert CODEC.decode(record, "raw_event") == raw
+
+
+@given(raw=likely_events(), other=likely_events())
+def test_head_of_another_record_is_not_used(raw: Event, other: Event) -> None:
+    """As after a change of the record by someone who kept its head."""
+    value, begin = CODEC.encode("raw_event", raw), PREFIX_BYTES + ID_SIZE
+    end = begin + 1 + SIZE
+    changed = value[:begin] + CODEC.encode("raw_event", other)[begin:end] + value[end:]
+    assert of(CODEC.raw_head(changed), raw) == {**of_event(raw), **raw}
+    whole = {"event": raw, "enrichment": built_enrichment()}
+    enriched = bytearray(CODEC.encode("enriched_event", whole))
+    enriched[PREFIX_BYTES:end] = changed[PREFIX_BYTES:end]
+    head, carried, _ = CODEC.split_enriched(bytes(enriched))
+    assert (of(head, raw), carried) == ({**of_event(raw), **raw}, changed)
+
+
+@given(raw=likely_events())
+def test_what_each_event_is_asked_for_is_read_without_decoding(raw: Event) -> None:
+    """Or the speed would be gone unnoticed."""
     head = CODEC.raw_head(CODEC.encode("raw_event", raw))
-    assert head_of(head) == head_of(dict(raw))
+    head.decode = refuse
+    names = ["campaign_id", "campaign_source", "recipient_domain", "event_type", "occurred_at"]
+    if raw["event_type"] in ("opened", "clicked"):
+        names += ["machine_kind", "user_agent", "ip", "click_url", "unsubscribe_link"]
+        names += ["geo_country"]
+    assert all(head[name] == raw[name] for name in names)  # type: ignore[literal-required]
 
 
 def refuse(*_: object) -> Any:
@@ -86,16 +127,18 @@ def test_likely_events_are_read_and_written_without_fastavro(raw: Event) -> None
         patch.setattr(codecs, "_decode_by_schema", refuse)
         patch.setattr(codecs, "_encode_by_schema", refuse)
         value = CODEC.encode("raw_event", raw)
-        assert CODEC.raw_head(value) == head_of(dict(raw))
+        assert of(CODEC.raw_head(value), raw) == {**of_event(raw), **raw}
         assert CODEC.decode(value, "raw_event") == raw
 
 
 def usual(document: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
-    """A record with times of our days."""
+    """A record with times of our days and an id of mailpulse's, without head."""
     for field in document["fields"]:
         name, node = field["name"], field["type"]
         if isinstance(node, dict) and node.get("logicalType") == "timestamp-micros":
             record[name] = RECEIVED_AT
+        elif name == "event_id":
+            record[name] = f"{1:032x}"
         elif isinstance(node, dict) and node["type"] == "record":
             record[name] = usual(node, record[name])
     return record
@@ -124,12 +167,12 @@ def test_damaged_events_are_judged_as_by_the_general_decoder(
     damaged = bytes(value[: data.draw(st.integers(PREFIX_BYTES, len(value)))])
     damaged += data.draw(st.binary(max_size=3))
     try:
-        wanted = head_of(CODEC.decode(damaged, "raw_event"))
+        wanted = CODEC.decode(damaged, "raw_event")
     except DecodeError:
         with pytest.raises(DecodeError):
             CODEC.raw_head(damaged)
         return
-    assert head_of(CODEC.raw_head(damaged)) == wanted
+    assert of(CODEC.raw_head(damaged), wanted) == {**of_event(wanted), **wanted}
 
 
 @given(st.integers(-(2**63), 2**63 - 1))
@@ -145,12 +188,19 @@ def test_integers_in_a_row_are_those_of_the_general_encoder(values: list[int]) -
     assert primitives.integers(values) == b"".join(encoded("long", value) for value in values)
 
 
+def with_null_head(whole: dict[str, Any]) -> bytes:
+    """An enriched record whose enrichment or event is unusual."""
+    event = {**whole["event"], HEAD: None}
+    return CODEC.prefix("enriched_event") + encoded(PLAIN_ENRICHED, {**whole, "event": event})
+
+
 @given(raw=events(), extra=enrichments(), key=st.binary(max_size=20))
 def test_enrichments_are_those_of_the_general_encoder(
     raw: Event, extra: dict[str, Any], key: bytes
 ) -> None:
     """The parts, in order, are the record; and its coordinates are read back."""
     extra["message_key"] = key.hex()
+    extra["fold_version"] = FOLD_VERSION
     parts = (
         enrichment.origin(extra["log_id"], extra["partition"]),
         enrichment.coordinates(
@@ -162,20 +212,26 @@ def test_enrichments_are_those_of_the_general_encoder(
         enrichment.mailbox(extra["mailbox_provider"]),
         enrichment.verdict(
             extra["bounce_class"], extra["bounce_reason"], extra["actor"], extra["actor_reason"],
-            extra["rules_version"], extra["first_of_kind"], extra["first_human"],
-            extra["unsubscribe_link"],
+            extra["actor_certainty"], extra["rules_version"], extra["first_of_kind"],
+            extra["first_human"], extra["unsubscribe_link"],
         ),
         enrichment.since(extra["seconds_since_delivery"]),
         enrichment.client(extra["device"], extra["os"], extra["client"], extra["country"]),
+        enrichment.link(extra["click_url_group"]),
     )  # fmt: skip
     value = CODEC.encode("raw_event", raw)
     by_hand = CODEC.prefix("enriched_event") + value[PREFIX_BYTES:] + b"".join(parts)
     whole = {"event": raw, "enrichment": extra}
-    assert by_hand[PREFIX_BYTES:] == encoded(PLAIN_ENRICHED, whole)
+    begin = PREFIX_BYTES + ID_SIZE + 1
+    has_head = value != without_its_head(value)
+    head_bytes = value[begin : begin + SIZE] if has_head else None
+    headed = {"event": {**raw, HEAD: head_bytes}, "enrichment": extra}
+    assert by_hand[PREFIX_BYTES:] == encoded(PLAIN_ENRICHED, headed)
+    assert CODEC.encode("enriched_event", whole) in (by_hand, with_null_head(whole))
     assert CODEC.decode(by_hand, "enriched_event") == whole
     head, carried, position = CODEC.split_enriched(by_hand)
     assert (head["event_id"], carried) == (raw["event_id"], value)
-    assert position == tuple(extra[n] for n in ("log_id", "partition", "offset", "version"))
+    assert position == tuple(extra[name] for name in Position._fields)
 
 
 @pytest.mark.parametrize(

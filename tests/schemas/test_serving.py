@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from schemas.errors import ConfigError
 from schemas.serving.reading import HEADERS_MAX
-from schemas.serving.server import LEFT_AT_ONCE, bind, port_of
+from schemas.serving.server import LEFT_AT_ONCE, bind, bound, port_of
 from schemas.settings import Settings
 from streams.transport.runner import faust_options
 from tests.schemas.listening import LARGE, Listening, everything, listening
@@ -322,3 +323,13 @@ def test_connections_that_were_closed_already_cost_no_more_than_a_look() -> None
         connection.close()
         with pytest.raises(BlockingIOError):
             listener.accept()
+
+
+def test_port_that_is_taken_is_a_wrong_setting() -> None:
+    """The setting is named, and the address."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            ConfigError, match=f"MAILPULSE_METRICS_PORT: 127.0.0.1:{port}: Address already in use"
+        ):
+            bound("127.0.0.1", port, "METRICS_PORT")

@@ -83,15 +83,32 @@ SECRET_SETTINGS = sorted(
 )
 
 
+ADDRESSES = {
+    "clickhouse_dsn": "https://reader:{}@clickhouse.example/mailpulse",
+    "rate_limit_url": "redis://user:{}@valkey.example/0",
+    "schema_registry_url": "https://user:{}@registry.example",
+}
+"""Settings that hold a secret within an address."""
+
+
 @pytest.mark.parametrize("name", SECRET_SETTINGS)
 def test_secrets_show_neither_in_problems_nor_in_repr(name: str) -> None:
     """A secret setting stays out of messages, whatever else is wrong."""
-    environ = {PREFIX + name.upper(): SECRET, "MAILPULSE_PARTITIONS": "none"}
+    value = ADDRESSES.get(name, "{}").format(SECRET)
+    environ = {PREFIX + name.upper(): value, "MAILPULSE_PARTITIONS": "none"}
     assert SECRET not in "\n".join(problems_of(environ))
     environ.pop("MAILPULSE_PARTITIONS")
     settings = load_settings(environ, no_file)
     assert SECRET not in repr(settings) + str(settings.model_dump_json())
-    assert getattr(settings, name).get_secret_value() == SECRET
+    assert SECRET in getattr(settings, name).get_secret_value()
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+def test_what_is_no_address_is_refused_without_showing_it(name: str) -> None:
+    """It may be a password that was put in the wrong place."""
+    (problem,) = problems_of({PREFIX + name.upper(): SECRET})
+    assert problem.startswith(PREFIX + name.upper())
+    assert SECRET not in problem
 
 
 def test_there_are_secret_settings() -> None:

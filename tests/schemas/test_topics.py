@@ -18,9 +18,9 @@ def test_names_follow_the_convention() -> None:
     assert len(BY_NAME) == len(TOPICS)
 
 
-def test_every_schema_has_one_topic_and_every_topic_a_schema() -> None:
-    """A topic carries one kind of record."""
-    assert sorted(topic.schema for topic in TOPICS) == sorted(LATEST)
+def test_every_schema_has_a_topic_and_every_topic_a_schema() -> None:
+    """A topic carries one kind of record; suppressions of addresses and of lists have one each."""
+    assert sorted([topic.schema for topic in TOPICS]) == sorted([*LATEST, "suppression"])
 
 
 def test_every_role_that_reads_by_a_group_has_one_with_lag_and_rights() -> None:
@@ -41,6 +41,7 @@ def test_compacted_topics_keep_the_newest_of_each_key() -> None:
         "email.campaign.minutes.v1",
         "email.campaign.rates.v1",
         "email.suppressions.v1",
+        "email.suppressions.scoped.v1",
         "email.campaigns.v1",
         "email.rules.v1",
     }

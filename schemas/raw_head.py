@@ -1,0 +1,193 @@
+"""The head of a raw record: what the streams need of every event, without decoding the record.
+
+Invariants:
+1. Pure. A head says nothing that the record's fields do not say: ``of_event`` gives the same.
+2. A head belongs to one record, byte for byte: it holds the record's checksum (CRC-32) and the
+   length of what follows it. One that does not fit is not used; then the record is decoded.
+3. Only mailpulse's encoder makes heads, for ids of 32 characters, which its own all have. Others
+   leave the field null.
+4. A checksum is no signature: another producer can make one. So what a head says is compared with
+   the fields as soon as these are decoded; a record whose head says otherwise can't be read.
+5. In a record come the id (33 bytes with its length), the branch of the union (``HEADED``), the
+   head, and then the other fields.
+"""
+
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any
+from zlib import crc32
+
+from schemas.compiled import Unusual
+from schemas.errors import DecodeError
+from schemas.event import (
+    EventType,
+    event_hash,
+    is_identified,
+    message_unit,
+    own_unit,
+    recipient_identity,
+    unit_key,
+)
+
+SIZE = 56
+"""Bytes of a head."""
+ID_SIZE = 33
+"""Bytes of an event id that may be followed by a head."""
+ID_BEGIN = b"\x40"
+"""The first of these."""
+HEADED = b"\x02"
+"""What stands before a head: the branch of its union."""
+_BEFORE = ID_SIZE + len(HEADED)
+_FORM = 1
+_CHECKSUM = struct.Struct("<I")
+_BODY_FORM = "BBBxQ16sqqII"
+_BODY, _HEAD = struct.Struct(f"<{_BODY_FORM}"), struct.Struct(f"<I{_BODY_FORM}")
+_SUSPECT, _IDENTIFIED, _ADDRESSED = 1, 2, 4
+_FIELDS = ("event_type", "occurred_at", "received_at", "time_suspect")
+"""Fields that a head has as they are."""
+_TYPES = tuple(one.value for one in EventType)
+_NUMBER_OF = {name: number for number, name in enumerate(_TYPES)}
+
+
+class Head(dict[str, Any]):
+    """The fields of a raw event; those not decoded yet are decoded at their first use.
+
+    Beside the event's own it has ``event_hash`` (64 bits of its id), ``unit_key`` (message and
+    recipient, 16 bytes), ``identified`` (whether that is known), ``addressed`` (whether its
+    recipient is certain) and ``address_hash`` (of the recipient's identity, 32 bits).
+    """
+
+    __slots__ = ("decode", "value")
+
+    def __init__(self, value: bytes, decode: Callable[[bytes], Mapping[str, Any]]) -> None:
+        self.value = value
+        self.decode = decode
+
+    def __missing__(self, name: str) -> Any:
+        """Decodes the record.
+
+        Raises:
+            DecodeError: as ``Codec.decode``, or the head says otherwise than the fields.
+        """
+        whole = self.decode(self.value)
+        if not _agrees(self, whole):
+            raise DecodeError("wrong_head", "the head says otherwise than the fields")
+        self.update(whole)
+        return whole[name]
+
+    def complete(self) -> None:
+        """Decodes the record if it is not decoded yet, so that no later use raises.
+
+        Raises:
+            DecodeError: the record can't be decoded, or its head says otherwise than its fields.
+        """
+        if "recipient" not in self:
+            self.__missing__("recipient")
+
+
+def _agrees(head: Mapping[str, Any], whole: Mapping[str, Any]) -> bool:
+    """Whether a head says what the fields say; its hashes are not made again."""
+    return all(head[name] == whole[name] for name in _FIELDS) and (
+        head["identified"] == is_identified(whole)
+        and head["addressed"] == (bool(recipient_identity(whole)) and whole["recipient_certain"])
+    )
+
+
+def of_event(event: Mapping[str, Any]) -> dict[str, Any]:
+    """What a ``Head`` has beside the fields of the event."""
+    identity = recipient_identity(event)
+    return {
+        "event_hash": event_hash(event["event_id"]),
+        "unit_key": unit_key(event),
+        "identified": is_identified(event),
+        "addressed": bool(identity) and event["recipient_certain"],
+        "address_hash": address_hash(identity.encode("utf-8", "replace")),
+    }
+
+
+def address_hash(identity: bytes) -> int:
+    """A cheap 32-bit hash of an address, to look up whether it has soft bounces."""
+    return crc32(identity)
+
+
+def headed(event: Mapping[str, Any], record: bytes) -> bytes:
+    """An event's record with its head.
+
+    Args:
+        record: the Avro bytes of all fields but the head.
+
+    Raises:
+        Exception: of any kind, if the id is not one of mailpulse's, or a value has not the type
+            that the schema says.
+    """
+    return with_head(
+        event["event_type"], event["event_id"], event["occurred_at"], event["received_at"],
+        event["time_suspect"], event["provider"], event["message_id"], recipient_identity(event),
+        event["recipient_certain"], record,
+    )  # fmt: skip
+
+
+def with_head(
+    event_type: str,
+    event_id: str,
+    occurred_at: int,
+    received_at: int,
+    time_suspect: bool,
+    provider: str,
+    message_id: str | None,
+    identity: str,
+    certain: bool,
+    record: bytes,
+) -> bytes:
+    """As ``headed``, of single fields; ``identity`` is the ``recipient_identity``."""
+    if not record.startswith(ID_BEGIN):
+        raise Unusual
+    first, rest = record[:ID_SIZE], record[ID_SIZE:]
+    flags = _SUSPECT if time_suspect else 0
+    if certain and message_id:
+        flags |= _IDENTIFIED
+        unit = message_unit(provider, message_id, identity)
+    else:
+        unit = own_unit(event_id)
+    if certain and identity:
+        flags |= _ADDRESSED
+    body = _BODY.pack(
+        _FORM, _NUMBER_OF[event_type], flags, event_hash(event_id), unit, occurred_at, received_at,
+        address_hash(identity.encode("utf-8", "replace")), len(rest),
+    )  # fmt: skip
+    crc = crc32(rest, crc32(body, crc32(first)))
+    return b"".join((first, HEADED, _CHECKSUM.pack(crc), body, rest))
+
+
+def read(value: bytes, begin: int, head: Head) -> tuple[int, int]:
+    """Reads the head of the record that begins at a position into ``head``.
+
+    Returns:
+        Where the head and the record end.
+
+    Raises:
+        Unusual, IndexError, struct.error: the record has no head that belongs to it.
+    """
+    at = begin + _BEFORE
+    crc, form, kind, flags, event_hash, key, occurred, received, address, size = _HEAD.unpack_from(
+        value, at
+    )
+    end = at + SIZE + size
+    if (
+        value[begin] != ID_BEGIN[0]
+        or value[at - 1] != HEADED[0]
+        or form != _FORM
+        or end > len(value)
+        or crc32(value[at + _CHECKSUM.size : end], crc32(value[begin : begin + ID_SIZE])) != crc
+    ):
+        raise Unusual
+    head["event_type"] = _TYPES[kind]
+    head["occurred_at"] = occurred
+    head["received_at"] = received
+    head["time_suspect"] = flags & _SUSPECT != 0
+    head["event_hash"] = event_hash
+    head["unit_key"] = key
+    head["identified"] = flags & _IDENTIFIED != 0
+    head["addressed"] = flags & _ADDRESSED != 0
+    head["address_hash"] = address
+    return at + SIZE, end
