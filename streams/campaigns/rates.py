@@ -15,6 +15,7 @@ from schemas.glossary import COUNTER_INDEX, DERIVED, RATES, WINDOWS_S
 from schemas.primitives import array, integers
 from streams.campaigns.windows import LATENESS_MIN, Windows, summed, wilson
 
+MINUTE_US = 60_000_000
 Terms = tuple[tuple[int, int], ...]
 
 
@@ -54,14 +55,21 @@ def _counts_and_rates(counts: tuple[int, ...]) -> bytes:
 def encode_rates(
     windows: Windows, campaign: str, *, as_of_us: int, complete_through_us: int, revision: int
 ) -> bytes:
-    """The ``campaign_rates`` record of a campaign without framing: every window, as of now."""
+    """The ``campaign_rates`` record of a campaign without framing: every window, as of now.
+
+    Args:
+        as_of_us: not before the start of the running minute of ``windows``.
+    """
     series = list(windows.of_campaign(campaign).values())
     last = max((one.last_minute for one in series), default=0)
     first = min((one.first_minute for one in series), default=0)
-    end, settled = windows.minute + 1, last + LATENESS_MIN < windows.minute
+    end_us, settled = windows.minute * MINUTE_US, last + LATENESS_MIN < windows.minute
     encoded = []
     for name, seconds in WINDOWS_S.items():
-        start = first if seconds is None else end - seconds // 60
-        window = _window(name, start * 60_000_000, end * 60_000_000, settled)
+        if seconds is None:  # an event whose provider's clock is ahead may lie after as_of
+            starts_us, ends_us = min(first * MINUTE_US, as_of_us), as_of_us
+        else:
+            starts_us, ends_us = end_us - seconds * 1_000_000, end_us
+        window = _window(name, starts_us, ends_us, settled)
         encoded.append(window + _counts_and_rates(tuple(summed(series, name))))
     return _campaign(campaign, as_of_us, complete_through_us, revision) + array(encoded)

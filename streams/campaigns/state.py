@@ -1,4 +1,4 @@
-"""The state of ``campaigns``: newest partials, sums per series, alert crossings.
+"""The state of ``campaigns``: newest partials, sums per series, sums that are judged, incidents.
 
 Invariants:
 1. Pure: ``load`` and ``scan`` are passed in; ``writes`` says what a checkpoint must store.
@@ -6,21 +6,27 @@ Invariants:
 3. What was put since the last checkpoint hides what is stored.
 """
 
+import json
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
-from streams.campaigns.alerts import Crossing, Place
-from streams.campaigns.windows import WIDTH, PartialKey, Series, Stored
+from streams.campaigns.incidents import Held, Key
+from streams.campaigns.measures import Judged
+from streams.campaigns.windows import PartialKey, Series, Stored
+from streams.enrich import vectors
 from streams.enrich.message_bytes import StateError
 from streams.enrich.minute_counts import Load, Scan
 
 META_KEY = b"!meta"
-_META = struct.Struct("<Bqqq")
-_FORM = 2
-_PARTIAL = struct.Struct(f"<q{WIDTH}i")
-_SERIES = struct.Struct(f"<II{WIDTH}q")
-_CROSSING = struct.Struct("<Iq")
+_META = struct.Struct("<Bqqqq")
+_FORM = 4
+_OFFSET = struct.Struct("<q")
+_MINUTES = struct.Struct("<II")
+"""First and last minute of a series; its sums follow."""
 _SEPARATOR = "\x1f"
+CHECKPOINTS_KEPT = 60
+"""Checkpoints for which the sums that a campaign is judged by stay in memory, at least."""
 
 
 def _bytes(*parts: str) -> bytes:
@@ -46,8 +52,17 @@ def unpack_partial_key(data: bytes) -> PartialKey:
 
 
 def _unpack_partial(data: bytes) -> Stored:
-    offset, *counts = _PARTIAL.unpack(data)
-    return offset, tuple(counts)
+    (offset,) = _OFFSET.unpack_from(data)
+    return offset, tuple(vectors.unpack(data, _OFFSET.size))
+
+
+def _pack_held(held: Held) -> bytes:
+    return json.dumps(asdict(held), separators=(",", ":")).encode()
+
+
+def _unpack_held(data: bytes) -> Held:
+    fields = json.loads(data)
+    return Held(**{**fields, "opened": tuple(fields["opened"]), "told": tuple(fields["told"])})
 
 
 class CampaignState:
@@ -58,7 +73,10 @@ class CampaignState:
             minutes topic is assumed to be recreated too.
         applied: offset of the last minutes record merged, -1 for none.
         seen_through_us: highest record timestamp merged, microseconds.
-        alerts_read: offset up to which ``crossings`` contain the alerts topic.
+        read_at_us: when that record was read, by the clock of the host that read it.
+        alerts_read: offset up to which ``held`` contains the alerts topic.
+        held: what is remembered of incidents; some 500 bytes for each campaign and rate that ever
+            had one.
     """
 
     def __init__(self, load: Load, scan: Scan) -> None:
@@ -67,28 +85,45 @@ class CampaignState:
         self.log_id = ""
         self.applied = -1
         self.seen_through_us = 0
+        self.read_at_us = 0
         self.alerts_read = 0
         self._fresh: dict[int, dict[PartialKey, Stored]] = {}
         self._series: dict[tuple[str, str], Series] = {}
-        self.crossings: dict[Place, Crossing] = {}
-        self._crossed: dict[Place, Crossing] = {}
+        self.held: dict[Key, Held] = {}
+        self._changed: set[Key] = set()
+        self._judged: dict[str, Judged] = {}
+        self._judged_changed: set[str] = set()
+        self._judged_lately: set[str] = set()
+        self._saved = 0
+        self._due: set[str] = set()
 
     def restore(self) -> None:
-        """Reads position and crossings, if anything is stored."""
+        """Reads position and incidents, if anything is stored."""
         (data,) = self._load([META_KEY])
         if data is not None:
             if data[0] != _FORM:
                 raise StateError(f"state has form {data[0]}, this version reads {_FORM}")
-            _, self.applied, self.seen_through_us, self.alerts_read = _META.unpack_from(data)
+            position = _META.unpack_from(data)
+            _, self.applied, self.seen_through_us, self.read_at_us, self.alerts_read = position
             self.log_id = data[_META.size :].decode()
         for key, value in self._scan(b"A", b"B"):
-            place = Place(*key[1:].decode("utf-8", "surrogatepass").rsplit(_SEPARATOR, 3))
-            self.crossings[place] = Crossing(*_CROSSING.unpack(value))
+            campaign, rate = key[1:].decode("utf-8", "surrogatepass").rsplit(_SEPARATOR, 1)
+            self.held[campaign, rate] = _unpack_held(value)
 
     def begin_log(self, log_id: str) -> None:
         """Reads the minutes topic from its beginning; what was merged before stays merged."""
         self.log_id = log_id
         self.applied = -1
+
+    def read_until(self, timestamp_us: int, read_at_us: int) -> None:
+        """Notes the timestamp of a record that was merged, and when it was read."""
+        if timestamp_us > self.seen_through_us:
+            self.seen_through_us, self.read_at_us = timestamp_us, read_at_us
+
+    def log_time_us(self, now_us: int) -> int:
+        """The log's time: the newest record's, and from there on at the pace of the host's clock
+        while no record comes. Whether that clock is right does not matter, only how it moves."""
+        return self.seen_through_us + max(0, now_us - self.read_at_us)
 
     def get_many(self, keys: Sequence[PartialKey]) -> list[Stored | None]:
         """The newest partial of each key."""
@@ -122,9 +157,29 @@ class CampaignState:
                 found.update(key.campaign for key in fresh)
         return found
 
-    def raised(self) -> set[str]:
-        """Campaigns with an alert that is raised now."""
-        return {place.campaign for place, one in self.crossings.items() if one.raised_at_us}
+    def busy(self) -> set[str]:
+        """Campaigns with an incident that is open, or about to be."""
+        return {campaign for (campaign, _), one in self.held.items() if not one.is_idle}
+
+    def judge_also(self, key: PartialKey, delta: Sequence[int]) -> None:
+        """Adds what a partial changes to the sums that its campaign is judged by."""
+        if key.campaign and self.judged_of(key.campaign).add(key.mailbox, key.minute, delta):
+            self._judged_changed.add(key.campaign)
+            self._due.add(key.campaign)
+
+    def due(self) -> set[str]:
+        """Campaigns to be judged: where something changed since the last call, or is about to."""
+        due, self._due = self._due, set()
+        return due | self.busy()
+
+    def judged_of(self, campaign: str) -> Judged:
+        """The sums that a campaign is judged by."""
+        judged = self._judged.get(campaign)
+        if judged is None:
+            (data,) = self._load([b"J" + _bytes(campaign)])
+            judged = Judged() if data is None else Judged.unpack(data)
+            self._judged[campaign] = judged
+        return judged
 
     def series_of(self, campaign: str) -> dict[str, Series]:
         """Stored sums of a campaign by mailbox provider, without rolling windows."""
@@ -135,33 +190,46 @@ class CampaignState:
             if _SEPARATOR in mailbox:
                 continue  # of a campaign whose name continues with the separator
             series = out[mailbox] = Series()
-            series.first_minute, series.last_minute, *series.total = _SERIES.unpack(value)
+            series.first_minute, series.last_minute = _MINUTES.unpack_from(value)
+            series.total = vectors.unpack(value, _MINUTES.size)
         return out
 
     def touch(self, campaign: str, mailbox: str, series: Series) -> None:
         """Notes that the sums of a series must be stored."""
         self._series[campaign, mailbox] = series
 
-    def cross(self, changed: dict[Place, Crossing]) -> None:
-        """Notes crossings that changed."""
-        self.crossings.update(changed)
-        self._crossed.update(changed)
+    def hold(self, changed: dict[Key, Held]) -> None:
+        """Notes what is to be remembered of incidents."""
+        self.held.update(changed)
+        self._changed.update(changed)
 
     def writes(self) -> Iterator[tuple[bytes, bytes | None]]:
         """Keys and values that a checkpoint must store, the offset among them."""
         for partials in self._fresh.values():
             for key, (offset, counts) in partials.items():
-                yield pack_partial_key(key), _PARTIAL.pack(offset, *counts)
+                yield pack_partial_key(key), _OFFSET.pack(offset) + vectors.pack(counts)
         for (campaign, mailbox), series in self._series.items():
-            value = _SERIES.pack(series.first_minute, series.last_minute, *series.total)
-            yield b"T" + _bytes(campaign, mailbox), value
-        for place, crossing in self._crossed.items():
-            yield b"A" + _bytes(*place), _CROSSING.pack(*crossing)
-        meta = _META.pack(_FORM, self.applied, self.seen_through_us, self.alerts_read)
+            value = _MINUTES.pack(series.first_minute, series.last_minute)
+            yield b"T" + _bytes(campaign, mailbox), value + vectors.pack_sums(series.total)
+        for campaign in self._judged_changed:
+            judged = self._judged[campaign]
+            judged.forget(self.seen_through_us // 60_000_000)
+            yield b"J" + _bytes(campaign), judged.pack()
+        for held_key in self._changed:
+            yield b"A" + _bytes(*held_key), _pack_held(self.held[held_key])
+        meta = _META.pack(
+            _FORM, self.applied, self.seen_through_us, self.read_at_us, self.alerts_read
+        )
         yield META_KEY, meta + self.log_id.encode()
 
     def saved(self) -> None:
         """What ``writes`` gave is stored."""
         self._fresh = {}
         self._series = {}
-        self._crossed = {}
+        self._changed = set()
+        self._judged_lately |= self._judged_changed
+        self._judged_changed = set()
+        self._saved += 1
+        if self._saved % CHECKPOINTS_KEPT == 0:
+            self._judged = {name: self._judged[name] for name in self._judged_lately}
+            self._judged_lately = set()

@@ -6,23 +6,34 @@ Invariants:
 2. A partial gives the counts of a campaign, mailbox provider, minute, log and partition as of an
    offset. The one with the highest offset is valid; merging one twice, or an older one late,
    changes nothing.
-3. A window of n minutes ends with the current minute. Its sums change by the difference between a
-   partial and the one it replaces, and by whole minutes entering or leaving.
+3. A window of n minutes is the n whole minutes before the running one, so it has ended when it is
+   published. Sums change by the difference between a partial and the one it replaces, and by whole
+   minutes entering or leaving.
 4. Sums are integers; rates are computed when they are needed, never stored.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from schemas.glossary import COUNTER_NAMES, WINDOWS_S
+from schemas.glossary import WINDOWS_S
+from streams.enrich.vectors import WIDTH
 
-WIDTH = len(COUNTER_NAMES)
-ROLLING: tuple[tuple[str, int], ...] = tuple(
-    (name, seconds // 60) for name, seconds in WINDOWS_S.items() if seconds is not None
-)
-"""Window name and length in minutes, without ``total``."""
-LONGEST_MIN = max(length for _, length in ROLLING)
+LONGEST_MIN = max(seconds // 60 for seconds in WINDOWS_S.values() if seconds is not None)
+
+
+class Span(NamedTuple):
+    """Minutes from ``before`` minutes before the running one up to but without ``end`` after it."""
+
+    before: int
+    end: int
+
+
+SPANS: Mapping[str, Span] = {
+    **{name: Span(seconds // 60, 0) for name, seconds in WINDOWS_S.items() if seconds is not None},
+}
+"""Rolling sums by name: the windows without ``total``."""
+_PLACES = {name: place for place, name in enumerate(SPANS)}
 LATENESS_MIN = 24 * 60
 """A minute is settled once it is older than this."""
 _Z95 = 1.959963984540054
@@ -70,13 +81,13 @@ class Partials(Protocol):
 
 
 class Series:
-    """Sums of one campaign and mailbox provider: the total, and one per rolling window."""
+    """Sums of one campaign and mailbox provider: the total, and one per rolling span."""
 
     __slots__ = ("first_minute", "last_minute", "total", "windows")
 
     def __init__(self) -> None:
         self.total = [0] * WIDTH
-        self.windows: list[list[int] | None] = [None] * len(ROLLING)
+        self.windows: list[list[int] | None] = [None] * len(SPANS)
         self.first_minute = 0
         self.last_minute = 0
 
@@ -95,11 +106,18 @@ class Windows:
 
     Args:
         partials: stores the partials.
-        minute: the current minute (since 1970) to begin with.
+        minute: the running minute (since 1970) to begin with.
+        also: is told what each newer partial changes.
     """
 
-    def __init__(self, partials: Partials, minute: int) -> None:
+    def __init__(
+        self,
+        partials: Partials,
+        minute: int,
+        also: Callable[[PartialKey, Sequence[int]], None] | None = None,
+    ) -> None:
         self._partials = partials
+        self._also = also
         self.minute = minute
         self.series: dict[str, dict[str, Series]] = {}
         self.changed: set[str] = set()
@@ -112,12 +130,20 @@ class Windows:
             known: minute of the newest partials that were merged, 0 for none. Campaigns that were
                 in a window then and are in none now count as changed.
         """
-        begin = self.minute - LONGEST_MIN + 1
+        begin = self.minute - LONGEST_MIN
         if 0 < known < self.minute:
-            self.changed |= self._partials.campaigns_of(max(0, known - LONGEST_MIN + 1), begin)
+            self.changed |= self._partials.campaigns_of(max(0, known - LONGEST_MIN), begin)
         for minute in range(begin, self.minute + 1):
-            inside = [i for i, (_, length) in enumerate(ROLLING) if minute > self.minute - length]
-            self._move(minute, inside, 1)
+            self._move(minute, self._around(minute), 1)
+
+    def _around(self, minute: int) -> list[int]:
+        """Places of the spans that a minute lies in now."""
+        distance = minute - self.minute
+        return [
+            place
+            for place, span in enumerate(SPANS.values())
+            if -span.before <= distance < span.end
+        ]
 
     def apply(self, partials: Sequence[Partial]) -> int:
         """Merges partials in order.
@@ -145,11 +171,12 @@ class Windows:
         series.first_minute = min(series.first_minute or minute, minute)
         series.last_minute = max(series.last_minute, minute)
         _accumulate(series.total, delta, 1)
-        for index, (_, length) in enumerate(ROLLING):
-            if self.minute - length < minute <= self.minute:
-                series.windows[index] = _moved(series.windows[index], delta, 1)
+        for place in self._around(minute):
+            series.windows[place] = _moved(series.windows[place], delta, 1)
         self.changed.add(key.campaign)
         self.touched.add((key.campaign, key.mailbox))
+        if self._also is not None:
+            self._also(key, delta)
 
     def _series(self, campaign: str, mailbox: str) -> Series:
         by_mailbox = self.of_campaign(campaign)
@@ -175,21 +202,30 @@ class Windows:
             del self.series[campaign]
 
     def advance(self, minute: int) -> None:
-        """Moves the end of every window to ``minute`` and notes whose sums changed."""
+        """Makes ``minute`` the running one and notes whose sums changed."""
         while self.minute < minute:
+            before = self.minute
             self.minute += 1
             # Partials may have come before their minute, because some provider's clock is ahead.
-            self._move(self.minute, range(len(ROLLING)), 1)
-            for index, (_, length) in enumerate(ROLLING):
-                self._move(self.minute - length, (index,), -1)
+            for entering, places in _grouped(before + span.end for span in SPANS.values()):
+                self._move(entering, places, 1)
+            for leaving, places in _grouped(before - span.before for span in SPANS.values()):
+                self._move(leaving, places, -1)
 
-    def _move(self, minute: int, windows: Iterable[int], sign: int) -> None:
-        indexes = tuple(windows)
+    def _move(self, minute: int, spans: Sequence[int], sign: int) -> None:
         for key, (_, counts) in self._partials.of_minute(minute):
             series = self._series(key.campaign, key.mailbox)
-            for index in indexes:
-                series.windows[index] = _moved(series.windows[index], counts, sign)
+            for place in spans:
+                series.windows[place] = _moved(series.windows[place], counts, sign)
             self.changed.add(key.campaign)
+
+
+def _grouped(minutes: Iterable[int]) -> Iterable[tuple[int, list[int]]]:
+    """Each minute with the places that it stands at: a minute's partials are read once."""
+    places: dict[int, list[int]] = {}
+    for place, minute in enumerate(minutes):
+        places.setdefault(minute, []).append(place)
+    return places.items()
 
 
 def _accumulate(into: list[int], counts: Sequence[int], sign: int) -> None:
@@ -206,11 +242,10 @@ def _moved(sums: list[int] | None, counts: Sequence[int], sign: int) -> list[int
 
 
 def summed(series: Iterable[Series], window: str) -> list[int]:
-    """Counts of several mailbox providers together, for a rolling window or ``total``."""
+    """Counts of several mailbox providers together, for a window or ``total``."""
     out = [0] * WIDTH
-    names = [name for name, _ in ROLLING]
     for one in series:
-        counts = one.total if window == "total" else one.windows[names.index(window)]
+        counts = one.total if window == "total" else one.windows[_PLACES[window]]
         if counts is not None:
             _accumulate(out, counts, 1)
     return out

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from schemas.codec import Codec
 from schemas.errors import DecodeError
 from schemas.glossary import COUNTER_INDEX, COUNTER_NAMES, RATES, WINDOWS_S
-from streams.campaigns.rates import encode_rates
+from streams.campaigns.rates import MINUTE_US, encode_rates
 from streams.campaigns.state import CampaignState
 from streams.campaigns.windows import (
-    WIDTH,
     Partial,
     PartialKey,
     Windows,
@@ -24,11 +23,14 @@ from streams.campaigns.windows import (
     wilson,
 )
 from streams.enrich import minute_counts
+from streams.enrich.vectors import WIDTH
 from streams.worker.campaigns_agent import partials_of
 from tests.streams.folding import Disk
 from tests.streams.rates_reference import rates
 
 NOW = 29_400_000
+AS_OF_US = NOW * 60_000_000 + 12_345_678
+"""In the running minute, some seconds after its start."""
 
 
 class SortedDisk(Disk):
@@ -70,10 +72,10 @@ def brute_force(given_: Sequence[Partial], campaign: str, window: str, now: int)
     for partial in given_:
         if partial.key not in newest or partial.offset > newest[partial.key].offset:
             newest[partial.key] = partial
-    seconds = WINDOWS_S[window]
+    seconds = WINDOWS_S.get(window)
     out = [0] * WIDTH
     for key, _, values in newest.values():
-        inside = seconds is None or now - seconds // 60 < key.minute <= now
+        inside = seconds is None or now - seconds // 60 <= key.minute < now
         if key.campaign == campaign and inside:
             out = [x + y for x, y in zip(out, values, strict=True)]
     return out
@@ -140,11 +142,11 @@ def test_quiet_campaign_slides_to_zero_and_says_that_it_changed() -> None:
     key = PartialKey("a", "gmail", NOW, "log", 0)
     merger.windows.apply([Partial(key, 1, counts(delivered=3))])
     merger.windows.changed.clear()
-    for later, expected in ((4, 3), (5, 0)):
+    for later, expected in ((0, 0), (1, 3), (5, 3), (6, 0)):
         merger.windows.advance(NOW + later)
         assert merger.sums("a", "5m")[COUNTER_INDEX["delivered"]] == expected
     assert "a" in merger.windows.changed
-    merger.windows.advance(NOW + 1440)
+    merger.windows.advance(NOW + 1441)
     assert merger.sums("a", "24h") == [0] * WIDTH
     assert merger.sums("a", "total")[COUNTER_INDEX["delivered"]] == 3
 
@@ -159,10 +161,12 @@ def test_merging_the_same_partial_again_moves_nothing() -> None:
     assert not merger.windows.changed
 
 
-def published(merger: "Merger", campaign: str) -> dict[str, Any]:
+def published(merger: "Merger", campaign: str, as_of_us: int = AS_OF_US) -> dict[str, Any]:
     """The rates record of a campaign as its consumers decode it."""
     codec = Codec()
-    value = encode_rates(merger.windows, campaign, as_of_us=5, complete_through_us=4, revision=1)
+    value = encode_rates(
+        merger.windows, campaign, as_of_us=as_of_us, complete_through_us=4, revision=1
+    )
     return codec.decode(codec.prefix("campaign_rates") + value, "campaign_rates")
 
 
@@ -172,7 +176,7 @@ def test_rates_record_names_every_window_and_rate() -> None:
     merger.windows.apply(
         [
             Partial(
-                PartialKey("a", "gmail", NOW, "log", 0),
+                PartialKey("a", "gmail", NOW - 1, "log", 0),
                 1,
                 counts(delivered=90, bounced_hard=10, cohort_clicked=9, clicked=9),
             )  # fmt: skip
@@ -191,6 +195,27 @@ def test_rates_record_names_every_window_and_rate() -> None:
         assert set(window["counts"]) == set(COUNTER_NAMES)
 
 
+@given(st.integers(-3000, 1500), st.integers(0, 59_999_999), st.integers(0, 3000))
+def test_windows_are_whole_minutes_that_have_ended(distance: int, into_us: int, later: int) -> None:
+    """At any moment: exactly 5, 60 and 1,440 minutes, ended by ``as_of``. A count is in the windows
+    whose minutes contain its own, and in total at once. (Five minutes were once four to five.)"""
+    merger = Merger(NOW)
+    place = PartialKey("a", "gmail", NOW + distance, "log", 0)
+    merger.windows.apply([Partial(place, 1, counts(delivered=3))])
+    merger.windows.advance(NOW + later)
+    as_of_us = (NOW + later) * MINUTE_US + into_us
+    for window in published(merger, "a", as_of_us)["windows"]:
+        starts, ends, length = window["starts_at"], window["ends_at"], WINDOWS_S[window["window"]]
+        assert starts <= ends <= as_of_us
+        if length is None:
+            assert (ends, window["counts"]["delivered"]) == (as_of_us, 3)
+            continue
+        assert (ends - starts, starts % MINUTE_US, ends % MINUTE_US) == (length * 1_000_000, 0, 0)
+        assert as_of_us - ends < MINUTE_US
+        inside = starts <= place.minute * MINUTE_US < ends
+        assert window["counts"]["delivered"] == (3 if inside else 0)
+
+
 @given(
     st.lists(st.lists(st.integers(0, 3000), min_size=WIDTH, max_size=WIDTH), max_size=3),
     st.integers(0, 90_000),
@@ -205,10 +230,9 @@ def test_rates_by_hand_are_the_general_encoders(vectors: list[list[int]], ago: i
         ]
     )
     for campaign in ("a", "unknown"):
-        record = rates(merger.windows, campaign, as_of_us=5, complete_through_us=4, revision=1)
-        by_hand = encode_rates(
-            merger.windows, campaign, as_of_us=5, complete_through_us=4, revision=1
-        )
+        arguments = {"as_of_us": AS_OF_US, "complete_through_us": 4, "revision": 1}
+        record = rates(merger.windows, campaign, **arguments)
+        by_hand = encode_rates(merger.windows, campaign, **arguments)
         codec = Codec()
         assert codec.prefix("campaign_rates") + by_hand == codec.encode("campaign_rates", record)
 

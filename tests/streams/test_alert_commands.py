@@ -1,0 +1,180 @@
+"""``mailpulse alerts``: over a real warehouse, through the analysts' listener."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from schemas.glossary import COUNTER_INDEX
+from streams.campaigns.incidents import Held, Key, look
+from streams.campaigns.lines import Lines
+from streams.campaigns.measures import Judged
+from streams.campaigns.rehearsal import Arrival, rehearse
+from streams.cli import context
+from streams.cli.main import main
+from streams.enrich.vectors import WIDTH
+from tests.warehouses import migrated_warehouse
+
+NOW_S = int(time.time())
+MINUTE = NOW_S // 60
+Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a warehouse with two campaigns and an incident."""
+    with migrated_warehouse(tmp_path_factory.mktemp("alerts")) as (warehouse, client):
+        _minutes(client)
+        _events(client)
+        client.insert(
+            "incident_changes",
+            [
+                ["spring", "ab" * 16, sequence, "hard_bounce_rate", level, level, state, 0.1,
+                 "24h", 300, 1000, 0.3, at(3600), at(3600 - sequence), at(0), "Stop it."]
+                for sequence, state, level in (
+                    (1, "opened", "warning"), (2, "escalated", "critical"),
+                )
+            ],
+            column_names=["campaign_id", "incident_id", "sequence", "rate", "level", "worst_level",
+                          "state", "line", "window", "numerator", "denominator", "value",
+                          "opened_at", "changed_at", "as_of", "advice"],
+        )  # fmt: skip
+        yield warehouse.reader_settings.clickhouse_dsn.get_secret_value()
+
+
+def at(ago_s: int) -> datetime:
+    """A time before now."""
+    return datetime.fromtimestamp(NOW_S - ago_s, UTC)
+
+
+def _minutes(client: Client) -> None:
+    names = ["campaign_id", "mailbox_provider", "minute", "log_id", "partition", "offset",
+             "delivered", "bounced_hard"]  # fmt: skip
+    rows = [
+        [campaign, "gmail", (MINUTE - ago) * 60, "log", 0, 1, delivered, hard]
+        for campaign, ago, delivered, hard in (
+            ("spring", 300, 700, 0), ("spring", 290, 0, 300), ("news-1", 2000, 9_950, 50),
+        )
+    ]  # fmt: skip
+    client.insert("campaign_minutes", rows, column_names=names)
+
+
+def _events(client: Client) -> None:
+    rows: list[list[Any]] = []
+    for number in range(60):
+        bad = number < 30
+        rows.append(
+            ["spring", f"{number:032x}", f"{number:032x}", "bounced" if bad else "delivered",
+             "hard" if bad else "none", "no_mailbox" if bad else "none",
+             "shop" if bad or number < 40 else "news", "gmail", ["bought"] if bad else ["own"],
+             at(4000), at(4000), True, None]
+        )  # fmt: skip
+    rows += [  # complaints of today about the mail of 33 hours ago
+        ["news-1", f"{number:032x}", f"{number:032x}", "complained", "none", "none", "shop",
+         "gmail", [], at(600), at(600), True, (2000 - 10) * 60.0]
+        for number in range(100, 150)
+    ]  # fmt: skip
+    names = ["campaign_id", "event_id", "message_key", "event_type", "bounce_class",
+             "bounce_reason", "source", "mailbox_provider", "tags", "event_time", "received_at",
+             "first_of_kind", "seconds_since_delivery"]  # fmt: skip
+    client.insert("events", rows, column_names=names)
+
+
+@pytest.fixture
+def run(
+    filled: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Runs a command; gives what it printed."""
+    monkeypatch.chdir(tmp_path)
+    for name in context.environ():
+        if name.startswith("MAILPULSE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("MAILPULSE_CLICKHOUSE_DSN", filled)
+
+    def one(*arguments: str, code: int = 0) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(["alerts", *arguments])
+        shown = capsys.readouterr()
+        assert ended.value.code in (code, None if code == 0 else code), shown.err
+        return shown.out if "--json" in arguments else shown.out + shown.err
+
+    return one
+
+
+def test_ls_gives_one_row_per_incident(run: Run) -> None:
+    """As it is now, although it changed once."""
+    [row] = json.loads(run("ls", "--json"))
+    assert (row["campaign_id"], row["level"], row["state"]) == ("spring", "critical", "escalated")
+    assert json.loads(run("ls", "--json", "--campaign", "other")) == []
+
+
+def test_show_tells_what_stands_out_and_what_to_do(run: Run) -> None:
+    """Of the bad messages, compared with all: reason, source, tag."""
+    [row] = json.loads(run("ls", "--json"))
+    shown = json.loads(run("show", row["incident_id"], "--json"))
+    assert [one["state"] for one in shown["changes"]] == ["opened", "escalated"]
+    parts = {(one["kind"], one["name"]): one for one in shown["standing_out"]}
+    assert parts["tag", "bought"]["share_of_bad"] == 1
+    assert parts["tag", "bought"]["share_of_all"] == 0.5
+    assert parts["bounce reason", "no_mailbox"]["bad"] == 30
+    assert ("tag", "own") not in parts
+    assert "Stop it." in run("show", row["incident_id"])
+    assert "no_such_incident" in run("show", "nothing", code=1)
+
+
+def test_try_says_when_lines_would_have_fired(run: Run) -> None:
+    """Complaints when they arrived; bounces when they happened."""
+    tried = json.loads(run("try", "--line", "complaint_rate=0.001,0.002,0.5", "--json"))
+    assert [(one["campaign_id"], one["state"], one["level"]) for one in tried] == [
+        ("news-1", "opened", "warning")
+    ]
+    [one] = tried
+    assert (one["numerator"], one["denominator"]) == (50, 9_950)
+    ago_s = NOW_S - seconds_of(one["opened_at"])
+    assert 480 <= ago_s <= 600
+    bounces = json.loads(run("try", "--line", "hard_bounce_rate=0.02", "--json"))
+    assert [(one["campaign_id"], one["state"]) for one in bounces] == [("spring", "opened")]
+    none = json.loads(
+        run("try", "--line", "hard_bounce_rate=0.02", "--campaign", "news-?", "--json")
+    )
+    assert none == []
+    mine = json.loads(run("try", "--line", "hard_bounce_rate=0.02", "--mailbox", "yahoo", "--json"))
+    assert mine == []
+    assert "would have been opened" in run("try", "--since", "30d")
+
+
+@pytest.mark.parametrize("line", ["complaint_rate=", "open_rate=0.1", "complaint_rate=0.3,0.2,0.1"])
+def test_a_line_that_is_none_is_wrong_usage(run: Run, line: str) -> None:
+    """With what is expected."""
+    assert "--line" in run("try", "--line", line, code=2)
+
+
+def seconds_of(moment: str) -> int:
+    """Seconds since 1970 of a time as printed."""
+    return int(datetime.fromisoformat(f"{moment}+00:00").timestamp())
+
+
+def test_a_rehearsal_is_what_workers_tell_minute_by_minute() -> None:
+    """The same records as from looking at every minute."""
+    arrivals = [
+        Arrival(1000 + number, "gmail", 1000 + number, {"delivered": 90, "bounced_hard": hard})
+        for number, hard in enumerate((0, 2, 30, 30, 0, 0, 0, 0))
+    ]
+    arrivals.append(Arrival(1100, "gmail", 1100, {"delivered": 50_000}))
+    judged, held, expected = Judged(), dict[Key, Held](), []
+    for minute in range(1000, 1200):
+        for one in arrivals:
+            if one.arrived == minute:
+                vector = [0] * WIDTH
+                for name, value in one.counts.items():
+                    vector[COUNTER_INDEX[name]] = value
+                judged.add(one.mailbox, one.minute, vector)
+        records, changed = look("a", judged, held, Lines(), (minute + 1) * 60_000_000 - 1)
+        held.update(changed)
+        expected += [one for one in records if one["as_of"] == one["changed_at"]]
+    assert [one["state"] for one in expected] == ["opened", "closed"]
+    assert rehearse("a", arrivals, Lines(), 1200) == expected
