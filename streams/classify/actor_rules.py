@@ -1,4 +1,4 @@
-"""The rules that tell humans, machines and scanners apart, parsed from TOML.
+"""The rules that tell humans, machines and scanners apart and judge links, parsed from TOML.
 
 Invariants:
 1. The caller passes the text of a file; only the rules shipped with the package are read here.
@@ -12,6 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, NamedTuple
+
+from streams.classify.link_rules import (
+    LinkRules,
+    UnsubscribeRules,
+    link_rules,
+    unsubscribe_rules,
+)
 
 HUMAN = "human"
 MACHINE = "machine"
@@ -50,6 +57,8 @@ class Rules:
         agents_min: distinct user agents in a burst from which on it is attributed to a scanner.
         agents: checked in order; the first match wins.
         networks: checked in order; the first that contains the address wins.
+        unsubscribe: which links unsubscribe.
+        links: which links are one group.
     """
 
     version: int
@@ -61,6 +70,8 @@ class Rules:
     agents_min: int
     agents: tuple[AgentRule, ...]
     networks: tuple[NetworkRule, ...]
+    unsubscribe: UnsubscribeRules
+    links: LinkRules
 
     @staticmethod
     def load(text: str) -> "Rules":
@@ -83,6 +94,8 @@ class Rules:
             agents_min=int(_number(burst, "agents_min", 2)),
             agents=tuple(_agent_rule(entry) for entry in _list(document, "agents")),
             networks=tuple(_network_rule(entry) for entry in _list(document, "networks")),
+            unsubscribe=unsubscribe_rules(document),
+            links=link_rules(document),
         )
 
 

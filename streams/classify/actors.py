@@ -2,8 +2,8 @@
 
 Invariants:
 1. Pure: rules are a value, time is a difference or the event's own time.
-2. Two steps. ``verdict_alone`` judges an event by itself; ``rejudge`` corrects that with the recent
-   events of the same message.
+2. Two steps. ``by_itself`` and ``by_time`` judge an event alone; ``rejudge`` corrects that with
+   the recent events of the same message.
 3. A correction only turns human into scanner. It depends on the events' types, times, links and
    agents, and on which clicks are attributed to a scanner. So the order of the list does not
    matter, running ``rejudge`` again changes nothing, and later evidence never undoes a correction.
@@ -25,10 +25,11 @@ from streams.classify.actor_rules import (
     SCANNER,
     Rules,
 )
-from streams.classify.unsubscribe import is_unsubscribe_link
+from streams.classify.unsubscribe import unsubscribes
 
 __all__ = [
-    "DEFAULT_RULES", "Evidence", "Rules", "is_unsubscribe_link", "rejudge", "verdict_alone",
+    "DEFAULT_RULES", "Evidence", "Rules", "by_itself", "by_time", "rejudge", "unsubscribes",
+    "verdict_alone",
 ]  # fmt: skip
 
 NOT_JUDGED = ("none", "")
@@ -85,6 +86,48 @@ def _by_network(event_type: str, ip: str, rules: Rules) -> tuple[str, str] | Non
     return None
 
 
+def by_itself(
+    event_type: str,
+    machine_kind: str,
+    user_agent: str | None,
+    ip: str | None,
+    rules: Rules = DEFAULT_RULES,
+) -> tuple[str, str] | None:
+    """Judges one open or click by the provider's flag, the user agent or the network.
+
+    A provider that flags no machine proves nothing: SendGrid's flag covers Apple only.
+
+    Args:
+        event_type: ``opened`` or ``clicked``.
+        machine_kind: a value of ``MachineKind``, as the provider reports it.
+        user_agent: as the provider reports it.
+        ip: address of the client, IPv4 or IPv6; anything else is ignored.
+        rules: thresholds, user agents and networks.
+
+    Returns:
+        ``(actor, reason)``, as ``verdict_alone``; ``None`` if none of them says anything.
+    """
+    verdict = _by_agent(event_type, machine_kind, user_agent, rules)
+    if verdict is None and ip and rules.networks:
+        verdict = _by_network(event_type, ip, rules)
+    return verdict
+
+
+def by_time(
+    event_type: str, seconds_since_delivery: float, rules: Rules = DEFAULT_RULES
+) -> tuple[str, str] | None:
+    """Judges an open or click by the time since the delivery, negative if it precedes that.
+
+    Returns:
+        ``(actor, reason)`` of one that came too soon for a human; else ``None``.
+    """
+    if seconds_since_delivery < -rules.before_delivery_s_max:
+        return None
+    if event_type == "opened":
+        return (MACHINE, "too_soon") if seconds_since_delivery < rules.open_too_soon_s else None
+    return (SCANNER, "too_soon") if seconds_since_delivery < rules.click_too_soon_s else None
+
+
 def verdict_alone(
     event_type: str,
     machine_kind: str,
@@ -93,18 +136,11 @@ def verdict_alone(
     seconds_since_delivery: float | None,
     rules: Rules = DEFAULT_RULES,
 ) -> tuple[str, str]:
-    """Judges one open or click by itself.
-
-    Checked in this order: the provider's flag, the user agent, the network, the time since
-    delivery. A provider that flags no machine proves nothing: SendGrid's flag covers Apple only.
+    """Judges one event without the others of its message: ``by_itself``, then ``by_time``.
 
     Args:
         event_type: a value of ``EventType``.
-        machine_kind: a value of ``MachineKind``, as the provider reports it.
-        user_agent: as the provider reports it.
-        ip: address of the client, IPv4 or IPv6; anything else is ignored.
-        seconds_since_delivery: negative if the event precedes the delivery; ``None`` if unknown.
-        rules: thresholds, user agents and networks.
+        seconds_since_delivery: ``None`` if unknown.
 
     Returns:
         ``(actor, reason)``; the reason for a human is ``""``; ``("none", "")`` for an event that is
@@ -114,22 +150,10 @@ def verdict_alone(
     """
     if event_type != "opened" and event_type != "clicked":
         return NOT_JUDGED
-    verdict = _by_agent(event_type, machine_kind, user_agent, rules)
-    if verdict is not None:
-        return verdict
-    if ip and rules.networks:
-        verdict = _by_network(event_type, ip, rules)
-        if verdict is not None:
-            return verdict
-    if seconds_since_delivery is not None and (
-        -rules.before_delivery_s_max <= seconds_since_delivery
-    ):
-        if event_type == "opened":
-            if seconds_since_delivery < rules.open_too_soon_s:
-                return (MACHINE, "too_soon")
-        elif seconds_since_delivery < rules.click_too_soon_s:
-            return (SCANNER, "too_soon")
-    return JUDGED_HUMAN
+    verdict = by_itself(event_type, machine_kind, user_agent, ip, rules)
+    if verdict is None and seconds_since_delivery is not None:
+        verdict = by_time(event_type, seconds_since_delivery, rules)
+    return verdict or JUDGED_HUMAN
 
 
 class Evidence(NamedTuple):

@@ -6,13 +6,21 @@ Invariants:
    status; an unambiguous SMTP reply; the words of the diagnostic; ambiguous codes (5.0.0, 5.7.1, a
    bare 550). Servers do send wrong status codes, so wording with one meaning only (rules marked
    ``certain``) outranks a status, but never the flag.
-3. The reason may be more precise than the provider's: its flag says hard, the text says why.
+3. The reason may be more precise than the provider's: its flag says hard, the text says why. The
+   provider's own reason counts before the text, unless a status and words agree on another one:
+   «5.2.2 over quota» is a full mailbox, whatever category the provider has put it in. Why an
+   address is suppressed is the provider's to say, so only such words are evidence for it.
 4. A reply that starts with 4 is a soft bounce, whatever the reason (RFC 5321 4.2.1, RFC 3463 2.1).
-5. Every result is in the vocabulary of ``schemas.event``.
+5. What the provider rejected, or failed to send, is judged by words alone only as to whether the
+   address is on its suppression list: without a reply code no receiving server has answered, and
+   the provider's words are about the message («template does not exist»), not about the address.
+6. A single word without a code never makes a hard bounce: it is a category («unknown»), no reply.
+7. Every result is in the vocabulary of ``schemas.event``.
 """
 
 import re
 from functools import lru_cache
+from typing import NamedTuple
 
 from streams.classify.dsn import PERMANENT, TEMPORARY, is_dsn, read_dsn
 from streams.classify.tables.bounces import RULES, Rule
@@ -38,6 +46,11 @@ _NOTIFIED: dict[str, Verdict] = {PERMANENT: ("hard", "other"), TEMPORARY: ("soft
 _FLAGS = frozenset({"hard", "soft", "block", "suppressed"})
 _VAGUE_REASONS = frozenset({"", "none", "other"})
 _FAILURES = frozenset({"bounced", "failed", "rejected"})
+_OF_THE_PROVIDER = frozenset({"failed", "rejected"})
+_OF_THE_ADDRESS = frozenset({"no_mailbox", "invalid_address", "inactive", "mailbox_full"})
+_PROVIDERS_OWN = "[internal]"
+"""How SparkPost (Momentum) marks a reply that it made itself, with a code, in a server's place."""
+_OF_A_LIST = frozenset({"suppressed_bounce", "suppressed_complaint", "suppressed_unsubscribe"})
 
 _ENHANCED = re.compile(r"(?<![\d.])([45])\.(\d{1,3})\.(\d{1,3})(?!\.?\d)")
 _REPLY = re.compile(r"(?<![\d.#:/=-])([45][0-5]\d)(?=[ -]|$)")
@@ -92,7 +105,17 @@ def _classify(
 ) -> Verdict:
     flag = provider_class if provider_class in _FLAGS else ""
     reason = "" if provider_reason in _VAGUE_REASONS else provider_reason
-    found_class, found_reason = _evidence(enhanced_status, smtp_code, diagnostic)
+    evidence = _evidence(enhanced_status, smtp_code, diagnostic)
+    found_class, found_reason = evidence.verdict
+    if found_class != "suppressed":
+        if event_type in _OF_THE_PROVIDER and not evidence.coded:
+            found_class = ""
+            if found_reason in _OF_THE_ADDRESS:
+                found_reason = ""
+    if flag == "suppressed" and (found_class != "suppressed" or provider_reason == "other"):
+        found_reason = ""
+    if evidence.agreed and found_reason and reason not in _OF_A_LIST:
+        reason = found_reason
     bounce_class = flag or found_class
     bounce_reason = reason or found_reason or ("other" if provider_reason == "other" else "")
     if event_type == "deferred":
@@ -102,8 +125,22 @@ def _classify(
     return (bounce_class, bounce_reason or ("other" if diagnostic else "none"))
 
 
-def _evidence(status: str | None, code: int | None, diagnostic: str | None) -> Verdict:
-    """The verdict of codes and words; ``("", "")`` without evidence."""
+class Evidence(NamedTuple):
+    """What codes and words say.
+
+    Attributes:
+        verdict: class and reason; ``("", "")`` without evidence.
+        coded: a receiving server has answered: there is a reply code, a status or a notification.
+        agreed: an unambiguous status and certain words give the same reason.
+    """
+
+    verdict: Verdict
+    coded: bool
+    agreed: bool
+
+
+def _evidence(status: str | None, code: int | None, diagnostic: str | None) -> Evidence:
+    """The evidence of codes and words."""
     bounced = ""
     text = diagnostic or ""
     if is_dsn(text):
@@ -119,20 +156,24 @@ def _evidence(status: str | None, code: int | None, diagnostic: str | None) -> V
     words = words_of(text)
     rule = _rule_for(words, links_of(text))
     said = (rule.bounce_class, rule.bounce_reason) if rule is not None else None
+    coded = bool(match or code or bounced) and _PROVIDERS_OWN not in text
+    precise = PRECISE.get(detail)
+    agreed = precise is not None and precise == said and rule is not None and rule.certain
+    if said is not None and said[0] == "hard" and not coded and " " not in words:
+        said = None  # invariant 6
     verdict = (
         (said if rule is not None and rule.certain else None)
-        or PRECISE.get(detail)
+        or precise
         or SMTP_PRECISE.get(code or 0)
         or said
         or _coarse(digit, detail, code, bool(words))
         or _NOTIFIED.get(bounced, NOTHING)
     )
     soft = digit == "4" or (not digit and code is not None and code < 500)
-    if not soft or verdict[0] in ("", "suppressed"):
-        return verdict
-    if rule is not None and rule.soft_reason and verdict is said:
-        return ("soft", rule.soft_reason)
-    return ("soft", verdict[1])
+    if soft and verdict[0] not in ("", "suppressed"):
+        softer = rule.soft_reason if rule is not None and verdict is said else ""
+        verdict = ("soft", softer or verdict[1])
+    return Evidence(verdict, coded, agreed)
 
 
 def words_of(text: str) -> str:

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from schemas.versions import COUNTS_OFFSET_BITS
 from streams.enrich.epochs import Span
 from streams.enrich.minute_counts import Key, Load, Scan, pack_key, unpack_key
+from streams.enrich.telling import Told
 
 HELD, HELD_END = b"h", b"i"
 TOLD, TOLD_END = b"e", b"f"
@@ -30,12 +31,11 @@ _SENTINEL = HELD
 
 
 class Audible(Protocol):
-    """The effects that others act upon; a part of ``streams.enrich.revisions.Effects``."""
+    """The effects that others act upon; a part of ``streams.enrich.effects.Completed``."""
 
-    suppressions: list[tuple[str, dict[str, Any] | None]]
+    suppressions: list[Told]
     engagement: list[tuple[str, dict[str, Any]]]
     dead_letters: list[dict[str, Any]]
-    lifts: list[tuple[int, int]]
 
 
 class Deferred:
@@ -64,7 +64,6 @@ class Deferred:
         effects.suppressions.clear()
         effects.engagement.clear()
         effects.dead_letters.clear()
-        effects.lifts.clear()
 
     def seen(self, load: Load, ids: list[str]) -> list[bool | None]:
         """Whether each event is engagement by the new rules; ``None``: they have not judged it."""

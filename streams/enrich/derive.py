@@ -1,4 +1,4 @@
-"""Makes the records that follow from an event: enriched event, suppression, engagement.
+"""Makes the records that follow from an event: enriched event, engagement.
 
 Invariants:
 1. Pure: everything is a function of the raw head, the message's state and the look-ups.
@@ -10,21 +10,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas import enrichment
 from schemas.codec import PREFIX_BYTES
 from schemas.errors import BadInput
+from schemas.raw_head import Head
 from schemas.versions import REVISION_EPOCH_SHIFT
 from streams.classify import actors
 from streams.classify.bounce import RULES_VERSION, classify_bounce
+from streams.classify.certainty import certainty_of
+from streams.classify.links import link_group
 from streams.classify.mailbox import mailbox_provider
 from streams.classify.user_agent import client_of
 from streams.enrich.message import Message, Pending
 from streams.enrich.minute_counts import OLD_S, SUSPECT_FUTURE_S
-from streams.enrich.suppressions import REASONS, SOFT, SOFT_FOR_S
 
-Head = dict[str, Any]
 _OLDEST_US = 946_684_800 * 1_000_000  # 2000-01-01
 _NEWEST_US = 4_102_444_800 * 1_000_000  # 2100-01-01
 TEXTS_CACHED_MAX = 16_384
@@ -37,6 +38,23 @@ def _nowhere(_ip: str | None) -> str:
     return ""
 
 
+class Standing(NamedTuple):
+    """What an event's enrichment takes from its message.
+
+    Attributes:
+        campaign: ``None`` while unattributed.
+        delivered_us: when it was delivered, microseconds; 0 while unknown.
+    """
+
+    campaign: str | None
+    delivered_us: int
+
+    @classmethod
+    def of(cls, message: Message) -> "Standing":
+        """As the message stands now."""
+        return cls(message.campaign or None, message.delivered_us)
+
+
 @dataclass(frozen=True, slots=True)
 class LookUps:
     """What ``step`` may consult besides its state; constant while a worker runs.
@@ -46,18 +64,18 @@ class LookUps:
         mailbox: domain -> mailbox provider.
         country: IP address of a client -> ISO country, '' when unknown.
         message_ttl_s: how long a message is remembered after its last event, in log time.
-        settle_s: how long the verdict on an open or click may be corrected, in log time.
-        attribute_s: how long a message may wait for its campaign, in log time.
+        correction_s: length of a message's correction window, in log time.
         epoch: the number of the rules' epoch (``streams.enrich.epochs``).
+        record_bytes_max: largest raw record that is folded, key and value together.
     """
 
     rules: actors.Rules = actors.DEFAULT_RULES
     mailbox: Callable[[str], str] = field(default=mailbox_provider)
     country: Callable[[str | None], str] = field(default=_nowhere)
     message_ttl_s: int = 30 * 86400
-    settle_s: int = 600
-    attribute_s: int = 86400
+    correction_s: int = 86400
     epoch: int = 0
+    record_bytes_max: int = 1_000_000
 
 
 def event_time_us(head: Head) -> tuple[int, bool]:
@@ -76,15 +94,14 @@ def event_time_us(head: Head) -> tuple[int, bool]:
     return occurred, head["time_suspect"]
 
 
-def unit_key(head: Head) -> bytes:
-    """Identity of message and recipient, 16 bytes: the unit of every unique count."""
-    message_id = head["message_id"]
-    recipient = head["recipient"] if head["recipient_certain"] else None
-    if message_id is None:
-        text = f"e\x1f{head['event_id']}"
-    else:
-        text = f"{head['provider']}\x1f{message_id}\x1f{(recipient or '').lower()}"
-    return blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
+def happened_us(head: Head) -> int:
+    """The time by which an event suppresses or lifts, in microseconds.
+
+    That is the event's own, however old it is: an address listed years ago is not listed today.
+    """
+    occurred, received = head["occurred_at"], head["received_at"]
+    plausible = occurred >= _OLDEST_US and received - occurred >= -_FUTURE_US
+    return int(occurred if plausible else received)
 
 
 def bounce_of(head: Head) -> tuple[str, str]:
@@ -122,7 +139,9 @@ def text_hash(text: str | None) -> int:
 
 
 _PLAIN_END = {
-    first: enrichment.verdict("none", "none", "none", "", RULES_VERSION, first, False, False)
+    first: enrichment.verdict(
+        "none", "none", "none", "", "none", RULES_VERSION, first, False, False
+    )
     + enrichment.NOBODY
     for first in (False, True)
 }
@@ -170,34 +189,40 @@ def plain_value(
 def value(
     frame: bytes,
     origin: bytes,
+    raw: bytes,
     head: Head,
-    message: Message,
+    standing: Standing,
     event: Pending,
     bounce: tuple[str, str],
     look_ups: LookUps,
     *,
     version: int,
     key: bytes,
-    first_human: bool,
     previous_campaign: str | None,
 ) -> bytes:
-    """An enriched record: the raw bytes, and one revision of their enrichment."""
-    campaign = message.campaign or None
+    """An enriched record: the raw bytes, and one revision of their enrichment.
+
+    Args:
+        raw: the framed raw record.
+        version: offset of the record that this revision follows from.
+        previous_campaign: that the revision before was under, if it was another one.
+    """
+    campaign, delivered = standing
     source = "none"
     if campaign is not None:
         source = head["campaign_source"] if head["campaign_id"] == campaign else "learned"
     judged = event.actor != "none"
     if judged:
-        delivered = message.delivered_at
-        rest = enrichment.since(event.at_us / 1e6 - delivered if delivered else None)
-        country = head.get("geo_country") or look_ups.country(head["ip"])
+        rest = enrichment.since((event.at_us - delivered) / 1e6 if delivered else None)
+        country = head["geo_country"] or look_ups.country(head["ip"])
         rest += _client_part(head["user_agent"], country)
+        rest += enrichment.link(link_group(head["click_url"], look_ups.rules.links))
     else:
         rest = enrichment.NOBODY
     return b"".join(
         (
             frame,
-            event.raw[PREFIX_BYTES:],
+            raw[PREFIX_BYTES:],
             origin,
             enrichment.coordinates(
                 event.offset, version, look_ups.epoch << REVISION_EPOCH_SHIFT | event.revision,
@@ -207,7 +232,8 @@ def value(
             enrichment.mailbox(look_ups.mailbox(head["recipient_domain"])),
             enrichment.verdict(
                 bounce[0], bounce[1], event.actor, event.reason,
-                look_ups.rules.version if judged else RULES_VERSION, event.first, first_human,
+                certainty_of(event.actor, event.reason),
+                look_ups.rules.version if judged else RULES_VERSION, event.first, event.human,
                 event.unsubscribe,
             ),
             rest,
@@ -215,38 +241,9 @@ def value(
     )  # fmt: skip
 
 
-def suppression(
-    head: Head,
-    reason: int,
-    at_us: int,
-    look_ups: LookUps,
-    *,
-    campaign: str | None,
-    log_id: str,
-    partition: int,
-    offset: int,
-) -> dict[str, Any]:
-    """A ``suppression`` record for the recipient of ``head``."""
-    return {
-        "recipient": head["recipient"],
-        "reason": REASONS[reason],
-        "since": at_us,
-        "until": at_us + SOFT_FOR_S * 1_000_000 if reason == SOFT else None,
-        "evidence_event_id": head["event_id"],
-        "provider": head["provider"],
-        "source": head["source"],
-        "campaign_id": campaign or None,
-        "mailbox_provider": mailbox_of(head, look_ups),
-        "diagnostic": head["diagnostic"],
-        "log_id": log_id,
-        "partition": partition,
-        "offset": offset,
-    }
-
-
 def engagement(
     head: Head,
-    message: Message,
+    standing: Standing,
     *,
     withdrawn: bool,
     log_id: str,
@@ -255,16 +252,16 @@ def engagement(
 ) -> dict[str, Any]:
     """An ``engagement`` record: a first human open or click, or its withdrawal."""
     at_us, _ = event_time_us(head)
-    delivered = message.delivered_at
+    campaign, delivered = standing
     return {
         "event_id": head["event_id"],
         "kind": "open" if head["event_type"] == "opened" else "click",
         "occurred_at": at_us,
         "message_id": head["message_id"] or "",
         "recipient": head["recipient"],
-        "campaign_id": message.campaign or None,
+        "campaign_id": campaign,
         "click_url": head["click_url"],
-        "seconds_since_delivery": (at_us / 1e6 - delivered) if delivered else None,
+        "seconds_since_delivery": (at_us - delivered) / 1e6 if delivered else None,
         "provider": head["provider"],
         "withdrawn": withdrawn,
         "log_id": log_id,

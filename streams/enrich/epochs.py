@@ -7,7 +7,9 @@ Invariants:
    with the same number at the same moment, the second has no effect.
 3. What an epoch writes replaces what earlier ones wrote: the epoch is the high part of an event's
    revision and of a count's version (``schemas.versions``).
-4. Before a partition's first output of an epoch, its committed offset is set back to where the
+4. A release that folds otherwise folds nothing before an epoch is begun for it: a rebuild folds
+   earlier records by today's code, so figures of two folds would mix.
+5. Before a partition's first output of an epoch, its committed offset is set back to where the
    epoch begins, and a record is written about that. So committed offsets always belong to the
    newest epoch that is recorded for the partition.
 """
@@ -17,6 +19,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from schemas.errors import ConfigError
+from schemas.versions import FOLD_VERSION
 from streams.classify.actor_rules import Rules
 from streams.enrich.derive import LookUps
 
@@ -43,6 +47,7 @@ class Epoch:
         version: of the rules.
         text: the rules, as TOML.
         spans: of each partition, by its number.
+        fold: version of the fold that it was begun for (``schemas.versions.FOLD_VERSION``).
     """
 
     number: int
@@ -52,13 +57,14 @@ class Epoch:
     version: int
     text: str
     spans: tuple[Span, ...]
+    fold: int = FOLD_VERSION
 
     def record(self) -> dict[str, Any]:
         """The ``rules`` record that announces it."""
         return {
             "epoch": self.number, "partition": None, "log_id": self.log_id,
             "begun_at": self.begun_at, "from_time": self.from_time,
-            "rules_version": self.version, "rules": self.text,
+            "rules_version": self.version, "fold_version": self.fold, "rules": self.text,
             "froms": [span.begin for span in self.spans],
             "untils": [span.until for span in self.spans],
         }  # fmt: skip
@@ -79,6 +85,33 @@ class Epoch:
         if log_id != self.log_id or partition >= len(self.spans):
             return NOTHING
         return self.spans[partition]
+
+
+def check_fold(found: int, newest: Epoch | None) -> None:
+    """Refuses what another version of the fold has made (invariant 4).
+
+    Args:
+        found: version that folded the state or an enriched record.
+
+    Raises:
+        ConfigError: an epoch has to be begun first; or a newer release is at work.
+    """
+    known = found if newest is None else max(found, newest.fold)
+    if known > FOLD_VERSION:
+        raise ConfigError(
+            [
+                f"the partition is folded by version {known} of the fold, and this release has "
+                f"version {FOLD_VERSION}: use the newer release that was here before"
+            ]
+        )
+    if found < FOLD_VERSION and (newest is None or newest.fold < FOLD_VERSION):
+        raise ConfigError(
+            [
+                f"the partition is folded by version {found} of the fold, and this release has "
+                f"version {FOLD_VERSION}: begin an epoch with 'mailpulse reprocess --again', then "
+                "start the workers"
+            ]
+        )
 
 
 class History:
@@ -111,6 +144,7 @@ class History:
                         record["rules_version"],
                         record["rules"],
                         spans,
+                        record["fold_version"],
                     )  # fmt: skip
                 )
 

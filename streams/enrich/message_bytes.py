@@ -2,25 +2,37 @@
 
 Invariants:
 1. Pure. ``pack`` and ``unpack`` are inverse; the form is versioned and never changes silently.
-2. Pending events are stored apart from their message, under the time at which the last of them is
-   due. When log time has passed that, they may be removed unread, because the summary already
-   contains what they settle to. So they are removed as one range of keys, and a message whose
-   pending events are missing is a settled one.
-3. ``pack_first`` gives the bytes of ``pack`` for a message that has had one event.
+2. Pending events are stored apart from their message, under the time at which they are due. When
+   log time has passed that, they may be removed unread, because the summary already contains what
+   they settle to. So they are removed as one range of keys, and a message whose pending events are
+   missing is a settled one.
+3. A pending event is its coordinates and its evidence, never the record itself.
+4. ``pack_first`` and ``pack_first_pending`` give the bytes of ``pack`` and ``pack_pending`` for a
+   message that has had one event.
 """
 
 import struct
 from functools import lru_cache
 
 from schemas.errors import MailpulseError
-from streams.enrich.message import NO_BUCKET, Message, Pending
+from streams.enrich.message import (
+    DELIVERED_FIXED,
+    FIXED,
+    FOR_SURE,
+    NO_BUCKET,
+    TIMES,
+    Message,
+    Owner,
+    Pending,
+)
 
 TYPES = (
     "queued", "sent", "delivered", "deferred", "bounced", "rejected", "failed", "opened",
     "clicked", "complained", "unsubscribed", "subscribed", "autoresponded", "unknown",
+    "suppression_added", "suppression_removed",
 )  # fmt: skip
+"""Every value of ``EventType``; the stored form has the index."""
 ACTORS = ("none", "human", "machine", "scanner")
-_SOURCES = ("none", "metadata", "tag", "provider", "header", "learned")
 
 BUCKET_S = 600
 """Pending events that are due in the same interval of log time are stored side by side."""
@@ -30,19 +42,27 @@ PENDING, PENDING_END = b"p", b"q"
 _BUCKET = struct.Struct(">I")
 PENDING_KEY_AT = len(PENDING) + _BUCKET.size
 
-_HEAD = struct.Struct("<BHIHBBB")  # form, bits, touched, ids, class|source, lengths
-_FIRST = struct.Struct("<BHIHBBBQ")
-_FIRST_DELIVERED = struct.Struct("<BHIHBBBIQ")
-_FORM = 1
-_PENDING = struct.Struct("<QIBIQBQQBBHBH")
+_HEAD = struct.Struct("<BHHIHBBB")  # form, bits, fixed, touched, ids, bounce, lengths
+_FIRST = struct.Struct("<BHHIHBBBIQ")
+_FIRST_DELIVERED = struct.Struct("<BHHIHBBBIIQ")
+_FORM = 2
+_DUE = struct.Struct("<IB")
+"""When they are due, and how many they are."""
+_PENDING = struct.Struct("<QQIIBBBBH")
+"""Offset, time (µs), link, agent, type, marks, verdict, length of the reason, revision."""
+_FIRST_PENDING = struct.Struct("<IBQQIIBBBBH")
 _CAMPAIGN_LONG = 255
+_LATE = 0x10
+"""Beside the bounce class: that bounce came after the delivery."""
 
 # Bits 0 to 9 say which times are there; of the others:
-_OPENED_PENDING, _CLICKED_PENDING = 0x0400, 0x0800
-"""The first human open, or click, is a pending event; its time is settled with it."""
-_HAS_PENDING, _HAS_CAMPAIGN = 0x4000, 0x8000
-_DELIVERED, _OPENED, _CLICKED = 0x001, 0x080, 0x200
-_BUCKET_AT = 12
+_HAS_OWNER, _HAS_PENDING, _HAS_CAMPAIGN = 0x2000, 0x4000, 0x8000
+_ALL_TIMES = (1 << len(TIMES)) - 1
+_DELIVERED = FIXED["delivered_at"]
+_BUCKET_AT = _HEAD.size
+
+# Marks of a pending event
+_UNSUBSCRIBE, _FIRST_OF_KIND, _FIRST_HUMAN, _NAMES_ITS, _NAMES_OTHER = 1, 2, 4, 8, 16
 
 
 class StateError(MailpulseError):
@@ -64,68 +84,72 @@ def pending_key(bucket: int, key: bytes) -> bytes:
     return PENDING + _BUCKET.pack(bucket) + key
 
 
-def bucket_of(pending: list[Pending]) -> int:
+def bucket_of(message: Message) -> int:
     """Where a message's pending events are stored; ``NO_BUCKET`` without any."""
-    if len(pending) == 1:
-        return pending[0].settles_at // BUCKET_S
-    return max([event.settles_at for event in pending], default=NO_BUCKET * BUCKET_S) // BUCKET_S
+    return message.due // BUCKET_S if message.pending else NO_BUCKET
 
 
 def pack_first(
-    touched: int, identity: int, campaign: str, source: str, mailbox: str, delivered_at: int
+    touched: int, identity: int, campaign: str, mailbox: str, delivered_at: int, due: int
 ) -> bytes:
     """``pack`` of a message with one event and a campaign; ``delivered_at`` may be 0."""
     names, length, mailbox_length = _names(campaign, mailbox)
-    kind = _SOURCES.index(source)
+    bits = _HAS_CAMPAIGN | _HAS_PENDING
+    bucket = due // BUCKET_S
     if delivered_at:
         return (
             _FIRST_DELIVERED.pack(
-                _FORM, _HAS_CAMPAIGN | _DELIVERED, touched, 1, kind, length, mailbox_length,
+                _FORM, bits | _DELIVERED, 0, touched, 1, 0, length, mailbox_length, bucket,
                 delivered_at, identity,
             )
             + names
         )  # fmt: skip
     return (
-        _FIRST.pack(_FORM, _HAS_CAMPAIGN, touched, 1, kind, length, mailbox_length, identity)
-        + names
+        _FIRST.pack(_FORM, bits, 0, touched, 1, 0, length, mailbox_length, bucket, identity) + names
     )
 
 
-def pack(message: Message, bucket: int | None = None) -> bytes:
-    """The summary in its compact form, without pending events (``pack_pending``).
+def pack_first_pending(due: int, offset: int, at_us: int, event_type: str, *, first: bool) -> bytes:
+    """``pack_pending`` of that one event, which names the campaign and is not judged."""
+    marks = _NAMES_ITS | _FIRST_OF_KIND if first else _NAMES_ITS
+    return _FIRST_PENDING.pack(
+        due, 1, offset, at_us, 0, 0, _TYPE_INDEX[event_type], marks, FOR_SURE << 2, 0, 0
+    )
 
-    Args:
-        bucket: ``bucket_of`` its pending events, if the caller has it.
-    """
+
+def pack(message: Message) -> bytes:
+    """The summary in its compact form, without pending events (``pack_pending``)."""
     bits = 0
-    opened_at, clicked_at = message.opened_at, message.clicked_at
-    present = []
+    words = []
     if message.pending:
         bits = _HAS_PENDING
-        present.append(bucket_of(message.pending) if bucket is None else bucket)
-        if not opened_at:
-            opened_at = message.first_human("opened")[0]
-            bits |= _OPENED_PENDING if opened_at else 0
-        if not clicked_at:
-            clicked_at = message.first_human("clicked")[0]
-            bits |= _CLICKED_PENDING if clicked_at else 0
+        words.append(bucket_of(message))
     if message.campaign is not None:
         bits |= _HAS_CAMPAIGN
     bit = 1
-    for value in (
-        message.delivered_at, message.bounced_at, message.suppressed_at, message.rejected_at,
-        message.complained_at, message.unsubscribed_at, message.opened_any_at, opened_at,
-        message.clicked_any_at, clicked_at,
-    ):  # fmt: skip
+    for name in TIMES:
+        value = getattr(message, name)
         if value:
             bits |= bit
-            present.append(value)
+            words.append(value)
         bit <<= 1
     seen = message.seen
-    kind = message.bounce_class << 4 | _SOURCES.index(message.campaign_source)
+    bounce = message.bounce_class | (_LATE if message.late else 0)
+    owner = message.delivered_owner
+    elsewhere = b""
+    if owner is not None and owner != message.owner:
+        bits |= _HAS_OWNER
+        elsewhere = _pack_owner(owner)
     names, length, mailbox_length = _names(message.campaign or "", message.mailbox)
-    head = _HEAD.pack(_FORM, bits, message.touched, len(seen), kind, length, mailbox_length)
-    return head + _numbers(len(present), len(seen)).pack(*present, *seen) + names
+    head = _HEAD.pack(
+        _FORM, bits, message.fixed, message.touched, len(seen), bounce, length, mailbox_length
+    )
+    return head + _numbers(len(words), len(seen)).pack(*words, *seen) + names + elsewhere
+
+
+def _pack_owner(owner: Owner) -> bytes:
+    campaign = owner[0].encode()
+    return len(campaign).to_bytes(2, "little") + campaign + owner[1].encode()
 
 
 @lru_cache(maxsize=1024)
@@ -142,7 +166,7 @@ def pending_bucket(data: bytes) -> int:
 
 def touched_of(data: bytes) -> int:
     """Log time of the last event in ``pack``'s bytes, seconds."""
-    return int.from_bytes(data[3:7], "little")
+    return int.from_bytes(data[5:9], "little")
 
 
 def unpack(data: bytes, pending: bytes | None) -> Message:
@@ -154,12 +178,12 @@ def unpack(data: bytes, pending: bytes | None) -> Message:
     Raises:
         StateError: the form is another version's.
     """
-    form, bits, touched, ids, kind, length, mailbox_length = _HEAD.unpack_from(data)
-    if form != _FORM:
-        raise StateError(f"stored message has form {form}, this version reads {_FORM}")
+    if data[0] != _FORM:
+        raise StateError(f"stored message has form {data[0]}, this version reads {_FORM}")
+    _, bits, fixed, touched, ids, bounce, length, mailbox_length = _HEAD.unpack_from(data)
     message = Message()
-    message.touched = touched
-    times = bits & 0x3FF
+    message.touched, message.fixed = touched, fixed
+    times = bits & _ALL_TIMES
     words = times.bit_count() + (1 if bits & _HAS_PENDING else 0)
     numbers = _numbers(words, ids)
     values = numbers.unpack_from(data, _HEAD.size)
@@ -167,13 +191,13 @@ def unpack(data: bytes, pending: bytes | None) -> Message:
     if bits & _HAS_PENDING:
         message.pending_bucket = values[0]
         position = 1
-    if times & 1:
+    if times & _DELIVERED:
         message.delivered_at = values[position]
         position += 1
-    if times > 1:
+    if times > _DELIVERED:
         _unpack_times(message, times, values, position)
     message.seen = list(values[words:])
-    message.bounce_class, message.campaign_source = kind >> 4, _SOURCES[kind & 15]
+    message.bounce_class, message.late = bounce & 0x0F, bool(bounce & _LATE)
     at = _HEAD.size + numbers.size
     message.mailbox = data[at : at + mailbox_length].decode()
     at += mailbox_length
@@ -182,9 +206,22 @@ def unpack(data: bytes, pending: bytes | None) -> Message:
         at += 2
     if bits & _HAS_CAMPAIGN:
         message.campaign = data[at : at + length].decode()
+    if bits & _HAS_OWNER:
+        message.delivered_owner = _unpack_owner(data, at + length)
+    elif fixed & DELIVERED_FIXED and (message.campaign is None or not message.mailbox):
+        message.delivered_owner = message.owner
     if bits & _HAS_PENDING:
-        _take_pending(message, bits, pending)
+        if pending is None:
+            message.settle_all()
+        else:
+            _take_pending(message, pending)
     return message
+
+
+def _unpack_owner(data: bytes, at: int) -> Owner:
+    begin = at + 2
+    end = begin + int.from_bytes(data[at:begin], "little")
+    return data[begin:end].decode(), data[end:].decode()
 
 
 def _unpack_times(message: Message, times: int, values: tuple[int, ...], position: int) -> None:
@@ -194,44 +231,37 @@ def _unpack_times(message: Message, times: int, values: tuple[int, ...], positio
             position += 1
 
 
-_LATER_TIMES = tuple(
-    (2 << index, name)
-    for index, name in enumerate(
-        (
-            "bounced_at", "suppressed_at", "rejected_at", "complained_at", "unsubscribed_at",
-            "opened_any_at", "opened_at", "clicked_any_at", "clicked_at",
-        )
-    )
-)  # fmt: skip
+_LATER_TIMES = tuple((FIXED[name], name) for name in TIMES[1:])
+assert TIMES[0] == "delivered_at"
 
 
-def _take_pending(message: Message, bits: int, pending: bytes | None) -> None:
-    if pending is None:  # as ``Message.settle`` leaves it
-        if message.campaign is None:
-            message.campaign = ""
-        return
-    message.pending = unpack_pending(pending)
-    if bits & _OPENED_PENDING:
-        message.opened_at = 0
-    if bits & _CLICKED_PENDING:
-        message.clicked_at = 0
-
-
-def pack_pending(pending: list[Pending]) -> bytes:
-    """Pending events in their compact form."""
-    parts = []
-    for event in pending:
+def pack_pending(message: Message) -> bytes:
+    """The message's pending events in their compact form."""
+    parts = [_DUE.pack(message.due, len(message.pending))]
+    its = message.campaign
+    for event in message.pending:
         reason = event.reason.encode()
-        size = len(event.raw)
+        marks = (
+            (_UNSUBSCRIBE if event.unsubscribe else 0)
+            | (_FIRST_OF_KIND if event.first else 0)
+            | (_FIRST_HUMAN if event.human else 0)
+        )
+        named = b""
+        if event.campaign is not None:
+            if event.campaign == its:
+                marks |= _NAMES_ITS
+            else:
+                marks |= _NAMES_OTHER
+                text = event.campaign.encode()
+                named = len(text).to_bytes(2, "little") + text
+        judged = _ACTOR_INDEX[event.actor] | event.alone << 2 | event.bounce << 4
         parts += [
             _PENDING.pack(
-                event.offset, event.settles_at, _TYPE_INDEX[event.event_type], event.at,
-                event.at_us, _ACTOR_INDEX[event.actor], event.link, event.agent,
-                event.unsubscribe | event.first << 1, len(reason), size & 0xFFFF, size >> 16,
-                event.revision,
+                event.offset, event.at_us, event.link, event.agent, _TYPE_INDEX[event.event_type],
+                marks, judged, len(reason), event.revision,
             ),
             reason,
-            event.raw,
+            named,
         ]  # fmt: skip
     return b"".join(parts)
 
@@ -240,21 +270,42 @@ _TYPE_INDEX = {name: index for index, name in enumerate(TYPES)}
 _ACTOR_INDEX = {name: index for index, name in enumerate(ACTORS)}
 
 
-def unpack_pending(data: bytes) -> list[Pending]:
-    """The pending events of ``pack_pending``'s bytes."""
-    out = []
-    at = 0
-    while at < len(data):
-        (offset, settles_at, kind, when, when_us, actor, link, agent, flags, reason_length,
-         raw_low, raw_high, revision) = _PENDING.unpack_from(data, at)  # fmt: skip
+def _take_pending(message: Message, data: bytes) -> None:
+    """Sets the message's pending events to those of ``pack_pending``'s bytes."""
+    message.due, count = _DUE.unpack_from(data)
+    at = _DUE.size
+    found = message.pending
+    for identity in message.seen[-count:]:
+        (offset, at_us, link, agent, kind, marks, judged, length, revision) = _PENDING.unpack_from(
+            data, at
+        )
         at += _PENDING.size
-        end = at + reason_length
-        reason = data[at:end].decode()
-        at = end + (raw_high << 16 | raw_low)
-        out.append(
+        reason = ""
+        if length:
+            reason = data[at : at + length].decode()
+            at += length
+        campaign = message.campaign if marks & _NAMES_ITS else None
+        if marks & _NAMES_OTHER:
+            end = at + 2 + int.from_bytes(data[at : at + 2], "little")
+            campaign = data[at + 2 : end].decode()
+            at = end
+        found.append(
             Pending(
-                offset, settles_at, TYPES[kind], when, when_us, ACTORS[actor], reason, link, agent,
-                bool(flags & 1), bool(flags & 2), revision, data[end:at],
+                offset, identity, TYPES[kind], at_us // 1_000_000, at_us, ACTORS[judged & 3],
+                reason, judged >> 2 & 3, link, agent, bool(marks & _UNSUBSCRIBE), judged >> 4,
+                campaign, bool(marks & _FIRST_OF_KIND), bool(marks & _FIRST_HUMAN), revision,
             )
         )  # fmt: skip
-    return out
+
+
+def pending_offsets(data: bytes) -> list[int]:
+    """Offsets of the pending events of ``pack_pending``'s bytes, without their message."""
+    offsets = []
+    at = _DUE.size
+    while at < len(data):
+        (offset, _, _, _, _, marks, _, length, _) = _PENDING.unpack_from(data, at)
+        offsets.append(offset)
+        at += _PENDING.size + length
+        if marks & _NAMES_OTHER:
+            at += 2 + int.from_bytes(data[at : at + 2], "little")
+    return offsets

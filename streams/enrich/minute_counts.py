@@ -18,7 +18,9 @@ from schemas.compiled_reader import reader
 from schemas.compiled_writer import Writers
 from schemas.glossary import COUNTER_NAMES
 from schemas.primitives import integers, small_counts
-from streams.enrich.message import MASK, SHIFT
+from streams.enrich import vectors
+from streams.enrich.contributions import MASK, SHIFT
+from streams.enrich.vectors import WIDTH
 
 OLD_S = 30 * 86400
 """An event that is older than this when it arrives is counted by its arrival."""
@@ -28,8 +30,6 @@ HORIZON_S = 2 * OLD_S
 """Minutes older than this, by log time, are closed: ``OLD_S``, and as much again for records that
 waited in ingress's spool before they reached the log."""
 
-WIDTH = len(COUNTER_NAMES)
-_VECTOR = struct.Struct(f"<{WIDTH}i")
 _KEY = struct.Struct(">IH")
 _ZERO = [0] * WIDTH
 
@@ -57,16 +57,6 @@ def unpack_key(data: bytes) -> Key:
 def pack_minute(minute: int) -> bytes:
     """A key that sorts before every key of this minute, and after those of earlier minutes."""
     return b"c" + minute.to_bytes(4, "big")
-
-
-def pack_vector(vector: list[int]) -> bytes:
-    """A vector in its fixed binary form."""
-    return _VECTOR.pack(*vector)
-
-
-def unpack_vector(data: bytes) -> list[int]:
-    """The vector of ``pack_vector``'s bytes."""
-    return list(_VECTOR.unpack(data))
 
 
 class MinuteTable:
@@ -127,7 +117,7 @@ class MinuteTable:
         ):
             if data is not None:
                 vector = self._vectors[key]
-                for index, value in enumerate(unpack_vector(data)):
+                for index, value in enumerate(vectors.unpack(data)):
                     vector[index] += value
         self._unread = []
 
@@ -182,6 +172,19 @@ def read_record(value: bytes, at: int) -> tuple[Key, str, int, int, tuple[int, .
         counts = tuple([found[name] for name in COUNTER_NAMES])
     key = (found["campaign_id"], found["mailbox_provider"], found["minute"] // 60_000)
     return key, found["log_id"], found["partition"], found["offset"], counts
+
+
+def read_place(value: bytes, at: int) -> tuple[Key, str, int, int]:
+    """Key, log, partition and offset of a ``campaign_minute`` record which begins at ``value[at]``.
+
+    The counts behind them are not read, so it may have been written under another glossary.
+
+    Raises:
+        Exception: it is no such record.
+    """
+    found, _ = _read_front(value, at)
+    key = (found["campaign_id"], found["mailbox_provider"], found["minute"] // 60_000)
+    return key, found["log_id"], found["partition"], found["offset"]
 
 
 def record_key(key: Key, log_id: str, partition: int) -> bytes:

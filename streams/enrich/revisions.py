@@ -3,23 +3,26 @@
 Invariants:
 1. Pure: outputs are values, put into ``Effects``.
 2. An event is written when it comes. It is written again, as its next revision, when a later event
-   changes its verdict, its campaign or whether it is the first; the version is the offset of that
-   later event.
-3. Engagement that no longer holds is withdrawn before what replaces it is published.
+   changes what its enrichment says: its verdict, its campaign, whether it is the first, or the time
+   since the delivery. The version is the offset of that later event.
+3. Engagement that no longer holds is withdrawn before what replaces it is published. Engagement
+   whose campaign became another one is withdrawn and published anew.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, cast
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, cast
 
 from schemas import enrichment
 from schemas.codec import Codec
-from schemas.event import Event, message_key
+from schemas.errors import BadInput
+from schemas.event import Event, message_key, recipient_identity
+from schemas.raw_head import Head
 from schemas.versions import REVISION_EPOCH_SHIFT
 from streams.enrich import derive
-from streams.enrich.derive import Head, LookUps
+from streams.enrich.derive import LookUps, Standing
+from streams.enrich.effects import Completed, Effects, Reengaged, Restated, complete
 from streams.enrich.message import Message, Pending
-from streams.enrich.message_bytes import PENDING, PENDING_END, PENDING_KEY_AT
+from streams.enrich.message_bytes import PENDING, PENDING_END, pending_offsets
 from streams.enrich.minute_counts import Scan
 from streams.enrich.shard import Shard
 
@@ -40,28 +43,6 @@ class ConsumedRecord(Protocol):
 Item = tuple[ConsumedRecord, Head, bytes, bytes, int]
 """Record, its head, keys of message and recipient (empty: not needed), event time in µs."""
 
-Enriched = tuple[bytes | None, bytes, int]
-"""Key, framed value and timestamp (ms) of an enriched record, to be written to the partition that
-the raw record came from."""
-
-
-@dataclass(slots=True)
-class Effects:
-    """What a step asks the shell to do, in order within each list."""
-
-    enriched: list[Enriched] = field(default_factory=list)
-    suppressions: list[tuple[str, dict[str, Any] | None]] = field(default_factory=list)
-    engagement: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    dead_letters: list[dict[str, Any]] = field(default_factory=list)
-    revised: dict[int, int] = field(default_factory=dict)
-    """Index in ``enriched`` -> revision, for those that are not an event's first."""
-    lifts: list[tuple[int, int]] = field(default_factory=list)
-    """Offset and time (ms) of the records that lift, one for each ``None`` in ``suppressions``."""
-    read: int = 0
-    replayed: int = 0
-    duplicates: int = 0
-    corrected: int = 0
-
 
 class StepWork:
     """What every part of a step uses."""
@@ -78,166 +59,172 @@ class StepWork:
         self.origin = enrichment.origin(shard.log_id, shard.partition)
 
 
-First = tuple[int, int]
-NONE_FIRST: First = (-1, -1)
+class Before(NamedTuple):
+    """A message as it was told before an event."""
 
+    standing: Standing
+    pending: list[Pending]
 
-def first_offsets(message: Message) -> First:
-    """Offsets of the pending events that are the first human open and click; -1 if none is."""
-    return message.first_human("opened")[1], message.first_human("clicked")[1]
+    @classmethod
+    def of(cls, message: Message) -> "Before":
+        """As the message is now."""
+        return cls(Standing.of(message), message.pending[:])
 
 
 def publish(
     work: StepWork,
-    cause: ConsumedRecord,
-    head: Head,
-    key: bytes,
+    item: Item,
     message: Message,
     event: Pending,
     bounce: tuple[str, str],
-    changed: frozenset[int],
-    first_before: First,
-    *,
-    learned: bool,
+    before: Before,
 ) -> None:
-    """Writes the event, and again every earlier one that it changed.
-
-    Args:
-        cause: the record of the event.
-        changed: offsets of pending events whose verdict changed.
-        first_before: ``first_offsets`` before the event.
-        learned: whether the campaign became known with this event.
-    """
-    first_now = first_offsets(message) if message.pending else NONE_FIRST
-    if message.pending and _is(message.pending[-1], event):
-        event = message.pending[-1]
-    if work.emit:
-        write(work, cause, head, key, message, event, bounce, None, first_now)
-    if not (changed or learned or first_now != first_before):
+    """Writes the event, and again every earlier one whose enrichment it changed."""
+    record, head, key, _, _ = item
+    now = Standing.of(message)
+    changed = _revise(message, before, now)
+    if not work.emit:
         return
-    moved = set(first_before) ^ set(first_now)
-    for position, earlier in enumerate(message.pending):
-        if _is(earlier, event):
-            continue
-        if learned or earlier.offset in changed or earlier.offset in moved:
-            again = message.pending[position] = earlier._replace(revision=earlier.revision + 1)
-            if work.emit:
-                work.effects.corrected += 1
-                previous = "" if learned else None
-                its = work.codec.raw_head(again.raw)
-                _rewrite(work, cause, its, key, message, again, previous, first_now, first_before)
+    _withdraw(work, record, changed, before.standing, now)
+    write(work, record, head, key, now, event, bounce)
+    moved = before.standing.campaign != now.campaign
+    previous = (before.standing.campaign or "") if moved else None
+    effects, epoch = work.effects, work.look_ups.epoch << REVISION_EPOCH_SHIFT
+    for earlier, again in changed:
+        effects.corrected += 1
+        effects.revised[len(effects.enriched)] = epoch | again.revision
+        effects.enriched.append(
+            Restated(again, now, previous, key, record.key, record.timestamp, record.offset)
+        )
+        if again.human and (moved or not earlier.human):
+            effects.engagement.append(Reengaged(again.offset, now, record.offset, withdrawn=False))
 
 
-def _is(pending: Pending, event: Pending) -> bool:
-    """Whether a pending event is this one, with another verdict perhaps.
+def _revise(message: Message, before: Before, now: Standing) -> list[tuple[Pending, Pending]]:
+    """Raises the revision of earlier events whose enrichment is another one now.
 
-    Its bytes are compared too, because in a recreated log it may have an offset of the earlier log.
+    Returns:
+        Each of them before and after.
     """
-    return pending.raw is event.raw and pending.offset == event.offset
+    changed = []
+    moved = before.standing.campaign != now.campaign
+    timed = before.standing.delivered_us != now.delivered_us
+    for position, old in enumerate(before.pending):
+        new = message.pending[position]
+        if new != old or moved or (timed and new.actor != "none"):
+            again = message.pending[position] = new._replace(revision=new.revision + 1)
+            changed.append((old, again))
+    return changed
 
 
-def _rewrite(
+def _withdraw(
     work: StepWork,
-    cause: ConsumedRecord,
-    head: Head,
-    key: bytes,
-    message: Message,
-    event: Pending,
-    previous_campaign: str | None,
-    first_now: First,
-    first_before: First,
+    record: ConsumedRecord,
+    changed: list[tuple[Pending, Pending]],
+    before: Standing,
+    now: Standing,
 ) -> None:
-    """Adds another revision of an event that was written before (invariant 3)."""
-    revision = work.look_ups.epoch << REVISION_EPOCH_SHIFT | event.revision
-    work.effects.revised[len(work.effects.enriched)] = revision
-    if event.offset in first_before and event.offset not in first_now:
-        _engage(work, cause, head, message, withdrawn=True)
-    bounce = derive.bounce_of(head)
-    write(
-        work, cause, head, key, message, event, bounce, previous_campaign, first_now, first_before
-    )
+    moved = before.campaign != now.campaign
+    work.effects.engagement += [
+        Reengaged(old.offset, before, record.offset, withdrawn=True)
+        for old, new in changed
+        if old.human and (moved or not new.human)
+    ]
 
 
 def write(
     work: StepWork,
-    cause: ConsumedRecord,
+    record: ConsumedRecord,
     head: Head,
     key: bytes,
-    message: Message,
+    now: Standing,
     event: Pending,
     bounce: tuple[str, str],
-    previous_campaign: str | None,
-    first_now: First,
-    first_before: First = NONE_FIRST,
 ) -> None:
-    """Adds one revision of an event to the effects, and its engagement if it is a first."""
-    first_human = event.offset in first_now
+    """Adds the event's first revision to the effects, and its engagement if it is a first."""
     value = derive.value(
-        work.frame, work.origin, head, message, event, bounce, work.look_ups,
-        version=cause.offset, key=key, first_human=first_human,
-        previous_campaign=previous_campaign,
+        work.frame, work.origin, record.value or b"", head, now, event, bounce, work.look_ups,
+        version=record.offset, key=key, previous_campaign=None,
     )  # fmt: skip
-    work.effects.enriched.append((cause.key, value, cause.timestamp))
-    if first_human and event.offset not in first_before:
-        _engage(work, cause, head, message, withdrawn=False)
+    work.effects.enriched.append((record.key, value, record.timestamp))
+    if event.human:
+        its = derive.engagement(
+            head, now, withdrawn=False, log_id=work.shard.log_id,
+            partition=work.shard.partition, offset=record.offset,
+        )  # fmt: skip
+        work.effects.engagement.append((recipient_identity(head), its))
 
 
-def _engage(
-    work: StepWork, cause: ConsumedRecord, head: Head, message: Message, *, withdrawn: bool
-) -> None:
-    record = derive.engagement(
-        head, message, withdrawn=withdrawn, log_id=work.shard.log_id,
-        partition=work.shard.partition, offset=cause.offset,
-    )  # fmt: skip
-    work.effects.engagement.append(((head["recipient"] or "").lower(), record))
+def first_pending(shard: Shard, scan: Scan) -> int:
+    """The lowest offset of a pending event in the stored state; the next offset if there is none.
 
-
-class Cause(NamedTuple):
-    """Takes the place of a ``ConsumedRecord`` when an event is restated."""
-
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None = None
-
-
-RESTATED_MESSAGES = 200
+    Args:
+        scan: over the stored state, which must be complete.
+    """
+    lowest = shard.applied + 1
+    for _, value in scan(PENDING, PENDING_END):
+        lowest = min(lowest, *pending_offsets(value))
+    return lowest
 
 
 def restate(
-    shard: Shard, scan: Scan, look_ups_at: Callable[[int], LookUps], codec: Codec
-) -> Iterator[Effects]:
-    """Writes every pending event once more as it is now, when an epoch begins.
+    shard: Shard,
+    records: Sequence[ConsumedRecord],
+    look_ups_at: Callable[[int], LookUps],
+    codec: Codec,
+) -> Completed:
+    """Writes those of ``records`` that are pending once more as they are, when an epoch begins.
 
     The earlier rules may have corrected some of them after this offset, where the new rules do not.
     No engagement is published.
 
     Args:
-        scan: over the stored state, which must be complete.
+        records: raw records up to ``shard.applied``, at least from ``first_pending`` on.
         look_ups_at: look-ups that judged an offset, with the present epoch's number.
     """
-    keys = [key[PENDING_KEY_AT:] for key, _ in scan(PENDING, PENDING_END)]
-    for begin in range(0, len(keys), RESTATED_MESSAGES):
-        some = keys[begin : begin + RESTATED_MESSAGES]
-        shard.fetch(some, ())
-        effects = Effects()
-        for key in some:
-            _restate_message(shard, effects, look_ups_at, codec, key)
-        yield effects
+    keyed = [
+        (record, head, head["unit_key"])
+        for record in records
+        if (head := _head_of(record, codec)) is not None
+    ]
+    shard.fetch([key for _, _, key in keyed], ())
+    effects = Effects()
+    for record, head, key in keyed:
+        if shard.messages[key] is None:
+            continue
+        message = shard.message(key)
+        for event in message.pending:
+            if event.offset == record.offset:
+                work = StepWork(shard, look_ups_at(event.offset), codec, emit=True)
+                work.effects = effects
+                _restate_one(work, record, head, key, message, event)
+    return complete(
+        effects, {}, codec=codec, look_ups=look_ups_at(shard.applied), log_id=shard.log_id,
+        partition=shard.partition,
+    )  # fmt: skip
 
 
-def _restate_message(
-    shard: Shard,
-    effects: Effects,
-    look_ups_at: Callable[[int], LookUps],
-    codec: Codec,
+def _head_of(record: ConsumedRecord, codec: Codec) -> Head | None:
+    """The record's head; ``None`` if it became a dead letter."""
+    try:
+        return None if record.value is None else codec.raw_head(record.value)
+    except BadInput:
+        return None
+
+
+def _restate_one(
+    work: StepWork,
+    record: ConsumedRecord,
+    head: Head,
     key: bytes,
+    message: Message,
+    event: Pending,
 ) -> None:
-    message = shard.message(key)
-    first = first_offsets(message)
-    for event in message.pending:
-        work = StepWork(shard, look_ups_at(event.offset), codec, emit=True)
-        work.effects = effects
-        head = codec.raw_head(event.raw)
-        cause = Cause(shard.applied, shard.log_time * 1000, message_key(cast(Event, head)))
-        _rewrite(work, cause, head, key, message, event, None, first, first)
+    shard, effects, epoch = work.shard, work.effects, work.look_ups.epoch
+    effects.revised[len(effects.enriched)] = epoch << REVISION_EPOCH_SHIFT | event.revision
+    value = derive.value(
+        work.frame, work.origin, record.value or b"", head, Standing.of(message), event,
+        derive.bounce_of(head), work.look_ups, version=shard.applied, key=key,
+        previous_campaign=None,
+    )  # fmt: skip
+    effects.enriched.append((message_key(cast(Event, head)), value, shard.log_time * 1000))

@@ -3,9 +3,10 @@
 Invariants:
 1. Pure: ``load`` is passed in; ``writes`` says what a checkpoint must store, and stores nothing.
 2. State is a fold of the log up to ``applied``, over all its incarnations: ids seen in an earlier
-   log are still known, minute counts start from zero with each log.
-3. A message expires ``message_ttl_s`` of log time after its last event, and soft bounces as
-   ``streams.enrich.suppressions`` says, even if their bytes were not removed yet.
+   log are still known, minute counts start from zero with each log. Correction windows end with
+   their log, since its records can't be read any more.
+3. A message expires ``message_ttl_s`` of log time after its last event, and a recipient's evidence
+   as ``streams.enrich.suppressions`` says, even if their bytes were not removed yet.
 4. Keys that are no longer needed are named for removal, a bounded number at each checkpoint
    (``useless_ranges``, ``expired``). Whether and when they are removed changes no result.
 """
@@ -14,32 +15,40 @@ import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from zlib import crc32
 
-from schemas.versions import COUNTS_OFFSET_BITS
-from streams.enrich import message_bytes, suppressions
+from schemas.versions import COUNTS_OFFSET_BITS, FOLD_VERSION
+from streams.enrich import message_bytes, suppressions, vectors
 from streams.enrich.deferred import Deferred
 from streams.enrich.message import NO_BUCKET, Message
-from streams.enrich.message_bytes import BUCKET_S, StateError, pending_key
+from streams.enrich.message_bytes import (
+    BUCKET_S,
+    PENDING,
+    PENDING_END,
+    StateError,
+    pending_key,
+)
 from streams.enrich.minute_counts import (
     Load,
     MinuteTable,
     Scan,
     pack_key,
     pack_minute,
-    pack_vector,
 )
 from streams.enrich.suppressions import Recipient
 
+First = tuple[bytes, int, bytes]
+"""A message that has had one event: its bytes, when it is due, the bytes of its pending event."""
 CACHED_MAX = 20_000
 """Messages and recipients kept in memory between checkpoints, each."""
 
 META_KEY = b"!meta"
 EPOCH_KEY = b"!epoch"
-_META = struct.Struct("<BqQq")
-_META_FORM = 1
+_META = struct.Struct("<BHqQq")
+_META_FORM = 3
 _EPOCH = struct.Struct(">I")
 _MESSAGES, _MESSAGES_END = b"m", b"n"
-_SOFT, _SOFT_END = b"s", b"t"
+_WATCHED, _WATCHED_END = b"s", b"t"
 
 
 class Shard:
@@ -52,10 +61,12 @@ class Shard:
             none: the topic that state is rebuilt from does not hold them.
         outputs_end: position in the enriched partition from which a restore must read: all
             records after ``applied`` were or will be written after it, by whichever worker.
-        messages: by key, in their stored form until they are needed; ``None``: never seen.
+        messages: by key, in their stored form until they are needed; ``None``: never seen. Stored
+            forms are that of a settled message, or that of a message that has had one event.
         touched: keys of the messages that a checkpoint must store.
-        soft: short hashes of the recipients that have soft bounces or a soft suppression.
+        watched: hashes of the addresses that a sign of life may change.
         epoch: of the rules that folded the newest record.
+        fold: version of the fold that made the stored state.
         deferred: what is kept while the partition is reprocessed; ``None``: it is not.
     """
 
@@ -66,18 +77,19 @@ class Shard:
         self.log_time = 0
         self.outputs_end = 0
         self.epoch = 0
+        self.fold = FOLD_VERSION
         self.deferred: Deferred | None = None
-        self.messages: dict[bytes, Message | bytes | None] = {}
+        self.messages: dict[bytes, Message | bytes | First | None] = {}
         self.recipients: dict[bytes, Recipient] = {}
         self.touched: set[bytes] = set()
         self.touched_recipients: dict[bytes, Recipient] = {}
-        self.soft: set[int] = set()
-        self._soft_next: set[int] = set()
+        self.watched: set[int] = set()
+        self._watched_next: set[int] = set()
         self.minutes = MinuteTable(load)
         self._load = load
         self._useless_until = (0, 0)
         self._swept = _MESSAGES
-        self._swept_soft = _SOFT
+        self._swept_watched = _WATCHED
         self.new_log = False
         self._placed: list[tuple[Message, int]] = []
         self._unconfirmed: deque[tuple[int, int]] = deque()
@@ -116,7 +128,20 @@ class Shard:
         self.outputs_end = 0
         self._unconfirmed.clear()
         self.minutes.reset()
+        self._settle_all()
         return True
+
+    def _settle_all(self) -> None:
+        """Ends every correction window: those in the store are ``cleared`` with the next write."""
+        kept: dict[bytes, Message | bytes | First | None] = {}
+        for key in self.touched:
+            message = kept[key] = self.message(key)
+            message.settle_all()
+        self.messages = kept
+
+    def cleared(self) -> list[tuple[bytes, bytes]]:
+        """Ranges of keys that are to be removed before the next ``writes`` are stored."""
+        return [(b"c", b"d"), (PENDING, PENDING_END)] if self.new_log else []
 
     def fetch(self, message_keys: Iterable[bytes], recipient_keys: Iterable[bytes]) -> None:
         """Brings messages and recipients into memory, in at most two reads."""
@@ -131,7 +156,7 @@ class Shard:
             self.recipients[key] = Recipient() if value is None else suppressions.unpack(value)
         waiting = []
         for key, value in zip(wanted, values, strict=False):
-            if value is not None:
+            if value is not None and not self.new_log:
                 bucket = message_bytes.pending_bucket(value)
                 if bucket != NO_BUCKET:
                     waiting.append((key, value, pending_key(bucket, key)))
@@ -143,18 +168,22 @@ class Shard:
     def message(self, key: bytes) -> Message:
         """The message of ``key``, which must have been fetched; a new one if it was never seen."""
         state = self.messages[key]
-        if type(state) is Message:
+        if isinstance(state, Message):
             return state
-        message = self.messages[key] = (
-            Message() if state is None else message_bytes.unpack(state, None)  # type: ignore[arg-type]
-        )
+        if state is None:
+            message = Message()
+        elif isinstance(state, tuple):
+            message = message_bytes.unpack(state[0], state[2])
+        else:
+            message = message_bytes.unpack(state, None)
+        self.messages[key] = message
         return message
 
     def writes(self) -> Iterator[tuple[bytes, bytes | None]]:
         """What a checkpoint must store (``None``: delete), the offset among it."""
         yield from self.unit_writes()
         for minute, vector in self.minutes.changed():
-            yield pack_key(minute), pack_vector(vector)
+            yield pack_key(minute), vectors.pack(vector)
         if self.deferred is not None:
             yield from self.deferred.writes(self.applied, self.minutes.dirty)
         if self.epoch:
@@ -166,21 +195,22 @@ class Shard:
         placed = self._placed = []
         for key in self.touched:
             message = self.messages[key]
-            if type(message) is bytes:
-                yield b"m" + key, message
+            if isinstance(message, tuple):
+                yield b"m" + key, message[0]
+                yield pending_key(message[1] // BUCKET_S, key), message[2]
                 continue
             assert isinstance(message, Message)
-            before, bucket = message.pending_bucket, message_bytes.bucket_of(message.pending)
+            before, bucket = message.pending_bucket, message_bytes.bucket_of(message)
             placed.append((message, bucket))
-            yield b"m" + key, message_bytes.pack(message, bucket)
+            yield b"m" + key, message_bytes.pack(message)
             if before not in (NO_BUCKET, bucket):
                 yield pending_key(before, key), None
             if bucket != NO_BUCKET:
-                yield pending_key(bucket, key), message_bytes.pack_pending(message.pending)
+                yield pending_key(bucket, key), message_bytes.pack_pending(message)
         for key, recipient in self.touched_recipients.items():
             yield b"r" + key, suppressions.pack(recipient) or None
-            if recipient.address in self.soft:
-                yield b"s" + key, suppressions.pack_soft(recipient) or None
+            if recipient.address in self.watched:
+                yield b"s" + key, suppressions.pack_watched(recipient, self.log_time) or None
 
     def advance(self, timestamp_s: int) -> None:
         """Raises log time to that of an event that had an effect."""
@@ -189,10 +219,10 @@ class Shard:
             self.minutes.close(timestamp_s)
 
     def pack_meta(self) -> bytes:
-        """Log, offset, log time and output position in their stored form."""
-        return _META.pack(_META_FORM, self.applied, self.log_time, self.outputs_end) + (
-            self.log_id.encode()
-        )
+        """Fold, log, offset, log time and output position in their stored form."""
+        return _META.pack(
+            _META_FORM, FOLD_VERSION, self.applied, self.log_time, self.outputs_end
+        ) + (self.log_id.encode())
 
     def load_meta(self) -> None:
         """Reads what ``pack_meta`` stored, if anything is stored."""
@@ -200,21 +230,26 @@ class Shard:
         if data is None:
             return
         self.epoch = 0 if epoch is None else _EPOCH.unpack(epoch)[0]
-        form, self.applied, self.log_time, self.outputs_end = _META.unpack_from(data)
-        if form != _META_FORM:
-            raise StateError(f"state has form {form}, this version reads {_META_FORM}")
+        if data[0] != _META_FORM:
+            raise StateError(f"state has form {data[0]}, this version reads {_META_FORM}")
+        _, self.fold, self.applied, self.log_time, self.outputs_end = _META.unpack_from(data)
         self.log_id = data[_META.size :].decode()
         self.minutes.close(self.log_time)
 
-    def load_soft(self, scan: Scan) -> None:
-        """Reads which recipients have soft bounces."""
-        for _, value in scan(_SOFT, _SOFT_END):
-            self.soft.add(suppressions.unpack_soft(value))
+    def load_watched(self, scan: Scan) -> None:
+        """Reads which addresses a sign of life may change."""
+        for _, value in scan(_WATCHED, _WATCHED_END):
+            self.watched.add(suppressions.unpack_watched(value))
 
-    def note_soft(self, address: int) -> None:
-        """The recipient of this short hash has soft bounces or a soft suppression now."""
-        self.soft.add(address)
-        self._soft_next.add(address)
+    def watch(self, address: int) -> None:
+        """A sign of life may change the address of this hash now."""
+        self.watched.add(address)
+        self._watched_next.add(address)
+
+    @property
+    def log_tag(self) -> int:
+        """32 bits of the log that offsets belong to."""
+        return crc32(self.log_id.encode())
 
     def saved(self) -> None:
         """What ``writes`` gave is stored; memory is bounded."""
@@ -254,12 +289,12 @@ class Shard:
         return ranges
 
     def expired(self, scan: Scan, ttl_s: int, entries_max: int) -> list[tuple[bytes, bytes | None]]:
-        """What to store to remove expired messages and soft bounces, among the next stored ones.
+        """What to store to remove expired messages and watched addresses, among the next stored.
 
         Call it right after ``saved``, when memory and store agree.
 
         Args:
-            entries_max: messages to check, and as many recipients with soft bounces.
+            entries_max: messages to check, and as many addresses.
         """
         out: list[tuple[bytes, bytes | None]] = []
         left = entries_max
@@ -273,24 +308,24 @@ class Shard:
                 self.messages.pop(key[1:], None)
         else:
             self._swept = _MESSAGES
-        return out + self._expired_soft(scan, entries_max)
+        return out + self._expired_watched(scan, entries_max)
 
-    def _expired_soft(self, scan: Scan, entries_max: int) -> list[tuple[bytes, bytes | None]]:
-        """After a whole round ``soft`` is what it found, and what was added meanwhile."""
-        some = list(islice(scan(self._swept_soft, _SOFT_END), entries_max + 1))
+    def _expired_watched(self, scan: Scan, entries_max: int) -> list[tuple[bytes, bytes | None]]:
+        """After a whole round ``watched`` is what it found, and what was added meanwhile."""
+        some = list(islice(scan(self._swept_watched, _WATCHED_END), entries_max + 1))
         stored = self._load([b"r" + key[1:] for key, _ in some[:entries_max]])
         out: list[tuple[bytes, bytes | None]] = []
         for (key, short), value in zip(some, stored, strict=False):
             recipient = Recipient() if value is None else suppressions.unpack(value)
             suppressions.expire(recipient, self.log_time)
-            if suppressions.is_soft(recipient):
-                self._soft_next.add(suppressions.unpack_soft(short))
+            if suppressions.is_watched(recipient, self.log_time):
+                self._watched_next.add(suppressions.unpack_watched(short))
                 continue
             out += [(key, None), (b"r" + key[1:], suppressions.pack(recipient) or None)]
             self.recipients.pop(key[1:], None)
         if len(some) > entries_max:
-            self._swept_soft = some[-1][0]
+            self._swept_watched = some[-1][0]
         else:
-            self._swept_soft = _SOFT
-            self.soft, self._soft_next = self._soft_next, set()
+            self._swept_watched = _WATCHED
+            self.watched, self._watched_next = self._watched_next, set()
         return out

@@ -5,10 +5,11 @@ Invariants:
    only clock is the log's. The same log cut into other slices gives the same outputs and state.
 2. A record at or below ``shard.applied`` is a replay and changes nothing. An id that was seen at
    another offset is a duplicate: dropped, and counted as dropped.
-3. A record that can't be read becomes a dead letter; other records are not affected.
+3. A record that can't be read becomes a dead letter; other records are not affected. That is
+   decided before the record changes anything.
 4. Counts change by the difference between what the message contributes after and before.
-5. ``_fold`` defines the result. ``_fold_first`` and ``_count_one`` are short cuts for frequent,
-   simple cases; tests compare them with ``_fold`` and with a recount.
+5. ``_count`` defines the result. ``_fold_first`` and ``_count_one`` are short cuts for frequent,
+   simple cases; tests compare them with ``_count`` and with a recount.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,37 +19,34 @@ from typing import Any
 from schemas.codec import Codec
 from schemas.dead_letter import of_record
 from schemas.errors import BadInput, DecodeError
+from schemas.raw_head import Head
+from schemas.scopes import scoped_key
 from schemas.topics import RAW
 from schemas.versions import REVISION_EPOCH_SHIFT
 from streams.enrich import derive, suppressions
-from streams.enrich.derive import Head, LookUps
-from streams.enrich.message import (
-    CLASSES,
+from streams.enrich.admission import NEWEST_MS, check_large, is_large
+from streams.enrich.assess import assess
+from streams.enrich.contributions import (
     DELIVERED,
     EVENTS,
-    SEEN_MAX,
-    Message,
-    Pending,
+    SHIFT,
+    UNIDENTIFIED,
+    added_by,
     contributions,
     event_counters,
-    open_or_click_counters,
+    placed,
 )
-from streams.enrich.message_bytes import pack_first
-from streams.enrich.revisions import (
-    NONE_FIRST,
-    ConsumedRecord,
-    Effects,
-    Item,
-    StepWork,
-    first_offsets,
-    publish,
-    write,
-)
+from streams.enrich.derive import LookUps, Standing
+from streams.enrich.effects import Effects
+from streams.enrich.evidence import evidence_of, may_be_first, take_simple
+from streams.enrich.message import SEEN_MAX, Message, Owner, Pending
+from streams.enrich.message_bytes import pack_first, pack_first_pending
+from streams.enrich.revisions import Before, ConsumedRecord, Item, StepWork, publish, write
 from streams.enrich.shard import Shard
-from streams.enrich.suppressions import LIFT, address_hash
-from streams.enrich.verdicts import corrects, judge, plain, rejudge
+from streams.enrich.suppressions import SIGNS, TOLD_BY, Sign
+from streams.enrich.telling import addressee_of, told
 
-__all__ = ["ConsumedRecord", "Effects", "dead_letter", "event_hash", "step"]
+__all__ = ["ConsumedRecord", "Effects", "dead_letter", "step"]
 
 ReadHead = Callable[[Any], Head]
 
@@ -82,6 +80,8 @@ def step(
             and head["event_type"] in _PLAIN
             and head["campaign_id"]
             and not recipient_key
+            and head["recipient_domain"]
+            and head["identified"]
         ):
             shard.advance(record.timestamp // 1000)
             _fold_first(work, item)
@@ -95,92 +95,99 @@ def step(
 
 
 _PLAIN = frozenset(("delivered", "sent", "queued"))
-"""No later event changes one of these, once its campaign is known."""
-_RECIPIENT_EVENTS = frozenset(("subscribed", "bounced", "complained", "unsubscribed"))
+"""First events of these types may take the short cut."""
 
 
 def _read(work: StepWork, records: Sequence[ConsumedRecord], read: ReadHead | None) -> list[Item]:
     """Decodes records that are new; those that can't be read become dead letters."""
     items: list[Item] = []
     shard, effects = work.shard, work.effects
-    applied, soft = shard.applied, shard.soft
+    applied, watched = shard.applied, shard.watched
     near: set[int] = set()
-    head_of, unit_key = work.codec.raw_head, derive.unit_key
-    event_time_us = derive.event_time_us
+    head_of, event_time_us = work.codec.raw_head, derive.event_time_us
+    bytes_max = work.look_ups.record_bytes_max
     for record in records:
         if record.offset <= applied:
             effects.replayed += 1
             continue
         effects.read += 1
         try:
-            if read is not None:
-                head = read(record)
-            else:
-                value = record.value
-                if value is None:
-                    raise DecodeError("no_value", "the record has no value")
-                head = head_of(value)
+            value = record.value
+            if value is None:
+                raise DecodeError("no_value", "the record has no value")
+            if record.timestamp > NEWEST_MS:
+                raise BadInput("bad_time", "the record's timestamp is after 2100")
+            head = read(record) if read is not None else head_of(value)
+            if is_large(record.key, value):
+                check_large(record.key, value, head, bytes_max)
             at_us, _ = event_time_us(head)
+            kind = head["event_type"]
+            if kind in _DECODED:
+                head.complete()
+            recipient_key = b""
+            if kind in TOLD_BY or ((watched or near) and kind in SIGNS):
+                recipient_key = _recipient_key(head, watched, near)
         except BadInput as error:
-            if work.emit:
-                effects.dead_letters.append(dead_letter(shard, record, error))
+            _reject(work, record, error)
             continue
-        recipient_key = b""
-        kind = head["event_type"]
-        if kind in _RECIPIENT_EVENTS or (kind == "delivered" and (soft or near)):
-            recipient_key = _recipient_key(head, soft, near)
-        items.append((record, head, unit_key(head), recipient_key, at_us))
+        items.append((record, head, head["unit_key"], recipient_key, at_us))
     return items
 
 
-def _recipient_key(head: Head, soft: set[int], near: set[int]) -> bytes:
-    """Key of the recipient's state; empty where the event can't change it.
+_DECODED = TOLD_BY | derive.JUDGED_BOUNCES
+"""Types of events of which more than the head is always needed."""
+
+
+def _reject(work: StepWork, record: ConsumedRecord, error: BadInput) -> None:
+    if work.emit:
+        work.effects.dead_letters.append(dead_letter(work.shard, record, error))
+
+
+def _recipient_key(head: Head, watched: set[int], near: set[int]) -> bytes:
+    """Key of the state of the recipient or of its scope; empty where the event can't change it.
 
     Args:
-        soft: hashes of the addresses that a delivery may change.
+        watched: hashes of the addresses that a sign of life may change.
         near: the same for events before this one in the slice, which are not folded yet.
     """
-    if not head["recipient"] or not head["recipient_certain"]:
+    if not head["addressed"]:
         return b""
-    address = head["recipient"].lower().encode("utf-8", "replace")
-    short = address_hash(address)
-    if head["event_type"] != "delivered":
+    short = head["address_hash"]
+    if head["event_type"] in TOLD_BY:
         near.add(short)
-    elif short not in soft and short not in near:
+    elif short not in watched and short not in near:
         return b""
-    return blake2b(address, digest_size=16).digest()
+    whom = addressee_of(head)
+    text = scoped_key(*whom) if whom.scope else whom.identity
+    return blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
 
 
 def dead_letter(shard: Shard, record: ConsumedRecord, error: BadInput) -> dict[str, Any]:
     """The ``dead_letter`` record of a raw record that can't be read."""
     return of_record(
         "enrich", RAW, shard.partition, record.offset,
-        key=record.key, value=record.value, timestamp_ms=record.timestamp,
+        key=record.key, value=record.value, timestamp_ms=min(record.timestamp, NEWEST_MS),
         reason=error.reason, detail=error.detail, log_id=shard.log_id,
     )  # fmt: skip
 
 
-def event_hash(event_id: str) -> int:
-    """64 bits of an event id, enough to tell the events of one message apart."""
-    try:
-        value = int(event_id, 16)
-        return (value ^ value >> 64) & 0xFFFF_FFFF_FFFF_FFFF
-    except ValueError:  # another producer's id
-        return int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "big")
-
-
 def _fold_first(work: StepWork, item: Item) -> None:
-    """A message's first event, when nothing later can change it: no ``Message`` is needed."""
+    """A message's first event, when it is not judged: no ``Message`` is needed."""
     record, head, key, _, at_us = item
     shard = work.shard
-    campaign = head["campaign_id"]
+    campaign, kind = head["campaign_id"], head["event_type"]
     provider = derive.mailbox_of(head, work.look_ups)
     mailbox = derive.group_of(provider)
     at = at_us // 1_000_000
-    delivered = head["event_type"] == "delivered"
-    shard.messages[key] = pack_first(
-        shard.log_time, event_hash(head["event_id"]), campaign, head["campaign_source"], mailbox,
-        at if delivered else 0,
+    delivered = kind == "delivered"
+    due = shard.log_time + work.look_ups.correction_s
+    shard.messages[key] = (
+        pack_first(
+            shard.log_time, head["event_hash"], campaign, mailbox,
+            at if delivered else 0, due,
+        ),
+        due,
+        pack_first_pending(due, record.offset, at_us, kind, first=delivered),
     )  # fmt: skip
     shard.touched.add(key)
     vector = shard.minutes.vector((campaign, mailbox, at // 60))
@@ -201,11 +208,19 @@ def _fold(work: StepWork, item: Item) -> None:
     shard = work.shard
     log_time = max(shard.log_time, record.timestamp // 1000)
     message = shard.message(key)
-    if message.touched and message.touched + work.look_ups.message_ttl_s < log_time:
+    expired = message.touched and message.touched + work.look_ups.message_ttl_s < log_time
+    identity = head["event_hash"]
+    event = evidence_of(work, item, identity)
+    if event.actor == "human" and (expired or may_be_first(message, event)):
+        try:
+            head.complete()  # it may be told as engagement, which holds more than the head
+        except DecodeError as error:
+            _reject(work, record, error)
+            return
+    if expired:
         bucket = message.pending_bucket
         message = shard.messages[key] = Message()
         message.pending_bucket = bucket
-    identity = event_hash(head["event_id"])
     if identity in message.seen:
         # No effect, not even on log time: a restore reads no duplicates.
         work.effects.duplicates += 1
@@ -214,166 +229,130 @@ def _fold(work: StepWork, item: Item) -> None:
     message.seen.append(identity)
     if len(message.seen) > SEEN_MAX:
         del message.seen[0]
-    if message.pending:
-        message.settle(log_time)
     shard.touched.add(key)
-
-    kind = head["event_type"]
-    judged = kind == "opened" or kind == "clicked"
-    if judged and message.touched and message.campaign is not None and message.mailbox:
-        event = judge(work, item, message)
-        if not corrects(work, message, event):
-            message.touched = log_time
-            _count_one(work, item, message, event)
-            return
-    before = contributions(message) if message.touched else []
-    owner = (message.campaign or "", message.mailbox)
-    first_before = first_offsets(message) if message.pending else NONE_FIRST
     message.touched = log_time
-    learned = _learn(work, message, head)
-    bounce = derive.bounce_of(head)
-    event = judge(work, item, message) if judged else plain(work, item, message)
-    event = _apply(message, event, bounce[0])
-    changed: frozenset[int] = frozenset()
-    if len(message.pending) > 1 or (message.pending and event.actor == "none"):
-        changed = rejudge(work, message, event)
-    _count(work, message, owner, before, event)
+    if not head["identified"]:
+        _count_unidentified(work, item, message, event)
+    else:
+        message.settle(log_time)
+        if not message.pending:
+            message.due = log_time + work.look_ups.correction_s
+        if event.actor != "none":
+            simple = take_simple(message, event, work.look_ups.rules)
+            if simple is not None:
+                _count_one(work, item, message, simple)
+                if recipient_key:
+                    _suppress(work, item, message, derive.NO_BOUNCE)
+                return
+        _count(work, item, message, event)
     if recipient_key:
-        _suppress(work, item, message, bounce)
-    publish(work, record, head, key, message, event, bounce, changed, first_before, learned=learned)
-    if learned:
-        # Only opens and clicks can still change: the other events have their campaign now.
-        message.pending = [p for p in message.pending if p.actor != "none"]
+        _suppress(work, item, message, derive.bounce_of(head))
 
 
-def _learn(work: StepWork, message: Message, head: Head) -> bool:
-    """Takes campaign and mailbox provider from the event, if the message has none yet.
+def _count_unidentified(work: StepWork, item: Item, message: Message, event: Pending) -> None:
+    """Counts an event that can't be told per message: it is the first of nothing."""
+    record, head, key, _, _ = item
+    owner = head["campaign_id"] or "", _mailbox(work, head)
+    items = [
+        *event_counters(event.event_type, event.at, event.actor, unsubscribe=event.unsubscribe),
+        event.at // 60 << SHIFT | UNIDENTIFIED,
+    ]
+    work.shard.minutes.add(*owner, items, 1)
+    if work.emit:
+        standing = Standing(head["campaign_id"] or None, 0)
+        write(work, record, head, key, standing, event, derive.bounce_of(head))
 
-    Returns:
-        Whether earlier events of the message waited for this campaign.
-    """
-    if not message.mailbox and head["recipient_domain"]:
-        message.mailbox = derive.group_of(derive.mailbox_of(head, work.look_ups))
-    if message.campaign is None and head["campaign_id"]:
-        message.campaign = head["campaign_id"]
-        message.campaign_source = head["campaign_source"]
-        return bool(message.pending)
-    return False
+
+def _mailbox(work: StepWork, head: Head) -> str:
+    """Group of the recipient's mailbox provider; '' while its domain is unknown."""
+    if not head["recipient_domain"]:
+        return ""
+    return derive.group_of(derive.mailbox_of(head, work.look_ups))
 
 
 def _count_one(work: StepWork, item: Item, message: Message, event: Pending) -> None:
     """Counts and writes an open or click that changes no other event."""
     record, head, key, _, _ = item
-    kind, at = event.event_type, event.at
-    first_human = event.actor == "human" and not event.unsubscribe and not message.knows_human(kind)
-    message.pending.append(event)
-    if event.first:
-        if kind == "opened":
-            message.opened_any_at = at
-        else:
-            message.clicked_any_at = at
-    work.shard.minutes.add(
-        message.campaign or "", message.mailbox,
-        open_or_click_counters(event, message.delivered_at, first_human=first_human), 1,
-    )  # fmt: skip
+    for owner, items in placed(message.owner, message.delivered_owner, added_by(message, event)):
+        work.shard.minutes.add(*owner, items, 1)
     if work.emit:
-        first_now = (event.offset, event.offset) if first_human else NONE_FIRST
-        write(work, record, head, key, message, event, derive.NO_BOUNCE, None, first_now)
+        write(work, record, head, key, Standing.of(message), event, derive.NO_BOUNCE)
 
 
-def _apply(message: Message, event: Pending, bounce_class: str) -> Pending:
-    """Puts the event into the message's summary, or among its pending events.
-
-    Returns:
-        The event with ``first`` set, whether it is kept as a pending one or not.
-    """
-    if event.actor == "none":
-        event = event._replace(first=_summarise(message, event.event_type, event.at, bounce_class))
-    elif event.first:
-        if event.event_type == "opened":
-            message.opened_any_at = event.at
-        else:
-            message.clicked_any_at = event.at
-    if event.actor != "none" or message.campaign is None:
-        message.pending.append(event)
-    return event
+def _count(work: StepWork, item: Item, message: Message, event: Pending) -> None:
+    """Counts and writes an event, and corrects what it changes of earlier ones."""
+    _, head, _, _, _ = item
+    before, items = Before.of(message), contributions(message)
+    owners = message.owner, message.delivered_owner
+    message.pending.append(event)
+    if not message.mailbox:
+        message.mailbox = _mailbox(work, head)
+    assess(message, work.look_ups.rules)
+    _recount(work, owners, items, (message.owner, message.delivered_owner), contributions(message))
+    publish(work, item, message, message.pending[-1], derive.bounce_of(head), before)
 
 
-_ONCE = {
-    "delivered": "delivered_at",
-    "complained": "complained_at",
-    "unsubscribed": "unsubscribed_at",
-}
+Owners = tuple[Owner, Owner | None]
 
 
-def _summarise(message: Message, event_type: str, at: int, bounce_class: str) -> bool:
-    """Notes an event that is neither open nor click.
-
-    Returns:
-        Whether it is the first of its kind for the message.
-    """
-    if event_type in ("bounced", "rejected", "failed"):
-        if bounce_class == "suppressed":
-            return _note(message, "suppressed_at", at)
-        if event_type != "bounced":
-            return _note(message, "rejected_at", at)
-        first = not message.bounced_at
-        severity = CLASSES.index(bounce_class)
-        overtaken = message.bounced_at < message.delivered_at
-        if first or overtaken or severity > message.bounce_class:
-            message.bounced_at, message.bounce_class = at, severity
-        return first
-    name = _ONCE.get(event_type)
-    return _note(message, name, at) if name else False
-
-
-def _note(message: Message, name: str, at: int) -> bool:
-    if getattr(message, name):
-        return False
-    setattr(message, name, at)
-    return True
-
-
-def _count(
-    work: StepWork, message: Message, owner: tuple[str, str], before: list[int], event: Pending
+def _recount(
+    work: StepWork, before: Owners, items: list[int], now: Owners, after: list[int]
 ) -> None:
     """Changes the counts by what the message contributes now and contributed before."""
-    after = contributions(message)
-    if event.actor == "none" and not (message.pending and message.pending[-1] is event):
-        after += event_counters(event.event_type, event.at, "none", unsubscribe=False)
-    now = (message.campaign or "", message.mailbox)
     minutes = work.shard.minutes
-    if before and now == owner:
-        for item in before:
+    removed = items
+    if before == now:
+        removed = []
+        for item in items:
             try:
                 after.remove(item)
             except ValueError:
-                minutes.add(*owner, (item,), -1)
-    else:
-        minutes.add(*owner, before, -1)
-    minutes.add(*now, after, 1)
+                removed.append(item)
+    for owner, some in placed(*before, removed):
+        minutes.add(*owner, some, -1)
+    for owner, some in placed(*now, after):
+        minutes.add(*owner, some, 1)
 
 
 def _suppress(work: StepWork, item: Item, message: Message, bounce: tuple[str, str]) -> None:
-    record, head, _, recipient_key, at_us = item
+    """Takes what the event says of its recipient, and tells what holds now if that changed."""
+    record, head, _, recipient_key, _ = item
     shard = work.shard
-    recipient = shard.recipients[recipient_key]
-    suppressions.expire(recipient, shard.log_time)
-    reason = suppressions.apply(recipient, head["event_type"], bounce, at_us // 1_000_000)
+    recipient, now = shard.recipients[recipient_key], shard.log_time
+    suppressions.in_log(recipient, shard.log_tag)
+    suppressions.expire(recipient, now)
+    sign = Sign(
+        head["event_type"], bounce, head["bounce_reason"], derive.happened_us(head) // 1_000_000,
+        record.offset,
+        int.from_bytes(head["unit_key"][:4], "big"), _read_of(head["event_type"], message),
+    )  # fmt: skip
+    suppressions.take(recipient, sign, now)
+    telling = suppressions.tell(recipient)
     if recipient.dirty:
         shard.touched_recipients[recipient_key] = recipient
-        address = address_hash(head["recipient"].lower().encode("utf-8", "replace"))
-        recipient.address = address
-        if suppressions.is_soft(recipient):
-            shard.note_soft(address)
-    if not reason or not work.emit:
-        return
-    suppression = None
-    if reason == LIFT:
-        work.effects.lifts.append((record.offset, record.timestamp))
-    else:
-        suppression = derive.suppression(
-            head, reason, at_us, work.look_ups, campaign=message.campaign, log_id=shard.log_id,
-            partition=shard.partition, offset=record.offset,
+        recipient.address = head["address_hash"]
+        if suppressions.is_watched(recipient, now):
+            shard.watch(recipient.address)
+    if telling is not None and work.emit:
+        work.effects.suppressions.append(
+            told(
+                head, telling, work.look_ups, campaign=message.campaign, log_id=shard.log_id,
+                partition=shard.partition, offset=record.offset, timestamp=record.timestamp,
+            )
         )  # fmt: skip
-    work.effects.suppressions.append((head["recipient"].lower(), suppression))
+
+
+def _read_of(kind: str, message: Message) -> int:
+    """When a message was delivered that was opened or clicked, by anyone; 0 for others.
+
+    Whatever the rules of verdicts say: suppressions do not depend on them.
+    """
+    if kind not in SIGNS:
+        return 0
+    was_read = (
+        kind != "delivered"
+        or message.opened_any_at
+        or message.clicked_any_at
+        or any(event.actor != "none" for event in message.pending)
+    )
+    return message.delivered_at if was_read else 0

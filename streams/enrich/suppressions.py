@@ -1,172 +1,352 @@
 """Who must not be mailed: suppressions, from what happened to all messages of a recipient.
 
 Invariants (glossary, «Suppression»):
-1. Pure. A hard bounce, complaint or unsubscribe suppresses at once and for good. Soft bounces
-   suppress for ``SOFT_FOR_S``, after ``SOFT_BOUNCES`` within ``SOFT_WITHIN_S`` without a delivery
-   in between.
-2. A delivery or a re-subscription lifts a soft suppression, and no other.
-3. One record per reason and recipient, not one per event.
-4. Soft bounces and a soft suppression are forgotten ``SOFT_KEPT_S`` of log time after the newest of
-   them. By then no event, however late, can be near one of them, and the suppression has ended as
-   its record says, so no lift is published.
+1. Pure. Which suppression holds is a function of the *set* of events that were taken within their
+   windows, by the times at which they happened: the order of arrival does not matter. In one second
+   what suppresses wins.
+2. The state is kept per address, and per scope of an address (a list or group of one source). A
+   scope never changes what holds for the address.
+3. Hard bounces, complaints, unsubscribes and entries by hand hold until something that contradicts
+   them (``_ENDS``) happens later. Soft bounces hold for ``SOFT_FOR_S``.
+4. Soft bounces count for ``SOFT_WITHIN_S``, and signs of life end a hard bounce for
+   ``LIFE_WITHIN_S`` after it, both by log time. A delivery that was told before the first
+   bounce, and a reading before the first hard bounce, are not remembered: nothing is kept of the
+   many addresses that never bounced.
+5. Of several suppressions the first of ``PRECEDENCE`` is told. One record per suppression, not one
+   per event.
 """
 
 import struct
-from zlib import crc32
-
-from streams.enrich.minute_counts import OLD_S
+from typing import NamedTuple
 
 SOFT_BOUNCES = 5
-SOFT_WITHIN_S = 7 * 86400
+"""Messages that bounced softly, without a sign of life since, from which on an address is
+suppressed, if at least ``SOFT_SPAN_S`` lie between the first and the last of them."""
+SOFT_SPAN_S = 3 * 86400
+SOFT_WITHIN_S = 14 * 86400
 SOFT_FOR_S = 30 * 86400
-SOFT_KEPT_S = SOFT_FOR_S + OLD_S
+LIFE_WITHIN_S = 30 * 86400
+SOFT_KEPT_MAX = 16
+"""Messages whose soft bounces are kept of one address: those that bounced last."""
 
-HARD, COMPLAINT, UNSUBSCRIBE, SOFT = 1, 2, 4, 8
+HARD, COMPLAINT, UNSUBSCRIBE, SOFT, MANUAL = 1, 2, 4, 8, 16
 REASONS = {
     HARD: "hard_bounce",
     COMPLAINT: "complaint",
     UNSUBSCRIBE: "unsubscribe",
     SOFT: "soft_bounces",
+    MANUAL: "manual",
 }
-LIFT = -1
+LASTING = (HARD, COMPLAINT, UNSUBSCRIBE, MANUAL)
+PRECEDENCE = (COMPLAINT, HARD, UNSUBSCRIBE, MANUAL, SOFT)
+"""From the one that is hardest to lift to the one that ends by itself."""
+
+LISTED = {
+    "suppressed_bounce": HARD,
+    "suppressed_complaint": COMPLAINT,
+    "suppressed_unsubscribe": UNSUBSCRIBE,
+}
+"""``bounce_reason`` of an entry of a suppression list -> the reason it stands for; others are
+``MANUAL``. Of an entry that is taken off, ``none`` stands for every reason."""
+SCOPED = frozenset(("subscribed", "unsubscribed", "suppression_added", "suppression_removed"))
+"""Events that may concern a scope alone."""
+TOLD_BY = SCOPED | {"bounced", "complained"}
+"""Events that may suppress or lift, whatever is known of the address."""
+SIGNS = frozenset(("delivered", "opened", "clicked"))
+"""Events that may be signs of life."""
 
 _OF_THE_SENDER = frozenset(("reputation", "policy", "content", "auth", "relay_denied"))
 """Reasons that are about the sender, not the address. Some providers know only hard and soft, and
 mark a block as hard although the address may be fine."""
-_FORM = 1
+_FORM = 2
+_STATE = struct.Struct("<BBBBIIIIq")
+_CASE = struct.Struct("<IIq")
+_SOFT = struct.Struct("<II")
 _HASH = struct.Struct("<I")
+GONE = -1
+"""Offset of an event that can't be read any more."""
+
+
+class Sign(NamedTuple):
+    """What an event says about its recipient.
+
+    Attributes:
+        kind: a value of ``EventType``.
+        bounce: class and reason as classified.
+        listed: ``bounce_reason`` as reported: which suppression an entry of a list stands for.
+        at: event time, seconds.
+        offset: of the event in the raw topic.
+        unit: 32 bits of its message and recipient.
+        read_of: when the message was delivered, seconds, if it was opened or clicked too; else 0.
+    """
+
+    kind: str
+    bounce: tuple[str, str]
+    listed: str
+    at: int
+    offset: int
+    unit: int
+    read_of: int
+
+
+class Case(NamedTuple):
+    """The newest evidence for a lasting suppression, and against it; seconds, 0 for none."""
+
+    at: int = 0
+    ended: int = 0
+    offset: int = GONE
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing has contradicted it since."""
+        return self.at > 0 and self.at >= self.ended
 
 
 class Recipient:
-    """State of one address: its suppressions, and the times of recent soft bounces (seconds).
+    """State of one address, or of one scope of it.
 
-    ``address`` is its ``address_hash``, set while one of its events is handled.
+    Attributes:
+        cases: lasting suppressions, by reason.
+        soft: messages (32 bits) that bounced softly -> when they did so last, seconds.
+        life: the newest sign of life, seconds.
+        soft_at: the newest soft bounce of those that suppress; 0 while none do.
+        soft_offset: of the event that completed them.
+        told, told_at: reason told, and for ``SOFT`` its ``soft_at``; 0 when nothing is.
+        log_tag: 32 bits of the log that offsets belong to.
+        address: its ``address_hash`` (``schemas.raw_head``), set while an event is handled.
     """
 
-    __slots__ = ("address", "dirty", "soft", "soft_since", "standing")
+    __slots__ = (
+        "address", "cases", "dirty", "life", "log_tag", "soft", "soft_at", "soft_offset", "told",
+        "told_at",
+    )  # fmt: skip
 
-    def __init__(
-        self, standing: int = 0, soft_since: int = 0, soft: list[int] | None = None
-    ) -> None:
-        self.standing = standing
-        self.soft_since = soft_since
-        self.soft = soft or []
+    def __init__(self) -> None:
+        self.cases: dict[int, Case] = {}
+        self.soft: dict[int, int] = {}
+        self.life = 0
+        self.soft_at = 0
+        self.soft_offset = GONE
+        self.told = 0
+        self.told_at = 0
+        self.log_tag = 0
         self.address = 0
         self.dirty = False
 
 
 def pack(recipient: Recipient) -> bytes:
     """The compact form of a recipient's state; empty when nothing needs keeping."""
-    if not recipient.standing and not recipient.soft:
+    if not (recipient.cases or recipient.soft or recipient.soft_at or recipient.told):
         return b""
-    return struct.pack(
-        f"<BBI{len(recipient.soft)}I",
-        _FORM, recipient.standing, recipient.soft_since, *recipient.soft,
+    cases = sorted(recipient.cases.items())
+    return b"".join(
+        (
+            _STATE.pack(
+                _FORM, sum(reason for reason, _ in cases), recipient.told, len(recipient.soft),
+                recipient.log_tag, recipient.life, recipient.soft_at, recipient.told_at,
+                recipient.soft_offset,
+            ),
+            *(_CASE.pack(*case) for _, case in cases),
+            *(_SOFT.pack(*pair) for pair in sorted(recipient.soft.items())),
+        )
     )  # fmt: skip
 
 
 def unpack(data: bytes) -> Recipient:
     """The recipient of ``pack``'s bytes."""
-    count = (len(data) - 6) // 4
-    _, standing, soft_since, *soft = struct.unpack(f"<BBI{count}I", data)
-    return Recipient(standing, soft_since, soft)
+    one = Recipient()
+    (
+        _, reasons, one.told, softs, one.log_tag, one.life, one.soft_at, one.told_at,
+        one.soft_offset,
+    ) = _STATE.unpack_from(data)  # fmt: skip
+    at = _STATE.size
+    for reason in sorted(LASTING):
+        if reasons & reason:
+            one.cases[reason] = Case(*_CASE.unpack_from(data, at))
+            at += _CASE.size
+    for _ in range(softs):
+        unit, when = _SOFT.unpack_from(data, at)
+        one.soft[unit] = when
+        at += _SOFT.size
+    return one
 
 
-def address_hash(address: bytes) -> int:
-    """A cheap 32-bit hash of an address in lower case, to look up whether it has soft bounces."""
-    return crc32(address)
+def pack_watched(recipient: Recipient, log_time: int) -> bytes:
+    """``address_hash`` of a recipient that a sign of life may change; empty for the others."""
+    return _HASH.pack(recipient.address) if is_watched(recipient, log_time) else b""
 
 
-def pack_soft(recipient: Recipient) -> bytes:
-    """``address_hash`` of a recipient that a delivery would change; empty for the others."""
-    return _HASH.pack(recipient.address) if is_soft(recipient) else b""
+def is_watched(recipient: Recipient, log_time: int) -> bool:
+    """Whether a sign of life may change the recipient's state."""
+    return bool(recipient.soft or recipient.soft_at) or _hard_may_end(recipient, log_time)
 
 
-def is_soft(recipient: Recipient) -> bool:
-    """Whether a delivery would change the recipient's state."""
-    return bool(recipient.soft or recipient.standing & SOFT)
+def _hard_may_end(recipient: Recipient, log_time: int) -> bool:
+    hard = recipient.cases.get(HARD)
+    return hard is not None and hard.at + LIFE_WITHIN_S > log_time
 
 
-def unpack_soft(data: bytes) -> int:
-    """The ``address_hash`` of ``pack_soft``'s bytes."""
+def unpack_watched(data: bytes) -> int:
+    """The ``address_hash`` of ``pack_watched``'s bytes."""
     value: int = _HASH.unpack(data)[0]
     return value
 
 
+def in_log(recipient: Recipient, log_tag: int) -> None:
+    """Forgets offsets of another log than that of ``log_tag``: they can't be read any more."""
+    if recipient.log_tag == log_tag:
+        return
+    recipient.log_tag = log_tag
+    recipient.soft_offset = GONE
+    recipient.cases = {
+        reason: case._replace(offset=GONE) for reason, case in recipient.cases.items()
+    }
+
+
 def expire(recipient: Recipient, log_time: int) -> None:
-    """Forgets soft bounces and a soft suppression that are too old (invariant 4).
+    """Forgets soft bounces that no longer count, and a suppression by them that has ended.
 
     Call it before the state is used, so that it does not matter whether the store has removed it.
 
     Args:
         log_time: seconds.
     """
-    if not is_soft(recipient):
-        return
-    newest = max([*recipient.soft, recipient.soft_since if recipient.standing & SOFT else 0])
-    if newest + SOFT_KEPT_S < log_time:
-        recipient.soft = []
-        recipient.standing &= ~SOFT
-        recipient.soft_since = 0
+    old = [unit for unit, at in recipient.soft.items() if at + SOFT_WITHIN_S < log_time]
+    for unit in old:
+        del recipient.soft[unit]
+        recipient.dirty = True
+    if recipient.soft_at and recipient.soft_at + SOFT_FOR_S < log_time:
+        recipient.soft_at, recipient.soft_offset = 0, GONE
+        recipient.dirty = True
+    if recipient.told == SOFT and recipient.told_at + SOFT_FOR_S < log_time:
+        recipient.told = recipient.told_at = 0  # its record says when it ends: nothing to lift
         recipient.dirty = True
 
 
-def apply(recipient: Recipient, event_type: str, bounce: tuple[str, str], at: int) -> int:
-    """Takes one event into account.
+def take(recipient: Recipient, sign: Sign, log_time: int) -> None:
+    """Takes one event into account; ``expire`` was called with the same log time.
 
     Args:
-        bounce: class and reason.
-        at: event time, seconds.
-
-    Returns:
-        The reason (``HARD`` …) of a suppression that begins, ``LIFT`` when a soft one ends, else 0.
+        log_time: seconds.
     """
-    if event_type == "delivered" or event_type == "subscribed":
-        return _forget_soft_bounces(recipient)
-    reason = _permanent(event_type, bounce)
-    if reason:
-        if recipient.standing & reason:
-            return 0
-        recipient.standing |= reason
-        recipient.dirty = True
-        return reason
-    if event_type == "bounced" and bounce[0] == "soft":
-        return _soft(recipient, at)
-    return 0
+    at = sign.at
+    reason = _suppresses(sign)
+    if reason == SOFT:
+        _bounced_softly(recipient, sign, log_time)
+    elif reason:
+        case = recipient.cases.get(reason, Case())
+        if at > case.at:
+            _put(recipient, reason, case._replace(at=at, offset=sign.offset))
+    ended = _ends(sign)
+    for reason in ended:
+        if reason != SOFT:
+            _end(recipient, reason, at)
+    if SOFT in ended:
+        _lives(recipient, at, log_time)
+    if sign.read_of and _hard_may_end(recipient, log_time):
+        _end(recipient, HARD, sign.read_of)
 
 
-def _permanent(event_type: str, bounce: tuple[str, str]) -> int:
-    if event_type == "bounced" and bounce[0] == "hard" and bounce[1] not in _OF_THE_SENDER:
-        return HARD
-    if event_type == "complained":
-        return COMPLAINT
-    if event_type == "unsubscribed":
-        return UNSUBSCRIBE
-    return 0
+_ENDS = {
+    "delivered": (SOFT,),
+    "subscribed": (UNSUBSCRIBE, SOFT),
+    "suppression_removed": (*LASTING, SOFT),
+}
+"""Type of an event -> the suppressions that it ends, if it happened later than their evidence. A
+hard bounce also ends when a message that was delivered later is opened or clicked."""
 
 
-def _forget_soft_bounces(recipient: Recipient) -> int:
-    if recipient.soft:
-        recipient.soft = []
-        recipient.dirty = True
-    if recipient.standing & SOFT:
-        recipient.standing &= ~SOFT
-        recipient.dirty = True
-        # A permanent suppression still holds: its record must not be removed.
-        return 0 if recipient.standing else LIFT
-    return 0
+def _ends(sign: Sign) -> tuple[int, ...]:
+    """An entry taken off a list for one reason ends that alone; bounces are hard and soft ones."""
+    if sign.kind == "suppression_removed" and sign.listed != "none":
+        reason = LISTED.get(sign.listed, MANUAL)
+        return (HARD, SOFT) if reason == HARD else (reason,)
+    return _ENDS.get(sign.kind, ())
 
 
-def _soft(recipient: Recipient, at: int) -> int:
-    recipient.soft = [t for t in recipient.soft if abs(at - t) < SOFT_WITHIN_S] + [at]
+def _suppresses(sign: Sign) -> int:
+    if sign.kind == "bounced" and sign.bounce[0] == "hard":
+        return 0 if sign.bounce[1] in _OF_THE_SENDER else HARD
+    if sign.kind == "bounced" and sign.bounce[0] == "soft":
+        return SOFT
+    if sign.kind == "suppression_added":
+        return LISTED.get(sign.listed, MANUAL)
+    return {"complained": COMPLAINT, "unsubscribed": UNSUBSCRIBE}.get(sign.kind, 0)
+
+
+def _put(recipient: Recipient, reason: int, case: Case) -> None:
+    recipient.cases[reason] = case
     recipient.dirty = True
-    if len(recipient.soft) < SOFT_BOUNCES:
+
+
+def _end(recipient: Recipient, reason: int, at: int) -> None:
+    case = recipient.cases.get(reason, Case())
+    if at > case.ended:
+        _put(recipient, reason, case._replace(ended=at))
+
+
+def _bounced_softly(recipient: Recipient, sign: Sign, log_time: int) -> None:
+    if sign.at + SOFT_WITHIN_S < log_time or sign.at <= recipient.soft.get(sign.unit, 0):
+        return
+    recipient.soft[sign.unit] = sign.at
+    while len(recipient.soft) > SOFT_KEPT_MAX:
+        del recipient.soft[min(recipient.soft, key=lambda unit: (recipient.soft[unit], unit))]
+    recipient.dirty = True
+    if (newest := _suppressing(recipient)) > recipient.soft_at:
+        recipient.soft_at = newest
+        recipient.soft_offset = sign.offset
+
+
+def _lives(recipient: Recipient, at: int, log_time: int) -> None:
+    """Soft bounces before a sign of life do not count."""
+    if at <= recipient.life or at + SOFT_WITHIN_S < log_time or not is_watched(recipient, log_time):
+        return
+    recipient.life = at
+    recipient.dirty = True
+    if recipient.soft_at and not _suppressing(recipient):
+        recipient.soft_at, recipient.soft_offset = 0, GONE
+
+
+def _suppressing(recipient: Recipient) -> int:
+    """The newest soft bounce, if those since the last sign of life suppress; else 0."""
+    since = [at for at in recipient.soft.values() if at > recipient.life]
+    if len(since) < SOFT_BOUNCES or max(since) - min(since) < SOFT_SPAN_S:
         return 0
-    recipient.soft = recipient.soft[-SOFT_BOUNCES:]
-    if recipient.standing & SOFT and at >= recipient.soft_since + SOFT_FOR_S:
-        recipient.standing &= ~SOFT  # it ended by itself
-    if recipient.standing:
-        return 0  # a permanent one, or this one, holds already
-    recipient.standing |= SOFT
-    recipient.soft_since = at
-    return SOFT
+    return max(since)
+
+
+def holding(recipient: Recipient) -> int:
+    """The reason that holds now; of several the first of ``PRECEDENCE``; 0 for none."""
+    for reason in PRECEDENCE:
+        case = recipient.cases.get(reason)
+        if case is not None and case.holds:
+            return reason
+    return SOFT if recipient.soft_at else 0
+
+
+class Telling(NamedTuple):
+    """What is to be told: the suppression that holds now, or that none does.
+
+    Attributes:
+        reason: 0: it is lifted.
+        at: time of the evidence, seconds.
+        offset: of the evidence, ``GONE`` if it can't be read any more.
+    """
+
+    reason: int
+    at: int
+    offset: int
+
+
+def tell(recipient: Recipient) -> Telling | None:
+    """What has to be told since the last call; ``None``: nothing."""
+    reason = holding(recipient)
+    told_at = recipient.soft_at if reason == SOFT else 0
+    if (reason, told_at) == (recipient.told, recipient.told_at):
+        return None
+    recipient.told, recipient.told_at = reason, told_at
+    recipient.dirty = True
+    if reason == SOFT:
+        return Telling(reason, recipient.soft_at, recipient.soft_offset)
+    case = recipient.cases.get(reason, Case())
+    return Telling(reason, case.at, case.offset)

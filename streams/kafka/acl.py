@@ -21,7 +21,7 @@ from schemas.topics import TOPICS
 ROLES: dict[str, str] = {
     "ingest": "receives webhooks: writes raw events and dead letters, reads nothing",
     "worker": "reads raw events and minute counts, writes everything derived from them",
-    "sink": "reads every topic but engagement and rules, writes dead letters",
+    "sink": "reads every topic but engagement and rules, and workers' offsets; writes dead letters",
     "dashboard": "reads topics' metadata and lag, changes nothing",
     "admin": "creates and checks topics; the commands topics, doctor, lag, tail, dlq",
 }
@@ -62,6 +62,8 @@ def _grants(role: str, settings: Settings) -> Iterator[tuple[str, str, str]]:
     groups = group_by_role(settings)
     if role in groups:
         yield "group", groups[role], "Read"
+    if role == "sink":
+        yield "group", settings.consumer_group, "Describe"  # how far the workers are
     if role in ("dashboard", "admin"):
         for name in topics_by_group(settings):
             yield "group", name, "Describe"

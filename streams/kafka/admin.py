@@ -177,8 +177,11 @@ def judge(state: TopicState, wanted: Topic, partitions: int) -> tuple[list[str],
     return harmful, differing
 
 
-async def topics_show(settings: Settings) -> Cluster:
-    """mailpulse's topics as they exist, with their settings.
+async def topics_show(settings: Settings, *, configs: bool = True) -> Cluster:
+    """mailpulse's topics as they exist.
+
+    Args:
+        configs: with the topics' settings, which takes a second request.
 
     Raises:
         Unavailable: no broker answers.
@@ -186,8 +189,8 @@ async def topics_show(settings: Settings) -> Cluster:
     async with admin_client(settings) as client:
         cluster = await _describe(client)
         ours = {name: state for name, state in cluster.topics.items() if name in BY_NAME}
-        configs = await _configs(client, ours)
-    states = {name: replace(ours[name], config=configs.get(name, {})) for name in ours}
+        found = await _configs(client, ours) if configs else {}
+    states = {name: replace(ours[name], config=found.get(name, {})) for name in ours}
     return Cluster(cluster.brokers, states)
 
 

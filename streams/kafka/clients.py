@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from schemas.errors import Unavailable
+from schemas.metadata_pace import paced
 from schemas.settings import Settings
 
 FETCH_BYTES_MAX = 4 << 20
@@ -39,7 +40,7 @@ def lone_consumer(settings: Settings, **options: Any) -> AbstractAsyncContextMan
         **settings.kafka_client_options(), group_id=None, enable_auto_commit=False,
         auto_offset_reset="earliest", **options,
     )  # fmt: skip
-    return _started(settings, consumer, consumer.stop)
+    return _started(settings, paced(consumer), consumer.stop)
 
 
 def producer(settings: Settings, **options: Any) -> AbstractAsyncContextManager[Any]:
@@ -52,7 +53,7 @@ def producer(settings: Settings, **options: Any) -> AbstractAsyncContextManager[
         **settings.kafka_client_options(), acks="all",
         enable_idempotence=True, **options,
     )  # fmt: skip
-    return _started(settings, client, client.stop)
+    return _started(settings, paced(client), client.stop)
 
 
 def admin_client(settings: Settings) -> AbstractAsyncContextManager[Any]:

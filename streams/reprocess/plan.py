@@ -21,7 +21,7 @@ from aiokafka import TopicPartition
 from schemas.errors import BadInput, ConfigError, Unavailable
 from schemas.settings import Settings
 from schemas.topics import RAW, RULES
-from schemas.versions import EPOCH_MAX
+from schemas.versions import EPOCH_MAX, FOLD_VERSION
 from streams.classify.actor_rules import Rules
 from streams.enrich.epochs import Epoch, History, Span
 from streams.kafka import admin
@@ -115,16 +115,19 @@ def check_reach(bounds: Mapping[int, Bounds], from_ms: int) -> None:
         )  # fmt: skip
 
 
-def check_version(new: Rules, active: int) -> None:
+def check_version(new: Rules, active: int, *, again: bool = False) -> None:
     """Refuses rules that are not newer than those in force.
+
+    Args:
+        again: the same ones are good too.
 
     Raises:
         BadInput: they are not.
     """
-    if new.version <= active:
+    if new.version < active or (new.version == active and not again):
         raise BadInput(
             "rules_not_newer", f"the rules have version {new.version}, and version {active} is in "
-            "force: raise `version` with every change",
+            "force: raise `version` with every change; --again takes the same rules",
         )  # fmt: skip
 
 
@@ -134,7 +137,7 @@ def is_begun(newest: Epoch | None, text: str, since: Since) -> bool:
     Raises:
         BadInput: a run by these rules was begun with another time; it is named.
     """
-    if newest is None or newest.text != text:
+    if newest is None or newest.text != text or newest.fold != FOLD_VERSION:
         return False
     if since(newest.begun_at) != newest.from_time:
         raise BadInput(
@@ -173,8 +176,13 @@ class Planner:
             return None
         return progress(history, newest, await self.committed())
 
-    async def plan(self, text: str, since: Since, now_ms: int) -> tuple[Epoch, dict[int, Bounds]]:
+    async def plan(
+        self, text: str, since: Since, now_ms: int, *, again: bool = False
+    ) -> tuple[Epoch, dict[int, Bounds]]:
         """The epoch that would begin, and the partitions that it was computed from.
+
+        Args:
+            again: also by the rules that are in force, as after a release that folds otherwise.
 
         Raises:
             BadInput: it may not begin (invariant 3).
@@ -193,7 +201,7 @@ class Planner:
             done = f"{state.done:,} of {state.records:,} records"
             raise BadInput("under_way", f"another run is under way: {done} are done")
         newest = history.newest
-        check_version(rules, self._own_version if newest is None else newest.version)
+        check_version(rules, self._own_version if newest is None else newest.version, again=again)
         if history.number >= EPOCH_MAX:
             raise BadInput("too_many", f"rules were changed {EPOCH_MAX} times already")
         from_ms = since(now_ms)

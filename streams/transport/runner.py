@@ -18,6 +18,7 @@ from typing import Any
 
 from faust.auth import SASLCredentials, SSLCredentials
 
+from schemas.addresses import brokers
 from schemas.settings import Settings
 from streams.transport.app import ChunkApp
 
@@ -113,7 +114,7 @@ def faust_options(settings: Settings) -> dict[str, Any]:
     rebalance_s = settings.rebalance_timeout_ms / 1000
     request_s = settings.kafka_request_timeout_ms / 1000
     return {
-        "broker": [f"kafka://{address}" for address in settings.kafka_bootstrap.split(",")],
+        "broker": [f"kafka://{address}" for address in brokers(settings.kafka_bootstrap)],
         "broker_credentials": _credentials(settings),
         # The broker answers a join only when all members have joined: a shorter request time-out
         # would abort a rebalance that is within its limits.

@@ -22,6 +22,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from mode.threads import WorkerThread
 
+from schemas.metadata_pace import paced
 from streams.transport.assignment import ClaimAssignor
 from streams.transport.chunks import TP, Taken, take
 from streams.transport.internals import check_internals
@@ -69,7 +70,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         super().__init__(*args, **options)
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
-        consumer = super()._create_worker_consumer(transport)
+        consumer = paced(super()._create_worker_consumer(transport))
         # Faust has no settings for these. aiokafka reads them when the fetcher is started.
         _replace(consumer, "_isolation_level", "read_committed")
         _replace(consumer, "_fetch_max_wait_ms", FETCH_WAIT_MS_MAX)

@@ -1,20 +1,24 @@
-"""The agent ``campaigns``: minute counts in; rates and alerts out.
+"""The agent ``campaigns``: minute counts in; rates and incidents out.
 
 Invariants:
 1. Merging is idempotent (``streams.campaigns.windows``), so reading a partial again changes
    nothing.
 2. Rates of campaigns whose sums changed, by partials or by time alone, are published at most once
    per ``rates_interval_ms``, and always before the checkpoint that forgets that they changed.
-3. ``as_of`` is this host's clock; everything else is a function of the partials read.
+3. ``as_of`` of rates is this host's clock; everything else is a function of the partials read. A
+   window of n minutes is published when its last minute has ended; ``total`` includes the running
+   minute.
 4. Windows move with time alone: rates are published whether or not records come, and after a pause
    also those of campaigns whose windows have become empty.
-5. Alerts that were sent are read back from their topic when a partition is opened. So a worker
-   without the earlier state raises none of them again, and clears those that another one raised.
+5. Incidents are judged by the log's time (``CampaignState.log_time_us``).
+6. Records of incidents are read back from their topic when a partition is opened. So a worker
+   without the earlier state opens none of them again, and closes those that another one opened.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import structlog
 
@@ -23,10 +27,11 @@ from schemas.cloudevents import cloud_event
 from schemas.codec import PREFIX_BYTES, Codec
 from schemas.errors import DecodeError, MailpulseError
 from schemas.glossary import COUNTER_NAMES
-from streams.campaigns.alerts import WINDOW, Lines, evaluate, recalled
-from streams.campaigns.rates import encode_rates
+from streams.campaigns.incidents import look, recalled
+from streams.campaigns.lines import Lines
+from streams.campaigns.rates import MINUTE_US, encode_rates
 from streams.campaigns.state import CampaignState
-from streams.campaigns.windows import Partial, PartialKey, Windows, summed
+from streams.campaigns.windows import Partial, PartialKey, Windows
 from streams.enrich.minute_counts import read_record
 from streams.transport.chunks import TP, Chunk, Record
 from streams.worker.agent import Agent, PartitionWork, Resources
@@ -101,14 +106,14 @@ class CampaignsAgent(Agent):
         end = await self.app.end_offset(work.tp)
         if state.log_id != self.log_id or state.applied >= end:
             state.begin_log(self.log_id)  # the topics were recreated
-        windows = Windows(state, self._minute_now())
+        windows = Windows(state, self._minute_now(), state.judge_also)
         self.states[work.tp], self.windows[work.tp] = state, windows
         if state.applied + 1 < committed:
             await self._catch_up(work, state, windows, committed)
         await self._recall_alerts(work.tp.partition, state)
         windows.series.clear()
         windows.fill(state.seen_through_us // 60_000_000)
-        windows.changed |= state.raised()
+        windows.changed |= state.busy()
         if state.applied >= 0:
             work.next_offset = state.applied + 1
 
@@ -122,14 +127,17 @@ class CampaignsAgent(Agent):
                 partials, _ = partials_of(self.codec, records)
                 windows.apply(partials)
                 self.metrics.restored.inc(len(partials))
+                if records:
+                    then_us = records[-1].timestamp * 1000  # another worker read it then
+                    state.read_until(then_us, then_us)
                 state.applied = end - 1
                 self._write(work, state, windows)
                 self.touch()
 
     async def _recall_alerts(self, partition: int, state: CampaignState) -> None:
-        """Restores crossings from the alerts that were sent (invariant 5).
+        """Restores incidents from the records that were sent (invariant 6).
 
-        A campaign's alerts have the same partition number as its minutes.
+        A campaign's incidents have the same partition number as its minutes.
         """
         assert self.app is not None
         place = TP(topics.ALERTS, partition)
@@ -141,7 +149,7 @@ class CampaignsAgent(Agent):
             async for records, read in alerts.read(max(alerts.begin, begin), end, SLICE_RECORDS):
                 values = [record.value for record in records if record.value is not None]
                 decoded, _ = self.codec.decode_batch(values, "alert")
-                state.cross(recalled((alert for _, alert in decoded), state.crossings))
+                state.hold(recalled((alert for _, alert in decoded), state.held))
                 state.alerts_read = read
                 self.touch()
 
@@ -164,7 +172,7 @@ class CampaignsAgent(Agent):
                 self.metrics.partials.labels("merged").inc(applied)
                 self.metrics.partials.labels("stale").inc(len(partials) - applied)
                 state.applied = max(state.applied, part[-1].offset)
-                state.seen_through_us = max(state.seen_through_us, part[-1].timestamp * 1000)
+                state.read_until(part[-1].timestamp * 1000, self._now_ns() // 1000)
                 work.since_checkpoint += len(part)
             await asyncio.sleep(0)
         async with work.lock:
@@ -191,12 +199,12 @@ class CampaignsAgent(Agent):
             raise MailpulseError(f"{work.tp}: rates were not all sent")
         work.handing_over = True
         state, windows = self.states[work.tp], self.windows[work.tp]
-        windows.advance(self._minute_now())
+        # a clock that was set back publishes nothing from before what it has published
+        now_us = max(self._now_ns() // 1000, windows.minute * MINUTE_US)
+        windows.advance(now_us // MINUTE_US)
         changed, windows.changed = sorted(windows.changed), set()
-        now_us = self._now_ns() // 1000
         frame = self.codec.prefix("campaign_rates")
         rows: list[Row] = []
-        alerts: list[Row] = []
         for number, campaign in enumerate(changed):
             revision = now_us // 1000
             value = frame + encode_rates(
@@ -206,36 +214,43 @@ class CampaignsAgent(Agent):
             identity = f"{campaign}-{revision}"
             headers = cloud_event("campaign_rates", cloudevents.CAMPAIGNS, identity, now_us)
             rows.append(Row(campaign.encode(), value, now_us // 1000, headers))
-            alerts += self._alerts(state, windows, campaign, now_us)
             if number % PUBLISH_SLICE == PUBLISH_SLICE - 1:
                 await asyncio.sleep(0)
         if rows:
             await work.flight.send_keyed(topics.RATES, rows)
             self.metrics.rates.inc(len(rows))
-        if alerts:
-            work.since_checkpoint += 1  # crossings must be stored
-            await work.flight.send_keyed(topics.ALERTS, alerts)
+        await self._judge(work, state)
         work.handing_over = False
 
-    def _alerts(
-        self, state: CampaignState, windows: Windows, campaign: str, now_us: int
-    ) -> Iterable[Row]:
-        if not campaign:
-            return  # without a campaign there is nobody to alert
-        by_mailbox = windows.of_campaign(campaign)
-        places = [("", summed(by_mailbox.values(), WINDOW))]
-        places += [(name, summed([one], WINDOW)) for name, one in by_mailbox.items() if name]
-        for mailbox, counts in places:
-            records, crossed = evaluate(
-                campaign, mailbox, counts, state.crossings, self.lines, now_us
-            )
-            state.cross(crossed)
-            for record in records:
-                self.metrics.alerts.labels(record["state"]).inc()
-                identity = f"{record['alert_id']}-{record['state']}"
-                headers = cloud_event("alert", cloudevents.CAMPAIGNS, identity, now_us)
-                value = self.codec.encode("alert", record)
-                yield Row(campaign.encode(), value, now_us // 1000, headers)
+    async def _judge(self, work: PartitionWork, state: CampaignState) -> None:
+        """Publishes what changed of incidents.
+
+        Time alone opens none: what leaves a window makes no news of what stays.
+        """
+        if not state.seen_through_us:
+            return  # nothing was read yet, so there is no time
+        at_us = state.log_time_us(self._now_ns() // 1000)
+        rows: list[Row] = []
+        for number, campaign in enumerate(sorted(state.due())):
+            judged = state.judged_of(campaign)
+            records, changed = look(campaign, judged, state.held, self.lines, at_us)
+            if changed:
+                work.since_checkpoint += 1  # they must be stored
+                state.hold(changed)
+            rows += [self._row(record) for record in records]
+            if number % PUBLISH_SLICE == PUBLISH_SLICE - 1:
+                await asyncio.sleep(0)
+        if rows:
+            await work.flight.send_keyed(topics.ALERTS, rows)
+
+    def _row(self, record: dict[str, Any]) -> Row:
+        as_of = record["as_of"]
+        is_change = as_of == record["changed_at"]
+        self.metrics.alerts.labels(record["state"] if is_change else "refreshed").inc()
+        identity = f"{record['incident_id']}-{record['sequence']}-{as_of}"
+        headers = cloud_event("alert", cloudevents.CAMPAIGNS, identity, as_of)
+        value = self.codec.encode("alert", record)
+        return Row(record["campaign_id"].encode(), value, as_of // 1000, headers)
 
     async def before_checkpoint(self, work: PartitionWork) -> None:
         """Publishes what changed since the last time (invariant 2)."""

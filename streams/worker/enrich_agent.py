@@ -12,6 +12,7 @@ import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -21,16 +22,21 @@ from schemas import cloudevents, topics, trace
 from schemas.cloudevents import Headers, by_identity, by_leading_text, cloud_event, leading_text
 from schemas.errors import MailpulseError
 from schemas.partition import partition_of_text
+from schemas.scopes import scoped_key
 from schemas.trace import Tracer
 from schemas.versions import REVISION_EPOCH_SHIFT
 from streams.enrich import minute_counts
-from streams.enrich.epochs import Ruling
+from streams.enrich.derive import LookUps
+from streams.enrich.effects import Completed, Effects, complete, wanted
+from streams.enrich.epochs import Ruling, check_fold
 from streams.enrich.shard import Shard
-from streams.enrich.step import Effects, step
+from streams.enrich.step import step
+from streams.enrich.telling import Told
 from streams.reprocess.rules_topic import Rulebook
 from streams.transport.chunks import TP, Chunk, Record
 from streams.worker.agent import Agent, PartitionWork, Resources
 from streams.worker.outputs import Row, RowLike
+from streams.worker.raw_records import HasValue, RawRecords
 from streams.worker.reprocessing import Reprocessing
 from streams.worker.restore import Restorer
 
@@ -78,6 +84,7 @@ class EnrichAgent(Agent):
         self.tracer = tracer
         self._verify = verify
         self.shards: dict[TP, Shard] = {}
+        self.raw = RawRecords(shared.settings, shared.source)
         self._recent: deque[tuple[int, int]] = deque()
 
     async def open(self, work: PartitionWork) -> None:
@@ -86,15 +93,16 @@ class EnrichAgent(Agent):
         committed = await self.reprocessing.begin(work)
         shard = Shard(work.tp.partition, work.store.get_many)
         shard.load_meta()
-        shard.load_soft(work.store.scan)
+        check_fold(shard.fold, self.ruling.newest)
+        shard.load_watched(work.store.scan)
         self.check_unnoted(work, shard.log_id == self.log_id, shard.applied + 1, committed)
         self.shards[work.tp] = shard
         self.reprocessing.resume(work, shard, committed)
         has_state = shard.log_id == self.log_id
         if not has_state or shard.applied + 1 < committed:
             restorer = Restorer(
-                self.settings, self.codec, self.ruling,
-                lambda s: self._write(work, s), self.touch, self.source,
+                self.settings, self.codec, self.ruling, lambda s: self._write(work, s),
+                self.touch, self.source, partial(self.completed, work.tp),
             )  # fmt: skip
             folded = await restorer.restore(shard, self.log_id, committed)
             self.metrics.restored.inc(folded)
@@ -159,7 +167,10 @@ class EnrichAgent(Agent):
                 work.handing_over = True
                 effects = step(shard, part, self.look_ups, self.codec)
                 self._limit_dead_letters(effects)
-                await self.hand_over(work, shard, effects, traces)
+                self._measure(effects)
+                self.raw.note(work.tp, part)
+                done = await self.completed(work.tp, shard, part, effects, self.look_ups)
+                await self.hand_over(work, shard, done, traces)
                 work.since_checkpoint += len(part)
                 work.handing_over = False
             await asyncio.sleep(0)
@@ -170,6 +181,43 @@ class EnrichAgent(Agent):
         if records:
             age = time.time() - records[-1].timestamp / 1000
             self.metrics.event_age_seconds.labels(str(work.tp.partition)).set(max(0.0, age))
+
+    async def completed(
+        self,
+        tp: TP,
+        shard: Shard,
+        records: Sequence[HasValue],
+        effects: Effects,
+        look_ups: LookUps,
+    ) -> Completed:
+        """The effects of a step, with the raw records that its corrections carry.
+
+        Args:
+            records: what was folded.
+        """
+        raws: dict[int, bytes] = {}
+        offsets = wanted(effects)
+        if offsets:
+            raws = {r.offset: r.value for r in records if r.offset in offsets and r.value}
+            raws |= await self.raw.get(tp, offsets - raws.keys())
+        done = complete(
+            effects, raws, codec=self.codec, look_ups=look_ups, log_id=shard.log_id,
+            partition=shard.partition,
+        )  # fmt: skip
+        if done.lost:
+            self.metrics.corrections.labels("lost").inc(done.lost)
+            log.error(
+                "events could not be corrected: the raw topic does not hold them any more, its "
+                "retention is shorter than the correction window and the worker's lag",
+                topic=tp.topic, partition=tp.partition, events=done.lost,
+            )  # fmt: skip
+        return done
+
+    def _measure(self, effects: Effects) -> None:
+        metrics = self.metrics.records
+        metrics.labels("duplicate").inc(effects.duplicates)
+        metrics.labels("replayed").inc(effects.replayed)
+        metrics.labels("dead_letter").inc(len(effects.dead_letters))
 
     def _limit_dead_letters(self, effects: Effects) -> None:
         self._recent.append((effects.read, len(effects.dead_letters)))
@@ -185,10 +233,14 @@ class EnrichAgent(Agent):
             )
 
     async def hand_over(
-        self, work: PartitionWork, shard: Shard, effects: Effects, traces: Traces = trace.NO_TRACES
+        self,
+        work: PartitionWork,
+        shard: Shard,
+        effects: Completed,
+        traces: Traces = trace.NO_TRACES,
     ) -> None:
         """Sends the effects of one step."""
-        metrics, flight = self.metrics.records, work.flight
+        flight = work.flight
         again = shard.deferred is not None and not shard.deferred.is_past(shard.applied)
         if shard.deferred is not None and again:
             shard.deferred.silence(effects)
@@ -198,33 +250,31 @@ class EnrichAgent(Agent):
             )
             await flight.send_to(topics.ENRICHED, work.tp.partition, rows)
         now_ms = shard.log_time * 1000
-        if effects.suppressions:
-            await flight.send_keyed(topics.SUPPRESSIONS, self._suppressions(effects, now_ms))
+        for topic, scoped in ((topics.SUPPRESSIONS, False), (topics.SCOPED_SUPPRESSIONS, True)):
+            some = [one for one in effects.suppressions if bool(one.addressee.scope) == scoped]
+            if some:
+                await flight.send_keyed(topic, self._suppressions(some, now_ms))
         if effects.engagement:
             await flight.send_keyed(topics.ENGAGEMENT, self._engagement(effects, now_ms))
         if effects.dead_letters:
             _tell(effects.dead_letters)
             await flight.send_keyed(topics.DEAD_LETTERS, self._dead_letters(effects))
-        metrics.labels("enriched").inc(len(effects.enriched) - effects.corrected)
-        metrics.labels("duplicate").inc(effects.duplicates)
-        metrics.labels("replayed").inc(effects.replayed)
-        metrics.labels("dead_letter").inc(len(effects.dead_letters))
-        self.metrics.corrections.inc(effects.corrected)
+        self.metrics.records.labels("enriched").inc(len(effects.enriched) - effects.corrected)
+        self.metrics.corrections.labels("written").inc(effects.corrected)
 
-    def _suppressions(self, effects: Effects, now_ms: int) -> Iterable[Row]:
-        lifts = iter(effects.lifts)
-        for recipient, record in effects.suppressions:
+    def _suppressions(self, some: Iterable[Told], now_ms: int) -> Iterable[Row]:
+        for (recipient, source, scope), record, offset, time_ms in some:
+            text = scoped_key(recipient, source, scope) if scope else recipient
+            key = text.encode("utf-8", "replace")
             if record is None:
-                offset, time_ms = next(lifts)
-                identity = f"{recipient}-lifted-{offset}"
-                headers = self._headers("suppression", identity, time_ms * 1000)
-                yield Row(recipient.encode(), None, now_ms, headers)
+                headers = self._headers("suppression", f"{text}-lifted-{offset}", time_ms * 1000)
+                yield Row(key, None, now_ms, headers)
                 continue
-            identity = f"{record['evidence_event_id']}-{record['reason']}"
+            identity = f"{record['evidence_event_id']}-{record['reason']}-{offset}"
             headers = self._headers("suppression", identity, record["since"])
-            yield Row(recipient.encode(), self.codec.encode("suppression", record), now_ms, headers)
+            yield Row(key, self.codec.encode("suppression", record), now_ms, headers)
 
-    def _engagement(self, effects: Effects, now_ms: int) -> Iterable[Row]:
+    def _engagement(self, effects: Completed, now_ms: int) -> Iterable[Row]:
         for recipient, record in effects.engagement:
             # Published, withdrawn and published again are three events, told apart by offset.
             identity = f"{record['event_id']}-{record['offset']}"
@@ -232,7 +282,7 @@ class EnrichAgent(Agent):
             value = self.codec.encode("engagement", record)
             yield Row(recipient.encode("utf-8", "replace"), value, now_ms, headers)
 
-    def _dead_letters(self, effects: Effects) -> Iterable[Row]:
+    def _dead_letters(self, effects: Completed) -> Iterable[Row]:
         for record in effects.dead_letters:
             identity = record["dead_letter_id"]
             headers = self._headers("dead_letter", identity, record["occurred_at"])
@@ -293,9 +343,7 @@ class EnrichAgent(Agent):
         return shard.applied + 1
 
     def _write(self, work: PartitionWork, shard: Shard) -> None:
-        # minute counts start from zero with each log
-        cleared = [(b"c", b"d")] if shard.new_log else ()
-        work.store.write(shard.writes(), offset=shard.applied, cleared=cleared)
+        work.store.write(shard.writes(), offset=shard.applied, cleared=shard.cleared())
         shard.saved()
         for begin, end in shard.useless_ranges():
             work.store.delete_range(begin, end)
@@ -310,6 +358,7 @@ class EnrichAgent(Agent):
     def forget(self, tp: TP) -> None:
         """Drops the shard from memory."""
         self.shards.pop(tp, None)
+        self.raw.forget(tp)
 
 
 def _tell(letters: Sequence[Mapping[str, Any]]) -> None:
@@ -341,7 +390,7 @@ _event_headers = by_leading_text("enriched_event", cloudevents.ENRICH)
 
 
 def enriched_rows(
-    effects: Effects, traces: Traces = trace.NO_TRACES, revision: int = 0
+    effects: Completed, traces: Traces = trace.NO_TRACES, revision: int = 0
 ) -> Iterable[RowLike]:
     """Enriched events with their headers; a later revision of one is an event of its own.
 

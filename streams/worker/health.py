@@ -6,6 +6,7 @@ from collections.abc import Callable
 import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 
+from schemas.errors import ConfigError
 from schemas.serving.server import serving_health
 from schemas.settings import Settings
 
@@ -22,5 +23,5 @@ async def serve_health(
         async with health as port:
             log.info("health and metrics", role=role, host=host, port=port)
             await asyncio.Event().wait()
-    except OSError as error:
+    except ConfigError as error:
         log.error("no health and metrics", role=role, error=str(error))

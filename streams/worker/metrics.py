@@ -22,7 +22,9 @@ class StreamMetrics:
         )
         self.corrections = counter(
             "mailpulse_enrich_corrections_total",
-            "Events written again because a later event changed their campaign or verdict.",
+            "Events that a later event changed: written again, or lost because the raw topic does "
+            "not hold them any more.",
+            ["result"],
         )
         self.partials = counter(
             "mailpulse_campaign_partials_total",
@@ -32,7 +34,8 @@ class StreamMetrics:
         self.rates = counter("mailpulse_campaign_rates_total", "Rate records published.")
         self.alerts = counter(
             "mailpulse_campaign_alerts_total",
-            "Alert records published, by state: raised or cleared.",
+            "Records of incidents published: opened, escalated, eased, closed, or refreshed (newer"
+            " figures of an open one).",
             ["state"],
         )
         self.checkpoint_seconds = Histogram(

@@ -18,11 +18,10 @@ from typing import Any, NamedTuple
 from schemas.cloudevents import Headers
 from schemas.partition import partition_of
 from schemas.settings import Settings
+from streams.enrich.admission import BESIDE_BYTES_MAX
 from streams.kafka.clients import producer
 
 IN_FLIGHT_MAX = 16
-BATCH_BYTES_MAX = 900_000
-"""Below the default ``max.message.bytes`` of a broker (1 MiB), which is a batch's limit."""
 
 
 class Row(NamedTuple):
@@ -51,9 +50,11 @@ class Outputs:
         Raises:
             Unavailable: no broker answers.
         """
+        # With the largest raw record this is below a broker's default limit for batches, 1 MiB.
+        batch_bytes_max = self._settings.record_bytes_max + BESIDE_BYTES_MAX
         batches = {
-            "linger_ms": 5, "max_batch_size": BATCH_BYTES_MAX,
-            "max_request_size": 2 * BATCH_BYTES_MAX,
+            "linger_ms": 5, "max_batch_size": batch_bytes_max,
+            "max_request_size": 2 * batch_bytes_max,
         }  # fmt: skip
         self.producer = await self._stack.enter_async_context(producer(self._settings, **batches))
 

@@ -22,14 +22,17 @@ from schemas import cloudevents, topics
 from schemas.cloudevents import cloud_event
 from schemas.codec import PREFIX_BYTES, Codec
 from schemas.errors import MailpulseError
+from schemas.identity import address_identity
 from schemas.settings import Settings
-from streams.enrich import deferred
+from streams.enrich import deferred, vectors
 from streams.enrich.deferred import Deferred, Withdrawals
+from streams.enrich.effects import Completed
 from streams.enrich.epochs import Epoch, History, Ruling, Span
-from streams.enrich.minute_counts import Key, pack_key, read_record, unpack_vector
-from streams.enrich.revisions import Effects, restate
+from streams.enrich.minute_counts import Key, pack_key, read_place
+from streams.enrich.revisions import first_pending, restate
 from streams.enrich.shard import Shard
 from streams.kafka.reader import reader
+from streams.kafka.stretches import OpenStretches
 from streams.reprocess.rules_topic import Rulebook
 from streams.transport.app import ChunkApp
 from streams.transport.chunks import TP
@@ -55,12 +58,13 @@ class Enriching(Protocol):
     settings: Settings
     codec: Codec
     outputs: Outputs
+    source: OpenStretches
     log_id: str
     ruling: Ruling
     assigned: set[TP]
     assignment: int
 
-    async def hand_over(self, work: PartitionWork, shard: Shard, effects: Effects) -> None:
+    async def hand_over(self, work: PartitionWork, shard: Shard, effects: Completed) -> None:
         """Sends the effects of one step."""
 
     async def publish(
@@ -160,10 +164,14 @@ class Reprocessing:
         if shard.applied + 1 != shard.deferred.span.begin:
             return
         agent = self._agent
+        assert agent.app is not None
         judged_at = agent.ruling.judged_at(agent.log_id, work.tp.partition)
-        for effects in restate(shard, work.store.scan, judged_at, agent.codec):
-            await agent.hand_over(work, shard, effects)
-            await asyncio.sleep(0)
+        first = first_pending(shard, work.store.scan)
+        async with agent.source(agent.settings, topics.RAW, work.tp.partition) as raw:
+            until = shard.applied + 1
+            async for records, _ in raw.read(max(first, raw.begin), until, SCANNED_AT_ONCE):
+                await agent.hand_over(work, shard, restate(shard, records, judged_at, agent.codec))
+                agent.app.touch(work.tp)
 
     async def release(self, work: PartitionWork, shard: Shard) -> None:
         """Publishes deferred counts, zeros for those that no longer exist, and withdrawals."""
@@ -196,14 +204,14 @@ class Reprocessing:
         some = [key for key in keys if key[2] >= shard.minutes.closed_before]
         stored = work.store.get_many([pack_key(key) for key in some])
         for key, data in zip(some, stored, strict=True):
-            yield key, shard.minutes.zero() if data is None else unpack_vector(data)
+            yield key, shard.minutes.zero() if data is None else vectors.unpack(data)
 
     async def _stale(self, work: PartitionWork, shard: Shard, span: Span) -> list[Key]:
         found = []
         async for records in self._batches(work, topics.MINUTES):
             for record in records:
                 try:
-                    key, *place, version, _ = read_record(record.value, PREFIX_BYTES)
+                    key, *place, version = read_place(record.value, PREFIX_BYTES)
                 except Exception:  # a tombstone, another producer's, or broken: not ours
                     continue
                 ours = place == [shard.log_id, shard.partition]
@@ -238,7 +246,7 @@ class Reprocessing:
         for record in records:
             identity = f"{record['event_id']}-{record['offset']}-{shard.epoch}"
             headers = cloud_event("engagement", cloudevents.ENRICH, identity, record["occurred_at"])
-            key = (record["recipient"] or "").lower().encode("utf-8", "replace")
+            key = address_identity(record["recipient"] or "").encode("utf-8", "replace")
             value = self._agent.codec.encode("engagement", record)
             yield Row(key, value, shard.log_time * 1000, headers)
 

@@ -13,7 +13,7 @@ Invariants:
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -21,10 +21,12 @@ import structlog
 
 from schemas.codec import Codec
 from schemas.errors import DecodeError
+from schemas.raw_head import Head
 from schemas.settings import Settings
 from schemas.topics import ENRICHED
-from streams.enrich.derive import Head, LookUps
-from streams.enrich.epochs import Ruling
+from streams.enrich.derive import LookUps
+from streams.enrich.effects import Completed, Effects
+from streams.enrich.epochs import Ruling, check_fold
 from streams.enrich.shard import Shard
 from streams.enrich.step import step
 from streams.kafka.stretches import OpenStretches, Stretches, stretches_of
@@ -49,6 +51,8 @@ class Refolded(NamedTuple):
     head: Head
 
 
+Complete = Callable[[Shard, list[Refolded], Effects, LookUps], Awaitable[Completed]]
+
 _head, _offset = attrgetter("head"), attrgetter("offset")
 
 
@@ -59,10 +63,12 @@ class Selected(NamedTuple):
         runs: raw records of one incarnation each, in order.
         ahead: offset, in the enriched topic, of the first record that is not committed yet;
             ``None``: there is none among them.
+        folds: versions of the fold that wrote the records.
     """
 
     runs: list[tuple[str, list[Refolded]]]
     ahead: int | None
+    folds: frozenset[int]
 
 
 def select(shard: Shard, records: list[Any], codec: Codec, log_id: str, committed: int) -> Selected:
@@ -75,15 +81,17 @@ def select(shard: Shard, records: list[Any], codec: Codec, log_id: str, committe
     runs: list[tuple[str, list[Refolded]]] = [(shard.log_id, [])]
     ahead: int | None = None
     current, applied = shard.log_id, shard.applied
+    folds: set[int] = set()
     for record in records:
         if record.value is None:
             continue
         try:
-            head, raw, (name, _, offset, version) = codec.split_enriched(record.value)
+            head, raw, at = codec.split_enriched(record.value)
         except DecodeError:
             continue  # not ours; the sink dead-letters it
-        if version != offset:
+        if at.version != at.offset:
             continue  # a correction: folding makes it again
+        name, offset = at.log_id, at.offset
         if name != current:
             if current == log_id:
                 continue  # an older log behind ours: written by a worker that had lost it
@@ -95,8 +103,9 @@ def select(shard: Shard, records: list[Any], codec: Codec, log_id: str, committe
         if offset <= applied:
             continue
         applied = offset
+        folds.add(at.fold_version)
         runs[-1][1].append(Refolded(applied, record.timestamp, record.key, raw, head))
-    return Selected([(name, run) for name, run in runs if run], ahead)
+    return Selected([(name, run) for name, run in runs if run], ahead, frozenset(folds))
 
 
 def by_epoch(
@@ -124,6 +133,8 @@ class Restorer:
         write: stores a shard's changes (a checkpoint without outputs).
         touch: tells the watchdog that the restore goes on.
         source: opens the enriched topic's partition.
+        complete: gets the raw records that the corrections of a step carry; needed for a shard
+            that is being reprocessed.
     """
 
     def __init__(
@@ -134,11 +145,13 @@ class Restorer:
         write: Callable[[Shard], None],
         touch: Callable[[], None],
         source: OpenStretches = stretches_of,
+        complete: Complete | None = None,
     ) -> None:
         self._settings = settings
         self._codec = codec
         self._ruling = ruling
         self._write = write
+        self._complete = complete
         self._touch = touch
         self._source = source
         self._ahead: int | None = None
@@ -159,7 +172,7 @@ class Restorer:
         folded = unsaved = 0
         async for records, position in outputs.read(begin, _TO_THE_END, SLICE_RECORDS):
             self._touch()
-            count = self._fold(shard, records, log_id, committed)
+            count = await self._fold(shard, records, log_id, committed)
             folded += count
             unsaved += count
             # invariant 5; records of an earlier log come before those of this one
@@ -172,27 +185,30 @@ class Restorer:
                 _tell(shard.partition, position - begin, outputs.end - begin, told - started)
         return folded
 
-    def _fold(self, shard: Shard, records: list[Any], log_id: str, committed: int) -> int:
+    async def _fold(self, shard: Shard, records: list[Any], log_id: str, committed: int) -> int:
         folded = 0
         selected = select(shard, records, self._codec, log_id, committed)
         if self._ahead is None:
             self._ahead = selected.ahead
+        for fold in selected.folds:
+            check_fold(fold, self._ruling.newest)
         for name, run in selected.runs:
             if shard.begin_log(name):
                 self._write(shard)  # minutes of the log before are gone with this write
             changes = self._ruling.changes(name, shard.partition, log_id)
             for look_ups, part in by_epoch(run, changes):
-                self._refold(shard, part, look_ups)
+                await self._refold(shard, part, look_ups)
             folded += len(run)
         return folded
 
-    def _refold(self, shard: Shard, part: list[Refolded], look_ups: LookUps) -> None:
+    async def _refold(self, shard: Shard, part: list[Refolded], look_ups: LookUps) -> None:
         """Folds without outputs; engagement seen by a reprocessing run is noted again."""
         deferred = shard.deferred
         again = deferred is not None and look_ups.epoch == shard.epoch
         effects = step(shard, part, look_ups, self._codec, emit=again, read=_head)
         if deferred is not None and again:
-            deferred.silence(effects)
+            assert self._complete is not None
+            deferred.silence(await self._complete(shard, part, effects, look_ups))
 
 
 def _tell(partition: int, done: int, total: int, seconds: float) -> None:

@@ -24,7 +24,7 @@ from schemas.codec import Codec
 from schemas.errors import ConfigError, MailpulseError, Unavailable
 from schemas.settings import Settings
 from schemas.trace import Tracer
-from streams.campaigns.alerts import Lines
+from streams.campaigns.lines import Lines
 from streams.classify import actors, mailbox, user_agent
 from streams.enrich.derive import LookUps
 from streams.enrich.epochs import History, Ruling
@@ -110,6 +110,7 @@ class Worker:
         self.settings = settings
         self.log_id = log_id
         self.superseded = False
+        self.stop = asyncio.Event()
         self.metrics = StreamMetrics()
         codec = codec or Codec()
         self.directory = StateDirectory(settings.streams_state_dir / settings.consumer_group)
@@ -176,11 +177,11 @@ class Worker:
         """Runs until stopped, failed or superseded; returns the exit code, or ``RESTART``."""
         user_agent.load()
         await self.outputs.start()
-        stop = stop or asyncio.Event()
+        stop = self.stop = stop or asyncio.Event()
         jobs = {
             "the worker's clock": self._tick_on(),
             "the check of the log": self._check_log(),
-            "the watch over rules": self._watch_rules(stop),
+            "the watch over rules": self._watch_rules(),
             "health": serve_health(
                 self.settings, "worker", self.metrics.registry, lambda: self.ready
             ),
@@ -201,13 +202,20 @@ class Worker:
             self.directory.close()
 
     async def guarded(self, what: str, job: Awaitable[None]) -> None:
-        """Ends the worker when a job in the background fails (invariant 2)."""
+        """Ends the worker when a job in the background fails (invariant 2).
+
+        A worker that stops in order closes what its jobs use: a partition that it is still given
+        may fail to open then, which is no failure of the worker.
+        """
         try:
             await job
         except MailpulseError as error:
             self.app.fail(str(error), error)
         except Exception as error:
-            self.app.fail(f"{what} failed: {error!r}", error)
+            if self.stop.is_set():
+                log.info(f"{what} ended with the worker", error=repr(error))
+            else:
+                self.app.fail(f"{what} failed: {error!r}", error)
 
     async def _check_log(self) -> None:
         """Ends the worker when the raw topic was recreated, also when no records come.
@@ -219,15 +227,15 @@ class Worker:
             with suppress(Unavailable):
                 await self.log_watch.look()
 
-    async def _watch_rules(self, stop: asyncio.Event) -> None:
+    async def _watch_rules(self) -> None:
         """Ends the worker in order when newer rules hold."""
-        while not stop.is_set():
+        while not self.stop.is_set():
             await asyncio.sleep(RULES_S)
             with suppress(Unavailable):  # then nothing is known, and nothing is written either
                 if await self.enrich.reprocessing.changed():
                     log.warning("newer rules hold: the worker restarts to judge by them")
                     self.superseded = True
-                    stop.set()
+                    self.stop.set()
 
     async def _tick_on(self) -> None:
         while True:
@@ -241,8 +249,17 @@ def look_ups_of(settings: Settings) -> LookUps:
     Raises:
         ConfigError: a rules file or database can't be used, named by its setting.
     """
-    given: dict[str, Any] = {"message_ttl_s": settings.message_ttl_hours * 3600}
+    given: dict[str, Any] = {
+        "message_ttl_s": settings.message_ttl_hours * 3600,
+        "correction_s": settings.correction_hours * 3600,
+        "record_bytes_max": settings.record_bytes_max,
+    }
     problems = []
+    if settings.correction_hours > settings.message_ttl_hours:
+        problems.append(
+            f"MAILPULSE_CORRECTION_HOURS: {settings.correction_hours} is more than "
+            f"MAILPULSE_MESSAGE_TTL_HOURS ({settings.message_ttl_hours})"
+        )
     readers: dict[str, tuple[Path | None, str, Callable[[Path], Any]]] = {
         "MACHINE_RULES_FILE": (settings.machine_rules_file, "rules", _machine_rules),
         "MAILBOX_RULES_FILE": (settings.mailbox_rules_file, "mailbox", _mailbox_rules),

@@ -1,15 +1,16 @@
 """A log in memory, and a worker's fold over it that can be split and crashed anywhere."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.codec import Codec
 from schemas.event import Event, message_key
 from streams.enrich.derive import LookUps
+from streams.enrich.effects import Completed, Effects, complete, wanted
 from streams.enrich.minute_counts import Key
 from streams.enrich.shard import Shard
-from streams.enrich.step import Effects, step
+from streams.enrich.step import step
 
 CODEC = Codec()
 LOOK_UPS = LookUps()
@@ -37,6 +38,17 @@ def log_of(events: list[Event]) -> list[LogRecord]:
         )  # fmt: skip
         for offset, event in enumerate(events)
     ]
+
+
+def completed(
+    shard: Shard, effects: Effects, log: Mapping[int, LogRecord], look_ups: LookUps
+) -> Completed:
+    """The effects with the raw records that they need, as the shell reads them."""
+    raws = {offset: log[offset].value or b"" for offset in wanted(effects)}
+    return complete(
+        effects, raws, codec=CODEC, look_ups=look_ups, log_id=shard.log_id,
+        partition=shard.partition,
+    )  # fmt: skip
 
 
 @dataclass
@@ -74,26 +86,33 @@ class Fold:
         self.dead_letters: list[Any] = []
         self.minutes: dict[Key, tuple[int, list[int]]] = {}
         self.duplicates = 0
+        self.log: dict[int, LogRecord] = {}
         self.restart()
 
     def restart(self) -> None:
         """Forgets what was not checkpointed, as a crash does; outputs already written stay."""
         self.shard = Shard(0, self.disk.get_many)
         self.shard.load_meta()
-        self.shard.load_soft(self.disk.scan)
+        self.shard.load_watched(self.disk.scan)
         self.shard.begin_log(LOG)
 
-    def fold(self, records: list[LogRecord]) -> Effects:
+    def fold(self, records: list[LogRecord]) -> Completed:
         """One step, its outputs written."""
-        effects = step(self.shard, records, self.look_ups, CODEC)
+        self.log |= {record.offset: record for record in records}
+        folded = step(self.shard, records, self.look_ups, CODEC)
+        self.duplicates += folded.duplicates
+        effects = completed(self.shard, folded, self.log, self.look_ups)
         for _, value, _ in effects.enriched:
-            record = CODEC.decode(value, "enriched_event")
-            self.enriched.append((record["event"]["event_id"], record["enrichment"]))
+            self.take_enriched(value)
         self.suppressions += effects.suppressions
         self.engagement += effects.engagement
         self.dead_letters += effects.dead_letters
-        self.duplicates += effects.duplicates
         return effects
+
+    def take_enriched(self, value: bytes) -> None:
+        """Notes an enriched record."""
+        record = CODEC.decode(value, "enriched_event")
+        self.enriched.append((record["event"]["event_id"], record["enrichment"]))
 
     def publish_minutes(self) -> None:
         """Publishes partials; the highest offset counts."""
@@ -104,6 +123,8 @@ class Fold:
     def checkpoint(self, swept_max: int = 1_000) -> None:
         """Publishes partials, then stores state, then removes what is no longer needed."""
         self.publish_minutes()
+        for begin, end in self.shard.cleared():
+            self.disk.write([(key, None) for key, _ in self.disk.scan(begin, end)])
         self.disk.write(self.shard.writes())
         self.shard.saved()
         for begin, end in self.shard.useless_ranges():

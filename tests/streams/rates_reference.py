@@ -38,12 +38,15 @@ def rates(
     records = []
     for name, seconds in WINDOWS_S.items():
         counts = summed(series, name)
-        start = first if seconds is None else windows.minute - seconds // 60 + 1
+        ended = windows.minute * 60_000_000
+        whole = seconds is not None
         records.append(
             {
                 "window": name,
-                "starts_at": start * 60_000_000,
-                "ends_at": (windows.minute + 1) * 60_000_000,
+                "starts_at": ended - (seconds or 0) * 1_000_000
+                if whole
+                else min(first * 60_000_000, as_of_us),
+                "ends_at": ended if whole else as_of_us,
                 "settled": last + LATENESS_MIN < windows.minute,
                 "counts": dict(zip(COUNTER_NAMES, counts, strict=True)),
                 "rates": rates_of(counts),

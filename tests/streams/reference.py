@@ -1,6 +1,8 @@
-"""A slow, plain recount: every counter of every campaign minute from a list of raw events.
+"""A slow, plain recount: every counter of every campaign minute from a set of raw events.
 
-It shares only the classification of single events with the streams (``streams.classify.actors`` and
+It takes all events of a message to lie within one correction window. So their order does not
+matter: each message's events are sorted by their time before anything is decided. It shares only
+the classification of single events with the streams (``streams.classify.actors`` and
 ``streams.classify.bounce``, which have tests of their own): no message state, no pending events, no
 differences.
 """
@@ -13,8 +15,8 @@ from streams.classify.actors import (
     DEFAULT_RULES,
     Evidence,
     Rules,
-    is_unsubscribe_link,
     rejudge,
+    unsubscribes,
     verdict_alone,
 )
 from streams.classify.bounce import classify_bounce
@@ -26,22 +28,30 @@ Counts = dict[tuple[str, str, int], dict[str, int]]
 
 
 def unique_in_order(events: list[Event]) -> list[Event]:
-    """The events without repeats of an id, in log order."""
+    """The events without repeats of an id, in the given order."""
     first: dict[str, Event] = {}
     for event in events:
         first.setdefault(event["event_id"], event)
     return list(first.values())
 
 
+def is_identified(event: Event) -> bool:
+    """Whether the event says which message to which recipient it is about."""
+    return bool(event["message_id"]) and event["recipient_certain"]
+
+
 def by_message(events: list[Event]) -> dict[tuple[str, str, str], list[Event]]:
-    """Events of each message to each recipient."""
+    """Events of each message to each recipient, ordered by time.
+
+    An event that can't be told per message is alone.
+    """
     out: dict[tuple[str, str, str], list[Event]] = defaultdict(list)
-    for event in events:
-        recipient = (event["recipient"] or "").lower() if event["recipient_certain"] else ""
-        if event["message_id"] is None:
-            out["", event["event_id"], ""].append(event)
+    for event in sorted(events, key=lambda e: (e["occurred_at"], int(e["event_id"], 16))):
+        if is_identified(event):
+            recipient = (event["recipient"] or "").lower()
+            out[event["provider"], event["message_id"] or "", recipient].append(event)
         else:
-            out[event["provider"], event["message_id"], recipient].append(event)
+            out["", event["event_id"], ""].append(event)
     return out
 
 
@@ -51,11 +61,15 @@ def seconds(event: Event) -> int:
 
 
 def verdicts(events: list[Event], rules: Rules = DEFAULT_RULES) -> list[str]:
-    """Who opened or clicked, once everything is known; ``none`` for other events."""
-    delivered = next((seconds(e) for e in events if e["event_type"] == "delivered"), None)
+    """Who opened or clicked, once everything is known; ``none`` for other events.
+
+    Args:
+        events: of one message, ordered by time.
+    """
+    delivered_us = next((e["occurred_at"] for e in events if e["event_type"] == "delivered"), None)
     judged = []
     for event in events:
-        since = event["occurred_at"] / 1e6 - delivered if delivered else None
+        since = (event["occurred_at"] - delivered_us) / 1e6 if delivered_us else None
         judged.append(
             verdict_alone(
                 event["event_type"],
@@ -98,51 +112,79 @@ def count(events: list[Event], rules: Rules = DEFAULT_RULES) -> Counts:
 
 def _of_message(events: list[Event], rules: Rules) -> list[tuple[int, str]]:
     out: list[tuple[int, str]] = [(seconds(event), "events") for event in events]
-    delivered = next((seconds(e) for e in events if e["event_type"] == "delivered"), None)
-    if delivered:
+    out += [(seconds(e), "deferred") for e in events if e["event_type"] == "deferred"]
+    actors = verdicts(events, rules)
+    out += _repeats(events, actors, rules)
+    if is_identified(events[0]):
+        out += _uniques(events, actors, rules)
+    else:
+        out.append((seconds(events[0]), "unidentified"))
+    assert {name for _, name in out} <= set(COUNTER_NAMES)
+    return out
+
+
+def _repeats(events: list[Event], actors: list[str], rules: Rules) -> list[tuple[int, str]]:
+    """Opens and clicks, repeats included."""
+    out = []
+    for event, actor in zip(events, actors, strict=True):
+        kind = event["event_type"]
+        if kind == "opened":
+            out.append((seconds(event), "opens" if actor == "human" else "machine_opens"))
+        elif kind == "clicked" and actor != "human":
+            out.append((seconds(event), "machine_clicks"))
+        elif kind == "clicked":
+            unsubscribe = unsubscribes(event, rules.unsubscribe)
+            out.append((seconds(event), "unsubscribe_clicks" if unsubscribe else "clicks"))
+    return out
+
+
+def _uniques(events: list[Event], actors: list[str], rules: Rules) -> list[tuple[int, str]]:
+    """What counts once per message."""
+    out: list[tuple[int, str]] = []
+    delivery = next((e for e in events if e["event_type"] == "delivered"), None)
+    delivered = None if delivery is None else seconds(delivery)
+    if delivered is not None:
         out.append((delivered, "delivered"))
 
     def once(at: int | None, flow: str, cohort: str | None) -> None:
         if at is not None:
             out.append((at, flow))
-            if cohort and delivered:
+            if cohort and delivered is not None:
                 out.append((delivered, cohort))
 
-    bounces, suppressed, rejected = _failures(events)
+    bounces, suppressed, rejected = _failures(events, delivery)
     once(suppressed, "suppressed", None)
     once(rejected, "rejected", None)
-    bounce = _counting_bounce(events, bounces)
-    if bounce:
-        at, kind = bounce
-        if delivered is None or at >= delivered:
+    if bounces:
+        # the worst, and of several the first; ``max`` takes the first of equals
+        at, kind = max(bounces, key=lambda bounce: SEVERITY.index(bounce[1]))
+        if delivered is None:
             once(at, f"bounced_{kind}", None)
-            if delivered:
-                once(at, "bounced_late", "cohort_bounced_late")
+        else:
+            once(at, "bounced_late", "cohort_bounced_late")
     for kind in ("complained", "unsubscribed"):
         once(next((seconds(e) for e in events if e["event_type"] == kind), None), kind,
              f"cohort_{kind}")  # fmt: skip
-    out += [(seconds(e), "deferred") for e in events if e["event_type"] == "deferred"]
-    actors = verdicts(events, rules)
-    for kind, stem in (("opened", "opened"), ("clicked", "clicked")):
-        mine = [
-            (seconds(e), actor, kind == "clicked" and is_unsubscribe_link(e["click_url"]))
+    human = set()
+    for kind in ("opened", "clicked"):
+        links = [
+            (seconds(e), actor)
             for e, actor in zip(events, actors, strict=True)
-            if e["event_type"] == kind
+            if e["event_type"] == kind and not unsubscribes(e, rules.unsubscribe)
         ]
-        links = [(at, actor) for at, actor, unsubscribe in mine if not unsubscribe]
-        once(next((at for at, _ in links), None), f"{stem}_any", f"cohort_{stem}_any")
-        once(next((at for at, a in links if a == "human"), None), stem, f"cohort_{stem}")
-        plural = stem.removesuffix("ed") + "s"
-        for at, actor, unsubscribe in mine:
-            if actor != "human":
-                out.append((at, f"machine_{plural}"))
-            else:
-                out.append((at, "unsubscribe_clicks" if unsubscribe else plural))
-    assert {name for _, name in out} <= set(COUNTER_NAMES)
+        once(next((at for at, _ in links), None), f"{kind}_any", f"cohort_{kind}_any")
+        first = next((at for at, a in links if a == "human"), None)
+        once(first, kind, f"cohort_{kind}")
+        human |= set() if first is None else {kind}
+    if len(human) == 2 and delivered is not None:
+        out.append((delivered, "cohort_opened_clicked"))
     return out
 
 
-def _failures(events: list[Event]) -> tuple[list[tuple[int, str]], int | None, int | None]:
+def _failures(
+    events: list[Event], delivery: Event | None
+) -> tuple[list[tuple[int, str]], int | None, int | None]:
+    """Bounces, without those before the delivery; first suppression, first rejection."""
     bounces, suppressed, rejected = [], None, None
     for event in events:
         if event["event_type"] not in ("bounced", "rejected", "failed"):
@@ -154,26 +196,8 @@ def _failures(events: list[Event]) -> tuple[list[tuple[int, str]], int | None, i
         if kind == "suppressed":
             suppressed = seconds(event) if suppressed is None else suppressed
         elif event["event_type"] == "bounced":
-            bounces.append((seconds(event), kind))
+            if delivery is None or event["occurred_at"] >= delivery["occurred_at"]:
+                bounces.append((seconds(event), kind))
         else:
             rejected = seconds(event) if rejected is None else rejected
     return bounces, suppressed, rejected
-
-
-def _counting_bounce(events: list[Event], bounces: list[tuple[int, str]]) -> tuple[int, str] | None:
-    """The bounce that a message counts under: the worst, or the next one after a late delivery.
-
-    Decided in log order, as bounces and the delivery arrive.
-    """
-    delivered: int | None = None
-    kept: tuple[int, str] | None = None
-    left = list(bounces)
-    for event in events:
-        if event["event_type"] == "delivered" and delivered is None:
-            delivered = seconds(event)
-        if event["event_type"] == "bounced" and left and left[0][0] == seconds(event):
-            new = left.pop(0)
-            overtaken = kept is not None and delivered is not None and kept[0] < delivered
-            if kept is None or overtaken or SEVERITY.index(new[1]) > SEVERITY.index(kept[1]):
-                kept = new
-    return kept

@@ -12,17 +12,19 @@ from typing import Any
 from schemas.glossary import COUNTER_NAMES
 from schemas.versions import ROW_OFFSET_BITS
 from streams.classify.actor_rules import Rules
-from streams.enrich import deferred
+from streams.enrich import deferred, vectors
 from streams.enrich.deferred import Deferred, Withdrawals
 from streams.enrich.derive import LookUps
+from streams.enrich.effects import Completed, Effects
 from streams.enrich.epochs import Epoch, History, Ruling, Span
-from streams.enrich.minute_counts import Key, pack_key, unpack_vector
-from streams.enrich.revisions import Effects, restate
+from streams.enrich.minute_counts import Key, pack_key
+from streams.enrich.revisions import first_pending, restate
 from streams.enrich.shard import Shard
 from streams.enrich.step import step
+from streams.enrich.telling import Told
 from streams.worker.enrich_agent import slices
 from streams.worker.restore import Refolded, by_epoch
-from tests.streams.folding import CODEC, LOG, Disk, LogRecord
+from tests.streams.folding import CODEC, LOG, Disk, LogRecord, completed
 
 LAX = files("streams.classify.tables").joinpath("machines.toml").read_text("utf-8")
 STRICT = (
@@ -41,7 +43,7 @@ class Topics:
     enriched: list[dict[str, Any]] = field(default_factory=list)
     minutes: list[tuple[Key, int, list[int]]] = field(default_factory=list)
     engagement: list[dict[str, Any]] = field(default_factory=list)
-    suppressions: list[tuple[str, Any]] = field(default_factory=list)
+    suppressions: list[Told] = field(default_factory=list)
 
     def events(self) -> dict[tuple[str, str], dict[str, Any]]:
         """Table ``events`` with FINAL: campaign and event id -> the current row."""
@@ -100,7 +102,7 @@ class Worker:
         """Loads or rebuilds state, as ``EnrichAgent.open``."""
         self.shard = shard = Shard(0, self.disk.get_many)
         shard.load_meta()
-        shard.load_soft(self.disk.scan)
+        shard.load_watched(self.disk.scan)
         shard.epoch = self.number
         fresh = shard.log_id != LOG
         if span is not None:
@@ -118,8 +120,8 @@ class Worker:
             self.store()
         if shard.deferred is not None and shard.applied + 1 == shard.deferred.span.begin:
             judged_at = self.ruling.judged_at(LOG, 0)
-            for effects in restate(shard, self.disk.scan, judged_at, CODEC):
-                self.write(effects)
+            records = self.log[first_pending(shard, self.disk.scan) : shard.applied + 1]
+            self.write(restate(shard, records, judged_at, CODEC))
 
     def rebuild(self, shard: Shard) -> None:
         """Folds the committed records without publishing, as ``Restorer``."""
@@ -131,20 +133,25 @@ class Worker:
             again = shard.deferred is not None and look_ups.epoch == shard.epoch
             effects = step(shard, part, look_ups, CODEC, emit=again, read=lambda r: r.head)
             if shard.deferred is not None and again:
-                shard.deferred.silence(effects)
+                shard.deferred.silence(self.completed(effects, look_ups))
 
     def fold(self, end: int) -> None:
         """Folds up to offset ``end``."""
         until = self.shard.deferred.span.until if self.shard.deferred else 0
         records: Any = self.log[self.shard.applied + 1 : end]
         for part in slices(records, until):
-            effects = step(self.shard, part, self.ruling.now, CODEC)
+            folded = step(self.shard, part, self.ruling.now, CODEC)
+            effects = self.completed(folded, self.ruling.now)
             kept = self.shard.deferred
             if kept is not None and not kept.is_past(self.shard.applied):
                 kept.silence(effects)
             self.write(effects)
 
-    def write(self, effects: Effects) -> None:
+    def completed(self, effects: Effects, look_ups: LookUps) -> Completed:
+        """What ``EnrichAgent.completed`` gives."""
+        return completed(self.shard, effects, dict(enumerate(self.log)), look_ups)
+
+    def write(self, effects: Completed) -> None:
         """What ``EnrichAgent.hand_over`` sends."""
         for _, value, _ in effects.enriched:
             self.topics.enriched.append(CODEC.decode(value, "enriched_event"))
@@ -184,7 +191,7 @@ class Worker:
         keys = (stale | set(deferred.held_keys(self.disk.scan))) - shard.minutes.dirty
         for key in keys:
             (data,) = self.disk.get_many([pack_key(key)])
-            vector = shard.minutes.zero() if data is None else unpack_vector(data)
+            vector = shard.minutes.zero() if data is None else vectors.unpack(data)
             topics.minutes.append((key, shard.as_of, vector))
         wrong = Withdrawals(LOG, 0, kept.span, lambda ids: kept.seen(self.disk.get_many, ids))
         wrong.add(topics.engagement)

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from schemas.event import EventType, MachineKind
 from streams.classify.actors import DEFAULT_RULES, Evidence, Rules, rejudge, verdict_alone
-from streams.classify.unsubscribe import is_unsubscribe_link
 
 CHROME = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36"  # noqa: E501 - one user agent
 APPLE_MAIL = (
@@ -350,43 +349,3 @@ def test_rules_that_ship_are_the_ones_described() -> None:
     assert DEFAULT_RULES.version >= 1
     assert DEFAULT_RULES.networks == ()
     assert DEFAULT_RULES.burst_us == 5_000_000
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("https://news.example/unsubscribe/abc123", True),
-        ("https://news.example/u?action=Unsubscribe&id=3", True),
-        ("https://unsubscribe.example.com/x", True),
-        ("https://news.example/email-unsubscribe", True),
-        ("https://news.example/UnsubscribeConfirm.aspx", True),
-        ("https://t.example/r?to=https%3A%2F%2Fnews.example%2Funsubscribe%3Fid%3D1", True),
-        ("https://x.us1.list-manage.com/unsubscribe?u=1&id=2&e=3", True),
-        ("https://news.example/opt-out", True),
-        ("https://news.example/optout?x=1", True),
-        ("https://laden.example/newsletter/abmelden/77", True),
-        ("https://magasin.example/desinscription?id=7", True),
-        ("https://tienda.example/boletin/baja?id=7", True),
-        ("https://winkel.example/uitschrijven", True),
-        ("https://blog.example/how-to-unsubscribe-from-all-spam-mail", False),
-        ("https://shop.example/options", False),
-        ("https://shop.example/opt-in?out=1", False),
-        ("https://shop.example/baja-california", False),
-        ("https://shop.example/subscribe", False),
-        ("https://shop.example/unsubstantiated", False),
-        ("https://shop.example/", False),
-        ("", False),
-        (None, False),
-    ],
-)
-def test_unsubscribe_links(url: str | None, expected: bool) -> None:
-    """An action in the address counts, a title about it does not."""
-    assert is_unsubscribe_link(url) is expected
-
-
-@given(st.one_of(st.text(max_size=3000), st.text(st.characters(categories=["Cs"]))))
-def test_any_link_gives_an_answer(url: str) -> None:
-    """Never raises, and the same link gives the same answer in any case of letters."""
-    assert is_unsubscribe_link(url) in (True, False)
-    if url.isascii():
-        assert is_unsubscribe_link(url) is is_unsubscribe_link(url.upper())

@@ -49,8 +49,46 @@ def test_provider_flag_wins_over_every_code() -> None:
 def test_text_gives_the_reason_that_the_provider_leaves_open() -> None:
     """«Permanent» gives the class; the server's words give the reason."""
     assert bounce("552 5.2.2 over quota", flag="hard", reason="other") == ("hard", "mailbox_full")
-    assert bounce("552 5.2.2 over quota", flag="hard", reason="inactive") == ("hard", "inactive")
+    assert bounce("552 over quota", flag="hard", reason="inactive") == ("hard", "inactive")
     assert bounce("hmm", flag="soft", reason="other") == ("soft", "other")
+
+
+def test_status_and_words_that_agree_outrank_the_providers_category() -> None:
+    """But not its class, and not what it says of its own suppression list."""
+    full = "552 5.2.2 user is over quota"
+    assert bounce(full, flag="hard", reason="no_mailbox") == ("hard", "mailbox_full")
+    assert bounce("552 over quota", flag="hard", reason="no_mailbox") == ("hard", "no_mailbox")
+    assert bounce("552 5.2.2 hmm", flag="hard", reason="no_mailbox") == ("hard", "no_mailbox")
+    suppressed = ("suppressed", "suppressed_bounce")
+    assert bounce(full, flag="suppressed", reason="suppressed_bounce") == suppressed
+    full_list = ("suppressed", "mailbox_full")
+    assert bounce(full, flag="suppressed", reason="mailbox_full") == full_list
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [
+        ("Daily sending quota exceeded", ("block", "policy")),
+        ("Recipient List over Package Quota", ("block", "policy")),
+        ("monthly email quota reached", ("block", "policy")),
+        ("452 hourly quota exceeded", ("soft", "policy")),
+        ("552 mailbox over quota", ("soft", "mailbox_full")),
+        ("quota exceeded", ("soft", "mailbox_full")),
+        ("Unable to find MX for nowhere.example", ("hard", "dns")),
+        ("550 MX record not found", ("hard", "dns")),
+        ("554 You have exceeded the maximum number of connections", ("block", "policy")),
+        ("421 4.7.0 exceeded the maximum number of connections", ("soft", "policy")),
+        ("Unknown reason", ("undetermined", "other")),
+        ("reason unknown", ("undetermined", "other")),
+        ("Unknown delivery problem", ("undetermined", "other")),
+        ("550 unknown", ("undetermined", "other")),
+        ("550 Mailbox name unknown", ("hard", "no_mailbox")),
+        ("550 Unknown Recipient", ("hard", "no_mailbox")),
+    ],
+)
+def test_whose_quota_which_domain_and_how_many(said: str, verdict: tuple[str, str]) -> None:
+    """The sender's quota is no full mailbox; an unknown reason is no unknown mailbox."""
+    assert bounce(said) == verdict
 
 
 def test_undetermined_flag_is_improved() -> None:

@@ -88,7 +88,8 @@ def test_wrong_usage_is_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     "arguments",
     [("topics", "show"), ("topics", "apply"), ("lag",), ("tail", "raw"), ("query", "SELECT 1"),
-     ("dlq", "ls"), ("campaigns", "ls"), ("alerts",), ("campaigns", "set", "spring")],
+     ("dlq", "ls"), ("campaigns", "ls"), ("alerts", "ls"), ("alerts", "try"),
+     ("campaigns", "set", "spring")],
 )  # fmt: skip
 def test_absent_peer_is_4(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     """Every command that needs a peer names the address that it tried."""
@@ -143,6 +144,20 @@ def test_doctor_says_how_to_solve_each_problem(
         assert findings[what]["mend"]
     assert "hunter2" not in findings["registry"]["detail"]
     assert findings["disk"]["detail"]
+
+
+def test_doctor_shows_what_kafka_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Records of a topic that Kafka on this machine no longer knows."""
+    aside = tmp_path / "d" / "kafka" / "data" / f"email.events.raw.v1-0.{'0f' * 16}-stray"
+    aside.mkdir(parents=True)
+    (aside / "00000000000000000000.log").write_bytes(b"records")
+    monkeypatch.setenv("MAILPULSE_DATA_DIR", str(tmp_path / "d"))
+    run("doctor", "--json")
+    findings = {one["what"]: one for one in orjson.loads(capsys.readouterr().out)}
+    assert not findings["kafka's data"]["ok"]
+    assert "email.events.raw.v1-0" in findings["kafka's data"]["detail"]
 
 
 def test_doctor_looks_at_the_sources_that_up_would_take(
@@ -276,9 +291,23 @@ def test_check_accepts_a_good_request_and_refuses_a_forged_one(
 
 
 @pytest.mark.usefixtures("_crm")
+def test_check_explains_and_takes_another_file_of_sources(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``--config`` as for ``up``; a refusal says what was expected, and no secret."""
+    (tmp_path / "mailpulse.toml").rename(tmp_path / "other.toml")
+    check = ("check", "crm", "--config", "other.toml", "--body", "body", "-H")
+    assert run(*check, "X-Webhook-Signature: 00") == 1
+    said = capsys.readouterr().err
+    assert "the key of another webhook" in said
+    assert "s3cret" not in said
+
+
+@pytest.mark.usefixtures("_crm")
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
+        (("check", "crm", "--body", "body", "--certificate", "missing"), 1),
         (("check", "crm", "--body", "missing"), 1),
         (("check", "nobody", "--body", "body"), 3),
         (("check", "crm", "--body", "body", "-H", "no colon"), 2),
@@ -349,16 +378,21 @@ def test_filters_look_at_raw_and_enriched_records_alike() -> None:
 def test_records_are_shown_with_times_and_without_addresses() -> None:
     """Nested records too; of bytes only the number."""
     shown = tail.readable(
-        {"event": {"occurred_at": 0, "recipient": "ada@example.com"}, "content": b"abc",
-         "minute": 60_000, "tags": ["a"]},
-        lambda text: "***",
+        {"event": {"occurred_at": 0, "recipient": "ada@example.com",
+                   "message_id": "m1@sender.example",
+                   "click_url": "https://shop.example/?to=ada%40example.com"},
+         "content": b"abc", "minute": 60_000, "tags": ["a", "for ada@example.com"]},
     )  # fmt: skip
     assert shown == {
-        "event": {"occurred_at": "1970-01-01T00:00:00+00:00", "recipient": "***"},
+        "event": {
+            "occurred_at": "1970-01-01T00:00:00+00:00", "recipient": "a***@example.com",
+            "message_id": "m1@sender.example",
+            "click_url": "https://shop.example/?to=a***%40example.com",
+        },
         "content": "3 bytes",
         "minute": "1970-01-01T00:01:00+00:00",
-        "tags": ["a"],
-    }
+        "tags": ["a", "for a***@example.com"],
+    }  # fmt: skip
 
 
 def test_cells_never_carry_control_characters() -> None:

@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import dataclasses
+import math
 import os
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from schemas.errors import ConfigError
@@ -20,10 +22,12 @@ from streams.embedded.child import BACKOFF_S_MAX, Child, Program, backoff_s, unt
 from streams.embedded.data_dir import (
     STATE_FILE,
     free_port,
+    free_ports,
     locked,
     port_is_free,
     running,
 )
+from streams.embedded.looking import LOOK_S, STEP_S_MAX, Look, Patience, Silence
 from streams.embedded.supervisor import Embedded
 from streams.embedded.unread import Unread, by_topic, farewell
 from streams.kafka.admin import Lag
@@ -63,6 +67,21 @@ async def test_child_that_ends_is_restarted_and_it_is_announced(tmp_path: Path) 
     assert "small ended with exit code 7; restarting it in 0.5 s" in said[0]
 
 
+@pytest.mark.parametrize("ours", [False, True])
+async def test_kill_that_nobody_asked_for_is_likely_the_systems(tmp_path: Path, ours: bool) -> None:
+    """Without the word the operator would look for who killed it, and not at the memory."""
+    said: list[str] = []
+    source = "import time; time.sleep(60)" if ours else "import os; os.kill(os.getpid(), 9)"
+    child = Child(program(source, tmp_path), said.append)
+    await child.start()
+    if ours:
+        child.kill()
+    await soon(lambda: bool(said))
+    await child.stop()
+    assert said[0].startswith("small ended with signal SIGKILL")
+    assert ("ran out of memory" in said[0]) is not ours
+
+
 async def test_child_with_bad_settings_is_given_up(tmp_path: Path) -> None:
     """Exit code 3 means that another start would end the same way."""
     given_up: list[bool] = []
@@ -99,6 +118,25 @@ async def test_reason_of_an_end_is_looked_for_in_what_that_start_logged(tmp_path
     await child.stop()
     assert "exit code 1: free some of it; restarting it" in said[0]
     assert "exit code 1; restarting it" in said[1]
+
+
+async def test_child_that_cannot_be_started_again_is_tried_until_it_can(tmp_path: Path) -> None:
+    """No memory, no descriptor, a full disk: it is announced, and watching goes on."""
+    said: list[str] = []
+    begun = 0
+
+    def before() -> None:
+        nonlocal begun
+        begun += 1
+        if begun in (2, 3):
+            raise OSError(24, "Too many open files")
+
+    ends = dataclasses.replace(program("raise SystemExit(7)", tmp_path), before=before)
+    child = Child(ends, said.append)
+    await child.start()
+    await soon(lambda: child.starts == 2)
+    await child.stop()
+    assert sum("can't be started: [Errno 24] Too many open files; again in" in s for s in said) == 2
 
 
 async def test_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
@@ -164,6 +202,71 @@ def test_no_child_survives_a_killed_supervisor(tmp_path: Path) -> None:
     asyncio.run(soon(lambda: not any(alive(pid) for pid in pids)))
 
 
+PATIENCE = Patience(answered=60.0, starting=math.inf, idle=60.0)
+
+
+def killed_after(looks: Iterable[tuple[int, bool, float | None]]) -> int | None:
+    """Which look ends the patience, of looks with starts, answer and processor time."""
+    silence = Silence(PATIENCE, 1, 0.0)
+    for number, (starts, answers, cpu_s) in enumerate(looks, 1):
+        if silence.too_long(Look(number * LOOK_S, starts, answers, cpu_s)) is not None:
+            return number
+    return None
+
+
+@pytest.mark.parametrize(
+    ("looks", "killed"),
+    [
+        ([(1, False, None)] * 13, 13),  # 60 s after it last answered
+        ([(1, False, 1.0)] * 13, 13),
+        ([(1, False, 1.0 + n) for n in range(13)], 13),  # busy, but it had answered
+        ([*[(1, False, None)] * 12, (1, True, None)] * 3, None),
+        # started again: as long as it works, or this system does not tell
+        ([(2, False, 1.0 + n) for n in range(1_000)], None),
+        ([(2, False, None)] * 1_000, None),
+        # frozen before it ever answered: the first look knows of no time before
+        ([(2, False, 1.0)] * 20, 14),
+        ([*[(2, False, 1.0 + n) for n in range(50)], *[(2, False, 50.0)] * 20], 63),
+        # a third start counts anew
+        ([*[(2, False, 1.0)] * 10, *[(3, False, 0.5)] * 20], 24),
+        ([(2, True, 1.0), *[(2, False, 1.0)] * 13], 14),
+    ],
+)
+def test_child_is_held_to_hang_after_its_patience(
+    looks: list[tuple[int, bool, float | None]], killed: int | None
+) -> None:
+    """One that has answered has to go on doing so; one that starts may take as long as it works."""
+    assert killed_after(looks) == killed
+
+
+def test_time_in_which_nobody_looked_is_not_held_against_a_child() -> None:
+    """As after Ctrl-Z."""
+    silence = Silence(PATIENCE, 1, 0.0)
+    far_apart = [
+        silence.too_long(Look(number * 10_000.0, 1, False, None)) is not None
+        for number in range(1, 6)
+    ]
+    assert far_apart == [False, False, False, False, True]
+    assert far_apart.index(True) * STEP_S_MAX == PATIENCE.answered
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+async def test_processor_time_of_a_frozen_child_stands_still(tmp_path: Path) -> None:
+    """It tells one that hangs from one that works."""
+    child = Child(program("while True: pass", tmp_path), lambda _said: None)
+    assert child.cpu_s() is None
+    await child.start()
+    assert child.pid is not None
+    await soon(lambda: (child.cpu_s() or 0) > 0.2)
+    os.kill(child.pid, signal.SIGSTOP)
+    await soon(lambda: psutil.Process(child.pid).status() == psutil.STATUS_STOPPED)
+    before = child.cpu_s()
+    await asyncio.sleep(0.2)
+    assert child.cpu_s() == before
+    child.kill()
+    await child.stop()
+
+
 def test_backoff_doubles_up_to_a_limit() -> None:
     """Half a second, then twice as long each time, never longer than half a minute."""
     pauses = [backoff_s(failures) for failures in range(1, 40)]
@@ -223,6 +326,17 @@ def test_taken_port_is_seen(tmp_path: Path) -> None:
         assert free_port(port) != port
     assert free_port(port) == port
     assert port_is_free(0)
+
+
+def test_chosen_ports_are_given_to_no_outgoing_connection() -> None:
+    """Such a connection could take a child's port while the child is down; all are different."""
+    outgoing = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    if not outgoing.exists():
+        pytest.skip("only Linux says which they are")
+    first, last = map(int, outgoing.read_text().split())
+    chosen = free_ports(**{f"port{number}": 0 for number in range(50)})
+    assert len(set(chosen.values())) == 50
+    assert not [port for port in chosen.values() if first <= port <= last]
 
 
 def test_file_of_a_dead_pipeline_is_ignored(tmp_path: Path) -> None:

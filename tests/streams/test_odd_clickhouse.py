@@ -1,6 +1,7 @@
 """What answers in ClickHouse's place is said not to be it, and is not believed."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,24 @@ from tests.warehouses import migrated_warehouse
 BODIES = [pytest.param(body, id=name) for name, body in NONSENSE.items()]
 
 
+@pytest.mark.parametrize(
+    ("dsn", "place"),
+    [
+        ("https://127.9.9.9/mailpulse", "127.9.9.9:8443"),
+        ("HTTP://127.9.9.9", "127.9.9.9:8123"),
+        ("http://[::1]:1/mailpulse/", "[::1]:1"),
+    ],
+)
+def test_commands_and_roles_ask_at_the_same_place(dsn: str, place: str) -> None:
+    """Whichever library does it: where nobody listens, both say where they asked."""
+    settings = Settings(clickhouse_dsn=SecretStr(dsn))
+    with pytest.raises(Unavailable, match=re.escape(f"ClickHouse at {place}: ConnectError")):
+        row_of(settings, "SELECT 1", tuple[int])
+    host, _, port = place.rpartition(":")
+    with pytest.raises(Unavailable, match=re.escape(f"host='{host.strip('[]')}', port={port}")):
+        connect(settings)
+
+
 def told(port: int) -> Settings:
     """Settings of one who believes that ClickHouse is there."""
     return Settings(clickhouse_dsn=SecretStr(f"http://default:x@127.0.0.1:{port}/mailpulse"))
@@ -48,7 +67,7 @@ def test_the_doctor_says_that_it_is_not_clickhouse(
             main(["doctor", "--json"])
     assert ended.value.code == FAILED
     found = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
-    for what in ("clickhouse", "parts"):
+    for what in ("clickhouse", "parts", "reconciliation"):
         assert not found[what]["ok"]
         assert f"127.0.0.1:{odd.port} is not ClickHouse" in found[what]["detail"]
 

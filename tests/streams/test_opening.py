@@ -7,6 +7,7 @@ import pytest
 
 from schemas import topics
 from schemas.event import Event
+from streams.campaigns.lines import HOLD_S, Lines
 from streams.transport.chunks import TP
 from tests.builders import RECEIVED_AT, event
 from tests.streams.engine_rig import PARTITIONS, Broker, Clock, EngineMaker, EngineRig
@@ -48,6 +49,10 @@ async def mailed(engine_of: EngineMaker, broker: Broker, folder: Path, clock: Cl
     broker.feed(mailing())
     await rig.work_off()
     await rig.tick()
+    assert hard_bounces(broker, "5m")[-1] == (0, None)  # its minute has not ended
+    assert hard_bounces(broker, "total")[-1] == (HARD, pytest.approx(HARD / MESSAGES))
+    clock.now_s += MINUTE_S
+    await rig.tick()
     assert hard_bounces(broker, "5m")[-1] == (HARD, pytest.approx(HARD / MESSAGES))
     return rig
 
@@ -65,7 +70,7 @@ async def test_rates_go_on_after_a_kill(engine_of: EngineMaker, tmp_path: Path) 
     assert hard_bounces(broker, "1h")[-1] == (HARD, pytest.approx(HARD / MESSAGES))
 
 
-async def test_rates_and_alerts_end_that_ran_empty_while_nobody_worked(
+async def test_rates_and_incidents_end_that_ran_empty_while_nobody_worked(
     engine_of: EngineMaker, tmp_path: Path
 ) -> None:
     """A day and an hour later no window has the campaign any more: that is published, too."""
@@ -73,17 +78,18 @@ async def test_rates_and_alerts_end_that_ran_empty_while_nobody_worked(
     killed = await mailed(engine_of, broker, tmp_path / "1", clock)
     for work in killed.worker.campaigns.works():
         await killed.worker.campaigns.checkpoint(work)
-    assert {one["state"] for one in broker.decoded(topics.ALERTS, "alert")} == {"raised"}
+    assert {one["state"] for one in broker.decoded(topics.ALERTS, "alert")} == {"opened"}
     await killed.kill(tmp_path / "2")
     clock.now_s += 25 * 60 * MINUTE_S
     rig = await engine_of(broker, tmp_path / "2", clock)
     await rig.until(lambda: rig.worker.ready)
     await rig.tick()
     assert hard_bounces(broker, "24h")[-1] == (0, None)
+    clock.now_s += HOLD_S
+    await rig.tick()
     alerts = broker.decoded(topics.ALERTS, "alert")
-    raised = [one["alert_id"] for one in alerts if one["state"] == "raised"]
-    cleared = [one["alert_id"] for one in alerts if one["state"] == "cleared"]
-    assert sorted(raised) == sorted(cleared)
+    assert [one["state"] for one in alerts] == ["opened", "closed"]
+    assert len({one["incident_id"] for one in alerts}) == 1
 
 
 def bounced(begin: int, hard: int, delivered: int, at_s: float) -> list[Event]:
@@ -101,16 +107,17 @@ def bounced(begin: int, hard: int, delivered: int, at_s: float) -> list[Event]:
 
 
 async def alerted(engine_of: EngineMaker, folders: list[Path]) -> list[tuple[str, str]]:
-    """Ids and states of the alerts of a campaign that goes bad, well, bad and well again.
+    """Ids and states of the incidents of a campaign that goes bad, well, bad and well again.
 
     Before each change the partitions are opened again, with the state in the next folder.
-    Checkpoints are not made by time: one during a change could clear other alerts first.
+    Checkpoints are not made by time: one during a change could tell of another level first.
     """
     broker, clock, sent = Broker(), Clock(), 0
     by_hand = {"checkpoint_interval_ms": 600_000}
     turns = [(45, 105), (0, 0), (60, 90), (0, 6_000)]
     for folder, (hard, delivered) in zip(folders, turns, strict=True):
         rig = await engine_of(broker, folder, clock, **by_hand)
+        rig.worker.campaigns.lines = Lines(hold_us=0)
         broker.feed(bounced(sent, hard, delivered, clock.now_s))
         sent += hard + delivered
         await rig.work_off()
@@ -120,18 +127,18 @@ async def alerted(engine_of: EngineMaker, folders: list[Path]) -> list[tuple[str
         await rig.revoke()
         await rig.stop()
         clock.now_s += 25 * 60 * MINUTE_S if not delivered or hard == 45 else MINUTE_S
-    return [(one["alert_id"], one["state"]) for one in broker.decoded(topics.ALERTS, "alert")]
+    return [(one["incident_id"], one["state"]) for one in broker.decoded(topics.ALERTS, "alert")]
 
 
-async def test_alerts_are_the_same_when_state_is_lost(
+async def test_incidents_are_the_same_when_state_is_lost(
     engine_of: EngineMaker, tmp_path: Path
 ) -> None:
-    """Each crossing is published once, with the same id, also by a worker without its state."""
+    """Each change is published once, with the same id, also by a worker without its state."""
     kept = await alerted(engine_of, [tmp_path / "kept"] * 4)
     lost = await alerted(engine_of, [tmp_path / f"lost-{turn}" for turn in range(4)])
     assert lost == kept
     states = [state for _, state in kept]
-    assert states.count("raised") == states.count("cleared") > 2
+    assert states.count("opened") == states.count("closed") == 2
     assert len(set(kept)) == len(kept)
 
 
@@ -178,3 +185,23 @@ async def test_chunks_wait_for_their_state_and_hold_no_others_up(rig_of: RigMake
     assert rig.offsets(P0) == []
     rig.hooks.closed = set()
     await rig.until(lambda: rig.offsets(P0) == list(range(100)))
+
+
+@pytest.mark.parametrize("stopping", [True, False])
+async def test_a_partition_that_comes_while_the_worker_stops_is_no_failure(
+    engine_of: EngineMaker, tmp_path: Path, *, stopping: bool
+) -> None:
+    """Its consumer is closed then, and opening fails; at any other time that ends the worker."""
+    rig = await engine_of(Broker(), tmp_path)
+    await rig.until(lambda: rig.worker.ready)
+    await rig.revoke()
+
+    async def closed(*_: TP) -> dict[TP, int]:
+        raise RuntimeError("Event loop is closed")
+
+    rig.thread.highwaters = closed  # type: ignore[method-assign]
+    if stopping:
+        rig.worker.stop.set()
+    await rig.assign()
+    await rig.settle()
+    assert (rig.app.failure is None) == stopping

@@ -30,7 +30,7 @@ SECRETS_OF = {
     "sink": {"kafka_sasl_password", "schema_registry_url", "clickhouse_dsn"},
     "warehouse": {"door_token"},  # of its own callers: who gets that far has it
     "dashboard": {"kafka_sasl_password", "schema_registry_url", "clickhouse_dsn",
-                  "dashboard_token"},
+                  "dashboard_token", "recipient_hash_key"},
 }  # fmt: skip
 TOML = """
 [sources.a]

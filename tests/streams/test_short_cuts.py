@@ -7,11 +7,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import Codec
-from schemas.event import Event
+from schemas.event import Event, unit_key
 from schemas.glossary import COUNTER_INDEX, COUNTER_NAMES
 from streams.enrich import message_bytes, minute_counts, step
-from streams.enrich.message import Message
-from streams.enrich.message_bytes import BUCKET_S
+from streams.enrich.message import FOR_SURE, Message, Pending
+from streams.enrich.message_bytes import BUCKET_S, pending_key
 from streams.enrich.minute_counts import HORIZON_S
 from tests.builders import RECEIVED_AT, event
 from tests.streams.folding import CODEC, Fold, log_of
@@ -28,16 +28,17 @@ def told(fold: Fold) -> tuple[Any, ...]:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(logs())
-def test_short_cuts_equal_the_long_way(events: list[Event]) -> None:
+@given(logs(), st.data())
+def test_short_cuts_equal_the_long_way(events: list[Event], data: st.DataObject) -> None:
     """First events and single opens take a short cut; without it everything is the same."""
-    log = log_of(events)
+    hours = data.draw(st.lists(st.sampled_from([0, 0, 0, 1, 30]), min_size=40, max_size=40))
+    log = log_of(later(events, hours[: len(events)]))
     short, long = Fold(), Fold()
     short.fold(log)
     short.checkpoint()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(step, "_PLAIN", frozenset())
-        patch.setattr(step, "corrects", lambda *_: True)
+        patch.setattr(step, "take_simple", lambda *_: None)
         long.fold(log)
     long.checkpoint()
     assert told(short) == told(long)
@@ -81,11 +82,14 @@ def test_expired_messages_and_settled_events_leave_the_disk() -> None:
     kinds = {key[:1] for key in fold.disk.values}
     assert {b"m", b"p"} <= kinds
     later_on = event(
-        event_id=f"{2:032x}", message_id="other", received_at=RECEIVED_AT + 2 * BUCKET_S * 1_000_000
-    )
+        event_id=f"{2:032x}", message_id="other",
+        received_at=RECEIVED_AT + DAY_US + 2 * BUCKET_S * 1_000_000,
+    )  # fmt: skip
     fold.fold([log_of([opened, later_on])[1]])
     fold.checkpoint()
-    assert b"p" not in {key[:1] for key in fold.disk.values}
+    kept = [key for key in fold.disk.values if key[:1] == b"p"]
+    assert kept == [pending_key((log_of([later_on])[0].timestamp // 1000 + 86_400) // BUCKET_S,
+                                unit_key(later_on))]  # fmt: skip
     assert sum(key[:1] == b"m" for key in fold.disk.values) == 2
     months = event(
         event_id=f"{3:032x}", message_id="third", received_at=RECEIVED_AT + 70 * DAY_US,
@@ -142,11 +146,22 @@ def test_a_partial_by_hand_is_the_general_encoders() -> None:
 
 @given(campaign=st.text(max_size=300), delivered=st.integers(0, 2**32 - 1))
 def test_a_first_event_is_packed_as_its_message_would_be(campaign: str, delivered: int) -> None:
-    """``pack_first`` is ``pack`` without the message."""
+    """``pack_first`` and ``pack_first_pending`` are ``pack`` and ``pack_pending``."""
+    kind = "delivered" if delivered else "sent"
+    at_us = (delivered or 7) * 1_000_000
     message = Message()
     message.touched, message.seen, message.campaign = 77, [2**64 - 1], campaign
-    message.campaign_source, message.mailbox, message.delivered_at = "tag", "gmail", delivered
-    packed = message_bytes.pack_first(77, 2**64 - 1, campaign, "tag", "gmail", delivered)
+    message.mailbox, message.delivered_at, message.due = "gmail", delivered, 86_477
+    message.pending = [
+        Pending(
+            3, 2**64 - 1, kind, at_us // 1_000_000, at_us, "none", "", FOR_SURE, 0, 0, False, 0,
+            campaign, bool(delivered), False, 0,
+        )
+    ]  # fmt: skip
+    packed = message_bytes.pack_first(77, 2**64 - 1, campaign, "gmail", delivered, 86_477)
+    pending = message_bytes.pack_first_pending(86_477, 3, at_us, kind, first=bool(delivered))
     assert packed == message_bytes.pack(message)
-    again = message_bytes.unpack(packed, None)
+    assert pending == message_bytes.pack_pending(message)
+    again = message_bytes.unpack(packed, pending)
+    assert again.pending == message.pending
     assert message_bytes.pack(again) == packed

@@ -7,6 +7,7 @@ provider modules and the real ``step``, and compares the counts with the ledger'
 import asyncio
 import contextlib
 import random
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -40,7 +41,7 @@ from streams.simulation.ledger import (
 )
 from streams.simulation.senders import Wire
 from streams.simulation.simulator import PLANS, Happening, Simulator
-from streams.simulation.traffic import Traffic
+from streams.simulation.traffic import STEP_S_MAX, Traffic
 
 NOW = 1_795_000_000.0
 PROVIDERS: dict[str, Provider] = {
@@ -308,7 +309,7 @@ def test_message_counts_once_where_the_glossary_says_messages() -> None:
         "events": 7, "delivered": 1, "opened": 1, "opened_any": 1, "opens": 2, "machine_opens": 1,
         "clicked": 1, "clicked_any": 1, "clicks": 1, "unsubscribe_clicks": 1, "unsubscribed": 1,
         "cohort_opened": 1, "cohort_opened_any": 1, "cohort_clicked": 1, "cohort_clicked_any": 1,
-        "cohort_unsubscribed": 1,
+        "cohort_opened_clicked": 1, "cohort_unsubscribed": 1,
     }  # fmt: skip
     assert {name: value for name, value in count.items() if value} == expected
 
@@ -337,11 +338,12 @@ def test_differences_name_campaign_and_counter() -> None:
 
 
 class Ingress:
-    """A server that answers every request with one status."""
+    """A server that answers every request with one status, the first ones perhaps late."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, first_after_s: float = 0.0) -> None:
         self.status = status
         self.requests = 0
+        self._opens_at = time.monotonic() + first_after_s
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection: requests until the client closes it."""
@@ -358,6 +360,7 @@ class Ingress:
                 )
                 await reader.readexactly(length)
                 self.requests += 1
+                await asyncio.sleep(max(0.0, self._opens_at - time.monotonic()))
                 writer.write(b"HTTP/1.1 %d x\r\ncontent-length: 0\r\n\r\n" % self.status)
                 await writer.drain()
 
@@ -404,6 +407,33 @@ async def test_refused_traffic_is_not_tried_again(accounts: Accounts) -> None:
     assert ledger.refused_requests == ledger.sent_requests > 0
     assert (ledger.accepted, ledger.unsure) == ({}, {})
     assert ledger.forged_refused == (traffic.refusal is not None)
+
+
+class Advanced(Simulator):
+    """A simulator that notes how far each call advances it, in seconds."""
+
+    steps_s: tuple[float, ...] = ()
+    _at_s = 0.0
+
+    def advance(self, elapsed_s: float) -> list[Happening]:
+        """As ``Simulator``'s."""
+        self.steps_s += (elapsed_s - self._at_s,)
+        self._at_s = elapsed_s
+        return super().advance(elapsed_s)
+
+
+async def test_a_stall_is_not_made_up_for(accounts: Accounts) -> None:
+    """While nothing is answered nothing new is sent, and afterwards no burst follows."""
+    seconds, stall_s = 4.0, 3.5  # requests pile up for the first half of it
+    server = await asyncio.start_server(Ingress(200, stall_s), "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        simulator = Advanced("5eed00", 2_000.0, NOW, random.Random(1))
+        traffic = Traffic(simulator, accounts.senders, url, random.Random(2), lambda events: None)
+        await traffic.run(seconds, asyncio.Event())
+    assert max(simulator.steps_s) <= STEP_S_MAX + 1e-9
+    assert sum(simulator.steps_s) < seconds - 1.0
+    assert len(traffic.ledger.accepted) > 500
 
 
 @pytest.mark.parametrize("seed", range(3))

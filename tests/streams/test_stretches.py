@@ -64,7 +64,7 @@ def shard_of(disk: Disk) -> Shard:
     """The state on a disk."""
     shard = Shard(0, disk.get_many)
     shard.load_meta()
-    shard.load_soft(disk.scan)
+    shard.load_watched(disk.scan)
     return shard
 
 

@@ -119,7 +119,6 @@ def test_log_lines_are_harmless(log_format: str) -> None:
             logging.getLogger("library").exception("failed")
     finally:
         logging.getLogger().handlers[:] = []
-        structlog.reset_defaults()
     text = out.getvalue()
     assert is_harmless(text)
     assert "FORGED" in text
@@ -129,13 +128,13 @@ def test_log_lines_are_harmless(log_format: str) -> None:
 
 
 def test_the_demos_screen_is_harmless() -> None:
-    """Campaigns, alerts, refusals and troubles come from outside."""
-    row = {"campaign_id": HOSTILE, "accepted": 1, "sent": 1, "hard_bounce_rate": 0.1}
+    """Campaigns, incidents, refusals and troubles come from outside."""
+    row = {"campaign_id": HOSTILE, "delivered": 1, "sent": 1, "hard_bounce_rate": 0.1}
     row |= dict.fromkeys(("bounce_rate", "open_rate", "open_rate_with_machine", "click_rate"))
-    alert = {"campaign_id": HOSTILE, "mailbox_provider": HOSTILE, "rate": HOSTILE, "value": 0.1,
+    incident = {"campaign_id": HOSTILE, "mailbox_provider": HOSTILE, "rate": HOSTILE, "value": 0.1,
              "numerator": 1, "denominator": 2, "level": HOSTILE, "state": HOSTILE}  # fmt: skip
     view = screen.View(
-        Ledger(), campaigns=[row], alerts=[alert], refusal=HOSTILE, dashboard_url="http://x",
+        Ledger(), campaigns=[row], incidents=[incident], refusal=HOSTILE, dashboard_url="http://x",
         trouble={HOSTILE: 1},
     )  # fmt: skip
     out = io.StringIO()

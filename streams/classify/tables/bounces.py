@@ -15,7 +15,7 @@ Invariants:
 import re
 from typing import NamedTuple
 
-VERSION = 1
+VERSION = 2
 
 
 class Rule(NamedTuple):
@@ -69,17 +69,28 @@ _ADDRESS_OF_HOST_BAD = re.compile(
 )
 
 
+_SENDERS_QUOTA = re.compile(
+    r"(?:daily|weekly|monthly|hourly|package|plan|sending|sender)[ _](?:\w+[ _]){0,2}quota"
+)
+
+
 _SENDER_SIDE = (
+    Rule("suppressed_list", "suppressed", "other",
+         ("suppressed due to customer policy", "suppressed due to system policy",
+          "due to blacklist user"),
+         none_of=("complaint", "fbl", "unsubscribe", "bounce"), certain=True),
     Rule("suppressed_complaint", "suppressed", "suppressed_complaint",
-         ("marked your messages as spam", "complained about your"),
+         ("marked your messages as spam", "complained about your", "policy (spam complaint",
+          "policy (fbl"),
          certain=True),
     Rule("suppressed_unsubscribe", "suppressed", "suppressed_unsubscribe",
          ("unsubscribed address", "unsubscribed recipient", "recipient has unsubscribed",
-          "user who unsubscribed"),
+          "user who unsubscribed", "due to unsubscribed user", "customer is unsubscribed",
+          "policy (unsubscribe", "policy (list unsubscribe"),
          certain=True),
     Rule("suppressed_bounce", "suppressed", "suppressed_bounce",
          ("bounced address", "suppression list", "suppressed sending", "previously bounced",
-          "marked as inactive", "recent history of bouncing"),
+          "marked as inactive", "recent history of bouncing", "policy (bounce"),
          certain=True),
 )  # fmt: skip
 
@@ -119,6 +130,8 @@ _LIMITS = (
          ("due to ip reputation", "user complaints", "unusual rate of", "low reputation",
           "permanently deferred", "unexpected volume or"),
          certain=True),
+    Rule("senders_quota", "block", "policy", ("quota",), none_of=("mailbox",),
+         pattern=_SENDERS_QUOTA, certain=True),
     Rule("sending_quota", "block", "policy",
          ("sending quota", "submission quota", "sending limit", "relay limit exceeded",
           "daily limit", "send limit exceeded", "frequency limited", "hourly limit"),
@@ -131,7 +144,7 @@ _LIMITS = (
           "too many concurrent", "too many login", "too many messages this", "sent too many",
           "too many emails", "hl:icc", "rate limit", "ratelimit", "throttl",
           "message per connection", "messages per connection", "messages per session",
-          "permitted limits", "excessive volume", "connection limit",
+          "permitted limits", "excessive volume", "connection limit", "number of connections",
           "slow down", "trop de connexions"),
          none_of=("quota exceeded",), certain=True),
     Rule("greylisted", "soft", "policy",
@@ -153,8 +166,8 @@ _REPUTATION = (
           "banned send", "is listed by",
           "is listed on", "is listed at", "is_blocked", "black ip",
           "bad ip"),
-         none_of=("not in blacklist", "url listed", "containing url", "spam pattern",
-                  "spam content"), certain=True),
+         none_of=("not in blacklist", "unconfigured", "url listed", "containing url",
+                  "spam pattern", "spam content"), certain=True),
     Rule("reputation", "block", "reputation",
          ("poor reputation", "bad reputation", "ip reputation", "reputation of",
           "sender reputation", "domain reputation", "intrusion prevention"),
@@ -231,7 +244,8 @@ _SENDER_REFUSED = (
          certain=True),
     Rule("sender_refused", "block", "policy",
          ("sender address rejected", "sender rejected", "sender denied", "invalid sender",
-          "sender domain", "valid from:", "from domain", "from: domain", "domain of sender",
+          "sender domain", "unconfigured sending domain", "valid from:", "from domain",
+          "from: domain", "domain of sender",
           "sender verify failed", "sender address blocked", "sender address does not exist",
           "invalid dns mx or a", "envelope blocked", "envelope rejected",
           "spoof", "allowed-senders", "sender is not allowed", "sender not allowed"),
@@ -289,7 +303,8 @@ _NETWORK = (
           "temporary lookup failure", "temporary dns", "dns temporary")),
     Rule("no_domain", "hard", "dns",
          ("host not found", "domain not found", "domain name not found", "nxdomain", "null mx",
-          "no mx for", "get mx info", "domain does not exist", "dns domain", "invalid domain",
+          "no mx for", "find mx", "mx record not found", "get mx info", "domain does not exist",
+          "dns domain", "invalid domain",
           "no such domain", "find any host", "find the recipient domain",
           "doesn't receive email", "not accept mail", "resolving mx", "no valid mx")),
     Rule("loop", "soft", "other",
@@ -345,7 +360,7 @@ _BROAD = (
          ("inactive", "disabled", "suspended", "deactivat", "frozen", "locked", "archived"),
          none_of=("blocked", "sender", "sending", "command")),
     Rule("broad_no_mailbox", "hard", "no_mailbox",
-         ("unknown", "not found", "no such", "no mailbox", "no longer", "undeliverable"),
+         ("not found", "no such", "no mailbox", "no longer", "undeliverable"),
          none_of=("host", "domain", "dns", "sender", "helo", "command", "error")),
     Rule("broad_content", "block", "content",
          ("content", "attachment", "header", "mime", "filtered", "executable", "8bit", "8-bit"),

@@ -187,6 +187,24 @@ def test_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
         install(tmp_path / "file" / "kafka", JARS, Repository(), silent)
 
 
+def test_place_that_cannot_be_looked_at_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Another user's folder, or a name that the disk does not take; or no home at all."""
+    bad = tmp_path / ("x" * 300)
+    with pytest.raises(ConfigError, match="File name too long; XDG_CACHE_HOME names another"):
+        install(bad, JARS, Repository(), silent)
+    with pytest.raises(ConfigError, match="File name too long; MAILPULSE_KAFKA_HOME has to name"):
+        find_software(bad, {})
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(ConfigError, match="no home directory; XDG_CACHE_HOME names another place"):
+        find_software(None, {})
+
+
 def test_cache_follows_xdg(tmp_path: Path) -> None:
     """One cache per user and version."""
     assert installing.cache_dir({"XDG_CACHE_HOME": "/c"}, "4.1.2") == Path(

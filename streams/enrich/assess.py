@@ -1,0 +1,154 @@
+"""What a message's events mean, taken together: attribution, verdicts, firsts and times.
+
+Invariants:
+1. Pure, and a function of the message's summary and the *set* of its pending events: the order in
+   which they arrived does not matter. Ties in time are broken by the events' ids.
+2. What is settled (``Message.fixed``) stays. Pending events only fill what is not.
+3. The definitions are those of the glossary: first means the first that happened; the bounce that
+   counts is the worst, among equals the first, and of a delivered message only those since the
+   delivery.
+"""
+
+from streams.classify import actors
+from streams.classify.actor_rules import Rules
+from streams.classify.actors import Evidence
+from streams.enrich.message import (
+    BOUNCED_FIXED,
+    FIXED,
+    FIXED_CAMPAIGN,
+    FOR_SURE,
+    HUMAN_FOR_SURE,
+    SUPPRESSED_CLASS,
+    Message,
+    Pending,
+)
+
+_GIVES = {
+    ("delivered", False): "delivered_at",
+    ("complained", False): "complained_at",
+    ("unsubscribed", False): "unsubscribed_at",
+    ("rejected", False): "rejected_at",
+    ("failed", False): "rejected_at",
+    ("bounced", True): "suppressed_at",
+    ("rejected", True): "suppressed_at",
+    ("failed", True): "suppressed_at",
+}
+"""Type of an event, and whether the address was on a suppression list -> the time that the first
+such event gives its message."""
+
+
+def assess(message: Message, rules: Rules) -> None:
+    """Judges the pending events anew, and sets what they give the message."""
+    events = message.pending
+    if len(events) > 1:
+        events = sorted(events, key=_when)
+    _forget(message)
+    firsts: set[int] = set()
+    for event in events:
+        if message.campaign is None:
+            message.campaign = event.campaign
+        name = _GIVES.get((event.event_type, event.bounce == SUPPRESSED_CLASS))
+        if name is not None and not getattr(message, name):
+            setattr(message, name, event.at)
+            firsts.add(event.identity)
+    delivered_us = message.delivered_us
+    _bounce(message, events, delivered_us, firsts)
+    humans: set[int] = set()
+    if any(event.actor != "none" for event in events):
+        events = _judge(events, delivered_us, rules)
+        _engage(message, events, firsts, humans)
+    anew = {}
+    for event in events:
+        identity = event.identity
+        first, human = identity in firsts, identity in humans
+        if (first, human) != (event.first, event.human):
+            event = event._replace(first=first, human=human)
+        anew[identity] = event
+    message.pending = [anew[event.identity] for event in message.pending]
+
+
+def _when(event: Pending) -> tuple[int, int]:
+    return event.at_us, event.identity
+
+
+def _forget(message: Message) -> None:
+    """Forgets what the pending events gave the message before."""
+    fixed = message.fixed
+    for name, bit in FIXED.items():
+        if not fixed & bit:
+            setattr(message, name, 0)
+    if not fixed & FIXED_CAMPAIGN:
+        message.campaign = None
+
+
+def _bounce(message: Message, events: list[Pending], delivered_us: int, firsts: set[int]) -> None:
+    """A bounce before the delivery does not count: the retry succeeded."""
+    if message.fixed & BOUNCED_FIXED:
+        return
+    bounces = [
+        e for e in events
+        if e.event_type == "bounced" and e.bounce != SUPPRESSED_CLASS and e.at_us >= delivered_us
+    ]  # fmt: skip
+    message.bounce_class, message.late = 0, False
+    if bounces:
+        worst = max(bounces, key=_severity)
+        message.bounced_at, message.bounce_class = worst.at, worst.bounce
+        message.late = delivered_us > 0
+        firsts.add(worst.identity)
+
+
+def _severity(event: Pending) -> int:
+    """By which ``max`` finds the worst of several, and the first of those."""
+    return event.bounce
+
+
+def _engage(message: Message, events: list[Pending], firsts: set[int], humans: set[int]) -> None:
+    """First opens and clicks, by anyone and by a human."""
+    for event in events:
+        if event.actor == "none" or event.unsubscribe:
+            continue
+        by_anyone, by_human = _TIMES_OF[event.event_type]
+        if not getattr(message, by_anyone):
+            setattr(message, by_anyone, event.at)
+            firsts.add(event.identity)
+        if event.actor == "human" and not getattr(message, by_human):
+            setattr(message, by_human, event.at)
+            humans.add(event.identity)
+
+
+_TIMES_OF = {
+    "opened": ("opened_any_at", "opened_at"),
+    "clicked": ("clicked_any_at", "clicked_at"),
+}
+
+
+def _judge(events: list[Pending], delivered_us: int, rules: Rules) -> list[Pending]:
+    """Verdicts: each event by itself and by its time, then opens and clicks together."""
+    judged = [judged_alone(event, delivered_us, rules) for event in events]
+    positions = [i for i, event in enumerate(judged) if event.actor != "none"]
+    if not any(judged[i].event_type == "clicked" for i in positions):
+        return judged  # nothing but a click says more than an event does by itself
+    for index, actor, reason in actors.rejudge([evidence(judged[i]) for i in positions], rules):
+        position = positions[index]
+        judged[position] = judged[position]._replace(actor=actor, reason=reason)
+    return judged
+
+
+def judged_alone(event: Pending, delivered_us: int, rules: Rules) -> Pending:
+    """The event as judged by itself and by the time since the delivery (0: unknown)."""
+    if event.alone == FOR_SURE:
+        return event
+    actor, reason = "human", ""
+    if event.alone != HUMAN_FOR_SURE and delivered_us:
+        since = (event.at_us - delivered_us) / 1e6
+        actor, reason = actors.by_time(event.event_type, since, rules) or (actor, reason)
+    if (actor, reason) == (event.actor, event.reason):
+        return event
+    return event._replace(actor=actor, reason=reason)
+
+
+def evidence(event: Pending) -> Evidence:
+    """What ``actors.rejudge`` needs of the event."""
+    return Evidence(
+        event.event_type, event.at_us, event.actor, event.reason, event.link, event.agent
+    )

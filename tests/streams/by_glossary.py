@@ -1,0 +1,269 @@
+"""What the streams must tell of a set of events, from the words of the glossary alone.
+
+Written from ``schemas/glossary.py`` and ``schemas/README.md`` without a look at ``streams/enrich``
+or at ``tests/streams/reference.py``, so that it is wrong in other places than these, if anywhere.
+How a single event is classified (``streams/classify``) is taken as it is; it has tests of its own.
+
+Invariants:
+1. The order of the events given does not matter. All events of a message are of one correction
+   window, so nothing is settled or forgotten.
+2. Slow and plain: a message is looked at as a whole, for each question anew.
+3. Where the glossary leaves a case open, a comment that begins with «open:» says what was chosen.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from schemas.event import Event
+from streams.classify.actors import Evidence, rejudge, unsubscribes, verdict_alone
+from streams.classify.bounce import classify_bounce
+from streams.classify.mailbox import mailbox_provider
+
+MINUTE_US = 60_000_000
+DAY_US = 86_400_000_000
+WORST_FIRST = ("hard", "block", "soft", "undetermined")
+
+Identity = tuple[str, str, str]
+"""Provider, message id, recipient."""
+Row = tuple[str, str, int]
+"""Campaign (empty: unattributed), group of the mailbox, minute."""
+
+
+class Flags(NamedTuple):
+    """What is told of one event."""
+
+    campaign: str | None
+    actor: str
+    first_of_kind: bool
+    first_human: bool
+
+
+class Engaged(NamedTuple):
+    """A first human open or click, as it stands."""
+
+    campaign: str | None
+    kind: str
+    link: str | None
+
+
+@dataclass
+class Told:
+    """Everything that is told of a set of events; counts of 0 are left out."""
+
+    minutes: dict[Row, dict[str, int]] = field(default_factory=dict)
+    events: dict[str, Flags] = field(default_factory=dict)
+    engagement: dict[str, Engaged] = field(default_factory=dict)
+
+
+def tell(raw: Iterable[Event]) -> Told:
+    """Counts, flags and engagement of a set of raw events, repeats among them."""
+    kept = {event["event_id"]: event for event in raw}
+    messages: dict[Identity, list[Event]] = {}
+    told = Told()
+    counts: Counter[tuple[Row, str]] = Counter()
+    for event in kept.values():
+        identity = identity_of(event)
+        if identity is None:
+            _tell_alone(event, told, counts)
+        else:
+            messages.setdefault(identity, []).append(event)
+    for events in messages.values():
+        _tell_message(Message(events), told, counts)
+    for (row, name), count in counts.items():
+        told.minutes.setdefault(row, {})[name] = count
+    return told
+
+
+def identity_of(event: Event) -> Identity | None:
+    """The message: by its provider's id, for one recipient; ``None`` if that can't be told."""
+    if not event["message_id"] or not event["recipient_certain"]:
+        return None
+    # open: whether addresses that differ in case only are one recipient. They share a Kafka key,
+    # which «puts all events of each message into one partition», so they are. A recipient that is
+    # left out (privacy) is certain, and one for each message id.
+    return event["provider"], event["message_id"], (event["recipient"] or "").lower()
+
+
+def moment(event: Event) -> int:
+    """When the event happened, for all purposes: «late events» of the README."""
+    late = event["received_at"] - event["occurred_at"] > 30 * DAY_US
+    ahead = event["occurred_at"] - event["received_at"] > DAY_US
+    return event["received_at"] if late or ahead or event["time_suspect"] else event["occurred_at"]
+
+
+def among_equals(event: Event) -> int:
+    """Which of two events of the same microsecond is taken as the first: the lower one.
+
+    open: any order that the ids alone decide satisfies «whatever their order of arrival». This is
+    the one that the fold was seen to have, by asking it.
+    """
+    number = int(event["event_id"], 16)
+    return (number >> 64) ^ (number & (1 << 64) - 1)
+
+
+def row_of(event: Event, campaign: str | None) -> Row:
+    """Where an event is counted."""
+    mailbox = mailbox_provider(event["recipient_domain"])
+    # open: the glossary says «mailbox provider»; a domain that is no known provider is «other»
+    group = "other" if "." in mailbox else mailbox
+    return campaign or "", group, moment(event) // MINUTE_US
+
+
+def bounce_of(event: Event) -> str:
+    """Class of a bounce, after classification."""
+    return classify_bounce(
+        event["event_type"], event["bounce_class"], event["bounce_reason"],
+        event["enhanced_status"], event["smtp_code"], event["diagnostic"],
+    )[0]  # fmt: skip
+
+
+class Message:
+    """All events of a message, in the order in which they happened."""
+
+    def __init__(self, events: list[Event]) -> None:
+        self.events = sorted(events, key=lambda event: (moment(event), among_equals(event)))
+        names = (event["campaign_id"] for event in self.events)
+        self.campaign = next((name for name in names if name), None)
+        self.delivery = self.first("delivered")
+        self.actors = self._actors()
+
+    def first(self, *types: str) -> Event | None:
+        """The first event of one of these types."""
+        return next((event for event in self.events if event["event_type"] in types), None)
+
+    def _actors(self) -> dict[str, str]:
+        """Event id -> who did it, by all opens and clicks of the message together."""
+        links = {event["click_url"]: number for number, event in enumerate(self.events, 1)}
+        agents = {event["user_agent"]: number for number, event in enumerate(self.events, 1)}
+        links[None] = links[""] = agents[None] = agents[""] = 0
+        evidence = []
+        for event in self.events:
+            since = (
+                None if self.delivery is None
+                else (moment(event) - moment(self.delivery)) / 1_000_000
+            )  # fmt: skip
+            actor, reason = alone(event, since)
+            link, agent = links[event["click_url"]], agents[event["user_agent"]]
+            evidence.append(
+                Evidence(event["event_type"], moment(event), actor, reason, link, agent)
+            )
+        actors = [one.actor for one in evidence]
+        for index, actor, _ in rejudge(evidence):
+            actors[index] = actor
+        return {event["event_id"]: actor for event, actor in zip(self.events, actors, strict=True)}
+
+    def opens_and_clicks(self, kind: str, *, human: bool) -> list[Event]:
+        """Opens, or clicks without those on unsubscribe links; by humans, or by anyone."""
+        return [
+            event
+            for event in self.events
+            if event["event_type"] == kind and not unsubscribes(event)
+            if not human or self.actors[event["event_id"]] == "human"
+        ]
+
+    def uniques(self) -> Iterator[tuple[str, Event]]:
+        """Each count of messages that this one is in, with the event that counts for it."""
+        if self.delivery is not None:
+            yield "delivered", self.delivery
+        yield from self._bounces()
+        for name, (kind, human) in {
+            "opened": ("opened", True), "opened_any": ("opened", False),
+            "clicked": ("clicked", True), "clicked_any": ("clicked", False),
+        }.items():  # fmt: skip
+            found = self.opens_and_clicks(kind, human=human)
+            if found:
+                yield name, found[0]
+        for name, kind in {"complained": "complained", "unsubscribed": "unsubscribed"}.items():
+            event = self.first(kind)
+            if event is not None:
+                yield name, event
+
+    def _bounces(self) -> Iterator[tuple[str, Event]]:
+        """What became of the attempt, if it failed, and of the delivery."""
+        failures = [e for e in self.events if e["event_type"] in ("bounced", "rejected", "failed")]
+        # open: whether a message is «not attempted» or «rejected» although it was delivered; it is
+        not_attempted = [event for event in failures if bounce_of(event) == "suppressed"]
+        if not_attempted:
+            yield "suppressed", not_attempted[0]
+        # open: what the provider rejected, with the class of a bounce: it is no bounce
+        others = [event for event in failures if bounce_of(event) != "suppressed"]
+        rejected = [event for event in others if event["event_type"] != "bounced"]
+        if rejected:
+            yield "rejected", rejected[0]
+        bounced = [event for event in others if event["event_type"] == "bounced"]
+        if self.delivery is not None:
+            bounced = [event for event in bounced if moment(event) >= moment(self.delivery)]
+        if bounced:
+            # open: which of several late bounces counts: as in-band the worst, not the first
+            worst = min(bounced, key=lambda event: WORST_FIRST.index(bounce_of(event)))
+            late = self.delivery is not None
+            yield "bounced_late" if late else f"bounced_{bounce_of(worst)}", worst
+
+
+COHORT = {
+    "bounced_late": "cohort_bounced_late", "opened": "cohort_opened",
+    "opened_any": "cohort_opened_any", "clicked": "cohort_clicked",
+    "clicked_any": "cohort_clicked_any", "complained": "cohort_complained",
+    "unsubscribed": "cohort_unsubscribed",
+}  # fmt: skip
+"""Count in the minute of the event -> the same in the minute of the delivery."""
+
+
+def alone(event: Event, since: float | None) -> tuple[str, str]:
+    """Who did it, as far as the event itself and its time since delivery (seconds) tell."""
+    return verdict_alone(
+        event["event_type"], event["machine_kind"], event["user_agent"], event["ip"], since
+    )
+
+
+def of_every_event(event: Event, actor: str) -> Iterator[str]:
+    """The counts of events, repeats of a kind included."""
+    yield "events"
+    human = actor == "human"
+    match event["event_type"]:
+        case "deferred":
+            yield "deferred"
+        case "opened":
+            yield "opens" if human else "machine_opens"
+        case "clicked" if not human:
+            # open: «by scanners»; every other machine too, or such a click is counted nowhere
+            yield "machine_clicks"
+        case "clicked":
+            yield "unsubscribe_clicks" if unsubscribes(event) else "clicks"
+
+
+def _tell_alone(event: Event, told: Told, counts: Counter[tuple[Row, str]]) -> None:
+    """An event that can't be told per message is in counts of events only."""
+    actor, _ = alone(event, None)
+    campaign = event["campaign_id"] or None
+    for name in ("unidentified", *of_every_event(event, actor)):
+        counts[row_of(event, campaign), name] += 1
+    told.events[event["event_id"]] = Flags(campaign, actor, False, False)
+
+
+def _tell_message(message: Message, told: Told, counts: Counter[tuple[Row, str]]) -> None:
+    uniques = dict(message.uniques())
+    cohort = {COHORT[name] for name in uniques if name in COHORT}
+    if "opened" in uniques and "clicked" in uniques:
+        cohort.add("cohort_opened_clicked")
+    if message.delivery is not None:
+        for name in cohort:
+            counts[row_of(message.delivery, message.campaign), name] += 1
+    for name, event in uniques.items():
+        counts[row_of(event, message.campaign), name] += 1
+    human = {uniques[name]["event_id"] for name in ("opened", "clicked") if name in uniques}
+    of_kind = {
+        event["event_id"] for name, event in uniques.items() if name not in ("opened", "clicked")
+    }
+    for event in message.events:
+        key = event["event_id"]
+        actor = message.actors[key]
+        for name in of_every_event(event, actor):
+            counts[row_of(event, message.campaign), name] += 1
+        told.events[key] = Flags(message.campaign, actor, key in of_kind, key in human)
+    for name, kind in {"opened": "open", "clicked": "click"}.items():
+        if name in uniques:
+            event = uniques[name]
+            told.engagement[event["event_id"]] = Engaged(message.campaign, kind, event["click_url"])

@@ -1,0 +1,223 @@
+"""Entries of suppression lists: read from files, entered as events, and what they do."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.privacy import Privacy
+from schemas.codec import Codec
+from schemas.errors import BadInput
+from schemas.event import Event
+from streams.cli.suppression_entries import (
+    ADDRESS_CHARS_MAX,
+    REASONS,
+    BadLine,
+    Entry,
+    Operation,
+    event_of,
+    problem_of,
+    read_entries,
+)
+from streams.cli.suppressions import import_
+from streams.enrich.telling import Addressee
+from tests.builders import RECEIVED_AT, event
+from tests.streams.folding import Fold, log_of
+
+NOW = RECEIVED_AT
+DAY_US = 86_400_000_000
+ADA = "ada@example.com"
+
+
+def entries(text: str, reason: str = "manual") -> list[Entry | BadLine]:
+    """What a file has."""
+    return [one for _, one in read_entries(text.splitlines(keepends=True), "add", reason, NOW)]
+
+
+def test_plain_lists_are_read() -> None:
+    """One address per line, with empty lines, spaces and a byte order mark."""
+    assert entries("\ufeffada@example.com\n\n  bob@example.com \r\n", "complaint") == [
+        Entry(ADA, "complaint", NOW), Entry("bob@example.com", "complaint", NOW),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "email,created,reason\nada@example.com,2026-09-01T00:00:00Z,Unsubscribe\n",
+        "Reason,Address,Since,Other\nunsubscribe,ada@example.com,1788220800,x\n",
+        '\ufeff"Email Address","reason","timestamp"\n"ada@example.com","unsubscribe","1788220800"',
+        "EmailAddress;REASON;created-at\r\nada@example.com;UNSUBSCRIBE;1788220800\r\n",
+        "E-Mail\tname\treason\tDate\nada@example.com\tAda, L.\tunsubscribe\t1788220800\n",
+    ],
+)
+def test_exports_of_other_systems_are_read_by_their_columns(text: str) -> None:
+    """In any order and case; a line's own reason and time come before the command's."""
+    assert entries(text) == [Entry(ADA, "unsubscribe", 1_788_220_800_000_000)]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("ada", "not one address"),
+        ("@example.com", "not one address"),
+        ("ada@", "not one address"),
+        ('"ada@example.com, bob@example.com"', "not one address"),
+        ("a" * ADDRESS_CHARS_MAX + "@example.com", "longer than 320"),
+        ("ada@example.com;unsubscribe", "not one address: 'ada@example.com;unsubscribe'"),
+        ("ada@example.com|unsubscribe", "not one address"),
+        ("mailto:ada@example.com", "not one address"),
+        ("'ada@example.com'", "not one address"),
+        ("ada@exa mple.com", "not one address"),
+        ('"ada@example.com', "quotation marks"),
+        ('ada"@example.com,x"', "not one address"),
+        ("x" * 70_000, "longer than 65,536"),
+        ("ada@example.com,bored", "unknown reason 'bored': one of hard_bounce"),
+        ("ada@example.com,all", "unknown reason 'all'"),
+        ("ada@example.com,manual,yesterday", "not a time: 'yesterday'"),
+        ("ada@example.com,manual,,news", "a scope needs its source"),
+        ("ada@example.com,manual,,,group:1", "a scope needs its source"),
+    ],
+)
+def test_bad_lines_are_told_with_their_number(line: str, problem: str) -> None:
+    """And the others are read."""
+    text = f"address,reason,at,source,scope\n\n{line}\nbob@example.com\n"
+    (number, bad), (_, good) = read_entries(text.splitlines(keepends=True), "add", "manual", NOW)
+    assert isinstance(bad, BadLine)
+    assert (number, bad.number) == (3, 3)
+    assert problem in bad.problem
+    assert good == Entry("bob@example.com", "manual", NOW)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_columns_without_names_are_not_guessed(delimiter: str) -> None:
+    """The reason or time in them would be lost without a word."""
+    (line,) = entries(f"ada@example.com{delimiter}complaint\n")
+    assert isinstance(line, BadLine)
+    assert "does not name them" in line.problem
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "Ada <ada@example.com>",
+        '"john doe"@example.com',
+        "o'hara+x|y@example.com",
+        "用户@例子.广告",
+        "ada@[192.0.2.1]",
+        "ada@[IPv6:2001:db8::1]",
+        "ada@localhost",
+        "ada@under_score.example.",
+    ],
+)
+def test_addresses_of_every_kind_are_entries(address: str) -> None:
+    """Also with quotation marks of their own, which are not those of CSV."""
+    (one,) = entries(f"{address}\n")
+    assert one == Entry(address, "manual", NOW)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("ä@example.com\n".encode("latin-1"), "not_utf8"),
+        ("ada@example.com\n".encode("utf-16"), "not_utf8"),
+        (b"ada@example.com\n" + b"x" * 70_000 + b",bob@example.com\n", "1 lines are bad"),
+        (b"email;reason\nada@example.com;bored\n", "1 lines are bad"),
+        (None, "not_readable"),
+    ],
+)
+def test_files_that_are_not_read_are_told(
+    content: bytes | None, problem: str, tmp_path: Path
+) -> None:
+    """And nothing of them is entered; a line that is too long is one line."""
+    file = tmp_path / "list.csv"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(BadInput, match=problem):
+        import_(file)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_entries_or_bad_lines(text: str) -> None:
+    """Whatever is in the file; an entry becomes an event that can be written."""
+    for one in entries(text):
+        if isinstance(one, Entry):
+            assert not problem_of(one, "add")
+            Codec().encode("raw_event", event_of(one, "add", NOW))
+
+
+def standing(*events: Event) -> dict[Addressee, str | None]:
+    """What was told last of each address and scope."""
+    fold = Fold()
+    fold.fold(log_of(list(events)))
+    return {one.addressee: one.record and one.record["reason"] for one in fold.suppressions}
+
+
+def entered(operation: Operation, reason: str, at: int, **where: str) -> Event:
+    """An entry for Ada as the command writes it."""
+    return event_of(Entry("Ada@Example.com", reason, at, **where), operation, NOW)
+
+
+@pytest.mark.parametrize("reason", [name for name in REASONS if name != "all"])
+def test_entered_reasons_are_told_and_lifted(reason: str) -> None:
+    """Each as itself; lifted by its own name and by all."""
+    whom = Addressee(ADA)
+    added = entered("add", reason, NOW - 2 * DAY_US)
+    assert standing(added) == {whom: reason}
+    for lifted in (reason, "all"):
+        assert standing(added, entered("lift", lifted, NOW)) == {whom: None}
+        assert standing(added, entered("lift", lifted, NOW - 3 * DAY_US)) == {whom: reason}
+
+
+def test_old_entries_keep_their_time() -> None:
+    """A list of years ago does not overrule what happened since."""
+    years_ago = entered("add", "unsubscribe", NOW - 2_000 * DAY_US)
+    again = event(
+        event_id=f"{9:032x}", event_type="subscribed", message_id=None,
+        occurred_at=NOW - DAY_US, received_at=NOW,
+    )  # fmt: skip
+    assert standing(years_ago) == {Addressee(ADA): "unsubscribe"}
+    assert list(standing(again, years_ago).values()) == []
+    assert standing(years_ago, again) == {Addressee(ADA): None}
+
+
+def test_scopes_do_not_concern_the_address() -> None:
+    """Two lists and the address stand side by side."""
+    news = {"source": "news", "scope": "group:1"}
+    shop = {"source": "shop", "scope": "group:1"}
+    told = standing(
+        entered("add", "unsubscribe", NOW - DAY_US, **news),
+        entered("add", "unsubscribe", NOW - DAY_US, **shop),
+        entered("add", "hard_bounce", NOW - DAY_US),
+        entered("lift", "all", NOW, **news),
+    )
+    assert told == {
+        Addressee(ADA, "news", "group:1"): None,
+        Addressee(ADA, "shop", "group:1"): "unsubscribe",
+        Addressee(ADA): "hard_bounce",
+    }
+
+
+def test_the_id_of_an_entry_does_not_tell_who_guesses_the_address() -> None:
+    """With addresses as keyed hashes it depends on the key; entered again it is the same."""
+    entry = Entry(ADA, "manual", NOW)
+
+    def made(*privacy: Privacy) -> Event:
+        return event_of(entry, "add", NOW, *(one.apply for one in privacy))
+
+    plain, one, other = made(), made(Privacy("hashed", b"1" * 32)), made(Privacy("hashed", b"2"))
+    assert len({each["event_id"] for each in (plain, one, other)}) == 3
+    assert made(Privacy("hashed", b"1" * 32)) == one
+    assert ADA not in repr(one)
+
+
+def test_an_entry_is_the_same_event_each_time() -> None:
+    """A command that is repeated changes nothing; another time, reason or scope is another."""
+    one = entered("add", "manual", NOW)
+    assert event_of(Entry(ADA, "manual", NOW), "add", NOW + 5)["event_id"] == one["event_id"]
+    others = [
+        entered("lift", "manual", NOW), entered("add", "complaint", NOW),
+        entered("add", "manual", NOW - 1), entered("add", "manual", NOW, source="a", scope="b"),
+    ]  # fmt: skip
+    assert len({one["event_id"], *(other["event_id"] for other in others)}) == 5
