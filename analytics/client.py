@@ -1,24 +1,22 @@
 """Clients of ClickHouse over HTTP, for a server and for the role ``warehouse``.
 
 Invariants:
-1. The DSN is ``http(s)://user:password@host:port/database``; the default database is ``mailpulse``.
+1. The DSN is read by ``schemas.addresses.clickhouse_address``.
 2. A client makes one call at a time, so concurrent calls need several clients.
 3. Only this module decides whether an insert that failed is worth retrying.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from analytics.damage import part_in, told
+from schemas.addresses import ClickHouseAddress, clickhouse_address
 from schemas.errors import ConfigError, Unavailable
 from schemas.settings import AnalyticsSettings
-
-DATABASE_DEFAULT = "mailpulse"
 
 # ClickHouse's error codes for bad data: the same rows will be refused again.
 # https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp
@@ -44,18 +42,6 @@ class RowsRefused(Exception):
         self.name = name
 
 
-def database_of(dsn: str) -> str:
-    """The database that a DSN names, or ``mailpulse``.
-
-    Raises:
-        ConfigError: the DSN names no server.
-    """
-    parts = urlsplit(dsn)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(["MAILPULSE_CLICKHOUSE_DSN: http(s)://user:password@host:port/database"])
-    return parts.path.strip("/") or DATABASE_DEFAULT
-
-
 def connect(settings: AnalyticsSettings) -> Client:
     """A client of the configured ClickHouse; creates the database if it is missing.
 
@@ -74,12 +60,14 @@ def reader(settings: AnalyticsSettings) -> Client:
 def _connected(
     settings: AnalyticsSettings, prepare: Callable[[Client, str, AnalyticsSettings], None]
 ) -> Client:
-    dsn = settings.clickhouse_dsn.get_secret_value()
-    database = database_of(dsn)
     try:
-        client = _open(settings, dsn)
-        prepare(client, database, settings)
-        client.database = database
+        address = clickhouse_address(settings.clickhouse_dsn.get_secret_value())
+    except ValueError as error:
+        raise ConfigError([f"MAILPULSE_CLICKHOUSE_DSN: {error}"]) from None
+    try:
+        client = _open(settings, address)
+        prepare(client, address.database, settings)
+        client.database = address.database
     except (ClickHouseError, OSError) as error:
         raise Unavailable(f"ClickHouse: {_first_line(error)}") from error
     return client
@@ -96,14 +84,13 @@ def _create_database(client: Client, database: str, settings: AnalyticsSettings)
         client.command("CREATE DATABASE IF NOT EXISTS {name:Identifier}", {"name": database})
 
 
-def _open(settings: AnalyticsSettings, dsn: str) -> Client:
-    parts = urlsplit(dsn)
+def _open(settings: AnalyticsSettings, address: ClickHouseAddress) -> Client:
     return clickhouse_connect.get_client(
-        interface=parts.scheme,
-        host=parts.hostname,
-        port=parts.port or (8443 if parts.scheme == "https" else 8123),
-        username=unquote(parts.username or "default"),
-        password=unquote(parts.password or ""),
+        interface=address.scheme,
+        host=address.host,
+        port=address.port,
+        username=address.user,
+        password=address.password,
         connect_timeout=5,
         send_receive_timeout=settings.clickhouse_timeout_s,
         autogenerate_session_id=False,  # a session would allow one query at a time

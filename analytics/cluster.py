@@ -15,7 +15,8 @@ _TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+)\n")
 _ENGINE = re.compile(r"\nENGINE = (\w*MergeTree)(?:\(([^)]*)\))?")
 _SHARD = re.compile(r"^-- shard: (.+)$", re.MULTILINE)
 _TARGET = re.compile(
-    r"^(CREATE OR REPLACE VIEW \w+|ALTER TABLE \w+|GRANT\b"
+    r"^(CREATE OR REPLACE VIEW \w+|CREATE MATERIALIZED VIEW IF NOT EXISTS \w+"
+    r"|ALTER TABLE \w+|GRANT\b"
     r"|CREATE (?:USER|ROLE|QUOTA|SETTINGS PROFILE) (?:IF NOT EXISTS|OR REPLACE) \w+)",
     re.MULTILINE,
 )

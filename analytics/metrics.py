@@ -75,16 +75,29 @@ class SinkMetrics:
 
     def _reconciliation(self) -> None:
         r = self.registry
+        self.reconciles = Gauge(
+            "mailpulse_sink_reconciliation_active",
+            "1 if this sink compares accepted with stored events: it reads partition 0 of the raw"
+            " topic. Else 0.",
+            registry=r,
+        )
         self.difference = Gauge(
             "mailpulse_sink_reconciliation_difference_events",
-            "Accepted by ingress - stored - dead letters, of the last three days except the last"
-            " five minutes. Reported by the sink that reads partition 0 of the raw topic, 0 by"
-            " others. If it stays above 0: see view reconciliation.",
+            "Accepted by ingress, but neither stored nor a repeat nor a dead letter; of the last"
+            " three days except the last five minutes. 0 in sinks that do not compare. If it stays"
+            " above 0: see view reconciliation.",
+            registry=r,
+        )
+        self.unexplained = Gauge(
+            "mailpulse_sink_reconciliation_unexplained_events",
+            "Stored, but not accepted by ingress; of the same minutes. If it stays above 0: see"
+            " view reconciliation.",
             registry=r,
         )
         self.reconciled = Gauge(
             "mailpulse_sink_reconciled_seconds",
-            "When that difference was last calculated, seconds since 1970; 0 in other sinks.",
+            "When they were last compared with success, seconds since 1970; 0 if never, and in"
+            " sinks that do not compare.",
             registry=r,
         )
 

@@ -145,6 +145,12 @@ class Gate:
             return True
         return self._is_session(caller.cookies.get(self.cookie(caller), ""))
 
+    def user(self, caller: Caller) -> str:
+        """Who an allowed caller is, for the log: the proxy's name of the user, else the client."""
+        if self._is_signed_in_by_proxy(caller):
+            return caller.headers[self._header]
+        return f"token at {self.origin(caller).key}"
+
     def _is_signed_in_by_proxy(self, caller: Caller) -> bool:
         """Whether a configured proxy names a user; two values mean that the client sent one too."""
         user = caller.headers.get(self._header, "") if self._header else ""

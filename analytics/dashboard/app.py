@@ -24,18 +24,22 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from analytics.dashboard import access, csv_tables, html, period
+from analytics.dashboard import access, csv_tables, html, period, steps
 from analytics.dashboard.access import Caller, Gate
 from analytics.dashboard.asking import Asker, Query
 from analytics.dashboard.documents import AlertLines, Documents
 from analytics.dashboard.figures import wording
 from analytics.dashboard.hub import Hub, Snapshot, View
+from analytics.dashboard.look_up import LookUp
 from schemas.errors import BadInput
 from schemas.serving.sites import SameSite
-from schemas.settings import AnalyticsSettings
+from schemas.settings import Settings
 
 PING_S = 15
 FORM_BYTES_MAX = 4_096
+_ZONED = ("overview", "campaign")
+"""Pages with charts: they are cut in a time zone."""
+_PAGES = (*(path for path, _ in html.PAGES.values()), html.LOOK_UP[0])
 _OPEN_PATHS = ("/livez", "/readyz", "/login")
 PipelineRead = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -52,7 +56,7 @@ def _no_lines(_campaign: str) -> dict[str, list[float]]:
 
 
 def create_app(
-    settings: AnalyticsSettings,
+    settings: Settings,
     query: Query,
     *,
     wall: Callable[[], float],
@@ -63,7 +67,7 @@ def create_app(
     """The application.
 
     Args:
-        settings: ``dashboard_*``.
+        settings: ``dashboard_*``, and how recipients are stored.
         query: runs queries; see ``analytics.dashboard.asking``.
         wall: returns seconds since 1970.
         sources: name -> provider of the configured sources, shown while there are no events.
@@ -80,6 +84,12 @@ def create_app(
     )
     hub = Hub(documents.build, settings.dashboard_interval_ms / 1000, wall)
     pages = Pages(gate, hub, settings.dashboard_viewers_max)
+    look_up = LookUp(settings, gate, query, wall)
+
+    async def recipient(request: Request) -> Response:
+        form = await _form(request) if request.method == "POST" else None
+        return await look_up.answer(_caller(request), form)
+
     static = StaticFiles(packages=[("analytics.dashboard", "static")])
     app = Starlette(
         routes=[
@@ -88,6 +98,7 @@ def create_app(
             Route("/api/{page}", pages.document),
             Route("/live/{page}", pages.live),
             Route("/csv/{page}/{table}.csv", pages.table),
+            Route(html.LOOK_UP[0], recipient, methods=["GET", "POST"]),
             Route("/login", pages.login, methods=["GET", "POST"]),
             Route("/logout", pages.logout, methods=["POST"]),
             Route("/livez", pages.livez),
@@ -97,7 +108,7 @@ def create_app(
         exception_handlers={BadInput: _bad_input},
     )
     app.add_middleware(Guard, gate=gate)
-    pages_open_to_links = [*(path for path, _ in html.PAGES.values()), "/login"]
+    pages_open_to_links = [*_PAGES, "/login"]
     app.add_middleware(SameSite, sites=access.sites(settings, pages_open_to_links))
     app.state.hub = hub
     return app
@@ -142,7 +153,7 @@ class Guard:
             return HTMLResponse(html.refused(refusal), 403)
         if path in _OPEN_PATHS or path.startswith("/static/") or self._gate.allows(caller):
             return None
-        if path in {path for path, _ in html.PAGES.values()}:
+        if path in _PAGES:
             asked = request.scope["query_string"].decode("latin-1")
             query = f"?{asked}" if asked else ""
             return RedirectResponse(f"/login?next={quote(path + query)}", 303)
@@ -165,8 +176,11 @@ def _view(request: Request) -> View:
         raise BadInput("no_such_page", "one of overview, campaign, pipeline")
     if len(campaign) > 2_000:
         raise BadInput("bad_campaign", "longer than 2000 characters")
-    period.parse(name, 2e9)  # an invalid period is refused before the hub keeps a view for it
-    return View(page, name, campaign)
+    zone = request.query_params.get("zone") or steps.ZONE_DEFAULT if page in _ZONED else "UTC"
+    # what is invalid is refused before the hub keeps a view for it
+    period.parse(name, 2e9)
+    steps.zone_of(zone)
+    return View(page, name, campaign, zone)
 
 
 class Pages:
@@ -260,7 +274,7 @@ class Pages:
 
     @staticmethod
     def _local(wished: str) -> str:
-        return access.local_path(wished, [path for path, _ in html.PAGES.values()])
+        return access.local_path(wished, _PAGES)
 
     async def logout(self, request: Request) -> Response:
         """Ends the session of this browser."""

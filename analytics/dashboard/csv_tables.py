@@ -2,7 +2,8 @@
 
 Invariants:
 1. Pure: a document in, text out. The figures are those of the page, with rates as ratios besides
-   their numerators and denominators; times are in UTC, ISO 8601.
+   their numerators and denominators; times are in ISO 8601, in UTC, but for the begins of steps:
+   those are in the time zone in which the steps are cut.
 2. Text that a spreadsheet would execute as a formula is prefixed with an apostrophe.
 """
 
@@ -11,6 +12,7 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from analytics.dashboard.figures import FIELDS, METRICS, Metric, rate
 from schemas.errors import BadInput
@@ -58,8 +60,9 @@ def _time(milliseconds: int | None) -> str:
 
 
 def _metric_name(item: Metric) -> str:
-    who = {"any": "with_machines", "human": "", "": ""}[item.who]
-    return "_".join(part for part in (item.name, item.basis, who) if part)
+    """The glossary's name, or one made like it."""
+    basis = "flow_" if item.basis == "flow" else ""
+    return f"{basis}{item.name}{'_with_machine' if item.who == 'any' else ''}"
 
 
 _FIGURES = (*FIELDS, *(_metric_name(item) for item in METRICS))
@@ -79,7 +82,8 @@ def _campaigns(document: Document) -> Iterable[Line]:
 def _timeline(document: Document) -> Iterable[Line]:
     yield ("step_start", *_FIGURES)
     for item in document["timeline"]:
-        yield (_time(item["at_s"] * 1000), *_figures(item["counts"]))
+        at = datetime.fromtimestamp(item["at_s"], ZoneInfo(document["zone"]))
+        yield (at.isoformat(), *_figures(item["counts"]))
 
 
 def _funnel(document: Document) -> Iterable[Line]:
@@ -93,20 +97,6 @@ def _mailboxes(document: Document) -> Iterable[Line]:
         yield (item["mailbox"], *_figures(item["counts"]))
 
 
-_ALERT = (
-    "campaign_id", "mailbox_provider", "rate", "level", "line", "window", "numerator",
-    "denominator",
-)  # fmt: skip
-
-
-def _alerts(document: Document) -> Iterable[Line]:
-    yield (*_ALERT, "raised_at", "cleared_at")
-    for item in document["alerts"]:
-        yield (
-            *(item[name] for name in _ALERT), _time(item["raised_ms"]), _time(item["cleared_ms"])
-        )  # fmt: skip
-
-
 def _plain(key: str, names: Sequence[str]) -> Callable[[Document], Iterable[Line]]:
     """A table of the rows in the document under ``key``; names ending in ``_ms`` are times."""
 
@@ -118,13 +108,22 @@ def _plain(key: str, names: Sequence[str]) -> Callable[[Document], Iterable[Line
     return lines
 
 
+_INCIDENTS = _plain(
+    "incidents",
+    (
+        "campaign_id", "rate", "state", "level", "worst_level", "mailbox_provider", "line",
+        "window", "numerator", "denominator", "opened_numerator", "opened_denominator", "cause",
+        "cause_name", "advice", "opened_ms", "closed_ms",
+    ),
+)  # fmt: skip
+
 _TABLES: dict[tuple[str, str], Callable[[Document], Iterable[Line]]] = {
     ("overview", "campaigns"): _campaigns,
-    ("overview", "alerts"): _alerts,
+    ("overview", "incidents"): _INCIDENTS,
     ("campaign", "funnel"): _funnel,
     ("campaign", "timeline"): _timeline,
     ("campaign", "mailboxes"): _mailboxes,
-    ("campaign", "alerts"): _alerts,
+    ("campaign", "incidents"): _INCIDENTS,
     ("campaign", "bounces"): _plain(
         "bounces",
         ("bounce_class", "bounce_reason", "smtp_code", "enhanced_status", "messages", "last_ms",
@@ -132,8 +131,8 @@ _TABLES: dict[tuple[str, str], Callable[[Document], Iterable[Line]]] = {
     ),
     ("campaign", "links"): _plain(
         "links",
-        ("click_url", "unsubscribe_link", "messages", "clicks", "machine_messages",
-         "machine_clicks"),
+        ("click_url_group", "unsubscribe_link", "messages", "clicks", "machine_messages",
+         "machine_clicks", "click_urls"),
     ),
     ("campaign", "machines"): _plain(
         "machines", ("event_type", "actor", "actor_reason", "events", "messages")
@@ -150,8 +149,13 @@ _TABLES: dict[tuple[str, str], Callable[[Document], Iterable[Line]]] = {
     ),
     ("pipeline", "reconciliation"): _plain(
         "reconciliation",
-        ("source", "accepted", "stored", "dead_letters", "missing", "missing_settled"),
+        (
+            "source", "accepted", "stored", "repeated", "dead_letters", "missing",
+            "missing_settled", "unexplained_settled",
+        ),
     ),
-    ("pipeline", "parts"): _plain("parts", ("part", "source", "newest_ms", "last_5_minutes")),
+    ("pipeline", "parts"): _plain(
+        "parts", ("part", "source", "newest_ms", "caught_up_ms", "seconds_silent")
+    ),
     ("pipeline", "requests"): _plain("requests", ("source", "result", "requests")),
 }  # fmt: skip

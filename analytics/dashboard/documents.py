@@ -9,16 +9,16 @@ Invariants:
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC
-from typing import Any
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
-from analytics.dashboard import period, questions
+from analytics.dashboard import period, questions, steps
 from analytics.dashboard.asking import Asker
 from analytics.dashboard.figures import added, fields, vector
 from analytics.dashboard.hub import View
-from analytics.dashboard.masking import masked, masked_recipient
-from analytics.dashboard.period import Period, utc
+from analytics.dashboard.period import Period
 from schemas.errors import BadInput
+from schemas.masking import DOTS, masked_field, masked_recipient
 
 Document = dict[str, Any]
 PipelineRead = Callable[[], Awaitable[Document]]
@@ -27,6 +27,14 @@ AlertLines = Callable[[str], Mapping[str, Sequence[float]]]
 SPARK_STEPS_MAX = 30
 COURSE_STEPS_MAX = 120
 CAMPAIGNS_MAX = 1_000
+
+
+class _Steps(NamedTuple):
+    """Length of a chart's steps and their begins, seconds; and what queries want of them."""
+
+    length_s: int
+    begins: list[int]
+    parameters: Document
 
 
 class Documents:
@@ -61,7 +69,7 @@ class Documents:
         """The document.
 
         Raises:
-            BadInput: no such page or period.
+            BadInput: no such page, period or time zone.
             Unavailable: the database does not answer.
         """
         pages = {
@@ -70,8 +78,8 @@ class Documents:
         page = pages.get(view.page)
         if page is None:
             raise BadInput("no_such_page", view.page)
-        stretch = period.parse(view.period, self._wall())
-        document = await page(view, stretch)
+        stretch, zone = period.parse(view.period, self._wall()), steps.zone_of(view.zone)
+        document = await page(view, stretch, zone)
         previous = stretch.previous()
         return {
             "page": view.page,
@@ -79,6 +87,7 @@ class Documents:
                 "name": stretch.name, "start_s": stretch.start_s, "end_s": stretch.end_s,
                 "previous_start_s": previous.start_s,
             },
+            "zone": view.zone,
             "sources": self._sources,
             **document,
         }  # fmt: skip
@@ -87,31 +96,38 @@ class Documents:
         rows = await self._ask(questions.NEWEST, {}, ())
         row = rows[0]
         return {
-            "newest_ms": int(row["newest_ms"]) if row["events"] else None,
+            "newest_ms": int(row["newest_ms"]) or None,
+            "caught_up_ms": int(row["caught_up_ms"]) or None,
             "events_last_minute": int(row["last_minute"]),
         }
 
     async def _first_minute(self, view: View, stretch: Period) -> int:
         """The first minute with events in the period, where charts begin; 0 if there is none."""
-        parameters = _edges(stretch.start_s, stretch.end_s)
+        parameters = _edges(stretch.start_s, stretch.until_s)
         sql = questions.FIRST_MINUTE
         if view.page == "campaign":
             sql += " AND campaign_id = {campaign:String}"
             parameters["campaign"] = view.campaign
         rows = await self._ask(sql, parameters, (view.campaign, stretch.name))
         first = rows[0]["first"] if rows else None
-        return _epoch(first) if first is not None else 0
+        return int(first or 0)
 
-    async def _overview(self, view: View, stretch: Period) -> Document:
-        step = stretch.step_s(await self._first_minute(view, stretch), SPARK_STEPS_MAX)
-        parameters = {
-            **_edges(stretch.previous_s, stretch.end_s), "start": utc(stretch.start_s), "step": step
-        }  # fmt: skip
-        rows, names, alerts, fresh = await asyncio.gather(
-            self._ask(questions.OVERVIEW, parameters, (view.period,)),
+    async def _steps(self, view: View, stretch: Period, zone: ZoneInfo, most: int) -> _Steps:
+        """The steps of the charts: about ``most``, from the first minute with events on."""
+        first = await self._first_minute(view, stretch)
+        step_s = stretch.step_s(first, most)
+        start = max(stretch.start_s, first or stretch.end_s - step_s)
+        begins = steps.steps(start, max(start + 1, stretch.end_s), step_s, zone)
+        return _Steps(step_s, begins, {"steps": begins, "start": stretch.start_s})
+
+    async def _overview(self, view: View, stretch: Period, zone: ZoneInfo) -> Document:
+        charts = await self._steps(view, stretch, zone, SPARK_STEPS_MAX)
+        parameters = {**_edges(stretch.previous_s, stretch.until_s), **charts.parameters}
+        rows, names, incidents, fresh = await asyncio.gather(
+            self._ask(questions.OVERVIEW, parameters, (view.period, view.zone)),
             self._ask(questions.NAMES, {}, ()),
             self._ask(
-                questions.ALERTS, _edges(stretch.start_s, stretch.end_s), ("all", view.period)
+                questions.INCIDENTS, _edges(stretch.start_s, stretch.until_s), ("all", view.period)
             ),
             self._freshness(),
         )
@@ -126,43 +142,43 @@ class Documents:
                 "counts": fields(vector(row)),
                 "before": fields(before[name]) if name in before else None,
                 "course": [list(point) for point in row["course"]],
-                "last_ms": _epoch(row["last_minute"]) * 1000,
+                "last_ms": int(row["last_s"]) * 1000,
             }
             for name, row in now.items()
         ]
         campaigns.sort(key=lambda item: (-item["last_ms"], item["id"]))
         return {
             "freshness": fresh,
-            "step_s": step,
+            "step_s": charts.length_s,
             "totals": fields(added([vector(row) for row in now.values()])),
             "totals_before": fields(added(list(before.values()))) if before else None,
             "campaigns": campaigns[:CAMPAIGNS_MAX],
             "campaigns_left_out": max(0, len(campaigns) - CAMPAIGNS_MAX),
-            "alerts": [_alert(row) for row in alerts],
+            "incidents": [_incident(row) for row in incidents],
         }
 
-    async def _campaign(self, view: View, stretch: Period) -> Document:
+    async def _campaign(self, view: View, stretch: Period, zone: ZoneInfo) -> Document:
         topic = (view.campaign, view.period)
         campaign = {"campaign": view.campaign}
-        edges = _edges(stretch.start_s, stretch.end_s)
-        start = {"start": utc(stretch.start_s)}
-        step = stretch.step_s(await self._first_minute(view, stretch), COURSE_STEPS_MAX)
-        timeline = {**_edges(stretch.previous_s, stretch.end_s), **start, **campaign, "step": step}
-        events = {**edges, **start, **campaign}
+        edges = _edges(stretch.start_s, stretch.until_s)
+        charts = await self._steps(view, stretch, zone, COURSE_STEPS_MAX)
+        whole = _edges(stretch.previous_s, stretch.until_s)
+        timeline = {**whole, **charts.parameters, **campaign}
+        events = {"start": stretch.start_s, "until": stretch.until_s, **campaign}
         (
             course,
             mailboxes,
             names,
-            alerts,
+            incidents,
             bounces,
             links,
             machines,
             recent,
         ) = await asyncio.gather(
-            self._ask(questions.TIMELINE, timeline, topic),
+            self._ask(questions.TIMELINE, timeline, (*topic, view.zone)),
             self._ask(questions.MAILBOXES, {**edges, **campaign}, topic),
             self._ask(questions.NAMES, {}, ()),
-            self._ask(questions.ALERTS, edges, ("all", view.period)),
+            self._ask(questions.INCIDENTS, edges, ("all", view.period)),
             self._ask(questions.BOUNCES, events, topic),
             self._ask(questions.LINKS, events, topic),
             self._ask(questions.MACHINES, events, topic),
@@ -179,7 +195,8 @@ class Documents:
                 "owner": str(known.get("owner", "")),
                 "expected_recipients": known.get("expected_recipients"),
             },
-            "step_s": step,
+            "step_s": charts.length_s,
+            "steps_s": charts.begins,
             "totals": fields(added([counts for _, counts in now])),
             "totals_before": fields(added(before)) if before else None,
             "timeline": [{"at_s": at, "counts": fields(counts)} for at, counts in now],
@@ -188,20 +205,25 @@ class Documents:
                 for row in mailboxes
             ],
             "lines": {name: list(levels) for name, levels in self._lines(view.campaign).items()},
-            "alerts": [_alert(row) for row in alerts if row["campaign_id"] == view.campaign],
+            "incidents": [
+                _incident(row) for row in incidents if row["campaign_id"] == view.campaign
+            ],
             "bounces": [{**row, "diagnostic": self._shown(row["diagnostic"])} for row in bounces],
-            "links": [{**row, "click_url": self._shown(row["click_url"])} for row in links],
+            "links": [
+                {**row, "click_url_group": self._shown(row["click_url_group"])} for row in links
+            ],
             "machines": machines,
             "recent": [
                 {**row, "recipient": self._shown_recipient(row["recipient"])} for row in recent
             ],
         }
 
-    async def _operations(self, view: View, stretch: Period) -> Document:
-        parameters = {"start": utc(stretch.start_s), "until": utc(stretch.end_s)}
-        letters, books, fresh, newest, pipeline = await asyncio.gather(
+    async def _operations(self, view: View, stretch: Period, _zone: ZoneInfo) -> Document:
+        parameters = {"start": stretch.start_s, "until": stretch.until_s}
+        letters, books, compared, fresh, newest, pipeline = await asyncio.gather(
             self._ask(questions.DEAD_LETTERS, parameters, (view.period,)),
             self._ask(questions.RECONCILIATION, {}, ()),
+            self._ask(questions.RECONCILED, {}, ()),
             self._ask(questions.FRESHNESS, {}, ()),
             self._freshness(),
             self._pipeline(),
@@ -210,25 +232,21 @@ class Documents:
             "freshness": newest,
             "dead_letters": [{**row, "sample": self._shown(row["sample"])} for row in letters],
             "reconciliation": books,
-            "parts": fresh,
+            "reconciled_ms": compared[0]["reconciled_ms"],
+            "parts": [{**row, "caught_up_ms": row["caught_up_ms"] or None} for row in fresh],
             **pipeline,
         }
 
     def _shown(self, text: str) -> str:
-        return text if self._show_recipients else masked(text)
+        return text if self._show_recipients else masked_field(text, DOTS)
 
     def _shown_recipient(self, text: str) -> str:
-        return text if self._show_recipients else masked_recipient(text)
+        return text if self._show_recipients else masked_recipient(text, DOTS)
 
 
 def _edges(since_s: int, until_s: int) -> dict[str, Any]:
-    return {"since": utc(since_s), "until": utc(until_s)}
+    return {"since": since_s, "until": until_s}
 
 
-def _epoch(at: Any) -> int:
-    """Seconds since 1970 of a ClickHouse DateTime('UTC'), with or without its time zone."""
-    return int(at.timestamp() if at.tzinfo else at.replace(tzinfo=UTC).timestamp())
-
-
-def _alert(row: Mapping[str, Any]) -> Document:
-    return {**row, "cleared_ms": row["cleared_ms"] or None}
+def _incident(row: Mapping[str, Any]) -> Document:
+    return {**row, "places": list(row["places"]), "closed_ms": row["closed_ms"] or None}

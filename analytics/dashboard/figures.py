@@ -2,7 +2,8 @@
 
 Invariants:
 1. Pure. Every figure is a count of ``schemas.glossary``, or a rate with numerator and denominator.
-2. Two switches select counts and never change them: cohort or flow, humans or everyone.
+2. Two switches select counts and never change them: cohort or flow, humans or everyone. A rate
+   lies in [0, 1], except those that compare what happened with what was delivered (flow).
 3. A rate with denominator 0 is ``None``, shown as «–».
 """
 
@@ -60,10 +61,8 @@ class Metric:
 
 def _behaviour() -> list[Metric]:
     metrics = []
-    for basis, prefix, below in (
-        ("cohort", "cohort_", "cohort_accepted"),
-        ("flow", "", "accepted"),
-    ):
+    below = "delivered"
+    for basis, prefix in (("cohort", "cohort_"), ("flow", "")):
         for name, count, label in (
             ("open_rate", "opened", "Opened"), ("click_rate", "clicked", "Clicked"),
         ):  # fmt: skip
@@ -75,24 +74,22 @@ def _behaviour() -> list[Metric]:
             ("unsubscribe_rate", "unsubscribed", "Unsubscribed"),
         ):
             metrics.append(Metric(name, basis, "", label, f"{prefix}{count}", below, "low"))
-        for who, suffix in (("human", ""), ("any", "_any")):
-            metrics.append(
-                Metric(
-                    "click_to_open_rate", basis, who, "Clicked of opened",
-                    f"{prefix}clicked{suffix}", f"{prefix}opened{suffix}", "high",
-                )
-            )  # fmt: skip
     return metrics
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric("delivery_rate", "", "", "Accepted", "accepted", "sent", "high"),
+    Metric("delivery_rate", "", "", "Delivered", "delivered", "sent", "high"),
     Metric("bounce_rate", "", "", "Bounced", "bounced", "sent", "low"),
     Metric("hard_bounce_rate", "", "", "Hard bounces", "bounced_hard", "sent", "low"),
     Metric("soft_bounce_rate", "", "", "Soft bounces", "bounced_soft", "sent", "low"),
     Metric("block_bounce_rate", "", "", "Blocked", "bounced_block", "sent", "low"),
+    Metric("late_bounce_rate", "", "", "Bounced later", "cohort_bounced_late", "delivered", "low"),
     *_behaviour(),
-)
+    Metric(
+        "click_to_open_rate", "", "", "Clicked of opened", "cohort_opened_clicked",
+        "cohort_opened", "high",
+    ),
+)  # fmt: skip
 
 
 def vector(row: Mapping[str, Any]) -> list[int]:

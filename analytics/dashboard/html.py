@@ -10,6 +10,8 @@ PAGES: dict[str, tuple[str, str]] = {
     "campaign": ("/campaign", "Campaign"),
     "pipeline": ("/pipeline", "Pipeline"),
 }
+LOOK_UP = ("/recipient", "Recipient")
+"""A page that is whole without JavaScript; its address has nothing of what is looked for."""
 _MODULES = ("app", "dom", "state", "live", "table", "chart", "format", "figures")
 _HEAD = """\
 <!doctype html>
@@ -27,20 +29,8 @@ _HEAD = """\
 
 def shell(page: str, can_sign_out: bool) -> str:
     """The page named ``page``."""
-    current = {True: ' aria-current="page"', False: ""}
-    links = "".join(
-        f'<a href="{escape(path)}" data-page="{escape(name)}"{current[name == page]}>'
-        f"{escape(label)}</a>"
-        for name, (path, label) in PAGES.items()
-        if name != "campaign"
-    )
     preloads = "".join(
         f'<link rel="modulepreload" href="/static/{name}.js">\n' for name in (*_MODULES, page)
-    )
-    sign_out = (
-        '<form method="post" action="/logout"><button class="plain">Sign out</button></form>'
-        if can_sign_out
-        else ""
     )
     title = f"{PAGES[page][1]} · mailpulse"
     return f"""\
@@ -50,13 +40,11 @@ def shell(page: str, can_sign_out: bool) -> str:
 <body data-page="{escape(page)}">
 <a class="skip" href="#main">Skip to the figures</a>
 <header class="top">
-<a class="brand" href="/" data-page="overview"><svg viewBox="0 0 32 20" width="32" height="20"\
- aria-hidden="true"><path d="M1 11h7l3-8 5 15 4-11 2 4h9"/></svg>mailpulse</a>
-<nav aria-label="Pages">{links}</nav>
+{_nav(page)}
 <div class="status" id="status"><span class="dot"></span>\
 <span id="status-text">Loading …</span></div>
 <div class="settings" id="settings"></div>
-{sign_out}
+{_sign_out(can_sign_out)}
 </header>
 <div id="notice" role="alert"></div>
 <main id="main" tabindex="-1"><p class="loading">Loading …</p>
@@ -64,6 +52,45 @@ def shell(page: str, can_sign_out: bool) -> str:
 <a href="/csv/overview/campaigns.csv">campaigns.csv</a>.</p></noscript></main>
 <footer><p>Figures are exact: every message counts once. Hover or focus a heading with a dotted
 line for its definition.</p></footer>
+</body>
+</html>
+"""
+
+
+def _nav(page: str) -> str:
+    """The brand and links to the pages."""
+    current = {True: ' aria-current="page"', False: ""}
+    links = "".join(
+        f'<a href="{escape(path)}" data-page="{escape(name)}"{current[name == page]}>'
+        f"{escape(label)}</a>"
+        for name, (path, label) in PAGES.items()
+        if name != "campaign"
+    )
+    path, label = LOOK_UP
+    links += f'<a href="{path}"{current[page == "recipient"]}>{label}</a>'
+    return f"""\
+<a class="brand" href="/" data-page="overview"><svg viewBox="0 0 32 20" width="32" height="20"\
+ aria-hidden="true"><path d="M1 11h7l3-8 5 15 4-11 2 4h9"/></svg>mailpulse</a>
+<nav aria-label="Pages">{links}</nav>"""
+
+
+def _sign_out(can_sign_out: bool) -> str:
+    if not can_sign_out:
+        return ""
+    return '<form method="post" action="/logout"><button class="plain">Sign out</button></form>'
+
+
+def document(title: str, content: str, can_sign_out: bool) -> str:
+    """A page without JavaScript, whose content is HTML."""
+    return f"""\
+{_HEAD.format(title=escape(title))}</head>
+<body>
+<a class="skip" href="#main">Skip to the content</a>
+<header class="top">
+{_nav("recipient")}
+{_sign_out(can_sign_out)}
+</header>
+<main id="main" tabindex="-1">{content}</main>
 </body>
 </html>
 """

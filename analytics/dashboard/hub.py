@@ -1,8 +1,8 @@
 """Builds each view once for all browsers that watch it.
 
 Invariants:
-1. A view (page, campaign, period) is built at most once per interval, however many browsers watch
-   or poll it; requests that arrive while it is built wait for that build.
+1. A view (page, campaign, period, zone) is built at most once per interval, however many browsers
+   watch or poll it; requests that arrive while it is built wait for that build.
 2. Without viewers nothing is built; the poller ends with the last one.
 3. After a failure the last good document stays, with a message; it never ends the poller.
 4. Documents are serialised and compressed once.
@@ -39,11 +39,13 @@ class View:
         page: overview, campaign or pipeline.
         period: as in the URL.
         campaign: of the campaign page, else empty.
+        zone: time zone in whose days and hours charts are cut.
     """
 
     page: str
     period: str
     campaign: str = ""
+    zone: str = "UTC"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from schemas.groups import topics_by_group
+from schemas.metadata_pace import paced
 from schemas.settings import Settings
 from schemas.topics import BY_NAME
 
@@ -150,7 +151,7 @@ class KafkaReader:
         options = self._settings.kafka_client_options()
         options["request_timeout_ms"] = int(TIMEOUT_S * 1000)
         self._admin = AIOKafkaAdminClient(**options)
-        self._consumer = AIOKafkaConsumer(**options, enable_auto_commit=False)
+        self._consumer = paced(AIOKafkaConsumer(**options, enable_auto_commit=False))
         await self._admin.start()
         await self._consumer.start()
 

@@ -7,6 +7,8 @@ Invariants:
 3. No query changes a setting of ClickHouse: under ``readonly = 1``, as on the analysts' listener,
    none may be changed.
 4. Every query is bounded by its period, by a campaign, or by LIMIT.
+5. Times are given as seconds since 1970: clickhouse-connect would write a ``datetime`` in the
+   server's time zone, and ClickHouse read it as UTC. ``steps`` are the begins of a chart's steps.
 """
 
 from schemas.glossary import COUNTER_NAMES
@@ -15,25 +17,27 @@ _SUMS = ",\n        ".join(f"sum(m.{name}) AS {name}" for name in COUNTER_NAMES)
 _SUMS_OF_SUMS = ",\n    ".join(f"sum(b.{name}) AS {name}" for name in COUNTER_NAMES)
 _MINUTES = """\
     FROM campaign_minutes AS m FINAL
-    WHERE m.minute >= {since:DateTime('UTC')} AND m.minute < {until:DateTime('UTC')}"""
+    WHERE m.minute >= toDateTime({since:UInt32}, 'UTC')
+        AND m.minute < toDateTime({until:UInt32}, 'UTC')"""
 
 FIRST_MINUTE = """\
-SELECT min(minute) AS first FROM campaign_minutes
-WHERE minute >= {since:DateTime('UTC')} AND minute < {until:DateTime('UTC')} AND events > 0"""
+SELECT toUnixTimestamp(min(minute)) AS first FROM campaign_minutes
+WHERE minute >= toDateTime({since:UInt32}, 'UTC') AND minute < toDateTime({until:UInt32}, 'UTC')
+    AND events > 0"""
 
 OVERVIEW = f"""\
 SELECT
     b.campaign_id AS campaign_id,
     b.current AS current,
-    max(b.last) AS last_minute,
-    arraySort(groupArray((toUnixTimestamp(b.bucket), b.delivered, b.opened, b.clicked))) AS course,
+    toUnixTimestamp(max(b.last)) AS last_s,
+    arraySort(groupArray((b.bucket, b.delivered, b.opened, b.clicked))) AS course,
     {_SUMS_OF_SUMS}
 FROM
 (
     SELECT
         m.campaign_id AS campaign_id,
-        m.minute >= {{start:DateTime('UTC')}} AS current,
-        toStartOfInterval(m.minute, toIntervalSecond({{step:UInt32}})) AS bucket,
+        m.minute >= toDateTime({{start:UInt32}}, 'UTC') AS current,
+        roundDown(toUnixTimestamp(m.minute), {{steps:Array(UInt32)}}) AS bucket,
         maxIf(m.minute, m.events > 0) AS last,
         {_SUMS}
 {_MINUTES}
@@ -43,8 +47,8 @@ GROUP BY campaign_id, current"""
 
 TIMELINE = f"""\
 SELECT
-    toUnixTimestamp(toStartOfInterval(m.minute, toIntervalSecond({{step:UInt32}}))) AS bucket,
-    m.minute >= {{start:DateTime('UTC')}} AS current,
+    roundDown(toUnixTimestamp(m.minute), {{steps:Array(UInt32)}}) AS bucket,
+    m.minute >= toDateTime({{start:UInt32}}, 'UTC') AS current,
         {_SUMS}
 {_MINUTES} AND m.campaign_id = {{campaign:String}}
 GROUP BY bucket, current
@@ -63,35 +67,52 @@ NAMES = """\
 SELECT campaign_id, name, owner, expected_recipients FROM campaigns FINAL
 ORDER BY updated_at DESC LIMIT 5000"""
 
-ALERTS = """\
+INCIDENTS = """\
 SELECT
-    toString(alert_id) AS id,
-    any(a.campaign_id) AS campaign_id,
-    any(a.mailbox_provider) AS mailbox_provider,
-    any(a.rate) AS rate,
-    any(a.level) AS level,
-    any(a.line) AS line,
-    any(a.window) AS window,
-    argMin(a.numerator, a.as_of) AS numerator,
-    argMin(a.denominator, a.as_of) AS denominator,
-    toUnixTimestamp64Milli(any(a.raised_at)) AS raised_ms,
-    maxIf(toUnixTimestamp64Milli(a.as_of), a.state = 'cleared') AS cleared_ms
-FROM alerts AS a FINAL
-WHERE a.raised_at < {until:DateTime('UTC')}
-GROUP BY alert_id
-HAVING cleared_ms = 0 OR cleared_ms >= toUnixTimestamp({since:DateTime('UTC')}) * 1000
-ORDER BY raised_ms DESC
+    toString(i.incident_id) AS id,
+    i.campaign_id AS campaign_id,
+    i.rate AS rate,
+    i.state AS state,
+    i.level AS level,
+    i.worst_level AS worst_level,
+    i.mailbox_provider AS mailbox_provider,
+    i.line AS line,
+    i.window AS window,
+    i.numerator AS numerator,
+    i.denominator AS denominator,
+    i.opened_numerator AS opened_numerator,
+    i.opened_denominator AS opened_denominator,
+    i.`places.mailbox_provider` AS places,
+    i.cause AS cause,
+    i.cause_name AS cause_name,
+    i.advice AS advice,
+    toUnixTimestamp64Milli(i.opened_at) AS opened_ms,
+    if(i.state = 'closed', toUnixTimestamp64Milli(i.changed_at), 0) AS closed_ms
+FROM incidents AS i
+WHERE i.opened_at < toDateTime({until:UInt32}, 'UTC')
+    AND (i.state != 'closed' OR i.changed_at >= toDateTime({since:UInt32}, 'UTC'))
+ORDER BY opened_ms DESC, id
 LIMIT 2000"""
 
 NEWEST = """\
-SELECT toUnixTimestamp64Milli(max(received_at)) AS newest_ms, count() AS events,
-    countIf(received_at > now64(3) - INTERVAL 1 MINUTE) AS last_minute
-FROM events WHERE received_at > now64(3) - INTERVAL 1 HOUR AND is_deleted = 0"""
+SELECT
+    toUnixTimestamp64Milli(max(newest)) AS newest_ms,
+    ifNull(toUnixTimestamp64Milli(min(caught_up_to)), 0) AS caught_up_ms,
+    (
+        SELECT count() FROM events
+        WHERE received_at > now64(3) - INTERVAL 1 MINUTE AND is_deleted = 0
+    ) AS last_minute
+FROM freshness WHERE part = 'events' """
 
 _EVENTS = """\
 FROM events AS e FINAL
 WHERE e.campaign_id = {campaign:String}
-    AND e.event_time >= {start:DateTime('UTC')} AND e.event_time < {until:DateTime('UTC')}"""
+    AND e.event_time >= toDateTime({start:UInt32}, 'UTC')
+    AND e.event_time < toDateTime({until:UInt32}, 'UTC')"""
+
+_CLICKED_PARAMETERS = _EVENTS.replace(
+    "FINAL\n", "FINAL\nARRAY JOIN splitByChar('&', queryString(e.click_url_group)) AS pair\n"
+)
 
 BOUNCES = f"""\
 SELECT
@@ -107,17 +128,59 @@ GROUP BY bounce_class, bounce_reason, smtp_code, enhanced_status
 ORDER BY messages DESC, bounce_class, bounce_reason, smtp_code, enhanced_status
 LIMIT 200"""
 
+# as in the view ``links``, for a period
 LINKS = f"""\
 SELECT
-    e.click_url AS click_url,
-    e.unsubscribe_link AS unsubscribe_link,
-    uniqExactIf(e.message_key, e.actor = 'human') AS messages,
-    countIf(e.actor = 'human') AS clicks,
-    uniqExactIf(e.message_key, e.actor != 'human') AS machine_messages,
-    countIf(e.actor != 'human') AS machine_clicks
-{_EVENTS} AND e.event_type = 'clicked'
-GROUP BY click_url, unsubscribe_link
-ORDER BY messages DESC, machine_messages DESC, click_url
+    if(
+        empty(p.names),
+        c.link,
+        concat(
+            cutQueryStringAndFragment(c.link),
+            if(
+                empty(arrayFilter(
+                    pair -> pair != '' AND NOT has(p.names, splitByChar('=', pair)[1]),
+                    splitByChar('&', queryString(c.link))
+                ) AS kept),
+                '', '?'
+            ),
+            arrayStringConcat(kept, '&'),
+            if(empty(fragment(c.link)), '', '#'),
+            fragment(c.link)
+        )
+    ) AS click_url_group,
+    c.unsubscribe_link AS unsubscribe_link,
+    uniqExactIf(c.message_key, c.actor = 'human') AS messages,
+    countIf(c.actor = 'human') AS clicks,
+    uniqExactIf(c.message_key, c.actor != 'human') AS machine_messages,
+    countIf(c.actor != 'human') AS machine_clicks,
+    uniqExact(c.url) AS click_urls
+FROM
+(
+    SELECT
+        e.click_url_group AS link,
+        cutQueryString(e.click_url_group) AS page,
+        e.click_url AS url,
+        e.unsubscribe_link AS unsubscribe_link,
+        e.message_key AS message_key,
+        e.actor AS actor
+    {_EVENTS} AND e.event_type = 'clicked'
+) AS c
+LEFT JOIN
+(
+    SELECT page, groupArray(name) AS names
+    FROM
+    (
+        SELECT
+            cutQueryString(e.click_url_group) AS page,
+            splitByChar('=', pair)[1] AS name
+        {_CLICKED_PARAMETERS} AND e.event_type = 'clicked' AND e.click_url_group LIKE '%?%'
+        GROUP BY page, name
+        HAVING uniq(e.message_key) >= 20 AND uniq(pair) >= 0.8 * uniq(e.message_key)
+    )
+    GROUP BY page
+) AS p ON c.page = p.page
+GROUP BY click_url_group, unsubscribe_link
+ORDER BY messages DESC, machine_messages DESC, click_url_group
 LIMIT 200"""
 
 MACHINES = f"""\
@@ -157,7 +220,8 @@ SELECT
     toUnixTimestamp64Milli(max(d.occurred_at)) AS last_ms,
     argMax(d.detail, d.occurred_at) AS sample
 FROM dead_letters AS d FINAL
-WHERE d.occurred_at >= {start:DateTime('UTC')} AND d.occurred_at < {until:DateTime('UTC')}
+WHERE d.occurred_at >= toDateTime({start:UInt32}, 'UTC')
+    AND d.occurred_at < toDateTime({until:UInt32}, 'UTC')
 GROUP BY stage, reason, source
 ORDER BY letters DESC, stage, reason, source
 LIMIT 200"""
@@ -167,14 +231,24 @@ SELECT
     r.source AS source,
     sum(r.accepted) AS accepted,
     sum(r.stored) AS stored,
+    sum(r.repeated) AS repeated,
     sum(r.dead_letters) AS dead_letters,
     sum(r.missing) AS missing,
-    sumIf(r.missing, r.minute < now() - INTERVAL 5 MINUTE) AS missing_settled
+    sumIf(r.missing, r.minute < now() - INTERVAL 5 MINUTE) AS missing_settled,
+    sumIf(r.unexplained, r.minute < now() - INTERVAL 5 MINUTE) AS unexplained_settled
 FROM reconciliation AS r
 GROUP BY source
 ORDER BY source"""
 
+RECONCILED = """\
+SELECT toUnixTimestamp64Milli(max(finished_at)) AS reconciled_ms FROM reconciliation_passes"""
+
 FRESHNESS = """\
-SELECT part, source, toUnixTimestamp64Milli(newest) AS newest_ms, last_5_minutes
+SELECT
+    part,
+    source,
+    toUnixTimestamp64Milli(newest) AS newest_ms,
+    ifNull(toUnixTimestamp64Milli(caught_up_to), 0) AS caught_up_ms,
+    seconds_silent
 FROM freshness
 ORDER BY part DESC, source"""

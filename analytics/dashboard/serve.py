@@ -20,10 +20,9 @@ from analytics.dashboard.documents import AlertLines
 from analytics.dashboard.kafka import KafkaReader
 from analytics.dashboard.metrics import DashboardMetrics
 from analytics.dashboard.scraping import Scraper
-from schemas.errors import ConfigError
 from schemas.serving.places import Limits
-from schemas.serving.server import bind, port_of, serving, serving_health
-from schemas.settings import PREFIX, Settings
+from schemas.serving.server import bound, port_of, serving, serving_health
+from schemas.settings import Settings
 
 log = structlog.get_logger("mailpulse.dashboard")
 
@@ -70,10 +69,7 @@ async def serve(settings: Settings, *, lines: AlertLines, stop: asyncio.Event) -
     )  # fmt: skip
     hub = app.state.hub
     metrics.viewers.set_function(lambda: hub.viewers)
-    try:
-        sock = bind(host, port)
-    except OSError as error:
-        raise ConfigError([f"{PREFIX}DASHBOARD_PORT: {host}:{port}: {error.strerror}"]) from error
+    sock = bound(host, port, "DASHBOARD_PORT")
     health = serving_health(settings, lambda: not stop.is_set(), metrics.render)
     try:
         async with health, serving(app, sock, name="dashboard", limits=limits(settings)):

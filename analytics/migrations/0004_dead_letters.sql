@@ -14,6 +14,7 @@ CREATE TABLE IF NOT EXISTS dead_letters
     log_id         LowCardinality(String) COMMENT 'Incarnation of that topic; empty when unknown.',
     partition      Int32 COMMENT 'Partition of the record; -1 when it came by HTTP.',
     offset         Int64 COMMENT 'Offset of the record; -1 when it came by HTTP.',
+    event_id       UUID COMMENT 'Identity of the event that the record holds; all zero when none can be read.' CODEC(NONE),
     content_bytes  UInt32 COMMENT 'Size of what was dead-lettered, in bytes.'
 )
 ENGINE = ReplacingMergeTree

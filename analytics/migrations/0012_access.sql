@@ -3,6 +3,7 @@
 -- passwords:  CREATE USER ada IDENTIFIED BY '…'; GRANT mailpulse_analyst TO ada;
 CREATE SETTINGS PROFILE IF NOT EXISTS mailpulse_analyst_limits SETTINGS
     readonly = 2,
+    session_timezone = 'UTC',
     max_execution_time = 60 MAX 600,
     max_memory_usage = 4000000000 MAX 16000000000,
     max_threads = 4 MAX 16;

@@ -7,9 +7,15 @@ GRANT SELECT ON campaigns TO mailpulse_sink;
 
 GRANT SELECT ON reconciliation TO mailpulse_sink;
 
+GRANT SELECT ON reconciled TO mailpulse_sink;
+
+GRANT SELECT ON reconciliation_passes TO mailpulse_sink;
+
 GRANT SELECT ON accepted TO mailpulse_sink;
 
-GRANT SELECT ON events TO mailpulse_sink;
+GRANT SELECT ON stored TO mailpulse_sink;
+
+GRANT SELECT ON stored_ids TO mailpulse_sink;
 
 GRANT SELECT ON dead_letters TO mailpulse_sink;
 

@@ -1,5 +1,5 @@
 -- Which links do people click, scanners left out?
-SELECT campaign_id, click_url, messages, clicks, machine_clicks
+SELECT campaign_id, click_url_group, messages, clicks, machine_clicks
 FROM links
 WHERE NOT unsubscribe_link
 ORDER BY messages DESC

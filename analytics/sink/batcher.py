@@ -44,12 +44,14 @@ class Batch:
         size_bytes: of their values, plus 64 each.
         opened_at: event-loop time at which the first one arrived, seconds.
         offsets: to commit once all are stored.
+        times_ms: timestamp of the last record of each partition.
     """
 
     records: list[Polled] = field(default_factory=list)
     size_bytes: int = 0
     opened_at: float = 0.0
     offsets: Offsets = field(default_factory=dict)
+    times_ms: dict[TopicPartition, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,8 @@ class Batcher:
         self._flight: asyncio.Task[None] | None = None
         self._generation = 0
         self.healthy = True
+        self.through_ms: dict[TopicPartition, int] = {}
+        """Timestamp of the last record stored of each partition."""
         self.failure: BaseException | None = None
         """The unexpected error that ended an insert (invariant 8 of the design)."""
 
@@ -138,6 +142,7 @@ class Batcher:
         batch.records += records
         batch.size_bytes += sum(len(record.value or b"") + 64 for record in records)
         batch.offsets[partition] = records[-1].offset + 1
+        batch.times_ms[partition] = records[-1].timestamp
 
     def due_in(self, now: float) -> float | None:
         """Seconds until the next insert is due; ``None`` if nothing is held or one is running."""
@@ -230,6 +235,7 @@ class Batcher:
         return random.uniform(BACKOFF_FIRST_S / 2, ceiling)
 
     def _count(self, batch: Batch) -> None:
+        self.through_ms |= batch.times_ms
         self._metrics.records.labels(self.topic).inc(len(batch.records))
         self._metrics.batch_records.labels(self.topic).observe(len(batch.records))
         self._metrics.newest.labels(self.topic).set(batch.records[-1].timestamp / 1000)

@@ -48,6 +48,8 @@ _SETTINGS: dict[str, Any] = {
     "optimize_on_insert": 0,
     "max_partitions_per_insert_block": 0,  # a replay may span many months
     "input_format_avro_allow_missing_fields": 1,  # older schema versions
+    # a repeated insert is dropped from each table by itself: it may have reached only the first
+    "deduplicate_blocks_in_dependent_materialized_views": 1,
 }
 
 

@@ -1,12 +1,12 @@
-"""A metric of the events that ingress accepted and that are neither stored nor dead letters.
+"""Metrics of the comparison between what ingress accepted and what is stored.
 
 Invariants:
-1. It is the sum of view ``reconciliation`` over minutes older than ``SETTLED_S``: events of younger
-   ones may still be on their way.
-2. One sink of a group queries it, the one that reads partition 0 of the raw topic. Others report 0.
+1. They hold for minutes older than ``SETTLED_S``: events of younger ones may be on their way.
+2. One sink of a group compares, the one that reads partition 0 of the raw topic. A metric of its
+   own says so: one that never succeeds can be told from those that do not compare, which report 0.
 3. The load is bounded: by the limits of a query, and by a pause of ``sink_reconcile_interval_s`` or
-   ``PAUSES`` times the last query's duration, whichever is longer.
-4. A failed query does not affect the sink. The metric keeps its value; another gives its age.
+   ``PAUSES`` times the last pass's duration, whichever is longer.
+4. A failed pass does not affect the sink. The metrics keep their values; another gives their age.
 """
 
 import asyncio
@@ -17,28 +17,26 @@ import structlog
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from analytics.client import check_origin
 from analytics.metrics import SinkMetrics
+from analytics.sink.books import SETTLED_S, Books, Totals
 from schemas.errors import Unavailable
 from schemas.settings import AnalyticsSettings
 
 log = structlog.get_logger("mailpulse.sink")
 
-SETTLED_S = 300
 PAUSES = 20
-DIFFERENCE = """
-SELECT sum(missing) FROM reconciliation WHERE minute < now() - toIntervalSecond({settled_s:UInt32})
-"""
+IDLE_S = 1.0
+"""How soon a sink notices that it is the one to compare."""
 
 
 class Reconciler:
-    """Queries the difference periodically.
+    """Compares periodically.
 
     Args:
         settings: the interval, and the limits of a query.
         client: creates a ClickHouse client; blocking, raises ``Unavailable``.
         metrics: to update.
-        mine: whether this process does the queries (invariant 2).
+        mine: whether this process compares (invariant 2).
     """
 
     def __init__(
@@ -50,7 +48,7 @@ class Reconciler:
     ) -> None:
         self._settings = settings
         self._make_client = client
-        self._client: Client | None = None
+        self._books: Books | None = None
         self._metrics = metrics
         self._mine = mine
 
@@ -60,34 +58,37 @@ class Reconciler:
             began = time.monotonic()
             await self.ask()
             took = time.monotonic() - began
-            await asyncio.sleep(max(self._settings.sink_reconcile_interval_s, PAUSES * took))
+            pause_s = max(self._settings.sink_reconcile_interval_s, PAUSES * took)
+            # partitions are assigned some seconds after a start, and move at any time
+            await asyncio.sleep(pause_s if self._mine() else IDLE_S)
 
     async def ask(self) -> None:
-        """Updates the metrics, if ClickHouse answers."""
-        if not self._mine():
-            self._metrics.difference.set(0)
-            self._metrics.reconciled.set(0)
+        """Makes one pass and updates the metrics, if ClickHouse answers."""
+        mine = self._mine()
+        self._metrics.reconciles.set(mine)
+        if not mine:
+            for gauge in (
+                self._metrics.difference, self._metrics.unexplained, self._metrics.reconciled
+            ):  # fmt: skip
+                gauge.set(0)
             return
         try:
-            missing = await asyncio.to_thread(self._missing)
+            totals = await asyncio.to_thread(self._balance)
         except (ClickHouseError, Unavailable, OSError) as error:
             log.warning("not reconciled", error=str(error).splitlines()[0][:300])
             return
-        self._metrics.difference.set(missing)
+        self._metrics.difference.set(totals.missing)
+        self._metrics.unexplained.set(totals.unexplained)
         self._metrics.reconciled.set(time.time())
 
-    def _missing(self) -> int:
-        if self._client is None:
-            self._client = self._make_client()
-        answer = self._client.query(
-            DIFFERENCE,
-            parameters={"settled_s": SETTLED_S},
-            settings={
-                "max_execution_time": self._settings.door_query_s_max,
-                "max_memory_usage": self._settings.door_memory_bytes_max,
-                "max_threads": self._settings.door_threads_max,
-            },
-        )
-        check_origin(answer.summary)
-        [[missing]] = answer.result_rows
-        return int(missing)
+    def _balance(self) -> Totals:
+        settings = self._settings
+        if self._books is None:
+            limits = {
+                "max_execution_time": settings.door_query_s_max,
+                "max_memory_usage": settings.door_memory_bytes_max,
+                "max_threads": settings.door_threads_max,
+            }
+            overlap_s = max(SETTLED_S, 2 * settings.clickhouse_timeout_s)
+            self._books = Books(self._make_client(), limits, overlap_s)
+        return self._books.balance()

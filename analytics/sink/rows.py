@@ -13,13 +13,19 @@ Invariants:
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
+from uuid import UUID
 
 from schemas import topics
 from schemas.codec import LATEST, AvroRecord, schema_json, without_logical_types
 from schemas.glossary import COUNTER_NAMES
+from schemas.primitives import read_integer
+from schemas.scopes import parts_of
 from schemas.versions import ROW_OFFSET_BITS
 
 Columns = dict[str, list[Any]]
+NO_EVENT = UUID(int=0)
+FRAME_BYTES = 5
+"""Magic byte and schema id before the Avro of a record."""
 
 
 class Polled(Protocol):
@@ -73,8 +79,10 @@ _EVENT: dict[str, str] = {
     "time_suspect": "`event.time_suspect`",
     "provider": "`event.provider`",
     "source": "`event.source`",
+    "received_by": "`event.received_by`",
     "message_id": "ifNull(`event.message_id`, '')",
     "recipient": "ifNull(`event.recipient`, '')",
+    "recipient_identity": "coalesce(`event.recipient_identity`, lowerUTF8(`event.recipient`), '')",
     "recipient_domain": "`event.recipient_domain`",
     "recipient_certain": "`event.recipient_certain`",
     "mailbox_provider": "`enrichment.mailbox_provider`",
@@ -84,8 +92,10 @@ _EVENT: dict[str, str] = {
     "smtp_code": "toUInt16(ifNull(`event.smtp_code`, 0))",
     "enhanced_status": "ifNull(`event.enhanced_status`, '')",
     "diagnostic": "ifNull(`event.diagnostic`, '')",
+    "suppression_scope": "ifNull(`event.suppression_scope`, '')",
     "actor": "`enrichment.actor`",
     "actor_reason": "`enrichment.actor_reason`",
+    "actor_certainty": "`enrichment.actor_certainty`",
     "machine_kind": "`event.machine_kind`",
     "rules_version": "`enrichment.rules_version`",
     "first_of_kind": "`enrichment.first_of_kind`",
@@ -99,6 +109,7 @@ _EVENT: dict[str, str] = {
     "ip": "ifNull(`event.ip`, '')",
     "country": "`enrichment.country`",
     "click_url": "ifNull(`event.click_url`, '')",
+    "click_url_group": "`enrichment.click_url_group`",
     "tags": "`event.tags`",
     "metadata": "`event.metadata`",
     "native_type": "`event.native_type`",
@@ -131,11 +142,10 @@ _MINUTE: dict[str, str] = {
 }
 
 _ACCEPTED: dict[str, str] = {
+    # as stored_from_events in 0013_reconciliation.sql: both sides must give an event one minute
+    "minute": f"toStartOfMinute({_ms('received_at')})",
     "source": "`source`",
     "event_id": "toUUID(`event_id`)",
-    "received_at": _ms("received_at"),
-    # ClickHouse keeps the row with the highest version; this keeps the earliest copy
-    "earliness": "toUInt64(9223372036854775807 - `received_at`)",
 }
 
 _TYPES = {
@@ -230,12 +240,19 @@ def _campaign_rates_history(records: Sequence[AvroRecord], places: Sequence[Poll
     return columns
 
 
-def _alerts(records: Sequence[AvroRecord], _places: Sequence[Polled]) -> Columns:
-    names = (
-        "campaign_id", "mailbox_provider", "alert_id", "rate", "level", "state", "line", "window",
-        "numerator", "denominator", "value", "low", "as_of", "raised_at",
+def _incident_changes(records: Sequence[AvroRecord], _places: Sequence[Polled]) -> Columns:
+    columns = _plain(
+        records,
+        (
+            "incident_id", "sequence", "state", "campaign_id", "rate", "level", "worst_level",
+            "mailbox_provider", "line", "window", "numerator", "denominator", "value",
+            "opened_numerator", "opened_denominator", "opened_value", "opened_at", "changed_at",
+            "as_of", "number", "cause", "cause_name", "cause_share", "advice",
+        ),
     )  # fmt: skip
-    return _plain(records, names)
+    for name in ("mailbox_provider", "level", "line", "numerator", "denominator", "value"):
+        columns[f"places.{name}"] = [[one[name] for one in record["places"]] for record in records]
+    return columns
 
 
 def _suppressions(records: Sequence[AvroRecord], places: Sequence[Polled]) -> Columns:
@@ -253,6 +270,10 @@ def _suppressions(records: Sequence[AvroRecord], places: Sequence[Polled]) -> Co
     return columns
 
 
+def _scoped_suppressions(records: Sequence[AvroRecord], places: Sequence[Polled]) -> Columns:
+    return {**_suppressions(records, places), **_plain(records, ("scope",))}
+
+
 def _campaigns(records: Sequence[AvroRecord], _places: Sequence[Polled]) -> Columns:
     columns = _plain(records, ("campaign_id", "name", "owner", "tags", "updated_at"))
     columns["started_at"] = [_ms_or_none(record["started_at"]) for record in records]
@@ -268,8 +289,24 @@ def _dead_letters(records: Sequence[AvroRecord], _places: Sequence[Polled]) -> C
     )
     columns |= _plain(records, ("partition", "offset"), empty=-1)
     columns["occurred_at"] = [record["occurred_at"] // 1000 for record in records]
+    columns["event_id"] = [_event_of(record["topic"], record["content"]) for record in records]
     columns["content_bytes"] = [len(record["content"]) for record in records]
     return columns
+
+
+def _event_of(topic: str | None, content: bytes) -> UUID:
+    """The event that a dead letter's record holds; zero if it is none or can't be read.
+
+    Its id comes first in raw and enriched records, so it is readable in many that are not.
+    """
+    if topic not in (topics.RAW, topics.ENRICHED):
+        return NO_EVENT
+    try:
+        # no further than a short length: an endless one would take the square of its bytes
+        size, at = read_integer(content[: FRAME_BYTES + 2], FRAME_BYTES)
+        return UUID(content[at : at + size].decode())
+    except (IndexError, ValueError):
+        return NO_EVENT
 
 
 def _ms_or_none(micros: int | None) -> int | None:
@@ -281,19 +318,22 @@ BUILDERS: dict[str, tuple[tuple[str, Builder], ...]] = {
         ("campaign_rates", _campaign_rates),
         ("campaign_rates_history", _campaign_rates_history),
     ),
-    topics.ALERTS: (("alerts", _alerts),),
+    topics.ALERTS: (("incident_changes", _incident_changes),),
     topics.SUPPRESSIONS: (("suppressions", _suppressions),),
+    topics.SCOPED_SUPPRESSIONS: (("scoped_suppressions", _scoped_suppressions),),
     topics.CAMPAIGNS: (("campaigns", _campaigns),),
     topics.DEAD_LETTERS: (("dead_letters", _dead_letters),),
 }
 """Topic -> its tables, each with the function that builds its columns from decoded records."""
 
+_NO_SUPPRESSION: AvroRecord = {
+    "reason": "", "scope": None, "since": 0, "until": None, "evidence_event_id": "",
+    "provider": "", "source": "", "campaign_id": None, "mailbox_provider": "", "diagnostic": None,
+    "log_id": "", "partition": 0, "offset": 0,
+}  # fmt: skip
 _LIFTED: dict[str, AvroRecord] = {
-    topics.SUPPRESSIONS: {
-        "reason": "", "since": 0, "until": None, "evidence_event_id": "", "provider": "",
-        "source": "", "campaign_id": None, "mailbox_provider": "", "diagnostic": None,
-        "log_id": "", "partition": 0, "offset": 0,
-    },
+    topics.SUPPRESSIONS: _NO_SUPPRESSION,
+    topics.SCOPED_SUPPRESSIONS: _NO_SUPPRESSION,
     topics.CAMPAIGNS: {
         "name": "", "owner": "", "started_at": None, "expected_recipients": None, "tags": [],
     },
@@ -310,5 +350,9 @@ def tombstone(place: Polled) -> AvroRecord | None:
     if blank is None or place.key is None:
         return None
     key = place.key.decode("utf-8", "replace")
-    named = "recipient" if place.topic == topics.SUPPRESSIONS else "campaign_id"
-    return {**blank, named: key, "updated_at": place.timestamp * 1000, "tombstone": True}
+    if place.topic == topics.CAMPAIGNS:
+        lifted = {**blank, "campaign_id": key, "updated_at": place.timestamp * 1000}
+    else:
+        identity, source, scope = parts_of(key)
+        lifted = {**blank, "recipient": identity, "source": source, "scope": scope}
+    return {**lifted, "tombstone": True}

@@ -12,8 +12,9 @@ Invariants:
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
@@ -25,14 +26,16 @@ from analytics.client import connect
 from analytics.metrics import SinkMetrics
 from analytics.sink.batcher import Batcher, BatchLimits, Offsets
 from analytics.sink.loading import Loader, Reject
+from analytics.sink.progress import Progress
 from analytics.sink.reconciling import Reconciler
 from schemas.cloudevents import SINK, by_leading_text
 from schemas.codec import Codec
 from schemas.dead_letter import of_record
 from schemas.errors import Unavailable
+from schemas.metadata_pace import paced
 from schemas.serving.server import serving_health
 from schemas.settings import Settings
-from schemas.topics import DEAD_LETTERS, RAW, sink_topics
+from schemas.topics import DEAD_LETTERS, ENRICHED, RAW, sink_topics
 from schemas.trace import Tracer
 
 log = structlog.get_logger("mailpulse.sink")
@@ -95,6 +98,10 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
         consumer = self._consumer
         return consumer is not None and TopicPartition(RAW, 0) in consumer.assignment()
 
+    def reading(self) -> tuple[Any, Offsets, Mapping[TopicPartition, int]]:
+        """The consumer, its next offsets to store, and the log times of enriched records stored."""
+        return self._consumer, self._stored, self._batchers[ENRICHED].through_ms
+
     def _batcher(self, topic: str) -> Batcher:
         settings = self._settings
         return Batcher(
@@ -155,7 +162,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
             )
             consumer.subscribe(list(self._batchers), listener=self)
             # before the start, during which partitions may already be assigned
-            self._producer, self._consumer = producer, consumer
+            self._producer, self._consumer = paced(producer), paced(consumer)
             try:
                 await producer.start()
                 await consumer.start()
@@ -325,6 +332,9 @@ async def serve(
         )
         asking = asyncio.create_task(reconciler.run(), name="reconciliation")
         stack.callback(asking.cancel)
+        progress = Progress(settings, lambda: connect(settings), sink.reading)
+        telling = asyncio.create_task(progress.run(), name="progress")
+        stack.callback(telling.cancel)
         await sink.run(stop)
 
 

@@ -29,8 +29,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import chdb
-
 from analytics.door.canonical import canonical, is_canonical
 from analytics.door.judge import Statement, judge
 from analytics.door.native import Content
@@ -41,9 +39,10 @@ from analytics.warehouse.limits import QueryLimits
 from analytics.warehouse.packing import Step
 from analytics.warehouse.results import empty_native, figures
 from analytics.warehouse.unsent import Answer, Held, Unsent
+from analytics.warehouse.utc import ZONE
+from analytics.warehouse.utc import connect as _connect
 from analytics.warehouse.watching import Watch
 
-_connect: Callable[[str], Any] = chdb.connect  # its type hints are incomplete
 _SETTING = re.compile(r"[a-z][a-z0-9_]*")
 
 SINK_STATEMENTS_MAX = 16
@@ -101,7 +100,8 @@ class Engine:
         killed: called when a statement is killed.
 
     Raises:
-        RuntimeError: another process owns the directory, or it can't be opened.
+        RuntimeError: another process owns the directory, or it can't be opened, or the engine's
+            time zone is not UTC.
     """
 
     def __init__(
@@ -128,6 +128,8 @@ class Engine:
         self._killer = _connect(self._address)
         self.version = self._text("SELECT version()")
         self.timezone = self._text("SELECT timezone()")
+        if self.timezone != ZONE:
+            raise RuntimeError(f"the engine was loaded in the time zone {self.timezone}")
         self._anchor.query(f"CREATE DATABASE IF NOT EXISTS `{database}`")
         self._judges = ThreadPoolExecutor(JUDGES, thread_name_prefix="judge")
         self._packers = ThreadPoolExecutor(PACKERS, thread_name_prefix="packer")

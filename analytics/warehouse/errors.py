@@ -40,6 +40,8 @@ class Unsupported(QueryError):
 def query_error(error: Exception) -> QueryError:
     """The engine's words for an error, taken apart."""
     text = str(error)
+    if isinstance(error, UnicodeDecodeError):  # the engine cut its text within a character
+        text = error.object.decode("utf-8", "replace")
     start = text.find("Code: ")
     found = _ERROR.match(text[start:]) if start >= 0 else None
     if found is None:

@@ -47,7 +47,7 @@ TRANSPORT = frozenset(
 )  # fmt: skip
 """Parameters that steer the transport, or that change nothing here."""
 
-_QUERY_ID = re.compile(r"[\w.:-]{1,64}")
+_QUERY_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _CONTENT_TYPES = {
     "csv": "text/csv; charset=UTF-8; header=absent",
     "csvwithnames": "text/csv; charset=UTF-8; header=present",
@@ -62,12 +62,19 @@ _CONTENT_TYPES = {
     "tabseparated": "text/tab-separated-values; charset=UTF-8",
     "tabseparatedwithnames": "text/tab-separated-values; charset=UTF-8",
 }
+_CALLERS_FAULTS = (
+    36, 42, 43, 44, 69, 70, 130, 131, 153, 164, 184, 215, 376, 386, 395, 407, 441, 456, 457, 467,
+    469, 675, 676, 691,
+)  # fmt: skip
+"""Codes of values, parameters and settings that can't be: a step of 0, a zone that does not exist,
+a parameter that is missing. ClickHouse answers 500, which reads as the server's fault."""
 # exceptionCodeToHTTPStatus of ClickHouse's HTTP handler
 _STATUS = {
+    **dict.fromkeys(_CALLERS_FAULTS, 400),
     **dict.fromkeys((6, 25, 26, 27, 32, 38, 41, 53, 56, 62, 72, 117, 167, 168), 400),
     **dict.fromkeys((46, 47, 50, 56, 60, 63, 73, 78, 81, 115, 173), 404),
     **dict.fromkeys((192, 193, 497, 516), 403),
-    48: 501, 158: 413, 159: 408, 164: 500, 194: 401, 202: 503, 209: 503, 223: 413, 410: 503,
+    48: 501, 158: 413, 159: 408, 194: 401, 202: 503, 209: 503, 223: 413, 410: 503,
 }  # fmt: skip
 # but 202, too many queries at once: clients try again on 503, and do not on 500
 _RETRY_AFTER_S = "1"

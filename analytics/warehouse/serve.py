@@ -14,13 +14,11 @@ import contextlib
 import hashlib
 import os
 import secrets
-import socket
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 import structlog
 
@@ -28,8 +26,9 @@ from analytics.warehouse.config_files import configured, temporary_of
 from analytics.warehouse.fence import raised, set_limits
 from analytics.warehouse.limits import EXIT_DISOBEYED
 from analytics.warehouse.metrics import WarehouseMetrics
+from schemas.addresses import bracketed, clickhouse_address
 from schemas.errors import ConfigError
-from schemas.serving.server import bind, port_of, serving, serving_health
+from schemas.serving.server import bound, port_of, serving, serving_health
 from schemas.settings import PREFIX, Settings
 
 if TYPE_CHECKING:  # invariant 2
@@ -66,8 +65,8 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> None:
         await stack.enter_async_context(
             serving_health(settings, lambda: engine is not None, metrics.render)
         )
-        door = _bound(settings.door_host, settings.door_port, "DOOR_PORT")
-        private = _bound(settings.warehouse_host, settings.warehouse_port, "WAREHOUSE_PORT")
+        door = bound(settings.door_host, settings.door_port, "DOOR_PORT")
+        private = bound(settings.warehouse_host, settings.warehouse_port, "WAREHOUSE_PORT")
         ends = _Ends(settings.data_dir / "warehouse")
         metrics.ends.inc(ends.count)
         digest = settings.warehouse_token_sha256 or _own_token(settings, port_of(private))
@@ -139,13 +138,6 @@ def _code() -> Iterator[Path]:
             yield from map(Path, getattr(module, "__path__", ()))
 
 
-def _bound(host: str, port: int, name: str) -> socket.socket:
-    try:
-        return bind(host, port)
-    except OSError as error:
-        raise ConfigError([f"{PREFIX}{name}: {host}:{port}: {error.strerror}"]) from error
-
-
 class _Ends:
     """How often a query had to end a process on this data directory: a byte for each, in a file.
 
@@ -203,11 +195,7 @@ def _own_token(settings: Settings, port: int) -> str:
     """
     path = settings.data_dir / DSN_FILE
     token = _token_in(path) or secrets.token_urlsafe(32)
-    host = (
-        f"[{settings.warehouse_host}]"
-        if ":" in settings.warehouse_host
-        else (settings.warehouse_host)
-    )
+    host = bracketed(settings.warehouse_host)
     dsn = f"http://sink:{token}@{host}:{port}/{settings.warehouse_database}\n"
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
@@ -224,6 +212,6 @@ def _own_token(settings: Settings, port: int) -> str:
 
 def _token_in(path: Path) -> str:
     try:
-        return unquote(urlsplit(path.read_text(encoding="utf-8").strip()).password or "")
+        return clickhouse_address(path.read_text(encoding="utf-8")).password
     except (OSError, ValueError):
         return ""

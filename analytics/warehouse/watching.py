@@ -4,6 +4,7 @@ Invariants:
 1. It does not call the engine, which may block its caller: killing has a thread of its own, so the
    process ends in time whatever the engine does.
 2. A log line names a query by its id, never by its text.
+3. What is killed is counted once, before it leaves ``running``.
 """
 
 import itertools
@@ -93,10 +94,16 @@ class Watch:
                 self._killing = self._killer.submit(self._kill, decision.kill)
 
     def _note(self, tags: Sequence[str]) -> None:
-        for tag in set(tags) - self._told:
-            self._told.add(tag)
-            one = self._running.get(tag)
-            if one is not None:
+        """Counts statements that are killed for the first time.
+
+        With the lock: a statement that has just ended by itself is not counted, and one that is
+        counted is so before it leaves ``running``.
+        """
+        with self._lock:
+            first = [self._running[tag] for tag in tags if tag in self._running.keys() - self._told]
+            self._told.update(one.tag for one in first)
+            for _ in first:
                 self._killed()
-                log.warning("query killed", query_id=one.query_id, limit_s=one.limit_s,
-                            client_gone=one.gone.is_set())  # fmt: skip
+        for one in first:
+            log.warning("query killed", query_id=one.query_id, limit_s=one.limit_s,
+                        client_gone=one.gone.is_set())  # fmt: skip

@@ -89,6 +89,7 @@ def first_revision(
             event_time=at,
             message_key=event_id("message", "", str(message)),
             mailbox_provider=mailbox,
+            click_url_group=url if event_type == "clicked" else "",
             **rest,
         ),
     }

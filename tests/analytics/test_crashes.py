@@ -164,7 +164,7 @@ def test_views_are_the_recount_whatever_died_when(
     client: Client, history: History, lifetimes: list[Life], data: st.DataObject
 ) -> None:
     """Records twice, in any order, on any partition, in any batches; killed at any step."""
-    for table in ("events", "campaign_minutes"):
+    for table in ("events", "campaign_minutes", "source_newest"):
         client.command(f"TRUNCATE TABLE {table}")
     sent = history.sent()
     logs: dict[TopicPartition, list[Sent]] = defaultdict(list)

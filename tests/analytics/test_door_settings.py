@@ -24,7 +24,8 @@ SAMPLES = {
 }
 ARGUMENTS = {
     "campaign_timeline": "(campaign = 'campaign-0000', from = '2026-09-01 00:00:00',"
-    " to = '2026-10-01 00:00:00', step = 86400)"
+    " to = '2026-10-01 00:00:00', step = 86400, zone = 'UTC')",
+    "deliverability_by_day": "(zone = 'UTC')",
 }
 
 

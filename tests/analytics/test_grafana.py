@@ -79,21 +79,18 @@ def fill(client: Client) -> None:
     for number, event in enumerate(
         (
             {"event_type": "bounced", "bounce_class": "hard", "bounce_reason": "no_mailbox"},
-            {"event_type": "clicked", "actor": "human", "click_url": "https://example.com"},
+            {"event_type": "clicked", "actor": "human", "click_url_group": "https://example.com"},
             {"event_type": "opened", "actor": "machine", "actor_reason": "apple_mpp"},
         )
     ):
         row = {**common, **event, "event_id": f"00000000-0000-0000-0000-00000000000{number}"}
         client.insert("events", [list(row.values())], column_names=list(row))
-    accepted = [["news", "00000000-0000-0000-0000-000000000000", now, 1]]
+    client.insert("reconciled", [[now, "news", 3]], column_names=["minute", "source", "accepted"])
     client.insert(
-        "accepted", accepted, column_names=["source", "event_id", "received_at", "earliness"]
-    )
-    client.insert(
-        "alerts",
-        [[CAMPAIGN, "raised", "critical", "hard_bounce_rate", 0.1, 3, 20, 0.15, now, now]],
+        "incident_changes",
+        [[CAMPAIGN, "opened", "critical", "hard_bounce_rate", 0.1, 3, 20, 0.15, now, now]],
         column_names=["campaign_id", "state", "level", "rate", "line", "numerator", "denominator",
-                      "value", "as_of", "raised_at"],
+                      "value", "as_of", "opened_at"],
     )  # fmt: skip
     client.insert(
         "dead_letters", [["enrich", "not_json", "detail", now]],

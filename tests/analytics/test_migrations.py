@@ -12,7 +12,7 @@ from analytics.cluster import for_cluster
 from analytics.migrate import Migration, MigrationError, load, pending
 from analytics.sink.rows import STATEMENTS
 from analytics.sql import statements
-from schemas.glossary import COUNTERS, DERIVED_DOCS, RATES, WINDOWS_S
+from schemas.glossary import COUNTERS, DERIVED_DOCS, RATES, WINDOWS_DOC, WINDOWS_S
 from tests.warehouses import migrated_warehouse
 
 SCRIPTS = [
@@ -20,6 +20,7 @@ SCRIPTS = [
     for migration in load()
     for index, statement in enumerate(statements(migration.text))
 ]
+TIME = r"(Nullable\(|SimpleAggregateFunction\(max, )?DateTime(64\(\d, |\()'UTC'\)\)?"
 COUNT_TABLES = ("campaign_minutes", "campaign_rates", "campaign_rates_history")
 WINDOW_TABLES = ("campaign_rates", "campaign_rates_history", "campaign_rates_now")
 COUNT_VIEWS = (
@@ -80,17 +81,28 @@ def test_views_repeat_the_words_of_the_glossary(client: Client, view: str) -> No
 def test_tables_of_windows_name_every_window(client: Client, table: str) -> None:
     """A new window is a value that analysts may filter by, so the column's comment lists it."""
     *others, last = WINDOWS_S
-    assert _comments(client, table)["window"] == f"{', '.join(others)} or {last}."
+    assert _comments(client, table)["window"] == f"{', '.join(others)} or {last}. {WINDOWS_DOC}."
 
 
 def test_every_column_of_every_table_and_view_says_what_it_is(client: Client) -> None:
     """An analyst who describes a table sees a sentence for each column."""
     silent = client.query(
         "SELECT table, name FROM system.columns WHERE database = currentDatabase()"
-        " AND comment = '' AND table NOT IN ('campaign_timeline', 'email_events')"
+        " AND comment = '' AND table NOT IN"
+        " ('campaign_timeline', 'deliverability_by_day', 'email_events')"
         " AND name NOT LIKE 'rates.%'"
     ).result_rows
     assert silent == []
+
+
+def test_every_time_is_in_utc_by_its_type(client: Client) -> None:
+    """Of every table and view: so a server in any zone gives and takes UTC."""
+    rows = client.query(
+        "SELECT table, name, type FROM system.columns"
+        " WHERE database = currentDatabase() AND type LIKE '%DateTime%'"
+    ).result_rows
+    assert rows
+    assert [row for row in rows if not re.fullmatch(TIME, row[2])] == []
 
 
 @pytest.mark.parametrize("statement", SCRIPTS)
@@ -150,7 +162,9 @@ def test_inserts_name_columns_that_the_tables_have(client: Client) -> None:
     for statement in STATEMENTS.values():
         found = re.match(r"INSERT INTO (\w+) \(([^)]*)\)", statement)
         assert found is not None
-        assert set(found[2].split(", ")) == set(_comments(client, found[1]))
+        filled = set(found[2].split(", "))
+        # the server says itself when it wrote a row
+        assert filled == set(_comments(client, found[1])) - {"inserted_at"}
 
 
 def _migration(number: int, checksum: str = "same") -> Migration:

@@ -16,7 +16,7 @@ from schemas import topics
 from schemas.codec import AvroRecord, Codec
 from schemas.glossary import RATES
 from tests.analytics.scenario import History, Sent, histories
-from tests.builders import record
+from tests.builders import raw_value, record
 from tests.contracts.test_warehouse import embedded
 from tests.contracts.warehouse import Warehouse
 
@@ -129,9 +129,11 @@ def record_rate(name: str, basis: str, numerator: int, denominator: int) -> Avro
     }
 
 
-def test_alerts_campaigns_and_dead_letters_are_stored_once(warehouse: Warehouse) -> None:
+def test_incidents_campaigns_and_dead_letters_are_stored_once(warehouse: Warehouse) -> None:
     """Written twice, each is one row; a dead letter's bytes are counted and not kept."""
-    alert = record("alert", alert_id="ab" * 16, campaign_id="spring", rate="bounce_rate", as_of=NOW)
+    alert = record(
+        "alert", incident_id="ab" * 16, campaign_id="spring", rate="bounce_rate", as_of=NOW
+    )
     campaign = {**record("campaign", campaign_id="spring", updated_at=NOW), "name": "Frühling"}
     letter = record(
         "dead_letter", dead_letter_id="cd" * 16, stage="ingest", reason="not_json",
@@ -144,7 +146,7 @@ def test_alerts_campaigns_and_dead_letters_are_stored_once(warehouse: Warehouse)
     ]
     assert warehouse.load(sent) == []
     assert warehouse.load(sent) == []
-    assert warehouse.rows("SELECT rate FROM alerts FINAL") == [("bounce_rate",)]
+    assert warehouse.rows("SELECT rate FROM incidents") == [("bounce_rate",)]
     assert warehouse.rows("SELECT name FROM campaigns FINAL") == [("Frühling",)]
     assert warehouse.rows("SELECT reason, content_bytes, offset FROM dead_letters FINAL") == [
         ("not_json", 5, -1)
@@ -171,17 +173,28 @@ def test_last_writer_of_campaign_facts_wins_and_that_is_told(warehouse: Warehous
     ]
 
 
-def test_reconciliation_finds_what_is_missing(warehouse: Warehouse) -> None:
-    """Of two events that ingress accepted one is stored: one is missing, in its minute."""
-    warehouse.client.command(
-        "INSERT INTO accepted (source, event_id, received_at, earliness) VALUES"
-        " ('news', toUUID('00000000-0000-0000-0000-000000000001'), now64(3), 1),"
-        " ('news', toUUID('00000000-0000-0000-0000-000000000002'), now64(3), 1)"
-    )
-    warehouse.client.command(
-        "INSERT INTO events (source, event_id, received_at, event_time) VALUES"
-        " ('news', toUUID('00000000-0000-0000-0000-000000000001'), now64(3), now64(3))"
-    )
-    assert warehouse.rows(
-        "SELECT source, sum(accepted), sum(stored), sum(missing) FROM reconciliation GROUP BY 1"
-    ) == [("news", 2, 1, 1)]
+@pytest.mark.parametrize(
+    ("topic", "content", "event"),
+    [
+        (topics.RAW, raw_value(event_id="ab" * 16), "ab" * 16),
+        (topics.RAW, raw_value(event_id="ab" * 16)[:40], "ab" * 16),
+        (topics.RAW, raw_value(event_id="no hexadecimal number"), "0" * 32),
+        (topics.RAW, b"\0\0\0\0", "0" * 32),
+        (topics.RAW, b"", "0" * 32),
+        (topics.RAW, b"\0\0\0\0\1" + b"\xff" * 1_000_000, "0" * 32),
+        (topics.MINUTES, raw_value(event_id="ab" * 16), "0" * 32),
+        (None, b"12345", "0" * 32),
+    ],
+)
+def test_a_dead_letter_names_its_event(
+    warehouse: Warehouse, topic: str | None, content: bytes, event: str
+) -> None:
+    """Where the record is one of an event and begins with an id, however broken the rest is."""
+    letter = record(
+        "dead_letter", dead_letter_id="ef" * 16, stage="enrich", reason="odd", occurred_at=NOW,
+        topic=topic, content=content,
+    )  # fmt: skip
+    warehouse.client.command("TRUNCATE TABLE dead_letters")
+    assert warehouse.load([_sent(topics.DEAD_LETTERS, "dead_letter", letter)]) == []
+    [[found]] = warehouse.rows("SELECT event_id FROM dead_letters FINAL")
+    assert found.hex == event

@@ -122,3 +122,23 @@ def test_the_watch_ends_the_process_though_killing_never_returns() -> None:
     finally:
         never.set()
         watch.close()
+
+
+def test_a_kill_is_counted_before_its_statement_is_no_longer_running() -> None:
+    """Also if the statement ends while it is being counted: whoever sees it gone sees the count."""
+    counting, counted, gone = threading.Event(), [], threading.Event()
+
+    def count() -> None:
+        counting.set()
+        time.sleep(0.1)  # the statement ends meanwhile
+        counted.append(1)
+
+    watch = Watch(lambda _: None, 60.0, _never, count)
+    try:
+        with watch.over("id", 60.0, gone):
+            gone.set()
+            assert counting.wait(10)
+        assert not watch.running()
+        assert counted == [1]
+    finally:
+        watch.close()

@@ -1,6 +1,6 @@
 INSERT INTO events (campaign_id, message_key, event_time, event_id, event_type, occurred_at, received_at,
     provider, source, recipient, recipient_domain, mailbox_provider, bounce_class, bounce_reason, smtp_code,
-    enhanced_status, diagnostic, actor, actor_reason, click_url, unsubscribe_link, first_of_kind, first_human)
+    enhanced_status, diagnostic, actor, actor_reason, click_url, click_url_group, unsubscribe_link, first_of_kind, first_human)
 SELECT
     ['spring-sale-0', 'welcome-1', 'newsletter-2'][number % 3 + 1],
     reinterpretAsUUID(sipHash128(intDiv(number, 3))),
@@ -18,6 +18,7 @@ SELECT
     if(type = 'bounced', concat('550 5.1.1 <person', toString(number % 900), '@gmail.com>: recipient address rejected: no such user'), ''),
     if(type IN ('opened', 'clicked'), multiIf(type = 'opened', ['human', 'machine', 'human', 'machine'], ['human', 'human', 'human', 'scanner'])[intDiv(number, 18) % 4 + 1], '') AS who,
     multiIf(who = 'machine', ['apple_mpp', 'gmail_proxy'][intDiv(number, 72) % 2 + 1], who = 'scanner', 'all_links_clicked', ''),
-    if(type = 'clicked', concat('https://shop.example.com/', ['sale', 'new', 'unsubscribe', 'blog/2026/how-to-choose'][intDiv(number, 18) % 4 + 1]), ''),
+    if(type = 'clicked', concat('https://shop.example.com/', ['sale', 'new', 'unsubscribe', 'blog/2026/how-to-choose'][intDiv(number, 18) % 4 + 1]), '') AS url,
+    url,
     type = 'clicked' AND intDiv(number, 18) % 4 = 2, 1, who = 'human'
 FROM numbers(9000)

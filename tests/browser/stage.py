@@ -131,7 +131,13 @@ class Stage:
 
     def empty(self) -> None:
         """Deletes all rows."""
-        for table in ("events", "campaign_minutes", "campaigns", "alerts", "dead_letters"):
+        for table in (
+            "events",
+            "campaign_minutes",
+            "campaigns",
+            "incident_changes",
+            "dead_letters",
+        ):
             self.client.command(f"TRUNCATE TABLE {table}")
 
     def add_history(self, campaigns: int, days: int) -> None:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,13 @@ def history(stage: Stage) -> Iterator[Stage]:
         " now64(6), 0)"
     )
     stage.client.command(
-        "INSERT INTO alerts VALUES ('spring-sale-0', '', generateUUIDv4(), 'hard_bounce_rate',"
-        " 'critical', 'raised', 0.1, '24h', 121, 1000, 0.121, 0.102, now64(6), now64(6))"
+        "INSERT INTO incident_changes (campaign_id, incident_id, sequence, rate, level,"
+        " worst_level, state, line, window, numerator, denominator, value, opened_numerator,"
+        " opened_denominator, opened_value, opened_at, changed_at, as_of,"
+        " `places.mailbox_provider`, cause, advice) VALUES ('spring-sale-0', generateUUIDv4(),"
+        " 1, 'hard_bounce_rate', 'critical', 'critical', 'opened', 0.1, '24h', 121, 1000,"
+        " 121 / 1000, 30, 300, 0.1, now64(6), now64(6), now64(6), [''], 'everywhere',"
+        " 'Stop the send.')"
     )
     with stage.running({"news": "sendgrid"}):
         yield stage
@@ -62,12 +66,12 @@ def expected(row: dict[str, Any]) -> list[str]:
 
     return [
         f"{row['sent']:,}",
-        *rate("accepted", "sent"),
+        *rate("delivered", "sent"),
         *rate("bounced", "sent"),
-        *rate("cohort_opened", "cohort_accepted"),
-        *rate("cohort_clicked", "cohort_accepted"),
-        *rate("cohort_complained", "cohort_accepted"),
-        *rate("cohort_unsubscribed", "cohort_accepted"),
+        *rate("cohort_opened", "delivered"),
+        *rate("cohort_clicked", "delivered"),
+        *rate("cohort_complained", "delivered"),
+        *rate("cohort_unsubscribed", "delivered"),
     ]
 
 
@@ -123,7 +127,7 @@ def test_switches_choose_other_counts(history: Stage, open_page: OpenPage) -> No
     expect(opened).to_have_text(f"{row['cohort_opened_any']:,}")
     page.get_by_role("button", name="What happened").click()
     share = page.locator("#funnel .step").nth(2).locator(".sub").first
-    expect(share).to_contain_text(f"of {row['accepted']:,} accepted")
+    expect(share).to_contain_text(f"of {row['delivered']:,} delivered")
 
 
 def test_address_reproduces_the_view(history: Stage, open_page: OpenPage) -> None:
@@ -168,13 +172,17 @@ def test_campaign_page_says_why_messages_bounced(history: Stage, open_page: Open
     assert "person" not in page.locator("#recent").inner_text()
 
 
-def test_alert_is_on_both_pages(history: Stage, open_page: OpenPage) -> None:
-    """With the figures that raised it."""
+def test_incident_is_on_both_pages(history: Stage, open_page: OpenPage) -> None:
+    """One row, with its figures now and when it was opened, and what to do."""
     page = open_page("/?period=24h")
     expect(page.locator(".alert.critical")).to_contain_text("hard bounces 12.1 % (critical)")
-    page.locator("#alerts").get_by_role("link", name="spring-sale-0").click()
+    expect(page.locator(".alert.critical li")).to_have_count(1)
+    page.locator("#incidents").get_by_role("link", name="spring-sale-0").click()
     page.wait_for_selector("#main[data-version]")
-    expect(page.locator("#alerts tbody tr")).to_contain_text("121 of 1,000")
+    row = page.locator("#incidents tbody tr")
+    expect(row).to_have_count(1)
+    for text in ("121 of 1,000", "30 of 300", "Stop the send."):
+        expect(row).to_contain_text(text)
 
 
 def test_charts_show_the_lines_that_hold(
@@ -184,7 +192,7 @@ def test_charts_show_the_lines_that_hold(
     set."""
     config = tmp_path / "mailpulse.toml"
     config.write_text('[alerts.campaign."spring-*"]\nhard_bounce_rate = [0.03, 0.06, 0.2]\n')
-    lines = partial(lines_of(Settings(config_file=config)).of, mailbox="")
+    lines = lines_of(Settings(config_file=config)).levels_of
     expected = {
         ("spring-sale-0", "bounces"): "watch 3.0 %",
         ("welcome-1", "bounces"): "watch 2.0 %",
@@ -221,7 +229,7 @@ def test_everything_can_be_done_with_the_keyboard(history: Stage, open_page: Ope
     page.keyboard.press("ArrowLeft")
     expect(page.locator("#chart-rates .readout")).to_contain_text("Open rate")
     page.locator("#mailboxes").get_by_role("button", name="Hard bounces").focus()
-    expect(page.locator("#tip")).to_contain_text("hard bounces / sent")
+    expect(page.locator("#tip")).to_contain_text("hard bounces in-band / sent")
     page.keyboard.press("Enter")
     ordered = page.locator("#mailboxes th[aria-sort='descending']")
     expect(ordered).to_contain_text("Hard bounces")

@@ -47,7 +47,7 @@ def hostile(stage: Stage) -> Iterator[Stage]:
         )  # fmt: skip
         stage.add_event(
             text, now - 3, event_type="clicked", actor=text, actor_reason=text, click_url=text,
-            **fields,
+            click_url_group=text, **fields,
         )  # fmt: skip
         stage.client.insert(
             "campaigns",
@@ -134,8 +134,13 @@ def test_axe_finds_nothing_serious(
     if not stage.rows("SELECT 1 FROM campaign_minutes WHERE campaign_id = 'spring-sale-0' LIMIT 1"):
         stage.add_history(20, 30)
         stage.client.command(
-            "INSERT INTO alerts VALUES ('spring-sale-0', '', generateUUIDv4(), 'complaint_rate',"
-            " 'warning', 'raised', 0.003, '24h', 9, 1500, 0.006, 0.0031, now64(6), now64(6))"
+            "INSERT INTO incident_changes (campaign_id, incident_id, sequence, rate, level,"
+            " worst_level, state, line, window, numerator, denominator, value, opened_numerator,"
+            " opened_denominator, opened_value, opened_at, changed_at, as_of,"
+            " `places.mailbox_provider`, cause, advice) VALUES ('spring-sale-0', generateUUIDv4(),"
+            " 1, 'complaint_rate', 'warning', 'warning', 'opened', 0.003, '7d', 9, 1500,"
+            " 9 / 1500, 30, 300, 0.1, now64(6), now64(6), now64(6), [''], 'everywhere',"
+            " 'Stop the send.')"
         )
     port, stage.port = stage.port, 0
     try:

@@ -88,7 +88,7 @@ def _check_event_views(rows: Rows, history: History) -> None:
     assert {row[:3]: row[3] for row in found} == tally(last, bounce)
     clicks = {}
     for campaign, url, unsubscribe, human, machine in rows(
-        "SELECT campaign_id, click_url, unsubscribe_link, clicks, machine_clicks FROM links"
+        "SELECT campaign_id, click_url_group, unsubscribe_link, clicks, machine_clicks FROM links"
     ):
         clicks[campaign, url, unsubscribe, True] = human
         clicks[campaign, url, unsubscribe, False] = machine
@@ -134,7 +134,7 @@ def _check_counts(rows: Rows, history: History) -> None:
         row[0]: dict(zip(FIGURES, row[1:], strict=True))
         for row in rows(
             f"SELECT toUnixTimestamp(bucket), {names} FROM campaign_timeline(campaign = 'spring',"
-            " from = '2026-01-01 00:00:00', to = '2027-01-01 00:00:00', step = 60)"
+            " from = '2026-01-01 00:00:00', to = '2027-01-01 00:00:00', step = 60, zone = 'UTC')"
         )
     }
     expected = final_counts(History(minutes=spring), lambda item: item["minute"] // 1000)

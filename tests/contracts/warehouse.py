@@ -17,6 +17,7 @@ from schemas.codec import AvroRecord, Codec
 from schemas.settings import Settings
 from tests.analytics.scenario import KINDS, MINUTE_0, History, Sent, first_revision, histories
 from tests.builders import record
+from tests.contracts.links import check_links, clicked, personal_links
 from tests.contracts.views import check_views
 
 CUTS_MAX = 5
@@ -51,7 +52,7 @@ class Warehouse:
 
     def empty(self) -> None:
         """Deletes all rows."""
-        for table in ("events", "campaign_minutes"):
+        for table in ("events", "campaign_minutes", "source_newest"):
             self.client.command(f"TRUNCATE TABLE {table}")
 
 
@@ -91,6 +92,50 @@ class WarehouseContract:
             if order[start:end]:
                 assert warehouse.load(list(order[start:end])) == []
         check_views(warehouse.rows, history)
+
+    def test_links_with_a_value_per_reader_are_one_row(self, warehouse: Warehouse) -> None:
+        """One row per link of a mail, not one per reader; other parameters stay apart."""
+        warehouse.empty()
+        records = clicked(personal_links())
+        assert warehouse.load(History(records).sent()) == []
+        check_links(
+            lambda sql, given: warehouse.client.query(sql, parameters=given).result_rows, records
+        )
+        rows = dict(warehouse.rows("SELECT click_url_group, messages FROM links"))
+        assert rows["https://shop.example"] == rows["https://shop.example/nearly"] == 40
+        assert rows["https://app.example#/cart"] == 40
+        assert sum(link.startswith("https://shop.example/few?") for link in rows) == 19
+        assert sum(link.startswith("https://shop.example/ids?") for link in rows) == 20
+        assert sum(link.startswith("https://shop.example/product?sku=") for link in rows) == 5
+
+    @given(
+        links=st.lists(
+            st.tuples(
+                st.integers(0, 39),
+                st.builds(
+                    "https://shop.example/{}?{}={}&b={}".format,
+                    st.sampled_from("xy"), st.sampled_from("ac"), st.integers(0, 60),
+                    st.integers(0, 2),
+                ),
+                st.booleans(),
+            ),
+            min_size=40, max_size=160,
+        )
+    )  # fmt: skip
+    @settings(
+        max_examples=15,
+        suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
+    )
+    def test_links_equal_a_recount(
+        self, warehouse: Warehouse, links: list[tuple[int, str, bool]]
+    ) -> None:
+        """For any clicks, also where a parameter is close to the line."""
+        warehouse.empty()
+        records = clicked(links)
+        assert warehouse.load(History(records).sent()) == []
+        check_links(
+            lambda sql, given: warehouse.client.query(sql, parameters=given).result_rows, records
+        )
 
     def test_moved_event_leaves_nothing_under_its_old_campaign(self, warehouse: Warehouse) -> None:
         """The tombstone hides the old row even when it is stored before the old row is."""

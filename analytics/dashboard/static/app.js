@@ -39,13 +39,13 @@ function settings() {
 function freshness() {
   if (!latest || !live) return "Loading …";
   const newest = latest.freshness?.newest_ms;
-  if (!newest) return "No event in the last hour";
-  const behind = (live.now() - newest) / 1000;
-  if (behind < 90) {
-    const pace = latest.freshness.events_last_minute / 60;
-    return `Data through ${clock(newest)}, ${duration(behind)} behind · ${pace < 10 ? pace.toFixed(1) : count(Math.round(pace))} events/s`;
-  }
-  return `Last event came in at ${clock(newest)}, ${duration(behind)} ago`;
+  if (!newest) return "No event yet";
+  const complete = latest.freshness.caught_up_ms ?? newest;
+  const lag = `Data through ${clock(Math.max(newest, complete))}, ${duration((live.now() - Math.max(newest, complete)) / 1000)} behind`;
+  const silent = (complete - newest) / 1000;
+  if (silent >= 90) return `${lag} · nothing came for ${duration(silent)}`;
+  const pace = latest.freshness.events_last_minute / 60;
+  return `${lag} · ${pace < 10 ? pace.toFixed(1) : count(Math.round(pace))} events/s`;
 }
 
 function showState() {
@@ -88,7 +88,7 @@ async function begin() {
   });
   onChange((changed) => {
     refreshLinks();
-    if (changed.has("period")) live.start();
+    if (changed.has("period") || (changed.has("zone") && page !== "pipeline")) live.start();
   });
   setInterval(showState, 1000);
   live.ready = ready.then(([loaded]) => {

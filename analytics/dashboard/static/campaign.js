@@ -1,12 +1,12 @@
-// One campaign: funnel, course over time, bounces, mailbox providers, links, machines, alerts.
+// One campaign: funnel, course over time, bounces, mailbox providers, links, machines, incidents.
 
 import { fill, h } from "./dom.js";
 import { change, count, moment, percent, points } from "./format.js";
 import { meaning, metric, rate, value } from "./figures.js";
 import { LineChart } from "./chart.js";
-import { get, link, onChange } from "./state.js";
+import { get, link, onChange, serverQuery } from "./state.js";
 import { Table } from "./table.js";
-import { alertsTable, periodBar, rateCell, startHere, switches, titleOf } from "./parts.js";
+import { incidentsTable, periodBar, rateCell, startHere, switches, titleOf } from "./parts.js";
 
 const LEVELS = ["watch", "warning", "critical"];
 const lineList = (levels = []) => levels.map((line, index) => [line, `${LEVELS[index]} ${percent(line)}`, LEVELS[index]]);
@@ -38,9 +38,9 @@ export function campaign(main) {
   const chartGrid = h("div", { class: "charts" }, charts.map((chart) => chart.node));
   const course = courseTable();
   const tables = [mailboxTable(), bounceTable(), linkTable(), machineTable()];
-  const alerts = alertsTable("campaign", false);
+  const incidents = incidentsTable("campaign", false);
   const recent = recentTable();
-  const content = h("div", {}, funnelPanel, chartGrid, course.node, tables.map((one) => one.node), alerts.node, recent.node);
+  const content = h("div", {}, funnelPanel, chartGrid, course.node, tables.map((one) => one.node), incidents.node, recent.node);
   fill(main, h("p", { class: "crumb" }, h("a", { href: link("/"), id: "back" }, "← All campaigns")), title, sub,
     periodBar(), switches(), start, content);
   onChange(() => latest && draw(latest));
@@ -57,14 +57,18 @@ export function campaign(main) {
     content.hidden = empty;
     fill(start, empty ? startHere(latest) : null);
     fill(funnel, funnelOf(latest));
-    document.getElementById("funnel-csv").href = `/csv/campaign/funnel.csv?${new URLSearchParams({ period: get("period"), campaign: get("campaign") })}`;
+    document.getElementById("funnel-csv").href = `/csv/campaign/funnel.csv?${serverQuery("campaign")}`;
     for (const chart of charts) chart.draw(latest);
     for (const table of [course, ...tables]) table.draw_(latest);
-    alerts.show(latest.alerts);
+    incidents.show(latest.incidents);
     recent.show(latest.recent);
   }
   return draw;
 }
+
+/** A count told beside another figure, unless it is 0. */
+const beside = (counts, field, label) => (value(counts, field)
+  ? h("span", { class: "sub term", "data-tip": meaning(field), tabindex: "0" }, `${count(value(counts, field))} ${label}`) : null);
 
 function funnelOf(latest) {
   const { totals, totals_before: before } = latest;
@@ -85,24 +89,26 @@ function funnelOf(latest) {
         share ? h("span", { class: "sub" }, ` ${percent(share.ratio)} of ${count(share.below)} ${ofLabel}`) : null,
         get("compare") ? h("span", { class: "sub delta" }, before ? ` ${change(amount, value(before, field))} vs previous` : " – vs previous") : null));
   };
-  const asides = [["bounce_rate", "bounced"], ["complaint_rate", ""], ["unsubscribe_rate", ""], ["click_to_open_rate", ""]].map(([name]) => {
+  const asides = ["bounce_rate", "late_bounce_rate", "complaint_rate", "unsubscribe_rate", "click_to_open_rate"].map((name) => {
     const item = metric(name);
     const now = rate(totals, item);
     const was = before ? rate(before, item).ratio : null;
     return h("div", { class: "aside" },
       h("span", { "data-tip": item.tip, tabindex: "0", class: "term" }, item.label),
       h("strong", {}, percent(now.ratio)), h("span", { class: "sub" }, `${count(now.above)} of ${count(now.below)}`),
+      name === "click_to_open_rate" ? beside(totals, "clicked_unopened", "more clicked, not opened") : null,
       get("compare") ? h("span", { class: "sub" }, now.ratio !== null && was !== null ? points(now.ratio - was) : "–") : null);
   });
   return [
     step("Sent", "sent", meaning("sent")),
-    step("Accepted", "accepted", meaning("accepted"), metric("delivery_rate"), "sent"),
-    step("Opened", opened.numerator, meaning(opened.numerator), opened, "accepted"),
-    step("Clicked", clicked.numerator, meaning(clicked.numerator), clicked, "accepted"),
+    step("Delivered", "delivered", meaning("delivered"), metric("delivery_rate"), "sent"),
+    step("Opened", opened.numerator, meaning(opened.numerator), opened, "delivered"),
+    step("Clicked", clicked.numerator, meaning(clicked.numerator), clicked, "delivered"),
     h("div", { class: "asides" }, asides),
     h("p", { class: "note" }, flow
       ? "What happened in this period: opens and clicks of mail delivered earlier count too."
       : "Of the messages delivered in this period, so far: opens and clicks that came later count too."),
+    beside(totals, "unidentified", "events of this period can't be told per message: they are in no figure above"),
   ];
 }
 
@@ -114,8 +120,7 @@ function courseCharts() {
       const stepMs = latest.step_s * 1000;
       const first = at.length ? at[0] : latest.period.start_s * 1000;
       const last = at.length ? at.at(-1) : latest.period.end_s * 1000;
-      const times = [];
-      for (let time = first; time <= last; time += stepMs) times.push(time);
+      const times = latest.steps_s.map((time) => time * 1000).filter((time) => time >= first && time <= last);
       const byTime = new Map(latest.timeline.map((step) => [step.at_s * 1000, step.counts]));
       const columns = seriesOf();
       chart.show({
@@ -211,11 +216,11 @@ function bounceTable() {
 function linkTable() {
   let all = 1;
   return drawn(new Table({
-    id: "links", title: "Links", page: "campaign", key: (row) => `${row.unsubscribe_link} ${row.click_url}`, initial: ["messages", "down"],
-    empty: "No clicks in this period.", note: "Clicks that happened in this period. Unsubscribe links never count as clicks.",
+    id: "links", title: "Links", page: "campaign", key: (row) => `${row.unsubscribe_link} ${row.click_url_group}`, initial: ["messages", "down"],
+    empty: "No clicks in this period.", note: "Clicks that happened in this period. Links that differ only in parameters that say who clicked are one. Unsubscribe links never count as clicks.",
     columns: [
-      { key: "url", label: "Link", sort: (row) => row.click_url, value: (row) => [row.click_url, row.unsubscribe_link],
-        cell: (row) => [h("span", { class: "url" }, row.click_url || "(not told)"), row.unsubscribe_link ? h("span", { class: "badge" }, "unsubscribe") : ""] },
+      { key: "url", label: "Link", sort: (row) => row.click_url_group, value: (row) => [row.click_url_group, row.unsubscribe_link],
+        cell: (row) => [h("span", { class: "url" }, row.click_url_group || "(not told)"), row.unsubscribe_link ? h("span", { class: "badge" }, "unsubscribe") : ""] },
       { key: "messages", number: true, label: "Messages", tip: "Messages in which a human clicked it, each once.", sort: (row) => row.messages, value: (row) => count(row.messages) },
       { key: "share", number: true, label: "Share", tip: "Of all messages and links clicked by humans, unsubscribe links left out.", sort: (row) => (row.unsubscribe_link ? null : row.messages),
         value: (row) => (row.unsubscribe_link ? "–" : [row.messages, all]), cell: (row) => (row.unsubscribe_link ? "–" : percent(row.messages / all)) },

@@ -83,7 +83,9 @@ export class LineChart {
       ];
     });
     for (let tick = 0; tick <= 3; tick += 1) {
-      const at = this.data.startMs + (span * tick) / 3;
+      // where days are steps, at the begin of one: in between, the label would be of another day
+      const even = this.data.startMs + (span * tick) / 3;
+      const at = stepS < 86400 ? even : this.data.at.findLast((time) => time <= even) ?? even;
       const anchor = ["start", "middle", "middle", "end"][tick];
       parts.push(s("text", { x: this.x(at), y: HEIGHT - 8, class: `label ${anchor}` }, axisLabel(at, stepS, span / 1000)));
     }

@@ -47,6 +47,21 @@ function formatter(options) {
   return formats.get(key);
 }
 
+const FIELDS = ["year", "month", "day", "hour", "minute", "second"];
+
+/** What the chosen zone's clock shows at a time, as if it were UTC, milliseconds. */
+export function onClock(ms) {
+  const parts = formatter(Object.fromEntries(FIELDS.map((name) => [name, "numeric"]))).formatToParts(ms);
+  const [year, month, ...rest] = FIELDS.map((name) => Number(parts.find((part) => part.type === name).value));
+  return Date.UTC(year, month - 1, ...rest);
+}
+
+/** The time at which the chosen zone's clock shows what UTC's shows at ``shown``, milliseconds. */
+export function atClock(shown) {
+  const near = shown - (onClock(shown) - shown); // a change of clocks may lie between, hence twice
+  return shown - (onClock(near) - near);
+}
+
 /** 12:03:05 */
 export const clock = (ms) =>
   formatter({ hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(ms);

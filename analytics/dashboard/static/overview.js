@@ -1,4 +1,4 @@
-// The overview: totals, alerts, campaigns.
+// The overview: totals, incidents, campaigns.
 
 import { fill, h } from "./dom.js";
 import { change, count, moment, percent, points } from "./format.js";
@@ -6,14 +6,15 @@ import { meaning, metric, rate, value } from "./figures.js";
 import { sparkline } from "./chart.js";
 import { get, link, onChange, set } from "./state.js";
 import { Table } from "./table.js";
-import { alertName, alertsTable, periodBar, rateCell, startHere, switches, titleOf } from "./parts.js";
+import { incidentName, incidentsTable, periodBar, places, presentRate, rateCell, startHere, switches, titleOf } from "./parts.js";
 
 const RATES = ["delivery_rate", "bounce_rate", "open_rate", "click_rate", "complaint_rate", "unsubscribe_rate"];
 const LEVELS = ["", "watch", "warning", "critical"];
-/** Higher levels first; within a level whole campaigns first, then by number of occurrences. */
-const gravity = (alert) =>
-  LEVELS.indexOf(alert.level) * 10 + (alert.mailbox_provider ? 0 : 5) + alert.numerator / alert.denominator;
-const openAlerts = (list) => list.filter((alert) => alert.cleared_ms === null);
+const STRIP_ROWS = 5;
+/** Higher levels first; within a level by how far the rate is above the line. */
+const gravity = (row) =>
+  LEVELS.indexOf(row.level) * 1e6 + (row.line && row.denominator ? row.numerator / row.denominator / row.line : 0);
+const openOnes = (list) => list.filter((row) => row.closed_ms === null).sort((a, b) => gravity(b) - gravity(a));
 
 export function overview(main) {
   let latest = null;
@@ -24,7 +25,6 @@ export function overview(main) {
     type: "search", id: "search", placeholder: "Search campaigns", "aria-label": "Search campaigns",
     value: get("q"), oninput: () => set({ q: search.value }),
   });
-  const onlyAlerts = (row) => openAlerts(row.alerts);
   const rateColumn = (name) => ({
     key: name, number: true, label: metric(name).label, tip: metric(name).tip,
     sort: (row) => rate(row.counts, metric(name)).ratio,
@@ -39,13 +39,13 @@ export function overview(main) {
     columns: [
       {
         key: "name", label: "Campaign", sort: (row) => titleOf(row).toLowerCase(),
-        value: (row) => [row.id, row.name, row.owner, onlyAlerts(row).map((alert) => [alert.rate, alert.level])],
+        value: (row) => [row.id, row.name, row.owner, openOnes(row.incidents).map((one) => [one.rate, one.level])],
         cell: (row) => h("div", { class: "campaign" },
           h("a", { href: link("/campaign", { campaign: row.id }) }, titleOf(row)),
           row.name && row.name !== row.id ? h("span", { class: "sub" }, row.id) : null,
           row.owner ? h("span", { class: "sub" }, row.owner) : null,
-          onlyAlerts(row).sort((a, b) => gravity(b) - gravity(a)).slice(0, 1).map((alert) =>
-            h("span", { class: `badge ${alert.level}` }, `${alert.level}: ${alertName(alert.rate)}`))),
+          openOnes(row.incidents).slice(0, 1).map((one) =>
+            h("span", { class: `badge ${one.level}` }, `${one.level}: ${incidentName(one.rate)}`))),
       },
       {
         key: "sent", number: true, label: "Sent", tip: meaning("sent"), sort: (row) => value(row.counts, "sent"),
@@ -68,8 +68,8 @@ export function overview(main) {
     ],
   });
   table.tools.append(search);
-  const alerts = alertsTable("overview", true);
-  fill(main, h("h1", { class: "hidden" }, "Overview"), periodBar(), switches(), start, strip, cards, table.node, alerts.node);
+  const incidents = incidentsTable("overview", true);
+  fill(main, h("h1", { class: "hidden" }, "Overview"), periodBar(), switches(), start, strip, cards, table.node, incidents.node);
   onChange(() => latest && draw(latest));
 
   function draw(document_) {
@@ -78,34 +78,27 @@ export function overview(main) {
     const empty = latest.campaigns.length === 0;
     fill(start, empty ? startHere(latest) : null);
     for (const node of [cards, table.node]) node.hidden = empty;
-    const raised = openAlerts(latest.alerts);
-    fill(strip, raised.length ? alertStrip(raised, latest) : null);
+    const open = openOnes(latest.incidents);
+    fill(strip, open.length ? incidentStrip(open, latest) : null);
     fill(cards, cardsOf(latest));
     for (const name of RATES) table.rename(name, metric(name).label, metric(name).tip);
     const wished = get("q").trim().toLowerCase();
-    const rows = latest.campaigns.map((row) => ({ ...row, alerts: latest.alerts.filter((alert) => alert.campaign_id === row.id) }));
+    const rows = latest.campaigns.map((row) => ({ ...row, incidents: latest.incidents.filter((one) => one.campaign_id === row.id) }));
     table.show(rows.filter((row) => `${row.id} ${row.name} ${row.owner}`.toLowerCase().includes(wished)), rows.length + latest.campaigns_left_out);
-    alerts.show(latest.alerts, latest.campaigns);
+    incidents.show(latest.incidents, latest.campaigns);
   }
   return draw;
 }
 
-function alertStrip(raised, latest) {
+/** One row per incident, the worst first. */
+function incidentStrip(open, latest) {
   const names = new Map(latest.campaigns.map((row) => [row.id, titleOf(row)]));
-  const byCampaign = new Map();
-  for (const alert of raised) {
-    const held = byCampaign.get(alert.campaign_id);
-    if (!held || gravity(alert) > gravity(held)) byCampaign.set(alert.campaign_id, alert);
-  }
-  const list = [...byCampaign.values()].sort((a, b) => gravity(b) - gravity(a));
-  return h("p", { class: `alert ${list[0].level}` },
-    h("strong", {}, list.length === 1 ? "1 campaign is above an alert line: " : `${list.length} campaigns are above an alert line: `),
-    list.slice(0, 4).map((alert, index) => [
-      index ? "; " : "",
-      h("a", { href: link("/campaign", { campaign: alert.campaign_id }) }, names.get(alert.campaign_id) ?? alert.campaign_id),
-      `, ${alertName(alert.rate)} ${percent(alert.numerator / alert.denominator)}${alert.mailbox_provider ? ` at ${alert.mailbox_provider}` : ""} (${alert.level})`,
-    ]),
-    list.length > 4 ? `; and ${list.length - 4} more` : null);
+  return h("div", { class: `alert ${open[0].level}` },
+    h("strong", {}, open.length === 1 ? "1 incident is open" : `${open.length} incidents are open`),
+    h("ul", {}, open.slice(0, STRIP_ROWS).map((row) => h("li", {},
+      h("a", { href: link("/campaign", { campaign: row.campaign_id }) }, names.get(row.campaign_id) ?? row.campaign_id),
+      `: ${incidentName(row.rate)} ${presentRate(row)}${places(row) === "all" ? "" : ` at ${places(row)}`} (${row.level}) since ${moment(row.opened_ms)}`))),
+    open.length > STRIP_ROWS ? `and ${open.length - STRIP_ROWS} more, below` : null);
 }
 
 function cardsOf(latest) {

@@ -1,19 +1,29 @@
-// Parts that several pages share: period, switches, cells, alerts, what to do when there is nothing.
+// Parts that several pages share: period, switches, cells, incidents, what to do when there is nothing.
 
 import { fill, h } from "./dom.js";
-import { count, moment, percent, points } from "./format.js";
+import { atClock, count, moment, onClock, percent, points } from "./format.js";
 import { metric, rate } from "./figures.js";
 import { get, link, onChange, set } from "./state.js";
 import { Table } from "./table.js";
 
 const PERIODS = [["1h", "1 hour"], ["24h", "24 hours"], ["7d", "7 days"], ["30d", "30 days"], ["90d", "90 days"], ["all", "All"]];
-const ALERT_NAMES = { hard_bounce_rate: "hard bounces", complaint_rate: "complaints" };
+const RATE_NAMES = { hard_bounce_rate: "hard bounces", late_bounce_rate: "late bounces", complaint_rate: "complaints" };
+const WINDOW_NAMES = { "24h": "of the mail sent in 24 hours", "7d": "of the mail delivered in 7 days" };
 
 /** The display name of a campaign. */
 export const titleOf = (row) => row.name || row.id || "(no campaign)";
 
-/** An alert's rate in words. */
-export const alertName = (name) => ALERT_NAMES[name] ?? metric(name)?.label ?? name;
+/** An incident's rate in words. */
+export const incidentName = (name) => RATE_NAMES[name] ?? metric(name)?.label ?? name;
+
+/** The present rate of an incident. */
+export const presentRate = (row) => percent(row.denominator ? row.numerator / row.denominator : null);
+
+/** Where an incident is: mailbox providers, or all of them. */
+export const places = (row) => {
+  const named = row.places.length ? row.places : [row.mailbox_provider];
+  return named.includes("") ? "all" : named.join(", ");
+};
 
 const buttons = (label, name, options) => {
   const list = options.map(([key, text, tip]) =>
@@ -24,10 +34,8 @@ const buttons = (label, name, options) => {
   return h("div", { class: "group", role: "group", "aria-label": label }, list);
 };
 
-const toLocal = (seconds) => {
-  const at = new Date(seconds * 1000 - new Date(seconds * 1000).getTimezoneOffset() * 60000);
-  return at.toISOString().slice(0, 16);
-};
+const toField = (seconds) => new Date(onClock(seconds * 1000)).toISOString().slice(0, 16);
+const fromField = (id) => Math.floor(atClock(Date.parse(`${document.getElementById(id).value}Z`)) / 1000);
 
 /** Chooses the period: one that ends now by a button, or any other by its first and last minute. */
 export function periodBar() {
@@ -35,14 +43,14 @@ export function periodBar() {
   const nowS = Math.floor(Date.now() / 1000);
   const [from, to] = [custom ? Number(custom[1]) : nowS - 86400, custom ? Number(custom[2]) : nowS];
   const field = (id, label, seconds) => [
-    h("label", { for: id }, label), h("input", { id, type: "datetime-local", value: toLocal(seconds), required: true }),
+    h("label", { for: id }, label), h("input", { id, type: "datetime-local", value: toField(seconds), required: true }),
   ];
   const form = h("form", {
     class: "range",
     onsubmit: (event) => {
       event.preventDefault();
-      const read = (id) => Math.floor(new Date(document.getElementById(id).value).getTime() / 1000);
-      if (read("from") < read("to")) set({ period: `${read("from")}-${read("to")}` });
+      const [begin, end] = [fromField("from"), fromField("to")];
+      if (begin < end) set({ period: `${begin}-${end}` });
     },
   }, field("from", "From", from), field("to", "to", to), h("button", {}, "Show"));
   const summary = h("summary", {}, "From – to");
@@ -50,7 +58,7 @@ export function periodBar() {
   onChange(mark);
   mark();
   return h("div", { class: "bar" }, buttons("Period", "period", PERIODS),
-    h("details", { class: "custom" }, summary, form, h("p", { class: "note" }, "In this computer's time zone.")));
+    h("details", { class: "custom" }, summary, form, h("p", { class: "note" }, "In the time zone chosen at the top.")));
 }
 
 /** Cohort or flow, humans or everyone, compare. */
@@ -61,7 +69,7 @@ export function switches() {
     h("span", { class: "lead" }, "Opens and clicks"),
     buttons("What opens and clicks are counted over", "basis", [
       ["cohort", "Of what was delivered", "Of the messages delivered in this period: how many were opened, clicked, complained about so far. Never above 100 %."],
-      ["flow", "What happened", "Opens, clicks and complaints that happened in this period, over what was accepted in it. Mail delivered earlier counts too, so this can be above 100 %."],
+      ["flow", "What happened", "Opens, clicks and complaints that happened in this period, over what was delivered in it. Mail delivered earlier counts too, so this can be above 100 %."],
     ]),
     h("span", { class: "lead" }, "by"),
     buttons("Whose opens and clicks", "who", [
@@ -82,29 +90,37 @@ export function rateCell(counts, before, item) {
   ];
 }
 
-/** Alerts, newest first. */
-export function alertsTable(page, withCampaign) {
+const ratio = (above, below) => [
+  h("span", { class: "figure" }, percent(below ? above / below : null)),
+  h("span", { class: "sub" }, `${count(above)} of ${count(below)}`),
+];
+
+/** Incidents, newest first: one row each. */
+export function incidentsTable(page, withCampaign) {
   let names = new Map();
   const table = new Table({
-    id: "alerts", title: "Alerts", page, key: (row) => row.id, initial: ["raised", "down"],
-    empty: "No alert in this period.",
-    note: "Raised when it is all but certain (95 %) that the rate of 24 hours is above its line, with at least 100 messages; cleared below 80 % of the line.",
+    id: "incidents", title: "Incidents", page, key: (row) => row.id, initial: ["opened", "down"],
+    empty: "No incident in this period.",
+    note: "A rate is above its line beyond chance: of a thousand campaigns that stay below a line, at most one ever gets an incident for it. Closed below 80 % of the line.",
     columns: [
       withCampaign ? {
         key: "campaign", label: "Campaign", sort: (row) => row.campaign_id,
         value: (row) => [row.campaign_id, names.get(row.campaign_id)],
         cell: (row) => h("a", { href: link("/campaign", { campaign: row.campaign_id }) }, names.get(row.campaign_id) ?? titleOf({ id: row.campaign_id })),
       } : null,
-      { key: "rate", label: "Rate", sort: (row) => row.rate, value: (row) => alertName(row.rate) },
-      { key: "level", label: "Level", sort: (row) => row.line, value: (row) => [row.level, row.cleared_ms],
-        cell: (row) => h("span", { class: `badge ${row.cleared_ms ? "cleared" : row.level}` }, row.cleared_ms ? `${row.level}, cleared` : row.level) },
-      { key: "mailbox", label: "Mailboxes", sort: (row) => row.mailbox_provider, value: (row) => row.mailbox_provider || "all" },
-      { key: "value", number: true, label: "When raised", tip: "The figures that raised it.", sort: (row) => row.numerator / row.denominator,
-        value: (row) => [row.numerator, row.denominator],
-        cell: (row) => [h("span", { class: "figure" }, percent(row.numerator / row.denominator)), h("span", { class: "sub" }, `${count(row.numerator)} of ${count(row.denominator)}`)] },
+      { key: "rate", label: "Rate", sort: (row) => row.rate, value: (row) => incidentName(row.rate) },
+      { key: "level", label: "Level", sort: (row) => row.line, value: (row) => [row.level, row.closed_ms],
+        cell: (row) => h("span", { class: `badge ${row.closed_ms ? "closed" : row.level}` }, row.closed_ms ? `${row.level}, closed` : row.level) },
+      { key: "mailbox", label: "Mailboxes", tip: "Mailbox providers that are above a line; all: the campaign as a whole.", sort: places, value: places },
+      { key: "value", number: true, label: "Now", tip: "Of the messages that are judged now; of a closed incident when it was closed.",
+        sort: (row) => row.numerator / row.denominator, value: (row) => [row.numerator, row.denominator],
+        cell: (row) => [...ratio(row.numerator, row.denominator), h("span", { class: "sub" }, WINDOW_NAMES[row.window] ?? "")] },
+      { key: "before", number: true, label: "When opened", sort: (row) => row.opened_numerator / row.opened_denominator,
+        value: (row) => [row.opened_numerator, row.opened_denominator], cell: (row) => ratio(row.opened_numerator, row.opened_denominator) },
       { key: "line", number: true, label: "Line", sort: (row) => row.line, value: (row) => percent(row.line) },
-      { key: "raised", number: true, label: "Raised", sort: (row) => row.raised_ms, value: (row) => [row.raised_ms, get("zone")], cell: (row) => moment(row.raised_ms) },
-      { key: "cleared", number: true, label: "Cleared", sort: (row) => row.cleared_ms, value: (row) => [row.cleared_ms, get("zone")], cell: (row) => (row.cleared_ms ? moment(row.cleared_ms) : "not yet") },
+      { key: "cause", label: "Likely cause, and what to do", sort: (row) => row.cause, value: (row) => row.advice, cell: (row) => h("span", { class: "advice" }, row.advice) },
+      { key: "opened", number: true, label: "Opened", sort: (row) => row.opened_ms, value: (row) => [row.opened_ms, get("zone")], cell: (row) => moment(row.opened_ms) },
+      { key: "closed", number: true, label: "Closed", sort: (row) => row.closed_ms, value: (row) => [row.closed_ms, get("zone")], cell: (row) => (row.closed_ms ? moment(row.closed_ms) : "not yet") },
     ].filter(Boolean),
   });
   return {

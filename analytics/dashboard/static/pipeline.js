@@ -13,6 +13,8 @@ const STAGES = [
   ["email.campaign.rates.v1", "Rates", "rolling rates published"],
 ];
 
+const COMPARED_MS_MAX = 3600_000;
+
 export function pipeline(main) {
   let latest = null;
   const stages = h("div", { class: "cards" });
@@ -46,13 +48,15 @@ function stageCards(latest) {
   const byTopic = new Map(latest.topics.map((row) => [row.topic, row]));
   const behind = latest.lags.reduce((sum, row) => sum + row.lag, 0);
   const missing = latest.reconciliation.reduce((sum, row) => sum + row.missing_settled, 0);
+  const compared = latest.reconciled_ms ? `last compared ${moment(latest.reconciled_ms)}` : "never compared";
+  const stale = Date.now() - latest.reconciled_ms > COMPARED_MS_MAX;
   const card = (name, big, sub, tone = "") =>
     h("div", { class: `card ${tone}` }, h("h2", {}, name), h("p", { class: "big" }, big), h("p", { class: "sub" }, sub));
   return [
     ...STAGES.map(([topic, name, what]) => card(name, `${perSecond(byTopic.get(topic)?.per_s)} /s`, what)),
     card("Behind", latest.lags.length ? count(behind) : "–", "records not yet read, all consumers"),
     card("Missing", latest.reconciliation.length ? count(missing) : "–",
-      "accepted over 5 min ago, neither stored nor a dead letter", missing > 0 ? "bad" : ""),
+      `accepted over 5 min ago, not stored; ${compared}`, missing > 0 || stale ? "bad" : ""),
   ];
 }
 
@@ -88,18 +92,25 @@ function booksTable() {
   return new Table({
     id: "reconciliation", title: "Reconciliation, last three days", page: "pipeline", key: (row) => row.source,
     empty: "Nothing taken in yet.",
-    note: "Accepted = stored + dead letters. What came in during the last minutes shows as on its way.",
+    note: "Accepted = stored + repeats + dead letters. What came in during the last minutes shows as on its way.",
     columns: [
       { key: "source", label: "Source", sort: (row) => row.source, value: (row) => row.source },
-      { key: "accepted", number: true, label: "Accepted", tip: "Events on the raw topic, each once however often it was sent.", sort: (row) => row.accepted, value: (row) => count(row.accepted) },
+      { key: "accepted", number: true, label: "Accepted", tip: "Events on the raw topic, each once per source and minute.", sort: (row) => row.accepted, value: (row) => count(row.accepted) },
       { key: "stored", number: true, label: "Stored", sort: (row) => row.stored, value: (row) => count(row.stored) },
+      { key: "repeated", number: true, label: "Repeats", tip: "Came again, by another source or in another minute, and are stored once.", sort: (row) => row.repeated, value: (row) => count(row.repeated) },
       { key: "letters", number: true, label: "Dead letters", sort: (row) => row.dead_letters, value: (row) => count(row.dead_letters) },
       { key: "way", number: true, label: "On its way", sort: (row) => row.missing - row.missing_settled, value: (row) => count(row.missing - row.missing_settled) },
-      { key: "missing", number: true, label: "Missing", tip: "Accepted more than 5 minutes ago, neither stored nor a dead letter. 0 is what it should be.",
+      { key: "missing", number: true, label: "Missing", tip: "Accepted more than 5 minutes ago, neither stored nor a repeat nor a dead letter. 0 is what it should be.",
         sort: (row) => row.missing_settled, value: (row) => row.missing_settled,
-        cell: (row) => h("span", { class: row.missing_settled ? "badge critical" : "badge good" }, count(row.missing_settled)) },
+        cell: (row) => badge(row.missing_settled) },
+      { key: "unexplained", number: true, label: "Unexplained", tip: "Stored, but never accepted by ingress. 0 is what it should be.",
+        sort: (row) => row.unexplained_settled, value: (row) => row.unexplained_settled, cell: (row) => badge(row.unexplained_settled) },
     ],
   });
+}
+
+function badge(number) {
+  return h("span", { class: number ? "badge critical" : "badge good" }, count(number));
 }
 
 function letterTable() {
@@ -125,8 +136,12 @@ function partTable(latest) {
       { key: "source", label: "Source", value: (row) => [row.part, row.source], cell: (row) => `${names[row.part] ?? row.part} ${row.source}` },
       { key: "provider", label: "Provider", value: (row) => latest().sources[row.source] ?? "–" },
       { key: "newest", number: true, label: "Last event", sort: (row) => row.newest_ms, value: (row) => [row.newest_ms, get("zone")], cell: (row) => moment(row.newest_ms) },
-      { key: "ago", number: true, label: "Ago", value: (row) => duration((Date.now() - row.newest_ms) / 1000) },
-      { key: "pace", number: true, label: "Last 5 minutes", sort: (row) => row.last_5_minutes, value: (row) => (row.part === "events" ? count(row.last_5_minutes) : "–") },
+      { key: "through", number: true, label: "Complete through", tip: "All that came in before this time is stored, or counted in the rates.",
+        value: (row) => [row.caught_up_ms, get("zone")], cell: (row) => moment(row.caught_up_ms) },
+      { key: "behind", number: true, label: "Behind", tip: "Lag of the pipeline: a few seconds, also when nothing is sent.",
+        value: (row) => (row.caught_up_ms ? duration((Date.now() - row.caught_up_ms) / 1000) : "–") },
+      { key: "silent", number: true, label: "Silent for", tip: "Since the last event, as far as the data is complete.", sort: (row) => row.seconds_silent,
+        value: (row) => (row.seconds_silent === null ? "–" : duration(row.seconds_silent)) },
     ],
   });
 }

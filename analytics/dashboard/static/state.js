@@ -35,9 +35,10 @@ export function link(path, changes = {}) {
   return path + (query ? `?${query}` : "");
 }
 
-/** The part of the URL that the server needs. */
+/** The part of the URL that the server needs. It cuts charts in the zone in which they are shown. */
 export function serverQuery(page) {
   const query = new URLSearchParams({ period: get("period") });
+  if (page !== "pipeline") query.set("zone", zone());
   if (page === "campaign") query.set("campaign", get("campaign"));
   return query.toString();
 }
