@@ -14,7 +14,8 @@ _INSTALL = "'mailpulse kafka install' fetches them again"
 _CAUSES: tuple[tuple[str, str], ...] = (
     (
         r"failed to bind to \S+?:(\d+): Address already in use",
-        "port {0} of 127.0.0.1 is taken by another program; the next start takes another one",
+        "port {0} of 127.0.0.1 is taken by another program; end that, or start mailpulse again,"
+        " which chooses another port",
     ),
     (
         r"Failed to acquire lock on file \.lock in (.+?)\. A Kafka instance",

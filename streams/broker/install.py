@@ -33,6 +33,8 @@ TIMEOUT_S = 20
 KAFKA_OLDEST, KAFKA_TOO_NEW = (4, 0), (5, 0)
 """An archive's version must be at least the first and below the second."""
 
+_ELSEWHERE = "XDG_CACHE_HOME names another place for it"
+
 Fetch = Callable[[Jar, Path], Path]
 """Downloads one jar into an empty folder and returns its path.
 
@@ -57,9 +59,29 @@ class Software:
 
 
 def cache_dir(environ: Mapping[str, str], version: str) -> Path:
-    """The folder that holds the jars: in ``$XDG_CACHE_HOME``, else in ``~/.cache``."""
-    base = environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    """The folder that holds the jars: in ``$XDG_CACHE_HOME``, else in ``~/.cache``.
+
+    Raises:
+        ConfigError: this user has no home directory, as in some containers.
+    """
+    try:
+        base = environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    except RuntimeError:
+        raise ConfigError([f"Kafka: this user has no home directory; {_ELSEWHERE}"]) from None
     return Path(base) / "mailpulse" / f"kafka-{version}"
+
+
+@contextmanager
+def _usable(path: Path, otherwise: str) -> Iterator[None]:
+    """Turns what the file system raises about ``path`` into words.
+
+    Raises:
+        ConfigError: it can't be read or written; ``otherwise`` says what to do.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError([f"Kafka: {path}: {error.strerror or error}; {otherwise}"]) from None
 
 
 def find_software(home: Path | None, environ: Mapping[str, str]) -> Software:
@@ -97,7 +119,8 @@ def archive_at(home: Path) -> Software:
         ConfigError: there is none at ``home``, or its version is not supported.
     """
     setting = f"{PREFIX}KAFKA_HOME"
-    names = [path.name for path in home.glob("libs/kafka_2.1*.jar")]
+    with _usable(home, f"{setting} has to name an archive that this user may read"):
+        names = [path.name for path in home.glob("libs/kafka_2.1*.jar")]
     versions = [
         m[1] for m in (re.fullmatch(r"kafka_2\.\d+-(\d[\d.]*)\.jar", n) for n in names) if m
     ]
@@ -124,15 +147,13 @@ def install(
         ConfigError: the folder can't be created or written.
         Unavailable: the repository does not answer, or has other files; valid jars are kept.
     """
-    try:
+    with _usable(folder, _ELSEWHERE):
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder.with_name(f"{folder.name}.lock")):
             for left in folder.glob(".fetch-*"):  # of an install that was killed
                 shutil.rmtree(left, ignore_errors=True)
             wanted = [jar for jar in jars if listing.state_of(folder, jar) is not State.OK]
             _fetch_all(folder, wanted, fetch, announce)
-    except OSError as error:
-        raise ConfigError([f"Kafka: {folder}: {error.strerror or error}"]) from None
     return len(wanted)
 
 

@@ -21,6 +21,7 @@ NEWEST_TRIED = 25
 ASK_S_MAX = 20.0
 """Longest wait for ``java -version``."""
 
+_LACKS_MEMORY = re.compile(r"(?i)(?:reserve|allocate|insufficient).*(?:memory|space|stack|heap)")
 _VERSION = re.compile(r'version "(?:1\.)?(\d+)')
 
 
@@ -93,7 +94,8 @@ def choose(candidates: Iterable[tuple[str, Path]], ask: Callable[[Path], str] = 
     """The first candidate with a version that was tried, or else the first with a newer one.
 
     Raises:
-        ConfigError: none is suitable; the message names every candidate.
+        ConfigError: none is suitable, and the message names every candidate; or one got too little
+            memory to answer.
     """
     newer: Java | None = None
     unfit: list[str] = []
@@ -105,7 +107,14 @@ def choose(candidates: Iterable[tuple[str, Path]], ask: Callable[[Path], str] = 
         version = version_in(answer)
         if version is None:
             said = answer.strip().splitlines() or ["nothing"]
-            unfit.append(f"{origin}: {path} says no version, but: {said[0]}")
+            if _LACKS_MEMORY.search(answer):
+                raise ConfigError(
+                    [
+                        f"Java: {path} gets too little memory to start ({said[-1]});"
+                        " free some, or raise the limit with 'ulimit -v unlimited'"
+                    ]
+                )
+            unfit.append(f"{origin}: {path} says no version, but: {said[-1]}")
         elif version < OLDEST:
             unfit.append(f"{origin}: {path} is Java {version}")
         elif version <= NEWEST_TRIED:

@@ -5,14 +5,14 @@ Invariants:
 2. Values are passed as query parameters, never put into the SQL text.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
 
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from schemas.addresses import clickhouse_address
 from schemas.errors import BadInput, Unavailable
 from schemas.settings import Settings
 
@@ -63,15 +63,16 @@ def ask(
 
 def _over_http(dsn: str, sql: str, given: Mapping[str, str]) -> Iterator[bytes]:
     """Yields the name of the answer's format, then the answer."""
-    parts = urlsplit(dsn)
-    params = {"database": parts.path.strip("/") or "mailpulse", **given}
-    auth = (unquote(parts.username or "default"), unquote(parts.password or ""))
-    url = f"{parts.scheme}://{parts.hostname}:{parts.port or 8123}/"
+    address = clickhouse_address(dsn)
+    params = {"database": address.database, **given}
+    auth = (address.user, address.password)
     timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
     try:
         with (
             httpx.Client(timeout=timeout, trust_env=False) as client,
-            client.stream("POST", url, params=params, content=sql, auth=auth) as answer,
+            client.stream(
+                "POST", f"{address.url}/", params=params, content=sql, auth=auth
+            ) as answer,
         ):
             if answer.status_code != 200:
                 answer.read()
@@ -81,10 +82,9 @@ def _over_http(dsn: str, sql: str, given: Mapping[str, str]) -> Iterator[bytes]:
             yield answer.headers.get("x-clickhouse-format", "").encode("latin-1", "replace")
             yield from answer.iter_bytes()
     except httpx.HTTPError as error:
-        where = f"{parts.hostname}:{parts.port or 8123}"
         raise Unavailable(
-            f"ClickHouse at {where}: {type(error).__name__}; is 'mailpulse up' or a server running?"
-            " MAILPULSE_CLICKHOUSE_DSN sets the address"
+            f"ClickHouse at {address.place}: {type(error).__name__}; is 'mailpulse up' or a server"
+            " running? MAILPULSE_CLICKHOUSE_DSN sets the address"
         ) from error
 
 
@@ -145,6 +145,26 @@ def rows_of(
         raise _not_clickhouse(settings.clickhouse_dsn.get_secret_value()) from None
 
 
+def dicts_of(
+    settings: Settings, sql: str, parameters: Mapping[str, str], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Rows by column; columns whose names end in ``_ms`` are whole numbers.
+
+    Args:
+        names: of the columns that the query has.
+
+    Raises:
+        Unavailable: as ``table_of``, or the columns are others.
+        BadInput: as ``ask``.
+    """
+    columns, rows = table_of(settings, sql, parameters)
+    found = [dict(zip(columns, row, strict=True)) for row in rows]
+    times = [name for name in names if name.endswith("_ms")]
+    if columns != list(names) or any(type(row[name]) is not int for row in found for name in times):
+        raise _not_clickhouse(settings.clickhouse_dsn.get_secret_value())
+    return found
+
+
 def row_of(settings: Settings, sql: str, row: type[Row]) -> Row:
     """The only row of an answer.
 
@@ -159,8 +179,7 @@ def row_of(settings: Settings, sql: str, row: type[Row]) -> Row:
 
 
 def _not_clickhouse(dsn: str) -> Unavailable:
-    where = urlsplit(dsn)
     return Unavailable(
-        f"what answers at {where.hostname}:{where.port or 8123} is not ClickHouse, or its answer"
+        f"what answers at {clickhouse_address(dsn).place} is not ClickHouse, or its answer"
         " was cut or changed on the way; MAILPULSE_CLICKHOUSE_DSN says where to ask"
     )

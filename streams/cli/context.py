@@ -30,7 +30,7 @@ from streams.terminal.output import table_or_json as table_or_json
 
 if TYPE_CHECKING:
     from schemas.codec import Codec
-    from streams.campaigns.alerts import Lines
+    from streams.campaigns.lines import Lines
 
 OK, FAILED, USAGE, CONFIG, UNAVAILABLE = 0, 1, 2, 3, 4
 EXIT_CODES = (
@@ -118,7 +118,7 @@ def lines_of(settings: Settings) -> "Lines":
     Raises:
         ConfigError: with every problem found in its section ``[alerts]``.
     """
-    from streams.campaigns.alerts import Lines
+    from streams.campaigns.lines import Lines
 
     try:
         return Lines.load(load_alerts(read_file(settings.config_path)))

@@ -21,6 +21,7 @@ import typer
 from schemas import cloudevents
 from schemas.cloudevents import Headers, by_leading_text, cloud_event
 from schemas.errors import BadInput
+from schemas.masking import masked
 from schemas.settings import Settings, Source
 from schemas.topics import BY_NAME, DEAD_LETTERS, RAW
 from streams.cli.context import (
@@ -44,7 +45,7 @@ group = typer.Typer(help="Dead letters: records that failed.", no_args_is_help=T
 
 Since = Annotated[str | None, typer.Option(help="10m, 2h, 1d or an ISO 8601 time.")]
 Reason = Annotated[str | None, typer.Option(help="Only this reason.")]
-_CONTENT_SHOWN_BYTES = 4_000
+_CONTENT_SHOWN_CHARS = 4_000
 _ALL = 10**12
 
 
@@ -83,7 +84,7 @@ def ls(since: Since = None, reason: Reason = None, json: Json = False) -> None:
         table(f"{len(found):,} dead letters", ("stage", "reason", "number"), rows)
     columns = ("dead_letter_id", "occurred_at", "stage", "reason", "source", "detail", "bytes")
     found.sort(key=lambda one: int(one["occurred_at"]), reverse=True)
-    shown = [readable(one, str) for one in (found if json else found[:20])]
+    shown = [readable(one) for one in (found if json else found[:20])]
     rows_of = [
         (*(one.get(name) for name in columns[:-1]), len(raw["content"]))
         for one, raw in zip(shown, found, strict=False)
@@ -98,8 +99,6 @@ def show(
     json: Json = False,
 ) -> None:
     """Shows one dead letter with its content; addresses are masked."""
-    from streams.cli.logs import mask_address
-
     settings = settings_of()
     codec = codec_of(settings)
 
@@ -113,9 +112,11 @@ def show(
     letter = asyncio.run(run())
     if letter is None:
         raise BadInput("no_such_dead_letter", dead_letter_id)
-    content = letter["content"]
-    text = content[:_CONTENT_SHOWN_BYTES].decode("utf-8", "replace")
-    shown = readable(letter, str) | {"content": text if unmasked else mask_address(text)}
+    content = letter["content"].decode("utf-8", "replace")
+    text = (
+        content if unmasked else masked(content)
+    )  # before it is cut: half an address is not found
+    shown = readable(letter, unmasked) | {"content": text[:_CONTENT_SHOWN_CHARS]}
     if json:
         emit(shown)
         return

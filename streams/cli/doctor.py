@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ import httpx
 import typer
 
 from schemas.errors import BadInput, ConfigError, MailpulseError
-from schemas.settings import PREFIX, Settings
+from schemas.settings import PREFIX, Settings, Source
 from schemas.topics import TOPICS
 from streams.cli.clickhouse import row_of, rows_of
 from streams.cli.context import (
@@ -38,6 +38,7 @@ config = typer.Typer(help="Settings and mailpulse.toml.", no_args_is_help=True)
 
 CLOCK_SKEW_S_MAX = 5.0
 DISK_FREE_BYTES_MIN = 2 << 30
+RECONCILED_S_MAX = 3600.0
 
 
 @config.command("show")
@@ -96,7 +97,7 @@ def doctor(json: Json = False, config_file: ConfigFile = None) -> None:
     """
     settings = settings_of(config_file=config_file)
     checks: tuple[Callable[[Settings], list[Finding]], ...] = (
-        _kafka, _registry, _clickhouse, _parts, _sources, _machine,
+        _kafka, _registry, _clickhouse, _parts, _reconciliation, _sources, _machine,
     )  # fmt: skip
     findings = [finding for one in checks for finding in _careful(one, settings)]
     if json:
@@ -116,6 +117,7 @@ def _careful(one: Callable[[Settings], list[Finding]], settings: Settings) -> li
         "_kafka": f"start Kafka, or set {PREFIX}KAFKA_BOOTSTRAP; 'mailpulse up' brings its own",
         "_clickhouse": f"start ClickHouse, or set {PREFIX}CLICKHOUSE_DSN",
         "_parts": f"start ClickHouse, or set {PREFIX}CLICKHOUSE_DSN",
+        "_reconciliation": f"start ClickHouse, or set {PREFIX}CLICKHOUSE_DSN",
         "_sources": "mailpulse config init; mailpulse sources add PROVIDER",
     }
     try:
@@ -153,7 +155,7 @@ def _registry(settings: Settings) -> list[Finding]:
     if not url:
         return []  # then the ids are those fixed in schemas/
     try:
-        answer = httpx.get(f"{url.rstrip('/')}/subjects", timeout=5.0)
+        answer = httpx.get(f"{url}/subjects", timeout=5.0)
         ok, detail = answer.status_code == 200, f"{redact_text(url)}: {answer.status_code}"
     except httpx.HTTPError as error:
         ok, detail = False, f"{redact_text(url)}: {type(error).__name__}"
@@ -201,14 +203,55 @@ def _parts(settings: Settings) -> list[Finding]:
     return findings
 
 
+def _reconciliation(settings: Settings) -> list[Finding]:
+    """Whether the sink compares accepted with stored events, and with what result."""
+    if not settings.sink_reconcile:
+        return []
+    asked = (
+        "SELECT count(), toFloat64(now64(3)) - toFloat64(max(finished_at)),"
+        " argMax(missing, finished_at), argMax(unexplained, finished_at) FROM reconciliation_passes"
+    )
+    passes, age_s, missing, unexplained = row_of(settings, asked, tuple[int, float, int, int])
+    if not passes or age_s > RECONCILED_S_MAX:
+        when = f"last compared {age_s / 3600:.1f} h ago" if passes else "never compared"
+        detail = f"accepted and stored events were {when}"
+        return [
+            Finding(
+                "reconciliation",
+                False,
+                detail,
+                "start 'mailpulse sink', or see why its log says «not reconciled»",
+            )
+        ]
+    detail = f"{missing} missing, {unexplained} unexplained, compared {age_s:.0f} s ago"
+    balanced = missing == unexplained == 0
+    return [Finding("reconciliation", balanced, detail,
+                    "mailpulse lag; then look at view reconciliation")]  # fmt: skip
+
+
 def _sources(settings: Settings) -> list[Finding]:
     found = sources_of(settings)
     if not found:
         return [Finding("sources", False, "none configured", "mailpulse sources add PROVIDER")]
-    return [Finding("sources", True, ", ".join(sorted(found)))]
+    return [Finding("sources", True, ", ".join(sorted(found))), *_published(settings, found)]
+
+
+def _published(settings: Settings, sources: Mapping[str, Source]) -> list[Finding]:
+    """How old the addresses are that ``allow_ips = "published"`` lets in."""
+    from ingest.published import OLD_DAYS, ages
+    from streams.cli.addresses import days_seen
+
+    found = ages(sources, now(), days_seen(settings.data_dir))
+    return [
+        Finding("addresses", days <= OLD_DAYS, f"of {provider}: read {days} days ago",
+                f"mailpulse sources refresh; addresses that are new are refused: {page}")
+        for provider, (days, page) in sorted(found.items())
+    ]  # fmt: skip
 
 
 def _machine(settings: Settings) -> list[Finding]:
+    from streams.embedded.local_kafka import lost_sight_of
+
     findings = []
     where = settings.data_dir if settings.data_dir.exists() else Path()
     free = shutil.disk_usage(where).free
@@ -216,6 +259,8 @@ def _machine(settings: Settings) -> list[Finding]:
         Finding("disk", free > DISK_FREE_BYTES_MIN, f"{free / 2**30:.1f} GiB free at {where}",
                 f"free some space, or set {PREFIX}DATA_DIR"),
     )  # fmt: skip
+    if said := lost_sight_of(settings.data_dir):
+        findings.append(Finding("kafka's data", False, said, "stop and start 'mailpulse up'"))
     if running(settings.data_dir) is None:
         port = settings.ingest_port
         findings.append(

@@ -1,4 +1,4 @@
-"""Commands for analysts: migrate, query, export, campaigns, suppressions, alerts."""
+"""Commands for analysts: migrate, query, export, campaigns."""
 
 import asyncio
 import re
@@ -9,12 +9,11 @@ from typing import Annotated
 import typer
 
 from schemas.cloudevents import CLI, Headers, cloud_event
-from schemas.errors import BadInput, ConfigError
+from schemas.errors import BadInput
 from schemas.settings import Settings
 from schemas.topics import CAMPAIGNS
 from streams.cli.clickhouse import ask, table_of
 from streams.cli.context import (
-    FAILED,
     Json,
     codec_of,
     emit,
@@ -27,11 +26,10 @@ from streams.cli.context import (
 from streams.terminal.output import pass_on
 
 campaigns = typer.Typer(help="Campaigns: figures, and facts about them.", no_args_is_help=True)
-suppressions = typer.Typer(help="Addresses that must not be mailed.", no_args_is_help=True)
 
 _SHOWN = (
-    "campaign_id, sent, accepted, hard_bounce_rate, bounce_rate, open_rate, open_rate_with_machine,"
-    " click_rate, complaint_rate"
+    "campaign_id, sent, delivered, hard_bounce_rate, bounce_rate, late_bounce_rate, open_rate,"
+    " open_rate_with_machine, click_rate, complaint_rate"
 )
 Raw = Annotated[
     bool,
@@ -101,12 +99,17 @@ def export(
     if not _NAME.fullmatch(view):
         raise typer.BadParameter(f"{view!r} is not the name of a view or table")
     # the analysts' listener accepts parameters for values only, not for names
-    _write(f"SELECT * FROM {view}", {}, fmt, output, raw=raw)
+    write_answer(f"SELECT * FROM {view}", {}, fmt, output, raw=raw)
 
 
-def _write(
+def write_answer(
     sql: str, parameters: dict[str, str], fmt: str, output: Path | None, *, raw: bool
 ) -> None:
+    """Writes a query's answer to a file or to stdout.
+
+    Raises:
+        BadInput: the file can't be written.
+    """
     if fmt not in _FORMATS:
         raise typer.BadParameter(f"--format {fmt}: one of {', '.join(_FORMATS)}")
     # FINAL hides duplicate rows of a replay in tables; views use it themselves
@@ -189,81 +192,9 @@ async def _produce(settings: Settings, key: bytes, value: bytes, headers: Header
         await client.send_and_wait(CAMPAIGNS, value, key, headers=headers)
 
 
-@suppressions.command("export")
-def suppressions_export(
-    fmt: Annotated[str, typer.Option("--format", help="csv, parquet or jsonl.")] = "csv",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File.")] = None,
-    raw: Raw = False,
-) -> None:
-    """Writes all addresses that must not be mailed now."""
-    wanted = "SELECT * FROM suppressions FINAL WHERE until IS NULL OR until > now64(3)"
-    _write(wanted, {}, fmt, output, raw=raw)
-
-
-@suppressions.command("check")
-def suppressions_check(address: str, json: Json = False) -> None:
-    """Says whether an address is suppressed: exit code 1 if it must not be mailed.
-
-    If addresses are stored as keyed hashes, ADDRESS is hashed with the same key.
-
-    Example: mailpulse suppressions check ada@example.com && send …
-    """
-    settings = settings_of()
-    columns, rows = table_of(
-        settings,
-        "SELECT reason, since, until, evidence_event_id, campaign_id, provider FROM suppressions"
-        " FINAL WHERE recipient = lower({address:String})"
-        " AND (until IS NULL OR until > now64(3))",
-        {"address": _as_kept(settings, address)},
-    )
-    if json:
-        emit(
-            {"suppressed": bool(rows), **(dict(zip(columns, rows[0], strict=True)) if rows else {})}
-        )
-    elif rows:
-        say(f"suppressed: {rows[0][0]} since {rows[0][1]} (event {rows[0][3]})")
-    else:
-        say("not suppressed")
-    if rows:
-        raise typer.Exit(FAILED)
-
-
-def _as_kept(settings: Settings, address: str) -> str:
-    """An address as suppressions store it: plain, or its keyed hash; a hash is not hashed again.
-
-    Raises:
-        ConfigError: addresses are not stored.
-    """
-    from ingest.privacy import HASH_PREFIX, Privacy
-
-    if settings.recipients == "dropped":
-        raise ConfigError(["MAILPULSE_RECIPIENTS: addresses are not stored, so none is found"])
-    if settings.recipients == "plain" or address.startswith(HASH_PREFIX):
-        return address
-    return Privacy("hashed", settings.recipient_hash_key.get_secret_value().encode()).hash(address)
-
-
-def alerts(
-    json: Json = False,
-    last: Annotated[int, typer.Option("--last", "-n", help="How many.", min=1)] = 20,
-    campaign: Annotated[str | None, typer.Option(help="Only this campaign.")] = None,
-) -> None:
-    """Lists alerts, newest first, with the rate and the figures that raised each."""
-    columns, rows = table_of(
-        settings_of(),
-        "SELECT raised_at, campaign_id, mailbox_provider, rate, level, state, value, numerator,"
-        " denominator, line, window FROM alerts FINAL"
-        " WHERE {campaign:String} = '' OR campaign_id = {campaign:String}"
-        " ORDER BY raised_at DESC LIMIT {last:UInt32}",
-        {"campaign": campaign or "", "last": str(last)},
-    )
-    table_or_json(json, "", columns, rows)
-
-
 def register(app: typer.Typer) -> None:
     """Adds these commands to ``app``."""
-    for command in (query, export, alerts):
+    for command in (query, export):
         app.command(rich_help_panel="Figures")(command)
     app.add_typer(campaigns, name="campaigns", rich_help_panel="Figures")
-    app.add_typer(suppressions, name="suppressions", rich_help_panel="Figures")
     app.command(rich_help_panel="Set-up")(migrate)

@@ -24,6 +24,7 @@ from typing import Any, TextIO
 import orjson
 import structlog
 
+from schemas.masking import masked
 from schemas.serving.sparing import PAUSE_S, Sparing
 from schemas.settings import Settings
 from streams.terminal.visible import visible
@@ -33,9 +34,12 @@ SECRET_NAMES = re.compile(
     r"|private_?key|hash_?key)"
 )
 """The value of a field with such a name is never logged."""
-_ADDRESS = re.compile(r"([A-Za-z0-9._%+\-]{1,64})@([A-Za-z0-9\-]+(?:\.[A-Za-z0-9\-]+)+)")
-_URL_PASSWORD = re.compile(r"(?i)\b([a-z][a-z0-9+.\-]*://[^\s:/@]*):[^\s@/]+@")
+_URL_PASSWORD = re.compile(r"(?i)\b([a-z][a-z0-9+.\-]{0,31}://[^\s:/@]*):[^\s@/]+@")
 HIDDEN = "[hidden]"
+_OPERATOR = "operator"
+"""Field that says who of the sender's own people did something: never a recipient."""
+_STAMPED = ("at", "level", _OPERATOR)
+"""Fields that are not masked: those that are set here, whatever a caller gives, and this one."""
 
 _NOISY = ("aiokafka", "kafka", "faust", "mode", "asyncio", "httpx", "httpcore", "uvicorn.access")
 """Libraries whose INFO lines are useless to an operator; their warnings are kept."""
@@ -48,18 +52,11 @@ _REPEATING = ("aiokafka",)
 """Libraries that repeat a warning while a broker is unavailable: limited by complete message."""
 
 
-def mask_address(text: str) -> str:
-    """``text`` with every mail address cut to its first letter and domain: ``a***@example.com``."""
-    if "@" not in text:
-        return text
-    return _ADDRESS.sub(lambda found: f"{found[1][:1]}***@{found[2]}", text)
-
-
 def redact_text(text: str) -> str:
     """``text`` without passwords in URLs and without full mail addresses."""
-    if "@" not in text:  # both contain one
-        return text
-    return mask_address(_URL_PASSWORD.sub(rf"\1:{HIDDEN}@", text))
+    if "://" in text and "@" in text:
+        text = _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", text)
+    return masked(text)
 
 
 @lru_cache(maxsize=1024)
@@ -90,7 +87,8 @@ def redact(
 ) -> MutableMapping[str, Any]:
     """structlog processor: invariant 2 for every field of a line."""
     for name, value in fields.items():
-        fields[name] = HIDDEN if _is_secret(name) else _redact(value)
+        if name not in _STAMPED:
+            fields[name] = HIDDEN if _is_secret(name) else _redact(value)
     return fields
 
 

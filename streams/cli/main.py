@@ -13,6 +13,7 @@ from typer import rich_utils
 
 from schemas.errors import MailpulseError
 from streams.cli import (
+    alerts,
     dlq,
     doctor,
     figures,
@@ -22,8 +23,10 @@ from streams.cli import (
     roles,
     secret_files,
     sources,
+    suppressions,
     tail,
     topics,
+    trace,
 )
 from streams.cli.context import EXIT_CODES, FAILED, OK, exit_code, explain, put, say
 from streams.terminal.output import LogLines, say_traceback
@@ -49,9 +52,12 @@ app = typer.Typer(
 for module in (
     roles,
     figures,
+    alerts,
+    suppressions,
     topics,
     kafka,
     tail,
+    trace,
     reprocess,
     dlq,
     sources,

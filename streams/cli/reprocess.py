@@ -44,6 +44,13 @@ def reprocess(
             help="Rules in the form of streams/classify/tables/machines.toml, with a new version."
         ),
     ],
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again",
+            help="Also by the rules in force, as after a release that combines events otherwise.",
+        ),
+    ] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Only show what would be read, by partition.")
     ] = False,
@@ -59,7 +66,7 @@ def reprocess(
     """
     text = read_file(rules)
     moment(since, now())  # an error is reported before Kafka is asked
-    raise typer.Exit(asyncio.run(_reprocess(text, since, only_plan=plan, json=json)))
+    raise typer.Exit(asyncio.run(_reprocess(text, since, again=again, only_plan=plan, json=json)))
 
 
 def since_of(given: str, at_ms: int) -> int:
@@ -67,7 +74,7 @@ def since_of(given: str, at_ms: int) -> int:
     return round(moment(given, at_ms / 1000) * 1000)
 
 
-async def _reprocess(text: str, given: str, *, only_plan: bool, json: bool) -> int:
+async def _reprocess(text: str, given: str, *, again: bool, only_plan: bool, json: bool) -> int:
     from streams.kafka import admin
     from streams.reprocess.plan import Planner, is_begun, iso
     from streams.reprocess.rules_topic import Rulebook
@@ -81,7 +88,7 @@ async def _reprocess(text: str, given: str, *, only_plan: bool, json: bool) -> i
         since = partial(since_of, given)
         newest = (await rulebook.refresh()).newest
         if not is_begun(newest, text, since):
-            epoch, bounds = await planner.plan(text, since, int(now() * 1000))
+            epoch, bounds = await planner.plan(text, since, int(now() * 1000), again=again)
             _show(epoch, bounds, json=json and only_plan)
             if only_plan:
                 return 0

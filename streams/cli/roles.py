@@ -9,7 +9,6 @@ Invariants:
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -114,7 +113,7 @@ def dashboard() -> None:
     from analytics import dashboard as pages
 
     settings = _begin("dashboard", attach=True)
-    lines = partial(lines_of(settings).of, mailbox="")
+    lines = lines_of(settings).levels_of
     run_until_stopped(lambda stop: pages.serve(settings, lines=lines, stop=stop))
 
 

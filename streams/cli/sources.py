@@ -6,16 +6,18 @@ import sys
 import tomllib
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from schemas.errors import BadInput, ConfigError, Unavailable
+from schemas.masking import masked
 from schemas.serving.origin import Networks
 from schemas.settings import PREFIX, Source
 from streams.cli.context import (
     FAILED,
     OK,
+    ConfigFile,
     Json,
     emit,
     now,
@@ -23,8 +25,11 @@ from streams.cli.context import (
     settings_of,
     source_named,
 )
-from streams.cli.tail import moment, readable
+from streams.cli.tail import moment, readable, without_addresses
 from streams.terminal.output import pair
+
+if TYPE_CHECKING:
+    from ingest.providers.base import Provider
 
 sources = typer.Typer(help="Sources: who may post webhooks.", no_args_is_help=True)
 
@@ -88,7 +93,7 @@ def add(
 
     if provider not in REGISTRY:
         raise typer.BadParameter(f"no provider {provider!r}: {', '.join(sorted(REGISTRY))}")
-    chosen = name or provider
+    chosen = name or provider.removeprefix("preset:")
     path = settings_of().config_path
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", chosen):
@@ -97,7 +102,10 @@ def add(
         raise ConfigError([f"sources.{chosen}: is in {path} already; choose another --name"])
     given = dict(one.partition("=")[::2] for one in value or ())
     fields, variables = {}, []
-    for wanted in REGISTRY[provider].required:
+    required = REGISTRY[provider].required
+    if "username" in given and "password" not in required:  # one goes with the other
+        required = (*required, "password")
+    for wanted in required:
         field = next((one for one in wanted.split("|") if one in given), wanted.split("|")[0])
         if field in _PUBLIC:
             fields[field] = given.get(field) or _asked(f"{field} (from the provider's console)")
@@ -115,9 +123,34 @@ def add(
     for variable in variables:
         say(f"Set in the environment of the ingress: {variable}")
     say(f"Webhook URL: {url.rstrip('/')}/hooks/{chosen}")
-    if provider in WHERE:
-        say(f"At {REGISTRY[provider].title}: {WHERE[provider]}")
+    for line in _at_the_provider(REGISTRY[provider]):
+        say(line)
+    say(_addresses(provider))
     say(f"Then try it: mailpulse send-test {chosen}")
+
+
+def _addresses(provider: str) -> str:
+    """Whether the provider publishes the addresses that it posts from."""
+    from ingest.published import shipped
+
+    found = shipped().get(provider)
+    if found is None:
+        return f"Addresses: none published by {provider} are known; allow_ips takes networks"
+    return f'Addresses: allow_ips = "published" lets in those of {found.page}, read {found.read}'
+
+
+def _at_the_provider(provider: "Provider") -> list[str]:
+    """What to do at the provider, and what a preset does not know."""
+    from ingest.providers.preset import Preset
+
+    if isinstance(provider, Preset):
+        return [
+            f"At {provider.title}: {provider.where}",
+            f"Proven by: {provider.verification}",
+            f"Not verified by its documentation: {provider.unverified}",
+        ]
+    where = WHERE.get(provider.name)
+    return [f"At {provider.title}: {where}"] if where else []
 
 
 def _configured(text: str, path: Path) -> Collection[str]:
@@ -147,6 +180,13 @@ def _header(line: str) -> tuple[str, str]:
     return name.strip().lower(), content.strip()
 
 
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput("not_readable", f"{path}: {error.strerror}") from None
+
+
 def check(
     source: Annotated[str, typer.Argument(help="Source in mailpulse.toml.")],
     body: Annotated[Path, typer.Option(help="File with the raw body, byte for byte; - is stdin.")],
@@ -158,10 +198,20 @@ def check(
         typer.Option("--now", help="Time of its arrival: 10m (ago) or ISO 8601. Default: now."),
     ] = None,
     query: Annotated[str, typer.Option(help="Query string of the request.")] = "",
+    rest: Annotated[
+        str, typer.Option("--path", help="What follows /hooks/SOURCE/ in the URL.")
+    ] = "",
+    certificate: Annotated[
+        Path | None, typer.Option(help="PEM file of the certificate that Amazon SNS signed with.")
+    ] = None,
+    config_file: ConfigFile = None,
+    unmasked: Annotated[bool, typer.Option("--unmasked", help="Show whole addresses.")] = False,
     json: Json = False,
 ) -> None:
     """Says how ingress would answer a captured request, and which events it has; stores nothing.
 
+    A refusal is explained: which header, which age against which limit, usual causes.
+    Addresses are masked.
     Exit code 0 if it is accepted, 1 if it is refused.
 
     Example: mailpulse check news --body request.bin -H "X-Twilio-Email-Event-Webhook-Signature: …"
@@ -169,28 +219,30 @@ def check(
     from ingest.providers.base import Request
     from ingest.tryout import check_request
 
-    settings = settings_of()
+    settings = settings_of(config_file=config_file)
     when = now() if at is None else moment(at, now())
-    try:
-        raw = sys.stdin.buffer.read() if str(body) == "-" else body.read_bytes()
-    except OSError as error:
-        raise BadInput("not_readable", f"{body}: {error.strerror}") from None
+    raw = sys.stdin.buffer.read() if str(body) == "-" else _content(body)
+    pem = None if certificate is None else _content(certificate)
     headers = tuple(_header(line) for line in header or ())
-    request = Request("POST", query, headers, raw, "127.0.0.1")
-    result = check_request(source_named(settings, source), request, when, settings=settings)
+    request = Request("POST", query, headers, raw, "127.0.0.1", rest)
+    result = check_request(
+        source_named(settings, source), request, when, settings=settings, certificate=pem
+    )
     if json:
-        emit(result.as_json())
+        document = result.as_json()
+        emit(document if unmasked else without_addresses(document))
     else:
         say(f"{'accepted' if result.accepted else 'refused'}: {result.status} {result.code}")
-        for line in filter(None, (result.detail, result.note)):
+        for line in filter(None, (result.detail, result.note, *result.explanation)):
             say(f"  {line}")
         for event in result.events:
-            shown = readable(dict(event), str)
+            shown = readable(dict(event), unmasked)
             names = ("event_type", "occurred_at", "message_id", "recipient", "campaign_id",
                      "campaign_source", "bounce_class", "machine_kind", "event_id")  # fmt: skip
             say("  event: " + " ".join(pair(n, shown[n]) for n in names if shown[n]))
         for reject in result.rejects:
-            say(f"  dead letter: {reject.reason} {reject.detail}")
+            detail = reject.detail if unmasked else masked(reject.detail)
+            say(f"  dead letter: {reject.reason} {detail}")
     raise typer.Exit(OK if result.accepted else FAILED)
 
 
@@ -245,6 +297,9 @@ def send_test(
 
 def register(app: typer.Typer) -> None:
     """Adds these commands to ``app``."""
+    from streams.cli.addresses import refresh
+
+    sources.command("refresh")(refresh)
     app.add_typer(sources, name="sources", rich_help_panel="Set-up")
     app.command(rich_help_panel="Set-up")(check)
     app.command("send-test", rich_help_panel="Set-up")(send_test)
@@ -269,4 +324,8 @@ CONFIG_EXAMPLE = f"""\
 # [sources.crm]                   # anything that can sign its JSON with an HMAC
 # provider = "generic"
 # secret = "env:{PREFIX}SECRET_CRM"
+
+# [sources.scaleway]              # a sender that is known by a data file; `mailpulse sources ls`
+# provider = "preset:scaleway"
+# token = "env:{PREFIX}SECRET_SCALEWAY"
 """

@@ -8,7 +8,7 @@ Invariants:
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from schemas.errors import BadInput
+from schemas.identity import address_identity
+from schemas.masking import is_hash, masked, masked_field, masked_id, masked_recipient
 from schemas.settings import Settings
 from schemas.topics import BY_NAME, Topic
 from streams.cli.context import Json, codec_of, emit, now, put, settings_of
@@ -31,7 +33,8 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _TIME_FIELDS = ("occurred_at", "received_at", "event_time", "as_of", "complete_through", "since",
                 "until", "raised_at", "updated_at", "starts_at", "ends_at", "started_at",
                 "minute")  # fmt: skip
-_ADDRESSES = ("recipient",)
+_ADDRESSES = ("recipient", "recipient_identity")
+_IDS = ("message_id", "rfc_message_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +58,13 @@ class Wanted:
         """Whether a decoded record passes the filters, with the fields of its enrichment."""
         event = record.get("event", record)
         merged = {**event, **record.get("enrichment", {})} if isinstance(event, dict) else record
-        wants = (
-            ("campaign_id", self.campaign),
-            ("event_type", self.event_type),
-            ("recipient", self.recipient),
-        )
-        return all(value is None or str(merged.get(name)) == value for name, value in wants)
+        wants = (("campaign_id", self.campaign), ("event_type", self.event_type))
+        if any(value is not None and str(merged.get(name)) != value for name, value in wants):
+            return False
+        if self.recipient is None:
+            return True
+        recipient = str(merged.get("recipient") or "")
+        return address_identity(recipient) == address_identity(self.recipient)
 
 
 def topic_named(name: str) -> Topic:
@@ -93,24 +97,37 @@ def moment(text: str, at: float) -> float:
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
 
 
-def readable(record: Any, mask: Callable[[str], str]) -> Any:
+def readable(record: Any, unmasked: bool = False) -> Any:
     """A decoded record with times as ISO 8601, addresses masked, and bytes as their number."""
     if isinstance(record, dict):
-        out = {}
-        for name, value in record.items():
-            if name in _TIME_FIELDS and isinstance(value, int):
-                scale = 1_000 if name == "minute" else 1_000_000
-                out[name] = datetime.fromtimestamp(value / scale, UTC).isoformat()
-            elif name in _ADDRESSES and isinstance(value, str):
-                out[name] = mask(value)
-            else:
-                out[name] = readable(value, mask)
-        return out
-    if isinstance(record, list):
-        return [readable(item, mask) for item in record]
-    if isinstance(record, bytes):
-        return f"{len(record)} bytes"
-    return record
+        shown = {name: _readable_field(name, value) for name, value in record.items()}
+    else:
+        shown = _readable_field("", record)
+    return shown if unmasked else without_addresses(shown)
+
+
+def _readable_field(name: str, value: Any) -> Any:
+    if name in _TIME_FIELDS and isinstance(value, int):
+        scale = 1_000 if name == "minute" else 1_000_000
+        return datetime.fromtimestamp(value / scale, UTC).isoformat()
+    if isinstance(value, dict):
+        return readable(value, unmasked=True)
+    if isinstance(value, list):
+        return [_readable_field("", item) for item in value]
+    return f"{len(value)} bytes" if isinstance(value, bytes) else value
+
+
+def without_addresses(value: Any, name: str = "") -> Any:
+    """A document with the addresses in its names and texts masked."""
+    if isinstance(value, dict):
+        return {masked(key): without_addresses(item, key) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_addresses(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    if name in _ADDRESSES:
+        return value if is_hash(value) else masked_recipient(value)
+    return masked_id(value) if name in _IDS else masked_field(value)
 
 
 async def records(
@@ -140,12 +157,13 @@ async def records(
                 yield record, error
 
 
-def one_line(record: Any, decoded: Any) -> str:
+def one_line(record: Any, decoded: Any, unmasked: bool = False) -> str:
     """A record on one line: time, partition and offset, fields."""
     at = datetime.fromtimestamp(record.timestamp / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
     place = f"{at} {record.partition}:{record.offset}"
     if decoded is None:
-        return f"{place}  lifted ({visible((record.key or b'').decode(errors='replace'))})"
+        key = (record.key or b"").decode(errors="replace")
+        return f"{place}  lifted ({visible(key if unmasked or is_hash(key) else masked(key))})"
     if isinstance(decoded, BadInput):
         return f"{place}  not decodable: {visible(str(decoded))}"
     event = decoded.get("event", decoded)
@@ -174,11 +192,8 @@ def tail(
 
     Example: mailpulse tail enriched --type clicked --follow
     """
-    from streams.cli.logs import mask_address
-
     since_s = None if since is None else moment(since, now())
     wanted = Wanted(topic_named(topic), last, since_s, follow, campaign, event_type, recipient)
-    mask: Callable[[str], str] = (lambda text: text) if unmasked else mask_address
     settings = settings_of()
     codec = codec_of(settings)
 
@@ -187,12 +202,12 @@ def tail(
             if isinstance(decoded, dict):
                 if not wanted.takes(decoded):
                     continue
-                decoded = readable(decoded, mask)
+                decoded = readable(decoded, unmasked)
             if json:
                 problem = {"error": str(decoded)} if isinstance(decoded, BadInput) else decoded
                 emit({"partition": record.partition, "offset": record.offset, "value": problem})
             else:
-                put(one_line(record, decoded))
+                put(one_line(record, decoded, unmasked))
 
     asyncio.run(read())
 

@@ -16,8 +16,10 @@ Source: prctl(2), PR_SET_PDEATHSIG: kept over execve(2), delivered when the crea
 import asyncio
 import contextlib
 import ctypes
+import itertools
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -34,6 +36,7 @@ GRACE_S = 15.0
 """Seconds between SIGTERM and SIGKILL."""
 LACKS_S = 1.0
 """Seconds between two looks at what a restart waits for."""
+MEMORY = "a whole pipeline takes about 2 GB"
 CAUSE_LINES = 200
 """Last lines of a child's log that are searched for the cause of its end."""
 
@@ -65,6 +68,7 @@ class Program:
         cause: returns a sentence that says why it ended, from the last lines of its log; ``None``
             if unknown.
         lacks: what a restart has to wait for, as a sentence; ``None``: nothing.
+        before: called before each start, the first one too.
     """
 
     name: str
@@ -74,6 +78,7 @@ class Program:
     cwd: Path | None = None
     cause: Callable[[list[str]], str | None] = lambda _lines: None
     lacks: Callable[[], str | None] = lambda: None
+    before: Callable[[], object] = lambda: None
 
     def log_bytes(self) -> int:
         """Size of its log; 0 without a log."""
@@ -104,6 +109,10 @@ class Child:
         announce: called with one line of text when something happens to the child.
         pause_s_max: longest pause before a restart, seconds.
         ended: called when the child ended and will not be restarted (invariant 3).
+
+    Attributes:
+        starts: how often it was started.
+        end: how it last ended, in words; empty before.
     """
 
     def __init__(
@@ -116,6 +125,7 @@ class Child:
     ) -> None:
         self.program = program
         self.starts = 0
+        self.end = ""
         self._announce = announce
         self._ended = ended
         self._pause_s_max = pause_s_max
@@ -123,6 +133,7 @@ class Child:
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self._log_begin = 0
+        self._killed = False
 
     @property
     def pid(self) -> int | None:
@@ -130,16 +141,29 @@ class Child:
         process = self._process
         return process.pid if process is not None and process.returncode is None else None
 
+    def cpu_s(self) -> float | None:
+        """Processor time the running process has used, in seconds; ``None`` where not known.
+
+        Source: proc_pid_stat(5), fields 14 and 15 (``utime``, ``stime``).
+        """
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+        utime, stime = stat.rpartition(")")[2].split()[11:13]
+        return (int(utime) + int(stime)) / os.sysconf("SC_CLK_TCK")
+
     async def start(self) -> None:
         """Starts the program and begins to watch it.
 
         Raises:
-            OSError: the program can't be started.
+            OSError: the program can't be started, or ``Program.before`` failed.
         """
         await self._spawn()
         self._task = asyncio.create_task(self._watch(), name=f"watch {self.program.name}")
 
     async def _spawn(self) -> None:
+        self.program.before()
         parent, path = os.getpid(), self.program.log_path
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,6 +181,7 @@ class Child:
                 preexec_fn=lambda: die_with(parent),
             )
         self.starts += 1
+        self._killed = False
 
     async def _watch(self) -> None:
         failures = 0
@@ -166,7 +191,8 @@ class Child:
             if self._stopping:
                 return
             failures = 1 if time.monotonic() - began > STEADY_S else failures + 1
-            said = f"{self.program.name} ended with {self._why(code)}"
+            self.end = self._why(code)
+            said = f"{self.program.name} ended with {self.end}"
             if code == EXIT_CONFIG:
                 self._announce(said)
                 self._ended()
@@ -175,7 +201,21 @@ class Child:
             self._announce(f"{said}; restarting it in {pause:g} s ({failures} in a row)")
             await asyncio.sleep(pause)
             await self._until_nothing_lacks()
-            await self._spawn()
+            await self._spawn_again()
+
+    async def _spawn_again(self) -> None:
+        """Starts it, trying until it can: memory, descriptors or the disk may be lacking."""
+        for failures in itertools.count(1):
+            try:
+                await self._spawn()
+            except (OSError, subprocess.SubprocessError) as error:
+                pause = backoff_s(failures, self._pause_s_max)
+                self._announce(
+                    f"{self.program.name} can't be started: {error}; again in {pause:g} s"
+                )
+                await asyncio.sleep(pause)
+            else:
+                return
 
     async def _until_nothing_lacks(self) -> None:
         lacking = self.program.lacks()
@@ -186,10 +226,13 @@ class Child:
 
     def _why(self, code: int) -> str:
         cause = self.program.cause(self.program.tail(CAUSE_LINES, self._log_begin))
+        if cause is None and code == -signal.SIGKILL and not self._killed:
+            cause = f"this machine ran out of memory, if no one sent it; {MEMORY}"
         return _how(code) if cause is None else f"{_how(code)}: {cause}"
 
     def kill(self) -> None:
         """Sends SIGKILL; the child is restarted as after any other end."""
+        self._killed = True
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()

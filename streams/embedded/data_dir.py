@@ -10,17 +10,25 @@ import contextlib
 import fcntl
 import json
 import os
+import random
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
-from urllib.parse import quote
 
+from schemas.addresses import encoded
 from schemas.errors import ConfigError, Unavailable
 from schemas.settings import PREFIX
 
 STATE_FILE = "embedded.json"
+PORTS_FROM = 16_384
+"""The lowest port that is chosen here: known services have lower ones."""
+PORTS_OUTGOING = 49_152
+"""From here on systems give ports to outgoing connections (RFC 6335), Linux from a file's on."""
+PORTS_TRIED = 64
+_OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_DICE = random.SystemRandom()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +96,17 @@ def free_ports(**wished: int) -> dict[str, int]:
     return chosen
 
 
+def _unassigned() -> range:
+    """Ports that no outgoing connection is given: one could take a child's while it is down."""
+    first = PORTS_OUTGOING
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        first = int(_OUTGOING.read_text("ascii").split()[0])
+    return range(PORTS_FROM, max(first, PORTS_FROM + PORTS_TRIED))
+
+
 def _bound(stack: contextlib.ExitStack, wished: int) -> int:
-    for port in (wished, 0):
+    others = _DICE.sample(_unassigned(), PORTS_TRIED)
+    for port in (*([wished] if wished else ()), *others, 0):
         probe = stack.enter_context(socket.socket())
         if port:  # connections of an earlier server may still be in TIME_WAIT
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -119,4 +136,4 @@ def with_token(dsn: str, token: str) -> str:
     if not token:
         return dsn
     scheme, _, rest = dsn.partition("://")
-    return f"{scheme}://default:{quote(token, safe='')}@{rest}"
+    return f"{scheme}://default:{encoded(token)}@{rest}"

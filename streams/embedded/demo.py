@@ -133,7 +133,7 @@ class Demo:
             view.refusal = f"POST /hooks/{refusal.source} → {refusal.status} {refusal.document}"
         with contextlib.suppress(Unavailable):
             view.campaigns = await self._clickhouse.rates(self._campaigns)
-            view.alerts = await self._clickhouse.alerts(self._campaigns)
+            view.incidents = await self._clickhouse.incidents(self._campaigns)
             rows = await self._clickhouse.rows(
                 f"SELECT count() FROM events FINAL WHERE message_id LIKE 'm{self._run}%'"
             )

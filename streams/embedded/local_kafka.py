@@ -20,6 +20,7 @@ from streams.broker.data import prepare
 from streams.broker.failures import cause_in
 from streams.broker.install import find_software
 from streams.broker.java import find_java
+from streams.broker.stray import problem_in, put_back
 from streams.embedded.child import Program
 from streams.kafka import admin
 
@@ -67,6 +68,7 @@ def program(
         folder,
         cause_in,
         partial(lacks_space, folder),
+        partial(put_back, node.data),
     )
 
 
@@ -80,6 +82,11 @@ def lacks_space(folder: Path) -> str | None:
     )
 
 
+def lost_sight_of(data_dir: Path) -> str | None:
+    """What to tell if Kafka set records aside at its last start; ``None``: it did not."""
+    return problem_in(Node(data_dir.resolve() / FOLDER, 0, 0).data)
+
+
 async def serves(kafka: Settings, *, created: bool = True) -> bool:
     """Whether the broker answers and leads every partition of mailpulse's topics.
 
@@ -87,7 +94,7 @@ async def serves(kafka: Settings, *, created: bool = True) -> bool:
         created: every topic has to be there; else those that are.
     """
     with suppress(Unavailable):
-        found = (await admin.topics_show(kafka)).topics
+        found = (await admin.topics_show(kafka, configs=False)).topics
         if not created or found.keys() == BY_NAME.keys():
             return all(state.in_sync for state in found.values())
     return False

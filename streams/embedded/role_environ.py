@@ -37,13 +37,14 @@ SETTINGS: Mapping[str, frozenset[str]] = {
     "broker": frozenset(),
     "ingest": _COMMON | _KAFKA | frozenset(IngestSettings.model_fields) | {"config_file"},
     "worker": _COMMON | _KAFKA | frozenset(StreamsSettings.model_fields)
-    | {"config_file", "sink_group", "sink_reconcile"},
+    | {"config_file", "record_bytes_max", "sink_group", "sink_reconcile"},
     "sink": _COMMON | _KAFKA | _CLICKHOUSE | _starting("sink_")
-    | {"door_memory_bytes_max", "door_query_s_max", "door_threads_max", "events_ttl_days",
-       "rebalance_timeout_ms", "session_timeout_ms"},
+    | {"consumer_group", "door_memory_bytes_max", "door_query_s_max", "door_threads_max",
+       "events_ttl_days", "rebalance_timeout_ms", "session_timeout_ms"},
     "warehouse": _COMMON | frozenset(WarehouseSettings.model_fields) | _starting("door_"),
     "dashboard": _COMMON | _KAFKA | _CLICKHOUSE | _starting("dashboard_")
-    | {"config_file", "consumer_group", "sink_group", "sink_reconcile"},
+    | {"config_file", "consumer_group", "sink_group", "sink_reconcile", "recipients",
+       "recipient_hash_key"},
 }  # fmt: skip
 """Role -> names of the settings that it reads, without prefix."""
 _TRACED = frozenset({"ingest", "worker", "sink"})

@@ -7,8 +7,8 @@ Invariants:
 3. A stop ends ingress first, then the worker once it has read everything, then the sink once it has
    written everything, then the database and the broker. A stage that needs longer is stopped all
    the same; what it has not read stays in Kafka, and this is announced.
-4. A child that ends is restarted, the broker too; the others wait for it. A broker that runs and
-   does not serve is killed: after a full disk it stays like that until it is started again.
+4. A child that ends is restarted, the broker too; the others wait for it. One that runs and does
+   not answer is killed first: a broker may stay like that after a full disk, and a process hang.
 5. Each role gets only its own settings and secrets (``streams.embedded.role_environ``). The sink's
    token for the database is generated at each start; the database gets its SHA-256.
 
@@ -18,12 +18,12 @@ Faust joins its group quickly only with a short session time-out.
 import asyncio
 import hashlib
 import json
+import math
 import os
 import secrets
-import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,12 +45,13 @@ from streams.embedded.child import (
 from streams.embedded.data_dir import (
     STATE_FILE,
     Endpoints,
-    free_port,
     free_ports,
     locked,
     port_is_free,
     with_token,
 )
+from streams.embedded.looking import Patience, look_after
+from streams.embedded.open_files import allow_open_files
 from streams.embedded.role_environ import references_in, role_environ
 from streams.embedded.unread import Unread, by_topic, farewell
 from streams.kafka import admin
@@ -65,12 +66,14 @@ PAUSE_MS_MAX = 2_000
 may crash the database repeatedly, and everything else waits for these two."""
 BROKER_STARTS_MAX = 3
 """A broker that was started more often without ever answering is given up."""
-LOOK_S = 5.0
-"""Seconds between two looks at the broker."""
-UNSERVING_S_MAX = 30.0
-"""Longest time in which a broker that has served may fail to; else it is restarted."""
-STARTING_S_MAX = 60.0
-"""The same for one that was restarted: it looks through what was not flushed before its end."""
+BROKER_PATIENCE = Patience(answered=30.0, starting=60.0, idle=60.0)
+"""At its start a broker looks through what was not flushed before its end."""
+ROLE_PATIENCE = Patience(answered=60.0, starting=math.inf, idle=60.0)
+"""A role may load state or parts for long before it listens."""
+DASHBOARD_S = 10.0
+"""Longest wait for the dashboard, once everything else is ready."""
+LIVE_S = 5.0
+"""Longest wait for one answer to ``/livez``."""
 _SESSION_MS = 6_000
 _DATABASE = "mailpulse"
 
@@ -101,6 +104,7 @@ class Embedded:
         self._http = httpx.AsyncClient(timeout=1.0, trust_env=False)
         self._gave_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._token = secrets.token_urlsafe(32)
+        self._live_urls: dict[str, str] = {}
         self.endpoints: Endpoints | None = None
         self.unread: list[Unread] = []
 
@@ -123,7 +127,8 @@ class Embedded:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         ports = free_ports(
             ingest=self.settings.ingest_port, warehouse=self.settings.warehouse_port,
-            door=self.settings.door_port, kafka=0, controller=0, worker=0, sink=0, health=0,
+            door=self.settings.door_port, dashboard=self.settings.dashboard_port,
+            kafka=0, controller=0, worker=0, sink=0, health=0,
         )  # fmt: skip
         urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
         bootstrap = f"127.0.0.1:{ports['kafka']}"
@@ -151,22 +156,27 @@ class Embedded:
         )  # fmt: skip
         await self._start_role("worker", shared, ports["worker"])
         await self._start_role("ingest", shared, 0, INGEST_PORT=ports["ingest"])
+        where = Endpoints(
+            os.getpid(),
+            bootstrap,
+            kafka.partitions,
+            ingest_url=urls["ingest"],
+            clickhouse_dsn=f"{urls['door']}/{_DATABASE}",
+            worker_url=urls["worker"],
+            dashboard_url=urls["dashboard"],
+        )
+        await self._start_dashboard(shared, where, ports["dashboard"])
         for role in ("sink", "worker", "ingest"):
             await self._until_ready(role, partial(self._is_ready, urls[role]))
-        self.endpoints = await self._start_dashboard(
-            shared,
-            Endpoints(
-                os.getpid(),
-                bootstrap,
-                kafka.partitions,
-                ingest_url=urls["ingest"],
-                clickhouse_dsn=f"{urls['door']}/{_DATABASE}",
-                worker_url=urls["worker"],
-            ),
-        )
-        state = json.dumps(asdict(self.endpoints), indent=1)
+        await until(partial(self._is_live, urls["dashboard"]), DASHBOARD_S)  # or without it
+        self._live_urls = {
+            role: urls["health" if role == "warehouse" else role]
+            for role in ("ingest", "worker", "sink", "warehouse", "dashboard")
+        }
+        self.endpoints = where
+        state = json.dumps(asdict(where), indent=1)
         (self.data_dir / STATE_FILE).write_text(state + "\n", encoding="utf-8")
-        return self.endpoints
+        return where
 
     def child_environ(self, role: str, told: Mapping[str, str]) -> dict[str, str]:
         """The environment of a role: ``told`` takes precedence over the caller's settings."""
@@ -214,6 +224,8 @@ class Embedded:
             return await local_kafka.serves(kafka, created=False)
 
         await self._until_ready("broker", ready)
+        if said := local_kafka.lost_sight_of(self.data_dir):  # before topics are made anew
+            raise ConfigError([f"{PREFIX}DATA_DIR: {said}"])
 
     async def _start_warehouse(self, shared: Mapping[str, str], ports: Mapping[str, int]) -> None:
         await self._start_role(
@@ -243,16 +255,16 @@ class Embedded:
         self._children[role] = child
         await child.start()
 
-    async def _start_dashboard(self, shared: Mapping[str, str], others: Endpoints) -> Endpoints:
-        port = free_port(self.settings.dashboard_port)
+    async def _start_dashboard(
+        self, shared: Mapping[str, str], where: Endpoints, port: int
+    ) -> None:
         token = self.settings.door_token.get_secret_value()
         await self._start_role(
             "dashboard", shared, 0,
             DASHBOARD_PORT=port,
-            CLICKHOUSE_DSN=with_token(others.clickhouse_dsn, token),
-            DASHBOARD_METRICS_URLS=f"{others.ingest_url}/metrics",
+            CLICKHOUSE_DSN=with_token(where.clickhouse_dsn, token),
+            DASHBOARD_METRICS_URLS=f"{where.ingest_url}/metrics",
         )  # fmt: skip
-        return replace(others, dashboard_url=f"http://127.0.0.1:{port}")
 
     def _log_path(self, role: str) -> Path | None:
         return None if self._logs is None else self._logs / f"{role}.log"
@@ -269,8 +281,8 @@ class Embedded:
             raise Unavailable(f"{role} did not get ready in {READY_S:g} s\n{self._why(role)}")
 
     def _why(self, role: str) -> str:
-        program = self._children[role].program
-        lines = program.tail()
+        program, end = self._children[role].program, self._children[role].end
+        lines = [*([f"ended with {end}"] if end else []), *program.tail()]
         where = f" (log: {program.log_path})" if program.log_path else ""
         return "\n".join([f"{role}{where}", *(f"  {line}" for line in lines)])
 
@@ -291,37 +303,46 @@ class Embedded:
         """Runs until ``stop``.
 
         Raises:
-            ConfigError: a role ended because its settings are invalid.
+            ConfigError: a role ended because its settings are invalid, or Kafka set records aside.
         """
         stopped = asyncio.ensure_future(stop.wait())
-        looking = asyncio.create_task(self._look_at_broker(), name="look at the broker")
-        ends: list[asyncio.Future[Any]] = [stopped, looking, self._gave_up]
+        looks = [asyncio.create_task(look) for look in self._looks(self._live_urls)]
         try:
+            ends: list[asyncio.Future[Any]] = [stopped, self._gave_up, *looks]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopped.cancel()
-            looking.cancel()
+            for look in looks:
+                look.cancel()
+        for look in looks:
+            if look.done() and not look.cancelled():
+                await look
         if self._gave_up.done():
             raise ConfigError(self._gave_up.result().splitlines())
 
-    async def _look_at_broker(self) -> None:
-        """Kills a broker that runs and does not serve, in time for a start that takes long."""
-        broker = self._children["broker"]
-        starts, served = broker.starts, True
-        since_s = time.monotonic()
-        while True:
-            await asyncio.sleep(LOOK_S)
-            if broker.starts != starts:
-                starts, served, since_s = broker.starts, False, time.monotonic()
-            if await local_kafka.serves(self.kafka):
-                served, since_s = True, time.monotonic()
-            waited_s = time.monotonic() - since_s
-            if broker.pid is not None and waited_s > (
-                UNSERVING_S_MAX if served else STARTING_S_MAX
-            ):
-                self._announce(f"the broker has not served for {waited_s:.0f} s; restarting it")
-                broker.kill()
-                since_s = time.monotonic()
+    def _looks(self, urls: Mapping[str, str]) -> list[Coroutine[Any, Any, None]]:
+        """Invariant 4: looks after every child that others wait for."""
+        broker = look_after(
+            self._children["broker"], self._broker_answers, BROKER_PATIENCE, self._announce
+        )
+        roles = (
+            look_after(
+                self._children[role], partial(self._is_live, url), ROLE_PATIENCE, self._announce
+            )
+            for role, url in urls.items()
+        )
+        return [broker, *roles]
+
+    async def _broker_answers(self) -> bool:
+        if said := local_kafka.lost_sight_of(self.data_dir):
+            raise ConfigError([f"{PREFIX}DATA_DIR: {said}"])
+        return await local_kafka.serves(self.kafka)
+
+    async def _is_live(self, url: str) -> bool:
+        """Whether ``/livez`` below ``url`` is answered, however busy the role is."""
+        with suppress(httpx.HTTPError):
+            return (await self._http.get(f"{url}/livez", timeout=LIVE_S)).status_code == 200
+        return False
 
     async def stop(self, drain: bool = True) -> None:
         """Stops everything in the order of invariant 3, also if a stage does not drain.
@@ -383,6 +404,7 @@ async def embedded(
     Raises:
         ConfigError, Unavailable: as ``Embedded.start``.
     """
+    allow_open_files()
     with locked(settings.data_dir):
         pipeline = Embedded(settings, environ, announce, logs)
         try:

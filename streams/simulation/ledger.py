@@ -171,9 +171,8 @@ def count_message(events: list[Happening]) -> Tally[str]:
     count["machine_opens"] = _number(events, "opened") - len(opens)
     count["machine_clicks"] = _number(events, "clicked") - len(clicks) - len(unsubscribe_clicks)
     bounces = [event for event in events if event.kind == "bounced"]
-    if bounces:
+    if bounces and not delivered:
         count[f"bounced_{bounces[0].bounce}"] = 1
-        count["bounced_late"] = bool(delivered)
     refused = [event for event in events if event.kind == "rejected"]
     count["suppressed"] = any(event.bounce == "suppressed" for event in refused)
     count["rejected"] = any(event.bounce != "suppressed" for event in refused)
@@ -189,6 +188,7 @@ def count_message(events: list[Happening]) -> Tally[str]:
     for name, value in unique.items():
         count[name] = int(value)
         count[f"cohort_{name}"] = int(value and bool(delivered))
+    count["cohort_opened_clicked"] = count["cohort_opened"] and count["cohort_clicked"]
     return count
 
 

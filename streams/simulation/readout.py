@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import httpx
 import orjson
 
+from schemas.addresses import clickhouse_address
 from schemas.errors import Unavailable
 from schemas.glossary import COUNTER_NAMES
 from streams.simulation.ledger import Identity, identity
@@ -33,11 +33,11 @@ class ClickHouse:
     """
 
     def __init__(self, dsn: str) -> None:
-        parts = urlsplit(dsn)
-        self._params = {"database": parts.path.strip("/") or "mailpulse"}
+        address = clickhouse_address(dsn)
+        self._params = {"database": address.database}
         self._client = httpx.AsyncClient(
-            base_url=f"{parts.scheme}://{parts.hostname}:{parts.port}",
-            auth=(unquote(parts.username or "default"), unquote(parts.password or "")),
+            base_url=address.url,
+            auth=(address.user, address.password),
             timeout=30.0,
             trust_env=False,
         )
@@ -91,9 +91,10 @@ class ClickHouse:
 
     async def acted_upon(self, run: str) -> tuple[int, int]:
         """Number of suppressed addresses, and number of first human clicks."""
+        # the set is of suppressions: one of events would grow with the run, to gigabytes
         suppressed = await self.rows(
-            "SELECT count() FROM suppressions FINAL WHERE evidence_event_id IN"
-            f" (SELECT event_id FROM events FINAL WHERE message_id LIKE 'm{run}%')"
+            f"SELECT uniqExact(event_id) FROM events WHERE message_id LIKE 'm{run}%'"
+            " AND event_id IN (SELECT toUUIDOrZero(evidence_event_id) FROM suppressions FINAL)"
         )
         clicked = await self.rows(
             "SELECT count() FROM events FINAL WHERE event_type = 'clicked' AND first_human"
@@ -104,7 +105,7 @@ class ClickHouse:
     async def rates(self, campaigns: Sequence[str]) -> list[dict[str, Any]]:
         """What the terminal shows of each campaign."""
         names = (
-            "campaign_id", "sent", "accepted", "hard_bounce_rate", "bounce_rate", "open_rate",
+            "campaign_id", "sent", "delivered", "hard_bounce_rate", "bounce_rate", "open_rate",
             "open_rate_with_machine", "click_rate",
         )  # fmt: skip
         rows = await self.rows(
@@ -113,14 +114,13 @@ class ClickHouse:
         )
         return [dict(zip(names, row, strict=True)) for row in rows]
 
-    async def alerts(self, campaigns: Sequence[str]) -> list[dict[str, Any]]:
-        """Alerts raised: whole campaigns before their mailbox providers, worst first."""
+    async def incidents(self, campaigns: Sequence[str]) -> list[dict[str, Any]]:
+        """Incidents as they are now, the worst first."""
         names = ("campaign_id", "mailbox_provider", "rate", "level", "state", "value", "numerator",
                  "denominator")  # fmt: skip
         rows = await self.rows(
-            f"SELECT {', '.join(names)} FROM alerts FINAL"
-            f" WHERE campaign_id IN ({quoted(campaigns)}) ORDER BY mailbox_provider != '',"
-            " indexOf(['critical', 'warning', 'watch'], level), raised_at DESC LIMIT 20"
+            f"SELECT {', '.join(names)} FROM incidents WHERE campaign_id IN ({quoted(campaigns)})"
+            " ORDER BY indexOf(['critical', 'warning', 'watch'], level), opened_at DESC LIMIT 20"
         )
         return [dict(zip(names, row, strict=True)) for row in rows]
 

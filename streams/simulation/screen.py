@@ -20,7 +20,7 @@ OPENING = """\
 Simulated mail providers post signed webhooks to the real ingress. Faust agents deduplicate, enrich
 and count the events; ClickHouse serves the figures. What to look at:
   - the funnel grows; one request in ten is sent twice or more, and nothing is counted twice
-  - bought-list exceeds 5 % hard bounces, which raises an alert
+  - bought-list exceeds 5 % hard bounces, which opens an incident after a minute
   - mpp-launch is mostly opened by machines: its open rates with and without them differ widely
   - dead addresses go to the suppressions topic, first human clicks to the engagement topic
   - forged requests are refused, and the answer tells an attacker nothing
@@ -47,7 +47,7 @@ class View:
     fresh_p50_s: float | None = None
     fresh_p99_s: float | None = None
     campaigns: list[dict[str, Any]] = field(default_factory=list)
-    alerts: list[dict[str, Any]] = field(default_factory=list)
+    incidents: list[dict[str, Any]] = field(default_factory=list)
     refusal: str = ""
     dashboard_url: str = ""
     trouble: dict[str, int] = field(default_factory=dict)
@@ -70,13 +70,13 @@ QUERY = 'mailpulse query "SELECT campaign_id, bounce_rate, click_rate FROM campa
 def picture(view: View) -> Group:
     """The whole screen."""
     funnel = Table.grid(padding=(0, 3))
-    accepted = sum(int(row["accepted"]) for row in view.campaigns)
+    delivered = sum(int(row["delivered"]) for row in view.campaigns)
     sent = sum(int(row["sent"]) for row in view.campaigns)
     for name, value in (
         ("events accepted", f"{len(view.ledger.accepted):,}"),
         ("in ClickHouse", f"{view.stored:,}"),
         ("messages attempted", f"{sent:,}"),
-        ("messages accepted", f"{accepted:,}"),
+        ("messages delivered", f"{delivered:,}"),
         ("duplicates dropped", f"{view.ledger.duplicates_sent:,}"),
         ("forgeries refused", f"{view.ledger.forged_refused:,}"),
         ("dead letters", f"{view.ledger.malformed_accepted:,}"),
@@ -89,8 +89,9 @@ def picture(view: View) -> Group:
         Panel(funnel, title=f"mailpulse demo, {view.seconds:.0f} s", title_align="left"),
         _campaigns(view),
     ]
-    if view.alerts:
-        parts.append(Panel(Text("\n".join(map(alert_line, view.alerts[:4]))), title="Alerts"))
+    if view.incidents:
+        told = "\n".join(map(incident_line, view.incidents[:4]))
+        parts.append(Panel(Text(told), title="Incidents"))
     if view.refusal:
         parts.append(Panel(Text(visible(view.refusal)), title="A forged request was refused"))
     lines = [f"In another terminal:  {QUERY}"]
@@ -120,12 +121,12 @@ def _campaigns(view: View) -> Table:
     return table
 
 
-def alert_line(alert: dict[str, Any]) -> str:
-    """An alert in words."""
-    where = f" at {alert['mailbox_provider']}" if alert.get("mailbox_provider") else ""
+def incident_line(one: dict[str, Any]) -> str:
+    """An incident in words."""
+    where = f" at {one['mailbox_provider']}" if one.get("mailbox_provider") else ""
     return visible(
-        f"{alert['campaign_id']}{where}: {alert['rate']} {percent(alert['value'])}"
-        f" ({alert['numerator']} of {alert['denominator']}), {alert['level']}, {alert['state']}"
+        f"{one['campaign_id']}{where}: {one['rate']}, {one['level']}, {one['state']}"
+        f" ({percent(one['value'])}: {one['numerator']} of {one['denominator']})"
     )
 
 
@@ -139,7 +140,7 @@ def plain_lines(view: View, told: set[str]) -> list[str]:
         f"  suppressed {view.suppressed:,}  to follow up {view.follow_ups:,}"
         f"  visible after {seconds(view.fresh_p50_s)} (p50)"
     ]
-    once = [f"alert: {alert_line(alert)}" for alert in view.alerts]
+    once = [f"incident: {incident_line(one)}" for one in view.incidents]
     if view.refusal:
         once.append(f"refused: {view.refusal}")
     once += [f"note: {what}" for what in view.trouble]

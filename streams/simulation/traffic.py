@@ -36,6 +36,9 @@ HOLD_S_MAX = 0.4
 IN_FLIGHT_MAX = 24
 WAITING_MAX = 4 * IN_FLIGHT_MAX
 """Requests that are open or wait for a retry; beyond it nothing new is sent."""
+STEP_S_MAX = 0.5
+"""Most traffic that is made up for at once, seconds. A sender that made up for all of a stall would
+send a burst that takes still longer, and the next one would be larger."""
 GIVE_UP_S = 10.0
 _BROKEN = b'[{"event": "open", "email": '
 
@@ -109,13 +112,16 @@ class Traffic:
 
     async def run(self, seconds: float | None, stop: asyncio.Event) -> None:
         """Sends for ``seconds`` (``None``: until ``stop``), then waits for open requests."""
-        began = time.monotonic()
+        began = last = time.monotonic()
+        sent_s = 0.0
 
         def over() -> bool:
             return stop.is_set() or (seconds is not None and time.monotonic() - began >= seconds)
 
         while not over():
-            for event in self._simulator.advance(time.monotonic() - began):
+            now = time.monotonic()
+            sent_s, last = sent_s + min(now - last, STEP_S_MAX), now
+            for event in self._simulator.advance(sent_s):
                 self._buffers[event.source].events.append(event)
             self._flush(time.monotonic())
             await asyncio.sleep(0.03)

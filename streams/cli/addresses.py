@@ -1,0 +1,79 @@
+"""Command ``mailpulse sources refresh``: compares published addresses with the providers' pages."""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import httpx
+import typer
+
+from ingest.published import CONFIRMED_FILE, Published, asked_for, compare, confirmed
+from streams.cli.context import FAILED, ConfigFile, now, say, settings_of, sources_of
+
+FETCH_S_MAX = 20.0
+
+Fetch = Callable[[str], str]
+"""Address of a page -> its text. Raises ``httpx.HTTPError``."""
+
+
+def days_seen(data_dir: Path) -> dict[str, date]:
+    """When each provider's page was last seen with every address."""
+    path = data_dir / CONFIRMED_FILE
+    return confirmed(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def fetch(page: str) -> str:
+    """The text of a page."""
+    answer = httpx.get(page, timeout=FETCH_S_MAX, follow_redirects=True)
+    return answer.raise_for_status().text
+
+
+def look(lists: Mapping[str, Published], get: Fetch) -> tuple[list[str], set[str]]:
+    """Compares lists with their pages.
+
+    Returns:
+        Lines for the operator, and the providers whose page still has every address.
+    """
+    lines: list[str] = []
+    same: set[str] = set()
+    for name, one in sorted(lists.items()):
+        try:
+            found = compare(one, get(one.page))
+        except httpx.HTTPError as error:
+            lines.append(f"{name}: not compared, {type(error).__name__} at {one.page}")
+            continue
+        if found.gone:
+            lines.append(f"{name}: no longer on {one.page}: {', '.join(found.gone)}")
+        else:
+            same.add(name)
+            lines.append(f"{name}: all {len(one.networks)} are on {one.page}")
+        if found.further:
+            lines.append(
+                f"{name}: also there: {', '.join(found.further)}; if webhooks come from them, add "
+                "them to allow_ips"
+            )
+    return lines, same
+
+
+def refresh(config_file: ConfigFile = None) -> None:
+    """Compares the addresses behind allow_ips = "published" with the providers' pages.
+
+    Nothing is let in or shut out by it: it notes the day if a page still has every address, and
+    names what is new or gone. Exit code 1 if a page could not be compared, or has lost some.
+    """
+    settings = settings_of(config_file=config_file)
+    lists = asked_for(sources_of(settings))
+    if not lists:
+        say('no source has allow_ips = "published"')
+        return
+    lines, same = look(lists, fetch)
+    for line in lines:
+        say(line)
+    today = datetime.fromtimestamp(now(), UTC).date()
+    days = {**days_seen(settings.data_dir), **dict.fromkeys(same, today)}
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    content = json.dumps({name: day.isoformat() for name, day in sorted(days.items())})
+    (settings.data_dir / CONFIRMED_FILE).write_text(content + "\n", encoding="utf-8")
+    if same != lists.keys():
+        raise typer.Exit(FAILED)
