@@ -23,6 +23,9 @@ OURS := $(PIP) --no-deps --no-build-isolation --editable .
 # Nothing is fetched at run time: Kafka's 46 jars come now, checked, into the user's cache.
 KAFKA := $(BIN)/mailpulse kafka install
 PINNED_TESTS := tests/analytics tests/contracts
+# As many processes as cores (AT_ONCE=1: one), and whole files to each: its tests may share a broker.
+AT_ONCE ?= logical
+PYTEST := -m pytest --numprocesses $(AT_ONCE) --maxprocesses 8 --dist loadfile
 ARGS ?=
 
 .PHONY: demo test test-pinned lint types live bench soak fuzz lock clean
@@ -32,10 +35,10 @@ demo: $(VENV)/installed-embedded
 	$(BIN)/mailpulse demo $(ARGS)
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m "not live and not browser and not slow" $(ARGS)
+	$(BIN)/python $(PYTEST) -m "not live and not browser and not slow" $(ARGS)
 
 test-pinned: $(VENV)/pinned/installed
-	MAILPULSE_TEST_ENGINE=pinned $(VENV)/pinned/bin/python -m pytest \
+	MAILPULSE_TEST_ENGINE=pinned $(VENV)/pinned/bin/python $(PYTEST) \
 	  -m "not live and not browser and not slow" $(PINNED_TESTS) $(ARGS)
 
 lint: $(VENV)/installed-dev

@@ -20,8 +20,15 @@ _EXAMPLE = cloud_event("alert", SOURCES[0], "", 0)
 """What headers there are, by the code that makes them."""
 
 
+def _name(topic: Topic) -> str:
+    """Of a channel: its schema, with the topic's own word where that has several topics."""
+    own = topic.name.removeprefix("email.").removesuffix(".v1").split(".")[1:]
+    first = next(other for other in TOPICS if other.schema == topic.schema)
+    return topic.schema if topic == first else "_".join((topic.schema, *own))
+
+
 def _identifier(topic: Topic) -> str:
-    return topic.schema.title().replace("_", "")
+    return _name(topic).title().replace("_", "")
 
 
 def _channel(topic: Topic) -> dict[str, Any]:
@@ -81,11 +88,11 @@ def document() -> dict[str, Any]:
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/avro",
-        "channels": {topic.schema: _channel(topic) for topic in TOPICS},
+        "channels": {_name(topic): _channel(topic) for topic in TOPICS},
         "operations": {
-            f"receive_{topic.schema}": {
+            f"receive_{_name(topic)}": {
                 "action": "receive",
-                "channel": {"$ref": f"#/channels/{topic.schema}"},
+                "channel": {"$ref": f"#/channels/{_name(topic)}"},
                 "summary": f"Subscribe to {topic.name}, keyed by {topic.key}.",
             }
             for topic in TOPICS

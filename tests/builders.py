@@ -4,6 +4,8 @@ from typing import Any, cast
 
 from schemas.codec import LATEST, Codec, schema_json
 from schemas.event import Event, new_event
+from schemas.identity import address_identity
+from tests.strategies import without_head
 
 RECEIVED_AT = 1_790_000_000_000_000
 """A moment in September 2026, microseconds; no test depends on today."""
@@ -34,7 +36,10 @@ def event(**overrides: Any) -> Event:
         "campaign_source": "metadata",
     }
     _refuse_unknown(built, overrides)
-    return cast("Event", {**built, **overrides})
+    built |= overrides
+    if "recipient_identity" not in overrides and built["recipient"]:
+        built["recipient_identity"] = address_identity(built["recipient"])
+    return cast("Event", built)
 
 
 def record(name: str, **overrides: Any) -> dict[str, Any]:
@@ -43,7 +48,7 @@ def record(name: str, **overrides: Any) -> dict[str, Any]:
     Raises:
         TypeError: an override that is no field of the schema.
     """
-    built = _empty(schema_json(LATEST[name]))
+    built = without_head(_empty(schema_json(LATEST[name])))
     _refuse_unknown(built, overrides)
     return {**built, **overrides}
 

@@ -1,10 +1,15 @@
-"""For every test: Hypothesis' profile and the broker fixtures.
+"""For every test: Hypothesis' profile, the broker fixtures, and what parallel runs need.
 
 ``MAILPULSE_TEST_EXAMPLES`` sets the number of examples per property.
 """
 
 import os
+from collections.abc import Iterator
 
+os.putenv("TZ", "UTC")  # before a test loads chDB: see analytics.warehouse.utc
+
+import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.live.fixtures"]
@@ -17,3 +22,17 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("mailpulse")
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Names bytes by their argument: gzip writes the time into them, and every process of a
+    parallel run has to collect the same names."""
+    return argname if isinstance(val, bytes) else None
+
+
+@pytest.fixture(autouse=True)
+def _log_as_by_default() -> Iterator[None]:
+    """Undoes what a test or a command that it ran set: the next one looks where logs go."""
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()

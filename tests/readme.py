@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingest.providers import conformance
-from schemas.glossary import COUNTERS, DERIVED_DOCS, MESSAGE, RATES, WINDOWS_S
+from schemas.glossary import (
+    BOUNCE,
+    COUNTERS,
+    DERIVED_DOCS,
+    MESSAGE,
+    ORDER,
+    RATES,
+    SETTLED,
+    WINDOWS_DOC,
+    WINDOWS_S,
+)
 from streams.cli import capacity as plans
 from streams.kafka import acl
 from tests import metrics_table
@@ -59,7 +69,8 @@ def all_blocks(kind: str) -> dict[str, str]:
 
 def glossary() -> str:
     """Counters, derived counts and rates, as tables."""
-    lines = [f"**Message**: {MESSAGE}.", "", "| count | counted in | definition |", "|---|---|---|"]
+    lines = [f"**Message**: {MESSAGE}.", "", f"**Bounce**: {BOUNCE}.", ""]
+    lines += ["| count | counted in | definition |", "|---|---|---|"]
     lines += [f"| `{c.name}` | {c.basis.value} minute | {c.doc} |" for c in COUNTERS]
     lines += [f"| `{name}` | derived | {doc} |" for name, doc in DERIVED_DOCS.items()]
     lines += ["", "| rate | basis | definition |", "|---|---|---|"]
@@ -68,7 +79,11 @@ def glossary() -> str:
         "",
         "**Flow**: an event is counted in the minute it happened. **Cohort**: in the minute its "
         "message was delivered: «of what was delivered in the window, so much has been opened so "
-        f"far», never above 100 %. Windows: {', '.join(WINDOWS_S)}, in buckets of a minute.",
+        f"far», never above 100 %. **Windows** ({', '.join(WINDOWS_S)}): {WINDOWS_DOC}.",
+        "",
+        f"**Order**: {ORDER}.",
+        "",
+        f"**Settled**: {SETTLED}.",
     ]
     return "\n".join(lines) + "\n"
 

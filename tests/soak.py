@@ -27,7 +27,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +37,7 @@ from aiokafka.errors import KafkaError
 from streams.simulation.accounts import open_accounts
 from streams.simulation.load import Shape
 from streams.worker.setting_aside import MARK
+from tests.curves import Curves
 from tests.live.faults import LAG_S_MAX, Outcome, Trial
 from tests.live.kafka import Kafka
 from tests.live.poison import put_poison
@@ -57,14 +57,10 @@ RIGHTED = 0.4
 """Probability, after each fault, that a wrong clock is corrected."""
 PAUSE_S = 8.0
 """How long a role is frozen: longer than the session time-out of these tests."""
-_COLORS = ("#1f5fa8", "#b1471d", "#2d7d46", "#7a4a9e", "#8a6d00")
 
 
-@dataclass
-class Weights:
-    """Resident memory of every role over time: name -> (seconds, bytes)."""
-
-    curves: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+class Weights(Curves):
+    """Resident memory of every role over time."""
 
     @contextmanager
     def sampled(self, pipeline: Pipeline) -> Iterator[None]:
@@ -86,40 +82,6 @@ class Weights:
         finally:
             over.set()
             thread.join()
-
-    def svg(self, width: int = 800, height: int = 320) -> str:
-        """The curves as a picture."""
-        left, bottom, top = 60, 30, 16
-        end = max((at for curve in self.curves.values() for at, _ in curve), default=1.0)
-        most = max((held for curve in self.curves.values() for _, held in curve), default=1)
-        most = (most // 100_000_000 + 1) * 100_000_000
-
-        def place(at: float, held: float) -> str:
-            x = left + (width - left - 10) * at / end
-            y = height - bottom - (height - bottom - top) * held / most
-            return f"{x:.1f},{y:.1f}"
-
-        parts = [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
-            ' font-family="sans-serif" font-size="12">',
-            f'<rect width="{width}" height="{height}" fill="#fff"/>',
-        ]
-        for step in range(5):
-            held = most * step / 4
-            x, y = place(0, held).split(",")
-            parts.append(f'<path d="M{x} {y}H{width - 10}" stroke="#ddd"/>')
-            parts.append(
-                f'<text x="{left - 6}" y="{y}" text-anchor="end">{held / 1e6:.0f} MB</text>'
-            )
-        parts.append(f'<text x="{width - 10}" y="{height - 8}" text-anchor="end">'
-                     f"{end / 60:.0f} minutes</text>")  # fmt: skip
-        for number, (name, curve) in enumerate(sorted(self.curves.items())):
-            color = _COLORS[number % len(_COLORS)]
-            points = " ".join(place(at, held) for at, held in curve)
-            parts.append(f'<polyline fill="none" stroke="{color}" points="{points}"/>')
-            parts.append(f'<text x="{left + 8 + 110 * number}" y="{height - 8}" fill="{color}">'
-                         f"{name}</text>")  # fmt: skip
-        return "\n".join([*parts, "</svg>\n"])
 
 
 class Faults:

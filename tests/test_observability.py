@@ -18,7 +18,7 @@ from tests.metrics_table import Metric, metrics, table
 FOLDER = Path(__file__).parents[1] / "analytics" / "prometheus"
 METRICS: dict[str, Metric] = {sample: one for one in metrics() for sample in one.samples}
 UNITS = ("_seconds", "_bytes", "_records", "_keys", "_events", "_partitions", "_total", "_up",
-         "_connections", "_statements", "_viewers")  # fmt: skip
+         "_connections", "_statements", "_viewers", "_active")  # fmt: skip
 
 
 def rules_of(name: str) -> list[dict[str, Any]]:

@@ -110,7 +110,7 @@ def test_links_and_files_named_exist(page: Path) -> None:
 
 
 def test_consumer_examples_are_short() -> None:
-    """A consumer fits in 25 lines."""
+    """A consumer fits on a screen."""
     examples = [block for block in blocks(ALL) if block.kind == "consumer"]
     assert [block.name for block in examples] == ["aiokafka", "confluent"]
-    assert all(len(block.text.splitlines()) < 25 for block in examples)
+    assert all(len(block.text.splitlines()) <= 40 for block in examples)

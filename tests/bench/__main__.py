@@ -2,7 +2,8 @@
 
 Invariants:
 1. A part is a module ``tests/bench/NAME.py`` with ``run(kafka_bootstrap, quick)`` that returns
-   figures by name. It gets a fresh broker with mailpulse's topics, and stops what it starts.
+   figures by name. It gets a fresh broker with mailpulse's topics, unless it needs none, and
+   stops what it starts.
 2. Words go to stderr; the last line of stdout is the JSON object, whatever happened.
 3. A part that fails fails the run, but not the parts after it.
 
@@ -18,14 +19,16 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from importlib import import_module
 
 from streams.broker.config import UNFLUSHED
 from tests.live.kafka import Kafka, create_mailpulse_topics
 from tests.live.maven import Missing
 
-PARTS = ("ingress", "engine", "meaning", "reprocess", "hot", "analytics")
+PARTS = ("ingress", "engine", "meaning", "reprocess", "hot", "analytics", "alerts")
+WITHOUT_BROKER = frozenset(("alerts",))
+"""Parts that simulate; they are given no broker."""
 OK, FAILED, USAGE = 0, 1, 2
 
 
@@ -93,7 +96,8 @@ def main(given: Sequence[str] | None = None) -> int:
     tell(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     for name in arguments.only or PARTS:
         try:
-            with broker_for(arguments.kafka) as bootstrap:
+            needed = nullcontext("") if name in WITHOUT_BROKER else broker_for(arguments.kafka)
+            with needed as bootstrap:
                 figures.update(run_part(name, bootstrap, arguments.quick, tell))
         except Missing as error:
             print(error, file=sys.stderr)

@@ -203,6 +203,7 @@ class Load:
             return
         yield ("delivered", box, 0, sent, *common)
         self._count(campaign, box, sent, "events", "delivered")
+        by_humans = set()
         for kind, chance, scale in (("opened", 0.45, 14_400), ("clicked", 0.09, 18_000)):
             if dice.random() > chance:
                 continue
@@ -219,6 +220,9 @@ class Load:
             self._count(campaign, box, sent, f"cohort_{kind}_any")
             if not machine:
                 self._count(campaign, box, sent, f"cohort_{kind}")
+                by_humans.add(kind)
+        if len(by_humans) == 2:
+            self._count(campaign, box, sent, "cohort_opened_clicked")
 
     def _count(self, campaign: str, box: int, at: int, *names: str) -> None:
         vector = self.minutes[campaign, MAILBOXES[box][0], at // 60]

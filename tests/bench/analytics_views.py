@@ -40,7 +40,7 @@ QUESTIONS: dict[str, str] = {
     "campaign_summary_all": "SELECT * FROM campaign_summary",
     "campaign_timeline_24h": (
         "SELECT * FROM campaign_timeline(campaign = 'campaign-0100', from = '{begin}',"
-        " to = '{end}', step = 60)"
+        " to = '{end}', step = 60, zone = 'UTC')"
     ),
     "bounce_reasons": f"SELECT * FROM bounce_reasons WHERE {ONE}",
     "links": f"SELECT * FROM links WHERE {ONE}",

@@ -128,6 +128,7 @@ def run(bootstrap: str, quick: bool) -> dict[str, float]:
         "rebuild_records_per_s": rebuilt["records_per_s"],
         "cpu_us_rebuild": rebuilt["cpu_us"],
         "state_bytes_per_message": kept["bytes_per_message"],
+        "state_bytes_per_open_message": kept["bytes_per_open_message"],
         "rss_mb": max(kept["rss_mb"], _median(rounds["mailpulse"], "rss_mb")),
         "two_workers_ratio": statistics.median(pairs) / speed["mailpulse"],
     }

@@ -22,12 +22,13 @@ from typing import Any
 from schemas.event import message_key
 from schemas.topics import PARTITIONS_DEFAULT
 from streams.campaigns.state import CampaignState
-from streams.campaigns.windows import WIDTH, Partial, PartialKey, Windows
+from streams.campaigns.windows import Partial, PartialKey, Windows
 from streams.enrich.epochs import History, Ruling
-from streams.enrich.message import Message
-from streams.enrich.message_bytes import pack, pack_first
+from streams.enrich.message import BY_TIME, FOR_SURE, Message, Pending
+from streams.enrich.message_bytes import bucket_of, pack, pack_pending, pending_key
 from streams.enrich.shard import Shard
 from streams.enrich.step import step
+from streams.enrich.vectors import WIDTH
 from streams.transport.runner import settle_garbage_collector
 from streams.worker.restore import Restorer
 from streams.worker.store import StateDirectory, Store
@@ -38,6 +39,7 @@ from tests.bench.traffic import Shape, events
 RULING = Ruling.of(History(), LOOK_UPS)
 STATE_EVENTS = 40_000
 """Events folded on top of the stored messages before memory is read."""
+OPEN_MESSAGES = 200_000
 CAMPAIGNS = 10_000
 MAILBOXES = ("gmail", "microsoft", "yahoo", "apple", "other")
 
@@ -96,9 +98,9 @@ async def state(_bootstrap: str, count: int, directory: Path) -> None:
     with StateDirectory(directory / "state") as kept:
         stores = [kept.store(str(partition)) for partition in range(PARTITIONS_DEFAULT)]
         each = count // PARTITIONS_DEFAULT
-        for number, store in enumerate(stores):
+        for store in stores:
             for begin in range(0, each, 50_000):
-                store.write(_messages(number, begin, min(begin + 50_000, each)))
+                store.write(_messages(begin, min(begin + 50_000, each)))
         for store in stores:
             store._db.flush()
             store._db.compact_range(None, None)
@@ -121,7 +123,10 @@ async def state(_bootstrap: str, count: int, directory: Path) -> None:
                     shard.saved()
         windows = _active_campaigns(kept.store("campaigns"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    figures = {"bytes_per_message": disk / (each * PARTITIONS_DEFAULT), "rss_mb": peak}
+    figures = {
+        "bytes_per_message": disk / (each * PARTITIONS_DEFAULT),
+        "bytes_per_open_message": _open_bytes(directory / "open"), "rss_mb": peak,
+    }  # fmt: skip
     _tell({**figures, "campaigns": len(windows.series)})
 
 
@@ -149,27 +154,60 @@ def _active_campaigns(store: Store) -> Windows:
     return windows
 
 
-def _messages(shard: int, begin: int, end: int) -> Iterator[tuple[bytes, bytes]]:
-    """Messages as they lie in state when their opens are settled: 2 of 5 opened once, 1 clicked."""
+def _open_bytes(directory: Path) -> float:
+    """Disk space of a message whose correction window is open, its pending events included."""
+    with StateDirectory(directory) as kept:
+        store = kept.store("0")
+        for begin in range(0, OPEN_MESSAGES, 50_000):
+            store.write(_open_messages(begin, begin + 50_000))
+        store._db.flush()
+        store._db.compact_range(None, None)
+        return kept.disk_bytes() / OPEN_MESSAGES
+
+
+def _messages(begin: int, end: int) -> Iterator[tuple[bytes, bytes]]:
+    """Messages as they lie in state when they are settled: 2 of 5 opened once, 1 clicked."""
     at = int(time.time())
     for number in range(begin, end):
-        key = b"m" + os.urandom(16)
-        delivered = at - number % (20 * 86_400)
-        campaign, mailbox = f"campaign-{number % 997:04d}", MAILBOXES[number % 5]
-        identity = int.from_bytes(os.urandom(8), "big")
-        if number % 5 > 1:
-            yield key, pack_first(delivered, identity, campaign, "metadata", mailbox, delivered)
-            continue
-        message = Message()
-        message.touched = delivered + 3600
-        message.seen = [identity, identity ^ 0x5555555555555555]
-        message.campaign, message.campaign_source, message.mailbox = campaign, "metadata", mailbox
-        message.delivered_at = delivered
-        message.opened_any_at = message.opened_at = delivered + 1800 + number % 977
-        if number % 5 == 0:
-            message.seen.append(identity ^ 0x3333333333333333)
-            message.clicked_any_at = message.clicked_at = delivered + 3600 + number % 991
-        yield key, pack(message)
+        message = _message(number, at - number % (20 * 86_400))
+        message.settle_all()
+        yield b"m" + os.urandom(16), pack(message)
+
+
+def _open_messages(begin: int, end: int) -> Iterator[tuple[bytes, bytes]]:
+    """The same messages with their correction windows open."""
+    at = int(time.time())
+    for number in range(begin, end):
+        key, message = os.urandom(16), _message(number, at - number % 86_400)
+        yield b"m" + key, pack(message)
+        yield pending_key(bucket_of(message), key), pack_pending(message)
+
+
+def _message(number: int, delivered: int) -> Message:
+    identity = int.from_bytes(os.urandom(8), "big")
+    message = Message()
+    message.campaign, message.mailbox = f"campaign-{number % 997:04d}", MAILBOXES[number % 5]
+    message.due = delivered + 86_400
+    happened = [("delivered", delivered)]
+    if number % 5 <= 1:
+        happened.append(("opened", delivered + 1800 + number % 977))
+    if number % 5 == 0:
+        happened.append(("clicked", delivered + 3600 + number % 991))
+    for position, (kind, when) in enumerate(happened):
+        judged = kind != "delivered"
+        message.touched = when
+        message.seen.append(identity ^ position)
+        message.pending.append(
+            Pending(
+                number + position, identity ^ position, kind, when, when * 1_000_000,
+                "human" if judged else "none", "", BY_TIME if judged else FOR_SURE, number + 1,
+                number + 2, False, 0, message.campaign, True, judged, 0,
+            )
+        )  # fmt: skip
+        setattr(message, f"{kind}_any_at" if judged else "delivered_at", when)
+        if judged:
+            setattr(message, f"{kind}_at", when)
+    return message
 
 
 def _tell(figures: dict[str, float]) -> None:

@@ -29,8 +29,9 @@ from schemas.topics import PARTITIONS_DEFAULT
 from streams.classify import user_agent
 from streams.enrich import minute_counts
 from streams.enrich.derive import LookUps
+from streams.enrich.effects import Completed, Effects, complete, wanted
 from streams.enrich.shard import Shard
-from streams.enrich.step import Effects, step
+from streams.enrich.step import step
 from streams.transport.runner import settle_garbage_collector
 from streams.worker.enrich_agent import enriched_rows
 from streams.worker.outputs import Flight, Outputs, Row
@@ -96,6 +97,23 @@ def minute_rows(shard: Shard) -> list[tuple[str, bytes, bytes]]:
     ]
 
 
+class Kept:
+    """Raw records that corrections carry: a contender keeps all it has read."""
+
+    def __init__(self) -> None:
+        self._values: dict[int, dict[int, bytes]] = {}
+
+    def complete(self, shard: Shard, records: Iterable[Any], effects: Effects) -> Completed:
+        """The effects of folding ``records`` as they are to be written."""
+        values = self._values.setdefault(shard.partition, {})
+        values.update({record.offset: record.value for record in records})
+        raws = {offset: values[offset] for offset in wanted(effects)}
+        return complete(
+            effects, raws, codec=CODEC, look_ups=LOOK_UPS, log_id=shard.log_id,
+            partition=shard.partition,
+        )  # fmt: skip
+
+
 # --- mailpulse ------------------------------------------------------------------------------------
 
 
@@ -139,6 +157,7 @@ async def hand_loop(bootstrap: str, source: str, clock: Clock, directory: Path) 
     await consumer.start()
     state = StateDirectory(directory / "state")
     shards: dict[int, tuple[Shard, Flight, float]] = {}
+    kept = Kept()
     while True:
         for tp, records in (await consumer.getmany(timeout_ms=500, max_records=2000)).items():
             clock.start()
@@ -148,7 +167,8 @@ async def hand_loop(bootstrap: str, source: str, clock: Clock, directory: Path) 
                 shards[tp.partition] = (shard, Flight(outputs), time.monotonic())
             shard, flight, at = shards[tp.partition]
             for begin in range(0, len(records), 500):
-                effects = step(shard, records[begin : begin + 500], LOOK_UPS, CODEC)
+                some = records[begin : begin + 500]
+                effects = kept.complete(shard, some, step(shard, some, LOOK_UPS, CODEC))
                 await _send(flight, tp.partition, effects)
                 await asyncio.sleep(0)
             clock.done += len(records)
@@ -162,18 +182,22 @@ async def hand_loop(bootstrap: str, source: str, clock: Clock, directory: Path) 
             clock.finish()
 
 
-def _side(name: str, record: dict[str, Any] | None) -> bytes | None:
-    if record is None:
-        return None
-    return CODEC.encode(name, record)
+def _sides(effects: Completed) -> list[tuple[bytes, bytes | None]]:
+    """Suppressions and engagement, key and value."""
+    told: list[tuple[bytes, bytes | None]] = [
+        (
+            one.addressee.identity.encode(),
+            None if one.record is None else CODEC.encode("suppression", one.record),
+        )
+        for one in effects.suppressions
+    ]
+    return told + [(key.encode(), CODEC.encode("engagement", r)) for key, r in effects.engagement]
 
 
-async def _send(flight: Flight, partition: int, effects: Effects) -> None:
+async def _send(flight: Flight, partition: int, effects: Completed) -> None:
     await flight.send_to("bench.out", partition, enriched_rows(effects))
-    for name, pairs in (("suppression", effects.suppressions), ("engagement", effects.engagement)):
-        some = [Row(k.encode(), _side(name, r), 0) for k, r in pairs]
-        if some:
-            await flight.send_keyed("bench.side", some)
+    if some := [Row(key, value, 0) for key, value in _sides(effects)]:
+        await flight.send_keyed("bench.side", some)
 
 
 async def _checkpoint(
@@ -204,13 +228,11 @@ class StoredRecord:
     value: bytes | None
 
 
-def _outputs(effects: Effects) -> list[tuple[str, bytes | None, bytes | None]]:
+def _outputs(effects: Completed) -> list[tuple[str, bytes | None, bytes | None]]:
     out: list[tuple[str, bytes | None, bytes | None]] = [
         ("bench.out", key, value) for key, value, _ in effects.enriched
     ]
-    for name, pairs in (("suppression", effects.suppressions), ("engagement", effects.engagement)):
-        out += [("bench.side", k.encode(), _side(name, r)) for k, r in pairs]
-    return out
+    return out + [("bench.side", key, value) for key, value in _sides(effects)]
 
 
 async def stock_faust(bootstrap: str, source: str, clock: Clock, directory: Path) -> None:
@@ -239,6 +261,7 @@ async def stock_faust(bootstrap: str, source: str, clock: Clock, directory: Path
         "state", partitions=PARTITIONS_DEFAULT, key_type=bytes, value_type=bytes
     )  # bytes are stored raw
     shards: dict[int, Shard] = {}
+    kept = Kept()
 
     @app.agent(source_topic)
     async def enrich(stream: Any) -> None:
@@ -255,7 +278,7 @@ async def stock_faust(bootstrap: str, source: str, clock: Clock, directory: Path
             record = StoredRecord(
                 message.offset, int(message.timestamp * 1000), message.key, event.value
             )
-            effects = step(shard, [record], LOOK_UPS, CODEC)
+            effects = kept.complete(shard, [record], step(shard, [record], LOOK_UPS, CODEC))
             for name, key, value in _outputs(effects):
                 await topics_out[name].send(key=key, value=value)
             clock.done += 1
@@ -307,6 +330,7 @@ def quix(bootstrap: str, source: str, clock: Clock, directory: Path) -> None:
     frame = app.dataframe(raw)
     held: dict[str, Any] = {}
     shards: dict[int, Shard] = {}
+    kept = Kept()
 
     def load(keys: list[bytes]) -> list[bytes | None]:
         state = held["state"]
@@ -321,7 +345,8 @@ def quix(bootstrap: str, source: str, clock: Clock, directory: Path) -> None:
             shard = shards[at.partition] = Shard(at.partition, load)
             shard.begin_log("bench")
         # Its memory is emptied after each record: the state of another key is out of reach.
-        effects = step(shard, [StoredRecord(at.offset, timestamp, key, value)], LOOK_UPS, CODEC)
+        record = StoredRecord(at.offset, timestamp, key, value)
+        effects = kept.complete(shard, [record], step(shard, [record], LOOK_UPS, CODEC))
         for name, content in shard.unit_writes():
             if content is None:
                 state.delete(name.hex())

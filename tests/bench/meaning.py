@@ -5,7 +5,8 @@ Invariants:
    (``tests.bench.meaning_worker``), over the same topic, in turn, round after round.
    ``meaning_cpu_kept`` is the same by CPU time per event, which other load moves less.
 2. ``rates_p99_s`` is seen from outside: from Kafka's acknowledgement of an event on the raw topic
-   until a subscriber has a rate record whose total includes it. The worker has joined its group
+   until a subscriber has a rate record whose total includes it. (Windows of whole minutes show it
+   when its minute has ended.) The worker has joined its group
    and opened its state by then: ``WARM_S`` of the same traffic went before.
 3. Inclusion is told by counting: the k-th event of a campaign is included when the campaign's
    total is at least k. Events of one campaign are acknowledged in any order, so the k-th is the

@@ -36,6 +36,10 @@ NOW_MS = int(time.time() * 1000)
 """One number per process: topics keep what is young by its own time stamp."""
 
 
+MESSAGES_MAX = 10_000_000
+"""Messages of one seed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """How much of what. ``campaigns`` of equal weight, or ``hot`` share for the first one."""
@@ -82,11 +86,11 @@ def _event(dice: random.Random, shape: Shape, number: int, message: int, kind: s
 
 
 def events(count: int, shape: Shape | None = None, seed: int = 7) -> Iterator[Event]:
-    """``count`` events, duplicates among them."""
+    """``count`` events, duplicates among them; messages of another seed are others."""
     shape = shape or Shape()
     dice = random.Random(seed)
     recent: list[int] = []
-    message = 0
+    message = seed * MESSAGES_MAX
     last: Event | None = None
     for number in range(count):
         if last is not None and dice.random() < shape.duplicates:

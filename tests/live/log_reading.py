@@ -10,14 +10,14 @@ from tests.live.roles import Pipeline
 Records = dict[str, list[ConsumerRecord]]
 
 
-async def _all_records(bootstrap: str) -> Records:
+async def records_of(bootstrap: str, partitions: int = topics.PARTITIONS_DEFAULT) -> Records:
     """Every record of every topic, in order within its partition."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=None)
     await consumer.start()
     try:
         found: Records = {}
         for topic in topics.BY_NAME:
-            parts = [TopicPartition(topic, n) for n in range(topics.PARTITIONS_DEFAULT)]
+            parts = [TopicPartition(topic, n) for n in range(partitions)]
             consumer.assign(parts)
             await consumer.seek_to_beginning(*parts)
             ends = await consumer.end_offsets(parts)
@@ -32,5 +32,5 @@ async def _all_records(bootstrap: str) -> Records:
 
 
 def all_records(pipeline: Pipeline) -> Records:
-    """See ``_all_records``."""
-    return asyncio.run(_all_records(pipeline.settings.kafka_bootstrap))
+    """See ``records_of``."""
+    return asyncio.run(records_of(pipeline.settings.kafka_bootstrap))

@@ -17,7 +17,7 @@ def poisoned(number: int) -> list[bytes]:
         good[: len(good) // 2] + b"%d" % number,  # broken Avro
         b"\x00\x7f\xff\xff\xff" + good[5:],  # an unknown schema id
         marked.replace(b"marker", b"m\xffr\xfek"),  # wrong UTF-8
-        b"%d" % number + b"\xff" * 900_000,  # oversized, and nothing at all
+        b"%d" % number + b"\xff" * 1_048_400,  # as large as brokers take, and nothing at all
     ]
 
 

@@ -20,12 +20,14 @@ CONFIG = """\
 [sources.shop]
 provider = "generic"
 secret = "env:SHOP_SECRET"
+[alerts]
+hold_seconds = 1
 """
 SECRETS = {"SHOP_SECRET": SECRET}
 ADDRESS_DOMAIN = "recipients.example"
 AGENT = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:140.0) Gecko/20100101 Firefox/140.0"
 BOUNCES = 120
-"""Enough for an alert, whose smallest sample is 100."""
+"""Enough for an incident."""
 
 
 def address(name: str) -> str:
@@ -33,11 +35,13 @@ def address(name: str) -> str:
     return f"{name}@{ADDRESS_DOMAIN}"
 
 
-def post(url: str, body: bytes, more: Mapping[str, str] | None = None) -> httpx.Response:
-    """A signed request; ``more``: headers."""
+def post(
+    url: str, body: bytes, more: Mapping[str, str] | None = None, source: str = "shop"
+) -> httpx.Response:
+    """A signed request to a source; ``more``: headers."""
     signature = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
     headers = {"x-webhook-signature": f"sha256={signature}", **(more or {})}
-    return httpx.post(f"{url}/hooks/shop", content=body, headers=headers, trust_env=False)
+    return httpx.post(f"{url}/hooks/{source}", content=body, headers=headers, trust_env=False)
 
 
 def event(name: str, identity: str, person: str, at: int, **more: Any) -> dict[str, Any]:
@@ -75,13 +79,18 @@ def chapters(now: int) -> list[list[dict[str, Any]]]:
             event("clicked", f"c{3 + n}", "scan", start + 401 + n, user_agent=AGENT, url=link)
             for n, link in enumerate(links[1:])
         ],
-        # an address that is full five times, then takes a message: suppressed, then lifted
+        # an address that is full on five days, then takes a message: suppressed, then lifted
         *(
-            [event("bounced", f"f{n}", "full", start + n, message_id=f"full-{n}", bounce=soft)]
+            [
+                event(
+                    "bounced", f"f{n}", "full", start - (4 - n) * 86_400, message_id=f"full-{n}",
+                    bounce=soft,
+                )
+            ]
             for n in range(5)
         ),
         [event("delivered", "f9", "full", start + 60, message_id="full-9")],
-        # a list that should not have been bought: an alert
+        # a list that should not have been bought: an incident
         [
             event("bounced", f"h{n}", f"gone{n}", start + n % 60, bounce=hard)
             for n in range(BOUNCES)
@@ -89,7 +98,7 @@ def chapters(now: int) -> list[list[dict[str, Any]]]:
     ]  # fmt: skip
 
 
-def tell(url: str) -> int:
+def tell(url: str, source: str = "shop") -> int:
     """Posts the whole story, and a body that can't be read.
 
     Returns:
@@ -97,10 +106,11 @@ def tell(url: str) -> int:
     """
     told = 0
     for chapter in chapters(int(time.time())):
-        answer = post(url, json.dumps(chapter).encode())
+        answer = post(url, json.dumps(chapter).encode(), source=source)
         assert answer.status_code == 200, answer.text
         assert answer.json() == {"accepted": len(chapter), "rejected": 0}
         told += len(chapter)
     letter = {"nonsense": 1, "to": address("letter")}
-    assert post(url, json.dumps(letter).encode()).json() == {"accepted": 0, "rejected": 1}
+    refused = post(url, json.dumps(letter).encode(), source=source)
+    assert refused.json() == {"accepted": 0, "rejected": 1}
     return told

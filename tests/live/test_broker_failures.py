@@ -5,6 +5,8 @@ Each cause is a real one, made on a real broker; what is matched is what it logg
 
 import shutil
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,7 +16,7 @@ import pytest
 from confluent_kafka import Producer
 
 from schemas.errors import ConfigError
-from streams.broker import java
+from streams.broker import java, stray
 from streams.broker.failures import cause_in
 from streams.broker.install import Software
 from tests.live.fixtures import disk_at, or_skip
@@ -248,6 +250,44 @@ def test_broker_runs_on_the_java_of_the_wheel(tmp_path: Path) -> None:
         assert broker.process.returncode == 143, log
         assert time.monotonic() - begun < 15
     assert not folder.exists() or not any(folder.iterdir())
+
+
+@pytest.mark.parametrize("gigabytes", [1, 3])
+def test_java_that_gets_too_little_memory(gigabytes: int) -> None:
+    """It can't even say its version: that is told apart from a program that is no Java."""
+    limited = (
+        "import os, resource\n"
+        "from streams.broker.java import find_java\n"
+        f"resource.setrlimit(resource.RLIMIT_AS, ({gigabytes} << 30, {gigabytes} << 30))\n"
+        "find_java(os.environ)\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-P", "-c", limited], capture_output=True, text=True, check=False
+    )
+    assert "gets too little memory to start" in answer.stderr
+
+
+def test_what_kafka_set_aside_is_put_back(broker: Kafka) -> None:
+    """A directory that Kafka renamed is named and read again; one it knows nothing of is told of.
+
+    Without its own name Kafka makes the partition anew and empty, and serves that.
+    """
+    broker.start()
+    create_topics(broker.bootstrap, TOPIC, partitions=1)
+    assert all(write(broker))
+    broker.stop()
+    own = broker.node.data / f"{TOPIC}-0"
+    aside = own.rename(own.with_name(f"{own.name}.{'0f' * 16}-stray"))
+    assert stray.put_back(broker.node.data) == [own.name]
+    broker.start()
+    assert records(broker) == 100
+    broker.stop()
+    shutil.rmtree(broker.node.data / "__cluster_metadata-0")  # then no topic is known
+    broker.start()
+    said = stray.problem_in(broker.node.data)
+    assert said is not None
+    assert own.name in said
+    assert not aside.exists()
 
 
 def test_java_that_is_too_old(broker: Kafka, tmp_path: Path) -> None:

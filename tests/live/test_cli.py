@@ -181,8 +181,31 @@ def test_suppressed_address_is_found(pipeline: Pipeline) -> None:
     pipeline.until_stored("SELECT count() FROM suppressions FINAL", 1)
     found = pipeline.json("suppressions", "check", "Gone@Example.com", code=1)
     assert (found["suppressed"], found["reason"]) == (True, "hard_bounce")
-    assert pipeline.json("suppressions", "check", "ada0@example.com") == {"suppressed": False}
+    assert pipeline.json("suppressions", "check", "ada0@example.com") == {
+        "suppressed": False, "scopes": [],
+    }  # fmt: skip
     assert "gone@example.com" in pipeline.run("suppressions", "export")
+
+
+def test_operators_enter_and_lift_suppressions(pipeline: Pipeline) -> None:
+    """Through the raw topic; a list's entry does not concern the address. A bad file is refused."""
+    listed = pipeline.folder / "listed.csv"
+    listed.write_text("email,reason\nKim@Example.com,complaint\nnobody\n", encoding="utf-8")
+    pipeline.run("suppressions", "import", "listed.csv", code=1)
+    done = pipeline.json("suppressions", "import", "listed.csv", "--skip-bad")
+    assert done == {"entered": 1, "bad_lines": 1}
+    pipeline.run("suppressions", "add", "lee@example.com", "--source", "crm", "--scope", "list:7")
+    pipeline.until_stored("SELECT count() FROM suppressions FINAL", 2)
+    pipeline.until_stored("SELECT count() FROM scoped_suppressions FINAL", 1)
+    found = pipeline.json("suppressions", "check", "kim@example.com", code=1)
+    assert (found["reason"], found["provider"]) == ("complaint", "mailpulse")
+    assert pipeline.json("suppressions", "check", "lee@example.com")["suppressed"] is False
+    its = ("check", "lee@example.com", "--source", "crm", "--scope", "list:7")
+    assert pipeline.json("suppressions", *its, code=1)["scopes"][0]["scope"] == "list:7"
+    assert "lee@example.com" in pipeline.run("suppressions", "export", "--scoped")
+    pipeline.run("suppressions", "lift", "kim@example.com")
+    pipeline.until_stored("SELECT 2 - count() FROM suppressions FINAL", 1)
+    assert pipeline.json("suppressions", "check", "kim@example.com")["suppressed"] is False
 
 
 def test_topics_and_lag_are_shown(pipeline: Pipeline) -> None:

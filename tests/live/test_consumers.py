@@ -67,11 +67,22 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
             story.tell(running.ingest_url)
             asyncio.run(_send_broken(broker.bootstrap))
             environ = {**clean_environ(), "MAILPULSE_KAFKA_BOOTSTRAP": broker.bootstrap}
-            subprocess.run(
-                [sys.executable, "-P", "-m", "streams.cli", "campaigns", "set", "spring",
-                 "--name", "S"],
-                check=True, timeout=60, cwd=folder, env=environ,
-            )  # fmt: skip
+            for words in (
+                ("campaigns", "set", "spring", "--name", "S"),
+                (
+                    "suppressions",
+                    "add",
+                    story.address("list"),
+                    "--source",
+                    "shop",
+                    "--scope",
+                    "l:1",
+                ),
+            ):
+                subprocess.run(
+                    [sys.executable, "-P", "-m", "streams.cli", *words],
+                    check=True, timeout=60, cwd=folder, env=environ,
+                )  # fmt: skip
             until(lambda: told(running), running.log_tails)
             yield running
 

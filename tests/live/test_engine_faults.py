@@ -10,7 +10,6 @@ import random
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -68,17 +67,24 @@ class Engine:
         """Until the workers have committed everything they have to read."""
         group = self.pipeline.settings.consumer_group
         end = time.monotonic() + timeout_s
+        seen: object = "nothing"
         while True:
-            with suppress(Exception):  # the broker may be on its way up
+            try:
                 rows = asyncio.run(admin.lag(self.pipeline.settings))
+            except Exception as error:  # the broker may be on its way up
+                seen = error
+            else:
                 mine = [row for row in rows if row.group == group]
-                if mine and all(row.lag == 0 for row in mine):
+                seen = [row for row in mine if row.lag != 0]
+                if mine and not seen:
                     return
             for worker in self.workers:
                 if not worker.running:
                     worker.start()  # as a supervisor would
             if time.monotonic() > end:
-                pytest.fail(f"not caught up in {timeout_s:g} s\n{self.pipeline.log_tails()}")
+                pytest.fail(
+                    f"not caught up in {timeout_s:g} s: {seen}\n{self.pipeline.log_tails()}"
+                )
             time.sleep(0.3)
 
     def check(self) -> None:

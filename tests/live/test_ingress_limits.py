@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ingest.rate_limits import STORE_PAUSE_S, RateLimits, StoreCount
+from schemas.addresses import store_url
 from tests.ingest.front_door import front_door
 from tests.live.valkey_server import ValkeyServer
 
@@ -29,7 +30,7 @@ def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
 
 def process(url: str, errors: list[Exception], rate_per_s: float = RATE_PER_S) -> RateLimits:
     """The limits of one process: a connection of its own, a bucket of its own."""
-    store = StoreCount(url, time.time)
+    store = StoreCount(store_url(url), time.time)
     return RateLimits(
         None, {"a": rate_per_s, "b": rate_per_s}, time.monotonic, store, errors.append
     )

@@ -149,7 +149,8 @@ class GuardedPipeline(Pipeline):
 
     def __init__(self, guarded: Guarded, protocol: str, folder: Path, **options: Any) -> None:
         self._guarded, self._protocol = guarded, protocol
-        super().__init__("", folder, **options)
+        bootstrap = guarded.settings("admin", protocol)["KAFKA_BOOTSTRAP"]
+        super().__init__(bootstrap, folder, **options)
         self._environ |= guarded.settings("admin", protocol)
 
     def _add(self, name: str) -> Any:

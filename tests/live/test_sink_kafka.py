@@ -4,8 +4,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
 from schemas import topics
+from schemas.settings import Settings
+from schemas.topics import PARTITIONS_DEFAULT
 from tests.analytics.scenario import Sent
 from tests.live.fixtures import KafkaCluster
 from tests.live.kafka import Kafka, create_mailpulse_topics
@@ -135,3 +138,30 @@ def _wait(url: str, sql: str, expected: str, timeout_s: float = 90.0) -> None:
             return
         time.sleep(0.2)
     raise AssertionError(f"{sql}: {found} instead of {expected}")
+
+
+@pytest.mark.timeout(300)
+def test_silence_is_not_lag_and_lag_is_told(bootstrap: str, tmp_path: Path) -> None:
+    """Complete through a moment ago while nothing comes; not any more while the workers have not
+    read what came; again when they have."""
+    records, _ = records_of(200)
+    complete = (
+        "SELECT countIf(through > now64(3) - INTERVAL 12 SECOND) FROM sink_progress FINAL"
+        f" WHERE topic = '{topics.ENRICHED}'"
+    )
+    asyncio.run(produce(bootstrap, records))
+    with SinkProcess(bootstrap, tmp_path) as sink:
+        sink.wait_for(COUNT, [[200]])
+        sink.wait_for(complete, [[PARTITIONS_DEFAULT]])
+        sink.wait_for(
+            "SELECT max(seconds_behind) < 12, min(seconds_silent) > 600 FROM freshness"
+            " WHERE part = 'events'",
+            [[True, True]],
+        )
+        asyncio.run(produce(bootstrap, [Sent(topics.RAW, 1, 0, 0, b"k", b"not read yet")]))
+        sink.wait_for(complete, [[PARTITIONS_DEFAULT - 1]])
+        group = Settings().consumer_group
+        worker = Consumer({"bootstrap.servers": bootstrap, "group.id": group})
+        worker.commit(offsets=[TopicPartition(topics.RAW, 1, 1)], asynchronous=False)
+        worker.close()
+        sink.wait_for(complete, [[PARTITIONS_DEFAULT]])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from schemas import topics
+from schemas.glossary import COUNTER_INDEX
 from tests.analytics.scenario import Sent
 from tests.bench.analytics_load import Load
 from tests.live.fixtures import KafkaCluster
@@ -33,8 +34,8 @@ def expected_counts(load: Load) -> list[list[object]]:
     totals: dict[str, list[int]] = {}
     for (campaign, _, _), vector in load.minutes.items():
         total = totals.setdefault(campaign, [0, 0])
-        total[0] += vector[0]
-        total[1] += vector[1]
+        total[0] += vector[COUNTER_INDEX["events"]]
+        total[1] += vector[COUNTER_INDEX["delivered"]]
     return [[name, events, delivered] for name, (events, delivered) in sorted(totals.items())]
 
 

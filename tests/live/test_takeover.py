@@ -143,14 +143,14 @@ def lag(pipeline: Pipeline) -> int:
 
 
 def mail(bootstrap: str, messages: int, hard: int) -> None:
-    """A mailing of this minute, with that many hard bounces."""
-    producer, now_us = Producer({"bootstrap.servers": bootstrap}), int(time.time() * 1e6)
+    """A mailing of the minute that ended last, with that many hard bounces."""
+    producer, then_us = Producer({"bootstrap.servers": bootstrap}), int((time.time() - 60) * 1e6)
     for number in range(messages):
         kind, bounce = ("bounced", "hard") if number < hard else ("delivered", "none")
         value = CODEC.encode(
             "raw_event",
             event(event_id=f"{number:032x}", event_type=kind, bounce_class=bounce,
-                  message_id=f"m{number}", received_at=now_us, occurred_at=now_us),
+                  message_id=f"m{number}", received_at=then_us, occurred_at=then_us),
         )  # fmt: skip
         producer.produce(topics.RAW, value, b"k%d" % number, partition=0)
     assert producer.flush(60) == 0
