@@ -12,7 +12,7 @@ import json
 import os
 import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -92,7 +92,7 @@ def free_ports(**wished: int) -> dict[str, int]:
     chosen: dict[str, int] = {}
     with contextlib.ExitStack() as stack:
         for name, port in wished.items():
-            chosen[name] = _bound(stack, 0 if port in chosen.values() else port)
+            chosen[name] = _bound(stack, port, taken=chosen.values())
     return chosen
 
 
@@ -104,9 +104,12 @@ def _unassigned() -> range:
     return range(PORTS_FROM, max(first, PORTS_FROM + PORTS_TRIED))
 
 
-def _bound(stack: contextlib.ExitStack, wished: int) -> int:
+def _bound(stack: contextlib.ExitStack, wished: int, taken: Collection[int]) -> int:
     others = _DICE.sample(_unassigned(), PORTS_TRIED)
     for port in (*([wished] if wished else ()), *others, 0):
+        # A port of ours would be bound a second time: SO_REUSEADDR allows that while none listens.
+        if port in taken:
+            continue
         probe = stack.enter_context(socket.socket())
         if port:  # connections of an earlier server may still be in TIME_WAIT
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -4,7 +4,7 @@ Invariants:
 1. Pure: the caller's environment and the supervisor's settings are arguments.
 2. A role gets only the settings that it reads, so that an attacker inside one process finds no
    secret of another: only ingress has the secrets of sources, only the sink the database's token,
-   and the database has none.
+   only ingress and the dashboard the key that hashes recipients, and the database has none.
 3. Of all other variables a role gets those that the interpreter and the C library read.
 """
 

@@ -18,6 +18,7 @@ import pytest
 
 from schemas.errors import ConfigError
 from schemas.settings import Settings, load_settings
+from streams.embedded import data_dir
 from streams.embedded.child import BACKOFF_S_MAX, Child, Program, backoff_s, until
 from streams.embedded.data_dir import (
     STATE_FILE,
@@ -337,6 +338,14 @@ def test_chosen_ports_are_given_to_no_outgoing_connection() -> None:
     chosen = free_ports(**{f"port{number}": 0 for number in range(50)})
     assert len(set(chosen.values())) == 50
     assert not [port for port in chosen.values() if first <= port <= last]
+
+
+def test_no_port_is_chosen_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by chance either: here there is one port fewer to choose from than names."""
+    monkeypatch.setattr(data_dir, "PORTS_TRIED", 3)
+    monkeypatch.setattr(data_dir, "_unassigned", lambda: range(30_001, 30_004))
+    chosen = free_ports(one=0, two=0, three=0, four=0)
+    assert len(set(chosen.values())) == 4
 
 
 def test_file_of_a_dead_pipeline_is_ignored(tmp_path: Path) -> None:
