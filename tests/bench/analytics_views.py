@@ -53,6 +53,7 @@ QUESTIONS: dict[str, str] = {
     "campaign_totals_from_minutes": (
         f"SELECT delivered, opened, clicked FROM campaign_summary WHERE {ONE}"
     ),
+    "freshness": "SELECT * FROM freshness",
 }
 TARGETS_MS = {
     "campaign_summary_one": 50,
@@ -61,6 +62,7 @@ TARGETS_MS = {
     "bounce_reasons": 80,
     "links": 80,
     "mailbox_providers": 80,
+    "freshness": 50,
 }
 Samples = dict[str, list[float]]
 
