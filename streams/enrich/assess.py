@@ -62,7 +62,7 @@ def assess(message: Message, rules: Rules) -> None:
         identity = event.identity
         first, human = identity in firsts, identity in humans
         if (first, human) != (event.first, event.human):
-            event = event._replace(first=first, human=human)
+            event = event.marked(first=first, human=human)
         anew[identity] = event
     message.pending = [anew[event.identity] for event in message.pending]
 
@@ -130,7 +130,7 @@ def _judge(events: list[Pending], delivered_us: int, rules: Rules) -> list[Pendi
         return judged  # nothing but a click says more than an event does by itself
     for index, actor, reason in actors.rejudge([evidence(judged[i]) for i in positions], rules):
         position = positions[index]
-        judged[position] = judged[position]._replace(actor=actor, reason=reason)
+        judged[position] = judged[position].judged(actor, reason)
     return judged
 
 
@@ -144,7 +144,7 @@ def judged_alone(event: Pending, delivered_us: int, rules: Rules) -> Pending:
         actor, reason = actors.by_time(event.event_type, since, rules) or (actor, reason)
     if (actor, reason) == (event.actor, event.reason):
         return event
-    return event._replace(actor=actor, reason=reason)
+    return event.judged(actor, reason)
 
 
 def evidence(event: Pending) -> Evidence:

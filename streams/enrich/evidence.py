@@ -54,10 +54,12 @@ def evidence_of(work: StepWork, item: Item, identity: int) -> Pending:
     )  # fmt: skip
 
 
-def may_be_first(message: Message, event: Pending) -> bool:
-    """Whether an open or click, if a human's, may be the message's first by a human."""
+def may_be_first(message: Message, event: Pending, rules: Rules) -> bool:
+    """Whether an open or click may be the message's first by a human, as far as is known now."""
     first = message.opened_at if event.event_type == "opened" else message.clicked_at
-    return not first or event.at <= first
+    if first and event.at > first:
+        return False
+    return judged_alone(event, message.delivered_us, rules).actor == "human"
 
 
 def take_simple(message: Message, event: Pending, rules: Rules) -> Pending | None:
@@ -109,7 +111,7 @@ def _marked(message: Message, event: Pending) -> Pending:
             first, message.clicked_any_at = True, event.at
         if is_human and not message.clicked_at:
             human, message.clicked_at = True, event.at
-    return event._replace(first=first, human=human) if first or human else event
+    return event.marked(first=first, human=human) if first or human else event
 
 
 def _has_click(pending: list[Pending]) -> bool:

@@ -211,7 +211,7 @@ def _fold(work: StepWork, item: Item) -> None:
     expired = message.touched and message.touched + work.look_ups.message_ttl_s < log_time
     identity = head["event_hash"]
     event = evidence_of(work, item, identity)
-    if event.actor == "human" and (expired or may_be_first(message, event)):
+    if event.actor == "human" and (expired or may_be_first(message, event, work.look_ups.rules)):
         try:
             head.complete()  # it may be told as engagement, which holds more than the head
         except DecodeError as error:

@@ -67,7 +67,7 @@ def _event(dice: random.Random, shape: Shape, number: int, message: int, kind: s
     campaign = 0 if (message * 7919 % 1000) < shape.hot * 1000 else message % shape.campaigns
     event["source"] = "news"
     event["message_id"] = f"filterdrecv-{message:010d}-1-5F8A"
-    event["recipient"] = f"user{message}@{domain}"
+    event["recipient"] = event["recipient_identity"] = f"user{message}@{domain}"
     event["recipient_domain"] = domain
     if kind != "opened" or dice.random() >= shape.unattributed:
         event["campaign_id"] = f"campaign-{campaign:04d}"
