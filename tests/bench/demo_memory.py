@@ -12,6 +12,7 @@ them, so that the parts add up to what the whole takes.
 import argparse
 import asyncio
 import csv
+import os
 import subprocess
 import sys
 import time
@@ -68,9 +69,10 @@ def processes(where: Endpoints) -> dict[str, psutil.Process]:
 def size(folder: Path) -> int:
     """Bytes that a folder takes on the disk."""
     total = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):  # deleted meanwhile
-            total += path.lstat().st_blocks * 512
+    for parent, _, names in os.walk(folder):  # passes over folders that are deleted meanwhile
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(parent, name)).st_blocks * 512
     return total
 
 
