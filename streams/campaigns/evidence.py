@@ -38,23 +38,20 @@ MAILBOX_SHARE = (1 - CAMPAIGN_SHARE) / MAILBOXES_MAX
 FIRST_DAY_SHARE = 0.8
 """Part for windows that begin with the campaign itself; later days divide the rest."""
 FACTORS = ((1.7, 0.6), (3.0, 0.2), (8.0, 0.12), (30.0, 0.08))
-"""Rates that the mixture looks for, as multiples of the line, and their weights. 1.7 is chosen for
+"""Rates that the mixture looks for, as multiples of the line, and their weights, which add up to 1.
+1.7 is chosen for
 what 50 / line messages at twice the line show with 95 %: at least 1.68 times the line."""
 
 
 @lru_cache(maxsize=256)
 def _terms(line: float) -> tuple[tuple[float, float, float], ...]:
     """Per factor: log weight, and what each bad and each good message adds."""
-    below = math.log1p(-line) if line < 1 else -math.inf
-    found = [
-        (math.log(weight), math.log(factor), math.log1p(-factor * line) - below)
-        for factor, weight in FACTORS
-        if factor * line < 1
-    ]
-    # for a line so high that a factor leads beyond 1: «all messages are bad»
-    left = 1 - sum(weight for factor, weight in FACTORS if factor * line < 1)
-    if left > 1e-9 and line < 1:
-        found.append((math.log(left), -math.log(line), -math.inf))
+    found = []
+    for factor, weight in FACTORS:
+        # near 1 no rate is FACTOR times the line: there the good messages are FACTOR times rarer
+        rate = min(factor * line, 1 - (1 - line) / factor)
+        each_good = math.log1p(-rate) - math.log1p(-line)
+        found.append((math.log(weight), math.log(rate / line), each_good))
     return tuple(found)
 
 
@@ -62,18 +59,13 @@ def evidence(numerator: int, denominator: int, line: float) -> float:
     """Logarithm of the mixture; above 0 it speaks for a rate above the line.
 
     Args:
-        numerator: bad messages, of those in ``denominator``.
+        numerator: bad messages, of those in ``denominator``: at most as many.
         denominator: messages judged.
         line: the highest healthy rate, above 0 and below 1.
     """
     good = denominator - numerator
-    logs = [
-        weight + numerator * bad + (good * each_good if good else 0.0)
-        for weight, bad, each_good in _terms(line)
-    ]
-    most = max(logs, default=-math.inf)
-    if most == -math.inf:
-        return most
+    logs = [weight + numerator * bad + good * each_good for weight, bad, each_good in _terms(line)]
+    most = max(logs)
     return most + math.log(sum([math.exp(one - most) for one in logs]))
 
 
@@ -96,7 +88,10 @@ def needed(share: float, day: int, windows_per_day: int) -> float:
 def stands_out(
     numerator: int, denominator: int, line: float, *, share: float, day: int, windows_per_day: int
 ) -> bool:
-    """Whether the rate is above the line, with an error of at most ``ERROR`` over all looks."""
-    if numerator < NUMERATOR_MIN or numerator <= line * denominator:
+    """Whether the rate is above the line, with an error of at most ``ERROR`` over all looks.
+
+    More bad messages than messages say nothing yet: those that they belong to are not counted.
+    """
+    if numerator < NUMERATOR_MIN or not line * denominator < numerator <= denominator:
         return False
     return evidence(numerator, denominator, line) >= needed(share, day, windows_per_day)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from streams.campaigns.evidence import (
     CAMPAIGN_SHARE,
     ERROR,
+    FACTORS,
     FIRST_DAY_SHARE,
     MAILBOX_SHARE,
     MAILBOXES_MAX,
@@ -101,3 +102,37 @@ def test_the_shares_of_the_error_add_up_to_it() -> None:
 def test_a_few_are_chance(bad: int, messages: int) -> None:
     """One complaint of a hundred is no incident, nor are two of two."""
     assert not stands_out(bad, messages, 0.001, share=1.0, day=0, windows_per_day=1)
+
+
+@given(st.floats(1e-5, 0.999), st.floats(0, 1), st.integers(1, 60))
+def test_the_expectation_is_at_most_one_on_any_line(
+    line: float, part: float, messages: int
+) -> None:
+    """What Ville's inequality needs, also near 1, where no rate is eight times the line."""
+    rate = part * line
+    expected = sum(
+        math.comb(messages, bad) * rate**bad * (1 - rate) ** (messages - bad)
+        * math.exp(evidence(bad, messages, line))
+        for bad in range(messages + 1)
+    )  # fmt: skip
+    assert expected <= 1 + 1e-6
+    assert sum(weight for _, weight in FACTORS) == pytest.approx(1)
+
+
+@given(st.floats(1e-4, 0.98))
+def test_every_line_can_be_crossed(line: float) -> None:
+    """By a rate well above it; not by «all are bad» alone, as it was for lines above 59 %."""
+    rate = min(2 * line, (1 + line) / 2)
+    messages = round(1000 / line / (1 - line))
+    assert stands_out(
+        round(rate * messages), messages, line, share=CAMPAIGN_SHARE, day=0, windows_per_day=24
+    )
+
+
+@given(st.integers(0, 10**9), st.integers(0, 10**9), st.floats(1e-5, 0.999))
+def test_only_a_rate_above_the_line_and_at_most_1_stands_out(
+    bad: int, messages: int, line: float
+) -> None:
+    """More bad messages than messages: those that they belong to are not counted yet."""
+    if stands_out(bad, messages, line, share=1.0, day=0, windows_per_day=1):
+        assert line < bad / messages <= 1
