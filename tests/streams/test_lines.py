@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.errors import ConfigError
 from schemas.sources import load_alerts
@@ -83,3 +85,23 @@ def test_lines_by_what_is_not_counted_are_refused_in_words(kind: str) -> None:
     [line] = caught.value.problems
     assert line.startswith(f"alerts.{kind}: counts are kept by campaign and mailbox provider")
     assert "alerts.campaign" in line
+
+
+@given(st.text(st.characters(exclude_characters="*?", exclude_categories=["Cs"])), st.text())
+def test_a_pattern_without_wildcards_fits_its_own_campaign_alone(name: str, other: str) -> None:
+    """Brackets, dots and line breaks are letters: ids such as «[A/B] spring» are common."""
+    lines = Lines.load({"campaign": {name: {"complaint_rate": "off"}}})
+    assert lines.of(name, "")["complaint_rate"].levels is None
+    assert (lines.of(other, "")["complaint_rate"].levels is None) == (other == name)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits", "fits_not"),
+    [("[A/B] *", "[A/B] spring", "A spring"), ("a?c", "a.c", "ac"), ("*", "x\ny", None)],
+)
+def test_a_pattern_has_two_wildcards(pattern: str, fits: str, fits_not: str | None) -> None:
+    """``*`` for any text, ``?`` for one character."""
+    lines = Lines.load({"campaign": {pattern: {"complaint_rate": "off"}}})
+    assert lines.of(fits, "")["complaint_rate"].levels is None
+    if fits_not is not None:
+        assert lines.of(fits_not, "")["complaint_rate"].levels is not None
