@@ -1,6 +1,6 @@
 """Commands about incidents: what is wrong, why, and what other lines would have told."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, NamedTuple
 
@@ -191,22 +191,27 @@ def alerts_try(
     """Says when lines would have opened incidents, judging ClickHouse's history anew.
 
     Complaints and late bounces are taken as they arrived; deliveries and bounces in the minute in
-    which they happened.
+    which they happened. A campaign that began more than 8 days before is judged as if it began
+    then, so an incident may open sooner than it did.
 
     Example: mailpulse alerts try --line complaint_rate=0.002 --since 30d
     """
-    from streams.campaigns.rehearsal import rehearse
+    from streams.campaigns.rehearsal import PATIENCE_MIN, rehearse
 
     settings = settings_of()
     lines = _lines(settings, line or [], mailbox)
     end_s = int(now())
     begin_s = max(0, int(moment(since, end_s)))
-    found: list[dict[str, Any]] = []
-    number = 0
-    for name, arrivals in _history(settings, begin_s, campaign):
+    if begin_s >= end_s:
+        raise typer.BadParameter(f"--since {since}: a time before now is expected")
+    told, number, mailboxes = list[dict[str, Any]](), 0, set[str]()
+    for name, arrivals in _history(settings, max(0, begin_s - PATIENCE_MIN * 60), campaign):
         number += 1
-        found += rehearse(name, arrivals, lines, end_s // 60)
-    found.sort(key=lambda one: (one["changed_at"], one["campaign_id"], one["rate"]))
+        mailboxes.update(one.mailbox for one in arrivals)
+        told += rehearse(name, arrivals, lines, end_s // 60)
+    told.sort(key=lambda one: (one["changed_at"], one["campaign_id"], one["rate"]))
+    found = [one for one in told if one["changed_at"] >= begin_s * 1_000_000]
+    _warn(campaign, number, mailbox, mailboxes)
     if json:
         emit([{**one, "changed_at": _moment(one["changed_at"]),
                "opened_at": _moment(one["opened_at"]), "as_of": _moment(one["as_of"])}
@@ -222,11 +227,20 @@ def alerts_try(
         for one in found
     ])  # fmt: skip
     opened = sum(one["state"] == "opened" for one in found)
-    closed = sum(one["state"] == "closed" for one in found)
+    newest = {one["incident_id"]: one["state"] for one in told}
+    still = sum(state != "closed" for state in newest.values())
     say(
         f"{number:,} campaigns since {_moment(begin_s * 1_000_000)}: {opened:,} incidents would"
-        f" have been opened; {opened - closed:,} would be open now."
+        f" have been opened; {still:,} would be open now."
     )
+
+
+def _warn(campaign: str, number: int, mailbox: str, mailboxes: Container[str]) -> None:
+    """Says so if nothing could be found, because there is no such mail."""
+    if not number:
+        say(f"No campaign that fits {campaign!r} has mail in this period.")
+    elif mailbox and mailbox not in mailboxes:
+        say(f"No mail to mailbox provider {mailbox!r} in this period.")
 
 
 def _lines(settings: Settings, given: Sequence[str], mailbox: str) -> Any:
@@ -236,8 +250,12 @@ def _lines(settings: Settings, given: Sequence[str], mailbox: str) -> Any:
 
     lines = lines_of(settings)
     if not given:
+        if mailbox:
+            raise typer.BadParameter("--mailbox says where --line holds: it needs one")
         return lines
     wished = dict(_line(text) for text in given)
+    if len(wished) < len(given):
+        raise typer.BadParameter("--line: each rate at most once")
     silent: dict[str, Any] = dict.fromkeys(MEASURES, "off")
     document = {**silent, "hold_seconds": lines.hold_us // 1_000_000}
     if mailbox:
@@ -265,7 +283,10 @@ def _line(text: str) -> tuple[str, list[float]]:
 
 
 def _history(settings: Settings, begin_s: int, pattern: str) -> Iterator[tuple[str, list[Any]]]:
-    """The campaigns that a pattern fits, each with what became known of it, in order of arrival."""
+    """The campaigns that a pattern fits, each with what became known of it.
+
+    What belongs to deliveries before the beginning is left out: rates are of the same messages.
+    """
     from streams.campaigns.rehearsal import Arrival
 
     escaped = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
@@ -281,7 +302,7 @@ def _history(settings: Settings, begin_s: int, pattern: str) -> Iterator[tuple[s
                 counts = dict(zip(_OUTCOMES, row[3:], strict=True))
                 arrivals[row.campaign].append(Arrival(row.minute, row.mailbox, row.minute, counts))
         for late in rows_of(settings, _FEEDBACK, within, _Later):
-            if late.campaign in arrivals:
+            if late.campaign in arrivals and late.minute * 60 >= begin_s:
                 counts = dict(zip(_LATER, late[4:], strict=True))
                 arrived = max(late.arrived, late.minute)
                 arrivals[late.campaign].append(Arrival(arrived, late.mailbox, late.minute, counts))

@@ -153,6 +153,44 @@ def test_a_line_that_is_none_is_wrong_usage(run: Run, line: str) -> None:
     assert "--line" in run("try", "--line", line, code=2)
 
 
+def test_try_knows_the_deliveries_before_its_period(run: Run) -> None:
+    """The complaints of the last hour are of mail of yesterday: 50 of 9,950, not 50 of none."""
+    line = "complaint_rate=0.001,0.002,0.5"
+    [one] = json.loads(run("try", "--line", line, "--since", "1h", "--json"))
+    assert (one["numerator"], one["denominator"]) == (50, 9_950)
+    assert json.loads(run("try", "--line", "complaint_rate=0.05", "--since", "1h", "--json")) == []
+    before = run("try", "--line", "hard_bounce_rate=0.02", "--since", "1h")
+    assert "0 incidents would have been opened; 1 would be open now" in before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--since", "2999-01-01"), "a time before now"),
+        (("--since", "0d"), "a time before now"),
+        (("--mailbox", "gmail"), "--mailbox"),
+        (("--line", "complaint_rate=0.1", "--line", "complaint_rate=0.2"), "at most once"),
+        (("--line", "complaint_rate=0"), "above 0 and below 1"),
+        (("--line", "complaint_rate=1"), "above 0 and below 1"),
+        (("--line", "complaint_rate=-0.1"), "above 0 and below 1"),
+        (("--line", "complaint_rate=nan"), "above 0 and below 1"),
+        (("--line", "complaint_rate=2%"), "as ratios"),
+    ],
+)
+def test_what_cannot_be_tried_is_wrong_usage(
+    run: Run, arguments: tuple[str, ...], expected: str
+) -> None:
+    """Rather than an answer that says nothing was found."""
+    assert expected in " ".join(run("try", *arguments, code=2).replace("│", " ").split())
+
+
+def test_try_says_when_there_is_no_such_mail(run: Run) -> None:
+    """A campaign or a mailbox provider that is misspelt must not look healthy."""
+    assert "No campaign that fits 'sprinf'" in run("try", "--campaign", "sprinf")
+    line = ("--line", "hard_bounce_rate=0.02")
+    assert "No mail to mailbox provider 'Gmail'" in run("try", *line, "--mailbox", "Gmail")
+
+
 def seconds_of(moment: str) -> int:
     """Seconds since 1970 of a time as printed."""
     return int(datetime.fromisoformat(f"{moment}+00:00").timestamp())
