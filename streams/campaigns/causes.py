@@ -6,6 +6,7 @@ Invariants:
 2. A cause is named only if it explains most of what is wrong and the rest is clearly better.
 """
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -74,9 +75,9 @@ def _outstanding(parts: Mapping[str, Figures]) -> tuple[str, float]:
 _WHERE = {
     NO_DELIVERIES: "No delivery was reported at all: check that the provider's webhook sends"
     " delivery events, before you believe this rate. ",
-    MAILBOX_PROVIDER: "Nearly all of it is at {name}. ",
-    TIME: "Nearly all of it is mail of {name} UTC: look at the list and the content of that send. ",
-    EVERYWHERE: "It is spread over mailbox providers and over time. ",
+    MAILBOX_PROVIDER: "{share} of it is at {name}. ",
+    TIME: "{share} of it is mail of {name} UTC: look at the list and the content of that send. ",
+    EVERYWHERE: "No mailbox provider and no time stands out. ",
 }
 _BOUNCES = (
     "Stop the send, and find where these addresses come from: an old or bought list, or a form"
@@ -100,4 +101,6 @@ _ADVICE = {
 
 def advice(rate: str, cause: Cause) -> str:
     """What the counts say of the cause, and what to do, in words for people."""
-    return _WHERE[cause.kind].format(name=cause.name) + _ADVICE.get(rate, _BOUNCES)
+    percent = math.floor(100 * cause.share)  # never 100 % while some of it is elsewhere
+    where = _WHERE[cause.kind].format(name=cause.name, share=f"{percent} %")
+    return where + _ADVICE.get(rate, _BOUNCES)

@@ -10,8 +10,10 @@ Invariants:
    the level until its rate is below 80 % of that level's line (hysteresis).
 3. A change of the incident's level is told once it has lasted for the lines' hold, at every look;
    then with the level of the last look.
-4. ``incident_id`` is a function of campaign, rate and how many incidents these had before; with
-   ``sequence`` it identifies a change. A replay tells the same change under the same identity.
+4. ``incident_id`` is a function of campaign, rate, how many incidents these had before, and the
+   period in which it was opened; with ``sequence`` it identifies a change. A replay tells the same
+   change under the same identity. The period is for a worker that counts from 1 again, because it
+   has no state and the topic no longer holds the earlier records.
 5. ``Held`` can be restored from the last record of an incident, but for a change that has not
    lasted long enough yet.
 """
@@ -36,6 +38,9 @@ from streams.campaigns.measures import MEASURES, SENT, SPANS, Judged, Measure, S
 CLEAR_BELOW = 0.8
 REFRESH_US = 60_000_000
 """An open incident's figures are told again when they changed, at most this often."""
+ID_PERIOD_US = 30 * 86_400_000_000
+"""At most as long as the topic keeps incidents: two of the same number, of which the later one is
+counted without knowing of the earlier one, were opened in different periods."""
 OPENED, ESCALATED, EASED, CLOSED = "opened", "escalated", "eased", "closed"
 WHOLE = ""
 """The place that is the campaign as a whole."""
@@ -101,9 +106,9 @@ class _View(NamedTuple):
         return line.levels[level - 1] if line and line.levels else 0.0
 
 
-def incident_id(campaign: str, rate: str, number: int) -> str:
+def incident_id(campaign: str, rate: str, number: int, opened_us: int) -> str:
     """Identity of the ``number``-th incident of a campaign and rate, 32 hexadecimal digits."""
-    text = "\x1f".join((campaign, rate, str(number)))
+    text = "\x1f".join((campaign, rate, str(number), str(opened_us // ID_PERIOD_US)))
     return blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
@@ -263,7 +268,7 @@ def _record(view: _View, held: Held, cause: Cause) -> Record:
     level = held.level or held.worst
     opened_us, opened_above, opened_below = held.opened
     return {
-        "incident_id": incident_id(view.campaign, view.rate, held.number),
+        "incident_id": incident_id(view.campaign, view.rate, held.number, opened_us),
         "sequence": held.sequence,
         "state": held.state,
         "campaign_id": view.campaign,

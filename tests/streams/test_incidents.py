@@ -10,8 +10,21 @@ from hypothesis import strategies as st
 
 from schemas.codec import Codec
 from schemas.glossary import COUNTER_INDEX
+from schemas.topics import ALERTS, TOPICS
+from streams.campaigns.causes import Cause, advice
 from streams.campaigns.evidence import MAILBOXES_MAX
-from streams.campaigns.incidents import CLEAR_BELOW, Held, Key, look, recalled
+from streams.campaigns.incidents import (
+    CLEAR_BELOW,
+    CLOSED,
+    EASED,
+    ESCALATED,
+    ID_PERIOD_US,
+    OPENED,
+    Held,
+    Key,
+    look,
+    recalled,
+)
 from streams.campaigns.lines import Lines
 from streams.campaigns.measures import (
     BYTES_MAX,
@@ -333,3 +346,95 @@ def test_figures_of_an_open_incident_are_told_again_once_a_minute() -> None:
     assert first["sequence"] == second["sequence"]
     assert (second["numerator"], second["opened_numerator"]) == (46, 45)
     assert second["as_of"] > first["as_of"] == second["changed_at"]
+
+
+def test_whoever_counts_incidents_from_1_again_gives_another_id() -> None:
+    """A worker without state, after the topic dropped the earlier records."""
+    [kept_ms] = [one.retention_ms for one in TOPICS if one.name == ALERTS]
+    assert kept_ms is not None
+    assert ID_PERIOD_US <= kept_ms * 1000
+    ids = set()
+    for ago in range(3):
+        minute = NOW - ago * kept_ms // 60_000
+        course = Course()
+        course.add(minute=minute, delivered=700, bounced_hard=300)
+        assert course.look(minute) == [("opened", "critical")]
+        ids.add(course.sent[0]["incident_id"])
+    assert len(ids) == 3
+
+
+def test_an_id_stays_over_the_whole_life_of_an_incident() -> None:
+    """Also if it is longer than the period that its id depends on."""
+    course = Course()
+    for day in range(0, 40):
+        course.add(minute=NOW + day * 1440, delivered=700, bounced_hard=300)
+        course.look(NOW + day * 1440)
+    assert {one["state"] for one in course.sent} == {"opened"}
+    assert len({one["incident_id"] for one in course.sent}) == 1
+
+
+_OPEN = {ESCALATED, EASED, CLOSED}
+_NEXT = {CLOSED: {OPENED}, OPENED: _OPEN, ESCALATED: _OPEN, EASED: _OPEN}
+_STEPS = st.tuples(
+    st.sampled_from(["gmail", "yahoo", "example.com", ""]), st.integers(0, 400),
+    st.integers(0, 60), st.integers(0, 3000), st.integers(-3000, 3000), st.integers(0, 1500),
+    st.sampled_from(["none", "off", "strict", "paused"]), st.booleans(),
+)  # fmt: skip
+
+
+def _lines(kind: str, minute: int, hold_us: int) -> Lines:
+    until = datetime.fromtimestamp((minute + 30) * 60, UTC)
+    rates: dict[str, Any] = {
+        "off": "off", "strict": [0.0001, 0.0002, 0.9], "paused": {"paused_until": until},
+    }  # fmt: skip
+    wished = rates.get(kind)
+    tables = {} if wished is None else {"hard_bounce_rate": wished, "complaint_rate": wished}
+    return Lines.load({"hold_seconds": hold_us // 1_000_000, **tables})
+
+
+@given(st.lists(_STEPS, max_size=30), st.sampled_from([0, 60_000_000]))
+def test_a_consumer_sees_one_thing_that_changes_in_legal_order(
+    steps: list[Any], hold_us: int
+) -> None:
+    """Whatever arrives, in any order of time, with lines that change and workers that restart."""
+    course, minute = Course(), NOW
+    codec = Codec()
+    for mailbox, hard, complaints, good, shift, passed, kind, restarts in steps:
+        minute += passed
+        course.lines = _lines(kind, minute, hold_us)
+        course.add(
+            mailbox, minute + shift, bounced_hard=hard, cohort_complained=complaints, delivered=good
+        )
+        for later in (0, 1, 2):
+            course.look(minute + later)
+        minute += 2
+        if restarts:  # from an empty store: the records tell all
+            course.held = recalled(course.sent, {})
+            course.judged = Judged.unpack(course.judged.pack())
+    for rate in MEASURES:
+        state, known = CLOSED, (0, 0)
+        for one in course.sent:
+            if one["rate"] != rate:
+                continue
+            change = one["number"], one["sequence"]
+            if change == known:
+                assert one["state"] == state, "only newer figures"
+                continue
+            assert one["state"] in _NEXT[state]
+            opens = one["state"] == OPENED
+            assert change == ((known[0] + 1, 1) if opens else (known[0], known[1] + 1))
+            state, known = one["state"], change
+            assert codec.decode(codec.encode("alert", one), "alert") == one
+    ids = {(one["rate"], one["number"]): one["incident_id"] for one in course.sent}
+    assert len(set(ids.values())) == len(ids)
+    assert all(ids[one["rate"], one["number"]] == one["incident_id"] for one in course.sent)
+
+
+def test_advice_claims_no_more_than_the_counts_show() -> None:
+    """Neither «nearly all» of 70 %, nor «spread» of a send of one hour to one mailbox provider."""
+    text = advice("complaint_rate", Cause("mailbox_provider", "gmail", 0.996))
+    assert text.startswith("99 % of it is at gmail.")
+    course = Course()
+    course.add(bounced_hard=100, delivered=100)
+    course.look()
+    assert course.sent[0]["advice"].startswith("No mailbox provider and no time stands out.")
