@@ -29,15 +29,15 @@ _ONE = """\
 SELECT * EXCEPT (`places.mailbox_provider`, `places.level`, `places.line`, `places.numerator`,
     `places.denominator`, `places.value`)
 FROM incidents
-WHERE toString(incident_id) = {id:String}"""
+WHERE replaceAll(toString(incident_id), '-', '') = {id:String}"""
 _PLACE = """\
 SELECT campaign_id, rate, window, toUnixTimestamp(opened_at), toUnixTimestamp(as_of), advice
 FROM incidents
-WHERE toString(incident_id) = {id:String}"""
+WHERE replaceAll(toString(incident_id), '-', '') = {id:String}"""
 _HISTORY = """\
 SELECT sequence, state, level, changed_at, mailbox_provider, value, numerator, denominator, line
 FROM incident_changes FINAL
-WHERE campaign_id = {campaign:String} AND toString(incident_id) = {id:String}
+WHERE campaign_id = {campaign:String} AND replaceAll(toString(incident_id), '-', '') = {id:String}
 ORDER BY sequence"""
 _STANDING_OUT = """\
 SELECT kind, name, bad, round(bad / all_bad, 3) AS share_of_bad,
@@ -52,13 +52,15 @@ FROM
         SELECT
             event_type IN ('delivered', 'bounced') AS is_outcome,
             multiIf(
-                {rate:String} = 'complaint_rate', event_type = 'complained',
-                {rate:String} = 'unsubscribe_rate', event_type = 'unsubscribed',
+                {rate:String} = 'complaint_rate', event_type = 'complained' AND first_of_kind,
+                {rate:String} = 'unsubscribe_rate', event_type = 'unsubscribed' AND first_of_kind,
                 {rate:String} = 'hard_bounce_rate', bounce_class = 'hard',
                 {rate:String} = 'soft_bounce_rate', bounce_class = 'soft',
                 {rate:String} = 'block_bounce_rate', bounce_class = 'block',
+                {rate:String} = 'late_bounce_rate', seconds_since_delivery IS NOT NULL,
                 1
-            ) AND event_type IN ('bounced', 'complained', 'unsubscribed') AS is_bad,
+            ) AND (event_type = 'bounced'
+                OR {rate:String} IN ('complaint_rate', 'unsubscribe_rate')) AS is_bad,
             arrayConcat(
                 [('bounce reason', toString(bounce_reason)), ('source', toString(source)),
                  ('mailbox provider', toString(mailbox_provider)),
@@ -150,16 +152,17 @@ def alerts_ls(
 def alerts_show(incident: str, json: Json = False) -> None:
     """Shows one incident: its history, what stands out in its events, and what to do.
 
-    INCIDENT is the id that 'alerts ls' prints.
+    INCIDENT is the id that 'alerts ls' prints, or 'incident_id' of the topic's records.
     """
     settings = settings_of()
-    columns, rows = table_of(settings, _ONE, {"id": incident})
-    places = rows_of(settings, _PLACE, {"id": incident}, tuple[str, str, str, int, int, str])
+    identity = incident.strip().replace("-", "").lower()  # ls prints it with hyphens
+    columns, rows = table_of(settings, _ONE, {"id": identity})
+    places = rows_of(settings, _PLACE, {"id": identity}, tuple[str, str, str, int, int, str])
     if not rows or not places:
         raise BadInput("no_such_incident", incident)
     facts = dict(zip(columns, rows[0], strict=True))
     campaign, rate, window, opened_s, as_of_s, advice = places[0]
-    changes = table_of(settings, _HISTORY, {"campaign": campaign, "id": incident})
+    changes = table_of(settings, _HISTORY, {"campaign": campaign, "id": identity})
     begin_s = max(0, opened_s - (7 if window == "7d" else 1) * 86_400)
     span = {"campaign": campaign, "rate": rate, "from": str(begin_s), "to": str(as_of_s + 60)}
     parts = table_of(settings, _STANDING_OUT, span)
@@ -288,6 +291,7 @@ def _history(settings: Settings, begin_s: int, pattern: str) -> Iterator[tuple[s
     What belongs to deliveries before the beginning is left out: rates are of the same messages.
     """
     from streams.campaigns.rehearsal import Arrival
+    from streams.enrich.derive import group_of
 
     escaped = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     like = escaped.replace("*", "%").replace("?", "_")
@@ -305,7 +309,9 @@ def _history(settings: Settings, begin_s: int, pattern: str) -> Iterator[tuple[s
             if late.campaign in arrivals and late.minute * 60 >= begin_s:
                 counts = dict(zip(_LATER, late[4:], strict=True))
                 arrived = max(late.arrived, late.minute)
-                arrivals[late.campaign].append(Arrival(arrived, late.mailbox, late.minute, counts))
+                arrivals[late.campaign].append(
+                    Arrival(arrived, group_of(late.mailbox), late.minute, counts)
+                )
         yield from arrivals.items()
 
 

@@ -15,6 +15,8 @@ from streams.campaigns.lines import Lines
 from streams.campaigns.measures import Judged
 from streams.campaigns.rehearsal import Arrival, rehearse
 from streams.cli import context
+from streams.cli.alerts import _STANDING_OUT
+from streams.cli.clickhouse import table_of
 from streams.cli.main import main
 from streams.enrich.vectors import WIDTH
 from tests.warehouses import migrated_warehouse
@@ -55,9 +57,10 @@ def _minutes(client: Client) -> None:
     names = ["campaign_id", "mailbox_provider", "minute", "log_id", "partition", "offset",
              "delivered", "bounced_hard"]  # fmt: skip
     rows = [
-        [campaign, "gmail", (MINUTE - ago) * 60, "log", 0, 1, delivered, hard]
-        for campaign, ago, delivered, hard in (
-            ("spring", 300, 700, 0), ("spring", 290, 0, 300), ("news-1", 2000, 9_950, 50),
+        [campaign, mailbox, (MINUTE - ago) * 60, "log", 0, 1, delivered, hard]
+        for campaign, mailbox, ago, delivered, hard in (
+            ("spring", "gmail", 300, 700, 0), ("spring", "gmail", 290, 0, 300),
+            ("news-1", "gmail", 2000, 9_950, 50), ("business", "other", 1500, 900, 0),
         )
     ]  # fmt: skip
     client.insert("campaign_minutes", rows, column_names=names)
@@ -77,6 +80,20 @@ def _events(client: Client) -> None:
         ["news-1", f"{number:032x}", f"{number:032x}", "complained", "none", "none", "shop",
          "gmail", [], at(600), at(600), True, (2000 - 10) * 60.0]
         for number in range(100, 150)
+    ]  # fmt: skip
+    rows += [  # counts keep those without a name as «other», events keep the domain
+        ["business", f"{number:032x}", f"{number:032x}", "complained", "none", "none", "shop",
+         f"company-{number}.example", [], at(600), at(600), True, (1500 - 10) * 60.0]
+        for number in range(300, 320)
+    ]  # fmt: skip
+    rows += [  # 7 complaints and 3 repeats, 5 unsubscriptions, 4 bounces after a delivery
+        ["mixed", f"{number:032x}", f"{number:032x}", kind, "hard" if kind == "bounced" else "none",
+         "none", "shop", "gmail", [], at(600), at(600), first, 60.0]
+        for number, (kind, first) in enumerate(
+            [("complained", True)] * 7 + [("complained", False)] * 3
+            + [("unsubscribed", True)] * 5 + [("bounced", True)] * 4,
+            start=200,
+        )
     ]  # fmt: skip
     names = ["campaign_id", "event_id", "message_key", "event_type", "bounce_class",
              "bounce_reason", "source", "mailbox_provider", "tags", "event_time", "received_at",
@@ -124,11 +141,31 @@ def test_show_tells_what_stands_out_and_what_to_do(run: Run) -> None:
     assert ("tag", "own") not in parts
     assert "Stop it." in run("show", row["incident_id"])
     assert "no_such_incident" in run("show", "nothing", code=1)
+    assert json.loads(run("show", "AB" * 16, "--json")) == shown, "as the topic's records write it"
+
+
+@pytest.mark.parametrize(
+    ("rate", "bad"),
+    [
+        ("bounce_rate", 30), ("hard_bounce_rate", 30), ("soft_bounce_rate", 0),
+        ("late_bounce_rate", 4), ("complaint_rate", 7), ("unsubscribe_rate", 5),
+    ],
+)  # fmt: skip
+def test_show_counts_what_the_rate_counts(run: Run, filled: str, rate: str, bad: int) -> None:
+    """Complaints are no bounces, repeated ones no more complaints, and only late bounces late."""
+    span = {"campaign": "spring" if rate in ("bounce_rate", "hard_bounce_rate") else "mixed",
+            "rate": rate, "from": str(NOW_S - 86_400), "to": str(NOW_S)}  # fmt: skip
+    names, rows = table_of(context.settings_of(), _STANDING_OUT, span)
+    found = [dict(zip(names, row, strict=True)) for row in rows]
+    of_source = [one["bad"] for one in found if one["kind"] == "source"]
+    assert sum(of_source) == bad
 
 
 def test_try_says_when_lines_would_have_fired(run: Run) -> None:
     """Complaints when they arrived; bounces when they happened."""
-    tried = json.loads(run("try", "--line", "complaint_rate=0.001,0.002,0.5", "--json"))
+    tried = json.loads(
+        run("try", "--line", "complaint_rate=0.001,0.002,0.5", "--campaign", "news-*", "--json")
+    )
     assert [(one["campaign_id"], one["state"], one["level"]) for one in tried] == [
         ("news-1", "opened", "warning")
     ]
@@ -155,12 +192,19 @@ def test_a_line_that_is_none_is_wrong_usage(run: Run, line: str) -> None:
 
 def test_try_knows_the_deliveries_before_its_period(run: Run) -> None:
     """The complaints of the last hour are of mail of yesterday: 50 of 9,950, not 50 of none."""
-    line = "complaint_rate=0.001,0.002,0.5"
-    [one] = json.loads(run("try", "--line", line, "--since", "1h", "--json"))
+    line, scope = "complaint_rate=0.001,0.002,0.5", ("--since", "1h", "--campaign", "news-1")
+    [one] = json.loads(run("try", "--line", line, *scope, "--json"))
     assert (one["numerator"], one["denominator"]) == (50, 9_950)
-    assert json.loads(run("try", "--line", "complaint_rate=0.05", "--since", "1h", "--json")) == []
+    assert json.loads(run("try", "--line", "complaint_rate=0.05", *scope, "--json")) == []
     before = run("try", "--line", "hard_bounce_rate=0.02", "--since", "1h")
     assert "0 incidents would have been opened; 1 would be open now" in before
+
+
+def test_try_counts_complaints_with_the_mailbox_providers_of_their_deliveries(run: Run) -> None:
+    """Complaints from many companies, all of them among «other»."""
+    line = ("--line", "complaint_rate=0.001", "--mailbox", "other")
+    [one] = json.loads(run("try", *line, "--campaign", "business", "--json"))
+    assert [one["mailbox_provider"], one["numerator"], one["denominator"]] == ["other", 20, 900]
 
 
 @pytest.mark.parametrize(
