@@ -6,14 +6,10 @@ import { meaning, metric, rate, value } from "./figures.js";
 import { sparkline } from "./chart.js";
 import { get, link, onChange, set } from "./state.js";
 import { Table } from "./table.js";
-import { incidentName, incidentsTable, periodBar, places, presentRate, rateCell, startHere, switches, titleOf } from "./parts.js";
+import { gravity, incidentName, incidentsTable, periodBar, places, presentRate, rateCell, startHere, switches, titleOf } from "./parts.js";
 
 const RATES = ["delivery_rate", "bounce_rate", "open_rate", "click_rate", "complaint_rate", "unsubscribe_rate"];
-const LEVELS = ["", "watch", "warning", "critical"];
 const STRIP_ROWS = 5;
-/** Higher levels first; within a level by how far the rate is above the line. */
-const gravity = (row) =>
-  LEVELS.indexOf(row.level) * 1e6 + (row.line && row.denominator ? row.numerator / row.denominator / row.line : 0);
 const openOnes = (list) => list.filter((row) => row.closed_ms === null).sort((a, b) => gravity(b) - gravity(a));
 
 export function overview(main) {

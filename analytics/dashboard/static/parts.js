@@ -8,6 +8,7 @@ import { Table } from "./table.js";
 
 const PERIODS = [["1h", "1 hour"], ["24h", "24 hours"], ["7d", "7 days"], ["30d", "30 days"], ["90d", "90 days"], ["all", "All"]];
 const RATE_NAMES = { hard_bounce_rate: "hard bounces", late_bounce_rate: "late bounces", complaint_rate: "complaints" };
+const LEVELS = ["", "watch", "warning", "critical"];
 const WINDOW_NAMES = { "24h": "of the mail sent in 24 hours", "7d": "of the mail delivered in 7 days" };
 
 /** The display name of a campaign. */
@@ -18,6 +19,10 @@ export const incidentName = (name) => RATE_NAMES[name] ?? metric(name)?.label ??
 
 /** The present rate of an incident. */
 export const presentRate = (row) => percent(row.denominator ? row.numerator / row.denominator : null);
+
+/** How grave an incident is: by its level, then by how far the rate is above the line. */
+export const gravity = (row) =>
+  LEVELS.indexOf(row.level) * 1e6 + (row.line && row.denominator ? row.numerator / row.denominator / row.line : 0);
 
 /** Where an incident is: mailbox providers, or all of them. */
 export const places = (row) => {
@@ -109,7 +114,7 @@ export function incidentsTable(page, withCampaign) {
         cell: (row) => h("a", { href: link("/campaign", { campaign: row.campaign_id }) }, names.get(row.campaign_id) ?? titleOf({ id: row.campaign_id })),
       } : null,
       { key: "rate", label: "Rate", sort: (row) => row.rate, value: (row) => incidentName(row.rate) },
-      { key: "level", label: "Level", sort: (row) => row.line, value: (row) => [row.level, row.closed_ms],
+      { key: "level", label: "Level", sort: gravity, value: (row) => [row.level, row.closed_ms],
         cell: (row) => h("span", { class: `badge ${row.closed_ms ? "closed" : row.level}` }, row.closed_ms ? `${row.level}, closed` : row.level) },
       { key: "mailbox", label: "Mailboxes", tip: "Mailbox providers that are above a line; all: the campaign as a whole.", sort: places, value: places },
       { key: "value", number: true, label: "Now", tip: "Of the messages that are judged now; of a closed incident when it was closed.",
