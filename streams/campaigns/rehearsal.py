@@ -58,7 +58,7 @@ def rehearse(campaign: str, arrivals: Sequence[Arrival], lines: Lines, until: in
     ordered = sorted(arrivals, key=attrgetter("arrived"))
     groups = [(minute, list(some)) for minute, some in groupby(ordered, attrgetter("arrived"))]
     begins = [minute for minute, _ in groups[1:]] + [until]
-    for (minute, some), following in zip(groups, begins, strict=True):
+    for (minute, some), following in zip(groups, begins, strict=False):  # none without arrivals
         for one in some:
             judged.add(one.mailbox, one.minute, _vector(one.counts))
         is_busy = judge(minute)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from clickhouse_connect.driver.client import Client
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from schemas.glossary import COUNTER_INDEX
 from streams.campaigns.incidents import Held, Key, look
@@ -240,6 +242,22 @@ def seconds_of(moment: str) -> int:
     return int(datetime.fromisoformat(f"{moment}+00:00").timestamp())
 
 
+def minute_by_minute(arrivals: list[Arrival], lines: Lines, until: int) -> list[Any]:
+    """The changes that a worker tells which looks at each minute."""
+    judged, held, found = Judged(), dict[Key, Held](), list[Any]()
+    for minute in range(1000, until):
+        for one in arrivals:
+            if one.arrived == minute:
+                vector = [0] * WIDTH
+                for name, value in one.counts.items():
+                    vector[COUNTER_INDEX[name]] = value
+                judged.add(one.mailbox, one.minute, vector)
+        records, changed = look("a", judged, held, lines, (minute + 1) * 60_000_000 - 1)
+        held.update(changed)
+        found += [one for one in records if one["as_of"] == one["changed_at"]]
+    return found
+
+
 def test_a_rehearsal_is_what_workers_tell_minute_by_minute() -> None:
     """The same records as from looking at every minute."""
     arrivals = [
@@ -247,16 +265,42 @@ def test_a_rehearsal_is_what_workers_tell_minute_by_minute() -> None:
         for number, hard in enumerate((0, 2, 30, 30, 0, 0, 0, 0))
     ]
     arrivals.append(Arrival(1100, "gmail", 1100, {"delivered": 50_000}))
-    judged, held, expected = Judged(), dict[Key, Held](), []
-    for minute in range(1000, 1200):
-        for one in arrivals:
-            if one.arrived == minute:
-                vector = [0] * WIDTH
-                for name, value in one.counts.items():
-                    vector[COUNTER_INDEX[name]] = value
-                judged.add(one.mailbox, one.minute, vector)
-        records, changed = look("a", judged, held, Lines(), (minute + 1) * 60_000_000 - 1)
-        held.update(changed)
-        expected += [one for one in records if one["as_of"] == one["changed_at"]]
+    expected = minute_by_minute(arrivals, Lines(), 1200)
     assert [one["state"] for one in expected] == ["opened", "closed"]
     assert rehearse("a", arrivals, Lines(), 1200) == expected
+
+
+_ARRIVALS = st.builds(
+    lambda arrived, ago, mailbox, counts: Arrival(arrived, mailbox, arrived - ago, counts),
+    st.integers(1000, 2900),
+    st.integers(0, 900),
+    st.sampled_from(["gmail", "yahoo", "other", ""]),
+    st.fixed_dictionaries(
+        {"delivered": st.integers(0, 900)},
+        optional={"bounced_hard": st.integers(0, 200), "cohort_complained": st.integers(0, 20)},
+    ),
+)
+
+
+@settings(max_examples=25)
+@given(st.lists(_ARRIVALS, max_size=12), st.sampled_from([0, 60, 1500]), st.randoms())
+def test_whatever_arrives_a_rehearsal_rises_when_workers_do(
+    arrivals: list[Arrival], hold_s: int, dice: Any
+) -> None:
+    """To the minute; what ends by time alone is seen half an hour later at most, and its hold."""
+    lines, until = Lines(hold_us=hold_s * 1_000_000), 4000
+    expected = minute_by_minute(arrivals, lines, until)
+    dice.shuffle(arrivals)
+    found = rehearse("a", arrivals, lines, until + 30)
+    rises = ("opened", "escalated")
+    assert [one for one in found if one["state"] in rises] == [
+        one for one in expected if one["state"] in rises
+    ]
+    ends = [
+        (one["rate"], one["number"], one["sequence"], one["changed_at"] // 60_000_000)
+        for records in (expected, found) for one in records if one["state"] not in rises
+    ]  # fmt: skip
+    for rate, number, sequence, minute in ends[: len(ends) // 2]:
+        seen = [m for r, n, s, m in ends[len(ends) // 2 :] if (r, n, s) == (rate, number, sequence)]
+        assert seen
+        assert minute <= seen[0] <= minute + 60 + hold_s // 60
