@@ -123,7 +123,8 @@ def test_recipes_work_as_written(reader: Reader) -> None:
     while True:
         rows = [line.split("\t") for line in reader.sh(RECIPES["look"]).splitlines()]
         if [row[:3] for row in rows[1:] if row[0]] == [
-            ["autumn", "0", "1"], ["receipts", "1", "0"], ["sample", "1", "0"], ["spring", "1", "0"],
+            ["autumn", "0", "1"], ["receipts", "1", "0"], ["sample", "1", "0"],
+            ["spring", "1", "0"],
         ]:  # fmt: skip
             break
         assert time.monotonic() < end, rows
