@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import ClassVar
+from urllib.parse import quote, unquote_plus
 
 import orjson
 
@@ -234,6 +235,20 @@ class Provider:
         """
         raise NotImplementedError
 
+    def resigned(self, request: Request, source: Source, signing_key: str | None = None) -> Request:
+        """The same request, proven anew by the source's newest secrets; its signed time stays.
+
+        For ``mailpulse capture``, whose requests are changed before they are written down.
+
+        Args:
+            request: that was proven when it came, its body decoded; what it says was changed.
+            signing_key: private key (PEM) where the source only holds the public half.
+
+        Raises:
+            BadInput, SignatureError: it has nothing that could be proven anew.
+        """
+        raise NotImplementedError
+
     def check(self, source: Source) -> list[str]:
         """Problems of the source's configuration (a key that does not parse …), one line each.
 
@@ -302,6 +317,22 @@ def unreadable(source: Source, name: str, read: Callable[[str], object], what: s
         except ValueError:
             problems.append(f"sources.{source.name}.{name}: number {number} {what}")
     return problems
+
+
+def with_headers(request: Request, *headers: tuple[str, str]) -> Request:
+    """The request with other values of some headers, each where it stood, or at the end."""
+    new = dict(headers)
+    kept = [(name, new.pop(name, "") if name in dict(headers) else value)
+            for name, value in request.headers]  # fmt: skip
+    return replace(request, headers=(*kept, *new.items()))
+
+
+def with_parameter(request: Request, name: str, value: str) -> Request:
+    """The request with another value of one parameter of its query, or with it at the end."""
+    pairs = [pair for pair in request.query.split("&") if pair]
+    new = f"{quote(name)}={quote(value, safe='')}"
+    changed = [new if unquote_plus(pair.partition("=")[0]) == name else pair for pair in pairs]
+    return replace(request, query="&".join(changed if new in changed else [*changed, new]))
 
 
 def post(body: bytes, *headers: tuple[str, str], query: str = "") -> Request:

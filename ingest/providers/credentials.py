@@ -9,7 +9,7 @@ Sources: RFC 7617 (Basic), RFC 6750 (Bearer).
 """
 
 from ingest import verify
-from ingest.providers.base import Certificates, Request, given_values, newest
+from ingest.providers.base import Certificates, Request, given_values, newest, with_headers
 from ingest.providers.shapes import ItemProvider
 from schemas.errors import BadInput
 from schemas.settings import Source
@@ -49,6 +49,20 @@ def authorization(source: Source) -> tuple[str, str]:
     raise BadInput("not_configured", "source has neither username nor token")
 
 
+def again(request: Request, source: Source) -> Request:
+    """The request with the credentials of ``source``, by the scheme that it used.
+
+    Raises:
+        BadInput: ``not_configured``.
+    """
+    scheme = (request.header(AUTHORIZATION) or "").partition(" ")[0]
+    if scheme.lower() == "bearer":
+        value = f"Bearer {newest(source, 'token')}"
+    else:
+        value = verify.basic_header(newest(source, "username"), newest(source, "password"))
+    return with_headers(request, (AUTHORIZATION, value))
+
+
 class CredentialProvider(ItemProvider):
     """A provider that is verified by its ``Authorization`` header only."""
 
@@ -59,3 +73,7 @@ class CredentialProvider(ItemProvider):
     ) -> None:
         """See ``Provider.verify``."""
         check_authorization(request, source)
+
+    def resigned(self, request: Request, source: Source, signing_key: str | None = None) -> Request:
+        """See ``Provider.resigned``."""
+        return again(request, source)

@@ -21,7 +21,7 @@ import orjson
 
 from ingest import verify
 from ingest.providers import fields, items, scopes, suppression
-from ingest.providers.base import Certificates, Request, newest, post_json
+from ingest.providers.base import Certificates, Request, newest, post_json, with_headers
 from ingest.providers.shapes import ItemProvider
 from schemas.errors import BadInput
 from schemas.event import Event
@@ -91,6 +91,11 @@ class CustomerIo(ItemProvider):
         verify.check_timestamp(timestamp, now, self.tolerance(source))
         signed = _signed(verify.given(timestamp), request.body)
         verify.check_hmac_hex(source.secrets("secret"), signed, request.header(SIGNATURE))
+
+    def resigned(self, request: Request, source: Source, signing_key: str | None = None) -> Request:
+        """See ``Provider.resigned``."""
+        signed = _signed(request.header(TIMESTAMP) or "", request.body)
+        return with_headers(request, (SIGNATURE, verify.hmac_hex(newest(source, "secret"), signed)))
 
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None

@@ -36,6 +36,8 @@ from ingest.providers.base import (
     given_values,
     newest,
     post_json,
+    with_headers,
+    with_parameter,
 )
 from ingest.providers.shapes import native_name, read_object
 from ingest.verify import SignatureError
@@ -127,6 +129,16 @@ class ElasticEmail(Provider):
         if (item.get("to"), item.get("messageid")) == _TEST:
             return Parsed(note="ping")
         return items.parse_items([item], lambda one: build(one, source, received_at))
+
+    def resigned(self, request: Request, source: Source, signing_key: str | None = None) -> Request:
+        """See ``Provider.resigned``."""
+        if any(name == SIGNATURE for name, _ in request.headers):
+            signed = _signed(request.header(TIMESTAMP) or "", request.body)
+            made = verify.hmac_hex(newest(source, "secret"), signed)
+            return with_headers(request, (SIGNATURE, f"v1={made}"))
+        if any(name == credentials.AUTHORIZATION for name, _ in request.headers):
+            return credentials.again(request, source)
+        return with_parameter(request, TOKEN, newest(source, "token"))
 
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None

@@ -84,6 +84,11 @@ class Generic(Provider):
         """See ``Provider.probe``."""
         return 200 if self.mapping_of(source).get("answers_get") is True else None
 
+    def resigned(self, request: Request, source: Source, signing_key: str | None = None) -> Request:
+        """See ``Provider.resigned``."""
+        raw = self.mapping_of(source)
+        return signing.proven_again(request, source, raw, signing_key)
+
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None
     ) -> Request:

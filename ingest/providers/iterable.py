@@ -22,7 +22,14 @@ from itertools import chain
 
 from ingest import verify
 from ingest.providers import credentials, fields, items, scopes
-from ingest.providers.base import Certificates, Request, newest, post_json
+from ingest.providers.base import (
+    Certificates,
+    Request,
+    given_values,
+    newest,
+    post_json,
+    with_headers,
+)
 from ingest.providers.shapes import ItemProvider, native_name
 from schemas.event import Event
 from schemas.settings import Source
@@ -79,6 +86,12 @@ class Iterable(ItemProvider):
         tokens = [token for token in source.secrets("token") if token]
         if not verify.same_as_any(value, tokens):
             credentials.check_authorization(request, source)
+
+    def resigned(self, request: Request, source: Source, signing_key: str | None = None) -> Request:
+        """See ``Provider.resigned``."""
+        if given_values(source, "token"):
+            return with_headers(request, (credentials.AUTHORIZATION, newest(source, "token")))
+        return credentials.again(request, source)
 
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None

@@ -26,7 +26,7 @@ import orjson
 
 from ingest import verify
 from ingest.providers import addresses, fields, items
-from ingest.providers.base import Certificates, Request, newest, post_json
+from ingest.providers.base import Certificates, Request, newest, post_json, with_headers
 from ingest.providers.shapes import ItemProvider, member_list, native_name, read_object
 from ingest.verify import SignatureError
 from schemas.errors import BadInput
@@ -87,6 +87,12 @@ class Klaviyo(ItemProvider):
         webhook_id = request.header(WEBHOOK_ID) or ""
         if not verify.same_as_any(webhook_id, [_webhook_id(request.body)]):
             raise SignatureError("wrong_webhook_id")
+
+    def resigned(self, request: Request, source: Source, signing_key: str | None = None) -> Request:
+        """See ``Provider.resigned``."""
+        signed = request.body + (request.header(TIMESTAMP) or "").encode()
+        made = verify.hmac_hex(newest(source, "secret"), signed)
+        return with_headers(request, (SIGNATURE, made), (WEBHOOK_ID, _webhook_id(request.body)))
 
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None

@@ -21,7 +21,15 @@ import orjson
 
 from ingest import verify
 from ingest.providers import fields, items, suppression
-from ingest.providers.base import Certificates, Parsed, Provider, Request, newest, post_json
+from ingest.providers.base import (
+    Certificates,
+    Parsed,
+    Provider,
+    Request,
+    newest,
+    post_json,
+    with_headers,
+)
 from ingest.providers.shapes import native_name, read_object
 from ingest.verify import SignatureError
 from schemas.errors import BadInput
@@ -94,6 +102,11 @@ class MailerSend(Provider):
         if content.get("type") == TEST_TYPE:
             return Parsed(note="ping")
         return items.parse_items([content], lambda item: build(item, source, received_at))
+
+    def resigned(self, request: Request, source: Source, signing_key: str | None = None) -> Request:
+        """See ``Provider.resigned``."""
+        made = verify.hmac_hex(newest(source, "signing_key"), request.body)
+        return with_headers(request, (SIGNATURE, made))
 
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None

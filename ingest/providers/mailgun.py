@@ -23,6 +23,9 @@ refused.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+
+import orjson
 
 from ingest import verify
 from ingest.providers import fields, items, scopes
@@ -108,6 +111,17 @@ class Mailgun(Provider):
         if not isinstance(item, dict):
             raise BadInput("no_event_data", "Mailgun sends an object with event-data")
         return items.parse_items([item], lambda one: build(one, source, received_at))
+
+    def resigned(self, request: Request, source: Source, signing_key: str | None = None) -> Request:
+        """See ``Provider.resigned``."""
+        content, body = fields.as_dict(items.read_json(request.body)), request.body
+        for name in ("signature", "parent-signature"):
+            block = fields.as_dict(content.get(name))
+            signed = f"{block.get('timestamp')}{block.get('token')}"
+            made = verify.hmac_hex(newest(source, "signing_key"), signed.encode())
+            if block.get("signature"):
+                body = body.replace(orjson.dumps(block["signature"]), orjson.dumps(made))
+        return replace(request, body=body)
 
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None

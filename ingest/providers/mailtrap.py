@@ -19,7 +19,16 @@ import orjson
 
 from ingest import verify
 from ingest.providers import fields, items, suppression
-from ingest.providers.base import Certificates, Parsed, Provider, Reject, Request, newest, post_json
+from ingest.providers.base import (
+    Certificates,
+    Parsed,
+    Provider,
+    Reject,
+    Request,
+    newest,
+    post_json,
+    with_headers,
+)
 from ingest.providers.shapes import native_name
 from schemas.errors import BadInput
 from schemas.event import Event
@@ -84,6 +93,11 @@ class Mailtrap(Provider):
         parsed = items.parse_items(content, lambda item: build(item, source, received_at))
         parsed.rejects.extend(unread)
         return parsed
+
+    def resigned(self, request: Request, source: Source, signing_key: str | None = None) -> Request:
+        """See ``Provider.resigned``."""
+        made = verify.hmac_hex(newest(source, "signing_key"), request.body)
+        return with_headers(request, (SIGNATURE, made))
 
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None

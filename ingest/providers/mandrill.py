@@ -27,7 +27,15 @@ import orjson
 
 from ingest import verify
 from ingest.providers import fields, items, scopes, suppression
-from ingest.providers.base import Certificates, Parsed, Provider, Request, newest, post
+from ingest.providers.base import (
+    Certificates,
+    Parsed,
+    Provider,
+    Request,
+    newest,
+    post,
+    with_headers,
+)
 from ingest.verify import SignatureError
 from schemas.errors import BadInput
 from schemas.event import ID_CHARS_MAX, Event
@@ -123,6 +131,12 @@ class Mandrill(Provider):
     def probe(self, request: Request, source: Source) -> int | None:
         """200 for the HEAD (and GET) by which Mandrill checks the URL."""
         return 200 if request.method in ("HEAD", "GET") else None
+
+    def resigned(self, request: Request, source: Source, signing_key: str | None = None) -> Request:
+        """See ``Provider.resigned``."""
+        signed, _ = signed_text(newest(source, "public_url"), request.body)
+        made = verify.hmac_base64(newest(source, "signing_key"), signed, "sha1")
+        return with_headers(request, (SIGNATURE, made))
 
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None

@@ -21,7 +21,14 @@ import orjson
 
 from ingest import verify
 from ingest.providers import fields, items, suppression
-from ingest.providers.base import Certificates, Request, post_json, private_key, unreadable
+from ingest.providers.base import (
+    Certificates,
+    Request,
+    post_json,
+    private_key,
+    unreadable,
+    with_headers,
+)
 from ingest.providers.shapes import ItemProvider, native_name
 from schemas.event import Event
 from schemas.settings import Source
@@ -67,6 +74,14 @@ class Postal(ItemProvider):
             verify.check_rsa(keys, request.body, request.header(SIGNATURE_256), "sha256")
         else:
             verify.check_rsa(keys, request.body, request.header(SIGNATURE), "sha1")
+
+    def resigned(self, request: Request, source: Source, signing_key: str | None = None) -> Request:
+        """See ``Provider.resigned``."""
+        if any(name == SIGNATURE_256 for name, _ in request.headers):
+            made = verify.sign_rsa(private_key(signing_key), request.body, "sha256")
+            return with_headers(request, (SIGNATURE_256, made))
+        made = verify.sign_rsa(private_key(signing_key), request.body, "sha1")
+        return with_headers(request, (SIGNATURE, made))
 
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None

@@ -23,8 +23,8 @@ tracking hooks are retried.
 from collections.abc import Mapping
 
 from ingest import verify
-from ingest.providers import fields, items, scopes
-from ingest.providers.base import Certificates, Request, newest, post_json
+from ingest.providers import credentials, fields, items, scopes
+from ingest.providers.base import Certificates, Request, post_json
 from ingest.providers.shapes import ItemProvider, native_name
 from schemas.event import Event
 from schemas.settings import Source
@@ -105,6 +105,10 @@ class Postmark(ItemProvider):
         users, passwords = source.secrets("username"), source.secrets("password")
         verify.check_basic(users, passwords, request.header("authorization"))
 
+    def resigned(self, request: Request, source: Source, signing_key: str | None = None) -> Request:
+        """See ``Provider.resigned``."""
+        return credentials.again(request, source)
+
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None
     ) -> Request:
@@ -119,8 +123,7 @@ class Postmark(ItemProvider):
             "MessageStream": "outbound",
             "Metadata": {},
         }
-        credentials = verify.basic_header(newest(source, "username"), newest(source, "password"))
-        return post_json(body, ("authorization", credentials))
+        return post_json(body, credentials.authorization(source))
 
 
 def build(item: items.Item, source: Source, received_at: int) -> list[Event]:

@@ -23,6 +23,7 @@ from ingest.providers.base import (
     post_json,
     private_key,
     unreadable,
+    with_headers,
 )
 from ingest.providers.sendgrid_columns import TOGETHER_MIN, ColumnReader, is_plain
 from ingest.providers.sendgrid_events import EVENTS, build
@@ -79,6 +80,12 @@ class SendGrid(Provider):
         )
         parsed.alike.extend(read)
         return parsed
+
+    def resigned(self, request: Request, source: Source, signing_key: str | None = None) -> Request:
+        """See ``Provider.resigned``."""
+        signed = (request.header(TIMESTAMP) or "").encode() + request.body
+        made = verify.sign_ecdsa(private_key(signing_key), signed)
+        return with_headers(request, (SIGNATURE, made))
 
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None

@@ -22,13 +22,13 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from ingest import verify
-from ingest.providers import fields, items, sns
+from ingest.providers import credentials, fields, items, sns
 from ingest.providers.base import (
     Certificates,
     ConfirmSubscription,
@@ -39,6 +39,7 @@ from ingest.providers.base import (
     post,
     post_json,
     private_key,
+    with_headers,
 )
 from ingest.providers.ses_events import EVENTS, build
 from ingest.providers.shapes import read_object
@@ -108,6 +109,20 @@ class Ses(Provider):
             read.items, lambda item: build(item, source, received_at, read.batch_id)
         )
         return Parsed(parsed.events, parsed.rejects, note=read.note, answer=read.answer)
+
+    def resigned(self, request: Request, source: Source, signing_key: str | None = None) -> Request:
+        """See ``Provider.resigned``."""
+        names = {name for name, _ in request.headers}
+        for header in (FIREHOSE_KEY, "x-api-key"):
+            if header in names:
+                return with_headers(request, (header, newest(source, "token")))
+        if _bearer(request):
+            return credentials.again(request, source)
+        key = private_key(signing_key)
+        envelope = fields.as_dict(items.read_json(request.body))
+        made = verify.sign_rsa(key, sns.signed_text(envelope), sns.algorithm_of(envelope))
+        old = orjson.dumps(envelope.get("Signature", ""))
+        return replace(request, body=request.body.replace(old, orjson.dumps(made)))
 
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None

@@ -43,7 +43,15 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from ingest import verify
 from ingest.providers import credentials, fields
-from ingest.providers.base import Request, given_values, newest, private_key, unreadable
+from ingest.providers.base import (
+    Request,
+    given_values,
+    newest,
+    private_key,
+    unreadable,
+    with_headers,
+    with_parameter,
+)
 from ingest.providers.mapping import in_query
 from ingest.verify import SignatureError
 from schemas.settings import Source
@@ -384,6 +392,55 @@ def proven(
     return request
 
 
+def proven_again(
+    request: Request, source: Source, mapping: Mapping[str, Any], signing_key: str | None = None
+) -> Request:
+    """A changed request with everything that proves it made anew; its time stays.
+
+    Raises:
+        BadInput: as ``proven`` does.
+        SignatureError: what its signature has to cover is missing.
+    """
+    if given_values(source, "username"):
+        value = verify.basic_header(newest(source, "username"), newest(source, "password"))
+        request = with_headers(request, (credentials.AUTHORIZATION, value))
+    if given_values(source, "token"):
+        place = str(mapping.get("token", "bearer"))
+        kind, _, name = place.partition(":")
+        if kind == "query":
+            request = with_parameter(request, name, newest(source, "token"))
+        else:
+            header = name.lower() if kind == "header" else credentials.AUTHORIZATION
+            request = _without(request, header if kind != "path" else "")
+            request = _with_token(request, newest(source, "token"), place)
+    how = read_signing(mapping.get("signature"))[0]
+    others = given_values(source, "username") or given_values(source, "token")
+    if not (given_values(source, "secret") or how.algorithm == ED25519 or not others):
+        return request
+    timestamp, _ = _taken_apart(verify.given(request.header(how.header)), how)
+    if timestamp is None and "{timestamp}" in how.parts:
+        timestamp = request.header(how.timestamp_header)
+    if timestamp is None and how.optional_time:
+        signed = request.body
+    else:
+        signed = signed_bytes(request, source, how, timestamp or "")
+    made = _made(source, how, signed, signing_key)
+    written = how.format or f"{how.algorithm}={{signature}}"
+    value = written.replace("{timestamp}", timestamp or "").replace("{signature}", made)
+    return with_headers(request, (how.header, value))
+
+
+def _without(request: Request, name: str) -> Request:
+    return replace(request, headers=tuple(one for one in request.headers if one[0] != name))
+
+
+def _made(source: Source, how: Signing, signed: bytes, signing_key: str | None) -> str:
+    """A signature over some bytes, by the source's newest key."""
+    if how.algorithm == ED25519:
+        return verify.sign_ed25519(private_key(signing_key), signed)
+    return _signature(_key(newest(source, "secret"), how.key), signed, how)
+
+
 def _with(request: Request, name: str, value: str) -> Request:
     return replace(request, headers=(*request.headers, (name, value)))
 
@@ -414,10 +471,7 @@ def _signed(
     if not in_header and (timed or "{timestamp}" in how.parts):
         request = _with(request, how.timestamp_header, timestamp)
     signed = signed_bytes(request, source, how, timestamp)
-    if how.algorithm == ED25519:
-        signature = verify.sign_ed25519(private_key(signing_key), signed)
-    else:
-        signature = _signature(_key(newest(source, "secret"), how.key), signed, how)
+    signature = _made(source, how, signed, signing_key)
     written = how.format or f"{how.algorithm}={{signature}}"
     value = written.replace("{timestamp}", timestamp).replace("{signature}", signature)
     return _with(request, how.header, value)

@@ -118,6 +118,19 @@ def signed_text(envelope: Mapping[str, Any]) -> bytes:
     return "".join(lines).encode("utf-8", "surrogatepass")
 
 
+def algorithm_of(envelope: Mapping[str, Any]) -> str:
+    """The hash of an envelope's signature: ``sha1`` or ``sha256``.
+
+    Raises:
+        SignatureError: of no version that is known.
+    """
+    version = envelope.get("SignatureVersion")
+    algorithm = _ALGORITHMS.get(version) if isinstance(version, str) else None
+    if algorithm is None:
+        raise SignatureError("unknown_signature_version")
+    return algorithm
+
+
 def check_envelope(
     envelope: Mapping[str, Any],
     topic_arns: tuple[str, ...],
@@ -135,10 +148,7 @@ def check_envelope(
     if not isinstance(topic, str) or not verify.same_as_any(topic, topic_arns):
         raise SignatureError("unknown_topic")
     signed = signed_text(envelope)
-    version = envelope.get("SignatureVersion")
-    algorithm = _ALGORITHMS.get(version) if isinstance(version, str) else None
-    if algorithm is None:
-        raise SignatureError("unknown_signature_version")
+    algorithm = algorithm_of(envelope)
     at = fields.microseconds(envelope["Timestamp"])
     seconds = None if at is None or at < 0 else str(at // fields.SECOND_US)
     verify.check_timestamp(seconds, now, tolerance_s)

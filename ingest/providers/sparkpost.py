@@ -24,7 +24,15 @@ from collections.abc import Mapping
 
 from ingest import verify
 from ingest.providers import credentials, fields, items, suppression
-from ingest.providers.base import Certificates, Parsed, Provider, Request, post_json
+from ingest.providers.base import (
+    Certificates,
+    Parsed,
+    Provider,
+    Request,
+    newest,
+    post_json,
+    with_headers,
+)
 from ingest.providers.shapes import native_name
 from schemas.errors import BadInput
 from schemas.event import Event
@@ -122,6 +130,12 @@ class SparkPost(Provider):
         if len(real) == len(content):
             return parsed
         return Parsed(parsed.events, parsed.rejects, note="ping")
+
+    def resigned(self, request: Request, source: Source, signing_key: str | None = None) -> Request:
+        """See ``Provider.resigned``."""
+        if any(name == OLD_TOKEN for name, _ in request.headers):
+            return with_headers(request, (OLD_TOKEN, newest(source, "token")))
+        return credentials.again(request, source)
 
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None

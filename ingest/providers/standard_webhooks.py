@@ -26,6 +26,7 @@ from ingest.providers.base import (
     newest,
     post_json,
     unreadable,
+    with_headers,
 )
 from schemas.errors import BadInput
 from schemas.settings import Source
@@ -60,6 +61,15 @@ class StandardSigned(Provider):
             now,
             self.tolerance(source),
         )
+
+    def resigned(self, request: Request, source: Source, signing_key: str | None = None) -> Request:
+        """See ``Provider.resigned``."""
+        prefix = self._prefix(request)
+        names = (f"{prefix}-id", f"{prefix}-timestamp")
+        told, timestamp = (request.header(name) or "" for name in names)
+        secret = newest(source, "secret")
+        made = verify.standard_signature(secret, told, timestamp, request.body)
+        return with_headers(request, (f"{prefix}-signature", made))
 
     def message_id(self, request: Request) -> str | None:
         """The sender's id of the webhook message, the same on every retry."""

@@ -17,6 +17,7 @@ recipient; time-out of the GET.
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import orjson
@@ -117,6 +118,15 @@ class UnisenderGo(ItemProvider):
     def probe(self, request: Request, source: Source) -> int | None:
         """200 for the GET that Unisender Go sends when a webhook is set up."""
         return 200 if request.method in ("GET", "HEAD") else None
+
+    def resigned(self, request: Request, source: Source, signing_key: str | None = None) -> Request:
+        """See ``Provider.resigned``."""
+        body, key = request.body, newest(source, "api_key").encode()
+        start, end = next(_places(body), (0, 0))
+        if not end:
+            raise SignatureError("missing_signature")
+        made = _digest(body, start, end, key).encode()
+        return replace(request, body=body[:start] + made + body[end:])
 
     def sample(
         self, source: Source, now: float, number: int, signing_key: str | None = None

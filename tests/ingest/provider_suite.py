@@ -349,3 +349,21 @@ class ProviderSuite:
     def test_a_good_configuration_has_no_problems(self, provider: Provider, one: Example) -> None:
         """``check`` finds nothing wrong with a source that works."""
         assert provider.check(one.source) == []
+
+    def test_a_request_is_proven_anew_by_another_key(
+        self, name: str, provider: Provider, one: Example, request_: Request
+    ) -> None:
+        """For captures: by the keys of another source, with nothing but its proof changed."""
+        other = example(name, 7)
+        if name == "ses":
+            content = orjson.loads(request_.body)
+            content["SigningCertURL"] = next(iter(other.certificates))
+            request_ = replace(request_, body=orjson.dumps(content))
+        again = provider.resigned(request_, other.source, other.signing_key)
+        assert accepted(provider, again, other)
+        assert not accepted(provider, again, one)
+        assert [name for name, _ in again.headers] == [name for name, _ in request_.headers]
+        if name not in ("ses", "mailgun", "unisender_go"):
+            assert again.body == request_.body
+        before, after = (provider.parse(r, one.source, RECEIVED_AT) for r in (request_, again))
+        assert before == after
