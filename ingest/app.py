@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ingest.capture_feed import Feed
 from ingest.certificates import Outgoing
 from ingest.delivery import Keeper
 from ingest.hook import PREFIX, Hooks, make_hooks
@@ -103,17 +104,20 @@ def create_app(
         settings.rate_per_s, {name: one.rate_per_s for name, one in sources.items()}, clock, shared,
         lambda error: metrics.rate_store_failures.inc(), settings.unproven_rate_per_s,
     )  # fmt: skip
+    feed = Feed(settings.data_dir, sources, metrics, now)
     hooks = Hooks(
         settings, make_hooks(sources, registry), Intake(settings, codec or Codec()), keeper,
-        outgoing, limits, metrics, now, clock, tracer,
+        outgoing, limits, metrics, now, clock, feed, tracer,
     )  # fmt: skip
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await keeper.start()
+        feed.start()
         try:
             yield
         finally:
+            await feed.stop()
             await keeper.stop()
             await outgoing.close()
             hooks.close()

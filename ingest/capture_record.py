@@ -20,7 +20,7 @@ import orjson
 from ingest import renaming_bodies, vocabulary
 from ingest.body import VALUES_PER_EVENT_MAX, BodyLimits, Refused, content_coding, decode_content
 from ingest.capture_keys import SECRETS, Keys, sns_certificate, temporary
-from ingest.providers import REGISTRY, fields
+from ingest.providers import REGISTRY, fields, items
 from ingest.providers.base import Request
 from ingest.renaming import Mode, Renamer
 from ingest.tryout import CheckResult, check_request
@@ -77,10 +77,10 @@ class Recorder:
     """
 
     def __init__(self, source: Source, key: bytes, now: float, settings: Settings) -> None:
-        mapped, events = vocabulary.of_source(source)
+        own = vocabulary.of_source(source)
         self._source = source
         self._settings = settings
-        self.renamer = Renamer(key, vocabulary.words() | mapped, events, now)
+        self.renamer = Renamer(key, vocabulary.words() | own.words, own.whole, now, own.modes)
         for name in SECRETS:
             for value in source.secrets(name):
                 self.renamer.hide(value)
@@ -181,8 +181,8 @@ class Recorder:
         if not self._keys.source.topic_arns or self._keys.signing_key is None:
             return {}
         try:
-            url = fields.as_dict(orjson.loads(request.body)).get("SigningCertURL")
-        except ValueError:
+            url = fields.as_dict(items.read_json(request.body)).get("SigningCertURL")
+        except BadInput:
             return {}
         if not isinstance(url, str):
             return {}
@@ -230,13 +230,12 @@ def plain(source: Source) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for name, about in Source.model_fields.items():
         value = getattr(source, name)
+        if value == about.get_default(call_default_factory=True):
+            continue
         if name in SECRETS:
-            value = list(source.secrets(name))
-        elif isinstance(value, tuple):
-            value = list(value)
-        if value and value != about.get_default(call_default_factory=True) or name == "tolerance_s":
-            made[name] = value
-    return {name: value for name, value in made.items() if value is not None}
+            value = source.secrets(name)
+        made[name] = list(value) if isinstance(value, tuple) else value
+    return made
 
 
 def read(document: Mapping[str, Any], body: bytes) -> tuple[Request, Keys, float]:

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from ingest.body_memory import Holding
 from ingest.intake import Taken
 from ingest.problems import MEDIA_TYPE, problem
+from ingest.providers.base import Request
 from ingest.receiving import WHOLE, drain
 from ingest.single_write import answer_at_once
 
@@ -38,6 +39,7 @@ class Call:
         holding: its share of the memory for large bodies.
         trace: ``traceparent`` of its records, empty without a trace.
         headers: sent with any answer to this request.
+        request: as received; ``None`` if its body was not read.
     """
 
     scope: Scope
@@ -55,6 +57,7 @@ class Call:
     holding: Holding | None = None
     trace: bytes = b""
     headers: list[Header] = field(default_factory=list)
+    request: Request | None = None
 
     async def refuse(self, status: int, code: str, headers: Sequence[Header] = ()) -> None:
         """Answers with the problem document of ``code``."""

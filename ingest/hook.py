@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from ingest.body import Refused, content_coding
 from ingest.body_memory import Bodies, Holding, NoRoom
+from ingest.capture_feed import Feed
 from ingest.certificates import Outgoing
 from ingest.delivery import Keeper
 from ingest.exchange import Call
@@ -84,6 +85,7 @@ class Hooks:
         metrics: where results are counted.
         now: seconds since 1970.
         clock: monotonic seconds.
+        feed: hands requests to a capture.
         tracer: records a span per request that is kept; none without one.
     """
 
@@ -98,8 +100,10 @@ class Hooks:
         metrics: IngestMetrics,
         now: Callable[[], float],
         clock: Callable[[], float],
+        feed: Feed,
         tracer: Tracer | None = None,
     ) -> None:
+        self._feed = feed
         self._settings = settings
         self._hooks = hooks
         self._keeper = keeper
@@ -138,6 +142,8 @@ class Hooks:
             if call.holding is not None and call.holding.size:
                 self._bodies.give_back(call.holding)
         self._note(call, self._clock() - started)
+        if call.source in self._feed.listening:
+            self._offer(call)
 
     # --- the steps -------------------------------------------------------------------------------
 
@@ -234,6 +240,8 @@ class Hooks:
         query = call.scope["query_string"].decode("latin-1")
         path = _rest_of(call.scope["path"]) if hook.provider.reads_path else ""
         request = Request(call.scope["method"], query, headers, body, origin.client, path)
+        if self._feed.listening:
+            call.request = request
         taken = await self._prover.proven(hook, request, coding, call.client, now, deadline)
         if not taken.by_anyone:
             self._proven(call)
@@ -322,6 +330,22 @@ class Hooks:
         call.result = "probe"
         await call.answer(status, b"application/json", b"{}")
         return True
+
+    def _offer(self, call: Call) -> None:
+        """Hands an answered request to the capture of its source."""
+        scope, request = call.scope, call.request
+        whole = request is not None
+        if request is None:  # refused before its body was read
+            query = scope["query_string"].decode("latin-1")
+            headers = tuple(
+                [(k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]]
+            )
+            request = Request(scope["method"], query, headers, b"", "", _rest_of(scope["path"]))
+        code = call.reason if call.status == 401 else call.result
+        self._feed.offer(
+            call.source, request, received_at=self._now(), status=call.status, code=code,
+            proven=call.proven, whole=whole,
+        )  # fmt: skip
 
     # --- answers ---------------------------------------------------------------------------------
 

@@ -46,6 +46,13 @@ class IngestMetrics:
             buckets=_SECONDS,
             registry=r,
         )
+        self.capture_until = Gauge(
+            "mailpulse_ingest_capture_until_seconds",
+            "While 'mailpulse capture' reads a source's requests: when it ends, in seconds since "
+            "1970. Absent without a capture.",
+            ("source",),
+            registry=r,
+        )
         self._children: dict[tuple[str, str], Counter] = {}
         self._declare_keeping(r)
 

@@ -14,11 +14,13 @@ Invariants:
    hexadecimal: so what is cut, compared or decoded by its form behaves as before.
 """
 
+import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum, auto
+from types import MappingProxyType
 from urllib.parse import quote, unquote
 
 from ingest.providers import fields
@@ -29,10 +31,15 @@ YEARS_NEAR_S = 10 * 366 * 86_400
 """A number is taken for a time if it is one within so many seconds of the capture."""
 SMALL = 1_000
 """Numbers below it are counts and codes."""
+BASE64_CHARS_MIN = 40
+"""From here on what is base64 in its canonical spelling stays so: signatures are judged by it."""
 _DRAWS_MAX = 50
 _WORD = re.compile(r"[^\W_]+")
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
+_KNOWN_BEFORE_DIGITS = re.compile(r"([A-Za-z]+)([0-9]+)", re.ASCII)
+"""As in ``filter0001``, which providers look for."""
 _HEX = re.compile(r"(?=.*[0-9])[0-9a-f]{8,}")
+_BASE64 = re.compile(r"(?=.*[+/=])[A-Za-z0-9+/]+={0,2}", re.ASCII)
 _URL = re.compile(r"https?://[^\s\"'<>\\]+", re.IGNORECASE)
 _HOST = re.compile(r"(?:[A-Za-z0-9_-]{1,63}\.)+[A-Za-z]{2,24}(?![\w-])", re.ASCII)
 _IP4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])", re.ASCII)
@@ -64,14 +71,14 @@ class Mode(Enum):
 
 
 _SYMBOLS = re.compile(
-    r"(?:record|event|bounce|message|complaint|sub|notification|native|machine|actor|delivery)*"
-    r"(?:type|event|kind|class|category|severity|state|status|action|code|reason|classification)"
-    r"(?:name|code|id)?s?"
+    r"(?:record|event|bounce|message|complaint|sub|notification|native|machine|actor|delivery|object)*"
+    r"(?:type|event|kind|class|category|severity|state|status|action|code|classification|metric|topic|"
+    r"object)(?:name|code|id)?s?"
 )
 _TEXTS = re.compile(
     r"(?:raw|smtp|remote|server|destination|bounce|error|dsn|mta|full|diagnostic|delivery|last)*"
     r"(?:response|reply|diagnostic|diagnostics|diagnosticcode|message|messages|description|detail|"
-    r"details|error|reason|output|explanation|comment|status|text|info|code)s?"
+    r"details|error|output|explanation|comment|status|text|info|code)s?|.*reasons?"
 )
 _AGENTS = re.compile(
     r"(?:raw|http|parsed)*(?:useragent|ua|agent|browser|os|osfamily|agentfamily|platform|device|"
@@ -85,6 +92,25 @@ _FORCED = re.compile(
     r"|name|[fl]name|to|from|cc|bcc|sender|user|login|auth|sig|sign|lat|lon|lng|geo|key|title|body|"
     r"content"
 )
+
+
+_TIMES = re.compile(
+    r".*(?:date|time|timestamp|datetime)|.*_(?:at|ts|on)|[a-z]*[a-z](?:At|On)|ts|at"
+)
+_WRITTEN_TIME = re.compile(
+    r"[0-9][0-9/:.,+TZ -]{5,36}(?:[AaPp]\.?[Mm]\.?)?(?: ?[A-Z]{3})?", re.ASCII
+)
+_FIELD_NAMES = frozenset(
+    "date from to cc bcc sender reply-to subject message-id in-reply-to references return-path "
+    "received list-unsubscribe list-unsubscribe-post list-id mime-version content-type "
+    "content-transfer-encoding dkim-signature feedback-id x-ses-configuration-set".split()
+)
+"""Names of fields of a mail's header, which are also values in lists of them."""
+
+
+def is_written_time(field: str, text: str) -> bool:
+    """Whether the text of a field is a time in some way of writing it."""
+    return bool(_TIMES.fullmatch(field)) and bool(_WRITTEN_TIME.fullmatch(text))
 
 
 def mode_of(field: str) -> Mode:
@@ -106,15 +132,22 @@ class Renamer:
         kept: words in lower case that are harmless.
         whole: texts that are harmless as a whole, such as names of events.
         now: seconds since 1970, for telling times from other numbers.
+        modes: field -> mode, where the operator's own mapping says what the field is.
     """
 
     def __init__(
-        self, key: bytes, kept: Collection[str], whole: Collection[str], now: float
+        self,
+        key: bytes,
+        kept: Collection[str],
+        whole: Collection[str],
+        now: float,
+        modes: Mapping[str, Mode] = MappingProxyType({}),
     ) -> None:
         self._key = key
         self._kept = kept
         self._whole = whole
         self._now = now
+        self._modes = modes
         self._known: dict[str, str] = {}
         self._taken: set[str] = set()
         self._secret: set[str] = set()
@@ -124,30 +157,38 @@ class Renamer:
         """Replaces the words of ``text`` from now on wherever they stand, kept or not."""
         self._secret |= {word.lower() for word in _WORD.findall(text) if len(word) > 2}
 
+    def mode(self, field: str) -> Mode:
+        """How the texts of a field are treated."""
+        found = self._modes.get(field)
+        return mode_of(field) if found is None else found
+
     # --- texts -----------------------------------------------------------------------------------
 
-    def text(self, text: str, mode: Mode = Mode.HIDE, *, timed: bool = True) -> str:
+    def text(self, text: str, mode: Mode = Mode.HIDE, *, hosts: bool = True) -> str:
         """A text with what it says of people replaced.
 
         Args:
-            timed: whether a text that is a time stays.
+            hosts: whether words with dots between them are hosts; not in the path of a link.
         """
-        if not text or (text in self._whole and not self._has_secret(text)):
+        harmless = text in self._whole or text.lower() in _FIELD_NAMES
+        if not text or (harmless and not self._has_secret(text)):
             return text
-        if mode is not Mode.FORCE and timed and self._is_time(text):
+        if mode is not Mode.FORCE and self._is_time(text):
             return text
-        addresses = self._replaced(text, mode)
-        return addresses
+        if len(text) >= BASE64_CHARS_MIN and _BASE64.fullmatch(text) and len(text) % 4 == 0:
+            size = len(base64.b64decode(text))
+            return base64.b64encode(self._stream(text, size)).decode()
+        return self._replaced(text, mode, hosts)
 
-    def _replaced(self, text: str, mode: Mode) -> str:
+    def _replaced(self, text: str, mode: Mode, hosts: bool) -> str:
         parts: list[str] = []
         done = 0
-        for begin, end, instead in self._special(text, mode):
+        for begin, end, instead in self._special(text, mode, hosts):
             parts += (self._words(text, done, begin, mode), instead)
             done = end
         return "".join(parts) + self._words(text, done, len(text), mode)
 
-    def _special(self, text: str, mode: Mode) -> list[tuple[int, int, str]]:
+    def _special(self, text: str, mode: Mode, hosts: bool) -> list[tuple[int, int, str]]:
         """What is replaced as a whole: links, addresses, hosts; in order, none overlapping."""
         found: list[tuple[int, int, str]] = []
         taken: list[tuple[int, int]] = []
@@ -164,7 +205,7 @@ class Renamer:
         for pattern in (_IP4, _IP6):
             for match in pattern.finditer(text):
                 add(match.start(), match.end(), lambda m=match: self.network(m.group()))  # type: ignore[misc]
-        if mode is not Mode.SYMBOL:
+        if hosts and mode is not Mode.SYMBOL:
             for host in _HOST.finditer(text):
                 if mode is Mode.FORCE or not self._all_kept(host.group()):
                     add(host.start(), host.end(), lambda h=host: self.domain(h.group()))  # type: ignore[misc]
@@ -176,7 +217,12 @@ class Renamer:
         def one(match: re.Match[str]) -> str:
             word = match.group()
             before = text[: begin + match.start()][-8:]
-            return word if self._stays(word, mode, before) else self.word(word)
+            if self._stays(word, mode, before):
+                return word
+            known = _KNOWN_BEFORE_DIGITS.fullmatch(word) if mode is not Mode.FORCE else None
+            if known and known[1].lower() in self._kept and word.lower() not in self._secret:
+                return known[1] + self.word(known[2])
+            return self.word(word)
 
         return _WORD.sub(one, text[begin:end])
 
@@ -255,11 +301,16 @@ class Renamer:
         self._taken.add(made)
         return made
 
+    def _stream(self, text: str, size: int) -> bytes:
+        """So many bytes that depend on a text and the key."""
+        made = b""
+        while len(made) < size:
+            message = f"{len(made)}/{text}".encode("utf-8", "surrogatepass")
+            made += hmac.digest(self._key, message, hashlib.sha256)
+        return made[:size]
+
     def _drawn(self, word: str, draw: int) -> str:
-        stream = b""
-        while len(stream) < 2 * len(word):
-            message = f"{draw}/{len(stream)}/{word}".encode("utf-8", "surrogatepass")
-            stream += hmac.digest(self._key, message, hashlib.sha256)
+        stream = self._stream(f"{draw}/{word}", 2 * len(word))
         letters = "abcdef" if _HEX.fullmatch(word) else "abcdefghijklmnopqrstuvwxyz"
         made = []
         for at, character in enumerate(word):
@@ -331,6 +382,10 @@ class Renamer:
             value = parts[at + 1] if at + 1 < len(parts) else ""
             mode = Mode.SYMBOL if value == "=" and at and parts[at - 1] in "?&;" else Mode.HIDE
             plain = unquote(part, errors="surrogateescape")
-            renamed = self.text(plain, mode)
-            made.append(part if renamed == plain else quote(renamed, safe="@:!$'()*+,~", errors="surrogateescape"))  # noqa: E501
+            renamed = self.text(plain, mode, hosts=False)
+            made.append(
+                part
+                if renamed == plain
+                else quote(renamed, safe="@:!$'()*+,~", errors="surrogateescape")
+            )
         return "".join(made)

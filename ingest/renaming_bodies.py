@@ -14,17 +14,16 @@ import re
 from collections.abc import Callable
 from urllib.parse import quote, unquote
 
-from ingest.renaming import Mode, Renamer, mode_of
+from ingest.renaming import Mode, Renamer, is_written_time
 
 DEPTH_MAX = 6
 """Most codings inside one another that are followed; what is deeper is hidden whole."""
-_TOKEN = re.compile(
-    r'"(?:[^"\\]|\\.)*+"?|[{}\[\],:]|-?[0-9][0-9.eE+-]*|[^\s"{}\[\],:]+', re.DOTALL
-)
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"?|[{}\[\],:]|-?[0-9][0-9.eE+-]*|[^\s"{}\[\],:]+', re.DOTALL)
 _LITERALS = ("true", "false", "null")
 _FORM = re.compile(r"\s*[\w.$\[\]%+-]{1,200}=", re.ASCII)
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{16,}={0,2}\s*", re.ASCII)
-_COUNTRY = re.compile(r"[A-Z]{2}")
+_COUNTRY = re.compile(r"[A-Za-z]{2}", re.ASCII)
+_COUNTRY_FIELD = re.compile(r"country|^geo$", re.IGNORECASE)
 _ESCAPED = re.compile(r"\\u", re.ASCII)
 _KEY = re.compile(r"[A-Za-z_$@][\w$ .:@/-]{0,63}", re.ASCII)
 
@@ -44,7 +43,7 @@ def _any(text: str, field: str, renamer: Renamer, depth: int) -> str:
         return _Json(renamer, depth).renamed(text)
     if depth < 2 and not field and _FORM.match(text):
         return form(text, renamer, depth)
-    return renamer.text(text, mode_of(field) if field else Mode.HIDE)
+    return renamer.text(text, renamer.mode(field) if field else Mode.HIDE)
 
 
 def form(text: str, renamer: Renamer, depth: int = 0) -> str:
@@ -74,13 +73,15 @@ def value_of(text: str, field: str, renamer: Renamer, depth: int = 0) -> str:
     bare = text.lstrip()
     if bare[:1] in ("{", "[") and len(bare) > 1:
         return _any(text, field, renamer, depth + 1)
-    if _COUNTRY.fullmatch(text) and "country" in field.lower():
+    if _COUNTRY.fullmatch(text) and _COUNTRY_FIELD.search(field):
+        return text
+    if is_written_time(field, text):
         return text
     inside = _in_base64(text)
     if inside is not None:
         made = _any(inside, field, renamer, depth + 1)
         return base64.b64encode(made.encode("utf-8", "surrogateescape")).decode()
-    return renamer.text(text, mode_of(field))
+    return renamer.text(text, renamer.mode(field))
 
 
 def _in_base64(text: str) -> str | None:
@@ -130,7 +131,7 @@ class _Json:
             return self._string(token, text, end)
         elif first in "-0123456789":
             field = self._fields[-1]
-            return self._renamer.number(token, mode_of(field), field)
+            return self._renamer.number(token, self._renamer.mode(field), field)
         elif first not in ",:" and token not in _LITERALS:
             return self._renamer.text(token)
         return token

@@ -7,13 +7,19 @@ is written for readers only (docstrings) and in samples is left out.
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from types import CodeType, FunctionType
+from typing import Any
 
 from ingest.providers import REGISTRY
+from ingest.providers.generic import Generic
+from ingest.renaming import Mode
 from schemas.settings import Source
 
 _WORD = re.compile(r"[A-Za-z]+", re.ASCII)
+_FIXED = re.compile(r"(?=.*[0-9@])[\w.+-]{4,40}(?:@[\w.-]+)?", re.ASCII)
+"""Texts with digits or an @ that the code of a provider compares with, as of test calls."""
 _PACKAGE = "ingest.providers."
 _NOT_OURS = ("sample", "made", "sample_event")
 _FURTHER = (
@@ -25,9 +31,17 @@ _FURTHER = (
 )
 
 
+_ROLES = {
+    "event": Mode.SYMBOL, "bounce_class": Mode.SYMBOL, "bounce_reason": Mode.SYMBOL,
+    "machine": Mode.SYMBOL, "diagnostic": Mode.TEXT, "smtp_code": Mode.TEXT,
+    "enhanced_status": Mode.TEXT, "user_agent": Mode.AGENT,
+}  # fmt: skip
+"""Field of a mapping -> how what it finds is treated."""
+
+
 @cache
-def words() -> frozenset[str]:
-    """Words of all providers, in lower case."""
+def _texts() -> tuple[str, ...]:
+    """Every text in the modules and data files of providers."""
     texts: list[str] = []
     for name, module in sorted(sys.modules.items()):
         if name.startswith(_PACKAGE):
@@ -37,17 +51,56 @@ def words() -> frozenset[str]:
     for provider in REGISTRY.values():
         texts += _strings(provider.events, "")
         texts += _strings(getattr(provider, "mapping", {}), "")
-    found = {word.lower() for text in texts for word in _WORD.findall(text)}
+    return tuple(texts)
+
+
+@cache
+def words() -> frozenset[str]:
+    """Words of all providers, in lower case."""
+    found = {word.lower() for text in _texts() for word in _WORD.findall(text)}
     return frozenset(found) | frozenset(_FURTHER.split())
 
 
-def of_source(source: Source) -> tuple[frozenset[str], frozenset[str]]:
-    """Words that the operator's own mapping names, and the texts that are events of the provider."""
-    mapped = [*_strings(source.mapping, ""), *source.campaign_from]
-    found = {word.lower() for text in mapped for word in _WORD.findall(text)}
-    own = source.mapping.get("events")
-    events = {*REGISTRY[source.provider].events, *(own if isinstance(own, dict) else ())}
-    return frozenset(found), frozenset(events)
+@dataclass(frozen=True, slots=True)
+class OwnWords:
+    """What a source's own configuration names.
+
+    Attributes:
+        words: in lower case.
+        whole: texts that are harmless as a whole: events, and what the provider always sends.
+        modes: field -> how it is treated.
+    """
+
+    words: frozenset[str]
+    whole: frozenset[str]
+    modes: Mapping[str, Mode]
+
+
+def of_source(source: Source) -> OwnWords:
+    """What the operator's own mapping and the provider's data file name."""
+    provider = REGISTRY[source.provider]
+    mapping = provider.mapping_of(source) if isinstance(provider, Generic) else source.mapping
+    mapped = [*_strings(mapping, ""), *source.campaign_from]
+    named = mapping.get("events")
+    places = {one.rpartition(".")[2] for one in source.campaign_from}
+    fixed = {text for text in _texts() if _FIXED.fullmatch(text)}
+    return OwnWords(
+        frozenset(word.lower() for text in mapped for word in _WORD.findall(text)),
+        frozenset({*provider.events, *(named if isinstance(named, dict) else ()), *places, *fixed}),
+        _modes(mapping),
+    )
+
+
+def _modes(mapping: Mapping[str, Any]) -> dict[str, Mode]:
+    """The last part of each path of a mapping -> how it is treated."""
+    made: dict[str, Mode] = {}
+    paths = mapping.get("fields")
+    for name, path in (paths if isinstance(paths, dict) else {}).items():
+        if name in _ROLES:
+            for one in path if isinstance(path, list) else [path]:
+                for part in str(one).split("+"):
+                    made[part.rpartition(".")[2]] = _ROLES[name]
+    return made
 
 
 def _strings(value: object, module: str) -> list[str]:

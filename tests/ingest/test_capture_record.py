@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from ingest.capture_keys import SECRETS
 from ingest.capture_record import Heard, Recorder, read
 from ingest.providers import REGISTRY
 from ingest.providers.base import Parsed, Request
@@ -75,3 +76,144 @@ def test_a_renamed_payload_means_the_same(case: Case) -> None:
             assert now.get(field) == before.get(field), field
     for field in RENAMED:
         assert shape(theirs.events, field) == shape(ours.events, field), field
+
+
+# --- proofs --------------------------------------------------------------------------------------
+
+
+def recorded(name: str, request: Request, at: float = NOW, **source: object) -> tuple[Any, Any]:
+    """What ingress says of a request of a provider's source, and what is recorded of it."""
+    one = example(name, **source)
+    verdict = check_request(one.source, request, at, certificates=one.certificates)
+    heard = Heard(request, at, verdict.status, verdict.code, verdict.status != 401)
+    recorder = Recorder(one.source, KEY, at, Settings())
+    return verdict, recorder.record(heard)
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_a_recorded_request_is_verified_by_its_temporary_keys(name: str) -> None:
+    """Offline, with nothing but what is written; its old keys are in no file."""
+    one = example(name)
+    request = REGISTRY[name].sample(one.source, NOW, 1, one.signing_key)
+    verdict, record = recorded(name, request)
+    assert verdict.accepted
+    written = orjson.loads(orjson.dumps(record.document))
+    after, keys, at = read(written, record.body)
+    again = check_request(keys.source, after, at, certificates=keys.certificates)
+    assert (again.accepted, len(again.events)) == (True, 1)
+    assert written["checked"] == {"status": 200, "code": "accepted", "same": True}
+    old = [value for field in SECRETS for value in one.source.secrets(field)]
+    for secret in [*old, *one.source.public_key, *one.source.topic_arns]:
+        assert secret.encode() not in orjson.dumps(written) + record.body
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_a_refused_request_is_refused_for_the_same_reason(name: str) -> None:
+    """Whatever is wrong with it: the written request is judged as the original was."""
+    one = example(name)
+    request = REGISTRY[name].sample(one.source, NOW, 1, one.signing_key)
+    differ = 0
+    for changed in mutations(request, 12, random.Random(name)):
+        verdict, record = recorded(name, changed)
+        assert (record.document["checked"]["status"] == 401) == (verdict.status == 401)
+        differ += not record.document["checked"]["same"]
+    assert differ <= 3  # a mutated time or list may be of another kind once it is renamed
+
+
+@pytest.mark.parametrize("name", sorted(n for n, one in REGISTRY.items() if one.tolerance_s))
+def test_a_stale_request_stays_stale(name: str) -> None:
+    """Its signature is made anew for the time that it had."""
+    one = example(name)
+    provider = REGISTRY[name]
+    request = provider.sample(one.source, NOW - provider.tolerance_s - 60, 1, one.signing_key)
+    verdict, record = recorded(name, request)
+    assert verdict.code == "stale_timestamp"
+    assert record.document["checked"] == {"status": 401, "code": "stale_timestamp", "same": True}
+    if name == "ses":
+        return  # its certificate is not at hand
+    assert record.document["proof"].startswith("right apart from its age")
+
+
+# --- canaries ------------------------------------------------------------------------------------
+
+CANARY = "xanthippe"
+PLACES = (
+    f"{CANARY}@gmail.com", f"{CANARY}.q+tag@kanarie-bird.test", f"Xanthippe <{CANARY}@b.example>",
+    f"https://shop.kanarie-bird.test/u/{CANARY}?to={CANARY}%40kanarie-bird.test#{CANARY}",
+    f"hello {CANARY} of kanarie-bird", f"550 5.1.1 <{CANARY}@kanarie-bird.test>: User unknown",
+    f'{{"inner": "{CANARY}@kanarie-bird.test", "name": "{CANARY}"}}', "hunter2secret-Value",
+    "WGFudGhpcHBlQGthbmFyaWUtYmlyZC50ZXN0", f"=?utf-8?Q?{CANARY}?=", f"<{CANARY}.77@kanarie-bird>",
+)  # fmt: skip
+LEAKS = (CANARY, "kanarie", "hunter2", "xanthippe".upper(), "WGFudGhpcHBl", "hunter2secret")
+
+
+def planted(value: Any, dice: random.Random) -> Any:
+    """A JSON value with canaries in place of some texts, and as names of further members."""
+    if isinstance(value, dict):
+        made = {name: planted(one, dice) for name, one in value.items()}
+        if dice.random() < 0.3:
+            made[dice.choice(("first_name", "custom", "subject", f"{CANARY}@b.example"))] = (
+                dice.choice(PLACES)
+            )
+        return made
+    if isinstance(value, list):
+        return [planted(one, dice) for one in value]
+    return dice.choice(PLACES) if isinstance(value, str) and dice.random() < 0.4 else value
+
+
+@pytest.mark.parametrize("case", all_cases(), ids=str)
+def test_no_canary_is_written(case: Case) -> None:
+    """Addresses, names and secrets, in every place of every payload and in its headers."""
+    one = example(case.provider, **case.expected.get("source", {}))
+    request = request_of(case)
+    dice = random.Random(str(case))
+    try:
+        body = orjson.dumps(planted(orjson.loads(request.body), dice))
+    except ValueError:
+        body = request.body + f"&who={CANARY}%40kanarie-bird.test".encode()
+    headers = (*request.headers, ("x-who", PLACES[0]), ("cookie", PLACES[7]),
+               ("authorization", f"Basic {PLACES[8]}"), ("x-forwarded-for", PLACES[1]))  # fmt: skip
+    changed = replace(request, body=body, headers=headers, query=f"q={CANARY}", path=CANARY)
+    source = one.source.model_copy(update={"account": CANARY})
+    recorder = Recorder(source, KEY, NOW, Settings())
+    recorder.renamer.hide("hunter2secret-Value")
+    record = recorder.record(Heard(changed, NOW, 401, "bad_signature", False))
+    written = (orjson.dumps(record.document) + record.body).decode("utf-8", "replace")
+    for leak in LEAKS:
+        assert leak.lower() not in written.lower(), leak
+
+
+def test_the_same_word_has_the_same_stand_in_in_every_request() -> None:
+    """So that a reader still sees which requests are about one message."""
+    one = example("mailersend")
+    recorder = Recorder(one.source, KEY, NOW, Settings())
+    records = []
+    for number in (1, 1, 2):
+        request = REGISTRY["mailersend"].sample(one.source, NOW, number)
+        records.append(recorder.record(Heard(request, NOW, 200, "accepted", True)))
+    first, again, other = (orjson.loads(record.body)["data"] for record in records)
+    assert first == again
+    assert first["message_id"] != other["message_id"]
+    assert first["recipient"] != other["recipient"]
+
+
+def test_what_is_broken_stays_broken() -> None:
+    """Escapes, order, repeated names, white space and a missing end may be the fault."""
+    one = example("postmark")
+    recorder = Recorder(one.source, KEY, NOW, Settings())
+    body = b'\xef\xbb\xbf{ "RecordType":"Delivery", "RecordType": "Open",\n "Recipient":"'
+    body += b'\\u0061da@b.example", "n": [1.50, "x'
+    request = Request("POST", "", (), body, "192.0.2.1")
+    made = recorder.record(Heard(request, NOW, 200, "accepted", True)).body
+    assert made.startswith(
+        b'\xef\xbb\xbf{ "RecordType":"Delivery", "RecordType": "Open",\n "Recipient":"'
+    )
+    assert b"[1.50" in made
+    assert b"ada@" not in made
+
+
+def test_a_document_of_another_kind_is_refused() -> None:
+    """With a reason, not with a traceback."""
+    for document in ({}, {"form": 99}, {"form": 1, "headers": 3}):
+        with pytest.raises(BadInput):
+            read(document, b"")
