@@ -14,6 +14,7 @@ from typer import rich_utils
 from schemas.errors import MailpulseError
 from streams.cli import (
     alerts,
+    capture,
     dlq,
     doctor,
     figures,
@@ -61,6 +62,7 @@ for module in (
     reprocess,
     dlq,
     sources,
+    capture,
     doctor,
     secret_files,
     load,

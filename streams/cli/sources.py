@@ -30,6 +30,7 @@ from streams.terminal.output import pair
 
 if TYPE_CHECKING:
     from ingest.providers.base import Provider
+    from ingest.tryout import CheckResult
 
 sources = typer.Typer(help="Sources: who may post webhooks.", no_args_is_help=True)
 
@@ -188,8 +189,13 @@ def _content(path: Path) -> bytes:
 
 
 def check(
-    source: Annotated[str, typer.Argument(help="Source in mailpulse.toml.")],
-    body: Annotated[Path, typer.Option(help="File with the raw body, byte for byte; - is stdin.")],
+    source: Annotated[
+        str,
+        typer.Argument(help="Source in mailpulse.toml; or a .request.json of 'mailpulse capture'."),
+    ],
+    body: Annotated[
+        Path | None, typer.Option(help="File with the raw body, byte for byte; - is stdin.")
+    ] = None,
     header: Annotated[
         list[str] | None, typer.Option("--header", "-H", help="'Name: value'; may be repeated.")
     ] = None,
@@ -216,18 +222,24 @@ def check(
 
     Example: mailpulse check news --body request.bin -H "X-Twilio-Email-Event-Webhook-Signature: …"
     """
+    from ingest.capture_files import DOCUMENT
     from ingest.providers.base import Request
     from ingest.tryout import check_request
 
-    settings = settings_of(config_file=config_file)
-    when = now() if at is None else moment(at, now())
-    raw = sys.stdin.buffer.read() if str(body) == "-" else _content(body)
-    pem = None if certificate is None else _content(certificate)
-    headers = tuple(_header(line) for line in header or ())
-    request = Request("POST", query, headers, raw, "127.0.0.1", rest)
-    result = check_request(
-        source_named(settings, source), request, when, settings=settings, certificate=pem
-    )
+    if source.endswith(DOCUMENT):
+        result = _check_captured(Path(source))
+    else:
+        if body is None:
+            raise typer.BadParameter("--body FILE is needed, or the .request.json of a capture")
+        settings = settings_of(config_file=config_file)
+        when = now() if at is None else moment(at, now())
+        raw = sys.stdin.buffer.read() if str(body) == "-" else _content(body)
+        pem = None if certificate is None else _content(certificate)
+        headers = tuple(_header(line) for line in header or ())
+        request = Request("POST", query, headers, raw, "127.0.0.1", rest)
+        result = check_request(
+            source_named(settings, source), request, when, settings=settings, certificate=pem
+        )
     if json:
         document = result.as_json()
         emit(document if unmasked else without_addresses(document))
@@ -244,6 +256,18 @@ def check(
             detail = reject.detail if unmasked else masked(reject.detail)
             say(f"  dead letter: {reject.reason} {detail}")
     raise typer.Exit(OK if result.accepted else FAILED)
+
+
+def _check_captured(path: Path) -> "CheckResult":
+    """The verdict on a captured request, by its temporary keys, at the time that it came."""
+    from ingest.capture_files import load
+    from ingest.tryout import check_request
+
+    request, keys, received_at, document = load(path)
+    answered = document["answered"]
+    say(f"answered when it came: {answered['status']} {answered['code']}")
+    say(f"its proof: {document['proof']}")
+    return check_request(keys.source, request, received_at, certificates=keys.certificates)
 
 
 def send_test(

@@ -52,7 +52,7 @@ def shape(events: list[Event], field: str) -> list[int]:
     """Which events have equal values of a field: numbers by first occurrence; 0 is none."""
     seen: dict[object, int] = {None: 0, "": 0}
     values = [event.get(field) for event in events]
-    return [seen.setdefault(value, len(seen)) for value in values]  # type: ignore[arg-type]
+    return [seen.setdefault(value, len(seen)) for value in values]
 
 
 @pytest.mark.parametrize("case", all_cases(), ids=str)
@@ -81,9 +81,9 @@ def test_a_renamed_payload_means_the_same(case: Case) -> None:
 # --- proofs --------------------------------------------------------------------------------------
 
 
-def recorded(name: str, request: Request, at: float = NOW, **source: object) -> tuple[Any, Any]:
+def recorded(name: str, request: Request, at: float = NOW) -> tuple[Any, Any]:
     """What ingress says of a request of a provider's source, and what is recorded of it."""
-    one = example(name, **source)
+    one = example(name)
     verdict = check_request(one.source, request, at, certificates=one.certificates)
     heard = Heard(request, at, verdict.status, verdict.code, verdict.status != 401)
     recorder = Recorder(one.source, KEY, at, Settings())

@@ -1,0 +1,278 @@
+"""A capture from ingress to its files: over real sockets, with several ingress processes."""
+
+import asyncio
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from ingest import capture_feed
+from ingest.capture_files import Files, load
+from ingest.capture_record import Record, Recorder
+from ingest.providers import REGISTRY
+from ingest.providers.base import Request
+from ingest.tryout import check_request
+from schemas.errors import ConfigError, Unavailable
+from schemas.settings import Settings
+from streams.cli import capture
+from tests.ingest.front_door import Door, front_door
+from tests.ingest.keys import example
+
+SOURCE = example("generic", mapping={"signature": {"header": "x-sig"}}).source
+PATH = "/hooks/generic"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Ingress looks more often; the sockets are apart from those of other tests."""
+    monkeypatch.setattr(capture_feed, "LOOK_S", 0.02)
+
+
+@asynccontextmanager
+async def door(tmp_path: Path) -> AsyncIterator[Door]:
+    async with front_door(
+        SOURCE, parts={"registry": REGISTRY}, now=time.time, data_dir=tmp_path / "data"
+    ) as one:
+        yield one
+
+
+def sample(number: int = 1) -> Request:
+    return REGISTRY["generic"].sample(SOURCE, time.time(), number)
+
+
+async def post(one: Door, request: Request) -> int:
+    answer = await one.client.post(PATH, content=request.body, headers=list(request.headers))
+    return answer.status_code
+
+
+def captured(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.request.json")) if folder.exists() else []
+
+
+async def until_true(condition: Any) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def capturing(
+    tmp_path: Path, *doors: Door, number: int = 3, files: Files | None = None, s: float = 60
+) -> AsyncIterator[tuple[Path, "asyncio.Task[int]"]]:
+    """A running capture that every door has taken up; its folder and its end."""
+    folder = tmp_path / "out"
+    settings = Settings(data_dir=tmp_path / "data")
+    files = files or Files(folder, 1_000_000)
+    task = asyncio.create_task(capture.run(settings, SOURCE, files, number, time.time() + s))
+    try:
+        for one in doors:
+            await until_true(lambda one=one: is_on(one) or task.done())
+        yield folder, task
+    finally:
+        if not task.done():
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def is_on(one: Door) -> bool:
+    return one.metric("mailpulse_ingest_capture_until_seconds", source="generic") > 0
+
+
+async def test_two_processes_feed_one_capture_and_it_ends_by_its_number(tmp_path: Path) -> None:
+    """Accepted and refused; verified offline; afterwards ingress is as before."""
+    async with door(tmp_path) as one, door(tmp_path) as two:
+        assert not is_on(one)
+        async with capturing(tmp_path, one, two) as (folder, task):
+            assert await post(one, sample(1)) == 200
+            assert await post(two, sample(2)) == 200
+            wrong = Request("POST", "", (("x-sig", "00" * 32),), b'{"event":"opened"}', "")
+            assert await post(one, wrong) == 401
+            assert await task == 0
+        verdicts = []
+        for path in captured(folder):
+            request, keys, at, document = load(path)
+            verdict = check_request(keys.source, request, at)
+            assert document["checked"]["same"]
+            verdicts.append((document["answered"]["status"], verdict.status))
+        assert sorted(verdicts) == [(200, 200), (200, 200), (401, 401)]
+        await until_true(lambda: not is_on(one) and not is_on(two))
+        assert await post(one, sample(3)) == 200
+        assert len(one.log.events()) + len(two.log.events()) == 3
+        text = "".join(path.read_text() for path in folder.iterdir())
+        assert "reader1@example.com" not in text
+        assert SOURCE.secrets("secret")[0] not in text
+
+
+async def test_it_ends_by_its_time(tmp_path: Path) -> None:
+    """Also if no request comes; then it says so by its exit code."""
+    async with door(tmp_path) as one:
+        async with capturing(tmp_path, one, s=0.3) as (folder, task):
+            assert await task == 1
+        assert captured(folder) == []
+        await until_true(lambda: not is_on(one))
+
+
+class FullDisk(Files):
+    """A disk without room for a second record."""
+
+    def write(self, record: Record) -> Path:
+        if self.written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(record)
+
+
+@pytest.mark.parametrize("limit", ["disk", "bytes"])
+async def test_a_full_disk_or_the_limit_of_bytes_ends_the_capture_alone(
+    tmp_path: Path, limit: str
+) -> None:
+    """Ingress answers and keeps as before, and what was written stays."""
+    files = FullDisk(tmp_path / "out", 1_000_000) if limit == "disk" else Files(
+        tmp_path / "out", 3_000
+    )  # fmt: skip
+    async with door(tmp_path) as one:
+        async with capturing(tmp_path, one, files=files) as (folder, task):
+            for number in range(8):
+                assert await post(one, sample(number)) == 200
+            with pytest.raises(Unavailable, match="ended early"):
+                await task
+        assert len(captured(folder)) >= (limit == "disk")
+        assert len(one.log.events()) == 8
+        assert not [name for name in os.listdir(folder) if name.startswith(".")]
+
+
+async def test_a_command_that_does_not_read_loses_requests_and_delays_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not fit is dropped and counted; every event is kept."""
+    monkeypatch.setattr(capture_feed, "UNSENT_BYTES_MAX", 300_000)
+    stuck: list[asyncio.StreamWriter] = []
+
+    async def never_reads(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        stuck.append(writer)
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(b'{"until": 9e9}\n')
+
+    path = capture.place(Settings(data_dir=tmp_path / "data"), "generic")
+    server = await asyncio.start_unix_server(never_reads, str(path))
+    path.chmod(0o600)
+    try:
+        async with door(tmp_path) as one:
+            await until_true(lambda: is_on(one))
+            filler = json.dumps({"event": "opened", "id": "x", "x": "y" * 100_000}).encode()
+            signed = REGISTRY["generic"].resigned(
+                Request("POST", "", sample().headers, filler, ""), SOURCE
+            )
+            for _ in range(12):
+                assert await post(one, signed) == 200
+            feed = one.app.hooks._feed  # type: ignore[attr-defined]
+            assert feed.listening["generic"].dropped > 0
+            assert len(one.log.parcels) == 12
+            for writer in stuck:
+                writer.transport.abort()
+            await until_true(lambda: not is_on(one) or len(stuck) > 1)
+    finally:
+        server.close()
+        path.unlink(missing_ok=True)
+
+
+async def test_two_captures_of_one_source_are_refused(tmp_path: Path) -> None:
+    """The second would take the first one's place; a socket of a killed one is replaced."""
+    settings = Settings(data_dir=tmp_path / "data")
+    async with door(tmp_path) as one:
+        async with capturing(tmp_path, one):
+            with pytest.raises(ConfigError, match="is on already"):
+                capture.place(settings, "generic")
+    path = capture.place(settings, "generic")
+    path.touch()
+    assert capture.place(settings, "generic") == path
+    assert not path.exists()
+
+
+def test_a_folder_that_others_may_write_is_not_used(tmp_path: Path) -> None:
+    """Anybody could listen there for webhooks, with their secrets."""
+    folder = capture_feed.folder_of(tmp_path / "data")
+    folder.mkdir(mode=0o700)
+    folder.chmod(0o777)
+    try:
+        assert capture_feed.sockets(folder) == {}
+        with pytest.raises(ConfigError, match="closed to others"):
+            capture.place(Settings(data_dir=tmp_path / "data"), "generic")
+    finally:
+        folder.rmdir()
+
+
+def test_without_a_capture_nothing_is_offered(tmp_path: Path) -> None:
+    """The path of the socket is short enough for every system, however long the data's is."""
+    assert len(str(capture_feed.folder_of(tmp_path / ("x" * 200)))) < 60
+
+
+def test_a_record_over_the_limit_is_not_begun(tmp_path: Path) -> None:
+    """Neither its body nor its document."""
+    one = example("generic")
+    recorder = Recorder(one.source, b"k", 0.0, Settings())
+    assert recorder.renamer.word("ada") != "ada"
+    files = Files(tmp_path / "out", 10)
+    from ingest.capture_files import Full
+
+    with pytest.raises(Full):
+        files.write(Record("json", b"{}", {}))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_itself(tmp_path: Path) -> None:
+    """As a user runs it: ingress with a spool, the command, a request, and its check."""
+    config = tmp_path / "mailpulse.toml"
+    config.write_text('[sources.shop]\nprovider = "generic"\nsecret = "env:SHOP_SECRET"\n')
+    from streams.embedded.data_dir import free_port
+
+    port = free_port()
+    environ = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("MAILPULSE_")},
+        "SHOP_SECRET": "hunter2-secret", "MAILPULSE_INGEST_PORT": str(port),
+        "MAILPULSE_SPOOL_DIR": str(tmp_path / "spool"), "MAILPULSE_DATA_DIR": str(tmp_path / "d"),
+        "MAILPULSE_KAFKA_BOOTSTRAP": "127.0.0.1:1", "MAILPULSE_LOG_LEVEL": "ERROR",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "streams.cli"]
+    options: dict[str, Any] = {"env": environ, "cwd": tmp_path, "text": True}
+    root = str(Path(__file__).parents[2])
+    environ["PYTHONPATH"] = root
+    door = subprocess.Popen([*command, "ingest"], **options)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                if httpx.get(f"{url}/livez").status_code == 200:
+                    break
+            except httpx.HTTPError:
+                time.sleep(0.1)
+        reading = subprocess.Popen(
+            [*command, "capture", "shop", "--number", "1", "--out", "got"],
+            stderr=subprocess.PIPE, **options,
+        )  # fmt: skip
+        while "capture_until_seconds{" not in httpx.get(f"{url}/metrics").text:
+            assert reading.poll() is None
+            time.sleep(0.05)
+        sent = subprocess.run([*command, "send-test", "shop"], check=False, **options)
+        assert sent.returncode == 0
+        _, said = reading.communicate(timeout=60)
+        assert reading.returncode == 0, said
+        assert "On several machines or pods run it on each" in said
+        checked = subprocess.run(
+            [*command, "check", "got/0001.request.json"], capture_output=True, check=False,
+            **{**options, "env": {k: v for k, v in environ.items() if k != "SHOP_SECRET"}},
+        )  # fmt: skip
+        assert checked.returncode == 0, checked.stderr
+        assert "accepted: 200" in checked.stderr + checked.stdout
+    finally:
+        door.terminate()
+        door.wait(30)
