@@ -47,7 +47,7 @@ PipelineRead = Callable[[], Awaitable[dict[str, Any]]]
 async def _no_pipeline() -> dict[str, Any]:
     return {
         "topics": [], "lags": [], "kafka_trouble": "", "requests": [], "metrics_known": False,
-        "metrics_trouble": "",
+        "metrics_trouble": "", "captures": [],
     }  # fmt: skip
 
 

@@ -1,7 +1,8 @@
-"""Reads from the metrics of ingress how requests were answered.
+"""Reads from the metrics of ingress how requests were answered, and which sources are captured.
 
 Invariants:
-1. ``refusals`` is pure: exposition texts in, counts out; several processes are added up.
+1. ``refusals`` and ``captures`` are pure: exposition texts in, rows out; several processes are
+   taken together.
 2. For a process that does not answer the page shows a message. Only the URLs of
    ``dashboard_metrics_urls`` are read.
 """
@@ -18,6 +19,28 @@ Document = dict[str, Any]
 TIMEOUT_S = 2.0
 ACCEPTED = "accepted"
 REQUESTS = "mailpulse_ingest_requests_total"
+
+
+CAPTURES = "mailpulse_ingest_capture_until_seconds"
+
+
+def captures(texts: Iterable[str]) -> list[Document]:
+    """Sources whose requests ``mailpulse capture`` reads, and until when at the latest.
+
+    Raises:
+        ValueError: a text is not in the exposition format.
+    """
+    found: dict[str, float] = {}
+    for text in texts:
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.name == CAPTURES:
+                    source = sample.labels.get("source", "")
+                    found[source] = max(found.get(source, 0.0), sample.value)
+    return [
+        {"source": source, "until_ms": int(until * 1_000)}
+        for source, until in sorted(found.items())
+    ]
 
 
 def refusals(texts: Iterable[str]) -> list[Document]:
@@ -56,11 +79,12 @@ class Scraper:
             if not isinstance(answer, str)
         ]  # fmt: skip
         try:
-            rows = refusals(texts)
+            rows, on = refusals(texts), captures(texts)
         except ValueError:
-            rows, silent = [], list(self._urls)
+            rows, on, silent = [], [], list(self._urls)
         return {
             "requests": rows,
+            "captures": on,
             "metrics_known": bool(self._urls),
             "metrics_trouble": f"no metrics from {', '.join(silent)}" if silent else "",
         }

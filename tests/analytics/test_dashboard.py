@@ -16,7 +16,7 @@ from analytics.dashboard.asking import REST_FACTOR, Asker, Parameters, Rows
 from analytics.dashboard.figures import FIELDS, METRICS, Metric, added, fields, rate, wording
 from analytics.dashboard.hub import Hub, View
 from analytics.dashboard.kafka import Reading, flow
-from analytics.dashboard.scraping import refusals
+from analytics.dashboard.scraping import captures, refusals
 from ingest.metrics import IngestMetrics
 from schemas.errors import BadInput, Unavailable
 from schemas.glossary import COUNTER_NAMES, RATES, derived
@@ -277,6 +277,18 @@ def test_flow_needs_two_readings_and_survives_a_new_log() -> None:
     later = flow(first, Reading(12.0, {("t", 0): 5}, {("t", 0): 0}, {("g", "t", 0): -1}))
     assert later["topics"][0]["per_s"] == 0.0
     assert (later["lags"][0]["lag"], later["lags"][0]["committed"]) == (5, None)
+
+
+def test_a_capture_of_several_processes_is_shown_once() -> None:
+    """Until the latest of their ends; none is shown once it is over."""
+    texts = []
+    for until in (1_795_521_600.0, 1_795_521_660.5):
+        metrics = IngestMetrics()
+        metrics.capture_until.labels("news").set(until)
+        texts.append(generate_latest(metrics.registry).decode())
+    assert captures(texts) == [{"source": "news", "until_ms": 1_795_521_660_500}]
+    metrics.capture_until.remove("news")
+    assert captures([generate_latest(metrics.registry).decode()]) == []
 
 
 def test_refusals_of_several_processes_add_up() -> None:

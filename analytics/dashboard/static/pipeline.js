@@ -30,7 +30,7 @@ export function pipeline(main) {
 
   function draw(document_) {
     latest = document_;
-    const problems = [latest.kafka_trouble, latest.metrics_trouble].filter(Boolean);
+    const problems = [latest.kafka_trouble, latest.metrics_trouble, ...latest.captures.map(captureLine)].filter(Boolean);
     fill(trouble, problems.map((text) => h("p", { class: "alert warning" }, text)));
     fill(stages, stageCards(latest));
     lags.show(latest.lags);
@@ -42,6 +42,10 @@ export function pipeline(main) {
     requests.show(latest.requests);
   }
   return draw;
+}
+
+function captureLine(row) {
+  return `Capture of source ${row.source} is on until ${moment(row.until_ms)}: «mailpulse capture» writes its requests into files.`;
 }
 
 function stageCards(latest) {
