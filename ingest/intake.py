@@ -176,7 +176,7 @@ class Intake:
         letter = dead_letter.of_request(
             self._privacy.clear_bytes(reject.content),
             source=source.name,
-            provider=source.provider,
+            provider=source.sender,
             content_type=request.header("content-type"),
             reason=reject.reason,
             detail=self._privacy.clear_text(reject.detail.encode("utf-8", "replace").decode()),

@@ -20,6 +20,8 @@ from schemas.errors import ConfigError
 
 ReadFile = Callable[[Path], str]
 _SECRET_FIELDS = ("signing_key", "secret", "username", "password", "token", "api_key")
+PRESET = "preset:"
+"""Before the name of a provider that is a data file, in mailpulse.toml alone."""
 _PUBLIC = "public_key"
 """May be given in the file itself, or by a reference like a secret."""
 
@@ -84,6 +86,11 @@ class Source(BaseModel):
             if item != "published":  # the provider's own list, see ``ingest.published``
                 ipaddress.ip_network(item, strict=False)
         return value
+
+    @property
+    def sender(self) -> str:
+        """The provider's name in events: that of a preset is without ``preset:``."""
+        return self.provider.removeprefix(PRESET)
 
     def secrets(self, field: str) -> tuple[str, ...]:
         """The plain values of a secret field, newest first."""

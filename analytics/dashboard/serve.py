@@ -23,6 +23,7 @@ from analytics.dashboard.scraping import Scraper
 from schemas.serving.places import Limits
 from schemas.serving.server import bound, port_of, serving, serving_health
 from schemas.settings import Settings
+from schemas.sources import PRESET
 
 log = structlog.get_logger("mailpulse.dashboard")
 
@@ -96,7 +97,7 @@ def configured(settings: Settings) -> dict[str, str]:
     if not isinstance(sources, dict):
         return {}
     return {
-        str(name): str(source.get("provider", ""))
+        str(name): str(source.get("provider", "")).removeprefix(PRESET)
         for name, source in sources.items()
         if isinstance(source, dict)
     }

@@ -368,7 +368,7 @@ def own_campaign(source: Source, value: object) -> str | None:
     if name is None:
         return None
     account = f"{source.account}:" if source.account else ""
-    return f"{source.provider}:{account}{name}"[:ID_CHARS_MAX]
+    return f"{source.sender}:{account}{name}"[:ID_CHARS_MAX]
 
 
 def campaign(

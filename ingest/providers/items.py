@@ -175,11 +175,11 @@ def make_event(
         headers: headers of the message, for ``header.NAME``; names in lower case.
     """
     event = new_event(
-        event_id=event_id(source.provider, source.account, *map(fields.id_part, id_parts)),
+        event_id=event_id(source.sender, source.account, *map(fields.id_part, id_parts)),
         event_type=event_type,
         occurred_at=received_at,
         received_at=received_at,
-        provider=source.provider,
+        provider=source.sender,
         native_type=fields.text(native_type, NATIVE_TYPE_CHARS_MAX) or "",
     )
     event["source"] = source.name

@@ -9,6 +9,8 @@ Invariants:
 1. Files are read when this module is imported. Every problem is reported at once, each with file
    and key; with one, nothing starts.
 2. A source's own ``mapping`` wins, entry by entry of each table.
+3. Whoever reads events sees the NAME alone. No module has that name: a sender that gets a module
+   later keeps its own, and its events the same ids.
 """
 
 import re
@@ -22,8 +24,8 @@ from ingest.providers.mapping import read_mapping
 from ingest.providers.signing import read_signing
 from schemas.errors import ConfigError
 from schemas.settings import Source
+from schemas.sources import PRESET as PREFIX
 
-PREFIX = "preset:"
 _TEXTS = ("title", "verification", "signs", "batch", "identity", "bounces", "where", "unverified")
 """Entries that must be a text with something in it."""
 _OPTIONAL = {"machine": "none", "other_calls": "none known", "documented": "", "tolerance_s": 0}

@@ -1,15 +1,19 @@
 """Senders that are data files: what a file must have, and what each name in it becomes."""
 
 import tomllib
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from ingest.providers import REGISTRY, preset, shaping
+from ingest.intake import Intake
+from ingest.providers import REGISTRY, fields, preset, shaping
 from ingest.providers.mapping import read_mapping
 from ingest.providers.preset import PRESETS, Preset
+from schemas.codec import Codec
 from schemas.errors import ConfigError
 from schemas.event import BounceClass
+from schemas.settings import Settings
 from tests.ingest.cases import all_cases
 from tests.ingest.keys import example
 from tests.ingest.provider_suite import NOW, RECEIVED_AT, accepted
@@ -92,3 +96,21 @@ def test_a_source_can_say_it_otherwise() -> None:
     mapping = read_mapping(provider.mapping_of(one.source))[0]  # type: ignore[attr-defined]
     assert mapping.verdict("email_spam").event_type == "complained"
     assert mapping.verdict("email_dropped").event_type == "bounced"
+
+
+def test_readers_of_events_see_the_name_alone() -> None:
+    """In events, ids of campaigns and dead letters; and no module has a preset's name."""
+    modules = {name for name in REGISTRY if ":" not in name}
+    for one in PRESETS:
+        name = one.name.removeprefix(preset.PREFIX)
+        assert name not in modules
+        made = example(one.name)
+        request = one.sample(made.source, NOW, 1, made.signing_key)
+        [event] = one.parse(request, made.source, RECEIVED_AT).events
+        assert event["provider"] == name == made.source.sender
+        assert fields.own_campaign(made.source, "7") == f"{name}:7"
+        taken = Intake(Settings(), Codec()).take(
+            one, made.source, replace(request, body=b"?"), RECEIVED_AT
+        )
+        letter = Codec().decode(taken.parcel.dead_letters[0][1], "dead_letter")
+        assert letter["provider"] == name
