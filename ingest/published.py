@@ -17,6 +17,7 @@ from datetime import UTC, date, datetime
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
+from typing import Any
 
 from schemas.settings import Source
 
@@ -46,13 +47,29 @@ class Published:
 
 
 @cache
+def _read() -> dict[str, dict[str, Any]]:
+    return tomllib.loads((files("ingest") / "published.toml").read_text(encoding="utf-8"))
+
+
+@cache
 def shipped() -> Mapping[str, Published]:
     """Provider -> its list, as far as one was found."""
-    text = (files("ingest") / "published.toml").read_text(encoding="utf-8")
     return {
         name: Published(tuple(one["networks"]), one["read"], one["page"])
-        for name, one in tomllib.loads(text).items()
+        for name, one in _read().items()
+        if "networks" in one
     }
+
+
+def told(provider: str) -> str:
+    """What is known of the addresses that a provider posts from, in one line."""
+    one = _read().get(provider)
+    if one is None:
+        return f"Addresses: none published by {provider} are known; allow_ips takes networks"
+    if "networks" in one:
+        page, read = one["page"], one["read"]
+        return f'Addresses: allow_ips = "published" lets in those of {page}, read {read}'
+    return f"Addresses: published as {one['told']} ({one['page']}); allow_ips takes networks"
 
 
 def networks_of(source: Source) -> tuple[str, ...]:
@@ -121,9 +138,10 @@ class Compared:
 
 
 def compare(published: Published, text: str) -> Compared:
-    """What differs between a list and the text of its page; IPv4 only, as the lists are."""
+    """What differs between a list and the text of its page; further ones are told of IPv4 only."""
     there = set(_ADDRESS.findall(text))
     ours = set(published.networks)
+    there |= {one for one in ours if ":" in one and one in text.lower()}
     public = {one for one in there - ours if _is_public(one)}
     return Compared(tuple(sorted(ours - there)), tuple(sorted(public)))
 

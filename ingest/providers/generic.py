@@ -104,7 +104,7 @@ class Generic(Provider):
         problems = super().check(source)
         if given_values(source, "username") and not given_values(source, "password"):
             problems.append(f"sources.{source.name}: username needs password")
-        lines = read_mapping(raw)[1] + signing.problems_of(source, raw)
+        lines = read_mapping(raw)[1] + signing.problems_of(source, raw, self.tolerance(source))
         return problems + [f"sources.{source.name}.mapping.{line}" for line in lines]
 
 

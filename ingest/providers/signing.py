@@ -24,7 +24,9 @@ Invariants:
    without ``signed`` and ``format`` may the sender leave the time out; then the body may not begin
    with a digit, otherwise a request with a timestamp could be replayed without it, with the
    timestamp moved into the body.
-3. In a ``format`` of pairs, the separator and fixed values must be as written, further names are
+3. A source's own ``signed`` has text between its parts, or parts that end by themselves
+   (``ambiguities``).
+4. In a ``format`` of pairs, the separator and fixed values must be as written, further names are
    ignored, and one good signature of several is enough (rotation at the sender).
 
 Sources: RFC 2104 (HMAC), RFC 7617 (Basic), RFC 6750 (bearer tokens).
@@ -143,8 +145,12 @@ def _wanted(key: str, value: object) -> str:
     return ""
 
 
-def problems_of(source: Source, mapping: Mapping[str, Any]) -> list[str]:
-    """Problems of a source's proof: one line each, beginning with the key under ``mapping``."""
+def problems_of(source: Source, mapping: Mapping[str, Any], tolerance_s: int) -> list[str]:
+    """Problems of a source's proof: one line each, beginning with the key under ``mapping``.
+
+    Args:
+        tolerance_s: greatest age of a signed time, in seconds; 0: any.
+    """
     how, problems = read_signing(mapping.get("signature"))
     place = mapping.get("token")
     if place is not None and not (isinstance(place, str) and _PLACE.fullmatch(place)):
@@ -158,12 +164,35 @@ def problems_of(source: Source, mapping: Mapping[str, Any]) -> list[str]:
             problems.append("signature.algorithm: ed25519 needs public_key")
         lines = unreadable(source, "public_key", public_key, "is no ed25519 key in base64")
         problems += [f"signature.algorithm: {line}" for line in lines]
+    if source.mapping.get("signature"):  # a preset's own recipe is the sender's, see its sources
+        problems += ambiguities(how, tolerance_s)
     for secret in source.secrets("secret"):
         try:
             _key(secret, how.key)
         except ValueError:
             problems.append(f"signature.key: a secret of the source is not written in {how.key}")
     return problems
+
+
+def ambiguities(how: Signing, tolerance_s: int) -> list[str]:
+    """One line per place of the template where two parts touch, so that bytes could be moved.
+
+    ``{timestamp}{body}`` is unambiguous if the time is a number whose age is checked: with a digit
+    more or less it is decades off. ``{url}`` is always the same. Behind a body a time is not: zeros
+    before a number do not change it.
+    """
+    pieces = _PART.split(how.parts)
+    parts, between = pieces[1::2], pieces[2:-1:2]
+    lines = []
+    for first, second, text in zip(parts[:-1], parts[1:], between, strict=True):
+        counted = first == "timestamp" and how.timestamp_unit != "iso" and tolerance_s > 0
+        if not (text or counted or "url" in (first, second)):
+            lines.append(
+                f"signature.signed: nothing stands between {{{first}}} and {{{second}}}, so bytes "
+                "could be moved from one to the other under the same signature; a text between "
+                "them is needed, as in {timestamp}.{body}"
+            )
+    return lines
 
 
 def _key(secret: str, how: str) -> bytes:
@@ -289,7 +318,7 @@ def _taken_apart(value: str, how: Signing) -> tuple[str | None, list[str]]:
 
 
 def _from_pairs(value: str, written: str) -> tuple[str | None, list[str]]:
-    """Timestamp and signatures of a header of pairs (invariant 3).
+    """Timestamp and signatures of a header of pairs (invariant 4).
 
     Raises:
         SignatureError: it does not have the format.

@@ -91,6 +91,7 @@ def add(
     Example: mailpulse sources add sendgrid --name news --set public_key=MFkw…
     """
     from ingest.providers import REGISTRY
+    from ingest.published import told
 
     if provider not in REGISTRY:
         raise typer.BadParameter(f"no provider {provider!r}: {', '.join(sorted(REGISTRY))}")
@@ -126,18 +127,8 @@ def add(
     say(f"Webhook URL: {url.rstrip('/')}/hooks/{chosen}")
     for line in _at_the_provider(REGISTRY[provider]):
         say(line)
-    say(_addresses(provider))
+    say(told(provider))
     say(f"Then try it: mailpulse send-test {chosen}")
-
-
-def _addresses(provider: str) -> str:
-    """Whether the provider publishes the addresses that it posts from."""
-    from ingest.published import shipped
-
-    found = shipped().get(provider)
-    if found is None:
-        return f"Addresses: none published by {provider} are known; allow_ips takes networks"
-    return f'Addresses: allow_ips = "published" lets in those of {found.page}, read {found.read}'
 
 
 def _at_the_provider(provider: "Provider") -> list[str]:

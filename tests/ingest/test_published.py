@@ -16,6 +16,7 @@ from ingest.published import (
     confirmed,
     networks_of,
     shipped,
+    told,
 )
 from schemas.sources import load_sources
 from tests.ingest.keys import example
@@ -51,6 +52,29 @@ def test_a_provider_that_publishes_none_is_a_problem_and_lets_in_nobody_by_mista
     assert "postmark" in problem
     with pytest.raises(KeyError):
         networks_of(source)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("mailtrap", 'allow_ips = "published" lets in those of https://docs.mailtrap.io'),
+        ("sparkpost", "published as the addresses of the host wh.egress.sparkpost.com"),
+        ("iterable", "published as ip-ranges.json"),
+        ("mailgun", "none published by mailgun are known"),
+        ("preset:plunk", "none published by preset:plunk are known"),
+    ],
+)
+def test_what_is_known_is_told_when_a_source_is_added(name: str, words: str) -> None:
+    """Also what can't be a list here, so that nobody takes it for nothing."""
+    assert words in told(name)
+    assert name in REGISTRY
+
+
+def test_a_network_of_ipv6_is_found_on_its_page() -> None:
+    """It is not taken for one that is gone."""
+    one = Published(("2600:1f24:64:8000::/52", "192.0.2.1"), date(2026, 1, 1), "")
+    assert compare(one, "x 2600:1F24:64:8000::/52 192.0.2.1") == Compared((), ())
+    assert compare(one, "192.0.2.1").gone == ("2600:1f24:64:8000::/52",)
 
 
 def test_the_file_takes_the_word_alone() -> None:

@@ -145,6 +145,10 @@ def test_pairs_as_a_sender_writes_them() -> None:
         ({"signature": {"signed": "{boddy}"}}, {}, "signature.signed: a text of {body}"),
         ({"signature": {"signed": "{url}{body}"}}, {}, "{url} needs public_url"),
         ({"signature": {"signed": "{body}"}}, {"tolerance_s": 9}, "tolerance_s can't be kept"),
+        ({"signature": {"signed": "{header:x-id}{body}"}}, {}, "between {header:x-id} and {body}"),
+        ({"signature": {"signed": "{body}{timestamp}"}}, {}, "between {body} and {timestamp}"),
+        ({"signature": {"signed": "{timestamp}{body}"}}, {"tolerance_s": 0}, "nothing stands"),
+        ({"signature": {"signed": "{timestamp}{body}", "timestamp_unit": "iso"}}, {}, "nothing"),
         ({"signature": {"key": "hex"}}, {"secret": ("nohex",)}, "is not written in hex"),
         ({"signature": {"timestamp_unit": "h"}}, {}, "timestamp_unit: one of s, ms, iso"),
         ({"token": "cookie:x"}, {}, "token: bearer, path, header:NAME or query:NAME"),
@@ -166,6 +170,23 @@ def test_a_problem_names_its_key_and_what_is_expected(
     assert problems[0].startswith("sources.generic.mapping.")
     assert words in problems[0]
     assert "nohex" not in problems[0]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms"])
+def test_a_template_without_a_separator_that_is_let_in_can_be_split_in_one_way(unit: str) -> None:
+    """Every other division of the signed bytes into time and body is refused, by brute force."""
+    one = signed_by({"signed": "{timestamp}{body}", "timestamp_unit": unit})
+    assert GENERIC.check(one.source) == []
+    digits = f"{NOW}000"[: 10 if unit == "s" else 13]
+    for body in (b"0123456789", b'1{"a":2}', b"\x00", b"7", digits.encode() * 2):
+        request = post(body, ("x-webhook-timestamp", digits), ("x-webhook-signature", "x"))
+        request = GENERIC.resigned(request, one.source)
+        assert accepted(GENERIC, request, one)
+        signed = digits.encode() + body
+        for at in range(len(signed) + 1):
+            moved = with_header(request, "x-webhook-timestamp", signed[:at].decode("latin-1"))
+            moved = replace(moved, body=signed[at:])
+            assert accepted(GENERIC, moved, one) is (at == len(digits)), signed[:at]
 
 
 def test_a_user_without_a_password_is_a_problem() -> None:
