@@ -24,7 +24,9 @@ from ingest.providers.mapping import read_mapping
 from ingest.providers.signing import read_signing
 from schemas.errors import ConfigError
 from schemas.settings import Source
-from schemas.sources import PRESET as PREFIX
+from schemas.sources import PRESET
+
+PREFIX = PRESET
 
 _TEXTS = ("title", "verification", "signs", "batch", "identity", "bounces", "where", "unverified")
 """Entries that must be a text with something in it."""

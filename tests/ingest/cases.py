@@ -11,6 +11,8 @@ A preset's folder is ``preset-NAME``.
 
 ``python -m tests.ingest.cases PROVIDER [CASE]`` prints what the code makes of a payload, to be
 read and checked by a person against the provider's documentation; ``--keep`` then writes it down.
+``python -m tests.ingest.cases --adopt 0001.request.json CASE`` takes a request of ``mailpulse
+capture``: its body becomes a payload, the rest its expected file, without events yet.
 """
 
 import json
@@ -21,6 +23,9 @@ from typing import Any
 
 import orjson
 
+from ingest.capture_files import load
+from ingest.capture_keys import SECRETS
+from ingest.capture_record import plain
 from ingest.providers import REGISTRY
 from ingest.providers.base import Request
 from schemas.errors import BadInput
@@ -99,8 +104,30 @@ def all_cases() -> list[Case]:
     ]
 
 
+NOT_TAKEN = ("name", "provider", *SECRETS)
+"""Fields of a captured source that a case does not need: its keys are those of ``keys``."""
+
+
+def adopt(path: Path, name: str, root: Path = ROOT) -> Case:
+    """A captured request as a case, without what is expected of it."""
+    request, keys, _, document = load(path)
+    provider = keys.source.provider
+    kind = Path(document["body"]).suffix
+    case = Case(provider, root / provider.replace(":", "-") / f"{name}{kind}")
+    case.path.parent.mkdir(exist_ok=True)
+    case.path.write_bytes(request.body)
+    source = {key: value for key, value in plain(keys.source).items() if key not in NOT_TAKEN}
+    given = {"headers": dict(request.headers), "query": request.query, "source": source}
+    text = json.dumps({key: value for key, value in given.items() if value}, indent=1)
+    case.expected_path.write_text(text + "\n", encoding="utf-8")
+    return case
+
+
 def main(arguments: list[str]) -> None:
     """See the module."""
+    if arguments[:1] == ["--adopt"]:
+        print(adopt(Path(arguments[1]), arguments[2]).path)
+        return
     keep = "--keep" in arguments
     provider, *wanted = [one for one in arguments if one != "--keep"]
     for case in all_cases():

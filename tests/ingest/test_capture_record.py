@@ -2,11 +2,13 @@
 
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from ingest.capture_files import Files
 from ingest.capture_keys import SECRETS
 from ingest.capture_record import Heard, Recorder, read
 from ingest.providers import REGISTRY
@@ -15,7 +17,7 @@ from ingest.tryout import check_request
 from schemas.errors import BadInput
 from schemas.event import Event
 from schemas.settings import Settings
-from tests.ingest.cases import Case, all_cases
+from tests.ingest.cases import Case, adopt, all_cases
 from tests.ingest.keys import example
 from tests.ingest.provider_suite import NOW, RECEIVED_AT, mutations
 
@@ -210,6 +212,19 @@ def test_what_is_broken_stays_broken() -> None:
     )
     assert b"[1.50" in made
     assert b"ada@" not in made
+
+
+@pytest.mark.parametrize("name", ["mailgun", "generic", "preset:azure", "mandrill"])
+def test_a_capture_becomes_a_case_of_these_tests(name: str, tmp_path: Path) -> None:
+    """Its body is the payload; headers, query and source are in the expected file."""
+    one = example(name)
+    request = REGISTRY[name].sample(one.source, NOW, 1, one.signing_key)
+    _, record = recorded(name, request)
+    path = Files(tmp_path / "got", 1_000_000).write(record)
+    case = adopt(path, "captured", tmp_path)
+    assert case.path.read_bytes() == record.body
+    [event] = case.outcome()["events"]
+    assert event["event_type"] in ("delivered", "sent")
 
 
 def test_a_document_of_another_kind_is_refused() -> None:
