@@ -47,6 +47,8 @@ def explain(
         now: seconds since 1970: the time that it was judged at.
     """
     lines = [f"how it is proven: {provider.verification}; covered: {provider.signs}"]
+    signed = provider.what_is_signed(source)
+    lines += [f"what is signed: {signed}"] if signed else []
     lines += _headers(provider, source, request, now)
     if code in ("stale_timestamp", "future_timestamp"):
         return lines + _age(provider, source, request, now, certificates)

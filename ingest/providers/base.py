@@ -187,6 +187,13 @@ class Provider:
             SignatureError: not proven after all.
         """
 
+    def what_is_signed(self, source: Source) -> str:
+        """What of a request the signature covers, for a person; empty if ``verification`` says it.
+
+        Only where a source's own settings decide it.
+        """
+        return ""
+
     def by_anyone(self, request: Request) -> bool:
         """Whether anybody could have made a verified request, by default not.
 

@@ -76,6 +76,13 @@ class Generic(Provider):
         """See ``Provider.verify``."""
         signing.check(request, source, self.mapping_of(source), now, self.tolerance(source))
 
+    def what_is_signed(self, source: Source) -> str:
+        """See ``Provider.what_is_signed``."""
+        how = signing.read_signing(self.mapping_of(source).get("signature"))[0]
+        if not (given_values(source, "secret") or how.algorithm == signing.ED25519):
+            return ""
+        return f"{how.parts} by {how.algorithm} in {how.encoding}, in the header {how.header}"
+
     def parse(self, request: Request, source: Source, received_at: int) -> Parsed:
         """See ``Provider.parse``."""
         return parse_mapped(request, source, received_at, None, self.mapping_of(source))

@@ -216,7 +216,7 @@ def _farewell(capture: Capture, files: "Files") -> int:
     if capture.dropped:
         say(f"{capture.dropped} requests came faster than they could be written, and are not there")
     if files.written:
-        say(f"{files.written} requests in {files.folder}. Look at them before you pass them on.")
+        say(f"Written: {files.written}, in {files.folder}. Look at it before you pass it on.")
         say(f"Check one: mailpulse check {files.folder}/0001.request.json")
     if capture.failure:
         raise Unavailable(f"ended early: {capture.failure}; {files.written} requests are written")
@@ -262,7 +262,7 @@ def capture(
         raise ConfigError([f"{folder}: is there already; choose another --out"])
     until = began + minutes * 60
     ends = datetime.fromtimestamp(until, UTC).strftime("%H:%M:%S")
-    say(f"Capturing up to {number} requests of {source} until {ends} UTC. Ctrl-C ends it.")
+    say(f"Capturing requests of {source}: {number} at most, until {ends} UTC. Ctrl-C ends it.")
     say(FLEET)
     files = Files(folder, int(megabytes * 1_000_000))
     raise typer.Exit(asyncio.run(run(settings, found, files, number, until)))

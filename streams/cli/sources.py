@@ -124,11 +124,23 @@ def add(
         say(f"  {line}")
     for variable in variables:
         say(f"Set in the environment of the ingress: {variable}")
-    say(f"Webhook URL: {url.rstrip('/')}/hooks/{chosen}")
+    if "token" in fields:
+        say("A token is for you to choose: 'openssl rand -hex 24' makes one")
+    say(f"Webhook URL: {url.rstrip('/')}/hooks/{chosen}{_token_in_url(REGISTRY[provider])}")
     for line in _at_the_provider(REGISTRY[provider]):
         say(line)
     say(told(provider))
     say(f"Then try it: mailpulse send-test {chosen}")
+
+
+def _token_in_url(provider: "Provider") -> str:
+    """What a preset's webhook URL ends with, if the token is a part of it."""
+    from ingest.providers.preset import Preset
+
+    kind, _, name = str(
+        provider.mapping.get("token", "") if isinstance(provider, Preset) else ""
+    ).partition(":")
+    return {"query": f"?{name}=TOKEN", "path": "/TOKEN"}.get(kind, "")
 
 
 def _at_the_provider(provider: "Provider") -> list[str]:

@@ -102,3 +102,14 @@ def test_no_explanation_holds_a_secret(name: str) -> None:
         for value in (*secrets, *(proof for proof in proofs if len(proof) > 10)):
             assert value not in text
         assert "reader1@example.com" not in text
+
+
+def test_what_a_mapping_signs_is_said() -> None:
+    """The template, as it counts: of the source or of its preset."""
+    one, request = good("generic")
+    text = said("generic", replace(request, body=b"{}"), one)
+    assert "what is signed: {timestamp}.{body} by sha256 in hex" in text
+    one, request = good("preset:sweego")
+    text = said("preset:sweego", replace(request, body=b"{}"), one)
+    assert "what is signed: {header:webhook-id}.{timestamp}.{body} by sha256 in base64" in text
+    assert "what is signed" not in said("brevo", Request("POST", "", (), b"", ""), example("brevo"))
