@@ -55,6 +55,7 @@ from ingest.providers.base import (
     with_parameter,
 )
 from ingest.providers.mapping import in_query
+from ingest.providers.signed_template import PART, ambiguities
 from ingest.verify import SignatureError
 from schemas.settings import Source
 
@@ -76,7 +77,6 @@ CHOICES = {
     "key": ("text", "base64", "hex"),
 }
 
-_PART = re.compile(r"\{(body|timestamp|url|header:[A-Za-z0-9-]+)\}")
 _SEPARATOR = re.compile(r"[,;] ?")
 _PLACE = re.compile(r"bearer|path|(?:header|query):[A-Za-z0-9_.-]+")
 
@@ -136,8 +136,8 @@ def _wanted(key: str, value: object) -> str:
     if key == "format" and value.count("{signature}") != 1:
         return "a text with {signature} in it is expected, such as t={timestamp},v1={signature}"
     if key == "signed":
-        rest = _PART.sub("", value)
-        if not _PART.search(value) or "{" in rest or "}" in rest:
+        rest = PART.sub("", value)
+        if not PART.search(value) or "{" in rest or "}" in rest:
             return (
                 "a text of {body}, {timestamp}, {url}, {header:NAME} and what stands between them "
                 "is expected, such as {timestamp}.{body}"
@@ -165,34 +165,14 @@ def problems_of(source: Source, mapping: Mapping[str, Any], tolerance_s: int) ->
         lines = unreadable(source, "public_key", public_key, "is no ed25519 key in base64")
         problems += [f"signature.algorithm: {line}" for line in lines]
     if source.mapping.get("signature"):  # a preset's own recipe is the sender's, see its sources
-        problems += ambiguities(how, tolerance_s)
+        counted = how.timestamp_unit != "iso" and tolerance_s > 0
+        problems += [f"signature.signed: {one}" for one in ambiguities(how.parts, counted)]
     for secret in source.secrets("secret"):
         try:
             _key(secret, how.key)
         except ValueError:
             problems.append(f"signature.key: a secret of the source is not written in {how.key}")
     return problems
-
-
-def ambiguities(how: Signing, tolerance_s: int) -> list[str]:
-    """One line per place of the template where two parts touch, so that bytes could be moved.
-
-    ``{timestamp}{body}`` is unambiguous if the time is a number whose age is checked: with a digit
-    more or less it is decades off. ``{url}`` is always the same. Behind a body a time is not: zeros
-    before a number do not change it.
-    """
-    pieces = _PART.split(how.parts)
-    parts, between = pieces[1::2], pieces[2:-1:2]
-    lines = []
-    for first, second, text in zip(parts[:-1], parts[1:], between, strict=True):
-        counted = first == "timestamp" and how.timestamp_unit != "iso" and tolerance_s > 0
-        if not (text or counted or "url" in (first, second)):
-            lines.append(
-                f"signature.signed: nothing stands between {{{first}}} and {{{second}}}, so bytes "
-                "could be moved from one to the other under the same signature; a text between "
-                "them is needed, as in {timestamp}.{body}"
-            )
-    return lines
 
 
 def _key(secret: str, how: str) -> bytes:
@@ -365,7 +345,7 @@ def signed_bytes(request: Request, source: Source, how: Signing, timestamp: str)
         SignatureError: a header of the template is missing.
     """
     signed = b""
-    for number, part in enumerate(_PART.split(how.parts)):
+    for number, part in enumerate(PART.split(how.parts)):
         if number % 2 == 0:
             signed += part.encode()
         elif part == "body":

@@ -241,7 +241,7 @@ def test_the_command_itself(tmp_path: Path) -> None:
         "MAILPULSE_SPOOL_DIR": str(tmp_path / "spool"), "MAILPULSE_DATA_DIR": str(tmp_path / "d"),
         "MAILPULSE_KAFKA_BOOTSTRAP": "127.0.0.1:1", "MAILPULSE_LOG_LEVEL": "ERROR",
     }  # fmt: skip
-    command = [sys.executable, "-m", "streams.cli"]
+    command = [sys.executable, "-P", "-m", "streams.cli"]
     options: dict[str, Any] = {"env": environ, "cwd": tmp_path, "text": True}
     root = str(Path(__file__).parents[2])
     environ["PYTHONPATH"] = root
