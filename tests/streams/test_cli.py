@@ -22,8 +22,8 @@ from streams.terminal import output
 
 COMMANDS = (
     "demo", "up", "ingest", "worker", "sink", "dashboard", "topics", "migrate", "doctor", "lag",
-    "tail", "query", "export", "dlq", "send-test", "check", "capture", "config", "sources", "campaigns",
-    "suppressions", "alerts", "bench",
+    "tail", "query", "export", "dlq", "send-test", "check", "capture", "config", "sources",
+    "campaigns", "suppressions", "alerts", "bench",
 )  # fmt: skip
 
 
