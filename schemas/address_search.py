@@ -32,10 +32,11 @@ names, texts."""
 ADDRESS_CHARS_MAX = 320
 """So much at the end of a text that was cut may be the beginning of an address."""
 QUOTED_CHARS_MAX = 130
-"""Longest quoted local part that is taken for one, with its quotes: RFC 5321 allows 64 octets."""
+"""Longest quoted local part that is taken for one, with its quotes: RFC 5321 allows 64 octets. So
+long may a comment be, too."""
 
 _UNSEEN = "\u00ad\u200b\u2060\ufeff"
-"""Soft hyphens and spaces of no width: no part of an address."""
+"""Soft hyphens and spaces of no width: no part of an address. ``schemas.identity`` has them all."""
 _SIGN = re.compile(f"[{_UNSEEN}]{{0,8}}[@\uff20\ufe6b]{{1,8}}")
 _SIGN_OF_KNOWN = re.compile(f"{_SIGN.pattern}|=")
 _PRINTABLE = re.compile("=[0-9A-Fa-f]{2}|=\r?\n")
@@ -229,6 +230,8 @@ def _look(reading: Reading) -> Iterator[Found]:
 
 def _domain_end(text: str, begin: int) -> int:
     """Where the domain that begins at ``begin`` ends; 0 if there is none."""
+    if text[begin : begin + 1] == "(":
+        begin = text.find(")", begin, begin + QUOTED_CHARS_MAX) + 1 or begin
     found = _DOMAIN.match(text, begin)
     if found is None:
         found = _LITERAL.match(text, begin)
@@ -239,10 +242,35 @@ def _domain_end(text: str, begin: int) -> int:
 
 
 def _local_begin(reading: Reading, low: int, at: int) -> int:
-    """Where the local part that ends at ``at`` begins; ``at`` if there is none."""
+    """Where the local part that ends at ``at`` begins; ``at`` if there is none.
+
+    It is a word, or several of which some are quoted, as in ``"ada".b@``; a comment may follow.
+    """
+    text, end = reading.text, at
+    if text[at - 1 : at] == ")":
+        end = text.rfind("(", max(low, at - QUOTED_CHARS_MAX), at)
+        if end < 0:
+            return at
+    begin = _word_begin(reading, low, end)
+    while low < begin < end and at - begin < QUOTED_CHARS_MAX:
+        beside = text[begin] == "." and text[begin - 1] in _QUOTES
+        if not (beside or (text[begin] in _QUOTES and text[begin - 1] == ".")):
+            break
+        further = _word_begin(reading, low, begin)
+        if further == begin:
+            break
+        begin = further
+    return begin if begin < end else at
+
+
+_QUOTES = ('"', INNER_QUOTE)
+
+
+def _word_begin(reading: Reading, low: int, at: int) -> int:
+    """Where the word that ends at ``at`` begins, or the words with dots between them."""
     text = reading.text
     quote = text[at - 1 : at]
-    if quote in ('"', INNER_QUOTE):
+    if quote in _QUOTES:
         begin = text.rfind(quote, max(0, at - QUOTED_CHARS_MAX), at - 1)
         content = text[begin + 1 : at - 1]
         is_text = any(map(str.isalnum, content)) and "\n" not in content

@@ -27,12 +27,46 @@ UNICODE = "14.0"
 """Version of Unicode for local parts, that of the oldest Python that mailpulse runs on."""
 DOMAINS_CACHED_MAX = 16_384
 
+_SIGNS = "@\uff20\ufe6b"
+"""What may stand for the sign between local part and domain: the @ itself, else one of its
+compatibility forms, which input methods write with full-width letters and dots."""
 _DOTS = re.compile("[.\u3002\uff0e\uff61]")
 """The characters that separate labels (UTS 46, section 2.3)."""
-_ATOMS_AND_DOTS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+")
+_AT_END = re.compile(r"[\s.]+\Z")
+_ORDINARY = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~@-]*")
+_ATOM = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~\u0080-\ufe6a\ufe6c-\uff1f\uff21-\U0010ffff-]"
+_ATOMS_AND_DOTS = re.compile(f"{_ATOM}+")
 """What may stand without quotes. By RFC 5322 dots at the ends or side by side need them, but the
 Japanese mailboxes that have such names (``a..b@docomo.ne.jp``) are mostly spelled without."""
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_QUOTED_TEXT = r'"(?:[^"\\]|\\.)*"'
+_QUOTED = re.compile(_QUOTED_TEXT, re.DOTALL)
+_WORDS = re.compile(
+    rf"(?:{_ATOM}*\.)?{_QUOTED_TEXT}(?:\.(?:{_ATOM}*\.)?{_QUOTED_TEXT})*(?:\.{_ATOM}*)?", re.DOTALL
+)
+"""Words with dots between them, at least one of them quoted (RFC 5322, 4.4: ``obs-local-part``)."""
+_PIECE = re.compile(rf"{_QUOTED_TEXT}|\[[^\[\]]*\]|\\.|[()\s]|[^\"\[\\()\s]+|.", re.DOTALL)
+_PARTING = f".{_SIGNS}\u3002\uff0e\uff61"
+"""Beside these there may be comments and white space (RFC 5322, 3.2.3, 3.4.1 and 4.4)."""
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u061c\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f"
+    "\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]+"
+)
+"""Characters that show nothing and come along when an address is copied: soft hyphens, spaces of no
+width, marks of direction, variation selectors. UTS 46 ignores most of them in domains, and PRECIS
+(RFC 8264, 9.13) has none of them in names."""
+_JOINERS = re.compile(
+    "(?<![\u0080-\U0010ffff])[\u200c\u200d]+|[\u200c\u200d]+(?![\u0080-\U0010ffff])"
+)
+"""Joiners that join nothing. Between letters beyond ASCII the spelling of Persian and of Indian
+languages needs them (RFC 5892, A.1 and A.2)."""
+_FOLDED = str.maketrans(
+    "\u00b5\u017f\u0345\u03c2\u03d0\u03d1\u03d5\u03d6\u03f0\u03f1\u03f5\u1e9b\u1fbe"
+    "\u1c80\u1c81\u1c82\u1c83\u1c84\u1c85\u1c86\u1c87\u1c88",
+    "\u03bcs\u03b9\u03c3\u03b2\u03b8\u03c6\u03c0\u03ba\u03c1\u03b5\u1e61\u03b9"
+    "\u0432\u0434\u043e\u0441\u0442\u0442\u044a\u0463\ua64b",
+)
+"""Small letters that share their capital with another one, such as the final sigma, and that one:
+the simple case folding of Unicode 14.0 (``CaseFolding.txt``, C and S)."""
 _LATER = re.compile(
     "(["
     "\u05c8\u05c9\u0897\u1acf-\u1af0\u1c89\ua7cb\ua7cc\ua7ce\ua7d2\ua7d4\ua7da\ua7dc\ua7dd\ua7e2"
@@ -50,19 +84,54 @@ or that stand between such characters."""
 def address_identity(address: str) -> str:
     """The identity of an address as a provider spells it; '' of an empty one.
 
-    The domain is mapped by UTS 46 and encoded by IDNA 2008, without the dot at its end. A domain
+    The domain is mapped by UTS 46 and encoded by IDNA 2008, without the dots at its end. A domain
     that these refuse stays in lower case, and so do address literals; a text without an @ is taken
     as a local part. The local part is in lower case and in normalisation form C, without quotes
-    where they change nothing.
+    where they change nothing. Comments, white space around dots and signs, and characters that show
+    nothing are left out.
     """
-    if address.isascii() and '"' not in address:
-        plain = address.strip().lower()
-        if "]" not in plain:
-            return plain.rstrip(".") if "@" in plain else plain
-    local, at, domain = address.strip().rpartition("@")
+    plain = address.strip()
+    if _ORDINARY.fullmatch(plain):
+        plain = plain.lower()
+        return plain.rstrip(".") if "@" in plain else plain
+    plain = _JOINERS.sub("", _UNSEEN.sub("", plain)).strip()
+    local, at, domain = _split(_without_comments(plain))
     if not at:
         return _local_part(domain)
     return f"{_local_part(local)}@{domain_identity(domain)}"
+
+
+def _split(address: str) -> tuple[str, str, str]:
+    """Local part, sign and domain; without a sign the last alone, as of ``str.rpartition``."""
+    unquoted = _QUOTED.sub(lambda quoted: "x" * len(quoted[0]), address)
+    for sign in _SIGNS:
+        at = unquoted.rfind(sign)
+        if at >= 0:
+            return address[:at], sign, address[at + 1 :]
+    return address.rpartition("@")
+
+
+def _without_comments(address: str) -> str:
+    """The address without comments and white space between its words; else unchanged.
+
+    What is no address stays too: text without a sign, and words with only a gap between them.
+    """
+    kept: list[str] = []
+    depth, gap = 0, False
+    for piece in _PIECE.findall(address):
+        if piece in ("(", ")"):
+            depth += 1 if piece == "(" else -1
+            if depth < 0:
+                return address
+        elif not depth and not piece.isspace():
+            if gap and kept and not (kept[-1][-1] in _PARTING or piece[0] in _PARTING):
+                return address
+            kept.append(piece)
+            gap = False
+            continue
+        gap = True
+    found = "".join(kept)
+    return address if depth or not any(sign in found for sign in _SIGNS) else found
 
 
 @lru_cache(maxsize=DOMAINS_CACHED_MAX)
@@ -70,7 +139,13 @@ def domain_identity(domain: str) -> str:
     """The domain in A-labels and lower case, or as an address literal."""
     if domain.startswith("[") and domain.endswith("]"):
         return _literal(domain[1:-1])
-    domain = _DOTS.sub(".", domain.strip()).rstrip(".")
+    while (made := _JOINERS.sub("", _a_labels(domain))) != domain:
+        domain = made
+    return domain
+
+
+def _a_labels(domain: str) -> str:
+    domain = _AT_END.sub("", _DOTS.sub(".", domain.strip()))
     if domain.isascii():
         return domain.lower()
     with suppress(UnicodeError):  # what idna raises is one
@@ -95,13 +170,25 @@ def _literal(text: str) -> str:
 
 
 def _local_part(text: str) -> str:
-    quoted = _QUOTED.fullmatch(text)
-    if quoted is None:
-        return _lower(text)
-    content = _lower(re.sub(r"\\(.)", r"\1", quoted.group(1), flags=re.DOTALL))
+    if _WORDS.fullmatch(text) is None:
+        return _folded(text)
+    content = _folded(_QUOTED.sub(_content, text))
     if _ATOMS_AND_DOTS.fullmatch(content):
         return content
     return '"' + re.sub(r'(["\\])', r"\\\1", content) + '"'
+
+
+def _content(quoted: re.Match[str]) -> str:
+    return re.sub(r"\\(.)", r"\1", quoted[0][1:-1], flags=re.DOTALL)
+
+
+def _folded(text: str) -> str:
+    """Lower case in form C, one of the small letters that share a capital, no loose joiners."""
+    if text.isascii():
+        return text.lower()
+    while (made := _JOINERS.sub("", _lower(text).translate(_FOLDED))) != text:
+        text = made  # without a joiner more may be composed
+    return text
 
 
 def _lower(text: str) -> str:

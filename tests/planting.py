@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -114,12 +115,34 @@ def plantings(first: int, step: int) -> Iterator[Planted]:
     for number, (case, place, body, query) in enumerate(places):
         if number % step == first:
             coding, address = next(turns)
-            known = number // step % 2 == 0
-            recipient = address if known else "someone@mailbox.example"
-            text = CODINGS[coding](address)
-            headers = tuple(case.expected.get("headers", {}).items())
-            request = Request("POST", query(text, recipient), headers, body(text, recipient), "")
-            yield Planted(case, request, place, coding, address, known)
+            yield _planted(case, place, body, query, coding, address, number // step % 2 == 0)
+
+
+def every_coding(first: int, step: int) -> Iterator[Planted]:
+    """A request for each coding and each field of each provider; arguments as of ``plantings``.
+
+    A field that several payloads of a provider have is taken from the first of them, and the items
+    of a list are one field.
+    """
+    places: dict[tuple[str, str], tuple[Case, str, _Made, _Made]] = {}
+    for case in all_cases():
+        for place, body, query in _changed(case):
+            field = case.provider, re.sub(r"\[[0-9]+\]", "[]", place)
+            places.setdefault(field, (case, place, body, query))
+    for number, place_of in enumerate(islice(places.values(), first, None, step)):
+        for turn, coding in enumerate(CODINGS, number):
+            address = ADDRESSES[turn // 2 % len(ADDRESSES)]
+            yield _planted(*place_of, coding, address, turn % 2 == 0)
+
+
+def _planted(
+    case: Case, place: str, body: "_Made", query: "_Made", coding: str, address: str, known: bool
+) -> Planted:
+    recipient = address if known else "someone@mailbox.example"
+    text = CODINGS[coding](address)
+    headers = tuple(case.expected.get("headers", {}).items())
+    request = Request("POST", query(text, recipient), headers, body(text, recipient), "")
+    return Planted(case, request, place, coding, address, known)
 
 
 _Made = Callable[[str, str], Any]

@@ -72,5 +72,4 @@ def set_recipient(event: Event, value: object) -> None:
     event["recipient"], event["recipient_domain"] = address(value)
     if event["recipient"]:
         identity = event["recipient_identity"] = address_identity(event["recipient"])
-        if event["recipient_domain"]:
-            event["recipient_domain"] = identity.rpartition("@")[2]
+        event["recipient_domain"] = identity.rpartition("@")[2] if "@" in identity else ""

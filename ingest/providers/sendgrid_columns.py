@@ -37,7 +37,7 @@ TOGETHER_MIN = 4
 """Fewer similar items are faster to build one by one."""
 _NEEDED = ("event", "email", "timestamp", "sg_event_id", "sg_message_id")
 _NAMES_MAX = 64
-_NOT_ORDINARY = (" ", "\t", "\r", ">", '"', "]")
+_NOT_ORDINARY = (*" \t\r\x0b\x0c\x1c\x1d\x1e\x1f", ">", "(", '"', "]")
 """In none of the addresses whose identity is their lower case (``schemas.identity``)."""
 _CAMPAIGNS = frozenset(("mc_stats", "marketing_campaign_id", "singlesend_id"))
 """Fields of an event with a campaign of SendGrid's own."""
