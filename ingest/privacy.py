@@ -8,7 +8,10 @@ Invariants:
 3. The domain is always kept, if it is one: rates per mailbox provider need it, and it identifies
    nobody. So is the address of a client, if it is one.
 4. The hash is keyed (HMAC-SHA256): without the key nobody can test addresses against it.
-5. A dead letter that is sent again gives the recipient that it would have given at first: what is
+5. So is every event id then: most providers give none, and an id made of address, time and message
+   would tell who holds the topic which address it is, by trying. With one key a retry has the same
+   id, whichever process takes it.
+6. A dead letter that is sent again gives the recipient that it would have given at first: what is
    hashed in it is not hashed again.
 """
 
@@ -24,7 +27,7 @@ from schemas.address_search import (
     replaced_in_id,
 )
 from schemas.event import Event
-from schemas.recipient_hash import HASH_PREFIX, keyed_hash
+from schemas.recipient_hash import HASH_PREFIX, key_of_ids, keyed_event_id, keyed_hash
 
 Mode = Literal["plain", "hashed", "dropped"]
 
@@ -53,12 +56,13 @@ class Privacy:
 
     Args:
         mode: the ``recipients`` setting.
-        key: of the HMAC, for ``hashed``.
+        key: of the HMAC; the same in all ingress processes of an installation.
     """
 
     def __init__(self, mode: Mode, key: bytes = b"") -> None:
         self.mode = mode
         self._key = key
+        self._key_of_ids = key_of_ids(key)
 
     def hash(self, address: str) -> str:
         """The keyed hash of an address, equal for all its spellings."""
@@ -68,6 +72,7 @@ class Privacy:
         """Changes ``event`` in place; a recipient that is hashed already keeps its hash."""
         if self.mode == "plain":
             return
+        event["event_id"] = keyed_event_id(event["event_id"], self._key_of_ids)
         address = event["recipient"] or ""
         hashed = _HASHED.fullmatch(address)
         if address:

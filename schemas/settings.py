@@ -125,7 +125,8 @@ class IngestSettings(BaseModel):
         "plain", description="how recipients' addresses are stored, everywhere"
     )
     recipient_hash_key: SecretStr = Field(
-        SecretStr(""), description="key of the HMAC when recipients are hashed"
+        SecretStr(""),
+        description="key of the HMAC of recipients and event ids, unless recipients are plain",
     )
     log_recipients: bool = Field(False, description="name recipients in the log; for debugging")
 
@@ -383,8 +384,11 @@ def _unknown_names(environ: Mapping[str, str]) -> list[str]:
 def _across(values: Mapping[str, Any]) -> list[str]:
     """Problems between settings, found in the values as given, so that all are reported at once."""
     problems = []
-    if values.get("recipients") == "hashed" and not values.get("recipient_hash_key"):
-        problems.append(f"{PREFIX}RECIPIENT_HASH_KEY: needed when recipients are hashed")
+    if values.get("recipients") in ("hashed", "dropped") and not values.get("recipient_hash_key"):
+        problems.append(
+            f"{PREFIX}RECIPIENT_HASH_KEY: needed when recipients are hashed or dropped, for event"
+            " ids too; 32 random characters or more, the same for all processes"
+        )
     if bool(values.get("tls_cert_file")) != bool(values.get("tls_key_file")):
         problems.append(f"{PREFIX}TLS_CERT_FILE: set it together with {PREFIX}TLS_KEY_FILE")
     return problems
