@@ -2,7 +2,9 @@
 
 Invariants:
 1. Pure: time is an argument.
-2. An entry that is entered twice with the same time is one event.
+2. An entry that is entered twice with the same time is one event, and what was lifted after that
+   time stays lifted. So no line is given the time at which it is read: a list that is imported
+   again would undo every lift since.
 3. A bad line is told with its number and what is wrong; it never becomes an entry.
 """
 
@@ -30,6 +32,9 @@ PROVIDER = "mailpulse"
 ADDRESS_CHARS_MAX = 320
 SCOPE_CHARS_MAX = 256
 LINE_CHARS_MAX = 65_536
+FUTURE_US_MAX = 86_400_000_000
+"""A time may be so far ahead: lists often have local times without a zone."""
+NO_TIME = "no time: it has to be given for the whole list"
 SHOWN_CHARS = 60
 """How much of a bad cell is told."""
 DELIMITERS = ",;\t"
@@ -95,6 +100,11 @@ def problem_of(entry: Entry, operation: Operation) -> str:
     return ""
 
 
+def is_ahead(at_us: int, now_us: int) -> bool:
+    """Whether a time is in the future: what happens until then could not lift the entry."""
+    return at_us > now_us + FUTURE_US_MAX
+
+
 def _kept_plain(_event: Event) -> None:
     """Addresses are stored as they are."""
 
@@ -130,12 +140,12 @@ def event_of(
 
 
 def read_entries(
-    lines: Iterable[str], operation: Operation, reason: str, now_us: int
+    lines: Iterable[str], operation: Operation, reason: str, at_us: int | None, now_us: int
 ) -> Iterator[tuple[int, Entry | BadLine]]:
     """The entries of a CSV file with a line of names, or of one address per line.
 
     Args:
-        reason: of lines that name none.
+        reason, at_us: of lines that name none; without a time such lines are bad (``NO_TIME``).
 
     Yields:
         Number of the line, from 1, and what it is.
@@ -152,9 +162,8 @@ def read_entries(
             places = {"address": 0}
             if len(cells) > 1:
                 places["more"] = 1
-        entry = _entry(cells, places, reason, now_us)
-        problem = problem_of(entry, operation) if isinstance(entry, Entry) else entry
-        yield number, BadLine(number, problem) if problem else entry  # type: ignore[misc]
+        entry = _entry(cells, places, operation, reason, at_us, now_us)
+        yield number, BadLine(number, entry) if isinstance(entry, str) else entry
 
 
 def _rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str] | str]]:
@@ -206,7 +215,10 @@ def _places(cells: list[str]) -> dict[str, int]:
     return places if "address" in places else {}
 
 
-def _entry(cells: list[str], places: dict[str, int], reason: str, now_us: int) -> Entry | str:
+def _entry(
+    cells: list[str], places: dict[str, int], operation: Operation, reason: str,
+    at_us: int | None, now_us: int,
+) -> Entry | str:  # fmt: skip
     """The entry, or what is wrong with it."""
 
     def cell(what: str) -> str:
@@ -215,13 +227,14 @@ def _entry(cells: list[str], places: dict[str, int], reason: str, now_us: int) -
 
     if "more" in places:
         return "several columns, but the first line does not name them (address, reason, at, …)"
-    at = now_us
+    at = at_us
     if told := cell("at"):
-        found = fields.microseconds(told)
-        if found is None:
+        at = fields.microseconds(told)
+        if at is None:
             return f"not a time: {told[:SHOWN_CHARS]!r}"
-        at = found
-    return Entry(
-        cell("address"), cell("reason").lower() or reason, at, cell("source"),
-        cell("scope"),
-    )  # fmt: skip
+        if is_ahead(at, now_us):
+            return f"the time is in the future: {told[:SHOWN_CHARS]!r}"
+    entry = Entry(
+        cell("address"), cell("reason").lower() or reason, at or 0, cell("source"), cell("scope")
+    )
+    return problem_of(entry, operation) or (NO_TIME if at is None else entry)

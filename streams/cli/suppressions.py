@@ -11,6 +11,8 @@ import asyncio
 import io
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,10 +30,12 @@ from streams.cli.context import FAILED, Json, codec_of, emit, now, say, settings
 from streams.cli.figures import Raw, write_answer
 from streams.cli.suppression_entries import (
     LINE_CHARS_MAX,
+    NO_TIME,
     BadLine,
     Entry,
     Operation,
     event_of,
+    is_ahead,
     problem_of,
     read_entries,
 )
@@ -172,6 +176,10 @@ def lift(
 def import_(
     file: Annotated[Path, typer.Argument(help="CSV or one address per line; - for stdin.")],
     reason: Annotated[str, typer.Option(help="Of lines that name none.")] = "manual",
+    at: Annotated[
+        str | None,
+        typer.Option(help="As of when lines without a time hold: 2h, 3d or an ISO 8601 time."),
+    ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Enter the good lines although there are bad ones.")
     ] = False,
@@ -183,23 +191,64 @@ def import_(
     created_at), source and scope where there are any. Between columns is a comma, a semicolon or
     a tab. Nothing is entered if a line is bad.
 
-    Example: mailpulse suppressions import unsubscribed.csv --reason unsubscribe
+    What was lifted later than a line's time stays lifted, so a list can be imported again. A list
+    without times needs --at: when it was made.
+
+    Example: mailpulse suppressions import unsubscribed.csv --reason unsubscribe --at 2026-11-20
+    """
+    good, bad = _checked(file, reason, None if at is None else _at_us(at), skip_bad=skip_bad)
+    _enter("add", good, json=json, skipped=bad)
+
+
+def _checked(
+    file: Path, reason: str, at_us: int | None, *, skip_bad: bool
+) -> tuple[list[Entry], int]:
+    """The entries of a file, and how many lines are bad.
+
+    Raises:
+        BadInput: there are bad ones that may not be skipped, or ones without a time.
     """
     good: list[Entry] = []
-    bad = 0
-    for _, one in read_entries(_lines(file), "add", reason, int(now() * 1_000_000)):
+    bad = timeless = 0
+    for _, one in read_entries(_lines(file), "add", reason, at_us, int(now() * 1_000_000)):
         if not isinstance(one, BadLine):
             good.append(one)
+        elif one.problem == NO_TIME:
+            timeless += 1
         elif (bad := bad + 1) <= SHOWN_MAX:
             say(f"line {one.number}: {one.problem}")
-        if len(good) + bad > ENTRIES_MAX:
+        if len(good) + bad + timeless > ENTRIES_MAX:
             raise BadInput("too_many_entries", f"more than {ENTRIES_MAX:,} lines: split the file")
     if bad > SHOWN_MAX:
         say(f"and {bad - SHOWN_MAX:,} more bad lines")
     if bad and not skip_bad:
         raise BadInput("bad_lines", f"{bad:,} lines are bad, so nothing was entered; mend them, or "
                        "enter the others with --skip-bad")  # fmt: skip
-    _enter("add", good, json=json, skipped=bad)
+    if timeless:
+        raise BadInput("no_times", f"{timeless:,} lines have no time, so nothing was entered; say"
+                       f" as of when the list holds, such as --at {_written(file)}")  # fmt: skip
+    return good, bad
+
+
+def _written(file: Path) -> str:
+    """When a file was written, in UTC; of stdin, now."""
+    at = now()
+    with suppress(OSError):
+        at = at if str(file) == "-" else file.stat().st_mtime
+    return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _at_us(text: str | None) -> int:
+    """The time of ``--at``, microseconds since 1970; without one, now.
+
+    Raises:
+        BadInput: it is in the future.
+    """
+    moment_now = now()
+    at_us = int((moment_now if text is None else moment(text, moment_now)) * 1_000_000)
+    if is_ahead(at_us, int(moment_now * 1_000_000)):
+        raise BadInput("bad_time", f"--at {text} is in the future")
+    return at_us
 
 
 def _lines(file: Path) -> Iterator[str]:
@@ -228,7 +277,7 @@ def _given(
     Raises:
         BadInput: one of them is none.
     """
-    at_us = int((now() if at is None else moment(at, now())) * 1_000_000)
+    at_us = _at_us(at)
     entries = [Entry(address, reason, at_us, source, scope) for address in addresses]
     for entry in entries:
         if problem := problem_of(entry, operation):

@@ -1,6 +1,7 @@
 """Entries of suppression lists: read from files, entered as events, and what they do."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -32,7 +33,7 @@ ADA = "ada@example.com"
 
 def entries(text: str, reason: str = "manual") -> list[Entry | BadLine]:
     """What a file has."""
-    return [one for _, one in read_entries(text.splitlines(keepends=True), "add", reason, NOW)]
+    return [one for _, one in read_entries(text.splitlines(keepends=True), "add", reason, NOW, NOW)]
 
 
 def test_plain_lists_are_read() -> None:
@@ -76,6 +77,7 @@ def test_exports_of_other_systems_are_read_by_their_columns(text: str) -> None:
         ("ada@example.com,bored", "unknown reason 'bored': one of hard_bounce"),
         ("ada@example.com,all", "unknown reason 'all'"),
         ("ada@example.com,manual,yesterday", "not a time: 'yesterday'"),
+        ("ada@example.com,manual,2099-01-01", "in the future: '2099-01-01'"),
         ("ada@example.com,manual,,news", "a scope needs its source"),
         ("ada@example.com,manual,,,group:1", "a scope needs its source"),
     ],
@@ -83,7 +85,9 @@ def test_exports_of_other_systems_are_read_by_their_columns(text: str) -> None:
 def test_bad_lines_are_told_with_their_number(line: str, problem: str) -> None:
     """And the others are read."""
     text = f"address,reason,at,source,scope\n\n{line}\nbob@example.com\n"
-    (number, bad), (_, good) = read_entries(text.splitlines(keepends=True), "add", "manual", NOW)
+    (number, bad), (_, good) = read_entries(
+        text.splitlines(keepends=True), "add", "manual", NOW, NOW
+    )
     assert isinstance(bad, BadLine)
     assert (number, bad.number) == (3, 3)
     assert problem in bad.problem
@@ -125,6 +129,8 @@ def test_addresses_of_every_kind_are_entries(address: str) -> None:
         (b"ada@example.com\n" + b"x" * 70_000 + b",bob@example.com\n", "1 lines are bad"),
         (b"email;reason\nada@example.com;bored\n", "1 lines are bad"),
         (None, "not_readable"),
+        (b"ada@example.com\nbob@example.com\n", "2 lines have no time.* --at 20"),
+        (b"email,at\nada@example.com,\nbob@example.com,2026-01-01\n", "1 lines have no time"),
     ],
 )
 def test_files_that_are_not_read_are_told(
@@ -180,6 +186,37 @@ def test_old_entries_keep_their_time() -> None:
     assert standing(years_ago) == {Addressee(ADA): "unsubscribe"}
     assert list(standing(again, years_ago).values()) == []
     assert standing(years_ago, again) == {Addressee(ADA): None}
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.none() | st.integers(0, 5)), max_size=4),
+    st.integers(0, 5), st.lists(st.integers(0, 9), min_size=1, max_size=3),
+    st.randoms(use_true_random=False),
+)  # fmt: skip
+def test_a_list_that_is_imported_again_undoes_no_lift(
+    rows: list[tuple[str, int | None]], at: int, lifts: list[int], order: Any
+) -> None:
+    """Whatever times its lines have, and however often, before the lift and after it."""
+
+    def us(day: int) -> int:
+        return NOW - (9 - day) * DAY_US
+
+    lines = [
+        f"{name}@example.com,{'' if day is None else us(day) // 1_000_000}\n" for name, day in rows
+    ]
+    read = read_entries(["email,at\n", *lines], "add", "manual", us(at), NOW)
+    listed = [event_of(one, "add", NOW) for _, one in read if isinstance(one, Entry)]
+    lifted = [
+        event_of(Entry(f"{name}@example.com", "all", us(day)), "lift", NOW)
+        for day in lifts for name in "abc"
+    ]  # fmt: skip
+    again = [*listed, *listed, *lifted]
+    order.shuffle(again)
+    suppressed = {whom.identity[0] for whom, reason in standing(*again).items() if reason}
+    newest: dict[str, int] = {}
+    for name, day in rows:
+        newest[name] = max(newest.get(name, 0), at if day is None else day)
+    assert suppressed == {name for name, day in newest.items() if day >= max(lifts)}
 
 
 def test_scopes_do_not_concern_the_address() -> None:
