@@ -81,6 +81,8 @@ class Effects:
     replayed: int = 0
     duplicates: int = 0
     corrected: int = 0
+    scopes_beyond: int = 0
+    """Events of lists or groups beyond an address's limit (``suppressions.SCOPES_MAX``)."""
 
 
 def wanted(effects: Effects) -> set[int]:

@@ -19,6 +19,7 @@ from typing import Any
 from schemas.codec import Codec
 from schemas.dead_letter import of_record
 from schemas.errors import BadInput, DecodeError
+from schemas.event import recipient_identity
 from schemas.raw_head import Head
 from schemas.scopes import scoped_key
 from schemas.topics import RAW
@@ -43,8 +44,8 @@ from streams.enrich.message import SEEN_MAX, Message, Owner, Pending
 from streams.enrich.message_bytes import pack_first, pack_first_pending
 from streams.enrich.revisions import Before, ConsumedRecord, Item, StepWork, publish, write
 from streams.enrich.shard import Shard
-from streams.enrich.suppressions import SIGNS, TOLD_BY, Sign
-from streams.enrich.telling import addressee_of, told
+from streams.enrich.suppressions import SCOPED, SIGNS, TOLD_BY, Recipient, Sign
+from streams.enrich.telling import Addressee, addressee_of, told
 
 __all__ = ["ConsumedRecord", "Effects", "dead_letter", "step"]
 
@@ -71,7 +72,7 @@ def step(
     """
     work = StepWork(shard, look_ups, codec, emit=emit)
     items = _read(work, records, read)
-    shard.fetch([item[2] for item in items], [item[3] for item in items if item[3]])
+    shard.fetch([item[2] for item in items], _recipient_keys(items))
     known = shard.messages
     for item in items:
         record, head, key, recipient_key, _ = item
@@ -157,9 +158,24 @@ def _recipient_key(head: Head, watched: set[int], near: set[int]) -> bytes:
         near.add(short)
     elif short not in watched and short not in near:
         return b""
-    whom = addressee_of(head)
+    return _key_of(addressee_of(head))
+
+
+def _key_of(whom: Addressee) -> bytes:
+    """Key of the state of an address or of one of its scopes."""
     text = scoped_key(*whom) if whom.scope else whom.identity
     return blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
+
+
+def _recipient_keys(items: Sequence[Item]) -> list[bytes]:
+    """Keys of all recipients whose state may be needed: of a scope, also its address's."""
+    keys = []
+    for _, head, _, recipient_key, _ in items:
+        if recipient_key:
+            keys.append(recipient_key)
+            if head["event_type"] in SCOPED and head["suppression_scope"]:
+                keys.append(_key_of(Addressee(recipient_identity(head))))
+    return keys
 
 
 def dead_letter(shard: Shard, record: ConsumedRecord, error: BadInput) -> dict[str, Any]:
@@ -316,8 +332,12 @@ def _recount(
 
 def _suppress(work: StepWork, item: Item, message: Message, bounce: tuple[str, str]) -> None:
     """Takes what the event says of its recipient, and tells what holds now if that changed."""
-    record, head, _, recipient_key, _ = item
+    record, head, _, _, _ = item
     shard = work.shard
+    concerned = _concerned(work, item)
+    if concerned is None:
+        return
+    whom, recipient_key = concerned
     recipient, now = shard.recipients[recipient_key], shard.log_time
     suppressions.in_log(recipient, shard.log_tag)
     suppressions.expire(recipient, now)
@@ -329,17 +349,43 @@ def _suppress(work: StepWork, item: Item, message: Message, bounce: tuple[str, s
     suppressions.take(recipient, sign, now)
     telling = suppressions.tell(recipient)
     if recipient.dirty:
-        shard.touched_recipients[recipient_key] = recipient
-        recipient.address = head["address_hash"]
-        if suppressions.is_watched(recipient, now):
-            shard.watch(recipient.address)
+        _touch(shard, recipient_key, recipient, head)
     if telling is not None and work.emit:
         work.effects.suppressions.append(
             told(
-                head, telling, work.look_ups, campaign=message.campaign, log_id=shard.log_id,
+                whom, head, telling, work.look_ups, campaign=message.campaign, log_id=shard.log_id,
                 partition=shard.partition, offset=record.offset, timestamp=record.timestamp,
             )
         )  # fmt: skip
+
+
+def _concerned(work: StepWork, item: Item) -> tuple[Addressee, bytes] | None:
+    """Whom an event concerns, and the key of that state; ``None``: nobody.
+
+    A scope that is new counts for its address; beyond the limit the address stands in for it.
+    """
+    _, head, _, recipient_key, _ = item
+    recipients, whom = work.shard.recipients, addressee_of(head)
+    if not whom.scope or recipients[recipient_key].cases:
+        return whom, recipient_key
+    all_mail = Addressee(whom.identity)
+    address_key = _key_of(all_mail)
+    address = recipients[address_key]
+    if address.scopes < suppressions.SCOPES_MAX:
+        address.scopes += 1
+        _touch(work.shard, address_key, address, head)
+        return whom, recipient_key
+    work.effects.scopes_beyond += 1
+    return (all_mail, address_key) if suppressions.suppresses(head["event_type"]) else None
+
+
+def _touch(shard: Shard, key: bytes, recipient: Recipient, head: Head) -> None:
+    """A checkpoint must store the recipient's state."""
+    recipient.dirty = True
+    shard.touched_recipients[key] = recipient
+    recipient.address = head["address_hash"]
+    if suppressions.is_watched(recipient, shard.log_time):
+        shard.watch(recipient.address)
 
 
 def _read_of(kind: str, message: Message) -> int:

@@ -12,7 +12,10 @@ Invariants (glossary, «Suppression»):
    ``LIFE_WITHIN_S`` after it, both by log time. A delivery that was told before the first
    bounce, and a reading before the first hard bounce, are not remembered: nothing is kept of the
    many addresses that never bounced.
-5. Of several suppressions the first of ``PRECEDENCE`` is told. One record per suppression, not one
+5. An address has at most ``SCOPES_MAX`` scopes, the first ones told. Whoever leaves a further one,
+   or is listed for it, is suppressed for all mail: nothing that was told is lost. A return to a
+   further one lifts nothing.
+6. Of several suppressions the first of ``PRECEDENCE`` is told. One record per suppression, not one
    per event.
 """
 
@@ -26,6 +29,9 @@ SOFT_SPAN_S = 3 * 86400
 SOFT_WITHIN_S = 14 * 86400
 SOFT_FOR_S = 30 * 86400
 LIFE_WITHIN_S = 30 * 86400
+SCOPES_MAX = 1_000
+"""Lists and groups of one address whose suppressions are kept apart, over all its sources; some 60
+bytes of state each. A provider, or who knows a source's secret, can invent any number."""
 SOFT_KEPT_MAX = 16
 """Messages whose soft bounces are kept of one address: those that bounced last."""
 
@@ -59,7 +65,10 @@ _OF_THE_SENDER = frozenset(("reputation", "policy", "content", "auth", "relay_de
 """Reasons that are about the sender, not the address. Some providers know only hard and soft, and
 mark a block as hard although the address may be fine."""
 _FORM = 2
+_FORM_WITH_SCOPES = 3
 _STATE = struct.Struct("<BBBBIIIIq")
+_SCOPES = struct.Struct("<H")
+"""Behind ``_STATE``, where there are any."""
 _CASE = struct.Struct("<IIq")
 _SOFT = struct.Struct("<II")
 _HASH = struct.Struct("<I")
@@ -113,12 +122,13 @@ class Recipient:
         soft_offset: of the event that completed them.
         told, told_at: reason told, and for ``SOFT`` its ``soft_at``; 0 when nothing is.
         log_tag: 32 bits of the log that offsets belong to.
+        scopes: how many scopes of the address have a state of their own.
         address: its ``address_hash`` (``schemas.raw_head``), set while an event is handled.
     """
 
     __slots__ = (
-        "address", "cases", "dirty", "life", "log_tag", "soft", "soft_at", "soft_offset", "told",
-        "told_at",
+        "address", "cases", "dirty", "life", "log_tag", "scopes", "soft", "soft_at", "soft_offset",
+        "told", "told_at",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -130,22 +140,25 @@ class Recipient:
         self.told = 0
         self.told_at = 0
         self.log_tag = 0
+        self.scopes = 0
         self.address = 0
         self.dirty = False
 
 
 def pack(recipient: Recipient) -> bytes:
     """The compact form of a recipient's state; empty when nothing needs keeping."""
-    if not (recipient.cases or recipient.soft or recipient.soft_at or recipient.told):
+    scopes = recipient.scopes
+    if not (recipient.cases or recipient.soft or recipient.soft_at or recipient.told or scopes):
         return b""
     cases = sorted(recipient.cases.items())
     return b"".join(
         (
             _STATE.pack(
-                _FORM, sum(reason for reason, _ in cases), recipient.told, len(recipient.soft),
-                recipient.log_tag, recipient.life, recipient.soft_at, recipient.told_at,
-                recipient.soft_offset,
+                _FORM_WITH_SCOPES if scopes else _FORM, sum(reason for reason, _ in cases),
+                recipient.told, len(recipient.soft), recipient.log_tag, recipient.life,
+                recipient.soft_at, recipient.told_at, recipient.soft_offset,
             ),
+            _SCOPES.pack(scopes) if scopes else b"",
             *(_CASE.pack(*case) for _, case in cases),
             *(_SOFT.pack(*pair) for pair in sorted(recipient.soft.items())),
         )
@@ -156,10 +169,13 @@ def unpack(data: bytes) -> Recipient:
     """The recipient of ``pack``'s bytes."""
     one = Recipient()
     (
-        _, reasons, one.told, softs, one.log_tag, one.life, one.soft_at, one.told_at,
+        form, reasons, one.told, softs, one.log_tag, one.life, one.soft_at, one.told_at,
         one.soft_offset,
     ) = _STATE.unpack_from(data)  # fmt: skip
     at = _STATE.size
+    if form == _FORM_WITH_SCOPES:
+        (one.scopes,) = _SCOPES.unpack_from(data, at)
+        at += _SCOPES.size
     for reason in sorted(LASTING):
         if reasons & reason:
             one.cases[reason] = Case(*_CASE.unpack_from(data, at))
@@ -262,6 +278,11 @@ def _ends(sign: Sign) -> tuple[int, ...]:
         reason = LISTED.get(sign.listed, MANUAL)
         return (HARD, SOFT) if reason == HARD else (reason,)
     return _ENDS.get(sign.kind, ())
+
+
+def suppresses(kind: str) -> bool:
+    """Whether an event that may concern a scope alone suppresses; else it lifts."""
+    return kind in ("unsubscribed", "suppression_added")
 
 
 def _suppresses(sign: Sign) -> int:

@@ -64,6 +64,7 @@ def addressee_of(head: Head) -> Addressee:
 
 
 def told(
+    addressee: Addressee,
     head: Head,
     telling: Telling,
     look_ups: LookUps,
@@ -77,9 +78,9 @@ def told(
     """What follows from the event of ``head``, at ``offset``.
 
     Args:
+        addressee: whom it concerns; of an event beyond the limit of scopes, the whole address.
         campaign: of the event's message, where known.
     """
-    addressee = addressee_of(head)
     if not telling.reason:
         return Told(addressee, None, offset, timestamp)
     if telling.offset != offset:

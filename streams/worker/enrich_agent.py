@@ -218,6 +218,7 @@ class EnrichAgent(Agent):
         metrics.labels("duplicate").inc(effects.duplicates)
         metrics.labels("replayed").inc(effects.replayed)
         metrics.labels("dead_letter").inc(len(effects.dead_letters))
+        self.metrics.scopes_beyond.inc(effects.scopes_beyond)
 
     def _limit_dead_letters(self, effects: Effects) -> None:
         self._recent.append((effects.read, len(effects.dead_letters)))

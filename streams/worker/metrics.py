@@ -26,6 +26,11 @@ class StreamMetrics:
             "not hold them any more.",
             ["result"],
         )
+        self.scopes_beyond = counter(
+            "mailpulse_enrich_scopes_beyond_limit_total",
+            "Unsubscribes, returns and list entries for a list or group beyond the limit of scopes "
+            "of one address: what suppresses holds for all mail to it, a return lifts nothing.",
+        )
         self.partials = counter(
             "mailpulse_campaign_partials_total",
             "Minute counts: written by enrich, merged or stale in campaigns.",

@@ -17,6 +17,7 @@ from streams.enrich.suppressions import (
     LIFE_WITHIN_S,
     MANUAL,
     PRECEDENCE,
+    SCOPES_MAX,
     SOFT,
     SOFT_BOUNCES,
     SOFT_FOR_S,
@@ -264,17 +265,19 @@ CASES = st.builds(Case, U32, U32, st.integers(-1, 2**40))
     st.dictionaries(st.sampled_from(LASTING), CASES),
     st.dictionaries(U32, U32, max_size=SOFT_KEPT_MAX),
     st.tuples(U32, U32, U32, U32, st.integers(-1, 2**40), st.sampled_from([0, *PRECEDENCE])),
+    st.integers(0, SCOPES_MAX),
 )
 def test_compact_form_is_inverse(
-    cases: dict[int, Case], soft_bounces: dict[int, int], rest: tuple[int, ...]
+    cases: dict[int, Case], soft_bounces: dict[int, int], rest: tuple[int, ...], scopes: int
 ) -> None:
     """What is stored is what is read; a state without content gives no bytes."""
     one = Recipient()
     one.cases, one.soft = cases, soft_bounces
+    one.scopes = scopes
     one.log_tag, one.life, one.soft_at, one.told_at, one.soft_offset, one.told = rest
     data = pack(one)
     if not data:
-        assert not any((cases, soft_bounces, one.soft_at, one.told))
+        assert not any((cases, soft_bounces, one.soft_at, one.told, scopes))
         return
     again = unpack(data)
     for name in Recipient.__slots__:
