@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import cycle, islice
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -53,8 +54,9 @@ class Planted:
         return intake.take(REGISTRY[self.case.provider], source, self.request, RECEIVED_AT)
 
 
+@cache
 def intake(mode: str) -> Intake:
-    """Ingress with recipients kept, hashed or dropped."""
+    """Ingress with recipients kept, hashed or dropped; it has no state."""
     settings: Any = {"recipients": mode, "recipient_hash_key": KEY}
     return Intake(Settings(**settings), Codec())
 

@@ -71,6 +71,7 @@ def left(planted: Planted, mode: str) -> Iterator[str]:
         yield from traces(named(letter) + key.decode())
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_canary_passes_ingress(part: int) -> None:
     """Whatever the provider, the field and the coding: not in an event, a key or a dead letter."""
@@ -84,6 +85,7 @@ def test_no_canary_passes_ingress(part: int) -> None:
     assert number > 400
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(not ALL, reason="takes minutes: MAILPULSE_CANARIES=all")
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_canary_passes_ingress_in_any_coding(part: int) -> None:
