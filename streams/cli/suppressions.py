@@ -46,7 +46,7 @@ group = typer.Typer(help="Addresses that must not be mailed.", no_args_is_help=T
 ENTRIES_MAX = 5_000_000
 """Most entries of one file: they are held in memory until all are checked."""
 SHOWN_MAX = 20
-"""Bad lines that are shown; the others are counted."""
+"""Bad lines, or lists and groups, that are shown; the others are counted."""
 AT_ONCE = 10_000
 """Entries that are sent before the next are made."""
 _STANDS = "until IS NULL OR until > now64(3)"
@@ -101,6 +101,7 @@ def check(address: str, source: FromSource = "", scope: Scope = "", json: Json =
     )
     scopes = [dict(zip(names, row, strict=True)) for row in some]
     meant = [one for one in scopes if (one["source"], one["scope"]) == (source, scope)]
+    scopes.sort(key=lambda one: one not in meant)
     suppressed = bool(rows or meant)
     if json:
         whole = dict(zip(columns, rows[0], strict=True)) if rows else {}
@@ -116,9 +117,11 @@ def _say(rows: list[Any], scopes: list[dict[str, Any]], suppressed: bool) -> Non
         say(f"suppressed: {rows[0][0]} since {rows[0][1]} (event {rows[0][3] or 'unknown'})")
     elif not suppressed:
         say("not suppressed")
-    for one in scopes:
+    for one in scopes[:SHOWN_MAX]:
         where = f"{one['scope']} of {one['source']}"
         say(f"suppressed for {where}: {one['reason']} since {one['since']}")
+    if len(scopes) > SHOWN_MAX:
+        say(f"and for {len(scopes) - SHOWN_MAX:,} more lists and groups: --json shows all")
 
 
 def as_kept(settings: Settings, address: str) -> str:
@@ -198,6 +201,7 @@ def import_(
     """
     good, bad = _checked(file, reason, None if at is None else _at_us(at), skip_bad=skip_bad)
     _enter("add", good, json=json, skipped=bad)
+    say("what was lifted since the times of these entries stays lifted")
 
 
 def _checked(
