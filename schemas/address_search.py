@@ -104,7 +104,10 @@ def replaced(
     text: str, stand_in: Callable[[Found], str], known: str = "", *, others: bool = True
 ) -> str:
     """``text`` with every address replaced; arguments as of ``find``."""
-    found = find(text, known, others=others)
+    return _without(text, find(text, known, others=others), stand_in)
+
+
+def _without(text: str, found: list[Found], stand_in: Callable[[Found], str]) -> str:
     if not found:
         return text
     parts: list[str] = []
@@ -150,7 +153,8 @@ def replaced_in_field(
     word = codings.read(text[begin:]).text
     instead = last(word)
     rest = text[begin:] if instead == word else instead
-    return replaced(text[:begin], stand_in, known) + rest
+    # found in the whole text: base64 that is cut in two may not be read
+    return _without(text[:begin], found, stand_in) + rest
 
 
 def _last_word(text: str) -> int:

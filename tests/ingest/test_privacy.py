@@ -143,3 +143,19 @@ def test_plain_is_left_alone() -> None:
     assert Privacy("plain").clear_bytes(b"ada@example.com") == b"ada@example.com"
     assert address_identity("ada@example.com") in before
     assert DROPPED not in before
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", CODINGS)
+def test_a_text_as_long_as_a_cut_is_searched_as_a_whole(name: str, mode: Mode) -> None:
+    """Whatever stands before the address, so that the text may have been cut within it."""
+    for address in ADDRESSES:
+        coded = CODINGS[name](address)
+        for size in CUTS_CHARS[:2]:
+            for behind in ("", " x"):
+                before = "Test bounce details "[: max(0, size - len(coded) - len(behind))]
+                text = (before.rjust(size - len(coded) - len(behind), "a") + coded + behind)[:size]
+                if not text.startswith(coded) and before.endswith(" "):
+                    made = event(recipient=None, diagnostic=text, tags=[text])
+                    Privacy(mode, KEY).apply(made)
+                    assert not traces(json.dumps(made, ensure_ascii=False)), text
