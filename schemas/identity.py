@@ -34,10 +34,14 @@ _DOTS = re.compile("[.\u3002\uff0e\uff61]")
 """The characters that separate labels (UTS 46, section 2.3)."""
 _AT_END = re.compile(r"[\s.]+\Z")
 _ORDINARY = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~@-]*")
-_ATOM = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~\u0080-\ufe6a\ufe6c-\uff1f\uff21-\U0010ffff-]"
+_ATOM = (
+    r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~\u00a1-\u167f\u1681-\u1fff\u200b-\u2027\u202a-\u202e\u2030-\u205e"
+    r"\u2060-\u2fff\u3001-\ufe6a\ufe6c-\uff1f\uff21-\U0010ffff-]"
+)
 _ATOMS_AND_DOTS = re.compile(f"{_ATOM}+")
-"""What may stand without quotes. By RFC 5322 dots at the ends or side by side need them, but the
-Japanese mailboxes that have such names (``a..b@docomo.ne.jp``) are mostly spelled without."""
+"""What may stand without quotes: no white space, no sign. By RFC 5322 dots at the ends or side by
+side need them, but the Japanese mailboxes that have such names (``a..b@docomo.ne.jp``) are mostly
+spelled without."""
 _QUOTED_TEXT = r'"(?:[^"\\]|\\.)*"'
 _QUOTED = re.compile(_QUOTED_TEXT, re.DOTALL)
 _WORDS = re.compile(
@@ -54,9 +58,12 @@ _UNSEEN = re.compile(
 """Characters that show nothing and come along when an address is copied: soft hyphens, spaces of no
 width, marks of direction, variation selectors. UTS 46 ignores most of them in domains, and PRECIS
 (RFC 8264, 9.13) has none of them in names."""
-_JOINERS = re.compile(
-    "(?<![\u0080-\U0010ffff])[\u200c\u200d]+|[\u200c\u200d]+(?![\u0080-\U0010ffff])"
+_JOINED = (
+    r"\u00a1-\u167f\u1681-\u1fff\u2070-\u2fff\u3003-\ufe6a\ufe6c-\uff0d\uff0f-\uff1f\uff21-\uff60"
+    r"\uff62-\U0010ffff"
 )
+"""All beyond ASCII but white space, punctuation without a script, and forms of @ and dot."""
+_JOINERS = re.compile(rf"(?<![{_JOINED}])[\u200c\u200d]+|[\u200c\u200d]+(?![{_JOINED}])")
 """Joiners that join nothing. Between letters beyond ASCII the spelling of Persian and of Indian
 languages needs them (RFC 5892, A.1 and A.2)."""
 _FOLDED = str.maketrans(

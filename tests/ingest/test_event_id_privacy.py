@@ -33,7 +33,7 @@ def taken(case: Case, front: Intake) -> list[Event]:
     request = Request("POST", query, headers, case.path.read_bytes(), "")
     source = example(case.provider, **case.expected.get("source", {})).source
     pairs = front.take(REGISTRY[case.provider], source, request, RECEIVED_AT).parcel.events
-    return [CODEC.decode(value, "raw_event") for _, value in pairs]
+    return [CODEC.decode(value, "raw_event") for _, value in pairs]  # type: ignore[misc]
 
 
 def ids(events: list[Event]) -> list[str]:
