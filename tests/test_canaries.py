@@ -4,7 +4,7 @@ Requests with a canary in one field go through the real ingress (parsing and pri
 ``enrich`` and the real engine. What comes out is decoded in every way (``tests.spellings.traces``).
 ``tests/live/test_privacy.py`` does the same with a few canaries through Kafka. With
 MAILPULSE_CANARIES=all each of the 15,000 fields of all payloads gets one, and each of the 2,100
-that differ by provider and name gets one in every coding: XXX on two cores.
+that differ by provider and name gets one in every coding: half an hour of one core.
 """
 
 import io
