@@ -5,19 +5,12 @@ addresses and IP numbers replaced by those reserved for documentation), ``enhanc
 ``smtp_code`` where the text has them, ``class``, ``reason``, and the public ``source``.
 ``examples.jsonl`` holds, for each rule, a text that it is for and a near miss.
 
-How labels were given: by reading the text, with the provider's explanation where the text is only
-a code, never by running the classifier.
-- 4yz is soft, whatever the reason. For 5yz: ``hard`` when the address does not work (no mailbox,
-  disabled, bad syntax, no domain); ``soft`` for what may pass (full, too large, time-outs, limits
-  of the recipient, trouble of the server, loops, broken protocol); ``block`` when sender, server
-  or content were refused; ``undetermined`` when nothing is said.
-- Limits on what a sender sends, missing TLS, bad HELO and unknown sender domains are ``policy``;
-  SPF, DKIM, DMARC, reverse DNS and log-in are ``auth``; malformed messages are ``content``.
+How labels are given: by reading the text, by the rules of ``LABELLING.md``, never by running the
+classifier. ``also`` is a second label that those rules allow, ``why`` says why. ``old`` is the label
+that the text had before those rules were written; texts collected later have none.
 
-Which part a text is in: first byte of the SHA-256 of its UTF-8 text, even is develop. Rules are
-written by looking at develop only. One person labelled both parts, so wording may have been
-remembered: phrases that stood in no other source than report were taken out of the rules before
-the first measurement, and the last 147 texts were collected and labelled after it.
+Which part a text is in: first byte of the SHA-256 of its UTF-8 text, even is develop. The classifier's rules are
+written by looking at develop only.
 """
 
 import hashlib
@@ -41,6 +34,8 @@ class Labelled:
     bounce_class: str
     bounce_reason: str
     source: str
+    also: tuple[str, str] | None = None
+    old: tuple[str, str] | None = None
 
     def verdict(self) -> tuple[str, str]:
         """What the classifier says of it when the provider says nothing."""
@@ -73,10 +68,15 @@ def labelled(part: str) -> list[Labelled]:
     return [
         Labelled(
             row["text"], row["enhanced_status"], row["smtp_code"], row["class"], row["reason"],
-            row["source"],
+            row["source"], _pair(row.get("also")), _pair(row.get("old")),
         )
         for row in map(json.loads, lines)
     ]  # fmt: skip
+
+
+def _pair(value: list[str] | None) -> tuple[str, str] | None:
+    """A class and a reason."""
+    return (value[0], value[1]) if value else None
 
 
 def rule_examples() -> list[RuleExample]:
