@@ -6,11 +6,11 @@ addresses and IP numbers replaced by those reserved for documentation), ``enhanc
 ``examples.jsonl`` holds, for each rule, a text that it is for and a near miss.
 
 How labels are given: by reading the text, by the rules of ``LABELLING.md``, never by running the
-classifier. ``also`` is a second label that those rules allow, ``why`` says why. ``old`` is the label
-that the text had before those rules were written; texts collected later have none.
+classifier. ``also`` is a second label that those rules allow, ``why`` says why. ``old`` is the
+label that a text had before those rules were written; texts collected later have none.
 
-Which part a text is in: first byte of the SHA-256 of its UTF-8 text, even is develop. The classifier's rules are
-written by looking at develop only.
+Which part a text is in: first byte of the SHA-256 of its UTF-8 text, even is develop. The rules of
+the classifier are written by looking at develop only.
 """
 
 import hashlib
