@@ -11,11 +11,15 @@ Invariants:
    «5.2.2 over quota» is a full mailbox, whatever category the provider has put it in. Why an
    address is suppressed is the provider's to say, so only such words are evidence for it.
 4. A reply that starts with 4 is a soft bounce, whatever the reason (RFC 5321 4.2.1, RFC 3463 2.1).
+   Explicit words of time outrank the digit: «retrying will NOT succeed» after 421 is not soft,
+   «try again later» after 550 is, because a hard bounce would suppress a working address for good.
 5. What the provider rejected, or failed to send, is judged by words alone only as to whether the
    address is on its suppression list: without a reply code no receiving server has answered, and
    the provider's words are about the message («template does not exist»), not about the address.
 6. A single word without a code never makes a hard bounce: it is a category («unknown»), no reply.
-7. Every result is in the vocabulary of ``schemas.event``.
+7. If a relay quotes the reply of the server behind it, the quoted codes and words count before its
+   own.
+8. Every result is in the vocabulary of ``schemas.event``.
 """
 
 import re
@@ -23,7 +27,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from streams.classify.dsn import PERMANENT, TEMPORARY, is_dsn, read_dsn
-from streams.classify.tables.bounces import RULES, Rule
+from streams.classify.tables.bounces import LASTING, PASSING, RULES, Rule
 from streams.classify.tables.bounces import VERSION as RULES_VERSION
 from streams.classify.tables.statuses import (
     COARSE,
@@ -61,6 +65,8 @@ _DIGIT = re.compile(r"\d")
 _NO_WORD = re.compile(r"[^a-z]*\Z")
 _ID = re.compile(r"(?:[^\d]*\d){3}")
 _ID_CHARS_MIN = 9
+_QUOTED = re.compile(r"(?:->|\bsaid:) *[\'\"]?(?=[45][0-5]\d[ -])")
+"""Where a relay begins to quote another server's reply."""
 _RFC_NUMBERS = frozenset({"2821", "2822", "5321", "5322"})
 
 
@@ -147,14 +153,20 @@ def _evidence(status: str | None, code: int | None, diagnostic: str | None) -> E
         field_status, text, bounced = read_dsn(text)
         status = status or field_status
     text = " ".join(text.split()).lower()
-    match = (_ENHANCED.search(status) if status else None) or _ENHANCED.search(text)
+    quoted = _quoted_reply(text)
+    match = (
+        _ENHANCED.search(quoted)
+        or (_ENHANCED.search(status) if status else None)
+        or _ENHANCED.search(text)
+    )
     digit = match.group(1) if match else ""
     detail = f"{int(match.group(2))}.{int(match.group(3))}" if match else ""
-    if code is None or not 400 <= code <= 599:
-        reply = _REPLY.search(text)
+    if quoted or code is None or not 400 <= code <= 599:
+        reply = _REPLY.search(quoted or text)
         code = int(reply.group(1)) if reply else None
     words = words_of(text)
-    rule = _rule_for(words, links_of(text))
+    rule = _rule_for(words_of(quoted), "") if quoted else None
+    rule = rule or _rule_for(words, links_of(text))
     said = (rule.bounce_class, rule.bounce_reason) if rule is not None else None
     coded = bool(match or code or bounced) and _PROVIDERS_OWN not in text
     precise = PRECISE.get(detail)
@@ -170,10 +182,19 @@ def _evidence(status: str | None, code: int | None, diagnostic: str | None) -> E
         or _NOTIFIED.get(bounced, NOTHING)
     )
     soft = digit == "4" or (not digit and code is not None and code < 500)
-    if soft and verdict[0] not in ("", "suppressed"):
+    if verdict[0] in ("hard", "block") and (soft or PASSING.search(words)):
+        passes = not LASTING.search(words)
         softer = rule.soft_reason if rule is not None and verdict is said else ""
-        verdict = ("soft", softer or verdict[1])
+        verdict = ("soft", softer or verdict[1]) if passes else verdict
     return Evidence(verdict, coded, agreed)
+
+
+def _quoted_reply(text: str) -> str:
+    """The innermost reply that a relay quotes; empty if it quotes none."""
+    if "->" not in text and "said:" not in text:
+        return ""
+    *_, last = _QUOTED.split(text)
+    return last if len(last) < len(text) else ""
 
 
 def words_of(text: str) -> str:

@@ -32,7 +32,7 @@ PRECISE: dict[str, Verdict] = {
     "1.2": _HARD_DNS,
     "1.3": _HARD_ADDRESS,
     "1.4": _HARD_ADDRESS,
-    "1.6": _HARD_INACTIVE,
+    "1.6": _HARD_MAILBOX,  # moved, no forwarding address
     "1.7": _POLICY,  # the sender's address is malformed
     "1.8": _POLICY,  # the sender's domain does not resolve
     # RFC 3463 3.3, mailbox
@@ -87,6 +87,7 @@ PRECISE: dict[str, Verdict] = {
     "7.134": _POLICY,
     "7.136": _POLICY,
     "7.193": _POLICY,
+    "7.324": ("soft", "dns"),  # DNSSEC of the recipient's domain is broken
     "7.501": _REPUTATION,
     "7.502": _REPUTATION,
     "7.503": _REPUTATION,
@@ -104,6 +105,7 @@ PRECISE: dict[str, Verdict] = {
     "7.705": _REPUTATION,
     "7.708": _REPUTATION,
     "7.750": _POLICY,
+    "7.850": _REPUTATION,
 }
 """``subject.detail`` of an enhanced status -> verdict of the 5.x.y form."""
 
@@ -122,6 +124,7 @@ COARSE: dict[str, Verdict] = {
     "4.2": _TIMEOUT,
     "4.4": _HARD_DNS,
     "4.5": _SOFT,  # congestion (RFC 3463), but also a full disk
+    "5.3": ("soft", "policy"),  # too many recipients
     "6.0": _CONTENT,
     "6.4": _CONTENT,
     "7.0": _POLICY,
@@ -149,6 +152,8 @@ SENDER_BANNED_DETAILS = range(606, 650)
 """5.7.606 to 5.7.649: Microsoft's «banned sending IP»."""
 
 SMTP_PRECISE: dict[int, Verdict] = {
+    512: ("hard", "dns"),  # not in RFC 5321: Exchange and others, «host unknown»
+    525: _HARD_INACTIVE,  # RFC 4954 and 5248: user account disabled
     530: _AUTH,
     534: _AUTH,
     535: _AUTH,
