@@ -23,6 +23,7 @@ Invariants:
 """
 
 import re
+from collections import Counter
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -39,7 +40,7 @@ from streams.classify.tables.statuses import (
     Verdict,
 )
 
-__all__ = ["RULES_VERSION", "classify_bounce", "links_of", "rule_of", "words_of"]
+__all__ = ["RULES_VERSION", "classify_bounce", "links_of", "matches", "rule_of", "words_of"]
 
 CACHED_MAX = 4096
 """Distinct bounces cached; a diagnostic is at most 2 kB, so at most about 10 MB."""
@@ -65,7 +66,7 @@ _DIGIT = re.compile(r"\d")
 _NO_WORD = re.compile(r"[^a-z]*\Z")
 _ID = re.compile(r"(?:[^\d]*\d){3}")
 _ID_CHARS_MIN = 9
-_QUOTED = re.compile(r"(?:->|\bsaid:) *[\'\"]?(?=[45][0-5]\d[ -])")
+_QUOTED = re.compile(r"(?:->|\bsaid:|\bhost \S+ \[[^\]]*\]:) *[\'\"]?(?=[45][0-5]\d[ -])")
 """Where a relay begins to quote another server's reply."""
 _RFC_NUMBERS = frozenset({"2821", "2822", "5321", "5322"})
 
@@ -166,7 +167,8 @@ def _evidence(status: str | None, code: int | None, diagnostic: str | None) -> E
         code = int(reply.group(1)) if reply else None
     words = words_of(text)
     rule = _rule_for(words_of(quoted), "") if quoted else None
-    rule = rule or _rule_for(words, links_of(text))
+    links = links_of(text)
+    rule = rule or _rule_for(words, links)
     said = (rule.bounce_class, rule.bounce_reason) if rule is not None else None
     coded = bool(match or code or bounced) and _PROVIDERS_OWN not in text
     precise = PRECISE.get(detail)
@@ -178,7 +180,7 @@ def _evidence(status: str | None, code: int | None, diagnostic: str | None) -> E
         or precise
         or SMTP_PRECISE.get(code or 0)
         or said
-        or _coarse(digit, detail, code, bool(words))
+        or _coarse(digit, detail, code, bool(words or links))
         or _NOTIFIED.get(bounced, NOTHING)
     )
     soft = digit == "4" or (not digit and code is not None and code < 500)
@@ -191,7 +193,7 @@ def _evidence(status: str | None, code: int | None, diagnostic: str | None) -> E
 
 def _quoted_reply(text: str) -> str:
     """The innermost reply that a relay quotes; empty if it quotes none."""
-    if "->" not in text and "said:" not in text:
+    if "->" not in text and "said:" not in text and "]: " not in text:
         return ""
     *_, last = _QUOTED.split(text)
     return last if len(last) < len(text) else ""
@@ -237,20 +239,53 @@ def links_of(text: str) -> str:
     return _DIGITS.sub("", " ".join(_LINK.findall(text))) if "://" in text or "www." in text else ""
 
 
+def _index(rules: tuple[Rule, ...]) -> dict[str, int]:
+    """Three letters -> rules (bit set by position) with wording that contains them.
+
+    Each wording is filed under those of its letters that are the rarest in all wordings, so few
+    rules are tried on a text.
+    """
+    counts = Counter(
+        gram for rule in rules for needle in rule.any_of for gram in _three_letters(needle)
+    )
+    index: dict[str, int] = {}
+    for number, rule in enumerate(rules):
+        for needle in rule.any_of:
+            rarest = min(_three_letters(needle), key=lambda gram: (counts[gram], gram))
+            index[rarest] = index.get(rarest, 0) | 1 << number
+    return index
+
+
+def _three_letters(text: str) -> list[str]:
+    return [text[at : at + 3] for at in range(len(text) - 2)]
+
+
+_INDEX = _index(RULES)
+
+
 @lru_cache(maxsize=CACHED_MAX)
 def _rule_for(words: str, links: str) -> Rule | None:
     """The first rule that matches. Both texts are free of ids, so the cache hits often."""
     both = f"{words} {links}"
-    for rule in RULES:
-        where = both if rule.links else words
-        for needle in rule.any_of:
-            if needle in where:
-                if any(other in where for other in rule.none_of):
-                    break
-                if rule.pattern is None or rule.pattern.search(where):
-                    return rule
-                break
+    bits = 0
+    for gram in _three_letters(both):
+        bits |= _INDEX.get(gram, 0)
+    while bits:
+        lowest = bits & -bits
+        rule = RULES[lowest.bit_length() - 1]
+        if matches(rule, both if rule.links else words):
+            return rule
+        bits ^= lowest
     return None
+
+
+def matches(rule: Rule, text: str) -> bool:
+    """Whether a rule matches a text that ``words_of`` has given."""
+    return (
+        any(needle in text for needle in rule.any_of)
+        and not any(other in text for other in rule.none_of)
+        and (rule.pattern is None or rule.pattern.search(text) is not None)
+    )
 
 
 def _coarse(digit: str, detail: str, code: int | None, worded: bool) -> Verdict | None:

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.event import BounceClass, BounceReason, EventType
-from streams.classify.bounce import RULES_VERSION, classify_bounce, rule_of, words_of
+from streams.classify.bounce import (
+    RULES_VERSION,
+    classify_bounce,
+    links_of,
+    matches,
+    rule_of,
+    words_of,
+)
 from streams.classify.tables.bounces import RULES
 from streams.classify.tables.statuses import (
     COARSE,
@@ -68,15 +75,15 @@ def test_status_and_words_that_agree_outrank_the_providers_category() -> None:
 @pytest.mark.parametrize(
     ("said", "verdict"),
     [
-        ("Daily sending quota exceeded", ("block", "policy")),
-        ("Recipient List over Package Quota", ("block", "policy")),
-        ("monthly email quota reached", ("block", "policy")),
+        ("Daily sending quota exceeded", ("soft", "policy")),
+        ("Recipient List over Package Quota", ("soft", "policy")),
+        ("monthly email quota reached", ("soft", "policy")),
         ("452 hourly quota exceeded", ("soft", "policy")),
         ("552 mailbox over quota", ("soft", "mailbox_full")),
         ("quota exceeded", ("soft", "mailbox_full")),
         ("Unable to find MX for nowhere.example", ("hard", "dns")),
         ("550 MX record not found", ("hard", "dns")),
-        ("554 You have exceeded the maximum number of connections", ("block", "policy")),
+        ("554 You have exceeded the maximum number of connections", ("soft", "policy")),
         ("421 4.7.0 exceeded the maximum number of connections", ("soft", "policy")),
         ("Unknown reason", ("undetermined", "other")),
         ("reason unknown", ("undetermined", "other")),
@@ -104,7 +111,7 @@ def test_precise_status_beats_words_unless_they_are_certain() -> None:
         "block", "policy",
     )  # fmt: skip
     limit = "550 5.1.1 <user@example.com> has sent to too many recipients this hour. IB607"
-    assert bounce(limit) == ("block", "policy")
+    assert bounce(limit) == ("soft", "policy")
 
 
 def test_vague_status_leaves_it_to_the_words() -> None:
@@ -242,6 +249,64 @@ def test_rule_fits_its_example_and_not_its_near_miss(example: RuleExample) -> No
     assert missed is None or missed.name != example.rule
     assert example.fits_source
     assert example.near_miss_source
+
+
+def test_index_finds_the_rule_that_trying_them_all_finds() -> None:
+    """Rules are looked up by three letters of their wording; short wordings would be lost."""
+    assert all(len(needle) >= 3 for rule in RULES for needle in rule.any_of)
+    for one in [one for part in PARTS for one in labelled(part)]:
+        text = " ".join(one.text.split()).lower()
+        words = words_of(text)
+        both = f"{words} {links_of(text)}"
+        tried = (rule for rule in RULES if matches(rule, both if rule.links else words))
+        assert rule_of(one.text) == next(tried, None)
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [
+        ("421 4.7.0 All messages will be permanently deferred; Retrying will NOT succeed",
+         ("block", "reputation")),
+        ("550 Mailbox unavailable. Failure sending mail. Try again later", ("soft", "other")),
+        ("554 This IP has been temporarily blocked", ("soft", "reputation")),
+        ("550 5.4.5 Daily limit of messages", ("soft", "policy")),
+    ],
+)  # fmt: skip
+def test_words_of_time_outrank_the_digit(said: str, verdict: tuple[str, str]) -> None:
+    """«Try again later» after 550 must not suppress an address for good."""
+    assert bounce(said) == verdict
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [
+        ("550 5.0.350 Remote server returned an error -> 550 5.1.1 no such user",
+         ("hard", "no_mailbox")),
+        ("554 5.7.1 blocked; Remote host said: 452 4.2.2 mailbox full", ("soft", "mailbox_full")),
+        ("550 5.1.1 host mx.example.net said: 554 5.7.1 message classified as spam",
+         ("block", "content")),
+    ],
+)  # fmt: skip
+def test_quoted_reply_counts_before_the_relays_own(said: str, verdict: tuple[str, str]) -> None:
+    """What the recipient's server says beats what the relay adds, also in the provider's status."""
+    assert bounce(said) == bounce(said, status="5.0.0", code=550) == verdict
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "550 Email address is not verified. The following identities failed the check",
+        "550 Sender user@example.com not found",
+        "450 Host or domain name not found. Name service error: Host not found, try again",
+        "550 the message-id is invalid",
+        "550 Subject contains invalid characters",
+        "550 https://mail.example.net/help/help_spam_16.htm",
+        "550 Giving up on 192.0.2.1",
+    ],
+)
+def test_what_is_said_of_others_than_the_recipient_is_not_hard(said: str) -> None:
+    """Senders, hosts and messages can be invalid or unknown too."""
+    assert bounce(said)[0] != "hard"
 
 
 def test_tables_speak_the_vocabulary() -> None:
