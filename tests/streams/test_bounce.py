@@ -28,8 +28,12 @@ from tests.streams.diagnostics import PARTS, Labelled, RuleExample, labelled, pa
 
 CLASSES = {str(value) for value in BounceClass}
 REASONS = {str(value) for value in BounceReason}
-FLOORS = {"diagnostics_agreement_develop": 0.96, "diagnostics_agreement": 0.85,
-          "diagnostics_agreement_class": 0.92}  # fmt: skip
+FLOORS = {"diagnostics_agreement": 0.84, "diagnostics_agreement_also": 0.855,
+          "diagnostics_agreement_class": 0.92, "diagnostics_agreement_old": 0.87,
+          "diagnostics_agreement_develop": 0.97,
+          "diagnostics_agreement_class_develop": 0.98}  # fmt: skip
+CEILINGS = {"diagnostics_false_hard": 0.014, "diagnostics_false_hard_develop": 0.0,
+            "diagnostics_false_soft": 0.016, "diagnostics_missed_hard": 0.03}  # fmt: skip
 
 
 def bounce(
@@ -228,7 +232,7 @@ def test_agreement_with_a_reader_holds() -> None:
     """Class and reason agree with the labels at least as often as at the last measurement."""
     figures = agreement()
     assert {name: figures[name] for name, floor in FLOORS.items() if figures[name] < floor} == {}
-    assert figures["diagnostics_false_hard"] <= 0.015
+    assert {name: figures[name] for name, top in CEILINGS.items() if figures[name] > top} == {}
 
 
 def test_every_rule_has_an_example() -> None:
