@@ -62,8 +62,9 @@ SIGNS = frozenset(("delivered", "opened", "clicked"))
 """Events that may be signs of life."""
 
 _OF_THE_SENDER = frozenset(("reputation", "policy", "content", "auth", "relay_denied"))
-"""Reasons that are about the sender, not the address. Some providers know only hard and soft, and
-mark a block as hard although the address may be fine."""
+"""Reasons that are about the sender, not the address: the sender's own limits, for example, say
+nothing of it. Some providers know only hard and soft, and mark a block as hard although the address
+may be fine."""
 _FORM = 2
 _FORM_WITH_SCOPES = 3
 _STATE = struct.Struct("<BBBBIIIIq")
@@ -286,10 +287,11 @@ def suppresses(kind: str) -> bool:
 
 
 def _suppresses(sign: Sign) -> int:
-    if sign.kind == "bounced" and sign.bounce[0] == "hard":
-        return 0 if sign.bounce[1] in _OF_THE_SENDER else HARD
-    if sign.kind == "bounced" and sign.bounce[0] == "soft":
-        return SOFT
+    if sign.kind == "bounced":
+        bounce_class, reason = sign.bounce
+        if reason in _OF_THE_SENDER:
+            return 0
+        return {"hard": HARD, "soft": SOFT}.get(bounce_class, 0)
     if sign.kind == "suppression_added":
         return LISTED.get(sign.listed, MANUAL)
     return {"complained": COMPLAINT, "unsubscribed": UNSUBSCRIBE}.get(sign.kind, 0)

@@ -40,7 +40,8 @@ def gives(one: Sign) -> int:
     if one.kind == "bounced":
         if one.bounce[0] == "hard" and one.bounce[1] not in OF_THE_SENDER:
             return HARD
-        return SOFT if one.bounce[0] == "soft" else 0
+        ours = one.bounce[1] in OF_THE_SENDER
+        return SOFT if one.bounce[0] == "soft" and not ours else 0
     if one.kind == "suppression_added":
         return LISTED[one.listed]
     return {"complained": COMPLAINT, "unsubscribed": UNSUBSCRIBE}.get(one.kind, 0)
