@@ -27,7 +27,7 @@ def logs(draw: st.DrawFn) -> list[Event]:
     out: list[Event] = []
     for number in range(draw(st.integers(1, 40))):
         if out and draw(st.integers(0, 5)) == 0:
-            out.append(draw(st.sampled_from(out)))
+            out.append(out[draw(st.integers(0, len(out) - 1))])
             continue
         message = draw(st.integers(0, 3))
         kind = draw(st.sampled_from(KINDS))
