@@ -44,6 +44,16 @@ BOUNCE = (
     " if the message was delivered"
 )
 
+FIRST_ATTEMPT = (
+    "the first attempt at a message ends with the first of its delivery, deferrals and bounces. A"
+    " message is counted by attempt once it is delivered or bounced in-band, however long that took"
+)
+STALE = (
+    "an event told more than 30 days after it happened is counted in the minute in which it came."
+    " Counts named stale say how much of others that is; a message whose first attempt is stale is"
+    " in no count by attempt"
+)
+
 
 class Basis(StrEnum):
     """The minute in which an event is counted."""
@@ -52,6 +62,8 @@ class Basis(StrEnum):
     """The minute in which the event happened."""
     COHORT = "cohort"
     """The minute in which the event's message was delivered."""
+    ATTEMPT = "attempt"
+    """The minute in which the first attempt at the event's message ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +157,54 @@ COUNTERS: tuple[Counter, ...] = (
     ),
     Counter("cohort_complained", Basis.COHORT, "of the messages delivered here, reported as spam"),
     Counter("cohort_unsubscribed", Basis.COHORT, "of the messages delivered here, unsubscribed"),
+    Counter(
+        "attempt_sent",
+        Basis.ATTEMPT,
+        "of the messages first attempted here, delivered or bounced in-band",
+    ),
+    Counter(
+        "attempt_bounced_hard",
+        Basis.ATTEMPT,
+        "of the messages first attempted here, never delivered and bounced for good",
+    ),
+    Counter(
+        "attempt_bounced_soft",
+        Basis.ATTEMPT,
+        "of the messages first attempted here, never delivered and bounced for a passing reason",
+    ),
+    Counter(
+        "attempt_bounced_block",
+        Basis.ATTEMPT,
+        "of the messages first attempted here, never delivered and refused for reputation, policy"
+        " or content",
+    ),
+    Counter(
+        "attempt_bounced_undetermined",
+        Basis.ATTEMPT,
+        "of the messages first attempted here, never delivered and bounced without a usable reason",
+    ),
+    Counter(
+        "events_stale",
+        Basis.FLOW,
+        "events told more than 30 days after they happened, counted in the minute in which they"
+        " came",
+    ),
+    Counter("delivered_stale", Basis.FLOW, "messages whose delivery is such a stale event"),
+    Counter(
+        "cohort_bounced_late_stale",
+        Basis.COHORT,
+        "of the messages in delivered_stale here, bounced at or after their delivery",
+    ),
+    Counter(
+        "cohort_complained_stale",
+        Basis.COHORT,
+        "of the messages in delivered_stale here, reported as spam",
+    ),
+    Counter(
+        "cohort_unsubscribed_stale",
+        Basis.COHORT,
+        "of the messages in delivered_stale here, unsubscribed",
+    ),
 )
 COUNTER_NAMES: tuple[str, ...] = tuple(counter.name for counter in COUNTERS)
 COUNTER_INDEX: dict[str, int] = {name: index for index, name in enumerate(COUNTER_NAMES)}

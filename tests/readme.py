@@ -13,10 +13,12 @@ from schemas.glossary import (
     BOUNCE,
     COUNTERS,
     DERIVED_DOCS,
+    FIRST_ATTEMPT,
     MESSAGE,
     ORDER,
     RATES,
     SETTLED,
+    STALE,
     WINDOWS_DOC,
     WINDOWS_S,
 )
@@ -79,11 +81,16 @@ def glossary() -> str:
         "",
         "**Flow**: an event is counted in the minute it happened. **Cohort**: in the minute its "
         "message was delivered: «of what was delivered in the window, so much has been opened so "
-        f"far», never above 100 %. **Windows** ({', '.join(WINDOWS_S)}): {WINDOWS_DOC}.",
+        "far», never above 100 %. **Attempt**: in the minute in which the first attempt at its "
+        f"message ended. **Windows** ({', '.join(WINDOWS_S)}): {WINDOWS_DOC}.",
         "",
         f"**Order**: {ORDER}.",
         "",
         f"**Settled**: {SETTLED}.",
+        "",
+        f"**First attempt**: {FIRST_ATTEMPT}.",
+        "",
+        f"**Stale**: {STALE}.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -40,7 +40,17 @@ CREATE TABLE IF NOT EXISTS campaign_minutes
     cohort_clicked_any   Int64 COMMENT 'Of the messages delivered here, clicked by anyone.' CODEC(T64, ZSTD(1)),
     cohort_opened_clicked Int64 COMMENT 'Of the messages delivered here, both opened and clicked by a human.' CODEC(T64, ZSTD(1)),
     cohort_complained    Int64 COMMENT 'Of the messages delivered here, reported as spam.' CODEC(T64, ZSTD(1)),
-    cohort_unsubscribed  Int64 COMMENT 'Of the messages delivered here, unsubscribed.' CODEC(T64, ZSTD(1))
+    cohort_unsubscribed  Int64 COMMENT 'Of the messages delivered here, unsubscribed.' CODEC(T64, ZSTD(1)),
+    attempt_sent         Int64 COMMENT 'Of the messages first attempted here, delivered or bounced in-band.' CODEC(T64, ZSTD(1)),
+    attempt_bounced_hard Int64 COMMENT 'Of the messages first attempted here, never delivered and bounced for good.' CODEC(T64, ZSTD(1)),
+    attempt_bounced_soft Int64 COMMENT 'Of the messages first attempted here, never delivered and bounced for a passing reason.' CODEC(T64, ZSTD(1)),
+    attempt_bounced_block Int64 COMMENT 'Of the messages first attempted here, never delivered and refused for reputation, policy or content.' CODEC(T64, ZSTD(1)),
+    attempt_bounced_undetermined Int64 COMMENT 'Of the messages first attempted here, never delivered and bounced without a usable reason.' CODEC(T64, ZSTD(1)),
+    events_stale         Int64 COMMENT 'Events told more than 30 days after they happened, counted in the minute in which they came.' CODEC(T64, ZSTD(1)),
+    delivered_stale      Int64 COMMENT 'Messages whose delivery is such a stale event.' CODEC(T64, ZSTD(1)),
+    cohort_bounced_late_stale Int64 COMMENT 'Of the messages in delivered_stale here, bounced at or after their delivery.' CODEC(T64, ZSTD(1)),
+    cohort_complained_stale Int64 COMMENT 'Of the messages in delivered_stale here, reported as spam.' CODEC(T64, ZSTD(1)),
+    cohort_unsubscribed_stale Int64 COMMENT 'Of the messages in delivered_stale here, unsubscribed.' CODEC(T64, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(offset)
 PARTITION BY toYYYYMM(minute)

@@ -38,16 +38,16 @@ class Cause(NamedTuple):
 
 
 def likely(
-    by_mailbox: Mapping[str, Figures], by_time: Mapping[str, Figures], delivered: int
+    by_mailbox: Mapping[str, Figures], by_time: Mapping[str, Figures], *, no_deliveries: bool
 ) -> Cause:
     """The cause that the counts of a judged window point to.
 
     Args:
         by_mailbox: figures by mailbox provider.
         by_time: figures by the hour or day of the messages.
-        delivered: messages delivered in the window.
+        no_deliveries: no delivery was told of what was sent in the window.
     """
-    if delivered == 0:
+    if no_deliveries:
         return Cause(NO_DELIVERIES, "", 1.0)
     for kind, parts in ((MAILBOX_PROVIDER, by_mailbox), (TIME, by_time)):
         name, share = _outstanding(parts)

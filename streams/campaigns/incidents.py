@@ -252,8 +252,10 @@ def _cause(measure: Measure, sums: Sums, judged: Judged, minute: int) -> Cause:
         one = [measure.figures(values) for values in parts.values()]
         when = _moment(number * measure.span.minutes, is_day=measure.span is not SENT)
         by_time[when] = (sum([f[0] for f in one]), sum([f[1] for f in one]))
-    delivered = sum([values[0] for values in sums.values()])
-    return likely(by_mailbox, by_time, delivered if measure.span is SENT else max(delivered, 1))
+    no_deliveries = measure.span is SENT and all(
+        values[0] == sum(values[1:]) for values in sums.values()
+    )
+    return likely(by_mailbox, by_time, no_deliveries=no_deliveries)
 
 
 def _moment(minute: int, *, is_day: bool) -> str:

@@ -1,7 +1,8 @@
 """Which messages each rate is judged over, and their sums per campaign.
 
-A bounce in-band is compared with what was sent: each message counts once, in the minute of its
-outcome, and 24 hours are judged. Complaints, late bounces and unsubscriptions come days later, so
+A bounce in-band is compared with what was sent: each message counts once, in the minute in which
+its first attempt ended, and 24 hours are judged. So a bounce after a day of deferrals belongs to
+the send that it was part of. Complaints, late bounces and unsubscriptions come days later, so
 they are compared with what was delivered: each counts in the minute of its message's delivery, and
 7 days are judged. Either way the messages above and below the line are the same.
 
@@ -9,7 +10,8 @@ Invariants:
 1. Pure. Sums change by the difference between a partial count and the one it replaces, so they are
    a function of the newest partials, whatever came before.
 2. Bounded: the judged hours and days alone, at most ``BYTES_MAX`` per campaign.
-3. What belongs to an hour or a day before the window changes nothing: old news is no incident.
+3. What belongs to an hour or a day before the window changes nothing: old news is no incident. Nor
+   is what is counted in the present only because it was told so late (``STALE`` of the glossary).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,7 +38,8 @@ class Span(NamedTuple):
     Attributes:
         minutes: length of one bucket.
         buckets: how many are judged, the running one among them.
-        counters: what is summed, in the order of its sums.
+        counters: what is summed, in the order of its sums: messages judged first, then those that
+            are bad, by kind. What of a counter is stale is left out.
         name: of the whole window, for people.
     """
 
@@ -53,7 +56,11 @@ class Span(NamedTuple):
 
 SENT = Span(
     60, HOURS,
-    ("delivered", "bounced_hard", "bounced_soft", "bounced_block", "bounced_undetermined"), "24h",
+    (
+        "attempt_sent", "attempt_bounced_hard", "attempt_bounced_soft", "attempt_bounced_block",
+        "attempt_bounced_undetermined",
+    ),
+    "24h",
 )  # fmt: skip
 DELIVERED = Span(
     1440, DAYS,
@@ -61,6 +68,12 @@ DELIVERED = Span(
 )  # fmt: skip
 SPANS = (SENT, DELIVERED)
 _INDEXES = tuple(tuple(COUNTER_INDEX[name] for name in span.counters) for span in SPANS)
+_STALE = tuple(
+    (place, COUNTER_INDEX[f"{name}_stale"])
+    for place, name in enumerate(DELIVERED.counters)
+    if f"{name}_stale" in COUNTER_INDEX
+)
+"""Places in the sums of ``DELIVERED``, and the counters to be left out of each."""
 _BOUNCES = SENT.counters[1:]
 
 
@@ -74,14 +87,13 @@ class Measure:
     def figures(self, sums: Sequence[int]) -> tuple[int, int]:
         """Numerator and denominator of sums in the order of the span's counters."""
         at = self.span.counters.index
-        below = sum(sums) if self.span is SENT else sums[0]
-        return sum([sums[at(name)] for name in self.above]), below
+        return sum([sums[at(name)] for name in self.above]), sums[0]
 
 
 MEASURES: Mapping[str, Measure] = {
-    "hard_bounce_rate": Measure(SENT, ("bounced_hard",)),
-    "soft_bounce_rate": Measure(SENT, ("bounced_soft",)),
-    "block_bounce_rate": Measure(SENT, ("bounced_block",)),
+    "hard_bounce_rate": Measure(SENT, ("attempt_bounced_hard",)),
+    "soft_bounce_rate": Measure(SENT, ("attempt_bounced_soft",)),
+    "block_bounce_rate": Measure(SENT, ("attempt_bounced_block",)),
     "bounce_rate": Measure(SENT, _BOUNCES),
     "late_bounce_rate": Measure(DELIVERED, ("cohort_bounced_late",)),
     "complaint_rate": Measure(DELIVERED, ("cohort_complained",)),
@@ -124,6 +136,9 @@ class Judged:
         changed = False
         for place, (span, indexes) in enumerate(zip(SPANS, _INDEXES, strict=True)):
             values = [delta[index] for index in indexes]
+            if span is DELIVERED:
+                for position, index in _STALE:
+                    values[position] -= delta[index]
             if not any(values):
                 continue
             changed = True

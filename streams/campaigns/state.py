@@ -20,7 +20,7 @@ from streams.enrich.minute_counts import Load, Scan
 
 META_KEY = b"!meta"
 _META = struct.Struct("<Bqqqq")
-_FORM = 4
+_FORM = 5
 _OFFSET = struct.Struct("<q")
 _MINUTES = struct.Struct("<II")
 """First and last minute of a series; its sums follow."""

@@ -88,8 +88,8 @@ ORDER BY campaign_id"""
 _WITHIN = "campaign_id >= {first:String} AND campaign_id <= {last:String}"
 _MINUTES = f"""\
 SELECT campaign_id, mailbox_provider, intDiv(toUnixTimestamp(minute), 60) AS at,
-    sum(delivered), sum(bounced_hard), sum(bounced_soft), sum(bounced_block),
-    sum(bounced_undetermined)
+    sum(attempt_sent), sum(attempt_bounced_hard), sum(attempt_bounced_soft),
+    sum(attempt_bounced_block), sum(attempt_bounced_undetermined), sum(delivered)
 FROM campaign_minutes FINAL
 WHERE minute >= toDateTime({{from:UInt32}}, 'UTC') AND {_WITHIN}
 GROUP BY campaign_id, mailbox_provider, at"""
@@ -105,7 +105,8 @@ WHERE received_at >= toDateTime({{from:UInt32}}, 'UTC') AND {_WITHIN}
     AND seconds_since_delivery IS NOT NULL
 GROUP BY campaign_id, mailbox_provider, arrived, at"""
 _OUTCOMES = (
-    "delivered", "bounced_hard", "bounced_soft", "bounced_block", "bounced_undetermined",
+    "attempt_sent", "attempt_bounced_hard", "attempt_bounced_soft", "attempt_bounced_block",
+    "attempt_bounced_undetermined", "delivered",
 )  # fmt: skip
 _LATER = ("cohort_complained", "cohort_bounced_late", "cohort_unsubscribed")
 
@@ -116,11 +117,12 @@ class _Outcomes(NamedTuple):
     campaign: str
     mailbox: str
     minute: int
-    delivered: int
+    sent: int
     hard: int
     soft: int
     block: int
     undetermined: int
+    delivered: int
 
 
 class _Later(NamedTuple):

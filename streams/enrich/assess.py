@@ -51,6 +51,10 @@ def assess(message: Message, rules: Rules) -> None:
         if name is not None and not getattr(message, name):
             setattr(message, name, event.at)
             firsts.add(event.identity)
+            if name == "delivered_at":
+                message.delivered_stale = event.stale
+        if not message.attempted_at and event.is_attempt:
+            message.attempted_at, message.attempted_stale = event.at, event.stale
     delivered_us = message.delivered_us
     _bounce(message, events, delivered_us, firsts)
     humans: set[int] = set()

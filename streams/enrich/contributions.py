@@ -23,7 +23,9 @@ _I = COUNTER_INDEX
 EVENTS, UNIDENTIFIED = _I["events"], _I["unidentified"]
 DELIVERED, _LATE, _C_LATE = _I["delivered"], _I["bounced_late"], _I["cohort_bounced_late"]
 _DEFERRED = _I["deferred"]
+ATTEMPT_SENT, _EVENTS_STALE = _I["attempt_sent"], _I["events_stale"]
 _BOUNCED = tuple(_I.get(f"bounced_{name}", -1) for name in CLASSES)
+_ATTEMPT_BOUNCED = tuple(_I.get(f"attempt_bounced_{name}", -1) for name in CLASSES)
 _OPENS, _CLICKS, _UNSUB_CLICKS = _I["opens"], _I["clicks"], _I["unsubscribe_clicks"]
 _MACHINE_OPENS, _MACHINE_CLICKS = _I["machine_opens"], _I["machine_clicks"]
 _C_OPENED_CLICKED = _I["cohort_opened_clicked"]
@@ -37,6 +39,11 @@ _PAIRED = tuple(
     (f"{stem}_at", FIXED[f"{stem}_at"], _I[stem], _I[f"cohort_{stem}"])
     for stem in ("complained", "unsubscribed", "opened_any", "opened", "clicked_any", "clicked")
 )
+_STALE_OF = {
+    _I[name]: _I[f"{name}_stale"]
+    for name in ("delivered", "cohort_bounced_late", "cohort_complained", "cohort_unsubscribed")
+}
+"""Counts of a delivery and its cohort, and the same of a stale delivery."""
 _DELIVERED_BIT, _BOUNCED_BIT = FIXED["delivered_at"], FIXED["bounced_at"]
 _BOTH_BITS = FIXED["opened_at"] | FIXED["clicked_at"] | _DELIVERED_BIT
 
@@ -55,6 +62,7 @@ def contributions(message: Message) -> list[int]:
         out.append(cohort | DELIVERED)
     if message.bounced_at:
         _bounce(message, cohort, out)
+    _attempt(message, out)
     for name, bit, counter in _FLOW_ONLY:
         at = getattr(message, name)
         if at and not fixed & bit:
@@ -68,10 +76,10 @@ def contributions(message: Message) -> list[int]:
                 out.append(cohort | of_cohort)
     if message.opened_at and message.clicked_at and cohort and fixed & _BOTH_BITS != _BOTH_BITS:
         out.append(cohort | _C_OPENED_CLICKED)
+    if message.delivered_stale:
+        out += _stale(out)
     for event in message.pending:
-        out += event_counters(
-            event.event_type, event.at, event.actor, unsubscribe=event.unsubscribe
-        )
+        out += event_counters(event)
     return out
 
 
@@ -85,16 +93,40 @@ def _bounce(message: Message, cohort: int, out: list[int]) -> None:
         out += (minute | _LATE, cohort | _C_LATE)
 
 
-def event_counters(event_type: str, at: int, actor: str, *, unsubscribe: bool) -> tuple[int, ...]:
+def _stale(items: list[int]) -> list[int]:
+    """What a stale delivery and its cohort add to the counts of such."""
+    return [item & ~MASK | _STALE_OF[item & MASK] for item in items if item & MASK in _STALE_OF]
+
+
+def _attempt(message: Message, out: list[int]) -> None:
+    """Once a delivery or a bounce in-band is settled, the message is counted as sent for good."""
+    if not message.attempted_at or message.attempted_stale:
+        return
+    fixed, minute = message.fixed, message.attempted_at // 60 << SHIFT
+    in_band = message.bounced_at and not message.late
+    counted = fixed & _DELIVERED_BIT
+    if in_band:
+        if not fixed & _BOUNCED_BIT:
+            out.append(minute | _ATTEMPT_BOUNCED[message.bounce_class])
+        else:
+            counted = _BOUNCED_BIT
+    if not counted and (in_band or message.delivered_at):
+        out.append(minute | ATTEMPT_SENT)
+
+
+def event_counters(event: Pending) -> tuple[int, ...]:
     """What one event adds by itself, repeats included."""
-    minute = at // 60 << SHIFT
-    if event_type == "opened":
-        return minute | EVENTS, minute | (_OPENS if actor == "human" else _MACHINE_OPENS)
-    if event_type == "clicked":
-        if actor != "human":
+    minute, kind = event.at // 60 << SHIFT, event.event_type
+    if event.stale:
+        fresh = event_counters(event._replace(stale=False))
+        return *fresh, minute | _EVENTS_STALE
+    if kind == "opened":
+        return minute | EVENTS, minute | (_OPENS if event.actor == "human" else _MACHINE_OPENS)
+    if kind == "clicked":
+        if event.actor != "human":
             return minute | EVENTS, minute | _MACHINE_CLICKS
-        return minute | EVENTS, minute | (_UNSUB_CLICKS if unsubscribe else _CLICKS)
-    if event_type == "deferred":
+        return minute | EVENTS, minute | (_UNSUB_CLICKS if event.unsubscribe else _CLICKS)
+    if kind == "deferred":
         return minute | EVENTS, minute | _DEFERRED
     return (minute | EVENTS,)
 
@@ -108,7 +140,7 @@ def added_by(message: Message, event: Pending) -> list[int]:
     kind = event.event_type
     opened = kind == "opened"
     minute = event.at // 60 << SHIFT
-    out = list(event_counters(kind, event.at, event.actor, unsubscribe=event.unsubscribe))
+    out = list(event_counters(event))
     if not (event.first or event.human):
         return out
     cohort = message.delivered_at // 60 << SHIFT

@@ -94,6 +94,12 @@ def event_time_us(head: Head) -> tuple[int, bool]:
     return occurred, head["time_suspect"]
 
 
+def is_stale(head: Head) -> bool:
+    """Whether an event is told so late that it is counted by its arrival."""
+    age: int = head["received_at"] - head["occurred_at"]
+    return age > _OLD_US
+
+
 def happened_us(head: Head) -> int:
     """The time by which an event suppresses or lifts, in microseconds.
 

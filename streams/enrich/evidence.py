@@ -49,8 +49,8 @@ def evidence_of(work: StepWork, item: Item, identity: int) -> Pending:
         unsubscribe = actors.unsubscribes(head, work.look_ups.rules.unsubscribe)
     return Pending(
         record.offset, identity, kind, at_us // 1_000_000, at_us, actor, reason, alone, link, agent,
-        unsubscribe, _CLASS_INDEX[derive.bounce_of(head)[0]], head["campaign_id"] or None, False,
-        False, 0,
+        unsubscribe, _CLASS_INDEX[derive.bounce_of(head)[0]], derive.is_stale(head),
+        head["campaign_id"] or None, False, False, 0,
     )  # fmt: skip
 
 

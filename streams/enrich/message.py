@@ -32,12 +32,13 @@ human's whenever it came; or what ``actor`` says, for good."""
 
 TIMES = (
     "delivered_at", "bounced_at", "suppressed_at", "rejected_at", "complained_at",
-    "unsubscribed_at", "opened_any_at", "opened_at", "clicked_any_at", "clicked_at",
+    "unsubscribed_at", "opened_any_at", "opened_at", "clicked_any_at", "clicked_at", "attempted_at",
 )  # fmt: skip
 """A message's times; bit i of ``Message.fixed`` says that the i-th is settled."""
 FIXED = {name: 1 << index for index, name in enumerate(TIMES)}
 FIXED_CAMPAIGN = 1 << len(TIMES)
 DELIVERED_FIXED, BOUNCED_FIXED = FIXED["delivered_at"], FIXED["bounced_at"]
+ATTEMPTED_FIXED = FIXED["attempted_at"]
 
 Owner = tuple[str, str]
 """Campaign ('' for none) and mailbox provider that counts are kept under."""
@@ -57,6 +58,7 @@ class Pending(NamedTuple):
         link, agent: 32-bit hashes of link and user agent, 0 for none.
         unsubscribe: a click on an unsubscribe link.
         bounce: index of its bounce class in ``CLASSES``.
+        stale: told so late that it is counted by its arrival.
         campaign: that the event itself names.
         first: the ``first_of_kind`` as of now.
         human: the ``first_human`` as of now.
@@ -75,16 +77,27 @@ class Pending(NamedTuple):
     agent: int
     unsubscribe: bool
     bounce: int
+    stale: bool
     campaign: str | None
     first: bool
     human: bool
     revision: int
 
+    @property
+    def is_attempt(self) -> bool:
+        """Whether it tells how an attempt to deliver the message ended."""
+        kind = self.event_type
+        return (
+            kind == "delivered"
+            or kind == "deferred"
+            or (kind == "bounced" and self.bounce != SUPPRESSED_CLASS)
+        )
+
     # ``_replace`` takes three times as long, and these are made for every open and click.
 
     def marked(self, *, first: bool, human: bool) -> "Pending":
         """The event with other marks."""
-        return Pending._make((*self[:13], first, human, self[15]))
+        return Pending._make((*self[:14], first, human, self[16]))
 
     def judged(self, actor: str, reason: str) -> "Pending":
         """The event with another verdict."""
@@ -101,6 +114,7 @@ class Message:
         mailbox: group of the mailbox provider; '' while unknown.
         bounce_class: index in ``CLASSES`` of the bounce that counts.
         late: that bounce came after the delivery.
+        delivered_stale, attempted_stale: its delivery, or what ended its first attempt, is stale.
         fixed: which times and names are settled (``FIXED``).
         delivered_owner: what its delivery is counted under, if that was settled before campaign and
             mailbox were known; else ``None``: the same as the message.
@@ -109,8 +123,8 @@ class Message:
     """
 
     __slots__ = (
-        *TIMES, "bounce_class", "campaign", "delivered_owner", "due", "fixed", "late", "mailbox",
-        "pending", "pending_bucket", "seen", "touched",
+        *TIMES, "attempted_stale", "bounce_class", "campaign", "delivered_owner", "delivered_stale",
+        "due", "fixed", "late", "mailbox", "pending", "pending_bucket", "seen", "touched",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -130,6 +144,9 @@ class Message:
         self.opened_at = 0
         self.clicked_any_at = 0
         self.clicked_at = 0
+        self.attempted_at = 0
+        self.delivered_stale = False
+        self.attempted_stale = False
         self.fixed = 0
         self.delivered_owner: Owner | None = None
         self.due = 0
@@ -177,6 +194,10 @@ class Message:
         event = self.pending.pop(0)
         for name in given(event):
             self.fixed |= FIXED[name]
+        if event.is_attempt and (
+            event.at == self.attempted_at or self.fixed & (DELIVERED_FIXED | BOUNCED_FIXED)
+        ):
+            self.fixed |= ATTEMPTED_FIXED  # what is counted by attempt must not move any more
         if event.campaign is not None and event.campaign == self.campaign:
             self.fixed |= FIXED_CAMPAIGN
         if self.fixed & DELIVERED_FIXED:

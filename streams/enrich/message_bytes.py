@@ -45,7 +45,7 @@ PENDING_KEY_AT = len(PENDING) + _BUCKET.size
 _HEAD = struct.Struct("<BHHIHBBB")  # form, bits, fixed, touched, ids, bounce, lengths
 _FIRST = struct.Struct("<BHHIHBBBIQ")
 _FIRST_DELIVERED = struct.Struct("<BHHIHBBBIIQ")
-_FORM = 2
+_FORM = 3
 _DUE = struct.Struct("<IB")
 """When they are due, and how many they are."""
 _PENDING = struct.Struct("<QQIIBBBBH")
@@ -55,14 +55,19 @@ _CAMPAIGN_LONG = 255
 _LATE = 0x10
 """Beside the bounce class: that bounce came after the delivery."""
 
-# Bits 0 to 9 say which times are there; of the others:
+# Bits 0 to 10 say which times are there; of the others:
+_STALE_DELIVERY, _STALE_ATTEMPT = 0x0800, 0x1000
+_STALE = _STALE_DELIVERY | _STALE_ATTEMPT
 _HAS_OWNER, _HAS_PENDING, _HAS_CAMPAIGN = 0x2000, 0x4000, 0x8000
 _ALL_TIMES = (1 << len(TIMES)) - 1
-_DELIVERED = FIXED["delivered_at"]
+_DELIVERED, _ATTEMPTED = FIXED["delivered_at"], FIXED["attempted_at"]
+"""The end of the first attempt is stored only where it is neither the delivery nor, without one,
+the bounce."""
 _BUCKET_AT = _HEAD.size
 
 # Marks of a pending event
 _UNSUBSCRIBE, _FIRST_OF_KIND, _FIRST_HUMAN, _NAMES_ITS, _NAMES_OTHER = 1, 2, 4, 8, 16
+_TOLD_STALE = 32
 
 
 class StateError(MailpulseError):
@@ -127,12 +132,20 @@ def pack(message: Message) -> bytes:
     if message.campaign is not None:
         bits |= _HAS_CAMPAIGN
     bit = 1
-    for name in TIMES:
+    for name in _OUTCOMES:
         value = getattr(message, name)
         if value:
             bits |= bit
             words.append(value)
         bit <<= 1
+    attempted = message.attempted_at
+    if attempted != (message.delivered_at or message.bounced_at):
+        bits |= _ATTEMPTED
+        words.append(attempted)
+    if message.delivered_stale:
+        bits |= _STALE_DELIVERY
+    if message.attempted_stale:
+        bits |= _STALE_ATTEMPT
     seen = message.seen
     bounce = message.bounce_class | (_LATE if message.late else 0)
     owner = message.delivered_owner
@@ -145,6 +158,10 @@ def pack(message: Message) -> bytes:
         _FORM, bits, message.fixed, message.touched, len(seen), bounce, length, mailbox_length
     )
     return head + _numbers(len(words), len(seen)).pack(*words, *seen) + names + elsewhere
+
+
+_OUTCOMES = TIMES[:-1]
+assert TIMES[-1] == "attempted_at"
 
 
 def _pack_owner(owner: Owner) -> bytes:
@@ -196,6 +213,7 @@ def unpack(data: bytes, pending: bytes | None) -> Message:
         position += 1
     if times > _DELIVERED:
         _unpack_times(message, times, values, position)
+    _unpack_attempt(message, bits)
     message.seen = list(values[words:])
     message.bounce_class, message.late = bounce & 0x0F, bool(bounce & _LATE)
     at = _HEAD.size + numbers.size
@@ -231,6 +249,14 @@ def _unpack_times(message: Message, times: int, values: tuple[int, ...], positio
             position += 1
 
 
+def _unpack_attempt(message: Message, bits: int) -> None:
+    if not bits & _ATTEMPTED:
+        message.attempted_at = message.delivered_at or message.bounced_at
+    if bits & _STALE:
+        message.delivered_stale = bits & _STALE_DELIVERY != 0
+        message.attempted_stale = bits & _STALE_ATTEMPT != 0
+
+
 _LATER_TIMES = tuple((FIXED[name], name) for name in TIMES[1:])
 assert TIMES[0] == "delivered_at"
 
@@ -245,6 +271,7 @@ def pack_pending(message: Message) -> bytes:
             (_UNSUBSCRIBE if event.unsubscribe else 0)
             | (_FIRST_OF_KIND if event.first else 0)
             | (_FIRST_HUMAN if event.human else 0)
+            | (_TOLD_STALE if event.stale else 0)
         )
         named = b""
         if event.campaign is not None:
@@ -293,7 +320,8 @@ def _take_pending(message: Message, data: bytes) -> None:
             Pending(
                 offset, identity, TYPES[kind], at_us // 1_000_000, at_us, ACTORS[judged & 3],
                 reason, judged >> 2 & 3, link, agent, bool(marks & _UNSUBSCRIBE), judged >> 4,
-                campaign, bool(marks & _FIRST_OF_KIND), bool(marks & _FIRST_HUMAN), revision,
+                bool(marks & _TOLD_STALE), campaign, bool(marks & _FIRST_OF_KIND),
+                bool(marks & _FIRST_HUMAN), revision,
             )
         )  # fmt: skip
 

@@ -28,6 +28,7 @@ from streams.enrich import derive, suppressions
 from streams.enrich.admission import NEWEST_MS, check_large, is_large
 from streams.enrich.assess import assess
 from streams.enrich.contributions import (
+    ATTEMPT_SENT,
     DELIVERED,
     EVENTS,
     SHIFT,
@@ -83,6 +84,7 @@ def step(
             and not recipient_key
             and head["recipient_domain"]
             and head["identified"]
+            and item[4] == head["occurred_at"]
         ):
             shard.advance(record.timestamp // 1000)
             _fold_first(work, item)
@@ -210,6 +212,7 @@ def _fold_first(work: StepWork, item: Item) -> None:
     vector[EVENTS] += 1
     if delivered:
         vector[DELIVERED] += 1
+        vector[ATTEMPT_SENT] += 1
     if work.emit:
         value = derive.plain_value(
             work.frame, work.origin, record.value or b"", head, record.offset, at_us, key,
@@ -270,7 +273,7 @@ def _count_unidentified(work: StepWork, item: Item, message: Message, event: Pen
     record, head, key, _, _ = item
     owner = head["campaign_id"] or "", _mailbox(work, head)
     items = [
-        *event_counters(event.event_type, event.at, event.actor, unsubscribe=event.unsubscribe),
+        *event_counters(event),
         event.at // 60 << SHIFT | UNIDENTIFIED,
     ]
     work.shard.minutes.add(*owner, items, 1)

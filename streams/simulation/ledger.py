@@ -173,6 +173,8 @@ def count_message(events: list[Happening]) -> Tally[str]:
     bounces = [event for event in events if event.kind == "bounced"]
     if bounces and not delivered:
         count[f"bounced_{bounces[0].bounce}"] = 1
+        count[f"attempt_bounced_{bounces[0].bounce}"] = 1
+    count["attempt_sent"] = bool(delivered or bounces)
     refused = [event for event in events if event.kind == "rejected"]
     count["suppressed"] = any(event.bounce == "suppressed" for event in refused)
     count["rejected"] = any(event.bounce != "suppressed" for event in refused)

@@ -46,13 +46,21 @@ QUICK, WHOLE = 300, 10_000
 Generator = np.random.Generator
 
 
+COUNTED_AS = {
+    "delivered": ("delivered", "attempt_sent"),
+    "bounced_hard": ("bounced_hard", "attempt_sent", "attempt_bounced_hard"),
+    "cohort_complained": ("cohort_complained",),
+}
+"""Outcome of a message at its first attempt, or a complaint -> counters of the glossary."""
+
+
 class Arrival(NamedTuple):
-    """Counts that arrive at a second, for a minute."""
+    """Outcomes that arrive at a second, for a minute."""
 
     at_s: int
     mailbox: str
     minute: int
-    counter: str
+    outcome: str
     number: int
 
 
@@ -89,9 +97,9 @@ def arrivals(
         happened_s = BEGIN_S + length_s * number / SLICES
         bad = int(rng.binomial(messages, true_rate))
         bounced = bad if rate == "hard_bounce_rate" else 0
-        for counter, count in (("delivered", messages - bounced), ("bounced_hard", bounced)):
-            late_s = stall_s if 10 <= number < 14 else 0.0
-            out += _told(rng, happened_s, late_s, MAILBOXES[mailbox], counter, count)
+        late_s = stall_s if 10 <= number < 14 else 0.0
+        for outcome, count in (("delivered", messages - bounced), ("bounced_hard", bounced)):
+            out += _told(rng, happened_s, late_s, MAILBOXES[mailbox], outcome, count)
         if rate == "complaint_rate" and bad:
             delays = FEEDBACK_MEDIAN_S * np.exp(1.5 * rng.standard_normal(bad))
             out += [
@@ -103,13 +111,13 @@ def arrivals(
 
 
 def _told(
-    rng: Generator, happened_s: float, late_s: float, mailbox: str, counter: str, count: int
+    rng: Generator, happened_s: float, late_s: float, mailbox: str, outcome: str, count: int
 ) -> Iterator[Arrival]:
     minute = int(happened_s // 60)
-    for some, delay_s in zip(rng.multinomial(count, PARTS), DISORDER_S[counter], strict=True):
+    for some, delay_s in zip(rng.multinomial(count, PARTS), DISORDER_S[outcome], strict=True):
         if some:
             at_s = int(happened_s + late_s + delay_s * rng.uniform(0.5, 1.5))
-            yield Arrival(at_s, mailbox, minute, counter, int(some))
+            yield Arrival(at_s, mailbox, minute, outcome, int(some))
 
 
 def judge(campaign: list[Arrival], rate: str) -> Found:
@@ -126,7 +134,8 @@ def judge(campaign: list[Arrival], rate: str) -> Found:
         while queue and queue[0].at_s <= at_s:
             one = heapq.heappop(queue)
             delta = [0] * WIDTH
-            delta[COUNTER_INDEX[one.counter]] = one.number
+            for counter in COUNTED_AS[one.outcome]:
+                delta[COUNTER_INDEX[counter]] = one.number
             judged.add(one.mailbox, one.minute, delta)
         looks = [at_s]
         hold_s = lines.hold_us // 1_000_000
@@ -138,7 +147,7 @@ def judge(campaign: list[Arrival], rate: str) -> Found:
             now = held.get(key)
             if now and now.pending > 0 and now.pending_us == moment_s * 1_000_000:
                 window = judged.window(span, moment_s // 60)
-                crossed = sum(sum(sums) if span is SENT else sums[0] for sums in window.values())
+                crossed = sum(sums[0] for sums in window.values())
             if now and now.level:
                 return Found(True, crossed, moment_s - first_s)
     return Found(False)

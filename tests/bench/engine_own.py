@@ -201,12 +201,14 @@ def _message(number: int, delivered: int) -> Message:
             Pending(
                 number + position, identity ^ position, kind, when, when * 1_000_000,
                 "human" if judged else "none", "", BY_TIME if judged else FOR_SURE, number + 1,
-                number + 2, False, 0, message.campaign, True, judged, 0,
+                number + 2, False, 0, False, message.campaign, True, judged, 0,
             )
         )  # fmt: skip
         setattr(message, f"{kind}_any_at" if judged else "delivered_at", when)
         if judged:
             setattr(message, f"{kind}_at", when)
+        else:
+            message.attempted_at = when
     return message
 
 

@@ -91,6 +91,7 @@ def test_cohort_counters_are_those_of_the_delivery_minute() -> None:
     """The name says which minute a counter belongs to."""
     for counter in COUNTERS:
         assert counter.name.startswith("cohort_") == (counter.basis is Basis.COHORT)
+        assert counter.name.startswith("attempt_") == (counter.basis is Basis.ATTEMPT)
 
 
 def test_every_derived_count_is_explained() -> None:

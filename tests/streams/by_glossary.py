@@ -93,6 +93,11 @@ def moment(event: Event) -> int:
     return event["received_at"] if late or ahead or event["time_suspect"] else event["occurred_at"]
 
 
+def is_stale(event: Event) -> bool:
+    """Whether an event is told more than 30 days after it happened."""
+    return event["received_at"] - event["occurred_at"] > 30 * DAY_US
+
+
 def among_equals(event: Event) -> int:
     """Which of two events of the same microsecond is taken as the first: the lower one.
 
@@ -132,6 +137,18 @@ class Message:
     def first(self, *types: str) -> Event | None:
         """The first event of one of these types."""
         return next((event for event in self.events if event["event_type"] in types), None)
+
+    def first_attempt(self) -> Event | None:
+        """What ended the first attempt: a delivery, a deferral, or a bounce."""
+        return next(
+            (
+                event
+                for event in self.events
+                if event["event_type"] in ("delivered", "deferred")
+                or (event["event_type"] == "bounced" and bounce_of(event) != "suppressed")
+            ),
+            None,
+        )
 
     def _actors(self) -> dict[str, str]:
         """Event id -> who did it, by all opens and clicks of the message together."""
@@ -209,6 +226,8 @@ COHORT = {
     "unsubscribed": "cohort_unsubscribed",
 }  # fmt: skip
 """Count in the minute of the event -> the same in the minute of the delivery."""
+WITH_STALE = {"cohort_bounced_late", "cohort_complained", "cohort_unsubscribed"}
+IN_BAND = {f"bounced_{name}" for name in WORST_FIRST}
 
 
 def alone(event: Event, since: float | None) -> tuple[str, str]:
@@ -221,6 +240,8 @@ def alone(event: Event, since: float | None) -> tuple[str, str]:
 def of_every_event(event: Event, actor: str) -> Iterator[str]:
     """The counts of events, repeats of a kind included."""
     yield "events"
+    if is_stale(event):
+        yield "events_stale"
     human = actor == "human"
     match event["event_type"]:
         case "deferred":
@@ -243,6 +264,16 @@ def _tell_alone(event: Event, told: Told, counts: Counter[tuple[Row, str]]) -> N
     told.events[event["event_id"]] = Flags(campaign, actor, False, False)
 
 
+def _tell_attempt(
+    message: Message, uniques: dict[str, Event], counts: Counter[tuple[Row, str]]
+) -> None:
+    attempt = message.first_attempt()
+    bounced = [name for name in uniques if name in IN_BAND]
+    if attempt is not None and not is_stale(attempt) and ("delivered" in uniques or bounced):
+        for name in ("sent", *bounced):
+            counts[row_of(attempt, message.campaign), f"attempt_{name}"] += 1
+
+
 def _tell_message(message: Message, told: Told, counts: Counter[tuple[Row, str]]) -> None:
     uniques = dict(message.uniques())
     cohort = {COHORT[name] for name in uniques if name in COHORT}
@@ -251,6 +282,10 @@ def _tell_message(message: Message, told: Told, counts: Counter[tuple[Row, str]]
     if message.delivery is not None:
         for name in cohort:
             counts[row_of(message.delivery, message.campaign), name] += 1
+        if is_stale(message.delivery):
+            for name in ("delivered_stale", *(f"{one}_stale" for one in cohort & WITH_STALE)):
+                counts[row_of(message.delivery, message.campaign), name] += 1
+    _tell_attempt(message, uniques, counts)
     for name, event in uniques.items():
         counts[row_of(event, message.campaign), name] += 1
     human = {uniques[name]["event_id"] for name in ("opened", "clicked") if name in uniques}

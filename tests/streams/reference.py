@@ -160,8 +160,11 @@ def _uniques(events: list[Event], actors: list[str], rules: Rules) -> list[tuple
         at, kind = max(bounces, key=lambda bounce: SEVERITY.index(bounce[1]))
         if delivered is None:
             once(at, f"bounced_{kind}", None)
+            once(_first_attempt(events), f"attempt_bounced_{kind}", None)
         else:
             once(at, "bounced_late", "cohort_bounced_late")
+    if bounces or delivered is not None:
+        once(_first_attempt(events), "attempt_sent", None)
     for kind in ("complained", "unsubscribed"):
         once(next((seconds(e) for e in events if e["event_type"] == kind), None), kind,
              f"cohort_{kind}")  # fmt: skip
@@ -181,6 +184,24 @@ def _uniques(events: list[Event], actors: list[str], rules: Rules) -> list[tuple
     return out
 
 
+def _first_attempt(events: list[Event]) -> int | None:
+    """When the first attempt ended; none of the events is told more than 30 days late."""
+    for event in events:
+        kind = event["event_type"]
+        if kind in ("delivered", "deferred"):
+            return seconds(event)
+        if kind == "bounced" and _class_of(event) != "suppressed":
+            return seconds(event)
+    return None
+
+
+def _class_of(event: Event) -> str:
+    return classify_bounce(
+        event["event_type"], event["bounce_class"], event["bounce_reason"],
+        event["enhanced_status"], event["smtp_code"], event["diagnostic"],
+    )[0]  # fmt: skip
+
+
 def _failures(
     events: list[Event], delivery: Event | None
 ) -> tuple[list[tuple[int, str]], int | None, int | None]:
@@ -189,10 +210,7 @@ def _failures(
     for event in events:
         if event["event_type"] not in ("bounced", "rejected", "failed"):
             continue
-        kind, _ = classify_bounce(
-            event["event_type"], event["bounce_class"], event["bounce_reason"],
-            event["enhanced_status"], event["smtp_code"], event["diagnostic"],
-        )  # fmt: skip
+        kind = _class_of(event)
         if kind == "suppressed":
             suppressed = seconds(event) if suppressed is None else suppressed
         elif event["event_type"] == "bounced":

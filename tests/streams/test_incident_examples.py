@@ -134,10 +134,6 @@ async def test_late_bounces_are_judged_with_the_messages_that_they_belong_to(
     assert all(one["rate"] == "late_bounce_rate" for one in story.incidents())
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="minute counts have no first outcome: a bounce after deferrals counts in its own minute",
-)
 async def test_bounces_after_a_day_of_retries_are_judged_with_the_send_that_they_belong_to(
     story: Story,
 ) -> None:
@@ -160,11 +156,6 @@ async def test_bounces_of_the_past_are_no_incident_of_today(story: Story) -> Non
     assert story.changes() == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="events more than 30 days late are counted in the minute of their arrival, and minute"
-    " counts do not say which these are",
-)
 async def test_bounces_from_before_the_horizon_are_no_incident_of_today(story: Story) -> None:
     """120 bounces dated 32 days ago."""
     await story.arrive(mail("bounced", range(120), RECEIVED_AT - 32 * DAY, told=RECEIVED_AT))

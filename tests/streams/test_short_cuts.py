@@ -152,10 +152,11 @@ def test_a_first_event_is_packed_as_its_message_would_be(campaign: str, delivere
     message = Message()
     message.touched, message.seen, message.campaign = 77, [2**64 - 1], campaign
     message.mailbox, message.delivered_at, message.due = "gmail", delivered, 86_477
+    message.attempted_at = delivered
     message.pending = [
         Pending(
             3, 2**64 - 1, kind, at_us // 1_000_000, at_us, "none", "", FOR_SURE, 0, 0, False, 0,
-            campaign, bool(delivered), False, 0,
+            False, campaign, bool(delivered), False, 0,
         )
     ]  # fmt: skip
     packed = message_bytes.pack_first(77, 2**64 - 1, campaign, "gmail", delivered, 86_477)

@@ -309,7 +309,7 @@ def test_message_counts_once_where_the_glossary_says_messages() -> None:
         "events": 7, "delivered": 1, "opened": 1, "opened_any": 1, "opens": 2, "machine_opens": 1,
         "clicked": 1, "clicked_any": 1, "clicks": 1, "unsubscribe_clicks": 1, "unsubscribed": 1,
         "cohort_opened": 1, "cohort_opened_any": 1, "cohort_clicked": 1, "cohort_clicked_any": 1,
-        "cohort_opened_clicked": 1, "cohort_unsubscribed": 1,
+        "cohort_opened_clicked": 1, "cohort_unsubscribed": 1, "attempt_sent": 1,
     }  # fmt: skip
     assert {name: value for name, value in count.items() if value} == expected
 
