@@ -163,6 +163,16 @@ async def test_bounces_from_before_the_horizon_are_no_incident_of_today(story: S
     assert story.changes() == []
 
 
+async def test_complaints_of_before_the_horizon_are_no_incident_of_today(story: Story) -> None:
+    """40 of 100 deliveries of 32 days ago, both told now: counted now, and told apart."""
+    long_ago = RECEIVED_AT - 32 * DAY
+    await story.arrive(mail("delivered", range(100), long_ago, told=RECEIVED_AT))
+    await story.arrive(mail("complained", range(20), long_ago + HOUR, told=RECEIVED_AT + SECOND))
+    await story.arrive(mail("bounced", range(20, 40), RECEIVED_AT + HOUR))
+    await story.wait(10 * HOLD_S)
+    assert story.changes() == []
+
+
 async def test_one_bad_send_is_one_incident_with_its_mailbox_providers_inside(
     story: Story,
 ) -> None:

@@ -2,16 +2,18 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from schemas.event import Event
-from schemas.glossary import DERIVED, RATES, derived
+from schemas.glossary import COUNTER_NAMES, DERIVED, RATES, derived
 from streams.campaigns.rates import encode_rates
 from streams.campaigns.windows import Partial
 from tests.builders import RECEIVED_AT, event
 from tests.laws import impossible, is_rate
+from tests.streams import test_step
 from tests.streams.courses import CAMPAIGNS, Partition, Publication, courses
-from tests.streams.folding import CODEC
+from tests.streams.folding import CODEC, Fold, log_of
 from tests.streams.test_step import AGENT
 from tests.streams.test_windows import Merger
 
@@ -72,6 +74,21 @@ def check(merger: Merger, campaign: str) -> None:
     """Asserts the law for every window of a campaign."""
     for window in windows_of(merger, campaign):
         assert impossible(figures(window)) == {}, (campaign, window["window"])
+        assert overdrawn(window["counts"]) == [], (campaign, window["window"])
+
+
+def overdrawn(counts: dict[str, int]) -> list[str]:
+    """What incidents are judged by: counts that exceed the messages that they are of."""
+    bounced = sum(counts[name] for name in counts if name.startswith("attempt_bounced_"))
+    out = ["attempt_bounced"] if bounced > counts["attempt_sent"] else []
+    fresh = {
+        name: counts[name] - counts[f"{name}_stale"] for name in counts if f"{name}_stale" in counts
+    }
+    return out + [
+        name
+        for name, count in fresh.items()
+        if count < 0 or (name.startswith("cohort_") and count > fresh["delivered"])
+    ]
 
 
 def story(*steps: tuple[str, int, int]) -> list[Event]:
@@ -143,6 +160,45 @@ def test_yesterdays_bounces_are_not_subtracted_from_today() -> None:
     assert (day["sent"], day["delivered"], day["bounced_late"]) == (1, 1, 3)
     assert (day["delivery_rate"], day["late_bounce_rate"]) == (1, 0)
     assert windows["total"]["late_bounce_rate"] == 0.75
+
+
+@pytest.mark.parametrize("days", [0, 2])
+def test_a_bounce_is_counted_by_the_minute_of_its_first_attempt(days: int) -> None:
+    """Also when the deferral was settled and stored before the bounce came."""
+    fold, log = Fold(), log_of(story(("deferred", 0, 0), ("bounced", 0, days * DAY_US + HOUR_US)))
+    for record in log:
+        fold.fold([record])
+        fold.checkpoint()
+        fold.restart()
+    minute = RECEIVED_AT // 60_000_000
+    found = {key[2] - minute: row for key, row in test_step.figures(fold).items()}
+    assert found[0] == {
+        "events": 1, "deferred": 1, "attempt_sent": 1, "attempt_bounced_hard": 1,
+    }  # fmt: skip
+    assert found[days * 1440 + 60] == {"events": 1, "bounced_hard": 1}
+
+
+def test_a_message_is_sent_once_however_its_events_are_settled() -> None:
+    """A bounce, settled; then a delivery, which counts beside that; then a bounce once more."""
+    found = totals(
+        story(("bounced", 0, 0), ("delivered", 0, 2 * DAY_US), ("bounced", 0, 4 * DAY_US))
+    )
+    assert (found["delivered"], found["bounced"], found["bounced_late"]) == (1, 1, 0)
+    assert (found["attempt_sent"], found["attempt_bounced_hard"]) == (1, 1)
+
+
+def test_what_is_settled_early_by_attempt_stays_in_its_minute() -> None:
+    """Of 70 events in one window the first ones are settled; an older deferral comes last."""
+    many = [("sent", 0, HOUR_US + number) for number in range(70)]
+    events = story(("deferred", 0, HOUR_US), ("bounced", 0, 2 * HOUR_US), *many)
+    early = event(
+        event_id=f"{99:032x}", event_type="deferred", message_id="m0", recipient="u0@gmail.com",
+        recipient_domain="gmail.com", occurred_at=RECEIVED_AT,
+        received_at=RECEIVED_AT + 3 * HOUR_US,
+    )  # fmt: skip
+    found = totals([*events, early])
+    assert (found["attempt_sent"], found["attempt_bounced_hard"]) == (1, 1)
+    assert overdrawn({name: found[name] for name in COUNTER_NAMES}) == []
 
 
 def test_a_bounce_before_the_delivery_does_not_count() -> None:
