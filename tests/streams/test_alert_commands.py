@@ -282,10 +282,14 @@ _ARRIVALS = st.builds(
     st.sampled_from(["gmail", "yahoo", "other", ""]),
     st.builds(
         lambda delivered, hard, complained: {
-            "delivered": delivered, "attempt_sent": delivered + hard,
-            "attempt_bounced_hard": hard, "cohort_complained": complained,
+            "delivered": delivered,
+            "attempt_sent": delivered + hard,
+            "attempt_bounced_hard": hard,
+            "cohort_complained": complained,
         },
-        st.integers(0, 900), st.integers(0, 200) | st.just(0), st.integers(0, 20) | st.just(0),
+        st.integers(0, 900),
+        st.integers(0, 200) | st.just(0),
+        st.integers(0, 20) | st.just(0),
     ),
 )
 
