@@ -105,14 +105,17 @@ def test_a_replay_gives_what_the_rules_would_have_given(
     worker = Worker(ruling(first), log, topics)
     until = data.draw(st.integers(len(log) // 2, len(log)))
     run(worker, None, stops_of(data, until), data)
+    stored = len(topics.engagement)
     worker.fold(min(len(log), until + data.draw(st.integers(0, 3))))  # killed before it was stored
+    # Known limit (streams/README.md): the next rules do not know what was published of these.
+    unstored = {record["event_id"] for record in topics.engagement[stored:]}
     for number, text in ((1, second), (2, first)):
         begin = data.draw(st.integers(0, until) | st.just(until // 2))
         span = Span(begin, until)
         epochs.append(epoch(number, text, span))
         worker = Worker(ruling(first, *epochs), log, topics)
         worker.committed = begin
-        before = {event_id for event_id, holds in topics.told().items() if holds}
+        before = {event_id for event_id, holds in topics.told(unstored).items() if holds}
         until = len(log) if number == 2 else data.draw(st.integers(until, len(log)))
         run(worker, span, stops_of(data, until), data)
     plain = fold_once(ruling(first, *epochs), log)
@@ -121,8 +124,8 @@ def test_a_replay_gives_what_the_rules_would_have_given(
     assert topics.counts() == plain.counts()
     assert standing(topics.suppressions) == standing(plain.suppressions)
     human = {i for (_, i), row in plain.events().items() if row["first_human"]}
-    told = {event_id for event_id, holds in topics.told().items() if holds}
-    assert told <= human
+    told = {event_id for event_id, holds in topics.told(unstored).items() if holds}
+    assert told - unstored <= human
     assert human & before <= told, "what was told and holds was withdrawn"
     news = {
         i for (_, i), row in plain.events().items() if row["offset"] >= epochs[-1].spans[0].until
