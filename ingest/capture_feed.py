@@ -162,15 +162,15 @@ class Feed:
             self._metrics.capture_until.labels(name).set(until)
             async with asyncio.timeout(max(0.0, until - self._now())):
                 await reader.read(1)  # it says nothing more: this is its end
-        except (OSError, ValueError, KeyError, TypeError, TimeoutError):
+        except (OSError, ValueError, KeyError, TypeError, TimeoutError, OverflowError):
             pass  # a socket that nobody listens on, or no capture's: looked at again
         finally:
             if self.listening.pop(name, None) is not None:
                 with contextlib.suppress(KeyError):
                     self._metrics.capture_until.remove(name)
             self._tasks.pop(name, None)
-            if writer is not None:
-                writer.close()
+            if writer is not None:  # what a stopped command has not read is not kept for it
+                writer.transport.abort()
 
 
 def _without_body(request: Request) -> Request:

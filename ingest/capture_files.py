@@ -6,9 +6,12 @@ headers, how it was answered, its proof, and a source with temporary keys.
 Invariants:
 1. A request is written whole or not at all: the document comes last, and is renamed into place.
 2. Never more than ``bytes_max``; what is over it is not begun.
+3. Only new files are written, readable by this user alone: in a folder that others may write to,
+   no file is replaced and no link is followed.
 """
 
 import contextlib
+import errno
 import json
 import os
 from pathlib import Path
@@ -56,18 +59,27 @@ class Files:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         body, path = self.folder / f"{name}.{record.kind}", self.folder / f"{name}{DOCUMENT}"
         unfinished = self.folder / f".{name}.part"
+        made: list[Path] = []
         try:
-            body.write_bytes(record.body)
-            unfinished.write_bytes(content)
+            for one, written in ((body, record.body), (unfinished, content)):
+                with open(one, "xb", opener=_private) as file:
+                    made.append(one)
+                    file.write(written)
+            if path.exists():
+                raise FileExistsError(errno.EEXIST, "a file of another capture is there")
             os.replace(unfinished, path)
         except OSError:
-            for one in (body, unfinished):
+            for one in made:
                 with contextlib.suppress(OSError):
                     one.unlink(missing_ok=True)
             raise
         self._left -= len(content) + len(record.body)
         self.written += 1
         return path
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
 def load(path: Path) -> tuple[Request, Keys, float, dict[str, Any]]:

@@ -30,10 +30,16 @@ from schemas.settings import Settings, Source
 
 FORM = 1
 """Version of the written form."""
+TIME_MAX = 4_102_444_800
+"""Of an arrival, in seconds since 1970: the year 2100."""
+_ANSWERED = (("status", int), ("code", str))
 BY_AGE = ("stale_timestamp", "future_timestamp")
 _DROPPED = ("content-length", "content-encoding", "transfer-encoding", "connection", "host", "via")
 _KEPT = ("content-type", "accept", "accept-encoding")
-_HEADER_FORCED = re.compile(r"cookie|authorization|secret|token|api-?key|forwarded|real-ip|client")
+_HEADER_FORCED = re.compile(
+    r"cookie|auth|secret|token|api-?key|passw|session|jwt|credential|forwarded|real-ip|client|"
+    r"(?:city|region|location|latitude|longitude|user|email)$"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,14 +252,23 @@ def read(document: Mapping[str, Any], body: bytes) -> tuple[Request, Keys, float
     """
     try:
         if document["form"] != FORM:
-            raise BadInput("no_capture", f"form {document['form']} is not known here: {FORM} is")
+            raise BadInput("no_capture", f"this form is not known here: {FORM} is")
+        if not all(isinstance(document[name], str) for name in ("method", "path", "query")):
+            raise TypeError
+        if not all(isinstance(document["answered"][name], kind) for name, kind in _ANSWERED):
+            raise TypeError
+        received_at = float(document["received_at"])
+        if not 0 <= received_at < TIME_MAX:
+            raise ValueError
         headers = tuple((str(name), str(value)) for name, value in document["headers"])
         request = Request(
             document["method"], document["query"], headers, body, "192.0.2.1", document["path"]
         )
         certificates = {url: pem.encode() for url, pem in document["certificates"].items()}
         keys = Keys(Source(**document["source"]), document["signing_key"], certificates)
-        return request, keys, float(document["received_at"])
+        if keys.source.provider not in REGISTRY:
+            raise BadInput("no_capture", "its provider is not known to this version")
+        return request, keys, received_at
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput("no_capture", f"{type(error).__name__} in the document") from None
 

@@ -41,7 +41,13 @@ _KNOWN_BEFORE_DIGITS = re.compile(r"([A-Za-z]+)([0-9]+)", re.ASCII)
 _HEX = re.compile(r"(?=.*[0-9])[0-9a-f]{8,}")
 _BASE64 = re.compile(r"(?=.*[+/=])[A-Za-z0-9+/]+={0,2}", re.ASCII)
 _URL = re.compile(r"https?://[^\s\"'<>\\]+", re.IGNORECASE)
-_HOST = re.compile(r"(?:[A-Za-z0-9_-]{1,63}\.)+[A-Za-z]{2,24}(?![\w-])", re.ASCII)
+_HOST = re.compile(
+    r"(?<![A-Za-z0-9_-])(?:[A-Za-z0-9_-]{1,63}\.){1,20}[A-Za-z]{2,24}(?![\w-])", re.ASCII
+)
+"""Bounded, as every pattern here: a request is a stranger's, and time must grow with its length."""
+_JSON_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re.ASCII)
+DECIMALS_MAX = 3
+"""A small number with more decimals may be a place on the map, and gets other digits."""
 _IP4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])", re.ASCII)
 _IP6 = re.compile(r"(?<![\w:])(?=[0-9A-Fa-f:]*:[0-9A-Fa-f:]*:)[0-9A-Fa-f:]{3,45}(?![\w:])")
 _CLEAR_TEXT = re.compile(r"[A-Za-z]+", re.ASCII)
@@ -67,7 +73,8 @@ class Mode(Enum):
     TEXT = auto()
     """Written by a program: words stay, hosts and what has digits do not."""
     AGENT = auto()
-    """A user agent: words and versions stay."""
+    """A user agent: words and versions stay; without a version in it, only words that are kept:
+    the name of a client or a device may be a person's."""
 
 
 _SYMBOLS = re.compile(
@@ -78,7 +85,9 @@ _SYMBOLS = re.compile(
 _TEXTS = re.compile(
     r"(?:raw|smtp|remote|server|destination|bounce|error|dsn|mta|full|diagnostic|delivery|last)*"
     r"(?:response|reply|diagnostic|diagnostics|diagnosticcode|message|messages|description|detail|"
-    r"details|error|output|explanation|comment|status|text|info|code)s?|.*reasons?"
+    r"details|error|output|explanation|status|code)s?|"
+    r"(?:raw|smtp|remote|server|destination|bounce|error|dsn|mta|diagnostic|delivery|status)+"
+    r"(?:comment|text|info)s?|.*reasons?"
 )
 _AGENTS = re.compile(
     r"(?:raw|http|parsed)*(?:useragent|ua|agent|browser|os|osfamily|agentfamily|platform|device|"
@@ -87,7 +96,7 @@ _AGENTS = re.compile(
 )
 _FORCED = re.compile(
     r".*(?:email|address|recipient|subject|phone|mobile|city|street|zip|postal|region|"
-    r"latitude|longitude|company|organi[sz]ation|password|secret|token|apikey|authorization|cookie|"
+    r"latitude|longitude|coordinates?|location|latlng|birth[a-z]*|dob|company|organi[sz]ation|password|secret|token|apikey|authorization|cookie|"
     r"signature|username|firstname|lastname|fullname|displayname|nickname|surname)"
     r"|name|[fl]name|to|from|cc|bcc|sender|user|login|auth|sig|sign|lat|lon|lng|geo|key|title|body|"
     r"content"
@@ -110,6 +119,8 @@ _FIELD_NAMES = frozenset(
 
 def is_written_time(field: str, text: str) -> bool:
     """Whether the text of a field is a time in some way of writing it."""
+    if mode_of(field) is Mode.FORCE:  # a date of birth
+        return False
     return bool(_TIMES.fullmatch(field)) and bool(_WRITTEN_TIME.fullmatch(text))
 
 
@@ -170,6 +181,8 @@ class Renamer:
         Args:
             hosts: whether words with dots between them are hosts; not in the path of a link.
         """
+        if mode is Mode.AGENT and "/" not in text:
+            mode = Mode.HIDE
         harmless = text in self._whole or text.lower() in _FIELD_NAMES
         if not text or (harmless and not self._has_secret(text)):
             return text
@@ -191,11 +204,11 @@ class Renamer:
     def _special(self, text: str, mode: Mode, hosts: bool) -> list[tuple[int, int, str]]:
         """What is replaced as a whole: links, addresses, hosts; in order, none overlapping."""
         found: list[tuple[int, int, str]] = []
-        taken: list[tuple[int, int]] = []
+        taken = bytearray(len(text))
 
         def add(begin: int, end: int, make: Callable[[], str]) -> None:
-            if all(end <= low or high <= begin for low, high in taken):
-                taken.append((begin, end))
+            if taken.find(1, begin, end) < 0:
+                taken[begin:end] = b"\1" * (end - begin)
                 found.append((begin, end, make()))
 
         for link in _URL.finditer(text):
@@ -216,7 +229,8 @@ class Renamer:
 
         def one(match: re.Match[str]) -> str:
             word = match.group()
-            before = text[: begin + match.start()][-8:]
+            at = begin + match.start()
+            before = text[max(0, at - 8) : at]
             if self._stays(word, mode, before):
                 return word
             known = _KNOWN_BEFORE_DIGITS.fullmatch(word) if mode is not Mode.FORCE else None
@@ -252,11 +266,18 @@ class Renamer:
     # --- numbers and times -----------------------------------------------------------------------
 
     def number(self, digits: str, mode: Mode, field: str = "") -> str:
-        """A number of JSON, as it is written; identifiers and places get other digits."""
+        """A number of JSON, as it is written; identifiers and places get other digits.
+
+        What only begins like a number, such as an address of the network or a time, is a text.
+        """
+        if not _JSON_NUMBER.fullmatch(digits):
+            return self.text(digits, mode)
         whole = digits.lstrip("-").partition(".")[0].partition("e")[0].partition("E")[0]
         identifies = field.lower().endswith("id") and mode is Mode.HIDE
         if mode is not Mode.FORCE and whole.isdigit():
-            if int(whole[:20]) < SMALL and not (identifies and int(whole) > 9):
+            exact = len(digits.partition(".")[2]) > DECIMALS_MAX
+            small = int(whole[:20]) < SMALL and not exact
+            if small and not (identifies and int(whole) > 9):
                 return digits
             if self._is_near(float(whole[:20])):
                 return digits
@@ -303,11 +324,8 @@ class Renamer:
 
     def _stream(self, text: str, size: int) -> bytes:
         """So many bytes that depend on a text and the key."""
-        made = b""
-        while len(made) < size:
-            message = f"{len(made)}/{text}".encode("utf-8", "surrogatepass")
-            made += hmac.digest(self._key, message, hashlib.sha256)
-        return made[:size]
+        seed = hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256)
+        return hashlib.shake_256(seed).digest(size)
 
     def _drawn(self, word: str, draw: int) -> str:
         stream = self._stream(f"{draw}/{word}", 2 * len(word))

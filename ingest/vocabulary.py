@@ -27,7 +27,10 @@ _FURTHER = (
     "this to was with utf application json text plain form urlencoded multipart charset www x "
     "bearer basic sns aws arn us eu ap ca sa east west north south central gmt mon tue wed thu fri "
     "sat sun jan feb mar apr may jun jul aug sep oct nov dec sha256 sha1 hmac v1 true false null "
-    "unsubscribe optout opt out preferences"
+    "unsubscribe optout opt out preferences "
+    "mozilla chrome chromium firefox safari edge opera msie internet explorer outlook thunderbird "
+    "apple gmail yahoo android ios iphone ipad mac macos windows linux desktop mobile tablet phone "
+    "webmail browser samsung pixel google proxy bot spider crawler other computer smartphone"
 )
 
 

@@ -1,14 +1,19 @@
 """What a capture writes down: renamed throughout, and still the same request."""
 
+import json
 import random
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ingest.capture_files import Files
+from ingest import renaming_bodies
+from ingest.capture_files import Files, load
 from ingest.capture_keys import SECRETS
 from ingest.capture_record import Heard, Recorder, read
 from ingest.providers import REGISTRY
@@ -183,6 +188,130 @@ def test_no_canary_is_written(case: Case) -> None:
     written = (orjson.dumps(record.document) + record.body).decode("utf-8", "replace")
     for leak in LEAKS:
         assert leak.lower() not in written.lower(), leak
+
+
+PERSONAL = (
+    '{"response":"[93.184.216.34] said 550"}', '{"ip":93.184.216.34,"n":[', "[93.184.216.34]",
+    '{"at":[93.184216,184.2163405]}', '{"x":{"lat":93.184216}}', '{"coordinates":[93.1842,1.1]}',
+    '{"birthdate":"1984-12-16"}', '{"birth_date":"16/12/1984"}', '{"date_of_birth":"1984-12-16"}',
+    '{"client_name":"Wilhelmine Roth"}', '{"device":"Wilhelmines iPhone"}', '{"client":"Roth KG"}',
+    '{"text":"dear wilhelmine, the result is in"}', '{"comment":"wilhelmine wants her money"}',
+)  # fmt: skip
+PERSONAL_LEAKS = ("184.216", "93.184", "1984", "wilhelmine", "roth", "money", "16/12", "12-16")
+
+
+@pytest.mark.parametrize("body", PERSONAL)
+def test_what_is_no_address_and_tells_of_people_is_replaced(body: str) -> None:
+    """Addresses of the network without quotes, places, dates of birth, names of devices."""
+    recorder = Recorder(example("generic").source, KEY, NOW, Settings())
+    request = Request("POST", "", (), body.encode(), "192.0.2.1")
+    made = recorder.record(Heard(request, NOW, 401, "bad_signature", False)).body.decode().lower()
+    assert not [leak for leak in PERSONAL_LEAKS if leak in made], made
+
+
+@pytest.mark.parametrize(
+    "name", ["x-auth", "x-hook-password", "cf-connecting-client", "x-session", "x-vercel-ip-city"]
+)
+def test_words_that_are_harmless_elsewhere_are_replaced_in_headers_of_secrets(name: str) -> None:
+    """A password may be made of a provider's words."""
+    recorder = Recorder(example("generic").source, KEY, NOW, Settings())
+    request = Request("POST", "", ((name, "delivered open 12"),), b"{}", "192.0.2.1")
+    record = recorder.record(Heard(request, NOW, 401, "bad_signature", False))
+    [(_, value)] = record.document["headers"]
+    assert not {"delivered", "open", "12"} & set(value.split())
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.text(max_size=12).map(lambda text: text.encode("utf-8", "surrogatepass")),
+            st.binary(max_size=8),
+            st.sampled_from(
+                rb'{ } [ ] " : , \ \u \ud83d %ff %ud8 & = http://a/ @ 1e400 - :: a@b.co'.split()
+            ),
+        ),
+        max_size=20,
+    ).map(b"".join),
+    st.text(st.characters(max_codepoint=255), max_size=20),
+)
+def test_whatever_came_is_recorded(body: bytes, text: str) -> None:
+    """What breaks a parser is what one wants to see."""
+    recorder = Recorder(example("generic").source, KEY, NOW, Settings())
+    headers = (("x-a", text), ("authorization", f"Basic {text}"), ("content-encoding", text))
+    for given_headers in (headers, headers[:2]):
+        request = Request("POST", text, given_headers, body, "192.0.2.1", text)
+        record = recorder.record(Heard(request, NOW, 401, "bad_signature", False))
+        document = orjson.loads(json.dumps({"body": "", **record.document}))
+        assert read(document, record.body)[0].body == record.body
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["a.", "a.co ", "a@b.co,", "a", "1", "ab:", "http://a/", '{"a', "[", "%25", "=?utf-8?", "a=&",
+     "word ", "-", "<a@", "\\u0061", "(", "1.1.1.1 "],
+)  # fmt: skip
+def test_the_work_grows_with_the_length_alone(unit: str) -> None:
+    """A hostile body must not keep the command from its other requests, nor from Ctrl-C.
+
+    Work that grew with the square of these lengths would take hours, and end by the time limit of
+    the test run.
+    """
+    for body in (unit * (300_000 // len(unit)), json.dumps({"message": unit * 40_000})):
+        renamer = Recorder(example("generic").source, KEY, NOW, Settings()).renamer
+        assert renaming_bodies.body(body.encode(), renamer)
+
+
+JUNK = (None, 5, -1, 1e300, "", "x", "\x1b[31m", [], {}, [["a"]], "../../x", "9" * 5_000, "\ud800")
+
+
+def spots(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Paths of everything in a JSON value."""
+    members = value.items() if isinstance(value, dict) else enumerate(value)
+    for name, one in members:
+        yield (*path, name)
+        if isinstance(one, dict | list):
+            yield from spots(one, (*path, name))
+
+
+@pytest.mark.parametrize("name", ["mailgun", "ses", "sendgrid", "generic", "preset:azure"])
+def test_a_stranger_s_document_is_read_or_refused(name: str, tmp_path: Path) -> None:
+    """Whatever stands in whichever place of it."""
+    one = example(name)
+    _, record = recorded(name, REGISTRY[name].sample(one.source, NOW, 1, one.signing_key))
+    path = Files(tmp_path / "got", 1_000_000).write(record)
+    whole = path.read_text()
+    for place in spots(json.loads(whole)):
+        for junk in JUNK:
+            document = json.loads(whole)
+            inner = document
+            for step in place[:-1]:
+                inner = inner[step]
+            inner[place[-1]] = junk
+            path.write_text(json.dumps(document))
+            try:
+                request, keys, at, document = load(path)
+            except BadInput:
+                continue
+            check_request(keys.source, request, at, certificates=keys.certificates)
+            assert document["answered"]["code"] is not None
+
+
+def test_no_file_of_others_is_written_over_or_followed(tmp_path: Path) -> None:
+    """The folder may be one that others write to."""
+    one = example("generic")
+    _, record = recorded("generic", REGISTRY["generic"].sample(one.source, NOW, 1))
+    theirs = tmp_path / "theirs"
+    theirs.write_text("precious")
+    for name in (f"0001.{record.kind}", ".0001.part", "0001.request.json"):
+        folder = tmp_path / f"got{name}"
+        folder.mkdir()
+        (folder / name).symlink_to(theirs)
+        with pytest.raises(FileExistsError):
+            Files(folder, 1_000_000).write(record)
+        assert [file.name for file in folder.iterdir()] == [name]
+        assert theirs.read_text() == "precious"
+    path = Files(tmp_path / "new", 1_000_000).write(record)
+    assert {file.stat().st_mode & 0o077 for file in path.parent.iterdir()} == {0}
 
 
 def test_the_same_word_has_the_same_stand_in_in_every_request() -> None:
