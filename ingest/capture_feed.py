@@ -127,17 +127,22 @@ class Feed:
             return
         if len(request.body) > BODY_BYTES_MAX:
             request, whole = _without_body(request), False
-        head = json.dumps({
-            "method": request.method, "path": request.path, "query": request.query,
-            "headers": request.headers, "received_at": received_at, "status": status,
-            "code": code, "proven": proven, "whole": whole, "dropped": found.dropped,
-        }).encode()  # fmt: skip
+        with contextlib.suppress(Exception):  # invariant 2
+            self._write(found, request, {
+                "method": request.method, "path": request.path, "query": request.query,
+                "headers": request.headers, "received_at": received_at, "status": status,
+                "code": code, "proven": proven, "whole": whole, "dropped": found.dropped,
+            })  # fmt: skip
+
+    @staticmethod
+    def _write(found: _Listening, request: Request, about: dict[str, object]) -> None:
+        """Writes a frame, or counts it as dropped."""
+        head = json.dumps(about).encode()
         unsent = found.writer.transport.get_write_buffer_size()
         if unsent + len(head) + len(request.body) > UNSENT_BYTES_MAX:
             found.dropped += 1
             return
-        with contextlib.suppress(Exception):  # invariant 2
-            found.writer.write(LENGTHS.pack(len(head), len(request.body)) + head + request.body)
+        found.writer.write(LENGTHS.pack(len(head), len(request.body)) + head + request.body)
 
     # --- looking ---------------------------------------------------------------------------------
 

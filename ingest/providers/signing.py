@@ -10,7 +10,7 @@ In ``mailpulse.toml``, by what the source has:
     signed = "{timestamp}.{body}"          # also {header:NAME} and {url}, which is public_url
     timestamp_header = "x-acme-time"       # default: x-webhook-timestamp
     timestamp_unit = "s"                   # s, ms or iso
-    encoding = "hex"                       # hex or base64
+    encoding = "hex"                       # hex, base64 or base64url
     algorithm = "sha256"                   # sha256, sha512, sha1, or ed25519 with public_key
     key = "text"                           # how the secret is written: text, base64 or hex
 
@@ -72,7 +72,7 @@ DEFAULTS = {
 ED25519 = "ed25519"
 CHOICES = {
     "timestamp_unit": ("s", "ms", "iso"),
-    "encoding": ("hex", "base64"),
+    "encoding": ("hex", "base64", "base64url"),
     "algorithm": ("sha256", "sha512", "sha1", ED25519),
     "key": ("text", "base64", "hex"),
 }
@@ -361,13 +361,24 @@ def signed_bytes(request: Request, source: Source, how: Signing, timestamp: str)
 
 
 def _signature(key: bytes, signed: bytes, how: Signing) -> str:
-    make = verify.hmac_base64 if how.encoding == "base64" else verify.hmac_hex
-    return make(key, signed, how.algorithm)
+    if how.encoding == "hex":
+        return verify.hmac_hex(key, signed, how.algorithm)
+    made = verify.hmac_base64(key, signed, how.algorithm)
+    if how.encoding == "base64url":  # RFC 4648 §5, as JSON Web Signatures have it
+        return made.replace("+", "-").replace("/", "_").rstrip("=")
+    return made
 
 
 def _as_written(signature: str, how: Signing) -> str:
-    """Hexadecimal in capitals becomes small, see ``ingest.verify``."""
-    return signature.lower() if how.encoding == "hex" and signature.isupper() else signature
+    """The one spelling that is compared.
+
+    Hexadecimal in capitals becomes small, see ``ingest.verify``. The padding of base64url goes:
+    some senders leave it out (RFC 4648 §3.2, RFC 7515 §2).
+    """
+    if how.encoding == "base64url":
+        bare = signature.rstrip("=")
+        return bare if signature == bare + "=" * (-len(bare) % 4) else signature
+    return verify.small_letters(signature) if how.encoding == "hex" else signature
 
 
 # --- samples -------------------------------------------------------------------------------------

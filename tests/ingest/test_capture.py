@@ -184,6 +184,33 @@ async def test_a_command_that_does_not_read_loses_requests_and_delays_none(
         path.unlink(missing_ok=True)
 
 
+async def test_what_a_stopped_command_has_not_read_is_given_up_at_its_end(tmp_path: Path) -> None:
+    """Else each such capture would keep its bytes until the command is killed."""
+
+    async def never_reads(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(b'{"until": 9e9}\n')
+
+    path = capture.place(Settings(data_dir=tmp_path / "data"), "generic")
+    server = await asyncio.start_unix_server(never_reads, str(path))
+    path.chmod(0o600)
+    try:
+        async with door(tmp_path) as one:
+            await until_true(lambda: is_on(one))
+            feed = one.app.hooks._feed  # type: ignore[attr-defined]
+            transport = feed.listening["generic"].writer.transport
+            request = Request("POST", "", (), b"x" * 900_000, "")
+            for _ in range(4):
+                feed.offer("generic", request, received_at=0, status=200, code="", proven=True,
+                           whole=True)  # fmt: skip
+            assert transport.get_write_buffer_size() > 1_000_000
+            await feed.stop()
+            await until_true(lambda: transport.get_write_buffer_size() == 0)
+    finally:
+        server.close()
+        path.unlink(missing_ok=True)
+
+
 async def test_two_captures_of_one_source_are_refused(tmp_path: Path) -> None:
     """The second would take the first one's place; a socket of a killed one is replaced."""
     settings = Settings(data_dir=tmp_path / "data")

@@ -261,7 +261,21 @@ def test_the_work_grows_with_the_length_alone(unit: str) -> None:
         assert renaming_bodies.body(body.encode(), renamer)
 
 
-JUNK = (None, 5, -1, 1e300, "", "x", "\x1b[31m", [], {}, [["a"]], "../../x", "9" * 5_000, "\ud800")
+JUNK: tuple[Any, ...] = (
+    None,
+    5,
+    -1,
+    1e300,
+    "",
+    "x",
+    "\x1b[31m",
+    [],
+    {},
+    [["a"]],
+    "../../x",
+    "9" * 5_000,
+    "\ud800",
+)
 
 
 def spots(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -34,6 +34,8 @@ SIGNATURES: dict[str, dict[str, str]] = {
     "milliseconds": {"format": "t={timestamp},v1={signature}", "timestamp_unit": "ms"},
     "iso": {"timestamp_unit": "iso", "signed": "{timestamp}|{body}"},
     "prefix": {"format": "v1,{signature}", "encoding": "base64"},
+    "url-safe base64": {"format": "t={timestamp},s={signature}", "encoding": "base64url"},
+    "url-safe base64 of sha512": {"encoding": "base64url", "algorithm": "sha512"},
     "key in base64": {"key": "base64", "encoding": "base64", "signed": "{body}"},
     "key in hexadecimal": {"key": "hex", "signed": "{body}.{timestamp}"},
     "header in it": {"signed": "{header:X-Acme-Id}.{timestamp}.{body}"},
@@ -316,6 +318,25 @@ def test_a_sample_has_the_shape_of_the_mapping(
     assert (event["event_type"], event["recipient"]) == ("delivered", "reader3@example.com")
     assert (event["occurred_at"], event["time_suspect"]) == (RECEIVED_AT, False)
     assert event["message_id"] == "sample-message-3"
+
+
+@pytest.mark.parametrize("algorithm", ["sha1", "sha256", "sha512"])
+def test_url_safe_base64_may_have_its_padding_and_only_that(algorithm: str) -> None:
+    """Libraries differ in it; the other alphabet is another encoding."""
+    one = signed_by({"encoding": "base64url", "algorithm": algorithm, "signed": "{body}"})
+    verdicts = set()
+    for number in range(40):
+        body = b'{"n": %d}' % number
+        plain = verify.hmac_base64(one.source.secrets("secret")[0], body, algorithm)
+        safe = plain.replace("+", "-").replace("/", "_")
+        bare = safe.rstrip("=")
+        wrong = {bare + "=" * n for n in range(4)} - {bare, safe}
+        wrong |= {plain, plain.rstrip("="), safe.lower()} - {bare, safe}
+        for value, right in [(bare, True), (safe, True), *((one, False) for one in wrong)]:
+            request = post(body, ("x-webhook-signature", value))
+            assert accepted(GENERIC, request, one) is right, value
+            verdicts.add(right)
+    assert verdicts == {True, False}
 
 
 def test_the_default_of_each_setting_is_valid() -> None:
