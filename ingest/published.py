@@ -153,10 +153,10 @@ def _is_public(text: str) -> bool:
         return False
 
 
-def confirmed(text: str) -> dict[str, date]:
+def confirmed(text: str | bytes) -> dict[str, date]:
     """The days in a ``CONFIRMED_FILE``; what can't be read counts as not confirmed."""
     try:
         found = json.loads(text)
         return {str(name): date.fromisoformat(day) for name, day in found.items()}
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return {}

@@ -18,9 +18,11 @@ Fetch = Callable[[str], str]
 
 
 def days_seen(data_dir: Path) -> dict[str, date]:
-    """When each provider's page was last seen with every address."""
-    path = data_dir / CONFIRMED_FILE
-    return confirmed(path.read_text(encoding="utf-8")) if path.exists() else {}
+    """When each provider's page was last seen with every address; none if that can't be read."""
+    try:
+        return confirmed((data_dir / CONFIRMED_FILE).read_bytes())
+    except OSError:
+        return {}
 
 
 def fetch(page: str) -> str:
@@ -74,6 +76,8 @@ def refresh(config_file: ConfigFile = None) -> None:
     days = {**days_seen(settings.data_dir), **dict.fromkeys(same, today)}
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     content = json.dumps({name: day.isoformat() for name, day in sorted(days.items())})
-    (settings.data_dir / CONFIRMED_FILE).write_text(content + "\n", encoding="utf-8")
+    unfinished = settings.data_dir / f".{CONFIRMED_FILE}.part"
+    unfinished.write_text(content + "\n", encoding="utf-8")
+    unfinished.replace(settings.data_dir / CONFIRMED_FILE)
     if same != lists.keys():
         raise typer.Exit(FAILED)

@@ -33,3 +33,6 @@ def test_only_a_page_that_still_has_every_address_confirms_its_list() -> None:
 def test_without_a_note_nothing_is_confirmed(tmp_path: Path) -> None:
     """As on a new machine."""
     assert days_seen(tmp_path) == {}
+    for damaged in (b"\xff\xfe", b'{"brevo": ', b"[" * 200_000, b'{"brevo": 3}'):
+        (tmp_path / "published.json").write_bytes(damaged)
+        assert days_seen(tmp_path) == {}, damaged[:9]
