@@ -28,7 +28,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from streams.classify.dsn import PERMANENT, TEMPORARY, is_dsn, read_dsn
-from streams.classify.tables.bounces import LASTING, PASSING, RULES, Rule
+from streams.classify.tables.bounce_wording import LASTING, PASSING, Rule
+from streams.classify.tables.bounces import RULES
 from streams.classify.tables.bounces import VERSION as RULES_VERSION
 from streams.classify.tables.statuses import (
     COARSE,

@@ -14,264 +14,31 @@ Invariants:
 """
 
 import re
-from typing import NamedTuple
+
+from streams.classify.tables.bounce_wording import (
+    ADDRESS_OF_HOST_BAD,
+    CLOSED,
+    FULL,
+    NO_PERSON,
+    SENDER_BAD,
+    UNKNOWN_AFTER,
+    UNKNOWN_BEFORE,
+    Rule,
+)
+from streams.classify.tables.sender_bounces import (
+    AUTHENTICATION,
+    LIMITS,
+    PATH,
+    REPUTATION,
+    SENDER_SIDE,
+)
 
 VERSION = 3
-
-
-class Rule(NamedTuple):
-    """One rule. ``name`` is unique and stable: examples in the tests refer to it.
-
-    ``soft_reason`` replaces ``bounce_reason`` if the reply is 4yz.
-    """
-
-    name: str
-    bounce_class: str
-    bounce_reason: str
-    any_of: tuple[str, ...]
-    none_of: tuple[str, ...] = ()
-    certain: bool = False
-    links: bool = False
-    pattern: re.Pattern[str] | None = None
-    soft_reason: str = ""
-
-
-# Phrases with too many variants to list: who («user», «mailbox» …) and what («unknown», «does not
-# exist» …), a few words apart, in either order.
-_WHOM = (
-    r"\b(?:user|recipient|mailbox|account|address|addressee|alias|person|local[ -]?part|id|"
-    r"mail address|destination|target)s?\b"
-)
-_UNKNOWN_AFTER = re.compile(
-    _WHOM
-    + r"[^.;:]{0,30}?\b(?:unknown|unrecogni[sz]ed|invalid|undeliverable|nonexist\w*|inexist\w*|"
-    r"no longer exists?|no(?:t|n) (?:be )?(?:exists?|found|known|valid|recogni[sz]ed|verified|"
-    r"ok\b|registered|a member|member of|listed|in the directory|in our|available)|has moved|"
-    r"no exists?|(?:can|could|do|does|did)(?: ?not|n'?t) "
-    r"(?:be )?(?:exist|found|have an account|verified|resolved))"
-)
-_UNKNOWN_BEFORE = re.compile(
-    r"\b(?:unknown|invalid|no such|no valid|no|wrong|bad|nonexistent|not an?|not any|not our) "
-    r"(?:\w+ ){0,2}?(?:" + _WHOM + r"|customer|member)"
-    r"|\bnot have an? (?:account|mailbox)"
-)
-_CLOSED = re.compile(
-    _WHOM + r"[^.;:]{0,25}?\b(?:disabled|inactive|inactivated|suspended|locked|closed|expired?|"
-    r"deactivated|frozen|archived|terminated|cancell?ed|not activated|not active|on hold|deleted|"
-    r"removed|dormant|overdue|restricted|retired|due to inactivity)"
-    r"|\bmailbox (?:\w+ ){0,3}blocked"
-    r"|\b(?:inactive|suspended|disabled|expired|closed|deleted|dormant|frozen) "
-    r"(?:user|recipient|mailbox|account|address)"
-)
-_FULL = re.compile(
-    _WHOM + r"[^.;:]{0,30}?\b(?:full|overfull|no (?:more |free |enough )?space|out of space|"
-    r"exceed\w* (?:\w+ ){0,3}(?:size|storage|space|limit)s?|not enough space)"
-)
-_SENDER = r"(?:sender|mail ?from|envelope[ -]from|return[ -]path|from address|from domain)"
-_SENDER_BAD = re.compile(
-    r"\b" + _SENDER + r"\b[^;]{0,40}?\b(?:reject|refus|denied|deny|invalid|unvalidated|fail|fake|"
-    r"forge|restrict|not allowed|not permitted|not in |not exist|must exist|has no |mismatch|"
-    r"blocked|unknown|unresolv)"
-    r"|\b(?:fake|invalid|forged|bad|unknown|denies the|verify|refuse the) (?:\w+ )?" + _SENDER
-)
-_ADDRESS_OF_HOST_BAD = re.compile(
-    r"\bip(?: address)?\b[^;]{0,25}?\b(?:reject|block|banned|denied|refused|forbidden|hangup)"
-    r"|\b(?:your|the sending) (?:host|server|network|mail server|mta)\b[^;.]{0,25}?"
-    r"\b(?:block|banned|denied|listed|history)"
-)
-
-PASSING = re.compile(
-    r"\btemporar(?:y|ily)\b|\b(?:try|retry)(?: \w+)? later\b|\bthis hour\b|\bfor the day\b"
-    r"|\b(?:daily|hourly) limit\b|\btoday\b"
-)
-"""Words that say that a refusal will pass, whatever the reply code."""
-LASTING = re.compile(r"\bpermanently deferred\b|\bwill not succeed\b")
-"""Words that say that it won't; they outrank both the code and ``PASSING``."""
-
-_SENDERS_QUOTA = re.compile(
-    r"(?:daily|weekly|monthly|hourly|package|plan|sending|sender)[ _](?:\w+[ _]){0,2}quota"
-)
-
-
-_NO_PERSON = (
-    "domain name", "domain does not", "domain not", "domain must", "recipient domain",
-    "nonexistent domain", "nonexistentdomain", "non-existent domain", "mail domain",
-    "hostname", "host name", "host not", "host does", "host unknown", "unknown host",
-    "no such host", "client host", "non-existent host", "dns", "mx ", "sender", "mail from",
-    "ip address", "message-id", "message id",
-)  # fmt: skip
-"""«not found» is said of domains, hosts, senders and messages too."""
-
-_SENDER_SIDE = (
-    Rule("suppressed_list", "suppressed", "other",
-         ("suppressed due to customer policy", "suppressed due to system policy",
-          "due to blacklist user"),
-         none_of=("complaint", "fbl", "unsubscribe", "bounce"), certain=True),
-    Rule("suppressed_complaint", "suppressed", "suppressed_complaint",
-         ("marked your messages as spam", "complained about your", "policy (spam complaint",
-          "policy (fbl", "spam reporting address"),
-         certain=True),
-    Rule("suppressed_unsubscribe", "suppressed", "suppressed_unsubscribe",
-         ("unsubscribed address", "unsubscribed recipient", "recipient has unsubscribed",
-          "user who unsubscribed", "due to unsubscribed user", "customer is unsubscribed",
-          "policy (unsubscribe", "policy (list unsubscribe"),
-         certain=True),
-    Rule("suppressed_bounce", "suppressed", "suppressed_bounce",
-         ("bounced address", "suppression list", "suppressed sending", "previously bounced",
-          "marked as inactive", "recent history of bouncing", "policy (bounce"),
-         certain=True),
-)  # fmt: skip
-
-_PATH = (
-    Rule("restricted_recipient", "block", "policy",
-         ("resolver.rst.authrequired", "resolver.rst.notauthorized",
-          "resolver.rst.restrictedtorecipients", "resolver.rst.sendernotauthenticated"),
-         certain=True),
-    Rule("relay_denied", "block", "relay_denied",
-         ("relaying denied", "relay denied", "relay access denied", "relay not permitted",
-          "relay prohibited", "relaying prohibited", "relaying disallowed", "relaying not",
-          "unable to relay", "permitted to relay", "allowed to relay", "cannot relay",
-          "do not relay", "don't relay", "configured to relay", "refuse to relay",
-          "not a gateway", "non-local", "not local host", "user not local", "domain not local",
-          "isn't local", "local user only", "open relay", "relay not allowed", "relay check",
-          "relay operation rejected", "credentials for relay", "as a relay",
-          "insecure mail relay", "allowed rcpthost", "my rcpthosts", "handle mail for",
-          "accept mail for that domain", "not in my domain", "pop before smtp"),
-         none_of=("accept mail from",), certain=True),
-)  # fmt: skip
-
-_AUTHENTICATION = (
-    Rule("tls_needed", "block", "policy",
-         ("starttls", "tls required", "tls is required", "requires encryption", "requires tls",
-          "requiretls", "must support tls", "use tls/ssl", "over a tls connection",
-          "encryption required", "dane validation", "tls version", "mta-sts"),
-         none_of=("message expired",), certain=True),
-    Rule("dmarc", "block", "auth", ("dmarc",), certain=True),
-    Rule("spf_dkim", "block", "auth",
-         ("spf check", "spf record", "spf policy", "spf validation", "spf fail", "spf authenti",
-          "mismatches client ip", "mismatch client ip", "ip for sending mail of domain", "mi:spf",
-          "mi:dma", "ip not match domain", "spf or dkim", "spf and dkim", "spf/dkim", "fails spf",
-          "pass spf", "spf:", "sender policy framework", "sender id", "purported responsible",
-          "dkim", "authentication checks", "is unauthenticated", "unauthenticated email",
-          "unauthenticated sender", "not permitted by the domain owner"),
-         certain=True),
-    Rule("spoofed", "block", "auth",
-         ("spoof", "fake sender", "forged sender", "forged mail", "sender is forged",
-          "sender address forged", "impersonat", "unauthorized use of sender", "not owned by",
-          "send as this sender", "senderdenied", "sendasdenied",
-          "is not allowed to send mail from", "is not allowed to send from",
-          "email address is not verified", "possibly forged", "forged hostname",
-          "not authorized to send from", "not authorized to send on behalf"),
-         certain=True),
-    Rule("reverse_dns", "block", "auth",
-         ("ptr record", "ptr resource record", "ptr-record", "no ptr", "unresolvable relay host",
-          "reverse dns", "reverse lookup", "reverse hostname", "reverse name", "reverse record",
-          "reverse mapping", "rdns", "fcrdns", "find your hostname", "find your reverse",
-          "ipv6 sending guidelines", "forward dns entry", "ip name lookup failed",
-          "resolve your address", "resolve your ip", "does not match ip", "ptr lookup", "cxdns",
-          "unverifyable sending"),
-         none_of=("get mx info",), certain=True),
-    Rule("login_needed", "block", "auth",
-         ("authentication required", "authentification requise", "authentication not allowed",
-          "authentication unsuccessful", "authentication data", "credentials",
-          "failed to authenticate", "fail authentication", "authentication fail", "auth failed",
-          "auth error", "auth support error", "password not accepted", "smtp authentication",
-          "login attempts", "authentification invalide", "cannot authenticate",
-          "sender verification required", "client was not authenticated",
-          "client not authenticated", "must authenticate", "requires authentication",
-          "auth required", "not logged in", "please log in"),
-         none_of=("proper authentication required", "credential leak")),
-)  # fmt: skip
-
-_LIMITS = (
-    Rule("recipient_rate", "soft", "policy",
-         ("receiving mail too quickly", "receiving email too quickly", "receiving mail at a rate",
-          "receiving email at a rate", "message receive limit", "recipient rate limit"),
-         certain=True),
-    Rule("ip_reputation_limit", "block", "reputation",
-         ("due to ip reputation", "user complaints", "unusual rate of", "low reputation",
-          "permanently deferred", "unexpected volume or", "untrusted ip", "null sender rate",
-          "errors from your ip"),
-         certain=True),
-    Rule("too_many_bad", "block", "reputation",
-         ("too many invalid recipients", "excessive unknown recipients",
-          "too many unknown recipients", "too many bad recipients", "too many invalid addresses",
-          "dictionary attack", "directory harvest", "harvesting"), certain=True),
-    Rule("senders_quota", "soft", "policy", ("quota",), none_of=("mailbox",),
-         pattern=_SENDERS_QUOTA, certain=True),
-    Rule("sending_quota", "soft", "policy",
-         ("sending quota", "submission quota", "sending limit", "relay limit exceeded",
-          "daily limit", "send limit exceeded", "frequency limited", "hourly limit", "send rate",
-          "rate exceeded", "message rate", "sending rate", "emails per hour", "per hour",
-          "per minute", "per day", "this hour", "messages per", "message per", "mails per"),
-         certain=True),
-    Rule("too_many", "soft", "policy",
-         ("too many recipients", "too many connections", "too many sessions", "too many errors",
-          "too many concurrent", "too many messages from", "too many messages this",
-          "too many messages sent", "received too many messages", "too many mails",
-          "sent too many", "too many emails", "too much mail from", "hl:icc", "hl:itc", "hl:mep",
-          "hl:ifc", "mi:cel", "mi:dmc", "mi:ccl", "mi:sfq", "mi:stc", "rp:drc", "rp:ccl",
-          "rp:qrc", "rp:cel", "cxcnct", "cxthrt", "thread limit", "exceeded limit for receiving",
-          "rate limit", "ratelimit", "rate-limit", "throttl", "permitted limits",
-          "excessive volume", "connection limit", "max connections", "in one session",
-          "number of connections", "number of sessions", "number of recipients",
-          "allow rcpt numbers", "slow down", "slower", "too fast", "too quickly", "too frequent",
-          "too often", "trop de connexions", "concurrent connections", "numerous attempts",
-          "flood", "recipient limit", "connections from your", "connections from this"),
-         none_of=("quota exceeded", "on the server", "spams", "are not accepted"), certain=True),
-    Rule("greylisted", "soft", "policy",
-         ("greylist", "graylist", "grey list", "grey-list", "gray-list"), certain=True),
-    Rule("come_back", "soft", "policy",
-         ("try again in", "retry in", "come back", "please retry after"), certain=True),
-)  # fmt: skip
-
-_REPUTATION = (
-    Rule("recipient_block_list", "block", "policy",
-         ("customer block list", "blocked senders", "header based manually",
-          "blacklisted by recipient", "blocked by the recipient", "blocked by recipient",
-          "recipient's blacklist", "recipient's black list", "user's blacklist",
-          "users black list", "badmailfrom", "black mail address", "personal blacklist"),
-         certain=True),
-    Rule("listed", "block", "reputation",
-         ("spamhaus", "spamcop", "sorbs.net", "barracudacentral", "barracuda reputation",
-          "invaluement", "senderscore", "ipcheck.proofpoint", "csi.cloudmark", "mail-abuse.com",
-          "dnsbl", "uceprotect", "abuseat.org", "surriel", "hostkarma", "njabl", "spamrats",
-          "trend micro", "denyip", "drbl.", "dsbl.",
-          "postmaster.comcast.net/smtp-error-codes.php#bl"),
-         none_of=("uribl", "spam_16.htm"), certain=True, links=True),
-    Rule("block_list", "block", "reputation",
-         ("blacklist", "black list", "black-list", "block list", "block listed", "blocklist",
-          "blocked using", " rbl", "rblmx", "banned", "is listed by", "is listed on",
-          "is listed at", "is listed in", "is_blocked", "black ip", "bad ip", "on our list of",
-          "listed as abusive", "real-time block", "realtime block"),
-         none_of=("not in blacklist", "unconfigured", "url listed", "containing url",
-                  "blacklisted url", "url is listed", "blacklisted link", "spam pattern",
-                  "spam content", "banned content", "banned file", "banned attach",
-                  "banned ext"), certain=True),
-    Rule("reputation", "block", "reputation",
-         ("poor reputation", "bad reputation", "ip reputation", "reputation of",
-          "reputation score", "sender reputation", "domain reputation", "reputation is",
-          "low-reputation", "intrusion prevention"),
-         certain=True),
-    Rule("known_spammer", "block", "reputation",
-         ("sending spam", "sending too much spam", "low sender score", "dynamic address",
-          "sent spam", "block for spam", "blocked for spam", "for spamming", "spam abuse",
-          "spammer", "spam sender", "spam source", "source of spam", "spam from your",
-          "spams from your", "spam ips", "spamming", "for abuse", "abusive", "abus detecte",
-          "abuse detected", "due to abuse", "open proxy", "dynamic ip", "dynamic/",
-          "dynamically assigned", "dial-up", "dialup", "from your network", "mail from your ip",
-          "by your ip", "bad outbound sender", "tenant has exceeded", "complaints we",
-          "complaints about", "spam complaint", "complaint rate", "too many complaint",
-          "due to complaint", "unwanted messages", "weren't sent", "this ip has been", "rly:b",
-          "dyn:t", "con:b", "hl:rep", "dt:rbl", "mi:spb", "wm:bl", "cxbl", "ask your postmaster",
-          "traffic not accepted from this ip"),
-         none_of=("not a spammer", "authorized to send email directly"), certain=True),
-)  # fmt: skip
 
 _MAILBOX_STATE = (
     Rule("host_address_bad", "block", "reputation",
          ("ip ", "your ", "the sending "), none_of=("mailbox", "[blocked ip"),
-         pattern=_ADDRESS_OF_HOST_BAD, certain=True),
+         pattern=ADDRESS_OF_HOST_BAD, certain=True),
     Rule("system_full", "soft", "other",
          ("insufficient system", "insufficient disk space", "insufficient resources",
           "no space left", "space on the disk", "enough disk space", "system storage",
@@ -294,7 +61,7 @@ _MAILBOX_STATE = (
          none_of=("message size", "queue is full"), certain=True),
     Rule("full", "soft", "mailbox_full",
          ("full", "space", "exceed"), none_of=("message", "recipients", "number of", "rate"),
-         pattern=_FULL, certain=True),
+         pattern=FULL, certain=True),
     Rule("too_large", "soft", "too_large",
          ("message too large", "message size", "message too big", "message is too",
           "message length exceeds", "maximum message size", "maximum size", "size limit",
@@ -431,7 +198,7 @@ _ADDRESS = (
           "addresses rejected : access denied", "address rejected: undeliverable",
           "unrouteable address", "unroutable address", "recipnotfound", "recipientnotfound",
           "destinataire invalide", "utilisateur inconnu"),
-         none_of=(*_NO_PERSON, "temporarily", "rejected by")),
+         none_of=(*NO_PERSON, "temporarily", "rejected by")),
     Rule("mailbox_unavailable", "hard", "no_mailbox",
          ("mailbox unavailable", "mailbox unavaiable", "mailbox not available",
           "mailbox is unavailable"),
@@ -510,24 +277,24 @@ _NETWORK = (
 
 _TURNS = (
     Rule("sender_bad", "block", "policy", ("sender", "mail from", "mailfrom", "from "),
-         pattern=_SENDER_BAD, none_of=("reputation", "accept mail from", "user unknown")),
+         pattern=SENDER_BAD, none_of=("reputation", "accept mail from", "user unknown")),
     Rule("rbl", "block", "reputation", ("rbl",), pattern=re.compile(r"\brbls?\b"), certain=True),
     Rule("closed", "hard", "inactive",
          ("disabled", "nactiv", "suspended", "locked", "closed", "expired", "deactivated",
           "frozen", "archived", "terminated", "cancel", "not activated", "not active", "on hold",
           "restricted", "deleted", "removed", "dormant", "overdue", "retired", "expire",
           "inactiv", "mailbox blocked", "mailbox has been blocked", "mailbox is blocked"),
-         none_of=("sender", "your account", "not found"), pattern=_CLOSED),
+         none_of=("sender", "your account", "not found"), pattern=CLOSED),
     Rule("unknown_after", "hard", "no_mailbox",
          ("unknown", "recogni", "invalid", "undeliverable", "exist", "not", "n't", "moved"),
-         none_of=(*_NO_PERSON, "user rules", "not allowed", "is not verified",
+         none_of=(*NO_PERSON, "user rules", "not allowed", "is not verified",
                   "not been verified"),
-         pattern=_UNKNOWN_AFTER),
+         pattern=UNKNOWN_AFTER),
     Rule("unknown_before", "hard", "no_mailbox",
          ("unknown", "invalid", "no ", "wrong", "bad ", "nonexistent", "not a", "not our",
           "not have"),
-         none_of=(*_NO_PERSON, "access denied", "gateway", "command", "hops"),
-         pattern=_UNKNOWN_BEFORE),
+         none_of=(*NO_PERSON, "access denied", "gateway", "command", "hops"),
+         pattern=UNKNOWN_BEFORE),
     Rule("unknown_abroad", "hard", "no_mailbox",
          ("desconocid", "no existe", "inexistente", "inesistente", "sconosciut", "inconnu",
           "unbekannt", "existiert nicht", "onbekend", "nie istnieje", "nie ma takiego",
@@ -555,7 +322,7 @@ _BROAD = (
     Rule("broad_no_mailbox", "hard", "no_mailbox",
          ("not found", "no such", "no mailbox", "no longer", "undeliverable address",
           "undeliverable recipient"),
-         none_of=(*_NO_PERSON, "host", "domain", "helo", "command", "error", "file", "record",
+         none_of=(*NO_PERSON, "host", "domain", "helo", "command", "error", "file", "record",
                   "signature", "from your")),
     Rule("broad_content", "block", "content",
          ("content", "attachment", "header", "mime", "filtered", "executable", "8bit", "8-bit",
@@ -579,11 +346,11 @@ _BROAD = (
 )  # fmt: skip
 
 RULES: tuple[Rule, ...] = (
-    _SENDER_SIDE
-    + _PATH
-    + _AUTHENTICATION
-    + _LIMITS
-    + _REPUTATION
+    SENDER_SIDE
+    + PATH
+    + AUTHENTICATION
+    + LIMITS
+    + REPUTATION
     + _MAILBOX_STATE
     + _CONTENT
     + _SENDER_REFUSED
