@@ -96,7 +96,7 @@ def test_an_event_without_a_message_id_has_one_made_by_the_same_rule(name: str) 
 
     sent = made(campaign_number=7, sent_time=NOW - 60)
     opened = made(campaign_number=7, sent_time=str(NOW - 60), event_type="opened")
-    assert sent["message_id"] == opened["message_id"] == f"{name}:7/{NOW - 60}"
+    assert sent["message_id"] == opened["message_id"] == f"{source.sender}:7/{NOW - 60}"
     assert unit_key(sent) == unit_key(opened)
     assert made(campaign_name="spring")["message_id"] == "spring"
     assert made(sent_time=NOW - 60)["message_id"] == f"/{NOW - 60}"
