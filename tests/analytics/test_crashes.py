@@ -158,6 +158,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         yield made
 
 
+@pytest.mark.timeout(400)  # a busy machine is no defect
 @given(history=histories(), lifetimes=lives(), data=st.data())
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 def test_views_are_the_recount_whatever_died_when(
