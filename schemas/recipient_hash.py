@@ -5,17 +5,24 @@ against them.
 """
 
 import hmac
+import re
 
 from schemas.event import EVENT_ID_CHARS
 from schemas.identity import address_identity
 
 HASH_PREFIX = "h:"
+_HASH = re.compile(f"{HASH_PREFIX}[0-9a-f]{{64}}")
 
 
 def keyed_hash(address: str, key: bytes) -> str:
     """HMAC-SHA256 of the address's identity: ``h:`` and 64 hexadecimal digits."""
     identity = address_identity(address).encode("utf-8", "replace")
     return HASH_PREFIX + hmac.digest(key, identity, "sha256").hex()
+
+
+def is_keyed_hash(text: str) -> bool:
+    """Whether a text is what ``keyed_hash`` makes."""
+    return _HASH.fullmatch(text) is not None
 
 
 def key_of_ids(key: bytes) -> bytes:

@@ -6,14 +6,13 @@ Invariants:
 3. An address is never in a query when recipients are hashed or dropped: its hash is, or nothing.
 """
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 from schemas.address_search import find
 from schemas.errors import BadInput
 from schemas.identity import address_identity
-from schemas.recipient_hash import HASH_PREFIX, keyed_hash
+from schemas.recipient_hash import is_keyed_hash, keyed_hash
 
 Mode = Literal["plain", "hashed", "dropped"]
 Kind = Literal["address", "message"]
@@ -22,8 +21,6 @@ ASKED_CHARS_MAX = 1_000
 DAYS_DEFAULT, DAYS_MAX = 30, 3_650
 ROWS_DEFAULT, ROWS_MAX = 500, 10_000
 """Events that are shown: the newest."""
-
-_HASH = re.compile(rf"{HASH_PREFIX}[0-9a-f]{{64}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +66,7 @@ def asked(text: str, mode: Mode, key: bytes) -> Asked:
         detail = f"an address or a message id of 1 to {ASKED_CHARS_MAX} characters"
         raise BadInput("nothing_to_look_for", detail)
     message = given[1:-1].strip() if given.startswith("<") and given.endswith(">") else given
-    if _HASH.fullmatch(given):
+    if is_keyed_hash(given):
         return Asked((Way("address", given),), given, mode, is_address=True)
     found = find(given)
     address = found[0].address if len(found) == 1 else message

@@ -10,6 +10,7 @@ Invariants:
 
 import csv
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,18 +28,27 @@ REASONS = {
     "all": "none",
 }
 """Reason of an entry -> ``bounce_reason`` of its event. ``all`` is for lifting."""
+SOFT_BOUNCES = "soft_bounces"
+"""The reason that exports name and nobody enters."""
 PROVIDER = "mailpulse"
 """Provider of the events, and their source unless they have a scope."""
 ADDRESS_CHARS_MAX = 320
 SCOPE_CHARS_MAX = 256
 LINE_CHARS_MAX = 65_536
+ROW_LINES_MAX = 100
+"""Most lines of one row: cells may have line ends within quotation marks (RFC 4180, 2.6)."""
 FUTURE_US_MAX = 86_400_000_000
 """A time may be so far ahead: lists often have local times without a zone."""
+OLDEST_US = 946_684_800_000_000
+"""2000-01-01: an event of before counts by its arrival (``streams.enrich.derive``), so a list with
+such times, often a 0 for none, would undo lifts when it is imported again."""
 NO_TIME = "no time: it has to be given for the whole list"
 SHOWN_CHARS = 60
 """How much of a bad cell is told."""
 DELIMITERS = ",;\t"
 """Between columns; the first line tells which (spreadsheets write semicolons in half of Europe)."""
+UNREADABLE = "\ufffd"
+"""Stands for what could not be decoded: nobody knows which address it was."""
 _BYTE_ORDER_MARK = "\ufeff"
 _ADDRESS = re.compile(
     r'(?:"(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*"|[^\s\x00-\x1f\x7f"(),:;<>@\[\\\]]+)'
@@ -48,12 +58,29 @@ _ADDRESS = re.compile(
 be entered, and the person behind it would go on getting mail."""
 COLUMNS = {
     "address": ("address", "email", "emailaddress", "recipient", "mail"),
-    "reason": ("reason",),
-    "at": ("at", "since", "created", "createdat", "date", "timestamp"),
+    "reason": ("reason", "suppressionreason"),
+    "at": (
+        "at",
+        "since",
+        "created",
+        "createdat",
+        "date",
+        "timestamp",
+        "unsubtime",
+        "cleantime",
+        "lastupdatetime",
+    ),
     "source": ("source",),
     "scope": ("scope", "list", "group"),
 }
 """What is read of a file -> names of its column, in any case, without spaces and punctuation."""
+REASON_WORDS = {
+    "bounce": "hard_bounce", "bounced": "hard_bounce", "hardbounce": "hard_bounce",
+    "complained": "complaint", "spam": "complaint", "spamreport": "complaint",
+    "spamcomplaint": "complaint", "unsubscribed": "unsubscribe", "optout": "unsubscribe",
+    "manualsuppression": "manual",
+}  # fmt: skip
+"""Words of other systems' exports, written likewise (Amazon SES, Postmark, SendGrid), -> reason."""
 _PUNCTUATION = re.compile(r"[\W_]")
 
 
@@ -83,16 +110,26 @@ class BadLine:
     problem: str
 
 
+def problem_of_address(address: str) -> str:
+    """Why a text is not one address, perhaps with a name beside it; empty: it is one."""
+    if len(address) > ADDRESS_CHARS_MAX:
+        return f"the address is longer than {ADDRESS_CHARS_MAX} characters"
+    plain, _ = addresses.address(address)
+    lost = plain is not None and UNREADABLE in plain
+    if lost or addresses.are_several(address) or not _ADDRESS.fullmatch(plain or ""):
+        return f"not one address: {address[:SHOWN_CHARS]!r}"
+    return ""
+
+
 def problem_of(entry: Entry, operation: Operation) -> str:
     """What is wrong with an entry; empty: nothing."""
-    if len(entry.address) > ADDRESS_CHARS_MAX:
-        return f"the address is longer than {ADDRESS_CHARS_MAX} characters"
-    plain, _ = addresses.address(entry.address)
-    if addresses.are_several(entry.address) or not _ADDRESS.fullmatch(plain or ""):
-        return f"not one address: {entry.address[:SHOWN_CHARS]!r}"
+    if problem := problem_of_address(entry.address):
+        return problem
+    if entry.reason == SOFT_BOUNCES:
+        return "a suppression by soft bounces ends by itself: it can't be entered or lifted by name"
     if entry.reason not in REASONS or (operation == "add" and entry.reason == "all"):
         known = ", ".join(name for name in REASONS if operation == "lift" or name != "all")
-        return f"unknown reason {entry.reason!r}: one of {known}"
+        return f"unknown reason {entry.reason[:SHOWN_CHARS]!r}: one of {known}"
     if bool(entry.source) != bool(entry.scope):
         return "a scope needs its source, and a source its scope"
     if len(entry.scope) > SCOPE_CHARS_MAX:
@@ -100,9 +137,14 @@ def problem_of(entry: Entry, operation: Operation) -> str:
     return ""
 
 
-def is_ahead(at_us: int, now_us: int) -> bool:
-    """Whether a time is in the future: what happens until then could not lift the entry."""
-    return at_us > now_us + FUTURE_US_MAX
+def problem_of_time(at_us: int, now_us: int) -> str:
+    """What is wrong with the time of an entry; empty: nothing.
+
+    Nothing that happens until a time in the future could lift the entry.
+    """
+    if at_us > now_us + FUTURE_US_MAX:
+        return "the time is in the future"
+    return "the time is before 2000" if at_us < OLDEST_US else ""
 
 
 def _kept_plain(_event: Event) -> None:
@@ -140,23 +182,33 @@ def event_of(
 
 
 def read_entries(
-    lines: Iterable[str], operation: Operation, reason: str, at_us: int | None, now_us: int
+    lines: Iterable[str],
+    operation: Operation,
+    reason: str,
+    at_us: int | None,
+    now_us: int,
+    ignored: Iterable[str] = (),
 ) -> Iterator[tuple[int, Entry | BadLine]]:
     """The entries of a CSV file with a line of names, or of one address per line.
 
     Args:
         reason, at_us: of lines that name none; without a time such lines are bad (``NO_TIME``).
+        ignored: names of columns that are not read.
 
     Yields:
         Number of the line, from 1, and what it is.
     """
     places: dict[str, int] | None = None
+    unread = {_name(one) for one in ignored}
     for number, cells in _rows(lines):
         if isinstance(cells, str):
             yield number, BadLine(number, cells)
             continue
         if places is None:
-            places = _places(cells)
+            names = [_name(cell) for cell in cells]
+            places = _places(["" if name in unread else name for name in names])
+            for missing in sorted(unread.difference(names)):
+                yield number, BadLine(number, f"there is no column {missing!r} to ignore")
             if places:
                 continue
             places = {"address": 0}
@@ -167,12 +219,10 @@ def read_entries(
 
 
 def _rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str] | str]]:
-    """Numbers and cells of the lines that are not empty, or what is wrong with a line.
-
-    An entry is one line: a quotation mark that is never closed would make one of all that follow.
-    """
+    """Numbers and cells of the lines that are not empty, or what is wrong with a line."""
     delimiter = ""
-    for number, line in enumerate(lines, 1):
+    numbered = _Numbered(lines)
+    for number, line in numbered:
         text = line.lstrip(_BYTE_ORDER_MARK).strip()
         if not text:
             continue
@@ -183,14 +233,71 @@ def _rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str] | str]]:
         if _ADDRESS.fullmatch(text):  # its quotation marks are its own
             yield number, [text]
             continue
-        try:
-            [row] = csv.reader([text], delimiter=delimiter, strict=True)
-        except (csv.Error, ValueError):
+        row = _cells([text], delimiter) or _continued(f"{text}\n", numbered, delimiter)
+        if row is None:
             yield number, "quotation marks that do not belong together"
             continue
         cells = [cell.strip() for cell in row]
         if any(cells):
             yield number, cells
+
+
+class _Numbered:
+    """Lines with their numbers, from 1; some can be looked at before they are taken."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines = enumerate(lines, 1)
+        self._ahead: deque[tuple[int, str]] = deque()
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        while self._ahead or self._look():
+            yield self._ahead.popleft()
+
+    def ahead(self, count: int) -> Iterator[str]:
+        """The next lines, ``count`` at most; they stay."""
+        for index in range(count):
+            if index == len(self._ahead) and not self._look():
+                return
+            yield self._ahead[index][1]
+
+    def take(self, count: int) -> None:
+        """Leaves out the next lines, which were looked at."""
+        for _ in range(count):
+            self._ahead.popleft()
+
+    def _look(self) -> bool:
+        further = next(self._lines, None)
+        if further is not None:
+            self._ahead.append(further)
+        return further is not None
+
+
+def _cells(lines: list[str], delimiter: str) -> list[str] | None:
+    """The cells of one row of CSV; ``None``: the quotation marks do not belong together."""
+    try:
+        [row] = csv.reader(lines, delimiter=delimiter, strict=True)
+    except (csv.Error, ValueError):
+        return None
+    return row
+
+
+def _continued(line: str, numbered: _Numbered, delimiter: str) -> list[str] | None:
+    """The cells of a row with line ends in a cell, such as a server's answer, which is then taken.
+
+    Lines with an address of their own belong to no other: a quotation mark that is never closed
+    would else make one row of all that follow.
+    """
+    lines, size = [line], len(line)
+    for further in numbered.ahead(ROW_LINES_MAX - 1):
+        size += len(further)
+        alone = (cell.strip().strip('"') for cell in further.split(delimiter))
+        if size > LINE_CHARS_MAX or any(map(_ADDRESS.fullmatch, alone)):
+            return None
+        lines.append(further)
+        if (row := _cells(lines, delimiter)) is not None:
+            numbered.take(len(lines) - 1)
+            return row
+    return None
 
 
 def _delimiter(first: str) -> str:
@@ -204,14 +311,23 @@ def _delimiter(first: str) -> str:
     return max(DELIMITERS, key=cells)
 
 
-def _places(cells: list[str]) -> dict[str, int]:
-    """Where the columns are; empty if the first line names no column of addresses."""
-    names = [_PUNCTUATION.sub("", cell.lower()) for cell in cells]
+def _name(cell: str) -> str:
+    return _PUNCTUATION.sub("", cell.lower())
+
+
+def _places(names: list[str]) -> dict[str, int]:
+    """Where the columns are; empty if the first line names no column of addresses.
+
+    A source belongs to a scope: where there are no scopes, as in ``suppressions export``, it says
+    who reported the suppression.
+    """
     places = {
         what: next(names.index(name) for name in known if name in names)
         for what, known in COLUMNS.items()
         if any(name in names for name in known)
     }
+    if "scope" not in places:
+        places.pop("source", None)
     return places if "address" in places else {}
 
 
@@ -232,9 +348,9 @@ def _entry(
         at = fields.microseconds(told)
         if at is None:
             return f"not a time: {told[:SHOWN_CHARS]!r}"
-        if is_ahead(at, now_us):
-            return f"the time is in the future: {told[:SHOWN_CHARS]!r}"
-    entry = Entry(
-        cell("address"), cell("reason").lower() or reason, at or 0, cell("source"), cell("scope")
-    )
+        if problem := problem_of_time(at, now_us):
+            return f"{problem}: {told[:SHOWN_CHARS]!r}"
+    why = cell("reason").lower()
+    why = REASON_WORDS.get(_name(why), why) or reason
+    entry = Entry(cell("address"), why, at or 0, cell("source"), cell("scope"))
     return problem_of(entry, operation) or (NO_TIME if at is None else entry)

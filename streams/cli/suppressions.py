@@ -10,7 +10,7 @@ Invariants:
 import asyncio
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +18,12 @@ from typing import Annotated, Any
 
 import typer
 
+from ingest.providers import addresses
 from schemas.cloudevents import CLI, cloud_event
 from schemas.errors import BadInput, ConfigError
 from schemas.event import Event, message_key
 from schemas.identity import address_identity
-from schemas.recipient_hash import HASH_PREFIX, keyed_hash
+from schemas.recipient_hash import is_keyed_hash, keyed_hash
 from schemas.settings import Settings
 from schemas.topics import RAW
 from streams.cli.clickhouse import table_of
@@ -35,8 +36,9 @@ from streams.cli.suppression_entries import (
     Entry,
     Operation,
     event_of,
-    is_ahead,
     problem_of,
+    problem_of_address,
+    problem_of_time,
     read_entries,
 )
 from streams.cli.tail import moment
@@ -47,6 +49,8 @@ ENTRIES_MAX = 5_000_000
 """Most entries of one file: they are held in memory until all are checked."""
 SHOWN_MAX = 20
 """Bad lines, or lists and groups, that are shown; the others are counted."""
+READ_AT_ONCE = 100_000
+"""Lines that are read before the next sign of progress."""
 AT_ONCE = 10_000
 """Entries that are sent before the next are made."""
 _STANDS = "until IS NULL OR until > now64(3)"
@@ -80,6 +84,7 @@ def check(address: str, source: FromSource = "", scope: Scope = "", json: Json =
 
     Suppressions of lists and groups are named too, but only that of --source and --scope counts
     for the exit code. If addresses are stored as keyed hashes, ADDRESS is hashed with the same key.
+    A text that is not one address is refused: nobody can say that it may be mailed.
 
     Example: mailpulse suppressions check ada@example.com && send …
     """
@@ -103,6 +108,8 @@ def check(address: str, source: FromSource = "", scope: Scope = "", json: Json =
     meant = [one for one in scopes if (one["source"], one["scope"]) == (source, scope)]
     scopes.sort(key=lambda one: one not in meant)
     suppressed = bool(rows or meant)
+    if not (suppressed or _is_stored_hash(settings, address)):
+        _must_be_one(address)
     if json:
         whole = dict(zip(columns, rows[0], strict=True)) if rows else {}
         emit({"suppressed": suppressed, **whole, "scopes": scopes})
@@ -110,6 +117,11 @@ def check(address: str, source: FromSource = "", scope: Scope = "", json: Json =
         _say(rows, scopes, suppressed)
     if suppressed:
         raise typer.Exit(FAILED)
+
+
+def _must_be_one(address: str) -> None:
+    if problem := problem_of_address(address):
+        raise BadInput("bad_entry", problem)
 
 
 def _say(rows: list[Any], scopes: list[dict[str, Any]], suppressed: bool) -> None:
@@ -127,14 +139,24 @@ def _say(rows: list[Any], scopes: list[dict[str, Any]], suppressed: bool) -> Non
 def as_kept(settings: Settings, address: str) -> str:
     """An address as suppressions store it: plain, or its keyed hash; a hash is not hashed again.
 
+    Args:
+        address: in any spelling, also with a name beside it.
+
     Raises:
         ConfigError: addresses are not stored.
     """
     if settings.recipients == "dropped":
         raise ConfigError(["MAILPULSE_RECIPIENTS: addresses are not stored, so none is found"])
-    if settings.recipients == "plain" or address.startswith(HASH_PREFIX):
-        return address_identity(address)
-    return keyed_hash(address, settings.recipient_hash_key.get_secret_value().encode())
+    if _is_stored_hash(settings, address):
+        return address
+    plain = addresses.address(address)[0] or ""
+    if settings.recipients == "plain":
+        return address_identity(plain)
+    return keyed_hash(plain, settings.recipient_hash_key.get_secret_value().encode())
+
+
+def _is_stored_hash(settings: Settings, address: str) -> bool:
+    return settings.recipients == "hashed" and is_keyed_hash(address)
 
 
 @group.command("add")
@@ -186,26 +208,32 @@ def import_(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Enter the good lines although there are bad ones.")
     ] = False,
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="Column not to read; may be repeated.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Enters a whole list, such as another system's export.
 
     The first line may name columns: address (or email, recipient), and reason, at (or since,
     created_at), source and scope where there are any. Between columns is a comma, a semicolon or
-    a tab. Nothing is entered if a line is bad.
+    a tab. Nothing is entered if a line is bad. What an export calls otherwise than here, such as
+    SendGrid's reason, which is the server's answer, is left out by --ignore reason: each line then
+    has that of --reason.
 
     What was lifted later than a line's time stays lifted, so a list can be imported again. A list
     without times needs --at: when it was made.
 
     Example: mailpulse suppressions import unsubscribed.csv --reason unsubscribe --at 2026-11-20
     """
-    good, bad = _checked(file, reason, None if at is None else _at_us(at), skip_bad=skip_bad)
+    at_us = None if at is None else _at_us(at)
+    good, bad = _checked(file, reason, at_us, ignore or (), skip_bad=skip_bad)
     _enter("add", good, json=json, skipped=bad)
     say("what was lifted since the times of these entries stays lifted")
 
 
 def _checked(
-    file: Path, reason: str, at_us: int | None, *, skip_bad: bool
+    file: Path, reason: str, at_us: int | None, ignored: Sequence[str], *, skip_bad: bool
 ) -> tuple[list[Entry], int]:
     """The entries of a file, and how many lines are bad.
 
@@ -214,7 +242,10 @@ def _checked(
     """
     good: list[Entry] = []
     bad = timeless = 0
-    for _, one in read_entries(_lines(file), "add", reason, at_us, int(now() * 1_000_000)):
+    now_us = int(now() * 1_000_000)
+    for number, one in read_entries(_lines(file), "add", reason, at_us, now_us, ignored):
+        if number % READ_AT_ONCE == 0:
+            say(f"{number:,} lines read")
         if not isinstance(one, BadLine):
             good.append(one)
         elif one.problem == NO_TIME:
@@ -246,12 +277,12 @@ def _at_us(text: str | None) -> int:
     """The time of ``--at``, microseconds since 1970; without one, now.
 
     Raises:
-        BadInput: it is in the future.
+        BadInput: it is in the future, or before 2000.
     """
     moment_now = now()
     at_us = int((moment_now if text is None else moment(text, moment_now)) * 1_000_000)
-    if is_ahead(at_us, int(moment_now * 1_000_000)):
-        raise BadInput("bad_time", f"--at {text} is in the future")
+    if problem := problem_of_time(at_us, int(moment_now * 1_000_000)):
+        raise BadInput("bad_time", f"--at {text}: {problem}")
     return at_us
 
 

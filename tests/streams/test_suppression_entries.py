@@ -1,5 +1,6 @@
 """Entries of suppression lists: read from files, entered as events, and what they do."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -258,3 +259,91 @@ def test_an_entry_is_the_same_event_each_time() -> None:
         entered("add", "manual", NOW - 1), entered("add", "manual", NOW, source="a", scope="b"),
     ]  # fmt: skip
     assert len({one["event_id"], *(other["event_id"] for other in others)}) == 5
+
+
+EXPORTS = [
+    (
+        "email,created,reason,status\n"
+        'ada@example.com,1788220800,"550 5.1.1 <ada@example.com>: no ""such""\nmailbox",5.1.1\n',
+        ["reason"], "hard_bounce",
+    ),
+    (
+        "address,code,error,message,created_at\r\n"
+        'ada@example.com,550,"No such\r\nuser, at all",,"Tue, 01 Sep 2026 00:00:00 UTC"\r\n',
+        [], "hard_bounce",
+    ),
+    (
+        '\ufeff"Email Address","First Name","Last Name",UNSUB_TIME,UNSUB_REASON,LEID\n'
+        '"Ada@Example.com",Ada,"L, the ""first""","2026-09-01 00:00:00",NORMAL,"7"\n',
+        [], "hard_bounce",
+    ),
+    (
+        "EmailAddress,SuppressionReason,Origin,CreatedAt\n"
+        "ada@example.com,SpamComplaint,Recipient,2026-09-01T00:00:00Z\n",
+        [], "complaint",
+    ),
+    (
+        "EmailAddress,Reason,LastUpdateTime\nada@example.com,BOUNCE,2026-09-01T00:00:00+00:00\n",
+        [], "hard_bounce",
+    ),
+    (
+        "email;group;source;date\nada@example.com;Customers;form;2026-09-01\n",
+        ["Group", "Source"], "hard_bounce",
+    ),
+    ("email\tsource\tdate\nada@example.com\tform\t2026-09-01\n", [], "hard_bounce"),
+]  # fmt: skip
+"""As SendGrid, Mailgun, Mailchimp, Postmark, Amazon SES and others write them, what is ignored, and
+the reason; each of one address on the first of September."""
+
+
+@pytest.mark.parametrize(("text", "ignored", "reason"), EXPORTS)
+def test_lists_of_providers_are_read(text: str, ignored: list[str], reason: str) -> None:
+    """Whatever else is in their columns, line ends too; a bad line is told by its own number."""
+    lines = text.splitlines(keepends=True)
+    found = read_entries([*lines, "nobody\n", *lines[1:]], "add", "hard_bounce", None, NOW, ignored)
+    (_, first), (number, bad), (_, again) = found
+    assert isinstance(first, Entry)
+    assert (first.address.lower(), first.reason, first.at) == (ADA, reason, 1_788_220_800_000_000)
+    assert (first.source, first.scope) == ("", "")
+    assert again == first
+    assert isinstance(bad, BadLine)
+    assert (number, bad.number) == (len(lines) + 1, len(lines) + 1)
+
+
+def test_a_column_that_is_to_be_ignored_has_to_be_there() -> None:
+    """A typing error would else give each line another reason than was meant."""
+    read = read_entries(["email,reason\n", f"{ADA},spam\n"], "add", "manual", NOW, NOW, ["raeson"])
+    (_, bad), (_, one) = read
+    assert isinstance(bad, BadLine)
+    assert "no column 'raeson'" in bad.problem
+    assert one == Entry(ADA, "complaint", NOW)
+
+
+CELL = st.text(st.sampled_from('x,";\n\r .'), max_size=12)
+
+
+@given(st.lists(CELL, max_size=6), st.lists(st.integers(0, 5), max_size=2))
+def test_no_line_vanishes_in_the_one_before(notes: list[str], broken: list[int]) -> None:
+    """Each is an entry or told as bad, wherever quotation marks are missing."""
+    rows = [
+        f"u{number}@example.com," + ('"x' if number in broken else _quoted(note)) + "\n"
+        for number, note in enumerate(notes)
+    ]
+    text = "email,note\n" + "".join(rows)
+    found = [one for _, one in read_entries(io.StringIO(text, None), "add", "manual", NOW, NOW)]
+    entered = {one.address for one in found if isinstance(one, Entry)}
+    whole = {f"u{number}@example.com" for number in range(len(notes)) if number not in broken}
+    assert entered == whole
+    assert len(found) - len(entered) >= len(set(broken) & set(range(len(notes))))
+
+
+def _quoted(cell: str) -> str:
+    return '"' + cell.replace('"', '""') + '"'
+
+
+@pytest.mark.parametrize("at", ["0", "1970-01-01", "1999-12-31T23:59:59Z", "20261120"])
+def test_times_that_would_count_by_their_arrival_are_refused(at: str) -> None:
+    """Entered again they would undo what was lifted meanwhile."""
+    (bad,) = entries(f"email,at\n{ADA},{at}\n")
+    assert isinstance(bad, BadLine)
+    assert "before 2000" in bad.problem
