@@ -11,7 +11,7 @@ Invariants (glossary, «Suppression»):
 4. Soft bounces count for ``SOFT_WITHIN_S``, and signs of life end a hard bounce for
    ``LIFE_WITHIN_S`` after it, both by log time. A delivery that was told before the first
    bounce, and a reading before the first hard bounce, are not remembered: nothing is kept of the
-   many addresses that never bounced.
+   many addresses that never bounced. Lifts and re-subscriptions are.
 5. An address has at most ``SCOPES_MAX`` scopes, the first ones told. Whoever leaves a further one,
    or is listed for it, is suppressed for all mail: nothing that was told is lost. A return to a
    further one lifts nothing.
@@ -20,6 +20,7 @@ Invariants (glossary, «Suppression»):
 """
 
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
 
 SOFT_BOUNCES = 5
@@ -33,7 +34,10 @@ SCOPES_MAX = 1_000
 """Lists and groups of one address whose suppressions are kept apart, over all its sources; some 60
 bytes of state each. A provider, or who knows a source's secret, can invent any number."""
 SOFT_KEPT_MAX = 16
-"""Messages whose soft bounces are kept of one address: those that bounced last."""
+"""Soft bounces of one address that are all kept. Of more, those of the ``SOFT_BOUNCES`` messages
+that bounced last, and the first and the last of each ``SOFT_STEP_S``: 119 at most. An address that
+gets many messages a day would else never have three days of them."""
+SOFT_STEP_S = 6 * 3600
 
 HARD, COMPLAINT, UNSUBSCRIBE, SOFT, MANUAL = 1, 2, 4, 8, 16
 REASONS = {
@@ -117,7 +121,7 @@ class Recipient:
 
     Attributes:
         cases: lasting suppressions, by reason.
-        soft: messages (32 bits) that bounced softly -> when they did so last, seconds.
+        soft: messages (32 bits) that bounced softly, and when, seconds.
         life: the newest sign of life, seconds.
         soft_at: the newest soft bounce of those that suppress; 0 while none do.
         soft_offset: of the event that completed them.
@@ -134,7 +138,7 @@ class Recipient:
 
     def __init__(self) -> None:
         self.cases: dict[int, Case] = {}
-        self.soft: dict[int, int] = {}
+        self.soft: set[tuple[int, int]] = set()
         self.life = 0
         self.soft_at = 0
         self.soft_offset = GONE
@@ -161,7 +165,7 @@ def pack(recipient: Recipient) -> bytes:
             ),
             _SCOPES.pack(scopes) if scopes else b"",
             *(_CASE.pack(*case) for _, case in cases),
-            *(_SOFT.pack(*pair) for pair in sorted(recipient.soft.items())),
+            *(_SOFT.pack(*pair) for pair in sorted(recipient.soft)),
         )
     )  # fmt: skip
 
@@ -182,8 +186,7 @@ def unpack(data: bytes) -> Recipient:
             one.cases[reason] = Case(*_CASE.unpack_from(data, at))
             at += _CASE.size
     for _ in range(softs):
-        unit, when = _SOFT.unpack_from(data, at)
-        one.soft[unit] = when
+        one.soft.add(_SOFT.unpack_from(data, at))
         at += _SOFT.size
     return one
 
@@ -228,9 +231,9 @@ def expire(recipient: Recipient, log_time: int) -> None:
     Args:
         log_time: seconds.
     """
-    old = [unit for unit, at in recipient.soft.items() if at + SOFT_WITHIN_S < log_time]
-    for unit in old:
-        del recipient.soft[unit]
+    old = {one for one in recipient.soft if one[1] + SOFT_WITHIN_S < log_time}
+    if old:
+        recipient.soft -= old
         recipient.dirty = True
     if recipient.soft_at and recipient.soft_at + SOFT_FOR_S < log_time:
         recipient.soft_at, recipient.soft_offset = 0, GONE
@@ -258,7 +261,7 @@ def take(recipient: Recipient, sign: Sign, log_time: int) -> None:
     for reason in ended:
         if reason != SOFT:
             _end(recipient, reason, at)
-    if SOFT in ended:
+    if SOFT in ended and (sign.kind not in SIGNS or is_watched(recipient, log_time)):
         _lives(recipient, at, log_time)
     if sign.read_of and _hard_may_end(recipient, log_time):
         _end(recipient, HARD, sign.read_of)
@@ -309,11 +312,15 @@ def _end(recipient: Recipient, reason: int, at: int) -> None:
 
 
 def _bounced_softly(recipient: Recipient, sign: Sign, log_time: int) -> None:
-    if sign.at + SOFT_WITHIN_S < log_time or sign.at <= recipient.soft.get(sign.unit, 0):
+    one = sign.unit, sign.at
+    if sign.at + SOFT_WITHIN_S < log_time or one in recipient.soft:
         return
-    recipient.soft[sign.unit] = sign.at
-    while len(recipient.soft) > SOFT_KEPT_MAX:
-        del recipient.soft[min(recipient.soft, key=lambda unit: (recipient.soft[unit], unit))]
+    kept = recipient.soft | {one}
+    if len(kept) > SOFT_KEPT_MAX:
+        kept = _deciding(kept)
+    if kept == recipient.soft:
+        return
+    recipient.soft = kept
     recipient.dirty = True
     if (newest := _suppressing(recipient)) > recipient.soft_at:
         recipient.soft_at = newest
@@ -322,7 +329,7 @@ def _bounced_softly(recipient: Recipient, sign: Sign, log_time: int) -> None:
 
 def _lives(recipient: Recipient, at: int, log_time: int) -> None:
     """Soft bounces before a sign of life do not count."""
-    if at <= recipient.life or at + SOFT_WITHIN_S < log_time or not is_watched(recipient, log_time):
+    if at <= recipient.life or at + SOFT_WITHIN_S < log_time:
         return
     recipient.life = at
     recipient.dirty = True
@@ -332,10 +339,46 @@ def _lives(recipient: Recipient, at: int, log_time: int) -> None:
 
 def _suppressing(recipient: Recipient) -> int:
     """The newest soft bounce, if those since the last sign of life suppress; else 0."""
-    since = [at for at in recipient.soft.values() if at > recipient.life]
-    if len(since) < SOFT_BOUNCES or max(since) - min(since) < SOFT_SPAN_S:
+    life = recipient.life
+    since = [one for one in recipient.soft if one[1] > life]
+    if len({unit for unit, _ in since}) < SOFT_BOUNCES:
         return 0
-    return max(since)
+    newest = max(at for _, at in since)
+    long_ago = newest - SOFT_SPAN_S
+    spans = long_ago > life and any(
+        first <= long_ago and last > life for first, last in _steps(recipient.soft).values()
+    )
+    return newest if spans else 0
+
+
+def _steps(soft: Iterable[tuple[int, int]]) -> dict[int, tuple[int, int]]:
+    """First and last soft bounce of each ``SOFT_STEP_S``: enough to tell how long they lasted.
+
+    In the step of a sign of life, bounces before and after it count from its time on: whether one
+    lay between it and the last ones can't be told of what is kept.
+    """
+    steps: dict[int, tuple[int, int]] = {}
+    for _, at in soft:
+        first, last = steps.get(at // SOFT_STEP_S, (at, at))
+        steps[at // SOFT_STEP_S] = min(first, at), max(last, at)
+    return steps
+
+
+def _deciding(soft: set[tuple[int, int]]) -> set[tuple[int, int]]:
+    """The soft bounces that ``_suppressing`` depends on, whatever comes later or earlier.
+
+    What it makes of some and then of further ones is what it makes of all of them.
+    """
+    newest: dict[int, int] = {}
+    for unit, at in soft:
+        newest[unit] = max(at, newest.get(unit, 0))
+    last_ones = sorted(((at, unit) for unit, at in newest.items()), reverse=True)[:SOFT_BOUNCES]
+    kept = {(unit, at) for at, unit in last_ones}
+    by_time: dict[int, int] = {}
+    for unit, at in soft:
+        by_time[at] = max(unit, by_time.get(at, 0))
+    kept.update((by_time[at], at) for ends in _steps(soft).values() for at in ends)
+    return kept
 
 
 def holding(recipient: Recipient) -> int:

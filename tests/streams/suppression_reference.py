@@ -69,9 +69,9 @@ def reference(signs: Sequence[Sign]) -> int:
         if evidence and max(evidence) >= last(reason):
             return reason
     bounced = [(one.unit, one.at) for one in signs if gives(one) == SOFT]
-    newest = {unit: max(at for of, at in bounced if of == unit) for unit, _ in bounced}
-    since = sorted(at for at in newest.values() if at > last(SOFT))
-    enough = len(since) >= SOFT_BOUNCES and since[-1] - since[0] >= SOFT_SPAN_S
+    units = {unit for unit, at in bounced if at > last(SOFT)}
+    since = sorted(at for _, at in bounced if at > last(SOFT))
+    enough = len(units) >= SOFT_BOUNCES and since[-1] - since[0] >= SOFT_SPAN_S
     return SOFT if enough else 0
 
 

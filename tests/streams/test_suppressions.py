@@ -23,6 +23,7 @@ from streams.enrich.suppressions import (
     SOFT_FOR_S,
     SOFT_KEPT_MAX,
     SOFT_SPAN_S,
+    SOFT_STEP_S,
     SOFT_WITHIN_S,
     UNSUBSCRIBE,
     Case,
@@ -182,6 +183,27 @@ def test_soft_bounces_of_several_messages_over_days_suppress(
     assert holds(*signs) == reason
 
 
+@pytest.mark.parametrize(
+    "lifted",
+    [
+        sign("subscribed", NOW),
+        sign("suppression_removed", NOW),
+        sign("suppression_removed", NOW, listed="suppressed_bounce"),
+    ],
+)
+def test_a_lift_is_remembered_of_an_address_that_nothing_was_known_of(lifted: Sign) -> None:
+    """Bounces that are told later, of before it, do not suppress; those after it do."""
+    before, later = softs(NOW - 5 * DAY), softs(NOW + DAY)
+    recipient = unpack(pack(after([lifted])))
+    now = NOW + 6 * DAY
+    for one in before:
+        take(recipient, one, now)
+    assert holding(recipient) == 0
+    for one in later:
+        take(recipient, one, now)
+    assert holding(recipient) == SOFT
+
+
 def test_a_soft_suppression_is_told_with_its_newest_bounce_and_ends_by_itself() -> None:
     """One more moves its end; after it nothing is lifted, and it can come again."""
     recipient = after(softs(NOW - 5 * DAY), NOW)
@@ -250,11 +272,70 @@ def test_the_set_of_signs_decides(signs: list[Sign], random: Any) -> None:
         random.shuffle(signs)
 
 
-def test_a_bounded_number_of_soft_bounces_is_kept() -> None:
-    """The newest ones, in whatever order they come."""
-    many = [soft(NOW - n, n) for n in range(1, 3 * SOFT_KEPT_MAX)]
-    for order in (many, many[::-1]):
-        assert sorted(after(order).soft) == list(range(1, SOFT_KEPT_MAX + 1))
+STEPS = SOFT_WITHIN_S // SOFT_STEP_S
+
+
+@st.composite
+def busy_mailboxes(draw: st.DrawFn) -> list[Sign]:
+    """Many soft bounces, several of some messages, and a few signs of life; any seconds."""
+    messages, step_s = draw(st.sampled_from([5, 7, 100])), draw(st.sampled_from([600, 3600]))
+    life = draw(st.sampled_from([0, 1, 2]))
+    bounces = draw(
+        st.lists(
+            st.tuples(st.integers(1, SOFT_WITHIN_S // step_s - 1), st.integers(0, messages)),
+            min_size=4, max_size=80,
+        )
+    )  # fmt: skip
+    signs = [soft(NOW - steps * step_s, unit) for steps, unit in bounces]
+    times = st.integers(1, SOFT_WITHIN_S - 1)
+    return signs + [sign("delivered", NOW - draw(times)) for _ in range(life)]
+
+
+@given(busy_mailboxes(), st.randoms(use_true_random=False))
+@settings(max_examples=500)
+def test_the_set_decides_of_any_number_of_soft_bounces(signs: list[Sign], random: Any) -> None:
+    """Also of those that bounced again; which suppression, and until when. Few are kept."""
+    opening = Recipient()  # life is remembered of an address that is known
+    opening.soft = {(2**32 - 1, NOW - SOFT_WITHIN_S)}
+    found = set()
+    for _ in range(6):
+        random.shuffle(signs)
+        recipient = unpack(pack(opening))
+        for one in signs:
+            take(recipient, one, NOW)
+            recipient = unpack(pack(recipient))
+        found.add((holding(recipient), recipient.soft_at))
+        assert len(recipient.soft) <= max(SOFT_KEPT_MAX, 2 * (STEPS + 1) + SOFT_BOUNCES)
+    assert len(found) == 1
+
+
+@given(st.lists(st.tuples(st.integers(0, STEPS - 1), st.integers(1, 9)), max_size=80),
+       st.none() | st.integers(0, STEPS - 1))  # fmt: skip
+@settings(max_examples=500)
+def test_of_many_soft_bounces_enough_is_kept(
+    bounces: list[tuple[int, int]], life: int | None
+) -> None:
+    """As if all were: on whole steps of time nothing is lost."""
+    begin = (NOW - SOFT_WITHIN_S) // SOFT_STEP_S * SOFT_STEP_S + SOFT_STEP_S
+    signs = [soft(begin, 1), *(soft(begin + step * SOFT_STEP_S, unit) for step, unit in bounces)]
+    if life is not None:
+        signs.append(sign("delivered", begin + life * SOFT_STEP_S))
+    assert holding(after(signs)) == reference(signs)
+
+
+@pytest.mark.parametrize("a_day", [2, 5, 16, 50, 500])
+def test_an_address_that_gets_much_mail_is_suppressed_too(a_day: int) -> None:
+    """After three days; else a busy mailbox would bounce for ever."""
+    recipient = Recipient()
+    suppressed_after = None
+    for number in range(5 * a_day):
+        at = NOW + number * (DAY // a_day)
+        expire(recipient, at)
+        take(recipient, soft(at, number), at)
+        if holding(recipient) and suppressed_after is None:
+            suppressed_after = at - NOW
+    assert suppressed_after is not None
+    assert SOFT_SPAN_S <= suppressed_after < SOFT_SPAN_S + DAY
 
 
 U32 = st.integers(0, 2**32 - 1)
@@ -263,12 +344,12 @@ CASES = st.builds(Case, U32, U32, st.integers(-1, 2**40))
 
 @given(
     st.dictionaries(st.sampled_from(LASTING), CASES),
-    st.dictionaries(U32, U32, max_size=SOFT_KEPT_MAX),
+    st.sets(st.tuples(U32, U32), max_size=255),
     st.tuples(U32, U32, U32, U32, st.integers(-1, 2**40), st.sampled_from([0, *PRECEDENCE])),
     st.integers(0, SCOPES_MAX),
 )
 def test_compact_form_is_inverse(
-    cases: dict[int, Case], soft_bounces: dict[int, int], rest: tuple[int, ...], scopes: int
+    cases: dict[int, Case], soft_bounces: set[tuple[int, int]], rest: tuple[int, ...], scopes: int
 ) -> None:
     """What is stored is what is read; a state without content gives no bytes."""
     one = Recipient()
