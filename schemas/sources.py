@@ -34,6 +34,11 @@ def problem_lines(error: ValidationError, name_of: Callable[[str], str]) -> list
     ]
 
 
+def is_source_name(text: str) -> bool:
+    """Whether a text may name a source: the last part of ``/hooks/NAME``."""
+    return re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text) is not None
+
+
 def read_secret_file(path: str, read_file: ReadFile) -> str:
     """The text of a secret file, without white space around it.
 
@@ -163,7 +168,7 @@ def load_sources(text: str, environ: Mapping[str, str], read_file: ReadFile) -> 
     if not isinstance(tables, dict):
         raise ConfigError([*problems, "sources: a table of tables, as in [sources.news]"])
     for name, raw in tables.items():
-        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) or not isinstance(raw, dict):
+        if not is_source_name(name) or not isinstance(raw, dict):
             problems.append(
                 f"sources.{name}: a table named by letters, digits, '-' and '_', 64 at most"
             )

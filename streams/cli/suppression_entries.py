@@ -18,6 +18,7 @@ from typing import Literal
 
 from ingest.providers import addresses, fields
 from schemas.event import Event, event_id, new_event
+from schemas.sources import is_source_name
 
 Operation = Literal["add", "lift"]
 REASONS = {
@@ -132,6 +133,8 @@ def problem_of(entry: Entry, operation: Operation) -> str:
         return f"unknown reason {entry.reason[:SHOWN_CHARS]!r}: one of {known}"
     if bool(entry.source) != bool(entry.scope):
         return "a scope needs its source, and a source its scope"
+    if entry.source and not is_source_name(entry.source):
+        return f"not the name of a source, as in mailpulse.toml: {entry.source[:SHOWN_CHARS]!r}"
     if len(entry.scope) > SCOPE_CHARS_MAX:
         return f"the scope is longer than {SCOPE_CHARS_MAX} characters"
     return ""
@@ -174,9 +177,9 @@ def event_of(
     event["suppression_scope"] = entry.scope or None
     event["received_by"] = "command"
     keep(event)
-    identity = event["recipient_identity"] or ""
+    identity, scope = event["recipient_identity"] or "", event["suppression_scope"] or ""
     event["event_id"] = event_id(
-        PROVIDER, kind, identity, entry.reason, str(entry.at), entry.source, entry.scope
+        PROVIDER, kind, identity, entry.reason, str(entry.at), entry.source, scope
     )
     return event
 

@@ -1,6 +1,7 @@
 """Entries of suppression lists: read from files, entered as events, and what they do."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ def test_exports_of_other_systems_are_read_by_their_columns(text: str) -> None:
         ("ada@example.com,manual,2099-01-01", "in the future: '2099-01-01'"),
         ("ada@example.com,manual,,news", "a scope needs its source"),
         ("ada@example.com,manual,,,group:1", "a scope needs its source"),
+        ("ada@example.com,manual,,bob@example.com,group:1", "not the name of a source"),
     ],
 )
 def test_bad_lines_are_told_with_their_number(line: str, problem: str) -> None:
@@ -237,9 +239,19 @@ def test_scopes_do_not_concern_the_address() -> None:
     }
 
 
-def test_the_id_of_an_entry_does_not_tell_who_guesses_the_address() -> None:
+def _put(kept: tuple[str | None, str | None, str]) -> Callable[[Event], None]:
+    """Gives an event these identity, scope and source."""
+
+    def put(event: Event) -> None:
+        event["recipient_identity"], event["suppression_scope"], event["source"] = kept
+
+    return put
+
+
+@pytest.mark.parametrize("scope", [(), ("news", f"list:{ADA}")])
+def test_the_id_of_an_entry_does_not_tell_who_guesses_the_address(scope: tuple[str, ...]) -> None:
     """With addresses as keyed hashes it depends on the key; entered again it is the same."""
-    entry = Entry(ADA, "manual", NOW)
+    entry = Entry(ADA, "manual", NOW, *scope)
 
     def made(*privacy: Privacy) -> Event:
         return event_of(entry, "add", NOW, *(one.apply for one in privacy))
@@ -248,6 +260,25 @@ def test_the_id_of_an_entry_does_not_tell_who_guesses_the_address() -> None:
     assert len({each["event_id"] for each in (plain, one, other)}) == 3
     assert made(Privacy("hashed", b"1" * 32)) == one
     assert ADA not in repr(one)
+    kept = one["recipient_identity"], one["suppression_scope"], one["source"]
+    again = event_of(Entry("x@y.example", "manual", NOW, *scope), "add", NOW, _put(kept))
+    assert again["event_id"] == one["event_id"]  # made of what is in the record, nothing else
+
+
+@given(st.sampled_from(["plain", "hashed"]), st.lists(st.booleans(), min_size=3, max_size=3))
+def test_no_part_of_an_entry_keeps_an_address_that_is_hashed(mode: str, where: list[bool]) -> None:
+    """Whichever column of a list has one: source and scope too."""
+    hashed = Privacy("hashed", b"1" * 32)
+    address, source, scope = (
+        ADA if planted else other
+        for planted, other in zip(where, ("eve@else.example", "news", "list:1"), strict=True)
+    )
+    entry = Entry(address, "manual", NOW, source, scope)
+    if problem_of(entry, "add"):
+        assert source == ADA
+        return
+    made = event_of(entry, "add", NOW, *([hashed.apply] if mode == "hashed" else []))
+    assert (ADA in repr(made)) == (mode == "plain" and ADA in (address, scope))
 
 
 def test_an_entry_is_the_same_event_each_time() -> None:
