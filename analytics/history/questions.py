@@ -3,9 +3,12 @@
 Invariants:
 1. Pure. Values are bound as parameters, never put into the text.
 2. Every query is bounded by its days and by a number of rows.
-3. An address is never in a query when recipients are hashed or dropped: its hash is, or nothing.
+3. An address is never in a query when recipients are hashed or dropped: its hash is, or nothing,
+   since ClickHouse and what is before it write queries to their logs. A message id may look the
+   same. So there a text with an @ is looked for as one only in angle brackets, as headers have it.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +24,9 @@ ASKED_CHARS_MAX = 1_000
 DAYS_DEFAULT, DAYS_MAX = 30, 3_650
 ROWS_DEFAULT, ROWS_MAX = 500, 10_000
 """Events that are shown: the newest."""
+
+
+_MESSAGE_ID = re.compile(r"(?:message-id:)?\s*<\s*([^<>]*?)\s*>", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,8 @@ class Asked:
 def asked(text: str, mode: Mode, key: bytes) -> Asked:
     """The ways to look for an address, its hash or a message id.
 
-    An address may be in any spelling or coding, also with a name beside it.
+    An address may be in any spelling or coding, also with a name beside it; a message id in angle
+    brackets, as in a ``Message-ID`` header (RFC 5322, 3.6.4).
 
     Raises:
         BadInput: nothing, or too much, was asked for.
@@ -65,13 +72,14 @@ def asked(text: str, mode: Mode, key: bytes) -> Asked:
     if not given or len(given) > ASKED_CHARS_MAX or "\0" in given:
         detail = f"an address or a message id of 1 to {ASKED_CHARS_MAX} characters"
         raise BadInput("nothing_to_look_for", detail)
-    message = given[1:-1].strip() if given.startswith("<") and given.endswith(">") else given
+    header = _MESSAGE_ID.fullmatch(given)
+    message = header[1] if header else given
     if is_keyed_hash(given):
         return Asked((Way("address", given),), given, mode, is_address=True)
     found = find(given)
     address = found[0].address if len(found) == 1 else message
     is_address = bool(found) or "@" in message
-    ways = [Way("message", message)]
+    ways = [Way("message", message)] if header or not is_address or mode == "plain" else []
     if is_address and mode != "dropped":
         value = address_identity(address) if mode == "plain" else keyed_hash(address, key)
         ways.insert(0, Way("address", value))

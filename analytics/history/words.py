@@ -59,6 +59,9 @@ _TONES = {
 }  # fmt: skip
 
 
+_IN_BRACKETS = "in angle brackets if it has an @: <...>"
+
+
 class Words:
     """Sentences about a history.
 
@@ -103,6 +106,7 @@ class Words:
                     " are shown."
                 )
             return said
+        by_id = any(way.kind == "message" for way in history.asked.ways)
         said = [f"Nothing was found from {searched}."]
         if history.stored:
             return [
@@ -114,13 +118,17 @@ class Words:
         if history.asked.is_address and history.asked.mode == "dropped":
             said = [
                 "Addresses are not kept here, so nobody can be found by address."
-                f" Ask for a message id. As a message id nothing was found from {searched}."
+                f" Ask for a message id{'' if by_id else f', {_IN_BRACKETS}'}."
             ]
+            if by_id:
+                said.append(f"As a message id nothing was found from {searched}.")
         elif history.asked.is_address:
             said.append(
                 "Either no event of this address was reported then, or it was mailed under another"
                 " address."
             )
+            if not by_id:
+                said.append(f"If it is a message id, ask for it {_IN_BRACKETS}.")
         return said
 
     def summary(self, message: Message) -> str:

@@ -43,8 +43,9 @@ def trace(
 ) -> None:
     """Says what happened to the messages of one recipient, event by event.
 
-    If addresses are stored as keyed hashes, ADDRESS is hashed with the same key. Each look-up is
-    logged in the data directory. Exit code 1 if nothing was found.
+    If addresses are stored as keyed hashes, ADDRESS is hashed with the same key; then, and where
+    they are not stored, a MESSAGE-ID with an @ has to be in angle brackets. Each look-up is logged
+    in the data directory. Exit code 1 if nothing was found.
 
     Example: mailpulse trace ada@example.com --days 7
     """
