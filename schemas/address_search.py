@@ -66,6 +66,12 @@ _LIKELY = re.compile(
 _DOTTED = re.compile(r"[\w-]++(?:\.[\w-]++)*\.[A-Za-z]{2,24}")
 
 
+_WHOLE = re.compile(
+    r'(?:"(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*"|[^\s\x00-\x1f\x7f"(),:;<>@\[\\\]]+)'
+    r"@(?:\[[0-9A-Za-z:.-]+\]|[^\s\x00-\x1f\x7f!-,/:-@\[-^`{-~]+)"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """An address in a text.
@@ -174,6 +180,14 @@ def has_sign(text: str) -> bool:
     return any(
         _SIGN.search(codings.read(content).text) for content, _ in codings.base64_texts(text)
     )
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is one address and nothing beside it, no name and no other delimiter.
+
+    Then all that ``find`` takes for what parts a link belongs to it: ``r&d@…``, ``a/b@…``.
+    """
+    return _WHOLE.fullmatch(text) is not None
 
 
 def is_domain(text: str) -> bool:

@@ -8,7 +8,7 @@ Invariants:
 
 import re
 
-from schemas.address_search import Found, has_sign, replaced, replaced_in_field
+from schemas.address_search import Found, has_sign, is_address, replaced, replaced_in_field
 
 STARS = "***"
 DOTS = "•••"
@@ -42,6 +42,9 @@ def masked_recipient(recipient: str, sign: str = STARS) -> str:
     hashed = _HASH.fullmatch(recipient)
     if hashed:
         return f"{hashed[1] or ''}{hashed[2][:HASH_SHOWN_CHARS]}…"
+    if is_address(recipient):
+        local, _, domain = recipient.rpartition("@")
+        return _hidden(local, sign, f"@{domain}") or recipient
     shown = masked(recipient, sign)
     return shown if shown != recipient or not recipient else f"{recipient[0]}{sign}"
 
@@ -53,7 +56,12 @@ def is_hash(recipient: str) -> bool:
 
 def _mask(text: str, found: Found, sign: str) -> str:
     local = found.address.rpartition("@")[0]
+    return _hidden(local, sign, text[found.sign : found.end]) or text[found.begin : found.end]
+
+
+def _hidden(local: str, sign: str, behind: str) -> str:
+    """The mask of an address; empty if it is one already."""
     if local[-len(sign) :] == sign and len(local) <= len(sign) + 1:
-        return text[found.begin : found.end]
+        return ""
     first = next((char for char in local if char.isalnum()), "")
-    return f"{first}{sign}{text[found.sign : found.end]}"
+    return f"{first}{sign}{behind}"

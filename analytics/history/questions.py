@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from schemas.address_search import find
+from schemas.address_search import find, is_address
 from schemas.errors import BadInput
 from schemas.identity import address_identity
 from schemas.recipient_hash import is_keyed_hash, keyed_hash
@@ -76,16 +76,28 @@ def asked(text: str, mode: Mode, key: bytes) -> Asked:
     message = header[1] if header else given
     if is_keyed_hash(given):
         return Asked((Way("address", given),), given, mode, is_address=True)
-    found = find(given)
-    address = found[0].address if len(found) == 1 else message
-    is_address = bool(found) or "@" in message
-    ways = [Way("message", message)] if header or not is_address or mode == "plain" else []
-    if is_address and mode != "dropped":
+    address, looks_like_one = _address_in(given, message)
+    ways = [Way("message", message)] if header or not looks_like_one or mode == "plain" else []
+    if looks_like_one and mode != "dropped":
         value = address_identity(address) if mode == "plain" else keyed_hash(address, key)
         ways.insert(0, Way("address", value))
     elif mode == "plain":
         ways.append(Way("address", address_identity(message)))
-    return Asked(tuple(ways), keyed_hash(address, key), mode, is_address)
+    return Asked(tuple(ways), keyed_hash(address, key), mode, looks_like_one)
+
+
+def _address_in(given: str, message: str) -> tuple[str, bool]:
+    """The address that is meant, and whether it looks like one.
+
+    What is an address as it stands is not searched for another: who asks for ``r&d@…`` would be
+    told of ``d@…``, who is somebody else.
+    """
+    named = given[given.rfind("<") + 1 : -1] if given.endswith(">") else given
+    identity = address_identity(named)
+    if is_address(identity):
+        return identity, True
+    found = find(given)
+    return found[0].address if len(found) == 1 else message, bool(found) or "@" in message
 
 
 _COLUMNS = """\

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ingest.providers import addresses, fields
+from schemas.address_search import is_address
 from schemas.event import Event, event_id, new_event
 from schemas.sources import is_source_name
 
@@ -51,12 +52,6 @@ DELIMITERS = ",;\t"
 UNREADABLE = "\ufffd"
 """Stands for what could not be decoded: nobody knows which address it was."""
 _BYTE_ORDER_MARK = "\ufeff"
-_ADDRESS = re.compile(
-    r'(?:"(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*"|[^\s\x00-\x1f\x7f"(),:;<>@\[\\\]]+)'
-    r"@(?:\[[0-9A-Za-z:.-]+\]|[^\s\x00-\x1f\x7f!-,/:-@\[-^`{-~]+)"
-)
-"""One address and nothing beside it: else what another delimiter or a name left in the cell would
-be entered, and the person behind it would go on getting mail."""
 COLUMNS = {
     "address": ("address", "email", "emailaddress", "recipient", "mail"),
     "reason": ("reason", "suppressionreason"),
@@ -117,7 +112,7 @@ def problem_of_address(address: str) -> str:
         return f"the address is longer than {ADDRESS_CHARS_MAX} characters"
     plain, _ = addresses.address(address)
     lost = plain is not None and UNREADABLE in plain
-    if lost or addresses.are_several(address) or not _ADDRESS.fullmatch(plain or ""):
+    if lost or addresses.are_several(address) or not is_address(plain or ""):
         return f"not one address: {address[:SHOWN_CHARS]!r}"
     return ""
 
@@ -233,7 +228,7 @@ def _rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str] | str]]:
             yield number, f"longer than {LINE_CHARS_MAX:,} characters"
             continue
         delimiter = delimiter or _delimiter(text)
-        if _ADDRESS.fullmatch(text):  # its quotation marks are its own
+        if is_address(text):  # its quotation marks are its own
             yield number, [text]
             continue
         row = _cells([text], delimiter) or _continued(f"{text}\n", numbered, delimiter)
@@ -294,7 +289,7 @@ def _continued(line: str, numbered: _Numbered, delimiter: str) -> list[str] | No
     for further in numbered.ahead(ROW_LINES_MAX - 1):
         size += len(further)
         alone = (cell.strip().strip('"') for cell in further.split(delimiter))
-        if size > LINE_CHARS_MAX or any(map(_ADDRESS.fullmatch, alone)):
+        if size > LINE_CHARS_MAX or any(map(is_address, alone)):
             return None
         lines.append(further)
         if (row := _cells(lines, delimiter)) is not None:

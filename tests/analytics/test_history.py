@@ -24,6 +24,7 @@ from analytics.history.words import Words
 from schemas.errors import BadInput, Unavailable
 from schemas.event import BounceClass, BounceReason, EventType
 from schemas.identity import address_identity
+from schemas.masking import masked_recipient
 from schemas.recipient_hash import keyed_hash
 from schemas.settings import Settings
 from streams.cli.main import main
@@ -151,6 +152,19 @@ async def test_dropped_recipients_are_found_by_message_alone(store: Store) -> No
     (said,) = Words(whole=True).answer(found)
     assert "Addresses are not kept" in said
     assert "Ask for a message id, in angle brackets" in said
+
+
+@pytest.mark.parametrize("sign", "!#$%&'*+-/=?^_`{|}~.")
+def test_nobody_else_is_found_in_an_address(sign: str) -> None:
+    """Whatever stands in it: signs that part links, and what could be an escape."""
+    for local in (f"x{sign}y", f"{sign}y", f"x{sign}", f"x{sign}41y", f"x{sign}{sign}y"):
+        address = f"{local}@example.com"
+        for text in (address, f"Somebody <{address}>", f"  <{address}> "):
+            first, *others = asked(text, "plain", KEY).ways
+            assert (first.kind, first.value) == ("address", address_identity(address)), text
+            assert {way.kind for way in others} == {"message"}
+            shown = masked_recipient(address)
+            assert shown in ("***@example.com", f"{local.strip(sign)[:1]}***@example.com")
 
 
 @pytest.mark.parametrize("mode", ["hashed", "dropped"])
