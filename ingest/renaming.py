@@ -135,6 +135,15 @@ def mode_of(field: str) -> Mode:
     return Mode.HIDE
 
 
+def _is_small(digits: str) -> bool:
+    """Whether a whole number is below ``SMALL``, however many zeros it begins with.
+
+    ``int`` refuses texts of more than 4,300 digits, so it is given short ones alone.
+    """
+    significant = digits.lstrip("0")
+    return len(significant) <= len(str(SMALL)) and int(significant or "0") < SMALL
+
+
 class Renamer:
     """The stand-ins of one capture.
 
@@ -247,7 +256,7 @@ class Renamer:
         if low in self._kept:
             return True
         if word.isascii() and word.isdigit():
-            return int(word[:20]) < SMALL or (mode is not Mode.TEXT and self._is_near(float(word)))
+            return _is_small(word) or (mode is not Mode.TEXT and self._is_near(float(word)))
         if mode is Mode.HIDE or low in self._known or not _CLEAR_TEXT.fullmatch(word):
             return mode is Mode.AGENT and len(word) < 8 and low not in self._known
         if mode is Mode.TEXT and word[0].isupper() and not word.isupper():
@@ -276,10 +285,10 @@ class Renamer:
         identifies = field.lower().endswith("id") and mode is Mode.HIDE
         if mode is not Mode.FORCE and whole.isdigit():
             exact = len(digits.partition(".")[2]) > DECIMALS_MAX
-            small = int(whole[:20]) < SMALL and not exact
-            if small and not (identifies and int(whole) > 9):
+            small = _is_small(whole) and not exact
+            if small and not (identifies and len(whole.lstrip("0")) > 1):
                 return digits
-            if self._is_near(float(whole[:20])):
+            if self._is_near(float(whole)):
                 return digits
         return re.sub(r"[0-9]+", lambda match: self._digits(match.group()), digits)
 

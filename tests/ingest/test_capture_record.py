@@ -196,8 +196,12 @@ PERSONAL = (
     '{"birthdate":"1984-12-16"}', '{"birth_date":"16/12/1984"}', '{"date_of_birth":"1984-12-16"}',
     '{"client_name":"Wilhelmine Roth"}', '{"device":"Wilhelmines iPhone"}', '{"client":"Roth KG"}',
     '{"text":"dear wilhelmine, the result is in"}', '{"comment":"wilhelmine wants her money"}',
+    f'{{"ref":"{"0" * 20}4155551234"}}', f'{{"ref":{"0" * 20}4155551234}}',
+    f'{{"ref":"call {"0" * 20}4155551234 back"}}',
 )  # fmt: skip
-PERSONAL_LEAKS = ("184.216", "93.184", "1984", "wilhelmine", "roth", "money", "16/12", "12-16")
+PERSONAL_LEAKS = (
+    "184.216", "93.184", "1984", "wilhelmine", "roth", "money", "16/12", "12-16", "4155551234",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("body", PERSONAL)
@@ -227,7 +231,11 @@ def test_words_that_are_harmless_elsewhere_are_replaced_in_headers_of_secrets(na
             st.text(max_size=12).map(lambda text: text.encode("utf-8", "surrogatepass")),
             st.binary(max_size=8),
             st.sampled_from(
-                rb'{ } [ ] " : , \ \u \ud83d %ff %ud8 & = http://a/ @ 1e400 - :: a@b.co'.split()
+                [
+                    *rb'{ } [ ] " : , \ \u \ud83d %ff %ud8 & = http://a/ @ 1e400 - :: a@b.co'.split(),
+                    b'{"id":' + b"0" * 5_000 + b"7}",
+                    b"9" * 5_000,
+                ]
             ),
         ),
         max_size=20,
