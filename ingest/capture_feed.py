@@ -8,7 +8,8 @@ the command, however that ends. Requests are renamed there, not here: they reach
 Invariants:
 1. Without a capture a request costs one look-up in an empty dict.
 2. A request is offered after its answer was sent. Nothing here waits for the command: what does not
-   fit into ``UNSENT_BYTES_MAX`` is dropped, counted and told. No error leaves ``offer``.
+   fit into ``UNSENT_BYTES_MAX`` is dropped and counted; the next frame that fits tells how
+   many were. No error leaves ``offer``.
 3. Only a folder and a socket of this process's own user are used, closed to others.
 
 A frame is two lengths (of a JSON head and of a body, 4 bytes each, big-endian), head and body.
@@ -41,13 +42,15 @@ SUFFIX = ".sock"
 
 
 def folder_of(data_dir: Path, user: int | None = None) -> Path:
-    """Where the captures of a data directory are announced.
+    """Where the captures of a data directory are announced; ``user`` is this process's own.
 
-    Its path is short, as a socket's must be, and in a place that is writable also in a container
-    whose own file system is not.
+    In a place that is writable also in a container whose own file system is not. With the longest
+    name of a source the socket's path has 101 bytes, whatever the user's number: 103 is the most
+    that every system takes (``sun_path`` of macOS; Linux takes 107).
     """
-    name = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
-    return Path(_PLACE) / f"mailpulse-{os.getuid() if user is None else user}-{name}"
+    owner = os.getuid() if user is None else user
+    name = hashlib.sha256(b"%d/%s" % (owner, os.fsencode(data_dir.resolve()))).hexdigest()[:16]
+    return Path(_PLACE) / f"mailpulse-{name}"
 
 
 def is_ours(path: Path, kind: Callable[[int], bool]) -> bool:

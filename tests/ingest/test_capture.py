@@ -237,9 +237,28 @@ def test_a_folder_that_others_may_write_is_not_used(tmp_path: Path) -> None:
         folder.rmdir()
 
 
-def test_without_a_capture_nothing_is_offered(tmp_path: Path) -> None:
-    """The path of the socket is short enough for every system, however long the data's is."""
-    assert len(str(capture_feed.folder_of(tmp_path / ("x" * 200)))) < 60
+@pytest.mark.parametrize("user", [0, 1000, 1_000_680_000, 2**32 - 2])
+def test_the_path_of_a_socket_fits_every_system(tmp_path: Path, user: int) -> None:
+    """However long the data's path and the source's name are; OpenShift's users have ten digits."""
+    folder = capture_feed.folder_of(tmp_path / ("x" * 200), user)
+    assert len(str(folder / f"{'n' * 64}{capture_feed.SUFFIX}")) <= 103
+    others = {capture_feed.folder_of(tmp_path / "x", user), capture_feed.folder_of(tmp_path, user)}
+    assert folder not in others
+    assert capture_feed.folder_of(tmp_path, user + 1) not in others
+
+
+async def test_a_source_with_the_longest_name_is_captured(tmp_path: Path) -> None:
+    """Its socket can be bound."""
+    name = "n" * 64
+    path = capture.place(Settings(data_dir=tmp_path / "data"), name)
+    server = await asyncio.start_unix_server(lambda reader, writer: writer.close(), str(path))
+    path.chmod(0o600)
+    try:
+        assert capture_feed.sockets(path.parent) == {name: path}
+    finally:
+        server.close()
+        path.unlink()
+        path.parent.rmdir()
 
 
 def test_a_record_over_the_limit_is_not_begun(tmp_path: Path) -> None:
