@@ -1,8 +1,9 @@
 """From a request as it came to what ``mailpulse capture`` writes down of it.
 
 Invariants:
-1. What is written holds no address, name, id or secret of the original: every part of the request
-   goes through ``Renamer``, and headers that no provider uses lose their values.
+1. Every part of the request goes through ``Renamer``: no address, id or secret of the original is
+   written, and of names none but what that keeps as harmless, such as an ordinary word in the reply
+   of a mail server. In headers of credentials and of places every word is replaced.
 2. A changed body fits no signature. A request whose proof was right is signed anew with temporary
    keys, which are written beside it; one whose proof was wrong or missing stays without. ``proof``
    says which it was. So ``mailpulse check`` gives the verdict that ingress gave, offline.
