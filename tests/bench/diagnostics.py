@@ -1,4 +1,4 @@
-"""How often the bounce classifier agrees with a human reader.
+"""How often the bounce classifier agrees with the labels of ``tests/streams/diagnostics``.
 
 Run it: ``python -m tests.bench.diagnostics`` prints the figures as JSON.
 """
@@ -21,10 +21,10 @@ def agreement() -> dict[str, float]:
         ``diagnostics_agreement_class`` and ``…_reason``: each alone;
         ``diagnostics_agreement_old``: agreement with the labels from before the written rules, on
         the texts that have one;
-        ``diagnostics_false_hard``: said hard where a reader says something else; it is the costly
+        ``diagnostics_false_hard``: said hard where the label says something else; it is the costly
         mistake, for a hard bounce suppresses the address;
         ``diagnostics_missed_hard``: the reverse;
-        ``diagnostics_false_soft``: said soft where a reader says something else;
+        ``diagnostics_false_soft``: said soft where the label says something else;
         ``diagnostics_count``: size of the part.
         The same names with ``_develop``: of the part that rules were written on.
     """

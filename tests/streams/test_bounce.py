@@ -228,7 +228,7 @@ def test_labelled_set_is_split_by_hash_and_large_enough() -> None:
     assert all(len(labelled(part)) > 0.4 * len(seen) for part in PARTS)
 
 
-def test_agreement_with_a_reader_holds() -> None:
+def test_agreement_with_the_labels_holds() -> None:
     """Class and reason agree with the labels at least as often as at the last measurement."""
     figures = agreement()
     assert {name: figures[name] for name, floor in FLOORS.items() if figures[name] < floor} == {}

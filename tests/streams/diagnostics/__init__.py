@@ -1,7 +1,8 @@
-"""Diagnostics of real mail servers with the verdict that a reader gives them.
+"""Diagnostics of mail servers with the verdict that one reader gives them.
 
-``develop.jsonl`` and ``report.jsonl`` hold one diagnostic a line: ``text`` (the server's words,
-addresses and IP numbers replaced by those reserved for documentation), ``enhanced_status`` and
+``develop.jsonl`` and ``report.jsonl`` hold one diagnostic a line: ``text`` (the server's words, as
+received or, of some fifty, as a public list of codes has them; addresses and IP numbers replaced by
+those reserved for documentation), ``enhanced_status`` and
 ``smtp_code`` where the text has them, ``class``, ``reason``, and the public ``source``.
 ``examples.jsonl`` holds, for each rule, a text that it is for and a near miss.
 
