@@ -19,8 +19,6 @@ Document = dict[str, Any]
 TIMEOUT_S = 2.0
 ACCEPTED = "accepted"
 REQUESTS = "mailpulse_ingest_requests_total"
-
-
 CAPTURES = "mailpulse_ingest_capture_until_seconds"
 
 

@@ -26,8 +26,6 @@ from schemas.errors import ConfigError
 from schemas.settings import Source
 from schemas.sources import PRESET
 
-PREFIX = PRESET
-
 _TEXTS = ("title", "verification", "signs", "batch", "identity", "bounces", "where", "unverified")
 """Entries that must be a text with something in it."""
 _OPTIONAL = {"machine": "none", "other_calls": "none known", "documented": "", "tolerance_s": 0}
@@ -95,7 +93,7 @@ def make(name: str, raw: Mapping[str, Any]) -> Preset:
     verdicts = read_mapping(given["mapping"])[0]
     table = {
         "__doc__": f"{given['title']}, by presets/{name}.toml.",
-        "name": f"{PREFIX}{name}",
+        "name": f"{PRESET}{name}",
         "title": given["title"],
         "required": tuple(given["required"]),
         "tolerance_s": given["tolerance_s"],

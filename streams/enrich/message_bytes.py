@@ -40,7 +40,6 @@ BUCKET_S = 600
 PENDING, PENDING_END = b"p", b"q"
 """The key of pending events is this, their bucket and their message's key."""
 _BUCKET = struct.Struct(">I")
-PENDING_KEY_AT = len(PENDING) + _BUCKET.size
 
 _HEAD = struct.Struct("<BHHIHBBB")  # form, bits, fixed, touched, ids, bounce, lengths
 _FIRST = struct.Struct("<BHHIHBBBIQ")

@@ -7,11 +7,12 @@ from typing import Any
 import orjson
 import pytest
 
-from ingest.providers import REGISTRY, items, preset
+from ingest.providers import REGISTRY, items
 from ingest.providers.base import Parsed
 from ingest.providers.conformance import HEAD, table
 from ingest.verify import NeedsCertificate
 from schemas.settings import Source
+from schemas.sources import PRESET
 from tests.ingest.keys import example
 
 NOW = 1_790_000_000.0
@@ -30,8 +31,8 @@ ISSUE_19 = {
 
 def test_every_provider_of_the_issue_is_there() -> None:
     """And under its own name."""
-    assert {name for name in REGISTRY if not name.startswith(preset.PREFIX)} == ISSUE_5
-    assert {name.removeprefix(preset.PREFIX) for name in REGISTRY if ":" in name} == ISSUE_19
+    assert {name for name in REGISTRY if not name.startswith(PRESET)} == ISSUE_5
+    assert {name.removeprefix(PRESET) for name in REGISTRY if ":" in name} == ISSUE_19
     assert [provider.name for provider in REGISTRY.values()] == list(REGISTRY)
 
 

@@ -14,6 +14,7 @@ from schemas.codec import Codec
 from schemas.errors import ConfigError
 from schemas.event import BounceClass
 from schemas.settings import Settings
+from schemas.sources import PRESET
 from tests.ingest.cases import all_cases
 from tests.ingest.keys import example
 from tests.ingest.provider_suite import NOW, RECEIVED_AT, accepted
@@ -102,7 +103,7 @@ def test_readers_of_events_see_the_name_alone() -> None:
     """In events, ids of campaigns and dead letters; and no module has a preset's name."""
     modules = {name for name in REGISTRY if ":" not in name}
     for one in PRESETS:
-        name = one.name.removeprefix(preset.PREFIX)
+        name = one.name.removeprefix(PRESET)
         assert name not in modules
         made = example(one.name)
         request = one.sample(made.source, NOW, 1, made.signing_key)
