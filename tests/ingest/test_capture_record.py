@@ -232,7 +232,8 @@ def test_words_that_are_harmless_elsewhere_are_replaced_in_headers_of_secrets(na
             st.binary(max_size=8),
             st.sampled_from(
                 [
-                    *rb'{ } [ ] " : , \ \u \ud83d %ff %ud8 & = http://a/ @ 1e400 - :: a@b.co'.split(),
+                    *rb'{ } [ ] " : , \ \u \ud83d %ff %ud8 & = http://a/ @ 1e400 - ::'.split(),
+                    b"a@b.co",
                     b'{"id":' + b"0" * 5_000 + b"7}",
                     b"9" * 5_000,
                 ]
