@@ -2,10 +2,11 @@
 
 A sequential test that stays valid however often one looks. For messages judged in any order that
 does not depend on their outcome, ``evidence`` is the logarithm of a mixture of likelihood ratios
-of «the rate is FACTOR times the line» against «the rate is the line». While the true rate of every
-message is at most the line, whatever it is and however it changes, each of these ratios is a
-non-negative supermartingale that begins at 1, and so is their mixture. Ville's inequality then
-bounds the chance that it ever reaches 1 / e by e, over all looks together.
+of «the rate is FACTOR times the line» against «the rate is the line»; near 1, where no rate is that
+high, of «good messages are FACTOR times rarer». While the true rate of every message is at most the
+line, whatever it is and however it changes, each of these ratios is a non-negative supermartingale
+that begins at 1, and so is their mixture. Ville's inequality then bounds the chance that it ever
+reaches 1 / e by e, over all looks together.
 
 Sources: J. Ville, «Étude critique de la notion de collectif» (1939); H. Robbins, «Statistical
 methods related to the law of the iterated logarithm», Ann. Math. Statist. 41 (1970), for the
@@ -39,8 +40,8 @@ FIRST_DAY_SHARE = 0.8
 """Part for windows that begin with the campaign itself; later days divide the rest."""
 FACTORS = ((1.7, 0.6), (3.0, 0.2), (8.0, 0.12), (30.0, 0.08))
 """Rates that the mixture looks for, as multiples of the line, and their weights, which add up to 1.
-1.7 is chosen for
-what 50 / line messages at twice the line show with 95 %: at least 1.68 times the line."""
+1.7 is chosen for what 50 / line messages at twice the line show with 95 %: at least 1.68 times the
+line."""
 
 
 @lru_cache(maxsize=256)

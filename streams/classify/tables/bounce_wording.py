@@ -9,9 +9,15 @@ from typing import NamedTuple
 
 
 class Rule(NamedTuple):
-    """One rule. ``name`` is unique and stable: examples in the tests refer to it.
+    """One rule. It fits a text that holds one of ``any_of``, none of ``none_of``, and ``pattern``.
 
-    ``soft_reason`` replaces ``bounce_reason`` if the reply is 4yz.
+    Attributes:
+        name: unique and stable: examples in the tests refer to it.
+        bounce_class, bounce_reason: the verdict on a permanent refusal.
+        any_of: texts of three characters or more, by which rules are looked up.
+        certain: it outranks an unambiguous status code.
+        links: it is tried on host and path of links too.
+        soft_reason: in place of ``bounce_reason`` where the verdict becomes soft.
     """
 
     name: str
