@@ -89,7 +89,8 @@ _WITHIN = "campaign_id >= {first:String} AND campaign_id <= {last:String}"
 _MINUTES = f"""\
 SELECT campaign_id, mailbox_provider, intDiv(toUnixTimestamp(minute), 60) AS at,
     sum(attempt_sent), sum(attempt_bounced_hard), sum(attempt_bounced_soft),
-    sum(attempt_bounced_block), sum(attempt_bounced_undetermined), sum(delivered)
+    sum(attempt_bounced_block), sum(attempt_bounced_undetermined), sum(delivered),
+    sum(delivered_stale)
 FROM campaign_minutes FINAL
 WHERE minute >= toDateTime({{from:UInt32}}, 'UTC') AND {_WITHIN}
 GROUP BY campaign_id, mailbox_provider, at"""
@@ -103,10 +104,17 @@ FROM events FINAL
 WHERE received_at >= toDateTime({{from:UInt32}}, 'UTC') AND {_WITHIN}
     AND event_type IN ('complained', 'bounced', 'unsubscribed')
     AND seconds_since_delivery IS NOT NULL
+    AND message_key NOT IN (
+        SELECT message_key FROM events FINAL
+        WHERE received_at >= toDateTime({{from:UInt32}}, 'UTC') AND {_WITHIN}
+            AND event_type = 'delivered' AND first_of_kind
+            AND dateDiff('millisecond', occurred_at, received_at) > {{old_ms:Int64}}
+    )
 GROUP BY campaign_id, mailbox_provider, arrived, at"""
+"""Without that of stale deliveries (``glossary.STALE``): no incident rests on them."""
 _OUTCOMES = (
     "attempt_sent", "attempt_bounced_hard", "attempt_bounced_soft", "attempt_bounced_block",
-    "attempt_bounced_undetermined", "delivered",
+    "attempt_bounced_undetermined", "delivered", "delivered_stale",
 )  # fmt: skip
 _LATER = ("cohort_complained", "cohort_bounced_late", "cohort_unsubscribed")
 
@@ -123,6 +131,7 @@ class _Outcomes(NamedTuple):
     block: int
     undetermined: int
     delivered: int
+    stale: int
 
 
 class _Later(NamedTuple):
@@ -294,6 +303,7 @@ def _history(settings: Settings, begin_s: int, pattern: str) -> Iterator[tuple[s
     """
     from streams.campaigns.rehearsal import Arrival
     from streams.enrich.derive import group_of
+    from streams.enrich.minute_counts import OLD_S
 
     escaped = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     like = escaped.replace("*", "%").replace("?", "_")
@@ -302,12 +312,13 @@ def _history(settings: Settings, begin_s: int, pattern: str) -> Iterator[tuple[s
     for begin in range(0, len(names), CAMPAIGNS_AT_ONCE):
         some = names[begin : begin + CAMPAIGNS_AT_ONCE]
         within = {"from": str(begin_s), "first": some[0], "last": some[-1]}
+        of_fresh = {**within, "old_ms": str(OLD_S * 1_000)}
         arrivals: dict[str, list[Any]] = {name: [] for name in some}
         for row in rows_of(settings, _MINUTES, within, _Outcomes):
             if row.campaign in arrivals:
                 counts = dict(zip(_OUTCOMES, row[3:], strict=True))
                 arrivals[row.campaign].append(Arrival(row.minute, row.mailbox, row.minute, counts))
-        for late in rows_of(settings, _FEEDBACK, within, _Later):
+        for late in rows_of(settings, _FEEDBACK, of_fresh, _Later):
             if late.campaign in arrivals and late.minute * 60 >= begin_s:
                 counts = dict(zip(_LATER, late[4:], strict=True))
                 arrived = max(late.arrived, late.minute)

@@ -16,7 +16,7 @@ from streams.campaigns.incidents import Held, Key, look
 from streams.campaigns.lines import Lines
 from streams.campaigns.measures import Judged
 from streams.campaigns.rehearsal import Arrival, rehearse
-from streams.cli import context
+from streams.cli import alerts, context
 from streams.cli.alerts import _STANDING_OUT
 from streams.cli.clickhouse import table_of
 from streams.cli.main import main
@@ -57,14 +57,15 @@ def at(ago_s: int) -> datetime:
 
 def _minutes(client: Client) -> None:
     names = ["campaign_id", "mailbox_provider", "minute", "log_id", "partition", "offset",
-             "delivered", "attempt_sent", "attempt_bounced_hard"]  # fmt: skip
+             "delivered", "attempt_sent", "attempt_bounced_hard", "delivered_stale"]  # fmt: skip
     rows = [
-        [campaign, mailbox, (MINUTE - ago) * 60, "log", 0, 1, delivered, delivered + hard, hard]
+        [campaign, mailbox, (MINUTE - ago) * 60, "log", 0, 1, delivered, delivered + hard, hard, 0]
         for campaign, mailbox, ago, delivered, hard in (
             ("spring", "gmail", 300, 700, 0), ("spring", "gmail", 290, 0, 300),
             ("news-1", "gmail", 2000, 9_950, 50), ("business", "other", 1500, 900, 0),
         )
     ]  # fmt: skip
+    rows.append(["history", "gmail", (MINUTE - 1500) * 60, "log", 0, 1, 1_400, 0, 0, 1_000])
     client.insert("campaign_minutes", rows, column_names=names)
 
 
@@ -100,6 +101,24 @@ def _events(client: Client) -> None:
     names = ["campaign_id", "event_id", "message_key", "event_type", "bounce_class",
              "bounce_reason", "source", "mailbox_provider", "tags", "event_time", "received_at",
              "first_of_kind", "seconds_since_delivery"]  # fmt: skip
+    client.insert("events", rows, column_names=names)
+    _history(client)
+
+
+def _history(client: Client) -> None:
+    """Of 1,000 deliveries told 40 days late 40 have complaints, of 400 told at once one has."""
+    names = ["campaign_id", "event_id", "message_key", "event_type", "mailbox_provider",
+             "occurred_at", "event_time", "received_at", "first_of_kind",
+             "seconds_since_delivery"]  # fmt: skip
+    told, rows = 1500 * 60, list[list[Any]]()
+    for number in range(400, 441):
+        happened = told if number == 440 else told + 40 * 86_400
+        rows += [
+            ["history", f"{number:032x}", f"{number:032x}", "delivered", "gmail", at(happened),
+             at(told), at(told), True, None],
+            ["history", f"{number + 100:032x}", f"{number:032x}", "complained", "gmail", at(600),
+             at(600), at(600), True, told - 600.0],
+        ]  # fmt: skip
     client.insert("events", rows, column_names=names)
 
 
@@ -207,6 +226,22 @@ def test_try_counts_complaints_with_the_mailbox_providers_of_their_deliveries(ru
     line = ("--line", "complaint_rate=0.001", "--mailbox", "other")
     [one] = json.loads(run("try", *line, "--campaign", "business", "--json"))
     assert [one["mailbox_provider"], one["numerator"], one["denominator"]] == ["other", 20, 900]
+
+
+def test_try_judges_no_delivery_that_was_told_a_month_late(run: Run) -> None:
+    """As workers do: a history that is taken in now is no incident of today."""
+    scope = ("--campaign", "history", "--json")
+    assert json.loads(run("try", "--line", "complaint_rate=0.001", *scope)) == []
+    rows = alerts_history(context.settings_of())
+    assert [sum(one.counts.get(name, 0) for one in rows) for name in (
+        "delivered", "delivered_stale", "cohort_complained",
+    )] == [1_400, 1_000, 1]  # fmt: skip
+
+
+def alerts_history(of: Any) -> list[Arrival]:
+    """What is judged of the campaign ``history``."""
+    [(_, arrivals)] = alerts._history(of, NOW_S - 3 * 86_400, "history")
+    return arrivals
 
 
 @pytest.mark.parametrize(
