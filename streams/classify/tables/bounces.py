@@ -10,7 +10,8 @@ Invariants:
    it soft.
 4. A ``certain`` rule outranks an unambiguous status code: its wording has one meaning only, and
    servers do send 5.1.1 with «has sent to too many recipients this hour».
-5. A rule needs wording that says what is wrong: «rejected» or «access denied» alone is no evidence.
+5. A hard verdict needs wording that says what is wrong with the address. «Rejected» or «access
+   denied» alone is a refusal by policy (``broad_refused``, the last rule).
 """
 
 import re
