@@ -261,16 +261,18 @@ def _checked(
                        "enter the others with --skip-bad")  # fmt: skip
     if timeless:
         raise BadInput("no_times", f"{timeless:,} lines have no time, so nothing was entered; say"
-                       f" as of when the list holds, such as --at {_written(file)}")  # fmt: skip
+                       f" as of when the list holds{_example(file)}")  # fmt: skip
     return good, bad
 
 
-def _written(file: Path) -> str:
-    """When a file was written, in UTC; of stdin, now."""
-    at = now()
+def _example(file: Path) -> str:
+    """A time to offer, in UTC: when the file was written. For stdin none: now would undo lifts."""
+    if str(file) == "-":
+        return ", with --at"
     with suppress(OSError):
-        at = at if str(file) == "-" else file.stat().st_mtime
-    return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        written = datetime.fromtimestamp(int(file.stat().st_mtime), UTC)
+        return f", such as --at {written:%Y-%m-%dT%H:%M:%SZ}"
+    return ", with --at"
 
 
 def _at_us(text: str | None) -> int:

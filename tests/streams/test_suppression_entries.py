@@ -1,6 +1,7 @@
 """Entries of suppression lists: read from files, entered as events, and what they do."""
 
 import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,13 @@ def test_files_that_are_not_read_are_told(
         file.write_bytes(content)
     with pytest.raises(BadInput, match=problem):
         import_(file)
+
+
+def test_a_list_from_stdin_is_offered_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows how old it is; whoever copied the present would undo every lift since."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"ada@example.com\n")))
+    with pytest.raises(BadInput, match=r"1 lines have no time.* holds, with --at$"):
+        import_(Path("-"))
 
 
 @given(st.text(max_size=200))
