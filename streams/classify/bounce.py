@@ -18,7 +18,7 @@ Invariants:
    the provider's words are about the message («template does not exist»), not about the address.
 6. A single word without a code never makes a hard bounce: it is a category («unknown»), no reply.
 7. If a relay quotes the reply of the server behind it, the quoted codes and words count before its
-   own.
+   own; but words of time (invariant 4) count wherever they stand, the relay's own too.
 8. Every result is in the vocabulary of ``schemas.event``.
 """
 

@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from ingest import capture_feed
-from ingest.capture_files import Files, load
-from ingest.capture_record import Record, Recorder
+from ingest.capture_files import Files, Full, load
+from ingest.capture_record import Record
 from ingest.providers import REGISTRY
 from ingest.providers.base import Request
 from ingest.tryout import check_request
@@ -149,66 +149,58 @@ async def test_a_full_disk_or_the_limit_of_bytes_ends_the_capture_alone(
         assert not [name for name in os.listdir(folder) if name.startswith(".")]
 
 
+@asynccontextmanager
+async def fed_but_never_read(tmp_path: Path) -> AsyncIterator[tuple[Door, Any, list[Any]]]:
+    """Ingress and its feed while a command asks for requests and reads none; its connections."""
+    connections: list[asyncio.StreamWriter] = []
+
+    async def never_reads(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(b'{"until": 9e9}\n')
+
+    path = capture.place(Settings(data_dir=tmp_path / "data"), "generic")
+    server = await asyncio.start_unix_server(never_reads, str(path))
+    path.chmod(0o600)
+    try:
+        async with door(tmp_path) as one:
+            await until_true(lambda: is_on(one))
+            yield one, one.app.hooks._feed, connections  # type: ignore[attr-defined]
+    finally:
+        server.close()
+        path.unlink(missing_ok=True)
+
+
 async def test_a_command_that_does_not_read_loses_requests_and_delays_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What does not fit is dropped and counted; every event is kept."""
     monkeypatch.setattr(capture_feed, "UNSENT_BYTES_MAX", 300_000)
-    stuck: list[asyncio.StreamWriter] = []
-
-    async def never_reads(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        stuck.append(writer)
-        reader._transport.pause_reading()  # type: ignore[attr-defined]
-        writer.write(b'{"until": 9e9}\n')
-
-    path = capture.place(Settings(data_dir=tmp_path / "data"), "generic")
-    server = await asyncio.start_unix_server(never_reads, str(path))
-    path.chmod(0o600)
-    try:
-        async with door(tmp_path) as one:
-            await until_true(lambda: is_on(one))
-            filler = json.dumps({"event": "opened", "id": "x", "x": "y" * 100_000}).encode()
-            signed = REGISTRY["generic"].resigned(
-                Request("POST", "", sample().headers, filler, ""), SOURCE
-            )
-            for _ in range(12):
-                assert await post(one, signed) == 200
-            feed = one.app.hooks._feed  # type: ignore[attr-defined]
-            assert feed.listening["generic"].dropped > 0
-            assert len(one.log.parcels) == 12
-            for writer in stuck:
-                writer.transport.abort()
-            await until_true(lambda: not is_on(one) or len(stuck) > 1)
-    finally:
-        server.close()
-        path.unlink(missing_ok=True)
+    async with fed_but_never_read(tmp_path) as (one, feed, connections):
+        filler = json.dumps({"event": "opened", "id": "x", "x": "y" * 100_000}).encode()
+        signed = REGISTRY["generic"].resigned(
+            Request("POST", "", sample().headers, filler, ""), SOURCE
+        )
+        for _ in range(12):
+            assert await post(one, signed) == 200
+        assert feed.listening["generic"].dropped > 0
+        assert len(one.log.parcels) == 12
+        for writer in connections:
+            writer.transport.abort()
+        await until_true(lambda: not is_on(one) or len(connections) > 1)
 
 
 async def test_what_a_stopped_command_has_not_read_is_given_up_at_its_end(tmp_path: Path) -> None:
     """Else each such capture would keep its bytes until the command is killed."""
-
-    async def never_reads(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        reader._transport.pause_reading()  # type: ignore[attr-defined]
-        writer.write(b'{"until": 9e9}\n')
-
-    path = capture.place(Settings(data_dir=tmp_path / "data"), "generic")
-    server = await asyncio.start_unix_server(never_reads, str(path))
-    path.chmod(0o600)
-    try:
-        async with door(tmp_path) as one:
-            await until_true(lambda: is_on(one))
-            feed = one.app.hooks._feed  # type: ignore[attr-defined]
-            transport = feed.listening["generic"].writer.transport
-            request = Request("POST", "", (), b"x" * 900_000, "")
-            for _ in range(4):
-                feed.offer("generic", request, received_at=0, status=200, code="", proven=True,
-                           whole=True)  # fmt: skip
-            assert transport.get_write_buffer_size() > 1_000_000
-            await feed.stop()
-            await until_true(lambda: transport.get_write_buffer_size() == 0)
-    finally:
-        server.close()
-        path.unlink(missing_ok=True)
+    async with fed_but_never_read(tmp_path) as (_, feed, _):
+        transport = feed.listening["generic"].writer.transport
+        request = Request("POST", "", (), b"x" * 900_000, "")
+        for _ in range(4):
+            feed.offer("generic", request, received_at=0, status=200, code="", proven=True,
+                       whole=True)  # fmt: skip
+        assert transport.get_write_buffer_size() > 1_000_000
+        await feed.stop()
+        await until_true(lambda: transport.get_write_buffer_size() == 0)
 
 
 async def test_two_captures_of_one_source_are_refused(tmp_path: Path) -> None:
@@ -263,12 +255,7 @@ async def test_a_source_with_the_longest_name_is_captured(tmp_path: Path) -> Non
 
 def test_a_record_over_the_limit_is_not_begun(tmp_path: Path) -> None:
     """Neither its body nor its document."""
-    one = example("generic")
-    recorder = Recorder(one.source, b"k", 0.0, Settings())
-    assert recorder.renamer.word("ada") != "ada"
     files = Files(tmp_path / "out", 10)
-    from ingest.capture_files import Full
-
     with pytest.raises(Full):
         files.write(Record("json", b"{}", {}))
     assert not (tmp_path / "out").exists()
