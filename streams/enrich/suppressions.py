@@ -35,9 +35,13 @@ SCOPES_MAX = 1_000
 bytes of state each. A provider, or who knows a source's secret, can invent any number."""
 SOFT_KEPT_MAX = 16
 """Soft bounces of one address that are all kept. Of more, those of the ``SOFT_BOUNCES`` messages
-that bounced last, and the first and the last of each ``SOFT_STEP_S``: 119 at most. An address that
-gets many messages a day would else never have three days of them."""
+that bounced last, and the first and the last of each ``SOFT_STEP_S``, in the newest
+``SOFT_STEPS_MAX`` of these that have any: 135 at most. An address that gets many messages a day
+would else never have three days of them."""
 SOFT_STEP_S = 6 * 3600
+SOFT_STEPS_MAX = (SOFT_WITHIN_S + 2 * 86400) // SOFT_STEP_S + 1
+"""More than count at once: events may be up to a day ahead of their arrival. Of arrivals that are
+ahead of the log without end, as of another producer with a wrong clock, no more is kept."""
 
 HARD, COMPLAINT, UNSUBSCRIBE, SOFT, MANUAL = 1, 2, 4, 8, 16
 REASONS = {
@@ -377,7 +381,8 @@ def _deciding(soft: set[tuple[int, int]]) -> set[tuple[int, int]]:
     by_time: dict[int, int] = {}
     for unit, at in soft:
         by_time[at] = max(unit, by_time.get(at, 0))
-    kept.update((by_time[at], at) for ends in _steps(soft).values() for at in ends)
+    steps = sorted(_steps(soft).items())[-SOFT_STEPS_MAX:]
+    kept.update((by_time[at], at) for _, ends in steps for at in ends)
     return kept
 
 

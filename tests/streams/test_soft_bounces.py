@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.enrich.minute_counts import SUSPECT_FUTURE_S
 from streams.enrich.suppressions import (
     SOFT,
     SOFT_BOUNCES,
@@ -13,6 +14,7 @@ from streams.enrich.suppressions import (
     SOFT_KEPT_MAX,
     SOFT_SPAN_S,
     SOFT_STEP_S,
+    SOFT_STEPS_MAX,
     SOFT_WITHIN_S,
     Recipient,
     Sign,
@@ -151,3 +153,24 @@ def test_an_address_that_gets_much_mail_is_suppressed_too(a_day: int) -> None:
             suppressed_after = at - NOW
     assert suppressed_after is not None
     assert SOFT_SPAN_S <= suppressed_after < SOFT_SPAN_S + DAY
+
+
+@pytest.mark.parametrize("messages", [1, 4, 7, 600])
+@pytest.mark.parametrize("step_s", [600, SOFT_STEP_S, DAY])
+def test_times_ahead_of_the_log_grow_no_state(messages: int, step_s: int) -> None:
+    """Of a producer with a wrong clock nothing expires; the state must still be packed."""
+    for order in (1, -1):
+        recipient = Recipient()
+        for number in range(600)[::order]:
+            take(recipient, soft(NOW + number * step_s, number % messages), NOW)
+            if not number % 100:
+                recipient = unpack(pack(recipient))
+        assert len(recipient.soft) <= 2 * SOFT_STEPS_MAX + SOFT_BOUNCES <= 255
+        assert unpack(pack(recipient)).soft == recipient.soft
+        assert holding(recipient) == (SOFT if messages >= SOFT_BOUNCES else 0)
+
+
+def test_what_counts_at_once_is_in_no_more_steps_than_are_kept() -> None:
+    """So where the times are those of the log, the limit takes nothing away."""
+    # so far an event's own time may be ahead of its arrival, see ``derive.happened_us``
+    assert (SOFT_WITHIN_S + SUSPECT_FUTURE_S) // SOFT_STEP_S + 2 <= SOFT_STEPS_MAX
