@@ -173,6 +173,7 @@ ASKED: dict[str, list[tuple[str, ...]]] = {
     "sources ls": [(), ("--json",)],
     "sources refresh": [()],
     "sources add": [(HOSTILE,), ("generic", "--name", HOSTILE)],
+    "capture": [(HOSTILE,), (HOSTILE, "--config", HOSTILE)],
     "config show": [(), ("--json",)],
     "config init": [()],
     "config secrets": [("--clickhouse-host", HOSTILE)],
