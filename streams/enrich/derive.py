@@ -23,11 +23,12 @@ from streams.classify.certainty import certainty_of
 from streams.classify.links import link_group
 from streams.classify.mailbox import mailbox_provider
 from streams.classify.user_agent import client_of
+from streams.enrich.admission import NEWEST_MS
 from streams.enrich.message import Message, Pending
 from streams.enrich.minute_counts import OLD_S, SUSPECT_FUTURE_S
 
 _OLDEST_US = 946_684_800 * 1_000_000  # 2000-01-01
-_NEWEST_US = 4_102_444_800 * 1_000_000  # 2100-01-01
+_NEWEST_US = NEWEST_MS * 1_000
 TEXTS_CACHED_MAX = 16_384
 NO_BOUNCE = ("none", "none")
 _OLD_US, _FUTURE_US = OLD_S * 1_000_000, SUSPECT_FUTURE_S * 1_000_000

@@ -26,11 +26,12 @@ _CLICKED_ANY, _CLICKED = FIXED["clicked_any_at"], FIXED["clicked_at"]
 _CLASS_INDEX = {name: index for index, name in enumerate(CLASSES)}
 
 
-def evidence_of(work: StepWork, item: Item, identity: int) -> Pending:
+def evidence_of(work: StepWork, item: Item, identity: int, bounce_class: str) -> Pending:
     """The event as judged by itself, without its message.
 
     Args:
         identity: 64 bits of its id.
+        bounce_class: as ``derive.bounce_of`` judges it.
     """
     record, head, _, _, at_us = item
     kind = head["event_type"]
@@ -49,7 +50,7 @@ def evidence_of(work: StepWork, item: Item, identity: int) -> Pending:
         unsubscribe = actors.unsubscribes(head, work.look_ups.rules.unsubscribe)
     return Pending(
         record.offset, identity, kind, at_us // 1_000_000, at_us, actor, reason, alone, link, agent,
-        unsubscribe, _CLASS_INDEX[derive.bounce_of(head)[0]], derive.is_stale(head),
+        unsubscribe, _CLASS_INDEX[bounce_class], derive.is_stale(head),
         head["campaign_id"] or None, False, False, 0,
     )  # fmt: skip
 

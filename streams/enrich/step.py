@@ -229,7 +229,8 @@ def _fold(work: StepWork, item: Item) -> None:
     message = shard.message(key)
     expired = message.touched and message.touched + work.look_ups.message_ttl_s < log_time
     identity = head["event_hash"]
-    event = evidence_of(work, item, identity)
+    bounce = derive.bounce_of(head)
+    event = evidence_of(work, item, identity, bounce[0])
     if event.actor == "human" and (expired or may_be_first(message, event, work.look_ups.rules)):
         try:
             head.complete()  # it may be told as engagement, which holds more than the head
@@ -251,7 +252,7 @@ def _fold(work: StepWork, item: Item) -> None:
     shard.touched.add(key)
     message.touched = log_time
     if not head["identified"]:
-        _count_unidentified(work, item, message, event)
+        _count_unidentified(work, item, message, event, bounce)
     else:
         message.settle(log_time)
         if not message.pending:
@@ -263,12 +264,14 @@ def _fold(work: StepWork, item: Item) -> None:
                 if recipient_key:
                     _suppress(work, item, message, derive.NO_BOUNCE)
                 return
-        _count(work, item, message, event)
+        _count(work, item, message, event, bounce)
     if recipient_key:
-        _suppress(work, item, message, derive.bounce_of(head))
+        _suppress(work, item, message, bounce)
 
 
-def _count_unidentified(work: StepWork, item: Item, message: Message, event: Pending) -> None:
+def _count_unidentified(
+    work: StepWork, item: Item, message: Message, event: Pending, bounce: tuple[str, str]
+) -> None:
     """Counts an event that can't be told per message: it is the first of nothing."""
     record, head, key, _, _ = item
     owner = head["campaign_id"] or "", _mailbox(work, head)
@@ -279,7 +282,7 @@ def _count_unidentified(work: StepWork, item: Item, message: Message, event: Pen
     work.shard.minutes.add(*owner, items, 1)
     if work.emit:
         standing = Standing(head["campaign_id"] or None, 0)
-        write(work, record, head, key, standing, event, derive.bounce_of(head))
+        write(work, record, head, key, standing, event, bounce)
 
 
 def _mailbox(work: StepWork, head: Head) -> str:
@@ -298,7 +301,9 @@ def _count_one(work: StepWork, item: Item, message: Message, event: Pending) -> 
         write(work, record, head, key, Standing.of(message), event, derive.NO_BOUNCE)
 
 
-def _count(work: StepWork, item: Item, message: Message, event: Pending) -> None:
+def _count(
+    work: StepWork, item: Item, message: Message, event: Pending, bounce: tuple[str, str]
+) -> None:
     """Counts and writes an event, and corrects what it changes of earlier ones."""
     _, head, _, _, _ = item
     before, items = Before.of(message), contributions(message)
@@ -308,7 +313,7 @@ def _count(work: StepWork, item: Item, message: Message, event: Pending) -> None
         message.mailbox = _mailbox(work, head)
     assess(message, work.look_ups.rules)
     _recount(work, owners, items, (message.owner, message.delivered_owner), contributions(message))
-    publish(work, item, message, message.pending[-1], derive.bounce_of(head), before)
+    publish(work, item, message, message.pending[-1], bounce, before)
 
 
 Owners = tuple[Owner, Owner | None]
