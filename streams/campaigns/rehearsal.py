@@ -1,23 +1,28 @@
 """Judges a campaign's past anew, to see when lines would have made incidents of it.
 
 Invariants:
-1. Pure, and with the judgement that workers use (``incidents.look``), each minute in which
-   something arrived, and afterwards as long as an incident is open or about to be.
+1. Pure, and with the judgement that workers use (``incidents.look``): the records are those of a
+   worker that looks each minute. Minutes in which nothing can change are passed over: between
+   arrivals, all but those in which a window moves on or a hold ends, while an incident is open or
+   about to be.
 2. The result depends on what arrived in which minute alone.
 """
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from math import gcd
 from operator import attrgetter
 from typing import NamedTuple
 
 from schemas.glossary import COUNTER_INDEX
 from streams.campaigns.incidents import Held, Key, Record, look
 from streams.campaigns.lines import Lines
-from streams.campaigns.measures import DAYS, Judged
+from streams.campaigns.measures import DAYS, SPANS, Judged
 from streams.enrich.vectors import WIDTH
 
 MINUTE_US = 60_000_000
+MOVES_MIN = gcd(*(span.minutes for span in SPANS))
+"""Windows move on at multiples of this alone."""
 PATIENCE_MIN = (DAYS + 1) * 1440
 """After so long without anything new every window is empty."""
 
@@ -62,19 +67,18 @@ def rehearse(campaign: str, arrivals: Sequence[Arrival], lines: Lines, until: in
         for one in some:
             judged.add(one.mailbox, one.minute, _vector(one.counts))
         is_busy = judge(minute)
-        for quiet in _looks(minute, min(following, minute + PATIENCE_MIN), lines):
-            if not is_busy:
-                break
+        stop, quiet = min(following, minute + PATIENCE_MIN), minute
+        while is_busy and (quiet := _next_look(quiet, held.values(), lines)) < stop:
             is_busy = judge(quiet)
         judged.forget(minute)
     return found
 
 
-def _looks(minute: int, until: int, lines: Lines) -> Iterable[int]:
-    """Minutes without arrivals that are looked at: the end of a hold, then each half hour."""
+def _next_look(minute: int, held: Iterable[Held], lines: Lines) -> int:
+    """The first minute after ``minute`` in which something can change although nothing arrives."""
     hold = -(-lines.hold_us // MINUTE_US)
-    yield from range(minute + 1, min(minute + hold + 2, until))
-    yield from range(minute + hold + 2, until, 30)
+    ends = [one.pending_us // MINUTE_US + hold for one in held if one.pending]
+    return min([(minute // MOVES_MIN + 1) * MOVES_MIN] + [end for end in ends if end > minute])
 
 
 def _vector(counts: dict[str, int]) -> list[int]:
