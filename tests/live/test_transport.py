@@ -134,15 +134,15 @@ class Scene:
         """Waits for something that must happen.
 
         Raises:
-            AssertionError: it did not within a minute, or one of ``alive`` ended; with its log.
+            AssertionError: it did not within two minutes, or one of ``alive`` ended; with its log.
         """
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while not done():
             for child in alive:
                 assert child.running, f"{child.name} ended\n{child.log_tail()}"
             logs = "\n".join(child.log_tail(15) for child in self.workers)
             assert time.monotonic() < end, f"not {what}; committed {self.committed()}\n{logs}"
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     def wait_committed(self, ends: Sequence[int], alive: Sequence[Process] = ()) -> None:
         wanted = dict(enumerate(ends))
@@ -178,10 +178,14 @@ async def read_to_the_end(scene: Scene, ends: Sequence[int], **options: object) 
 
 
 async def test_every_record_comes_once_on_kafka(kafka: Kafka, tmp_path: Path) -> None:
-    """Nothing crashes, so nothing comes twice; the commits reach the end."""
+    """Nothing crashes, so nothing comes twice; the commits reach the end.
+
+    The worker shares its interpreter with the test here, so its session outlasts what a busy
+    machine keeps it from.
+    """
     scene = Scene(kafka, tmp_path)
     scene.produce(50_000)
-    await read_to_the_end(scene, [50_000, 50_000])
+    await read_to_the_end(scene, [50_000, 50_000], session_timeout_ms=45_000)
     assert scene.check_coverage([50_000, 50_000]) == 0
     assert scene.records() == 100_000
 
