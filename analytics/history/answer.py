@@ -6,11 +6,18 @@ Invariants:
    which they happened.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from analytics.history.questions import EVENTS, KEPT, SUPPRESSION, Asked, Way
+from analytics.history.questions import (
+    EVENTS,
+    KEPT,
+    SUPPRESSIONS,
+    SUPPRESSIONS_SHOWN_MAX,
+    Asked,
+    Way,
+)
 
 Row = Mapping[str, Any]
 Query = Callable[[str, Mapping[str, Any]], Awaitable[list[dict[str, Any]]]]
@@ -41,7 +48,9 @@ class History:
         messages: newest first.
         since_s, until_s: the range of time that was searched, seconds since 1970.
         more: whether there are older events than those that are given.
-        suppression: reason, since and until, if the recipient must not be mailed.
+        suppressions: scope, reason, source, since and until of each that holds for the recipient:
+            that of all mail first, then those of lists and groups, at most one more than
+            ``SUPPRESSIONS_SHOWN_MAX``.
         stored: how recipients are stored, if an address was not found and that is in another way
             than the settings say; else empty.
     """
@@ -52,7 +61,7 @@ class History:
     since_s: int
     until_s: int
     more: bool
-    suppression: Row | None
+    suppressions: Sequence[Row]
     stored: str = ""
 
     @property
@@ -81,18 +90,18 @@ async def history(asked: Asked, query: Query, now_s: float, days: int, rows: int
         if found:
             used = way
             break
-    suppressed: list[dict[str, Any]] = []
+    suppressions: list[dict[str, Any]] = []
     for way in asked.ways:
         if way.kind == "address":
-            suppressed = await query(SUPPRESSION, {"value": way.value})
+            given = {"value": way.value, "rows": SUPPRESSIONS_SHOWN_MAX + 1}
+            suppressions = await query(SUPPRESSIONS, given)
     messages = _messages(found[:rows])
-    suppression = suppressed[0] if suppressed else None
     stored = ""
     if not found and asked.is_address:
         kept = await query(KEPT, {"since": since_s, "until": until_s})
         stored = _other_than(asked.mode, kept[0]) if kept else ""
     more = len(found) > rows
-    return History(asked, used, messages, since_s, int(now_s), more, suppression, stored)
+    return History(asked, used, messages, since_s, int(now_s), more, suppressions, stored)
 
 
 def _other_than(mode: str, kept: Row) -> str:

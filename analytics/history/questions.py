@@ -24,6 +24,8 @@ ASKED_CHARS_MAX = 1_000
 DAYS_DEFAULT, DAYS_MAX = 30, 3_650
 ROWS_DEFAULT, ROWS_MAX = 500, 10_000
 """Events that are shown: the newest."""
+SUPPRESSIONS_SHOWN_MAX = 20
+"""Suppressions of one recipient that are shown."""
 
 
 _MESSAGE_ID = re.compile(r"(?:message-id:)?\s*<\s*([^<>]*?)\s*>", re.IGNORECASE)
@@ -114,7 +116,7 @@ EVENT_COLUMNS = (
     "enhanced_status", "diagnostic", "actor", "actor_reason", "actor_certainty",
     "unsubscribe_link", "click_url", "native_type", "time_suspect", "suppression_scope",
 )  # fmt: skip
-SUPPRESSION_COLUMNS = ("reason", "since_ms", "until_ms")
+SUPPRESSION_COLUMNS = ("scope", "reason", "source", "since_ms", "until_ms")
 KEPT_COLUMNS = ("hashed", "plain")
 # Without FINAL, so that the index of identities is used: an event's revisions all have the same
 # recipient and message id. The newest of each is taken, as FINAL would.
@@ -159,15 +161,25 @@ FROM
 )"""
 """How recipients are stored, of some events: the settings of who asks may be others."""
 
-SUPPRESSION = """\
-SELECT reason, toUnixTimestamp64Milli(since) AS since_ms,
+_SUPPRESSIONS_OF = """\
+SELECT {scope} AS scope, reason, source, toUnixTimestamp64Milli(since) AS since_ms,
     if(isNull(until), 0, toUnixTimestamp64Milli(assumeNotNull(until))) AS until_ms
-FROM suppressions FINAL
-WHERE recipient = {value:String} AND (until IS NULL OR until > now64(3))
-LIMIT 1"""
+FROM {table} FINAL
+WHERE recipient = {{value:String}} AND (until IS NULL OR until > now64(3))"""
+SUPPRESSIONS = f"""\
+SELECT scope, reason, source, since_ms, until_ms
+FROM
+(
+{_SUPPRESSIONS_OF.format(scope="''", table="suppressions")}
+UNION ALL
+{_SUPPRESSIONS_OF.format(scope="scope", table="scoped_suppressions")}
+)
+ORDER BY scope != '', source, scope
+LIMIT {{rows:UInt32}}"""
+"""That of all mail first, then those of a source's lists and groups."""
 
 COLUMNS = {
     **dict.fromkeys(EVENTS.values(), EVENT_COLUMNS), KEPT: KEPT_COLUMNS,
-    SUPPRESSION: SUPPRESSION_COLUMNS,
+    SUPPRESSIONS: SUPPRESSION_COLUMNS,
 }  # fmt: skip
 """Query -> its columns, in order."""

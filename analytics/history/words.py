@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from analytics.history.answer import History, Message
+from analytics.history.questions import SUPPRESSIONS_SHOWN_MAX
 from schemas.masking import DOTS, masked_field, masked_id, masked_recipient
 
 Row = Mapping[str, Any]
@@ -86,13 +87,18 @@ class Words:
     def answer(self, history: History) -> list[str]:
         """What was found, in sentences."""
         said = [*self._found(history)]
-        if history.suppression is not None:
-            row = history.suppression
-            reason = str(row["reason"]).replace("_", " ")
-            until = f" until {moment(row['until_ms'])}" if row["until_ms"] else ""
-            since = moment(row["since_ms"])
-            said.append(f"This address must not be mailed: {reason}, since {since}{until}.")
+        said += [self._suppression(row) for row in history.suppressions[:SUPPRESSIONS_SHOWN_MAX]]
+        if len(history.suppressions) > SUPPRESSIONS_SHOWN_MAX:
+            said.append("There are more lists and groups that it must not be mailed through.")
         return said
+
+    def _suppression(self, row: Row) -> str:
+        what = "This address must not be mailed"
+        if scope := str(row["scope"]):
+            what += f" through {self._text(scope)} of {self._text(row['source'])}"
+        until = f" until {moment(row['until_ms'])}" if row["until_ms"] else ""
+        reason = str(row["reason"]).replace("_", " ")
+        return f"{what}: {reason}, since {moment(row['since_ms'])}{until}."
 
     def _found(self, history: History) -> list[str]:
         searched = self.range(history)

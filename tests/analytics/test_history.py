@@ -82,7 +82,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 @pytest.fixture
 def store(opened: Store) -> Store:
     """Without rows but those of a stranger."""
-    for table in ("events", "suppressions"):
+    for table in ("events", "suppressions", "scoped_suppressions"):
         opened.loaded.client.command(f"TRUNCATE TABLE {table}")
     opened.add(AWAY, "delivered", 60, message_id="m-else")
     return opened
@@ -286,6 +286,34 @@ async def test_a_suppressed_recipient_is_named_as_such(store: Store) -> None:
     )
     said = Words(whole=True).answer(await store.ask(ADDRESS))
     assert "must not be mailed: hard bounce" in said[-1]
+
+
+async def test_suppressions_of_lists_are_told_with_their_list(store: Store) -> None:
+    """Beside that of all mail, ended and lifted ones left out, and not without end."""
+    identity, since = address_identity(ADDRESS), datetime.fromtimestamp(NOW, UTC)
+    past = datetime(2020, 1, 1, tzinfo=UTC)
+    store.loaded.client.insert(
+        "suppressions",
+        [[identity, "complaint", since, 1]],
+        column_names=["recipient", "reason", "since", "version"],
+    )
+    rows = [
+        [identity, "group:7", "news", "unsubscribe", since, None, 1, 0],
+        [identity, "group:8", "news", "unsubscribe", past, past, 1, 0],
+        [identity, "group:9", "news", "unsubscribe", since, None, 1, 1],
+        [address_identity(AWAY), "group:6", "news", "unsubscribe", since, None, 1, 0],
+    ]
+    columns = ["recipient", "scope", "source", "reason", "since", "until", "version", "is_deleted"]
+    store.loaded.client.insert("scoped_suppressions", rows, column_names=columns)
+    said = [one for one in Words(whole=True).answer(await store.ask(ADDRESS)) if "must not" in one]
+    assert "must not be mailed: complaint" in said[0]
+    assert "must not be mailed through group:7 of news: unsubscribe" in said[1]
+    assert len(said) == 2
+    many = [[identity, f"group:{n}", "shop", "manual", since, None, 1, 0] for n in range(100, 400)]
+    store.loaded.client.insert("scoped_suppressions", many, column_names=columns)
+    said = Words(whole=True).answer(await store.ask(ADDRESS))
+    assert "more lists and groups" in said[-1]
+    assert len(said) < 30
 
 
 def test_every_event_has_words() -> None:

@@ -19,7 +19,7 @@ from tests.live.test_engine_faults import PARTITIONS, Engine
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(1500)]
 
-EVENTS = int(os.environ.get("MAILPULSE_TEST_DAY_EVENTS", "300000"))
+EVENTS = int(os.environ.get("MAILPULSE_TEST_DAY_EVENTS", "100000"))
 DAY_S = 86_400
 
 
