@@ -26,6 +26,8 @@ PINNED_TESTS := tests/analytics tests/contracts
 # As many processes as cores (AT_ONCE=1: one), and whole files to each: its tests may share a broker.
 AT_ONCE ?= logical
 PYTEST := -m pytest --numprocesses $(AT_ONCE) --maxprocesses 8 --dist loadfile
+# Each starts brokers, databases and workers of its own, and waits for them half of the time.
+LIVE_AT_ONCE ?= 2
 ARGS ?=
 
 .PHONY: demo test test-pinned lint types live bench soak fuzz lock clean
@@ -50,7 +52,8 @@ types: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 live: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m "(live or slow) and not browser" $(ARGS)
+	$(BIN)/python $(PYTEST) --numprocesses $(LIVE_AT_ONCE) \
+	  -m "(live or slow) and not browser" $(ARGS)
 	$(BIN)/python -m pytest -m browser $(ARGS)  # apart: Playwright keeps an event loop running
 
 bench: $(VENV)/installed-bench

@@ -2,7 +2,7 @@
 
 After a trial: **A** each event answered 200 is stored exactly once; **B** every counter of every
 campaign equals the recount from the ledger; **C** no forged event is stored, unanswered ones at
-most once; **D** lag is back to 0 within a minute; **E** memory and disk are bounded.
+most once; **D** lag is back to 0; **E** memory and disk are bounded.
 
 Invariants:
 1. The ledger is read back from disk, as a killed sender would have left it.
@@ -41,8 +41,8 @@ from streams.simulation.readout import ClickHouse
 from tests.live.process import ProcessFailed
 from tests.live.roles import Pipeline, Role
 
-PATIENCE_S = 60.0
-LAG_S_MAX = 60.0
+PATIENCE_S = 150.0
+LAG_S_MAX = 150.0
 GIVE_UP_S = 120.0
 """Of senders, after the load's end, as faults may last longer: providers go on for hours. Half a
 burst of clicks that was never accepted would be judged otherwise than the books do, and rightly."""

@@ -9,7 +9,7 @@ from typing import Any
 from schemas.settings import PREFIX
 from tests.live.roles import clean_environ
 
-COMMAND_S_MAX = 60
+COMMAND_S_MAX = 120
 
 
 def run(settings: Mapping[str, str], *words: str) -> str:

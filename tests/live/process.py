@@ -191,7 +191,7 @@ class Process:
             text = stream.read().decode("utf-8", "replace")
         return "\n".join(text.splitlines()[-lines:])
 
-    def wait_until(self, check: Callable[[], bool], what: str, timeout_s: float = 60) -> None:
+    def wait_until(self, check: Callable[[], bool], what: str, timeout_s: float = 120) -> None:
         """Waits until ``check()`` holds.
 
         Raises:

@@ -25,7 +25,7 @@ from tests.live.power import Disk
 from tests.live.process import ProcessFailed
 from tests.live.software import software
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(480)
 
 OLDER = "4.0.2"
 """A version before the product's, of another minor version."""

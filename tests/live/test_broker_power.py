@@ -19,7 +19,7 @@ from tests.live.fixtures import disk_at, or_skip
 from tests.live.kafka import QUICK_CLEANER, Broker, Kafka, create_topics
 from tests.live.power import Disk
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(480)
 
 LOG, TABLE = "power.log", "power.table"
 """A topic like raw, and a compacted one."""

@@ -122,7 +122,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
         started.close()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(480)
 def test_data_is_for_its_user_alone(pipeline: Pipeline) -> None:
     """Recipients are in the files of the database and of the state, whatever the caller's umask."""
     data = pipeline.folder / "mailpulse-data"
@@ -131,7 +131,7 @@ def test_data_is_for_its_user_alone(pipeline: Pipeline) -> None:
     assert [path for path in (data, *files) if path.stat().st_mode & 0o077] == []
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(480)
 def test_doctor_finds_nothing_wrong(pipeline: Pipeline) -> None:
     """Broker, topics, database, sources, clock and disk of a pipeline that just started."""
     findings = pipeline.json("doctor")

@@ -26,9 +26,9 @@ from tests.live.log_reading import all_records
 from tests.live.roles import Pipeline, clean_environ
 from tests.readme import ROOT, all_blocks
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(480)
 
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 
 
 def until(holds: Callable[[], bool], what: Callable[[], object]) -> None:

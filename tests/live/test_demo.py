@@ -88,7 +88,7 @@ def assert_all_agrees(code: int, report: dict[str, object], said: str) -> None:
     assert int(str(report["campaigns_compared"])) >= 5
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(480)
 def test_demo_proves_its_figures(demos: list[Demo], tmp_path: Path) -> None:
     """Signed traffic into ClickHouse: duplicates dropped, forgeries refused, all exact."""
     demo = Demo(tmp_path, "--seconds", "12", "--rate", "300", "--check")
@@ -120,7 +120,7 @@ def test_killed_roles_lose_and_double_nothing(demos: list[Demo], tmp_path: Path)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_killed_supervisor_leaves_no_process_and_a_usable_directory(
     demos: list[Demo], tmp_path: Path
 ) -> None:
@@ -140,7 +140,7 @@ def test_killed_supervisor_leaves_no_process_and_a_usable_directory(
     assert_all_agrees(code, report, again.said())
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_interrupt_stops_everything_in_order(demos: list[Demo], tmp_path: Path) -> None:
     """Ctrl-C ends a demo without a time limit, with its report and without orphans."""
     demo = Demo(tmp_path, "--rate", "50", "--check")
@@ -154,7 +154,7 @@ def test_interrupt_stops_everything_in_order(demos: list[Demo], tmp_path: Path) 
     assert left == []
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_second_demo_on_a_directory_is_refused(demos: list[Demo], tmp_path: Path) -> None:
     """With the process that owns it, and the exit code for settings."""
     first = Demo(tmp_path, "--rate", "20")

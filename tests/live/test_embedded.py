@@ -22,7 +22,7 @@ from streams.embedded.data_dir import STATE_FILE
 from streams.embedded.supervisor import Embedded, embedded
 from streams.kafka import admin
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 
 ENVIRON = {
     **{k: v for k, v in os.environ.items() if not k.startswith("MAILPULSE_")},

@@ -25,7 +25,7 @@ def holds(verdict: Verdict, pipeline: Pipeline) -> None:
     """What must hold of every run."""
     assert verdict.exact, f"{verdict}\n{pipeline.log_tails()}"
     assert verdict.stored == verdict.unique
-    assert verdict.unique > SECONDS * RATE_PER_S / 3
+    assert verdict.unique > SECONDS * 20, "too little traffic to tell anything"
     assert verdict.campaigns >= 5
     # the traffic was what it should be
     assert verdict.ledger.duplicates_sent > verdict.unique / 50

@@ -25,7 +25,7 @@ from tests.live.recount import read_topic
 from tests.live.roles import Pipeline, clean_environ
 from tests.readme import all_blocks
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(480)
 
 KILLS = int(os.environ.get("MAILPULSE_TEST_KILLS", "3"))
 PEOPLE = 25

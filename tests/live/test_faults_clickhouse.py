@@ -15,7 +15,7 @@ from tests.live.faults import Trial
 from tests.live.fixtures import KafkaCluster
 from tests.live.roles import Pipeline
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(480)
 
 
 def test_every_way_in_which_clickhouse_fails(kafka_cluster: KafkaCluster, tmp_path: Path) -> None:

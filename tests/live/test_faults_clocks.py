@@ -18,7 +18,7 @@ from tests.live.faults import Trial
 from tests.live.fixtures import KafkaCluster
 from tests.live.roles import Pipeline
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(480)
 
 HOUR_S, WEEK_S = 3600, 7 * DAY_S
 SECONDS = 6.0

@@ -18,7 +18,7 @@ from tests.live.fixtures import KafkaCluster, or_skip
 from tests.live.maven import Missing
 from tests.live.roles import Pipeline
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(480)
 
 FULL_S = 8.0
 

@@ -25,7 +25,7 @@ from tests.live.fixtures import KafkaCluster
 from tests.live.poison import RECORD_BYTES_MAX, poisoned
 from tests.live.roles import Pipeline
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(480)
 
 RATE_PER_S, SECONDS = 300.0, 15.0
 ROUNDS = int(RATE_PER_S * SECONDS / 100 / 5)

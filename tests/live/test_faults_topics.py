@@ -22,7 +22,7 @@ from tests.live.fixtures import KafkaCluster
 from tests.live.recount import CODEC, raw_events, read_topic
 from tests.live.roles import Pipeline, Role
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(480)
 
 SECONDS = 6.0
 PARTITIONS = 4

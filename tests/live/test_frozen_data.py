@@ -19,7 +19,7 @@ from tests.frozen.make import DATA, ENVIRON, FIGURES, figures
 from tests.live import story
 from tests.live.up import Up
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 
 
 @pytest.fixture

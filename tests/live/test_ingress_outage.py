@@ -23,7 +23,7 @@ ANSWER_S = 8
 """A client that gives up: an answer is due within 3 s, a busy machine gets some more."""
 WORKERS = 4
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 
 
 async def landed(broker: Kafka) -> list[str]:

@@ -17,7 +17,7 @@ from tests.live.fixtures import KafkaCluster
 from tests.live.roles import Pipeline, Role
 from tests.live.verdict import verdict_of
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(480)
 
 SECRETS = {
     "KAFKA_SASL_PASSWORD": "canary4f1e9-sasl-password",

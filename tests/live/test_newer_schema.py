@@ -21,7 +21,7 @@ from tests.live.recount import CODEC, identities, merged_minutes, read_topic
 from tests.live.roles import Pipeline, Role
 from tests.streams.reference import count
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.live]
+pytestmark = [pytest.mark.timeout(480), pytest.mark.live]
 
 PLACE = 2
 OURS, NEWER = "1" * 32, "2" * 32

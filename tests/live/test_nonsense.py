@@ -18,7 +18,7 @@ from tests.live.fixtures import KafkaCluster
 from tests.live.log_reading import all_records
 from tests.live.roles import Pipeline
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(480)
 
 HUGE = "x" * 200_000
 NONSENSE: dict[str, dict[str, Any]] = {

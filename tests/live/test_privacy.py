@@ -20,12 +20,12 @@ from tests.live.log_reading import Records, all_records
 from tests.live.roles import Pipeline, clean_environ
 from tests.spellings import ADDRESSES, CODINGS, traces
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(480)
 
 KEY = "a key of this test"
 PEOPLE = re.compile(rb"(ada|scan|full|gone[0-9]*|letter)(@|%40|\\\\u0040)recipients", re.IGNORECASE)
 """Whoever is named in the story. A dead letter's body keeps its form: a stand-in, @ and domain."""
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 EXPECTED = {
     "delivered": 3, "opened": 1, "clicked": 1, "clicked_any": 2, "machine_clicks": 3,
     "bounced_hard": story.BOUNCES, "bounced_soft": 5,

@@ -19,7 +19,7 @@ from tests.live.process import free_port
 from tests.live.roles import clean_environ
 from tests.readme import all_blocks
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 
 RECIPES = all_blocks("recipe")
 START, PATIENCE_S = "mailpulse up &", 90.0

@@ -31,7 +31,7 @@ from tests.live.process import free_port
 from tests.live.recount import read_topic
 from tests.live.registry import Registry
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(480)
 
 
 @pytest.fixture(scope="module")

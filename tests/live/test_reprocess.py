@@ -26,13 +26,13 @@ from tests.live.recount import CODEC, identities, merged_minutes, raw_events, re
 from tests.live.roles import Pipeline, clean_environ
 from tests.streams.reference import Counts, count, unique_in_order
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.live]
+pytestmark = [pytest.mark.timeout(480), pytest.mark.live]
 
 PARTITIONS = 4
 HISTORY, NEWS = 20_000, 3_000
 SHAPE = Shape(campaigns=12, unattributed=0.1, events_per_s=200)
 BEGINNING = "2h"
-AGREE_S = 60.0
+AGREE_S = 150.0
 NETWORK = """
 [[networks]]
 reason = "scanner_network"

@@ -39,7 +39,7 @@ from tests.live.process import free_port
 from tests.live.roles import Pipeline
 from tests.live.verdict import verdict_of
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(480)
 
 PROTOCOLS = ("SASL_SSL", "SSL")
 

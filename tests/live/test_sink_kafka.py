@@ -27,7 +27,7 @@ def bootstrap(kafka_cluster: KafkaCluster) -> str:
     return node.bootstrap
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(480)
 def test_poison_goes_to_the_dead_letter_topic_and_is_listed(bootstrap: str, tmp_path: Path) -> None:
     """Garbage among valid records: every valid one is stored, each bad one has its reason."""
     records, load = records_of(500)
@@ -52,7 +52,7 @@ def test_poison_goes_to_the_dead_letter_topic_and_is_listed(bootstrap: str, tmp_
         )
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(480)
 def test_stop_stores_what_is_held_and_a_restart_repeats_nothing(
     bootstrap: str, tmp_path: Path
 ) -> None:
@@ -71,7 +71,7 @@ def test_stop_stores_what_is_held_and_a_restart_repeats_nothing(
         ]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(480)
 def test_same_events_on_a_recreated_topic_count_once(
     bootstrap: str, tmp_path: Path, own_kafka: Kafka
 ) -> None:
@@ -97,7 +97,7 @@ def test_same_events_on_a_recreated_topic_count_once(
         sink.wait_for(SUMMARY, expected)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(480)
 def test_two_sinks_share_the_partitions_and_one_takes_over(bootstrap: str, tmp_path: Path) -> None:
     """Both write through one ClickHouse; when one is killed the other goes on alone."""
     records, _ = records_of(2_000)
@@ -140,7 +140,7 @@ def _wait(url: str, sql: str, expected: str, timeout_s: float = 90.0) -> None:
     raise AssertionError(f"{sql}: {found} instead of {expected}")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(480)
 def test_silence_is_not_lag_and_lag_is_told(bootstrap: str, tmp_path: Path) -> None:
     """Complete through a moment ago while nothing comes; not any more while the workers have not
     read what came; again when they have."""

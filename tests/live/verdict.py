@@ -22,7 +22,7 @@ from streams.simulation.simulator import Simulator
 from streams.simulation.traffic import Traffic
 from tests.live.roles import Pipeline
 
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 
 Disturbance = Callable[[], Awaitable[None]]
 
