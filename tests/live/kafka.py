@@ -276,7 +276,7 @@ def create_topics(
     topics = [NewTopic(name, partitions, replicas, config=dict(config or {})) for name in names]
     for made in admin.create_topics(topics).values():
         made.result(30)
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while not set(names) <= set(admin.list_topics(timeout=10).topics):
         if time.monotonic() > end:
             raise TimeoutError(f"topics not listed: {names}")

@@ -78,7 +78,7 @@ def commit_by_hand(bootstrap: str, group: str, offset: int, note: str) -> None:
 
 def wait_end(role: Role) -> None:
     """Until the role's process has ended."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while role.running:
         assert time.monotonic() < end, role.log_tail()
         time.sleep(0.05)

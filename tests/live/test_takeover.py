@@ -81,7 +81,7 @@ def commit(bootstrap: str, group: str, offset: int) -> None:
     """Commits what the previous worker had processed of the minutes."""
     admin_client = AdminClient({"bootstrap.servers": bootstrap})
     request = ConsumerGroupTopicPartitions(group, [TopicPartition(topics.MINUTES, 0, offset)])
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while True:  # the group's coordinator may be on its way up, or still know the worker before
         (done,) = admin_client.alter_consumer_group_offsets([request]).values()
         errors = [place.error for place in done.result(20).topic_partitions if place.error]
