@@ -1,0 +1,29 @@
+"""What verdicts on opens and clicks are worth, against a simulation that knows the truth.
+
+Needs no broker: the real parsers and the real fold run in memory. The simulation is
+``tests.verdicts``; what each figure means is said in ``tests.verdicts.score``.
+"""
+
+from tests.verdicts.judged import verdicts
+from tests.verdicts.score import Tally, figures
+from tests.verdicts.season import Size, season
+
+SEED = 20
+FULL = Size(lists=6, rounds=2, messages=1_000)
+"""288 campaigns of 1,000 messages: each family of delays and machine share to a list of each
+provider."""
+QUICK = Size(lists=1, rounds=1, messages=300)
+"""24 campaigns: does it run at all? Its figures move by whole points from seed to seed."""
+
+
+def tally_of(seed: int, size: Size) -> Tally:
+    """Plays and judges a season."""
+    tally = Tally()
+    for played in season(seed, size):
+        tally.take(played, verdicts(played.events))
+    return tally
+
+
+def run(_bootstrap: str, quick: bool) -> dict[str, float]:
+    """The figures; see the module."""
+    return figures(tally_of(SEED, QUICK if quick else FULL))
