@@ -9,9 +9,9 @@ from tests.verdicts.score import Tally, figures
 from tests.verdicts.season import Size, season
 
 SEED = 20
-FULL = Size(lists=6, rounds=2, messages=1_000)
-"""288 campaigns of 1,000 messages: each family of delays and machine share to a list of each
-provider."""
+FULL = Size(lists=8, rounds=2, messages=800)
+"""384 campaigns of 800 messages: each family of delays and machine share to a list of each
+provider. About 500,000 events."""
 QUICK = Size(lists=1, rounds=1, messages=300)
 """24 campaigns: does it run at all? Its figures move by whole points from seed to seed."""
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from tests.verdicts import networks
 from tests.verdicts import parameters as p
+from tests.verdicts.delays import Delay
 from tests.verdicts.networks import address_in
 from tests.verdicts.truth import Kind
 
@@ -24,6 +25,8 @@ class Fleet:
         unsubscribes: whether they follow the unsubscribe link.
         isolates: share of their companies whose people browse in the vendor's network.
         addresses: how many they scan from.
+        delay: from the send to the burst.
+        rewrites: whether links are rewritten and checked when clicked.
     """
 
     name: str
@@ -36,6 +39,8 @@ class Fleet:
     unsubscribes: bool = False
     isolates: float = 0.0
     addresses: int = 24
+    delay: Delay = p.SCAN_DELAY
+    rewrites: bool = False
 
     def clicks(self, links: int) -> float:
         """Clicks expected of one scan of a mail with so many links."""
@@ -51,12 +56,14 @@ def _old(seed: int, number: int) -> tuple[str, ...]:
 
 
 FLEETS = (
-    Fleet("microsoft", Kind.SCAN_ALL, 0.12, networks.MICROSOFT, _old(1, 5), doubled=0.3),
+    Fleet("microsoft", Kind.SCAN_ALL, 0.12, networks.MICROSOFT, _old(1, 5), doubled=0.3,
+          delay=p.SCAN_SLOW_DELAY, rewrites=True),
     Fleet("microsoft_other", Kind.SCAN_ALL, 0.07, networks.MICROSOFT_OTHER, _old(2, 3)),
     Fleet("proofpoint", Kind.SCAN_ALL, 0.05, networks.PROOFPOINT, _old(3, 8), image=0.9,
           unsubscribes=True, isolates=0.3, addresses=60),
     Fleet("mimecast", Kind.SCAN_ALL, 0.05, networks.MIMECAST, _old(4, 2), isolates=0.4),
-    Fleet("trend", Kind.SCAN_ALL, 0.02, networks.CLOUD, _old(5, 1), addresses=6),
+    Fleet("trend", Kind.SCAN_ALL, 0.02, networks.CLOUD, _old(5, 1), addresses=6,
+          delay=p.SCAN_SLOW_DELAY),
     Fleet("appliance", Kind.SCAN_ALL, 0.03, (), _old(6, 2)),
     Fleet("tools", Kind.SCAN_ALL, 0.01, networks.CLOUD, networks.TOOLS, image=0.0, addresses=4),
     Fleet("microsoft_head", Kind.SCAN_HEAD, 0.25, networks.MICROSOFT, ("", "", *_old(7, 1)),

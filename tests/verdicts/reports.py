@@ -175,18 +175,59 @@ def _generic(report: Report) -> Any:
     return item
 
 
+def _brevo(report: Report) -> Any:
+    act = report.act
+    what = {"delivered": "delivered", "opened": "opened", "clicked": "click"}[act.what]
+    item: dict[str, Any] = {
+        "id": 814119, "event": "proxy_open" if act.kind in _BY_APPLE and report.flagged else what,
+        "email": report.person.address, "message-id": f"<{report.message}@smtp-relay.example>",
+        "ts_event": report.second, "ts_epoch": int(act.at_s * 1000), "tags": [report.plan.name],
+    }  # fmt: skip
+    if act.what != "delivered":
+        item |= {"ip": act.ip, "user_agent": act.agent}
+    if act.what == "clicked":
+        item["link"] = report.url
+    return item
+
+
+def _klaviyo(report: Report) -> Any:
+    act = report.act
+    what = {"delivered": "received", "opened": "opened", "clicked": "clicked"}[act.what]
+    properties: dict[str, Any] = {
+        "$message": f"01HKB{report.plan.number:06d}", "campaign_id": report.plan.name,
+        "Recipient Email Address": report.person.address,
+    }  # fmt: skip
+    if act.what == "opened":
+        prefetch = act.kind is Kind.PREFETCH_GMAIL
+        properties["machine_open"] = report.flagged and (prefetch or act.kind in _BY_APPLE)
+        properties["Apple Privacy Open"] = report.flagged and act.kind in _BY_APPLE
+    if act.what == "clicked":
+        properties["URL"] = report.url
+        properties["Bot Click"] = act.kind in SCANS and report.flagged
+    data = {
+        "type": "event", "id": f"{report.plan.number}-{report.number}",
+        "attributes": {"timestamp": report.second, "event_properties": properties},
+        "relationships": {"profile": {"data": {"type": "profile", "id": f"01GD{act.message}"}}},
+    }  # fmt: skip
+    topic = f"event:klaviyo.{what}_email"
+    return {"data": [{"external_id": data["id"], "topic": topic, "payload": {"data": data}}]}
+
+
 PAYLOADS: dict[str, Callable[[Report], Any]] = {
     "sendgrid": _sendgrid,
     "mailgun": _mailgun,
     "sparkpost": _sparkpost,
+    "brevo": _brevo,
+    "klaviyo": _klaviyo,
     "postmark": _postmark,
     "ses": _ses,
     "generic": _generic,
 }
 """Provider -> one report's payload. With flags: SendGrid (Apple), Mailgun (Apple, Gmail's
-prefetch, scanners), SparkPost (prefetch, proxy). Whole seconds: SendGrid and SparkPost."""
+prefetch, scanners), SparkPost (prefetch, proxy), Brevo (``proxy_open``, taken to be Apple's),
+Klaviyo (Apple, machine opens, bot clicks; neither agent nor address). Whole seconds: SendGrid,
+SparkPost, Klaviyo. The meaning of the flags: the providers' documentation."""
 _SOURCES = {name: Source(name="news", provider=name) for name in PAYLOADS}
-_MARK = {"opened", "clicked"}
 
 
 def reported(

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from schemas.event import Event
 from tests.verdicts import parameters as p
-from tests.verdicts.campaign import Plan, acts
+from tests.verdicts.campaign import Plan
+from tests.verdicts.course import acts
 from tests.verdicts.population import Person, World, people
 from tests.verdicts.reports import PAYLOADS, reported
 from tests.verdicts.truth import Truth
@@ -18,6 +19,9 @@ _BUSINESS = {0.05: 0.15, 0.30: 0.45, 0.65: 0.75}
 _EVERY_S = 7 * 86_400
 CODE_LISTS = 3
 """In every third list, the campaigns with one link are mails that people wait for."""
+_CODE_SHARE = 0.5
+"""Unless so much of the clicks is machines': most people click, so that gateways could not make
+that many by one scan of each mail."""
 
 
 @dataclass(frozen=True)
@@ -78,22 +82,23 @@ def _plans(
     """The campaigns to one list."""
     providers = list(PAYLOADS)
     prefetched = dice.uniform(*p.GMAIL_PREFETCHED)
+    waited_for = share < _CODE_SHARE and list_number % CODE_LISTS == 1
     out = []
     for number, links in enumerate(p.LINKS * rounds):
         hour = dice.choice((7, 8, 9, 9, 10, 10, 11, 14, 16, 19)) + dice.random()
         out.append(
             Plan(
-                first + number,
-                providers[list_number % len(providers)],
-                links,
-                share,
-                dice.choice(p.OPEN_DELAYS[family]),
-                family,
-                links == 1 and list_number % CODE_LISTS == 1,
-                prefetched,
-                BEGUN_S + number * _EVERY_S + hour * 3600,
-                list_number,
-            )  # fmt: skip
+                number=first + number,
+                provider=providers[list_number % len(providers)],
+                links=links,
+                machine_share=share,
+                opens=dice.choice(p.OPEN_DELAYS[family]),
+                family=family,
+                code=links == 1 and waited_for,
+                prefetched=prefetched,
+                sent_s=BEGUN_S + number * _EVERY_S + hour * 3600,
+                list_number=list_number,
+            )
         )
     return out
 

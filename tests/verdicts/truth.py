@@ -47,6 +47,8 @@ class Kind(StrEnum):
     """All links at the top of several hours."""
     SCAN_LATE = "machine_scan_late"
     """As any of these, but five minutes to a day after the send."""
+    SCAN_AT_CLICK = "machine_scan_at_click"
+    """A gateway's check of a link while a person waits for it to open."""
     SCAN_FORWARDED = "machine_scan_forwarded"
     """By the gateway of someone the mail was forwarded to."""
 
