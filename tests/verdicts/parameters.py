@@ -45,7 +45,7 @@ UNSUBSCRIBES = 0.004
 """Of people who look: follow the unsubscribe link. Assumed."""
 BETWEEN_CLICKS = LogNormal(25.0, 1.0)
 """Assumed."""
-TABS_SHARE = 0.25
+TABS_SHARE = 0.4
 """Of people with several clicks: open links in new tabs, one after another, before reading any.
 Assumed; asked for by the project (three tabs in four seconds)."""
 BETWEEN_TABS = LogNormal(1.4, 0.45)

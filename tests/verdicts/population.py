@@ -1,6 +1,7 @@
 """Scanner fleets, companies, and the people of a sender's list."""
 
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -58,14 +59,14 @@ def _old(seed: int, number: int) -> tuple[str, ...]:
 FLEETS = (
     Fleet("microsoft", Kind.SCAN_ALL, 0.12, networks.MICROSOFT, _old(1, 5), doubled=0.3,
           delay=p.SCAN_SLOW_DELAY, rewrites=True),
-    Fleet("microsoft_other", Kind.SCAN_ALL, 0.07, networks.MICROSOFT_OTHER, _old(2, 3)),
+    Fleet("microsoft_other", Kind.SCAN_ALL, 0.06, networks.MICROSOFT_OTHER, _old(2, 3)),
     Fleet("proofpoint", Kind.SCAN_ALL, 0.05, networks.PROOFPOINT, _old(3, 8), image=0.9,
-          unsubscribes=True, isolates=0.3, addresses=60),
-    Fleet("mimecast", Kind.SCAN_ALL, 0.05, networks.MIMECAST, _old(4, 2), isolates=0.4),
+          unsubscribes=True, isolates=0.5, addresses=60),
+    Fleet("mimecast", Kind.SCAN_ALL, 0.05, networks.MIMECAST, _old(4, 2), isolates=0.5),
     Fleet("trend", Kind.SCAN_ALL, 0.02, networks.CLOUD, _old(5, 1), addresses=6,
           delay=p.SCAN_SLOW_DELAY),
     Fleet("appliance", Kind.SCAN_ALL, 0.03, (), _old(6, 2)),
-    Fleet("tools", Kind.SCAN_ALL, 0.01, networks.CLOUD, networks.TOOLS, image=0.0, addresses=4),
+    Fleet("tools", Kind.SCAN_ALL, 0.02, networks.CLOUD, networks.TOOLS, image=0.0, addresses=4),
     Fleet("microsoft_head", Kind.SCAN_HEAD, 0.25, networks.MICROSOFT, ("", "", *_old(7, 1)),
           image=0.2),
     Fleet("barracuda", Kind.SCAN_FIRST, 0.12, networks.BARRACUDA, _old(8, 3), addresses=16),
@@ -178,7 +179,14 @@ class World:
         decks = _deck(round(COMPANIES * BEHIND_GATEWAYS))
         decks += [None] * (COMPANIES - len(decks))
         dice.shuffle(decks)
-        self.companies = [_company(number, fleet, dice) for number, fleet in enumerate(decks)]
+        served: Counter[str] = Counter()
+        for number, behind in enumerate(decks):
+            isolates = False
+            if behind is not None:
+                # evenly among a fleet's companies, which are few
+                before, served[behind.name] = served[behind.name], served[behind.name] + 1
+                isolates = int((before + 1) * behind.isolates) > int(before * behind.isolates)
+            self.companies.append(_company(number, behind, isolates, dice))
 
     def scanners(self, fleet: Fleet, company: Company | None) -> tuple[str, ...]:
         """Addresses that a fleet scans a mailbox from."""
@@ -197,13 +205,12 @@ def _deck(size: int) -> list[Fleet | None]:
     return out
 
 
-def _company(number: int, fleet: Fleet | None, dice: random.Random) -> Company:
+def _company(number: int, fleet: Fleet | None, isolates: bool, dice: random.Random) -> Company:
     drawn = dice.random()
     host = "microsoft" if drawn < 0.5 else "google" if drawn < 0.7 else "own"
     shared = dice.random() < 0.1
     where = networks.SHARED_EGRESS if shared else networks.COMPANIES
     egress = tuple(address_in(where, dice) for _ in range(dice.choice((1, 2, 2, 4))))
-    isolates = fleet is not None and dice.random() < fleet.isolates
     return Company(f"firm{number}.example", host, egress, fleet, isolates)
 
 

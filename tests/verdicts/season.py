@@ -19,6 +19,8 @@ _BUSINESS = {0.05: 0.15, 0.30: 0.45, 0.65: 0.75}
 _EVERY_S = 7 * 86_400
 CODE_LISTS = 3
 """In every third list, the campaigns with one link are mails that people wait for."""
+CODE_PART = 4
+"""Such a mail goes to one in so many of a list: else most clicks of all would be on them."""
 _CODE_SHARE = 0.5
 """Unless so much of the clicks is machines': most people click, so that gateways could not make
 that many by one scan of each mail."""
@@ -31,7 +33,7 @@ class Size:
     Attributes:
         lists: for each family of delays and machine share.
         rounds: campaigns of each number of links, to each list.
-        messages: of a campaign.
+        messages: of a campaign; ``CODE_PART`` times fewer of one that people wait for.
     """
 
     lists: int
@@ -71,7 +73,8 @@ def season(seed: int, size: Size) -> Iterator[Played]:
                 crowd = people(world, size.messages, _BUSINESS[share], dice)
                 plans = _plans(list_number, number, family, share, size.rounds, dice)
                 for plan in plans:
-                    yield play(plan, crowd, seed)
+                    waiting = crowd[: size.messages // CODE_PART]
+                    yield play(plan, waiting if plan.code else crowd, seed)
                 number += len(plans)
                 list_number += 1
 
