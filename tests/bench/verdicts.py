@@ -4,6 +4,8 @@ Needs no broker: the real parsers and the real fold run in memory. The simulatio
 ``tests.verdicts``; what each figure means is said in ``tests.verdicts.score``.
 """
 
+from streams.enrich.derive import LookUps
+from tests.streams.folding import LOOK_UPS
 from tests.verdicts.judged import verdicts
 from tests.verdicts.score import Tally, figures
 from tests.verdicts.season import Size, season
@@ -16,11 +18,11 @@ QUICK = Size(lists=1, rounds=1, messages=300)
 """24 campaigns: does it run at all? Its figures move by whole points from seed to seed."""
 
 
-def tally_of(seed: int, size: Size) -> Tally:
-    """Plays and judges a season."""
+def tally_of(seed: int, size: Size, look_ups: LookUps = LOOK_UPS) -> Tally:
+    """Plays a season and judges it, with the rules that are shipped or with others."""
     tally = Tally()
     for played in season(seed, size):
-        tally.take(played, verdicts(played.events))
+        tally.take(played, verdicts(played.events, look_ups))
     return tally
 
 

@@ -105,12 +105,12 @@ class Tally:
 
     Attributes:
         confusion: opens and clicks by truth, actor, certainty and reason.
-        gateways: clicks of gateways by links in the mail and whether a machine was seen.
+        gateways: clicks of gateways by links in the mail, kind, and who was seen in them.
         campaigns: their scores.
     """
 
     confusion: Counter[tuple[Kind, str, str, str]] = field(default_factory=Counter)
-    gateways: Counter[tuple[int, bool]] = field(default_factory=Counter)
+    gateways: Counter[tuple[int, Kind, str]] = field(default_factory=Counter)
     campaigns: list[CampaignScore] = field(default_factory=list)
 
     def take(self, played: Played, verdicts: Mapping[str, Verdict]) -> None:
@@ -120,7 +120,8 @@ class Tally:
             said = verdicts[event_id]
             self.confusion[true.kind, said.actor, said.certainty, said.reason] += 1
             if true.is_click and true.kind in SCANS:
-                self.gateways[played.plan.links, said.is_machine] += 1
+                seen = "machine" if said.is_machine else said.actor
+                self.gateways[played.plan.links, true.kind, seen] += 1
 
     def lost(self, kinds: Iterable[Kind]) -> float:
         """Share of what people did in these ways that is called a machine's."""
@@ -132,15 +133,24 @@ class Tally:
                 lost += count * Verdict(actor, "", "").is_machine
         return lost / total if total else 0.0
 
-    def found(self, links: Iterable[int]) -> float:
-        """Share of gateways' clicks on mails of so many links that are called a machine's."""
-        wanted = set(links)
-        found = sum(n for (many, seen), n in self.gateways.items() if many in wanted and seen)
-        total = sum(n for (many, _), n in self.gateways.items() if many in wanted)
-        return found / total if total else 0.0
+    def gateway_clicks(
+        self, links: Iterable[int], seen: str = "machine", kinds: Iterable[Kind] = SCANS
+    ) -> float:
+        """Share of gateways' clicks on mails of so many links in which this actor was seen."""
+        many, how = set(links), set(kinds)
+        of = [
+            (actor, count)
+            for (number, kind, actor), count in self.gateways.items()
+            if number in many and kind in how
+        ]
+        total = sum(count for _, count in of)
+        return sum(count for actor, count in of if actor == seen) / total if total else 0.0
 
 
 _CLICKS = tuple(kind for kind in Kind if kind.startswith("person_click"))
+_FEW, _MANY = range(1, 3), range(3, 1_000)
+_BURSTS = (Kind.SCAN_ALL, Kind.SCAN_HEAD, Kind.SCAN_WAVES)
+"""Fleets that follow all links of a mail; what the others do is a lone click on any mail."""
 _VIEWS = tuple(kind for kind in Kind if kind.startswith("person_view"))
 
 
@@ -157,8 +167,11 @@ def figures(tally: Tally) -> dict[str, float]:
     coverage = {"clicks": _covered(clicks), "opens": _covered(opens)}
     width = {"clicks": _width(clicks), "opens": _width(opens)}
     return {
-        "gateway_found_3_links": tally.found(range(3, 1000)),
-        "gateway_found_1_link": tally.found((1, 2)),
+        "gateway_found_3_links": tally.gateway_clicks(_MANY),
+        "gateway_found_1_link": tally.gateway_clicks(_FEW),
+        "gateway_bursts_found_3_links": tally.gateway_clicks(_MANY, kinds=_BURSTS),
+        "gateway_called_human_3_links": tally.gateway_clicks(_MANY, "human"),
+        "gateway_called_human_1_link": tally.gateway_clicks(_FEW, "human"),
         "human_lost": tally.lost(_CLICKS),
         "human_opens_lost": tally.lost(kind for kind in _VIEWS if kind is not Kind.VIEW_APPLE),
         "gmail_open_error_points": _error(one.gmail for one in tally.campaigns),
@@ -173,7 +186,7 @@ def figures(tally: Tally) -> dict[str, float]:
         "human_open_rate_error_points": _error(opens),
         "verdicts_campaigns": len(tally.campaigns),
         "verdicts_judged": tally.confusion.total(),
-        **{f"gateway_found_of_{n}_links": tally.found((n,)) for n in _links(tally)},
+        **{f"gateway_found_of_{n}_links": tally.gateway_clicks((n,)) for n in _links(tally)},
         **dict(_matrix(tally)),
     }
 
@@ -193,7 +206,7 @@ def _error(intervals: Iterable[Interval]) -> float:
 
 
 def _links(tally: Tally) -> list[int]:
-    return sorted({many for many, _ in tally.gateways})
+    return sorted({many for many, _, _ in tally.gateways})
 
 
 def _matrix(tally: Tally) -> Iterator[tuple[str, int]]:

@@ -103,6 +103,8 @@ def test_shares_found_and_lost_by_hand(played: list[Played]) -> None:
     told = figures(tally)
     assert told["gateway_found_1_link"] == 1
     assert told["gateway_found_3_links"] == 0
+    assert told["gateway_called_human_1_link"] == 0
+    assert told["gateway_bursts_found_3_links"] == 0  # there was none
     assert told["human_lost"] == 0.5
     assert told["human_opens_lost"] == 0.5
     assert told["gmail_open_error_points"] == 100
@@ -125,6 +127,7 @@ def test_perfect_verdicts_have_perfect_figures(played: list[Played]) -> None:
     """So the aims can be met."""
     told = judged_all(played, {True: HUMAN, False: SURE})
     assert told["gateway_found_3_links"] == told["gateway_found_1_link"] == 1
+    assert told["gateway_bursts_found_3_links"] == 1
     assert told["human_lost"] == told["human_opens_lost"] == 0
     assert told["interval_coverage"] == 1
     assert told["interval_width_points"] == told["gmail_open_error_points"] == 0
@@ -143,6 +146,7 @@ def test_trusting_everyone_and_no_one_miss_the_truth(played: list[Played]) -> No
     """From either side."""
     trusting = judged_all(played, {True: HUMAN, False: HUMAN})
     assert trusting["human_lost"] == trusting["gateway_found_3_links"] == 0
+    assert trusting["gateway_called_human_3_links"] == 1
     assert trusting["interval_coverage_clicks"] < 0.7
     harsh = judged_all(played, {True: SURE, False: SURE})
     assert harsh["human_lost"] == harsh["gateway_found_3_links"] == 1

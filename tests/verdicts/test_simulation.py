@@ -21,7 +21,7 @@ from tests.verdicts.season import Played, Size, season
 from tests.verdicts.truth import Kind
 
 WHOLE_SECONDS = ("sendgrid", "sparkpost", "klaviyo")
-SMALL = Size(lists=len(PAYLOADS), rounds=1, messages=100)
+SMALL = Size(lists=len(PAYLOADS), rounds=1, messages=80)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,12 @@ def test_providers_tell_whole_seconds_or_finer(played: list[Played]) -> None:
 
 def test_every_kind_of_open_and_click_occurs(played: list[Played]) -> None:
     """Else a score would be silent about it."""
-    assert {true.kind for one in played for true in one.truths.values()} == set(Kind)
+    found = {true.kind for one in played for true in one.truths.values()}
+    for links in (2, 5, 20):  # forwarding into a gateway is rare
+        found |= {
+            act.kind for act in course_of(played, 8_000, links=links, share=0.3)[1] if act.kind
+        }
+    assert found == set(Kind)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -143,7 +148,7 @@ def test_machines_have_their_share_of_clicks(
     played: list[Played], links: int, share: float
 ) -> None:
     """Within four standard errors: the clicks on one message come together."""
-    _, course = course_of(played, 8_000, links=links, share=share)
+    _, course = course_of(played, 5_000, links=links, share=share)
     people, machines = 0, Counter[int]()
     for act in course:
         if act.kind is not None and act.what == "clicked":
@@ -186,7 +191,7 @@ def test_gmail_prefetches_its_share_of_gmail_opens(played: list[Played]) -> None
 def test_scanners_come_when_they_were_measured_to(played: list[Played]) -> None:
     """craft-campaign issue 546: 0.5 % of bursts within 10 s of the send, 3 % within 20, 69 % within
     a minute, 97 % within five; median 43 s. (Fleets that come slower are left out.)"""
-    plan, course = course_of(played, 12_000, links=1, share=0.65)
+    plan, course = course_of(played, 8_000, links=1, share=0.65)
     first: dict[int, float] = {}
     for act in course:
         fleet = FLEETS_BY_NAME.get(act.fleet)
@@ -196,10 +201,10 @@ def test_scanners_come_when_they_were_measured_to(played: list[Played]) -> None:
             at = act.at_s - plan.sent_s - 0.02 * act.message
             first[act.message] = min(at, first.get(act.message, at))
     delays = sorted(first.values())
-    assert len(delays) > 300
+    assert len(delays) > 150
     assert statistics.median(delays) == pytest.approx(46, abs=6)
     for second, measured in ((10, 0.005), (20, 0.027), (60, 0.691), (300, 0.974)):
-        assert sum(d < second for d in delays) / len(delays) == pytest.approx(measured, abs=0.04)
+        assert sum(d < second for d in delays) / len(delays) == pytest.approx(measured, abs=0.06)
 
 
 def test_links_of_a_burst_are_followed_within_a_second(played: list[Played]) -> None:
