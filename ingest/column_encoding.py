@@ -131,6 +131,6 @@ def _with_heads(columns: Columns, records: Iterable[bytes]) -> Iterator[bytes]:
         identities = map(recipient_identity, columns.events())
     return map(
         with_head, each("event_type"), each("event_id"), each("occurred_at"), each("received_at"),
-        each("time_suspect"), each("provider"), each("message_id"), identities,
-        each("recipient_certain"), records,
+        each("time_suspect"), each("provider"), each("message_id"), each("rfc_message_id"),
+        identities, each("recipient_certain"), records,
     )  # fmt: skip

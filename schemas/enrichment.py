@@ -31,7 +31,7 @@ def origin(log_id: str, partition: int) -> bytes:
 coordinates = _coordinates
 """From ``offset`` to ``message_key``."""
 campaign = lru_cache(maxsize=16_384)(_campaign)
-"""``campaign_id``, ``campaign_source`` and ``previous_campaign_id``."""
+"""From ``campaign_id`` to ``previous_message_key``."""
 mailbox = lru_cache(maxsize=65_536)(_mailbox)
 """``mailbox_provider``."""
 verdict = lru_cache(maxsize=4096)(_verdict)

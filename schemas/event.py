@@ -167,6 +167,10 @@ EVENT_ID_CHARS = 32
 """Length of an event id that mailpulse makes."""
 TEXT_CHARS_MAX = 2048
 """Longest text kept in one field; the rest is cut."""
+ALIASED_PROVIDERS = frozenset(("sendgrid",))
+"""Providers that tell some events of a message by the sender's Message-ID alone, others by their
+own id beside it, and opens and clicks by their own id alone: see ``alias_of``."""
+_OF_READERS = frozenset(("opened", "clicked"))
 ID_CHARS_MAX = 512
 """Longest message id, campaign id or recipient kept as it is; a longer one is cut."""
 TAGS_MAX = 64
@@ -256,22 +260,70 @@ def event_hash(event_id: str) -> int:
 
 def is_identified(event: Mapping[str, Any]) -> bool:
     """Whether the event says which message to which recipient it is about."""
-    return bool(event["message_id"]) and event["recipient_certain"]
+    if event["message_id"]:
+        return bool(event["recipient_certain"])
+    return alias_of(event) != 0
+
+
+def alias_of(event: Mapping[str, Any]) -> int:
+    """The alias of the event's message: see ``message_alias``."""
+    return message_alias(
+        event["event_type"], event["provider"], event["message_id"], event["rfc_message_id"],
+        recipient_identity(event), event["recipient_certain"],
+    )  # fmt: skip
+
+
+def message_alias(
+    event_type: str,
+    provider: str,
+    message_id: str | None,
+    rfc_message_id: str | None,
+    identity: str,
+    certain: bool,
+) -> int:
+    """A hash of 64 bits of the Message-ID that the sender gave, and of the recipient.
+
+    It joins events without the provider's id to those that have both ids.
+
+    Args:
+        identity: the ``recipient_identity``; events without one have partitions of their own.
+        certain: the ``recipient_certain``.
+
+    Returns:
+        0 where none is needed: the provider gives its id always, or made the Message-ID of it; or
+        an open or click has no id, which SendGrid's never lack.
+    """
+    if provider not in ALIASED_PROVIDERS or not (rfc_message_id and identity and certain):
+        return 0
+    if not message_id:
+        if event_type in _OF_READERS:
+            return 0
+    elif rfc_message_id.startswith(f"{message_id}@"):
+        return 0
+    text = f"{provider}\x1f{rfc_message_id}\x1f{identity}".encode("utf-8", "replace")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") or 1
 
 
 def unit_key(event: Mapping[str, Any]) -> bytes:
     """Identity of message and recipient, 16 bytes: the unit of every unique count.
 
-    An event that can't be told per message is a unit of its own.
+    An event that can't be told per message is a unit of its own. One that names its message by the
+    sender's Message-ID alone has the unit of that, until the streams know the message.
     """
-    if not is_identified(event):
-        return own_unit(event["event_id"])
-    return message_unit(event["provider"], event["message_id"], recipient_identity(event))
+    if event["message_id"] and event["recipient_certain"]:
+        return message_unit(event["provider"], event["message_id"], recipient_identity(event))
+    alias = alias_of(event)
+    return alias_unit(alias) if alias else own_unit(event["event_id"])
 
 
 def message_unit(provider: str, message_id: str, identity: str) -> bytes:
     """The ``unit_key`` of a message to the recipient of this identity."""
     return _unit(f"{provider}\x1f{message_id}\x1f{identity}")
+
+
+def alias_unit(alias: int) -> bytes:
+    """The ``unit_key`` of events that name their message by an alias alone."""
+    return _unit(f"a\x1f{alias:016x}")
 
 
 def own_unit(event_id: str) -> bytes:

@@ -8,7 +8,9 @@ Invariants:
    leave the field null.
 4. A checksum is no signature: another producer can make one. So what a head says is compared with
    the fields as soon as these are decoded; a record whose head says otherwise can't be read.
-5. In a record come the id (33 bytes with its length), the branch of the union (``HEADED``), the
+5. Where the event's message has an alias (``schemas.event.message_alias``), it stands in the place
+   of the hash of the event's id, which then is made from the id: few events have one.
+6. In a record come the id (33 bytes with its length), the branch of the union (``HEADED``), the
    head, and then the other fields.
 """
 
@@ -21,8 +23,11 @@ from schemas.compiled import Unusual
 from schemas.errors import DecodeError
 from schemas.event import (
     EventType,
+    alias_of,
+    alias_unit,
     event_hash,
     is_identified,
+    message_alias,
     message_unit,
     own_unit,
     recipient_identity,
@@ -38,11 +43,12 @@ ID_BEGIN = b"\x40"
 HEADED = b"\x02"
 """What stands before a head: the branch of its union."""
 _BEFORE = ID_SIZE + len(HEADED)
-_FORM = 1
+_FORM = 2
+"""Form 1 had no aliases."""
 _CHECKSUM = struct.Struct("<I")
 _BODY_FORM = "BBBxQ16sqqII"
 _BODY, _HEAD = struct.Struct(f"<{_BODY_FORM}"), struct.Struct(f"<I{_BODY_FORM}")
-_SUSPECT, _IDENTIFIED, _ADDRESSED = 1, 2, 4
+_SUSPECT, _IDENTIFIED, _ADDRESSED, _ALIASED, _ALIAS_ONLY = 1, 2, 4, 8, 16
 _FIELDS = ("event_type", "occurred_at", "received_at", "time_suspect")
 """Fields that a head has as they are."""
 _TYPES = tuple(one.value for one in EventType)
@@ -54,7 +60,9 @@ class Head(dict[str, Any]):
 
     Beside the event's own it has ``event_hash`` (64 bits of its id), ``unit_key`` (message and
     recipient, 16 bytes), ``identified`` (whether that is known), ``addressed`` (whether its
-    recipient is certain) and ``address_hash`` (of the recipient's identity, 32 bits).
+    recipient is certain) and ``address_hash`` (of the recipient's identity, 32 bits). Events whose
+    message has an alias have ``alias`` (64 bits) too, and ``alias_only``: they name their message
+    by nothing else.
     """
 
     __slots__ = ("decode", "value")
@@ -90,13 +98,17 @@ def _agrees(head: Mapping[str, Any], whole: Mapping[str, Any]) -> bool:
     return all(head[name] == whole[name] for name in _FIELDS) and (
         head["identified"] == is_identified(whole)
         and head["addressed"] == (bool(recipient_identity(whole)) and whole["recipient_certain"])
+        and ("alias" in head) == (alias_of(whole) != 0)
+        and head.get("alias_only", False) == ("alias" in head and not whole["message_id"])
     )
 
 
 def of_event(event: Mapping[str, Any]) -> dict[str, Any]:
     """What a ``Head`` has beside the fields of the event."""
-    identity = recipient_identity(event)
+    identity, alias = recipient_identity(event), alias_of(event)
+    aliased = {"alias": alias, "alias_only": not event["message_id"]} if alias else {}
     return {
+        **aliased,
         "event_hash": event_hash(event["event_id"]),
         "unit_key": unit_key(event),
         "identified": is_identified(event),
@@ -122,8 +134,8 @@ def headed(event: Mapping[str, Any], record: bytes) -> bytes:
     """
     return with_head(
         event["event_type"], event["event_id"], event["occurred_at"], event["received_at"],
-        event["time_suspect"], event["provider"], event["message_id"], recipient_identity(event),
-        event["recipient_certain"], record,
+        event["time_suspect"], event["provider"], event["message_id"], event["rfc_message_id"],
+        recipient_identity(event), event["recipient_certain"], record,
     )  # fmt: skip
 
 
@@ -135,6 +147,7 @@ def with_head(
     time_suspect: bool,
     provider: str,
     message_id: str | None,
+    rfc_message_id: str | None,
     identity: str,
     certain: bool,
     record: bytes,
@@ -144,16 +157,22 @@ def with_head(
         raise Unusual
     first, rest = record[:ID_SIZE], record[ID_SIZE:]
     flags = _SUSPECT if time_suspect else 0
+    alias = message_alias(event_type, provider, message_id, rfc_message_id, identity, certain)
+    if alias:
+        flags |= _ALIASED
     if certain and message_id:
         flags |= _IDENTIFIED
         unit = message_unit(provider, message_id, identity)
+    elif alias:
+        flags |= _IDENTIFIED | _ALIAS_ONLY
+        unit = alias_unit(alias)
     else:
         unit = own_unit(event_id)
     if certain and identity:
         flags |= _ADDRESSED
     body = _BODY.pack(
-        _FORM, _NUMBER_OF[event_type], flags, event_hash(event_id), unit, occurred_at, received_at,
-        address_hash(identity.encode("utf-8", "replace")), len(rest),
+        _FORM, _NUMBER_OF[event_type], flags, alias or event_hash(event_id), unit, occurred_at,
+        received_at, address_hash(identity.encode("utf-8", "replace")), len(rest),
     )  # fmt: skip
     crc = crc32(rest, crc32(body, crc32(first)))
     return b"".join((first, HEADED, _CHECKSUM.pack(crc), body, rest))
@@ -169,7 +188,7 @@ def read(value: bytes, begin: int, head: Head) -> tuple[int, int]:
         Unusual, IndexError, struct.error: the record has no head that belongs to it.
     """
     at = begin + _BEFORE
-    crc, form, kind, flags, event_hash, key, occurred, received, address, size = _HEAD.unpack_from(
+    crc, form, kind, flags, identity, key, occurred, received, address, size = _HEAD.unpack_from(
         value, at
     )
     end = at + SIZE + size
@@ -181,11 +200,14 @@ def read(value: bytes, begin: int, head: Head) -> tuple[int, int]:
         or crc32(value[at + _CHECKSUM.size : end], crc32(value[begin : begin + ID_SIZE])) != crc
     ):
         raise Unusual
+    if flags & _ALIASED:
+        head["alias"], head["alias_only"] = identity, flags & _ALIAS_ONLY != 0
+        identity = event_hash(str(value[begin + 1 : begin + ID_SIZE], "utf-8"))
     head["event_type"] = _TYPES[kind]
     head["occurred_at"] = occurred
     head["received_at"] = received
     head["time_suspect"] = flags & _SUSPECT != 0
-    head["event_hash"] = event_hash
+    head["event_hash"] = identity
     head["unit_key"] = key
     head["identified"] = flags & _IDENTIFIED != 0
     head["addressed"] = flags & _ADDRESSED != 0

@@ -7,8 +7,8 @@ Invariants:
    in Python and inserted as columns.
 3. A row's identity is its sorting key and its version comes from the record, so writing it again
    changes nothing (invariants 3 and 4 of the design).
-4. An event whose campaign changed gives two rows in one insert: the event, and a tombstone under
-   its previous campaign.
+4. An event whose campaign or message key changed gives two rows in one insert: the event, and a
+   tombstone under the previous ones.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -67,10 +67,13 @@ def _ms(field: str) -> str:
 _EVENT: dict[str, str] = {
     # column: expression over fields of the record; ` quotes a field's path
     "campaign_id": (
-        "if(is_deleted = 1, assumeNotNull(`enrichment.previous_campaign_id`),"
-        " ifNull(`enrichment.campaign_id`, ''))"
+        "if(is_deleted = 1, coalesce(`enrichment.previous_campaign_id`,"
+        " `enrichment.campaign_id`, ''), ifNull(`enrichment.campaign_id`, ''))"
     ),
-    "message_key": "toUUID(`enrichment.message_key`)",
+    "message_key": (
+        "toUUID(if(is_deleted = 1, ifNull(`enrichment.previous_message_key`,"
+        " `enrichment.message_key`), `enrichment.message_key`))"
+    ),
     "event_time": _ms("enrichment.event_time"),
     "event_id": "toUUID(`event.event_id`)",
     "event_type": "`event.event_type`",
@@ -123,12 +126,12 @@ _EVENT: dict[str, str] = {
     " + toUInt64(`enrichment.version`)",
     "is_deleted": "is_deleted",
 }
-# a second row, the tombstone, if the campaign changed
+# a second row, the tombstone, if the campaign or the message key changed
 _EVENT_COPIES = """
 ARRAY JOIN if(
-    `enrichment.previous_campaign_id` IS NULL
-        OR `enrichment.previous_campaign_id` = ifNull(`enrichment.campaign_id`, ''),
-    [0], [0, 1]
+    ifNull(`enrichment.previous_campaign_id` != ifNull(`enrichment.campaign_id`, ''), 0)
+        OR ifNull(`enrichment.previous_message_key` != `enrichment.message_key`, 0),
+    [0, 1], [0]
 ) AS is_deleted"""
 
 _MINUTE: dict[str, str] = {

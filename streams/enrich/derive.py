@@ -186,7 +186,7 @@ def plain_value(
             raw[PREFIX_BYTES:],
             origin,
             enrichment.coordinates(offset, offset, revision, at_us, key.hex()),
-            enrichment.campaign(head["campaign_id"], head["campaign_source"], None),
+            enrichment.campaign(head["campaign_id"], head["campaign_source"], None, None),
             enrichment.mailbox(mailbox),
             _PLAIN_END[first],
         )
@@ -206,15 +206,17 @@ def value(
     version: int,
     key: bytes,
     previous_campaign: str | None,
+    previous_key: bytes | None,
 ) -> bytes:
     """An enriched record: the raw bytes, and one revision of their enrichment.
 
     Args:
         raw: the framed raw record.
         version: offset of the record that this revision follows from.
-        previous_campaign: that the revision before was under, if it was another one.
+        previous_campaign, previous_key: that the revision before was under, if it was another one.
     """
     campaign, delivered = standing
+    previous = None if previous_key is None else previous_key.hex()
     source = "none"
     if campaign is not None:
         source = head["campaign_source"] if head["campaign_id"] == campaign else "learned"
@@ -235,7 +237,7 @@ def value(
                 event.offset, version, look_ups.epoch << REVISION_EPOCH_SHIFT | event.revision,
                 event.at_us, key.hex(),
             ),
-            enrichment.campaign(campaign, source, previous_campaign),
+            enrichment.campaign(campaign, source, previous_campaign, previous),
             enrichment.mailbox(look_ups.mailbox(head["recipient_domain"])),
             enrichment.verdict(
                 bounce[0], bounce[1], event.actor, event.reason,

@@ -38,7 +38,7 @@ class Restated(NamedTuple):
     Attributes:
         event: the event as of now.
         standing: its message as of now.
-        previous_campaign: that the revision before was under, if it was another one.
+        previous_campaign, previous_key: that the revision before was under, if it was another one.
         message_key: unit of the event.
         key, timestamp, version: of the record that it follows from; Kafka key, ms, offset.
     """
@@ -50,6 +50,7 @@ class Restated(NamedTuple):
     key: bytes | None
     timestamp: int
     version: int
+    previous_key: bytes | None = None
 
 
 class Reengaged(NamedTuple):
@@ -83,6 +84,8 @@ class Effects:
     corrected: int = 0
     scopes_beyond: int = 0
     """Events of lists or groups beyond an address's limit (``suppressions.SCOPES_MAX``)."""
+    ambiguous: int = 0
+    """Message-IDs that turned out to stand for several messages to one recipient."""
 
 
 def wanted(effects: Effects) -> set[int]:
@@ -176,6 +179,7 @@ def _restate(
     value = derive.value(
         frame, origin, raw, head, one.standing, one.event, derive.bounce_of(head), look_ups,
         version=one.version, key=one.message_key, previous_campaign=one.previous_campaign,
+        previous_key=one.previous_key,
     )  # fmt: skip
     return one.key, value, one.timestamp
 

@@ -173,11 +173,11 @@ class Message:
                 return first
         return self.delivered_at * 1_000_000
 
-    def settle(self, log_now: int) -> None:
-        """Ends the window if it is over; makes room for one more pending event."""
+    def settle(self, log_now: int, room: int = 1) -> None:
+        """Ends the window if it is over; makes room for more pending events."""
         if self.pending and self.due <= log_now:
             self.settle_all()
-        while len(self.pending) >= PENDING_MAX:
+        while len(self.pending) > PENDING_MAX - room:
             self._settle_first()
 
     def settle_all(self) -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol, cast
 from schemas import enrichment
 from schemas.codec import Codec
 from schemas.errors import BadInput
-from schemas.event import Event, message_key, recipient_identity
+from schemas.event import Event, message_key, own_unit, recipient_identity
 from schemas.raw_head import Head
 from schemas.versions import REVISION_EPOCH_SHIFT
 from streams.enrich import derive
@@ -45,9 +45,13 @@ Item = tuple[ConsumedRecord, Head, bytes, bytes, int]
 
 
 class StepWork:
-    """What every part of a step uses."""
+    """What every part of a step uses.
 
-    __slots__ = ("codec", "effects", "emit", "frame", "look_ups", "origin", "shard")
+    Attributes:
+        aliases: offset -> alias of the event's message, for events whose message has one.
+    """
+
+    __slots__ = ("aliases", "codec", "effects", "emit", "frame", "look_ups", "origin", "shard")
 
     def __init__(self, shard: Shard, look_ups: LookUps, codec: Codec, *, emit: bool) -> None:
         self.shard = shard
@@ -55,6 +59,7 @@ class StepWork:
         self.codec = codec
         self.emit = emit
         self.effects = Effects()
+        self.aliases: dict[int, int] = {}
         self.frame = codec.prefix("enriched_event")
         self.origin = enrichment.origin(shard.log_id, shard.partition)
 
@@ -87,8 +92,33 @@ def publish(
         return
     _withdraw(work, record, changed, before.standing, now)
     write(work, record, head, key, now, event, bounce)
-    moved = before.standing.campaign != now.campaign
-    previous = (before.standing.campaign or "") if moved else None
+    _write_again(work, record, key, changed, before.standing, now)
+
+
+def correct(work: StepWork, item: Item, key: bytes, message: Message, before: Before) -> None:
+    """Writes again every earlier event of a message whose enrichment ``item`` changed.
+
+    Args:
+        key: of the message.
+        before: the message, and of its events before those that are still in it, in their order.
+    """
+    now = Standing.of(message)
+    changed = _revise(message, before, now)
+    if work.emit:
+        _withdraw(work, item[0], changed, before.standing, now)
+        _write_again(work, item[0], key, changed, before.standing, now)
+
+
+def _write_again(
+    work: StepWork,
+    record: ConsumedRecord,
+    key: bytes,
+    changed: list[tuple[Pending, Pending]],
+    before: Standing,
+    now: Standing,
+) -> None:
+    moved = before.campaign != now.campaign
+    previous = (before.campaign or "") if moved else None
     effects, epoch = work.effects, work.look_ups.epoch << REVISION_EPOCH_SHIFT
     for earlier, again in changed:
         effects.corrected += 1
@@ -145,6 +175,7 @@ def write(
     value = derive.value(
         work.frame, work.origin, record.value or b"", head, now, event, bounce, work.look_ups,
         version=record.offset, key=key, previous_campaign=None,
+        previous_key=_key_of_old_folds(head, work.look_ups),
     )  # fmt: skip
     work.effects.enriched.append((record.key, value, record.timestamp))
     if event.human:
@@ -153,6 +184,11 @@ def write(
             partition=work.shard.partition, offset=record.offset,
         )  # fmt: skip
         work.effects.engagement.append((recipient_identity(head), its))
+
+
+def _key_of_old_folds(head: Head, look_ups: LookUps) -> bytes | None:
+    """The key that folds before version 3 gave the event, if it may be stored under that."""
+    return own_unit(head["event_id"]) if look_ups.epoch and head.get("alias_only") else None
 
 
 def first_pending(shard: Shard, scan: Scan) -> int:
@@ -182,11 +218,9 @@ def restate(
         records: raw records up to ``shard.applied``, at least from ``first_pending`` on.
         look_ups_at: look-ups that judged an offset, with the present epoch's number.
     """
-    keyed = [
-        (record, head, head["unit_key"])
-        for record in records
-        if (head := _head_of(record, codec)) is not None
-    ]
+    heads = [(record, _head_of(record, codec)) for record in records]
+    shard.fetch((), (), [head["alias"] for _, head in heads if head and "alias" in head])
+    keyed = [(record, head, shard.unit_of(head)) for record, head in heads if head is not None]
     shard.fetch([key for _, _, key in keyed], ())
     effects = Effects()
     for record, head, key in keyed:
@@ -225,6 +259,6 @@ def _restate_one(
     value = derive.value(
         work.frame, work.origin, record.value or b"", head, Standing.of(message), event,
         derive.bounce_of(head), work.look_ups, version=shard.applied, key=key,
-        previous_campaign=None,
+        previous_campaign=None, previous_key=_key_of_old_folds(head, work.look_ups),
     )  # fmt: skip
     effects.enriched.append((message_key(cast(Event, head)), value, shard.log_time * 1000))

@@ -5,8 +5,9 @@ Invariants:
 2. State is a fold of the log up to ``applied``, over all its incarnations: ids seen in an earlier
    log are still known, minute counts start from zero with each log. Correction windows end with
    their log, since its records can't be read any more.
-3. A message expires ``message_ttl_s`` of log time after its last event, and a recipient's evidence
-   as ``streams.enrich.suppressions`` says, even if their bytes were not removed yet.
+3. A message or an alias expires ``message_ttl_s`` of log time after its last event, and a
+   recipient's evidence as ``streams.enrich.suppressions`` says, even if their bytes were not
+   removed yet.
 4. Keys that are no longer needed are named for removal, a bounded number at each checkpoint
    (``useless_ranges``, ``expired``). Whether and when they are removed changes no result.
 """
@@ -17,8 +18,10 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from zlib import crc32
 
+from schemas.raw_head import Head
 from schemas.versions import COUNTS_OFFSET_BITS, FOLD_VERSION
-from streams.enrich import message_bytes, suppressions, vectors
+from streams.enrich import aliases, message_bytes, suppressions, vectors
+from streams.enrich.aliases import ALIASES, ALIASES_END, Alias
 from streams.enrich.deferred import Deferred
 from streams.enrich.message import NO_BUCKET, Message
 from streams.enrich.message_bytes import (
@@ -40,7 +43,7 @@ from streams.enrich.suppressions import Recipient
 First = tuple[bytes, int, bytes]
 """A message that has had one event: its bytes, when it is due, the bytes of its pending event."""
 CACHED_MAX = 20_000
-"""Messages and recipients kept in memory between checkpoints, each."""
+"""Messages, recipients and aliases kept in memory between checkpoints, each."""
 
 META_KEY = b"!meta"
 EPOCH_KEY = b"!epoch"
@@ -63,7 +66,9 @@ class Shard:
             records after ``applied`` were or will be written after it, by whichever worker.
         messages: by key, in their stored form until they are needed; ``None``: never seen. Stored
             forms are that of a settled message, or that of a message that has had one event.
-        touched: keys of the messages that a checkpoint must store.
+        aliases: by number; ``None``: never seen.
+        touched, touched_aliases: keys of the messages, and numbers of the aliases, that a
+            checkpoint must store.
         watched: hashes of the addresses that a sign of life may change.
         epoch: of the rules that folded the newest record.
         fold: version of the fold that made the stored state.
@@ -81,7 +86,9 @@ class Shard:
         self.deferred: Deferred | None = None
         self.messages: dict[bytes, Message | bytes | First | None] = {}
         self.recipients: dict[bytes, Recipient] = {}
+        self.aliases: dict[int, Alias | None] = {}
         self.touched: set[bytes] = set()
+        self.touched_aliases: set[int] = set()
         self.touched_recipients: dict[bytes, Recipient] = {}
         self.watched: set[int] = set()
         self._watched_next: set[int] = set()
@@ -89,6 +96,7 @@ class Shard:
         self._load = load
         self._useless_until = (0, 0)
         self._swept = _MESSAGES
+        self._swept_aliases = ALIASES
         self._swept_watched = _WATCHED
         self.new_log = False
         self._placed: list[tuple[Message, int]] = []
@@ -143,8 +151,14 @@ class Shard:
         """Ranges of keys that are to be removed before the next ``writes`` are stored."""
         return [(b"c", b"d"), (PENDING, PENDING_END)] if self.new_log else []
 
-    def fetch(self, message_keys: Iterable[bytes], recipient_keys: Iterable[bytes]) -> None:
-        """Brings messages and recipients into memory, in at most two reads."""
+    def fetch(
+        self,
+        message_keys: Iterable[bytes],
+        recipient_keys: Iterable[bytes],
+        alias_numbers: Iterable[int] = (),
+    ) -> None:
+        """Brings messages, recipients and aliases into memory, in at most three reads."""
+        self._fetch_aliases([n for n in dict.fromkeys(alias_numbers) if n not in self.aliases])
         known = self.messages
         wanted = [key for key in dict.fromkeys(message_keys) if key not in known]
         people = [key for key in dict.fromkeys(recipient_keys) if key not in self.recipients]
@@ -164,6 +178,25 @@ class Shard:
             stored = self._load([place for _, _, place in waiting])
             for (key, value, _), pending in zip(waiting, stored, strict=True):
                 known[key] = message_bytes.unpack(value, pending)
+
+    def _fetch_aliases(self, numbers: list[int]) -> None:
+        if numbers:
+            values = self._load([aliases.key_of(number) for number in numbers])
+            for number, value in zip(numbers, values, strict=True):
+                self.aliases[number] = None if value is None else aliases.unpack(value)
+
+    def alias(self, number: int, now: int, ttl_s: int) -> Alias:
+        """The alias of this number, which must have been fetched; a new one if it has expired."""
+        alias = self.aliases[number]
+        if alias is None or alias.is_expired(now, ttl_s):
+            alias = self.aliases[number] = Alias()
+        return alias
+
+    def unit_of(self, head: Head) -> bytes:
+        """Key of the message that an event belongs to; its alias must have been fetched."""
+        alias = self.aliases[head["alias"]] if head.get("alias_only") else None
+        unit: bytes = (alias.linked if alias else b"") or head["unit_key"]
+        return unit
 
     def message(self, key: bytes) -> Message:
         """The message of ``key``, which must have been fetched; a new one if it was never seen."""
@@ -191,7 +224,7 @@ class Shard:
         yield META_KEY, self.pack_meta()
 
     def unit_writes(self) -> Iterator[tuple[bytes, bytes | None]]:
-        """The messages and recipients among ``writes``."""
+        """The messages, aliases and recipients among ``writes``."""
         placed = self._placed = []
         for key in self.touched:
             message = self.messages[key]
@@ -207,6 +240,10 @@ class Shard:
                 yield pending_key(before, key), None
             if bucket != NO_BUCKET:
                 yield pending_key(bucket, key), message_bytes.pack_pending(message)
+        for number in self.touched_aliases:
+            alias = self.aliases[number]
+            assert alias is not None
+            yield aliases.key_of(number), aliases.pack(alias)
         for key, recipient in self.touched_recipients.items():
             yield b"r" + key, suppressions.pack(recipient) or None
             if recipient.address in self.watched:
@@ -267,11 +304,14 @@ class Shard:
         for recipient in self.touched_recipients.values():
             recipient.dirty = False
         self.touched = set()
+        self.touched_aliases = set()
         self.touched_recipients = {}
         if len(self.messages) > CACHED_MAX:
             self.messages = {}
         if len(self.recipients) > CACHED_MAX:
             self.recipients = {}
+        if len(self.aliases) > CACHED_MAX:
+            self.aliases = {}
 
     def useless_ranges(self) -> list[tuple[bytes, bytes]]:
         """Ranges of keys to remove: pending events that are all due, and closed minutes.
@@ -289,12 +329,12 @@ class Shard:
         return ranges
 
     def expired(self, scan: Scan, ttl_s: int, entries_max: int) -> list[tuple[bytes, bytes | None]]:
-        """What to store to remove expired messages and watched addresses, among the next stored.
+        """What to store to remove what has expired among the next stored.
 
         Call it right after ``saved``, when memory and store agree.
 
         Args:
-            entries_max: messages to check, and as many addresses.
+            entries_max: messages to check, and as many aliases and watched addresses.
         """
         out: list[tuple[bytes, bytes | None]] = []
         left = entries_max
@@ -308,7 +348,18 @@ class Shard:
                 self.messages.pop(key[1:], None)
         else:
             self._swept = _MESSAGES
+        out += self._expired_aliases(scan, ttl_s, entries_max)
         return out + self._expired_watched(scan, entries_max)
+
+    def _expired_aliases(
+        self, scan: Scan, ttl_s: int, entries_max: int
+    ) -> Iterator[tuple[bytes, bytes | None]]:
+        some = list(islice(scan(self._swept_aliases, ALIASES_END), entries_max + 1))
+        self._swept_aliases = some[-1][0] if len(some) > entries_max else ALIASES
+        for key, value in some[:entries_max]:
+            if aliases.unpack(value).is_expired(self.log_time, ttl_s):
+                yield key, None
+                self.aliases.pop(aliases.number_of(key), None)
 
     def _expired_watched(self, scan: Scan, entries_max: int) -> list[tuple[bytes, bytes | None]]:
         """After a whole round ``watched`` is what it found, and what was added meanwhile."""

@@ -41,6 +41,7 @@ from streams.enrich.contributions import (
 from streams.enrich.derive import LookUps, Standing
 from streams.enrich.effects import Effects
 from streams.enrich.evidence import evidence_of, may_be_first, take_simple
+from streams.enrich.joining import join, link_first, resolved
 from streams.enrich.message import SEEN_MAX, Message, Owner, Pending
 from streams.enrich.message_bytes import pack_first, pack_first_pending
 from streams.enrich.revisions import Before, ConsumedRecord, Item, StepWork, publish, write
@@ -73,7 +74,8 @@ def step(
     """
     work = StepWork(shard, look_ups, codec, emit=emit)
     items = _read(work, records, read)
-    shard.fetch([item[2] for item in items], _recipient_keys(items))
+    aliases = work.aliases
+    shard.fetch([item[2] for item in items], _recipient_keys(items), aliases.values())
     known = shard.messages
     for item in items:
         record, head, key, recipient_key, _ = item
@@ -85,11 +87,16 @@ def step(
             and head["recipient_domain"]
             and head["identified"]
             and item[4] == head["occurred_at"]
+            and (not aliases or link_first(work, item))
         ):
             shard.advance(record.timestamp // 1000)
             _fold_first(work, item)
         else:
-            _fold(work, item)
+            its = resolved(work, item) if aliases else item
+            if its is None:
+                work.effects.duplicates += 1
+            else:
+                _fold(work, its)
         shard.applied = record.offset
     if records and records[-1].offset > shard.applied:
         shard.applied = records[-1].offset
@@ -134,6 +141,8 @@ def _read(work: StepWork, records: Sequence[ConsumedRecord], read: ReadHead | No
             _reject(work, record, error)
             continue
         items.append((record, head, head["unit_key"], recipient_key, at_us))
+        if "alias" in head:
+            work.aliases[record.offset] = head["alias"]
     return items
 
 
@@ -231,12 +240,11 @@ def _fold(work: StepWork, item: Item) -> None:
     identity = head["event_hash"]
     bounce = derive.bounce_of(head)
     event = evidence_of(work, item, identity, bounce[0])
-    if event.actor == "human" and (expired or may_be_first(message, event, work.look_ups.rules)):
-        try:
-            head.complete()  # it may be told as engagement, which holds more than the head
-        except DecodeError as error:
-            _reject(work, record, error)
-            return
+    first = event.actor == "human" and (
+        expired or may_be_first(message, event, work.look_ups.rules)
+    )
+    if first and not _completed(work, item):
+        return
     if expired:
         bucket = message.pending_bucket
         message = shard.messages[key] = Message()
@@ -246,6 +254,8 @@ def _fold(work: StepWork, item: Item) -> None:
         work.effects.duplicates += 1
         return
     shard.advance(log_time)
+    if work.aliases:
+        join(work, item)
     message.seen.append(identity)
     if len(message.seen) > SEEN_MAX:
         del message.seen[0]
@@ -267,6 +277,17 @@ def _fold(work: StepWork, item: Item) -> None:
         _count(work, item, message, event, bounce)
     if recipient_key:
         _suppress(work, item, message, bounce)
+
+
+def _completed(work: StepWork, item: Item) -> bool:
+    """Decodes an event that may be told as engagement, which holds more than the head."""
+    record, head, _, _, _ = item
+    try:
+        head.complete()
+    except DecodeError as error:
+        _reject(work, record, error)
+        return False
+    return True
 
 
 def _count_unidentified(

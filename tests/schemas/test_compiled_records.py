@@ -207,7 +207,8 @@ def test_enrichments_are_those_of_the_general_encoder(
             extra["offset"], extra["version"], extra["revision"], extra["event_time"], key.hex()
         ),
         enrichment.campaign(
-            extra["campaign_id"], extra["campaign_source"], extra["previous_campaign_id"]
+            extra["campaign_id"], extra["campaign_source"], extra["previous_campaign_id"],
+            extra["previous_message_key"],
         ),
         enrichment.mailbox(extra["mailbox_provider"]),
         enrichment.verdict(

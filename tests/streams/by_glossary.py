@@ -63,8 +63,9 @@ def tell(raw: Iterable[Event]) -> Told:
     messages: dict[Identity, list[Event]] = {}
     told = Told()
     counts: Counter[tuple[Row, str]] = Counter()
+    by_senders_id = named_twice(kept.values())
     for event in kept.values():
-        identity = identity_of(event)
+        identity = identity_of(event) or identity_by_senders_id(event, by_senders_id)
         if identity is None:
             _tell_alone(event, told, counts)
         else:
@@ -84,6 +85,31 @@ def identity_of(event: Event) -> Identity | None:
     # which «puts all events of each message into one partition», so they are. A recipient that is
     # left out (privacy) is certain, and one for each message id.
     return event["provider"], event["message_id"], (event["recipient"] or "").lower()
+
+
+SendersId = tuple[str | None, str]
+"""The sender's Message-ID, and the recipient."""
+
+
+def named_twice(events: Iterable[Event]) -> dict[SendersId, set[Identity]]:
+    """The messages that SendGrid named by its own id and by the sender's Message-ID."""
+    found: dict[SendersId, set[Identity]] = {}
+    for event in events:
+        identity = identity_of(event)
+        if identity is not None and event["provider"] == "sendgrid" and event["rfc_message_id"]:
+            found.setdefault((event["rfc_message_id"], identity[2]), set()).add(identity)
+    return found
+
+
+def identity_by_senders_id(event: Event, named: dict[SendersId, set[Identity]]) -> Identity | None:
+    """The message that the sender's Message-ID alone names: a known one, or one by itself."""
+    rfc, recipient = event["rfc_message_id"], (event["recipient"] or "").lower()
+    if event["provider"] != "sendgrid" or event["message_id"] or not rfc or not recipient:
+        return None
+    if not event["recipient_certain"] or event["event_type"] in ("opened", "clicked"):
+        return None
+    known = named.get((rfc, recipient), set())
+    return next(iter(known)) if len(known) == 1 else ("the sender's Message-ID", rfc, recipient)
 
 
 def moment(event: Event) -> int:

@@ -37,7 +37,29 @@ def unique_in_order(events: list[Event]) -> list[Event]:
 
 def is_identified(event: Event) -> bool:
     """Whether the event says which message to which recipient it is about."""
-    return bool(event["message_id"]) and event["recipient_certain"]
+    if not event["message_id"]:
+        return alias(event) is not None
+    return event["recipient_certain"]
+
+
+def alias(event: Event) -> tuple[str, str] | None:
+    """The sender's Message-ID and the recipient, where SendGrid may tell nothing else."""
+    rfc, recipient = event["rfc_message_id"], (event["recipient"] or "").lower()
+    if event["provider"] != "sendgrid" or not (rfc and recipient and event["recipient_certain"]):
+        return None
+    if not event["message_id"] and event["event_type"] in ("opened", "clicked"):
+        return None
+    return rfc, recipient
+
+
+def messages_of_aliases(events: list[Event]) -> dict[tuple[str, str], set[str]]:
+    """Alias -> ids of the messages that have events with both."""
+    out: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for event in events:
+        its = alias(event)
+        if its is not None and event["message_id"]:
+            out[its].add(event["message_id"])
+    return out
 
 
 def by_message(events: list[Event]) -> dict[tuple[str, str, str], list[Event]]:
@@ -46,10 +68,15 @@ def by_message(events: list[Event]) -> dict[tuple[str, str, str], list[Event]]:
     An event that can't be told per message is alone.
     """
     out: dict[tuple[str, str, str], list[Event]] = defaultdict(list)
+    messages = messages_of_aliases(events)
     for event in sorted(events, key=lambda e: (e["occurred_at"], int(e["event_id"], 16))):
         if is_identified(event):
-            recipient = (event["recipient"] or "").lower()
-            out[event["provider"], event["message_id"] or "", recipient].append(event)
+            recipient, message = (event["recipient"] or "").lower(), event["message_id"]
+            if not message:
+                its = alias(event)
+                known = messages[its] if its else set()
+                message = next(iter(known)) if len(known) == 1 else f"<{its}>"
+            out[event["provider"], message, recipient].append(event)
         else:
             out["", event["event_id"], ""].append(event)
     return out

@@ -47,21 +47,26 @@ class Topics:
 
     def events(self) -> dict[tuple[str, str], dict[str, Any]]:
         """Table ``events`` with FINAL: campaign and event id -> the current row."""
-        rows: dict[tuple[str, str], tuple[int, bool, dict[str, Any]]] = {}
+        rows: dict[tuple[str, str, str], tuple[int, bool, dict[str, Any]]] = {}
         for row in self.enriched:
             added = row["enrichment"]
             version = (added["revision"] << ROW_OFFSET_BITS) + added["version"]
-            now, before = added["campaign_id"] or "", added["previous_campaign_id"]
-            places = [(now, False)] + ([(before, True)] if before not in (None, now) else [])
-            for campaign, gone in places:
-                key = campaign, row["event"]["event_id"]
+            now = added["campaign_id"] or "", added["message_key"]
+            before = now[0], added["previous_message_key"] or now[1]
+            if added["previous_campaign_id"] is not None:
+                before = added["previous_campaign_id"], before[1]
+            for place, gone in dict([(before, True), (now, False)]).items():
+                key = *place, row["event"]["event_id"]
                 if key not in rows or version >= rows[key][0]:
                     rows[key] = (version, gone, added)
-        unversioned = ("version", "revision", "previous_campaign_id")
+        unversioned = ("version", "revision", "previous_campaign_id", "previous_message_key")
+        standing = [(key, added) for key, (_, gone, added) in rows.items() if not gone]
+        assert len({event_id for (_, _, event_id), _ in standing}) == len(standing), "stored twice"
         return {
-            key: {name: value for name, value in added.items() if name not in unversioned}
-            for key, (_, gone, added) in rows.items()
-            if not gone
+            (campaign, event_id): {
+                name: value for name, value in added.items() if name not in unversioned
+            }
+            for (campaign, _, event_id), added in standing
         }
 
     def counts(self) -> dict[Key, dict[str, int]]:

@@ -19,7 +19,7 @@ from tests.streams.test_step import AGENT, figures, final_events, logs
 
 HOUR_US = 3_600_000_000
 WINDOW_S = 24 * 3600
-_OF_ORDER = ("offset", "version", "revision", "previous_campaign_id")
+_OF_ORDER = ("offset", "version", "revision", "previous_campaign_id", "previous_message_key")
 
 
 def arriving(events: list[Event], gap_s: float = 1.0) -> list[LogRecord]:

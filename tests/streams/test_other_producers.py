@@ -104,8 +104,8 @@ def with_own_head(one: Event, said: Event, change: Callable[[bytes], bytes] = by
     rest = change(value[PREFIX_BYTES + ID_SIZE + 1 + SIZE :])
     return CODEC.prefix("raw_event") + with_head(
         said["event_type"], one["event_id"], said["occurred_at"], said["received_at"],
-        said["time_suspect"], said["provider"], said["message_id"], recipient_identity(said),
-        said["recipient_certain"], first + rest,
+        said["time_suspect"], said["provider"], said["message_id"], said["rfc_message_id"],
+        recipient_identity(said), said["recipient_certain"], first + rest,
     )  # fmt: skip
 
 
