@@ -8,7 +8,11 @@ Invariants:
    What is settled stays where it is.
 3. Moves happen before the event that causes them is folded, and only if it is no duplicate. They
    leave nothing of a moved event behind in its former message.
+4. Engagement changes at most once with each record (``outcome_of``), since consumers tell changes
+   apart by its offset.
 """
+
+from collections.abc import Sequence
 
 from schemas.event import alias_unit
 from schemas.versions import REVISION_EPOCH_SHIFT
@@ -16,7 +20,7 @@ from streams.enrich.aliases import Alias
 from streams.enrich.assess import assess
 from streams.enrich.contributions import contributions, placed
 from streams.enrich.derive import Standing
-from streams.enrich.effects import Restated
+from streams.enrich.effects import Engaged, Reengaged, Restated
 from streams.enrich.message import Message
 from streams.enrich.revisions import Before, Item, StepWork, correct
 
@@ -72,6 +76,18 @@ def join(work: StepWork, item: Item) -> None:
         alias.ambiguous = True
         work.effects.ambiguous += 1
         _move(work, item, alias, alias.unit, alias_unit(number))
+
+
+def outcome_of(changes: Sequence[Engaged | Reengaged]) -> list[Engaged | Reengaged]:
+    """What changes of engagement by a move, and by the event that caused it, come to."""
+    of_event: dict[int, list[Reengaged]] = {}
+    for change in changes:
+        if isinstance(change, Reengaged):
+            of_event.setdefault(change.offset, []).append(change)
+    new = [change for change in changes if not isinstance(change, Reengaged)]
+    withdrawn = [some[0] for some in of_event.values() if some[0].withdrawn]
+    told = [some[-1] for some in of_event.values() if not some[-1].withdrawn]
+    return [*withdrawn, *new, *told]
 
 
 def _move(work: StepWork, item: Item, alias: Alias, key: bytes, new_key: bytes) -> None:

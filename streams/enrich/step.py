@@ -41,7 +41,7 @@ from streams.enrich.contributions import (
 from streams.enrich.derive import LookUps, Standing
 from streams.enrich.effects import Effects
 from streams.enrich.evidence import evidence_of, may_be_first, take_simple
-from streams.enrich.joining import join, link_first, resolved
+from streams.enrich.joining import join, link_first, outcome_of, resolved
 from streams.enrich.message import SEEN_MAX, Message, Owner, Pending
 from streams.enrich.message_bytes import pack_first, pack_first_pending
 from streams.enrich.revisions import Before, ConsumedRecord, Item, StepWork, publish, write
@@ -91,12 +91,10 @@ def step(
         ):
             shard.advance(record.timestamp // 1000)
             _fold_first(work, item)
+        elif record.offset in aliases:
+            _fold_aliased(work, item)
         else:
-            its = resolved(work, item) if aliases else item
-            if its is None:
-                work.effects.duplicates += 1
-            else:
-                _fold(work, its)
+            _fold(work, item)
         shard.applied = record.offset
     if records and records[-1].offset > shard.applied:
         shard.applied = records[-1].offset
@@ -277,6 +275,18 @@ def _fold(work: StepWork, item: Item) -> None:
         _count(work, item, message, event, bounce)
     if recipient_key:
         _suppress(work, item, message, bounce)
+
+
+def _fold_aliased(work: StepWork, item: Item) -> None:
+    """The same for an event whose message has an alias; it may move others to its message."""
+    its, engagement = resolved(work, item), work.effects.engagement
+    if its is None:
+        work.effects.duplicates += 1
+        return
+    begin = len(engagement)
+    _fold(work, its)
+    if len(engagement) > begin + 1:
+        engagement[begin:] = outcome_of(engagement[begin:])
 
 
 def _completed(work: StepWork, item: Item) -> bool:

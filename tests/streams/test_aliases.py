@@ -162,6 +162,10 @@ SETS = {
         some(1, "delivered", 1), some(2, "delivered", 2, message_id="m2"),
         some(3, "delivered", 2, message_id="m3"), alone(4, 4, campaign_id="c"),
     ],
+    "one event moves another, and is the first to name a campaign": [
+        some(1, "delivered", 0, campaign_id="d"), alone(2, 1, campaign_id="c"),
+        opened(3, 3, campaign_id="e"), some(4, "queued", -1, campaign_id="f"),
+    ],
     "ambiguous, in-band": [
         some(1, "deferred", 1, campaign_id=None), alone(2, 0, campaign_id="c"),
         some(3, "bounced", 2, message_id="m2"), opened(4, 3),

@@ -148,7 +148,7 @@ def message(dice: random.Random, number: int, size: int) -> list[Event]:
 
 def _identity(dice: random.Random, number: int, domain: str, *, alike: bool) -> dict[str, Any]:
     """The same message each time, or also ones that share its id or its recipient."""
-    same = {
+    same: dict[str, Any] = {
         "event_id": f"{dice.getrandbits(128):032x}",
         "provider": "sendgrid",
         "message_id": f"m{number}",
@@ -164,6 +164,11 @@ def _identity(dice: random.Random, number: int, domain: str, *, alike: bool) -> 
             {"recipient_certain": False},
             {"recipient_certain": False, "recipient": None}, {"recipient": None},
             {"message_id": f"n{number}"},
+        ))  # fmt: skip
+    if number % 3 == 0:  # some events name it by the sender's Message-ID, alone or too
+        other |= dice.choice((
+            {}, {"rfc_message_id": "a@x"}, {"rfc_message_id": "a@x"}, {"rfc_message_id": "b@x"},
+            {"rfc_message_id": "a@x", "message_id": None},
         ))  # fmt: skip
     return {**same, **other}
 

@@ -38,6 +38,8 @@ def told(fold: Fold) -> tuple[Any, ...]:
         for event_id, one in final_events(fold).items()
     }
     standing: dict[tuple[str, str], Any] = {}
+    changes = [(one["event_id"], one["offset"], one["withdrawn"]) for _, one in fold.engagement]
+    assert len(changes) == len(set(changes)), "consumers take these for one change"
     for recipient, record in fold.engagement:
         key = recipient, record["event_id"]
         if record["withdrawn"]:
