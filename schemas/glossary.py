@@ -17,8 +17,11 @@ from enum import StrEnum
 
 MESSAGE = (
     "one provider message, by its id, for one recipient, however a provider spells the address; "
-    "«unique» means once per message, exact, never estimated. A message without any event for "
-    "MAILPULSE_MESSAGE_TTL_HOURS (30 days) is forgotten: what comes later counts as a new one"
+    "«unique» means once per message, exact, never estimated. SendGrid's asynchronous bounces name "
+    "their message by the sender's Message-ID alone: that is the message whose other events have "
+    "it too; while there is none, or if there are several to the recipient, it is one by itself. A "
+    "message without any event for MAILPULSE_MESSAGE_TTL_HOURS (30 days) is forgotten: what comes "
+    "later counts as a new one"
 )
 ORDER = (
     "a message's events are judged together, whatever their order of arrival. First means the "

@@ -7,7 +7,8 @@ Invariants:
 3. ``message_id`` is the beginning of ``sg_message_id``: the ``X-Message-Id`` that the send call
    returned, shared by the call's recipients. The rest names SendGrid's machines. An asynchronous
    bounce has no ``sg_message_id``; SendGrid's own ``smtp-id`` begins with the same text. Beside a
-   sender's own ``Message-ID``, only ``rfc_message_id`` says which message bounced.
+   sender's own ``Message-ID``, only ``rfc_message_id`` says which message bounced, which the
+   streams know by the events that have both (``schemas.event.message_alias``).
 
 Source: SendGrid documentation, «Event Webhook Reference».
 """

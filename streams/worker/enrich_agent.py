@@ -219,6 +219,7 @@ class EnrichAgent(Agent):
         metrics.labels("replayed").inc(effects.replayed)
         metrics.labels("dead_letter").inc(len(effects.dead_letters))
         self.metrics.scopes_beyond.inc(effects.scopes_beyond)
+        self.metrics.ambiguous.inc(effects.ambiguous)
 
     def _limit_dead_letters(self, effects: Effects) -> None:
         self._recent.append((effects.read, len(effects.dead_letters)))

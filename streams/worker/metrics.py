@@ -31,6 +31,11 @@ class StreamMetrics:
             "Unsubscribes, returns and list entries for a list or group beyond the limit of scopes "
             "of one address: what suppresses holds for all mail to it, a return lifts nothing.",
         )
+        self.ambiguous = counter(
+            "mailpulse_enrich_ambiguous_message_ids_total",
+            "Message-IDs of a sender that stand for several messages to one recipient: what names "
+            "its message by such a one alone is counted as a message by itself.",
+        )
         self.partials = counter(
             "mailpulse_campaign_partials_total",
             "Minute counts: written by enrich, merged or stale in campaigns.",
