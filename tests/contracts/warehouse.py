@@ -4,7 +4,9 @@
 named.
 """
 
+from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 from clickhouse_connect.driver.client import Client
 from hypothesis import HealthCheck, given, settings
@@ -146,6 +148,32 @@ class WarehouseContract:
             for each in records:
                 warehouse.load([each])
             assert warehouse.rows("SELECT campaign_id FROM email_events") == [("autumn",)]
+
+    def test_event_of_another_message_leaves_nothing_under_its_old_key(
+        self, warehouse: Warehouse
+    ) -> None:
+        """Nor if its campaign changes with it, and then the message alone once more."""
+        first, _ = _moved_event()
+        codec, keys = Codec(), [uuid4().hex for _ in range(3)]
+        courses = (("spring", None), ("spring", None), ("spring", None)), (
+            ("spring", None), ("autumn", "spring"), ("autumn", None)
+        )  # fmt: skip
+        for course in courses:
+            records = []
+            for number, (campaign, former) in enumerate(course):
+                one = codec.decode(first.value or b"", "enriched_event")
+                one["enrichment"] |= {
+                    "campaign_id": campaign, "previous_campaign_id": former,
+                    "message_key": keys[number], "version": 7 + number, "revision": number,
+                    "previous_message_key": keys[number - 1] if number else None,
+                }  # fmt: skip
+                records.append(replace(first, value=codec.encode("enriched_event", one)))
+            for some in (records, records[::-1]):
+                warehouse.empty()
+                for each in some:
+                    warehouse.load([each])
+                found = warehouse.rows("SELECT campaign_id, message_key FROM email_events")
+                assert [(one, key.hex) for one, key in found] == [(course[-1][0], keys[2])]
 
     def test_bad_records_go_out_and_their_neighbours_go_in(self, warehouse: Warehouse) -> None:
         """Framing, schema, Avro and values: each gets its reason, and the valid ones are stored."""

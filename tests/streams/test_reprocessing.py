@@ -32,6 +32,16 @@ def standing(told: list[Told]) -> dict[Addressee, dict[str, Any] | None]:
     return {one.addressee: one.record for one in told}
 
 
+def message_ids(draw: st.DrawFn, message: int, kind: str) -> dict[str, str | None]:
+    """SendGrid's id alone, the sender's too, or that alone; some messages share the sender's."""
+    own = f"m{message}"
+    if message == 0 or kind in ("opened", "clicked"):
+        return {"message_id": own}
+    rfc = f"r{message}@shop.example"
+    ids = st.sampled_from([own, own, None if kind == "bounced" else own, f"n{message}"])
+    return {"message_id": draw(ids), "rfc_message_id": draw(st.sampled_from([rfc, rfc, None]))}
+
+
 @st.composite
 def spaced_logs(draw: st.DrawFn) -> list[Event]:
     """Mostly opens and clicks of a few messages, with pauses in which verdicts settle."""
@@ -49,9 +59,10 @@ def spaced_logs(draw: st.DrawFn) -> list[Event]:
             event(
                 event_id=f"{number:032x}",
                 event_type=kind,
+                provider="sendgrid",
                 received_at=received,
                 occurred_at=received - draw(st.sampled_from(DELAYS_S)) * 1_000_000,
-                message_id=f"m{message}",
+                **message_ids(draw, message, kind),
                 recipient=f"u{message}@gmail.com",
                 recipient_domain="gmail.com",
                 campaign_id=draw(st.sampled_from([None, "c", "c"])),
