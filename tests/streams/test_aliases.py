@@ -11,9 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ingest.privacy import Privacy
 from ingest.providers.base import Request
 from ingest.providers.sendgrid import PROVIDER
-from schemas.event import Event, alias_of, alias_unit, event_hash, own_unit, unit_key
+from schemas.codec import PREFIX_BYTES
+from schemas.errors import DecodeError
+from schemas.event import Event, alias_of, alias_unit, own_unit, unit_key
+from schemas.raw_head import ID_SIZE, of_event
 from schemas.settings import Source
 from schemas.versions import ROW_OFFSET_BITS
 from streams.enrich import aliases
@@ -23,11 +27,12 @@ from streams.enrich.message import PENDING_MAX
 from streams.enrich.shard import Shard
 from streams.enrich.step import step
 from streams.worker.restore import Refolded
-from tests.builders import RECEIVED_AT, event
+from tests.builders import RECEIVED_AT, enrichment, event
 from tests.ingest.cases import ROOT
 from tests.streams.folding import CODEC, LOG, Disk, Fold, LogRecord, log_of
 from tests.streams.reference import by_message, count, unique_in_order
 from tests.streams.test_order import arriving, told
+from tests.streams.test_other_producers import with_own_head
 from tests.streams.test_step import AGENT, figures, final_events
 
 HOUR_US = 3_600_000_000
@@ -109,7 +114,8 @@ def agrees(fold: Fold, events: Sequence[Event]) -> None:
         assert same == meant[event_id]
 
 
-def test_sendgrids_asynchronous_bounce_is_a_late_bounce_of_the_delivery() -> None:
+@pytest.mark.parametrize("privacy", [Privacy("plain"), Privacy("hashed", b"key")])
+def test_sendgrids_asynchronous_bounce_is_a_late_bounce_of_the_delivery(privacy: Privacy) -> None:
     """From the bytes that SendGrid posts to the counts: one message, delivered, bounced late."""
     body = (ROOT / "sendgrid" / "bounce_async_with_own_message_id.json").read_bytes()
     items = orjson.loads(body)
@@ -117,6 +123,8 @@ def test_sendgrids_asynchronous_bounce_is_a_late_bounce_of_the_delivery() -> Non
         request = Request("POST", "", (), orjson.dumps(order), "192.0.2.1")
         parsed = PROVIDER.parse(request, Source(name="news", provider="sendgrid"), 1795520100000000)
         events = parsed.events
+        for each in events:
+            privacy.apply(each)
         assert [bool(one["message_id"]) for one in events].count(True) == 1
         fold = folded(log_of(events))
         sums: dict[str, int] = {}
@@ -328,8 +336,40 @@ def test_only_events_that_may_need_one_have_an_alias() -> None:
         assert "alias" not in CODEC.raw_head(CODEC.encode("raw_event", without))
     lone = alone(1, 1, recipient=None)
     assert unit_key(lone) == own_unit(lone["event_id"])
-    head = CODEC.raw_head(CODEC.encode("raw_event", some(1, "delivered")))
-    assert head["event_hash"] == event_hash(some(1, "delivered")["event_id"])
+
+
+@pytest.mark.parametrize("raw", [some(1, "delivered"), alone(2, 1), opened(3, 1)])
+def test_heads_say_what_events_say_of_aliases(raw: Event) -> None:
+    """Raw and enriched records alike; only heads of this form are used."""
+    value, meant = CODEC.encode("raw_event", raw), of_event(raw)
+    whole = CODEC.encode("enriched_event", {"event": raw, "enrichment": enrichment()})
+    form = PREFIX_BYTES + ID_SIZE + 1 + 4
+    former = value[:form] + b"\x01" + value[form + 1 :]
+    for head in (CODEC.raw_head(value), CODEC.split_enriched(whole)[0], CODEC.raw_head(former)):
+        assert {name: head[name] for name in meant} == meant
+        assert ("alias" in head) == ("alias" in meant) == (raw["event_type"] != "opened")
+        head.complete()
+
+
+@pytest.mark.parametrize("other", [{"rfc_message_id": None}, {"message_id": None}])
+def test_a_head_that_lies_about_its_alias_is_no_event(other: dict[str, Any]) -> None:
+    """As every head that says otherwise than the fields: the record becomes a dead letter."""
+    raw = some(1, "bounced")
+    head = CODEC.raw_head(with_own_head(raw, {**raw, **other}))  # type: ignore[typeddict-item]
+    with pytest.raises(DecodeError, match="otherwise"):
+        head.complete()
+
+
+def test_a_new_epoch_removes_what_older_folds_stored() -> None:
+    """They gave such an event a key of its own, which is part of its row's identity."""
+    bounce, delivered = alone(1, 1), some(2, "delivered")
+    own = own_unit(bounce["event_id"]).hex()
+    for events in ([bounce, delivered], [delivered, bounce]):
+        fold = folded(log_of(events), look_ups=LookUps(epoch=1))
+        before = [one["previous_message_key"] for name, one in fold.enriched
+                  if name == bounce["event_id"]]  # fmt: skip
+        assert before[0] == own
+        stored(fold)
 
 
 @given(
