@@ -256,6 +256,27 @@ def test_a_rebuild_gives_the_same_state(events: list[Event]) -> None:
     assert disk.values == live.disk.values
 
 
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(logs_with_aliases(), st.lists(st.integers(0, 36) | st.just(0), min_size=24, max_size=24))
+def test_no_sum_is_negative_however_late_events_come(
+    events: list[Event], gaps_h: list[int]
+) -> None:
+    """Windows end between the events that would move others: every event is counted once."""
+    log, at = [], RECEIVED_AT // 1000
+    for record, gap_h in zip(log_of(events), gaps_h, strict=False):
+        at = min(at + gap_h * 3_600_000, RECEIVED_AT // 1000 + 29 * DAY_S * 1000)
+        log.append(replace(record, timestamp=at))
+    fold = folded(log, list(range(1, len(log), 3)))
+    assert stored(fold).keys() == {one["event_id"] for one in events}
+    total = 0
+    for counts in figures(fold).values():
+        assert all(value >= 0 for value in counts.values())
+        delivered = counts.get("delivered", 0)
+        assert all(v <= delivered for name, v in counts.items() if name.startswith("cohort_"))
+        total += counts.get("events", 0)
+    assert total == len(unique_in_order(events))
+
+
 def test_a_duplicate_stays_one_after_every_move() -> None:
     """Alone, with its delivery, and apart from it again; also if it names both ids meanwhile."""
     bounce, first = alone(1, 3), some(2, "delivered", 1)
@@ -384,3 +405,4 @@ def test_stored_form(touched: int, unit: bytes, ambiguous: bool, seen: list[int]
     for name in Alias.__slots__:
         assert getattr(again, name) == getattr(alias, name)
     assert aliases.number_of(aliases.key_of(n)) == n
+    assert len(aliases.pack(Alias(touched, bytes(16)))) == 24  # one for each message that has one
