@@ -228,6 +228,28 @@ def test_labelled_set_is_split_by_hash_and_large_enough() -> None:
     assert all(len(labelled(part)) > 0.4 * len(seen) for part in PARTS)
 
 
+def test_labels_follow_the_readings() -> None:
+    """Where both readers agree that is the label; where not, a note says which rule decided."""
+    for one in [one for part in PARTS for one in labelled(part)]:
+        label = (one.bounce_class, one.bounce_reason)
+        first, second = one.readings
+        if first == second:
+            assert label == first
+        else:
+            assert label in one.readings
+            assert one.note
+        assert label not in (one.also, one.open)
+        assert not (one.also and one.open)
+
+
+def test_open_texts_are_hard_by_their_code_alone() -> None:
+    """A text that the labelling rules do not decide is hard only where 5.1.z or 5.4.4 says so."""
+    hard = [
+        one for part in PARTS for one in labelled(part) if one.open and one.bounce_class == "hard"
+    ]
+    assert all((one.enhanced_status or "").startswith(("5.1.", "5.4.4")) for one in hard)
+
+
 def test_agreement_with_the_labels_holds() -> None:
     """Class and reason agree with the labels at least as often as at the last measurement."""
     figures = agreement()

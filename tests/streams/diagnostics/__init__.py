@@ -7,8 +7,10 @@ those reserved for documentation), ``enhanced_status`` and
 ``examples.jsonl`` holds, for each rule, a text that it is for and a near miss.
 
 How labels are given: by reading the text, by the rules of ``LABELLING.md``, never by running the
-classifier. ``also`` is a second label that those rules allow, ``why`` says why. ``old`` is the
-label that a text had before those rules were written; texts collected later have none.
+classifier. ``readings`` are the labels of two readers, ``class`` and ``reason`` what was decided,
+``note`` why. ``also`` is a second label that the rules allow; ``open`` is the second label of a
+text that the rules do not decide. ``old`` is the label that a text had before those rules were
+written; texts collected later have none.
 
 Which part a text is in: first byte of the SHA-256 of its UTF-8 text, even is develop. The rules of
 the classifier are written by looking at develop only.
@@ -18,6 +20,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from streams.classify.bounce import classify_bounce
 
@@ -35,8 +38,11 @@ class Labelled:
     bounce_class: str
     bounce_reason: str
     source: str
+    readings: tuple[tuple[str, str], tuple[str, str]]
     also: tuple[str, str] | None = None
+    open: tuple[str, str] | None = None
     old: tuple[str, str] | None = None
+    note: str | None = None
 
     def verdict(self) -> tuple[str, str]:
         """What the classifier says of it when the provider says nothing."""
@@ -66,13 +72,25 @@ def part_of(text: str) -> str:
 def labelled(part: str) -> list[Labelled]:
     """The diagnostics of a part."""
     lines = (_HERE / f"{part}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [
-        Labelled(
-            row["text"], row["enhanced_status"], row["smtp_code"], row["class"], row["reason"],
-            row["source"], _pair(row.get("also")), _pair(row.get("old")),
-        )
-        for row in map(json.loads, lines)
-    ]  # fmt: skip
+    return [_labelled(json.loads(line)) for line in lines]
+
+
+def _labelled(row: dict[str, Any]) -> Labelled:
+    """A diagnostic from its line."""
+    first, second = row["readings"]
+    return Labelled(
+        text=row["text"],
+        enhanced_status=row["enhanced_status"],
+        smtp_code=row["smtp_code"],
+        bounce_class=row["class"],
+        bounce_reason=row["reason"],
+        source=row["source"],
+        readings=((first[0], first[1]), (second[0], second[1])),
+        also=_pair(row.get("also")),
+        open=_pair(row.get("open")),
+        old=_pair(row.get("old")),
+        note=row.get("note"),
+    )
 
 
 def _pair(value: list[str] | None) -> tuple[str, str] | None:
