@@ -18,8 +18,12 @@ Invariants:
    the provider's words are about the message («template does not exist»), not about the address.
 6. A single word without a code never makes a hard bounce: it is a category («unknown»), no reply.
 7. If a relay quotes the reply of the server behind it, the quoted codes and words count before its
-   own; but words of time (invariant 4) count wherever they stand, the relay's own too.
-8. Every result is in the vocabulary of ``schemas.event``.
+   own, words of time (invariant 4) too: a relay's «temporarily» says nothing of a quoted 5.1.1.
+8. A published code of a mailbox provider counts before the words around it
+   (``tables/provider_codes.py``).
+9. A refusal in reply to MAIL FROM or EHLO came before the recipient was named, so it says nothing
+   of the mailbox.
+10. Every result is in the vocabulary of ``schemas.event``.
 """
 
 import re
@@ -31,9 +35,11 @@ from streams.classify.dsn import PERMANENT, TEMPORARY, is_dsn, read_dsn
 from streams.classify.tables.bounce_wording import LASTING, PASSING, Rule
 from streams.classify.tables.bounces import RULES
 from streams.classify.tables.bounces import VERSION as RULES_VERSION
+from streams.classify.tables.provider_codes import explained
 from streams.classify.tables.statuses import (
     COARSE,
     COARSE_SUBJECTS,
+    COMMAND_ERRORS,
     PRECISE,
     SENDER_BANNED_DETAILS,
     SMTP_COARSE,
@@ -60,15 +66,23 @@ _OF_A_LIST = frozenset({"suppressed_bounce", "suppressed_complaint", "suppressed
 
 _ENHANCED = re.compile(r"(?<![\d.])([45])\.(\d{1,3})\.(\d{1,3})(?!\.?\d)")
 _REPLY = re.compile(r"(?<![\d.#:/=-])([45][0-5]\d)(?=[ -]|$)")
-_LINK = re.compile(r"(?:https?://|www\.)([^\s?]*)\S*")
+_LINK = re.compile(r"(?:https?:// ?|www\.)([^\s?]*)\S*")
 _DIGITS = re.compile(r"\d+")
-_FRAME = re.compile(r"\bhost \S+ (?:said|refused to talk to me):|\(in reply to [^()]*\)")
+_FRAME = re.compile(
+    r"\bhost \S+ (?:said|refused to talk to me):|\(in reply to [^()]*\)"
+    r"|\bdelivery temporarily suspended:|\(delivery attempts: \d+\)"
+)
+_BEFORE_RECIPIENT = re.compile(r"\(in reply to (?:mail from|ehlo|helo)\b[^()]*\)")
+_OF_THE_MAILBOX = frozenset({"no_mailbox", "invalid_address", "inactive"})
+_FRAMED = (" said:", "in reply to", "to talk to me:", "temporarily suspended:", "(delivery att")
 _DIGIT = re.compile(r"\d")
 _NO_WORD = re.compile(r"[^a-z]*\Z")
 _ID = re.compile(r"(?:[^\d]*\d){3}")
 _ID_CHARS_MIN = 9
-_QUOTED = re.compile(r"(?:->|\bsaid:|\bhost \S+ \[[^\]]*\]:) *[\'\"]?(?=[45][0-5]\d[ -])")
-"""Where a relay begins to quote another server's reply."""
+_QUOTED = re.compile(
+    r"(?:->|\bsaid:|\bhost \S+ \[[^\]]*\]:) *[\'\"]?(?=[45][0-5]\d[ -])| (?=[45][0-5]\d-\')"
+)
+"""Where a relay begins to quote another server's reply; the last is how Cisco's does it."""
 _RFC_NUMBERS = frozenset({"2821", "2822", "5321", "5322"})
 
 
@@ -170,31 +184,46 @@ def _evidence(status: str | None, code: int | None, diagnostic: str | None) -> E
     rule = _rule_for(words_of(quoted), "") if quoted else None
     links = links_of(text)
     rule = rule or _rule_for(words, links)
-    said = (rule.bounce_class, rule.bounce_reason) if rule is not None else None
+    said = _said(rule, detail)
     coded = bool(match or code or bounced) and _PROVIDERS_OWN not in text
     precise = PRECISE.get(detail)
     agreed = precise is not None and precise == said and rule is not None and rule.certain
     if said is not None and said[0] == "hard" and not coded and " " not in words:
         said = None  # invariant 6
     verdict = (
-        (said if rule is not None and rule.certain else None)
+        explained(quoted or text)
+        or (said if rule is not None and rule.certain else None)
         or precise
         or SMTP_PRECISE.get(code or 0)
         or said
         or _coarse(digit, detail, code, bool(words or links))
         or _NOTIFIED.get(bounced, NOTHING)
     )
+    if verdict[1] in _OF_THE_MAILBOX and _BEFORE_RECIPIENT.search(text):
+        verdict = ("block", "policy")
     soft = digit == "4" or (not digit and code is not None and code < 500)
-    if verdict[0] in ("hard", "block") and (soft or PASSING.search(words)):
-        passes = not LASTING.search(words)
+    timed = words_of(quoted) if quoted else words
+    if verdict[0] in ("hard", "block") and (soft or PASSING.search(timed)):
+        passes = not LASTING.search(timed)
         softer = rule.soft_reason if rule is not None and verdict is said else ""
         verdict = ("soft", softer or verdict[1]) if passes else verdict
     return Evidence(verdict, coded, agreed)
 
 
+def _said(rule: Rule | None, detail: str) -> Verdict | None:
+    """What a rule says beside a status (``subject.detail``); ``None`` if the status says more."""
+    if rule is None:
+        return None
+    if detail and (detail in rule.yields_to or detail.partition(".")[0] in rule.yields_to):
+        return None
+    if rule.only_with and detail not in rule.only_with:
+        return None
+    return (rule.bounce_class, rule.bounce_reason)
+
+
 def _quoted_reply(text: str) -> str:
     """The innermost reply that a relay quotes; empty if it quotes none."""
-    if "->" not in text and "said:" not in text and "]: " not in text:
+    if "->" not in text and "said:" not in text and "]: " not in text and "-'" not in text:
         return ""
     *_, last = _QUOTED.split(text)
     return last if len(last) < len(text) else ""
@@ -211,13 +240,15 @@ def words_of(text: str) -> str:
     """
     if "://" in text or "www." in text:
         text = _LINK.sub(" ", text)
-    if " said:" in text or "in reply to" in text or "to talk to me:" in text:
+    if any(mark in text for mark in _FRAMED):
         text = _FRAME.sub(" ", text)  # added by Postfix
     kept = []
     for token in text.split():
         if not token.isalpha():
             if "@" in token:
-                continue
+                _, _, token = token.rpartition(":")  # what is said of an address: «a@b.c:blocked»
+                if "@" in token or not token.strip("<>()").isalpha():
+                    continue
             if token[3:4] == "-" and token[:3].isdigit():
                 token = token[4:]  # reply code, repeated on each line of a multi-line reply
             if _DIGIT.search(token) and token not in _RFC_NUMBERS:
@@ -302,5 +333,5 @@ def _coarse(digit: str, detail: str, code: int | None, worded: bool) -> Verdict 
         if code < 500:
             return ("soft", "other")
         # with words that match no rule, a 550 proves nothing, and hard would suppress the address
-        return None if worded else SMTP_COARSE.get(code)
+        return COMMAND_ERRORS.get(code) or (None if worded else SMTP_COARSE.get(code))
     return ("soft", "other") if digit == "4" else None

@@ -81,12 +81,19 @@ PRECISE: dict[str, Verdict] = {
     "7.54": _RELAY,
     "7.57": _AUTH,
     "7.64": _RELAY,
+    "4.317": _POLICY,  # TLS, as are 7.321 to 7.325 but one
+    "7.12": _POLICY,
     "7.124": _POLICY,
     "7.129": _POLICY,
     "7.133": _POLICY,
     "7.134": _POLICY,
+    "7.135": _POLICY,
     "7.136": _POLICY,
     "7.193": _POLICY,
+    "7.321": _POLICY,
+    "7.322": _POLICY,
+    "7.323": _POLICY,
+    "7.325": _POLICY,
     "7.324": ("soft", "dns"),  # DNSSEC of the recipient's domain is broken
     "7.501": _REPUTATION,
     "7.502": _REPUTATION,
@@ -138,7 +145,7 @@ COARSE: dict[str, Verdict] = {
 """The same for ambiguous codes."""
 
 COARSE_SUBJECTS: dict[str, Verdict] = {
-    "1": _HARD_MAILBOX,
+    # not "1": 5.1.5 is a valid address, 5.1.20 several senders; hard needs a code that is known
     "2": _SOFT,
     "3": _SOFT,
     "4": _SOFT,
@@ -161,6 +168,9 @@ SMTP_PRECISE: dict[int, Verdict] = {
     556: ("hard", "dns"),  # RFC 7504: the domain takes no mail
 }
 """Unambiguous replies."""
+
+COMMAND_ERRORS: dict[int, Verdict] = {500: _SOFT, 502: _SOFT, 503: _SOFT, 504: _SOFT}
+"""Replies to a wrong command or sequence (RFC 5321, 4.2.2), whatever the words."""
 
 SMTP_COARSE: dict[int, Verdict] = {
     501: _HARD_ADDRESS,
