@@ -64,6 +64,19 @@ class RuleExample:
     near_miss_source: str
 
 
+def bounce(
+    diagnostic: str | None = None,
+    *,
+    flag: str = "none",
+    reason: str = "none",
+    status: str | None = None,
+    code: int | None = None,
+    event_type: str = "bounced",
+) -> tuple[str, str]:
+    """What the classifier says of a bounce of which the rest is unknown."""
+    return classify_bounce(event_type, flag, reason, status, code, diagnostic)
+
+
 def part_of(text: str) -> str:
     """Which part a text belongs to."""
     return PARTS[hashlib.sha256(text.encode()).digest()[0] % 2]
