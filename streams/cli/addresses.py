@@ -12,6 +12,8 @@ from ingest.published import CONFIRMED_FILE, Published, asked_for, compare, conf
 from streams.cli.context import FAILED, ConfigFile, now, say, settings_of, sources_of
 
 FETCH_S_MAX = 20.0
+PAGE_BYTES_MAX = 8_388_608
+"""Larger pages are not read."""
 
 Fetch = Callable[[str], str]
 """Address of a page -> its text. Raises ``httpx.HTTPError``."""
@@ -25,10 +27,24 @@ def days_seen(data_dir: Path) -> dict[str, date]:
         return {}
 
 
+class PageTooLarge(httpx.HTTPError):
+    """A page has more than ``PAGE_BYTES_MAX`` bytes."""
+
+
 def fetch(page: str) -> str:
-    """The text of a page."""
-    answer = httpx.get(page, timeout=FETCH_S_MAX, follow_redirects=True)
-    return answer.raise_for_status().text
+    """The text of a page.
+
+    Raises:
+        httpx.HTTPError: it can't be fetched, or is larger than ``PAGE_BYTES_MAX``.
+    """
+    with httpx.stream("GET", page, timeout=FETCH_S_MAX, follow_redirects=True) as answer:
+        answer.raise_for_status()
+        content = bytearray()
+        for part in answer.iter_bytes():
+            content += part
+            if len(content) > PAGE_BYTES_MAX:
+                raise PageTooLarge(f"more than {PAGE_BYTES_MAX:,} bytes")
+        return content.decode(answer.charset_encoding or "utf-8", "replace")
 
 
 def look(lists: Mapping[str, Published], get: Fetch) -> tuple[list[str], set[str]]:
