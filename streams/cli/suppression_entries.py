@@ -283,19 +283,29 @@ def _continued(line: str, numbered: _Numbered, delimiter: str) -> list[str] | No
     """The cells of a row with line ends in a cell, such as a server's answer, which is then taken.
 
     Lines with an address of their own belong to no other: a quotation mark that is never closed
-    would else make one row of all that follow.
+    would else make one row of all that follow. The reader asks for a line only while a cell is
+    open, so a line that is wrong in itself costs no look at others.
     """
-    lines, size = [line], len(line)
-    for further in numbered.ahead(ROW_LINES_MAX - 1):
-        size += len(further)
-        alone = (cell.strip().strip('"') for cell in further.split(delimiter))
-        if size > LINE_CHARS_MAX or any(map(is_address, alone)):
-            return None
-        lines.append(further)
-        if (row := _cells(lines, delimiter)) is not None:
-            numbered.take(len(lines) - 1)
-            return row
-    return None
+    taken = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal taken
+        yield line
+        size = len(line)
+        for further in numbered.ahead(ROW_LINES_MAX - 1):
+            size += len(further)
+            alone = (cell.strip().strip('"') for cell in further.split(delimiter))
+            if size > LINE_CHARS_MAX or any(map(is_address, alone)):
+                return
+            taken += 1
+            yield further
+
+    try:
+        row = next(csv.reader(lines(), delimiter=delimiter, strict=True))
+    except (csv.Error, StopIteration):
+        return None
+    numbered.take(taken)
+    return row
 
 
 def _delimiter(first: str) -> str:
