@@ -8,11 +8,12 @@ the command, however that ends. Requests are renamed there, not here: they reach
 Invariants:
 1. Without a capture a request costs one look-up in an empty dict.
 2. A request is offered after its answer was sent. Nothing here waits for the command: what does not
-   fit into ``UNSENT_BYTES_MAX`` is dropped and counted; the next frame that fits tells how
-   many were. No error leaves ``offer``.
+   fit into ``UNSENT_BYTES_MAX`` is dropped and counted; the next frame that fits tells how many
+   were, within ``LOOK_S`` one without a request. No error leaves ``offer``.
 3. Only a folder and a socket of this process's own user are used, closed to others.
 
-A frame is two lengths (of a JSON head and of a body, 4 bytes each, big-endian), head and body.
+A frame is two lengths (of a JSON head and of a body, 4 bytes each, big-endian), head and body. A
+head without a method only tells what was dropped.
 """
 
 import asyncio
@@ -82,6 +83,12 @@ class _Listening:
     writer: asyncio.StreamWriter
     until: float
     dropped: int = 0
+    told: int = 0
+
+
+def _has_room(found: _Listening, size: int) -> bool:
+    """Whether a frame of this size fits into what a command has not read yet."""
+    return found.writer.transport.get_write_buffer_size() + size <= UNSENT_BYTES_MAX
 
 
 class Feed:
@@ -141,11 +148,19 @@ class Feed:
     def _write(found: _Listening, request: Request, about: dict[str, object]) -> None:
         """Writes a frame, or counts it as dropped."""
         head = json.dumps(about).encode()
-        unsent = found.writer.transport.get_write_buffer_size()
-        if unsent + len(head) + len(request.body) > UNSENT_BYTES_MAX:
+        if not _has_room(found, len(head) + len(request.body)):
             found.dropped += 1
             return
         found.writer.write(LENGTHS.pack(len(head), len(request.body)) + head + request.body)
+        found.told = found.dropped
+
+    @staticmethod
+    def _tell(found: _Listening) -> None:
+        """Tells what was dropped, if no request came since that could."""
+        head = json.dumps({"dropped": found.dropped}).encode()
+        if found.dropped > found.told and _has_room(found, len(head)):
+            found.writer.write(LENGTHS.pack(len(head), 0) + head)
+            found.told = found.dropped
 
     # --- looking ---------------------------------------------------------------------------------
 
@@ -155,6 +170,8 @@ class Feed:
                 for name, path in sockets(self._folder).items():
                     if name in self._sources and name not in self._tasks:
                         self._tasks[name] = asyncio.create_task(self._feed(name, path))
+                for found in self.listening.values():
+                    self._tell(found)
             await asyncio.sleep(LOOK_S)
 
     async def _feed(self, name: str, path: Path) -> None:

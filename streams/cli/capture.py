@@ -84,7 +84,7 @@ class Capture:
             while not self.ended.is_set():
                 head, body = await _frame(reader)
                 self._dropped[process] = int(str(head.get("dropped", 0)))
-                if not self.ended.is_set():
+                if "method" in head and not self.ended.is_set():
                     self._take(head, body)
         except (asyncio.IncompleteReadError, ConnectionError, ValueError):
             pass  # that ingress has ended

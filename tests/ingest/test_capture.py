@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +188,45 @@ async def test_a_command_that_does_not_read_loses_requests_and_delays_none(
         for writer in connections:
             writer.transport.abort()
         await until_true(lambda: not is_on(one) or len(connections) > 1)
+
+
+async def test_the_last_that_were_dropped_are_told_without_a_further_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A burst at the end would else be missing in what the command says at its end."""
+    monkeypatch.setattr(capture_feed, "UNSENT_BYTES_MAX", 300_000)
+    heads: list[dict[str, Any]] = []
+
+    async def reads_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'{"until": 9e9}\n')
+        await burst.wait()
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head, _ = await capture._frame(reader)
+                heads.append(head)
+        writer.close()
+
+    burst = asyncio.Event()
+    path = capture.place(Settings(data_dir=tmp_path / "data"), "generic")
+    server = await asyncio.start_unix_server(reads_late, str(path))
+    path.chmod(0o600)
+    try:
+        async with door(tmp_path) as one:
+            await until_true(lambda: is_on(one))
+            feed: Any = one.app.hooks._feed  # type: ignore[attr-defined]
+            filler = json.dumps({"event": "opened", "id": "x", "x": "y" * 100_000}).encode()
+            request = Request("POST", "", sample().headers, filler, "")
+            for _ in range(12):
+                await post(one, REGISTRY["generic"].resigned(request, SOURCE))
+            dropped = feed.listening["generic"].dropped
+            assert dropped > 0
+            burst.set()
+            await until_true(lambda: heads and heads[-1]["dropped"] == dropped)
+            assert heads[-1] == {"dropped": dropped}
+            assert sum("method" in head for head in heads) == 12 - dropped
+    finally:
+        server.close()
+        path.unlink(missing_ok=True)
 
 
 async def test_what_a_stopped_command_has_not_read_is_given_up_at_its_end(tmp_path: Path) -> None:
