@@ -65,9 +65,7 @@ class Files:
                 with open(one, "xb", opener=_private) as file:
                     made.append(one)
                     file.write(written)
-            if path.exists():
-                raise FileExistsError(errno.EEXIST, "a file of another capture is there")
-            os.replace(unfinished, path)
+            _publish(unfinished, path)
         except OSError:
             for one in made:
                 with contextlib.suppress(OSError):
@@ -76,6 +74,24 @@ class Files:
         self._left -= len(content) + len(record.body)
         self.written += 1
         return path
+
+
+def _publish(unfinished: Path, path: Path) -> None:
+    """Gives a written file its name, in one step that replaces nothing.
+
+    A second name is refused where there is such a file; to look first and rename then would replace
+    what others wrote in between. File systems without second names have only that.
+    """
+    try:
+        os.link(unfinished, path, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, "a file of another capture is there") from None
+        os.replace(unfinished, path)
+    else:
+        unfinished.unlink()
 
 
 def _private(path: str, flags: int) -> int:

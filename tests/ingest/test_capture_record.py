@@ -1,6 +1,8 @@
 """What a capture writes down: renamed throughout, and still the same request."""
 
+import errno
 import json
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -335,6 +337,45 @@ def test_no_file_of_others_is_written_over_or_followed(tmp_path: Path) -> None:
         assert theirs.read_text() == "precious"
     path = Files(tmp_path / "new", 1_000_000).write(record)
     assert {file.stat().st_mode & 0o077 for file in path.parent.iterdir()} == {0}
+
+
+@pytest.mark.parametrize("names", ["second names", "none"])
+def test_a_file_that_comes_in_at_the_last_moment_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: str
+) -> None:
+    """Another capture may write the same name to the folder; on no file system is it replaced."""
+    one = example("generic")
+    _, record = recorded("generic", REGISTRY["generic"].sample(one.source, NOW, 1))
+    theirs = tmp_path / "got" / "0001.request.json"
+    link = os.link
+
+    def late(source: Path, target: Path, *, follow_symlinks: bool) -> None:
+        theirs.write_text("precious")
+        if names == "none":
+            raise PermissionError(errno.EPERM, "no second names here")
+        link(source, target, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(os, "link", late)
+    with pytest.raises(FileExistsError):
+        Files(tmp_path / "got", 1_000_000).write(record)
+    assert theirs.read_text() == "precious"
+    assert list((tmp_path / "got").iterdir()) == [theirs]
+
+
+def test_a_file_system_without_second_names_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as FAT: the document gets its name by renaming."""
+
+    def refuse(source: Path, target: Path, *, follow_symlinks: bool) -> None:
+        raise PermissionError(errno.EPERM, "no second names here")
+
+    one = example("generic")
+    _, record = recorded("generic", REGISTRY["generic"].sample(one.source, NOW, 1))
+    monkeypatch.setattr(os, "link", refuse)
+    path = Files(tmp_path / "got", 1_000_000).write(record)
+    assert json.loads(path.read_text())["body"] == f"0001.{record.kind}"
+    assert len(list(path.parent.iterdir())) == 2
 
 
 def test_the_same_word_has_the_same_stand_in_in_every_request() -> None:
