@@ -123,8 +123,8 @@ def build(item: items.Item, source: Source, received_at: int) -> Event:
             user_agent=get("user_agent"),
             ip=get("ip") or (None if event["event_type"] == "unsubscribed" else get("sending_ip")),
             click_url=link,
-            # Brevo reports that a proxy loaded the image, not whose
-            machine_kind="unknown" if native.endswith("proxy_open") else "none",
+            # a privacy proxy loaded the image, read or not: in effect Apple's
+            machine_kind="apple_mpp" if native.endswith("proxy_open") else "none",
             provider_first=True if native == "unique_proxy_open" else None,
         )
     else:

@@ -53,7 +53,9 @@ EVENTS: Mapping[str, str] = {
 
 _BOUNCES = {"hard": "hard", "hardbounce": "hard", "soft": "soft", "softbounce": "soft"}
 _ADDRESS_PROPERTIES = ("Recipient Email Address", "$email", "email")
-_APPLE_PROPERTIES = ("machine_open", "Machine Open", "Apple Privacy Open")
+_APPLE_PROPERTY = "Apple Privacy Open"
+_MACHINE_PROPERTIES = ("machine_open", "Machine Open")
+"""Every Apple Privacy Open is a machine open too, not the reverse."""
 
 
 class Klaviyo(ItemProvider):
@@ -224,8 +226,11 @@ def _recipient(payload: items.Item, properties: items.Item) -> object:
 
 
 def _machine(properties: items.Item) -> str:
-    if any(_yes(properties.get(name)) for name in _APPLE_PROPERTIES):
+    if _yes(properties.get(_APPLE_PROPERTY)):
         return "apple_mpp"
+    if any(_yes(properties.get(name)) for name in _MACHINE_PROPERTIES):
+        # most of them are Apple's, unless Klaviyo says that it is not
+        return "apple_mpp" if properties.get(_APPLE_PROPERTY) is None else "unknown"
     return "scanner" if _yes(properties.get("Bot Click")) else "none"
 
 

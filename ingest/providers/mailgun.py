@@ -58,7 +58,9 @@ _PERMANENT = {
     "suppress-unsubscribe": ("suppressed", "suppressed_unsubscribe"),
 }
 """Reason of a permanent failure -> bounce class and reason; others are classified by codes."""
-_BOTS = {"apple": "apple_mpp", "gmail": "gmail_proxy", "generic": "scanner"}
+_BOTS = {"apple": "apple_mpp", "gmail": "prefetch", "generic": "scanner"}
+"""Mailgun names no other: one that it adds later is some machine."""
+_GMAIL_PROXY = "GoogleImageProxy"
 
 
 class Mailgun(Provider):
@@ -215,9 +217,18 @@ def _add_details(event: Event, item: items.Item, bounce_class: str, bounce_reaso
             user_agent=client.get("user-agent"),
             ip=item.get("ip"),
             click_url=item.get("url"),
-            machine_kind=_BOTS.get(bot, "unknown") if isinstance(bot, str) and bot else "none",
+            machine_kind=_machine(bot, fields.text(client.get("user-agent")) or ""),
             geo_country=fields.as_dict(item.get("geolocation")).get("country"),
         )
+
+
+def _machine(bot: object, user_agent: str) -> str:
+    """Mailgun's word. Gmail's image proxy is no prefetch: it fetches when somebody looks."""
+    if not isinstance(bot, str) or not bot:
+        return "none"
+    if bot == "gmail" and _GMAIL_PROXY in user_agent:
+        return "gmail_proxy"
+    return _BOTS.get(bot, "unknown")
 
 
 PROVIDER = Mailgun()

@@ -202,7 +202,7 @@ def build(item: items.Item, source: Source, received_at: int, batch_id: str | No
             user_agent=get("user_agent"),
             ip=get("ip_address"),
             click_url=get("target_link_url"),
-            machine_kind=_machine(fields.as_dict(get("user_agent_parsed"))),
+            machine_kind=_machine(item, fields.as_dict(get("user_agent_parsed"))),
             geo_country=fields.as_dict(get("geo_ip")).get("country"),
         )
     else:
@@ -210,11 +210,15 @@ def build(item: items.Item, source: Source, received_at: int, batch_id: str | No
     return event
 
 
-def _machine(agent: Mapping[str, object]) -> str:
-    """A prefetch has no reader; a proxy other than Gmail's tells nothing about the reader."""
-    if agent.get("is_prefetched") is True:
+def _machine(item: Mapping[str, object], agent: Mapping[str, object]) -> str:
+    """A prefetch has no reader; a proxy hides who reads, and Gmail's fetches when somebody does.
+
+    The flags are accepted in the event and in ``user_agent_parsed``.
+    """
+    if agent.get("is_prefetched") is True or item.get("is_prefetched") is True:
         return "prefetch"
-    if agent.get("is_proxy") is True and agent.get("agent_family") == "Gmail":
+    proxied = agent.get("is_proxy") is True or item.get("is_proxy") is True
+    if proxied and agent.get("agent_family") == "Gmail":
         return "gmail_proxy"
     return "none"
 
