@@ -57,6 +57,14 @@ STALE = (
     " in no count by attempt"
 )
 
+DOUBT = (
+    "a verdict is an actor (human, machine, unknown), a reason and a certainty (certain, high,"
+    " probable). open_rate and click_rate count humans alone: that is the lower end of the interval"
+    " that the doubt leaves. The upper end, named _at_most, leaves out only what is a machine's"
+    " for certain or with high certainty; in between, _with_unknown counts humans and unknown. The"
+    " bounds low and high of a published rate are about chance instead"
+)
+
 
 class Basis(StrEnum):
     """The minute in which an event is counted."""
@@ -137,9 +145,13 @@ COUNTERS: tuple[Counter, ...] = (
     Counter(
         "machine_clicks",
         Basis.FLOW,
-        "click events by machines, scanners above all, repeats included",
+        "click events by machines, scanners above all, repeats included, unsubscribe excluded",
     ),
-    Counter("unsubscribe_clicks", Basis.FLOW, "human click events on unsubscribe links"),
+    Counter(
+        "unsubscribe_clicks",
+        Basis.FLOW,
+        "click events on unsubscribe links, whoever made them: no verdict counts against a person",
+    ),
     Counter("complained", Basis.FLOW, "messages reported as spam by their recipient"),
     Counter("unsubscribed", Basis.FLOW, "messages whose recipient unsubscribed"),
     Counter(
@@ -208,6 +220,60 @@ COUNTERS: tuple[Counter, ...] = (
         Basis.COHORT,
         "of the messages in delivered_stale here, unsubscribed",
     ),
+    Counter(
+        "unknown_opens",
+        Basis.FLOW,
+        "open events of which nobody can know who made them, Apple's prefetch above all, repeats"
+        " included",
+    ),
+    Counter(
+        "unknown_clicks",
+        Basis.FLOW,
+        "click events of which the evidence leaves open who made them, repeats included,"
+        " unsubscribe excluded",
+    ),
+    Counter(
+        "opened_or_unknown", Basis.FLOW, "messages with a first open that is a human's or unknown"
+    ),
+    Counter(
+        "opened_at_most",
+        Basis.FLOW,
+        "messages with a first open that may be a human's: it is, it is unknown, or it is only"
+        " probably a machine's",
+    ),
+    Counter(
+        "clicked_or_unknown",
+        Basis.FLOW,
+        "messages with a first click that is a human's or unknown, unsubscribe links excluded",
+    ),
+    Counter(
+        "clicked_at_most",
+        Basis.FLOW,
+        "messages with a first click that may be a human's: it is, it is unknown, or it is only"
+        " probably a machine's; unsubscribe links excluded",
+    ),
+    Counter(
+        "cohort_opened_or_unknown",
+        Basis.COHORT,
+        "of the messages delivered here, opened by a human or by an unknown actor",
+    ),
+    Counter(
+        "cohort_opened_at_most",
+        Basis.COHORT,
+        "of the messages delivered here, opened by an actor that may be human: not surely a"
+        " machine",
+    ),
+    Counter(
+        "cohort_clicked_or_unknown",
+        Basis.COHORT,
+        "of the messages delivered here, clicked by a human or by an unknown actor",
+    ),
+    Counter(
+        "cohort_clicked_at_most",
+        Basis.COHORT,
+        "of the messages delivered here, clicked by an actor that may be human: not surely a"
+        " machine",
+    ),
 )
 COUNTER_NAMES: tuple[str, ...] = tuple(counter.name for counter in COUNTERS)
 COUNTER_INDEX: dict[str, int] = {name: index for index, name in enumerate(COUNTER_NAMES)}
@@ -275,6 +341,28 @@ RATES: tuple[Rate, ...] = (
          "first human clicks that happened in the window / delivered in it; can exceed 1"),
     Rate("flow_complaint_rate", Basis.FLOW, "complained", "delivered",
          "complaints that happened in the window / delivered in it; can exceed 1"),
+    Rate("open_rate_with_unknown", Basis.COHORT, "cohort_opened_or_unknown", "delivered",
+         "messages opened by a human or by an unknown actor / delivered"),
+    Rate("open_rate_at_most", Basis.COHORT, "cohort_opened_at_most", "delivered",
+         "messages opened by an actor that may be human / delivered: the upper end of open_rate's"
+         " interval"),
+    Rate("click_rate_with_unknown", Basis.COHORT, "cohort_clicked_or_unknown", "delivered",
+         "messages clicked by a human or by an unknown actor / delivered"),
+    Rate("click_rate_at_most", Basis.COHORT, "cohort_clicked_at_most", "delivered",
+         "messages clicked by an actor that may be human / delivered: the upper end of click_rate's"
+         " interval"),
+    Rate("flow_open_rate_with_unknown", Basis.FLOW, "opened_or_unknown", "delivered",
+         "first opens by a human or by an unknown actor, in the minute they happened / delivered in"
+         " the window; can exceed 1"),
+    Rate("flow_open_rate_at_most", Basis.FLOW, "opened_at_most", "delivered",
+         "first opens by an actor that may be human, in the minute they happened / delivered in the"
+         " window; can exceed 1"),
+    Rate("flow_click_rate_with_unknown", Basis.FLOW, "clicked_or_unknown", "delivered",
+         "first clicks by a human or by an unknown actor, in the minute they happened / delivered"
+         " in the window; can exceed 1"),
+    Rate("flow_click_rate_at_most", Basis.FLOW, "clicked_at_most", "delivered",
+         "first clicks by an actor that may be human, in the minute they happened / delivered in"
+         " the window; can exceed 1"),
 )  # fmt: skip
 
 WINDOWS_S: dict[str, int | None] = {"5m": 300, "1h": 3600, "24h": 86400, "total": None}

@@ -6,7 +6,7 @@
 - Version of a minute's counts, 63 bits: ``epoch << COUNTS_OFFSET_BITS | offset``.
 """
 
-FOLD_VERSION = 3
+FOLD_VERSION = 4
 """Of the code that folds raw records into counts and enrichments; raised whenever the same records
 would give others. A rebuild folds old records by today's code, so a release that raises it begins
 an epoch (``mailpulse reprocess``)."""

@@ -13,6 +13,7 @@ from schemas.glossary import (
     BOUNCE,
     COUNTERS,
     DERIVED_DOCS,
+    DOUBT,
     FIRST_ATTEMPT,
     MESSAGE,
     ORDER,
@@ -91,6 +92,8 @@ def glossary() -> str:
         f"**First attempt**: {FIRST_ATTEMPT}.",
         "",
         f"**Stale**: {STALE}.",
+        "",
+        f"**Doubt**: {DOUBT}.",
     ]
     return "\n".join(lines) + "\n"
 

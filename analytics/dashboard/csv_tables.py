@@ -62,7 +62,10 @@ def _time(milliseconds: int | None) -> str:
 def _metric_name(item: Metric) -> str:
     """The glossary's name, or one made like it."""
     basis = "flow_" if item.basis == "flow" else ""
-    return f"{basis}{item.name}{'_with_machine' if item.who == 'any' else ''}"
+    return f"{basis}{item.name}{_WITH.get(item.who, '')}"
+
+
+_WITH = {"any": "_with_machine", "unknown": "_with_unknown"}
 
 
 _FIGURES = (*FIELDS, *(_metric_name(item) for item in METRICS))
@@ -132,10 +135,11 @@ _TABLES: dict[tuple[str, str], Callable[[Document], Iterable[Line]]] = {
     ("campaign", "links"): _plain(
         "links",
         ("click_url_group", "unsubscribe_link", "messages", "clicks", "machine_messages",
-         "machine_clicks", "click_urls"),
+         "machine_clicks", "unknown_clicks", "click_urls"),
     ),
     ("campaign", "machines"): _plain(
-        "machines", ("event_type", "actor", "actor_reason", "events", "messages")
+        "machines",
+        ("event_type", "actor", "actor_reason", "actor_certainty", "events", "messages"),
     ),
     ("campaign", "recent"): _plain(
         "recent", ("at_ms", "event_type", "detail", "recipient", "mailbox_provider", "provider")

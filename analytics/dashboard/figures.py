@@ -2,8 +2,8 @@
 
 Invariants:
 1. Pure. Every figure is a count of ``schemas.glossary``, or a rate with numerator and denominator.
-2. Two switches select counts and never change them: cohort or flow, humans or everyone. A rate
-   lies in [0, 1], except those that compare what happened with what was delivered (flow).
+2. Two switches select counts and never change them: cohort or flow, and by whom. A rate lies in
+   [0, 1], except those that compare what happened with what was delivered (flow).
 3. A rate with denominator 0 is ``None``, shown as «–».
 """
 
@@ -34,11 +34,13 @@ class Metric:
     Attributes:
         name: of the rate; the same for every setting.
         basis: «cohort» or «flow»; empty if the switch does not matter.
-        who: «human» or «any»; empty if the switch does not matter.
+        who: «human», «unknown» (and humans) or «any»; empty if the switch does not matter.
         label: for a heading.
         numerator: name in ``FIELDS``.
         denominator: name in ``FIELDS``.
         good_when: «high» or «low».
+        least, most: numerators at the ends of the interval that the doubt of verdicts leaves;
+            empty if there is none.
     """
 
     name: str
@@ -48,6 +50,8 @@ class Metric:
     numerator: str
     denominator: str
     good_when: str
+    least: str = ""
+    most: str = ""
 
     @property
     def tip(self) -> str:
@@ -66,9 +70,13 @@ def _behaviour() -> list[Metric]:
         for name, count, label in (
             ("open_rate", "opened", "Opened"), ("click_rate", "clicked", "Clicked"),
         ):  # fmt: skip
-            for who, suffix in (("human", ""), ("any", "_any")):
-                numerator = f"{prefix}{count}{suffix}"
-                metrics.append(Metric(name, basis, who, label, numerator, below, "high"))
+            stem = f"{prefix}{count}"
+            ends = (stem, f"{stem}_at_most")
+            metrics += [
+                Metric(name, basis, "human", label, stem, below, "high", *ends),
+                Metric(name, basis, "unknown", label, f"{stem}_or_unknown", below, "high", *ends),
+                Metric(name, basis, "any", label, f"{stem}_any", below, "high"),
+            ]
         for name, count, label in (
             ("complaint_rate", "complained", "Complaints"),
             ("unsubscribe_rate", "unsubscribed", "Unsubscribed"),
@@ -123,7 +131,8 @@ def wording() -> dict[str, Any]:
             {
                 "name": item.name, "basis": item.basis, "who": item.who, "label": item.label,
                 "numerator": item.numerator, "denominator": item.denominator,
-                "tip": item.tip, "good_when": item.good_when,
+                "tip": item.tip, "good_when": item.good_when, "least": item.least,
+                "most": item.most,
             }
             for item in METRICS
         ],

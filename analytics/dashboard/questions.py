@@ -151,8 +151,9 @@ SELECT
     c.unsubscribe_link AS unsubscribe_link,
     uniqExactIf(c.message_key, c.actor = 'human') AS messages,
     countIf(c.actor = 'human') AS clicks,
-    uniqExactIf(c.message_key, c.actor != 'human') AS machine_messages,
-    countIf(c.actor != 'human') AS machine_clicks,
+    uniqExactIf(c.message_key, c.actor IN ('machine', 'scanner')) AS machine_messages,
+    countIf(c.actor IN ('machine', 'scanner')) AS machine_clicks,
+    countIf(c.actor = 'unknown') AS unknown_clicks,
     uniqExact(c.url) AS click_urls
 FROM
 (
@@ -188,11 +189,12 @@ SELECT
     e.event_type AS event_type,
     e.actor AS actor,
     e.actor_reason AS actor_reason,
+    e.actor_certainty AS actor_certainty,
     count() AS events,
     uniqExact(e.message_key) AS messages
 {_EVENTS} AND e.event_type IN ('opened', 'clicked')
-GROUP BY event_type, actor, actor_reason
-ORDER BY event_type DESC, events DESC, actor, actor_reason
+GROUP BY event_type, actor, actor_reason, actor_certainty
+ORDER BY event_type DESC, events DESC, actor, actor_reason, actor_certainty
 LIMIT 100"""
 
 RECENT = f"""\

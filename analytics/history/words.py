@@ -154,7 +154,7 @@ class Words:
             if "human" in by:
                 parts.append(f"{word} by a person")
             elif by:
-                parts.append(f"{word} by a machine" if "unknown" not in by else word)
+                parts.append(f"perhaps {word}" if "unknown" in by else f"{word} by a machine")
         if "complained" in kinds:
             parts.append("reported as spam")
         left = [row for row in message.events if row["event_type"] == "unsubscribed"]
@@ -202,7 +202,10 @@ class Words:
         actor = str(row["actor"])
         who = _ACTORS.get(actor, "somebody")
         why = str(row["actor_reason"]).replace("_", " ")
-        if row["event_type"] == "opened":
+        if actor == "unknown":
+            what = "Images were loaded" if row["event_type"] == "opened" else "A link was clicked"
+            said = f"{what}: whether by a person is unknown"
+        elif row["event_type"] == "opened":
             said = f"Opened by {who}" if actor != "machine" else "Images were loaded by a machine"
         elif row["unsubscribe_link"]:
             said = f"The unsubscribe link was clicked by {who}"

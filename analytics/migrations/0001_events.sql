@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS events
     enhanced_status        LowCardinality(String) COMMENT 'Enhanced status code (RFC 3463), such as 5.1.1; empty when there is none.',
     diagnostic             String COMMENT 'What the receiving server or the provider said.' CODEC(ZSTD(3)),
     suppression_scope      LowCardinality(String) COMMENT 'What an unsubscribe, a resubscribe or a suppression is limited to, as in group:1234; empty: all mail to the address.',
-    actor                  LowCardinality(String) COMMENT 'Who opened or clicked: human, machine, scanner or unknown; none for other events.',
+    actor                  LowCardinality(String) COMMENT 'Who opened or clicked: human, machine or unknown; none for other events. Of earlier rules also scanner, a machine.',
     actor_reason           LowCardinality(String) COMMENT 'Why the actor was judged so.',
     actor_certainty        LowCardinality(String) COMMENT 'How sure that verdict is: certain, high or probable; none for other events.',
     machine_kind           LowCardinality(String) COMMENT 'The provider\'s own word on who opened or clicked.',

@@ -29,8 +29,8 @@ CREATE TABLE IF NOT EXISTS campaign_minutes
     opens                Int64 COMMENT 'Open events by humans, repeats included.' CODEC(T64, ZSTD(1)),
     clicks               Int64 COMMENT 'Click events by humans, repeats included, unsubscribe excluded.' CODEC(T64, ZSTD(1)),
     machine_opens        Int64 COMMENT 'Open events by machines, repeats included.' CODEC(T64, ZSTD(1)),
-    machine_clicks       Int64 COMMENT 'Click events by machines, scanners above all, repeats included.' CODEC(T64, ZSTD(1)),
-    unsubscribe_clicks   Int64 COMMENT 'Human click events on unsubscribe links.' CODEC(T64, ZSTD(1)),
+    machine_clicks       Int64 COMMENT 'Click events by machines, scanners above all, repeats included, unsubscribe excluded.' CODEC(T64, ZSTD(1)),
+    unsubscribe_clicks   Int64 COMMENT 'Click events on unsubscribe links, whoever made them: no verdict counts against a person.' CODEC(T64, ZSTD(1)),
     complained           Int64 COMMENT 'Messages reported as spam by their recipient.' CODEC(T64, ZSTD(1)),
     unsubscribed         Int64 COMMENT 'Messages whose recipient unsubscribed.' CODEC(T64, ZSTD(1)),
     cohort_bounced_late  Int64 COMMENT 'Of the messages delivered here, bounced at or after their delivery.' CODEC(T64, ZSTD(1)),
@@ -50,7 +50,17 @@ CREATE TABLE IF NOT EXISTS campaign_minutes
     delivered_stale      Int64 COMMENT 'Messages whose delivery is such a stale event.' CODEC(T64, ZSTD(1)),
     cohort_bounced_late_stale Int64 COMMENT 'Of the messages in delivered_stale here, bounced at or after their delivery.' CODEC(T64, ZSTD(1)),
     cohort_complained_stale Int64 COMMENT 'Of the messages in delivered_stale here, reported as spam.' CODEC(T64, ZSTD(1)),
-    cohort_unsubscribed_stale Int64 COMMENT 'Of the messages in delivered_stale here, unsubscribed.' CODEC(T64, ZSTD(1))
+    cohort_unsubscribed_stale Int64 COMMENT 'Of the messages in delivered_stale here, unsubscribed.' CODEC(T64, ZSTD(1)),
+    unknown_opens        Int64 COMMENT 'Open events of which nobody can know who made them, Apple\'s prefetch above all, repeats included.' CODEC(T64, ZSTD(1)),
+    unknown_clicks       Int64 COMMENT 'Click events of which the evidence leaves open who made them, repeats included, unsubscribe excluded.' CODEC(T64, ZSTD(1)),
+    opened_or_unknown    Int64 COMMENT 'Messages with a first open that is a human\'s or unknown.' CODEC(T64, ZSTD(1)),
+    opened_at_most       Int64 COMMENT 'Messages with a first open that may be a human\'s: it is, it is unknown, or it is only probably a machine\'s.' CODEC(T64, ZSTD(1)),
+    clicked_or_unknown   Int64 COMMENT 'Messages with a first click that is a human\'s or unknown, unsubscribe links excluded.' CODEC(T64, ZSTD(1)),
+    clicked_at_most      Int64 COMMENT 'Messages with a first click that may be a human\'s: it is, it is unknown, or it is only probably a machine\'s; unsubscribe links excluded.' CODEC(T64, ZSTD(1)),
+    cohort_opened_or_unknown Int64 COMMENT 'Of the messages delivered here, opened by a human or by an unknown actor.' CODEC(T64, ZSTD(1)),
+    cohort_opened_at_most Int64 COMMENT 'Of the messages delivered here, opened by an actor that may be human: not surely a machine.' CODEC(T64, ZSTD(1)),
+    cohort_clicked_or_unknown Int64 COMMENT 'Of the messages delivered here, clicked by a human or by an unknown actor.' CODEC(T64, ZSTD(1)),
+    cohort_clicked_at_most Int64 COMMENT 'Of the messages delivered here, clicked by an actor that may be human: not surely a machine.' CODEC(T64, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(offset)
 PARTITION BY toYYYYMM(minute)

@@ -26,8 +26,8 @@ CREATE OR REPLACE VIEW campaign_summary
     opens                Int64 COMMENT 'Open events by humans, repeats included.',
     clicks               Int64 COMMENT 'Click events by humans, repeats included, unsubscribe excluded.',
     machine_opens        Int64 COMMENT 'Open events by machines, repeats included.',
-    machine_clicks       Int64 COMMENT 'Click events by machines, scanners above all, repeats included.',
-    unsubscribe_clicks   Int64 COMMENT 'Human click events on unsubscribe links.',
+    machine_clicks       Int64 COMMENT 'Click events by machines, scanners above all, repeats included, unsubscribe excluded.',
+    unsubscribe_clicks   Int64 COMMENT 'Click events on unsubscribe links, whoever made them: no verdict counts against a person.',
     complained           Int64 COMMENT 'Messages reported as spam by their recipient.',
     unsubscribed         Int64 COMMENT 'Messages whose recipient unsubscribed.',
     cohort_bounced_late  Int64 COMMENT 'Of the messages delivered here, bounced at or after their delivery.',
@@ -48,6 +48,16 @@ CREATE OR REPLACE VIEW campaign_summary
     cohort_bounced_late_stale Int64 COMMENT 'Of the messages in delivered_stale here, bounced at or after their delivery.',
     cohort_complained_stale Int64 COMMENT 'Of the messages in delivered_stale here, reported as spam.',
     cohort_unsubscribed_stale Int64 COMMENT 'Of the messages in delivered_stale here, unsubscribed.',
+    unknown_opens        Int64 COMMENT 'Open events of which nobody can know who made them, Apple\'s prefetch above all, repeats included.',
+    unknown_clicks       Int64 COMMENT 'Click events of which the evidence leaves open who made them, repeats included, unsubscribe excluded.',
+    opened_or_unknown    Int64 COMMENT 'Messages with a first open that is a human\'s or unknown.',
+    opened_at_most       Int64 COMMENT 'Messages with a first open that may be a human\'s: it is, it is unknown, or it is only probably a machine\'s.',
+    clicked_or_unknown   Int64 COMMENT 'Messages with a first click that is a human\'s or unknown, unsubscribe links excluded.',
+    clicked_at_most      Int64 COMMENT 'Messages with a first click that may be a human\'s: it is, it is unknown, or it is only probably a machine\'s; unsubscribe links excluded.',
+    cohort_opened_or_unknown Int64 COMMENT 'Of the messages delivered here, opened by a human or by an unknown actor.',
+    cohort_opened_at_most Int64 COMMENT 'Of the messages delivered here, opened by an actor that may be human: not surely a machine.',
+    cohort_clicked_or_unknown Int64 COMMENT 'Of the messages delivered here, clicked by a human or by an unknown actor.',
+    cohort_clicked_at_most Int64 COMMENT 'Of the messages delivered here, clicked by an actor that may be human: not surely a machine.',
     bounced              Int64 COMMENT 'Messages bounced in-band: hard + soft + block + undetermined.',
     sent                 Int64 COMMENT 'Recipients attempted: delivered + bounced in-band.',
     clicked_unopened     Int64 COMMENT 'Of the messages delivered here, clicked but not opened by a human: their images were not loaded.',
@@ -65,7 +75,15 @@ CREATE OR REPLACE VIEW campaign_summary
     unsubscribe_rate     Nullable(Float64) COMMENT 'Messages whose recipient unsubscribed / delivered.',
     flow_open_rate       Nullable(Float64) COMMENT 'First human opens that happened in the window / delivered in it; can exceed 1.',
     flow_click_rate      Nullable(Float64) COMMENT 'First human clicks that happened in the window / delivered in it; can exceed 1.',
-    flow_complaint_rate  Nullable(Float64) COMMENT 'Complaints that happened in the window / delivered in it; can exceed 1.'
+    flow_complaint_rate  Nullable(Float64) COMMENT 'Complaints that happened in the window / delivered in it; can exceed 1.',
+    open_rate_with_unknown Nullable(Float64) COMMENT 'Messages opened by a human or by an unknown actor / delivered.',
+    open_rate_at_most    Nullable(Float64) COMMENT 'Messages opened by an actor that may be human / delivered: the upper end of open_rate\'s interval.',
+    click_rate_with_unknown Nullable(Float64) COMMENT 'Messages clicked by a human or by an unknown actor / delivered.',
+    click_rate_at_most   Nullable(Float64) COMMENT 'Messages clicked by an actor that may be human / delivered: the upper end of click_rate\'s interval.',
+    flow_open_rate_with_unknown Nullable(Float64) COMMENT 'First opens by a human or by an unknown actor, in the minute they happened / delivered in the window; can exceed 1.',
+    flow_open_rate_at_most Nullable(Float64) COMMENT 'First opens by an actor that may be human, in the minute they happened / delivered in the window; can exceed 1.',
+    flow_click_rate_with_unknown Nullable(Float64) COMMENT 'First clicks by a human or by an unknown actor, in the minute they happened / delivered in the window; can exceed 1.',
+    flow_click_rate_at_most Nullable(Float64) COMMENT 'First clicks by an actor that may be human, in the minute they happened / delivered in the window; can exceed 1.'
 )
 COMMENT 'One row per campaign: counts and rates since its first event.'
 AS SELECT
@@ -114,6 +132,16 @@ AS SELECT
     cohort_bounced_late_stale,
     cohort_complained_stale,
     cohort_unsubscribed_stale,
+    unknown_opens,
+    unknown_clicks,
+    opened_or_unknown,
+    opened_at_most,
+    clicked_or_unknown,
+    clicked_at_most,
+    cohort_opened_or_unknown,
+    cohort_opened_at_most,
+    cohort_clicked_or_unknown,
+    cohort_clicked_at_most,
     bounced_hard + bounced_soft + bounced_block + bounced_undetermined AS bounced,
     delivered + bounced_hard + bounced_soft + bounced_block + bounced_undetermined AS sent,
     cohort_clicked - cohort_opened_clicked AS clicked_unopened,
@@ -131,7 +159,15 @@ AS SELECT
     cohort_unsubscribed / nullIf(delivered, 0) AS unsubscribe_rate,
     opened / nullIf(delivered, 0) AS flow_open_rate,
     clicked / nullIf(delivered, 0) AS flow_click_rate,
-    complained / nullIf(delivered, 0) AS flow_complaint_rate
+    complained / nullIf(delivered, 0) AS flow_complaint_rate,
+    cohort_opened_or_unknown / nullIf(delivered, 0) AS open_rate_with_unknown,
+    cohort_opened_at_most / nullIf(delivered, 0) AS open_rate_at_most,
+    cohort_clicked_or_unknown / nullIf(delivered, 0) AS click_rate_with_unknown,
+    cohort_clicked_at_most / nullIf(delivered, 0) AS click_rate_at_most,
+    opened_or_unknown / nullIf(delivered, 0) AS flow_open_rate_with_unknown,
+    opened_at_most / nullIf(delivered, 0) AS flow_open_rate_at_most,
+    clicked_or_unknown / nullIf(delivered, 0) AS flow_click_rate_with_unknown,
+    clicked_at_most / nullIf(delivered, 0) AS flow_click_rate_at_most
 FROM
 (
     SELECT
@@ -177,7 +213,17 @@ FROM
         sum(m.delivered_stale) AS delivered_stale,
         sum(m.cohort_bounced_late_stale) AS cohort_bounced_late_stale,
         sum(m.cohort_complained_stale) AS cohort_complained_stale,
-        sum(m.cohort_unsubscribed_stale) AS cohort_unsubscribed_stale
+        sum(m.cohort_unsubscribed_stale) AS cohort_unsubscribed_stale,
+        sum(m.unknown_opens) AS unknown_opens,
+        sum(m.unknown_clicks) AS unknown_clicks,
+        sum(m.opened_or_unknown) AS opened_or_unknown,
+        sum(m.opened_at_most) AS opened_at_most,
+        sum(m.clicked_or_unknown) AS clicked_or_unknown,
+        sum(m.clicked_at_most) AS clicked_at_most,
+        sum(m.cohort_opened_or_unknown) AS cohort_opened_or_unknown,
+        sum(m.cohort_opened_at_most) AS cohort_opened_at_most,
+        sum(m.cohort_clicked_or_unknown) AS cohort_clicked_or_unknown,
+        sum(m.cohort_clicked_at_most) AS cohort_clicked_at_most
     FROM campaign_minutes AS m FINAL
     GROUP BY m.campaign_id
     HAVING events != 0

@@ -33,7 +33,7 @@ FROM events AS e FINAL
 WHERE e.event_type IN ('bounced', 'rejected', 'failed') AND e.bounce_class != 'none'
 GROUP BY campaign_id, mailbox_provider, bounce_class, bounce_reason, enhanced_status;
 
--- What people clicked, and what scanners clicked, side by side: one row per link of a campaign.
+-- What people clicked, and what machines clicked, side by side: one row per link of a campaign.
 -- A group (streams/classify/links.py) has lost the listed parameters. Here it loses those that have
 -- a value per message as well: on one page of one campaign (a group without its query), a parameter
 -- of 20 or more messages that has at least 0.8 values per message. Messages, not clicks, since one
@@ -45,8 +45,10 @@ CREATE OR REPLACE VIEW links
     unsubscribe_link  Bool COMMENT 'True for an unsubscribe link, which never counts as a click.',
     messages          UInt64 COMMENT 'Messages in which a human clicked it, each once.',
     clicks            UInt64 COMMENT 'Clicks by humans, repeats included.',
-    machine_messages  UInt64 COMMENT 'Messages in which a machine or scanner clicked it, each once.',
-    machine_clicks    UInt64 COMMENT 'Clicks by machines and scanners, repeats included.',
+    machine_messages  UInt64 COMMENT 'Messages in which a machine clicked it, each once.',
+    machine_clicks    UInt64 COMMENT 'Clicks by machines, repeats included.',
+    unknown_messages  UInt64 COMMENT 'Messages in which it was clicked and the evidence leaves open by whom, each once.',
+    unknown_clicks    UInt64 COMMENT 'Clicks of which the evidence leaves open who made them, repeats included.',
     click_urls        UInt64 COMMENT 'Different links as they were clicked; more than 1 where they are personal or spelled in several ways.',
     click_url         String COMMENT 'One of these, as an example that can be followed.',
     first_at          DateTime64(3, 'UTC') COMMENT 'First click by anyone, UTC.',
@@ -69,8 +71,10 @@ AS SELECT
     c.unsubscribe_link AS unsubscribe_link,
     uniqExactIf(c.message_key, c.actor = 'human') AS messages,
     countIf(c.actor = 'human') AS clicks,
-    uniqExactIf(c.message_key, c.actor != 'human') AS machine_messages,
-    countIf(c.actor != 'human') AS machine_clicks,
+    uniqExactIf(c.message_key, c.actor IN ('machine', 'scanner')) AS machine_messages,
+    countIf(c.actor IN ('machine', 'scanner')) AS machine_clicks,
+    uniqExactIf(c.message_key, c.actor = 'unknown') AS unknown_messages,
+    countIf(c.actor = 'unknown') AS unknown_clicks,
     uniqExact(c.url) AS click_urls,
     min(c.url) AS click_url,
     min(c.event_time) AS first_at,
@@ -108,31 +112,33 @@ LEFT JOIN
 ) AS p ON c.campaign_id = p.campaign_id AND c.page = p.page
 GROUP BY campaign_id, click_url_group, unsubscribe_link;
 
--- What machines did, and why it was held to be machines.
+-- Who opened and clicked, why it was judged so, and how surely.
 CREATE OR REPLACE VIEW machine_activity
 (
     campaign_id       LowCardinality(String) COMMENT 'Campaign; an empty text collects what no campaign is known for.',
     event_type        LowCardinality(String) COMMENT 'opened or clicked.',
-    actor             LowCardinality(String) COMMENT 'Who did it: human, machine or scanner.',
+    actor             LowCardinality(String) COMMENT 'Who did it: human, machine or unknown.',
     actor_reason      LowCardinality(String) COMMENT 'Why the actor was judged so.',
+    actor_certainty   LowCardinality(String) COMMENT 'How sure that verdict is: certain, high or probable.',
     rules_version     UInt32 COMMENT 'Version of the classification rules that judged it.',
     events            UInt64 COMMENT 'Events, repeats included.',
     messages          UInt64 COMMENT 'Messages, each once.',
     last_at           DateTime64(3, 'UTC') COMMENT 'Last of them, UTC.'
 )
-COMMENT 'Opens and clicks by actor and by the reason for the verdict.'
+COMMENT 'Opens and clicks by actor, and by reason and certainty of the verdict.'
 AS SELECT
     e.campaign_id AS campaign_id,
     e.event_type AS event_type,
     e.actor AS actor,
     e.actor_reason AS actor_reason,
+    e.actor_certainty AS actor_certainty,
     e.rules_version AS rules_version,
     count() AS events,
     uniqExact(e.message_key) AS messages,
     max(e.event_time) AS last_at
 FROM events AS e FINAL
 WHERE e.event_type IN ('opened', 'clicked')
-GROUP BY campaign_id, event_type, actor, actor_reason, rules_version;
+GROUP BY campaign_id, event_type, actor, actor_reason, actor_certainty, rules_version;
 
 -- Whom mailing on would hurt: after a hard bounce or a complaint, or soft bounces since the last
 -- delivery, within 90 days. ifNull: as in campaign_summary.
@@ -147,6 +153,7 @@ CREATE OR REPLACE VIEW recipients_at_risk
     last_trouble_at   DateTime64(3, 'UTC') COMMENT 'Last bounce or complaint, UTC.',
     last_delivered_at DateTime64(3, 'UTC') COMMENT 'Last delivery, UTC; 1970 when there was none.',
     last_human_at     DateTime64(3, 'UTC') COMMENT 'Last open or click by a human, UTC; 1970 when there was none.',
+    last_sign_at      DateTime64(3, 'UTC') COMMENT 'Last open or click by anyone, UTC; 1970 when there was none. Judge by this who no longer reads: no verdict counts against a person.',
     suppressed        Bool COMMENT 'Whether the address is on the suppression list now.',
     suppressed_reason String COMMENT 'Why it is on the suppression list; empty when it is not.'
 )
@@ -161,6 +168,7 @@ AS SELECT
     r.last_trouble_at AS last_trouble_at,
     r.last_delivered_at AS last_delivered_at,
     r.last_human_at AS last_human_at,
+    r.last_sign_at AS last_sign_at,
     suppressed_reason != '' AS suppressed,
     ifNull(s.reason, '') AS suppressed_reason
 FROM
@@ -171,6 +179,7 @@ FROM
         argMax(e.mailbox_provider, e.event_time) AS mailbox_provider,
         maxIf(e.event_time, e.event_type = 'delivered') AS last_delivered_at,
         maxIf(e.event_time, e.actor = 'human') AS last_human_at,
+        maxIf(e.event_time, e.event_type IN ('opened', 'clicked')) AS last_sign_at,
         maxIf(e.event_time, e.event_type IN ('bounced', 'complained')) AS last_trouble_at,
         countIf(e.event_type = 'bounced' AND e.bounce_class = 'hard') AS hard_bounces,
         countIf(e.event_type = 'complained') AS complaints,

@@ -13,8 +13,8 @@ Invariants:
      "recipient": "a@b.example", "campaign_id": "…", "tags": ["…"], "metadata": {…},
      "url": "…", "user_agent": "…", "ip": "…",
      "bounce": {"class": "hard", "reason": "no_mailbox", "smtp_code": 550, "status": "5.1.1",
-                "diagnostic": "…"}, "machine": "scanner", "first": true, "country": "SE",
-     "unsubscribe_link": false, "suppression_scope": "list:news"}
+                "diagnostic": "…"}, "machine": "scanner", "method": "GET", "first": true,
+     "country": "SE", "unsubscribe_link": false, "suppression_scope": "list:news"}
 
    A campaign is also stored as ``metadata.campaign_id``.
    One such object, a list of them, or ``{"events": [them]}``; event names are the normalised types.
@@ -238,7 +238,7 @@ def _build(
         ip=ip,
         click_url=url,
         unsubscribe_link=unsubscribe if isinstance(unsubscribe, bool) else None,
-        machine_kind=_machine(get("machine")),
+        machine_kind=_machine(get("machine"), get("method")),
         provider_first=first if isinstance(first, bool) else None,
         geo_country=get("country"),
     )
@@ -277,7 +277,10 @@ def _symbol(value: object, kind: str, otherwise: str) -> str:
     return value if isinstance(value, str) and value in SYMBOLS[kind] else otherwise
 
 
-def _machine(value: object) -> str:
+def _machine(value: object, method: object) -> str:
+    """The sender's own word; a HEAD request is never a person's: browsers send none for a click."""
+    if isinstance(method, str) and method.upper() == "HEAD":
+        return "scanner"
     if value is True:
         return "unknown"
     return value if isinstance(value, str) and value in MACHINE_KINDS else "none"

@@ -71,6 +71,7 @@ DEFAULT_PATHS: Mapping[str, tuple[str, ...]] = {
     "ip": ("ip",),
     "country": ("country",),
     "machine": ("machine",),
+    "method": ("method",),
     "first": ("first",),
     "unsubscribe_link": ("unsubscribe_link",),
     "suppression_scope": ("suppression_scope",),

@@ -1,14 +1,17 @@
-"""The rules that tell humans, machines and scanners apart and judge links, parsed from TOML.
+"""The rules that tell humans and machines apart and judge links, parsed from TOML.
 
 Invariants:
 1. The caller passes the text of a file; only the rules shipped with the package are read here.
 2. An invalid rules file is rejected as a whole, with the name of the wrong key.
 3. ``Rules`` is immutable.
+4. Files of an earlier form are read with the meaning that they had: epochs of the past hold them.
+   There ``scanner`` is a machine, and what is said nowhere is off.
 """
 
 import ipaddress
+import math
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -22,7 +25,15 @@ from streams.classify.link_rules import (
 
 HUMAN = "human"
 MACHINE = "machine"
-SCANNER = "scanner"
+UNKNOWN = "unknown"
+SOON, NO_DELIVERY, TOO_SOON = "soon", "no_delivery_time", "too_soon"
+SUSPECTED = "suspected_network"
+BY_TIME_REASONS = frozenset(("", SOON, NO_DELIVERY, TOO_SOON, SUSPECTED))
+"""Reasons of verdicts that rest on the time since the delivery, so that more evidence may change
+them; a rules file can't give them to others."""
+_ACTORS = {"": "", HUMAN: HUMAN, MACHINE: MACHINE, UNKNOWN: UNKNOWN, "scanner": MACHINE}
+Verdict = tuple[str, str]
+"""Actor and reason."""
 
 
 class AgentRule(NamedTuple):
@@ -36,11 +47,19 @@ class AgentRule(NamedTuple):
 
 
 class NetworkRule(NamedTuple):
-    """Networks whose events of the given types come from a scanner."""
+    """Networks whose events of the given types come from a scanner, or (``SUSPECTED``) may."""
 
     reason: str
     networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
     events: frozenset[str]
+
+
+class Burst(NamedTuple):
+    """Clicks within ``span_us`` of each other, on ``links`` distinct links of a message or more."""
+
+    span_us: int
+    links: int
+    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,27 +68,42 @@ class Rules:
 
     Attributes:
         version: raised with every change that can change a verdict.
-        open_too_soon_s: an open less than this after delivery is attributed to a machine.
-        click_too_soon_s: a click less than this after delivery is attributed to a scanner.
-        before_delivery_s_max: how long before delivery still counts as too soon.
-        burst_us: length of a burst of clicks, microseconds.
-        links_min: distinct links in a burst from which on it is attributed to a scanner.
-        agents_min: distinct user agents in a burst from which on it is attributed to a scanner.
+        open_s, click_s: for opens and clicks: one surely less than the first of these after the
+            delivery is a machine's, one that may be less than the second is unknown.
+        network_soon_s: how long after delivery a suspected network's open or click is a machine's;
+            later it is unknown.
+        before_delivery_s_max: how long before delivery still counts as soon.
+        bursts: the first that fits gives its reason.
+        agents_us: length of a burst of clicks by several agents, microseconds.
+        agents_min: distinct user agents in such a burst.
+        open_beside_us: an open so close to a machine's click by the same agent is a machine's.
+        click_beside_us: the same of a click.
+        flags: event type and the provider's word -> verdict.
         agents: checked in order; the first match wins.
         networks: checked in order; the first that contains the address wins.
+        network_events: types of events that any of them is about.
+        beginnings: what the IPv4 addresses in them have before the first dot.
+        hidden_links: a click on a link that has one of these in it is a machine's.
         unsubscribe: which links unsubscribe.
         links: which links are one group.
     """
 
     version: int
-    open_too_soon_s: float
-    click_too_soon_s: float
+    open_s: tuple[float, float]
+    click_s: tuple[float, float]
+    network_soon_s: float
     before_delivery_s_max: float
-    burst_us: int
-    links_min: int
+    bursts: tuple[Burst, ...]
+    agents_us: int
     agents_min: int
+    open_beside_us: int
+    click_beside_us: int
+    flags: Mapping[tuple[str, str], Verdict]
     agents: tuple[AgentRule, ...]
     networks: tuple[NetworkRule, ...]
+    network_events: frozenset[str]
+    beginnings: frozenset[str]
+    hidden_links: tuple[str, ...]
     unsubscribe: UnsubscribeRules
     links: LinkRules
 
@@ -83,20 +117,45 @@ class Rules:
         document = tomllib.loads(text)
         timing = _table(document, "timing")
         burst = _table(document, "burst")
+        burst_us = _microseconds(burst, "seconds")
+        networks = tuple(_network_rule(entry) for entry in _list(document, "networks"))
+        flags = _list(document, "flags") if "flags" in document else _FLAGS_OF_FORM_1
         return Rules(
             version=int(_number(document, "version", 1)),
-            open_too_soon_s=_number(timing, "open_too_soon_s", 0),
-            click_too_soon_s=_number(timing, "click_too_soon_s", 0),
+            open_s=_times(timing, "open"),
+            click_s=_times(timing, "click"),
+            network_soon_s=_number(timing, "network_soon_s", 0, 0),
             before_delivery_s_max=_number(timing, "before_delivery_s_max", 0),
-            burst_us=round(_number(burst, "seconds", 0) * 1_000_000),
-            # at least two: one person may click two links, or use a phone and a desktop
-            links_min=int(_number(burst, "links_min", 2)),
+            bursts=(
+                *(_burst(entry) for entry in _list(document, "bursts")),
+                # at least two: one person may click two links, or use a phone and a desktop
+                Burst(
+                    burst_us, int(_number(burst, "links_min", 2)), (MACHINE, "all_links_clicked")
+                ),
+            ),
+            agents_us=burst_us,
             agents_min=int(_number(burst, "agents_min", 2)),
+            open_beside_us=_microseconds(burst, "open_beside_s", burst_us / 1e6),
+            click_beside_us=_microseconds(burst, "click_beside_s", 0),
+            flags={key: verdict for entry in flags for key, verdict in _flag(entry)},
             agents=tuple(_agent_rule(entry) for entry in _list(document, "agents")),
-            networks=tuple(_network_rule(entry) for entry in _list(document, "networks")),
+            networks=networks,
+            network_events=frozenset().union(*(rule.events for rule in networks)),
+            beginnings=_beginnings(networks),
+            hidden_links=_texts(document, "hidden_links"),
             unsubscribe=unsubscribe_rules(document),
             links=link_rules(document),
         )
+
+
+_FLAGS_OF_FORM_1 = [
+    {"kind": "apple_mpp", "reason": "apple_mpp", "opened": MACHINE, "clicked": MACHINE},
+    {"kind": "gmail_proxy", "reason": "gmail_proxy", "opened": MACHINE, "clicked": MACHINE},
+    {"kind": "prefetch", "reason": "provider_flag", "opened": MACHINE, "clicked": MACHINE},
+    {"kind": "scanner", "reason": "provider_flag", "opened": MACHINE, "clicked": MACHINE},
+    {"kind": "unknown", "reason": "provider_flag", "opened": MACHINE, "clicked": MACHINE},
+]
+"""What a provider's flag meant before files said it."""
 
 
 def _table(document: dict[str, Any], key: str) -> dict[str, Any]:
@@ -113,11 +172,15 @@ def _list(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
     return value
 
 
-def _number(table: dict[str, Any], key: str, least: float) -> float:
-    value = table.get(key)
+def _number(table: dict[str, Any], key: str, least: float, default: float | None = None) -> float:
+    value = table.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
         raise ValueError(f"{key}: must be a number of at least {least}")
     return value
+
+
+def _microseconds(table: dict[str, Any], key: str, default: float | None = None) -> int:
+    return round(_number(table, key, 0, default) * 1_000_000)
 
 
 def _texts(table: dict[str, Any], key: str, default: Sequence[str] = ()) -> tuple[str, ...]:
@@ -131,14 +194,44 @@ def _reason(table: dict[str, Any]) -> str:
     value = table.get("reason")
     if not isinstance(value, str) or not value:
         raise ValueError("reason: must be a text")
+    if value in BY_TIME_REASONS:
+        raise ValueError(f"reason: {value!r} is what verdicts by time say")
     return value
 
 
-def _agent_rule(table: dict[str, Any]) -> AgentRule:
+def _actors(table: dict[str, Any]) -> dict[str, str]:
     actors = {key: table.get(key, "") for key in ("opened", "clicked")}
     for key, actor in actors.items():
-        if actor not in ("", HUMAN, MACHINE, SCANNER):
-            raise ValueError(f"{key}: must be human, machine or scanner, not {actor!r}")
+        if not isinstance(actor, str) or actor not in _ACTORS:
+            raise ValueError(f"{key}: must be human, machine or unknown, not {actor!r}")
+    return {key: _ACTORS[actor] for key, actor in actors.items()}
+
+
+def _flag(table: dict[str, Any]) -> list[tuple[tuple[str, str], Verdict]]:
+    kind, reason = table.get("kind"), _reason(table)
+    if not isinstance(kind, str) or not kind:
+        raise ValueError("kind: must be a text")
+    actors = _actors(table).items()
+    return [((event_type, kind), (actor, reason)) for event_type, actor in actors if actor]
+
+
+def _burst(table: dict[str, Any]) -> Burst:
+    actor = table.get("actor")
+    if actor not in (MACHINE, UNKNOWN):
+        raise ValueError(f"actor: must be machine or unknown, not {actor!r}")
+    links = int(_number(table, "links_min", 2))
+    return Burst(_microseconds(table, "seconds"), links, (actor, _reason(table)))
+
+
+def _times(table: dict[str, Any], kind: str) -> tuple[float, float]:
+    """Below which time a kind of event is a machine's, and unknown; 0: never."""
+    too_soon_s = _number(table, f"{kind}_too_soon_s", 0)
+    unknown_s = _number(table, f"{kind}_unknown_s", 0, 0)
+    return too_soon_s or -math.inf, unknown_s or -math.inf
+
+
+def _agent_rule(table: dict[str, Any]) -> AgentRule:
+    actors = _actors(table)
     return AgentRule(
         reason=_reason(table),
         contains=tuple(text.lower() for text in _texts(table, "contains")),
@@ -156,7 +249,21 @@ def _network_rule(table: dict[str, Any]) -> NetworkRule:
         networks = tuple(ipaddress.ip_network(cidr) for cidr in _texts(table, "cidrs"))
     except ValueError as error:
         raise ValueError(f"cidrs: {error}") from error
-    return NetworkRule(_reason(table), networks, events)
+    suspected = table.get("suspected", False)
+    if not isinstance(suspected, bool):
+        raise ValueError("suspected: must be true or false")
+    return NetworkRule(SUSPECTED if suspected else _reason(table), networks, events)
+
+
+def _beginnings(rules: Sequence[NetworkRule]) -> frozenset[str]:
+    """What every IPv4 address in the networks has before its first dot."""
+    found: set[str] = set()
+    for rule in rules:
+        for network in rule.networks:
+            if network.version == 4:
+                first, last = (int(ip) >> 24 for ip in (network[0], network[-1]))
+                found.update(map(str, range(first, last + 1)))
+    return frozenset(found)
 
 
 DEFAULT_RULES = Rules.load(

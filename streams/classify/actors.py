@@ -1,14 +1,15 @@
-"""Decides whether an open or click came from a human, a machine acting for one, or a scanner.
+"""Decides whether an open or click came from a human or a machine, or whether that is unknown.
 
 Invariants:
-1. Pure: rules are a value, time is a difference or the event's own time.
+1. Pure: rules are a value, times are those of the events.
 2. Two steps. ``by_itself`` and ``by_time`` judge an event alone; ``rejudge`` corrects that with
-   the recent events of the same message.
-3. A correction only turns human into scanner. It depends on the events' types, times, links and
-   agents, and on which clicks are attributed to a scanner. So the order of the list does not
-   matter, running ``rejudge`` again changes nothing, and later evidence never undoes a correction.
+   the other recent events of the same message.
+3. ``rejudge`` changes only verdicts that rest on time (``BY_TIME_REASONS``), and only away from the
+   human: to unknown, or to a machine. It depends on the events as judged alone, not on their order,
+   and a further event never undoes what it found.
 4. Input from outside never raises; an invalid rules file does, at start.
 5. No event is dropped: a verdict is a label with a reason (``schemas/glossary.py``).
+6. What is missing is no evidence: a provider that sends no flag has said nothing.
 """
 
 import ipaddress
@@ -19,70 +20,85 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from streams.classify.actor_rules import (
+    BY_TIME_REASONS,
     DEFAULT_RULES,
     HUMAN,
     MACHINE,
-    SCANNER,
+    NO_DELIVERY,
+    SOON,
+    SUSPECTED,
+    TOO_SOON,
+    UNKNOWN,
     Rules,
+    Verdict,
 )
+from streams.classify.certainty import doubt_of
 from streams.classify.unsubscribe import unsubscribes
 
 __all__ = [
-    "DEFAULT_RULES", "Evidence", "Rules", "by_itself", "by_time", "rejudge", "unsubscribes",
+    "DEFAULT_RULES",
+    "SUSPECTED",
+    "Evidence",
+    "Rules",
+    "by_itself",
+    "by_suspicion",
+    "by_time",
+    "rejudge",
+    "seconds_since",
+    "unsubscribes",
     "verdict_alone",
 ]  # fmt: skip
 
 NOT_JUDGED = ("none", "")
-JUDGED_HUMAN = (HUMAN, "")
+_SUSPECT = (UNKNOWN, SUSPECTED)
+_UNKNOWN_DELIVERY = (HUMAN, NO_DELIVERY)
+_LATER_HUMAN = (HUMAN, "")
 
 AGENTS_CACHED_MAX = 16_384
 """Distinct user agents cached per process; about 300 bytes each, at most 2 kB."""
 ADDRESSES_CACHED_MAX = 65_536
-"""Distinct IP addresses cached per process, if the rules name networks."""
-
-_PROVIDER_KINDS: dict[tuple[str, str], tuple[str, str]] = {
-    # (event_type, machine_kind): a click before the human's is a scan; a proxy stays a proxy
-    ("opened", "apple_mpp"): (MACHINE, "apple_mpp"),
-    ("opened", "gmail_proxy"): (MACHINE, "gmail_proxy"),
-    ("opened", "prefetch"): (MACHINE, "provider_flag"),
-    ("opened", "unknown"): (MACHINE, "provider_flag"),
-    ("opened", "scanner"): (SCANNER, "provider_flag"),
-    ("clicked", "apple_mpp"): (MACHINE, "apple_mpp"),
-    ("clicked", "gmail_proxy"): (MACHINE, "gmail_proxy"),
-    ("clicked", "prefetch"): (SCANNER, "provider_flag"),
-    ("clicked", "unknown"): (SCANNER, "provider_flag"),
-    ("clicked", "scanner"): (SCANNER, "provider_flag"),
-}
+"""Distinct IP addresses cached per process that may lie in a network of the rules."""
+SECOND_US = 1_000_000
 
 
 @lru_cache(maxsize=AGENTS_CACHED_MAX)
 def _by_agent(
     event_type: str, machine_kind: str, user_agent: str | None, rules: Rules
-) -> tuple[str, str] | None:
-    flagged = _PROVIDER_KINDS.get((event_type, machine_kind))
-    if flagged is not None:
-        return flagged
-    if not user_agent:
-        return None
+) -> Verdict | None:
+    """By the provider's flag and the user agent, whichever says more against a human.
+
+    Except that nobody can know whether Apple's prefetch was followed by a look: what a provider
+    calls a prefetch stays unknown if it is Apple's.
+    """
+    flagged = rules.flags.get((event_type, machine_kind))
+    named = _named(event_type, user_agent, rules) if user_agent else None
+    if flagged is None or named is None:
+        return flagged or named
+    if machine_kind == "prefetch" and named[0] == UNKNOWN:
+        return named
+    return named if doubt_of(*named) >= doubt_of(*flagged) else flagged
+
+
+def _named(event_type: str, user_agent: str, rules: Rules) -> Verdict | None:
     agent = user_agent.strip().lower()
     for rule in rules.agents:
         actor = rule.opened if event_type == "opened" else rule.clicked
         if actor and (agent in rule.equals or any(mark in agent for mark in rule.contains)):
-            return (actor, rule.reason if actor != HUMAN else "")
+            return (actor, rule.reason)
     return None
 
 
 @lru_cache(maxsize=ADDRESSES_CACHED_MAX)
-def _by_network(event_type: str, ip: str, rules: Rules) -> tuple[str, str] | None:
+def _by_network(event_type: str, ip: str, rules: Rules) -> Verdict | None:
     try:
-        address = ipaddress.ip_address(ip.strip())
+        address = ipaddress.ip_address(ip)
     except ValueError:
         return None
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     for rule in rules.networks:
         if event_type in rule.events and any(address in network for network in rule.networks):
-            return (SCANNER, rule.reason)
+            return _SUSPECT if rule.reason == SUSPECTED else (MACHINE, rule.reason)
     return None
 
 
@@ -91,41 +107,76 @@ def by_itself(
     machine_kind: str,
     user_agent: str | None,
     ip: str | None,
+    url: str | None,
     rules: Rules = DEFAULT_RULES,
-) -> tuple[str, str] | None:
-    """Judges one open or click by the provider's flag, the user agent or the network.
-
-    A provider that flags no machine proves nothing: SendGrid's flag covers Apple only.
+) -> Verdict | None:
+    """Judges one open or click by its link, the provider's flag, the user agent or the network.
 
     Args:
         event_type: ``opened`` or ``clicked``.
         machine_kind: a value of ``MachineKind``, as the provider reports it.
         user_agent: as the provider reports it.
         ip: address of the client, IPv4 or IPv6; anything else is ignored.
-        rules: thresholds, user agents and networks.
+        url: the clicked link.
+        rules: thresholds, flags, user agents, networks and links.
 
     Returns:
-        ``(actor, reason)``, as ``verdict_alone``; ``None`` if none of them says anything.
+        ``(actor, reason)``, as ``verdict_alone``; ``None`` if none of them says anything. The
+        reason ``SUSPECTED``: the time since the delivery decides (``by_suspicion``).
     """
+    if rules.hidden_links and url and any(mark in url for mark in rules.hidden_links):
+        return (MACHINE, "hidden_link")
     verdict = _by_agent(event_type, machine_kind, user_agent, rules)
-    if verdict is None and ip and rules.networks:
-        verdict = _by_network(event_type, ip, rules)
+    if verdict is None and ip and event_type in rules.network_events:
+        ip = ip.strip()
+        if ":" in ip or ip.partition(".")[0] in rules.beginnings:
+            verdict = _by_network(event_type, ip, rules)
     return verdict
 
 
+def seconds_since(at_us: int, delivered_us: int) -> tuple[float, float]:
+    """The least and the most time from a delivery to an event, in seconds.
+
+    A time that is a whole second may lie anywhere in that second: many providers cut it off.
+    """
+    least, most = at_us - delivered_us, at_us - delivered_us
+    if not delivered_us % SECOND_US:
+        least -= SECOND_US
+    if not at_us % SECOND_US:
+        most += SECOND_US
+    return least / 1e6, most / 1e6
+
+
 def by_time(
-    event_type: str, seconds_since_delivery: float, rules: Rules = DEFAULT_RULES
-) -> tuple[str, str] | None:
-    """Judges an open or click by the time since the delivery, negative if it precedes that.
+    event_type: str, since: tuple[float, float] | None, rules: Rules = DEFAULT_RULES
+) -> Verdict:
+    """Judges an open or click by the time since the delivery alone.
+
+    Args:
+        since: as of ``seconds_since``, negative if it precedes the delivery; ``None``: unknown.
 
     Returns:
-        ``(actor, reason)`` of one that came too soon for a human; else ``None``.
+        ``(actor, reason)``. A machine's only if it came too soon for certain; soon if it may have.
     """
-    if seconds_since_delivery < -rules.before_delivery_s_max:
-        return None
-    if event_type == "opened":
-        return (MACHINE, "too_soon") if seconds_since_delivery < rules.open_too_soon_s else None
-    return (SCANNER, "too_soon") if seconds_since_delivery < rules.click_too_soon_s else None
+    if since is None:
+        return _UNKNOWN_DELIVERY
+    least, most = since
+    if most < -rules.before_delivery_s_max:
+        return _LATER_HUMAN  # only the clocks disagree
+    too_soon_s, unknown_s = rules.open_s if event_type == "opened" else rules.click_s
+    if most < too_soon_s:
+        return (MACHINE, TOO_SOON)
+    return (UNKNOWN, SOON) if least < unknown_s else _LATER_HUMAN
+
+
+def by_suspicion(since: tuple[float, float] | None, rules: Rules = DEFAULT_RULES) -> Verdict:
+    """Judges an open or click from a network of scanners that also carries people.
+
+    Gateways check soon after the delivery. Later it may be a person in an isolated browser.
+    """
+    if since is None or since[1] >= rules.network_soon_s:
+        return _SUSPECT
+    return (MACHINE, SUSPECTED)
 
 
 def verdict_alone(
@@ -133,27 +184,29 @@ def verdict_alone(
     machine_kind: str,
     user_agent: str | None,
     ip: str | None,
-    seconds_since_delivery: float | None,
+    since: tuple[float, float] | None,
     rules: Rules = DEFAULT_RULES,
-) -> tuple[str, str]:
-    """Judges one event without the others of its message: ``by_itself``, then ``by_time``.
+    *,
+    url: str | None = None,
+) -> Verdict:
+    """Judges one event without the others of its message: ``by_itself``, then by time.
 
     Args:
         event_type: a value of ``EventType``.
-        seconds_since_delivery: ``None`` if unknown.
+        since: as of ``seconds_since``; ``None`` if unknown.
+        url: the clicked link.
 
     Returns:
-        ``(actor, reason)``; the reason for a human is ``""``; ``("none", "")`` for an event that is
-        neither an open nor a click. Reasons: ``provider_flag``, ``apple_mpp``, ``gmail_proxy``,
-        ``too_soon``, and those of the rules file (as shipped: ``yahoo_proxy``, ``prefetch_ua``,
-        ``preview_ua``, ``program_ua``, ``scanner_ua``, ``scanner_network``).
+        ``(actor, reason)``; ``("none", "")`` for an event that is neither an open nor a click. The
+        reasons are those of the rules file and of ``BY_TIME_REASONS``; ``""``: a human's, with
+        nothing against it.
     """
     if event_type != "opened" and event_type != "clicked":
         return NOT_JUDGED
-    verdict = by_itself(event_type, machine_kind, user_agent, ip, rules)
-    if verdict is None and seconds_since_delivery is not None:
-        verdict = by_time(event_type, seconds_since_delivery, rules)
-    return verdict or JUDGED_HUMAN
+    verdict = by_itself(event_type, machine_kind, user_agent, ip, url, rules)
+    if verdict is None:
+        return by_time(event_type, since, rules)
+    return by_suspicion(since, rules) if verdict == _SUSPECT else verdict
 
 
 class Evidence(NamedTuple):
@@ -162,7 +215,7 @@ class Evidence(NamedTuple):
     Attributes:
         event_type: a value of ``EventType``; only opens and clicks matter.
         at: event time, microseconds since 1970.
-        actor: current verdict.
+        actor: verdict on the event alone.
         reason: its reason.
         link: hash of the clicked address; 0 for none.
         agent: hash of the user agent; 0 for none.
@@ -179,43 +232,60 @@ class Evidence(NamedTuple):
 def rejudge(recent: Sequence[Evidence], rules: Rules = DEFAULT_RULES) -> list[tuple[int, str, str]]:
     """Corrects verdicts by looking at all recent events of a message together.
 
-    - ``all_links_clicked``: a click within a span of ``burst_us`` that has clicks on ``links_min``
-      or more distinct links.
+    - the reasons of ``Rules.bursts``: a click within a span that has clicks on so many links.
     - ``many_agents``: the same with ``agents_min`` or more distinct user agents.
-    - ``scanner_burst``: an open within ``burst_us`` of a scanner's click, by the same user agent.
+    - ``scanner_burst``: an open or click close to a machine's click, by the same user agent.
 
     Args:
-        recent: opens and clicks of one message and recipient, in any order.
+        recent: opens and clicks of one message and recipient, as judged alone, in any order.
         rules: thresholds.
 
     Returns:
         ``(index into recent, new actor, new reason)``, ordered by index, for each verdict that
-        changes; always from human to scanner.
+        changes.
     """
     clicks = [index for index, event in enumerate(recent) if event[0] == "clicked"]
     if not clicks:
         return []
-    changes: list[tuple[int, str, str]] = []
-    marked: dict[int, str] = {}
-    if len(clicks) >= min(rules.links_min, rules.agents_min):
-        clicks.sort(key=lambda index: recent[index].at)
-        agents = _in_bursts(recent, clicks, rules.burst_us, _agent_of, rules.agents_min)
-        marked = dict.fromkeys(agents, "many_agents")
-        for index in _in_bursts(recent, clicks, rules.burst_us, _link_of, rules.links_min):
-            marked[index] = "all_links_clicked"  # more specific than ``many_agents``
-        for index, reason in marked.items():
-            if recent[index].actor == HUMAN:
-                changes.append((index, SCANNER, reason))
-    if len(clicks) < len(recent):
-        scanned = [i for i in clicks if i in marked or recent[i].actor == SCANNER]
+    marked = _bursts(recent, clicks, rules) if len(clicks) > 1 else {}
+    if len(clicks) < len(recent) or len(clicks) > 1:
+        scanned = [
+            i for i in clicks
+            if recent[i].actor == MACHINE or marked.get(i, _LATER_HUMAN)[0] == MACHINE
+        ]  # fmt: skip
         if scanned:
-            changes += _opens_beside(recent, scanned, rules.burst_us)
-    changes.sort()
-    return changes
+            _beside(recent, scanned, rules, marked)
+    return [
+        (index, *verdict)
+        for index, verdict in sorted(marked.items())
+        if recent[index].reason in BY_TIME_REASONS and recent[index].actor != "none"
+        if verdict != (recent[index].actor, recent[index].reason)
+        if doubt_of(*verdict) >= doubt_of(recent[index].actor, recent[index].reason)
+    ]
+
+
+def _raise(marked: dict[int, Verdict], index: int, verdict: Verdict) -> None:
+    """Marks an event, unless it is marked with less doubt that it is a machine's."""
+    if index not in marked or doubt_of(*verdict) >= doubt_of(*marked[index]):
+        marked[index] = verdict
 
 
 _link_of = itemgetter(4)
 _agent_of = itemgetter(5)
+
+
+def _bursts(recent: Sequence[Evidence], clicks: list[int], rules: Rules) -> dict[int, Verdict]:
+    """Index of each click in a burst -> the verdict: the surest, then the most specific."""
+    marked: dict[int, Verdict] = {}
+    clicks.sort(key=lambda index: recent[index].at)
+    if len(clicks) >= rules.agents_min:
+        agents = _in_bursts(recent, clicks, rules.agents_us, _agent_of, rules.agents_min)
+        marked = dict.fromkeys(agents, (MACHINE, "many_agents"))
+    for burst in reversed(rules.bursts):
+        if len(clicks) >= burst.links:
+            for index in _in_bursts(recent, clicks, burst.span_us, _link_of, burst.links):
+                _raise(marked, index, burst.verdict)
+    return marked
 
 
 def _in_bursts(
@@ -251,22 +321,28 @@ def _in_bursts(
     return found
 
 
-def _opens_beside(
-    recent: Sequence[Evidence], scanned: list[int], burst_us: int
-) -> list[tuple[int, str, str]]:
-    """Human opens within ``burst_us`` of a scanner's click by the same agent, as changes."""
+def _times_by_agent(recent: Sequence[Evidence], indexes: Sequence[int]) -> dict[int, list[int]]:
     times: dict[int, list[int]] = {}
-    for index in scanned:
-        times.setdefault(recent[index].agent, []).append(recent[index].at)
+    for index in indexes:
+        agent = recent[index].agent
+        if agent:
+            times.setdefault(agent, []).append(recent[index].at)
     for list_of_times in times.values():
         list_of_times.sort()
-    changes = []
+    return times
+
+
+def _beside(
+    recent: Sequence[Evidence], scanned: list[int], rules: Rules, marked: dict[int, Verdict]
+) -> None:
+    """Marks opens and clicks close to a machine's click by the same agent."""
+    times = _times_by_agent(recent, scanned)
+    own = set(scanned)
     for index, event in enumerate(recent):
-        if event.event_type != "opened" or event.actor != HUMAN or not event.agent:
-            continue
         near = times.get(event.agent)
-        if near:
-            at = bisect_left(near, event.at - burst_us)
-            if at < len(near) and near[at] <= event.at + burst_us:
-                changes.append((index, SCANNER, "scanner_burst"))
-    return changes
+        if near is None or index in own:
+            continue
+        within = rules.open_beside_us if event.event_type == "opened" else rules.click_beside_us
+        at = bisect_left(near, event.at - within)
+        if within and at < len(near) and near[at] <= event.at + within:
+            _raise(marked, index, (MACHINE, "scanner_burst"))

@@ -29,7 +29,7 @@ campaigns = typer.Typer(help="Campaigns: figures, and facts about them.", no_arg
 
 _SHOWN = (
     "campaign_id, sent, delivered, hard_bounce_rate, bounce_rate, late_bounce_rate, open_rate,"
-    " open_rate_with_machine, click_rate, complaint_rate"
+    " open_rate_at_most, open_rate_with_machine, click_rate, click_rate_at_most, complaint_rate"
 )
 Raw = Annotated[
     bool,

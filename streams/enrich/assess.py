@@ -17,10 +17,11 @@ from streams.enrich.message import (
     FIXED,
     FIXED_CAMPAIGN,
     FOR_SURE,
-    HUMAN_FOR_SURE,
     SUPPRESSED_CLASS,
+    SUSPECT,
     Message,
     Pending,
+    may_have_given,
 )
 
 _GIVES = {
@@ -107,7 +108,7 @@ def _severity(event: Pending) -> int:
 
 
 def _engage(message: Message, events: list[Pending], firsts: set[int], humans: set[int]) -> None:
-    """First opens and clicks, by anyone and by a human."""
+    """First opens and clicks: by anyone, by a human, and by who may be one."""
     for event in events:
         if event.actor == "none" or event.unsubscribe:
             continue
@@ -118,6 +119,9 @@ def _engage(message: Message, events: list[Pending], firsts: set[int], humans: s
         if event.actor == "human" and not getattr(message, by_human):
             setattr(message, by_human, event.at)
             humans.add(event.identity)
+        for name in may_have_given(event):
+            if not getattr(message, name):
+                setattr(message, name, event.at)
 
 
 _TIMES_OF = {
@@ -142,10 +146,11 @@ def judged_alone(event: Pending, delivered_us: int, rules: Rules) -> Pending:
     """The event as judged by itself and by the time since the delivery (0: unknown)."""
     if event.alone == FOR_SURE:
         return event
-    actor, reason = "human", ""
-    if event.alone != HUMAN_FOR_SURE and delivered_us:
-        since = (event.at_us - delivered_us) / 1e6
-        actor, reason = actors.by_time(event.event_type, since, rules) or (actor, reason)
+    since = actors.seconds_since(event.at_us, delivered_us) if delivered_us else None
+    if event.alone == SUSPECT:
+        actor, reason = actors.by_suspicion(since, rules)
+    else:
+        actor, reason = actors.by_time(event.event_type, since, rules)
     if (actor, reason) == (event.actor, event.reason):
         return event
     return event.judged(actor, reason)

@@ -27,6 +27,8 @@ ATTEMPT_SENT, _EVENTS_STALE = _I["attempt_sent"], _I["events_stale"]
 _BOUNCED = tuple(_I.get(f"bounced_{name}", -1) for name in CLASSES)
 _ATTEMPT_BOUNCED = tuple(_I.get(f"attempt_bounced_{name}", -1) for name in CLASSES)
 _OPENS, _CLICKS, _UNSUB_CLICKS = _I["opens"], _I["clicks"], _I["unsubscribe_clicks"]
+_OPENS_BY = {"human": _OPENS, "unknown": _I["unknown_opens"]}
+_CLICKS_BY = {"human": _CLICKS, "unknown": _I["unknown_clicks"]}
 _MACHINE_OPENS, _MACHINE_CLICKS = _I["machine_opens"], _I["machine_clicks"]
 _C_OPENED_CLICKED = _I["cohort_opened_clicked"]
 _COHORT = frozenset(i for i, counter in enumerate(COUNTERS) if counter.basis == Basis.COHORT)
@@ -37,8 +39,11 @@ _FLOW_ONLY = (
 )
 _PAIRED = tuple(
     (f"{stem}_at", FIXED[f"{stem}_at"], _I[stem], _I[f"cohort_{stem}"])
-    for stem in ("complained", "unsubscribed", "opened_any", "opened", "clicked_any", "clicked")
-)
+    for stem in (
+        "complained", "unsubscribed", "opened_any", "opened_at_most", "opened_or_unknown", "opened",
+        "clicked_any", "clicked_at_most", "clicked_or_unknown", "clicked",
+    )
+)  # fmt: skip
 _STALE_OF = {
     _I[name]: _I[f"{name}_stale"]
     for name in ("delivered", "cohort_bounced_late", "cohort_complained", "cohort_unsubscribed")
@@ -121,33 +126,40 @@ def event_counters(event: Pending) -> tuple[int, ...]:
         fresh = event_counters(event._replace(stale=False))
         return *fresh, minute | _EVENTS_STALE
     if kind == "opened":
-        return minute | EVENTS, minute | (_OPENS if event.actor == "human" else _MACHINE_OPENS)
+        return minute | EVENTS, minute | _OPENS_BY.get(event.actor, _MACHINE_OPENS)
     if kind == "clicked":
-        if event.actor != "human":
-            return minute | EVENTS, minute | _MACHINE_CLICKS
-        return minute | EVENTS, minute | (_UNSUB_CLICKS if event.unsubscribe else _CLICKS)
+        if event.unsubscribe:
+            return minute | EVENTS, minute | _UNSUB_CLICKS
+        return minute | EVENTS, minute | _CLICKS_BY.get(event.actor, _MACHINE_CLICKS)
     if kind == "deferred":
         return minute | EVENTS, minute | _DEFERRED
     return (minute | EVENTS,)
 
 
-def added_by(message: Message, event: Pending) -> list[int]:
+def added_by(message: Message, event: Pending, fresh: int) -> list[int]:
     """What an open or click adds to its message's contributions if it changes no others.
 
     Args:
         message: with the event in it already.
+        fresh: which of its kind's ``DOUBT_TIMES`` the event gives: bit 0 and bit 1.
     """
     kind = event.event_type
     opened = kind == "opened"
     minute = event.at // 60 << SHIFT
     out = list(event_counters(event))
-    if not (event.first or event.human):
+    if not (event.first or event.human or fresh):
         return out
     cohort = message.delivered_at // 60 << SHIFT
     if event.first:
         out.append(minute | (_OPENED_ANY if opened else _CLICKED_ANY))
         if cohort:
             out.append(cohort | (_C_OPENED_ANY if opened else _C_CLICKED_ANY))
+    if fresh:
+        for bit, flow, of_cohort in _OPENED_BY if opened else _CLICKED_BY:
+            if fresh & bit:
+                out.append(minute | flow)
+                if cohort:
+                    out.append(cohort | of_cohort)
     if event.human:
         out.append(minute | (_OPENED if opened else _CLICKED))
         if cohort:
@@ -161,6 +173,13 @@ _OPENED, _C_OPENED = _I["opened"], _I["cohort_opened"]
 _OPENED_ANY, _C_OPENED_ANY = _I["opened_any"], _I["cohort_opened_any"]
 _CLICKED, _C_CLICKED = _I["clicked"], _I["cohort_clicked"]
 _CLICKED_ANY, _C_CLICKED_ANY = _I["clicked_any"], _I["cohort_clicked_any"]
+_OPENED_BY, _CLICKED_BY = (
+    tuple(
+        (bit, _I[f"{stem}_{which}"], _I[f"cohort_{stem}_{which}"])
+        for bit, which in ((1, "or_unknown"), (2, "at_most"))
+    )
+    for stem in ("opened", "clicked")
+)
 
 
 def placed(

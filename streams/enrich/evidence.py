@@ -8,21 +8,25 @@ Invariants:
 
 from streams.classify import actors
 from streams.classify.actor_rules import Rules
+from streams.classify.certainty import SURE_MACHINE, doubt_of
 from streams.enrich import derive
 from streams.enrich.assess import evidence, judged_alone
 from streams.enrich.message import (
     BY_TIME,
     CLASSES,
+    DOUBT_OF,
     FIXED,
     FOR_SURE,
-    HUMAN_FOR_SURE,
+    SUSPECT,
     Message,
     Pending,
 )
 from streams.enrich.revisions import Item, StepWork
 
-_OPENED_ANY, _OPENED = FIXED["opened_any_at"], FIXED["opened_at"]
-_CLICKED_ANY, _CLICKED = FIXED["clicked_any_at"], FIXED["clicked_at"]
+_FIRST_OPENS, _FIRST_CLICKS = (
+    tuple((name, FIXED[name]) for name in (f"{kind}_any_at", f"{kind}_at", *DOUBT_OF[kind]))
+    for kind in ("opened", "clicked")
+)
 _CLASS_INDEX = {name: index for index, name in enumerate(CLASSES)}
 
 
@@ -39,13 +43,13 @@ def evidence_of(work: StepWork, item: Item, identity: int, bounce_class: str) ->
     if kind == "opened" or kind == "clicked":
         url, user_agent = head["click_url"], head["user_agent"]
         verdict = actors.by_itself(
-            kind, head["machine_kind"], user_agent, head["ip"], work.look_ups.rules
+            kind, head["machine_kind"], user_agent, head["ip"], url, work.look_ups.rules
         )
         if verdict is None:
-            actor, alone = "human", BY_TIME
+            alone, (actor, reason) = BY_TIME, actors.by_time(kind, None)
         else:
             actor, reason = verdict
-            alone = HUMAN_FOR_SURE if actor == "human" else FOR_SURE
+            alone = SUSPECT if reason == actors.SUSPECTED else FOR_SURE
         link, agent = derive.text_hash(url), derive.text_hash(user_agent)
         unsubscribe = actors.unsubscribes(head, work.look_ups.rules.unsubscribe)
     return Pending(
@@ -63,56 +67,77 @@ def may_be_first(message: Message, event: Pending, rules: Rules) -> bool:
     return judged_alone(event, message.delivered_us, rules).actor == "human"
 
 
-def take_simple(message: Message, event: Pending, rules: Rules) -> Pending | None:
+def take_simple(message: Message, event: Pending, rules: Rules) -> tuple[Pending, int] | None:
     """Adds an open or click to its message, if it leaves all that was told of that as it is.
 
     Returns:
-        The event as ``assess`` would judge and mark it; ``None``: it is not simple, and the message
-        is as it was.
+        The event as ``assess`` would judge and mark it, and which of its kind's ``DOUBT_TIMES`` it
+        gave its message, as bits. ``None``: it is not simple, and the message is as it was.
     """
     campaign = message.campaign
     if campaign is None or not message.mailbox:
         return None
     if event.campaign is not None and event.campaign != campaign:
         return None
-    at, fixed, opened = event.at, message.fixed, event.event_type == "opened"
-    # One that happened before a first, or in the same second, may take its place.
-    if opened:
-        if at <= message.opened_any_at and not fixed & _OPENED_ANY:
-            return None
-        if at <= message.opened_at and not fixed & _OPENED:
-            return None
-    elif not event.unsubscribe:
-        if at <= message.clicked_any_at and not fixed & _CLICKED_ANY:
-            return None
-        if at <= message.clicked_at and not fixed & _CLICKED:
-            return None
+    opened = event.event_type == "opened"
+    if _may_come_first(message, event, opened=opened):
+        return None
     pending = message.pending
     delivered_us = message.delivered_us
     judged = judged_alone(event, delivered_us, rules)
     may_correct = pending and (not opened or _has_click(pending))
     if may_correct and not _leaves_verdicts(pending, judged, delivered_us, rules):
         return None
-    judged = _marked(message, judged)
+    judged, fresh = _marked(message, judged)
     pending.append(judged)
-    return judged
+    return judged, fresh
 
 
-def _marked(message: Message, event: Pending) -> Pending:
-    """The event with its marks; the message's times follow."""
+def _may_come_first(message: Message, event: Pending, *, opened: bool) -> bool:
+    """Whether it happened before a first that is not settled, or in the same second."""
+    if opened:
+        if not message.opened_any_at:
+            return False
+        firsts = _FIRST_OPENS
+    else:
+        if event.unsubscribe or not message.clicked_any_at:
+            return False
+        firsts = _FIRST_CLICKS
+    at, fixed = event.at, message.fixed
+    for name, bit in firsts:
+        if at <= getattr(message, name) and not fixed & bit:
+            return True
+    return False
+
+
+def _marked(message: Message, event: Pending) -> tuple[Pending, int]:
+    """The event with its marks, and ``take_simple``'s bits; the message's times follow."""
     is_human = event.actor == "human"
     first = human = False
+    fresh = 0
     if event.event_type == "opened":
         if not message.opened_any_at:
             first, message.opened_any_at = True, event.at
+        doubt = 0 if is_human else doubt_of(event.actor, event.reason)
+        if doubt < SURE_MACHINE and not message.opened_at_most_at:
+            fresh, message.opened_at_most_at = 2, event.at
+        if doubt < 2 and not message.opened_or_unknown_at:
+            message.opened_or_unknown_at = event.at
+            fresh |= 1
         if is_human and not message.opened_at:
             human, message.opened_at = True, event.at
     elif not event.unsubscribe:
         if not message.clicked_any_at:
             first, message.clicked_any_at = True, event.at
+        doubt = 0 if is_human else doubt_of(event.actor, event.reason)
+        if doubt < SURE_MACHINE and not message.clicked_at_most_at:
+            fresh, message.clicked_at_most_at = 2, event.at
+        if doubt < 2 and not message.clicked_or_unknown_at:
+            message.clicked_or_unknown_at = event.at
+            fresh |= 1
         if is_human and not message.clicked_at:
             human, message.clicked_at = True, event.at
-    return event.marked(first=first, human=human) if first or human else event
+    return (event.marked(first=first, human=human) if first or human else event), fresh
 
 
 def _has_click(pending: list[Pending]) -> bool:

@@ -16,6 +16,8 @@ Invariants:
 
 from typing import NamedTuple
 
+from streams.classify.certainty import doubt_of
+
 SEEN_MAX = 4096
 """Event ids remembered of one message; beyond this number the oldest are forgotten."""
 PENDING_MAX = 64
@@ -26,17 +28,23 @@ CLASSES = ("none", "suppressed", "undetermined", "soft", "block", "hard")
 """Bounce classes from mild to severe: a message is counted under the worst one it had."""
 SUPPRESSED_CLASS = CLASSES.index("suppressed")
 
-BY_TIME, HUMAN_FOR_SURE, FOR_SURE = 0, 1, 2
-"""What an open or click is by itself: a human's unless it came too soon after the delivery; a
-human's whenever it came; or what ``actor`` says, for good."""
+BY_TIME, SUSPECT, FOR_SURE = 0, 1, 2
+"""What an open or click is by itself: what the time since the delivery says; the same of one from a
+suspected network; or what ``actor`` says, for good."""
 
 TIMES = (
     "delivered_at", "bounced_at", "suppressed_at", "rejected_at", "complained_at",
     "unsubscribed_at", "opened_any_at", "opened_at", "clicked_any_at", "clicked_at", "attempted_at",
 )  # fmt: skip
 """A message's times; bit i of ``Message.fixed`` says that the i-th is settled."""
-FIXED = {name: 1 << index for index, name in enumerate(TIMES)}
 FIXED_CAMPAIGN = 1 << len(TIMES)
+DOUBT_TIMES = (
+    "opened_or_unknown_at", "opened_at_most_at", "clicked_or_unknown_at", "clicked_at_most_at",
+)  # fmt: skip
+"""First opens and clicks by who may be a human (``DOUBT`` of the glossary); their bits follow that
+of the campaign."""
+FIXED = {name: 1 << index for index, name in enumerate((*TIMES, "", *DOUBT_TIMES)) if name}
+DOUBT_OF = {"opened": DOUBT_TIMES[:2], "clicked": DOUBT_TIMES[2:]}
 DELIVERED_FIXED, BOUNCED_FIXED = FIXED["delivered_at"], FIXED["bounced_at"]
 ATTEMPTED_FIXED = FIXED["attempted_at"]
 
@@ -54,7 +62,7 @@ class Pending(NamedTuple):
         at: event time, seconds.
         at_us: event time, microseconds.
         actor, reason: as judged now; ``("none", "")`` if it is neither an open nor a click.
-        alone: ``BY_TIME``, ``HUMAN_FOR_SURE`` or ``FOR_SURE``.
+        alone: ``BY_TIME``, ``SUSPECT`` or ``FOR_SURE``.
         link, agent: 32-bit hashes of link and user agent, 0 for none.
         unsubscribe: a click on an unsubscribe link.
         bounce: index of its bounce class in ``CLASSES``.
@@ -123,8 +131,9 @@ class Message:
     """
 
     __slots__ = (
-        *TIMES, "attempted_stale", "bounce_class", "campaign", "delivered_owner", "delivered_stale",
-        "due", "fixed", "late", "mailbox", "pending", "pending_bucket", "seen", "touched",
+        *TIMES, *DOUBT_TIMES, "attempted_stale", "bounce_class", "campaign", "delivered_owner",
+        "delivered_stale", "due", "fixed", "late", "mailbox", "pending", "pending_bucket", "seen",
+        "touched",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -144,6 +153,10 @@ class Message:
         self.opened_at = 0
         self.clicked_any_at = 0
         self.clicked_at = 0
+        self.opened_or_unknown_at = 0
+        self.opened_at_most_at = 0
+        self.clicked_or_unknown_at = 0
+        self.clicked_at_most_at = 0
         self.attempted_at = 0
         self.delivered_stale = False
         self.attempted_stale = False
@@ -194,6 +207,9 @@ class Message:
         event = self.pending.pop(0)
         for name in given(event):
             self.fixed |= FIXED[name]
+        for name in may_have_given(event):
+            if getattr(self, name) == event.at:
+                self.fixed |= FIXED[name]
         if event.is_attempt and (
             event.at == self.attempted_at or self.fixed & (DELIVERED_FIXED | BOUNCED_FIXED)
         ):
@@ -227,3 +243,10 @@ def given(event: Pending) -> list[str]:
     if event.human:
         names.append(f"{kind}_at")
     return names
+
+
+def may_have_given(event: Pending) -> tuple[str, ...]:
+    """Names of the ``DOUBT_TIMES`` that the event gives its message, unless another is earlier."""
+    if event.actor == "none" or event.unsubscribe:
+        return ()
+    return DOUBT_OF[event.event_type][max(0, doubt_of(event.actor, event.reason) - 1) :]

@@ -32,7 +32,7 @@ TYPES = (
     "suppression_added", "suppression_removed",
 )  # fmt: skip
 """Every value of ``EventType``; the stored form has the index."""
-ACTORS = ("none", "human", "machine", "scanner")
+ACTORS = ("none", "human", "machine", "unknown")
 
 BUCKET_S = 600
 """Pending events that are due in the same interval of log time are stored side by side."""
@@ -44,7 +44,7 @@ _BUCKET = struct.Struct(">I")
 _HEAD = struct.Struct("<BHHIHBBB")  # form, bits, fixed, touched, ids, bounce, lengths
 _FIRST = struct.Struct("<BHHIHBBBIQ")
 _FIRST_DELIVERED = struct.Struct("<BHHIHBBBIIQ")
-_FORM = 3
+_FORM = 4
 _DUE = struct.Struct("<IB")
 """When they are due, and how many they are."""
 _PENDING = struct.Struct("<QQIIBBBBH")
@@ -53,10 +53,13 @@ _FIRST_PENDING = struct.Struct("<IBQQIIBBBBH")
 _CAMPAIGN_LONG = 255
 _LATE = 0x10
 """Beside the bounce class: that bounce came after the delivery."""
+_STALE_DELIVERY, _STALE_ATTEMPT = 0x20, 0x40
+"""Beside them."""
 
 # Bits 0 to 10 say which times are there; of the others:
-_STALE_DELIVERY, _STALE_ATTEMPT = 0x0800, 0x1000
-_STALE = _STALE_DELIVERY | _STALE_ATTEMPT
+_OPENED_BY, _CLICKED_BY = 0x0800, 0x1000
+"""The first open, or click, by who may be human follows: it is another one than a human's."""
+_DOUBTS = _OPENED_BY | _CLICKED_BY
 _HAS_OWNER, _HAS_PENDING, _HAS_CAMPAIGN = 0x2000, 0x4000, 0x8000
 _ALL_TIMES = (1 << len(TIMES)) - 1
 _DELIVERED, _ATTEMPTED = FIXED["delivered_at"], FIXED["attempted_at"]
@@ -141,12 +144,23 @@ def pack(message: Message) -> bytes:
     if attempted != (message.delivered_at or message.bounced_at):
         bits |= _ATTEMPTED
         words.append(attempted)
-    if message.delivered_stale:
-        bits |= _STALE_DELIVERY
-    if message.attempted_stale:
-        bits |= _STALE_ATTEMPT
+    if message.opened_at_most_at and not (
+        message.opened_at == message.opened_or_unknown_at == message.opened_at_most_at
+    ):
+        bits |= _OPENED_BY
+        words += (message.opened_or_unknown_at, message.opened_at_most_at)
+    if message.clicked_at_most_at and not (
+        message.clicked_at == message.clicked_or_unknown_at == message.clicked_at_most_at
+    ):
+        bits |= _CLICKED_BY
+        words += (message.clicked_or_unknown_at, message.clicked_at_most_at)
     seen = message.seen
-    bounce = message.bounce_class | (_LATE if message.late else 0)
+    bounce = (
+        message.bounce_class
+        | (_LATE if message.late else 0)
+        | (_STALE_DELIVERY if message.delivered_stale else 0)
+        | (_STALE_ATTEMPT if message.attempted_stale else 0)
+    )
     owner = message.delivered_owner
     elsewhere = b""
     if owner is not None and owner != message.owner:
@@ -200,7 +214,8 @@ def unpack(data: bytes, pending: bytes | None) -> Message:
     message = Message()
     message.touched, message.fixed = touched, fixed
     times = bits & _ALL_TIMES
-    words = times.bit_count() + (1 if bits & _HAS_PENDING else 0)
+    doubts = bits & _DOUBTS
+    words = times.bit_count() + 2 * doubts.bit_count() + (1 if bits & _HAS_PENDING else 0)
     numbers = _numbers(words, ids)
     values = numbers.unpack_from(data, _HEAD.size)
     position = 0
@@ -212,9 +227,9 @@ def unpack(data: bytes, pending: bytes | None) -> Message:
         position += 1
     if times > _DELIVERED:
         _unpack_times(message, times, values, position)
-    _unpack_attempt(message, bits)
+        _unpack_doubts(message, doubts, values[words - 2 * doubts.bit_count() : words])
+    _unpack_bounce(message, bits, bounce)
     message.seen = list(values[words:])
-    message.bounce_class, message.late = bounce & 0x0F, bool(bounce & _LATE)
     at = _HEAD.size + numbers.size
     message.mailbox = data[at : at + mailbox_length].decode()
     at += mailbox_length
@@ -248,12 +263,25 @@ def _unpack_times(message: Message, times: int, values: tuple[int, ...], positio
             position += 1
 
 
-def _unpack_attempt(message: Message, bits: int) -> None:
+def _unpack_bounce(message: Message, bits: int, bounce: int) -> None:
     if not bits & _ATTEMPTED:
         message.attempted_at = message.delivered_at or message.bounced_at
-    if bits & _STALE:
-        message.delivered_stale = bits & _STALE_DELIVERY != 0
-        message.attempted_stale = bits & _STALE_ATTEMPT != 0
+    message.bounce_class = bounce & 0x0F
+    if bounce > 0x0F:
+        message.late = bounce & _LATE != 0
+        message.delivered_stale = bounce & _STALE_DELIVERY != 0
+        message.attempted_stale = bounce & _STALE_ATTEMPT != 0
+
+
+def _unpack_doubts(message: Message, doubts: int, values: tuple[int, ...]) -> None:
+    if not (message.opened_any_at or message.clicked_any_at):
+        return
+    message.opened_or_unknown_at = message.opened_at_most_at = message.opened_at
+    message.clicked_or_unknown_at = message.clicked_at_most_at = message.clicked_at
+    if doubts & _OPENED_BY:
+        message.opened_or_unknown_at, message.opened_at_most_at = values[:2]
+    if doubts & _CLICKED_BY:
+        message.clicked_or_unknown_at, message.clicked_at_most_at = values[-2:]
 
 
 _LATER_TIMES = tuple((FIXED[name], name) for name in TIMES[1:])

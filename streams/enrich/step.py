@@ -268,7 +268,7 @@ def _fold(work: StepWork, item: Item) -> None:
         if event.actor != "none":
             simple = take_simple(message, event, work.look_ups.rules)
             if simple is not None:
-                _count_one(work, item, message, simple)
+                _count_one(work, item, message, *simple)
                 if recipient_key:
                     _suppress(work, item, message, derive.NO_BOUNCE)
                 return
@@ -323,10 +323,11 @@ def _mailbox(work: StepWork, head: Head) -> str:
     return derive.group_of(derive.mailbox_of(head, work.look_ups))
 
 
-def _count_one(work: StepWork, item: Item, message: Message, event: Pending) -> None:
+def _count_one(work: StepWork, item: Item, message: Message, event: Pending, fresh: int) -> None:
     """Counts and writes an open or click that changes no other event."""
     record, head, key, _, _ = item
-    for owner, items in placed(message.owner, message.delivered_owner, added_by(message, event)):
+    added = added_by(message, event, fresh)
+    for owner, items in placed(message.owner, message.delivered_owner, added):
         work.shard.minutes.add(*owner, items, 1)
     if work.emit:
         write(work, record, head, key, Standing.of(message), event, derive.NO_BOUNCE)

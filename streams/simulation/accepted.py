@@ -78,15 +78,15 @@ class AcceptedOnDisk(MutableMapping[str, Happening]):
 def _packed(event: Happening) -> bytes:
     return orjson.dumps(
         (event.source, event.kind, event.at_s, event.campaign, event.told, event.message_id,
-         event.bounce, event.machine, event.unsubscribe)
+         event.bounce, event.doubt, event.unsubscribe)
     )  # fmt: skip
 
 
 def _unpacked(native_id: str, packed: bytes) -> Happening:
-    source, kind, at_s, campaign, told, message, bounce, machine, unsubscribe = cast(
-        tuple[str, str, int, str, bool, str, str, bool, bool], orjson.loads(packed)
+    source, kind, at_s, campaign, told, message, bounce, doubt, unsubscribe = cast(
+        tuple[str, str, int, str, bool, str, str, int, bool], orjson.loads(packed)
     )
     return Happening(
         native_id, source, kind, at_s, campaign, told, message, "",
-        bounce=bounce, machine=machine, unsubscribe=unsubscribe,
+        bounce=bounce, doubt=doubt, unsubscribe=unsubscribe,
     )  # fmt: skip

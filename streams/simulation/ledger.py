@@ -14,7 +14,13 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequenc
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from streams.simulation.simulator import Happening
+from streams.simulation.simulator import (
+    HUMAN,
+    MACHINE,
+    PROBABLY_MACHINE,
+    UNKNOWN,
+    Happening,
+)
 
 Identity = tuple[str, str, int]
 """Message id, event type, seconds since 1970: unique in the simulator (its invariant 4)."""
@@ -155,21 +161,12 @@ def recount(events: Iterable[Happening]) -> dict[str, Tally[str]]:
 
 def count_message(events: list[Happening]) -> Tally[str]:
     """What one message adds to its campaign's counters, by the glossary's definitions."""
-    people = [event for event in events if not event.machine]
     delivered = [event.at_s for event in events if event.kind == "delivered"]
-    opens = [event for event in people if event.kind == "opened"]
-    clicks = [event for event in people if event.kind == "clicked" and not event.unsubscribe]
-    unsubscribe_clicks = [event for event in people if event.unsubscribe]
-    any_click = clicks or [event for event in events if event.kind == "clicked" and event.machine]
     count: Tally[str] = Tally()
     count["events"] = len(events)
     count["delivered"] = bool(delivered)
     count["deferred"] = _number(events, "deferred")
-    count["opens"] = len(opens)
-    count["clicks"] = len(clicks)
-    count["unsubscribe_clicks"] = len(unsubscribe_clicks)
-    count["machine_opens"] = _number(events, "opened") - len(opens)
-    count["machine_clicks"] = _number(events, "clicked") - len(clicks) - len(unsubscribe_clicks)
+    unique = _opens_and_clicks(events, count)
     bounces = [event for event in events if event.kind == "bounced"]
     if bounces and not delivered:
         count[f"bounced_{bounces[0].bounce}"] = 1
@@ -178,11 +175,7 @@ def count_message(events: list[Happening]) -> Tally[str]:
     refused = [event for event in events if event.kind == "rejected"]
     count["suppressed"] = any(event.bounce == "suppressed" for event in refused)
     count["rejected"] = any(event.bounce != "suppressed" for event in refused)
-    unique = {
-        "opened": bool(opens),
-        "opened_any": _number(events, "opened") > 0,
-        "clicked": bool(clicks),
-        "clicked_any": bool(any_click),
+    unique |= {
         "complained": _number(events, "complained") > 0,
         "unsubscribed": _number(events, "unsubscribed") > 0,
         "bounced_late": bool(bounces) and bool(delivered),
@@ -192,6 +185,28 @@ def count_message(events: list[Happening]) -> Tally[str]:
         count[f"cohort_{name}"] = int(value and bool(delivered))
     count["cohort_opened_clicked"] = count["cohort_opened"] and count["cohort_clicked"]
     return count
+
+
+def _opens_and_clicks(events: list[Happening], count: Tally[str]) -> dict[str, bool]:
+    """Counts the opens and clicks of a message.
+
+    Returns:
+        What counts once for the message, by name.
+    """
+    unique = {}
+    for kind, plural in (("opened", "opens"), ("clicked", "clicks")):
+        doubts = [event.doubt for event in events if event.kind == kind and not event.unsubscribe]
+        count[plural] = doubts.count(HUMAN)
+        count[f"unknown_{plural}"] = doubts.count(UNKNOWN)
+        count[f"machine_{plural}"] = sum(doubt >= PROBABLY_MACHINE for doubt in doubts)
+        for end, most in _ENDS.items():
+            unique[f"{kind}{end}"] = any(doubt <= most for doubt in doubts)
+    count["unsubscribe_clicks"] = sum(event.unsubscribe for event in events)
+    return unique
+
+
+_ENDS = {"": HUMAN, "_or_unknown": UNKNOWN, "_at_most": PROBABLY_MACHINE, "_any": MACHINE}
+"""End of a count's name -> the farthest from a human's that it counts."""
 
 
 def _number(events: list[Happening], kind: str) -> int:

@@ -106,7 +106,7 @@ class ClickHouse:
         """What the terminal shows of each campaign."""
         names = (
             "campaign_id", "sent", "delivered", "hard_bounce_rate", "bounce_rate", "open_rate",
-            "open_rate_with_machine", "click_rate",
+            "open_rate_at_most", "click_rate",
         )  # fmt: skip
         rows = await self.rows(
             f"SELECT {', '.join(names)} FROM campaign_summary"

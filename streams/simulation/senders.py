@@ -24,7 +24,7 @@ import orjson
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from streams.simulation.simulator import Happening
+from streams.simulation.simulator import APPLE_MPP, Happening
 
 Item = dict[str, Any]
 
@@ -112,7 +112,7 @@ class SendGridSender:
         elif event.kind in ("opened", "clicked"):
             item |= {"useragent": event.user_agent, "ip": event.ip}
             if event.kind == "opened":
-                item["sg_machine_open"] = event.machine
+                item["sg_machine_open"] = event.user_agent == APPLE_MPP
             else:
                 item["url"] = event.url
         return item

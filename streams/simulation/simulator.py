@@ -38,11 +38,27 @@ SCANNER = (
 """A link scanner with a browser's user agent: only its behaviour shows what it is."""
 DOMAINS = ("gmail.com", "outlook.com", "yahoo.com", "icloud.com", "example.org", "firma.example")
 
-HUMAN_DELAY_S_MIN = 45
-"""No person opens sooner after delivery, so no rule takes a person for a machine."""
+HUMAN, UNKNOWN, PROBABLY_MACHINE, MACHINE = range(4)
+"""Who opened or clicked, from what is a human's to what is surely not."""
+HUMAN_DELAY_S_MIN = 75
+"""No person opens sooner after delivery, except through a proxy that fetches when they look."""
+CLICK_DELAY_S_MIN = 320
+"""No person clicks sooner: who clicks in the first minutes, nobody can know."""
 BETWEEN_CLICKS_S_MIN = 30
-SCANNED_LINKS = 4
-"""A scanner clicks this many links, one a second, from the delivery on."""
+SCANNED_LINKS = 6
+"""A scanner clicks this many links, one each second or two (invariant 4), and names itself not."""
+VIEW_PROXIES = {
+    "gmail.com": "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 "
+    "(via ggpht.com GoogleImageProxy)",
+    "yahoo.com": "YahooMailProxy; https://help.yahoo.com/kb/yahoo-mail-proxy-SLN28749.html",
+}
+"""User agents of the proxies through which readers at these domains see images."""
+GMAIL_PREFETCH = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/42.0.2311.135 Safari/537.36 Edge/12.246 Mozilla/5.0"
+)
+PREFETCHED_SHARE = 0.03
+"""Of messages to Gmail, fetched at arrival."""
 COMPRESSION = 240.0
 """Four minutes between two events become one second on the clock."""
 TAIL_S = 900
@@ -75,7 +91,7 @@ class Plan:
         hard, soft, block, suppressed: of its messages; the rest is delivered.
         deferred: of the delivered, deferred once or twice before.
         opened, clicked: of the delivered, of the opened; by people.
-        machine_opened, scanned: of the delivered; by machines.
+        prefetched, scanned: of the delivered; by Apple's prefetch, by link scanners.
         unsubscribed, complained: of the opened, of the delivered.
         late_bounce: of the delivered, bounced afterwards.
         silent: of its messages, those whose first event alone names the campaign.
@@ -92,7 +108,7 @@ class Plan:
     deferred: float = 0.04
     opened: float = 0.3
     clicked: float = 0.15
-    machine_opened: float = 0.15
+    prefetched: float = 0.15
     scanned: float = 0.0
     unsubscribed: float = 0.01
     complained: float = 0.0005
@@ -105,21 +121,21 @@ _NOT_AT_POSTMARK = ("queued", "deferred", "rejected")
 PLANS: tuple[Plan, ...] = (
     Plan("spring-sale", "news", 0.26, opened=0.34, clicked=0.18, silent=0.2),
     Plan("bought-list", "news", 0.12, hard=0.085, soft=0.03, block=0.02, suppressed=0.02,
-         opened=0.12, clicked=0.08, complained=0.006, machine_opened=0.1),
-    Plan("mpp-launch", "news", 0.2, opened=0.2, clicked=0.2, machine_opened=0.72, silent=0.1),
-    Plan("password-resets", "transactional", 0.02, opened=0.7, clicked=0.8, machine_opened=0.05,
+         opened=0.12, clicked=0.08, complained=0.006, prefetched=0.1),
+    Plan("mpp-launch", "news", 0.2, opened=0.2, clicked=0.2, prefetched=0.72, silent=0.1),
+    Plan("password-resets", "transactional", 0.02, opened=0.7, clicked=0.8, prefetched=0.05,
          unsubscribed=0.0, hard=0.01, unreported=_NOT_AT_POSTMARK),
     Plan("receipts", "transactional", 0.03, opened=0.5, clicked=0.12,
          unreported=_NOT_AT_POSTMARK),
     Plan("weekly-digest", "crm", 0.2, opened=0.42, clicked=0.3, late_bounce=0.004, silent=0.3),
     Plan("win-back", "crm", 0.13, soft=0.08, hard=0.02, opened=0.1, clicked=0.1, scanned=0.12,
          unsubscribed=0.15, complained=0.002),
-    Plan("loyalty", "partner", 0.1, opened=0.26, clicked=0.2, machine_opened=0.2,
+    Plan("loyalty", "partner", 0.1, opened=0.26, clicked=0.2, prefetched=0.2,
          unreported=("rejected",)),
     Plan("onboarding", "app", 0.02, block=0.0, opened=0.55, clicked=0.4,
          unreported=("unsubscribed",)),
 )  # fmt: skip
-"""The demo's campaigns: one sends to a bought list, one is mostly opened by machines."""
+"""The demo's campaigns: one sends to a bought list, one is mostly opened by Apple's prefetch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +148,8 @@ class Happening:
         at_s: when it happened, whole seconds since 1970.
         campaign: the campaign it belongs to; ``told``: whether this event names it.
         bounce: hard, soft, block or suppressed; empty otherwise.
-        machine: opened or clicked by a machine.
+        doubt: who opened or clicked, as far as anybody can know: ``HUMAN``, ``UNKNOWN``,
+            ``PROBABLY_MACHINE`` or ``MACHINE``.
         url: clicked link; ``unsubscribe``: whether that link unsubscribes.
     """
 
@@ -145,11 +162,16 @@ class Happening:
     message_id: str
     recipient: str
     bounce: str = ""
-    machine: bool = False
+    doubt: int = HUMAN
     user_agent: str = ""
     ip: str = ""
     url: str = ""
     unsubscribe: bool = False
+
+    @property
+    def machine(self) -> bool:
+        """Opened or clicked by a machine, probably at least."""
+        return self.doubt >= PROBABLY_MACHINE
 
 
 @dataclass(slots=True)
@@ -169,6 +191,8 @@ class _Message:
     def add(self, kind: str, at_s: int, **details: object) -> None:
         told = not self.silent or not self.events
         number = len(self.events)
+        while any((one.kind, one.at_s) == (kind, at_s) for one in self.events):
+            at_s += 1
         self.events.append(
             Happening(
                 native_id=f"{self.message_id}-{number}",
@@ -243,7 +267,7 @@ class Simulator:
                 delay += late
             if happening.kind == "bounced" and len(message.events) > 2:
                 delay += late + 1.0  # a late bounce is reported after the delivery
-            if happening.machine and happening.kind == "clicked":
+            if happening.user_agent == SCANNER:
                 # all of a scan is due at once: half of it, when traffic ends, would look human
                 scan_delay = delay + scan_jitter if scan_delay is None else scan_delay
                 delay = scan_delay
@@ -307,31 +331,22 @@ class Simulator:
     def _engage(self, message: _Message, delivered: int, until: int) -> None:
         """Adds opens and clicks of a delivered message; people first open it before ``until``."""
         dice, plan = self._dice, message.plan
-        if dice.random() < plan.machine_opened:
-            at = delivered + dice.randint(3, 40)
-            message.add(
-                "opened",
-                at,
-                machine=True,
-                user_agent=APPLE_MPP,
-                ip=f"198.51.100.{dice.randint(1, 254)}",
-            )
+        self._fetch_ahead(message, delivered)
         if dice.random() < plan.scanned:
-            for number in range(SCANNED_LINKS):
-                message.add(
-                    "clicked", delivered + 1 + number, machine=True, user_agent=SCANNER,
-                    ip="192.0.2.10", url=f"https://shop.example/{plan.name}/{number}",
-                )  # fmt: skip
+            self._scan(message, delivered)
         if dice.random() < plan.complained:
             message.add("complained", self._between(delivered + HUMAN_DELAY_S_MIN, until))
         if dice.random() >= plan.opened:
             return
-        at = self._between(delivered + HUMAN_DELAY_S_MIN, until)
+        proxy = VIEW_PROXIES.get(message.recipient.partition("@")[2])
+        at = self._between(delivered + (1 if proxy else HUMAN_DELAY_S_MIN), until)
         person = {"user_agent": message.agent, "ip": message.ip}
-        message.add("opened", at, **person)
+        reader = {"user_agent": proxy, "ip": "203.0.113.255"} if proxy else person
+        message.add("opened", at, **reader)
         if dice.random() < 0.25:
-            message.add("opened", at + dice.randint(60, 600), **person)
+            message.add("opened", at + dice.randint(60, 600), **reader)
         clicks = dice.randint(1, 2) if dice.random() < plan.clicked else 0
+        at = max(at, delivered + CLICK_DELAY_S_MIN)
         for _ in range(clicks):
             at += dice.randint(BETWEEN_CLICKS_S_MIN, BETWEEN_CLICKS_S_MIN + 60)
             url = f"https://shop.example/{plan.name}/{dice.randint(0, 4)}"
@@ -341,6 +356,29 @@ class Simulator:
             url = f"https://shop.example/unsubscribe?m={message.message_id}"
             message.add("clicked", at, url=url, unsubscribe=True, **person)
             message.add("unsubscribed", at + 5)
+
+    def _fetch_ahead(self, message: _Message, delivered: int) -> None:
+        """Images that nobody, or nobody that can be known of, asked for."""
+        dice = self._dice
+        ip = f"198.51.100.{dice.randint(1, 254)}"
+        if dice.random() < message.plan.prefetched:
+            at = delivered + dice.randint(3, 40)
+            message.add("opened", at, doubt=UNKNOWN, user_agent=APPLE_MPP, ip=ip)
+        elif message.recipient.endswith("@gmail.com") and dice.random() < PREFETCHED_SHARE:
+            at = delivered + dice.randint(1, 3)
+            message.add("opened", at, doubt=MACHINE, user_agent=GMAIL_PREFETCH, ip=ip)
+
+    def _scan(self, message: _Message, delivered: int) -> None:
+        """A scanner loads the images, and half a minute later checks all links."""
+        dice = self._dice
+        gap = dice.randint(1, 2)
+        at = delivered + dice.randint(3, 20)
+        scanner = {"doubt": PROBABLY_MACHINE, "user_agent": SCANNER, "ip": "192.0.2.10"}
+        message.add("opened", at, **scanner)
+        at += dice.randint(15, 90)
+        for number in range(SCANNED_LINKS):
+            url = f"https://shop.example/{message.plan.name}/{number}"
+            message.add("clicked", at + gap * number, url=url, **scanner)
 
     def _between(self, low: int, high: int) -> int:
         """A random moment, more likely early than late, like opens."""

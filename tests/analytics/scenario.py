@@ -62,7 +62,7 @@ KINDS: tuple[dict[str, Any], ...] = (
     {"event_type": "opened", "actor": "human", "first_of_kind": True, "first_human": True},
     {"event_type": "opened", "actor": "machine", "actor_reason": "apple_mpp"},
     {"event_type": "clicked", "actor": "human", "first_human": True},
-    {"event_type": "clicked", "actor": "scanner", "actor_reason": "too_fast"},
+    {"event_type": "clicked", "actor": "machine", "actor_reason": "too_fast"},
     {"event_type": "clicked", "actor": "human", "unsubscribe_link": True},
 )
 
@@ -132,7 +132,7 @@ def _revise(draw: st.DrawFn, history: History, base: AvroRecord, number: int) ->
             "previous_campaign_id": campaign if moved_to != campaign else None,
         }
         if revision and base["event"]["event_type"] in ("opened", "clicked"):
-            changes["actor"] = draw(st.sampled_from(("human", "machine", "scanner")))
+            changes["actor"] = draw(st.sampled_from(("human", "machine", "unknown")))
         history.enriched.append(
             {"event": base["event"], "enrichment": {**base["enrichment"], **changes}}
         )

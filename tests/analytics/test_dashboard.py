@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -41,11 +42,26 @@ def test_rates_are_those_of_the_glossary(counts: list[int]) -> None:
     """Every rate of the glossary that the page shows has the glossary's value."""
     values = fields(counts)
     for item in RATES:
-        name = item.name.removeprefix("flow_").removesuffix("_with_machine")
-        who = "any" if item.name.endswith("_with_machine") else "human"
-        shown = rate(values, metric(name, item.basis, who))
+        name, _, more = item.name.removeprefix("flow_").partition("_rate")
+        found = metric(f"{name}_rate", item.basis, WHO.get(more, "human"))
+        shown = rate(values, replace(found, numerator=found.most) if more == "_at_most" else found)
         below = derived(counts, item.denominator)
         assert shown == (derived(counts, item.numerator) / below if below else None)
+
+
+WHO = {"_with_machine": "any", "_with_unknown": "unknown"}
+
+
+def test_the_interval_of_a_rate_is_the_same_by_whomever_it_is_shown() -> None:
+    """From humans alone to what is not surely a machine's; none where machines are included."""
+    for basis, prefix in (("cohort", "cohort_"), ("flow", "")):
+        for name, stem in (("open_rate", "opened"), ("click_rate", "clicked")):
+            ends = {
+                who: (metric(name, basis, who).least, metric(name, basis, who).most)
+                for who in ("human", "unknown", "any")
+            }
+            wanted = (f"{prefix}{stem}", f"{prefix}{stem}_at_most")
+            assert ends == {"human": wanted, "unknown": wanted, "any": ("", "")}
 
 
 def test_a_definition_is_the_glossarys() -> None:
@@ -61,7 +77,7 @@ def test_every_switch_has_every_metric() -> None:
     """For every setting of the switches, each name occurs exactly once."""
     for name in {item.name for item in METRICS}:
         for basis in ("cohort", "flow"):
-            for who in ("human", "any"):
+            for who in ("human", "unknown", "any"):
                 assert metric(name, basis, who).name == name
 
 

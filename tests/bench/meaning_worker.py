@@ -27,9 +27,8 @@ def take_meaning_away() -> None:
         (derive, "classify_bounce", lambda *_: ("undetermined", "other")),
         (derive, "mailbox_of", lambda *_: "other"),
         (derive, "client_of", lambda _: ("", "", "")),
-        (actors, "verdict_alone", lambda *_: ("machine", "")),  # so that nobody is told
-        (step, "corrects", lambda *_: False),
-        (step, "rejudge", lambda *_: frozenset()),
+        (actors, "by_itself", lambda *_: ("machine", "none")),  # so that nobody is told
+        (actors, "rejudge", lambda *_: []),
         (step, "_recipient_key", lambda *_: b""),
     ]
     for module, name, stand_in in replaced:

@@ -29,7 +29,7 @@ def newer_rules(folder: Path) -> Path:
     """The shipped rules with a higher version."""
     text = files("streams.classify.tables").joinpath("machines.toml").read_text("utf-8")
     path = folder / "newer.toml"
-    path.write_text(text.replace("version = 1", "version = 2", 1), encoding="utf-8")
+    path.write_text(text.replace("version = 2", "version = 3", 1), encoding="utf-8")
     return path
 
 

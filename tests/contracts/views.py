@@ -72,7 +72,7 @@ def _check_event_views(rows: Rows, history: History) -> None:
             kind["campaign_id"] or "",
             item["event"]["click_url"],
             kind["unsubscribe_link"],
-            kind["actor"] == "human",
+            kind["actor"],
         )
 
     def act(item: AvroRecord) -> Any:
@@ -86,12 +86,14 @@ def _check_event_views(rows: Rows, history: History) -> None:
         " GROUP BY ALL"
     )
     assert {row[:3]: row[3] for row in found} == tally(last, bounce)
-    clicks = {}
-    for campaign, url, unsubscribe, human, machine in rows(
-        "SELECT campaign_id, click_url_group, unsubscribe_link, clicks, machine_clicks FROM links"
+    clicks: dict[tuple[Any, ...], int] = {}
+    for *of, human, machine, unknown in rows(
+        "SELECT campaign_id, click_url_group, unsubscribe_link, clicks, machine_clicks,"
+        " unknown_clicks FROM links"
     ):
-        clicks[campaign, url, unsubscribe, True] = human
-        clicks[campaign, url, unsubscribe, False] = machine
+        clicks |= {
+            (*of, "human"): human, (*of, "machine"): machine, (*of, "unknown"): unknown,
+        }  # fmt: skip
     assert {key: value for key, value in clicks.items() if value} == tally(last, link)
     found = rows(
         "SELECT campaign_id, event_type, actor, sum(events) FROM machine_activity GROUP BY ALL"

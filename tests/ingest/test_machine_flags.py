@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ingest.providers import klaviyo, mailgun, sparkpost
+from ingest.providers import generic, klaviyo, mailgun, sparkpost
 
 GMAIL_PROXY = "Mozilla/5.0 (Windows NT 5.1) Firefox/11.0 (via ggpht.com GoogleImageProxy)"
 
@@ -58,3 +58,16 @@ def test_sparkpost_tells_a_prefetch_from_a_proxy(
 def test_klaviyo_tells_apple_from_other_machines(properties: dict[str, Any], kind: str) -> None:
     """Every Apple Privacy Open is a machine open, not the reverse."""
     assert klaviyo._machine(properties) == kind
+
+
+@pytest.mark.parametrize(
+    ("machine", "method", "kind"),
+    [
+        (None, "HEAD", "scanner"), (None, "head", "scanner"), ("human", "HEAD", "scanner"),
+        (True, "GET", "unknown"), ("prefetch", None, "prefetch"), (None, "GET", "none"),
+        (None, 7, "none"),
+    ],
+)  # fmt: skip
+def test_a_generic_source_may_tell_the_method(machine: object, method: object, kind: str) -> None:
+    """No browser sends HEAD for a clicked link (civicrm-core pull request 35328)."""
+    assert generic._machine(machine, method) == kind

@@ -76,7 +76,7 @@ def chapters(now: int) -> list[list[dict[str, Any]]]:
         [event("delivered", "d2", "scan", start)],
         [event("clicked", "c2", "scan", start + 400, user_agent=AGENT, url=links[0])],
         [
-            event("clicked", f"c{3 + n}", "scan", start + 401 + n, user_agent=AGENT, url=link)
+            event("clicked", f"c{3 + n}", "scan", start + 401, user_agent=AGENT, url=link)
             for n, link in enumerate(links[1:])
         ],
         # an address that is full on five days, then takes a message: suppressed, then lifted

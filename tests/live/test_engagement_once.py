@@ -122,7 +122,7 @@ def tell(pipeline: Pipeline, number: int) -> None:
     clicks = [
         [
             story.event(
-                "clicked", f"c{link}-{who}", who, start + 400 + link, user_agent=story.AGENT,
+                "clicked", f"c{link}-{who}", who, start + 400 + (link > 0), user_agent=story.AGENT,
                 url=f"https://shop.example/{link}",
             )
             for who in scanners

@@ -39,7 +39,7 @@ reason = "scanner_network"
 cidrs = ["203.0.113.0/27"]
 """
 OLD_RULES = files("streams.classify.tables").joinpath("machines.toml").read_text("utf-8")
-NEW_RULES = OLD_RULES.replace("version = 1", "version = 2", 1) + NETWORK
+NEW_RULES = OLD_RULES.replace("version = 2", "version = 3", 1) + NETWORK
 
 
 class Operator:
@@ -91,7 +91,7 @@ async def found_in(dsn: str, wanted: dict[str, Counter[str]], humans: int) -> di
             found = {campaign: +row for campaign, row in counters.items()}
             rows = await clickhouse.rows(
                 "SELECT count(), uniqExact(event_id), countIf(actor = 'human'),"
-                " countIf(rules_version = 2 AND actor != 'none'), countIf(actor != 'none')"
+                " countIf(rules_version = 3 AND actor != 'none'), countIf(actor != 'none')"
                 " FROM events FINAL"
             )
             said = dict(zip(("rows", "ids", "human", "new", "judged"), rows[0], strict=True))

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from schemas.event import Event
 from streams.classify.actors import Evidence, rejudge, unsubscribes, verdict_alone
 from streams.classify.bounce import classify_bounce
+from streams.classify.certainty import certainty_of
 from streams.classify.mailbox import mailbox_provider
 
 MINUTE_US = 60_000_000
@@ -158,7 +159,7 @@ class Message:
         names = (event["campaign_id"] for event in self.events)
         self.campaign = next((name for name in names if name), None)
         self.delivery = self.first("delivered")
-        self.actors = self._actors()
+        self.verdicts = self._verdicts()
 
     def first(self, *types: str) -> Event | None:
         """The first event of one of these types."""
@@ -176,34 +177,31 @@ class Message:
             None,
         )
 
-    def _actors(self) -> dict[str, str]:
-        """Event id -> who did it, by all opens and clicks of the message together."""
+    def _verdicts(self) -> dict[str, tuple[str, str]]:
+        """Event id -> who did it and why, by all opens and clicks of the message together."""
         links = {event["click_url"]: number for number, event in enumerate(self.events, 1)}
         agents = {event["user_agent"]: number for number, event in enumerate(self.events, 1)}
         links[None] = links[""] = agents[None] = agents[""] = 0
         evidence = []
         for event in self.events:
-            since = (
-                None if self.delivery is None
-                else (moment(event) - moment(self.delivery)) / 1_000_000
-            )  # fmt: skip
-            actor, reason = alone(event, since)
+            actor, reason = alone(event, since(event, self.delivery))
             link, agent = links[event["click_url"]], agents[event["user_agent"]]
             evidence.append(
                 Evidence(event["event_type"], moment(event), actor, reason, link, agent)
             )
-        actors = [one.actor for one in evidence]
-        for index, actor, _ in rejudge(evidence):
-            actors[index] = actor
-        return {event["event_id"]: actor for event, actor in zip(self.events, actors, strict=True)}
+        verdicts = [(one.actor, one.reason) for one in evidence]
+        for index, actor, reason in rejudge(evidence):
+            verdicts[index] = actor, reason
+        ids = [event["event_id"] for event in self.events]
+        return dict(zip(ids, verdicts, strict=True))
 
-    def opens_and_clicks(self, kind: str, *, human: bool) -> list[Event]:
-        """Opens, or clicks without those on unsubscribe links; by humans, or by anyone."""
+    def opens_and_clicks(self, kind: str, by: str) -> list[Event]:
+        """Opens, or clicks without those on unsubscribe links; by whom: see ``may_be``."""
         return [
             event
             for event in self.events
             if event["event_type"] == kind and not unsubscribes(event)
-            if not human or self.actors[event["event_id"]] == "human"
+            if may_be(by, *self.verdicts[event["event_id"]])
         ]
 
     def uniques(self) -> Iterator[tuple[str, Event]]:
@@ -211,13 +209,11 @@ class Message:
         if self.delivery is not None:
             yield "delivered", self.delivery
         yield from self._bounces()
-        for name, (kind, human) in {
-            "opened": ("opened", True), "opened_any": ("opened", False),
-            "clicked": ("clicked", True), "clicked_any": ("clicked", False),
-        }.items():  # fmt: skip
-            found = self.opens_and_clicks(kind, human=human)
-            if found:
-                yield name, found[0]
+        for kind in ("opened", "clicked"):
+            for by in ("", "_or_unknown", "_at_most", "_any"):
+                found = self.opens_and_clicks(kind, by)
+                if found:
+                    yield f"{kind}{by}", found[0]
         for name, kind in {"complained": "complained", "unsubscribed": "unsubscribed"}.items():
             event = self.first(kind)
             if event is not None:
@@ -245,22 +241,51 @@ class Message:
             yield "bounced_late" if late else f"bounced_{bounce_of(worst)}", worst
 
 
+def may_be(by: str, actor: str, reason: str) -> bool:
+    """Whether a verdict is that of a human, or may be one, or is any at all.
+
+    Args:
+        by: the end of a count's name: empty, «_or_unknown», «_at_most» or «_any».
+    """
+    probable = certainty_of(actor, reason) == "probable"
+    return (
+        actor == "human"
+        or by == "_any"
+        or (by != "" and actor == "unknown")
+        or (by == "_at_most" and probable)
+    )
+
+
 COHORT = {
-    "bounced_late": "cohort_bounced_late", "opened": "cohort_opened",
-    "opened_any": "cohort_opened_any", "clicked": "cohort_clicked",
-    "clicked_any": "cohort_clicked_any", "complained": "cohort_complained",
+    "bounced_late": "cohort_bounced_late", "complained": "cohort_complained",
     "unsubscribed": "cohort_unsubscribed",
+    **{
+        f"{kind}{by}": f"cohort_{kind}{by}"
+        for kind in ("opened", "clicked") for by in ("", "_or_unknown", "_at_most", "_any")
+    },
 }  # fmt: skip
 """Count in the minute of the event -> the same in the minute of the delivery."""
 WITH_STALE = {"cohort_bounced_late", "cohort_complained", "cohort_unsubscribed"}
 IN_BAND = {f"bounced_{name}" for name in WORST_FIRST}
 
 
-def alone(event: Event, since: float | None) -> tuple[str, str]:
-    """Who did it, as far as the event itself and its time since delivery (seconds) tell."""
+def since(event: Event, delivery: Event | None) -> tuple[float, float] | None:
+    """The least and the most seconds since the delivery: whole seconds may be cut off."""
+    if delivery is None:
+        return None
+    begin, end = moment(delivery), moment(event)
+    least, most = end - begin, end - begin
+    least -= 1_000_000 if begin % 1_000_000 == 0 else 0
+    most += 1_000_000 if end % 1_000_000 == 0 else 0
+    return least / 1_000_000, most / 1_000_000
+
+
+def alone(event: Event, since: tuple[float, float] | None) -> tuple[str, str]:
+    """Who did it, as far as the event itself and its time since delivery tell."""
     return verdict_alone(
-        event["event_type"], event["machine_kind"], event["user_agent"], event["ip"], since
-    )
+        event["event_type"], event["machine_kind"], event["user_agent"], event["ip"], since,
+        url=event["click_url"],
+    )  # fmt: skip
 
 
 def of_every_event(event: Event, actor: str) -> Iterator[str]:
@@ -268,17 +293,14 @@ def of_every_event(event: Event, actor: str) -> Iterator[str]:
     yield "events"
     if is_stale(event):
         yield "events_stale"
-    human = actor == "human"
+    by = {"human": "", "unknown": "unknown_"}.get(actor, "machine_")
     match event["event_type"]:
         case "deferred":
             yield "deferred"
         case "opened":
-            yield "opens" if human else "machine_opens"
-        case "clicked" if not human:
-            # open: «by scanners»; every other machine too, or such a click is counted nowhere
-            yield "machine_clicks"
+            yield f"{by}opens"
         case "clicked":
-            yield "unsubscribe_clicks" if unsubscribes(event) else "clicks"
+            yield "unsubscribe_clicks" if unsubscribes(event) else f"{by}clicks"
 
 
 def _tell_alone(event: Event, told: Told, counts: Counter[tuple[Row, str]]) -> None:
@@ -316,11 +338,13 @@ def _tell_message(message: Message, told: Told, counts: Counter[tuple[Row, str]]
         counts[row_of(event, message.campaign), name] += 1
     human = {uniques[name]["event_id"] for name in ("opened", "clicked") if name in uniques}
     of_kind = {
-        event["event_id"] for name, event in uniques.items() if name not in ("opened", "clicked")
+        event["event_id"]
+        for name, event in uniques.items()
+        if not name.startswith(("opened", "clicked")) or name.endswith("_any")
     }
     for event in message.events:
         key = event["event_id"]
-        actor = message.actors[key]
+        actor, _ = message.verdicts[key]
         for name in of_every_event(event, actor):
             counts[row_of(event, message.campaign), name] += 1
         told.events[key] = Flags(message.campaign, actor, key in of_kind, key in human)

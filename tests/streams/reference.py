@@ -20,6 +20,7 @@ from streams.classify.actors import (
     verdict_alone,
 )
 from streams.classify.bounce import classify_bounce
+from streams.classify.certainty import doubt_of
 from streams.classify.mailbox import mailbox_provider
 from streams.enrich.derive import text_hash
 
@@ -87,8 +88,8 @@ def seconds(event: Event) -> int:
     return event["occurred_at"] // 1_000_000
 
 
-def verdicts(events: list[Event], rules: Rules = DEFAULT_RULES) -> list[str]:
-    """Who opened or clicked, once everything is known; ``none`` for other events.
+def verdicts(events: list[Event], rules: Rules = DEFAULT_RULES) -> list[tuple[str, str]]:
+    """Who opened or clicked and why, once everything is known; ``none`` for other events.
 
     Args:
         events: of one message, ordered by time.
@@ -96,7 +97,7 @@ def verdicts(events: list[Event], rules: Rules = DEFAULT_RULES) -> list[str]:
     delivered_us = next((e["occurred_at"] for e in events if e["event_type"] == "delivered"), None)
     judged = []
     for event in events:
-        since = (event["occurred_at"] - delivered_us) / 1e6 if delivered_us else None
+        since = _since(event["occurred_at"], delivered_us) if delivered_us else None
         judged.append(
             verdict_alone(
                 event["event_type"],
@@ -105,10 +106,10 @@ def verdicts(events: list[Event], rules: Rules = DEFAULT_RULES) -> list[str]:
                 event["ip"],
                 since,
                 rules,
+                url=event["click_url"],
             )  # fmt: skip
         )
-    actors = [actor for actor, _ in judged]
-    open_or_click = [i for i, actor in enumerate(actors) if actor != "none"]
+    open_or_click = [i for i, (actor, _) in enumerate(judged) if actor != "none"]
     evidence = [
         Evidence(
             events[i]["event_type"],
@@ -119,9 +120,16 @@ def verdicts(events: list[Event], rules: Rules = DEFAULT_RULES) -> list[str]:
         )  # fmt: skip
         for i in open_or_click
     ]
-    for index, actor, _ in rejudge(evidence, rules):
-        actors[open_or_click[index]] = actor
-    return actors
+    for index, actor, reason in rejudge(evidence, rules):
+        judged[open_or_click[index]] = actor, reason
+    return judged
+
+
+def _since(at_us: int, delivered_us: int) -> tuple[float, float]:
+    """Seconds since the delivery, at least and at most: a whole second is an interval."""
+    earliest = delivered_us + (0 if delivered_us % 1_000_000 else 1_000_000)
+    latest = at_us + (0 if at_us % 1_000_000 else 1_000_000)
+    return (at_us - earliest) / 1e6, (latest - delivered_us) / 1e6
 
 
 def count(events: list[Event], rules: Rules = DEFAULT_RULES) -> Counts:
@@ -140,32 +148,40 @@ def count(events: list[Event], rules: Rules = DEFAULT_RULES) -> Counts:
 def _of_message(events: list[Event], rules: Rules) -> list[tuple[int, str]]:
     out: list[tuple[int, str]] = [(seconds(event), "events") for event in events]
     out += [(seconds(e), "deferred") for e in events if e["event_type"] == "deferred"]
-    actors = verdicts(events, rules)
-    out += _repeats(events, actors, rules)
+    judged = verdicts(events, rules)
+    out += _repeats(events, judged, rules)
     if is_identified(events[0]):
-        out += _uniques(events, actors, rules)
+        out += _uniques(events, judged, rules)
     else:
         out.append((seconds(events[0]), "unidentified"))
     assert {name for _, name in out} <= set(COUNTER_NAMES)
     return out
 
 
-def _repeats(events: list[Event], actors: list[str], rules: Rules) -> list[tuple[int, str]]:
+def _repeats(
+    events: list[Event], judged: list[tuple[str, str]], rules: Rules
+) -> list[tuple[int, str]]:
     """Opens and clicks, repeats included."""
     out = []
-    for event, actor in zip(events, actors, strict=True):
+    prefixes = {"human": "", "unknown": "unknown_", "machine": "machine_"}
+    for event, (actor, _) in zip(events, judged, strict=True):
         kind = event["event_type"]
         if kind == "opened":
-            out.append((seconds(event), "opens" if actor == "human" else "machine_opens"))
-        elif kind == "clicked" and actor != "human":
-            out.append((seconds(event), "machine_clicks"))
+            out.append((seconds(event), f"{prefixes[actor]}opens"))
         elif kind == "clicked":
             unsubscribe = unsubscribes(event, rules.unsubscribe)
-            out.append((seconds(event), "unsubscribe_clicks" if unsubscribe else "clicks"))
+            name = "unsubscribe_clicks" if unsubscribe else f"{prefixes[actor]}clicks"
+            out.append((seconds(event), name))
     return out
 
 
-def _uniques(events: list[Event], actors: list[str], rules: Rules) -> list[tuple[int, str]]:
+WIDER = {"": (0,), "_or_unknown": (0, 1), "_at_most": (0, 1, 2), "_any": (0, 1, 2, 3)}
+"""End of a count's name -> the verdicts that it counts, by how far they are from a human's."""
+
+
+def _uniques(
+    events: list[Event], judged: list[tuple[str, str]], rules: Rules
+) -> list[tuple[int, str]]:
     """What counts once per message."""
     out: list[tuple[int, str]] = []
     delivery = next((e for e in events if e["event_type"] == "delivered"), None)
@@ -195,19 +211,27 @@ def _uniques(events: list[Event], actors: list[str], rules: Rules) -> list[tuple
     for kind in ("complained", "unsubscribed"):
         once(next((seconds(e) for e in events if e["event_type"] == kind), None), kind,
              f"cohort_{kind}")  # fmt: skip
-    human = set()
+    for name, at in _firsts(events, judged, rules):
+        once(at, name, f"cohort_{name}")
+    if {name for _, name in out} >= {"opened", "clicked"} and delivered is not None:
+        out.append((delivered, "cohort_opened_clicked"))
+    return out
+
+
+def _firsts(
+    events: list[Event], judged: list[tuple[str, str]], rules: Rules
+) -> list[tuple[str, int]]:
+    """First opens and clicks, by a human and by who may be one, each with its count's name."""
+    out = []
     for kind in ("opened", "clicked"):
         links = [
-            (seconds(e), actor)
-            for e, actor in zip(events, actors, strict=True)
+            (seconds(e), doubt_of(*verdict))
+            for e, verdict in zip(events, judged, strict=True)
             if e["event_type"] == kind and not unsubscribes(e, rules.unsubscribe)
         ]
-        once(next((at for at, _ in links), None), f"{kind}_any", f"cohort_{kind}_any")
-        first = next((at for at, a in links if a == "human"), None)
-        once(first, kind, f"cohort_{kind}")
-        human |= set() if first is None else {kind}
-    if len(human) == 2 and delivered is not None:
-        out.append((delivered, "cohort_opened_clicked"))
+        for end, doubts in WIDER.items():
+            found = [at for at, doubt in links if doubt in doubts]
+            out += [(f"{kind}{end}", found[0])] if found else []
     return out
 
 

@@ -28,10 +28,10 @@ from tests.streams.folding import CODEC, LOG, Disk, LogRecord, completed
 
 LAX = files("streams.classify.tables").joinpath("machines.toml").read_text("utf-8")
 STRICT = (
-    LAX.replace("version = 1", "version = 2", 1)
-    .replace("open_too_soon_s = 2.0", "open_too_soon_s = 90.0")
-    .replace("click_too_soon_s = 4.0", "click_too_soon_s = 150.0")
-    .replace("links_min = 3", "links_min = 2")
+    LAX.replace("version = 2", "version = 3", 1)
+    .replace("open_too_soon_s = 0", "open_too_soon_s = 90.0")
+    .replace("click_too_soon_s = 0", "click_too_soon_s = 150.0")
+    .replace("links_min = 5", "links_min = 2")
     .replace("agents_min = 3", "agents_min = 2")
 )
 

@@ -18,7 +18,7 @@ from schemas.event import Event
 from tests.builders import RECEIVED_AT, event
 from tests.streams.by_glossary import Engaged, Flags, Told, tell
 from tests.streams.folding import Fold, LogRecord, log_of
-from tests.streams.test_step import figures, final_events
+from tests.streams.test_step import IPS, figures, final_events
 
 EVENTS = int(os.environ.get("MAILPULSE_TEST_EVENTS", "20000"))
 """Records folded, repeats included and replays not; half in permutations, half in shuffles."""
@@ -60,7 +60,7 @@ KINDS = (
 FAILURES = ("bounced", "rejected", "failed", "deferred")
 AROUND_RULES_S = (
     -61.0, -60.0, -59.999999, -1.0, 0.0, 0.0, 1.0, 1.999999, 2.0, 3.999999, 4.0, 5.0, 5.000001,
-    9.0, 59.999999, 60.0, 300.0, 3600.0,
+    5.4, 5.7, 9.0, 59.999999, 60.0, 61.0, 299.5, 300.0, 301.0, 3600.0,
 )  # fmt: skip
 """Seconds since delivery: on and beside the thresholds of the classification, and of minutes."""
 OFF_US = (40 * DAY, 30 * DAY + 1, 30 * DAY, -3 * DAY, -DAY - 1, -DAY)
@@ -197,6 +197,7 @@ def _fields(dice: random.Random, kind: str) -> dict[str, Any]:
         fields |= {"bounce_class": dice.choice(CLASSES), **dice.choice(REPLIES)}
     if kind in ("opened", "clicked"):
         fields |= {"user_agent": dice.choice(AGENTS), "machine_kind": dice.choice(MACHINES)}
+        fields["ip"] = dice.choice((None, None, None, *IPS))
     if kind == "clicked":
         told = dice.choice(TOLD_TO_UNSUBSCRIBE)
         fields |= {"click_url": dice.choice(LINKS), "unsubscribe_link": told}

@@ -75,6 +75,17 @@ def check(merger: Merger, campaign: str) -> None:
     for window in windows_of(merger, campaign):
         assert impossible(figures(window)) == {}, (campaign, window["window"])
         assert overdrawn(window["counts"]) == [], (campaign, window["window"])
+        assert tangled(window["counts"]) == [], (campaign, window["window"])
+
+
+def tangled(counts: dict[str, int]) -> list[str]:
+    """Intervals of doubt whose ends are in the wrong order: of humans, unknown, at most, anyone."""
+    return [
+        kind
+        for kind in ("cohort_opened", "cohort_clicked")
+        if (row := [counts[f"{kind}{end}"] for end in ("", "_or_unknown", "_at_most", "_any")])
+        != sorted(row)
+    ]
 
 
 def overdrawn(counts: dict[str, int]) -> list[str]:

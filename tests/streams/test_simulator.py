@@ -40,7 +40,7 @@ from streams.simulation.ledger import (
     recount,
 )
 from streams.simulation.senders import Wire
-from streams.simulation.simulator import PLANS, Happening, Simulator
+from streams.simulation.simulator import MACHINE, PLANS, SCANNER, Happening, Simulator
 from streams.simulation.traffic import STEP_S_MAX, Traffic
 
 NOW = 1_795_000_000.0
@@ -204,7 +204,7 @@ def test_nothing_happens_before_its_cause_or_after_now(seed: int, rate: float) -
 
 
 def test_traffic_holds_what_the_demo_promises() -> None:
-    """Six campaigns and more, one with hard bounces over 5 %, one mostly opened by machines."""
+    """Six campaigns and more, one with hard bounces over 5 %, one mostly prefetched by Apple."""
     events = traffic(5, seconds=20.0, rate=1_000.0)
     counts = {name.rsplit("-", 1)[0]: count for name, count in recount(events).items()}
     assert set(counts) == {plan.name for plan in PLANS}
@@ -216,7 +216,7 @@ def test_traffic_holds_what_the_demo_promises() -> None:
     assert rates["bought-list"] > 0.05
     assert max(rate for name, rate in rates.items() if name != "bought-list") < 0.05
     burst = counts["mpp-launch"]
-    assert burst["machine_opens"] > 2 * burst["opens"]
+    assert burst["unknown_opens"] > 2 * burst["opens"]
     arrived: set[str] = set()
     early = 0
     for event in events:
@@ -299,7 +299,7 @@ def test_message_counts_once_where_the_glossary_says_messages() -> None:
             event(0, kind="delivered"),
             event(1),
             event(2),
-            event(3, machine=True),
+            event(3, doubt=MACHINE),
             event(4, kind="clicked"),
             event(5, kind="clicked", unsubscribe=True),
             event(6, kind="unsubscribed"),
@@ -310,6 +310,10 @@ def test_message_counts_once_where_the_glossary_says_messages() -> None:
         "clicked": 1, "clicked_any": 1, "clicks": 1, "unsubscribe_clicks": 1, "unsubscribed": 1,
         "cohort_opened": 1, "cohort_opened_any": 1, "cohort_clicked": 1, "cohort_clicked_any": 1,
         "cohort_opened_clicked": 1, "cohort_unsubscribed": 1, "attempt_sent": 1,
+    } | {
+        f"{basis}{kind}_{end}": 1
+        for basis in ("", "cohort_") for kind in ("opened", "clicked")
+        for end in ("or_unknown", "at_most")
     }  # fmt: skip
     assert {name: value for name, value in count.items() if value} == expected
 
@@ -443,7 +447,7 @@ def test_a_scan_is_reported_as_a_whole(seed: int) -> None:
     scans: dict[str, set[int]] = {}
     for tick in range(1, 2_000):
         for happening in simulator.advance(tick * 0.01):
-            if happening.machine and happening.kind == "clicked":
+            if happening.user_agent == SCANNER:
                 scans.setdefault(happening.message_id, set()).add(tick)
     assert len(scans) > 20
     assert {len(ticks) for ticks in scans.values()} == {1}

@@ -14,6 +14,9 @@ from tests.builders import RECEIVED_AT, event
 from tests.streams.folding import CODEC, LOG, Fold, LogRecord, log_of
 from tests.streams.reference import by_message, count, is_identified, unique_in_order, verdicts
 
+AGO_S = st.one_of(st.integers(0, 400), st.sampled_from([700, 1_000, 2_000]))
+IPS = ("209.222.82.9", "40.107.1.1", "198.51.100.1")
+"""Of a network that may carry people, of one of scanners alone, and of no known one."""
 AGENT = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15"
 KINDS = (
     "delivered", "bounced", "opened", "clicked", "complained", "unsubscribed", "deferred",
@@ -38,13 +41,14 @@ def logs(draw: st.DrawFn) -> list[Event]:
                 event_id=f"{number:032x}",
                 event_type=kind,
                 received_at=received,
-                occurred_at=received - draw(st.integers(0, 400)) * 1_000_000,
+                occurred_at=received - draw(AGO_S) * 1_000_000,
                 message_id=None if message == 3 else f"m{message}",
                 recipient=f"u{message}@gmail.com",
                 recipient_domain="gmail.com",
                 campaign_id=draw(st.sampled_from([None, f"c{message}"])),
                 bounce_class=bounce if kind in ("bounced", "rejected") else "none",
                 user_agent=draw(st.sampled_from([AGENT, "Mozilla/5.0", None, "curl/8"])),
+                ip=draw(st.sampled_from([None, None, *IPS])),
                 click_url=draw(
                     st.sampled_from(
                         [f"https://shop.example/{i}" for i in range(4)]
@@ -99,8 +103,9 @@ def test_every_event_is_written_once_under_its_final_verdict(events: list[Event]
     assert fold.duplicates == len(events) - len(unique)
     for mine in by_message(unique).values():
         campaign = next((e["campaign_id"] for e in mine if e["campaign_id"]), None)
-        for one, actor in zip(mine, verdicts(mine), strict=True):
-            assert final[one["event_id"]]["actor"] == actor
+        for one, (actor, reason) in zip(mine, verdicts(mine), strict=True):
+            told = final[one["event_id"]]
+            assert (told["actor"], told["actor_reason"]) == (actor, reason)
             assert final[one["event_id"]]["campaign_id"] == campaign
         for kind in ("opened", "clicked"):
             human = [

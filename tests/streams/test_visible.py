@@ -130,7 +130,7 @@ def test_log_lines_are_harmless(log_format: str) -> None:
 def test_the_demos_screen_is_harmless() -> None:
     """Campaigns, incidents, refusals and troubles come from outside."""
     row = {"campaign_id": HOSTILE, "delivered": 1, "sent": 1, "hard_bounce_rate": 0.1}
-    row |= dict.fromkeys(("bounce_rate", "open_rate", "open_rate_with_machine", "click_rate"))
+    row |= dict.fromkeys(("bounce_rate", "open_rate", "open_rate_at_most", "click_rate"))
     incident = {"campaign_id": HOSTILE, "mailbox_provider": HOSTILE, "rate": HOSTILE, "value": 0.1,
              "numerator": 1, "denominator": 2, "level": HOSTILE, "state": HOSTILE}  # fmt: skip
     view = screen.View(

@@ -25,11 +25,15 @@ export function metric(name, basis = get("basis"), who = get("who")) {
   );
 }
 
-/** A rate: {ratio, above, below}; ratio is null when there is nothing to divide by. */
+/**
+ * A rate: {ratio, above, below, least, most}; ratios are null when there is nothing to divide by.
+ * least and most are the ends of the interval that the doubt of verdicts leaves, where there is one.
+ */
 export function rate(counts, item) {
   const above = value(counts, item.numerator);
   const below = value(counts, item.denominator);
-  return { ratio: below ? above / below : null, above, below };
+  const end = (field) => (field && below ? value(counts, field) / below : null);
+  return { ratio: below ? above / below : null, above, below, least: end(item.least), most: end(item.most) };
 }
 
 /** Every metric for the present switches, and every count: for the list of definitions. */

@@ -17,6 +17,12 @@ export function percent(ratio) {
   return `${value.toFixed(digits)} %`;
 }
 
+/** The interval that the doubt of verdicts leaves, in per cent without the sign; empty for none. */
+export function interval({ least, most }) {
+  if (least === null || most === null || least === most) return "";
+  return `${percent(least).replace(" %", "")}–${percent(most).replace(" %", "")}`;
+}
+
 /** A difference of two ratios in percentage points. */
 export function points(difference) {
   const value = difference * 100;

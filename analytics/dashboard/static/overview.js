@@ -1,7 +1,7 @@
 // The overview: totals, incidents, campaigns.
 
 import { fill, h } from "./dom.js";
-import { change, count, moment, percent, points } from "./format.js";
+import { change, count, interval, moment, percent, points } from "./format.js";
 import { meaning, metric, rate, value } from "./figures.js";
 import { sparkline } from "./chart.js";
 import { get, link, onChange, set } from "./state.js";
@@ -116,7 +116,7 @@ function cardsOf(latest) {
       const was = before ? rate(before, item).ratio : null;
       const known = now.ratio !== null && was !== null;
       const better = known && (now.ratio > was) === (item.good_when === "high");
-      return card(item.label, item.tip, percent(now.ratio), `${count(now.above)} of ${count(now.below)}`,
+      return card(item.label, item.tip, percent(now.ratio), [`${count(now.above)} of ${count(now.below)}`, interval(now)].filter(Boolean).join(", "),
         known ? points(now.ratio - was) : "–", known && now.ratio !== was ? (better ? "better" : "worse") : "");
     }),
   ];

@@ -1,7 +1,7 @@
 // Parts that several pages share: period, switches, cells, incidents, what to do when there is nothing.
 
 import { fill, h } from "./dom.js";
-import { atClock, count, moment, onClock, percent, points } from "./format.js";
+import { atClock, count, interval, moment, onClock, percent, points } from "./format.js";
 import { metric, rate } from "./figures.js";
 import { get, link, onChange, set } from "./state.js";
 import { Table } from "./table.js";
@@ -79,17 +79,27 @@ export function switches() {
     h("span", { class: "lead" }, "by"),
     buttons("Whose opens and clicks", "who", [
       ["human", "Humans", "Only opens and clicks by people. Machines open mail before people do: privacy proxies and security scanners."],
+      ["unknown", "With unknown", "Humans, and what nobody can know: Apple's prefetch, which hides whether the mail is read, and lone clicks within a minute of the delivery."],
       ["any", "With machines", "Everything that was opened or clicked, by whoever or whatever."],
     ]),
     h("label", { class: "check", for: "compare" }, compare, "Compare with the previous period"));
 }
 
-/** A rate with its numerator and denominator, and how it changed. */
+const DOUBT = "What the verdicts leave open: from what is a human's to what is not surely a machine's.";
+
+/** The interval beside a rate, where its verdicts leave one. */
+export function doubt(now) {
+  const text = interval(now);
+  return text ? h("span", { class: "sub doubt", "data-tip": DOUBT, tabindex: "0" }, text) : "";
+}
+
+/** A rate with its interval, its numerator and denominator, and how it changed. */
 export function rateCell(counts, before, item) {
   const now = rate(counts, item);
   const was = before ? rate(before, item).ratio : null;
   return [
     h("span", { class: "figure" }, percent(now.ratio)),
+    doubt(now),
     h("span", { class: "sub" }, `${count(now.above)} of ${count(now.below)}`),
     before ? h("span", { class: "sub" }, now.ratio !== null && was !== null ? points(now.ratio - was) : "–") : "",
   ];
