@@ -16,8 +16,8 @@ SELECT
     if(type = 'bounced', [550, 452, 554, 550][intDiv(number, 18) % 4 + 1], 0),
     if(type = 'bounced', ['5.1.1', '4.2.2', '5.7.1', '5.1.2'][intDiv(number, 18) % 4 + 1], ''),
     if(type = 'bounced', concat('550 5.1.1 <person', toString(number % 900), '@gmail.com>: recipient address rejected: no such user'), ''),
-    if(type IN ('opened', 'clicked'), multiIf(type = 'opened', ['human', 'machine', 'human', 'machine'], ['human', 'human', 'human', 'scanner'])[intDiv(number, 18) % 4 + 1], '') AS who,
-    multiIf(who = 'machine', ['apple_mpp', 'gmail_proxy'][intDiv(number, 72) % 2 + 1], who = 'scanner', 'all_links_clicked', ''),
+    if(type IN ('opened', 'clicked'), multiIf(type = 'opened', ['human', 'unknown', 'human', 'machine'], ['human', 'human', 'human', 'machine'])[intDiv(number, 18) % 4 + 1], '') AS who,
+    multiIf(who = 'unknown', 'apple_mpp', type = 'opened' AND who = 'machine', 'prefetch_ua', who = 'machine', 'links_at_once', ''),
     if(type = 'clicked', concat('https://shop.example.com/', ['sale', 'new', 'unsubscribe', 'blog/2026/how-to-choose'][intDiv(number, 18) % 4 + 1]), '') AS url,
     url,
     type = 'clicked' AND intDiv(number, 18) % 4 = 2, 1, who = 'human'
