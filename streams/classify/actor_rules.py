@@ -70,6 +70,8 @@ class Rules:
         version: raised with every change that can change a verdict.
         open_s, click_s: for opens and clicks: one surely less than the first of these after the
             delivery is a machine's, one that may be less than the second is unknown.
+        soon_us, later_us: short cuts, whatever the resolution of times: an event of the type less
+            than this after the delivery is unknown; one at least that long after it is a human's.
         network_soon_s: how long after delivery a suspected network's open or click is a machine's;
             later it is unknown.
         before_delivery_s_max: how long before delivery still counts as soon.
@@ -91,6 +93,8 @@ class Rules:
     version: int
     open_s: tuple[float, float]
     click_s: tuple[float, float]
+    soon_us: Mapping[str, float]
+    later_us: float
     network_soon_s: float
     before_delivery_s_max: float
     bursts: tuple[Burst, ...]
@@ -118,12 +122,18 @@ class Rules:
         timing = _table(document, "timing")
         burst = _table(document, "burst")
         burst_us = _microseconds(burst, "seconds")
+        times = _times(timing, "open"), _times(timing, "click")
         networks = tuple(_network_rule(entry) for entry in _list(document, "networks"))
         flags = _list(document, "flags") if "flags" in document else _FLAGS_OF_FORM_1
         return Rules(
             version=int(_number(document, "version", 1)),
-            open_s=_times(timing, "open"),
-            click_s=_times(timing, "click"),
+            open_s=times[0],
+            click_s=times[1],
+            soon_us={
+                kind: 0 if math.isfinite(too_soon_s) else unknown_s * 1e6
+                for kind, (too_soon_s, unknown_s) in zip(_JUDGED, times, strict=True)
+            },
+            later_us=(max(0, *times[0], *times[1]) + 1) * 1e6,
             network_soon_s=_number(timing, "network_soon_s", 0, 0),
             before_delivery_s_max=_number(timing, "before_delivery_s_max", 0),
             bursts=(
@@ -148,6 +158,7 @@ class Rules:
         )
 
 
+_JUDGED = ("opened", "clicked")
 _FLAGS_OF_FORM_1 = [
     {"kind": "apple_mpp", "reason": "apple_mpp", "opened": MACHINE, "clicked": MACHINE},
     {"kind": "gmail_proxy", "reason": "gmail_proxy", "opened": MACHINE, "clicked": MACHINE},

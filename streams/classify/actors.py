@@ -37,6 +37,8 @@ from streams.classify.unsubscribe import unsubscribes
 
 __all__ = [
     "DEFAULT_RULES",
+    "LATER_HUMAN",
+    "SOON_UNKNOWN",
     "SUSPECTED",
     "Evidence",
     "Rules",
@@ -52,7 +54,9 @@ __all__ = [
 NOT_JUDGED = ("none", "")
 _SUSPECT = (UNKNOWN, SUSPECTED)
 _UNKNOWN_DELIVERY = (HUMAN, NO_DELIVERY)
-_LATER_HUMAN = (HUMAN, "")
+SOON_UNKNOWN = (UNKNOWN, SOON)
+LATER_HUMAN = (HUMAN, "")
+"""Of what came later than scanners do, with nothing else against it."""
 
 AGENTS_CACHED_MAX = 16_384
 """Distinct user agents cached per process; about 300 bytes each, at most 2 kB."""
@@ -162,11 +166,11 @@ def by_time(
         return _UNKNOWN_DELIVERY
     least, most = since
     if most < -rules.before_delivery_s_max:
-        return _LATER_HUMAN  # only the clocks disagree
+        return LATER_HUMAN  # only the clocks disagree
     too_soon_s, unknown_s = rules.open_s if event_type == "opened" else rules.click_s
     if most < too_soon_s:
         return (MACHINE, TOO_SOON)
-    return (UNKNOWN, SOON) if least < unknown_s else _LATER_HUMAN
+    return SOON_UNKNOWN if least < unknown_s else LATER_HUMAN
 
 
 def by_suspicion(since: tuple[float, float] | None, rules: Rules = DEFAULT_RULES) -> Verdict:
@@ -251,7 +255,7 @@ def rejudge(recent: Sequence[Evidence], rules: Rules = DEFAULT_RULES) -> list[tu
     if len(clicks) < len(recent) or len(clicks) > 1:
         scanned = [
             i for i in clicks
-            if recent[i].actor == MACHINE or marked.get(i, _LATER_HUMAN)[0] == MACHINE
+            if recent[i].actor == MACHINE or marked.get(i, LATER_HUMAN)[0] == MACHINE
         ]  # fmt: skip
         if scanned:
             _beside(recent, scanned, rules, marked)

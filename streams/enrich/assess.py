@@ -10,7 +10,7 @@ Invariants:
 """
 
 from streams.classify import actors
-from streams.classify.actor_rules import Rules
+from streams.classify.actor_rules import Rules, Verdict
 from streams.classify.actors import Evidence
 from streams.enrich.message import (
     BOUNCED_FIXED,
@@ -36,6 +36,10 @@ _GIVES = {
 }
 """Type of an event, and whether the address was on a suppression list -> the time that the first
 such event gives its message."""
+
+
+_READ = tuple((name, bit) for name, bit in FIXED.items() if name.startswith(("opened", "clicked")))
+_OUTCOMES = tuple((name, bit) for name, bit in FIXED.items() if (name, bit) not in _READ)
 
 
 def assess(message: Message, rules: Rules) -> None:
@@ -79,9 +83,13 @@ def _when(event: Pending) -> tuple[int, int]:
 def _forget(message: Message) -> None:
     """Forgets what the pending events gave the message before."""
     fixed = message.fixed
-    for name, bit in FIXED.items():
+    for name, bit in _OUTCOMES:
         if not fixed & bit:
             setattr(message, name, 0)
+    if message.opened_any_at or message.clicked_any_at:
+        for name, bit in _READ:
+            if not fixed & bit:
+                setattr(message, name, 0)
     if not fixed & FIXED_CAMPAIGN:
         message.campaign = None
 
@@ -136,28 +144,37 @@ def _judge(events: list[Pending], delivered_us: int, rules: Rules) -> list[Pendi
     positions = [i for i, event in enumerate(judged) if event.actor != "none"]
     if not any(judged[i].event_type == "clicked" for i in positions):
         return judged  # nothing but a click says more than an event does by itself
-    for index, actor, reason in actors.rejudge([evidence(judged[i]) for i in positions], rules):
+    for index, actor, reason in actors.rejudge(
+        [evidence(one := judged[i], (one.actor, one.reason)) for i in positions], rules
+    ):
         position = positions[index]
         judged[position] = judged[position].judged(actor, reason)
     return judged
 
 
 def judged_alone(event: Pending, delivered_us: int, rules: Rules) -> Pending:
-    """The event as judged by itself and by the time since the delivery (0: unknown)."""
-    if event.alone == FOR_SURE:
-        return event
+    """The event as ``verdict_alone`` judges it."""
+    verdict = verdict_alone(event, delivered_us, rules)
+    return event if verdict == (event.actor, event.reason) else event.judged(*verdict)
+
+
+def verdict_alone(event: Pending, delivered_us: int, rules: Rules) -> Verdict:
+    """The verdict by the event itself and by the time since the delivery (0: unknown)."""
+    alone = event.alone
+    if alone == FOR_SURE:
+        return event.actor, event.reason
+    if alone != SUSPECT and delivered_us:
+        since_us = event.at_us - delivered_us
+        if since_us >= rules.later_us:
+            return actors.LATER_HUMAN
+        if 0 <= since_us < rules.soon_us[event.event_type]:
+            return actors.SOON_UNKNOWN
     since = actors.seconds_since(event.at_us, delivered_us) if delivered_us else None
-    if event.alone == SUSPECT:
-        actor, reason = actors.by_suspicion(since, rules)
-    else:
-        actor, reason = actors.by_time(event.event_type, since, rules)
-    if (actor, reason) == (event.actor, event.reason):
-        return event
-    return event.judged(actor, reason)
+    if alone == SUSPECT:
+        return actors.by_suspicion(since, rules)
+    return actors.by_time(event.event_type, since, rules)
 
 
-def evidence(event: Pending) -> Evidence:
-    """What ``actors.rejudge`` needs of the event."""
-    return Evidence(
-        event.event_type, event.at_us, event.actor, event.reason, event.link, event.agent
-    )
+def evidence(event: Pending, verdict: Verdict) -> Evidence:
+    """What ``actors.rejudge`` needs of the event, with its verdict alone."""
+    return Evidence(event.event_type, event.at_us, *verdict, event.link, event.agent)

@@ -22,14 +22,9 @@ assert len(COUNTERS) <= 1 << SHIFT, "the glossary has more counters than a contr
 _I = COUNTER_INDEX
 EVENTS, UNIDENTIFIED = _I["events"], _I["unidentified"]
 DELIVERED, _LATE, _C_LATE = _I["delivered"], _I["bounced_late"], _I["cohort_bounced_late"]
-_DEFERRED = _I["deferred"]
 ATTEMPT_SENT, _EVENTS_STALE = _I["attempt_sent"], _I["events_stale"]
 _BOUNCED = tuple(_I.get(f"bounced_{name}", -1) for name in CLASSES)
 _ATTEMPT_BOUNCED = tuple(_I.get(f"attempt_bounced_{name}", -1) for name in CLASSES)
-_OPENS, _CLICKS, _UNSUB_CLICKS = _I["opens"], _I["clicks"], _I["unsubscribe_clicks"]
-_OPENS_BY = {"human": _OPENS, "unknown": _I["unknown_opens"]}
-_CLICKS_BY = {"human": _CLICKS, "unknown": _I["unknown_clicks"]}
-_MACHINE_OPENS, _MACHINE_CLICKS = _I["machine_opens"], _I["machine_clicks"]
 _C_OPENED_CLICKED = _I["cohort_opened_clicked"]
 _COHORT = frozenset(i for i, counter in enumerate(COUNTERS) if counter.basis == Basis.COHORT)
 
@@ -37,13 +32,22 @@ _FLOW_ONLY = (
     ("suppressed_at", FIXED["suppressed_at"], _I["suppressed"]),
     ("rejected_at", FIXED["rejected_at"], _I["rejected"]),
 )
-_PAIRED = tuple(
-    (f"{stem}_at", FIXED[f"{stem}_at"], _I[stem], _I[f"cohort_{stem}"])
-    for stem in (
-        "complained", "unsubscribed", "opened_any", "opened_at_most", "opened_or_unknown", "opened",
-        "clicked_any", "clicked_at_most", "clicked_or_unknown", "clicked",
-    )
-)  # fmt: skip
+
+
+def _paired(stem: str) -> tuple[str, int, int, int]:
+    return f"{stem}_at", FIXED[f"{stem}_at"], _I[stem], _I[f"cohort_{stem}"]
+
+
+_PAIRED = (_paired("complained"), _paired("unsubscribed"))
+_PAIRED_OPENS, _PAIRED_CLICKS = (
+    tuple(_paired(f"{kind}{end}") for end in ("_any", "_at_most", "_or_unknown", ""))
+    for kind in ("opened", "clicked")
+)
+_PAIRS = (
+    (_PAIRED, _PAIRED + _PAIRED_CLICKS),
+    (_PAIRED + _PAIRED_OPENS, _PAIRED + _PAIRED_OPENS + _PAIRED_CLICKS),
+)
+"""Whether the message was opened, whether it was clicked -> what it may contribute to both ways."""
 _STALE_OF = {
     _I[name]: _I[f"{name}_stale"]
     for name in ("delivered", "cohort_bounced_late", "cohort_complained", "cohort_unsubscribed")
@@ -72,7 +76,7 @@ def contributions(message: Message) -> list[int]:
         at = getattr(message, name)
         if at and not fixed & bit:
             out.append(at // 60 << SHIFT | counter)
-    for name, bit, flow, of_cohort in _PAIRED:
+    for name, bit, flow, of_cohort in _PAIRS[message.opened_any_at > 0][message.clicked_any_at > 0]:
         at = getattr(message, name)
         if at:
             if not fixed & bit:
@@ -121,65 +125,72 @@ def _attempt(message: Message, out: list[int]) -> None:
 
 def event_counters(event: Pending) -> tuple[int, ...]:
     """What one event adds by itself, repeats included."""
-    minute, kind = event.at // 60 << SHIFT, event.event_type
-    if event.stale:
-        fresh = event_counters(event._replace(stale=False))
-        return *fresh, minute | _EVENTS_STALE
-    if kind == "opened":
-        return minute | EVENTS, minute | _OPENS_BY.get(event.actor, _MACHINE_OPENS)
-    if kind == "clicked":
-        if event.unsubscribe:
-            return minute | EVENTS, minute | _UNSUB_CLICKS
-        return minute | EVENTS, minute | _CLICKS_BY.get(event.actor, _MACHINE_CLICKS)
-    if kind == "deferred":
-        return minute | EVENTS, minute | _DEFERRED
-    return (minute | EVENTS,)
+    minute = event.at // 60 << SHIFT
+    return tuple([minute | counter for counter in _own(event)])
 
 
-def added_by(message: Message, event: Pending, fresh: int) -> list[int]:
-    """What an open or click adds to its message's contributions if it changes no others.
+Counters = tuple[int, ...]
+
+
+def _own(event: Pending) -> Counters:
+    """The counters that one event adds to by itself, in its minute."""
+    kind = event.event_type
+    if kind == "clicked" and event.unsubscribe:
+        own = _UNSUBSCRIBING
+    else:
+        own = _OWN.get((kind, event.actor), _ANY_EVENT)
+    return (*own, _EVENTS_STALE) if event.stale else own
+
+
+_ANY_EVENT: Counters = (EVENTS,)
+_UNSUBSCRIBING: Counters = (EVENTS, _I["unsubscribe_clicks"])
+_OWN: dict[tuple[str, str], Counters] = {
+    (kind, actor): (EVENTS, _I[f"{prefix}{plural}"])
+    for kind, plural in (("opened", "opens"), ("clicked", "clicks"))
+    for actor, prefix in (("human", ""), ("unknown", "unknown_"), ("machine", "machine_"))
+}
+"""Type of an event and its actor -> its counters; of others ``_ANY_EVENT``."""
+_OWN["deferred", "none"] = (EVENTS, _I["deferred"])
+
+
+def added_by(message: Message, event: Pending, fresh: int) -> tuple[Counters, Counters]:
+    """The counters that an open or click adds 1 to if it changes no other contributions.
 
     Args:
         message: with the event in it already.
         fresh: which of its kind's ``DOUBT_TIMES`` the event gives: bit 0 and bit 1.
+
+    Returns:
+        Those of its minute, and those of its message's delivery, if it is known.
     """
-    kind = event.event_type
-    opened = kind == "opened"
-    minute = event.at // 60 << SHIFT
-    out = list(event_counters(event))
-    if not (event.first or event.human or fresh):
-        return out
-    cohort = message.delivered_at // 60 << SHIFT
-    if event.first:
-        out.append(minute | (_OPENED_ANY if opened else _CLICKED_ANY))
-        if cohort:
-            out.append(cohort | (_C_OPENED_ANY if opened else _C_CLICKED_ANY))
-    if fresh:
-        for bit, flow, of_cohort in _OPENED_BY if opened else _CLICKED_BY:
-            if fresh & bit:
-                out.append(minute | flow)
-                if cohort:
-                    out.append(cohort | of_cohort)
-    if event.human:
-        out.append(minute | (_OPENED if opened else _CLICKED))
-        if cohort:
-            out.append(cohort | (_C_OPENED if opened else _C_CLICKED))
-            if message.opened_at and message.clicked_at:
-                out.append(cohort | _C_OPENED_CLICKED)
-    return out
+    marks = fresh | (4 if event.first else 0) | (8 if event.human else 0)
+    if event.unsubscribe or event.stale:
+        flow, of_cohort = _FIRSTS[event.event_type, ""][marks]
+        flow = _own(event) + flow
+    else:
+        flow, of_cohort = _FIRSTS[event.event_type, event.actor][marks]
+    if not message.delivered_at:
+        return flow, ()
+    if event.human and message.opened_at and message.clicked_at:
+        of_cohort += (_C_OPENED_CLICKED,)
+    return flow, of_cohort
 
 
-_OPENED, _C_OPENED = _I["opened"], _I["cohort_opened"]
-_OPENED_ANY, _C_OPENED_ANY = _I["opened_any"], _I["cohort_opened_any"]
-_CLICKED, _C_CLICKED = _I["clicked"], _I["cohort_clicked"]
-_CLICKED_ANY, _C_CLICKED_ANY = _I["clicked_any"], _I["cohort_clicked_any"]
-_OPENED_BY, _CLICKED_BY = (
-    tuple(
-        (bit, _I[f"{stem}_{which}"], _I[f"cohort_{stem}_{which}"])
-        for bit, which in ((1, "or_unknown"), (2, "at_most"))
-    )
-    for stem in ("opened", "clicked")
-)
+_BY_MARK = ((1, "_or_unknown"), (2, "_at_most"), (4, "_any"), (8, ""))
+_FIRSTS = {
+    (kind, actor): [
+        (
+            _OWN.get((kind, actor), ())
+            + tuple([_I[f"{kind}{end}"] for mark, end in _BY_MARK if marks & mark]),
+            tuple([_I[f"cohort_{kind}{end}"] for mark, end in _BY_MARK if marks & mark]),
+        )
+        for marks in range(16)
+    ]
+    for kind in ("opened", "clicked")
+    for actor in ("human", "unknown", "machine", "")
+}
+"""Type of an event and its actor -> by what it is the first of, the counters of ``added_by``; with
+an empty actor without those that it adds to by itself."""
 
 
 def placed(

@@ -7,10 +7,10 @@ Invariants:
 """
 
 from streams.classify import actors
-from streams.classify.actor_rules import Rules
+from streams.classify.actor_rules import Rules, Verdict
 from streams.classify.certainty import SURE_MACHINE, doubt_of
 from streams.enrich import derive
-from streams.enrich.assess import evidence, judged_alone
+from streams.enrich.assess import evidence, verdict_alone
 from streams.enrich.message import (
     BY_TIME,
     CLASSES,
@@ -23,10 +23,10 @@ from streams.enrich.message import (
 )
 from streams.enrich.revisions import Item, StepWork
 
-_FIRST_OPENS, _FIRST_CLICKS = (
-    tuple((name, FIXED[name]) for name in (f"{kind}_any_at", f"{kind}_at", *DOUBT_OF[kind]))
-    for kind in ("opened", "clicked")
-)
+_OPENED_ANY, _OPENED = FIXED["opened_any_at"], FIXED["opened_at"]
+_CLICKED_ANY, _CLICKED = FIXED["clicked_any_at"], FIXED["clicked_at"]
+_OPENED_OR_UNKNOWN, _OPENED_AT_MOST = (FIXED[name] for name in DOUBT_OF["opened"])
+_CLICKED_OR_UNKNOWN, _CLICKED_AT_MOST = (FIXED[name] for name in DOUBT_OF["clicked"])
 _CLASS_INDEX = {name: index for index, name in enumerate(CLASSES)}
 
 
@@ -46,7 +46,7 @@ def evidence_of(work: StepWork, item: Item, identity: int, bounce_class: str) ->
             kind, head["machine_kind"], user_agent, head["ip"], url, work.look_ups.rules
         )
         if verdict is None:
-            alone, (actor, reason) = BY_TIME, actors.by_time(kind, None)
+            actor, alone = "human", BY_TIME  # as of most, so that these need not be made anew
         else:
             actor, reason = verdict
             alone = SUSPECT if reason == actors.SUSPECTED else FOR_SURE
@@ -64,7 +64,7 @@ def may_be_first(message: Message, event: Pending, rules: Rules) -> bool:
     first = message.opened_at if event.event_type == "opened" else message.clicked_at
     if first and event.at > first:
         return False
-    return judged_alone(event, message.delivered_us, rules).actor == "human"
+    return verdict_alone(event, message.delivered_us, rules)[0] == "human"
 
 
 def take_simple(message: Message, event: Pending, rules: Rules) -> tuple[Pending, int] | None:
@@ -84,41 +84,46 @@ def take_simple(message: Message, event: Pending, rules: Rules) -> tuple[Pending
         return None
     pending = message.pending
     delivered_us = message.delivered_us
-    judged = judged_alone(event, delivered_us, rules)
+    verdict = verdict_alone(event, delivered_us, rules)
     may_correct = pending and (not opened or _has_click(pending))
-    if may_correct and not _leaves_verdicts(pending, judged, delivered_us, rules):
+    if may_correct and not _leaves_verdicts(pending, event, verdict, delivered_us, rules):
         return None
-    judged, fresh = _marked(message, judged)
+    judged, fresh = _marked(message, event, verdict)
     pending.append(judged)
     return judged, fresh
 
 
 def _may_come_first(message: Message, event: Pending, *, opened: bool) -> bool:
     """Whether it happened before a first that is not settled, or in the same second."""
-    if opened:
-        if not message.opened_any_at:
-            return False
-        firsts = _FIRST_OPENS
-    else:
-        if event.unsubscribe or not message.clicked_any_at:
-            return False
-        firsts = _FIRST_CLICKS
     at, fixed = event.at, message.fixed
-    for name, bit in firsts:
-        if at <= getattr(message, name) and not fixed & bit:
-            return True
-    return False
+    if opened:
+        return message.opened_any_at > 0 and (
+            (at <= message.opened_any_at and not fixed & _OPENED_ANY)
+            or (at <= message.opened_at and not fixed & _OPENED)
+            or (at <= message.opened_or_unknown_at and not fixed & _OPENED_OR_UNKNOWN)
+            or (at <= message.opened_at_most_at and not fixed & _OPENED_AT_MOST)
+        )
+    return (
+        message.clicked_any_at > 0
+        and not event.unsubscribe
+        and (
+            (at <= message.clicked_any_at and not fixed & _CLICKED_ANY)
+            or (at <= message.clicked_at and not fixed & _CLICKED)
+            or (at <= message.clicked_or_unknown_at and not fixed & _CLICKED_OR_UNKNOWN)
+            or (at <= message.clicked_at_most_at and not fixed & _CLICKED_AT_MOST)
+        )
+    )
 
 
-def _marked(message: Message, event: Pending) -> tuple[Pending, int]:
-    """The event with its marks, and ``take_simple``'s bits; the message's times follow."""
-    is_human = event.actor == "human"
+def _marked(message: Message, event: Pending, verdict: Verdict) -> tuple[Pending, int]:
+    """The event with verdict and marks, and ``take_simple``'s bits; the message's times follow."""
+    is_human = verdict[0] == "human"
     first = human = False
     fresh = 0
     if event.event_type == "opened":
         if not message.opened_any_at:
             first, message.opened_any_at = True, event.at
-        doubt = 0 if is_human else doubt_of(event.actor, event.reason)
+        doubt = 0 if is_human else doubt_of(*verdict)
         if doubt < SURE_MACHINE and not message.opened_at_most_at:
             fresh, message.opened_at_most_at = 2, event.at
         if doubt < 2 and not message.opened_or_unknown_at:
@@ -129,7 +134,7 @@ def _marked(message: Message, event: Pending) -> tuple[Pending, int]:
     elif not event.unsubscribe:
         if not message.clicked_any_at:
             first, message.clicked_any_at = True, event.at
-        doubt = 0 if is_human else doubt_of(event.actor, event.reason)
+        doubt = 0 if is_human else doubt_of(*verdict)
         if doubt < SURE_MACHINE and not message.clicked_at_most_at:
             fresh, message.clicked_at_most_at = 2, event.at
         if doubt < 2 and not message.clicked_or_unknown_at:
@@ -137,7 +142,9 @@ def _marked(message: Message, event: Pending) -> tuple[Pending, int]:
             fresh |= 1
         if is_human and not message.clicked_at:
             human, message.clicked_at = True, event.at
-    return (event.marked(first=first, human=human) if first or human else event), fresh
+    if first or human or verdict != (event.actor, event.reason):
+        event = event.told(*verdict, first=first, human=human)
+    return event, fresh
 
 
 def _has_click(pending: list[Pending]) -> bool:
@@ -148,20 +155,19 @@ def _has_click(pending: list[Pending]) -> bool:
 
 
 def _leaves_verdicts(
-    pending: list[Pending], event: Pending, delivered_us: int, rules: Rules
+    pending: list[Pending], event: Pending, verdict: Verdict, delivered_us: int, rules: Rules
 ) -> bool:
     """Whether the opens and clicks, judged together with the event, stay as they were judged."""
     together = [event]
-    bases = [evidence(event)]
+    bases = [evidence(event, verdict)]
     for told in pending:
         if told.actor != "none":
-            base = told if told.alone == FOR_SURE else judged_alone(told, delivered_us, rules)
             together.append(told)
-            bases.append(evidence(base))
+            bases.append(evidence(told, verdict_alone(told, delivered_us, rules)))
     changes = {index: (actor, reason) for index, actor, reason in actors.rejudge(bases, rules)}
     if 0 in changes:
         return False
-    for index, told in enumerate(together):
+    for index, told in enumerate(together[1:], 1):
         actor, reason = changes.get(index, (bases[index].actor, bases[index].reason))
         if actor != told.actor or reason != told.reason:
             return False

@@ -107,6 +107,10 @@ class Pending(NamedTuple):
         """The event with other marks."""
         return Pending._make((*self[:14], first, human, self[16]))
 
+    def told(self, actor: str, reason: str, *, first: bool, human: bool) -> "Pending":
+        """The event with another verdict and other marks."""
+        return Pending._make((*self[:5], actor, reason, *self[7:14], first, human, self[16]))
+
     def judged(self, actor: str, reason: str) -> "Pending":
         """The event with another verdict."""
         return Pending._make((*self[:5], actor, reason, *self[7:]))

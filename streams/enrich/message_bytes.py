@@ -62,6 +62,7 @@ _OPENED_BY, _CLICKED_BY = 0x0800, 0x1000
 _DOUBTS = _OPENED_BY | _CLICKED_BY
 _HAS_OWNER, _HAS_PENDING, _HAS_CAMPAIGN = 0x2000, 0x4000, 0x8000
 _ALL_TIMES = (1 << len(TIMES)) - 1
+_READ = FIXED["opened_any_at"] | FIXED["clicked_any_at"]
 _DELIVERED, _ATTEMPTED = FIXED["delivered_at"], FIXED["attempted_at"]
 """The end of the first attempt is stored only where it is neither the delivery nor, without one,
 the bounce."""
@@ -227,7 +228,8 @@ def unpack(data: bytes, pending: bytes | None) -> Message:
         position += 1
     if times > _DELIVERED:
         _unpack_times(message, times, values, position)
-        _unpack_doubts(message, doubts, values[words - 2 * doubts.bit_count() : words])
+        if times & _READ:
+            _unpack_doubts(message, doubts, values[words - 2 * doubts.bit_count() : words])
     _unpack_bounce(message, bits, bounce)
     message.seen = list(values[words:])
     at = _HEAD.size + numbers.size
@@ -274,8 +276,6 @@ def _unpack_bounce(message: Message, bits: int, bounce: int) -> None:
 
 
 def _unpack_doubts(message: Message, doubts: int, values: tuple[int, ...]) -> None:
-    if not (message.opened_any_at or message.clicked_any_at):
-        return
     message.opened_or_unknown_at = message.opened_at_most_at = message.opened_at
     message.clicked_or_unknown_at = message.clicked_at_most_at = message.clicked_at
     if doubts & _OPENED_BY:

@@ -108,6 +108,12 @@ class MinuteTable:
                 last = minute
             vector[item & MASK] += by
 
+    def count(self, campaign: str, mailbox: str, minute: int, counters: Iterable[int]) -> None:
+        """Adds 1 to each of the counters of a minute."""
+        vector = self.vector((campaign, mailbox, minute))
+        for counter in counters:
+            vector[counter] += 1
+
     def complete(self) -> None:
         """Adds the stored counts to the vectors that were first used since the last call."""
         if not self._unread:

@@ -26,7 +26,7 @@ from schemas.topics import RAW
 from schemas.versions import REVISION_EPOCH_SHIFT
 from streams.enrich import derive, suppressions
 from streams.enrich.admission import NEWEST_MS, check_large, is_large
-from streams.enrich.assess import assess
+from streams.enrich.assess import assess, judged_alone
 from streams.enrich.contributions import (
     ATTEMPT_SENT,
     DELIVERED,
@@ -305,6 +305,7 @@ def _count_unidentified(
 ) -> None:
     """Counts an event that can't be told per message: it is the first of nothing."""
     record, head, key, _, _ = item
+    event = judged_alone(event, 0, work.look_ups.rules)
     owner = head["campaign_id"] or "", _mailbox(work, head)
     items = [
         *event_counters(event),
@@ -326,9 +327,12 @@ def _mailbox(work: StepWork, head: Head) -> str:
 def _count_one(work: StepWork, item: Item, message: Message, event: Pending, fresh: int) -> None:
     """Counts and writes an open or click that changes no other event."""
     record, head, key, _, _ = item
-    added = added_by(message, event, fresh)
-    for owner, items in placed(message.owner, message.delivered_owner, added):
-        work.shard.minutes.add(*owner, items, 1)
+    flow, of_cohort = added_by(message, event, fresh)
+    minutes, owner = work.shard.minutes, message.owner
+    minutes.count(*owner, event.at // 60, flow)
+    if of_cohort:
+        where = message.delivered_owner or owner
+        minutes.count(*where, message.delivered_at // 60, of_cohort)
     if work.emit:
         write(work, record, head, key, Standing.of(message), event, derive.NO_BOUNCE)
 
