@@ -126,7 +126,12 @@ def _attempt(message: Message, out: list[int]) -> None:
 def event_counters(event: Pending) -> tuple[int, ...]:
     """What one event adds by itself, repeats included."""
     minute = event.at // 60 << SHIFT
-    return tuple([minute | counter for counter in _own(event)])
+    own = _OWN.get((event.event_type, event.actor))
+    if own is None and not event.stale:
+        return (minute | EVENTS,)
+    if own is None or event.stale or event.unsubscribe:
+        return tuple([minute | counter for counter in _own(event)])
+    return minute | own[0], minute | own[1]
 
 
 Counters = tuple[int, ...]

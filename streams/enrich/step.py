@@ -328,11 +328,14 @@ def _count_one(work: StepWork, item: Item, message: Message, event: Pending, fre
     """Counts and writes an open or click that changes no other event."""
     record, head, key, _, _ = item
     flow, of_cohort = added_by(message, event, fresh)
-    minutes, owner = work.shard.minutes, message.owner
-    minutes.count(*owner, event.at // 60, flow)
+    minutes, owner, minute = work.shard.minutes, message.owner, event.at // 60
     if of_cohort:
-        where = message.delivered_owner or owner
-        minutes.count(*where, message.delivered_at // 60, of_cohort)
+        where, delivered = message.delivered_owner or owner, message.delivered_at // 60
+        if delivered == minute and where == owner:
+            flow += of_cohort
+        else:
+            minutes.count(*where, delivered, of_cohort)
+    minutes.count(*owner, minute, flow)
     if work.emit:
         write(work, record, head, key, Standing.of(message), event, derive.NO_BOUNCE)
 
