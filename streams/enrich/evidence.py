@@ -9,7 +9,7 @@ Invariants:
 from streams.classify import actors
 from streams.classify.actor_rules import Rules
 from streams.enrich import derive
-from streams.enrich.assess import evidence, judged_alone
+from streams.enrich.assess import evidence, has_click, verdict_alone
 from streams.enrich.message import (
     BY_TIME,
     CLASSES,
@@ -60,7 +60,7 @@ def may_be_first(message: Message, event: Pending, rules: Rules) -> bool:
     first = message.opened_at if event.event_type == "opened" else message.clicked_at
     if first and event.at > first:
         return False
-    return judged_alone(event, message.delivered_us, rules).actor == "human"
+    return verdict_alone(event, message.delivered_us, rules)[0] == "human"
 
 
 def take_simple(message: Message, event: Pending, rules: Rules) -> Pending | None:
@@ -87,20 +87,19 @@ def take_simple(message: Message, event: Pending, rules: Rules) -> Pending | Non
             return None
         if at <= message.clicked_at and not fixed & _CLICKED:
             return None
+    verdict = verdict_alone(event, message.delivered_us, rules)
     pending = message.pending
-    delivered_us = message.delivered_us
-    judged = judged_alone(event, delivered_us, rules)
-    may_correct = pending and (not opened or _has_click(pending))
-    if may_correct and not _leaves_verdicts(pending, judged, delivered_us, rules):
+    may_correct = pending and (not opened or has_click(pending))
+    if may_correct and not _leaves_verdicts(message, event, verdict, rules):
         return None
-    judged = _marked(message, judged)
-    pending.append(judged)
-    return judged
+    event = _told(message, event, *verdict)
+    pending.append(event)
+    return event
 
 
-def _marked(message: Message, event: Pending) -> Pending:
-    """The event with its marks; the message's times follow."""
-    is_human = event.actor == "human"
+def _told(message: Message, event: Pending, actor: str, reason: str) -> Pending:
+    """The event with its verdict and its marks; the message's times follow."""
+    is_human = actor == "human"
     first = human = False
     if event.event_type == "opened":
         if not message.opened_any_at:
@@ -112,32 +111,23 @@ def _marked(message: Message, event: Pending) -> Pending:
             first, message.clicked_any_at = True, event.at
         if is_human and not message.clicked_at:
             human, message.clicked_at = True, event.at
-    return event.marked(first=first, human=human) if first or human else event
-
-
-def _has_click(pending: list[Pending]) -> bool:
-    for event in pending:
-        if event.event_type == "clicked":
-            return True
-    return False
+    if first or human or actor != event.actor or reason != event.reason:
+        return event.told(actor, reason, first=first, human=human)
+    return event
 
 
 def _leaves_verdicts(
-    pending: list[Pending], event: Pending, delivered_us: int, rules: Rules
+    message: Message, event: Pending, verdict: tuple[str, str], rules: Rules
 ) -> bool:
-    """Whether the opens and clicks, judged together with the event, stay as they were judged."""
-    together = [event]
-    bases = [evidence(event)]
-    for told in pending:
-        if told.actor != "none":
-            base = told if told.alone == FOR_SURE else judged_alone(told, delivered_us, rules)
-            together.append(told)
-            bases.append(evidence(base))
-    changes = {index: (actor, reason) for index, actor, reason in actors.rejudge(bases, rules)}
-    if 0 in changes:
-        return False
-    for index, told in enumerate(together):
-        actor, reason = changes.get(index, (bases[index].actor, bases[index].reason))
-        if actor != told.actor or reason != told.reason:
-            return False
-    return True
+    """Whether the opens and clicks, judged together with the event, stay as they were judged.
+
+    Args:
+        verdict: of the event alone.
+    """
+    told = [one for one in message.pending if one.actor != "none"]
+    alone = [verdict, *[verdict_alone(one, message.delivered_us, rules) for one in told]]
+    bases = [evidence(one, *by) for one, by in zip((event, *told), alone, strict=True)]
+    together = alone[:]
+    for index, actor, reason in actors.rejudge(bases, rules):
+        together[index] = (actor, reason)
+    return together == [verdict, *[(one.actor, one.reason) for one in told]]

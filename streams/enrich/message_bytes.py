@@ -13,6 +13,7 @@ Invariants:
 
 import struct
 from functools import lru_cache
+from operator import attrgetter
 
 from schemas.errors import MailpulseError
 from streams.enrich.message import (
@@ -131,8 +132,7 @@ def pack(message: Message) -> bytes:
     if message.campaign is not None:
         bits |= _HAS_CAMPAIGN
     bit = 1
-    for name in _OUTCOMES:
-        value = getattr(message, name)
+    for value in _outcomes_of(message):
         if value:
             bits |= bit
             words.append(value)
@@ -159,7 +159,7 @@ def pack(message: Message) -> bytes:
     return head + _numbers(len(words), len(seen)).pack(*words, *seen) + names + elsewhere
 
 
-_OUTCOMES = TIMES[:-1]
+_outcomes_of = attrgetter(*TIMES[:-1])
 assert TIMES[-1] == "attempted_at"
 
 
@@ -209,6 +209,7 @@ def unpack(data: bytes, pending: bytes | None) -> Message:
         position = 1
     if times & _DELIVERED:
         message.delivered_at = values[position]
+        message.delivered_us = message.delivered_at * 1_000_000
         position += 1
     if times > _DELIVERED:
         _unpack_times(message, times, values, position)
@@ -294,6 +295,7 @@ def pack_pending(message: Message) -> bytes:
 
 _TYPE_INDEX = {name: index for index, name in enumerate(TYPES)}
 _ACTOR_INDEX = {name: index for index, name in enumerate(ACTORS)}
+_DELIVERED_TYPE = _TYPE_INDEX["delivered"]
 
 
 def _take_pending(message: Message, data: bytes) -> None:
@@ -315,6 +317,8 @@ def _take_pending(message: Message, data: bytes) -> None:
             end = at + 2 + int.from_bytes(data[at : at + 2], "little")
             campaign = data[at + 2 : end].decode()
             at = end
+        if kind == _DELIVERED_TYPE and marks & _FIRST_OF_KIND:
+            message.delivered_us = at_us
         found.append(
             Pending(
                 offset, identity, TYPES[kind], at_us // 1_000_000, at_us, ACTORS[judged & 3],

@@ -238,11 +238,11 @@ def _fold(work: StepWork, item: Item) -> None:
     identity = head["event_hash"]
     bounce = derive.bounce_of(head)
     event = evidence_of(work, item, identity, bounce[0])
-    first = event.actor == "human" and (
-        expired or may_be_first(message, event, work.look_ups.rules)
-    )
-    if first and not _completed(work, item):
-        return
+    # A rebuild tells nobody, and all it reads could be decoded when it was folded first.
+    may_engage = work.emit and event.actor == "human"
+    if may_engage and (expired or may_be_first(message, event, work.look_ups.rules)):
+        if not _completed(work, item):
+            return
     if expired:
         bucket = message.pending_bucket
         message = shard.messages[key] = Message()
