@@ -125,6 +125,8 @@ def _leaves_verdicts(
         verdict: of the event alone.
     """
     told = [one for one in message.pending if one.actor != "none"]
+    if not told:
+        return True  # a burst takes two clicks at least
     alone = [verdict, *[verdict_alone(one, message.delivered_us, rules) for one in told]]
     bases = [evidence(one, *by) for one, by in zip((event, *told), alone, strict=True)]
     together = alone[:]
