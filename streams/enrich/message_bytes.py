@@ -204,7 +204,7 @@ def touched_of(data: bytes) -> int:
 
 
 def unpack(data: bytes, pending: bytes | None) -> Message:
-    """The message of ``pack``'s bytes.
+    """The message of ``pack``'s bytes, or of those of ``pack_first``.
 
     Args:
         pending: the bytes of ``pack_pending``; ``None`` if they were removed after all were due.
@@ -252,6 +252,12 @@ def unpack(data: bytes, pending: bytes | None) -> Message:
         else:
             _take_pending(message, pending)
     return message
+
+
+def unpack_cached(data: bytes) -> Message:
+    """The message of the bytes of ``pack_first``, or of those of ``pack`` if it is settled."""
+    has_pending = data[2] & _HAS_PENDING >> 8
+    return unpack(data, data[-_FIRST_PENDING.size :] if has_pending else None)
 
 
 def _unpack_owner(data: bytes, at: int) -> Owner:

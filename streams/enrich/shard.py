@@ -205,10 +205,8 @@ class Shard:
             return state
         if state is None:
             message = Message()
-        elif message_bytes.pending_bucket(state) == NO_BUCKET:
-            message = message_bytes.unpack(state, None)
         else:
-            message = message_bytes.unpack(*message_bytes.parts_of_first(state))
+            message = message_bytes.unpack_cached(state)
         self.messages[key] = message
         return message
 

@@ -169,3 +169,9 @@ def test_a_first_event_is_packed_as_its_message_would_be(campaign: str, delivere
     assert again.pending == message.pending
     assert again.delivered_us == (at_us if delivered else 0)
     assert message_bytes.pack(again) == packed
+    cached = message_bytes.unpack_cached(both)
+    assert message_bytes.pack(cached) == packed
+    assert message_bytes.pack_pending(cached) == pending
+    message.settle_all()
+    settled = message_bytes.pack(message)
+    assert message_bytes.pack(message_bytes.unpack_cached(settled)) == settled
