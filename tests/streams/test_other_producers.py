@@ -187,7 +187,11 @@ def test_a_rebuild_of_what_was_folded_gives_the_same_state(seed: int) -> None:
     for record in kept:
         assert not step(again, [record], LOOK_UPS, CODEC, emit=False).enriched
     again.applied = shard.applied
-    assert dict(again.writes()) == dict(shard.writes())
+    stored, anew = (
+        {key: value for key, value in each.writes() if value is not None}
+        for each in (shard, again)
+    )  # fmt: skip
+    assert anew == stored
 
 
 @pytest.mark.parametrize("kind", KINDS)
