@@ -233,10 +233,13 @@ def _fold(work: StepWork, item: Item) -> None:
     bounce = derive.bounce_of(head)
     event = evidence_of(work, item, identity, bounce[0])
     # A rebuild tells nobody, and all it reads could be decoded when it was folded first.
-    may_engage = work.emit and event.actor == "human"
-    if may_engage and (expired or may_be_first(message, event, work.look_ups.rules)):
-        if not _completed(work, item):
-            return
+    is_first = (
+        work.emit
+        and event.actor == "human"
+        and (expired or may_be_first(message, event, work.look_ups.rules))
+    )
+    if is_first and not _completed(work, item):
+        return
     if expired:
         bucket = message.pending_bucket
         message = shard.messages[key] = Message()
