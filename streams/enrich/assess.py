@@ -9,13 +9,13 @@ Invariants:
    delivery.
 """
 
+from operator import attrgetter
+
 from streams.classify import actors
 from streams.classify.actor_rules import Rules, Verdict
 from streams.classify.actors import Evidence
 from streams.enrich.message import (
     BOUNCED_FIXED,
-    FIXED,
-    FIXED_CAMPAIGN,
     FOR_SURE,
     SUPPRESSED_CLASS,
     SUSPECT,
@@ -38,68 +38,56 @@ _GIVES = {
 such event gives its message."""
 
 
-_READ = tuple((name, bit) for name, bit in FIXED.items() if name.startswith(("opened", "clicked")))
-_OUTCOMES = tuple((name, bit) for name, bit in FIXED.items() if (name, bit) not in _READ)
-
-
 def assess(message: Message, rules: Rules) -> None:
     """Judges the pending events anew, and sets what they give the message."""
     events = message.pending
     if len(events) > 1:
         events = sorted(events, key=_when)
-    _forget(message)
+    message.forget()
     firsts: set[int] = set()
+    humans: set[int] = set()
+    outcomes = [event for event in events if event.actor == "none"]
     for event in events:
         if message.campaign is None:
             message.campaign = event.campaign
-        name = _GIVES.get((event.event_type, event.bounce == SUPPRESSED_CLASS))
-        if name is not None and not getattr(message, name):
-            setattr(message, name, event.at)
-            firsts.add(event.identity)
-            if name == "delivered_at":
-                message.delivered_stale = event.stale
-        if not message.attempted_at and event.is_attempt:
-            message.attempted_at, message.attempted_stale = event.at, event.stale
-    delivered_us = message.delivered_us
-    _bounce(message, events, delivered_us, firsts)
-    humans: set[int] = set()
-    if any(event.actor != "none" for event in events):
-        events = _judge(events, delivered_us, rules)
+    _take(message, outcomes, firsts)
+    _bounce(message, outcomes, firsts)
+    if len(outcomes) < len(events):
+        events = _judge(events, message.delivered_us, rules)
         _engage(message, events, firsts, humans)
     anew = {}
     for event in events:
         identity = event.identity
         first, human = identity in firsts, identity in humans
-        if (first, human) != (event.first, event.human):
+        if first != event.first or human != event.human:
             event = event.marked(first=first, human=human)
         anew[identity] = event
     message.pending = [anew[event.identity] for event in message.pending]
 
 
-def _when(event: Pending) -> tuple[int, int]:
-    return event.at_us, event.identity
+_when = attrgetter("at_us", "identity")
 
 
-def _forget(message: Message) -> None:
-    """Forgets what the pending events gave the message before."""
-    fixed = message.fixed
-    for name, bit in _OUTCOMES:
-        if not fixed & bit:
-            setattr(message, name, 0)
-    if message.opened_any_at or message.clicked_any_at:
-        for name, bit in _READ:
-            if not fixed & bit:
-                setattr(message, name, 0)
-    if not fixed & FIXED_CAMPAIGN:
-        message.campaign = None
+def _take(message: Message, outcomes: list[Pending], firsts: set[int]) -> None:
+    """What the first of each kind gives, of events that are neither opens nor clicks."""
+    for event in outcomes:
+        name = _GIVES.get((event.event_type, event.bounce == SUPPRESSED_CLASS))
+        if name is not None and not getattr(message, name):
+            setattr(message, name, event.at)
+            firsts.add(event.identity)
+            if name == "delivered_at":
+                message.delivered_us, message.delivered_stale = event.at_us, event.stale
+        if not message.attempted_at and event.is_attempt:
+            message.attempted_at, message.attempted_stale = event.at, event.stale
 
 
-def _bounce(message: Message, events: list[Pending], delivered_us: int, firsts: set[int]) -> None:
+def _bounce(message: Message, outcomes: list[Pending], firsts: set[int]) -> None:
     """A bounce before the delivery does not count: the retry succeeded."""
     if message.fixed & BOUNCED_FIXED:
         return
+    delivered_us = message.delivered_us
     bounces = [
-        e for e in events
+        e for e in outcomes
         if e.event_type == "bounced" and e.bounce != SUPPRESSED_CLASS and e.at_us >= delivered_us
     ]  # fmt: skip
     message.bounce_class, message.late = 0, False
@@ -141,12 +129,11 @@ _TIMES_OF = {
 def _judge(events: list[Pending], delivered_us: int, rules: Rules) -> list[Pending]:
     """Verdicts: each event by itself and by its time, then opens and clicks together."""
     judged = [judged_alone(event, delivered_us, rules) for event in events]
-    positions = [i for i, event in enumerate(judged) if event.actor != "none"]
-    if not any(judged[i].event_type == "clicked" for i in positions):
+    if not has_click(judged):
         return judged  # nothing but a click says more than an event does by itself
-    for index, actor, reason in actors.rejudge(
-        [evidence(one := judged[i], (one.actor, one.reason)) for i in positions], rules
-    ):
+    positions = [i for i, event in enumerate(judged) if event.actor != "none"]
+    alone = [evidence(one, (one.actor, one.reason)) for one in judged if one.actor != "none"]
+    for index, actor, reason in actors.rejudge(alone, rules):
         position = positions[index]
         judged[position] = judged[position].judged(actor, reason)
     return judged
@@ -178,3 +165,11 @@ def verdict_alone(event: Pending, delivered_us: int, rules: Rules) -> Verdict:
 def evidence(event: Pending, verdict: Verdict) -> Evidence:
     """What ``actors.rejudge`` needs of the event, with its verdict alone."""
     return Evidence(event.event_type, event.at_us, *verdict, event.link, event.agent)
+
+
+def has_click(events: list[Pending]) -> bool:
+    """Whether one of the events is a click."""
+    for event in events:
+        if event.event_type == "clicked":
+            return True
+    return False

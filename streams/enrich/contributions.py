@@ -10,6 +10,7 @@ Invariants:
 """
 
 from collections.abc import Iterable, Iterator
+from operator import attrgetter
 
 from schemas.glossary import COUNTER_INDEX, COUNTERS, Basis
 from streams.enrich.message import CLASSES, FIXED, Message, Owner, Pending
@@ -28,26 +29,17 @@ _ATTEMPT_BOUNCED = tuple(_I.get(f"attempt_bounced_{name}", -1) for name in CLASS
 _C_OPENED_CLICKED = _I["cohort_opened_clicked"]
 _COHORT = frozenset(i for i, counter in enumerate(COUNTERS) if counter.basis == Basis.COHORT)
 
-_FLOW_ONLY = (
-    ("suppressed_at", FIXED["suppressed_at"], _I["suppressed"]),
-    ("rejected_at", FIXED["rejected_at"], _I["rejected"]),
+_ALONE = ("suppressed", "rejected")
+"""Outcomes that are counted by the minute they happened."""
+_PAIRED = (
+    "complained", "unsubscribed", "opened_any", "opened_at_most", "opened_or_unknown", "opened",
+    "clicked_any", "clicked_at_most", "clicked_or_unknown", "clicked",
+)  # fmt: skip
+"""Outcomes that are counted by that of the delivery, too."""
+_COUNTED = tuple(
+    (FIXED[f"{stem}_at"], _I[stem], _I.get(f"cohort_{stem}", -1)) for stem in (*_ALONE, *_PAIRED)
 )
-
-
-def _paired(stem: str) -> tuple[str, int, int, int]:
-    return f"{stem}_at", FIXED[f"{stem}_at"], _I[stem], _I[f"cohort_{stem}"]
-
-
-_PAIRED = (_paired("complained"), _paired("unsubscribed"))
-_PAIRED_OPENS, _PAIRED_CLICKS = (
-    tuple(_paired(f"{kind}{end}") for end in ("_any", "_at_most", "_or_unknown", ""))
-    for kind in ("opened", "clicked")
-)
-_PAIRS = (
-    (_PAIRED, _PAIRED + _PAIRED_CLICKS),
-    (_PAIRED + _PAIRED_OPENS, _PAIRED + _PAIRED_OPENS + _PAIRED_CLICKS),
-)
-"""Whether the message was opened, whether it was clicked -> what it may contribute to both ways."""
+_times_of = attrgetter(*(f"{stem}_at" for stem in (*_ALONE, *_PAIRED)))
 _STALE_OF = {
     _I[name]: _I[f"{name}_stale"]
     for name in ("delivered", "cohort_bounced_late", "cohort_complained", "cohort_unsubscribed")
@@ -72,16 +64,11 @@ def contributions(message: Message) -> list[int]:
     if message.bounced_at:
         _bounce(message, cohort, out)
     _attempt(message, out)
-    for name, bit, counter in _FLOW_ONLY:
-        at = getattr(message, name)
-        if at and not fixed & bit:
-            out.append(at // 60 << SHIFT | counter)
-    for name, bit, flow, of_cohort in _PAIRS[message.opened_any_at > 0][message.clicked_any_at > 0]:
-        at = getattr(message, name)
+    for at, (bit, flow, of_cohort) in zip(_times_of(message), _COUNTED, strict=True):
         if at:
             if not fixed & bit:
                 out.append(at // 60 << SHIFT | flow)
-            if cohort and not (old_delivery and fixed & bit):
+            if cohort and of_cohort >= 0 and not (old_delivery and fixed & bit):
                 out.append(cohort | of_cohort)
     if message.opened_at and message.clicked_at and cohort and fixed & _BOTH_BITS != _BOTH_BITS:
         out.append(cohort | _C_OPENED_CLICKED)

@@ -10,7 +10,7 @@ from streams.classify import actors
 from streams.classify.actor_rules import Rules, Verdict
 from streams.classify.certainty import SURE_MACHINE, doubt_of
 from streams.enrich import derive
-from streams.enrich.assess import evidence, verdict_alone
+from streams.enrich.assess import evidence, has_click, verdict_alone
 from streams.enrich.message import (
     BY_TIME,
     CLASSES,
@@ -85,7 +85,7 @@ def take_simple(message: Message, event: Pending, rules: Rules) -> tuple[Pending
     pending = message.pending
     delivered_us = message.delivered_us
     verdict = verdict_alone(event, delivered_us, rules)
-    may_correct = pending and (not opened or _has_click(pending))
+    may_correct = pending and (not opened or has_click(pending))
     if may_correct and not _leaves_verdicts(pending, event, verdict, delivered_us, rules):
         return None
     judged, fresh = _marked(message, event, verdict)
@@ -145,13 +145,6 @@ def _marked(message: Message, event: Pending, verdict: Verdict) -> tuple[Pending
     if first or human or verdict != (event.actor, event.reason):
         event = event.told(*verdict, first=first, human=human)
     return event, fresh
-
-
-def _has_click(pending: list[Pending]) -> bool:
-    for event in pending:
-        if event.event_type == "clicked":
-            return True
-    return False
 
 
 def _leaves_verdicts(

@@ -101,19 +101,29 @@ class Pending(NamedTuple):
             or (kind == "bounced" and self.bounce != SUPPRESSED_CLASS)
         )
 
-    # ``_replace`` takes three times as long, and these are made for every open and click.
+    def told(self, actor: str, reason: str, *, first: bool, human: bool) -> "Pending":
+        """The event with another verdict and other marks."""
+        # ``_replace`` takes four times as long, and this is done for most opens and clicks.
+        (
+            offset, identity, event_type, at, at_us, _, _, alone, link, agent, unsubscribe, bounce,
+            stale, campaign, _, _, revision,
+        ) = self  # fmt: skip
+        return Pending(
+            offset, identity, event_type, at, at_us, actor, reason, alone, link, agent, unsubscribe,
+            bounce, stale, campaign, first, human, revision,
+        )  # fmt: skip
 
     def marked(self, *, first: bool, human: bool) -> "Pending":
         """The event with other marks."""
-        return Pending._make((*self[:14], first, human, self[16]))
-
-    def told(self, actor: str, reason: str, *, first: bool, human: bool) -> "Pending":
-        """The event with another verdict and other marks."""
-        return Pending._make((*self[:5], actor, reason, *self[7:14], first, human, self[16]))
+        return self.told(self.actor, self.reason, first=first, human=human)
 
     def judged(self, actor: str, reason: str) -> "Pending":
         """The event with another verdict."""
-        return Pending._make((*self[:5], actor, reason, *self[7:]))
+        return self.told(actor, reason, first=self.first, human=self.human)
+
+    def revised(self) -> "Pending":
+        """The event as its next revision."""
+        return self._replace(revision=self.revision + 1)
 
 
 class Message:
@@ -126,6 +136,8 @@ class Message:
         mailbox: group of the mailbox provider; '' while unknown.
         bounce_class: index in ``CLASSES`` of the bounce that counts.
         late: that bounce came after the delivery.
+        delivered_us: when it was delivered, in microseconds; 0 while that is unknown. Of a settled
+            delivery only the second is known.
         delivered_stale, attempted_stale: its delivery, or what ended its first attempt, is stale.
         fixed: which times and names are settled (``FIXED``).
         delivered_owner: what its delivery is counted under, if that was settled before campaign and
@@ -136,7 +148,8 @@ class Message:
 
     __slots__ = (
         *TIMES, *DOUBT_TIMES, "attempted_stale", "bounce_class", "campaign", "delivered_owner",
-        "delivered_stale", "due", "fixed", "late", "mailbox", "pending", "pending_bucket", "seen",
+        "delivered_stale", "delivered_us", "due", "fixed", "late", "mailbox", "pending",
+        "pending_bucket", "seen",
         "touched",
     )  # fmt: skip
 
@@ -147,21 +160,7 @@ class Message:
         self.mailbox = ""
         self.bounce_class = 0
         self.late = False
-        self.delivered_at = 0
-        self.bounced_at = 0
-        self.suppressed_at = 0
-        self.rejected_at = 0
-        self.complained_at = 0
-        self.unsubscribed_at = 0
-        self.opened_any_at = 0
-        self.opened_at = 0
-        self.clicked_any_at = 0
-        self.clicked_at = 0
-        self.opened_or_unknown_at = 0
-        self.opened_at_most_at = 0
-        self.clicked_or_unknown_at = 0
-        self.clicked_at_most_at = 0
-        self.attempted_at = 0
+        self._clear_times()
         self.delivered_stale = False
         self.attempted_stale = False
         self.fixed = 0
@@ -175,20 +174,29 @@ class Message:
         """What the message is counted under now."""
         return self.campaign or "", self.mailbox
 
-    @property
-    def delivered_us(self) -> int:
-        """When it was delivered, in microseconds; 0 while that is unknown.
+    def _clear_times(self) -> None:
+        self.delivered_at = self.delivered_us = 0
+        self.bounced_at = self.suppressed_at = self.rejected_at = 0
+        self.complained_at = self.unsubscribed_at = 0
+        self.opened_any_at = self.opened_at = self.clicked_any_at = self.clicked_at = 0
+        self.opened_or_unknown_at = self.opened_at_most_at = 0
+        self.clicked_or_unknown_at = self.clicked_at_most_at = 0
+        self.attempted_at = 0
 
-        Of a settled delivery only the second is known.
-        """
-        if self.delivered_at and not self.fixed & DELIVERED_FIXED:
-            first = 0
-            for event in self.pending:
-                if event.event_type == "delivered" and (not first or event.at_us < first):
-                    first = event.at_us
-            if first:
-                return first
-        return self.delivered_at * 1_000_000
+    def forget(self) -> None:
+        """Forgets the times and the campaign that are not settled."""
+        fixed = self.fixed
+        if not fixed:
+            self._clear_times()
+            self.campaign = None
+            return
+        for name, bit in FIXED.items():
+            if not fixed & bit:
+                setattr(self, name, 0)
+        if not fixed & DELIVERED_FIXED:
+            self.delivered_us = 0
+        if not fixed & FIXED_CAMPAIGN:
+            self.campaign = None
 
     def settle(self, log_now: int, room: int = 1) -> None:
         """Ends the window if it is over; makes room for more pending events."""
@@ -204,6 +212,7 @@ class Message:
         for name, bit in FIXED.items():
             if getattr(self, name):
                 self.fixed |= bit
+        self.delivered_us = self.delivered_at * 1_000_000
         self._fix_owner()
 
     def _settle_first(self) -> None:
@@ -221,6 +230,7 @@ class Message:
         if event.campaign is not None and event.campaign == self.campaign:
             self.fixed |= FIXED_CAMPAIGN
         if self.fixed & DELIVERED_FIXED:
+            self.delivered_us = self.delivered_at * 1_000_000
             self._fix_owner()
 
     def _fix_owner(self) -> None:

@@ -7,12 +7,13 @@ Invariants:
    they settle to. So they are removed as one range of keys, and a message whose pending events are
    missing is a settled one.
 3. A pending event is its coordinates and its evidence, never the record itself.
-4. ``pack_first`` and ``pack_first_pending`` give the bytes of ``pack`` and ``pack_pending`` for a
-   message that has had one event.
+4. ``pack_first`` gives the bytes of ``pack`` and ``pack_pending`` for a message that has had one
+   event.
 """
 
 import struct
 from functools import lru_cache
+from operator import attrgetter
 
 from schemas.errors import MailpulseError
 from streams.enrich.message import (
@@ -98,31 +99,49 @@ def bucket_of(message: Message) -> int:
 
 
 def pack_first(
-    touched: int, identity: int, campaign: str, mailbox: str, delivered_at: int, due: int
+    touched: int,
+    campaign: str,
+    mailbox: str,
+    due: int,
+    *,
+    identity: int,
+    offset: int,
+    at_us: int,
+    event_type: str,
 ) -> bytes:
-    """``pack`` of a message with one event and a campaign; ``delivered_at`` may be 0."""
+    """A message with a campaign and one event, which names that and is not judged.
+
+    One object holds both, as most messages in memory are such. ``parts_of_first`` gives them apart.
+
+    Args:
+        touched, due: as in ``Message``.
+        identity, offset, at_us, event_type: as in ``Pending``; the event gives its message no other
+            time than that of a delivery.
+
+    Returns:
+        The bytes of ``pack`` and behind them those of ``pack_pending``.
+    """
     names, length, mailbox_length = _names(campaign, mailbox)
     bits = _HAS_CAMPAIGN | _HAS_PENDING
     bucket = due // BUCKET_S
-    if delivered_at:
-        return (
-            _FIRST_DELIVERED.pack(
-                _FORM, bits | _DELIVERED, 0, touched, 1, 0, length, mailbox_length, bucket,
-                delivered_at, identity,
-            )
-            + names
+    kind, marks = _TYPE_INDEX[event_type], _NAMES_ITS
+    if kind == _DELIVERED_TYPE:
+        marks |= _FIRST_OF_KIND
+        summary = _FIRST_DELIVERED.pack(
+            _FORM, bits | _DELIVERED, 0, touched, 1, 0, length, mailbox_length, bucket,
+            at_us // 1_000_000, identity,
         )  # fmt: skip
-    return (
-        _FIRST.pack(_FORM, bits, 0, touched, 1, 0, length, mailbox_length, bucket, identity) + names
-    )
+    else:
+        summary = _FIRST.pack(
+            _FORM, bits, 0, touched, 1, 0, length, mailbox_length, bucket, identity
+        )
+    pending = _FIRST_PENDING.pack(due, 1, offset, at_us, 0, 0, kind, marks, FOR_SURE << 2, 0, 0)
+    return b"".join((summary, names, pending))
 
 
-def pack_first_pending(due: int, offset: int, at_us: int, event_type: str, *, first: bool) -> bytes:
-    """``pack_pending`` of that one event, which names the campaign and is not judged."""
-    marks = _NAMES_ITS | _FIRST_OF_KIND if first else _NAMES_ITS
-    return _FIRST_PENDING.pack(
-        due, 1, offset, at_us, 0, 0, _TYPE_INDEX[event_type], marks, FOR_SURE << 2, 0, 0
-    )
+def parts_of_first(data: bytes) -> tuple[bytes, bytes]:
+    """What ``pack`` and ``pack_pending`` give of a message in the form of ``pack_first``."""
+    return data[: -_FIRST_PENDING.size], data[-_FIRST_PENDING.size :]
 
 
 def pack(message: Message) -> bytes:
@@ -135,8 +154,7 @@ def pack(message: Message) -> bytes:
     if message.campaign is not None:
         bits |= _HAS_CAMPAIGN
     bit = 1
-    for name in _OUTCOMES:
-        value = getattr(message, name)
+    for value in _outcomes_of(message):
         if value:
             bits |= bit
             words.append(value)
@@ -174,7 +192,7 @@ def pack(message: Message) -> bytes:
     return head + _numbers(len(words), len(seen)).pack(*words, *seen) + names + elsewhere
 
 
-_OUTCOMES = TIMES[:-1]
+_outcomes_of = attrgetter(*TIMES[:-1])
 assert TIMES[-1] == "attempted_at"
 
 
@@ -201,7 +219,7 @@ def touched_of(data: bytes) -> int:
 
 
 def unpack(data: bytes, pending: bytes | None) -> Message:
-    """The message of ``pack``'s bytes.
+    """The message of ``pack``'s bytes, or of those of ``pack_first``.
 
     Args:
         pending: the bytes of ``pack_pending``; ``None`` if they were removed after all were due.
@@ -225,6 +243,7 @@ def unpack(data: bytes, pending: bytes | None) -> Message:
         position = 1
     if times & _DELIVERED:
         message.delivered_at = values[position]
+        message.delivered_us = message.delivered_at * 1_000_000
         position += 1
     if times > _DELIVERED:
         _unpack_times(message, times, values, position)
@@ -250,6 +269,12 @@ def unpack(data: bytes, pending: bytes | None) -> Message:
         else:
             _take_pending(message, pending)
     return message
+
+
+def unpack_cached(data: bytes) -> Message:
+    """The message of the bytes of ``pack_first``, or of those of ``pack`` if it is settled."""
+    has_pending = data[2] & _HAS_PENDING >> 8
+    return unpack(data, data[-_FIRST_PENDING.size :] if has_pending else None)
 
 
 def _unpack_owner(data: bytes, at: int) -> Owner:
@@ -322,6 +347,7 @@ def pack_pending(message: Message) -> bytes:
 
 _TYPE_INDEX = {name: index for index, name in enumerate(TYPES)}
 _ACTOR_INDEX = {name: index for index, name in enumerate(ACTORS)}
+_DELIVERED_TYPE = _TYPE_INDEX["delivered"]
 
 
 def _take_pending(message: Message, data: bytes) -> None:
@@ -343,6 +369,8 @@ def _take_pending(message: Message, data: bytes) -> None:
             end = at + 2 + int.from_bytes(data[at : at + 2], "little")
             campaign = data[at + 2 : end].decode()
             at = end
+        if kind == _DELIVERED_TYPE and marks & _FIRST_OF_KIND:
+            message.delivered_us = at_us
         found.append(
             Pending(
                 offset, identity, TYPES[kind], at_us // 1_000_000, at_us, ACTORS[judged & 3],

@@ -142,7 +142,7 @@ def _revise(message: Message, before: Before, now: Standing) -> list[tuple[Pendi
     for position, old in enumerate(before.pending):
         new = message.pending[position]
         if new != old or moved or (timed and new.actor != "none"):
-            again = message.pending[position] = new._replace(revision=new.revision + 1)
+            again = message.pending[position] = new.revised()
             changed.append((old, again))
     return changed
 

@@ -40,8 +40,6 @@ from streams.enrich.minute_counts import (
 )
 from streams.enrich.suppressions import Recipient
 
-First = tuple[bytes, int, bytes]
-"""A message that has had one event: its bytes, when it is due, the bytes of its pending event."""
 CACHED_MAX = 20_000
 """Messages, recipients and aliases kept in memory between checkpoints, each."""
 
@@ -64,8 +62,8 @@ class Shard:
             none: the topic that state is rebuilt from does not hold them.
         outputs_end: position in the enriched partition from which a restore must read: all
             records after ``applied`` were or will be written after it, by whichever worker.
-        messages: by key, in their stored form until they are needed; ``None``: never seen. Stored
-            forms are that of a settled message, or that of a message that has had one event.
+        messages: by key, as bytes until they are needed; ``None``: never seen. Bytes are those of
+            a settled message, or of one that has had one event (``message_bytes.pack_first``).
         aliases: by number; ``None``: never seen.
         touched, touched_aliases: keys of the messages, and numbers of the aliases, that a
             checkpoint must store.
@@ -84,7 +82,7 @@ class Shard:
         self.epoch = 0
         self.fold = FOLD_VERSION
         self.deferred: Deferred | None = None
-        self.messages: dict[bytes, Message | bytes | First | None] = {}
+        self.messages: dict[bytes, Message | bytes | None] = {}
         self.recipients: dict[bytes, Recipient] = {}
         self.aliases: dict[int, Alias | None] = {}
         self.touched: set[bytes] = set()
@@ -141,7 +139,7 @@ class Shard:
 
     def _settle_all(self) -> None:
         """Ends every correction window: those in the store are ``cleared`` with the next write."""
-        kept: dict[bytes, Message | bytes | First | None] = {}
+        kept: dict[bytes, Message | bytes | None] = {}
         for key in self.touched:
             message = kept[key] = self.message(key)
             message.settle_all()
@@ -170,10 +168,12 @@ class Shard:
             self.recipients[key] = Recipient() if value is None else suppressions.unpack(value)
         waiting = []
         for key, value in zip(wanted, values, strict=False):
-            if value is not None and not self.new_log:
-                bucket = message_bytes.pending_bucket(value)
-                if bucket != NO_BUCKET:
-                    waiting.append((key, value, pending_key(bucket, key)))
+            if value is None or (bucket := message_bytes.pending_bucket(value)) == NO_BUCKET:
+                continue
+            if self.new_log:  # its correction window ended with its log
+                known[key] = message_bytes.unpack(value, None)
+            else:
+                waiting.append((key, value, pending_key(bucket, key)))
         if waiting:
             stored = self._load([place for _, _, place in waiting])
             for (key, value, _), pending in zip(waiting, stored, strict=True):
@@ -205,10 +205,8 @@ class Shard:
             return state
         if state is None:
             message = Message()
-        elif isinstance(state, tuple):
-            message = message_bytes.unpack(state[0], state[2])
         else:
-            message = message_bytes.unpack(state, None)
+            message = message_bytes.unpack_cached(state)
         self.messages[key] = message
         return message
 
@@ -228,9 +226,10 @@ class Shard:
         placed = self._placed = []
         for key in self.touched:
             message = self.messages[key]
-            if isinstance(message, tuple):
-                yield b"m" + key, message[0]
-                yield pending_key(message[1] // BUCKET_S, key), message[2]
+            if isinstance(message, bytes):
+                summary, pending = message_bytes.parts_of_first(message)
+                yield b"m" + key, summary
+                yield pending_key(message_bytes.pending_bucket(summary), key), pending
                 continue
             assert isinstance(message, Message)
             before, bucket = message.pending_bucket, message_bytes.bucket_of(message)

@@ -43,7 +43,7 @@ from streams.enrich.effects import Effects
 from streams.enrich.evidence import evidence_of, may_be_first, take_simple
 from streams.enrich.joining import join, link_first, outcome_of, resolved
 from streams.enrich.message import SEEN_MAX, Message, Owner, Pending
-from streams.enrich.message_bytes import pack_first, pack_first_pending
+from streams.enrich.message_bytes import pack_first
 from streams.enrich.revisions import Before, ConsumedRecord, Item, StepWork, publish, write
 from streams.enrich.shard import Shard
 from streams.enrich.suppressions import SCOPED, SIGNS, TOLD_BY, Recipient, Sign
@@ -203,19 +203,13 @@ def _fold_first(work: StepWork, item: Item) -> None:
     campaign, kind = head["campaign_id"], head["event_type"]
     provider = derive.mailbox_of(head, work.look_ups)
     mailbox = derive.group_of(provider)
-    at = at_us // 1_000_000
     delivered = kind == "delivered"
-    due = shard.log_time + work.look_ups.correction_s
-    shard.messages[key] = (
-        pack_first(
-            shard.log_time, head["event_hash"], campaign, mailbox,
-            at if delivered else 0, due,
-        ),
-        due,
-        pack_first_pending(due, record.offset, at_us, kind, first=delivered),
+    shard.messages[key] = pack_first(
+        shard.log_time, campaign, mailbox, shard.log_time + work.look_ups.correction_s,
+        identity=head["event_hash"], offset=record.offset, at_us=at_us, event_type=kind,
     )  # fmt: skip
     shard.touched.add(key)
-    vector = shard.minutes.vector((campaign, mailbox, at // 60))
+    vector = shard.minutes.vector((campaign, mailbox, at_us // 60_000_000))
     vector[EVENTS] += 1
     if delivered:
         vector[DELIVERED] += 1
@@ -238,10 +232,13 @@ def _fold(work: StepWork, item: Item) -> None:
     identity = head["event_hash"]
     bounce = derive.bounce_of(head)
     event = evidence_of(work, item, identity, bounce[0])
-    first = event.actor == "human" and (
-        expired or may_be_first(message, event, work.look_ups.rules)
+    # A rebuild tells nobody, and all it reads could be decoded when it was folded first.
+    is_first = (
+        work.emit
+        and event.actor == "human"
+        and (expired or may_be_first(message, event, work.look_ups.rules))
     )
-    if first and not _completed(work, item):
+    if is_first and not _completed(work, item):
         return
     if expired:
         bucket = message.pending_bucket

@@ -146,7 +146,7 @@ def test_a_partial_by_hand_is_the_general_encoders() -> None:
 
 @given(campaign=st.text(max_size=300), delivered=st.integers(0, 2**32 - 1))
 def test_a_first_event_is_packed_as_its_message_would_be(campaign: str, delivered: int) -> None:
-    """``pack_first`` and ``pack_first_pending`` are ``pack`` and ``pack_pending``."""
+    """``pack_first`` has the bytes of ``pack`` and of ``pack_pending``."""
     kind = "delivered" if delivered else "sent"
     at_us = (delivered or 7) * 1_000_000
     message = Message()
@@ -159,10 +159,19 @@ def test_a_first_event_is_packed_as_its_message_would_be(campaign: str, delivere
             False, campaign, bool(delivered), False, 0,
         )
     ]  # fmt: skip
-    packed = message_bytes.pack_first(77, 2**64 - 1, campaign, "gmail", delivered, 86_477)
-    pending = message_bytes.pack_first_pending(86_477, 3, at_us, kind, first=bool(delivered))
+    both = message_bytes.pack_first(
+        77, campaign, "gmail", 86_477, identity=2**64 - 1, offset=3, at_us=at_us, event_type=kind
+    )
+    packed, pending = message_bytes.parts_of_first(both)
     assert packed == message_bytes.pack(message)
     assert pending == message_bytes.pack_pending(message)
     again = message_bytes.unpack(packed, pending)
     assert again.pending == message.pending
+    assert again.delivered_us == (at_us if delivered else 0)
     assert message_bytes.pack(again) == packed
+    cached = message_bytes.unpack_cached(both)
+    assert message_bytes.pack(cached) == packed
+    assert message_bytes.pack_pending(cached) == pending
+    message.settle_all()
+    settled = message_bytes.pack(message)
+    assert message_bytes.pack(message_bytes.unpack_cached(settled)) == settled
