@@ -20,6 +20,8 @@ from schemas.errors import ConfigError
 
 ReadFile = Callable[[Path], str]
 _SECRET_FIELDS = ("signing_key", "secret", "username", "password", "token", "api_key")
+SECTIONS = ("sources", "alerts", "destinations")
+"""Of mailpulse.toml; the last two are read by ``streams``."""
 PRESET = "preset:"
 """Before the name of a provider that is a data file, in mailpulse.toml alone."""
 _PUBLIC = "public_key"
@@ -159,9 +161,9 @@ def load_sources(text: str, environ: Mapping[str, str], read_file: ReadFile) -> 
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"mailpulse.toml: {error}"]) from None
     problems = [
-        f"{key}: no such section in mailpulse.toml (known: sources, alerts)"
+        f"{key}: no such section in mailpulse.toml (known: {', '.join(SECTIONS)})"
         for key in document
-        if key not in ("sources", "alerts")
+        if key not in SECTIONS
     ]
     sources: dict[str, Source] = {}
     tables = document.get("sources", {})

@@ -1,0 +1,1 @@
+"""The role ``deliver``: sends what the topics say to other systems, as signed HTTP requests."""
