@@ -20,11 +20,12 @@ from schemas.primitives import integer, read_integer
 Header = tuple[str, bytes]
 Headers = list[Header]
 
-SOURCES = INGEST, ENRICH, CAMPAIGNS, SINK, CLI = (
+SOURCES = INGEST, ENRICH, CAMPAIGNS, SINK, DELIVER, CLI = (
     "/mailpulse/ingest",
     "/mailpulse/enrich",
     "/mailpulse/campaigns",
     "/mailpulse/sink",
+    "/mailpulse/deliver",
     "/mailpulse/cli",
 )
 """``ce_source`` of each stage."""

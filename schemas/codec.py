@@ -43,6 +43,7 @@ FIXED_IDS: dict[str, int] = {
     "alert.v1": 8,
     "campaign.v1": 9,
     "rules.v1": 10,
+    "destination.v1": 11,
 }
 """``name.version`` of every released schema -> its id while no registry is configured."""
 

@@ -13,6 +13,8 @@ CONTENT_BYTES_MAX = 1_000_000
 """How much of a record its dead letter holds; with the rest of the letter this is below a broker's
 default limit, 1 MiB, which the record itself may have reached. Its own topic has all of it."""
 KEY_BYTES_MAX = 4_096
+DESTINATION = "destination"
+"""In ``headers`` of letters of ``deliver``: the name of the destination."""
 
 
 def of_request(
@@ -56,16 +58,21 @@ def of_record(
     reason: str,
     detail: str,
     log_id: str | None = None,
+    destination: str = "",
+    ce_id: str = "",
 ) -> dict[str, Any]:
     """The ``dead_letter`` record of a Kafka record that a stage can't process.
 
     Args:
-        stage: ``enrich``, ``campaigns`` or ``sink``.
+        stage: ``enrich``, ``campaigns``, ``sink`` or ``deliver``.
         timestamp_ms: the record's own, milliseconds since 1970.
         log_id: incarnation of the topic, where the stage knows it.
+        destination: of ``deliver``: the one that did not take it; another one's is another letter.
+        ce_id: of ``deliver``: the record's CloudEvents id, to send it again with.
     """
     content = (value or b"")[:CONTENT_BYTES_MAX]
-    place = (topic, log_id or "", str(partition), str(offset))
+    place = (topic, log_id or "", str(partition), str(offset), *filter(None, (destination,)))
+    headers = {DESTINATION: destination, "ce_id": ce_id} if destination else {}
     return {
         "dead_letter_id": _identity(stage, *place, content=content),
         "stage": stage,
@@ -77,6 +84,7 @@ def of_record(
         "partition": partition,
         "offset": offset,
         "key": key and key[:KEY_BYTES_MAX],
+        "headers": headers,
         "content": content,
     }
 

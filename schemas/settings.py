@@ -165,6 +165,11 @@ class StreamsSettings(BaseModel):
         description="how long after a message's first event its figures depend on the set of its "
         "events, not on their order",
     )  # fmt: skip
+    deliver_group: str = Field(
+        "mailpulse-deliver",
+        pattern=r"^[A-Za-z0-9._-]{1,130}$",
+        description="consumer groups of destinations: this, '-' and the destination's name",
+    )
     rates_interval_ms: int = Field(
         250, ge=50, description="rates of a campaign are published at most this often"
     )

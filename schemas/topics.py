@@ -18,6 +18,7 @@ SCOPED_SUPPRESSIONS = "email.suppressions.scoped.v1"
 ENGAGEMENT = "email.engagement.v1"
 CAMPAIGNS = "email.campaigns.v1"
 RULES = "email.rules.v1"
+DESTINATIONS = "email.destinations.v1"
 
 _DAY_MS = 86_400_000
 
@@ -33,7 +34,8 @@ class Topic:
         retention_ms: how long records are kept; ``None``: compacted.
         writers: roles that write it.
         groups: roles whose consumer group reads it, for which lag is measured.
-        readers: roles that read it without a group, to build their state from it.
+        readers: roles that read it otherwise: without a group, to build their state from it, or
+            (deliver) by a group for each destination.
     """
 
     name: str
@@ -71,35 +73,42 @@ TOPICS: tuple[Topic, ...] = (
     ),
     Topic(
         ENRICHED, "enriched_event", "recipient", 32 * _DAY_MS,
-        writers=("worker",), groups=("sink",), readers=("worker",),
+        writers=("worker",), groups=("sink",), readers=("worker", "deliver"),
     ),
     Topic(
         DEAD_LETTERS, "dead_letter", "dead letter's identity", 30 * _DAY_MS,
-        writers=("ingest", "worker", "sink"), groups=("sink",),
+        writers=("ingest", "worker", "sink", "deliver"), groups=("sink",),
     ),
     Topic(
         MINUTES, "campaign_minute", "campaign, mailbox provider, minute, log, partition", None,
         writers=("worker",), groups=("worker", "sink"),
     ),
-    Topic(RATES, "campaign_rates", "campaign", None, writers=("worker",), groups=("sink",)),
+    Topic(
+        RATES, "campaign_rates", "campaign", None,
+        writers=("worker",), groups=("sink",), readers=("deliver",),
+    ),
     Topic(
         ALERTS, "alert", "campaign", 90 * _DAY_MS,
-        writers=("worker",), groups=("sink",), readers=("worker",),
+        writers=("worker",), groups=("sink",), readers=("worker", "deliver"),
     ),
-    Topic(SUPPRESSIONS, "suppression", "recipient", None, writers=("worker",), groups=("sink",)),
+    Topic(
+        SUPPRESSIONS, "suppression", "recipient", None,
+        writers=("worker",), groups=("sink",), readers=("deliver",),
+    ),
     Topic(
         SCOPED_SUPPRESSIONS, "suppression", "recipient, source and scope", None,
-        writers=("worker",), groups=("sink",),
+        writers=("worker",), groups=("sink",), readers=("deliver",),
     ),
     Topic(
         ENGAGEMENT, "engagement", "recipient", 7 * _DAY_MS,
-        writers=("worker",), readers=("worker",),
+        writers=("worker",), readers=("worker", "deliver"),
     ),
     Topic(CAMPAIGNS, "campaign", "campaign", None, writers=(), groups=("sink",)),
     Topic(
         RULES, "rules", "epoch and when it was announced, or epoch and partition", None,
         writers=("worker",), readers=("worker",),
     ),
+    Topic(DESTINATIONS, "destination", "destination", None, writers=(), readers=("deliver",)),
 )  # fmt: skip
 """Operators' commands (role ``admin`` in ``streams.kafka.acl``) read and write them too."""
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}

@@ -11,8 +11,10 @@ import yaml
 
 from schemas.cloudevents import SOURCES, cloud_event
 from schemas.codec import LATEST, schema_json
-from schemas.topics import PARTITIONS_DEFAULT, TOPICS, Topic
+from schemas.topics import BY_NAME, PARTITIONS_DEFAULT, TOPICS, Topic
 from schemas.trace import TRACEPARENT
+from streams.deliver.bodies import KINDS
+from tests import webhook_schemas
 
 PATH = Path(__file__).parent.parent / "schemas" / "asyncapi.yaml"
 CE_TYPE = "io.mailpulse.{schema}.v1"
@@ -73,8 +75,73 @@ def _message(topic: Topic) -> dict[str, Any]:
     }
 
 
+def _sent(topic: Topic) -> dict[str, Any]:
+    """The requests that ``mailpulse deliver`` makes of a topic's records."""
+    return {
+        "address": None,
+        "description": f"What mailpulse deliver sends of {topic.name} to a destination's URL.",
+        "messages": {
+            "request": {
+                "name": f"{topic.schema}_request",
+                "contentType": "application/json",
+                "headers": {"$ref": "#/components/schemas/StandardWebhooks"},
+                "payload": webhook_schemas.body(topic.name),
+            }
+        },
+    }
+
+
+_STANDARD_WEBHOOKS: dict[str, Any] = {
+    "type": "object",
+    "description": "Standard Webhooks 1.0.0. At-least-once: go by webhook-id. Several records in a"
+    " request (records_per_request) are the data of a body of type batch.",
+    "required": ["webhook-id", "webhook-timestamp"],
+    "properties": {
+        "webhook-id": {"type": "string", "description": "The body's id: the same on every try."},
+        "webhook-timestamp": {"type": "string", "description": "Of this try, seconds since 1970."},
+        "webhook-signature": {
+            "type": "string",
+            "description": "v1 signatures, one for each secret, with spaces between.",
+        },
+    },
+}
+
+
+_CLOUD_EVENTS: dict[str, Any] = {
+    "type": "object",
+    "description": "CloudEvents 1.0, binary mode of the Kafka protocol binding.",
+    "required": [*(name for name, _ in _EXAMPLE)],
+    "properties": {
+        "ce_specversion": {"const": "1.0"},
+        "ce_type": {"enum": [CE_TYPE.format(schema=t.schema) for t in TOPICS]},
+        "ce_source": {
+            "enum": [*SOURCES],
+            "description": "The stage that wrote it.",
+        },
+        "ce_id": {
+            "type": "string",
+            "description": "The same when the same thing is written again.",
+        },
+        "ce_time": {
+            "type": "string",
+            "format": "date-time",
+            "description": "To the second; the record's own fields are finer.",
+        },
+        "content-type": {"const": "application/avro"},
+        TRACEPARENT: {
+            "type": "string",
+            "description": (
+                "W3C Trace Context, only on raw and enriched events and dead "
+                "letters of ingress whose request carried it; the last header."
+            ),
+        },
+    },
+}
+
+
 def document() -> dict[str, Any]:
     """The whole document."""
+    sent = [BY_NAME[name] for name in KINDS]
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -88,7 +155,10 @@ def document() -> dict[str, Any]:
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/avro",
-        "channels": {_name(topic): _channel(topic) for topic in TOPICS},
+        "channels": {
+            **{_name(topic): _channel(topic) for topic in TOPICS},
+            **{f"{_name(topic)}_request": _sent(topic) for topic in sent},
+        },
         "operations": {
             f"receive_{_name(topic)}": {
                 "action": "receive",
@@ -96,40 +166,21 @@ def document() -> dict[str, Any]:
                 "summary": f"Subscribe to {topic.name}, keyed by {topic.key}.",
             }
             for topic in TOPICS
+        }
+        | {
+            f"send_{_name(topic)}": {
+                "action": "send",
+                "channel": {"$ref": f"#/channels/{_name(topic)}_request"},
+                "summary": f"POST to a destination, in the order of each {topic.key}.",
+                "bindings": {"http": {"method": "POST", "bindingVersion": "0.3.0"}},
+            }
+            for topic in sent
         },
         "components": {
             "messages": {_identifier(topic): _message(topic) for topic in TOPICS},
             "schemas": {
-                "CloudEvents": {
-                    "type": "object",
-                    "description": "CloudEvents 1.0, binary mode of the Kafka protocol binding.",
-                    "required": [*(name for name, _ in _EXAMPLE)],
-                    "properties": {
-                        "ce_specversion": {"const": "1.0"},
-                        "ce_type": {"enum": [CE_TYPE.format(schema=t.schema) for t in TOPICS]},
-                        "ce_source": {
-                            "enum": [*SOURCES],
-                            "description": "The stage that wrote it.",
-                        },
-                        "ce_id": {
-                            "type": "string",
-                            "description": "The same when the same thing is written again.",
-                        },
-                        "ce_time": {
-                            "type": "string",
-                            "format": "date-time",
-                            "description": "To the second; the record's own fields are finer.",
-                        },
-                        "content-type": {"const": "application/avro"},
-                        TRACEPARENT: {
-                            "type": "string",
-                            "description": (
-                                "W3C Trace Context, only on raw and enriched events and dead "
-                                "letters of ingress whose request carried it; the last header."
-                            ),
-                        },
-                    },
-                }
+                "StandardWebhooks": _STANDARD_WEBHOOKS,
+                "CloudEvents": _CLOUD_EVENTS,
             },
         },
     }

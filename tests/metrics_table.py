@@ -13,6 +13,7 @@ from analytics.dashboard.metrics import DashboardMetrics
 from analytics.metrics import SinkMetrics
 from analytics.warehouse.metrics import WarehouseMetrics
 from ingest.metrics import IngestMetrics
+from streams.deliver.metrics import DeliverMetrics
 from streams.worker.metrics import StreamMetrics
 
 _SAMPLES = {
@@ -40,6 +41,7 @@ def registries() -> Mapping[str, CollectorRegistry]:
         "ingest": IngestMetrics().registry,
         "worker": StreamMetrics().registry,
         "sink": SinkMetrics().registry,
+        "deliver": DeliverMetrics().registry,
         "warehouse": WarehouseMetrics().registry,
         "dashboard": DashboardMetrics().registry,
     }

@@ -237,7 +237,7 @@ def test_prometheus_asks_every_role_at_its_port() -> None:
         settings = load(service["environment"])
         if name.startswith("ingest-"):
             wanted.add(f"{name}:{settings.ingest_port}")
-        elif name.startswith("worker-") or name in ("sink", "dashboard"):
+        elif name.startswith("worker-") or name in ("sink", "deliver", "dashboard"):
             wanted.add(f"{name}:{settings.metrics_port}")
     assert wanted <= targets
     assert {target.split(":")[0] for target in targets} <= {*SERVICES, "127.0.0.1"}

@@ -49,6 +49,7 @@ def test_each_role_is_the_workload_it_should_be() -> None:
     """Workers have stable names and volumes, the others are interchangeable."""
     assert set(pods()) == {
         "Deployment/mailpulse-ingest", "StatefulSet/mailpulse-worker", "Deployment/mailpulse-sink",
+        "Deployment/mailpulse-deliver",
         "Deployment/mailpulse-dashboard", "Job/mailpulse-topics", "Job/mailpulse-migrate",
     }  # fmt: skip
     [worker] = [one for one in kubernetes() if one["kind"] == "StatefulSet"]
@@ -109,7 +110,8 @@ def test_ports_of_pods_are_the_ones_of_the_settings() -> None:
     settings = load(dict(base_settings()))
     wanted = {
         "ingest": settings.ingest_port, "worker": settings.metrics_port,
-        "sink": settings.metrics_port, "dashboard": settings.dashboard_port,
+        "sink": settings.metrics_port, "deliver": settings.metrics_port,
+        "dashboard": settings.dashboard_port,
     }  # fmt: skip
     for template in pods().values():
         [container] = template["spec"]["containers"]
@@ -137,7 +139,7 @@ def test_prometheus_finds_the_metrics_of_every_role() -> None:
         if role != "ingest":
             assert template["metadata"]["labels"]["app.kubernetes.io/name"] in reached["values"]
             assert rule["ports"] == [{"port": port}]
-    assert annotated == {"ingest", "worker", "sink", "dashboard"}
+    assert annotated == {"ingest", "worker", "sink", "deliver", "dashboard"}
 
 
 def test_selectors_find_their_pods() -> None:

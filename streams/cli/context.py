@@ -31,6 +31,7 @@ from streams.terminal.output import table_or_json as table_or_json
 if TYPE_CHECKING:
     from schemas.codec import Codec
     from streams.campaigns.lines import Lines
+    from streams.deliver.destinations import Destination
 
 OK, FAILED, USAGE, CONFIG, UNAVAILABLE = 0, 1, 2, 3, 4
 EXIT_CODES = (
@@ -110,6 +111,21 @@ def sources_of(settings: Settings) -> dict[str, Source]:
     if problems:
         raise ConfigError(problems)
     return sources
+
+
+def destinations_of(settings: Settings) -> "dict[str, Destination]":
+    """The destinations of ``mailpulse.toml``; none without such a file.
+
+    Raises:
+        ConfigError: with every problem found in its section ``[destinations]``.
+    """
+    from streams.deliver.destinations import load_destinations
+
+    try:
+        text = read_file(settings.config_path)
+    except FileNotFoundError:
+        return {}
+    return load_destinations(text, environ(), read_file)
 
 
 def lines_of(settings: Settings) -> "Lines":

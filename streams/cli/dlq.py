@@ -5,7 +5,8 @@ Invariants:
 2. Nothing is counted twice: event ids are derived from the provider's data, so an event that was
    processed before is dropped as a duplicate. Nothing is lost: a dead letter stays on its topic.
 3. A letter from ingress goes through its provider module and the privacy setting again; a record
-   goes back to its topic and partition unchanged.
+   goes back to its topic and partition unchanged. One that a destination did not take goes to that
+   destination alone, with the id that it had.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ from streams.cli.context import (
     FAILED,
     Json,
     codec_of,
+    destinations_of,
     emit,
     now,
     say,
@@ -131,10 +133,12 @@ class Resend:
 
     Attributes:
         out: topic, partition (``None``: by key), key, value, timestamp in milliseconds.
+        requests: letters of ``deliver``: each goes to the destination that did not take it, alone.
         still_bad: reason -> number of letters that would fail again.
     """
 
     out: list[tuple[str, int | None, bytes | None, bytes, int]] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
     tried: int = 0
     still_bad: Counter[str] = field(default_factory=Counter)
 
@@ -142,6 +146,9 @@ class Resend:
 def plan_of(letter: dict[str, Any], sources: dict[str, Source], intake: Any, plan: Resend) -> None:
     """Adds one dead letter to a plan."""
     plan.tried += 1
+    if letter["stage"] == "deliver":
+        plan.requests.append(letter)
+        return
     if letter["stage"] != "ingest":
         topic = letter["topic"]
         if topic not in BY_NAME:
@@ -188,7 +195,8 @@ def resend(
     """Resends dead letters. Without --yes it only shows what would be sent.
 
     Letters from ingress go through their provider module again; records of the streams and the
-    sink go back to their topic. Events that were processed before are dropped as duplicates.
+    sink go back to their topic. Events that were processed before are dropped as duplicates. What
+    a destination did not take is sent there again, after newer records of the same key.
 
     Example: mailpulse dlq resend --reason unknown_schema_id
     """
@@ -199,24 +207,28 @@ def resend(
         plan = await _plan(settings, codec, since, reason)
         if yes and plan.out:
             await _send(settings, plan)
+        if yes:
+            await _deliver(settings, codec, plan)
         return plan
 
     plan = asyncio.run(run())
     outcome = {
         "letters": plan.tried,
         "records": len(plan.out),
-        "sent": bool(yes and plan.out),
+        "requests": len(plan.requests),
+        "sent": bool(yes and (plan.out or plan.requests)),
         "still_bad": dict(plan.still_bad),
     }
     if json:
         emit(outcome)
     else:
         say(
-            f"{plan.tried:,} dead letters: {len(plan.out):,} records {'sent' if yes else 'to send'}"
+            f"{plan.tried:,} dead letters: {len(plan.out):,} records and {len(plan.requests):,}"
+            f" requests to destinations {'sent' if yes else 'to send'}"
         )
         for why, number in plan.still_bad.most_common():
             say(f"  {number:,} would fail again: {why}")
-        if plan.out and not yes:
+        if (plan.out or plan.requests) and not yes:
             say("Nothing was sent. Add --yes to send.")
     if plan.still_bad:
         raise typer.Exit(FAILED)
@@ -268,6 +280,17 @@ async def _send(settings: Settings, plan: Resend) -> None:
         ]  # fmt: skip
         for one in waiting:
             await one
+
+
+async def _deliver(settings: Settings, codec: "Codec", plan: Resend) -> None:
+    """Sends letters of ``deliver`` to their destinations, in order; counts those refused again."""
+    if not plan.requests:
+        return
+    from streams.deliver.resending import send_again
+
+    async for said in send_again(destinations_of(settings), codec, plan.requests):
+        if said:
+            plan.still_bad[said] += 1
 
 
 def register(app: typer.Typer) -> None:

@@ -15,6 +15,7 @@ from schemas.errors import MailpulseError
 from streams.cli import (
     alerts,
     capture,
+    deliver,
     dlq,
     doctor,
     figures,
@@ -52,6 +53,7 @@ app = typer.Typer(
 )
 for module in (
     roles,
+    deliver,
     figures,
     alerts,
     suppressions,

@@ -36,7 +36,7 @@ Port = Annotated[
 DataDir = Annotated[Path | None, typer.Option(help="Data directory. Default ./mailpulse-data.")]
 
 
-def _begin(role: str, *, attach: bool = False) -> Settings:
+def begin(role: str, *, attach: bool = False) -> Settings:
     """The settings of a role, with its logs configured."""
     from streams.cli import logs
 
@@ -65,7 +65,7 @@ def ingest() -> None:
     from streams.cli.telemetry import tracer_of
 
     sources = sources_of(settings_of(attach=False))
-    settings = _begin("ingest")
+    settings = begin("ingest")
     tracer = tracer_of(environ(), "ingest")
     codec = codec_of(settings)
     pages = [registry_routes(codec.ids)]
@@ -77,7 +77,7 @@ def worker() -> None:
     from streams.cli.telemetry import tracer_of
     from streams.worker import worker
 
-    settings = _begin("worker")
+    settings = begin("worker")
     tracer = tracer_of(environ(), "worker")
     codec, lines = codec_of(settings), lines_of(settings)
     raise typer.Exit(worker.run_worker(settings, codec=codec, lines=lines, tracer=tracer))
@@ -88,7 +88,7 @@ def sink() -> None:
     from analytics.sink import sink as analytics_sink
     from streams.cli.telemetry import tracer_of
 
-    settings = _begin("sink")
+    settings = begin("sink")
     tracer = tracer_of(environ(), "sink")
     codec = codec_of(settings)
     run_until_stopped(
@@ -104,7 +104,7 @@ def warehouse() -> None:
         raise ConfigError(["warehouse: pip install 'mailpulse[embedded]' brings the database"])
     from analytics.warehouse import serve as analytics_warehouse
 
-    settings = _begin("warehouse")
+    settings = begin("warehouse")
     run_until_stopped(lambda stop: analytics_warehouse.serve(settings, stop=stop))
 
 
@@ -112,7 +112,7 @@ def dashboard() -> None:
     """Serves the dashboard: GET /."""
     from analytics import dashboard as pages
 
-    settings = _begin("dashboard", attach=True)
+    settings = begin("dashboard", attach=True)
     lines = lines_of(settings).levels_of
     run_until_stopped(lambda stop: pages.serve(settings, lines=lines, stop=stop))
 

@@ -355,4 +355,10 @@ CONFIG_EXAMPLE = f"""\
 # [sources.scaleway]              # a sender that is known by a data file; `mailpulse sources ls`
 # provider = "preset:scaleway"
 # token = "env:{PREFIX}SECRET_SCALEWAY"
+
+# [destinations.crm]              # where `mailpulse deliver` sends, signed (Standard Webhooks)
+# url = "https://crm.example/hooks/mailpulse"
+# topics = ["engagement", "suppressions"]   # also: alerts, rates, events
+# topics can be filtered: by campaigns, events, sources and mailbox_providers, if they have these
+# secret = "env:{PREFIX}SECRET_CRM_SIGNATURE"   # whsec_ and base64 of 24 to 64 random bytes
 """

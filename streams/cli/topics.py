@@ -7,7 +7,16 @@ from typing import Annotated
 import typer
 
 from schemas.topics import TOPICS
-from streams.cli.context import Json, codec_of, emit, put, say, settings_of, table_or_json
+from streams.cli.context import (
+    Json,
+    codec_of,
+    destinations_of,
+    emit,
+    put,
+    say,
+    settings_of,
+    table_or_json,
+)
 
 group = typer.Typer(help="Kafka topics: create and show them.", no_args_is_help=True)
 
@@ -81,10 +90,11 @@ def acls(
     from streams.kafka.acl import commands, rules
 
     settings = settings_of()
+    granted = rules(settings, principal, destinations_of(settings))
     if json:
-        emit([rule.document() for rule in rules(settings, principal)])
+        emit([rule.document() for rule in granted])
         return
-    for line in commands(rules(settings, principal), bootstrap):
+    for line in commands(granted, bootstrap):
         put(line)
 
 

@@ -211,6 +211,19 @@ class Deliveries:
         queue.items.append(item)
         return item
 
+    def set_aside(self, place: Place, offset: int, content: object, size: int) -> Item:
+        """Takes the next record of a partition, which can't be sent: to be parked, out of order.
+
+        Call ``parked`` when its dead letter is acknowledged.
+        """
+        progress = self.progress[place]
+        progress.read(offset)
+        progress.position = offset + 1
+        item = Item(place, offset, None, content, size, 1)
+        self._held[place][offset] = item
+        self.held_bytes += size
+        return item
+
     def skip(self, place: Place, offset: int) -> None:
         """Finishes the next record of a partition without sending it: the filter leaves it out."""
         progress = self.progress[place]

@@ -10,6 +10,7 @@ Invariants:
 
 import tomllib
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from schemas.database_settings import ClickHouseSettings, WarehouseSettings
@@ -41,6 +42,9 @@ SETTINGS: Mapping[str, frozenset[str]] = {
     "sink": _COMMON | _KAFKA | _CLICKHOUSE | _starting("sink_")
     | {"consumer_group", "door_memory_bytes_max", "door_query_s_max", "door_threads_max",
        "events_ttl_days", "rebalance_timeout_ms", "session_timeout_ms"},
+    "deliver": _COMMON | _KAFKA
+    | {"config_file", "consumer_group", "deliver_group", "group_instance_id",
+       "rebalance_timeout_ms", "session_timeout_ms", "sink_group", "sink_reconcile"},
     "warehouse": _COMMON | frozenset(WarehouseSettings.model_fields) | _starting("door_"),
     "dashboard": _COMMON | _KAFKA | _CLICKHOUSE | _starting("dashboard_")
     | {"config_file", "consumer_group", "sink_group", "sink_reconcile", "recipients",
@@ -49,11 +53,17 @@ SETTINGS: Mapping[str, frozenset[str]] = {
 """Role -> names of the settings that it reads, without prefix."""
 _TRACED = frozenset({"ingest", "worker", "sink"})
 _OUTGOING = frozenset({"ingest", "worker", "sink"})
-"""Roles that make HTTP requests to other hosts: the registry, providers' certificates."""
+"""Roles that make HTTP requests to other hosts: the registry, providers' certificates. Not deliver:
+its requests go to the addresses that it judged."""
+REFERRING = {"ingest": "sources", "deliver": "destinations"}
+"""Role -> section of ``mailpulse.toml`` whose references to variables it resolves."""
 
 
 def role_environ(
-    role: str, given: Mapping[str, str], told: Mapping[str, str], references: Iterable[str] = ()
+    role: str,
+    given: Mapping[str, str],
+    told: Mapping[str, str],
+    references: Mapping[str, Iterable[str]] = MappingProxyType({}),
 ) -> dict[str, str]:
     """The whole environment of a role.
 
@@ -62,11 +72,12 @@ def role_environ(
         given: the supervisor's own environment.
         told: settings that the supervisor determines, by name without prefix; those that the role
             does not read are left out.
-        references: names of variables that ``mailpulse.toml`` refers to; only ingress gets them.
+        references: section of ``mailpulse.toml`` -> names of variables that it refers to; each role
+            gets those of its section (``REFERRING``).
     """
     wanted = {PREFIX + name.upper() for name in SETTINGS[role]}
     files = {f"{name}_FILE" for name in wanted}
-    referred = frozenset(references if role == "ingest" else ())
+    referred = frozenset(references.get(REFERRING.get(role, ""), ()))
     kept = {
         name: value
         for name, value in given.items()
@@ -88,15 +99,16 @@ def _is_base(role: str, name: str) -> bool:
     )
 
 
-def references_in(text: str) -> set[str]:
-    """Names of environment variables that a ``mailpulse.toml`` refers to (``env:NAME``).
+def references_in(text: str) -> dict[str, set[str]]:
+    """Section -> names of environment variables that it refers to (``env:NAME``).
 
     None if the file is not TOML: the role that loads it reports what is wrong.
     """
     try:
-        return set(_references(tomllib.loads(text)))
+        document = tomllib.loads(text)
     except tomllib.TOMLDecodeError:
-        return set()
+        return {}
+    return {section: set(_references(value)) for section, value in document.items()}
 
 
 def _references(value: Any) -> Iterable[str]:

@@ -33,6 +33,7 @@ import httpx
 from schemas.errors import ConfigError, MailpulseError, Unavailable
 from schemas.groups import group_by_role, topics_by_group
 from schemas.settings import PREFIX, Settings
+from streams.deliver.destinations import load_destinations
 from streams.embedded import local_kafka
 from streams.embedded.child import (
     BACKOFF_S_MAX,
@@ -128,7 +129,7 @@ class Embedded:
         ports = free_ports(
             ingest=self.settings.ingest_port, warehouse=self.settings.warehouse_port,
             door=self.settings.door_port, dashboard=self.settings.dashboard_port,
-            kafka=0, controller=0, worker=0, sink=0, health=0,
+            kafka=0, controller=0, worker=0, sink=0, deliver=0, health=0,
         )  # fmt: skip
         urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
         bootstrap = f"127.0.0.1:{ports['kafka']}"
@@ -155,6 +156,8 @@ class Embedded:
             SINK_BACKOFF_MS_MAX=min(self.settings.sink_backoff_ms_max, PAUSE_MS_MAX),
         )  # fmt: skip
         await self._start_role("worker", shared, ports["worker"])
+        if self._delivers():
+            await self._start_role("deliver", shared, ports["deliver"], GROUP_INSTANCE_ID="deliver")
         await self._start_role("ingest", shared, 0, INGEST_PORT=ports["ingest"])
         where = Endpoints(
             os.getpid(),
@@ -171,19 +174,33 @@ class Embedded:
         await until(partial(self._is_live, urls["dashboard"]), DASHBOARD_S)  # or without it
         self._live_urls = {
             role: urls["health" if role == "warehouse" else role]
-            for role in ("ingest", "worker", "sink", "warehouse", "dashboard")
+            for role in ("ingest", "worker", "sink", "deliver", "warehouse", "dashboard")
+            if role in self._children
         }
         self.endpoints = where
         state = json.dumps(asdict(where), indent=1)
         (self.data_dir / STATE_FILE).write_text(state + "\n", encoding="utf-8")
         return where
 
+    def _delivers(self) -> bool:
+        """Whether ``mailpulse.toml`` names destinations.
+
+        Raises:
+            ConfigError: with every problem of its section ``[destinations]``: nothing starts.
+        """
+        try:
+            text = self.settings.config_path.read_text(encoding="utf-8")
+        except (OSError, ValueError):  # the role that reads the file reports what is wrong
+            return False
+        read_text = partial(Path.read_text, encoding="utf-8")
+        return bool(load_destinations(text, self._environ, read_text))
+
     def child_environ(self, role: str, told: Mapping[str, str]) -> dict[str, str]:
         """The environment of a role: ``told`` takes precedence over the caller's settings."""
         try:
             references = references_in(self.settings.config_path.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # the role that reads the file reports what is wrong
-            references = set()
+            references = {}
         return role_environ(role, self._environ, told, references)
 
     def _told(self, bootstrap: str) -> dict[str, str]:
@@ -356,7 +373,7 @@ class Embedded:
         (self.data_dir / STATE_FILE).unlink(missing_ok=True)
 
     async def _halt(self, drain: bool) -> None:
-        for role in ("dashboard", "ingest", "worker", "sink", "warehouse", "broker"):
+        for role in ("dashboard", "ingest", "worker", "deliver", "sink", "warehouse", "broker"):
             child = self._children.pop(role, None)
             if child is None:
                 continue

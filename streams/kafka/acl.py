@@ -22,6 +22,7 @@ ROLES: dict[str, str] = {
     "ingest": "receives webhooks: writes raw events and dead letters, reads nothing",
     "worker": "reads raw events and minute counts, writes everything derived from them",
     "sink": "reads every topic but engagement and rules, and workers' offsets; writes dead letters",
+    "deliver": "reads what goes to other systems, and orders; writes dead letters",
     "dashboard": "reads topics' metadata and lag, changes nothing",
     "admin": "creates and checks topics; the commands topics, doctor, lag, tail, dlq",
 }
@@ -51,7 +52,9 @@ class Rule:
                 "name": self.name, "operations": list(self.operations)}  # fmt: skip
 
 
-def _grants(role: str, settings: Settings) -> Iterator[tuple[str, str, str]]:
+def _grants(
+    role: str, settings: Settings, destinations: Iterable[str]
+) -> Iterator[tuple[str, str, str]]:
     """``(resource, name, operation)`` of a role."""
     names = [topic.name for topic in TOPICS]
     for topic in TOPICS:
@@ -64,28 +67,35 @@ def _grants(role: str, settings: Settings) -> Iterator[tuple[str, str, str]]:
         yield "group", groups[role], "Read"
     if role == "sink":
         yield "group", settings.consumer_group, "Describe"  # how far the workers are
+    if role in ("deliver", "admin"):
+        for destination in destinations:
+            operation = "Read" if role == "deliver" else "Describe"
+            yield "group", f"{settings.deliver_group}-{destination}", operation
+        yield from (("topic", name, "DescribeConfigs") for name in names)  # for how long they keep
     if role in ("dashboard", "admin"):
-        for name in topics_by_group(settings):
-            yield "group", name, "Describe"
-        for name in names:
-            yield "topic", name, "Describe"
+        yield from (("group", name, "Describe") for name in topics_by_group(settings))
+        yield from (("topic", name, "Describe") for name in names)
     if role == "admin":
-        for name in names:
-            yield "topic", name, "Create"
-            yield "topic", name, "DescribeConfigs"
+        yield from (("topic", name, "Create") for name in names)
 
 
-def rules(settings: Settings, principal: str = "User:mailpulse-{role}") -> list[Rule]:
+def rules(
+    settings: Settings,
+    principal: str = "User:mailpulse-{role}",
+    destinations: Iterable[str] = (),
+) -> list[Rule]:
     """Every grant, by role and resource.
 
     Args:
         settings: for the names of groups.
         principal: that a role signs in as; ``{role}`` stands for the role's name.
+        destinations: names in ``mailpulse.toml``; each has a group.
     """
     out = []
+    named = tuple(destinations)
     for role in ROLES:
         operations: dict[tuple[str, str], set[str]] = {}
-        for resource, name, operation in _grants(role, settings):
+        for resource, name, operation in _grants(role, settings, named):
             operations.setdefault((resource, name), set()).add(operation)
         who = principal.replace("{role}", role)
         out += [
@@ -113,7 +123,7 @@ def table() -> str:
     lines = ["| role | resource | operations |", "|---|---|---|"]
     for role in ROLES:
         by_operations: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-        for rule in rules(Settings()):
+        for rule in rules(Settings(), destinations=["NAME"]):
             if rule.role == role:
                 by_operations.setdefault((rule.resource, rule.operations), []).append(rule.name)
         for (resource, operations), names in by_operations.items():

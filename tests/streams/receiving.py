@@ -46,6 +46,10 @@ class Receiver:
         """Of a receiver without TLS."""
         return f"http://127.0.0.1:{self.port}/hook"
 
+    def has(self, number: int) -> bool:
+        """Whether so many requests have arrived."""
+        return len(self.got) >= number
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         with suppress(asyncio.IncompleteReadError, OSError):

@@ -21,8 +21,8 @@ from streams.embedded.data_dir import Endpoints
 from streams.terminal import output
 
 COMMANDS = (
-    "demo", "up", "ingest", "worker", "sink", "dashboard", "topics", "migrate", "doctor", "lag",
-    "tail", "query", "export", "dlq", "send-test", "check", "capture", "config", "sources",
+    "demo", "up", "ingest", "worker", "sink", "deliver", "dashboard", "topics", "migrate", "doctor",
+    "lag", "tail", "query", "export", "dlq", "send-test", "check", "capture", "config", "sources",
     "campaigns", "suppressions", "alerts", "bench",
 )  # fmt: skip
 
@@ -88,7 +88,7 @@ def test_wrong_usage_is_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     "arguments",
     [("topics", "show"), ("topics", "apply"), ("lag",), ("tail", "raw"), ("query", "SELECT 1"),
-     ("dlq", "ls"), ("campaigns", "ls"), ("alerts", "ls"), ("alerts", "try"),
+     ("dlq", "ls"), ("deliver", "ls"), ("campaigns", "ls"), ("alerts", "ls"), ("alerts", "try"),
      ("campaigns", "set", "spring")],
 )  # fmt: skip
 def test_absent_peer_is_4(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:

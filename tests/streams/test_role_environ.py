@@ -14,6 +14,7 @@ ENTRIES = {
     "ingest": ("ingest.server", "ingest.registry_endpoint"),
     "worker": ("streams.worker.worker",),
     "sink": ("analytics.sink.sink",),
+    "deliver": ("streams.deliver.role",),
     "warehouse": ("analytics.warehouse.serve",),
     "dashboard": ("analytics.dashboard.serve",),
 }
@@ -28,6 +29,7 @@ SECRETS_OF = {
                "recipient_hash_key"},
     "worker": {"kafka_sasl_password", "schema_registry_url"},
     "sink": {"kafka_sasl_password", "schema_registry_url", "clickhouse_dsn"},
+    "deliver": {"kafka_sasl_password", "schema_registry_url"},
     "warehouse": {"door_token"},  # of its own callers: who gets that far has it
     "dashboard": {"kafka_sasl_password", "schema_registry_url", "clickhouse_dsn",
                   "dashboard_token", "recipient_hash_key"},
@@ -40,6 +42,8 @@ secret = ["env:NEW_KEY", "env:OLD_KEY"]
 provider = "postmark"
 username = "plain"
 password = "env:POSTMARK_PASSWORD"
+[destinations.crm]
+bearer = "env:CRM_TOKEN"
 """
 
 
@@ -107,11 +111,13 @@ def test_a_role_is_given_no_secret_of_another(role: str) -> None:
     given |= {f"{PREFIX}KAFKA_SASL_PASSWORD_FILE": "canary-file", "AWS_SECRET_ACCESS_KEY": "canary"}
     given |= {"NEW_KEY": "canary-source", f"{PREFIX}SECRET_OTHER": "canary-other", "PATH": "/bin"}
     given |= {"OTEL_EXPORTER_OTLP_HEADERS": "canary-otel"}
-    got = role_environ(role, given, {}, ["NEW_KEY"])
+    given |= {"CRM_TOKEN": "canary-destination"}
+    got = role_environ(role, given, {}, {"sources": ["NEW_KEY"], "destinations": ["CRM_TOKEN"]})
     secret = {value for value in got.values() if value.startswith("canary")}
     own = {f"canary-{name}" for name in SECRETS_OF[role]}
     own |= {"canary-file"} if "kafka_sasl_password" in SECRETS_OF[role] else set()
     own |= {"canary-source"} if role == "ingest" else set()
+    own |= {"canary-destination"} if role == "deliver" else set()
     own |= {"canary-otel"} if role in ("ingest", "worker", "sink") else set()
     assert secret == own
     assert got["PATH"] == "/bin"
@@ -128,5 +134,7 @@ def test_what_is_told_wins_over_the_callers_own() -> None:
 
 def test_references_of_a_configuration_are_found() -> None:
     """In lists too; other texts have none; nor does an invalid file."""
-    assert references_in(TOML) == {"NEW_KEY", "OLD_KEY", "POSTMARK_PASSWORD"}
-    assert references_in("[sources") == set()
+    assert references_in(TOML) == {
+        "sources": {"NEW_KEY", "OLD_KEY", "POSTMARK_PASSWORD"}, "destinations": {"CRM_TOKEN"}
+    }  # fmt: skip
+    assert references_in("[sources") == {}

@@ -1,0 +1,100 @@
+"""Metrics of the role ``deliver``.
+
+Invariants:
+1. They have a registry of their own; nothing is global.
+2. Labels are destinations, topics, partitions and results, so their number is bounded.
+3. Base units: seconds, records.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+DELAYS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0, 600.0, 3_600.0, 86_400.0)
+
+
+class DeliverMetrics:
+    """Every metric of the role; the help texts say what an operator should do."""
+
+    def __init__(self) -> None:
+        self.registry = r = CollectorRegistry()
+        by = ("destination",)
+        self.requests = Counter(
+            "mailpulse_deliver_requests",
+            "Requests by result: delivered, refused (4xx about the record), failed (5xx or no"
+            " answer), unavailable (no connection, or an answer about the destination).",
+            ("destination", "result"),
+            registry=r,
+        )
+        self.records = Counter(
+            "mailpulse_deliver_records",
+            "Records by result: delivered, filtered, parked ('mailpulse dlq ls' lists them).",
+            ("destination", "result"),
+            registry=r,
+        )
+        self.request_seconds = Histogram(
+            "mailpulse_deliver_request_seconds",
+            "Time from sending a request to its answer.",
+            by,
+            buckets=SECONDS,
+            registry=r,
+        )
+        self.delay_seconds = Histogram(
+            "mailpulse_deliver_delay_seconds",
+            "Time from a record's timestamp to its delivery.",
+            by,
+            buckets=DELAYS,
+            registry=r,
+        )
+        self._gauges()
+
+    def _gauges(self) -> None:
+        r, by = self.registry, ("destination",)
+        self.last_success = Gauge(
+            "mailpulse_deliver_last_success_seconds",
+            "When a request was last delivered, seconds since 1970; 0 if not since the start.",
+            by,
+            registry=r,
+        )
+        self.open = Gauge(
+            "mailpulse_deliver_breaker_open",
+            "1 if the destination does not work and is only probed; nothing is lost meanwhile.",
+            by,
+            registry=r,
+        )
+        self.paused = Gauge(
+            "mailpulse_deliver_paused",
+            "1 if an operator paused the destination: 'mailpulse deliver resume'.",
+            by,
+            registry=r,
+        )
+        self.held = Gauge(
+            "mailpulse_deliver_held_records",
+            "Records in memory that wait for the destination. Bounded.",
+            by,
+            registry=r,
+        )
+        self.lag = Gauge(
+            "mailpulse_deliver_lag_records",
+            "Records on the partition from the first that is not delivered.",
+            ("destination", "topic", "partition"),
+            registry=r,
+        )
+        self.expires = Gauge(
+            "mailpulse_deliver_expires_seconds",
+            "Time until retention removes the first record that is not delivered; with topics that"
+            " keep the newest of each key, and with nothing to deliver: 0 is never reached, and the"
+            " series is not there. Below two days: repair the destination, or raise retention.ms.",
+            ("destination", "topic", "partition"),
+            registry=r,
+        )
+        self.expired = Counter(
+            "mailpulse_deliver_expired_records",
+            "Records that retention removed before they were delivered. Above 0: they are lost to"
+            " this destination.",
+            by,
+            registry=r,
+        )
+
+    def render(self) -> bytes:
+        """The exposition text."""
+        return bytes(generate_latest(self.registry))

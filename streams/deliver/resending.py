@@ -1,0 +1,58 @@
+"""Sends dead letters of ``deliver`` again, to the destinations that did not take them."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+from schemas.codec import Codec
+from schemas.dead_letter import DESTINATION
+from schemas.errors import DecodeError
+from schemas.topics import BY_NAME
+from streams.deliver import bodies
+from streams.deliver.bodies import Body
+from streams.deliver.destinations import Destination
+from streams.deliver.sender import Sender
+
+
+def body_of(letter: Mapping[str, Any], codec: Codec) -> Body:
+    """The body that the record of a letter has, with the id that it had.
+
+    Raises:
+        DecodeError: it can't be read.
+    """
+    topic, key, value = letter["topic"], letter["key"], letter["content"] or None
+    if topic not in bodies.KINDS:
+        raise DecodeError("no_topic", str(topic))
+    ce_id = letter["headers"].get("ce_id", "").encode() or None
+    body_id = bodies.identity(ce_id, topic, key, value)
+    if value is None:
+        return bodies.of_lifted(body_id, key or b"", int(letter["occurred_at"]) // 1000)
+    return bodies.of_record(topic, body_id, codec.decode(value, BY_NAME[topic].schema))
+
+
+async def send_again(
+    destinations: Mapping[str, Destination], codec: Codec, letters: Iterable[Mapping[str, Any]]
+) -> AsyncIterator[str]:
+    """Sends each letter, one after the other, in the order given.
+
+    Yields:
+        Empty when it was delivered, else why not, for each letter.
+
+    Raises:
+        ConfigError: a certificate file of a destination can't be read.
+    """
+    senders: dict[str, Sender] = {}
+    async with AsyncExitStack() as stack:
+        for letter in letters:
+            name = letter["headers"].get(DESTINATION, "")
+            if name not in destinations:
+                yield f"no destination {name} in mailpulse.toml"
+                continue
+            if name not in senders:
+                senders[name] = await stack.enter_async_context(Sender(destinations[name]))
+            try:
+                outcome = await senders[name].send([body_of(letter, codec)])
+            except DecodeError as error:
+                yield error.reason
+                continue
+            yield outcome.said

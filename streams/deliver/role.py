@@ -1,0 +1,132 @@
+"""The role ``deliver``: one runner for each destination, in one process.
+
+Invariants:
+1. Destinations share nothing but the process and the producer of dead letters: a dead one only
+   lags.
+2. An unavailable Kafka is waited for; a bug ends the role (invariant 8 of the design).
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Mapping
+
+import structlog
+
+from schemas.codec import Codec
+from schemas.errors import Unavailable
+from schemas.serving.server import serving_health
+from schemas.settings import Settings
+from streams.deliver import orders
+from streams.deliver.destinations import Destination
+from streams.deliver.letters import Letters
+from streams.deliver.metrics import DeliverMetrics
+from streams.deliver.places import places
+from streams.deliver.retention import WARN_S
+from streams.deliver.runner import Runner
+from streams.deliver.sender import Sender
+from streams.kafka.clients import producer
+
+log = structlog.get_logger("mailpulse.deliver")
+
+RETRY_S = 1.0
+WARN_EVERY_S = 3_600.0
+
+
+async def serve(
+    settings: Settings,
+    destinations: Mapping[str, Destination],
+    *,
+    codec: Codec,
+    stop: asyncio.Event,
+    metrics: DeliverMetrics | None = None,
+) -> None:
+    """Delivers until ``stop`` is set. Health and metrics are on ``metrics_port``.
+
+    Raises:
+        ConfigError: a certificate file of a destination can't be read.
+        Exception: a bug.
+    """
+    figures = metrics or DeliverMetrics()
+    runners: list[Runner] = []
+    senders = {name: Sender(one) for name, one in destinations.items()}
+    for name in destinations:
+        figures.last_success.labels(name)
+        figures.open.labels(name)
+        figures.expired.labels(name)
+    health = serving_health(
+        settings,
+        lambda: len(runners) == len(destinations) and all(runner.ready for runner in runners),
+        figures.render,
+    )
+    async with health as port:
+        log.info("deliver started", destinations=sorted(destinations), health_port=port)
+        while not stop.is_set():
+            try:
+                await _deliver(settings, destinations, senders, codec, figures, runners, stop)
+            except Unavailable as error:
+                log.warning("Kafka does not answer, will retry", error=str(error))
+                runners.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), RETRY_S)
+
+
+async def _deliver(
+    settings: Settings,
+    destinations: Mapping[str, Destination],
+    senders: Mapping[str, Sender],
+    codec: Codec,
+    figures: DeliverMetrics,
+    runners: list[Runner],
+    stop: asyncio.Event,
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        batch = {"max_batch_size": 2_000_000, "max_request_size": 2_000_000}
+        client = await stack.enter_async_context(producer(settings, **batch))
+        where = await stack.enter_async_context(places(settings, time.time))
+        given = await orders.current(settings, codec)
+        letters = Letters(client, codec)
+        for name, destination in destinations.items():
+            sender = await stack.enter_async_context(senders[name])
+            runner = Runner(
+                destination, settings, codec, sender, letters, where, figures, random.random,
+                time.time,
+            )  # fmt: skip
+            if name in given:
+                runner.obey(given[name])
+            runners.append(runner)
+        by_name = {runner.name: runner for runner in runners}
+
+        def tell(order: orders.Order) -> None:
+            runner = by_name.get(order.destination)
+            if runner is not None and order != runner.order:
+                runner.obey(order)
+
+        beside = [
+            asyncio.create_task(orders.follow(settings, codec, tell)),
+            asyncio.create_task(_warn(runners)),
+        ]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for runner in runners:
+                    group.create_task(runner.run(stop))
+        except* Unavailable as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            for task in beside:
+                task.cancel()
+
+
+async def _warn(runners: list[Runner]) -> None:
+    """Says in the log which records retention will remove within ``WARN_S``."""
+    while True:
+        for runner in runners:
+            left = runner.seconds_left()
+            if left is not None and left < WARN_S:
+                log.error(
+                    "records will be removed before they are delivered: repair the destination, or"
+                    " raise retention.ms of the topic", destination=runner.name,
+                    hours_left=round(max(0.0, left) / 3600, 1),
+                )  # fmt: skip
+        await asyncio.sleep(WARN_EVERY_S)

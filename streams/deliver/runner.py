@@ -1,0 +1,477 @@
+"""Delivers to one destination: its consumer group, its state machine and its requests.
+
+Invariants:
+1. Read, deliver or park, commit, in this order. A crash repeats what was not committed, with the
+   same ids.
+2. Kafka is polled continuously, also while the destination is dead or paused: partitions are paused
+   when there is no room, so memory is bounded and this member stays in its group. So the group's
+   offsets do not expire.
+3. A new destination's place is committed before its first record is read: what comes while it can't
+   be reached is not missed.
+4. On a rebalance requests get ``SETTLE_S`` to end; the rest are broken off, and the next owner
+   sends them again.
+5. A bug ends ``run`` with its error (invariant 8 of the design); an unavailable peer never does.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
+
+from schemas.codec import Codec
+from schemas.errors import DecodeError, Unavailable
+from schemas.metadata_pace import paced
+from schemas.settings import Settings
+from schemas.topics import BY_NAME
+from streams.deliver import bodies
+from streams.deliver.bodies import BODY_BYTES_MAX, Body
+from streams.deliver.breaker import Dice
+from streams.deliver.core import Deliveries, Item, Place, Request
+from streams.deliver.destinations import Destination
+from streams.deliver.filters import passes
+from streams.deliver.letters import Letters
+from streams.deliver.metrics import DeliverMetrics
+from streams.deliver.orders import Order
+from streams.deliver.outcomes import Blame, Outcome
+from streams.deliver.places import Places
+from streams.deliver.sender import Sender
+
+log = structlog.get_logger("mailpulse.deliver")
+
+POLL_MS = 200
+COMMIT_S = 1.0
+SETTLE_S = 5.0
+RETRY_S = 1.0
+"""Between two tries of something that Kafka refused."""
+_RESULTS = {
+    None: "delivered", Blame.RECORD: "refused", Blame.UNKNOWN: "failed",
+    Blame.DESTINATION: "unavailable",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What an item carries: the record of Kafka, and its body."""
+
+    record: Any
+    body: Body | None
+
+
+class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
+    """One member of one destination's consumer group.
+
+    Args:
+        destination: where to.
+        settings: of the process.
+        codec: with the schema ids in use.
+        sender: opened by the caller.
+        letters: where parked records go.
+        places: where partitions begin.
+        metrics: to update.
+        dice: for pauses.
+        wall: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        destination: Destination,
+        settings: Settings,
+        codec: Codec,
+        sender: Sender,
+        letters: Letters,
+        places: Places,
+        metrics: DeliverMetrics,
+        dice: Dice,
+        wall: Any,
+    ) -> None:
+        self.destination = destination
+        self.name = destination.name
+        self.machine = Deliveries(destination.limits, dice)
+        self.order = Order(destination.name)
+        self._settings = settings
+        self._codec = codec
+        self._sender = sender
+        self._letters = letters
+        self._places = places
+        self._metrics = metrics
+        self._wall = wall
+        self._passes = {topic: passes(destination, topic) for topic in destination.topic_names}
+        self._consumer: Any = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._requests: dict[int, asyncio.Task[None]] = {}
+        self._moving = False
+        self._generation = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._committed: dict[Place, tuple[int, str]] = {}
+        self._failure: asyncio.Future[None] | None = None
+        self._open = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is in its group, and knows where each of its partitions begins."""
+        consumer = self._consumer
+        if consumer is None or self._moving:
+            return False
+        return all(Place(*tp) in self.machine.progress for tp in consumer.assignment())
+
+    @property
+    def group(self) -> str:
+        """Its consumer group."""
+        return group_of(self._settings, self.name)
+
+    # --- life ---
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Delivers until ``stop``; then lets requests end, commits and leaves the group.
+
+        Raises:
+            Exception: a bug.
+        """
+        self._failure = asyncio.get_running_loop().create_future()
+        stopped = asyncio.ensure_future(stop.wait())
+        loops: list[asyncio.Future[Any]] = []
+        try:
+            if not await self._connected(stop):
+                return
+            loops = [asyncio.ensure_future(one) for one in (self._read(), self._commit_often())]
+            ends: list[asyncio.Future[Any]] = [stopped, self._failure, *loops]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for one in (self._failure, *loops):
+                if one.done():
+                    one.result()
+            await self._let_go()
+        finally:
+            for task in (stopped, *loops, *self._tasks):
+                task.cancel()
+            self._failure.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._consumer is not None:
+                await self._consumer.stop()
+
+    async def _connected(self, stop: asyncio.Event) -> bool:
+        """Joins the group; ``False`` if stopped before Kafka answered."""
+        settings = self._settings
+        while not stop.is_set():
+            consumer = AIOKafkaConsumer(
+                **settings.kafka_client_options(),
+                group_id=self.group,
+                group_instance_id=settings.group_instance_id or None,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                session_timeout_ms=settings.session_timeout_ms,
+                heartbeat_interval_ms=max(1, settings.session_timeout_ms // 10),
+                rebalance_timeout_ms=settings.rebalance_timeout_ms,
+                max_partition_fetch_bytes=1_000_000,
+                fetch_max_wait_ms=100,
+                metadata_max_age_ms=15_000,
+            )
+            consumer.subscribe(list(self.destination.topic_names), listener=self)
+            self._consumer = paced(consumer)
+            self._moving = True  # until partitions are assigned
+            try:
+                await consumer.start()
+            except (KafkaError, OSError) as error:
+                log.warning("Kafka does not answer, will retry", error=str(error))
+                await consumer.stop()
+                self._consumer = None
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), RETRY_S)
+                continue
+            log.info("destination joined", destination=self.name, host=self.destination.host)
+            return True
+        return False
+
+    async def _let_go(self) -> None:
+        """Lets requests end, and commits; nothing new is sent."""
+        self._moving = True
+        if self._requests:
+            await asyncio.wait([*self._requests.values()], timeout=SETTLE_S)
+        await self._commit()
+
+    # --- Kafka ---
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                await self._begin()
+                room = self._make_way()
+                polled = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=max(1, room))
+            except (KafkaError, Unavailable) as error:
+                log.warning("reading failed, will retry", destination=self.name, error=str(error))
+                await asyncio.sleep(RETRY_S)
+                continue
+            for tp, records in polled.items():
+                place = Place(tp.topic, tp.partition)
+                if place in self.machine.progress:  # else it is begun, and read, anew
+                    self._take(place, records)
+            self._pump()
+
+    def _make_way(self) -> int:
+        """Pauses partitions while there is no room, else resumes them; returns the room."""
+        consumer, room = self._consumer, self.machine.room
+        paused = consumer.paused()
+        for tp in consumer.assignment():
+            if not room and tp not in paused:
+                consumer.pause(tp)
+            elif room and tp in paused:
+                consumer.resume(tp)
+        return room
+
+    async def _begin(self) -> None:
+        """Begins the partitions that were assigned, and those that are ordered to begin anew."""
+        if self._moving:
+            return
+        new = [
+            tp
+            for tp in self._consumer.assignment()
+            if (progress := self.machine.progress.get(Place(*tp))) is None
+            or progress.order < self.order.resend
+        ]
+        if not new:
+            return
+        generation = self._generation
+        found = await self._places.of(self._consumer, self.destination, self.group, new, self.order)
+        if generation != self._generation:
+            return  # assigned anew meanwhile
+        for tp, (progress, gone) in found.items():
+            if gone:
+                self._metrics.expired.labels(self.name).inc(gone)
+                log.error(
+                    "retention removed records before they were delivered", destination=self.name,
+                    topic=tp.topic, partition=tp.partition, records=gone,
+                )  # fmt: skip
+            self._consumer.seek(tp, progress.offset)
+            self.machine.assign(Place(*tp), progress)
+        await self._commit()
+
+    def _take(self, place: Place, records: Iterable[Any]) -> None:
+        for record in records:
+            progress = self.machine.progress[place]
+            if record.offset < progress.position or progress.is_finished(record.offset):
+                if record.offset >= progress.position:
+                    self.machine.skip(place, record.offset)
+                continue
+            try:
+                body = self._body(place.topic, record)
+            except DecodeError as error:
+                self._set_aside(place, record, error.reason, error.detail)
+                continue
+            if body is None:
+                self.machine.skip(place, record.offset)
+                self._metrics.records.labels(self.name, "filtered").inc()
+            elif len(body.json) > BODY_BYTES_MAX:
+                self._set_aside(place, record, "body_too_large", f"{len(body.json)} bytes")
+            else:
+                content = Content(record, body)
+                key = (place, record.key)
+                size = len(body.json) + len(record.value or b"")
+                self.machine.add(place, record.offset, key, content, size)
+
+    def _body(self, topic: str, record: Any) -> Body | None:
+        """What is sent of a record; ``None``: the filter leaves it out.
+
+        Raises:
+            DecodeError: it can't be read.
+        """
+        ce_id = next((value for name, value in record.headers if name == "ce_id"), None)
+        body_id = bodies.identity(ce_id, topic, record.key, record.value)
+        if record.value is None:
+            if "suppression.lifted" not in bodies.KINDS[topic].types:
+                return None  # a tombstone says nothing here
+            return bodies.of_lifted(body_id, record.key or b"", record.timestamp)
+        decoded = self._codec.decode(record.value, BY_NAME[topic].schema)
+        return bodies.of_record(topic, body_id, decoded) if self._passes[topic](decoded) else None
+
+    def _set_aside(self, place: Place, record: Any, reason: str, detail: str) -> None:
+        item = self.machine.set_aside(
+            place, record.offset, Content(record, None), len(record.value or b"")
+        )
+        self._spawn(self._park(item, reason, detail))
+
+    async def _commit_often(self) -> None:
+        while True:
+            await asyncio.sleep(COMMIT_S)
+            await self._commit()
+            self._show()
+
+    async def _commit(self) -> None:
+        offsets: dict[Place, tuple[int, str]] = {}
+        for place, progress in self.machine.progress.items():
+            state = progress.offset, progress.metadata()
+            if self._committed.get(place) != state:
+                offsets[place] = state
+        if not offsets:
+            return
+        try:
+            await self._consumer.commit(
+                {TopicPartition(*place): state for place, state in offsets.items()}
+            )
+        except KafkaError as error:  # delivered all the same; repeated with the same ids
+            log.warning("not committed", destination=self.name, error=str(error))
+            return
+        self._committed |= offsets
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Lets requests end, commits, and forgets (invariant 4)."""
+        await self._let_go()
+        self._generation += 1
+        for place in list(self.machine.progress):
+            self.machine.revoke(place)
+        self._committed.clear()
+        for task in self._requests.values():
+            task.cancel()
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Goes on; the partitions are begun by the reading loop."""
+        self._generation += 1
+        self._moving = False
+        self._metrics.lag.clear()
+        log.info("partitions assigned", destination=self.name, partitions=len(list(assigned)))
+
+    # --- requests ---
+
+    def obey(self, order: Order) -> None:
+        """Follows what an operator ordered; partitions begin anew in the reading loop."""
+        self.order = order
+        now = asyncio.get_running_loop().time()
+        if order.paused != self.machine.paused:
+            self.machine.pause(order.paused, now)
+            log.info("paused" if order.paused else "resumed", destination=self.name)
+        self._pump()
+
+    def _pump(self) -> None:
+        """Sends whatever may be sent, and sets the timer for the next that time alone allows."""
+        loop = asyncio.get_running_loop()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._moving:
+            return
+        now = loop.time()
+        for request in self.machine.take(now):
+            task = self._spawn(self._try(request))
+            self._requests[request.number] = task
+        item = self.machine.crowded(now)
+        if item is not None:
+            self._spawn(self._park(item, "not_delivered", item.said))
+        at = self.machine.wake_at()
+        if at is not None:
+            self._timer = loop.call_at(max(at, now + 0.001), self._pump)
+
+    async def _try(self, request: Request) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        outcome = Outcome("broken off", Blame.DESTINATION)
+        try:
+            outcome = await self._sender.send([_content(item).body for item in request.items])
+        finally:  # also when it is broken off: its records are forgotten by then
+            self._requests.pop(request.number, None)
+            parked = self.machine.answer(request.number, outcome, loop.time())
+        self._count(request, outcome, loop.time() - began)
+        for item in parked:
+            self._spawn(self._park(item, "not_delivered", f"{item.tries} tries; {item.said}"))
+        self._pump()
+
+    def _count(self, request: Request, outcome: Outcome, seconds: float) -> None:
+        metrics, name = self._metrics, self.name
+        metrics.requests.labels(name, _RESULTS[outcome.blame]).inc()
+        metrics.request_seconds.labels(name).observe(seconds)
+        if outcome.delivered:
+            now = self._wall()
+            metrics.records.labels(name, "delivered").inc(len(request.items))
+            metrics.last_success.labels(name).set(now)
+            for item in request.items:
+                delay = now - _content(item).record.timestamp / 1000
+                metrics.delay_seconds.labels(name).observe(max(0.0, delay))
+        self._tell_of_breaker(outcome)
+
+    def _tell_of_breaker(self, outcome: Outcome) -> None:
+        is_open = self.machine.breaker.is_open
+        if is_open == self._open:
+            return
+        self._open = is_open
+        self._metrics.open.labels(self.name).set(is_open)
+        if is_open:
+            log.error(
+                "destination does not work; it is only probed, and nothing is lost while its "
+                "topics hold it", destination=self.name, host=self.destination.host,
+                said=outcome.said,
+            )  # fmt: skip
+        else:
+            log.info("destination works again", destination=self.name)
+
+    async def _park(self, item: Item, reason: str, detail: str) -> None:
+        """Writes a record's dead letter, for as long as it takes and this member owns it."""
+        while item.place in self.machine.progress:
+            try:
+                await self._letters.write(self.name, _content(item).record, reason, detail)
+            except (KafkaError, Unavailable) as error:
+                log.warning("dead letter not written, will retry", error=str(error))
+                await asyncio.sleep(RETRY_S)
+                continue
+            self.machine.parked(item)
+            self._metrics.records.labels(self.name, "parked").inc()
+            self._pump()
+            return
+
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            if self._failure is not None and not self._failure.done():
+                self._failure.set_exception(error)
+
+    # --- figures ---
+
+    def _show(self) -> None:
+        metrics, name, machine = self._metrics, self.name, self.machine
+        metrics.held.labels(name).set(machine.held)
+        metrics.paused.labels(name).set(machine.paused)
+        for place, left in self._left().items():
+            where = (name, place.topic, str(place.partition))
+            if left is None:
+                with contextlib.suppress(KeyError):
+                    metrics.expires.remove(*where)
+            else:
+                metrics.expires.labels(*where).set(max(0.0, left))
+        for place, progress in machine.progress.items():
+            end = self._consumer.highwater(TopicPartition(*place))
+            if end is not None:
+                lag = metrics.lag.labels(name, place.topic, str(place.partition))
+                lag.set(max(0, end - progress.offset))
+
+    def _left(self) -> dict[Place, float | None]:
+        """Seconds until the first record that is not delivered may be removed, by partition."""
+        found: dict[Place, float | None] = {}
+        for place in self.machine.progress:
+            oldest = self.machine.oldest(place)
+            found[place] = None
+            if oldest is not None:
+                timestamp_ms = _content(oldest).record.timestamp
+                found[place] = self._places.seconds_left(place.topic, timestamp_ms)
+        return found
+
+    def seconds_left(self) -> float | None:
+        """The least of all partitions; ``None``: nothing waits that will be removed."""
+        return min((left for left in self._left().values() if left is not None), default=None)
+
+
+def _content(item: Item) -> Any:
+    assert isinstance(item.content, Content)
+    return item.content
+
+
+def group_of(settings: Settings, name: str) -> str:
+    """The consumer group of a destination."""
+    return f"{settings.deliver_group}-{name}"

@@ -1,0 +1,143 @@
+"""``mailpulse deliver`` on real Kafka: killed again and again, and what operators order of it."""
+
+import asyncio
+import os
+import random
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import pytest
+from standardwebhooks import Webhook
+
+from schemas import topics
+from tests.live.delivering import (
+    DeliverProcess,
+    engagement,
+    produce,
+    receiving,
+)
+from tests.live.fixtures import or_skip
+from tests.live.kafka import Kafka, create_mailpulse_topics
+from tests.streams.receiving import Got, answering
+
+KILLS = int(os.environ.get("MAILPULSE_TEST_KILLS", "3"))
+"""The full proof takes 100."""
+RECORDS_PER_KILL = 400
+KEYS = 40
+TOML = """
+[destinations.crm]
+url = "{url}"
+topics = {topics}
+secret = "env:DELIVER_SECRET"
+allow_networks = "127.0.0.1"
+begin = "{begin}"
+tries = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def bootstrap() -> Iterator[str]:
+    """One broker with mailpulse's topics for this file."""
+    with or_skip(Kafka) as broker:
+        create_mailpulse_topics(broker.bootstrap)
+        yield broker.bootstrap
+
+
+def in_order(got: Sequence[Got]) -> dict[str, list[int]]:
+    """Number of each record that arrived, by recipient; the ids of repeats are compared."""
+    by_key: dict[str, list[int]] = defaultdict(list)
+    ids: dict[tuple[str, int], str] = {}
+    for one in got:
+        data = one.document["data"]
+        place = data["recipient"], data["offset"]
+        assert ids.setdefault(place, one.headers["webhook-id"]) == one.headers["webhook-id"]
+        by_key[data["recipient"]].append(data["offset"])
+    return by_key
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_again_and_again_nothing_is_lost_and_order_is_kept(
+    bootstrap: str, tmp_path: Path
+) -> None:
+    """SIGKILL under load: each record arrives, a repeat goes on from a repeat, ids are the same."""
+    dice = random.Random(7)
+    toml = TOML.format(url="{url}", topics='"engagement"', begin="earliest")
+    total = RECORDS_PER_KILL * KILLS
+    with receiving() as there:
+        process = DeliverProcess(bootstrap, tmp_path, toml.format(url=there.url))
+        for kill in range(KILLS):
+            numbers = range(kill * RECORDS_PER_KILL, (kill + 1) * RECORDS_PER_KILL)
+            records = [engagement(f"k{n % KEYS:02}@example.com", n) for n in numbers]
+            asyncio.run(produce(bootstrap, records))
+            before = len(there.got)
+            with process:
+                some = before + dice.randrange(1, RECORDS_PER_KILL // 2)
+                process.wait_for(partial(there.has, some), f"kill {kill}")
+                time.sleep(dice.random() * 1.5)  # so that some commits come before the kill
+                process.kill()
+
+        def all_there() -> bool:
+            return len({one.headers["webhook-id"] for one in list(there.got)}) == total
+
+        with process:
+            process.wait_for(all_there, "the end", 120.0)
+            assert process.stop() == 0
+        got = list(there.got)
+    for key, arrived in in_order(got).items():
+        assert set(arrived) == {n for n in range(total) if n % KEYS == int(key[1:3])}
+        seen = -1
+        for number in arrived:
+            assert number <= seen + KEYS or seen < 0, "one of its key went past another"
+            seen = max(seen, number)
+    repeats = len(got) - total
+    assert repeats < 0.5 * KILLS * RECORDS_PER_KILL, "what was committed is not repeated"
+
+
+def test_parked_paused_resent(bootstrap: str, tmp_path: Path) -> None:
+    """A refused record is a dead letter that can be resent there; orders are followed."""
+    toml = TOML.format(url="{url}", topics='["suppressions", "alerts"]', begin="now")
+    key = b"ada@example.com"
+    with receiving() as there:
+        with DeliverProcess(bootstrap, tmp_path, toml.format(url=there.url)) as process:
+            process.wait_for(process.is_ready, "ready")
+            there.answer = answering(422, b"no such contact")
+            began_s = int(time.time())
+            asyncio.run(produce(bootstrap, [(topics.SUPPRESSIONS, key, None, f"{key!r}-lifted-1")]))
+
+            def parked() -> bool:
+                return "no such contact" in process.command("dlq", "ls", "--json")
+
+            process.wait_for(parked, "its dead letter")
+            there.answer = answering(204)
+            process.command("dlq", "resend", "--reason", "not_delivered", "--yes")
+            assert len(there.got) == 2
+
+            process.command("deliver", "pause", "crm")
+            process.wait_for(lambda: process.figure("mailpulse_deliver_paused") == 1, "paused")
+            asyncio.run(produce(bootstrap, [(topics.SUPPRESSIONS, key, None, f"{key!r}-lifted-2")]))
+            shown = process.command("deliver", "ls", "--json")
+            assert "paused" in shown
+            assert len(there.got) == 2
+            process.command("deliver", "resume", "crm")
+            process.wait_for(lambda: len(there.got) == 3, "what came while it was paused")
+
+            told = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began_s))
+            process.command("deliver", "resend", "crm", "--from", told)
+            assert len(there.got) == 3, "without --yes nothing is sent"
+            process.command("deliver", "resend", "crm", "--from", told, "--yes")
+            process.wait_for(lambda: len(there.got) == 5, "both again")
+            process.command("deliver", "test", "crm")
+            assert process.stop() == 0
+        ids = [one.headers["webhook-id"] for one in there.got]
+        assert ids[0] == ids[1] == ids[3]
+        assert ids[2] == ids[4]
+        assert [one.document["type"] for one in there.got[2:]] == [
+            "suppression.lifted", "suppression.lifted", "suppression.lifted", "test",
+        ]  # fmt: skip
+        secret = process.environ["DELIVER_SECRET"]
+        for one in there.got:
+            assert Webhook(secret).verify(one.body, one.headers)
