@@ -263,6 +263,21 @@ def test_a_batch_has_an_id_of_its_own_that_stays() -> None:
     assert document["data"] == [{"id": "0"}, {"id": "1"}, {"id": "2"}]
 
 
+VECTORS = json.loads(Path(__file__).with_name("deliver_vectors.json").read_text("utf-8"))
+"""Requests as they went over a socket on 2026-11-28. The libraries ``standardwebhooks`` of npm
+1.1.1 and of Go v0.0.1 verified each by each secret, and refused each with a byte more."""
+
+
+@pytest.mark.parametrize("number", range(len(VECTORS["requests"])))
+def test_signatures_are_those_that_other_libraries_verified(number: int) -> None:
+    """Byte by byte."""
+    sent = VECTORS["requests"][number]
+    headers = sent["headers"]
+    body = bodies.Body(headers["webhook-id"], sent["body"].encode(), 0)
+    hooks = [Webhook(secret) for secret in VECTORS["secrets"]]
+    assert bodies.signed_headers(body, hooks, float(headers["webhook-timestamp"])) == headers
+
+
 def test_signatures_by_hand() -> None:
     """HMAC-SHA256 of id, time and body, by each key, in order."""
     body = bodies.Body("id-1", '{"x":"é"}'.encode(), 0)
