@@ -17,7 +17,7 @@ from tests.metrics_table import Metric, metrics, table
 
 FOLDER = Path(__file__).parents[1] / "analytics" / "prometheus"
 METRICS: dict[str, Metric] = {sample: one for one in metrics() for sample in one.samples}
-UNITS = ("_seconds", "_bytes", "_records", "_keys", "_events", "_partitions", "_total", "_up",
+UNITS = ("_seconds", "_bytes", "_records", "_keys", "_events", "_partitions", "_total", "_up", "_open", "_paused",
          "_connections", "_statements", "_viewers", "_active")  # fmt: skip
 
 
@@ -111,7 +111,7 @@ def test_a_metric_follows_the_conventions(metric: Metric) -> None:
     assert metric.name.startswith("mailpulse_")
     assert metric.name.endswith(UNITS)
     assert metric.meaning.endswith(".")
-    assert set(metric.labels) <= {"source", "result", "reason", "topic", "partition", "stage",
+    assert set(metric.labels) <= {"source", "destination", "result", "reason", "topic", "partition", "stage",
                                   "state"}  # fmt: skip
 
 

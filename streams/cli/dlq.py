@@ -21,7 +21,7 @@ import typer
 
 from schemas import cloudevents
 from schemas.cloudevents import Headers, by_leading_text, cloud_event
-from schemas.errors import BadInput
+from schemas.errors import BadInput, DecodeError
 from schemas.masking import masked
 from schemas.settings import Settings, Source
 from schemas.topics import BY_NAME, DEAD_LETTERS, RAW
@@ -114,7 +114,7 @@ def show(
     letter = asyncio.run(run())
     if letter is None:
         raise BadInput("no_such_dead_letter", dead_letter_id)
-    content = letter["content"].decode("utf-8", "replace")
+    content = _content_of(letter, codec).decode("utf-8", "replace")
     text = (
         content if unmasked else masked(content)
     )  # before it is cut: half an address is not found
@@ -125,6 +125,18 @@ def show(
     for name, value in shown.items():
         if value not in (None, "", {}):
             say(f"{name}: {value}")
+
+
+def _content_of(letter: dict[str, Any], codec: "Codec") -> bytes:
+    """What can be read of a letter: of ``deliver`` the body as it was sent."""
+    if letter["stage"] != "deliver":
+        return bytes(letter["content"])
+    from streams.deliver.resending import body_of
+
+    try:
+        return body_of(letter, codec).json
+    except DecodeError:
+        return bytes(letter["content"])
 
 
 @dataclass(slots=True)

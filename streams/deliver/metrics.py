@@ -81,9 +81,9 @@ class DeliverMetrics:
         )
         self.expires = Gauge(
             "mailpulse_deliver_expires_seconds",
-            "Time until retention removes the first record that is not delivered; with topics that"
-            " keep the newest of each key, and with nothing to deliver: 0 is never reached, and the"
-            " series is not there. Below two days: repair the destination, or raise retention.ms.",
+            "Time until retention removes the first record that is not delivered. Only where one"
+            " waits that will be removed. Below two days: repair the destination, or raise"
+            " retention.ms of the topic.",
             ("destination", "topic", "partition"),
             registry=r,
         )
