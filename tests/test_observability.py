@@ -17,8 +17,8 @@ from tests.metrics_table import Metric, metrics, table
 
 FOLDER = Path(__file__).parents[1] / "analytics" / "prometheus"
 METRICS: dict[str, Metric] = {sample: one for one in metrics() for sample in one.samples}
-UNITS = ("_seconds", "_bytes", "_records", "_keys", "_events", "_partitions", "_total", "_up", "_open", "_paused",
-         "_connections", "_statements", "_viewers", "_active")  # fmt: skip
+UNITS = ("_seconds", "_bytes", "_records", "_keys", "_events", "_partitions", "_total", "_up",
+         "_connections", "_statements", "_viewers", "_active", "_open", "_paused")  # fmt: skip
 
 
 def rules_of(name: str) -> list[dict[str, Any]]:
@@ -111,8 +111,8 @@ def test_a_metric_follows_the_conventions(metric: Metric) -> None:
     assert metric.name.startswith("mailpulse_")
     assert metric.name.endswith(UNITS)
     assert metric.meaning.endswith(".")
-    assert set(metric.labels) <= {"source", "destination", "result", "reason", "topic", "partition", "stage",
-                                  "state"}  # fmt: skip
+    assert set(metric.labels) <= {"source", "destination", "result", "reason", "topic", "partition",
+                                  "stage", "state"}  # fmt: skip
 
 
 def test_the_table_has_every_metric() -> None:
