@@ -15,8 +15,9 @@ Invariants:
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import structlog
@@ -161,7 +162,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             consumer = AIOKafkaConsumer(
                 **settings.kafka_client_options(),
                 group_id=self.group,
-                group_instance_id=settings.group_instance_id or None,
+                group_instance_id=instance_of(settings, self.destination.topic_names),
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
                 session_timeout_ms=settings.session_timeout_ms,
@@ -470,6 +471,17 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
 def _content(item: Item) -> Any:
     assert isinstance(item.content, Content)
     return item.content
+
+
+def instance_of(settings: Settings, topics: Sequence[str]) -> str | None:
+    """The static membership id, if one is set: another one for other topics.
+
+    A static member that returns is given its former partitions, whatever it subscribes to now
+    (KIP-345), and aiokafka refuses partitions of topics that it did not subscribe to.
+    """
+    if not settings.group_instance_id:
+        return None
+    return f"{settings.group_instance_id}-{sha256(' '.join(topics).encode()).hexdigest()[:8]}"
 
 
 def group_of(settings: Settings, name: str) -> str:

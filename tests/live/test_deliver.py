@@ -84,6 +84,7 @@ def test_killed_again_and_again_nothing_is_lost_and_order_is_kept(
             return len({one.headers["webhook-id"] for one in list(there.got)}) == total
 
         with process:
+            process.wait_for(process.is_ready, "ready")
             process.wait_for(all_there, "the end", 120.0)
             assert process.stop() == 0
         got = list(there.got)
@@ -95,6 +96,16 @@ def test_killed_again_and_again_nothing_is_lost_and_order_is_kept(
             seen = max(seen, number)
     repeats = len(got) - total
     assert repeats < 0.5 * KILLS * RECORDS_PER_KILL, "what was committed is not repeated"
+
+
+def test_a_destination_is_given_other_topics(bootstrap: str, tmp_path: Path) -> None:
+    """Of a static member Kafka remembers the partitions: those of the former topics."""
+    with receiving() as there:
+        for chosen in ('"engagement"', '"suppressions"'):
+            text = TOML.format(url=there.url, topics=chosen, begin="now")
+            with DeliverProcess(bootstrap, tmp_path, text.replace(".crm", ".other")) as process:
+                process.wait_for(process.is_ready, chosen)
+                process.kill()
 
 
 def test_parked_paused_resent(bootstrap: str, tmp_path: Path) -> None:
