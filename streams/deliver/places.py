@@ -77,7 +77,7 @@ class Places:
                 if not known:
                     progress.order = order.resend
                 elif progress.order < order.resend:
-                    progress = Progress(await _at(consumer, tp, order, ends), order=order.resend)
+                    progress = _again(progress, await _at(consumer, tp, order, ends), order)
                 found[tp] = _still_there(progress, starts[tp], ends[tp])
         return found
 
@@ -88,6 +88,12 @@ async def _at(
     """The first record from the time that the order names; the end if there is none."""
     at = (await consumer.offsets_for_times({tp: order.resend_from // 1000}))[tp]
     return ends[tp] if at is None else int(at.offset)
+
+
+def _again(progress: Progress, at: int, order: Order) -> Progress:
+    """To be sent again from ``at``, and what was not sent before that too."""
+    kept = [(begin, min(end, at)) for begin, end in progress.spans if begin < at]
+    return Progress(min(progress.offset, at), kept, order.resend)
 
 
 def _still_there(progress: Progress, start: int, end: int) -> Begun:
