@@ -22,6 +22,7 @@ from streams.cli.context import (
     ConfigFile,
     Json,
     codec_of,
+    destinations_of,
     emit,
     environ,
     lines_of,
@@ -126,6 +127,7 @@ def up(port: Port = None, data_dir: DataDir = None, config: ConfigFile = None) -
 
     settings = settings_of(attach=False, ingest_port=port, data_dir=data_dir, config_file=config)
     sources = sources_of(settings)
+    destinations_of(settings)  # their problems too, before anything starts
 
     async def run(stop: asyncio.Event) -> None:
         say("Starting broker, database and roles …")

@@ -9,8 +9,8 @@ Invariants:
    before it are delivered or parked. Other keys go past.
 3. A record is finished when it is delivered, or when its dead letter is acknowledged. Nothing else
    moves the offset to commit: at-least-once delivery.
-4. Held are at most ``records_max`` records, and at most ``bytes_max`` bytes and one record more.
-   In flight are at most ``concurrency`` requests.
+4. Held are at most ``records_max`` records, and at most ``bytes_max`` bytes and one record more, if
+   the caller adds only while there is ``room``. In flight are at most ``concurrency`` requests.
 5. A record is parked after ``tries_max`` answers that refuse it, or ``give_up_s`` after its first
    failure. Failures that are about the destination do not count, and neither tries nor time count
    while the breaker is open, the destination asked for a pause, or an operator paused it.

@@ -4,8 +4,8 @@ Invariants:
 1. Read, deliver or park, commit, in this order. A crash repeats what was not committed, with the
    same ids.
 2. Kafka is polled continuously, also while the destination is dead or paused: partitions are paused
-   when there is no room, so memory is bounded and this member stays in its group. So the group's
-   offsets do not expire.
+   when there is no room. So memory is bounded, by what the machine may hold and one fetch of each
+   partition; and this member stays in its group, so that the group's offsets do not expire.
 3. A new destination's place is committed before its first record is read: what comes while it can't
    be reached is not missed.
 4. On a rebalance requests get ``SETTLE_S`` to end; the rest are broken off, and the next owner

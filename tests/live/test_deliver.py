@@ -58,6 +58,14 @@ def in_order(got: Sequence[Got]) -> dict[str, list[int]]:
     return by_key
 
 
+def assert_contiguous(arrived: Sequence[int]) -> None:
+    """Each is the next of its key, or a repeat of one before."""
+    seen = arrived[0] - KEYS
+    for number in arrived:
+        assert number <= seen + KEYS, "one of its key went past another"
+        seen = max(seen, number)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_killed_again_and_again_nothing_is_lost_and_order_is_kept(
@@ -90,12 +98,41 @@ def test_killed_again_and_again_nothing_is_lost_and_order_is_kept(
         got = list(there.got)
     for key, arrived in in_order(got).items():
         assert set(arrived) == {n for n in range(total) if n % KEYS == int(key[1:3])}
-        seen = -1
-        for number in arrived:
-            assert number <= seen + KEYS or seen < 0, "one of its key went past another"
-            seen = max(seen, number)
+        assert_contiguous(arrived)
     repeats = len(got) - total
     assert repeats < 0.5 * KILLS * RECORDS_PER_KILL, "what was committed is not repeated"
+
+
+def test_two_processes_share_the_work_and_one_leaves(bootstrap: str, tmp_path: Path) -> None:
+    """Partitions move while records are under way: none is lost, order by key is kept."""
+    records = [engagement(f"m{n % KEYS:02}@example.org", n) for n in range(1_200)]
+    with receiving() as there:
+        text = TOML.format(url=there.url, topics='"engagement"', begin="now")
+        folders = [tmp_path / "one", tmp_path / "two"]
+        for folder in folders:
+            folder.mkdir()
+        first, second = (
+            DeliverProcess(bootstrap, folder, text.replace(".crm", ".shared")) for folder in folders
+        )
+        second.environ["MAILPULSE_GROUP_INSTANCE_ID"] = ""
+        with first:
+            first.wait_for(first.is_ready, "the first")
+            asyncio.run(produce(bootstrap, records[:600]))
+            with second:
+                second.wait_for(second.is_ready, "the second")
+                asyncio.run(produce(bootstrap, records[600:]))
+                second.wait_for(partial(there.has, 700), "some of the rest")
+                assert second.stop() == 0
+
+            def all_there() -> bool:
+                return len({one.headers["webhook-id"] for one in list(there.got)}) == len(records)
+
+            first.wait_for(all_there, "the rest")
+            assert first.stop() == 0
+        got = list(there.got)
+    for key, arrived in in_order(got).items():
+        assert set(arrived) == {n for n in range(len(records)) if n % KEYS == int(key[1:3])}
+        assert_contiguous(arrived)
 
 
 def test_a_destination_is_given_other_topics(bootstrap: str, tmp_path: Path) -> None:
