@@ -23,7 +23,7 @@ from tests.live.fixtures import or_skip
 from tests.live.kafka import Kafka, create_mailpulse_topics
 from tests.streams.receiving import Got, answering
 
-KILLS = int(os.environ.get("MAILPULSE_TEST_KILLS", "3"))
+KILLS = int(os.environ.get("MAILPULSE_TEST_KILLS", "2"))
 """The full proof takes 100."""
 RECORDS_PER_KILL = 400
 KEYS = 40
@@ -96,11 +96,16 @@ def test_killed_again_and_again_nothing_is_lost_and_order_is_kept(
             process.wait_for(all_there, "the end", 120.0)
             assert process.stop() == 0
         got = list(there.got)
+        with process:
+            process.wait_for(process.is_ready, "ready once more")
+            asyncio.run(produce(bootstrap, [engagement("last@example.com", total)]))
+            process.wait_for(partial(there.has, len(got) + 1), "the last")
+        assert [one.document["data"]["offset"] for one in there.got[len(got) :]] == [total], (
+            "what was committed is not repeated"
+        )
     for key, arrived in in_order(got).items():
         assert set(arrived) == {n for n in range(total) if n % KEYS == int(key[1:3])}
         assert_contiguous(arrived)
-    repeats = len(got) - total
-    assert repeats < 0.5 * KILLS * RECORDS_PER_KILL, "what was committed is not repeated"
 
 
 def test_two_processes_share_the_work_and_one_leaves(bootstrap: str, tmp_path: Path) -> None:
