@@ -165,9 +165,19 @@ def _recipient_key(head: Head, watched: set[int], near: set[int]) -> bytes:
     short = head["address_hash"]
     if head["event_type"] in TOLD_BY:
         near.add(short)
-    elif short not in watched and short not in near:
+    elif (short not in watched and short not in near) or not _is_readable(head):
         return b""
     return _key_of(addressee_of(head))
+
+
+def _is_readable(head: Head) -> bool:
+    """Whether an event says whose sign of life it is: if not, it is none. Were it refused instead,
+    that would depend on ``near``, and so on how the log is cut into slices."""
+    try:
+        head.complete()
+    except DecodeError:
+        return False
+    return True
 
 
 def _key_of(whom: Addressee) -> bytes:
