@@ -184,7 +184,7 @@ def test_commands_read_and_write_by_the_ids_of_the_registry(
     [opened] = operator_commands.lines(settings, "dlq", "show", "ab" * 4)
     assert opened["stage"] == "ingest"
     [sent] = operator_commands.lines(settings, "dlq", "resend", "--yes")
-    assert sent == {"letters": 1, "records": 1, "sent": True, "still_bad": {}}
+    assert sent == {"letters": 1, "records": 1, "requests": 0, "sent": True, "still_bad": {}}
     operator_commands.run(settings, "campaigns", "set", "spring", "--name", "Spring")
 
     written = asyncio.run(read_topic(broker.bootstrap, RAW))
