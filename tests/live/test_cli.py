@@ -243,7 +243,10 @@ def test_dead_letter_is_listed_and_shown(pipeline: Pipeline) -> None:
 def test_replay_mends_what_can_be_mended_and_doubles_nothing(pipeline: Pipeline) -> None:
     """First a plan; once the source knows the field of the event name, a letter becomes an
     event."""
-    nothing = {"letters": 1, "records": 0, "sent": False, "still_bad": {"no_event_type": 1}}
+    nothing = {
+        "letters": 1, "records": 0, "requests": 0, "sent": False,
+        "still_bad": {"no_event_type": 1},
+    }  # fmt: skip
     assert pipeline.json("dlq", "resend", code=1) == nothing
     assert pipeline.post(b'{"kind": "opened", "id": "late", "message_id": "m0"}') == 200
     pipeline.until_stored("SELECT count() FROM dead_letters FINAL", 2)
