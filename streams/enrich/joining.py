@@ -21,7 +21,7 @@ from streams.enrich.assess import assess
 from streams.enrich.contributions import contributions, placed
 from streams.enrich.derive import Standing
 from streams.enrich.effects import Engaged, Reengaged, Restated
-from streams.enrich.message import Message
+from streams.enrich.message import SEEN_MAX, Message
 from streams.enrich.revisions import Before, Item, StepWork, correct
 
 
@@ -49,7 +49,9 @@ def resolved(work: StepWork, item: Item) -> Item | None:
     if number is None:
         return item
     now = max(shard.log_time, record.timestamp // 1000)
-    alias = shard.alias(number, now, work.look_ups.message_ttl_s)
+    alias = shard.aliases[number]
+    if alias is None or alias.is_expired(now, work.look_ups.message_ttl_s):
+        return item  # what has expired is replaced by an event that has an effect (``join``)
     if head["event_hash"] in alias.seen:
         return None
     if not (head["alias_only"] and alias.linked):
@@ -132,6 +134,7 @@ def _hand_over(source: Message, target: Message, moved: set[int]) -> None:
     """Moves the events; pending ones are the last of ``seen`` in both messages."""
     target.pending += [event for event in source.pending if event.identity in moved]
     target.seen += [identity for identity in source.seen if identity in moved]
+    del target.seen[:-SEEN_MAX]
     source.pending = [event for event in source.pending if event.identity not in moved]
     source.seen = [identity for identity in source.seen if identity not in moved]
     source.due = source.due if source.pending else 0

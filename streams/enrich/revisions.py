@@ -10,7 +10,7 @@ Invariants:
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, TypedDict, cast
 
 from schemas import enrichment
 from schemas.codec import Codec
@@ -174,8 +174,7 @@ def write(
     """Adds the event's first revision to the effects, and its engagement if it is a first."""
     value = derive.value(
         work.frame, work.origin, record.value or b"", head, now, event, bounce, work.look_ups,
-        version=record.offset, key=key, previous_campaign=None,
-        previous_key=_key_of_old_folds(head, work.look_ups),
+        version=record.offset, key=key, **_place_of_old_folds(head, now, work.look_ups),
     )  # fmt: skip
     work.effects.enriched.append((record.key, value, record.timestamp))
     if event.human:
@@ -186,9 +185,26 @@ def write(
         work.effects.engagement.append((recipient_identity(head), its))
 
 
-def _key_of_old_folds(head: Head, look_ups: LookUps) -> bytes | None:
-    """The key that folds before version 3 gave the event, if it may be stored under that."""
-    return own_unit(head["event_id"]) if look_ups.epoch and head.get("alias_only") else None
+class _Place(TypedDict):
+    """What an earlier fold gave an event; ``None``: what it is given now."""
+
+    previous_campaign: str | None
+    previous_key: bytes | None
+
+
+def _place_of_old_folds(head: Head, now: Standing, look_ups: LookUps) -> _Place:
+    """Where folds before version 3 may have stored the event.
+
+    They knew no message of an event by an alias alone: it had a key of its own, and the campaign
+    that it names itself.
+    """
+    if not (look_ups.epoch and head.get("alias_only")):
+        return _Place(previous_campaign=None, previous_key=None)
+    campaign = head["campaign_id"] or ""
+    moved = campaign != (now.campaign or "")
+    return _Place(
+        previous_campaign=campaign if moved else None, previous_key=own_unit(head["event_id"])
+    )
 
 
 def first_pending(shard: Shard, scan: Scan) -> int:
@@ -259,6 +275,6 @@ def _restate_one(
     value = derive.value(
         work.frame, work.origin, record.value or b"", head, Standing.of(message), event,
         derive.bounce_of(head), work.look_ups, version=shard.applied, key=key,
-        previous_campaign=None, previous_key=_key_of_old_folds(head, work.look_ups),
+        **_place_of_old_folds(head, Standing.of(message), work.look_ups),
     )  # fmt: skip
     effects.enriched.append((message_key(cast(Event, head)), value, shard.log_time * 1000))

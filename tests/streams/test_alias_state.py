@@ -1,0 +1,67 @@
+"""What is kept of aliases and of the messages they stand for: bounded, and a fold of the log."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from schemas.event import Event, own_unit, unit_key
+from streams.enrich.derive import LookUps
+from streams.enrich.message import PENDING_MAX, SEEN_MAX
+from streams.enrich.step import step
+from tests.streams.folding import CODEC, Fold, log_of
+from tests.streams.test_aliases import DAY_S, alone, folded, opened, some, stored
+
+
+def test_a_message_remembers_no_more_ids_however_many_aliases_it_has() -> None:
+    """Each alias brings as many events as can be pending; their ids once grew beyond all bounds.
+
+    Then a checkpoint failed, since the stored form counts ids in 16 bits, and so did each replay.
+    """
+    fold = Fold()
+    events: list[Event] = []
+    for alias in range(SEEN_MAX // PENDING_MAX + 3):
+        rfc = f"{alias}@shop.example"
+        for _ in range(PENDING_MAX):
+            events.append(alone(len(events) + 1, 0.1, rfc_message_id=rfc))
+        events.append(some(len(events) + 1, "deferred", 0.2, rfc_message_id=rfc))
+    step(fold.shard, log_of(events), LookUps(), CODEC, emit=False)
+    key = unit_key(events[-1])
+    message = fold.shard.message(key)
+    assert len(message.seen) <= SEEN_MAX
+    fold.checkpoint()
+    fold.restart()
+    fold.shard.fetch([key], ())
+    again = fold.shard.message(key)
+    assert (again.seen, again.pending) == (message.seen, message.pending)
+
+
+def test_an_event_without_effect_does_not_forget_an_alias() -> None:
+    """A duplicate that arrives by a clock ahead, when the alias has expired but not the message."""
+    delivered, bounce = some(1, "delivered"), alone(3, 2)
+    log = log_of([delivered, opened(2, 1), delivered, bounce])
+    log = [
+        replace(record, timestamp=log[0].timestamp + day * DAY_S * 1000)
+        for record, day in zip(log, (0, 20, 31, 21), strict=True)
+    ]
+    for cuts in ([], [2], [3], [1, 2, 3]):
+        fold = folded(log, cuts)
+        assert fold.duplicates == 1
+        found = stored(fold)[bounce["event_id"]]
+        assert found["message_key"] == unit_key(delivered).hex()
+
+
+@pytest.mark.parametrize("own", [None, "c", "d"])
+@pytest.mark.parametrize("bounce_first", [False, True])
+def test_a_new_epoch_replaces_the_row_of_older_folds(own: str | None, bounce_first: bool) -> None:
+    """They stored the event under a key of its own, and under the campaign that it names itself."""
+    bounce, delivered = alone(1, 1, campaign_id=own), some(2, "delivered", campaign_id="c")
+    events = [bounce, delivered] if bounce_first else [delivered, bounce]
+    fold = folded(log_of(events), look_ups=LookUps(epoch=1))
+    told: dict[str, Any] = next(one for name, one in fold.enriched if name == bounce["event_id"])
+    former = told | {
+        "campaign_id": own, "message_key": own_unit(bounce["event_id"]).hex(), "revision": 0,
+        "version": told["offset"], "previous_campaign_id": None, "previous_message_key": None,
+    }  # fmt: skip
+    fold.enriched.insert(0, (bounce["event_id"], former))
+    assert stored(fold)[bounce["event_id"]]["campaign_id"] == "c"
