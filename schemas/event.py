@@ -170,6 +170,9 @@ TEXT_CHARS_MAX = 2048
 ALIASED_PROVIDERS = frozenset(("sendgrid",))
 """Providers that tell some events of a message by the sender's Message-ID alone, others by their
 own id beside it, and opens and clicks by their own id alone: see ``alias_of``."""
+SENDGRID_HOSTS = ("ismtpd", "geopod-ismtpd")
+"""What follows the @ in a Message-ID that SendGrid made of its own id, in which ingress finds that
+id."""
 _OF_READERS = frozenset(("opened", "clicked"))
 ID_CHARS_MAX = 512
 """Longest message id, campaign id or recipient kept as it is; a longer one is cut."""
@@ -298,7 +301,9 @@ def message_alias(
     if not message_id:
         if event_type in _OF_READERS:
             return 0
-    elif rfc_message_id.startswith(f"{message_id}@"):
+    elif rfc_message_id.startswith(f"{message_id}@") and rfc_message_id.startswith(
+        SENDGRID_HOSTS, len(message_id) + 1
+    ):
         return 0
     text = f"{provider}\x1f{rfc_message_id}\x1f{identity}".encode("utf-8", "replace")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") or 1

@@ -19,7 +19,7 @@ from functools import lru_cache
 
 from ingest.providers import addresses, fields, items, scopes
 from schemas.errors import BadInput
-from schemas.event import Event, event_id, new_event
+from schemas.event import SENDGRID_HOSTS, Event, event_id, new_event
 from schemas.settings import Source
 
 OWN_FIELDS = frozenset(
@@ -59,7 +59,7 @@ CLIENT_EVENTS = GROUP_EVENTS | {"open", "click", "unsubscribe"}
 
 MACHINES = (".recvd", ".filter", ".geopod")
 """Beginnings of the machine's part of an ``sg_message_id``."""
-_SMTP_ID = re.compile(r"\s*<?([^<>@\s]+)@(?:geopod-)?ismtpd[^<>@\s]*>?\s*$")
+_SMTP_ID = re.compile(rf"\s*<?([^<>@\s]+)@(?:{'|'.join(SENDGRID_HOSTS)})[^<>@\s]*>?\s*$")
 """A ``smtp-id`` that SendGrid made; a sender's own ``Message-ID`` is unrelated to its ids."""
 
 _BOUNCE_CLASS = {"bounce": "hard", "blocked": "block"}

@@ -3,12 +3,17 @@
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 
+from ingest.providers.base import Request
+from ingest.providers.sendgrid import PROVIDER
 from schemas.event import Event, own_unit, unit_key
+from schemas.settings import Source
 from streams.enrich.derive import LookUps
 from streams.enrich.message import PENDING_MAX, SEEN_MAX
 from streams.enrich.step import step
+from tests.builders import RECEIVED_AT
 from tests.streams.folding import CODEC, Fold, log_of
 from tests.streams.test_aliases import DAY_S, alone, folded, opened, some, stored
 
@@ -65,3 +70,26 @@ def test_a_new_epoch_replaces_the_row_of_older_folds(own: str | None, bounce_fir
     }  # fmt: skip
     fold.enriched.insert(0, (bounce["event_id"], former))
     assert stored(fold)[bounce["event_id"]]["campaign_id"] == "c"
+
+
+@pytest.mark.parametrize(
+    "message_id",
+    [
+        "<order-7@shop.example>", "order-7@shop.example", "  <é@shop.example> ",
+        "<m1@shop.example>",
+        "<m1@ismtpd-7>", "<m1@geopod-ismtpd-7>", "<m1@mx.ismtpd.example>", "<m1.x@ismtpd.example>",
+        "<m1@>", "m1", "<m10@shop.example>", "<" + "a" * 100_000 + "@shop.example>",
+    ],
+)  # fmt: skip
+def test_a_bounce_joins_its_message_whatever_the_message_id_looks_like(message_id: str) -> None:
+    """Also one that begins with SendGrid's own id, but is not of the form that SendGrid makes."""
+    now_s = RECEIVED_AT // 1_000_000
+    ids = {"email": "u@gmail.com", "smtp-id": message_id, "timestamp": now_s}
+    own = "m1.x" if "m1.x@" in message_id else "m1"
+    items = [
+        {**ids, "event": "delivered", "sg_event_id": "a", "sg_message_id": f"{own}.filter0001.1"},
+        {**ids, "event": "bounce", "sg_event_id": "b", "type": "bounce"},
+    ]
+    request = Request("POST", "", (), orjson.dumps(items), "192.0.2.1")
+    events = PROVIDER.parse(request, Source(name="n", provider="sendgrid"), RECEIVED_AT).events
+    assert len({one["message_key"] for one in stored(folded(log_of(list(events)))).values()}) == 1
