@@ -128,7 +128,7 @@ FROM
 {columns},
         is_deleted
     FROM events
-    WHERE ({condition})
+    WHERE {condition}
         AND event_time >= toDateTime({{since:UInt32}}, 'UTC')
         AND event_time < toDateTime({{until:UInt32}}, 'UTC')
     ORDER BY version DESC
@@ -139,9 +139,17 @@ ORDER BY at_ms DESC, event_id
 LIMIT {{rows:UInt32}}"""
 
 _NAMES = ", ".join(EVENT_COLUMNS)
+# Of a message, some events may have the provider's id alone and others the sender's Message-ID
+# alone: whichever of them was asked for, all are told.
 _CONDITIONS: dict[Kind, str] = {
     "address": "recipient_identity = {value:String}",
-    "message": "message_id = {value:String} OR rfc_message_id = {value:String}",
+    "message": """message_key IN
+        (
+            SELECT message_key FROM events
+            WHERE (message_id = {value:String} OR rfc_message_id = {value:String})
+                AND event_time >= toDateTime({since:UInt32}, 'UTC')
+                AND event_time < toDateTime({until:UInt32}, 'UTC')
+        )""",
 }
 EVENTS: dict[Kind, str] = {
     kind: _EVENTS.format(names=_NAMES, columns=_COLUMNS, condition=condition)

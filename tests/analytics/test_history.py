@@ -188,6 +188,22 @@ async def test_a_message_id_is_found_as_headers_have_it(
     assert (kinds(await store.ask("0.a@mx.example", mode)) == ["delivered"]) == (mode == "plain")
 
 
+async def test_each_id_of_a_message_finds_all_of_its_events(store: Store) -> None:
+    """Some have the provider's id alone, some the sender's Message-ID alone (SendGrid)."""
+    rfc = "order-7@shop.example"
+    store.add(ADDRESS, "delivered", 700, rfc_message_id=rfc)
+    store.add(ADDRESS, "opened", 600, actor="human")
+    bounce = {"event_id": uuid.uuid4(), "message_id": "", "rfc_message_id": rfc}
+    former = {"campaign_id": "", "message_key": uuid.uuid4()}
+    store.add(ADDRESS, "bounced", 500, **bounce, version=2**40)
+    store.add(ADDRESS, "bounced", 500, **bounce, **former)
+    store.add(ADDRESS, "bounced", 500, **bounce, **former, version=2**40, is_deleted=1)
+    for text in ("m-1", "<m-1>", f"<{rfc}>"):
+        found = await store.ask(text)
+        assert kinds(found) == ["delivered", "opened", "bounced"], text
+        assert len(found.messages) == 1
+
+
 async def test_settings_unlike_those_of_ingress_are_told(store: Store) -> None:
     """«Nothing was found» would be taken for an answer."""
     store.loaded.client.command("TRUNCATE TABLE events")
