@@ -398,7 +398,7 @@ def _suppress(work: StepWork, item: Item, message: Message, bounce: tuple[str, s
     sign = Sign(
         head["event_type"], bounce, head["bounce_reason"], derive.happened_us(head) // 1_000_000,
         record.offset,
-        int.from_bytes(head["unit_key"][:4], "big"), _read_of(head["event_type"], message),
+        _short_unit(head), _read_of(head["event_type"], message),
     )  # fmt: skip
     suppressions.take(recipient, sign, now)
     telling = suppressions.tell(recipient)
@@ -411,6 +411,16 @@ def _suppress(work: StepWork, item: Item, message: Message, bounce: tuple[str, s
                 partition=shard.partition, offset=record.offset, timestamp=record.timestamp,
             )
         )  # fmt: skip
+
+
+def _short_unit(head: Head) -> int:
+    """32 bits of message and recipient, the same whether an event has both ids or the alias alone.
+
+    Whatever the alias stands for: what soft bounces suppress does not depend on their order.
+    """
+    if "alias" in head:
+        return int(head["alias"] & 0xFFFF_FFFF)
+    return int.from_bytes(head["unit_key"][:4], "big")
 
 
 def _concerned(work: StepWork, item: Item) -> tuple[Addressee, bytes] | None:

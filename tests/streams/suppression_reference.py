@@ -23,6 +23,7 @@ from streams.enrich.suppressions import (
     Sign,
 )
 from streams.enrich.telling import Addressee
+from tests.streams.reference import alias
 
 LISTED = {
     "suppressed_bounce": HARD, "suppressed_complaint": COMPLAINT,
@@ -124,7 +125,7 @@ def _take(event: Event, mail: Mail, signs: list[Sign], number: int) -> None:
         )  # fmt: skip
     is_life = kind in ("delivered", "opened", "clicked")
     read_of = mail.delivered if is_life and mail.was_read else 0
-    unit = hash((event["provider"], event["message_id"] or number))
+    unit = hash((event["provider"], alias(event) or event["message_id"] or number))
     sign = Sign(kind, bounce, event["bounce_reason"], at, number, unit, read_of)
     if is_life:
         # nothing is remembered of an address that never bounced, nor of reading before a hard one

@@ -1,5 +1,6 @@
 """What is kept of aliases and of the messages they stand for: bounded, and a fold of the log."""
 
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +14,10 @@ from schemas.settings import Source
 from streams.enrich.derive import LookUps
 from streams.enrich.message import PENDING_MAX, SEEN_MAX
 from streams.enrich.step import step
+from streams.enrich.suppressions import SOFT_BOUNCES
 from tests.builders import RECEIVED_AT
 from tests.streams.folding import CODEC, Fold, log_of
+from tests.streams.suppression_reference import standing
 from tests.streams.test_aliases import DAY_S, alone, folded, opened, some, stored
 
 
@@ -93,3 +96,34 @@ def test_a_bounce_joins_its_message_whatever_the_message_id_looks_like(message_i
     request = Request("POST", "", (), orjson.dumps(items), "192.0.2.1")
     events = PROVIDER.parse(request, Source(name="n", provider="sendgrid"), RECEIVED_AT).events
     assert len({one["message_key"] for one in stored(folded(log_of(list(events)))).values()}) == 1
+
+
+@pytest.mark.parametrize("messages", [3, 4, 5, 6])
+def test_a_soft_bounce_told_by_both_ids_and_by_one_is_of_one_message(messages: int) -> None:
+    """In any order: five messages suppress an address, not three of which some bounced twice."""
+    soft = {"bounce_class": "soft", "bounce_reason": "mailbox_full"}
+    events = [
+        one(2 * number + twice, "bounced", 24 * number, rfc_message_id=f"{number}@s", **soft)
+        for number in range(messages)
+        for twice, one in enumerate((named, by_alias))
+    ]
+    dice = random.Random(messages)
+    for _ in range(20):
+        dice.shuffle(events)
+        fold = folded(log_of(events), [dice.randrange(1, len(events))])
+        held = {one.addressee: one.record for one in fold.suppressions}
+        assert bool(held) == (messages >= SOFT_BOUNCES)
+        assert {who: one["reason"] for who, one in held.items() if one} == {
+            who: reason for who, reason in standing(events).items() if reason
+        }
+
+
+def named(number: int, kind: str, at_h: float, **more: Any) -> Event:
+    """An event of a message of its own, by both ids."""
+    days = {"received_at": RECEIVED_AT + 10 * DAY_S * 1_000_000}
+    return some(number, kind, at_h, message_id=f"m{more['rfc_message_id']}", **days, **more)
+
+
+def by_alias(number: int, kind: str, at_h: float, **more: Any) -> Event:
+    """The same event again, by the sender's Message-ID alone."""
+    return {**named(number, kind, at_h + 1, **more), "message_id": None}
