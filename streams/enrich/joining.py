@@ -94,7 +94,7 @@ def outcome_of(changes: Sequence[Engaged | Reengaged]) -> list[Engaged | Reengag
 
 def _move(work: StepWork, item: Item, alias: Alias, key: bytes, new_key: bytes) -> None:
     """Moves the pending events that have the alias alone from one message to another."""
-    if not alias.seen:
+    if not alias.seen or key == new_key:  # the same: only of a head that lies
         return
     shard, now = work.shard, work.shard.log_time
     shard.fetch((key, new_key), ())
