@@ -84,10 +84,10 @@ def _retry_after(text: str, now_s: float) -> float:
     """Seconds; 0 for what is no ``Retry-After``."""
     text = text.strip()
     if text.isascii() and text.isdigit():
-        return min(float(text[:9]), RETRY_AFTER_S_MAX)
+        return min(float(text), RETRY_AFTER_S_MAX)
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # also of a year or zone beyond what C's integers hold
         return 0.0
     at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
     since = datetime(1970, 1, 1, tzinfo=UTC)

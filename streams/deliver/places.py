@@ -86,7 +86,8 @@ async def _at(
     consumer: Any, tp: TopicPartition, order: Order, ends: dict[TopicPartition, int]
 ) -> int:
     """The first record from the time that the order names; the end if there is none."""
-    at = (await consumer.offsets_for_times({tp: order.resend_from // 1000}))[tp]
+    from_ms = max(0, order.resend_from // 1000)  # aiokafka refuses what is before 1970
+    at = (await consumer.offsets_for_times({tp: from_ms}))[tp]
     return ends[tp] if at is None else int(at.offset)
 
 

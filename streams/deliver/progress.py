@@ -14,7 +14,8 @@ from collections.abc import Iterable
 
 METADATA_BYTES_MAX = 3_500
 """Of the metadata of a commit; Kafka's default limit is 4,096 (``offset.metadata.max.bytes``)."""
-_FORM = re.compile(r"1 (\d{1,18}) ((?:\d{1,18}\+\d{1,18},?)*)")
+_SPAN = r"[0-9]{1,18}\+[0-9]{1,18}"
+_FORM = re.compile(rf"1 ([0-9]{{1,18}}) ((?:{_SPAN}(?:,{_SPAN})*)?)")
 
 
 class Progress:

@@ -14,6 +14,8 @@ from streams.deliver.core import CROWDED_TRIES, Deliveries, Item, Limits, Place,
 from streams.deliver.outcomes import DELIVERED, Blame, Outcome, of_answer
 from streams.deliver.progress import Progress, restored
 
+NOW = 1_800_000_000.0
+"""Seconds since 1970: 2027-01-15T08:00:00Z."""
 PLACES = (Place("t", 0), Place("t", 1))
 LIMITS = Limits(
     records_max=8, bytes_max=1_000, concurrency=3, batch_max=3, batch_bytes_max=40, tries_max=4,
@@ -345,6 +347,27 @@ def test_rate_and_concurrency_are_kept() -> None:
     assert sum(sent) - sent[0] == pytest.approx(20, abs=1)
 
 
+@given(st.text("01+, 9", max_size=14))
+def test_any_metadata_can_be_read(text: str) -> None:
+    """What a commit says is either its spans or nothing."""
+    progress = restored(7, f"1 {text}")
+    assert progress.offset >= 7
+    if progress.spans and progress.offset == 7:
+        assert restored(7, progress.metadata()).spans == progress.spans
+
+
+DATE_PARTS = st.sampled_from(
+    ["Mon,", "1", "Jan", "0001", "2026", "9999", str(10**20), "00:00:00", "24:60:60", "GMT",
+     "+0000", "-9999", f"+{10**20}", "(", ")", ",", ":", "-", " ", "\udcff", "é"]
+)  # fmt: skip
+
+
+@given(st.one_of(st.text(), st.lists(DATE_PARTS, max_size=8).map(" ".join)))
+def test_any_retry_after_is_a_pause_within_bounds(text: str) -> None:
+    """It is the destination's text: nothing in it may end the role."""
+    assert 0.0 <= of_answer(429, "", {"retry-after": text}, NOW).hold_s <= 6 * 3600.0
+
+
 @given(st.integers(0, 50), st.lists(st.tuples(st.integers(0, 80), st.integers(0, 6))))
 def test_progress_is_a_set_of_offsets(start: int, spans: list[tuple[int, int]]) -> None:
     """Against the set itself; and a commit gives it back, or less of it."""
@@ -362,7 +385,13 @@ def test_progress_is_a_set_of_offsets(start: int, spans: list[tuple[int, int]]) 
     assert len(progress.metadata(12)) <= 12
 
 
-@pytest.mark.parametrize("text", ["", "rubbish", "2 0 ", "1 x 1+1", "1 0 1-1", "1 0 9"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "rubbish", "2 0 ", "1 x 1+1", "1 0 1-1", "1 0 9", "1 0 1+11+1", "1 0 1+1,", "1 0 ,",
+        "1 0 1+1,1+1+1", "1 ٣ ",
+    ],
+)  # fmt: skip
 def test_metadata_of_another_form_is_empty(text: str) -> None:
     """A commit by someone else's tool resets nothing but what was finished ahead."""
     assert (restored(7, text).offset, restored(7, text).spans) == (7, [])
@@ -386,8 +415,6 @@ def test_one_request_that_fails_for_ever_does_not_open_the_breaker() -> None:
     assert breaker.is_open
 
 
-NOW = 1_800_000_000.0
-
 
 @pytest.mark.parametrize(
     ("status", "after", "blame", "hold_s"),
@@ -402,6 +429,12 @@ NOW = 1_800_000_000.0
         (429, "Fri, 15 Jan 2027 08:01:00 GMT", Blame.DESTINATION, 60.0),
         (429, "Fri, 15 Jan 2027 07:00:00 GMT", Blame.DESTINATION, 0.0),
         (429, "soon", Blame.DESTINATION, 0.0),
+        (429, "-5", Blame.DESTINATION, 0.0),
+        (429, "1e9", Blame.DESTINATION, 0.0),
+        (429, "00000000000120", Blame.DESTINATION, 120.0),
+        (429, f"Mon, 01 Jan {10**20} 00:00:00 GMT", Blame.DESTINATION, 0.0),
+        (429, f"Mon, 01 Jan 2026 00:00:00 +{10**20}", Blame.DESTINATION, 0.0),
+        (429, "Fri, 31 Dec 9999 23:59:59 -2359", Blame.DESTINATION, 6 * 3600.0),
         (429, "٣", Blame.DESTINATION, 0.0),
         (503, "9" * 400, Blame.DESTINATION, 6 * 3600.0),
         (500, "", Blame.UNKNOWN, 0.0),
