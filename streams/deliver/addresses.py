@@ -20,11 +20,13 @@ _NOT_PUBLIC: tuple[Network, ...] = (
     ipaddress.ip_network("0.0.0.0/8"),
     ipaddress.ip_network("100.64.0.0/10"),
     ipaddress.ip_network("192.0.0.0/24"),
+    ipaddress.ip_network("168.63.129.16/32"),  # Azure's own services, seen from its machines
     ipaddress.ip_network("192.88.99.0/24"),
     ipaddress.ip_network("64:ff9b:1::/48"),
     ipaddress.ip_network("100::/64"),
     ipaddress.ip_network("2001::/23"),  # Teredo too
     ipaddress.ip_network("fec0::/10"),
+    ipaddress.ip_network("3fff::/20"),
     ipaddress.ip_network("5f00::/16"),
 )
 """What Python versions disagree on, or calls global although it is no host's."""

@@ -7,7 +7,8 @@ Invariants:
 2. Redirects are not followed, proxies of the environment are not used, cookies are not kept.
 3. Every wait has a limit, the destination's ``connect_timeout_s`` and ``timeout_s``; of an answer
    at most ``ANSWER_BYTES_MAX`` are read, and it is not decompressed.
-4. Nothing that is raised or returned has the URL, a secret or a token in it, at most the host.
+4. Nothing that is raised or returned has the URL, a secret or a token in it, at most the host:
+   neither by mailpulse nor in the beginning of an answer, which may repeat what was sent.
 """
 
 import socket
@@ -15,6 +16,7 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Self
+from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
 from standardwebhooks import Webhook
@@ -28,6 +30,10 @@ from streams.deliver.outcomes import Blame, Outcome, of_answer
 ANSWER_BYTES_MAX = 64 << 10
 """A longer answer is cut off: its connection is closed."""
 SAID_CHARS_MAX = 500
+HIDDEN = "[hidden]"
+"""In place of a secret that an answer repeats."""
+SECRET_CHARS_MIN = 8
+"""Of the values of a URL's query: shorter ones are words of an answer."""
 KEEPALIVE_S = 4.0
 """How long an idle connection is kept: less than the servers in use do, which would close it just
 as a request is sent (uvicorn: 5 s; Node.js: 5 s)."""
@@ -64,11 +70,14 @@ class Sender:
                          "accept-encoding": "identity"}  # fmt: skip
         if destination.bearer is not None:
             self._headers["authorization"] = f"Bearer {destination.bearer.get_secret_value()}"
+        self._hidden = _hidden(destination)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
+        # The cache holds nothing longer than a look-up takes: those of one moment are one, so that
+        # a name that no server answers takes one of the process's few threads, not all of them.
         connector = aiohttp.TCPConnector(
-            limit=self._connections, ssl=self._tls, use_dns_cache=False,
+            limit=self._connections, ssl=self._tls, use_dns_cache=True, ttl_dns_cache=0,
             keepalive_timeout=KEEPALIVE_S, socket_factory=self._socket,
         )  # fmt: skip
         self._session = aiohttp.ClientSession(
@@ -104,7 +113,7 @@ class Sender:
                 beginning = await self._beginning(answer)
                 told = {"retry-after": answer.headers.get("retry-after", "")}
                 return of_answer(answer.status, beginning, told, self._clock())
-        except aiohttp.InvalidURL:
+        except (aiohttp.InvalidURL, UnicodeError):  # a name that IDNA can't encode
             return Outcome("no connection: its url is invalid", Blame.DESTINATION)
         except aiohttp.ClientConnectorError as error:
             return Outcome(f"no connection: {_reason(error)}", Blame.DESTINATION)
@@ -127,16 +136,32 @@ class Sender:
             while len(read) < ANSWER_BYTES_MAX:
                 part = await answer.content.read(ANSWER_BYTES_MAX - len(read))
                 if not part:
-                    return _line(bytes(read))
+                    return self._line(bytes(read))
                 read += part
         except (aiohttp.ClientError, TimeoutError, OSError):
             pass
         answer.close()
-        return _line(bytes(read))
+        return self._line(bytes(read))
+
+    def _line(self, read: bytes) -> str:
+        text = read.decode("utf-8", "replace")
+        for secret in self._hidden:  # before it is cut: half a secret is not found
+            text = text.replace(secret, HIDDEN)
+        return _one_line(text[: 4 * SAID_CHARS_MAX])
 
 
-def _line(read: bytes) -> str:
-    text = read[: 4 * SAID_CHARS_MAX].decode("utf-8", "replace")
+def _hidden(destination: Destination) -> list[str]:
+    """What no answer is shown with: the token, and of the URL what may be a secret."""
+    url = destination.url.get_secret_value()
+    parts = urlsplit(url)
+    values = [value for _, value in parse_qsl(parts.query) if len(value) >= SECRET_CHARS_MIN]
+    found = {url, parts.query, *values, parts.path if len(parts.path) > 1 else ""}
+    if destination.bearer is not None:
+        found.add(destination.bearer.get_secret_value())
+    return sorted(found - {""}, key=len, reverse=True)
+
+
+def _one_line(text: str) -> str:
     shown = "".join(one if one.isprintable() else " " for one in text)
     return " ".join(shown.split())[:SAID_CHARS_MAX]
 

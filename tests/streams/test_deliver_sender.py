@@ -201,6 +201,32 @@ async def test_a_name_that_changes_after_it_was_judged_is_judged_again(
         assert there.connections == 0
 
 
+async def test_a_name_that_no_server_answers_is_asked_for_once_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Look-ups take threads that all destinations share; the next moment asks anew."""
+    asked, answered = 0, asyncio.Event()
+
+    async def resolve(*_: object, **__: object) -> list[dict[str, object]]:
+        nonlocal asked
+        asked += 1
+        await answered.wait()
+        raise OSError("no server")
+
+    monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
+    async with Sender(destination("https://x.example/")) as one:
+        many = [asyncio.create_task(one.send((BODY,))) for _ in range(8)]
+        await asyncio.sleep(0)
+        while not asked:
+            await asyncio.sleep(0)
+        answered.set()
+        for outcome in await asyncio.gather(*many):
+            assert outcome.blame is Blame.DESTINATION
+        assert asked == 1
+        await one.send((BODY,))
+        assert asked == 2
+
+
 @pytest.mark.parametrize(
     ("address", "public"),
     [
@@ -212,7 +238,8 @@ async def test_a_name_that_changes_after_it_was_judged_is_judged_again(
         ("192.0.2.1", False), ("198.18.0.1", False), ("198.51.100.1", False),
         ("203.0.113.1", False), ("224.0.0.1", False), ("240.0.0.1", False),
         ("255.255.255.255", False), ("::", False), ("::1", False), ("::ffff:10.0.0.1", False),
-        ("::ffff:169.254.169.254", False), ("::127.0.0.1", False), ("64:ff9b::a00:1", False),
+        ("::ffff:169.254.169.254", False), ("168.63.129.16", False), ("3fff::1", False),
+        ("::ffff:0:7f00:1", False), ("::127.0.0.1", False), ("64:ff9b::a00:1", False),
         ("64:ff9b:1::1", False), ("100::1", False), ("2001:db8::1", False), ("2001::1", False),
         ("2002:a00:1::1", False), ("2002:7f00:1::", False), ("fc00::1", False),
         ("fd00:ec2::254", False), ("fe80::1", False), ("fe80::1%eth0", False),
@@ -276,6 +303,21 @@ def test_a_certificate_file_that_cannot_be_read_is_named(tmp_path: Path) -> None
     """At the start, not at the first request."""
     with pytest.raises(ConfigError, match=r"destinations\.crm: ca_file: No such file"):
         Sender(destination("https://x.example/", ca_file=tmp_path / "none.pem"))
+
+
+async def test_an_answer_that_repeats_the_request_is_shown_without_its_secrets() -> None:
+    """«Cannot POST /services/…» is what Express answers by itself."""
+
+    async def echo(got: Got, writer: asyncio.StreamWriter) -> None:
+        text = f"Cannot POST {got.path} {' ' * 3_000}{got.headers['authorization']} {got.path[3:]}"
+        await answering(404, text.encode())(got, writer)
+
+    async with receiver(echo) as there:
+        url = f"{there.url}/s3cret-path?key=s3cret-key&n=1"
+        outcome = await sent(url, bearer="s3cret-token")
+    assert outcome.said.startswith("404: Cannot POST [hidden]")
+    assert "s3cret-key" not in outcome.said
+    assert "s3cret-token" not in outcome.said
 
 
 async def test_nothing_that_is_said_has_a_secret_in_it() -> None:
