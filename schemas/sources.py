@@ -31,7 +31,8 @@ _PUBLIC = "public_key"
 def problem_lines(error: ValidationError, name_of: Callable[[str], str]) -> list[str]:
     """One line per problem, named by ``name_of(field)``; offending values are left out."""
     return [
-        f"{name_of('.'.join(str(part) for part in item['loc']))}: {item['msg']}"
+        f"{name_of('.'.join(str(part) for part in item['loc']))}: "
+        + item["msg"].removeprefix("Value error, ")
         for item in error.errors(include_input=False, include_url=False)
     ]
 

@@ -12,7 +12,7 @@ import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -52,7 +52,14 @@ FILTERS: Mapping[str, frozenset[str]] = {
     "events": frozenset({"campaigns", "events", "sources", "mailbox_providers"}),
 }
 """What each topic can be filtered by."""
+EVENTS: Mapping[str, frozenset[EventType]] = {
+    "engagement": frozenset({EventType.OPENED, EventType.CLICKED}),
+    "events": frozenset(EventType),
+}
+"""The events that a topic which can be filtered by them has."""
 _SECRETS = ("secret", "bearer", "url")
+HOST_CHARS_MAX = 253
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 SECRET_BYTES = (24, 64)
 """Shortest and longest key of a signature (Standard Webhooks, «Signature scheme»)."""
 
@@ -87,7 +94,9 @@ class Destination(BaseModel):
     )
     records_per_request: int = Field(1, ge=1, le=1_000)
     concurrency: int = Field(8, ge=1, le=256, description="requests at once, of each process")
-    rate_per_s: float | None = Field(None, gt=0, description="requests a second, of each process")
+    rate_per_s: float | None = Field(
+        None, ge=0.001, description="requests a second, of each process"
+    )
     tries: int = Field(8, ge=1, le=100, description="4xx answers before a record is parked")
     give_up_hours: float = Field(72.0, gt=0, le=24 * 30)
     connect_timeout_s: float = Field(5.0, gt=0, le=60)
@@ -108,7 +117,7 @@ class Destination(BaseModel):
             try:
                 ipaddress.ip_network(item, strict=False)
             except ValueError:
-                raise ValueError("addresses or networks such as 10.0.0.0/8") from None
+                raise ValueError("must be addresses or networks such as 10.0.0.0/8") from None
         return value
 
     @field_validator("secret")
@@ -117,14 +126,14 @@ class Destination(BaseModel):
         least, most = SECRET_BYTES
         for item in value:
             if not least <= key_bytes(item.get_secret_value()) <= most:
-                raise ValueError(f"whsec_ and base64 of {least} to {most} random bytes")
+                raise ValueError(f"must be whsec_ and base64 of {least} to {most} random bytes")
         return value
 
     @field_validator("bearer")
     @classmethod
     def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not re.fullmatch(r"[\x21-\x7e]+", value.get_secret_value()):
-            raise ValueError("printable ASCII without spaces")
+            raise ValueError("must be printable ASCII without spaces")
         return value
 
     @field_validator("url")
@@ -136,11 +145,11 @@ class Destination(BaseModel):
         except ValueError:
             good = False
         if not good or parts.username is not None or parts.fragment:
-            raise ValueError("https://HOST/PATH, without user and fragment; see also bearer")
+            raise ValueError("must be https://HOST/PATH without user and fragment; see bearer")
         if re.search(r"[\x00-\x20\x7f]", value.get_secret_value()):
-            raise ValueError("no spaces and control characters")
-        if re.fullmatch(r"(0x)?[\d.]+", parts.hostname or "") and not _is_ip(parts.hostname):
-            raise ValueError("an IPv4 address has four decimal numbers")
+            raise ValueError("must have no spaces and control characters")
+        if problem := _host_problem(parts.hostname or ""):
+            raise ValueError(problem)
         return value
 
     @model_validator(mode="after")
@@ -150,10 +159,15 @@ class Destination(BaseModel):
             for topic in self.topics
             for name in sorted(self.filters() - FILTERS[topic])
         ]
+        problems += [
+            f"{topic} has none of these events, only {', '.join(sorted(EVENTS[topic]))}"
+            for topic in self.topics
+            if self.events and topic in EVENTS and not EVENTS[topic] & set(self.events)
+        ]
         if bool(self.client_cert_file) != bool(self.client_key_file):
             problems.append("client_cert_file and client_key_file are set together")
         if not self.is_tls and not self.allow_networks:
-            problems.append("http:// only to addresses that allow_networks names; use https://")
+            problems.append("url may be http:// only to addresses that allow_networks names")
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -166,7 +180,7 @@ class Destination(BaseModel):
     @property
     def is_tls(self) -> bool:
         """Whether its connections are encrypted."""
-        return self.url.get_secret_value().startswith("https:")
+        return urlsplit(self.url.get_secret_value()).scheme == "https"
 
     @property
     def host(self) -> str:
@@ -193,11 +207,20 @@ class Destination(BaseModel):
         )  # fmt: skip
 
 
-def _is_ip(text: str | None) -> bool:
+def _host_problem(host: str) -> str | None:
+    """Why requests can't go to a host; ``None``: they can."""
+    with suppress(ValueError):
+        ipaddress.ip_address(host)
+        return None
+    if re.fullmatch(r"(.*\.)?([0-9]+|0x[0-9a-f]*)\.?", host):  # a resolver would read it as one
+        return "must have four decimal numbers in an IPv4 address"
     try:
-        return ipaddress.ip_address(text or "") is not None
-    except ValueError:
-        return False
+        encoded = host.encode("idna").decode("ascii")
+    except UnicodeError:  # a part is empty, longer than 63, or of no letters
+        encoded = ""
+    if len(encoded) > HOST_CHARS_MAX or not _NAME.fullmatch(encoded):
+        return "must have the name or address of a host"
+    return None
 
 
 def key_bytes(secret: str) -> int:
@@ -218,21 +241,30 @@ def load_destinations(
     Raises:
         ConfigError: with every problem found.
     """
+    return load_tables(tables_of(text), environ, read_file)
+
+
+def load_tables(
+    tables: Mapping[str, Any], environ: Mapping[str, str], read_file: ReadFile
+) -> dict[str, Destination]:
+    """The destinations that the section's tables say, as by ``load_destinations``."""
     problems: list[str] = []
     found: dict[str, Destination] = {}
-    for name, raw in tables_of(text).items():
+    for name, raw in tables.items():
         where = f"{SECTION}.{name}"
         if not is_source_name(name) or not isinstance(raw, dict):
             problems.append(f"{where}: a table named by letters, digits, '-' and '_', 64 at most")
             continue
         values = {**raw, "name": name}
         bad = _resolve(values, where, environ, read_file)
+        if "name" in raw:
+            bad.append(f"{where}.name: its name is that of its table")
         problems += bad
         try:
             found[name] = Destination(**values)
         except ValidationError as error:
             unresolved = {line.split(":")[0] for line in bad}
-            lines = problem_lines(error, partial("{}.{}".format, where))
+            lines = problem_lines(error, lambda field, at=where: f"{at}.{field}".strip("."))
             problems += [line for line in lines if line.split(":")[0] not in unresolved]
     if problems:
         raise ConfigError(problems)
@@ -263,6 +295,9 @@ def _resolve(
         if field not in values:
             continue
         given = values[field]
+        if isinstance(given, list) and field != "secret":
+            problems.append(f"{where}.{field}: must be one, not a list")
+            continue
         refs = given if isinstance(given, list) else [given]
         resolved = []
         for ref in refs:

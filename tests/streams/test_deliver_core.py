@@ -415,7 +415,6 @@ def test_one_request_that_fails_for_ever_does_not_open_the_breaker() -> None:
     assert breaker.is_open
 
 
-
 @pytest.mark.parametrize(
     ("status", "after", "blame", "hold_s"),
     [

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,19 @@ from schemas.codec import Codec
 from schemas.errors import ConfigError
 from schemas.scopes import scoped_key
 from streams.deliver import bodies
-from streams.deliver.destinations import FILTERS, Destination, load_destinations
+from streams.deliver.destinations import (
+    FILTERS,
+    Destination,
+    load_destinations,
+    load_tables,
+)
 from streams.deliver.filters import passes
 from tests import builders
 from tests.webhook_schemas import body as schema_of
 
 KEY = base64.b64encode(b"k" * 32).decode()
-ENVIRON = {"KEY": f"whsec_{KEY}", "OLD": KEY, "TOKEN": "t0ken", "URL": "https://hooks.example/s3cr"}
+ENVIRON = {"KEY": f"whsec_{KEY}", "OLD": KEY, "TOKEN": "t0ken", "URL": "https://hooks.example/s3cr",
+           "FEED": "t0ken\r\nx: y"}  # fmt: skip
 GOOD = """
 [destinations.crm]
 url = "https://crm.example/hooks?x=1"
@@ -77,22 +84,40 @@ BAD = {
     "plain secret": ("secret = 's3cret'", 'secret: a secret is "env:NAME" or "file:PATH"'),
     "missing secret": ("secret = 'env:NONE'", "secret: environment variable NONE is not set"),
     "missing file": ("secret = 'file:x'", "secret: cannot read x: No such file"),
-    "short secret": ("secret = 'env:TOKEN'", "secret: Value error, whsec_ and base64 of 24 to 64"),
+    "short secret": ("secret = 'env:TOKEN'", "secret: must be whsec_ and base64 of 24 to 64"),
     "filter": (
         "topics = ['engagement', 'alerts']\nsources = ['a']\nevents = 'opened'",
         "engagement can't be filtered by sources; alerts can't be filtered by events; "
         "alerts can't be filtered by sources",
     ),
     "half of mTLS": ("client_cert_file = 'x'", "client_cert_file and client_key_file are set"),
-    "network": ("allow_networks = '10.0.0.0/99'", "allow_networks: Value error, addresses or"),
-    "no TLS": ("url = 'http://crm.example/'", "http:// only to addresses that allow_networks"),
-    "no host": ("url = 'https:///x'", "url: Value error, https://HOST/PATH"),
-    "other scheme": ("url = 'ftp://crm.example/'", "url: Value error, https://HOST/PATH"),
-    "password": ("url = 'https://u:s3cret@crm.example/'", "url: Value error, https://HOST/PATH"),
-    "port": ("url = 'https://crm.example:99999/'", "url: Value error, https://HOST/PATH"),
-    "line feed": ('url = "https://crm.example/\\n"', "url: Value error, no spaces"),
-    "odd address": ("url = 'https://2130706433/'", "url: Value error, an IPv4 address has four"),
-    "short address": ("url = 'https://127.1/'", "url: Value error, an IPv4 address has four"),
+    "network": ("allow_networks = '10.0.0.0/99'", "allow_networks: must be addresses or"),
+    "no TLS": ("url = 'http://crm.example/'", "url may be http:// only to addresses that"),
+    "no host": ("url = 'https:///x'", "url: must be https://HOST/PATH"),
+    "other scheme": ("url = 'ftp://crm.example/'", "url: must be https://HOST/PATH"),
+    "password": ("url = 'https://u:s3cret@crm.example/'", "url: must be https://HOST/PATH"),
+    "port": ("url = 'https://crm.example:99999/'", "url: must be https://HOST/PATH"),
+    "line feed": ('url = "https://crm.example/\\n"', "url: must have no spaces"),
+    "odd address": ("url = 'https://2130706433/'", "url: must have four decimal numbers"),
+    "short address": ("url = 'https://127.1/'", "url: must have four decimal numbers"),
+    "hex address": ("url = 'https://0x7f.1/'", "url: must have four decimal numbers"),
+    "hex number": ("url = 'https://x.0x7f000001/'", "url: must have four decimal numbers"),
+    "empty label": ("url = 'https://a..b/'", "url: must have the name or address of a host"),
+    "long label": (f"url = 'https://{'a' * 64}.b/'", "url: must have the name or address"),
+    "long name": (f"url = 'https://{'a.' * 150}b/'", "url: must have the name or address"),
+    "dots of Unicode": ('url = "https://\\u2025/"', "url: must have the name or address"),
+    "backslash": ("url = 'https://a\\b/'", "url: must have the name or address of a host"),
+    "percent": ("url = 'https://%6c.example/'", "url: must have the name or address of a host"),
+    "urls": ("url = ['https://a.example/', 'https://b.example/']", "url: must be one"),
+    "tokens": ("bearer = ['env:TOKEN', 'env:OLD']", "bearer: must be one, not a list"),
+    "line feed in the token": ("bearer = 'env:FEED'", "bearer: must be printable ASCII"),
+    "its own name": ("name = 'other'", "name: its name is that of its table"),
+    "events that never come": (
+        "events = 'bounced'",
+        "engagement has none of these events, only clicked, opened",
+    ),
+    "no number": ("rate_per_s = nan", "rate_per_s: Input should be greater"),
+    "a rate of never": ("rate_per_s = 1e-300", "rate_per_s: Input should be greater"),
     "concurrency": ("concurrency = 0", "concurrency: Input should be greater than or equal to 1"),
 }
 
@@ -104,7 +129,8 @@ def test_problems_are_named_and_repeat_no_secret(case: str) -> None:
     whole = {"url": "url = 'https://crm.example/'", "topics": "topics = 'engagement'"}
     given = [line for name, line in whole.items() if name not in text and case != "url missing"]
     found = problems("\n".join(["[destinations.crm]", *given, text]))
-    assert any(line.startswith("destinations.crm.") and expected in line for line in found), found
+    assert any(expected in line for line in found), found
+    assert all(re.match(r"destinations\.crm(\.\w+)*: \w", line) for line in found), found
     assert "s3cret" not in str(found)
 
 
@@ -115,6 +141,34 @@ def test_every_problem_is_reported_at_once() -> None:
     assert problems("destinations = 3") == ["destinations: a table of tables, as in "
                                             "[destinations.crm]"]  # fmt: skip
     assert problems("[")[0].startswith("mailpulse.toml: ")
+
+
+VALUES = st.recursive(
+    st.none().map(lambda _: "") | st.booleans() | st.integers() | st.floats() | st.text("a:/.*é "),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab"), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(st.sampled_from(sorted(Destination.model_fields)), VALUES)
+def test_any_value_is_a_destination_or_a_named_problem(name: str, value: Any) -> None:
+    """Whatever is written: the file is read, or the setting at fault is said."""
+    table = {"url": "https://crm.example/", "topics": "engagement", name: value}
+    found, said = {}, tuple[str, ...]()
+    try:
+        found = load_tables({"crm": table}, ENVIRON, nothing)
+    except ConfigError as error:
+        said = error.problems
+    assert found or any(name in line for line in said), said
+
+
+@pytest.mark.parametrize(
+    "url", ["HTTPS://crm.example/", "https://bücher.example/", "https://a_b.example./x?y=%20",
+            "https://[2606:2800:220:1::1]:8443/", "https://93.184.216.34/", "https://4.a/"],
+)  # fmt: skip
+def test_urls_of_every_form(url: str) -> None:
+    """Those that requests can go to."""
+    assert one(url=url).is_tls
 
 
 # --- filters ---

@@ -101,7 +101,8 @@ def test_a_topic_that_was_made_anew_is_sent_from_its_start() -> None:
 @pytest.mark.parametrize(
     ("hour", "offset", "kept"),
     [
-        (300, 300, []), (0, START, []), (-9_000_000, START, []), (907, 900, [(905, 907)]), (950, 900, [(905, 910)]),
+        (300, 300, []), (0, START, []), (-9_000_000, START, []),
+        (907, 900, [(905, 907)]), (950, 900, [(905, 910)]),
         (2_000, 900, [(905, 910)]),
     ],
 )  # fmt: skip

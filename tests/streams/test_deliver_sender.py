@@ -162,7 +162,7 @@ async def test_the_environments_proxy_is_not_used(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     "host",
     [
-        "127.0.0.1", "localhost", "localhost.", "0x7f000001", "0.0.0.0", 
+        "127.0.0.1", "localhost", "localhost.", "0.0.0.0",
         "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::]",
     ],
 )  # fmt: skip
@@ -205,20 +205,19 @@ async def test_a_name_that_no_server_answers_is_asked_for_once_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Look-ups take threads that all destinations share; the next moment asks anew."""
-    asked, answered = 0, asyncio.Event()
+    asked, begun, answered = 0, asyncio.Event(), asyncio.Event()
 
     async def resolve(*_: object, **__: object) -> list[dict[str, object]]:
         nonlocal asked
         asked += 1
+        begun.set()
         await answered.wait()
         raise OSError("no server")
 
     monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
     async with Sender(destination("https://x.example/")) as one:
         many = [asyncio.create_task(one.send((BODY,))) for _ in range(8)]
-        await asyncio.sleep(0)
-        while not asked:
-            await asyncio.sleep(0)
+        await asyncio.wait_for(begun.wait(), 30)
         answered.set()
         for outcome in await asyncio.gather(*many):
             assert outcome.blame is Blame.DESTINATION
