@@ -68,7 +68,7 @@ def of_record(
         timestamp_ms: the record's own, milliseconds since 1970.
         log_id: incarnation of the topic, where the stage knows it.
         destination: of ``deliver``: the one that did not take it; another one's is another letter.
-        ce_id: of ``deliver``: the record's CloudEvents id, to send it again with.
+        ce_id: of ``deliver``: the id that the record was sent with, to send it again with.
     """
     content = (value or b"")[:CONTENT_BYTES_MAX]
     place = (topic, log_id or "", str(partition), str(offset), *filter(None, (destination,)))

@@ -24,6 +24,7 @@ from standardwebhooks import Webhook
 
 from schemas import topics
 from schemas.codec import LATEST, AvroRecord, schema_json
+from schemas.errors import DecodeError
 from schemas.scopes import parts_of
 
 BODY_BYTES_MAX = 900_000
@@ -58,8 +59,16 @@ def identity(ce_id: bytes | None, topic: str, key: bytes | None, value: bytes | 
 
 
 def iso(micros: int) -> str:
-    """Microseconds since 1970 as RFC 3339, UTC."""
-    return (_EPOCH + timedelta(microseconds=micros)).isoformat().replace("+00:00", "Z")
+    """Microseconds since 1970 as RFC 3339, UTC.
+
+    Raises:
+        DecodeError: not in the years 1 to 9999.
+    """
+    try:
+        at = _EPOCH + timedelta(microseconds=micros)
+    except OverflowError:
+        raise DecodeError("time_out_of_range", f"{micros} µs since 1970") from None
+    return at.isoformat().replace("+00:00", "Z")
 
 
 # --- from Avro ---
@@ -158,14 +167,22 @@ KINDS: Mapping[str, Kind] = {
 
 
 def of_record(topic: str, body_id: str, record: AvroRecord) -> Body:
-    """The body of a decoded record."""
+    """The body of a decoded record.
+
+    Raises:
+        DecodeError: a time of it can't be written.
+    """
     kind = KINDS[topic]
     data = _CONVERT[kind.schema](record)
     return _body(body_id, kind.type_of(record), kind.at(record), data)
 
 
 def of_lifted(body_id: str, key: bytes, timestamp_ms: int) -> Body:
-    """The body of a tombstone: what was said of this key before holds no longer."""
+    """The body of a tombstone: what was said of this key before holds no longer.
+
+    Raises:
+        DecodeError: its time can't be written.
+    """
     recipient, source, scope = parts_of(key.decode("utf-8", "replace"))
     data = {"recipient": recipient, "source": source, "scope": scope or None}
     return _body(body_id, "suppression.lifted", timestamp_ms * 1000, data)

@@ -2,8 +2,9 @@
 
 Invariants:
 1. ``write`` returns only when Kafka acknowledged the letter (``acks=all``).
-2. The letter has the record's bytes and the destination's name, so that ``mailpulse dlq resend``
-   sends it there again, and nowhere else.
+2. The letter has the record's bytes, the id that it was sent with and the destination's name, so
+   that ``mailpulse dlq resend`` sends it there again, and nowhere else.
+3. Whatever a record's headers are, its letter can be written: the id is bounded, and is text.
 """
 
 from typing import Any
@@ -12,6 +13,7 @@ from schemas.cloudevents import DELIVER, by_leading_text
 from schemas.codec import Codec
 from schemas.dead_letter import of_record
 from schemas.topics import DEAD_LETTERS
+from streams.deliver.bodies import identity
 
 _headers = by_leading_text("dead_letter", DELIVER)
 
@@ -38,12 +40,12 @@ class Letters:
         Raises:
             KafkaError: it may or may not be written; writing it again gives the same letter.
         """
-        ce_id = next((value for name, value in record.headers if name == "ce_id"), b"")
+        ce_id = next((value for name, value in record.headers if name == "ce_id"), None)
         letter = of_record(
             "deliver", record.topic, record.partition, record.offset,
             key=record.key, value=record.value, timestamp_ms=record.timestamp,
             reason=reason, detail=f"{destination}: {detail}",
-            destination=destination, ce_id=ce_id.decode("utf-8", "replace"),
+            destination=destination, ce_id=identity(ce_id, record.topic, record.key, record.value),
         )  # fmt: skip
         value = self._codec.encode("dead_letter", letter)
         await self._producer.send_and_wait(

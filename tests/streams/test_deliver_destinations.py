@@ -1,11 +1,13 @@
 """Destinations of ``mailpulse.toml``, what passes their filters, and the bodies that go there."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -16,7 +18,7 @@ from standardwebhooks import Webhook
 
 from schemas import topics
 from schemas.codec import Codec
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, DecodeError
 from schemas.scopes import scoped_key
 from streams.deliver import bodies
 from streams.deliver.destinations import (
@@ -26,6 +28,8 @@ from streams.deliver.destinations import (
     load_tables,
 )
 from streams.deliver.filters import passes
+from streams.deliver.letters import Letters
+from streams.deliver.resending import body_of
 from tests import builders
 from tests.webhook_schemas import body as schema_of
 
@@ -303,6 +307,63 @@ def test_ids_are_the_records_own_where_they_can_be() -> None:
     }
     assert len(hashed) == 4
     assert all(len(one) == 32 for one in hashed)
+
+
+def with_times(value: Any, micros: int) -> Any:
+    """The record with every whole number replaced, times among them."""
+    if isinstance(value, dict):
+        return {name: with_times(inner, micros) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [with_times(inner, micros) for inner in value]
+    return micros if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+@pytest.mark.parametrize("topic", bodies.KINDS)
+@pytest.mark.parametrize("micros", [-(2**63), -(10**17), -1, 0, 2**63 - 1])
+def test_a_record_with_any_time_has_a_body_or_a_reason(topic: str, micros: int) -> None:
+    """Else one record would end the role, again after each restart."""
+    record = with_times(RECORDS[topic], micros)
+    for make in (
+        lambda: bodies.of_record(topic, "id-1", record),
+        lambda: bodies.of_lifted("id-1", b"\xff", micros // 1000),
+    ):
+        try:
+            assert json.loads(make().json)["timestamp"].endswith("Z")
+        except DecodeError as error:
+            reason = error.reason
+            assert (reason, abs(micros) >= 10**17) == ("time_out_of_range", True)
+
+
+class Producer:
+    """Keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.values: list[bytes] = []
+
+    async def send_and_wait(self, _topic: str, value: bytes, *_: Any, **__: Any) -> None:
+        self.values.append(value)
+
+
+@given(
+    st.none() | st.binary(max_size=40) | st.just(b"x" * 2_000_000),
+    st.none() | st.binary(max_size=9), st.booleans(),
+)  # fmt: skip
+def test_a_letter_is_sent_again_with_the_id_that_its_record_had(
+    ce_id: bytes | None, key: bytes | None, lifted: bool
+) -> None:
+    """Whatever its headers and its key are; and the letter fits a broker's default limit."""
+    value = None if lifted else Codec().encode("suppression", SUPPRESSED)
+    record = SimpleNamespace(
+        topic=topics.SUPPRESSIONS, partition=1, offset=2, key=key, value=value,
+        timestamp=1_800_000_000_000, headers=[("a", None), ("ce_id", ce_id)],
+    )  # fmt: skip
+    producer, codec = Producer(), Codec()
+    asyncio.run(Letters(producer, codec).write("crm", record, "not_delivered", "x" * 500))
+    [written] = producer.values
+    assert len(written) < 1_000_000
+    letter = codec.decode(written, "dead_letter")
+    sent_id = bodies.identity(ce_id, topics.SUPPRESSIONS, key, value)
+    assert body_of(letter, codec).id == sent_id
 
 
 def test_a_batch_has_an_id_of_its_own_that_stays() -> None:
