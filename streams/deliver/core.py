@@ -171,6 +171,10 @@ class Deliveries:
         self._waiting = [one for one in self._waiting if one[2] in self._queues]
         heapify(self._waiting)
 
+    def holds(self, place: Place) -> bool:
+        """Whether a record of a partition is held."""
+        return bool(self._held.get(place))
+
     @property
     def held(self) -> int:
         """Records that are not finished, those that are being parked included."""

@@ -106,8 +106,7 @@ def _still_there(progress: Progress, start: int, end: int) -> Begun:
         return Progress(start, order=progress.order), 0
     if progress.offset >= start:
         return progress, 0
-    done = sum(min(e, start) - min(b, start) for b, e in progress.spans)
-    gone = start - progress.offset - done
+    gone = progress.unfinished(progress.offset, start)
     progress.finish(progress.offset, start)
     progress.position = progress.offset
     return progress, gone

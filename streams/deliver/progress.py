@@ -45,6 +45,15 @@ class Progress:
         at = bisect_right(self._begins, offset) - 1
         return at >= 0 and offset < self._ends[at]
 
+    def unfinished(self, begin: int, end: int) -> int:
+        """How many offsets from ``begin`` to before ``end`` are not finished."""
+        begin = max(begin, self.offset)
+        done = sum(
+            max(0, min(last, end) - max(first, begin))
+            for first, last in zip(self._begins, self._ends, strict=True)
+        )
+        return max(0, end - begin) - done if begin < end else 0
+
     def finish(self, begin: int, end: int | None = None) -> None:
         """Marks the offsets from ``begin`` to before ``end`` as finished; default: one."""
         end = begin + 1 if end is None else end

@@ -4,13 +4,16 @@ Invariants:
 1. Read, deliver or park, commit, in this order. A crash repeats what was not committed, with the
    same ids.
 2. Kafka is polled continuously, also while the destination is dead or paused: partitions are paused
-   when there is no room. So memory is bounded, by what the machine may hold and one fetch of each
+   when there is no room, but for the first record of each, so that it is known how long that will
+   still be there. So memory is bounded, by what the machine may hold, a record and a fetch of each
    partition; and this member stays in its group, so that the group's offsets do not expire.
 3. A new destination's place is committed before its first record is read: what comes while it can't
    be reached is not missed.
 4. On a rebalance requests get ``SETTLE_S`` to end; the rest are broken off, and the next owner
    sends them again.
-5. A bug ends ``run`` with its error (invariant 8 of the design); an unavailable peer never does.
+5. What Kafka removed before it was read is counted; a topic that was made anew is read from its
+   start.
+6. A bug ends ``run`` with its error (invariant 8 of the design); an unavailable peer never does.
 """
 
 import asyncio
@@ -22,7 +25,7 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetMetadataTooLargeError
 
 from schemas.codec import Codec
 from schemas.errors import DecodeError, Unavailable
@@ -40,6 +43,7 @@ from streams.deliver.metrics import DeliverMetrics
 from streams.deliver.orders import Order
 from streams.deliver.outcomes import Blame, Outcome
 from streams.deliver.places import Places
+from streams.deliver.progress import METADATA_BYTES_MAX, Progress
 from streams.deliver.sender import Sender
 
 log = structlog.get_logger("mailpulse.deliver")
@@ -109,6 +113,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         self._generation = 0
         self._timer: asyncio.TimerHandle | None = None
         self._committed: dict[Place, tuple[int, str]] = {}
+        self._metadata_bytes = METADATA_BYTES_MAX
         self._failure: asyncio.Future[None] | None = None
         self._open = False
 
@@ -152,6 +157,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             self._failure.cancel()
             if self._timer is not None:
                 self._timer.cancel()
+            self._show_no_partitions()
             if self._consumer is not None:
                 await self._consumer.stop()
 
@@ -214,13 +220,17 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             self._pump()
 
     def _make_way(self) -> int:
-        """Pauses partitions while there is no room, else resumes them; returns the room."""
+        """Pauses partitions while there is no room, else resumes them; returns the room.
+
+        One of which nothing is held is not paused: its first record tells how long there is left.
+        """
         consumer, room = self._consumer, self.machine.room
         paused = consumer.paused()
         for tp in consumer.assignment():
-            if not room and tp not in paused:
+            full = not room and self.machine.holds(Place(*tp))
+            if full and tp not in paused:
                 consumer.pause(tp)
-            elif room and tp in paused:
+            elif not full and tp in paused:
                 consumer.resume(tp)
         return room
 
@@ -241,17 +251,36 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         if generation != self._generation:
             return  # assigned anew meanwhile
         for tp, (progress, gone) in found.items():
-            if gone:
-                self._metrics.expired.labels(self.name).inc(gone)
-                log.error(
-                    "retention removed records before they were delivered", destination=self.name,
-                    topic=tp.topic, partition=tp.partition, records=gone,
-                )  # fmt: skip
+            self._count_gone(Place(*tp), gone)
             self._consumer.seek(tp, progress.offset)
             self.machine.assign(Place(*tp), progress)
         await self._commit()
 
-    def _take(self, place: Place, records: Iterable[Any]) -> None:
+    def _count_gone(self, place: Place, records: int) -> None:
+        if records:
+            self._metrics.expired.labels(self.name).inc(records)
+            log.error(
+                "retention removed records before they were delivered", destination=self.name,
+                topic=place.topic, partition=place.partition, records=records,
+            )  # fmt: skip
+
+    def _notice_a_leap(self, place: Place, first: int) -> None:
+        """Compares the first offset that was read with the one that was to be read.
+
+        aiokafka goes on at the earliest record when the one to be read is not there.
+        """
+        progress = self.machine.progress[place]
+        if first < progress.position:
+            log.error(
+                "a topic was made anew, and is read from its start", destination=self.name,
+                topic=place.topic, partition=place.partition,
+            )  # fmt: skip
+            self.machine.assign(place, Progress(first, order=progress.order))
+        elif not BY_NAME[place.topic].compacted:
+            self._count_gone(place, progress.unfinished(progress.position, first))
+
+    def _take(self, place: Place, records: Sequence[Any]) -> None:
+        self._notice_a_leap(place, records[0].offset)
         for record in records:
             progress = self.machine.progress[place]
             if record.offset < progress.position or progress.is_finished(record.offset):
@@ -304,7 +333,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
     async def _commit(self) -> None:
         offsets: dict[Place, tuple[int, str]] = {}
         for place, progress in self.machine.progress.items():
-            state = progress.offset, progress.metadata()
+            state = progress.offset, progress.metadata(self._metadata_bytes)
             if self._committed.get(place) != state:
                 offsets[place] = state
         if not offsets:
@@ -313,6 +342,10 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             await self._consumer.commit(
                 {TopicPartition(*place): state for place, state in offsets.items()}
             )
+        except OffsetMetadataTooLargeError:
+            self._metadata_bytes //= 2
+            log.warning("Kafka takes less metadata with a commit", bytes=self._metadata_bytes)
+            return
         except KafkaError as error:  # delivered all the same; repeated with the same ids
             log.warning("not committed", destination=self.name, error=str(error))
             return
@@ -322,6 +355,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         """Lets requests end, commits, and forgets (invariant 4)."""
         await self._let_go()
         self._generation += 1
+        self._show_no_partitions()
         for place in list(self.machine.progress):
             self.machine.revoke(place)
         self._committed.clear()
@@ -332,7 +366,6 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         """Goes on; the partitions are begun by the reading loop."""
         self._generation += 1
         self._moving = False
-        self._metrics.lag.clear()
         log.info("partitions assigned", destination=self.name, partitions=len(list(assigned)))
 
     # --- requests ---
@@ -451,6 +484,14 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             if end is not None:
                 lag = metrics.lag.labels(name, place.topic, str(place.partition))
                 lag.set(max(0, end - progress.offset))
+
+    def _show_no_partitions(self) -> None:
+        """Removes the figures of partitions, which another process shows from now on."""
+        for place in self.machine.progress:
+            where = (self.name, place.topic, str(place.partition))
+            for gauge in (self._metrics.lag, self._metrics.expires):
+                with contextlib.suppress(KeyError):
+                    gauge.remove(*where)
 
     def _left(self) -> dict[Place, float | None]:
         """Seconds until the first record that is not delivered may be removed, by partition."""

@@ -378,6 +378,8 @@ def test_progress_is_a_set_of_offsets(start: int, spans: list[tuple[int, int]]) 
     lowest = next(at for at in itertools.count() if at not in done)
     assert progress.offset == lowest
     assert [progress.is_finished(at) for at in range(100)] == [at in done for at in range(100)]
+    open_ones = len(set(range(start, start + 20)) - done)
+    assert progress.unfinished(start, start + 20) == open_ones
     again = restored(progress.offset, progress.metadata())
     assert (again.offset, again.spans) == (progress.offset, progress.spans)
     short = restored(progress.offset, progress.metadata(12))
