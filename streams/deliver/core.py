@@ -12,7 +12,8 @@ Invariants:
 4. Held are at most ``records_max`` records, and at most ``bytes_max`` bytes and one record more, if
    the caller adds only while there is ``room``. In flight are at most ``concurrency`` requests.
 5. A record is parked after ``tries_max`` answers that refuse it, or ``give_up_s`` after its first
-   failure. Failures that are about the destination do not count, and neither tries nor time count
+   failure. Failures that are about the destination do not count (an answer is, unless others were
+   delivered since the record's last such answer), and neither tries nor time count
    while the breaker is open, the destination asked for a pause, or an operator paused it.
 6. When everything held waits for another try and there is room for nothing else, the record with
    the most tries is parked early, if it has ``CROWDED_TRIES``: a few refused records do not stop
@@ -23,7 +24,7 @@ Invariants:
 
 from collections import deque
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import NamedTuple
@@ -82,6 +83,8 @@ class Item:
         tries: answers that count against it.
         said: the last of them.
         first_failed: when the first came, on the clock that stands still by invariant 5.
+        delivered_by_then: requests that had been delivered when the destination last answered this
+            one with what may be about either.
         together_max: records that may share a request with it, itself included.
     """
 
@@ -94,6 +97,7 @@ class Item:
     tries: int = 0
     said: str = ""
     first_failed: float | None = None
+    delivered_by_then: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,7 @@ class Deliveries:
         self._waiting: list[tuple[float, int, Hashable]] = []
         self._flying: dict[int, Request] = {}
         self._numbers = count(1)
+        self._delivered = 0
         self._held: dict[Place, dict[int, Item]] = {}
         self._paused = False
         self._hold_until = 0.0
@@ -347,12 +352,14 @@ class Deliveries:
         request = self._flying.pop(number)
         items = [item for item in request.items if self._is_held(item)]
         if outcome.delivered:
+            self._delivered += 1
             self.breaker.succeeded()
             for item in items:
                 self._leave_queue(item)
                 self._finish(item)
             self._release(items, None)
             return []
+        outcome = self._judged(items, outcome)
         counts = not self.breaker.is_open
         if counts and outcome.hold_s:
             self._hold_until = max(self._hold_until, now + outcome.hold_s)
@@ -365,6 +372,18 @@ class Deliveries:
                 self._hold_until = max(self._hold_until, now + outcome.hold_s)
         return self._failed(items, len(request.items), outcome, now, counts)
 
+    def _judged(self, items: list[Item], outcome: Outcome) -> Outcome:
+        """The outcome, about the records if others are delivered while these are not."""
+        if not outcome.or_record:
+            return outcome
+        others = any(
+            item.delivered_by_then is not None and item.delivered_by_then < self._delivered
+            for item in items
+        )
+        for item in items:
+            item.delivered_by_then = self._delivered
+        return replace(outcome, blame=Blame.UNKNOWN, gone=False) if others else outcome
+
     def _failed(
         self, items: list[Item], together: int, outcome: Outcome, now: float, counts: bool
     ) -> list[Item]:
@@ -374,12 +393,13 @@ class Deliveries:
             item.said = outcome.said
             if not counts:
                 continue  # the breaker decides when the next is sent
+            if together > 1 and (outcome.or_record or outcome.blame is not Blame.DESTINATION):
+                item.together_max = max(1, together // 2)
             if outcome.blame is Blame.DESTINATION:
                 row = max(1, self.breaker.failures)
                 most = DESTINATION_RETRY_S_MAX
                 delay = 0.0 if outcome.hold_s else self._pause_s(row, most)
             elif together > 1:
-                item.together_max = max(1, together // 2)
                 delay = self._pause_s(1)
             elif self._is_given_up(item, outcome):
                 self._leave_queue(item)

@@ -3,8 +3,10 @@
 Invariants:
 1. Pure.
 2. Only 2xx delivers; redirects are not followed (Standard Webhooks).
-3. What says nothing about the record (no connection, a wrong password, «too many requests», a
-   redirect, «gone») never counts against it.
+3. What says nothing about the record (no connection, «too many requests») never counts against it.
+   An answer that is about the address or the credentials (a wrong password, a redirect, «gone»)
+   counts only if others are delivered meanwhile: a firewall forbids one record, an API finds no
+   address of one.
 4. A pause that a destination asks for is honoured up to ``RETRY_AFTER_S_MAX``.
 
 Sources: Standard Webhooks, «Delivery»; RFC 9110, §10.2.3 (Retry-After) and §15.
@@ -21,6 +23,7 @@ _BUSY = frozenset((429, 503))
 """A destination that asks everyone to wait."""
 _DESTINATION = frozenset((401, 402, 403, 404, 405, 407, 408, 410, 421, 425, 426, 429, 451, 511))
 """Of 4xx and 5xx: about the address, the credentials or the moment, not about the record."""
+_MOMENT = frozenset((408, 425, 429))
 GONE = 410
 """Standard Webhooks: the receiver wants no more."""
 
@@ -42,12 +45,14 @@ class Outcome:
         blame: ``None``: delivered.
         hold_s: how long the destination asked to be left alone, seconds; 0: it did not.
         gone: it answered 410.
+        or_record: ``DESTINATION``, but about the record if others are delivered meanwhile.
     """
 
     said: str = ""
     blame: Blame | None = None
     hold_s: float = 0.0
     gone: bool = False
+    or_record: bool = False
 
     @property
     def delivered(self) -> bool:
@@ -71,7 +76,8 @@ def of_answer(status: int, beginning: str, headers: Mapping[str, str], now_s: fl
     said = f"{status}: {beginning}" if beginning else str(status)
     hold = _retry_after(headers.get("retry-after", ""), now_s) if status in _BUSY else 0.0
     blame = Blame.DESTINATION if hold else _blame(status)
-    return Outcome(said, blame, hold, status == GONE)
+    or_record = blame is Blame.DESTINATION and not hold and status not in _MOMENT
+    return Outcome(said, blame, hold, status == GONE, or_record)
 
 
 def _blame(status: int) -> Blame:

@@ -26,7 +26,8 @@ FAILED = {
     "error": Outcome("500", Blame.UNKNOWN),
     "away": Outcome("no connection", Blame.DESTINATION),
     "busy": Outcome("429", Blame.DESTINATION, hold_s=30.0),
-    "gone": Outcome("410", Blame.DESTINATION, gone=True),
+    "gone": Outcome("410", Blame.DESTINATION, gone=True, or_record=True),
+    "forbidden": Outcome("403", Blame.DESTINATION, or_record=True),
 }
 
 
@@ -105,7 +106,7 @@ class Courses(RuleBasedStateMachine):
             for item in request.items:
                 self.got[item.place].add(item.offset)
         alone = len(request.items) == 1 and not self.machine.breaker.is_open
-        if alone and outcome.blame in (Blame.RECORD, Blame.UNKNOWN):
+        if alone and (outcome.or_record or outcome.blame in (Blame.RECORD, Blame.UNKNOWN)):
             self.counted[request.items[0].place, request.items[0].offset] += 1
         for item in self.machine.answer(request.number, outcome, self.now):
             assert alone, "only a record that failed alone is parked"
@@ -260,7 +261,7 @@ def test_a_refused_record_is_parked_after_its_tries_and_its_key_goes_on() -> Non
     assert machine.progress[PLACES[0]].offset == 4
 
 
-@pytest.mark.parametrize("how", ["away", "busy", "gone"])
+@pytest.mark.parametrize("how", ["away", "busy", "gone", "forbidden"])
 def test_a_dead_destination_parks_nothing(how: str) -> None:
     """However long it is dead, and however few records there are."""
     machine = machine_with(2, Limits(tries_max=1, give_up_s=10.0))
@@ -272,6 +273,27 @@ def test_a_dead_destination_parks_nothing(how: str) -> None:
         now += 3_600.0
     delivered = delivered_all(machine, now) + delivered_all(machine, now + 100.0)
     assert [item.offset for item in delivered] in ([0, 1], [1, 0])
+
+
+@pytest.mark.parametrize("how", ["forbidden", "gone"])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_record_that_alone_is_forbidden_is_given_up_in_the_end(how: str, batch: int) -> None:
+    """A firewall refuses its words, or an API does not find it: its key would wait for ever."""
+    limits = Limits(give_up_s=72 * 3600.0, batch_max=batch, concurrency=2)
+    machine = machine_with(4, limits, keys=3)
+    now, offset, parked = 0.0, 4, list[int]()
+    while now < 30 * 86_400 and not parked:
+        for request in machine.take(now):
+            bad = any(item.offset == 1 for item in request.items)
+            for item in machine.answer(request.number, FAILED[how] if bad else DELIVERED, now):
+                parked.append(item.offset)
+                machine.parked(item)
+        if machine.held < 3:
+            machine.add(PLACES[0], offset, offset * 3, offset, 10)  # others come and are delivered
+            offset += 1
+        now += 60.0
+    assert parked == [1]
+    assert now > 72 * 3600.0
 
 
 def test_no_tries_and_no_time_run_while_the_breaker_is_open() -> None:

@@ -53,7 +53,7 @@ def in_pieces(*pieces: bytes, pause_s: float = 0.0, close: bool = True) -> Answe
 HEAD = b"HTTP/1.1 %d X\r\n"
 CASES: dict[str, tuple[Answer, Outcome]] = {
     "200": (answering(200, b"ok"), DELIVERED),
-    "410": (answering(410, b"gone"), Outcome("410: gone", Blame.DESTINATION, gone=True)),
+    "410": (answering(410, b"gone"), Outcome("410: gone", Blame.DESTINATION, 0, True, True)),
     "429": (
         answering(429, b"", "Retry-After: 7"), Outcome("429", Blame.DESTINATION, hold_s=7.0)
     ),
@@ -85,7 +85,7 @@ CASES: dict[str, tuple[Answer, Outcome]] = {
     "no HTTP": (in_pieces(b"SSH-2.0-x\r\n"), Outcome("the answer is no HTTP", Blame.DESTINATION)),
     "redirect": (
         answering(307, b"", "Location: http://169.254.169.254/latest/meta-data/"),
-        Outcome("307", Blame.DESTINATION),
+        Outcome("307", Blame.DESTINATION, or_record=True),
     ),
 }  # fmt: skip
 
