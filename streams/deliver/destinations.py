@@ -13,6 +13,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -264,11 +265,15 @@ def load_tables(
             found[name] = Destination(**values)
         except ValidationError as error:
             unresolved = {line.split(":")[0] for line in bad}
-            lines = problem_lines(error, lambda field, at=where: f"{at}.{field}".strip("."))
+            lines = problem_lines(error, partial(_setting, where))
             problems += [line for line in lines if line.split(":")[0] not in unresolved]
     if problems:
         raise ConfigError(problems)
     return found
+
+
+def _setting(where: str, field: str) -> str:
+    return f"{where}.{field}" if field else where
 
 
 def tables_of(text: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -323,10 +324,11 @@ def with_times(value: Any, micros: int) -> Any:
 def test_a_record_with_any_time_has_a_body_or_a_reason(topic: str, micros: int) -> None:
     """Else one record would end the role, again after each restart."""
     record = with_times(RECORDS[topic], micros)
-    for make in (
+    makers: list[Callable[[], bodies.Body]] = [
         lambda: bodies.of_record(topic, "id-1", record),
         lambda: bodies.of_lifted("id-1", b"\xff", micros // 1000),
-    ):
+    ]
+    for make in makers:
         try:
             assert json.loads(make().json)["timestamp"].endswith("Z")
         except DecodeError as error:
