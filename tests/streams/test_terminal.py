@@ -179,6 +179,11 @@ ASKED: dict[str, list[tuple[str, ...]]] = {
     "config secrets": [("--clickhouse-host", HOSTILE)],
     "bench": [("--only", HOSTILE)],
     "kafka install": [("--list",)],
+    "deliver ls": [(), ("--json",)],
+    "deliver pause": [(HOSTILE,)],
+    "deliver resume": [(HOSTILE,)],
+    "deliver resend": [(HOSTILE, "--from", "1h"), ("crm", "--from", HOSTILE)],
+    "deliver test": [(HOSTILE,), (HOSTILE, "--json")],
 }  # fmt: skip
 ELSEWHERE = {
     # a pipeline's own words, shown by ``say``; the demo's screen is tested in test_visible
