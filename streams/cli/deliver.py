@@ -78,8 +78,8 @@ def ls(json: Json = False) -> None:
     codec = codec_of(settings)
 
     async def run() -> "tuple[dict[str, Order], list[Lag]]":
+        from streams.deliver.groups import group_of
         from streams.deliver.orders import current
-        from streams.deliver.runner import group_of
         from streams.kafka import admin
 
         groups = {group_of(settings, name): one.topic_names for name, one in found.items()}
@@ -97,7 +97,7 @@ def ls(json: Json = False) -> None:
 def _state(
     settings: Settings, name: str, orders: "dict[str, Order]", lags: "list[Lag]"
 ) -> tuple[str, int | None]:
-    from streams.deliver.runner import group_of
+    from streams.deliver.groups import group_of
 
     own = [row for row in lags if row.group == group_of(settings, name)]
     begun = [row.lag for row in own if row.committed is not None]

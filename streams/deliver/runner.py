@@ -19,8 +19,6 @@ Invariants:
 import asyncio
 import contextlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 import structlog
@@ -35,9 +33,11 @@ from schemas.topics import BY_NAME
 from streams.deliver import bodies
 from streams.deliver.bodies import BODY_BYTES_MAX, Body
 from streams.deliver.breaker import Dice
+from streams.deliver.content import Content, content_of
 from streams.deliver.core import Deliveries, Item, Place, Request
 from streams.deliver.destinations import Destination
 from streams.deliver.filters import passes
+from streams.deliver.groups import group_of, instance_of
 from streams.deliver.letters import Letters
 from streams.deliver.metrics import DeliverMetrics
 from streams.deliver.orders import Order
@@ -57,14 +57,6 @@ _RESULTS = {
     None: "delivered", Blame.RECORD: "refused", Blame.UNKNOWN: "failed",
     Blame.DESTINATION: "unavailable",
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What an item carries: the record of Kafka, and its body."""
-
-    record: Any
-    body: Body | None
 
 
 class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
@@ -403,7 +395,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         began = loop.time()
         outcome = Outcome("broken off", Blame.DESTINATION)
         try:
-            outcome = await self._sender.send([_content(item).body for item in request.items])
+            outcome = await self._sender.send([content_of(item).body for item in request.items])
         finally:  # also when it is broken off: its records are forgotten by then
             self._requests.pop(request.number, None)
             parked = self.machine.answer(request.number, outcome, loop.time())
@@ -421,7 +413,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             metrics.records.labels(name, "delivered").inc(len(request.items))
             metrics.last_success.labels(name).set(now)
             for item in request.items:
-                delay = now - _content(item).record.timestamp / 1000
+                delay = now - content_of(item).record.timestamp / 1000
                 metrics.delay_seconds.labels(name).observe(max(0.0, delay))
         self._tell_of_breaker(outcome)
 
@@ -432,11 +424,11 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         self._open = is_open
         self._metrics.open.labels(self.name).set(is_open)
         if is_open:
-            log.error(
-                "destination does not work; it is only probed, and nothing is lost while its "
-                "topics hold it", destination=self.name, host=self.destination.host,
-                said=outcome.said,
-            )  # fmt: skip
+            what = (
+                "destination does not work; it is only probed, and nothing is lost while its topics"
+            )
+            host = self.destination.host
+            log.error(f"{what} hold it", destination=self.name, host=host, said=outcome.said)
         else:
             log.info("destination works again", destination=self.name)
 
@@ -444,7 +436,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         """Writes a record's dead letter, for as long as it takes and this member owns it."""
         while item.place in self.machine.progress:
             try:
-                await self._letters.write(self.name, _content(item).record, reason, detail)
+                await self._letters.write(self.name, content_of(item).record, reason, detail)
             except (KafkaError, Unavailable) as error:
                 log.warning("dead letter not written, will retry", error=str(error))
                 await asyncio.sleep(RETRY_S)
@@ -500,31 +492,10 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             oldest = self.machine.oldest(place)
             found[place] = None
             if oldest is not None:
-                timestamp_ms = _content(oldest).record.timestamp
+                timestamp_ms = content_of(oldest).record.timestamp
                 found[place] = self._places.seconds_left(place.topic, timestamp_ms)
         return found
 
     def seconds_left(self) -> float | None:
         """The least of all partitions; ``None``: nothing waits that will be removed."""
         return min((left for left in self._left().values() if left is not None), default=None)
-
-
-def _content(item: Item) -> Any:
-    assert isinstance(item.content, Content)
-    return item.content
-
-
-def instance_of(settings: Settings, topics: Sequence[str]) -> str | None:
-    """The static membership id, if one is set: another one for other topics.
-
-    A static member that returns is given its former partitions, whatever it subscribes to now
-    (KIP-345), and aiokafka refuses partitions of topics that it did not subscribe to.
-    """
-    if not settings.group_instance_id:
-        return None
-    return f"{settings.group_instance_id}-{sha256(' '.join(topics).encode()).hexdigest()[:8]}"
-
-
-def group_of(settings: Settings, name: str) -> str:
-    """The consumer group of a destination."""
-    return f"{settings.deliver_group}-{name}"

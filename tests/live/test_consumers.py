@@ -49,9 +49,10 @@ async def _send_broken(bootstrap: str) -> None:
 
 
 def told(pipeline: Pipeline) -> bool:
-    """Whether every topic has the records of the story; nobody changes rules in it."""
+    """Whether every topic has the records of the story; nobody changes rules in it, or pauses a
+    destination."""
     found = all_records(pipeline)
-    del found[topics.RULES]
+    del found[topics.RULES], found[topics.DESTINATIONS]
     alerts = found[topics.ALERTS]
     letters = found[topics.DEAD_LETTERS]
     lifted = any(record.value is None for record in found[topics.SUPPRESSIONS])

@@ -28,6 +28,12 @@ def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
     server.kill()
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits for the store as long as a busy machine needs; it is never away here."""
+    monkeypatch.setattr("ingest.rate_limits.STORE_TIMEOUT_S", 10.0)
+
+
 def process(url: str, errors: list[Exception], rate_per_s: float = RATE_PER_S) -> RateLimits:
     """The limits of one process: a connection of its own, a bucket of its own."""
     store = StoreCount(store_url(url), time.time)
@@ -43,6 +49,7 @@ async def allowed(limits: RateLimits, source: str = "a") -> bool:
     return verdict.allowed
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("scheme", ["redis", "valkey"])
 async def test_two_processes_share_one_count(valkey: ValkeyServer, scheme: str) -> None:
     """A request admitted by one counts for the other; another source has its own count."""
@@ -56,6 +63,7 @@ async def test_two_processes_share_one_count(valkey: ValkeyServer, scheme: str) 
     assert not errors
 
 
+@pytest.mark.usefixtures("patient")
 async def test_two_processes_share_what_a_client_did_not_prove(valkey: ValkeyServer) -> None:
     """One forged request uses up the forger's budget at both, and nothing of the source's rate."""
     errors: list[Exception] = []

@@ -10,11 +10,11 @@ from schemas.codec import Codec
 from schemas.settings import Settings
 from schemas.topics import ENGAGEMENT
 from streams.deliver.destinations import Destination
+from streams.deliver.groups import instance_of
 from streams.deliver.orders import Order
 from streams.deliver.places import Places
 from streams.deliver.progress import Progress
 from streams.deliver.retention import seconds_left
-from streams.deliver.runner import instance_of
 
 TP = TopicPartition(ENGAGEMENT, 0)
 HOUR_MS = 3_600_000

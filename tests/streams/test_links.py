@@ -12,7 +12,7 @@ from streams.classify.actor_rules import Rules
 from streams.classify.link_rules import SHIPPED_LINKS
 from streams.classify.links import link_group, parameters, read_link
 from tests.builders import event
-from tests.streams.test_actors import GOOD
+from tests.streams.test_rules_files import GOOD
 
 
 def group(url: str | None) -> str:

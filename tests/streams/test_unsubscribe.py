@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from streams.classify.actor_rules import DEFAULT_RULES, Rules
 from streams.classify.unsubscribe import is_unsubscribe_link, unsubscribes
 from tests.builders import event
-from tests.streams.test_actors import GOOD
+from tests.streams.test_rules_files import GOOD
 
 UNSUBSCRIBES = (
     # words alone
