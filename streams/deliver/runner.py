@@ -418,8 +418,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         self._tell_of_breaker(outcome)
 
     def _tell_of_breaker(self, outcome: Outcome) -> None:
-        is_open = self.machine.breaker.is_open
-        if is_open == self._open:
+        if (is_open := self.machine.breaker.is_open) == self._open:
             return
         self._open = is_open
         self._metrics.open.labels(self.name).set(is_open)
