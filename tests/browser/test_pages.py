@@ -58,18 +58,25 @@ def shown(page: Page) -> dict[str, list[str]]:
 def expected(row: dict[str, Any]) -> list[str]:
     """The same texts, from a row of the analysts' view."""
 
-    def rate(above: str, below: str) -> list[str]:
-        top, bottom = row[above], row[below]
-        size = 100 * top / bottom if bottom else 0
+    def per_cent(top: int, bottom: int) -> str:
+        size = 100 * top / bottom
         digits = 0 if not size else 3 if size < 0.1 else 2 if size < 1 else 1
-        return [f"{size:.{digits}f} %" if bottom else "–", f"{top:,} of {bottom:,}"]
+        return f"{size:.{digits}f}"
+
+    def rate(above: str, below: str, most: str = "") -> list[str]:
+        top, bottom = row[above], row[below]
+        doubt = []
+        if bottom and most and row[most] != top:
+            doubt = [f"{per_cent(top, bottom)}–{per_cent(row[most], bottom)}"]
+        shown = f"{per_cent(top, bottom)} %" if bottom else "–"
+        return [shown, *doubt, f"{top:,} of {bottom:,}"]
 
     return [
         f"{row['sent']:,}",
         *rate("delivered", "sent"),
         *rate("bounced", "sent"),
-        *rate("cohort_opened", "delivered"),
-        *rate("cohort_clicked", "delivered"),
+        *rate("cohort_opened", "delivered", "cohort_opened_at_most"),
+        *rate("cohort_clicked", "delivered", "cohort_clicked_at_most"),
         *rate("cohort_complained", "delivered"),
         *rate("cohort_unsubscribed", "delivered"),
     ]
@@ -90,7 +97,9 @@ def test_every_figure_equals_the_analysts_view(history: Stage, open_page: OpenPa
     assert len(wrong) <= 4, list(wrong.items())[:3]
     for got, wanted in wrong.values():
         assert got is not None
-        assert got[2::2] == wanted[2::2]
+        assert [text for text in got if " of " in text] == [
+            text for text in wanted if " of " in text
+        ]
 
 
 def test_figures_follow_the_database_while_events_flow(history: Stage, open_page: OpenPage) -> None:

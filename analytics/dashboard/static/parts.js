@@ -79,7 +79,7 @@ export function switches() {
     h("span", { class: "lead" }, "by"),
     buttons("Whose opens and clicks", "who", [
       ["human", "Humans", "Only opens and clicks by people. Machines open mail before people do: privacy proxies and security scanners."],
-      ["unknown", "With unknown", "Humans, and what nobody can know: Apple's prefetch, which hides whether the mail is read, and lone clicks within a minute of the delivery."],
+      ["unknown", "With unknown", "Humans, and what nobody can know: Apple's prefetch, which hides whether the mail is read, and lone clicks within minutes of the delivery."],
       ["any", "With machines", "Everything that was opened or clicked, by whoever or whatever."],
     ]),
     h("label", { class: "check", for: "compare" }, compare, "Compare with the previous period"));
