@@ -6,10 +6,19 @@ Invariants:
 3. Base units: seconds, records.
 """
 
+from contextlib import suppress
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from streams.deliver.outcomes import Blame
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 DELAYS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0, 600.0, 3_600.0, 86_400.0)
+RESULTS = {
+    None: "delivered", Blame.RECORD: "refused", Blame.UNKNOWN: "failed",
+    Blame.DESTINATION: "unavailable",
+}  # fmt: skip
+"""Whom a failure is about -> the label of its request."""
 
 
 class DeliverMetrics:
@@ -94,6 +103,27 @@ class DeliverMetrics:
             by,
             registry=r,
         )
+
+    def show_lag(self, destination: str, topic: str, partition: int, records: int) -> None:
+        """Records from the first that is not delivered."""
+        self.lag.labels(destination, topic, str(partition)).set(records)
+
+    def show_expiry(
+        self, destination: str, topic: str, partition: int, left_s: float | None
+    ) -> None:
+        """Seconds until the first record that waits may be removed; ``None``: none will be."""
+        where = (destination, topic, str(partition))
+        if left_s is not None:
+            self.expires.labels(*where).set(max(0.0, left_s))
+        else:
+            with suppress(KeyError):
+                self.expires.remove(*where)
+
+    def forget(self, destination: str, topic: str, partition: int) -> None:
+        """Removes what is shown of a partition."""
+        for gauge in (self.lag, self.expires):
+            with suppress(KeyError):
+                gauge.remove(destination, topic, str(partition))
 
     def render(self) -> bytes:
         """The exposition text."""

@@ -39,7 +39,7 @@ from streams.deliver.destinations import Destination
 from streams.deliver.filters import passes
 from streams.deliver.groups import group_of, instance_of
 from streams.deliver.letters import Letters
-from streams.deliver.metrics import DeliverMetrics
+from streams.deliver.metrics import RESULTS, DeliverMetrics
 from streams.deliver.orders import Order
 from streams.deliver.outcomes import Blame, Outcome
 from streams.deliver.places import Places
@@ -53,10 +53,6 @@ COMMIT_S = 1.0
 SETTLE_S = 5.0
 RETRY_S = 1.0
 """Between two tries of something that Kafka refused."""
-_RESULTS = {
-    None: "delivered", Blame.RECORD: "refused", Blame.UNKNOWN: "failed",
-    Blame.DESTINATION: "unavailable",
-}  # fmt: skip
 
 
 class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
@@ -406,7 +402,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
 
     def _count(self, request: Request, outcome: Outcome, seconds: float) -> None:
         metrics, name = self._metrics, self.name
-        metrics.requests.labels(name, _RESULTS[outcome.blame]).inc()
+        metrics.requests.labels(name, RESULTS[outcome.blame]).inc()
         metrics.request_seconds.labels(name).observe(seconds)
         if outcome.delivered:
             now = self._wall()
@@ -464,25 +460,16 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         metrics.held.labels(name).set(machine.held)
         metrics.paused.labels(name).set(machine.paused)
         for place, left in self._left().items():
-            where = (name, place.topic, str(place.partition))
-            if left is None:
-                with contextlib.suppress(KeyError):
-                    metrics.expires.remove(*where)
-            else:
-                metrics.expires.labels(*where).set(max(0.0, left))
+            metrics.show_expiry(name, *place, left)
         for place, progress in machine.progress.items():
             end = self._consumer.highwater(TopicPartition(*place))
             if end is not None:
-                lag = metrics.lag.labels(name, place.topic, str(place.partition))
-                lag.set(max(0, end - progress.offset))
+                metrics.show_lag(name, *place, max(0, end - progress.offset))
 
     def _show_no_partitions(self) -> None:
         """Removes the figures of partitions, which another process shows from now on."""
         for place in self.machine.progress:
-            where = (self.name, place.topic, str(place.partition))
-            for gauge in (self._metrics.lag, self._metrics.expires):
-                with contextlib.suppress(KeyError):
-                    gauge.remove(*where)
+            self._metrics.forget(self.name, *place)
 
     def _left(self) -> dict[Place, float | None]:
         """Seconds until the first record that is not delivered may be removed, by partition."""
