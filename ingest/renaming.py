@@ -34,6 +34,8 @@ SMALL = 1_000
 BASE64_CHARS_MIN = 40
 """From here on what is base64 in its canonical spelling stays so: signatures are judged by it."""
 _DRAWS_MAX = 50
+_NO_TEXT = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Halves of a character that only an escape can write: no coding of a body has them."""
 _WORD = re.compile(r"[^\W_]+")
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
 _KNOWN_BEFORE_DIGITS = re.compile(r"([A-Za-z]+)([0-9]+)", re.ASCII)
@@ -353,7 +355,7 @@ class Renamer:
     # --- addresses, hosts, links -----------------------------------------------------------------
 
     def _address(self, found: Found) -> str:
-        local, _, domain = found.address.rpartition("@")
+        local, _, domain = _NO_TEXT.sub("\ufffd", found.address).rpartition("@")
         return f"{_WORD.sub(lambda match: self.word(match.group()), local)}@{self.domain(domain)}"
 
     def domain(self, domain: str) -> str:

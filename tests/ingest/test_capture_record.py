@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import example as shown
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -227,6 +228,7 @@ def test_words_that_are_harmless_elsewhere_are_replaced_in_headers_of_secrets(na
     assert not {"delivered", "open", "12"} & set(value.split())
 
 
+@shown(rb"\ud800@0._", "")
 @given(
     st.lists(
         st.one_of(
