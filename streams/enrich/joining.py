@@ -99,10 +99,8 @@ def _move(work: StepWork, item: Item, alias: Alias, key: bytes, new_key: bytes) 
     shard, now = work.shard, work.shard.log_time
     shard.fetch((key, new_key), ())
     source, target = shard.message(key), shard.message(new_key)
-    if target.touched and target.touched + work.look_ups.message_ttl_s < now:
-        bucket = target.pending_bucket
-        target = shard.messages[new_key] = Message()
-        target.pending_bucket = bucket
+    if target.is_expired(now, work.look_ups.message_ttl_s):
+        target = shard.begin_anew(new_key)
     source.settle(now)
     moved = {event.identity for event in source.pending} & set(alias.seen)
     if not moved:
@@ -155,7 +153,7 @@ def _tell_moved(
     previous = (was.campaign or "") if was.campaign != now.campaign else None
     for position in range(begin, len(message.pending)):
         event = message.pending[position]
-        again = message.pending[position] = event._replace(revision=event.revision + 1)
+        again = message.pending[position] = event.revised()
         if work.emit:
             effects.corrected += 1
             effects.revised[len(effects.enriched)] = epoch | again.revision

@@ -198,6 +198,10 @@ class Message:
         if not fixed & FIXED_CAMPAIGN:
             self.campaign = None
 
+    def is_expired(self, now: int, ttl_s: int) -> bool:
+        """Whether it is forgotten at this log time; never one that had no event."""
+        return self.touched > 0 and self.touched + ttl_s < now
+
     def settle(self, log_now: int, room: int = 1) -> None:
         """Ends the window if it is over; makes room for more pending events."""
         if self.pending and self.due <= log_now:

@@ -210,6 +210,16 @@ class Shard:
         self.messages[key] = message
         return message
 
+    def begin_anew(self, key: bytes) -> Message:
+        """A new message in the place of one that has expired.
+
+        It keeps where the pending events of that are stored, which a checkpoint then removes.
+        """
+        message = Message()
+        message.pending_bucket = self.message(key).pending_bucket
+        self.messages[key] = message
+        return message
+
     def writes(self) -> Iterator[tuple[bytes, bytes | None]]:
         """What a checkpoint must store (``None``: delete), the offset among it."""
         yield from self.unit_writes()

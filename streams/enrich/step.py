@@ -238,7 +238,7 @@ def _fold(work: StepWork, item: Item) -> None:
     shard = work.shard
     log_time = max(shard.log_time, record.timestamp // 1000)
     message = shard.message(key)
-    expired = message.touched and message.touched + work.look_ups.message_ttl_s < log_time
+    expired = message.is_expired(log_time, work.look_ups.message_ttl_s)
     identity = head["event_hash"]
     bounce = derive.bounce_of(head)
     event = evidence_of(work, item, identity, bounce[0])
@@ -251,9 +251,7 @@ def _fold(work: StepWork, item: Item) -> None:
     if is_first and not _completed(work, item):
         return
     if expired:
-        bucket = message.pending_bucket
-        message = shard.messages[key] = Message()
-        message.pending_bucket = bucket
+        message = shard.begin_anew(key)
     if identity in message.seen:
         # No effect, not even on log time: a restore reads no duplicates.
         work.effects.duplicates += 1
