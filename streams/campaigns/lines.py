@@ -7,16 +7,16 @@ Invariants:
    then the section itself, then the defaults for a mailbox provider, then the defaults.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
 from schemas.errors import ConfigError
 from streams.campaigns.measures import MEASURES
+from streams.campaigns.patterns import matcher
 
 LEVELS = ("watch", "warning", "critical")
 HOLD_S = 60
@@ -111,7 +111,7 @@ class Lines:
         _lay_over(lines, self.own)
         _lay_over(lines, self.by_mailbox.get(mailbox, {}))
         for pattern, table in self.by_campaign.items():
-            if _matcher(pattern).fullmatch(campaign):
+            if matcher(pattern).fullmatch(campaign):
                 _lay_over(lines, table)
                 break
         return lines
@@ -149,14 +149,6 @@ class Lines:
         if problems:
             raise ConfigError(problems)
         return lines
-
-
-@lru_cache(maxsize=1024)
-def _matcher(pattern: str) -> re.Pattern[str]:
-    """A pattern of campaign ids. Not as in a shell: ids such as ``[A/B] spring`` are common."""
-    wild = {"*": ".*", "?": "."}
-    text = "".join(wild.get(one) or re.escape(one) for one in pattern)
-    return re.compile(text, re.DOTALL)
 
 
 def _lay_over(lines: dict[str, Line], table: _Table) -> None:

@@ -6,12 +6,12 @@ Invariants:
    same fields, and a lifted suppression, which has none, always passes.
 """
 
-import re
 from collections.abc import Callable
 from typing import Any
 
 from schemas import topics
 from schemas.codec import AvroRecord
+from streams.campaigns.patterns import matcher
 from streams.deliver.bodies import ENGAGED
 from streams.deliver.destinations import Destination
 
@@ -37,7 +37,7 @@ def _fields(topic: str, record: AvroRecord) -> dict[str, Any]:
 def passes(destination: Destination, topic: str) -> Passes:
     """Whether a record of ``topic`` goes to the destination."""
     wanted = {name: getattr(destination, name) for name in destination.filters() - {"campaigns"}}
-    patterns = [_pattern(text) for text in destination.campaigns]
+    patterns = [matcher(text) for text in destination.campaigns]
     if not wanted and not patterns:
         return lambda _: True
 
@@ -49,9 +49,3 @@ def passes(destination: Destination, topic: str) -> Passes:
         return all(found[name] in values for name, values in wanted.items())
 
     return check
-
-
-def _pattern(text: str) -> re.Pattern[str]:
-    """``*`` for any text, ``?`` for one character, all else as it is."""
-    parts = {"*": ".*", "?": "."}
-    return re.compile("".join(parts.get(one, re.escape(one)) for one in text), re.DOTALL)
