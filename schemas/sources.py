@@ -150,6 +150,18 @@ def _resolve_source(
         return None, problems + problem_lines(error, lambda field: f"sources.{name}.{field}")
 
 
+def document_of(text: str) -> dict[str, Any]:
+    """A ``mailpulse.toml``, unchecked.
+
+    Raises:
+        ConfigError: the text is not TOML.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"mailpulse.toml: {error}"]) from None
+
+
 def load_sources(text: str, environ: Mapping[str, str], read_file: ReadFile) -> dict[str, Source]:
     """The sources of a ``mailpulse.toml``.
 
@@ -157,10 +169,7 @@ def load_sources(text: str, environ: Mapping[str, str], read_file: ReadFile) -> 
         ConfigError: with every problem found. Whether a source has what its provider needs is
             checked by ``ingest.providers``.
     """
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError([f"mailpulse.toml: {error}"]) from None
+    document = document_of(text)
     problems = [
         f"{key}: no such section in mailpulse.toml (known: {', '.join(SECTIONS)})"
         for key in document
@@ -191,10 +200,7 @@ def load_alerts(text: str) -> dict[str, Any]:
     Raises:
         ConfigError: the text is not TOML, or ``alerts`` is not a table.
     """
-    try:
-        section = tomllib.loads(text).get("alerts", {})
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError([f"mailpulse.toml: {error}"]) from None
+    section = document_of(text).get("alerts", {})
     if not isinstance(section, dict):
         raise ConfigError(["alerts: a table is expected"])
     return section

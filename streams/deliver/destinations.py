@@ -10,7 +10,6 @@ Invariants:
 
 import ipaddress
 import re
-import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -32,7 +31,7 @@ from standardwebhooks import Webhook
 from schemas import topics
 from schemas.errors import ConfigError
 from schemas.event import EventType
-from schemas.sources import ReadFile, is_source_name, problem_lines, resolve_secret
+from schemas.sources import ReadFile, document_of, is_source_name, problem_lines, resolve_secret
 from streams.deliver.addresses import Network
 from streams.deliver.core import Limits
 
@@ -282,10 +281,7 @@ def tables_of(text: str) -> dict[str, Any]:
     Raises:
         ConfigError: the text is not TOML, or the section is no table.
     """
-    try:
-        tables = tomllib.loads(text).get(SECTION, {})
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError([f"mailpulse.toml: {error}"]) from None
+    tables = document_of(text).get(SECTION, {})
     if not isinstance(tables, dict):
         raise ConfigError([f"{SECTION}: a table of tables, as in [{SECTION}.crm]"])
     return tables
