@@ -22,6 +22,7 @@ from streams.cli.context import (
 )
 from streams.cli.roles import begin, run_until_stopped
 from streams.cli.tail import moment
+from streams.kafka.groups import destination_group
 
 if TYPE_CHECKING:
     from streams.deliver.destinations import Destination
@@ -78,11 +79,10 @@ def ls(json: Json = False) -> None:
     codec = codec_of(settings)
 
     async def run() -> "tuple[dict[str, Order], list[Lag]]":
-        from streams.deliver.groups import group_of
         from streams.deliver.orders import current
         from streams.kafka import admin
 
-        groups = {group_of(settings, name): one.topic_names for name, one in found.items()}
+        groups = {destination_group(settings, name): one.topic_names for name, one in found.items()}
         return await current(settings, codec), await admin.lag(settings, groups)
 
     orders, lags = asyncio.run(run())
@@ -97,9 +97,7 @@ def ls(json: Json = False) -> None:
 def _state(
     settings: Settings, name: str, orders: "dict[str, Order]", lags: "list[Lag]"
 ) -> tuple[str, int | None]:
-    from streams.deliver.groups import group_of
-
-    own = [row for row in lags if row.group == group_of(settings, name)]
+    own = [row for row in lags if row.group == destination_group(settings, name)]
     begun = [row.lag for row in own if row.committed is not None]
     if not begun:
         return "never started", None

@@ -58,6 +58,12 @@ def identity(ce_id: bytes | None, topic: str, key: bytes | None, value: bytes | 
     return digest.hexdigest()[:32]
 
 
+def identity_of(record: Any) -> str:
+    """The id of a record as consumed from Kafka (invariant 3)."""
+    ce_id = next((value for name, value in record.headers if name == "ce_id"), None)
+    return identity(ce_id, record.topic, record.key, record.value)
+
+
 def iso(micros: int) -> str:
     """Microseconds since 1970 as RFC 3339, UTC.
 

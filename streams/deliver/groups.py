@@ -1,4 +1,4 @@
-"""Names of a destination's consumer group and of its static members. Pure."""
+"""Names of the static members of a destination's consumer group. Pure."""
 
 from collections.abc import Sequence
 from hashlib import sha256
@@ -15,8 +15,3 @@ def instance_of(settings: Settings, topics: Sequence[str]) -> str | None:
     if not settings.group_instance_id:
         return None
     return f"{settings.group_instance_id}-{sha256(' '.join(topics).encode()).hexdigest()[:8]}"
-
-
-def group_of(settings: Settings, name: str) -> str:
-    """The consumer group of a destination."""
-    return f"{settings.deliver_group}-{name}"

@@ -13,7 +13,7 @@ from schemas.cloudevents import DELIVER, by_leading_text
 from schemas.codec import Codec
 from schemas.dead_letter import of_record
 from schemas.topics import DEAD_LETTERS
-from streams.deliver.bodies import identity
+from streams.deliver.bodies import identity_of
 
 _headers = by_leading_text("dead_letter", DELIVER)
 
@@ -40,12 +40,11 @@ class Letters:
         Raises:
             KafkaError: it may or may not be written; writing it again gives the same letter.
         """
-        ce_id = next((value for name, value in record.headers if name == "ce_id"), None)
         letter = of_record(
             "deliver", record.topic, record.partition, record.offset,
             key=record.key, value=record.value, timestamp_ms=record.timestamp,
             reason=reason, detail=f"{destination}: {detail}",
-            destination=destination, ce_id=identity(ce_id, record.topic, record.key, record.value),
+            destination=destination, ce_id=identity_of(record),
         )  # fmt: skip
         value = self._codec.encode("dead_letter", letter)
         await self._producer.send_and_wait(

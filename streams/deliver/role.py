@@ -24,13 +24,12 @@ from streams.deliver.letters import Letters
 from streams.deliver.metrics import DeliverMetrics
 from streams.deliver.places import places
 from streams.deliver.retention import WARN_S
-from streams.deliver.runner import Runner
+from streams.deliver.runner import Runner, pause
 from streams.deliver.sender import Sender
 from streams.kafka.clients import producer
 
 log = structlog.get_logger("mailpulse.deliver")
 
-RETRY_S = 1.0
 WARN_EVERY_S = 3_600.0
 
 
@@ -68,8 +67,7 @@ async def serve(
             except Unavailable as error:
                 log.warning("Kafka does not answer, will retry", error=str(error))
                 runners.clear()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), RETRY_S)
+                await pause(stop)
 
 
 async def _deliver(

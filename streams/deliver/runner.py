@@ -37,7 +37,7 @@ from streams.deliver.content import Content, content_of
 from streams.deliver.core import Deliveries, Item, Place, Request
 from streams.deliver.destinations import Destination
 from streams.deliver.filters import passes
-from streams.deliver.groups import group_of, instance_of
+from streams.deliver.groups import instance_of
 from streams.deliver.letters import Letters
 from streams.deliver.metrics import RESULTS, DeliverMetrics
 from streams.deliver.orders import Order
@@ -45,6 +45,7 @@ from streams.deliver.outcomes import Blame, Outcome
 from streams.deliver.places import Places
 from streams.deliver.progress import METADATA_BYTES_MAX, Progress
 from streams.deliver.sender import Sender
+from streams.kafka.groups import destination_group
 
 log = structlog.get_logger("mailpulse.deliver")
 
@@ -116,7 +117,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
     @property
     def group(self) -> str:
         """Its consumer group."""
-        return group_of(self._settings, self.name)
+        return destination_group(self._settings, self.name)
 
     # --- life ---
 
@@ -175,8 +176,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
                 log.warning("Kafka does not answer, will retry", error=str(error))
                 await consumer.stop()
                 self._consumer = None
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), RETRY_S)
+                await pause(stop)
                 continue
             log.info("destination joined", destination=self.name, host=self.destination.host)
             return True
@@ -297,8 +297,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         Raises:
             DecodeError: it can't be read.
         """
-        ce_id = next((value for name, value in record.headers if name == "ce_id"), None)
-        body_id = bodies.identity(ce_id, topic, record.key, record.value)
+        body_id = bodies.identity_of(record)
         if record.value is None:
             if "suppression.lifted" not in bodies.KINDS[topic].types:
                 return None  # a tombstone says nothing here
@@ -414,16 +413,17 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         self._tell_of_breaker(outcome)
 
     def _tell_of_breaker(self, outcome: Outcome) -> None:
-        if (is_open := self.machine.breaker.is_open) == self._open:
+        is_open = self.machine.breaker.is_open
+        if is_open == self._open:
             return
         self._open = is_open
         self._metrics.open.labels(self.name).set(is_open)
         if is_open:
-            what = (
-                "destination does not work; it is only probed, and nothing is lost while its topics"
-            )
-            host = self.destination.host
-            log.error(f"{what} hold it", destination=self.name, host=host, said=outcome.said)
+            log.error(
+                "destination does not work; it is only probed, and nothing is lost while its "
+                "topics hold it", destination=self.name, host=self.destination.host,
+                said=outcome.said,
+            )  # fmt: skip
         else:
             log.info("destination works again", destination=self.name)
 
@@ -485,3 +485,9 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
     def seconds_left(self) -> float | None:
         """The least of all partitions; ``None``: nothing waits that will be removed."""
         return min((left for left in self._left().values() if left is not None), default=None)
+
+
+async def pause(stop: asyncio.Event) -> None:
+    """Waits ``RETRY_S``, or until ``stop``."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), RETRY_S)

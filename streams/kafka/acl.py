@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from schemas.groups import group_by_role, topics_by_group
 from schemas.settings import Settings
 from schemas.topics import TOPICS
+from streams.kafka.groups import destination_group
 
 ROLES: dict[str, str] = {
     "ingest": "receives webhooks: writes raw events and dead letters, reads nothing",
@@ -70,7 +71,7 @@ def _grants(
     if role in ("deliver", "admin"):
         for destination in destinations:
             operation = "Read" if role == "deliver" else "Describe"
-            yield "group", f"{settings.deliver_group}-{destination}", operation
+            yield "group", destination_group(settings, destination), operation
         yield from (("topic", name, "DescribeConfigs") for name in names)  # for how long they keep
     if role in ("dashboard", "admin"):
         yield from (("group", name, "Describe") for name in topics_by_group(settings))
