@@ -188,20 +188,19 @@ class Embedded:
         Raises:
             ConfigError: with every problem of its section ``[destinations]``: nothing starts.
         """
-        try:
-            text = self.settings.config_path.read_text(encoding="utf-8")
-        except (OSError, ValueError):  # the role that reads the file reports what is wrong
-            return False
         read_text = partial(Path.read_text, encoding="utf-8")
-        return bool(load_destinations(text, self._environ, read_text))
+        return bool(load_destinations(self._config_text(), self._environ, read_text))
+
+    def _config_text(self) -> str:
+        """``mailpulse.toml``; empty if it can't be read: the role that reads it says why."""
+        try:
+            return self.settings.config_path.read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return ""
 
     def child_environ(self, role: str, told: Mapping[str, str]) -> dict[str, str]:
         """The environment of a role: ``told`` takes precedence over the caller's settings."""
-        try:
-            references = references_in(self.settings.config_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # the role that reads the file reports what is wrong
-            references = {}
-        return role_environ(role, self._environ, told, references)
+        return role_environ(role, self._environ, told, references_in(self._config_text()))
 
     def _told(self, bootstrap: str) -> dict[str, str]:
         """Settings that the supervisor determines, by name without prefix."""
