@@ -70,7 +70,9 @@ def runner(
 def record(offset: int) -> Any:
     """One of a click."""
     _, key, value, _ = engagement(f"r{offset}@example.com", offset)
-    return SimpleNamespace(key=key, value=value, offset=offset, headers=[], timestamp=60_000)
+    return SimpleNamespace(
+        topic=FIRST.topic, key=key, value=value, offset=offset, headers=[], timestamp=60_000
+    )
 
 
 def expired(metrics: DeliverMetrics) -> float:
@@ -106,7 +108,9 @@ def test_compaction_is_no_loss() -> None:
     one = runner(metrics=metrics, topics="suppressions")
     place = Place(SUPPRESSIONS, 0)
     one.machine.assign(place, Progress(5))
-    lifted = SimpleNamespace(key=b"a@b.example", value=None, offset=9, headers=[], timestamp=0)
+    lifted = SimpleNamespace(
+        topic=SUPPRESSIONS, key=b"a@b.example", value=None, offset=9, headers=[], timestamp=0
+    )
     one._take(place, [lifted])
     assert expired(metrics) == 0
     assert one.machine.held == 1

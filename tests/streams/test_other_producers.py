@@ -144,6 +144,16 @@ def some_record(dice: random.Random) -> tuple[Event, bytes]:
         return one, headless(one)
 
 
+def some_log(dice: random.Random, records: int = 40) -> list[LogRecord]:
+    """Such records as a partition's, in order, seconds or days apart."""
+    at_ms, log = RECEIVED_AT // 1000, []
+    for offset in range(records):
+        _, value = some_record(dice)
+        at_ms += dice.choice((0, 0, 1_000, 86_400_000))
+        log.append(LogRecord(offset, at_ms, b"k", value))
+    return log
+
+
 @pytest.mark.parametrize("seed", range(120))
 def test_every_record_is_folded_or_becomes_a_dead_letter(seed: int) -> None:
     """Whatever is in it; state is stored, read again, and every output can be written."""
@@ -173,15 +183,11 @@ def test_every_record_is_folded_or_becomes_a_dead_letter(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(60))
 def test_a_rebuild_of_what_was_folded_gives_the_same_state(seed: int) -> None:
     """It decodes less, since it tells nobody: what it reads was decoded when it was folded."""
-    dice = random.Random(f"rebuild {seed}")
-    at_ms, kept = RECEIVED_AT // 1000, []
+    kept = []
     shard, again = (Shard(0, lambda keys: [None] * len(keys)) for _ in range(2))
     shard.begin_log("log")
     again.begin_log("log")
-    for offset in range(40):
-        _, value = some_record(dice)
-        at_ms += dice.choice((0, 0, 1_000, 86_400_000))
-        record = LogRecord(offset, at_ms, b"k", value)
+    for record in some_log(random.Random(f"rebuild {seed}")):
         effects = step(shard, [record], LOOK_UPS, CODEC)
         if not effects.dead_letters and not effects.duplicates:
             kept.append(record)
@@ -198,12 +204,7 @@ def test_a_rebuild_of_what_was_folded_gives_the_same_state(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(60))
 def test_how_the_log_is_cut_changes_nothing(seed: int) -> None:
     """A record is folded or refused alike, whichever records are read with it."""
-    dice = random.Random(f"rebuild {seed}")
-    at_ms, log = RECEIVED_AT // 1000, []
-    for offset in range(40):
-        _, value = some_record(dice)
-        at_ms += dice.choice((0, 0, 1_000, 86_400_000))
-        log.append(LogRecord(offset, at_ms, b"k", value))
+    log = some_log(random.Random(f"rebuild {seed}"))
     alone, together = Worker(), Worker()
     for record in log:
         alone.fold([record])
