@@ -293,6 +293,13 @@ async def test_pages_show_no_canary(outcome: Outcome) -> None:
             assert document.json()["recent"]
             kept = outcome.mode == "plain"
             assert not traces(named(without_ids(document.json()) if kept else document.json()))
+            for one in document.json()["machines"][:3]:
+                verdict = {"event_type": one["event_type"], "actor": one["actor"],
+                           "reason": one["actor_reason"],
+                           "certainty": one["actor_certainty"]}  # fmt: skip
+                examples = await http.get("/api/examples", params={**given, **verdict})
+                assert examples.json()["examples"]
+                assert kept or not traces(examples.text)
             tables = ["bounces", "recent", "machines", "mailboxes", *([] if kept else ["links"])]
             for table in tables:
                 answer = await http.get(f"/csv/campaign/{table}.csv", params=given)

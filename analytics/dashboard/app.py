@@ -28,10 +28,11 @@ from analytics.dashboard import access, csv_tables, html, period, steps
 from analytics.dashboard.access import Caller, Gate
 from analytics.dashboard.asking import Asker, Query
 from analytics.dashboard.documents import AlertLines, Documents
+from analytics.dashboard.examples import Examples
 from analytics.dashboard.figures import wording
 from analytics.dashboard.hub import Hub, Snapshot, View
 from analytics.dashboard.look_up import LookUp
-from schemas.errors import BadInput
+from schemas.errors import BadInput, Unavailable
 from schemas.serving.sites import SameSite
 from schemas.settings import Settings
 
@@ -79,9 +80,9 @@ def create_app(
     """
     access.check(settings)
     gate = Gate(settings, wall)
-    documents = Documents(
-        Asker(query), wall, settings.dashboard_show_recipients, sources or {}, pipeline, lines
-    )
+    asker, whole = Asker(query), settings.dashboard_show_recipients
+    documents = Documents(asker, wall, whole, sources or {}, pipeline, lines)
+    examples = Examples(asker, wall, whole)
     hub = Hub(documents.build, settings.dashboard_interval_ms / 1000, wall)
     pages = Pages(gate, hub, settings.dashboard_viewers_max)
     look_up = LookUp(settings, gate, query, wall)
@@ -90,11 +91,15 @@ def create_app(
         form = await _form(request) if request.method == "POST" else None
         return await look_up.answer(_caller(request), form)
 
+    async def of_verdict(request: Request) -> Response:
+        return await _examples(examples, request)
+
     static = StaticFiles(packages=[("analytics.dashboard", "static")])
     app = Starlette(
         routes=[
             *(Route(path, pages.page, name=name) for name, (path, _) in html.PAGES.items()),
             Route("/api/wording", pages.wording),
+            Route("/api/examples", of_verdict),
             Route("/api/{page}", pages.document),
             Route("/live/{page}", pages.live),
             Route("/csv/{page}/{table}.csv", pages.table),
@@ -118,6 +123,16 @@ def _bad_input(_request: Request, error: Exception) -> Response:
     assert isinstance(error, BadInput)
     document = {"type": "about:blank", "title": error.reason, "status": 400, "detail": error.detail}
     return Response(orjson.dumps(document), 400, media_type="application/problem+json")
+
+
+async def _examples(examples: Examples, request: Request) -> Response:
+    """Examples of one verdict, as JSON; 503 if the database does not answer."""
+    try:
+        answer = await examples.of(request.query_params)
+    except Unavailable as error:
+        return PlainTextResponse(f"{error}\n", 503)
+    headers = {"cache-control": "no-store"}
+    return Response(orjson.dumps(answer), media_type="application/json", headers=headers)
 
 
 class Guard:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from analytics.verdicts.words import REASONS
 from schemas.glossary import (
     COUNTER_INDEX,
     COUNTER_NAMES,
@@ -123,10 +124,11 @@ def rate(values: Sequence[int], item: Metric) -> float | None:
 
 
 def wording() -> dict[str, Any]:
-    """Names, positions and definitions of every figure, for the pages."""
+    """Names, positions and definitions of every figure, and of verdicts' reasons, for the pages."""
     return {
         "fields": list(FIELDS),
         "docs": {name: f"{_DOCS[name]}." for name in FIELDS},
+        "reasons": REASONS,
         "metrics": [
             {
                 "name": item.name, "basis": item.basis, "who": item.who, "label": item.label,

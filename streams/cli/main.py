@@ -29,6 +29,7 @@ from streams.cli import (
     tail,
     topics,
     trace,
+    why,
 )
 from streams.cli.context import EXIT_CODES, FAILED, OK, exit_code, explain, put, say
 from streams.terminal.output import LogLines, say_traceback
@@ -61,6 +62,7 @@ for module in (
     kafka,
     tail,
     trace,
+    why,
     reprocess,
     dlq,
     sources,

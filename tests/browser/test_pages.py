@@ -139,6 +139,22 @@ def test_switches_choose_other_counts(history: Stage, open_page: OpenPage) -> No
     expect(share).to_contain_text(f"of {row['delivered']:,} delivered")
 
 
+def test_examples_of_a_verdict_open_in_a_dialog(history: Stage, open_page: OpenPage) -> None:
+    """As many as were judged so, at most ten; masked; Escape closes, and focus comes back."""
+    page = open_page("/campaign?campaign=spring-sale-0&period=30d")
+    row = page.locator("#machines tbody tr").first
+    events = int(row.locator("td.number").nth(1).inner_text().replace(",", ""))
+    button = row.get_by_role("button", name="Examples")
+    button.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator("tbody tr")).to_have_count(min(10, events))
+    for recipient in dialog.locator("tbody tr td:nth-child(3)").all_inner_texts():
+        assert "•••" in recipient, recipient
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(button).to_be_focused()
+
+
 def test_address_reproduces_the_view(history: Stage, open_page: OpenPage) -> None:
     """Opening the URL of a changed page shows the same page."""
     page = open_page("/?period=30d")

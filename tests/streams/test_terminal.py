@@ -149,6 +149,7 @@ ASKED: dict[str, list[tuple[str, ...]]] = {
     "lag": [(), ("--json",)],
     "tail": [("raw",), ("raw", "--json"), ("raw", "--unmasked"), (HOSTILE,)],
     "trace": [("a@b.example",), (HOSTILE, "--unmasked"), ("a@b.example", "--json")],
+    "why": [(HOSTILE,), (HOSTILE, "--examples", "0", "--json")],
     "reprocess": [("--from", "1d")],
     "check": [("crm", "--body", "body", "-H", f"x: {HOSTILE}"), ("crm", "--body", HOSTILE[:20]),
               (HOSTILE, "--body", "body")],

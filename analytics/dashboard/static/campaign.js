@@ -2,7 +2,8 @@
 
 import { fill, h } from "./dom.js";
 import { change, count, moment, percent, points } from "./format.js";
-import { meaning, metric, rate, value } from "./figures.js";
+import { examplesButton } from "./examples.js";
+import { meaning, metric, rate, reason, value } from "./figures.js";
 import { LineChart } from "./chart.js";
 import { get, link, onChange, serverQuery } from "./state.js";
 import { Table } from "./table.js";
@@ -10,30 +11,6 @@ import { doubt, incidentsTable, periodBar, rateCell, startHere, switches, titleO
 
 const LEVELS = ["watch", "warning", "critical"];
 const lineList = (levels = []) => levels.map((line, index) => [line, `${LEVELS[index]} ${percent(line)}`, LEVELS[index]]);
-const REASONS = {
-  apple_mpp: "Apple Mail Privacy Protection loads every mail's images, read or not: nobody can know",
-  gmail_proxy: "Gmail's image proxy, which fetches when somebody looks",
-  yahoo_proxy: "Yahoo's image proxy, which fetches when somebody looks",
-  hey_proxy: "HEY's image proxy, which fetches when somebody looks",
-  provider_flag: "the provider itself says that it was a machine",
-  soon: "soon after the delivery: scanners come then, and so do fast readers",
-  too_soon: "seconds after the delivery, by your own rules",
-  no_delivery_time: "nothing speaks for a machine, but no delivery was reported",
-  links_at_once: "three links or more of the message within a second: a scanner checks them all",
-  two_links_at_once: "two links of the message within a second: a scanner, or tabs",
-  all_links_clicked: "many links of the message within seconds: a scanner checks them all",
-  many_agents: "several programs within seconds: a scanner tries them all",
-  hidden_link: "a link that nobody can see",
-  bare_ua: "no browser names itself so briefly",
-  microsoft_network: "comes from Microsoft's mail protection, by its published addresses",
-  suspected_network: "comes from a scanner's network, which may also carry people",
-  scanner_burst: "together with a scanner's clicks, by the same program",
-  scanner_network: "comes from a security scanner's network",
-  scanner_ua: "names itself as a security scanner",
-  program_ua: "a program, not a mail client or browser",
-  preview_ua: "a link preview, made when somebody pastes the link",
-  prefetch_ua: "images loaded ahead of the reader",
-};
 
 export function campaign(main) {
   let latest = null;
@@ -253,10 +230,11 @@ function machineTable() {
       { key: "type", label: "What", sort: (row) => row.event_type, value: (row) => row.event_type },
       { key: "actor", label: "By", sort: (row) => row.actor, value: (row) => row.actor, cell: (row) => h("span", { class: `badge actor-${row.actor}` }, row.actor) },
       { key: "why", label: "Why", value: (row) => row.actor_reason,
-        cell: (row) => h("span", { class: "why" }, REASONS[row.actor_reason] ?? (row.actor_reason.replaceAll("_", " ") || "nothing speaks for a machine")) },
+        cell: (row) => h("span", { class: "why" }, reason(row.actor_reason)) },
       { key: "sure", label: "How sure", tip: "Certain: hardly ever wrong. High: up to 3 % are wrong. Probable: more; where a machine's, it is inside the interval of the rates.", sort: (row) => row.actor_certainty, value: (row) => row.actor_certainty },
       { key: "messages", number: true, label: "Messages", sort: (row) => row.messages, value: (row) => count(row.messages) },
       { key: "events", number: true, label: "Events", sort: (row) => row.events, value: (row) => count(row.events) },
+      { key: "examples", label: "Examples", tip: "Up to ten of them, masked: who, when, from where and with what.", value: () => "", cell: (row) => examplesButton(row) },
     ],
   }), (latest) => latest.machines);
 }

@@ -15,6 +15,9 @@ export async function loadWording() {
 /** The definition of a count. */
 export const meaning = (field) => words.docs[field];
 
+/** The reason of a verdict, in words. */
+export const reason = (name) => words.reasons[name] ?? name.replaceAll("_", " ");
+
 /** A count in a row of counts. */
 export const value = (counts, field) => counts[places.get(field)];
 
