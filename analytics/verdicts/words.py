@@ -116,11 +116,16 @@ def explained(groups: Sequence[Row], examples: Sequence[Row]) -> list[Answer]:
 
 
 def ways(counts: Row, sure: Row) -> list[Answer]:
-    """What each way of counting gives, of opens and of clicks; rate ``None``: nothing delivered."""
+    """What each way of counting gives, of opens and of clicks; rate ``None``: nothing delivered.
+
+    Of live traffic, events may be stored seconds before they are counted: what is a part of the
+    counted is then told as all of it.
+    """
     delivered, told = int(counts["delivered"]), []
     for kind in ("opened", "clicked"):
         names = [name for name in COUNT_COLUMNS if name.startswith(f"cohort_{kind}")]
-        numbers = [int(sure[kind]), *(int(counts[name]) for name in names)]
+        numbers = [int(counts[name]) for name in names]
+        numbers.insert(0, min(int(sure[kind]), numbers[0]))
         told += [
             {
                 "event_type": kind, "counts": name, "says": says, "messages": number,

@@ -7,6 +7,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Any
 
 import httpx
@@ -18,7 +19,7 @@ from analytics.client import reader
 from analytics.dashboard import create_app
 from analytics.dashboard.asking import ClickHouseQuery
 from analytics.verdicts import words
-from analytics.verdicts.questions import EXAMPLES_MAX
+from analytics.verdicts.questions import COUNT_COLUMNS, EXAMPLES_MAX
 from schemas.errors import Unavailable
 from streams.classify.actor_rules import BY_TIME_REASONS, DEFAULT_RULES, SUSPECTED
 from streams.cli.main import main
@@ -225,3 +226,15 @@ def test_a_network_never_names_one_address(ip: Any) -> None:
         address = ipaddress.ip_address(str(ip))
         mapped = getattr(address, "ipv4_mapped", None) or address
         assert mapped in found
+
+
+@given(st.lists(st.integers(0, 9), min_size=8, max_size=8), st.integers(0, 20))
+def test_no_way_of_counting_gives_more_than_a_looser_one(steps: list[int], sure: int) -> None:
+    """Whatever is stored by the time each is read."""
+    opened, clicked = list(accumulate(steps[:4])), list(accumulate(steps[4:]))
+    names = COUNT_COLUMNS[1:]
+    counts = {"delivered": 99, **dict(zip(names, [*opened, *clicked], strict=True))}
+    told = words.ways(counts, {"opened": sure, "clicked": sure})
+    for kind in ("opened", "clicked"):
+        messages = [way["messages"] for way in told if way["event_type"] == kind]
+        assert messages == sorted(messages)

@@ -6,7 +6,7 @@ import { moment } from "./format.js";
 import { serverQuery } from "./state.js";
 
 const WAIT_MS = 20000;
-const COLUMNS = ["When", "After the delivery", "Recipient", "From", "With", "Link"];
+const COLUMNS = ["When", "After the delivery", "Recipient", "From", "With"];
 
 let dialog = null;
 let content = null;
@@ -23,9 +23,11 @@ function shownDialog() {
 
 const since = (seconds) => (seconds === null ? "no delivery known" : `${seconds.toLocaleString("en", { maximumFractionDigits: 1 })} s`);
 
-const line = (one) => h("tr", {},
-  [moment(one.at_ms), since(one.seconds_since_delivery), one.recipient || "not kept", one.network || "–", one.user_agent || "–", one.link || "–"]
-    .map((text, index) => h(index === 0 ? "th" : "td", { scope: index === 0 ? "row" : null, class: index > 3 ? "url" : null }, text)));
+const line = (one, withLink) => h("tr", {},
+  h("th", { scope: "row" }, moment(one.at_ms)), h("td", {}, since(one.seconds_since_delivery)),
+  h("td", {}, one.recipient || "not kept"), h("td", {}, one.network || "–"),
+  h("td", {}, h("span", { class: "url" }, one.user_agent || "–")),
+  withLink ? h("td", {}, h("span", { class: "url" }, one.link || "–")) : null);
 
 async function load(row) {
   const query = new URLSearchParams(serverQuery("campaign"));
@@ -44,12 +46,14 @@ async function open(row) {
   const title = h("h2", { id: "examples-title" }, `${row.event_type} by ${row.actor}, ${row.actor_certainty}`);
   const why = h("p", { class: "note" }, reason(row.actor_reason));
   fill(content, title, why, h("p", { role: "status" }, "Loading …"));
+  const withLink = row.event_type === "clicked";
+  const columns = withLink ? [...COLUMNS, "Link"] : COLUMNS;
   let below;
   try {
     const examples = await load(row);
     below = examples.length === 0 ? h("p", {}, "None is left in this period.")
       : h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Examples" }, h("table", {},
-        h("thead", {}, h("tr", {}, COLUMNS.map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, examples.map(line))));
+        h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, examples.map((one) => line(one, withLink)))));
   } catch {
     below = h("p", { role: "alert" }, "The examples could not be loaded. Close this and try again.");
   }
