@@ -208,7 +208,7 @@ def _page(warehouse: OpenWarehouse, **changed: Any) -> httpx.AsyncClient:
 def test_every_reason_of_the_shipped_rules_has_words() -> None:
     """Of agents, networks, flags, bursts and time."""
     rules = DEFAULT_RULES
-    named = {rule.reason for rule in (*rules.agents, *rules.networks)}
+    named = {rule.reason for rule in rules.agents} | {rule.reason for rule in rules.networks}
     named |= {verdict[1] for verdict in rules.flags.values()}
     named |= {burst.verdict[1] for burst in rules.bursts} | set(BY_TIME_REASONS)
     assert {"gmail_proxy", "links_at_once", "soon"} <= named
