@@ -31,7 +31,7 @@ from streams.terminal.output import table_or_json as table_or_json
 if TYPE_CHECKING:
     from schemas.codec import Codec
     from streams.campaigns.lines import Lines
-    from streams.deliver.destinations import Destination
+    from streams.deliver.destinations import AnyDestination
 
 OK, FAILED, USAGE, CONFIG, UNAVAILABLE = 0, 1, 2, 3, 4
 EXIT_CODES = (
@@ -113,7 +113,7 @@ def sources_of(settings: Settings) -> dict[str, Source]:
     return sources
 
 
-def destinations_of(settings: Settings) -> "dict[str, Destination]":
+def destinations_of(settings: Settings) -> "dict[str, AnyDestination]":
     """The destinations of ``mailpulse.toml``; none without such a file.
 
     Raises:

@@ -25,7 +25,7 @@ from streams.cli.tail import moment
 from streams.kafka.groups import destination_group
 
 if TYPE_CHECKING:
-    from streams.deliver.destinations import Destination
+    from streams.deliver.destinations import AnyDestination
     from streams.deliver.orders import Order
     from streams.kafka.admin import Lag
 
@@ -55,7 +55,7 @@ def deliver(context: typer.Context) -> None:
     run_until_stopped(lambda stop: serve(settings, found, codec=codec, stop=stop))
 
 
-def _named(settings: Settings, name: str) -> "Destination":
+def _named(settings: Settings, name: str) -> "AnyDestination":
     """One destination of ``mailpulse.toml``.
 
     Raises:
@@ -176,11 +176,9 @@ def send_test(name: Name, json: Json = False) -> None:
     destination = _named(settings, name)
 
     async def run() -> "tuple[bool, str]":
-        from streams.deliver.bodies import of_test
-        from streams.deliver.sender import Sender
+        from streams.deliver.senders import try_out
 
-        async with Sender(destination) as sender:
-            outcome = await sender.send([of_test(uuid4().hex, int(now() * 1e6))])
+        outcome = await try_out(destination, uuid4().hex, int(now() * 1e6))
         return outcome.delivered, outcome.said
 
     delivered, said = asyncio.run(run())

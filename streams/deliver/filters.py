@@ -13,7 +13,7 @@ from schemas import topics
 from schemas.codec import AvroRecord
 from streams.campaigns.patterns import matcher
 from streams.deliver.bodies import ENGAGED
-from streams.deliver.destinations import Destination
+from streams.deliver.destinations import AnyDestination
 
 Passes = Callable[[AvroRecord], bool]
 
@@ -34,7 +34,7 @@ def _fields(topic: str, record: AvroRecord) -> dict[str, Any]:
     }
 
 
-def passes(destination: Destination, topic: str) -> Passes:
+def passes(destination: AnyDestination, topic: str) -> Passes:
     """Whether a record of ``topic`` goes to the destination."""
     wanted = {name: getattr(destination, name) for name in destination.filters() - {"campaigns"}}
     patterns = [matcher(text) for text in destination.campaigns]

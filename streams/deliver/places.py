@@ -14,7 +14,7 @@ from aiokafka import TopicPartition
 
 from schemas.settings import Settings
 from schemas.topics import BY_NAME, TOPICS
-from streams.deliver.destinations import Destination
+from streams.deliver.destinations import AnyDestination
 from streams.deliver.orders import Order
 from streams.deliver.progress import Progress, restored
 from streams.deliver.retention import seconds_left
@@ -53,7 +53,7 @@ class Places:
     async def of(
         self,
         consumer: Any,
-        destination: Destination,
+        destination: AnyDestination,
         group: str,
         partitions: Iterable[TopicPartition],
         order: Order,

@@ -10,8 +10,8 @@ from schemas.errors import DecodeError
 from schemas.topics import BY_NAME
 from streams.deliver import bodies
 from streams.deliver.bodies import Body
-from streams.deliver.destinations import Destination
-from streams.deliver.sender import Sender
+from streams.deliver.destinations import AnyDestination
+from streams.deliver.senders import AnySender, sender_of
 
 
 def body_of(letter: Mapping[str, Any], codec: Codec) -> Body:
@@ -31,7 +31,7 @@ def body_of(letter: Mapping[str, Any], codec: Codec) -> Body:
 
 
 async def send_again(
-    destinations: Mapping[str, Destination], codec: Codec, letters: Iterable[Mapping[str, Any]]
+    destinations: Mapping[str, AnyDestination], codec: Codec, letters: Iterable[Mapping[str, Any]]
 ) -> AsyncIterator[str]:
     """Sends each letter, one after the other, in the order given.
 
@@ -41,7 +41,7 @@ async def send_again(
     Raises:
         ConfigError: a certificate file of a destination can't be read.
     """
-    senders: dict[str, Sender] = {}
+    senders: dict[str, AnySender] = {}
     async with AsyncExitStack() as stack:
         for letter in letters:
             name = letter["headers"].get(DESTINATION, "")
@@ -49,7 +49,7 @@ async def send_again(
                 yield f"no destination {name} in mailpulse.toml"
                 continue
             if name not in senders:
-                senders[name] = await stack.enter_async_context(Sender(destinations[name]))
+                senders[name] = await stack.enter_async_context(sender_of(destinations[name]))
             try:
                 outcome = await senders[name].send([body_of(letter, codec)])
             except DecodeError as error:

@@ -19,13 +19,13 @@ from schemas.errors import Unavailable
 from schemas.serving.server import serving_health
 from schemas.settings import Settings
 from streams.deliver import orders
-from streams.deliver.destinations import Destination
+from streams.deliver.destinations import AnyDestination
 from streams.deliver.letters import Letters
 from streams.deliver.metrics import DeliverMetrics
 from streams.deliver.places import places
 from streams.deliver.retention import WARN_S
 from streams.deliver.runner import Runner, pause
-from streams.deliver.sender import Sender
+from streams.deliver.senders import AnySender, sender_of
 from streams.kafka.clients import producer
 
 log = structlog.get_logger("mailpulse.deliver")
@@ -35,7 +35,7 @@ WARN_EVERY_S = 3_600.0
 
 async def serve(
     settings: Settings,
-    destinations: Mapping[str, Destination],
+    destinations: Mapping[str, AnyDestination],
     *,
     codec: Codec,
     stop: asyncio.Event,
@@ -49,7 +49,7 @@ async def serve(
     """
     figures = metrics or DeliverMetrics()
     runners: list[Runner] = []
-    senders = {name: Sender(one) for name, one in destinations.items()}
+    senders = {name: sender_of(one) for name, one in destinations.items()}
     for name in destinations:
         figures.last_success.labels(name)
         figures.open.labels(name)
@@ -72,8 +72,8 @@ async def serve(
 
 async def _deliver(
     settings: Settings,
-    destinations: Mapping[str, Destination],
-    senders: Mapping[str, Sender],
+    destinations: Mapping[str, AnyDestination],
+    senders: Mapping[str, AnySender],
     codec: Codec,
     figures: DeliverMetrics,
     runners: list[Runner],

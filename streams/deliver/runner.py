@@ -35,7 +35,7 @@ from streams.deliver.bodies import BODY_BYTES_MAX, Body
 from streams.deliver.breaker import Dice
 from streams.deliver.content import Content, content_of
 from streams.deliver.core import Deliveries, Item, Place, Request
-from streams.deliver.destinations import Destination
+from streams.deliver.destinations import AnyDestination
 from streams.deliver.filters import passes
 from streams.deliver.groups import instance_of
 from streams.deliver.letters import Letters
@@ -44,7 +44,7 @@ from streams.deliver.orders import Order
 from streams.deliver.outcomes import Blame, Outcome
 from streams.deliver.places import Places
 from streams.deliver.progress import METADATA_BYTES_MAX, Progress
-from streams.deliver.sender import Sender
+from streams.deliver.senders import AnySender
 from streams.kafka.groups import destination_group
 
 log = structlog.get_logger("mailpulse.deliver")
@@ -73,10 +73,10 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
 
     def __init__(
         self,
-        destination: Destination,
+        destination: AnyDestination,
         settings: Settings,
         codec: Codec,
-        sender: Sender,
+        sender: AnySender,
         letters: Letters,
         places: Places,
         metrics: DeliverMetrics,

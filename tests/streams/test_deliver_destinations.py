@@ -22,15 +22,11 @@ from schemas.codec import Codec
 from schemas.errors import ConfigError, DecodeError
 from schemas.scopes import scoped_key
 from streams.deliver import bodies
-from streams.deliver.destinations import (
-    FILTERS,
-    Destination,
-    load_destinations,
-    load_tables,
-)
+from streams.deliver.destinations import Destination, load_destinations, load_tables
 from streams.deliver.filters import passes
 from streams.deliver.letters import Letters
 from streams.deliver.resending import body_of
+from streams.deliver.tables import FILTERS
 from tests import builders
 from tests.webhook_schemas import body as schema_of
 

@@ -1,0 +1,53 @@
+"""Which sender a destination has, by its kind.
+
+A sender is an async context manager with ``send``: it makes one request of the bodies of one or
+more records, sends it, and judges the answer. Whatever happens it returns an ``Outcome``, except
+for a bug; no secret is in it.
+"""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+from streams.deliver.bodies import Body, of_test
+from streams.deliver.destinations import AnyDestination
+from streams.deliver.outcomes import Outcome
+from streams.deliver.sender import Sender
+
+
+class AnySender(Protocol):
+    """See the module."""
+
+    async def __aenter__(self) -> Self:
+        """Opens it."""
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+        /,
+    ) -> None:
+        """Closes it."""
+
+    async def send(self, bodies: Sequence[Body]) -> Outcome:
+        """Sends one request; returns what came of it, whatever that is."""
+
+
+def sender_of(destination: AnyDestination) -> AnySender:
+    """The sender of a destination, to be opened by the caller.
+
+    Raises:
+        ConfigError: a certificate file can't be read.
+    """
+    return Sender(destination)
+
+
+async def try_out(destination: AnyDestination, body_id: str, now_us: int) -> Outcome:
+    """What comes of a request of type «test».
+
+    Raises:
+        ConfigError: a certificate file can't be read.
+    """
+    async with sender_of(destination) as sender:
+        return await sender.send([of_test(body_id, now_us)])
