@@ -27,6 +27,8 @@ from schemas.codec import LATEST, AvroRecord, schema_json
 from schemas.errors import DecodeError
 from schemas.scopes import parts_of
 
+TEST = "test"
+"""Type of a request that carries no record."""
 BODY_BYTES_MAX = 900_000
 """Of one record; a larger one is parked."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
@@ -196,7 +198,12 @@ def of_lifted(body_id: str, key: bytes, timestamp_ms: int) -> Body:
 
 def of_test(body_id: str, now_us: int) -> Body:
     """The body of ``mailpulse deliver test``."""
-    return _body(body_id, "test", now_us, {"message": "sent by mailpulse deliver test"})
+    return _body(body_id, TEST, now_us, {"message": "sent by mailpulse deliver test"})
+
+
+def of_own(body_id: str, kind: str, at_us: int, data: Any) -> Body:
+    """The body of what ``deliver`` itself tells people."""
+    return _body(body_id, kind, at_us, data)
 
 
 def _body(body_id: str, kind: str, at_us: int, data: Any) -> Body:

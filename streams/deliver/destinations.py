@@ -20,6 +20,7 @@ from standardwebhooks import Webhook
 
 from schemas.errors import ConfigError
 from schemas.sources import ReadFile, document_of, is_source_name, problem_lines, resolve_secret
+from streams.deliver.channels.tables import Email, PagerDuty, Slack
 from streams.deliver.tables import HttpTable
 
 SECTION = "destinations"
@@ -69,9 +70,11 @@ class Destination(HttpTable):
         return self.records_per_request
 
 
-AnyDestination = Destination
+AnyDestination = Destination | Slack | PagerDuty | Email
 """What a table of the section may be, by its ``kind``."""
-KINDS: Mapping[str, type[AnyDestination]] = {"webhook": Destination}
+KINDS: Mapping[str, type[AnyDestination]] = {
+    "webhook": Destination, "slack": Slack, "pagerduty": PagerDuty, "email": Email,
+}  # fmt: skip
 
 
 def key_bytes(secret: str) -> int:

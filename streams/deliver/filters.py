@@ -39,13 +39,14 @@ def passes(destination: AnyDestination, topic: str) -> Passes:
     wanted = {name: getattr(destination, name) for name in destination.filters() - {"campaigns"}}
     patterns = [matcher(text) for text in destination.campaigns]
     if not wanted and not patterns:
-        return lambda _: True
+        return lambda record: destination.wants(topic, record)
 
     def check(record: AvroRecord) -> bool:
         found = _fields(topic, record)
         campaign = found["campaigns"] or ""
         if patterns and not any(pattern.fullmatch(campaign) for pattern in patterns):
             return False
-        return all(found[name] in values for name, values in wanted.items())
+        fits = all(found[name] in values for name, values in wanted.items())
+        return fits and destination.wants(topic, record)
 
     return check

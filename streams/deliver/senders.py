@@ -10,7 +10,10 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from streams.deliver.bodies import Body, of_test
-from streams.deliver.destinations import AnyDestination
+from streams.deliver.channels.http import HttpChannel
+from streams.deliver.channels.smtp import Mailer
+from streams.deliver.channels.tables import Email, PagerDuty, Slack
+from streams.deliver.destinations import SECTION, AnyDestination
 from streams.deliver.outcomes import Outcome
 from streams.deliver.sender import Sender
 
@@ -40,6 +43,11 @@ def sender_of(destination: AnyDestination) -> AnySender:
     Raises:
         ConfigError: a certificate file can't be read.
     """
+    where = f"{SECTION}.{destination.name}"
+    if isinstance(destination, Slack | PagerDuty):
+        return HttpChannel(destination, where)
+    if isinstance(destination, Email):
+        return Mailer(destination, where)
     return Sender(destination)
 
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from schemas import topics
+from schemas.codec import AvroRecord
 from schemas.event import EventType
 from streams.deliver.addresses import Network
 from streams.deliver.core import Limits
@@ -119,6 +120,10 @@ class Table(BaseModel):
     def _own_problems(self) -> list[str]:
         """What a kind's own fields have against each other."""
         return []
+
+    def wants(self, topic: str, record: AvroRecord) -> bool:
+        """Whether the kind has any use for a record that its filters let pass."""
+        return True
 
     def filters(self) -> frozenset[str]:
         """Names of the filters that are set."""
