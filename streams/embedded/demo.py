@@ -31,6 +31,7 @@ from streams.kafka import admin
 from streams.simulation import screen
 from streams.simulation.accepted import AcceptedOnDisk
 from streams.simulation.accounts import Accounts, open_accounts
+from streams.simulation.crm import Crm, receiving
 from streams.simulation.ledger import Compared, Ledger, compare_events, differences, recount
 from streams.simulation.readout import ClickHouse, Freshness
 from streams.simulation.simulator import Simulator
@@ -107,7 +108,7 @@ class Demo:
 
     def __init__(
         self, pipeline: Embedded, traffic: Traffic, simulator: Simulator, run: str,
-        clickhouse: ClickHouse, freshness: Freshness, letters: int,
+        clickhouse: ClickHouse, freshness: Freshness, letters: int, crm: Crm,
     ) -> None:  # fmt: skip
         self._pipeline = pipeline
         self._traffic = traffic
@@ -116,6 +117,7 @@ class Demo:
         self._clickhouse = clickhouse
         self._freshness = freshness
         self._letters = letters
+        self._crm = crm
         self._began = time.monotonic()
         self.view = screen.View(traffic.ledger)
 
@@ -126,6 +128,7 @@ class Demo:
         view.fresh_p50_s = self._freshness.quantile(0.5)
         view.fresh_p99_s = self._freshness.quantile(0.99)
         view.trouble = dict(self._traffic.trouble)
+        view.crm, view.crm_got = list(self._crm.lines), self._crm.got
         if self._pipeline.endpoints is not None:
             view.dashboard_url = self._pipeline.endpoints.dashboard_url
         refusal = self._traffic.refusal
@@ -206,13 +209,15 @@ async def run(
     # a unique name: a second demo on this directory is refused, and must not change the first's
     config = settings.data_dir / f"demo-{name}.toml"
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    config.write_text(accounts.toml, encoding="utf-8")
     told = settings.model_copy(update={"config_file": config})
     console.say("Starting broker, database and roles …")
     logs = settings.data_dir / "logs"
     try:
-        async with embedded(told, {**environ, **accounts.environ}, console.say, logs) as pipeline:
-            return await _with_traffic(pipeline, accounts, name, options, console, stop)
+        async with receiving() as crm:
+            config.write_text(accounts.toml + crm.toml, encoding="utf-8")
+            given = {**environ, **accounts.environ, **crm.environ}
+            async with embedded(told, given, console.say, logs) as pipeline:
+                return await _with_traffic(pipeline, accounts, crm, name, options, console, stop)
     finally:
         config.unlink(missing_ok=True)
 
@@ -220,6 +225,7 @@ async def run(
 async def _with_traffic(
     pipeline: Embedded,
     accounts: Accounts,
+    crm: Crm,
     name: str,
     options: Options,
     console: Terminal,
@@ -239,7 +245,7 @@ async def _with_traffic(
         simulator, accounts.senders, where.ingest_url, random.Random(seed + 1), freshness.answered,
         ledger=ledger,
     )  # fmt: skip
-    demo = Demo(pipeline, traffic, simulator, name, clickhouse, freshness, letters)
+    demo = Demo(pipeline, traffic, simulator, name, clickhouse, freshness, letters, crm)
     screen.show_opening(console, where.dashboard_url)
     supervision = asyncio.create_task(pipeline.supervise(stop))
     try:

@@ -26,7 +26,17 @@ from streams.broker.config import UNFLUSHED
 from tests.live.kafka import Kafka, create_mailpulse_topics
 from tests.live.maven import Missing
 
-PARTS = ("ingress", "engine", "meaning", "reprocess", "hot", "analytics", "alerts", "verdicts")
+PARTS = (
+    "ingress",
+    "engine",
+    "meaning",
+    "reprocess",
+    "hot",
+    "analytics",
+    "alerts",
+    "verdicts",
+    "deliver",
+)
 WITHOUT_BROKER = frozenset(("alerts", "verdicts"))
 """Parts that simulate; they are given no broker."""
 OK, FAILED, USAGE = 0, 1, 2

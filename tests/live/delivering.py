@@ -135,6 +135,11 @@ class DeliverProcess:
         line = next((one for one in lines if one.startswith(f'{name}{{destination="crm"')), None)
         return None if line is None else float(line.split()[-1])
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process; ``None`` before it was started."""
+        return None if self._process is None else self._process.pid
+
     def kill(self) -> None:
         """SIGKILL."""
         assert self._process is not None
