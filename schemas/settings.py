@@ -255,8 +255,20 @@ class AnalyticsSettings(ClickHouseSettings, WarehouseSettings):
         description="/metrics of ingest processes, comma-separated: where refusals are counted",
     )
 
+    dashboard_deliver_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="addresses of deliver processes (their metrics_port), comma-separated: what the"
+        " dashboard shows of destinations",
+    )
+    dashboard_deliver_token: SecretStr = Field(
+        SecretStr(""),
+        description="what the dashboard proves itself to deliver with, the same for both; at least"
+        " 16 characters",
+    )
+
     @field_validator(
-        "dashboard_proxy_ips", "dashboard_metrics_urls", "dashboard_hosts", "door_hosts",
+        "dashboard_proxy_ips", "dashboard_metrics_urls", "dashboard_deliver_urls",
+        "dashboard_hosts", "door_hosts",
         mode="before",
     )  # fmt: skip
     @classmethod
@@ -268,7 +280,7 @@ class AnalyticsSettings(ClickHouseSettings, WarehouseSettings):
     def _proxies_are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return _networks(value)
 
-    @field_validator("dashboard_metrics_urls")
+    @field_validator("dashboard_metrics_urls", "dashboard_deliver_urls")
     @classmethod
     def _are_http(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for item in value:
@@ -284,7 +296,7 @@ class AnalyticsSettings(ClickHouseSettings, WarehouseSettings):
                 raise ValueError("hosts or host:port, comma-separated, without http://")
         return value
 
-    @field_validator("dashboard_token", "door_token")
+    @field_validator("dashboard_token", "dashboard_deliver_token", "door_token")
     @classmethod
     def _is_hard_to_guess(cls, value: SecretStr) -> SecretStr:
         if 0 < len(value.get_secret_value()) < 16:

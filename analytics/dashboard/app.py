@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote
 
 import orjson
+import structlog
 from sse_starlette import EventSourceResponse
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -36,6 +37,8 @@ from schemas.errors import BadInput, Unavailable
 from schemas.serving.sites import SameSite
 from schemas.settings import Settings
 
+log = structlog.get_logger("mailpulse.dashboard")
+
 PING_S = 15
 FORM_BYTES_MAX = 4_096
 _ZONED = ("overview", "campaign")
@@ -43,13 +46,19 @@ _ZONED = ("overview", "campaign")
 _PAGES = (*(path for path, _ in html.PAGES.values()), html.LOOK_UP[0])
 _OPEN_PATHS = ("/livez", "/readyz", "/login")
 PipelineRead = Callable[[], Awaitable[dict[str, Any]]]
+SendTest = Callable[[str], Awaitable[dict[str, Any]]]
 
 
 async def _no_pipeline() -> dict[str, Any]:
     return {
         "topics": [], "lags": [], "kafka_trouble": "", "requests": [], "metrics_known": False,
-        "metrics_trouble": "", "captures": [],
+        "metrics_trouble": "", "captures": [], "destinations": [], "tries": [],
+        "deliver_known": False, "deliver_trouble": "",
     }  # fmt: skip
+
+
+async def _no_test(_name: str) -> dict[str, Any]:
+    return {"delivered": False, "said": "MAILPULSE_DASHBOARD_DELIVER_URLS is not set"}
 
 
 def _no_lines(_campaign: str) -> dict[str, list[float]]:
@@ -64,6 +73,7 @@ def create_app(
     sources: Mapping[str, str] | None = None,
     pipeline: PipelineRead = _no_pipeline,
     lines: AlertLines = _no_lines,
+    send_test: SendTest = _no_test,
 ) -> Starlette:
     """The application.
 
@@ -74,6 +84,7 @@ def create_app(
         sources: name -> provider of the configured sources, shown while there are no events.
         pipeline: reads Kafka and the roles' metrics, for the pipeline page.
         lines: returns the alert lines of a campaign, for its charts.
+        send_test: has a test sent to a destination, by its name.
 
     Raises:
         ConfigError: it would be open to the network.
@@ -94,6 +105,10 @@ def create_app(
     async def of_verdict(request: Request) -> Response:
         return await _examples(examples, request)
 
+    async def test(request: Request) -> Response:
+        name = request.path_params["name"]
+        return await _tested(gate, _caller(request), send_test, name)
+
     static = StaticFiles(packages=[("analytics.dashboard", "static")])
     app = Starlette(
         routes=[
@@ -101,6 +116,7 @@ def create_app(
             Route("/api/wording", pages.wording),
             Route("/api/examples", of_verdict),
             Route("/api/{page}", pages.document),
+            Route("/api/destinations/{name}/test", test, methods=["POST"]),
             Route("/live/{page}", pages.live),
             Route("/csv/{page}/{table}.csv", pages.table),
             Route(html.LOOK_UP[0], recipient, methods=["GET", "POST"]),
@@ -131,8 +147,19 @@ async def _examples(examples: Examples, request: Request) -> Response:
         answer = await examples.of(request.query_params)
     except Unavailable as error:
         return PlainTextResponse(f"{error}\n", 503)
+    return _json(answer, 200)
+
+
+async def _tested(gate: Gate, caller: Caller, send_test: SendTest, name: str) -> Response:
+    """Has a test sent to a destination; the log says who asked for it."""
+    who = "this machine" if gate.open else gate.user(caller)
+    log.info("test asked for", operator=who, destination=name)
+    return _json(await send_test(name), 200)
+
+
+def _json(document: Mapping[str, Any], status: int) -> Response:
     headers = {"cache-control": "no-store"}
-    return Response(orjson.dumps(answer), media_type="application/json", headers=headers)
+    return Response(orjson.dumps(document), status, headers, "application/json")
 
 
 class Guard:

@@ -161,5 +161,13 @@ _TABLES: dict[tuple[str, str], Callable[[Document], Iterable[Line]]] = {
     ("pipeline", "parts"): _plain(
         "parts", ("part", "source", "newest_ms", "caught_up_ms", "seconds_silent")
     ),
+    ("pipeline", "destinations"): _plain(
+        "destinations",
+        ("destination", "kind", "host", "topics", "state", "lag", "held", "delivered", "failed",
+         "last_success_ms"),
+    ),
+    ("pipeline", "tries"): _plain(
+        "tries", ("destination", "at_ms", "records", "result", "said", "seconds")
+    ),
     ("pipeline", "requests"): _plain("requests", ("source", "result", "requests")),
 }  # fmt: skip

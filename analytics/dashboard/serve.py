@@ -16,6 +16,7 @@ import structlog
 from analytics.client import reader
 from analytics.dashboard.app import FORM_BYTES_MAX, create_app
 from analytics.dashboard.asking import ClickHouseQuery, Parameters, Rows
+from analytics.dashboard.deliveries import Deliveries
 from analytics.dashboard.documents import AlertLines
 from analytics.dashboard.kafka import KafkaReader
 from analytics.dashboard.metrics import DashboardMetrics
@@ -56,17 +57,22 @@ async def serve(settings: Settings, *, lines: AlertLines, stop: asyncio.Event) -
     kafka = KafkaReader(settings, time.monotonic)
     scraper = Scraper(settings.dashboard_metrics_urls)
 
+    deliveries = Deliveries(
+        settings.dashboard_deliver_urls, settings.dashboard_deliver_token.get_secret_value(),
+        time.time,
+    )  # fmt: skip
+
     async def query(sql: str, parameters: Parameters) -> Rows:
         with metrics.query():
             return await clickhouse(sql, parameters)
 
     async def pipeline() -> dict[str, Any]:
-        offsets, requests = await asyncio.gather(kafka.read(), scraper.read())
-        return {**offsets, **requests}
+        parts = await asyncio.gather(kafka.read(), scraper.read(), deliveries.read())
+        return {name: value for part in parts for name, value in part.items()}
 
     app = create_app(
         settings, query, wall=time.time, sources=configured(settings), pipeline=pipeline,
-        lines=lines,
+        lines=lines, send_test=deliveries.test,
     )  # fmt: skip
     hub = app.state.hub
     metrics.viewers.set_function(lambda: hub.viewers)
@@ -82,6 +88,7 @@ async def serve(settings: Settings, *, lines: AlertLines, stop: asyncio.Event) -
         clickhouse.close()
         await kafka.close()
         await scraper.close()
+        await deliveries.close()
 
 
 def configured(settings: Settings) -> dict[str, str]:

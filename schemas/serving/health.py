@@ -1,11 +1,11 @@
-"""Health and metrics of a role, for probes and Prometheus.
+"""Health and metrics of a role, for probes and Prometheus, and what else it serves there.
 
 ``/livez``: the event loop runs. ``/readyz``: 200 while the role can do its work, else 503.
 ``/metrics``: the exposition text. Ingress and dashboard serve these paths beside their own; this is
 for a separate port.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -13,9 +13,12 @@ from starlette.routing import Route, Router
 
 
 def health_app(
-    ready: Callable[[], bool], metrics: Callable[[], bytes], content_type: str
+    ready: Callable[[], bool],
+    metrics: Callable[[], bytes],
+    content_type: str,
+    more: Sequence[Route] = (),
 ) -> Router:
-    """An ASGI application with the three routes.
+    """An ASGI application with the three routes, and ``more``.
 
     Args:
         ready: whether the role can do its work.
@@ -34,4 +37,4 @@ def health_app(
 
     pages = {"/livez": live, "/readyz": readiness, "/metrics": exposition}
     routes = [Route(path, page, methods=["GET"]) for path, page in pages.items()]
-    return Router(routes, redirect_slashes=False)
+    return Router([*routes, *more], redirect_slashes=False)

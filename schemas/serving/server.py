@@ -14,12 +14,13 @@ import errno
 import logging
 import resource
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import structlog
 import uvicorn
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from schemas.errors import ConfigError
@@ -213,7 +214,10 @@ def _descriptors_max() -> int | None:
 
 @contextlib.asynccontextmanager
 async def serving_health(
-    settings: Settings, ready: Callable[[], bool], metrics: Callable[[], bytes]
+    settings: Settings,
+    ready: Callable[[], bool],
+    metrics: Callable[[], bytes],
+    more: Sequence[Route] = (),
 ) -> AsyncIterator[int]:
     """Serves ``health_app`` on ``metrics_port`` until the block is left; yields the port.
 
@@ -221,6 +225,7 @@ async def serving_health(
         settings: ``metrics_*``.
         ready: whether the role can do its work.
         metrics: Prometheus' exposition text.
+        more: routes that the role serves there too; each decides who may call it.
 
     Raises:
         ConfigError: the address can't be bound.
@@ -229,6 +234,6 @@ async def serving_health(
     # Probes name a pod's address or a service: off loopback any name is accepted, since nothing
     # here is secret; requests by pages of other sites are refused nevertheless.
     sites = Sites.of_listener(settings.metrics_host, open_=True)
-    app = SameSite(health_app(ready, metrics, CONTENT_TYPE_LATEST), sites)
+    app = SameSite(health_app(ready, metrics, CONTENT_TYPE_LATEST, more), sites)
     async with serving(app, sock, name="health"):
         yield port_of(sock)

@@ -250,6 +250,18 @@ class Deliveries:
         """Whether an operator paused it."""
         return self._paused
 
+    def waits_s(self, now: float) -> float:
+        """How much longer the destination asked to be left alone, seconds."""
+        return max(0.0, self._hold_until - now)
+
+    def state(self, now: float) -> str:
+        """``paused``, ``failing`` (it is only probed), ``waiting`` (as it asked to), or ``on``."""
+        if self._paused:
+            return "paused"
+        if self.breaker.is_open:
+            return "failing"
+        return "waiting" if self.waits_s(now) else "on"
+
     def pause(self, paused: bool, now: float) -> None:
         """Pauses or resumes: nothing is sent meanwhile."""
         self._tick(now)

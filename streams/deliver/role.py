@@ -18,7 +18,7 @@ from schemas.codec import Codec
 from schemas.errors import Unavailable
 from schemas.serving.server import serving_health
 from schemas.settings import Settings
-from streams.deliver import orders
+from streams.deliver import console, orders
 from streams.deliver.destinations import AnyDestination
 from streams.deliver.letters import Letters
 from streams.deliver.metrics import DeliverMetrics
@@ -48,16 +48,18 @@ async def serve(
         Exception: a bug.
     """
     figures = metrics or DeliverMetrics()
-    runners: list[Runner] = []
+    runners: dict[str, Runner] = {}
     senders = {name: sender_of(one) for name, one in destinations.items()}
     for name in destinations:
         figures.last_success.labels(name)
         figures.open.labels(name)
         figures.expired.labels(name)
+    token = settings.dashboard_deliver_token.get_secret_value()
     health = serving_health(
         settings,
-        lambda: len(runners) == len(destinations) and all(runner.ready for runner in runners),
+        lambda: len(runners) == len(destinations) and all(one.ready for one in runners.values()),
         figures.render,
+        console.routes(runners, token),
     )
     async with health as port:
         log.info("deliver started", destinations=sorted(destinations), health_port=port)
@@ -76,7 +78,7 @@ async def _deliver(
     senders: Mapping[str, AnySender],
     codec: Codec,
     figures: DeliverMetrics,
-    runners: list[Runner],
+    runners: dict[str, Runner],
     stop: asyncio.Event,
 ) -> None:
     async with contextlib.AsyncExitStack() as stack:
@@ -93,21 +95,20 @@ async def _deliver(
             )  # fmt: skip
             if name in given:
                 runner.obey(given[name])
-            runners.append(runner)
-        by_name = {runner.name: runner for runner in runners}
+            runners[name] = runner
 
         def tell(order: orders.Order) -> None:
-            runner = by_name.get(order.destination)
+            runner = runners.get(order.destination)
             if runner is not None and order != runner.order:
                 runner.obey(order)
 
         beside = [
             asyncio.create_task(orders.follow(settings, codec, tell)),
-            asyncio.create_task(_warn(runners)),
+            asyncio.create_task(_warn(list(runners.values()))),
         ]
         try:
             async with asyncio.TaskGroup() as group:
-                for runner in runners:
+                for runner in runners.values():
                     group.create_task(runner.run(stop))
         except* Unavailable as errors:
             raise errors.exceptions[0] from None
@@ -120,7 +121,7 @@ async def _warn(runners: list[Runner]) -> None:
     """Says in the log which records retention will remove within ``WARN_S``."""
     while True:
         for runner in runners:
-            left = runner.seconds_left()
+            left = runner.figures.seconds_left()
             if left is not None and left < WARN_S:
                 log.error(
                     "records will be removed before they are delivered: repair the destination, or"

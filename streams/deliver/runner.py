@@ -36,10 +36,11 @@ from streams.deliver.breaker import Dice
 from streams.deliver.content import Content, content_of
 from streams.deliver.core import Deliveries, Item, Place, Request
 from streams.deliver.destinations import AnyDestination
+from streams.deliver.figures import Figures
 from streams.deliver.filters import passes
 from streams.deliver.groups import instance_of
 from streams.deliver.letters import Letters
-from streams.deliver.metrics import RESULTS, DeliverMetrics
+from streams.deliver.metrics import DeliverMetrics
 from streams.deliver.orders import Order
 from streams.deliver.outcomes import Blame, Outcome
 from streams.deliver.places import Places
@@ -94,6 +95,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         self._places = places
         self._metrics = metrics
         self._wall = wall
+        self.figures = Figures(destination, self.machine, metrics, places, wall)
         self._passes = {topic: passes(destination, topic) for topic in destination.topic_names}
         self._consumer: Any = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -104,7 +106,6 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         self._committed: dict[Place, tuple[int, str]] = {}
         self._metadata_bytes = METADATA_BYTES_MAX
         self._failure: asyncio.Future[None] | None = None
-        self._open = False
 
     @property
     def ready(self) -> bool:
@@ -146,7 +147,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             self._failure.cancel()
             if self._timer is not None:
                 self._timer.cancel()
-            self._show_no_partitions()
+            self.figures.show_no_partitions()
             if self._consumer is not None:
                 await self._consumer.stop()
 
@@ -168,7 +169,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
                 metadata_max_age_ms=15_000,
             )
             consumer.subscribe(list(self.destination.topic_names), listener=self)
-            self._consumer = paced(consumer)
+            self._consumer = self.figures.consumer = paced(consumer)
             self._moving = True  # until partitions are assigned
             try:
                 await consumer.start()
@@ -315,7 +316,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         while True:
             await asyncio.sleep(COMMIT_S)
             await self._commit()
-            self._show()
+            self.figures.show()
 
     async def _commit(self) -> None:
         offsets: dict[Place, tuple[int, str]] = {}
@@ -342,7 +343,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         """Lets requests end, commits, and forgets (invariant 4)."""
         await self._let_go()
         self._generation += 1
-        self._show_no_partitions()
+        self.figures.show_no_partitions()
         for place in list(self.machine.progress):
             self.machine.revoke(place)
         self._committed.clear()
@@ -394,38 +395,10 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         finally:  # also when it is broken off: its records are forgotten by then
             self._requests.pop(request.number, None)
             parked = self.machine.answer(request.number, outcome, loop.time())
-        self._count(request, outcome, loop.time() - began)
+        self.figures.answered(request, outcome, loop.time() - began)
         for item in parked:
             self._spawn(self._park(item, "not_delivered", f"{item.tries} tries; {item.said}"))
         self._pump()
-
-    def _count(self, request: Request, outcome: Outcome, seconds: float) -> None:
-        metrics, name = self._metrics, self.name
-        metrics.requests.labels(name, RESULTS[outcome.blame]).inc()
-        metrics.request_seconds.labels(name).observe(seconds)
-        if outcome.delivered:
-            now = self._wall()
-            metrics.records.labels(name, "delivered").inc(len(request.items))
-            metrics.last_success.labels(name).set(now)
-            for item in request.items:
-                delay = now - content_of(item).record.timestamp / 1000
-                metrics.delay_seconds.labels(name).observe(max(0.0, delay))
-        self._tell_of_breaker(outcome)
-
-    def _tell_of_breaker(self, outcome: Outcome) -> None:
-        is_open = self.machine.breaker.is_open
-        if is_open == self._open:
-            return
-        self._open = is_open
-        self._metrics.open.labels(self.name).set(is_open)
-        if is_open:
-            log.error(
-                "destination does not work; it is only probed, and nothing is lost while its "
-                "topics hold it", destination=self.name, host=self.destination.host,
-                said=outcome.said,
-            )  # fmt: skip
-        else:
-            log.info("destination works again", destination=self.name)
 
     async def _park(self, item: Item, reason: str, detail: str) -> None:
         """Writes a record's dead letter, for as long as it takes and this member owns it."""
@@ -453,38 +426,17 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             if self._failure is not None and not self._failure.done():
                 self._failure.set_exception(error)
 
-    # --- figures ---
+    async def test(self, body_id: str) -> Outcome:
+        """What comes of a request of type «test», sent beside all others."""
+        loop = asyncio.get_running_loop()
+        began, now = loop.time(), self._wall()
+        outcome = await self._sender.send([bodies.of_test(body_id, int(now * 1e6))])
+        self.figures.tested(outcome, loop.time() - began)
+        return outcome
 
-    def _show(self) -> None:
-        metrics, name, machine = self._metrics, self.name, self.machine
-        metrics.held.labels(name).set(machine.held)
-        metrics.paused.labels(name).set(machine.paused)
-        for place, left in self._left().items():
-            metrics.show_expiry(name, *place, left)
-        for place, progress in machine.progress.items():
-            end = self._consumer.highwater(TopicPartition(*place))
-            if end is not None:
-                metrics.show_lag(name, *place, max(0, end - progress.offset))
-
-    def _show_no_partitions(self) -> None:
-        """Removes the figures of partitions, which another process shows from now on."""
-        for place in self.machine.progress:
-            self._metrics.forget(self.name, *place)
-
-    def _left(self) -> dict[Place, float | None]:
-        """Seconds until the first record that is not delivered may be removed, by partition."""
-        found: dict[Place, float | None] = {}
-        for place in self.machine.progress:
-            oldest = self.machine.oldest(place)
-            found[place] = None
-            if oldest is not None:
-                timestamp_ms = content_of(oldest).record.timestamp
-                found[place] = self._places.seconds_left(place.topic, timestamp_ms)
-        return found
-
-    def seconds_left(self) -> float | None:
-        """The least of all partitions; ``None``: nothing waits that will be removed."""
-        return min((left for left in self._left().values() if left is not None), default=None)
+    def document(self) -> dict[str, Any]:
+        """How it does, for the dashboard."""
+        return self.figures.document(asyncio.get_running_loop().time())
 
 
 async def pause(stop: asyncio.Event) -> None:

@@ -44,7 +44,8 @@ SETTINGS: Mapping[str, frozenset[str]] = {
        "events_ttl_days", "rebalance_timeout_ms", "session_timeout_ms"},
     "deliver": _COMMON | _KAFKA
     | {"config_file", "consumer_group", "deliver_group", "group_instance_id",
-       "rebalance_timeout_ms", "session_timeout_ms", "sink_group", "sink_reconcile"},
+       "rebalance_timeout_ms", "session_timeout_ms", "sink_group", "sink_reconcile",
+       "dashboard_deliver_token"},
     "warehouse": _COMMON | frozenset(WarehouseSettings.model_fields) | _starting("door_"),
     "dashboard": _COMMON | _KAFKA | _CLICKHOUSE | _starting("dashboard_")
     | {"config_file", "consumer_group", "sink_group", "sink_reconcile", "recipients",

@@ -105,6 +105,7 @@ class Embedded:
         self._http = httpx.AsyncClient(timeout=1.0, trust_env=False)
         self._gave_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._token = secrets.token_urlsafe(32)
+        self._deliver_token = secrets.token_urlsafe(32)
         self._live_urls: dict[str, str] = {}
         self.endpoints: Endpoints | None = None
         self.unread: list[Unread] = []
@@ -157,7 +158,10 @@ class Embedded:
         )  # fmt: skip
         await self._start_role("worker", shared, ports["worker"])
         if self._delivers():
-            await self._start_role("deliver", shared, ports["deliver"], GROUP_INSTANCE_ID="deliver")
+            await self._start_role(
+                "deliver", shared, ports["deliver"], GROUP_INSTANCE_ID="deliver",
+                DASHBOARD_DELIVER_TOKEN=self._deliver_token,
+            )  # fmt: skip
         await self._start_role("ingest", shared, 0, INGEST_PORT=ports["ingest"])
         where = Endpoints(
             os.getpid(),
@@ -168,7 +172,8 @@ class Embedded:
             worker_url=urls["worker"],
             dashboard_url=urls["dashboard"],
         )
-        await self._start_dashboard(shared, where, ports["dashboard"])
+        delivers = urls["deliver"] if "deliver" in self._children else ""
+        await self._start_dashboard(shared, where, ports["dashboard"], delivers)
         for role in ("sink", "worker", "ingest"):
             await self._until_ready(role, partial(self._is_ready, urls[role]))
         await until(partial(self._is_live, urls["dashboard"]), DASHBOARD_S)  # or without it
@@ -272,7 +277,7 @@ class Embedded:
         await child.start()
 
     async def _start_dashboard(
-        self, shared: Mapping[str, str], where: Endpoints, port: int
+        self, shared: Mapping[str, str], where: Endpoints, port: int, delivers: str
     ) -> None:
         token = self.settings.door_token.get_secret_value()
         await self._start_role(
@@ -280,6 +285,8 @@ class Embedded:
             DASHBOARD_PORT=port,
             CLICKHOUSE_DSN=with_token(where.clickhouse_dsn, token),
             DASHBOARD_METRICS_URLS=f"{where.ingest_url}/metrics",
+            DASHBOARD_DELIVER_URLS=delivers,
+            DASHBOARD_DELIVER_TOKEN=self._deliver_token,
         )  # fmt: skip
 
     def _log_path(self, role: str) -> Path | None:

@@ -69,6 +69,7 @@ def test_a_good_file() -> None:
     """Secrets are resolved, single values are lists of one."""
     found = load_destinations(GOOD, ENVIRON, nothing)
     crm, chat = found["crm"], found["chat"]
+    assert isinstance(crm, Destination)
     assert crm.topic_names == (topics.ENGAGEMENT, topics.ENRICHED)
     assert crm.campaigns == ("news-*",)
     assert [key.get_secret_value() for key in crm.secret] == [f"whsec_{KEY}", KEY]

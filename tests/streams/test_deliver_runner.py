@@ -61,7 +61,7 @@ def runner(
         Destination.model_validate(given), Settings(), Codec(), None, None,  # type: ignore[arg-type]
         places, metrics or DeliverMetrics(), lambda: 0.5, lambda: 0.0,  # type: ignore[arg-type]
     )  # fmt: skip
-    made._consumer = consumer or Consumer()
+    made._consumer = made.figures.consumer = consumer or Consumer()
     for place in (FIRST, SECOND):
         made.machine.assign(place, Progress(5))
     return made
@@ -138,7 +138,7 @@ def test_of_each_partition_one_record_is_read_even_without_room() -> None:
     one._take(SECOND, [record(5)])
     assert one._make_way() == 0
     assert consumer.paused() == set(TPS)
-    one._show()
+    one.figures.show()
     for number in "01":
         labels = {"destination": "crm", "topic": ENGAGEMENT, "partition": number}
         assert metrics.registry.get_sample_value("mailpulse_deliver_expires_seconds", labels) == 60
@@ -150,7 +150,7 @@ def test_figures_of_partitions_leave_with_them_and_with_no_others() -> None:
     one, other = runner(metrics=metrics), runner(metrics=metrics, name="other")
     for each in (one, other):
         each._take(FIRST, [record(5)])
-        each._show()
+        each.figures.show()
     before = metrics.render().decode()
     asyncio.run(one.on_partitions_revoked(TPS))
     after = metrics.render().decode()

@@ -25,12 +25,14 @@ export function pipeline(main) {
   const letters = letterTable();
   const parts = partTable(() => latest);
   const requests = requestTable();
-  fill(main, h("h1", { class: "hidden" }, "Pipeline"), periodBar(), trouble, stages, books.node, lags.node, parts.node, requests.node, letters.node, topics.node);
+  const destinations = destinationTable();
+  const tries = tryTable();
+  fill(main, h("h1", { class: "hidden" }, "Pipeline"), periodBar(), trouble, stages, books.node, destinations.node, tries.node, lags.node, parts.node, requests.node, letters.node, topics.node);
   onChange(() => latest && draw(latest));
 
   function draw(document_) {
     latest = document_;
-    const problems = [latest.kafka_trouble, latest.metrics_trouble, ...latest.captures.map(captureLine)].filter(Boolean);
+    const problems = [latest.kafka_trouble, latest.metrics_trouble, latest.deliver_trouble, ...latest.captures.map(captureLine)].filter(Boolean);
     fill(trouble, problems.map((text) => h("p", { class: "alert warning" }, text)));
     fill(stages, stageCards(latest));
     lags.show(latest.lags);
@@ -38,6 +40,9 @@ export function pipeline(main) {
     books.show(latest.reconciliation);
     letters.show(latest.dead_letters);
     parts.show(latest.parts);
+    destinations.node.hidden = tries.node.hidden = !latest.deliver_known;
+    destinations.show(latest.destinations);
+    tries.show(latest.tries);
     requests.node.hidden = !latest.metrics_known;
     requests.show(latest.requests);
   }
@@ -146,6 +151,63 @@ function partTable(latest) {
         value: (row) => (row.caught_up_ms ? duration((Date.now() - row.caught_up_ms) / 1000) : "–") },
       { key: "silent", number: true, label: "Silent for", tip: "Since the last event, as far as the data is complete.", sort: (row) => row.seconds_silent,
         value: (row) => (row.seconds_silent === null ? "–" : duration(row.seconds_silent)) },
+    ],
+  });
+}
+
+const TONES = { on: "good", failing: "critical" };
+
+function destinationTable() {
+  return new Table({
+    id: "destinations", title: "Destinations", page: "pipeline", key: (row) => row.destination,
+    empty: "deliver has not answered yet.", note: "Figures since deliver started. Also in a terminal: mailpulse deliver ls",
+    columns: [
+      { key: "destination", label: "Destination", sort: (row) => row.destination, value: (row) => row.destination },
+      { key: "kind", label: "Kind", sort: (row) => row.kind, value: (row) => row.kind },
+      { key: "host", label: "Host", value: (row) => row.host },
+      { key: "topics", label: "Topics", value: (row) => row.topics },
+      { key: "state", label: "State", tip: "failing: it is only probed. waiting: it asked to be left alone. Nothing is lost while its topics hold it.",
+        sort: (row) => row.state, value: (row) => [row.state, row.waits_s],
+        cell: (row) => h("span", { class: `badge ${TONES[row.state] ?? "warning"}` }, row.waits_s ? `${row.state} ${duration(row.waits_s)}` : row.state) },
+      { key: "success", number: true, label: "Last success", sort: (row) => row.last_success_ms, value: (row) => [row.last_success_ms, get("zone")],
+        cell: (row) => (row.last_success_ms ? moment(row.last_success_ms) : "–") },
+      { key: "lag", number: true, label: "Lag", tip: "Records from the first that is not delivered; filters may leave out many.", sort: (row) => row.lag, value: (row) => count(row.lag) },
+      { key: "failed", number: true, label: "Failures", tip: "Requests that were not delivered.", sort: (row) => row.failed, value: (row) => count(row.failed) },
+      { key: "delivered", number: true, label: "Delivered", sort: (row) => row.delivered, value: (row) => count(row.delivered) },
+      { key: "test", label: "Test", value: () => "", cell: testButton },
+    ],
+  });
+}
+
+function testButton(row) {
+  const said = h("span", { class: "sub", role: "status" });
+  const button = h("button", { class: "plain", type: "button", "aria-label": `Send a test to ${row.destination}`, onclick: async () => {
+    button.disabled = true;
+    said.textContent = " sending …";
+    try {
+      const answer = await fetch(`/api/destinations/${encodeURIComponent(row.destination)}/test`, { method: "POST" });
+      const found = answer.ok ? await answer.json() : { delivered: false, said: String(answer.status) };
+      said.textContent = found.delivered ? " delivered" : ` ${found.said}`;
+    } catch {
+      said.textContent = " the dashboard does not answer";
+    }
+    button.disabled = false;
+  } }, "Send a test");
+  return [button, said];
+}
+
+function tryTable() {
+  return new Table({
+    id: "tries", title: "Last requests to destinations", page: "pipeline", key: (row, index) => `${row.destination} ${index}`,
+    empty: "None since deliver started.", note: "The last 50 of each destination. What a destination answers is shown with addresses masked.",
+    columns: [
+      { key: "destination", label: "Destination", sort: (row) => row.destination, value: (row) => row.destination },
+      { key: "at", number: true, label: "Answered", sort: (row) => row.at_ms, value: (row) => [row.at_ms, get("zone")], cell: (row) => moment(row.at_ms) },
+      { key: "result", label: "Result", sort: (row) => row.result, value: (row) => [row.result, row.said],
+        cell: (row) => h("span", { class: row.said ? "badge warning" : "badge good" }, row.result) },
+      { key: "records", number: true, label: "Records", sort: (row) => row.records, value: (row) => count(row.records) },
+      { key: "seconds", number: true, label: "Took", sort: (row) => row.seconds, value: (row) => `${row.seconds.toFixed(2)} s` },
+      { key: "said", label: "Answer", value: (row) => row.said, cell: (row) => h("span", { class: "diagnostic" }, row.said || "–") },
     ],
   });
 }
