@@ -22,7 +22,7 @@ _EXAMPLE = cloud_event("alert", SOURCES[0], "", 0)
 """What headers there are, by the code that makes them."""
 
 
-def _name(topic: Topic) -> str:
+def name_of(topic: Topic) -> str:
     """Of a channel: its schema, with the topic's own word where that has several topics."""
     own = topic.name.removeprefix("email.").removesuffix(".v1").split(".")[1:]
     first = next(other for other in TOPICS if other.schema == topic.schema)
@@ -30,7 +30,7 @@ def _name(topic: Topic) -> str:
 
 
 def _identifier(topic: Topic) -> str:
-    return _name(topic).title().replace("_", "")
+    return name_of(topic).title().replace("_", "")
 
 
 def _channel(topic: Topic) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def _sent(topic: Topic) -> dict[str, Any]:
     }
 
 
-_STANDARD_WEBHOOKS: dict[str, Any] = {
+STANDARD_WEBHOOKS: dict[str, Any] = {
     "type": "object",
     "description": "Standard Webhooks 1.0.0. At-least-once: go by webhook-id. Several records in a"
     " request (records_per_request) are the data of a body of type batch.",
@@ -156,21 +156,21 @@ def document() -> dict[str, Any]:
         },
         "defaultContentType": "application/avro",
         "channels": {
-            **{_name(topic): _channel(topic) for topic in TOPICS},
-            **{f"{_name(topic)}_request": _sent(topic) for topic in sent},
+            **{name_of(topic): _channel(topic) for topic in TOPICS},
+            **{f"{name_of(topic)}_request": _sent(topic) for topic in sent},
         },
         "operations": {
-            f"receive_{_name(topic)}": {
+            f"receive_{name_of(topic)}": {
                 "action": "receive",
-                "channel": {"$ref": f"#/channels/{_name(topic)}"},
+                "channel": {"$ref": f"#/channels/{name_of(topic)}"},
                 "summary": f"Subscribe to {topic.name}, keyed by {topic.key}.",
             }
             for topic in TOPICS
         }
         | {
-            f"send_{_name(topic)}": {
+            f"send_{name_of(topic)}": {
                 "action": "send",
-                "channel": {"$ref": f"#/channels/{_name(topic)}_request"},
+                "channel": {"$ref": f"#/channels/{name_of(topic)}_request"},
                 "summary": f"POST to a destination, in the order of each {topic.key}.",
                 "bindings": {"http": {"method": "POST", "bindingVersion": "0.3.0"}},
             }
@@ -179,7 +179,7 @@ def document() -> dict[str, Any]:
         "components": {
             "messages": {_identifier(topic): _message(topic) for topic in TOPICS},
             "schemas": {
-                "StandardWebhooks": _STANDARD_WEBHOOKS,
+                "StandardWebhooks": STANDARD_WEBHOOKS,
                 "CloudEvents": _CLOUD_EVENTS,
             },
         },

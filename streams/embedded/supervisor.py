@@ -157,11 +157,7 @@ class Embedded:
             SINK_BACKOFF_MS_MAX=min(self.settings.sink_backoff_ms_max, PAUSE_MS_MAX),
         )  # fmt: skip
         await self._start_role("worker", shared, ports["worker"])
-        if self._delivers():
-            await self._start_role(
-                "deliver", shared, ports["deliver"], GROUP_INSTANCE_ID="deliver",
-                DASHBOARD_DELIVER_TOKEN=self._deliver_token,
-            )  # fmt: skip
+        await self._start_deliver(shared, ports["deliver"])
         await self._start_role("ingest", shared, 0, INGEST_PORT=ports["ingest"])
         where = Endpoints(
             os.getpid(),
@@ -275,6 +271,13 @@ class Embedded:
         child = Child(program, self._announce, ended=ended, pause_s_max=most)
         self._children[role] = child
         await child.start()
+
+    async def _start_deliver(self, shared: Mapping[str, str], port: int) -> None:
+        if self._delivers():
+            await self._start_role(
+                "deliver", shared, port, GROUP_INSTANCE_ID="deliver",
+                DASHBOARD_DELIVER_TOKEN=self._deliver_token,
+            )  # fmt: skip
 
     async def _start_dashboard(
         self, shared: Mapping[str, str], where: Endpoints, port: int, delivers: str

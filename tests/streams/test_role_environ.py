@@ -29,10 +29,10 @@ SECRETS_OF = {
                "recipient_hash_key"},
     "worker": {"kafka_sasl_password", "schema_registry_url"},
     "sink": {"kafka_sasl_password", "schema_registry_url", "clickhouse_dsn"},
-    "deliver": {"kafka_sasl_password", "schema_registry_url"},
+    "deliver": {"kafka_sasl_password", "schema_registry_url", "dashboard_deliver_token"},
     "warehouse": {"door_token"},  # of its own callers: who gets that far has it
     "dashboard": {"kafka_sasl_password", "schema_registry_url", "clickhouse_dsn",
-                  "dashboard_token", "recipient_hash_key"},
+                  "dashboard_token", "dashboard_deliver_token", "recipient_hash_key"},
 }  # fmt: skip
 TOML = """
 [sources.a]
