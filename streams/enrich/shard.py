@@ -50,6 +50,7 @@ _META_FORM = 3
 _EPOCH = struct.Struct(">I")
 _MESSAGES, _MESSAGES_END = b"m", b"n"
 _WATCHED, _WATCHED_END = b"s", b"t"
+_SWEPT_PER_RECORD = 2
 
 
 class Shard:
@@ -94,6 +95,7 @@ class Shard:
         self._load = load
         self._useless_until = (0, 0)
         self._swept = _MESSAGES
+        self._swept_at = -1
         self._swept_aliases = ALIASES
         self._swept_watched = _WATCHED
         self.new_log = False
@@ -336,6 +338,16 @@ class Shard:
         if minute > minutes_until:
             ranges.append((pack_minute(0), pack_minute(minute)))
         return ranges
+
+    def sweep_budget(self, entries_max: int) -> int:
+        """How many stored entries to check for expiry now: as many as there is new work.
+
+        Two for each record since it was asked last, so that sweeping costs a share of the work,
+        not of the time, and a round over N entries takes N / 2 records. Entries come with records,
+        and log time, by which they expire, stands still without any.
+        """
+        records, self._swept_at = self.applied - self._swept_at, self.applied
+        return max(0, min(entries_max, _SWEPT_PER_RECORD * records))
 
     def expired(self, scan: Scan, ttl_s: int, entries_max: int) -> list[tuple[bytes, bytes | None]]:
         """What to store to remove what has expired among the next stored.

@@ -46,7 +46,7 @@ Traces = Mapping[bytes, bytes]
 SLICE_RECORDS = 500
 """Records folded before the event loop gets a turn: about 10 ms of work."""
 SWEEP_ENTRIES = 1000
-"""Stored messages checked for expiry at each checkpoint: about a millisecond."""
+"""Most stored messages checked for expiry at a checkpoint: about a millisecond."""
 END_ASKED_TIMES = 10
 DEAD_LETTER_SHARE_MAX = 0.2
 DEAD_LETTER_WINDOW = 10_000
@@ -349,7 +349,10 @@ class EnrichAgent(Agent):
         shard.saved()
         for begin, end in shard.useless_ranges():
             work.store.delete_range(begin, end)
-        expired = shard.expired(work.store.scan, self.look_ups.message_ttl_s, SWEEP_ENTRIES)
+        budget = shard.sweep_budget(SWEEP_ENTRIES)
+        if budget == 0:
+            return
+        expired = shard.expired(work.store.scan, self.look_ups.message_ttl_s, budget)
         if expired:
             work.store.write(expired, offset=shard.applied)
 
