@@ -1,0 +1,105 @@
+"""Which records are written to a provider's lists, and which are left out, each with its reason."""
+
+from typing import Any
+
+import pytest
+
+from streams.deliver.suppress.changes import (
+    REASONS,
+    Change,
+    LeftOut,
+    Rules,
+    Suppressed,
+    Target,
+    settled,
+)
+
+ADA = "ada@x.example"
+
+
+def rules(**changed: Any) -> Rules:
+    given = {
+        "lists": {"hard_bounce": ("bounces",), "unsubscribe": ("left",), "manual": ("left",)},
+        "places": ("",),
+        "scopes": {("mailer", "tag:news"): "group:1", ("mailer", "tag:offers"): "group:2"},
+        "reasons": REASONS,
+        "own": "sendgrid",
+        "lifts": True,
+    } | changed
+    return Rules(**given)
+
+
+def of(record: Suppressed, **changed: Any) -> tuple[set[tuple[str, str, bool]], LeftOut | None]:
+    told = rules(**changed).of(record)
+    assert not (told.changes and told.left_out)
+    found = {(one.target.list, one.target.place, one.on) for one in told.changes}
+    return found, told.left_out
+
+
+def test_a_suppression_goes_on_the_list_for_its_reason() -> None:
+    record = Suppressed(ADA, "mailer", "", "hard_bounce", 5, "e1")
+    told = rules().of(record)
+    assert told.changes == (Change(ADA, Target("bounces"), True, 5, "hard_bounce", "e1"),)
+
+
+def test_a_reason_may_have_several_lists_and_an_account_several_places() -> None:
+    found, _ = of(Suppressed(ADA, "", "", "manual"), lists={"manual": ("a", "b")},
+                  places=("domain:x", "domain:y"))  # fmt: skip
+    assert found == {(name, place, True) for name in "ab" for place in ("domain:x", "domain:y")}
+
+
+def test_a_lifted_suppression_comes_off_every_list_that_it_may_have_been_put_on() -> None:
+    assert of(Suppressed(ADA)) == ({("bounces", "", False), ("left", "", False)}, None)
+
+
+def test_a_reason_that_is_not_written_has_no_list_to_come_off() -> None:
+    assert of(Suppressed(ADA), reasons=("unsubscribe",))[0] == {("left", "", False)}
+
+
+def test_a_scope_goes_where_it_is_mapped_to_and_nowhere_else() -> None:
+    record = Suppressed(ADA, "mailer", "tag:news", "unsubscribe")
+    assert of(record) == ({("left", "group:1", True)}, None)
+    lifted = Suppressed(ADA, "mailer", "tag:news")
+    assert of(lifted) == ({("bounces", "group:1", False), ("left", "group:1", False)}, None)
+
+
+@pytest.mark.parametrize(
+    ("record", "left_out"),
+    [
+        (Suppressed(ADA, "mailer", "tag:other", "unsubscribe"), LeftOut.NOT_MAPPED),
+        (Suppressed(ADA, "another", "tag:news", "unsubscribe"), LeftOut.NOT_MAPPED),
+        (Suppressed(ADA, "mailer", "tag:other"), LeftOut.NOT_MAPPED),
+        (Suppressed(ADA, "sendgrid", "", "hard_bounce"), LeftOut.OWN),
+        (Suppressed(ADA, "sendgrid", "group:1", "unsubscribe"), LeftOut.OWN),
+        (Suppressed(ADA, "sendgrid", "group:1"), LeftOut.OWN),
+        (Suppressed(ADA, "mailer", "", "complaint"), LeftOut.NOT_HELD),
+        (Suppressed(ADA, "mailer", "", "soft_bounces"), LeftOut.REASON),
+        (Suppressed("h:" + "0" * 64, "mailer", "", "unsubscribe"), LeftOut.NO_ADDRESS),
+        (Suppressed("", "mailer", "", "unsubscribe"), LeftOut.NO_ADDRESS),
+        (Suppressed(""), LeftOut.NO_ADDRESS),
+    ],
+)  # fmt: skip
+def test_what_is_left_out_has_a_reason(record: Suppressed, left_out: LeftOut) -> None:
+    assert of(record) == (set(), left_out)
+
+
+def test_nothing_is_lifted_if_it_is_not_to_be() -> None:
+    assert of(Suppressed(ADA), lifts=False) == (set(), LeftOut.NOT_LIFTED)
+
+
+def test_a_place_that_several_scopes_stand_for_is_never_taken_off() -> None:
+    both = {("mailer", "tag:news"): "group:1", ("other", "list:9"): "group:1"}
+    assert rules(scopes=both).shared == {"group:1"}
+    assert of(Suppressed(ADA, "mailer", "tag:news"), scopes=both) == (set(), LeftOut.NOT_LIFTED)
+    assert of(Suppressed(ADA, "mailer", "tag:news", "manual"), scopes=both)[0]
+    mixed = {("mailer", "tag:news"): "domain:x"}
+    found, _ = of(Suppressed(ADA), scopes=mixed, places=("domain:x", "domain:y"))
+    assert {place for _, place, _ in found} == {"domain:y"}
+
+
+def test_of_several_changes_of_one_entry_the_last_holds() -> None:
+    one, two = Target("a", "p"), Target("b", "p")
+    changes = [Change(ADA, one, True), Change("b@x.example", one, True), Change(ADA, one, False),
+               Change(ADA, two, True)]  # fmt: skip
+    assert settled(changes, lambda target: target) == changes[1:]
+    assert settled(changes, lambda target: target.place) == [changes[1], changes[3]]
