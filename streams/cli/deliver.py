@@ -46,11 +46,14 @@ def deliver(context: typer.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     from streams.deliver.role import serve
+    from streams.deliver.suppress.accounts import problems_with
 
     settings = begin("deliver")
     found = destinations_of(settings)
     if not found:
         raise ConfigError([f"{settings.config_path}: no [destinations.NAME], nothing to deliver"])
+    if problems := problems_with(settings.recipients, found):
+        raise ConfigError(problems)
     codec = codec_of(settings)
     run_until_stopped(lambda stop: serve(settings, found, codec=codec, stop=stop))
 
@@ -82,27 +85,32 @@ def ls(json: Json = False) -> None:
         from streams.deliver.orders import current
         from streams.kafka import admin
 
-        groups = {destination_group(settings, name): one.topic_names for name, one in found.items()}
+        groups = {
+            destination_group(settings, one.group_names[0]): one.topic_names
+            for one in found.values()
+        }
         return await current(settings, codec), await admin.lag(settings, groups)
 
     orders, lags = asyncio.run(run())
     columns = ("destination", "kind", "host", "topics", "state", "lag")
     rows = [
-        (name, one.kind, one.host, ", ".join(one.topics), *_state(settings, name, orders, lags))
+        (name, one.kind, one.host, ", ".join(one.topics), *_state(settings, one, orders, lags))
         for name, one in found.items()
     ]
     table_or_json(json, f"{len(rows)} destinations", columns, rows)
 
 
 def _state(
-    settings: Settings, name: str, orders: "dict[str, Order]", lags: "list[Lag]"
+    settings: Settings, one: "AnyDestination", orders: "dict[str, Order]", lags: "list[Lag]"
 ) -> tuple[str, int | None]:
-    own = [row for row in lags if row.group == destination_group(settings, name)]
+    group = destination_group(settings, one.group_names[0])
+    own = [row for row in lags if row.group == group]
     begun = [row.lag for row in own if row.committed is not None]
     if not begun:
         return "never started", None
-    paused = name in orders and orders[name].paused
-    return "paused" if paused else "on", sum(begun)
+    if one.name in orders and orders[one.name].paused:
+        return "paused", sum(begun)
+    return "dry run" if one.dry_run_only else "on", sum(begun)
 
 
 def _order(name: str, change: Any) -> "Order":
@@ -170,7 +178,8 @@ def resend(
 def send_test(name: Name, json: Json = False) -> None:
     """Sends a destination one signed request of type «test», and shows its answer.
 
-    Exit code 1 unless it answers 2xx.
+    A provider is asked for each list that would be written to; nothing is changed there. Exit code
+    1 unless it answers 2xx.
     """
     settings = settings_of()
     destination = _named(settings, name)
@@ -187,6 +196,34 @@ def send_test(name: Name, json: Json = False) -> None:
     else:
         say(f"{name} at {destination.host}: {'delivered' if delivered else said}")
     if not delivered:
+        raise typer.Exit(FAILED)
+
+
+@group.command("diff")
+def diff(
+    name: Name,
+    addresses: Annotated[
+        bool, typer.Option("--addresses", help="Name each address that is missing there.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Compares a provider's suppression lists with the suppressions that hold; changes nothing.
+
+    For destinations of kind suppress:PROVIDER. What is missing there is written as soon as records
+    of it come, or by 'mailpulse deliver resend'. Exit code 1 if anything is.
+
+    Example: mailpulse deliver diff to_sendgrid
+    """
+    from streams.cli.provider_lists import compare
+    from streams.deliver.suppress.accounts import Account, problems_with
+
+    settings = settings_of()
+    account = _named(settings, name)
+    if not isinstance(account, Account):
+        raise BadInput("no_lists", f"{name} is a {account.kind}: only suppress:PROVIDER has lists")
+    if problems := problems_with(settings.recipients, {name: account}):
+        raise ConfigError(problems)
+    if compare(settings, account, addresses=addresses, json=json):
         raise typer.Exit(FAILED)
 
 

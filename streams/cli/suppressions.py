@@ -53,7 +53,8 @@ READ_AT_ONCE = 100_000
 """Lines that are read before the next sign of progress."""
 AT_ONCE = 10_000
 """Entries that are sent before the next are made."""
-_STANDS = "until IS NULL OR until > now64(3)"
+STANDS = "until IS NULL OR until > now64(3)"
+"""Condition of what holds now, in both tables."""
 
 Scope = Annotated[
     str, typer.Option(help="Only this list or group of --source, such as group:1234.")
@@ -75,7 +76,7 @@ def export(
 ) -> None:
     """Writes all addresses that must not be mailed now."""
     name = "scoped_suppressions" if scoped else "suppressions"
-    write_answer(f"SELECT * FROM {name} FINAL WHERE {_STANDS}", {}, fmt, output, raw=raw)
+    write_answer(f"SELECT * FROM {name} FINAL WHERE {STANDS}", {}, fmt, output, raw=raw)
 
 
 @group.command("check")
@@ -95,13 +96,13 @@ def check(address: str, source: FromSource = "", scope: Scope = "", json: Json =
     columns, rows = table_of(
         settings,
         "SELECT reason, since, until, evidence_event_id, campaign_id, provider FROM suppressions"
-        f" FINAL WHERE recipient = {{address:String}} AND ({_STANDS})",
+        f" FINAL WHERE recipient = {{address:String}} AND ({STANDS})",
         asked,
     )
     names, some = table_of(
         settings,
         "SELECT source, scope, reason, since, evidence_event_id FROM scoped_suppressions"
-        f" FINAL WHERE recipient = {{address:String}} AND ({_STANDS}) ORDER BY source, scope",
+        f" FINAL WHERE recipient = {{address:String}} AND ({STANDS}) ORDER BY source, scope",
         asked,
     )
     scopes = [dict(zip(names, row, strict=True)) for row in some]

@@ -90,7 +90,8 @@ def acls(
     from streams.kafka.acl import commands, rules
 
     settings = settings_of()
-    granted = rules(settings, principal, destinations_of(settings))
+    groups = [name for one in destinations_of(settings).values() for name in one.group_names]
+    granted = rules(settings, principal, groups)
     if json:
         emit([rule.document() for rule in granted])
         return

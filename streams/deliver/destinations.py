@@ -21,6 +21,7 @@ from standardwebhooks import Webhook
 from schemas.errors import ConfigError
 from schemas.sources import ReadFile, document_of, is_source_name, problem_lines, resolve_secret
 from streams.deliver.channels.tables import Email, PagerDuty, Slack
+from streams.deliver.suppress.accounts import ACCOUNTS, Account
 from streams.deliver.tables import HttpTable
 
 SECTION = "destinations"
@@ -70,10 +71,10 @@ class Destination(HttpTable):
         return self.records_per_request
 
 
-AnyDestination = Destination | Slack | PagerDuty | Email
+AnyDestination = Destination | Slack | PagerDuty | Email | Account
 """What a table of the section may be, by its ``kind``."""
 KINDS: Mapping[str, type[AnyDestination]] = {
-    "webhook": Destination, "slack": Slack, "pagerduty": PagerDuty, "email": Email,
+    "webhook": Destination, "slack": Slack, "pagerduty": PagerDuty, "email": Email, **ACCOUNTS,
 }  # fmt: skip
 
 

@@ -54,7 +54,19 @@ class DeliverMetrics:
             buckets=DELAYS,
             registry=r,
         )
+        self.suppressions = Counter(
+            "mailpulse_deliver_suppressions",
+            "Suppressions to a provider: put and lifted (entries), in a dry run would_put and"
+            " would_lift; left out (records): own, reason, not_held, not_mapped, no_address,"
+            " not_lifted.",
+            ("destination", "result"),
+            registry=r,
+        )
         self._gauges()
+
+    def count_suppressions(self, destination: str, result: str, number: int) -> None:
+        """Counts what was done of suppressions to a provider."""
+        self.suppressions.labels(destination, result).inc(number)
 
     def _gauges(self) -> None:
         r, by = self.registry, ("destination",)

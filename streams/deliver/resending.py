@@ -12,6 +12,7 @@ from streams.deliver import bodies
 from streams.deliver.bodies import Body
 from streams.deliver.destinations import AnyDestination
 from streams.deliver.senders import AnySender, sender_of
+from streams.deliver.suppress.accounts import Account
 
 
 def body_of(letter: Mapping[str, Any], codec: Codec) -> Body:
@@ -47,6 +48,9 @@ async def send_again(
             name = letter["headers"].get(DESTINATION, "")
             if name not in destinations:
                 yield f"no destination {name} in mailpulse.toml"
+                continue
+            if isinstance(destinations[name], Account):  # what came later would be undone
+                yield f"for a provider's list: 'mailpulse deliver resend {name}' sends all in order"
                 continue
             if name not in senders:
                 senders[name] = await stack.enter_async_context(sender_of(destinations[name]))

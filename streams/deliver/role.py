@@ -49,7 +49,9 @@ async def serve(
     """
     figures = metrics or DeliverMetrics()
     runners: dict[str, Runner] = {}
-    senders = {name: sender_of(one) for name, one in destinations.items()}
+    senders = {
+        name: sender_of(one, figures.count_suppressions) for name, one in destinations.items()
+    }
     for name in destinations:
         figures.last_success.labels(name)
         figures.open.labels(name)

@@ -118,7 +118,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
     @property
     def group(self) -> str:
         """Its consumer group."""
-        return destination_group(self._settings, self.name)
+        return destination_group(self._settings, self.destination.group_names[0])
 
     # --- life ---
 

@@ -136,6 +136,16 @@ class Table(BaseModel):
         raise NotImplementedError
 
     @property
+    def dry_run_only(self) -> bool:
+        """Whether nothing is sent, only counted."""
+        return False
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """What its consumer groups may be named by; the first is the one in use."""
+        return (self.name,)
+
+    @property
     def networks(self) -> tuple[Network, ...]:
         """``allow_networks``, parsed."""
         return tuple(ipaddress.ip_network(item, strict=False) for item in self.allow_networks)

@@ -90,7 +90,8 @@ def rules(
     Args:
         settings: for the names of groups.
         principal: that a role signs in as; ``{role}`` stands for the role's name.
-        destinations: names in ``mailpulse.toml``; each has a group.
+        destinations: what their consumer groups are named by; of most, the name in
+            ``mailpulse.toml``.
     """
     out = []
     named = tuple(destinations)

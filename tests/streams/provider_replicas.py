@@ -292,10 +292,11 @@ class Postmark(Replica):
                     rows = [row for row in rows if row["EmailAddress"] == wanted]
                 return 200, {"Suppressions": rows}
             case "POST", "message-streams", stream, "suppressions", *rest if self._has(stream):
-                rows = [row["EmailAddress"] for row in request.document["Suppressions"]]
-                if len(rows) > 50:
+                asked = [row["EmailAddress"] for row in request.document["Suppressions"]]
+                if len(asked) > 50:
                     return 422, self.error("no more than 50 addresses")
-                return self._delete(stream, rows) if rest == ["delete"] else self._add(stream, rows)
+                change = self._delete if rest == ["delete"] else self._add
+                return change(stream, asked)
         return 422, self.error("The 'MessageStream' was not found")
 
     def _has(self, stream: str) -> bool:

@@ -18,7 +18,7 @@ ADA = "ada@x.example"
 
 
 def rules(**changed: Any) -> Rules:
-    given = {
+    given: dict[str, Any] = {
         "lists": {"hard_bounce": ("bounces",), "unsubscribe": ("left",), "manual": ("left",)},
         "places": ("",),
         "scopes": {("mailer", "tag:news"): "group:1", ("mailer", "tag:offers"): "group:2"},

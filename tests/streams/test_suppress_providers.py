@@ -53,15 +53,17 @@ def contents(replica: Any) -> Contents:
     """Every entry that a replica holds."""
     match replica:
         case SendGrid():
-            found = {("unsubscribes", "", one) for one in replica.everyone}
-            return found | {("unsubscribes", f"group:{group}", one)
-                            for group, listed in replica.groups.items() for one in listed}  # fmt: skip
+            listed = {"": replica.everyone}
+            listed |= {f"group:{group}": one for group, one in replica.groups.items()}
+            return {("unsubscribes", place, one) for place in listed for one in listed[place]}
         case Mailgun():
-            return {(name, f"domain:{domain}", one)
-                    for (domain, name), listed in replica.lists.items() for one in listed}  # fmt: skip
+            lists = replica.lists
+            return {(key[1], f"domain:{key[0]}", one) for key in lists for one in lists[key]}
         case Postmark():
-            return {("suppressions", f"stream:{stream}", one)
-                    for stream, listed in replica.streams.items() for one in listed}  # fmt: skip
+            streams = replica.streams
+            return {
+                ("suppressions", f"stream:{key}", one) for key in streams for one in streams[key]
+            }
         case SparkPost():
             return {(kind, f"list:{list_id}" if list_id else "", one)
                     for one, kind, list_id in replica.entries}  # fmt: skip
@@ -74,9 +76,11 @@ def contents(replica: Any) -> Contents:
 def rules(name: str, **changed: Any) -> Rules:
     """Those of a destination that writes everything which the provider can hold."""
     whole, scoped = PLACES[name]
-    given = {"lists": PROVIDERS[name].defaults, "places": (whole,), "reasons": REASONS, "own": "",
-             "scopes": {("other", "tag:news"): scoped}, "lifts": True} | changed  # fmt: skip
-    return Rules(**given)
+    given: dict[str, Any] = {
+        "lists": PROVIDERS[name].defaults, "places": (whole,), "reasons": REASONS, "own": "",
+        "scopes": {("other", "tag:news"): scoped}, "lifts": True,
+    }  # fmt: skip
+    return Rules(**given | changed)
 
 
 def request_of(call: Call) -> Request:

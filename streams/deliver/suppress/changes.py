@@ -142,6 +142,18 @@ class Rules:
     def _used(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(name for names in self._lists.values() for name in names))
 
+    def places_of(self, record: Suppressed) -> tuple[str, ...]:
+        """The places that a record concerns, written or not.
+
+        A scope that the account's own source reported is a place in the provider's words.
+        """
+        if not record.scope:
+            return self._places
+        if record.source == self._own:
+            return (record.scope,)
+        mapped = self._scopes.get((record.source, record.scope))
+        return () if mapped is None else (mapped,)
+
     def of(self, record: Suppressed) -> Told:
         """What a record comes to."""
         if not is_address(record.recipient):  # a keyed hash, or what no provider would take

@@ -23,7 +23,7 @@ from streams.deliver.suppress import exchange
 from streams.deliver.suppress.changes import Change, Target
 from streams.deliver.suppress.exchange import Answer, Call, Entry, Exchange, Listing, Unreadable
 
-BATCH_MAX = 500
+BATCH_MAX = 200
 """Mailgun takes fewer than 1,000."""
 PAGE = 1_000
 WAIT_S = 10.0

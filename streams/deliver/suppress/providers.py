@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from streams.deliver.suppress import mailgun, postmark, sendgrid, ses, sparkpost
 from streams.deliver.suppress.changes import Change, Target
-from streams.deliver.suppress.exchange import Exchange, Listing
+from streams.deliver.suppress.exchange import Answer, Exchange, Listing
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class Provider:
     Attributes:
         apply: changes lists; called with ``may_remove``.
         listed: reads one list.
+        message: what an answer says of an error.
         entry: what entries are kept by, beside the address.
         batch_max: records in one conversation.
         calls_per_s: calls a second unless the destination says otherwise: cautious ones, since no
@@ -30,6 +31,7 @@ class Provider:
 
     apply: Callable[..., Exchange]
     listed: Callable[[Target], Listing]
+    message: Callable[[Answer], str]
     entry: Callable[[Target], Hashable]
     batch_max: int
     calls_per_s: float
@@ -46,13 +48,13 @@ class Provider:
 _ALL_TYPES = (sparkpost.TRANSACTIONAL, sparkpost.NON_TRANSACTIONAL)
 PROVIDERS: Mapping[str, Provider] = {
     "sendgrid": Provider(
-        sendgrid.apply, sendgrid.listed, sendgrid.entry, sendgrid.BATCH_MAX, 5.0,
+        sendgrid.apply, sendgrid.listed, sendgrid.message, sendgrid.entry, sendgrid.BATCH_MAX, 5.0,
         (sendgrid.UNSUBSCRIBES,),
         {"unsubscribe": (sendgrid.UNSUBSCRIBES,), "manual": (sendgrid.UNSUBSCRIBES,)},
         "group", shows_own=False,
     ),
     "mailgun": Provider(
-        mailgun.apply, mailgun.listed, mailgun.entry, mailgun.BATCH_MAX, 5.0,
+        mailgun.apply, mailgun.listed, mailgun.message, mailgun.entry, mailgun.BATCH_MAX, 5.0,
         (mailgun.BOUNCES, mailgun.COMPLAINTS, mailgun.UNSUBSCRIBES),
         {
             "hard_bounce": (mailgun.BOUNCES,), "complaint": (mailgun.COMPLAINTS,),
@@ -61,7 +63,7 @@ PROVIDERS: Mapping[str, Provider] = {
         "domain", shows_own=True,
     ),
     "postmark": Provider(
-        postmark.apply, postmark.listed, postmark.entry, postmark.BATCH_MAX, 5.0,
+        postmark.apply, postmark.listed, postmark.message, postmark.entry, postmark.BATCH_MAX, 5.0,
         (postmark.SUPPRESSIONS,),
         dict.fromkeys(
             ("hard_bounce", "complaint", "unsubscribe", "manual"), (postmark.SUPPRESSIONS,)
@@ -69,7 +71,8 @@ PROVIDERS: Mapping[str, Provider] = {
         "stream", shows_own=True,
     ),
     "sparkpost": Provider(
-        sparkpost.apply, sparkpost.listed, sparkpost.entry, sparkpost.BATCH_MAX, 5.0,
+        sparkpost.apply, sparkpost.listed, sparkpost.message, sparkpost.entry,
+        sparkpost.BATCH_MAX, 5.0,
         _ALL_TYPES,
         {
             "hard_bounce": _ALL_TYPES, "complaint": _ALL_TYPES, "manual": _ALL_TYPES,
@@ -78,7 +81,7 @@ PROVIDERS: Mapping[str, Provider] = {
         "list", shows_own=True,
     ),
     "ses": Provider(
-        ses.apply, ses.listed, ses.entry, ses.BATCH_MAX, 1.0,
+        ses.apply, ses.listed, ses.message, ses.entry, ses.BATCH_MAX, 1.0,
         (ses.BOUNCE, ses.COMPLAINT),
         {"hard_bounce": (ses.BOUNCE,), "complaint": (ses.COMPLAINT,)},
         "tenant", shows_own=True,

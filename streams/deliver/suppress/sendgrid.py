@@ -78,8 +78,10 @@ def _without_group(target: Target) -> Generator[Call, Answer, Outcome | None]:
             return None
         return exchange.no_such_list(f"the answer does not show {target.place}: nothing is written")
     if answer.status == 404:
-        return exchange.no_such_list(f"{target.place} does not exist: nothing is written, since"
-                                     " SendGrid would stop all mail to these addresses")  # fmt: skip
+        return exchange.no_such_list(
+            f"{target.place} does not exist: nothing is written, since SendGrid would stop all mail"
+            " to these addresses"
+        )
     return exchange.failure(answer, message(answer), WAIT_S)
 
 

@@ -22,7 +22,7 @@ from streams.deliver.suppress import exchange
 from streams.deliver.suppress.changes import Change, Target
 from streams.deliver.suppress.exchange import Answer, Call, Entry, Exchange, Listing, Unreadable
 
-BATCH_MAX = 1_000
+BATCH_MAX = 200
 """SparkPost takes 10,000."""
 PAGE = 1_000
 WAIT_S = 5.0
