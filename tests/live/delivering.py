@@ -130,15 +130,20 @@ class DeliverProcess:
 
     def figure(self, name: str) -> float | None:
         """A metric of the destination ``crm``; ``None`` if it is not there."""
-        with urllib.request.urlopen(f"{self._health}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
-        line = next((one for one in lines if one.startswith(f'{name}{{destination="crm"')), None)
+        start = f'{name}{{destination="crm"'
+        line = next((one for one in self.metrics() if one.startswith(start)), None)
         return None if line is None else float(line.split()[-1])
 
     @property
     def pid(self) -> int | None:
         """Of the process; ``None`` before it was started."""
         return None if self._process is None else self._process.pid
+
+    def metrics(self) -> list[str]:
+        """Every line of its metrics."""
+        with urllib.request.urlopen(f"{self._health}/metrics", timeout=5) as answer:
+            lines: list[str] = answer.read().decode().splitlines()
+        return lines
 
     def kill(self) -> None:
         """SIGKILL."""
