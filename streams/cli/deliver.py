@@ -220,7 +220,7 @@ def diff(
     settings = settings_of()
     account = _named(settings, name)
     if not isinstance(account, Account):
-        raise BadInput("no_lists", f"{name} is a {account.kind}: only suppress:PROVIDER has lists")
+        raise typer.BadParameter(f"{name} is a {account.kind}: only suppress:PROVIDER has lists")
     if problems := problems_with(settings.recipients, {name: account}):
         raise ConfigError(problems)
     if compare(settings, account, addresses=addresses, json=json):

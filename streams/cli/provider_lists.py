@@ -102,4 +102,4 @@ def _show(account: Account, found: Sequence[Difference], what: Wanted, *, addres
     if addresses:
         for one in found:
             for address in one.missing:
-                put(f"{one.name}\t{address}")
+                put(f"{one.name}: {address}")

@@ -361,4 +361,9 @@ CONFIG_EXAMPLE = f"""\
 # topics = ["engagement", "suppressions"]   # also: alerts, rates, events
 # topics can be filtered: by campaigns, events, sources and mailbox_providers, if they have these
 # secret = "env:{PREFIX}SECRET_CRM_SIGNATURE"   # whsec_ and base64 of 24 to 64 random bytes
+
+# [destinations.to_sendgrid]      # who must not be mailed, on the lists of another provider
+# kind = "suppress:sendgrid"      # or mailgun, postmark, sparkpost, ses
+# key = "env:{PREFIX}SECRET_SENDGRID_API"
+# dry_run = true                  # only counts; `mailpulse deliver diff to_sendgrid`
 """

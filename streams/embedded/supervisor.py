@@ -34,6 +34,7 @@ from schemas.errors import ConfigError, MailpulseError, Unavailable
 from schemas.groups import group_by_role, topics_by_group
 from schemas.settings import PREFIX, Settings
 from streams.deliver.destinations import load_destinations
+from streams.deliver.suppress.accounts import problems_with
 from streams.embedded import local_kafka
 from streams.embedded.child import (
     BACKOFF_S_MAX,
@@ -190,7 +191,10 @@ class Embedded:
             ConfigError: with every problem of its section ``[destinations]``: nothing starts.
         """
         read_text = partial(Path.read_text, encoding="utf-8")
-        return bool(load_destinations(self._config_text(), self._environ, read_text))
+        found = load_destinations(self._config_text(), self._environ, read_text)
+        if problems := problems_with(self.settings.recipients, found):
+            raise ConfigError(problems)
+        return bool(found)
 
     def _config_text(self) -> str:
         """``mailpulse.toml``; empty if it can't be read: the role that reads it says why."""

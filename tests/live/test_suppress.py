@@ -1,12 +1,11 @@
-"""Suppressions to providers on real Kafka: killed under load, with failing replicas of their APIs."""
+"""Suppressions to providers on real Kafka: killed under load, to replicas that fail."""
 
 import asyncio
 import os
 import random
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from tests import builders
 from tests.live.delivering import DeliverProcess, Record, produce
 from tests.live.fixtures import or_skip
 from tests.live.kafka import Kafka, create_mailpulse_topics
-from tests.streams.provider_replicas import Fault, ReplicaServer, Ses, serving
+from tests.streams.provider_replicas import Fault, ReplicaServer, Ses, serving_beside
 from tests.streams.test_suppress_providers import PLACES, REPLICAS, Contents, contents
 
 KILLS = int(os.environ.get("MAILPULSE_TEST_KILLS", "2"))
@@ -53,29 +52,6 @@ def bootstrap() -> Iterator[str]:
     with or_skip(Kafka) as broker:
         create_mailpulse_topics(broker.bootstrap)
         yield broker.bootstrap
-
-
-@contextmanager
-def replica_of(name: str) -> Iterator[ReplicaServer]:
-    """A provider's replica in a thread of its own, so that a test may block."""
-    loop = asyncio.new_event_loop()
-    ready: list[ReplicaServer] = []
-    begun, done = threading.Event(), asyncio.Event()
-
-    async def run() -> None:
-        async with serving(REPLICAS[name]()) as server:
-            ready.append(server)
-            begun.set()
-            await done.wait()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(run()), daemon=True)
-    thread.start()
-    assert begun.wait(30)
-    try:
-        yield ready[0]
-    finally:
-        loop.call_soon_threadsafe(done.set)
-        thread.join(30)
 
 
 def held(server: ReplicaServer) -> Contents:
@@ -162,8 +138,10 @@ def test_killed_under_load_each_list_is_what_the_records_say(
     dice = random.Random(11)
     records: list[Suppressed] = []
     with ExitStack() as stack:
-        servers = {name: stack.enter_context(replica_of(name)) for name in PROVIDERS}
-        dry = stack.enter_context(replica_of("sendgrid"))
+        servers = {
+            name: stack.enter_context(serving_beside(REPLICAS[name]())) for name in PROVIDERS
+        }
+        dry = stack.enter_context(serving_beside(REPLICAS["sendgrid"]()))
         tables = [table(name, server, "kill") for name, server in servers.items()]
         tables.append(table("sendgrid", dry, "dry", ""))
         for server in servers.values():
@@ -206,7 +184,7 @@ def test_a_dry_run_that_ends_writes_what_it_had_only_counted(
 ) -> None:
     """It had a consumer group of its own."""
     records = [Suppressed(f"dry{n}@example.com", "mailer", "", "unsubscribe") for n in range(50)]
-    with replica_of("sendgrid") as server:
+    with serving_beside(REPLICAS["sendgrid"]()) as server:
         asyncio.run(produce(bootstrap, [record_of(one, n) for n, one in enumerate(records)]))
         with process_of(bootstrap, tmp_path, [table("sendgrid", server, "ends", "")]) as process:
             process.wait_for(lambda: counted(process, "would_put") >= 50, "the dry run")

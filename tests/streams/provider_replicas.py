@@ -9,9 +9,10 @@ import base64
 import hashlib
 import hmac
 import json
+import threading
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote
@@ -419,6 +420,7 @@ class ReplicaServer:
     port: int = 0
     faults: deque[Fault | None] = field(default_factory=deque)
     calls: list[Request] = field(default_factory=list)
+    connections: set[asyncio.Task[Any]] = field(default_factory=set)
 
     @property
     def url(self) -> str:
@@ -426,6 +428,8 @@ class ReplicaServer:
         return f"http://127.0.0.1:{self.port}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (task := asyncio.current_task()) is not None:
+            self.connections.add(task)
         try:
             while True:
                 request = await _read(reader)
@@ -486,3 +490,29 @@ async def serving(replica: Replica) -> AsyncIterator[ReplicaServer]:
         yield server
     finally:
         listener.close()
+        for task in server.connections:
+            task.cancel()
+        await asyncio.gather(*server.connections, return_exceptions=True)
+
+
+@contextmanager
+def serving_beside(replica: Replica) -> Iterator[ReplicaServer]:
+    """The same in a thread of its own, so that a test may block."""
+    loop = asyncio.new_event_loop()
+    ready: list[ReplicaServer] = []
+    begun, done = threading.Event(), asyncio.Event()
+
+    async def run() -> None:
+        async with serving(replica) as server:
+            ready.append(server)
+            begun.set()
+            await done.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(run()), daemon=True)
+    thread.start()
+    assert begun.wait(30)
+    try:
+        yield ready[0]
+    finally:
+        loop.call_soon_threadsafe(done.set)
+        thread.join(30)

@@ -185,6 +185,7 @@ ASKED: dict[str, list[tuple[str, ...]]] = {
     "deliver resume": [(HOSTILE,)],
     "deliver resend": [(HOSTILE, "--from", "1h"), ("crm", "--from", HOSTILE)],
     "deliver test": [(HOSTILE,), (HOSTILE, "--json")],
+    "deliver diff": [(HOSTILE,), (HOSTILE, "--json", "--addresses")],
 }  # fmt: skip
 ELSEWHERE = {
     # a pipeline's own words, shown by ``say``; the demo's screen is tested in test_visible
