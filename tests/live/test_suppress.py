@@ -1,11 +1,13 @@
 """Suppressions to providers on real Kafka: killed under load, to replicas that fail."""
 
 import asyncio
+import json
 import os
 import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ from tests import builders
 from tests.live.delivering import DeliverProcess, Record, produce
 from tests.live.fixtures import or_skip
 from tests.live.kafka import Kafka, create_mailpulse_topics
-from tests.streams.provider_replicas import Fault, ReplicaServer, Ses, serving_beside
+from tests.streams.provider_replicas import Ses
+from tests.streams.replica_server import Fault, ReplicaServer, serving_beside
 from tests.streams.test_suppress_providers import PLACES, REPLICAS, Contents, contents
 
 KILLS = int(os.environ.get("MAILPULSE_TEST_KILLS", "2"))
@@ -156,10 +159,7 @@ def test_killed_under_load_each_list_is_what_the_records_say(
             before = sum(len(server.calls) for server in servers.values())
             with process:
                 some = before + dice.randrange(5, 60)
-                process.wait_for(
-                    lambda some=some: sum(len(one.calls) for one in servers.values()) >= some,
-                    "some calls",
-                )
+                process.wait_for(partial(has_calls, list(servers.values()), some), "some calls")
                 time.sleep(dice.random() * 1.5)  # so that some commits come before the kill
                 process.kill()
 
@@ -171,11 +171,12 @@ def test_killed_under_load_each_list_is_what_the_records_say(
         with process:
             process.wait_for(process.is_ready, "ready")
             process.wait_for(all_there, "every list", 300.0)
+            process.wait_for(lambda: is_drained(process), "the end of what is repeated", 300.0)
             assert process.stop() == 0
         for name, server in servers.items():
             assert held(server) == wanted[name]
             assert len(wanted[name]) > 10
-            assert not server.faults, "it failed as often as it was to"
+            assert server.failed >= KILLS, f"{name} hardly failed"
         assert dry.calls == []
 
 
@@ -196,6 +197,18 @@ def test_a_dry_run_that_ends_writes_what_it_had_only_counted(
             process.wait_for(lambda: ours <= held(server), "the lists")
             assert counted(process, "put") >= 50
             assert process.stop() == 0
+
+
+def has_calls(servers: Sequence[ReplicaServer], number: int) -> bool:
+    """Whether so many calls have arrived."""
+    return sum(len(one.calls) for one in servers) >= number
+
+
+def is_drained(process: DeliverProcess) -> bool:
+    """Whether everything is delivered and committed: repeats make lists older for a moment."""
+    time.sleep(1.0)
+    rows = json.loads(process.command("deliver", "ls", "--json"))
+    return all(row["lag"] == 0 for row in rows)
 
 
 def counted(process: DeliverProcess, result: str) -> float:

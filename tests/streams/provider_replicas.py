@@ -1,19 +1,13 @@
 """Replicas of the suppression APIs of providers, made from their documents, not from our code.
 
-Each keeps its lists in memory and answers one call at a time. ``ReplicaServer`` puts one behind a
-real socket, and lets it fail as providers do: before, half-way through, and after the effect.
+Each keeps its lists in memory and answers one call at a time.
 """
 
-import asyncio
 import base64
 import hashlib
 import hmac
 import json
-import threading
-from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote
 
@@ -304,7 +298,8 @@ class Postmark(Replica):
         return stream in self.streams
 
     def _add(self, stream: str, addresses: list[str]) -> Reply:
-        taken = self.note("POST", stream, [one for one in addresses if one not in self.refused])
+        fixed = self._complaints(stream) | self.refused
+        taken = self.note("POST", stream, [one for one in addresses if one not in fixed])
         for address in taken:
             self.streams[stream].setdefault(
                 address, {"EmailAddress": address, "SuppressionReason": "ManualSuppression",
@@ -313,9 +308,13 @@ class Postmark(Replica):
         return 200, {"Suppressions": [self._status(one, one in taken, "Suppressed")
                                       for one in addresses]}  # fmt: skip
 
+    def _complaints(self, stream: str) -> set[str]:
+        listed = self.streams[stream]
+        return {one for one in listed if listed[one]["SuppressionReason"] == "SpamComplaint"}
+
     def _delete(self, stream: str, addresses: list[str]) -> Reply:
         listed = self.streams[stream]
-        fixed = {one for one, row in listed.items() if row["SuppressionReason"] == "SpamComplaint"}
+        fixed = self._complaints(stream)
         taken = self.note("DELETE", stream, [one for one in addresses if one not in fixed])
         for address in taken:
             listed.pop(address, None)
@@ -388,131 +387,3 @@ class Ses(Replica):
                 if own == tenant and row["Reason"] == request.values["Reason"]]  # fmt: skip
         more = {"NextToken": str(begin + size)} if begin + size < len(rows) else {}
         return 200, {"SuppressedDestinationSummaries": rows[begin : begin + size], **more}
-
-
-@dataclass(frozen=True)
-class Fault:
-    """How one call fails.
-
-    Attributes:
-        status: of the answer; 0: none, the connection is closed.
-        applied: entries that take effect all the same; ``None``: all of them.
-        headers: of the answer.
-        hang: no answer, and the connection stays open.
-    """
-
-    status: int = 500
-    applied: int | None = 0
-    headers: tuple[tuple[str, str], ...] = ()
-    hang: bool = False
-
-
-@dataclass
-class ReplicaServer:
-    """A replica behind a real socket.
-
-    Attributes:
-        faults: of the next calls, one each; ``None``: none.
-        calls: all that arrived.
-    """
-
-    replica: Replica
-    port: int = 0
-    faults: deque[Fault | None] = field(default_factory=deque)
-    calls: list[Request] = field(default_factory=list)
-    connections: set[asyncio.Task[Any]] = field(default_factory=set)
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"http://127.0.0.1:{self.port}"
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if (task := asyncio.current_task()) is not None:
-            self.connections.add(task)
-        try:
-            while True:
-                request = await _read(reader)
-                self.calls.append(request)
-                fault = self.faults.popleft() if self.faults else None
-                if not await self._answer(request, fault, writer):
-                    break
-        except (asyncio.IncompleteReadError, OSError):
-            pass
-        writer.close()
-
-    async def _answer(
-        self, request: Request, fault: Fault | None, writer: asyncio.StreamWriter
-    ) -> bool:
-        if fault is None:
-            _write(writer, *self.replica.handle(request))
-            await writer.drain()
-            return True
-        if fault.applied != 0 and request.method != "GET":
-            self.replica.half = fault.applied
-            self.replica.handle(request)
-            self.replica.half = None
-        if fault.hang:
-            await asyncio.sleep(3_600)
-        if fault.status:
-            _write(writer, fault.status, self.replica.error("out of order"), fault.headers)
-            await writer.drain()
-        return bool(fault.status)
-
-
-async def _read(reader: asyncio.StreamReader) -> Request:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-    headers = {line.split(": ", 1)[0].lower(): line.split(": ", 1)[1] for line in head[1:] if line}
-    body = await reader.readexactly(int(headers.get("content-length", "0")))
-    method, target, _ = head[0].split()
-    path, _, query = target.partition("?")
-    return Request(method, path, query, headers, body)
-
-
-def _write(
-    writer: asyncio.StreamWriter, status: int, document: Any,
-    headers: tuple[tuple[str, str], ...] = (),
-) -> None:  # fmt: skip
-    body = b"" if document is None else json.dumps(document).encode()
-    lines = [f"HTTP/1.1 {status} X", *(f"{name}: {value}" for name, value in headers)]
-    if status != 204:
-        lines.append(f"content-length: {len(body)}")
-    writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
-
-
-@asynccontextmanager
-async def serving(replica: Replica) -> AsyncIterator[ReplicaServer]:
-    """A replica behind a socket of this machine."""
-    server = ReplicaServer(replica)
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.port = listener.sockets[0].getsockname()[1]
-    try:
-        yield server
-    finally:
-        listener.close()
-        for task in server.connections:
-            task.cancel()
-        await asyncio.gather(*server.connections, return_exceptions=True)
-
-
-@contextmanager
-def serving_beside(replica: Replica) -> Iterator[ReplicaServer]:
-    """The same in a thread of its own, so that a test may block."""
-    loop = asyncio.new_event_loop()
-    ready: list[ReplicaServer] = []
-    begun, done = threading.Event(), asyncio.Event()
-
-    async def run() -> None:
-        async with serving(replica) as server:
-            ready.append(server)
-            begun.set()
-            await done.wait()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(run()), daemon=True)
-    thread.start()
-    assert begun.wait(30)
-    try:
-        yield ready[0]
-    finally:
-        loop.call_soon_threadsafe(done.set)
-        thread.join(30)

@@ -16,7 +16,8 @@ from streams.deliver.suppress.changes import REASONS, Suppressed
 from streams.deliver.suppress.differences import differences, wanted
 from streams.deliver.suppress.exchange import Entry
 from streams.deliver.suppress.providers import PROVIDERS
-from tests.streams.provider_replicas import Fault, ReplicaServer, SendGrid, serving_beside
+from tests.streams.provider_replicas import SendGrid
+from tests.streams.replica_server import Fault, ReplicaServer, serving_beside
 from tests.streams.test_suppress_providers import PLACES, rules
 from tests.warehouses import OpenWarehouse, migrated_warehouse
 
@@ -117,6 +118,7 @@ def test_what_is_missing_there_and_what_is_only_there(
 def test_lists_that_agree_are_ok(
     there: tuple[ReplicaServer, Client], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Exit code 0."""
     server, client = there
     suppressed(client, "both@x.example", "manual")
     assert isinstance(server.replica, SendGrid)
@@ -128,6 +130,7 @@ def test_what_can_not_be_read_is_no_difference(
     there: tuple[ReplicaServer, Client], capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
+    """Each has an exit code of its own."""
     server, _ = there
     server.faults.append(Fault(500))
     assert diff("sg") == UNAVAILABLE

@@ -33,6 +33,7 @@ TOKEN = (
 def test_the_signature_is_that_of_the_suite(
     method: str, path: str, query: str, token: str, signature: str
 ) -> None:
+    """Requests without and with a query, a path to encode, and a session token."""
     headers = signed(
         Credentials(*KEY, token), method, "example.amazonaws.com", path, query, b"", "us-east-1",
         "service", AT,
@@ -46,6 +47,7 @@ def test_the_signature_is_that_of_the_suite(
 
 
 def test_every_part_of_the_request_changes_the_signature() -> None:
+    """None is left out."""
     whole = ("PUT", "h.example", "/a%40b", "x=1", b"{}", "eu-north-1", "ses")
     others = ("POST", "i.example", "/a%41b", "x=2", b"{ }", "eu-north-2", "sts")
     seen = set()

@@ -46,6 +46,7 @@ def test_nothing_is_written_unless_that_is_said(provider: str) -> None:
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_the_key_goes_into_a_header_and_nowhere_else(provider: str) -> None:
+    """Neither its text nor its problems show it."""
     one = account(provider)
     headers = one.headers(read("/x"), 1_700_000_000.0)
     assert headers
@@ -82,6 +83,7 @@ def test_the_key_goes_into_a_header_and_nowhere_else(provider: str) -> None:
     ],
 )
 def test_a_problem_names_its_setting(provider: str, more: str, problem: str) -> None:
+    """Places, lists, reasons, addresses and secrets that can't be."""
     assert any(problem in one for one in problems(provider, more)), problems(provider, more)
 
 
@@ -91,6 +93,7 @@ def test_a_problem_names_its_setting(provider: str, more: str, problem: str) -> 
     ("ses", "region", "'eu/north'"),
 ])  # fmt: skip
 def test_what_stands_in_paths_and_hosts_is_checked(provider: str, setting: str, bad: str) -> None:
+    """Nothing of the file can lead a call to another path or host."""
     text = f"kind = 'suppress:{provider}'\nkey = 'env:KEY'\n{setting} = {bad}"
     more = "\nkey_id = 'env:ID'" if provider == "ses" else ""
     with pytest.raises(ConfigError) as error:
@@ -99,12 +102,14 @@ def test_what_stands_in_paths_and_hosts_is_checked(provider: str, setting: str, 
 
 
 def test_an_unknown_kind_is_told_with_all_there_are() -> None:
+    """Whoever mistypes one sees the others."""
     with pytest.raises(ConfigError) as error:
         load_destinations("[destinations.x]\nkind = 'suppress:brevo'", {}, nothing)
     assert "suppress:sendgrid" in error.value.problems[0]
 
 
 def test_what_a_provider_can_not_hold_goes_where_lists_says() -> None:
+    """By default nowhere."""
     bounce = Suppressed("ada@x.example", "other", "", "hard_bounce")
     assert not account("sendgrid").rules.of(bounce).changes
     told = account("sendgrid", "lists.hard_bounce = 'unsubscribes'").rules.of(bounce)
@@ -116,6 +121,7 @@ def test_what_a_provider_can_not_hold_goes_where_lists_says() -> None:
 
 
 def test_by_default_nothing_comes_off_sendgrid_as_nothing_shows_who_put_it_there() -> None:
+    """Of the others what they show comes off."""
     lifted = Suppressed("ada@x.example")
     assert not account("sendgrid").rules.of(lifted).changes
     assert account("sendgrid", "lifts = 'all'").rules.of(lifted).changes
@@ -134,6 +140,7 @@ def test_sparkposts_reads_name_the_primary_account_and_subaccounts_every_call() 
 
 @pytest.mark.parametrize("recipients", ["hashed", "dropped"])
 def test_hashed_addresses_can_not_be_written(recipients: str) -> None:
+    """Other destinations take them."""
     found = load_destinations(
         "[destinations.crm]\nurl = 'https://x.example'\ntopics = 'suppressions'", {}, nothing
     )

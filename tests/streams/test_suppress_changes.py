@@ -37,26 +37,31 @@ def of(record: Suppressed, **changed: Any) -> tuple[set[tuple[str, str, bool]], 
 
 
 def test_a_suppression_goes_on_the_list_for_its_reason() -> None:
+    """With what caused it, and when."""
     record = Suppressed(ADA, "mailer", "", "hard_bounce", 5, "e1")
     told = rules().of(record)
     assert told.changes == (Change(ADA, Target("bounces"), True, 5, "hard_bounce", "e1"),)
 
 
 def test_a_reason_may_have_several_lists_and_an_account_several_places() -> None:
+    """Each of them at each."""
     found, _ = of(Suppressed(ADA, "", "", "manual"), lists={"manual": ("a", "b")},
                   places=("domain:x", "domain:y"))  # fmt: skip
     assert found == {(name, place, True) for name in "ab" for place in ("domain:x", "domain:y")}
 
 
 def test_a_lifted_suppression_comes_off_every_list_that_it_may_have_been_put_on() -> None:
+    """A tombstone has no reason."""
     assert of(Suppressed(ADA)) == ({("bounces", "", False), ("left", "", False)}, None)
 
 
 def test_a_reason_that_is_not_written_has_no_list_to_come_off() -> None:
+    """Lists that are not written to are left alone."""
     assert of(Suppressed(ADA), reasons=("unsubscribe",))[0] == {("left", "", False)}
 
 
 def test_a_scope_goes_where_it_is_mapped_to_and_nowhere_else() -> None:
+    """Also when it is lifted."""
     record = Suppressed(ADA, "mailer", "tag:news", "unsubscribe")
     assert of(record) == ({("left", "group:1", True)}, None)
     lifted = Suppressed(ADA, "mailer", "tag:news")
@@ -80,14 +85,17 @@ def test_a_scope_goes_where_it_is_mapped_to_and_nowhere_else() -> None:
     ],
 )  # fmt: skip
 def test_what_is_left_out_has_a_reason(record: Suppressed, left_out: LeftOut) -> None:
+    """Nothing is dropped without a word."""
     assert of(record) == (set(), left_out)
 
 
 def test_nothing_is_lifted_if_it_is_not_to_be() -> None:
+    """As the file says."""
     assert of(Suppressed(ADA), lifts=False) == (set(), LeftOut.NOT_LIFTED)
 
 
 def test_a_place_that_several_scopes_stand_for_is_never_taken_off() -> None:
+    """Whether the others still hold can't be told."""
     both = {("mailer", "tag:news"): "group:1", ("other", "list:9"): "group:1"}
     assert rules(scopes=both).shared == {"group:1"}
     assert of(Suppressed(ADA, "mailer", "tag:news"), scopes=both) == (set(), LeftOut.NOT_LIFTED)
@@ -98,6 +106,7 @@ def test_a_place_that_several_scopes_stand_for_is_never_taken_off() -> None:
 
 
 def test_of_several_changes_of_one_entry_the_last_holds() -> None:
+    """In the order of the last ones."""
     one, two = Target("a", "p"), Target("b", "p")
     changes = [Change(ADA, one, True), Change("b@x.example", one, True), Change(ADA, one, False),
                Change(ADA, two, True)]  # fmt: skip

@@ -19,8 +19,8 @@ from tests.streams.provider_replicas import (
     SendGrid,
     Ses,
     SparkPost,
-    _write,
 )
+from tests.streams.replica_server import write_answer
 
 Contents = set[tuple[str, str, str]]
 """List, place and address of every entry."""
@@ -96,7 +96,7 @@ def answer_of(replica: Replica, call: Call) -> Answer:
         write = written.append
 
     status, document = replica.route(request_of(call))
-    _write(Writer(), status, document)  # type: ignore[arg-type]
+    write_answer(Writer(), status, document)  # type: ignore[arg-type]
     return Answer(status, b"".join(written).partition(b"\r\n\r\n")[2])
 
 
@@ -154,6 +154,7 @@ def expected(name: str, records: Sequence[Suppressed]) -> Contents:
 def test_the_list_is_what_the_records_say_however_they_are_cut_and_whatever_fails(
     name: str, records: list[Suppressed], cuts: list[int], data: st.DataObject
 ) -> None:
+    """Against every change made one by one."""
     replica, rest = REPLICAS[name](), records
     while rest:
         size = cuts.pop() if cuts else len(rest)
@@ -167,6 +168,7 @@ def test_the_list_is_what_the_records_say_however_they_are_cut_and_whatever_fail
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_a_repeat_changes_nothing(name: str) -> None:
+    """Writing is idempotent."""
     replica = REPLICAS[name]()
     record = Suppressed("ada@x.example", reason="complaint")
     lists = dict.fromkeys(REASONS, PROVIDERS[name].lists[:1])
@@ -180,6 +182,7 @@ def test_a_repeat_changes_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_own_entries_only_are_taken_off_unless_all_may_be(name: str) -> None:
+    """What the provider put there itself stays."""
     replica, provider = REPLICAS[name](), PROVIDERS[name]
     targets = rules(name).targets
     _as_the_provider_itself(replica, "theirs@x.example")
@@ -221,6 +224,7 @@ def _as_the_provider_itself(replica: Any, address: str) -> None:
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_an_address_that_is_refused_blames_the_record(name: str) -> None:
+    """So that it is found and parked, and the others go on."""
     replica = REPLICAS[name]()
     replica.refused = {"bad@x.example"}
     target = rules(name).targets[0]
@@ -232,6 +236,7 @@ def test_an_address_that_is_refused_blames_the_record(name: str) -> None:
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_too_many_requests_asks_for_a_pause(name: str) -> None:
+    """By either header, and without one."""
     changes = [Change("ada@x.example", rules(name).targets[0], True)]
 
     def outcome(**headers: str) -> Outcome:
@@ -255,6 +260,7 @@ def test_too_many_requests_asks_for_a_pause(name: str) -> None:
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_the_whole_list_is_read_page_by_page(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No page is left out, none leads to another host."""
     module = __import__(f"streams.deliver.suppress.{name}", fromlist=["PAGE"])
     if hasattr(module, "PAGE"):
         monkeypatch.setattr(module, "PAGE", 3)
@@ -280,6 +286,7 @@ def _read(provider: Provider, target: Target, replica: Replica) -> list[str]:
 @pytest.mark.parametrize("name", PROVIDERS)
 @pytest.mark.parametrize("answer", [Answer(500), Answer(200, b"<html>"), Answer(200, b"null")])
 def test_an_unreadable_list_is_an_error_not_an_empty_one(name: str, answer: Answer) -> None:
+    """Whatever the answer is."""
     listing = PROVIDERS[name].listed(rules(name).targets[0])
     next(listing)
     with pytest.raises(Unreadable):
@@ -287,6 +294,7 @@ def test_an_unreadable_list_is_an_error_not_an_empty_one(name: str, answer: Answ
 
 
 def test_sendgrid_writes_nothing_to_a_group_that_is_not_there() -> None:
+    """It would land on the global list."""
     replica = _sendgrid()
     del replica.groups["12"]
     change = Change("ada@x.example", Target("unsubscribes", "group:12"), True)
@@ -300,6 +308,7 @@ def test_sendgrid_writes_nothing_to_a_group_that_is_not_there() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"id": 13}'])
 def test_sendgrid_writes_nothing_to_a_group_that_the_answer_does_not_show(body: bytes) -> None:
+    """200 alone is no proof."""
     target = Target("unsubscribes", "group:12")
     exchange = PROVIDERS["sendgrid"].changes(
         [Change("ada@x.example", target, True)], may_remove=True
@@ -311,6 +320,7 @@ def test_sendgrid_writes_nothing_to_a_group_that_the_answer_does_not_show(body: 
 
 
 def test_sparkpost_keeps_the_entries_of_lists_when_that_of_the_account_is_taken_off() -> None:
+    """Its DELETE without list_id would remove them all."""
     replica, address = SparkPost(), "ada@x.example"
     whole = Target("non_transactional")
     of_list = Target("non_transactional", "list:news.example")
@@ -320,6 +330,7 @@ def test_sparkpost_keeps_the_entries_of_lists_when_that_of_the_account_is_taken_
 
 
 def test_sparkposts_compliance_entries_are_no_error() -> None:
+    """Nobody can take them off."""
     replica = SparkPost()
     replica.compliance = {"ada@x.example"}
     change = Change("ada@x.example", Target("transactional"), False)
@@ -327,18 +338,21 @@ def test_sparkposts_compliance_entries_are_no_error() -> None:
 
 
 def test_postmarks_complaints_stay_and_are_no_error() -> None:
+    """Its API can neither take them off nor add them again."""
     replica = Postmark("news")
     entry = {"EmailAddress": "ada@x.example", "SuppressionReason": "SpamComplaint",
              "Origin": "Recipient"}  # fmt: skip
     replica.streams["news"]["ada@x.example"] = entry
-    change = Change("ada@x.example", Target("suppressions", "stream:news"), False)
-    assert write("postmark", replica, [change]).delivered
-    assert len(contents(replica)) == 1
+    for on in (False, True):
+        change = Change("ada@x.example", Target("suppressions", "stream:news"), on)
+        assert write("postmark", replica, [change]).delivered
+        assert len(contents(replica)) == 1
 
 
 @pytest.mark.parametrize(("name", "place"), [("mailgun", "domain:z.example"),
                                              ("postmark", "stream:z")])  # fmt: skip
 def test_a_place_that_is_not_there_is_an_error(name: str, place: str) -> None:
+    """Of adding and of removing: not taken for an absent address."""
     target = Target(PROVIDERS[name].lists[0], place)
     for on in (True, False):
         outcome = write(name, REPLICAS[name](), [Change("ada@x.example", target, on)])
@@ -348,6 +362,7 @@ def test_a_place_that_is_not_there_is_an_error(name: str, place: str) -> None:
 @pytest.mark.parametrize("name", PROVIDERS)
 @given(records=RECORDS)
 def test_no_call_ends_at_a_list_instead_of_an_address(name: str, records: list[Suppressed]) -> None:
+    """A DELETE of a whole list would clear it."""
     changes = [one for record in records for one in rules(name).of(record).changes]
     exchange = PROVIDERS[name].changes(settled(changes, PROVIDERS[name].entry), may_remove=True)
     replica = REPLICAS[name]()
@@ -367,6 +382,7 @@ def test_no_call_ends_at_a_list_instead_of_an_address(name: str, records: list[S
 def test_nothing_is_taken_off_after_an_answer_that_is_not_understood(
     name: str, body: bytes
 ) -> None:
+    """Nor is it taken for done."""
     targets = [Target("bounces", "domain:a.example")] if name == "mailgun" else rules(name).targets
     exchange = PROVIDERS[name].changes([Change("ada@x.example", targets[0], False)],
                                        may_remove=False)  # fmt: skip

@@ -24,7 +24,8 @@ from streams.deliver.suppress.exchange import Unreadable
 from streams.deliver.suppress.providers import PROVIDERS
 from streams.deliver.suppress.writer import Writer
 from tests import builders
-from tests.streams.provider_replicas import Fault, Postmark, Replica, ReplicaServer, Ses, serving
+from tests.streams.provider_replicas import Postmark, Replica, Ses
+from tests.streams.replica_server import Fault, ReplicaServer, serving
 from tests.streams.test_suppress_providers import PLACES, REPLICAS, contents
 
 ADA, BOB = "ada@x.example", "bob+b/../x?#%@y.example"
@@ -112,6 +113,7 @@ def write(
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_what_is_set_is_there_and_what_is_lifted_is_gone(name: str) -> None:
+    """Of the whole address and of a scope, each by itself."""
     both = [suppressed(ADA), suppressed(BOB), suppressed(BOB, "unsubscribe", scope="tag:news")]
     outcomes, server, counted = write(name, [both])
     assert [one.said for one in outcomes] == [""]
@@ -127,6 +129,7 @@ def test_what_is_set_is_there_and_what_is_lifted_is_gone(name: str) -> None:
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_a_dry_run_makes_no_call_and_counts_what_it_would_do(name: str) -> None:
+    """Not even one that reads."""
     batch = [suppressed(ADA), suppressed(BOB, ""), suppressed(ADA, "unsubscribe", scope="tag:z")]
     outcomes, server, counted = write(name, [batch], more="")
     assert outcomes[0].delivered
@@ -148,6 +151,7 @@ def test_a_dry_run_makes_no_call_and_counts_what_it_would_do(name: str) -> None:
     ],
 )  # fmt: skip
 def test_a_failure_is_no_delivery_and_a_repeat_makes_it_good(name: str, fault: Fault) -> None:
+    """Before, half-way through and after the effect, with and without an answer."""
     batch = [suppressed(ADA), suppressed(BOB)]
     # aiohttp itself repeats a PUT once if the connection is closed without an answer
     faults = [fault] if fault.status else [fault, fault]
@@ -163,6 +167,7 @@ def test_a_failure_is_no_delivery_and_a_repeat_makes_it_good(name: str, fault: F
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_a_time_out_after_it_took_effect(name: str) -> None:
+    """The repeat finds it done."""
     outcomes, server, _ = write(name, [[suppressed(ADA)]], [Fault(hang=True, applied=None)])
     assert outcomes[0].said == "no answer: timeout_s passed"
     assert outcomes[1].delivered
@@ -171,6 +176,8 @@ def test_a_time_out_after_it_took_effect(name: str) -> None:
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_a_wrong_key_is_about_the_destination_and_is_told_to_nobody(name: str) -> None:
+    """Also if the answer repeats it."""
+
     def prepare(replica: Any) -> None:
         replica.may = lambda _request: False
         replica.error = lambda _text: {
@@ -192,6 +199,7 @@ def replica_key(replica: Any) -> str:
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_what_is_left_out_is_counted(name: str) -> None:
+    """By its reason; nothing is asked of the provider."""
     batch = [
         suppressed(ADA, source="own"), suppressed(ADA, "soft_bounces"),
         suppressed("h:" + "0" * 64), suppressed(BOB, "unsubscribe", scope="tag:z"),
@@ -205,6 +213,7 @@ def test_what_is_left_out_is_counted(name: str) -> None:
 def test_what_a_provider_can_not_hold_is_counted_and_told_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """Each record is counted, each reason said once in the log."""
     global LISTS
     kept, LISTS = LISTS, {}
     try:
@@ -222,6 +231,8 @@ def test_what_a_provider_can_not_hold_is_counted_and_told_once(
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_an_answer_that_is_no_json_or_never_ends(name: str) -> None:
+    """It is cut off, and no delivery."""
+
     async def run(answer: bytes) -> Outcome:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
@@ -246,6 +257,8 @@ def test_an_answer_that_is_no_json_or_never_ends(name: str) -> None:
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_private_addresses_need_a_name_and_redirects_are_not_followed(name: str) -> None:
+    """As for every destination."""
+
     async def run() -> tuple[Outcome, Outcome, int]:
         replica = REPLICAS[name]()
         async with serving(replica) as server:
@@ -267,6 +280,8 @@ def test_private_addresses_need_a_name_and_redirects_are_not_followed(name: str)
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_the_lists_are_read_as_they_are(name: str) -> None:
+    """And a test of the destination changes nothing."""
+
     async def run() -> tuple[set[tuple[str, str, str]], Outcome, Replica]:
         replica = REPLICAS[name]()
         async with serving(replica) as server:
@@ -290,6 +305,8 @@ def test_the_lists_are_read_as_they_are(name: str) -> None:
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_a_list_that_can_not_be_read_is_an_error(name: str) -> None:
+    """An empty one would look as if all were missing."""
+
     async def run(fault: Fault) -> None:
         async with serving(REPLICAS[name]()) as server:
             server.faults.extend([fault, fault])
@@ -343,6 +360,7 @@ def test_with_the_state_machine_a_refused_address_is_found_and_the_others_arrive
 
 
 def test_postmark_is_sent_fifty_at_a_time() -> None:
+    """Its most in one call."""
     batch = [suppressed(f"user{number}@x.example") for number in range(50)]
     outcomes, server, _ = write("postmark", [batch])
     assert outcomes[0].delivered

@@ -4,7 +4,8 @@ Invariants:
 1. Lists are those of message streams: what concerns a whole address goes to every stream in
    ``streams``. An entry has no reason: Postmark calls each a manual suppression.
 2. At most 50 addresses a call. The answer is 200 even if addresses were refused: each one's own
-   ``Status`` is read.
+   ``Status`` is read. One that can't be added since it is there already, as by a spam complaint, is
+   no error.
 3. Spam complaints can't be taken off: they stay, and are no error. Of the other entries only manual
    ones of the customer are taken off, unless ``lifts = "all"``; to take off a hard bounce is to
    activate the address again.
@@ -14,13 +15,13 @@ Sources: https://postmarkapp.com/developer/api/suppressions-api; github.com/Acti
 many calls a second it takes is not documented; 429 has no header.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Generator, Hashable, Sequence
 from typing import Any
 
-from streams.deliver.outcomes import DELIVERED
+from streams.deliver.outcomes import DELIVERED, Outcome
 from streams.deliver.suppress import exchange
 from streams.deliver.suppress.changes import Change, Target
-from streams.deliver.suppress.exchange import Answer, Entry, Exchange, Listing, Unreadable
+from streams.deliver.suppress.exchange import Answer, Call, Entry, Exchange, Listing, Unreadable
 
 BATCH_MAX = 50
 WAIT_S = 10.0
@@ -52,8 +53,9 @@ def apply(changes: Sequence[Change], *, may_remove: bool) -> Exchange:
             answer = yield exchange.write("POST", _path(target), _document(part))
             if not answer.ok:
                 return exchange.failure(answer, message(answer), WAIT_S)
-            if said := _refused(answer, len(part), "Suppressed"):
-                return exchange.refused(said)
+            failed = yield from _failed_to_add(target, answer, part)
+            if failed is not None:
+                return failed
         off = []
         for address in [change.address for change in mine if not change.on]:
             answer = yield exchange.read(f"{_path(target)}/dump", EmailAddress=address)
@@ -67,9 +69,22 @@ def apply(changes: Sequence[Change], *, may_remove: bool) -> Exchange:
             answer = yield exchange.write("POST", f"{_path(target)}/delete", _document(part))
             if not answer.ok:
                 return exchange.failure(answer, message(answer), WAIT_S)
-            if said := _refused(answer, len(part), "Deleted"):
-                return exchange.refused(said)
+            if refused := _refused(answer, part, "Deleted"):
+                return exchange.refused(next(iter(refused.values())))
     return DELIVERED
+
+
+def _failed_to_add(
+    target: Target, answer: Answer, addresses: Sequence[str]
+) -> Generator[Call, Answer, Outcome | None]:
+    """What keeps an address off the list; ``None``: all are on it."""
+    for address, said in _refused(answer, addresses, "Suppressed").items():
+        found = yield exchange.read(f"{_path(target)}/dump", EmailAddress=address)
+        if not found.ok:
+            return exchange.failure(found, message(found), WAIT_S)
+        if _entry_of(_entries(found) or [], address) is None:
+            return exchange.refused(said)
+    return None
 
 
 def _path(target: Target) -> str:
@@ -86,24 +101,35 @@ def _entries(answer: Answer) -> list[Any] | None:
     return found if isinstance(found, list) else None
 
 
-def _refused(answer: Answer, asked: int, good: str) -> str:
-    """What is said of the first address that was not taken; empty: all were."""
+def _refused(answer: Answer, asked: Sequence[str], good: str) -> dict[str, str]:
+    """Address that was not taken -> what is said of it; one that is not named was not taken."""
     entries = _entries(answer) or []
+    refused = {}
+    for address in asked:
+        one = _entry_of(entries, address)
+        if one is None:
+            refused[address] = "its answer does not name every address"
+        elif (status := exchange.text_at(one, "Status")) != good:
+            refused[address] = exchange.text_at(one, "Message") or status or "refused"
+    return refused
+
+
+def _entry_of(entries: Sequence[Any], address: str) -> Any:
+    """The entry of an address; ``None``: there is none."""
     for one in entries:
-        if exchange.text_at(one, "Status") != good:
-            return exchange.text_at(one, "Message") or exchange.text_at(one, "Status") or "refused"
-    return "" if len(entries) >= asked else "its answer does not name every address"
+        if exchange.text_at(one, "EmailAddress").lower() == address.lower():
+            return one
+    return None
 
 
 def _may_go(entries: Sequence[Any], address: str, *, may_remove: bool) -> bool:
-    for one in entries:
-        if exchange.text_at(one, "EmailAddress").lower() != address.lower():
-            continue
-        reason = exchange.text_at(one, "SuppressionReason")
-        if reason == COMPLAINT:
-            return False
-        return may_remove or (reason == MANUAL and exchange.text_at(one, "Origin") == CUSTOMER)
-    return False
+    one = _entry_of(entries, address)
+    if one is None:
+        return False
+    reason = exchange.text_at(one, "SuppressionReason")
+    if reason == COMPLAINT:
+        return False
+    return may_remove or (reason == MANUAL and exchange.text_at(one, "Origin") == CUSTOMER)
 
 
 def listed(target: Target) -> Listing:
