@@ -195,7 +195,7 @@ def test_a_dry_run_that_ends_writes_what_it_had_only_counted(
         with process_of(bootstrap, tmp_path, [table("sendgrid", server, "ends")]) as process:
             ours = {("unsubscribes", "", one.recipient) for one in records}
             process.wait_for(lambda: ours <= held(server), "the lists")
-            assert counted(process, "put") >= 50
+            process.wait_for(lambda: counted(process, "put") >= 50, "the count")
             assert process.stop() == 0
 
 

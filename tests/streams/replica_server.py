@@ -65,8 +65,8 @@ class ReplicaServer:
                 fault = self.faults.popleft() if self.faults else None
                 if not await self._answer(request, fault, writer):
                     break
-        except (asyncio.IncompleteReadError, OSError):
-            pass
+        except (asyncio.IncompleteReadError, OSError, asyncio.CancelledError):
+            pass  # the last when the replica ends: asyncio would log it as an error
         writer.close()
 
     async def _answer(
