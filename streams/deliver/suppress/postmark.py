@@ -67,10 +67,8 @@ def apply(changes: Sequence[Change], *, may_remove: bool) -> Exchange:
                 off.append(address)
         for part in exchange.parts(off, BATCH_MAX):
             answer = yield exchange.write("POST", f"{_path(target)}/delete", _document(part))
-            if not answer.ok:
-                return exchange.failure(answer, message(answer), WAIT_S)
-            if refused := _refused(answer, part, "Deleted"):
-                return exchange.refused(next(iter(refused.values())))
+            if (failed := _failed_to_delete(answer, part)) is not None:
+                return failed
     return DELIVERED
 
 
@@ -78,13 +76,27 @@ def _failed_to_add(
     target: Target, answer: Answer, addresses: Sequence[str]
 ) -> Generator[Call, Answer, Outcome | None]:
     """What keeps an address off the list; ``None``: all are on it."""
+    if _entries(answer) is None:
+        return exchange.not_understood(answer)
     for address, said in _refused(answer, addresses, "Suppressed").items():
         found = yield exchange.read(f"{_path(target)}/dump", EmailAddress=address)
         if not found.ok:
             return exchange.failure(found, message(found), WAIT_S)
-        if _entry_of(_entries(found) or [], address) is None:
+        if (entries := _entries(found)) is None:
+            return exchange.not_understood(found)
+        if _entry_of(entries, address) is None:
             return exchange.refused(said)
     return None
+
+
+def _failed_to_delete(answer: Answer, addresses: Sequence[str]) -> Outcome | None:
+    """What keeps an address on the list; ``None``: none is on it."""
+    if not answer.ok:
+        return exchange.failure(answer, message(answer), WAIT_S)
+    if _entries(answer) is None:
+        return exchange.not_understood(answer)
+    refused = _refused(answer, addresses, "Deleted")
+    return exchange.refused(next(iter(refused.values()))) if refused else None
 
 
 def _path(target: Target) -> str:

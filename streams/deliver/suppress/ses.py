@@ -6,7 +6,8 @@ Invariants:
 1. An entry has one reason, BOUNCE or COMPLAINT; there is none for unsubscribes and entries by hand,
    which go nowhere unless ``lists`` says under which of the two.
 2. Each address is a call of its own.
-3. Entries that SES made itself show the message they came from. Only those without are taken off,
+3. A 400 about the credentials or the pace, as AWS answers some, never counts against an address.
+4. Entries that SES made itself show the message they came from. Only those without are taken off,
    unless ``lifts = "all"``.
 
 Source: github.com/boto/botocore, ``sesv2/2019-09-27/service-2.json``. Whether mail is stopped is up
@@ -15,8 +16,9 @@ it takes is not documented; 429 has no header.
 """
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 
-from streams.deliver.outcomes import DELIVERED
+from streams.deliver.outcomes import DELIVERED, Blame, Outcome
 from streams.deliver.suppress import exchange
 from streams.deliver.suppress.changes import Change, Target
 from streams.deliver.suppress.exchange import Answer, Entry, Exchange, Listing, Unreadable
@@ -24,6 +26,14 @@ from streams.deliver.suppress.exchange import Answer, Entry, Exchange, Listing, 
 BATCH_MAX = 1
 PAGE = 1_000
 WAIT_S = 2.0
+_WAIT = frozenset(("Throttling", "ThrottlingException", "TooManyRequestsException",
+                   "LimitExceededException", "RequestLimitExceeded"))  # fmt: skip
+_ACCOUNT = frozenset((
+    "ExpiredToken", "ExpiredTokenException", "IncompleteSignature", "InvalidClientTokenId",
+    "InvalidSignatureException", "MissingAuthenticationToken", "RequestExpired",
+    "UnrecognizedClientException",
+))  # fmt: skip
+"""Types of errors, common to all of AWS."""
 PATH = "/v2/email/suppression/addresses"
 BOUNCE, COMPLAINT = "BOUNCE", "COMPLAINT"
 
@@ -45,7 +55,7 @@ def apply(changes: Sequence[Change], *, may_remove: bool) -> Exchange:
 
     Args:
         changes: one for each place of an address.
-        may_remove: also what SES put there itself (invariant 3).
+        may_remove: also what SES put there itself (invariant 4).
     """
     for change in changes:
         one = f"{PATH}/{exchange.encoded(change.address)}"
@@ -59,7 +69,7 @@ def apply(changes: Sequence[Change], *, may_remove: bool) -> Exchange:
                 if _is_absent(answer):
                     continue
                 if not answer.ok:
-                    return exchange.failure(answer, message(answer), WAIT_S)
+                    return _failure(answer)
                 if not isinstance(answer.document, dict):
                     return exchange.not_understood(answer)
                 if _is_its_own(answer):
@@ -68,8 +78,19 @@ def apply(changes: Sequence[Change], *, may_remove: bool) -> Exchange:
             if _is_absent(answer):
                 continue
         if not answer.ok:
-            return exchange.failure(answer, message(answer), WAIT_S)
+            return _failure(answer)
     return DELIVERED
+
+
+def _failure(answer: Answer) -> Outcome:
+    """What an error means (invariant 3)."""
+    kind = answer.headers.get("x-amzn-errortype", "").partition(":")[0].rpartition("#")[2]
+    if kind in _WAIT:
+        answer = replace(answer, status=429)
+    outcome = exchange.failure(answer, message(answer), WAIT_S)
+    if kind in _ACCOUNT and outcome.blame is Blame.RECORD:
+        return replace(outcome, blame=Blame.DESTINATION)
+    return outcome
 
 
 def _is_absent(answer: Answer) -> bool:
