@@ -112,3 +112,59 @@ def test_of_several_changes_of_one_entry_the_last_holds() -> None:
                Change(ADA, two, True)]  # fmt: skip
     assert settled(changes, lambda target: target) == changes[1:]
     assert settled(changes, lambda target: target.place) == [changes[1], changes[3]]
+
+
+@pytest.mark.parametrize("scope", ["", "group:1"])
+def test_what_its_own_source_reports_is_restored_where_everything_may_be_taken_off(
+    scope: str,
+) -> None:
+    """Else a lift that goes out late takes off what the provider put there since, for good."""
+    own = Suppressed(ADA, "sendgrid", scope, "unsubscribe")
+    assert of(own) == (set(), LeftOut.OWN)
+    assert of(own, lifts_own=True) == ({("left", scope, True)}, None)
+    lifted = Suppressed(ADA, "mailer" if scope else "", "tag:news" if scope else "")
+    changes = [change for one in (lifted, own) for change in rules(lifts_own=True).of(one).changes]
+    kept = settled(changes, lambda target: target)
+    assert ("left", scope, True) in {(one.target.list, one.target.place, one.on) for one in kept}
+
+
+@pytest.mark.parametrize(
+    ("record", "changed"),
+    [
+        (Suppressed(ADA, "sendgrid", "group:9", "unsubscribe"), {}),  # nothing comes off there
+        (Suppressed(ADA, "sendgrid", "group:1"), {}),  # the provider itself took it off
+        (Suppressed(ADA, "sendgrid", "", "complaint"), {}),  # has no list
+        (Suppressed(ADA, "sendgrid", "", "unsubscribe"), {"lifts": False}),
+    ],
+)
+def test_what_could_not_be_gone_is_not_restored(
+    record: Suppressed, changed: dict[str, Any]
+) -> None:
+    """Nor is it a warning."""
+    assert of(record, lifts_own=True, **changed) == (set(), LeftOut.OWN)
+
+
+def test_places_that_differ_in_case_only_may_be_the_same() -> None:
+    """What a scope's end takes off would be that of the whole address."""
+    scopes = {("mailer", "tag:news"): "domain:MG.x.example"}
+    found = of(Suppressed(ADA, "mailer", "tag:news"), places=("domain:mg.x.example",),
+               scopes=scopes)  # fmt: skip
+    assert found == (set(), LeftOut.NOT_LIFTED)
+
+
+@pytest.mark.parametrize("reason", ["", "hard_bounce"])
+@pytest.mark.parametrize(
+    "address",
+    ["x/../../unsubscribes/eve@x.example", "../eve@x.example", "./../eve@x.example",
+     "%2e%2e%2Feve@x.example", "a%252F%252e%252e%252Feve@x.example", '"a\\..\\b"@x.example',
+     '"a/.."/b@x.example', '"a/../.."@x.example', '"a/..;b/c"@x.example'],
+)  # fmt: skip
+def test_no_address_leads_a_path_elsewhere(address: str, reason: str) -> None:
+    """A server that decodes a path before it looks for dots would remove another entry."""
+    assert of(Suppressed(address, "", "", reason)) == (set(), LeftOut.NO_ADDRESS)
+
+
+@pytest.mark.parametrize("address", ["ada/news@x.example", "a..b@x.example", "a%+?#@x.example"])
+def test_other_odd_addresses_are_written(address: str) -> None:
+    """Nothing is lost that is no danger."""
+    assert of(Suppressed(address, "", "", "hard_bounce"))[0]

@@ -122,6 +122,11 @@ class Account(Table):
         return tuple(one.get_secret_value() for one in given if one is not None)
 
     @property
+    def hidden(self) -> tuple[str, ...]:
+        """What no log or list may show: secrets, in every form in which they are sent."""
+        return self.secrets
+
+    @property
     def provider(self) -> Provider:
         """What its provider's API does."""
         return PROVIDERS[self.PROVIDER]
@@ -149,7 +154,7 @@ class Account(Table):
         lists.update(self.lists.items())
         return Rules(
             lists, self.whole, scopes, self.reasons,
-            self.source, lifts=takes_off,
+            self.source, lifts=takes_off, lifts_own=self.may_remove,
         )  # fmt: skip
 
     def headers(self, call: Call, now_s: float) -> dict[str, str]:
@@ -279,8 +284,16 @@ class Mailgun(Account):
 
     def headers(self, call: Call, now_s: float) -> dict[str, str]:
         """Basic authentication as ``api``."""
-        token = b64encode(f"api:{self.key.get_secret_value()}".encode()).decode()
-        return {"authorization": f"Basic {token}"}
+        return {"authorization": f"Basic {self._basic}"}
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """Also as Basic authentication has it."""
+        return (*self.secrets, self._basic)
+
+    @property
+    def _basic(self) -> str:
+        return b64encode(f"api:{self.key.get_secret_value()}".encode()).decode()
 
 
 class Postmark(Account):

@@ -5,23 +5,34 @@ Invariants:
    for; a lifted suppression takes it off all lists that any reason could have put it on.
 2. What is not written has a name (``LeftOut``), so that it can be counted: nothing is dropped
    without a word.
-3. What the account's own source reported is left out: its provider has it already.
-4. A place that several scopes stand for is never taken off: whether the others still hold can't be
+3. What the account's own source reported is left out: its provider has it already. But where
+   everything may be taken off it is written: what was lifted before may be taken off late, and with
+   it what the provider put there since.
+4. An address that would lead a path elsewhere once a server has decoded it (``a/../b@c.example``)
+   is left out.
+5. A place that several scopes stand for is never taken off: whether the others still hold can't be
    told from one record.
-5. ``soft_bounces`` are never written: they end by themselves, without a record that says so.
-6. Of several changes of one entry the last holds (``settled``).
+6. ``soft_bounces`` are never written: they end by themselves, without a record that says so.
+7. Of several changes of one entry the last holds (``settled``).
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+from urllib.parse import unquote
 
 from schemas.address_search import is_address
 
 REASONS = ("hard_bounce", "complaint", "unsubscribe", "manual")
-"""What can be written (invariant 5)."""
+"""What can be written (invariant 6)."""
+
+
+_DOT_SEGMENT = re.compile(r"(?:^|[/\\])\.\.?(?:$|[/\\;])")
+"""Of a path (RFC 3986, 5.2.4), also where a server takes a backslash for a slash, or cuts off what
+follows a semicolon."""
 
 
 class LeftOut(StrEnum):
@@ -111,6 +122,7 @@ class Rules:
         reasons: those to write.
         own: source that reports of this very account; empty: none.
         lifts: whether anything is ever taken off.
+        lifts_own: also what the provider put there (invariant 3).
     """
 
     def __init__(
@@ -122,6 +134,7 @@ class Rules:
         own: str,
         *,
         lifts: bool,
+        lifts_own: bool = False,
     ) -> None:
         self._lists = {reason: lists[reason] for reason in reasons if reason in lists}
         self._reasons = frozenset(reasons)
@@ -129,8 +142,10 @@ class Rules:
         self._scopes = dict(scopes)
         self._own = own
         self._lifts = lifts
-        uses = Counter([*self._places, *self._scopes.values()])
-        self.shared = frozenset(place for place, number in uses.items() if number > 1)
+        self._lifts_own = lifts_own
+        all_places = [*self._places, *self._scopes.values()]
+        uses = Counter(place.lower() for place in all_places)  # domains, at least, have no case
+        self.shared = frozenset(place for place in all_places if uses[place.lower()] > 1)
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -156,10 +171,10 @@ class Rules:
 
     def of(self, record: Suppressed) -> Told:
         """What a record comes to."""
-        if not is_address(record.recipient):  # a keyed hash, or what no provider would take
-            return Told((), LeftOut.NO_ADDRESS)
+        if not is_address(record.recipient) or leads_elsewhere(record.recipient):
+            return Told((), LeftOut.NO_ADDRESS)  # a keyed hash, or what no provider would take
         if record.source and record.source == self._own and (record.scope or record.reason):
-            return Told((), LeftOut.OWN)
+            return self._of_own(record)
         places = self._places
         if record.scope:
             mapped = self._scopes.get((record.source, record.scope))
@@ -167,6 +182,15 @@ class Rules:
                 return Told((), LeftOut.NOT_MAPPED, f"{record.scope} of {record.source}")
             places = (mapped,)
         return self._set(record, places) if record.reason else self._lifted(record, places)
+
+    def _of_own(self, record: Suppressed) -> Told:
+        """What the account's own source reported: written only where it may be gone since."""
+        written = {*self._places, *self._scopes.values()} - self.shared
+        places = tuple(place for place in self.places_of(record) if place in written)
+        restored = Told()
+        if self._lifts and self._lifts_own and record.reason and places:
+            restored = self._set(record, places)
+        return restored if restored.changes else Told((), LeftOut.OWN)
 
     def _set(self, record: Suppressed, places: tuple[str, ...]) -> Told:
         if record.reason not in self._reasons:
@@ -194,6 +218,16 @@ class Rules:
                 for name in self._used
             )
         )
+
+
+def leads_elsewhere(address: str) -> bool:
+    """Whether an address has a dot segment, however often it is percent-encoded."""
+    while _DOT_SEGMENT.search(address) is None:
+        decoded = unquote(address)
+        if decoded == address:
+            return False
+        address = decoded
+    return True
 
 
 def suppressed_of(document: Mapping[str, Any], since_us: int) -> Suppressed:
