@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from schemas import topics
 from schemas.scopes import scoped_key
@@ -19,8 +20,9 @@ from streams.deliver.destinations import load_destinations
 from streams.deliver.outcomes import Blame, Outcome
 from streams.deliver.progress import Progress
 from streams.deliver.senders import sender_of, try_out
+from streams.deliver.suppress import writer as writer_module
 from streams.deliver.suppress.accounts import Account
-from streams.deliver.suppress.exchange import Unreadable
+from streams.deliver.suppress.exchange import SAID_CHARS_MAX, Unreadable
 from streams.deliver.suppress.providers import PROVIDERS
 from streams.deliver.suppress.writer import Writer
 from tests import builders
@@ -28,7 +30,7 @@ from tests.streams.provider_replicas import Postmark, Replica, Ses
 from tests.streams.replica_server import Fault, ReplicaServer, serving
 from tests.streams.test_suppress_providers import PLACES, REPLICAS, contents
 
-ADA, BOB = "ada@x.example", "bob+b/../x?#%@y.example"
+ADA, BOB = "ada@x.example", "bob+b/x?#%.@y.example"
 FIELDS = {
     "sendgrid": "", "mailgun": 'domains = "a.example"', "postmark": 'streams = "outbound"',
     "sparkpost": "", "ses": f'region = "{Ses.region}"\nkey_id = "env:KEY_ID"',
@@ -192,6 +194,130 @@ def test_a_wrong_key_is_about_the_destination_and_is_told_to_nobody(name: str) -
     assert outcomes[0].said.isprintable()
 
 
+def _plain(secret: str) -> str:
+    return json.dumps(secret)[1:-1]
+
+
+def _escaped(secret: str) -> str:
+    return "".join(f"\\u{ord(one):04x}" for one in secret)
+
+
+def _slashes(secret: str) -> str:
+    return secret.replace("/", "\\/")
+
+
+async def answered(
+    name: str, answers: Sequence[bytes], ask: Callable[[Writer, Account], Any], **changed: Any
+) -> tuple[Any, list[bytes]]:
+    """What ``ask`` returns, and the heads of all requests.
+
+    Args:
+        answers: whole, of one request each; the last of all further ones.
+    """
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        answer = answers[min(len(heads), len(answers) - 1)]
+        heads.append(head)
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        one = account(name, url).model_copy(update=changed)
+        async with Writer(one) as writer:
+            return await ask(writer, one), heads
+
+
+def whole(status: int, body: bytes, *headers: str) -> bytes:
+    """An answer, as it is sent."""
+    lines = "".join(f"{one}\r\n" for one in (*headers, f"content-length: {len(body)}"))
+    return f"HTTP/1.1 {status} X\r\n{lines}\r\n".encode() + body
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("coding", [_plain, _escaped, _slashes])
+@pytest.mark.parametrize("before", [0, 295])
+def test_no_secret_is_told_in_any_coding_or_cut_in_two(
+    name: str, coding: Callable[[str], str], before: int
+) -> None:
+    """Of a change, a test of the destination and a reading of its list."""
+    key = SecretStr("k3y/aBcDeFgHiJkLmNoPqRs+tUvWx")
+    one = account(name, "http://127.0.0.1").model_copy(update={"key": key})
+    for secret in one.hidden:
+        said = "x" * before + coding(secret)
+        body = f'{{"message":"{said}","Message":"{said}","errors":[{{"message":"{said}"}}]}}'
+        answer = whole(403, body.encode(), f"x-amzn-errortype: {secret}")
+
+        async def ask(writer: Writer, made: Account) -> list[str]:
+            told = [(await writer.send([suppressed(ADA)])).said, (await writer.probe()).said]
+            with pytest.raises(Unreadable) as error:
+                await writer.listed(made.rules.targets[0])
+            return [*told, str(error.value)]
+
+        told, _ = asyncio.run(answered(name, [answer], ask, key=key))
+        for line in told:
+            assert "403" in line
+            assert secret[:6] not in line
+            assert line.isprintable()
+            assert len(line) <= SAID_CHARS_MAX
+
+
+def _pages(name: str, link: str) -> bytes:
+    """One page with an address and a link to the next."""
+    body = {
+        "mailgun": {"items": [{"address": ADA}], "paging": {"next": link}},
+        "sparkpost": {"results": [{"recipient": ADA}], "links": {"next": link}},
+        "ses": {"SuppressedDestinationSummaries": [{"EmailAddress": ADA}], "NextToken": link},
+    }[name]
+    return whole(200, json.dumps(body).encode(), "content-type: application/json")
+
+
+@pytest.mark.parametrize("name", ["mailgun", "sparkpost"])
+@pytest.mark.parametrize(
+    "link", ["@127.0.0.1:1/x", ".evil.example/x", "//[", "http://[::1", "/a b", "/a\r\nx: y", "/é",
+             "http://evil.example:99999999/\x00", "?x=1", ":1/x"],
+)  # fmt: skip
+def test_a_link_to_a_next_page_leads_nowhere_else(name: str, link: str) -> None:
+    """Neither the key goes to another host, nor does the command end with a bug."""
+
+    async def ask(writer: Writer, made: Account) -> str:
+        with pytest.raises(Unreadable) as error:
+            await writer.listed(made.rules.targets[0])
+        return str(error.value)
+
+    _, heads = asyncio.run(answered(name, [_pages(name, link)], ask))
+    assert len(heads) in (1, 2)
+    for head in heads[1:]:  # what is left of it is a path of the same host
+        assert head.split(b"\r\n")[0].count(b" ") == 2
+
+
+@pytest.mark.parametrize("name", ["mailgun", "sparkpost", "ses"])
+@pytest.mark.parametrize("pages", [1, 3])
+def test_pages_that_go_round_or_never_end_are_an_error(
+    name: str, pages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither an endless reading nor half a list."""
+    monkeypatch.setattr(writer_module, "LIST_PAGES_MAX", 20)
+
+    async def ask(writer: Writer, made: Account) -> str:
+        with pytest.raises(Unreadable) as error:
+            await writer.listed(made.rules.targets[0])
+        return str(error.value)
+
+    links = [f"/p?page={number % pages}" for number in range(30)]
+    said, heads = asyncio.run(answered(name, [_pages(name, link) for link in links], ask))
+    assert said == "its pages do not end"
+    assert len(heads) == pages + 1
+    links = [f"/p?page={number}" for number in range(30)]
+    said, heads = asyncio.run(answered(name, [_pages(name, link) for link in links], ask))
+    assert said == "its pages do not end"
+    assert len(heads) == 20
+
+
 def replica_key(replica: Any) -> str:
     key: str = getattr(replica, "secret", None) or replica.key
     return key
@@ -201,7 +327,7 @@ def replica_key(replica: Any) -> str:
 def test_what_is_left_out_is_counted(name: str) -> None:
     """By its reason; nothing is asked of the provider."""
     batch = [
-        suppressed(ADA, source="own"), suppressed(ADA, "soft_bounces"),
+        suppressed(ADA, "complaint", source="own", scope="tag:y"), suppressed(ADA, "soft_bounces"),
         suppressed("h:" + "0" * 64), suppressed(BOB, "unsubscribe", scope="tag:z"),
     ]  # fmt: skip
     outcomes, server, counted = write(name, [batch])

@@ -6,12 +6,14 @@ Invariants:
 2. Every conversation may be repeated from its start at any time, also after a call of which nobody
    knows whether it took effect.
 3. Addresses are percent-encoded in paths: no character of one ends a path or changes the list.
+4. A next page is of the same host, whatever the answer says: the key would go elsewhere.
 """
 
+import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import orjson
 
@@ -86,6 +88,9 @@ class Unreadable(Exception):
     """A provider's list can't be read; the text says why."""
 
 
+_TARGET = re.compile(r"/[!-~]*")
+"""What may be sent as the target of a request: printable ASCII, without a space."""
+
 Listing = Generator[Call, Answer, list[Entry]]
 """A conversation that reads a whole list, page by page. It raises ``Unreadable``."""
 
@@ -111,14 +116,35 @@ def write(method: str, path: str, document: Any = None, **values: str | int) -> 
     return Call(method, path, query(**values) if values else "", body)
 
 
+def next_page(link: str) -> Call | None:
+    """The call for the page that an answer links to (invariant 4); ``None``: it links to none.
+
+    Args:
+        link: a URL, or the path and query of one.
+
+    Raises:
+        Unreadable: it can't be followed.
+    """
+    if not link:
+        return None
+    try:
+        parts = urlsplit(link)
+    except ValueError:
+        raise Unreadable("the link to its next page is no URL") from None
+    call = Call("GET", parts.path, parts.query, writes=False)
+    if not _TARGET.fullmatch(f"{call.path}?{call.query}"):
+        raise Unreadable("the link to its next page can't be followed")
+    return call
+
+
 def failure(answer: Answer, said: str, wait_s: float) -> Outcome:
     """What an answer that is not 2xx means.
 
     Args:
-        said: the provider's message.
+        said: the provider's message, whole: whoever tells of it takes secrets out, then cuts it.
         wait_s: pause after «too many requests» without any header, seconds.
     """
-    outcome = of_answer(answer.status, said[:SAID_CHARS_MAX], answer.headers, answer.at_s)
+    outcome = of_answer(answer.status, said, answer.headers, answer.at_s)
     if answer.status not in _WAIT or outcome.hold_s:
         return outcome
     hold = _reset_s(answer) or wait_s
@@ -135,7 +161,7 @@ def _reset_s(answer: Answer) -> float:
 
 def refused(said: str) -> Outcome:
     """A provider that took the call, but not its record."""
-    return Outcome(said[:SAID_CHARS_MAX], Blame.RECORD)
+    return Outcome(said, Blame.RECORD)
 
 
 def no_such_list(said: str) -> Outcome:

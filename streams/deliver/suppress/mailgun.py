@@ -16,7 +16,6 @@ takes is not documented.
 from collections.abc import Hashable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from streams.deliver.outcomes import DELIVERED
 from streams.deliver.suppress import exchange
@@ -110,18 +109,16 @@ def _rfc2822(at: datetime) -> str:
 def listed(target: Target) -> Listing:
     """The addresses on a list: unsubscribes, those of all mail of the domain."""
     found: list[Entry] = []
-    call, seen = exchange.read(_path(target), limit=PAGE), set()
-    while True:
+    call: Call | None = exchange.read(_path(target), limit=PAGE)
+    while call is not None:
         answer = yield call
         items = answer.document.get("items") if isinstance(answer.document, dict) else None
         if not answer.ok or not isinstance(items, list):
             raise Unreadable(f"{answer.status}: {message(answer)}")
         found += _entries(target, items)
-        next_call = _next(answer)
-        if not items or next_call is None or next_call in seen:
-            return found
-        seen.add(next_call)
-        call = Call("GET", *next_call, writes=False)
+        link = exchange.text_at(answer.document, "paging", "next")
+        call = exchange.next_page(link) if items else None
+    return found
 
 
 def _entries(target: Target, items: Iterable[Any]) -> Iterable[Entry]:
@@ -130,9 +127,3 @@ def _entries(target: Target, items: Iterable[Any]) -> Iterable[Entry]:
         if target.list == UNSUBSCRIBES and isinstance(tags, list) and tags and "*" not in tags:
             continue
         yield Entry(exchange.text_at(one, "address"), exchange.text_at(one, "error"))
-
-
-def _next(answer: Answer) -> tuple[str, str] | None:
-    """Path and query of the next page. Its host is not followed: the key would go there too."""
-    parts = urlsplit(exchange.text_at(answer.document, "paging", "next"))
-    return (parts.path, parts.query) if parts.path.startswith("/") else None

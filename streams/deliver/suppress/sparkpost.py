@@ -15,7 +15,6 @@ Source: github.com/SparkPost/developers.sparkpost.com, ``content/api/suppression
 
 from collections.abc import Hashable, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from streams.deliver.outcomes import DELIVERED
 from streams.deliver.suppress import exchange
@@ -121,9 +120,8 @@ def listed(target: Target) -> Listing:
 
 
 def _next(document: Any) -> Call | None:
-    """The next page. Its host is not followed: the key would go there too."""
+    """The next page."""
     links = document.get("links")
     if isinstance(links, list):
         links = {exchange.text_at(one, "rel"): exchange.text_at(one, "href") for one in links}
-    parts = urlsplit(exchange.text_at(links, "next"))
-    return Call("GET", parts.path, parts.query, writes=False) if parts.path else None
+    return exchange.next_page(exchange.text_at(links, "next"))

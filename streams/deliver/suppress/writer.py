@@ -4,9 +4,11 @@ Invariants:
 1. As of every sender: connections go to judged addresses, redirects are not followed, every wait
    and every answer is bounded, and no error has a secret in it.
 2. In a dry run nothing is sent, not even a question; what would be written is counted.
-3. What is not written is counted by its reason, and said in the log once for each thing that it is
+3. An answer is told without secrets, whatever their coding there, and as one line.
+4. Reading a list ends: no page is read twice, and at most ``LIST_PAGES_MAX`` are.
+5. What is not written is counted by its reason, and said in the log once for each thing that it is
    about.
-4. A batch has taken effect when all of its calls have; otherwise all of it is repeated.
+6. A batch has taken effect when all of its calls have; otherwise all of it is repeated.
 """
 
 import time
@@ -19,7 +21,7 @@ import orjson
 import structlog
 
 from streams.deliver.bodies import Body
-from streams.deliver.connection import HIDDEN, Connections, NoAnswer, one_line, tls_context
+from streams.deliver.connection import Connections, NoAnswer, one_line, tls_context
 from streams.deliver.destinations import SECTION
 from streams.deliver.outcomes import DELIVERED, Blame, Outcome
 from streams.deliver.suppress.accounts import Account
@@ -40,6 +42,8 @@ ANSWER_BYTES_MAX = 4 << 20
 """Of an answer to a change."""
 LIST_BYTES_MAX = 256 << 20
 """Of one page of a list: Postmark's has no pages."""
+LIST_PAGES_MAX = 20_000
+"""Of one list: ten million addresses of Twilio SendGrid, whose pages are the smallest."""
 TOLD_MAX = 1_000
 """Things left out that the log has been told of; further ones are only counted."""
 WHY: Mapping[LeftOut, str] = {
@@ -116,7 +120,7 @@ class Writer:
             outcome = await drive(conversation, self._call)
         except NoAnswer as error:
             return error.outcome
-        return replace(outcome, said=one_line(outcome.said, (), SAID_CHARS_MAX))
+        return replace(outcome, said=self._line(outcome.said))
 
     async def listed(self, target: Target) -> list[Entry]:
         """The addresses on one list of the provider.
@@ -124,10 +128,21 @@ class Writer:
         Raises:
             Unreadable: it can't be read; the text says why.
         """
+        asked: set[tuple[str, str]] = set()
+
+        async def once(call: Call) -> Answer:
+            page = call.path, call.query
+            if page in asked or len(asked) >= LIST_PAGES_MAX:
+                raise Unreadable("its pages do not end")
+            asked.add(page)
+            return await self._call(call)
+
         try:
-            return await drive(self._provider.listed(target), self._call)
+            return await drive(self._provider.listed(target), once)
         except NoAnswer as error:
             raise Unreadable(error.outcome.said) from None
+        except Unreadable as error:
+            raise Unreadable(self._line(str(error))) from None
 
     async def probe(self) -> Outcome:
         """Asks for each list that it writes to, and changes nothing."""
@@ -141,7 +156,8 @@ class Writer:
                 listing.close()
             if not answer.ok:
                 said = self._provider.message(answer)
-                return replace(failure(answer, said, 0.0), said=f"{target}: {answer.status} {said}")
+                told = self._line(f"{target}: {answer.status} {said}")
+                return replace(failure(answer, said, 0.0), said=told)
         return DELIVERED
 
     async def _call(self, call: Call) -> Answer:
@@ -161,13 +177,11 @@ class Writer:
         )
         if not reply.whole:
             raise NoAnswer(Outcome(f"{reply.status}: its answer is cut off", Blame.UNKNOWN))
-        return Answer(reply.status, self._shown(reply.body), reply.headers, self._clock())
+        return Answer(reply.status, reply.body, reply.headers, self._clock())
 
-    def _shown(self, body: bytes) -> bytes:
-        """An answer without secrets, which it may repeat."""
-        for secret in self.account.secrets:
-            body = body.replace(secret.encode(), HIDDEN.encode())
-        return body
+    def _line(self, said: str) -> str:
+        """What an answer says, whole and decoded, as it may be told."""
+        return one_line(said, self.account.hidden, SAID_CHARS_MAX)
 
     def _count_all(self, entries: Sequence[Change], left_out: Counter[str]) -> None:
         names = ("would_lift", "would_put") if self.account.dry_run else ("lifted", "put")
@@ -176,7 +190,7 @@ class Writer:
             self._count(what, number)
 
     def _tell(self, why: LeftOut, about: str) -> None:
-        """Once for each thing (invariant 3)."""
+        """Once for each thing (invariant 5)."""
         if why in _SILENT or (why, about) in self._told or len(self._told) >= TOLD_MAX:
             return
         self._told.add((why, about))
