@@ -494,3 +494,16 @@ def test_postmark_is_sent_fifty_at_a_time() -> None:
     sizes = [len(json.loads(call.body)["Suppressions"]) for call in server.calls]
     assert sizes == [50]
     assert PROVIDERS["postmark"].batch_max == 50
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("reason", ["complaint", ""])
+def test_a_page_of_a_proxy_is_no_delivery(name: str, reason: str) -> None:
+    """It may have come in place of every answer: what was said to be written would be lost."""
+
+    async def ask(writer: Writer, _made: Account) -> Outcome:
+        return await writer.send([suppressed(ADA, reason)])
+
+    page = whole(200, b"\n<html>Sign in first</html>", "content-type: text/html")
+    outcome, _ = asyncio.run(answered(name, [page], ask))
+    assert outcome.blame is Blame.UNKNOWN

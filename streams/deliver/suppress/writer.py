@@ -34,6 +34,7 @@ from streams.deliver.suppress.exchange import (
     Entry,
     Unreadable,
     failure,
+    not_understood,
 )
 
 log = structlog.get_logger("mailpulse.deliver")
@@ -177,7 +178,10 @@ class Writer:
         )
         if not reply.whole:
             raise NoAnswer(Outcome(f"{reply.status}: its answer is cut off", Blame.UNKNOWN))
-        return Answer(reply.status, reply.body, reply.headers, self._clock())
+        answer = Answer(reply.status, reply.body, reply.headers, self._clock())
+        if call.writes and answer.ok and reply.body.lstrip().startswith(b"<"):
+            raise NoAnswer(not_understood(answer))  # a page, as of a proxy: nothing was written
+        return answer
 
     def _line(self, said: str) -> str:
         """What an answer says, whole and decoded, as it may be told."""
