@@ -2,13 +2,14 @@
 
 import asyncio
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import httpx
 import typer
@@ -21,6 +22,7 @@ from streams.cli.context import (
     FAILED,
     ConfigFile,
     Json,
+    destinations_of,
     emit,
     environ,
     explain,
@@ -33,6 +35,9 @@ from streams.cli.context import (
 from streams.cli.logs import redact_text
 from streams.cli.sources import CONFIG_EXAMPLE
 from streams.embedded.data_dir import port_is_free, running
+
+if TYPE_CHECKING:
+    from streams.deliver.destinations import AnyDestination
 
 config = typer.Typer(help="Settings and mailpulse.toml.", no_args_is_help=True)
 
@@ -91,13 +96,14 @@ class Finding:
 
 
 def doctor(json: Json = False, config_file: ConfigFile = None) -> None:
-    """Checks Kafka, topics, ClickHouse and its parts, sources, clock, disk and ports.
+    """Checks Kafka, topics, ClickHouse and its parts, sources, destinations, clock, disk, ports.
 
     Says how to solve each problem. Exit code 1 if there is any.
     """
     settings = settings_of(config_file=config_file)
     checks: tuple[Callable[[Settings], list[Finding]], ...] = (
-        _kafka, _registry, _clickhouse, _parts, _reconciliation, _sources, _machine,
+        _kafka, _registry, _clickhouse, _parts, _reconciliation, _sources,
+        _destinations, _machine,
     )  # fmt: skip
     findings = [finding for one in checks for finding in _careful(one, settings)]
     if json:
@@ -118,6 +124,7 @@ def _careful(one: Callable[[Settings], list[Finding]], settings: Settings) -> li
         "_clickhouse": f"start ClickHouse, or set {PREFIX}CLICKHOUSE_DSN",
         "_parts": f"start ClickHouse, or set {PREFIX}CLICKHOUSE_DSN",
         "_reconciliation": f"start ClickHouse, or set {PREFIX}CLICKHOUSE_DSN",
+        "_destinations": "see «Destinations» of streams/deploy/README.md",
         "_sources": "mailpulse config init; mailpulse sources add PROVIDER",
     }
     try:
@@ -247,6 +254,32 @@ def _published(settings: Settings, sources: Mapping[str, Source]) -> list[Findin
                 f"mailpulse sources refresh; addresses that are new are refused: {page}")
         for provider, (days, page) in sorted(found.items())
     ]  # fmt: skip
+
+
+def _destinations(settings: Settings) -> list[Finding]:
+    """Whether destinations are complete, and whether their hosts may be connected to."""
+    return [
+        Finding("destinations", not problem, problem or f"{name}: {one.kind}, {one.host}", mend)
+        for name, one in sorted(destinations_of(settings).items())
+        for problem, mend in [_reached(name, one)]
+    ]
+
+
+def _reached(name: str, one: "AnyDestination") -> tuple[str, str]:
+    """Why no connection to a destination's host is made, and what to do; empty if one may be."""
+    from streams.deliver.addresses import may_go_to
+
+    try:
+        found = socket.getaddrinfo(one.host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return f"{name}: {one.host} is not found", "correct its host in mailpulse.toml, or the DNS"
+    addresses = sorted({str(address[0]) for *_, address in found})
+    if any(may_go_to(address, one.networks) for address in addresses):
+        return "", ""
+    return (
+        f"{name}: {one.host} is {', '.join(addresses)}, which is not public",
+        "if it is yours, name it: allow_networks in mailpulse.toml",
+    )
 
 
 def _machine(settings: Settings) -> list[Finding]:

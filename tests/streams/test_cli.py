@@ -170,6 +170,26 @@ def test_doctor_looks_at_the_sources_that_up_would_take(
     assert "ok   sources: a" in capsys.readouterr().err
 
 
+def test_doctor_looks_at_destinations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether each has its secret, and where its host lies; nobody is connected to."""
+    path = tmp_path / "a.toml"
+    local = '[destinations.{}]\nurl = "https://127.0.0.1/{}"\ntopics = "alerts"\n'
+    allowed = 'allow_networks = ["127.0.0.1"]\n'
+    nowhere = '[destinations.lost]\nurl = "https://no-such-host.invalid/"\ntopics = "alerts"\n'
+    path.write_text(local.format("mine", 1) + allowed + local.format("not", 2) + nowhere)
+    run("doctor", "--config", str(path))
+    shown = capsys.readouterr().err
+    assert "ok   destinations: mine: webhook, 127.0.0.1" in shown
+    assert "FAIL destinations: not: 127.0.0.1 is 127.0.0.1, which is not public" in shown
+    assert "allow_networks" in shown
+    assert "FAIL destinations: lost: no-such-host.invalid is not found" in shown
+    path.write_text(local.format("mine", 1) + 'secret = "env:NOT_SET"\n')
+    run("doctor", "--config", str(path))
+    assert "NOT_SET" in capsys.readouterr().err
+
+
 # --- config and sources ---------------------------------------------------------------------------
 
 
