@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from ctypes import c_double, c_long
 from typing import Any
 
-_HEAD = re.compile(rb"POST /(\S+) .*?content-length: (\d+)\r\n.*?\r\n\r\n", re.S | re.I)
+_HEAD = re.compile(rb"POST /(\S+) .*?\r\ncontent-length: (\d+)\r\n(?:.*?\r\n)?\r\n", re.S | re.I)
 _ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
 _SPAWN = multiprocessing.get_context("spawn")
 PATHS_MAX = 16
