@@ -75,7 +75,9 @@ def _named(settings: Settings, name: str) -> "AnyDestination":
 def ls(json: Json = False) -> None:
     """Lists the destinations: where to, what, whether paused, and how far behind.
 
-    Lag counts the records from the first that is not delivered; filters may leave out many.
+    Lag counts the records from the first that is not delivered; filters may leave out many. Whether
+    a destination fails, or asked to be left alone (Retry-After), is known to the processes alone:
+    the dashboard's pipeline page shows it, and the metric mailpulse_deliver_waits_seconds.
     """
     settings = settings_of()
     found = destinations_of(settings)
@@ -120,12 +122,11 @@ def _order(name: str, change: Any) -> "Order":
     codec = codec_of(settings)
 
     async def run() -> "Order":
-        from streams.deliver.orders import Order, current, give
+        from streams.deliver import orders
 
-        known = (await current(settings, codec)).get(name, Order(name))
-        order: Order = change(known, int(now() * 1e6))
-        await give(settings, codec, order)
-        return order
+        return await orders.change(
+            settings, codec, name, lambda known: change(known, int(now() * 1e6))
+        )
 
     return asyncio.run(run())
 

@@ -70,7 +70,46 @@ async def current(settings: Settings, codec: Codec) -> Orders:
     Raises:
         Unavailable: Kafka does not answer.
     """
-    found: Orders = {}
+    found = await _with_offsets(settings, codec)
+    return {name: order for name, (order, _) in found.items()}
+
+
+async def change(
+    settings: Settings, codec: Codec, name: str, changed: Callable[[Order], Order]
+) -> Order:
+    """Changes what is ordered of a destination; returns the order that was given.
+
+    Two operators may order within the same moment, each from what there was before. Whoever finds
+    another's order between what it read and what it wrote changes that one and writes again: so the
+    later of the two is what both ordered.
+
+    Raises:
+        Unavailable: Kafka does not answer; ordering again is safe.
+    """
+    known, read = (await _with_offsets(settings, codec)).get(name, (Order(name), -1))
+    while True:
+        order = changed(known)
+        written = await give(settings, codec, order)
+        between = await _with_offsets(settings, codec, name, written)
+        known, newest = between.get(name, (known, read))
+        if newest <= read:
+            return order
+        read = written
+
+
+async def _with_offsets(
+    settings: Settings, codec: Codec, name: str = "", before: int | None = None
+) -> dict[str, tuple[Order, int]]:
+    """The newest order of each destination, and its offset.
+
+    Args:
+        name: only of this destination, if ``before`` is given.
+        before: only orders at lower offsets.
+
+    Raises:
+        Unavailable: Kafka does not answer.
+    """
+    found: dict[str, tuple[Order, int]] = {}
     with answering(settings):
         async with reader(settings, DESTINATIONS) as topic:
             try:
@@ -78,9 +117,11 @@ async def current(settings: Settings, codec: Codec) -> Orders:
             except ConfigError:  # before the first ``topics apply`` of this version
                 return found
             async for record in topic.records():
+                if before is not None and record.offset >= before:
+                    continue
                 order = _read(codec, record.value)
                 if order is not None:
-                    found[order.destination] = order
+                    found[order.destination] = order, record.offset
     return found
 
 
@@ -99,8 +140,8 @@ async def follow(settings: Settings, codec: Codec, tell: Callable[[Order], None]
         await asyncio.sleep(RETRY_S)
 
 
-async def give(settings: Settings, codec: Codec, order: Order) -> None:
-    """Writes an order; returns when Kafka acknowledged it.
+async def give(settings: Settings, codec: Codec, order: Order) -> int:
+    """Writes an order; returns its offset when Kafka acknowledged it.
 
     Raises:
         Unavailable: Kafka does not answer; giving it again is safe.
@@ -108,10 +149,11 @@ async def give(settings: Settings, codec: Codec, order: Order) -> None:
     identity = f"{order.destination}-{order.ordered_at}"
     headers = cloud_event("destination", cloudevents.CLI, identity, order.ordered_at)
     async with _started(settings) as client:
-        await client.send_and_wait(
+        written = await client.send_and_wait(
             DESTINATIONS, codec.encode("destination", asdict(order)),
             order.destination.encode(), partition=0, headers=headers,
         )  # fmt: skip
+    return int(written.offset)
 
 
 @asynccontextmanager
