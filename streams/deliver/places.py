@@ -50,6 +50,14 @@ class Places:
         """Until retention may remove a record; ``None``: it never does."""
         return seconds_left(timestamp_ms, self._retention_ms.get(topic), self._wall())
 
+    async def refresh(self) -> None:
+        """Reads the retention of the topics again.
+
+        Raises:
+            Unavailable: Kafka does not answer; what was known stays.
+        """
+        self._retention_ms = await _retention(self._settings)
+
     async def of(
         self,
         consumer: Any,
@@ -112,9 +120,8 @@ def _still_there(progress: Progress, start: int, end: int) -> Begun:
     return progress, gone
 
 
-@contextlib.asynccontextmanager
-async def places(settings: Settings, wall: Callable[[], float]) -> AsyncIterator[Places]:
-    """Opens a connection for the block.
+async def _retention(settings: Settings) -> dict[str, int | None]:
+    """Milliseconds that each topic keeps records; ``None``: by key.
 
     Raises:
         Unavailable: Kafka does not answer.
@@ -126,5 +133,16 @@ async def places(settings: Settings, wall: Callable[[], float]) -> AsyncIterator
     for name, state in cluster.topics.items():
         if not BY_NAME[name].compacted and "retention.ms" in state.config:
             retention[name] = int(state.config["retention.ms"])
+    return retention
+
+
+@contextlib.asynccontextmanager
+async def places(settings: Settings, wall: Callable[[], float]) -> AsyncIterator[Places]:
+    """Opens a connection for the block.
+
+    Raises:
+        Unavailable: Kafka does not answer.
+    """
+    retention = await _retention(settings)
     async with admin_client(settings) as admin:
         yield Places(admin, settings, retention, wall)

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 from standardwebhooks import Webhook
 
 from schemas import topics
@@ -194,3 +195,51 @@ def test_parked_paused_resent(bootstrap: str, tmp_path: Path) -> None:
         secret = process.environ["DELIVER_SECRET"]
         for one in there.got:
             assert Webhook(secret).verify(one.body, one.headers)
+
+
+async def _deleted(bootstrap: str, topic: str) -> None:
+    """Deletes a topic, and waits until it is gone."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_topics([topic])
+        async with asyncio.timeout(60):
+            while topic in await admin.list_topics():  # noqa: ASYNC110  # nothing tells it
+                await asyncio.sleep(0.1)
+    finally:
+        await admin.close()
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["while it runs", "while it is down"])
+def test_a_topic_that_is_made_anew_is_delivered_from_its_start(
+    bootstrap: str, tmp_path: Path, running: bool
+) -> None:
+    """Its offsets begin again; records of the old one say nothing of the new one's."""
+    name = "anew" if running else "newer"
+    with receiving() as there:
+        toml = TOML.format(url=there.url, topics='["engagement"]', begin="earliest")
+        toml = toml.replace(".crm", f".{name}")
+        process = DeliverProcess(bootstrap, tmp_path, toml)
+        with process:
+            process.wait_for(process.is_ready, "ready")
+            old = [engagement(f"{name}{n % 5}@x.example", n) for n in range(30)]
+            asyncio.run(produce(bootstrap, old))
+            mine = partial(_of, there.got, name)
+            process.wait_for(lambda: len(mine()) >= 30, "the old ones")
+            if not running:
+                assert process.stop() == 0
+            asyncio.run(_deleted(bootstrap, topics.ENGAGEMENT))
+            create_mailpulse_topics(bootstrap)
+            new = [engagement(f"new-{name}{n % 5}@x.example", n) for n in range(10)]
+            asyncio.run(produce(bootstrap, new))
+            if not running:
+                process.start()
+            arrived = partial(_of, there.got, f"new-{name}")
+            process.wait_for(lambda: len(set(arrived())) == 10, "the new ones", 120.0)
+
+
+def _of(got: Sequence[Got], begins: str) -> list[tuple[str, int]]:
+    """Recipient and number of what arrived of some recipients."""
+    found = [one.document["data"] for one in got]
+    return [(one["recipient"], one["offset"]) for one in found
+            if one["recipient"].startswith(begins)]  # fmt: skip
