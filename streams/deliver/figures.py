@@ -26,6 +26,7 @@ class Figures:
         metrics: to update.
         places: tells how long records are kept.
         wall: seconds since 1970.
+        now: the clock of its deliveries.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Figures:
         metrics: DeliverMetrics,
         places: Places,
         wall: Callable[[], float],
+        now: Callable[[], float],
     ) -> None:
         self._destination = destination
         self._name = destination.name
@@ -42,6 +44,7 @@ class Figures:
         self._metrics = metrics
         self._places = places
         self._wall = wall
+        self._now = now
         self._open = False
         self.consumer: Any = None
         self.tries = Tries()
@@ -85,6 +88,7 @@ class Figures:
         metrics, name, machine = self._metrics, self._name, self._machine
         metrics.held.labels(name).set(machine.held)
         metrics.paused.labels(name).set(machine.paused)
+        metrics.waits.labels(name).set(machine.waits_s(self._now()))
         for place, left in self._left().items():
             metrics.show_expiry(name, *place, left)
         for place, lag in self._lags().items():
@@ -119,12 +123,9 @@ class Figures:
         """The least of all partitions; ``None``: nothing waits that will be removed."""
         return min((left for left in self._left().values() if left is not None), default=None)
 
-    def document(self, now: float) -> dict[str, Any]:
-        """How it does, for the dashboard.
-
-        Args:
-            now: on the clock of its deliveries.
-        """
+    def document(self) -> dict[str, Any]:
+        """How it does, for the dashboard."""
+        now = self._now()
         one, machine, tries = self._destination, self._machine, self.tries
         return {
             "destination": one.name, "kind": one.kind, "host": one.host,

@@ -88,6 +88,12 @@ class DeliverMetrics:
             by,
             registry=r,
         )
+        self.waits = Gauge(
+            "mailpulse_deliver_waits_seconds",
+            "How much longer the destination asked to be left alone (Retry-After); 0: it did not.",
+            by,
+            registry=r,
+        )
         self.held = Gauge(
             "mailpulse_deliver_held_records",
             "Records in memory that wait for the destination. Bounded.",

@@ -22,15 +22,18 @@ from streams.deliver import console, orders
 from streams.deliver.destinations import AnyDestination
 from streams.deliver.letters import Letters
 from streams.deliver.metrics import DeliverMetrics
-from streams.deliver.places import places
+from streams.deliver.places import Places, places
 from streams.deliver.retention import WARN_S
 from streams.deliver.runner import Runner, pause
 from streams.deliver.senders import AnySender, sender_of
+from streams.deliver.telling import tell_of_troubles
 from streams.kafka.clients import producer
 
 log = structlog.get_logger("mailpulse.deliver")
 
 WARN_EVERY_S = 3_600.0
+RETENTION_S = 300.0
+"""Between two readings of the topics' retention."""
 
 
 async def serve(
@@ -107,6 +110,8 @@ async def _deliver(
         beside = [
             asyncio.create_task(orders.follow(settings, codec, tell)),
             asyncio.create_task(_warn(list(runners.values()))),
+            asyncio.create_task(_keep_retention(where)),
+            asyncio.create_task(tell_of_troubles(destinations, runners, senders, time.time)),
         ]
         try:
             async with asyncio.TaskGroup() as group:
@@ -117,6 +122,17 @@ async def _deliver(
         finally:
             for task in beside:
                 task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+
+
+async def _keep_retention(where: Places) -> None:
+    """Reads again how long topics keep records: ``retention.ms`` may be raised at any time."""
+    while True:
+        await asyncio.sleep(RETENTION_S)
+        try:
+            await where.refresh()
+        except Unavailable as error:
+            log.warning("retention can't be read, will retry", error=str(error))
 
 
 async def _warn(runners: list[Runner]) -> None:

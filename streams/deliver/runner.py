@@ -95,7 +95,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         self._places = places
         self._metrics = metrics
         self._wall = wall
-        self.figures = Figures(destination, self.machine, metrics, places, wall)
+        self.figures = Figures(destination, self.machine, metrics, places, wall, _loop_time)
         self._passes = {topic: passes(destination, topic) for topic in destination.topic_names}
         self._consumer: Any = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -436,7 +436,11 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
 
     def document(self) -> dict[str, Any]:
         """How it does, for the dashboard."""
-        return self.figures.document(asyncio.get_running_loop().time())
+        return self.figures.document()
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
 
 
 async def pause(stop: asyncio.Event) -> None:

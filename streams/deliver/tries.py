@@ -40,6 +40,7 @@ class Tries:
     Attributes:
         delivered: requests since the start.
         failed: requests since the start.
+        last_failure: what was said instead of a success; empty: never.
         last_success_ms: milliseconds since 1970; ``None``: none since the start.
     """
 
@@ -47,6 +48,7 @@ class Tries:
         self._kept: deque[Try] = deque(maxlen=TRIES_MAX)
         self.delivered = 0
         self.failed = 0
+        self.last_failure = ""
         self.last_success_ms: int | None = None
 
     def add(self, now_s: float, records: int, result: str, outcome: Outcome, took_s: float) -> None:
@@ -58,6 +60,7 @@ class Tries:
         else:
             self.failed += 1
         said = masked_field(outcome.said)
+        self.last_failure = said or self.last_failure
         self._kept.append(Try(at_ms, records, result, said, round(took_s, 3)))
 
     def document(self) -> list[dict[str, Any]]:

@@ -127,7 +127,7 @@ def test_a_topic_that_is_made_anew_meanwhile_is_read_from_its_start() -> None:
     assert expired(metrics) == 0
 
 
-def test_of_each_partition_one_record_is_read_even_without_room() -> None:
+async def test_of_each_partition_one_record_is_read_even_without_room() -> None:
     """Else nothing would warn that it will be removed: the room may be full of another one's."""
     metrics = DeliverMetrics()
     one = runner(consumer := Consumer(), metrics)
@@ -144,7 +144,7 @@ def test_of_each_partition_one_record_is_read_even_without_room() -> None:
         assert metrics.registry.get_sample_value("mailpulse_deliver_expires_seconds", labels) == 60
 
 
-def test_figures_of_partitions_leave_with_them_and_with_no_others() -> None:
+async def test_figures_of_partitions_leave_with_them_and_with_no_others() -> None:
     """A figure that stays would raise its alert for ever."""
     metrics = DeliverMetrics()
     one, other = runner(metrics=metrics), runner(metrics=metrics, name="other")
@@ -152,7 +152,7 @@ def test_figures_of_partitions_leave_with_them_and_with_no_others() -> None:
         each._take(FIRST, [record(5)])
         each.figures.show()
     before = metrics.render().decode()
-    asyncio.run(one.on_partitions_revoked(TPS))
+    await one.on_partitions_revoked(TPS)
     after = metrics.render().decode()
     for name in ("mailpulse_deliver_lag_records", "mailpulse_deliver_expires_seconds"):
         mine, others = f'{name}{{destination="crm"', f'{name}{{destination="other"'
