@@ -35,6 +35,7 @@ PLANTED = {
     "rate_limit_url": f"redis://:{CANARY}-redis@127.0.0.1:1/0",
     "recipient_hash_key": f"{CANARY}-hash",
     "dashboard_token": f"{CANARY}-dashboard-token",
+    "dashboard_deliver_token": f"{CANARY}-dashboard-deliver-token",
     "door_token": f"{CANARY}-door-token",
     "maven_url": f"http://user:{CANARY}-maven@127.0.0.1:1/maven2",
     "clickhouse_dsn": f"http://user:{CANARY}-clickhouse@127.0.0.1:1/mailpulse",
