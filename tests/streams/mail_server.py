@@ -18,7 +18,8 @@ class MailServer:
     """What arrived, and how it is answered.
 
     Attributes:
-        replies: command (RCPT, DATA) -> its reply, instead of the usual one.
+        replies: command (RCPT, DATA), or RCPT and an address -> its reply, instead of the usual.
+        given: the addresses of each mail.
         signed_in: names that signed in.
     """
 
@@ -26,12 +27,14 @@ class MailServer:
     mails: list[EmailMessage] = field(default_factory=list)
     replies: dict[str, str] = field(default_factory=dict)
     signed_in: list[str] = field(default_factory=list)
+    given: list[list[str]] = field(default_factory=list)
 
     async def handle_RCPT(  # aiosmtpd's name
         self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any
     ) -> str:
-        if "RCPT" in self.replies:
-            return self.replies["RCPT"]
+        for command in (f"RCPT {address}", "RCPT"):
+            if command in self.replies:
+                return self.replies[command]
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
@@ -41,6 +44,7 @@ class MailServer:
         mail = message_from_bytes(envelope.content, EmailMessage, policy=POLICY)
         assert isinstance(mail, EmailMessage)
         self.mails.append(mail)
+        self.given.append(list(envelope.rcpt_tos))
         return "250 kept"
 
     def sign_in(

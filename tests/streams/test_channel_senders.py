@@ -191,7 +191,10 @@ async def test_without_starttls_nothing_is_sent_in_the_clear() -> None:
 @pytest.mark.parametrize(
     ("replies", "expected"),
     [
-        ({"RCPT": "550 5.1.1 no such"}, Outcome("550: 5.1.1 no such", Blame.RECORD)),
+        (
+            {"RCPT": "550 5.1.1 no such"},
+            Outcome("550: 5.1.1 no such", Blame.DESTINATION, or_record=True),
+        ),
         ({"RCPT": "451 4.7.1 later"}, Outcome("451: 4.7.1 later", Blame.UNKNOWN)),
         ({"DATA": "554 5.7.1 refused"}, Outcome("554: 5.7.1 refused", Blame.RECORD)),
         ({"DATA": "452 4.3.1 full"}, Outcome("452: 4.3.1 full", Blame.UNKNOWN)),
@@ -202,6 +205,42 @@ async def test_replies(replies: dict[str, str], expected: Outcome) -> None:
     async with mail_server() as there:
         there.replies.update(replies)
         assert await sent(email(there.port)) == expected
+
+
+async def test_an_address_that_is_put_off_is_tried_again_and_no_other() -> None:
+    """One takes it, one asks to come later: nobody is left out, and nobody gets it twice."""
+    async with mail_server() as there:
+        there.replies["RCPT boss@x.example"] = "451 4.7.1 greylisted"
+        async with sender_of(email(there.port)) as one:
+            outcome = await one.send((OPENED,))
+            assert outcome == Outcome("451: 4.7.1 greylisted", Blame.UNKNOWN)
+            del there.replies["RCPT boss@x.example"]
+            assert (await one.send((OPENED,))).delivered
+        assert there.given == [["ops@x.example"], ["boss@x.example"]]
+
+
+async def test_an_address_that_is_gone_holds_up_no_other() -> None:
+    """For good: the mail is delivered to the rest, once."""
+    async with mail_server() as there:
+        there.replies["RCPT boss@x.example"] = "550 5.1.1 no such"
+        assert (await sent(email(there.port))).delivered
+        assert there.given == [["ops@x.example"]]
+
+
+@pytest.mark.parametrize("hidden", ["a=0D=0ABcc:_x@evil.example", "=0D=0A=0D=0Abody", "a=00"])
+async def test_no_campaign_name_becomes_a_header(hidden: str) -> None:
+    """An encoded word (RFC 2047) is a text like any other."""
+    name = f"x =?utf-8?q?{hidden}?= =?utf-8?b?DQpCY2M6IHhAZXZpbA==?="
+    body = bodies.of_record(topics.ALERTS, "id-1", alert(campaign_id=name))
+    async with mail_server() as there:
+        assert (await sent(email(there.port), body)).delivered
+        [mail] = there.mails
+    assert {one.lower() for one in mail} <= {
+        "from", "to", "subject", "date", "message-id", "auto-submitted", "content-type",
+        "content-transfer-encoding", "mime-version",
+    }  # fmt: skip
+    assert "evil" not in str(mail.get("bcc", ""))
+    assert "Subject: [mailpulse]" in mail.as_string()
 
 
 async def test_where_nobody_listens() -> None:

@@ -5,8 +5,8 @@ Invariants:
    repeat once.
 2. All mail of an incident names the same first Message-ID (In-Reply-To, References), also where
    that was never sent, so mail programs show it as one thread.
-3. No header has a line break: texts are single lines (``messages``), and ``EmailMessage`` refuses
-   others.
+3. No header has a line break: texts are single lines (``messages``), ``EmailMessage`` refuses
+   others, and none is taken for an encoded word (RFC 2047), which could hold one.
 
 Sources: RFC 5322, 3.6.4; RFC 3834, 5 (Auto-Submitted).
 """
@@ -35,7 +35,7 @@ def mail_of(message: Message, body_id: str, table: Email, now_s: float) -> Email
     first = f"<{_token(message.thread)}@{domain}>"
     mail["From"] = table.sender
     mail["To"] = ", ".join(table.to)
-    mail["Subject"] = f"[mailpulse] {message.title}"[:SUBJECT_CHARS_MAX]
+    mail["Subject"] = _plain(f"[mailpulse] {message.title}"[:SUBJECT_CHARS_MAX])
     mail["Date"] = format_datetime(datetime.fromtimestamp(int(now_s), UTC))
     if message.first:
         mail["Message-ID"] = first
@@ -50,6 +50,11 @@ def mail_of(message: Message, body_id: str, table: Email, now_s: float) -> Email
         link = (message.link,) if message.link else ()
         mail.set_content("\n\n".join((message.title, *message.lines, *link)) + "\n")
     return mail
+
+
+def _plain(text: str) -> str:
+    """A text without the beginning of an encoded word: ``EmailMessage`` would decode it."""
+    return text.replace("=?", "= ?")
 
 
 def _token(text: str) -> str:

@@ -6,6 +6,8 @@ Invariants:
    does not offer STARTTLS is not used without it.
 3. A whole conversation ends within ``timeout_s``: then its socket is closed, whatever it waits for.
 4. It waits in threads of its own, so a server that hangs keeps no other destination waiting.
+5. A mail is delivered once no address waits for it any more: each took it, or refused it for good.
+   What is repeated goes only to those that have not taken it, as far as this process remembers.
 """
 
 import asyncio
@@ -14,7 +16,7 @@ import smtplib
 import socket
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
 from typing import Any, Self
@@ -33,6 +35,8 @@ from streams.deliver.outcomes import DELIVERED, Blame, Outcome
 log = structlog.get_logger("mailpulse.deliver")
 
 SAID_CHARS_MAX = 500
+TAKEN_MAX = 1_000
+"""Mails of which it is remembered who took them: those that others were refused."""
 _GREETING = "mailpulse"
 """What it calls itself in EHLO: the machine's own name is nobody's business."""
 
@@ -54,6 +58,7 @@ class Mailer:
         self._clock = clock
         self._tls = tls_context(where, table.ca_file)
         self._threads: ThreadPoolExecutor | None = None
+        self._taken: dict[str, frozenset[str]] = {}
 
     async def __aenter__(self) -> Self:
         self._threads = ThreadPoolExecutor(self._table.concurrency, "smtp")
@@ -69,14 +74,21 @@ class Mailer:
         [body] = bodies
         message = message_of(orjson.loads(body.json), self._table.dashboard_url)
         mail = mail_of(message, body.id, self._table, self._clock())
+        taken = self._taken.pop(body.id, frozenset())
+        to = [one for one in self._table.to if one not in taken]
         talk = _Conversation(self._table, self._tls)
         loop = asyncio.get_running_loop()
         late = loop.call_later(self._table.timeout_s, talk.give_up)
         try:
-            return await loop.run_in_executor(self._threads, talk.send, mail)
+            outcome = await loop.run_in_executor(self._threads, talk.send, mail, to)
         finally:
             late.cancel()
             talk.give_up()
+        if not outcome.delivered and (taken or talk.taken):
+            self._taken[body.id] = taken | talk.taken
+            if len(self._taken) > TAKEN_MAX:
+                del self._taken[next(iter(self._taken))]
+        return outcome
 
 
 class _Smtp(smtplib.SMTP):
@@ -92,13 +104,18 @@ class _Smtp(smtplib.SMTP):
 
 
 class _Conversation:
-    """One mail to one server, in a thread; ``give_up`` may be called from another."""
+    """One mail to one server, in a thread; ``give_up`` may be called from another.
+
+    Attributes:
+        taken: the addresses that took it.
+    """
 
     def __init__(self, table: Email, tls: ssl.SSLContext) -> None:
         self._table = table
         self._tls = tls
         self._socket: socket.socket | None = None
         self._late = False
+        self.taken: frozenset[str] = frozenset()
 
     def give_up(self) -> None:
         """Closes the connection: whatever waits for it ends."""
@@ -107,7 +124,8 @@ class _Conversation:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
 
-    def send(self, mail: EmailMessage) -> Outcome:
+    def send(self, mail: EmailMessage, to: Sequence[str]) -> Outcome:
+        """Sends it to some of the destination's addresses."""
         table = self._table
         try:
             client = _Smtp(table.server, self._connected(), table.timeout_s)
@@ -119,21 +137,29 @@ class _Conversation:
             if code != 220:
                 raise smtplib.SMTPConnectError(code, said)
             self._sign_in(client)
-            refused = client.send_message(mail, table.sender, list(table.to))
+            refused = client.send_message(mail, table.sender, list(to))
             accepted = True
+            self.taken = frozenset(to) - refused.keys()
             with contextlib.suppress(smtplib.SMTPException, OSError):
                 client.quit()
         except smtplib.SMTPException as error:
             return self._judged(error)
         except (OSError, ValueError) as error:
-            if accepted:
-                return DELIVERED
-            return self._broken(error)
+            if not accepted:
+                return self._broken(error)
         finally:
             client.close()
         if refused:
             log.warning("some addresses were refused", destination=table.name, refused=len(refused))
+            if any(not 500 <= code < 600 for code, _ in refused.values()):
+                return self._refused(refused)
         return DELIVERED
+
+    def _refused(self, replies: Mapping[str, tuple[int, bytes]]) -> Outcome:
+        """Of addresses that did not take it: the kindest reply decides, as they are the same of
+        every mail. One for good is about the destination."""
+        code, text = min(replies.values())
+        return self._outcome(code, text, Blame.DESTINATION if code >= 500 else Blame.UNKNOWN)
 
     def _connected(self) -> socket.socket:
         """A connection to the first judged address that takes one."""
@@ -187,8 +213,7 @@ class _Conversation:
         if isinstance(error, smtplib.SMTPNotSupportedError):
             return Outcome(f"the server can't do it: {self._line(error)}", Blame.DESTINATION)
         if isinstance(error, smtplib.SMTPRecipientsRefused):
-            code, text = max(error.recipients.values())
-            return self._outcome(code, text, Blame.RECORD)
+            return self._refused(error.recipients)
         if isinstance(error, smtplib.SMTPResponseException):
             blame = Blame.RECORD if isinstance(error, smtplib.SMTPDataError) else Blame.DESTINATION
             return self._outcome(error.smtp_code, error.smtp_error, blame)
