@@ -4,6 +4,8 @@ Invariants:
 1. ``together`` is pure: the answers of several processes in, rows out.
 2. Of a process that does not answer the last answer is shown, with a message that says since when.
 3. Only the URLs of ``dashboard_deliver_urls`` are called, and the name in their path is quoted.
+4. Whatever listens there, an answer costs at most ``ANSWER_BYTES_MAX`` and ``TIMEOUT_S``, and one
+   of another shape is no answer.
 """
 
 import asyncio
@@ -13,15 +15,54 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+from pydantic import BaseModel, ConfigDict
 
 Document = dict[str, Any]
 TIMEOUT_S = 2.0
+ANSWER_BYTES_MAX = 4 << 20
 TEST_TIMEOUT_S = 310.0
 """Longer than the longest ``timeout_s`` of a destination."""
 TRIES_MAX = 50
 TOKEN_HEADER = "x-mailpulse-token"
 _STATES = ("failing", "waiting", "paused", "dry run", "on")
 """Of several processes the first of these is shown."""
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class _Try(_Shape):
+    at_ms: int
+    records: int
+    result: str
+    said: str
+    seconds: float
+
+
+class _Row(_Shape):
+    destination: str
+    kind: str
+    host: str
+    topics: str
+    state: str
+    waits_s: int
+    lag: int
+    held: int
+    delivered: int
+    failed: int
+    last_success_ms: int | None
+    tries: list[_Try]
+
+
+class _Listing(_Shape):
+    destinations: list[_Row]
+
+
+class _Tested(_Shape):
+    delivered: bool = False
+    said: str = ""
+    title: str = ""
 
 
 def together(answers: Iterable[Sequence[Document]]) -> Document:
@@ -71,7 +112,7 @@ class Deliveries:
         self._answers: dict[str, list[Document]] = {}
         self._answered: dict[str, float] = {}
         self._http = httpx.AsyncClient(
-            timeout=TIMEOUT_S, trust_env=False, headers={TOKEN_HEADER: token}
+            timeout=TEST_TIMEOUT_S, trust_env=False, headers={TOKEN_HEADER: token}
         )
 
     async def read(self) -> Document:
@@ -86,13 +127,13 @@ class Deliveries:
     async def _ask(self, url: str) -> str:
         """Asks one process; returns why it did not answer."""
         try:
-            answer = await self._http.get(f"{url}/destinations")
-            if answer.status_code == 403:
-                return f"{url}: {answer.json()['title']}"
-            answer.raise_for_status()
-            self._answers[url] = answer.json()["destinations"]
+            status, body = await self._answer("GET", f"{url}/destinations", TIMEOUT_S)
+            if status == 403:
+                return f"{url}: {_Tested.model_validate_json(body).title}"
+            listing = _Listing.model_validate_json(body)
+            self._answers[url] = listing.model_dump()["destinations"]
             self._answered[url] = self._wall()
-        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError):
             if url not in self._answered:
                 return f"deliver at {url} has not answered yet"
             since = datetime.fromtimestamp(self._answered[url], UTC)
@@ -109,14 +150,29 @@ class Deliveries:
         for url in self._urls:
             path = f"{url}/destinations/{quote(name, safe='')}/test"
             try:
-                answer = await self._http.post(path, timeout=TEST_TIMEOUT_S)
-                document = answer.json()
-            except (httpx.HTTPError, ValueError):
+                status, body = await self._answer("POST", path, TEST_TIMEOUT_S)
+                document = _Tested.model_validate_json(body)
+            except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError):
                 continue
-            if answer.status_code == 200:
-                return {"delivered": document["delivered"], "said": document["said"]}
-            said = document.get("title", str(answer.status_code))
+            if status == 200:
+                return {"delivered": document.delivered, "said": document.said}
+            said = document.title or str(status)
         return {"delivered": False, "said": said}
+
+    async def _answer(self, method: str, url: str, limit_s: float) -> tuple[int, bytes]:
+        """Status and body (invariant 4).
+
+        Raises:
+            httpx.HTTPError, httpx.InvalidURL, TimeoutError: there is none.
+            ValueError: it is too large.
+        """
+        body = b""
+        async with asyncio.timeout(limit_s), self._http.stream(method, url) as answer:
+            async for piece in answer.aiter_bytes():
+                body += piece
+                if len(body) > ANSWER_BYTES_MAX:
+                    raise ValueError("too large")
+            return answer.status_code, body
 
     async def close(self) -> None:
         """Closes connections."""

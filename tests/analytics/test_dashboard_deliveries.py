@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from analytics.dashboard import create_app
+from analytics.dashboard import create_app, deliveries
 from analytics.dashboard.deliveries import Deliveries, together
 from schemas.settings import Settings
 from tests.streams.receiving import Answer, answering, receiver
@@ -68,6 +68,34 @@ async def test_nonsense_is_no_answer(body: bytes) -> None:
         found = await asking.read()
         assert found["destinations"] == []
         assert "has not answered" in found["deliver_trouble"]
+        await asking.close()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"lag": "x"}, {"destination": []}, {"tries": [{}]}, {"tries": None}, {"said": 1, "held": None},
+     {"last_success_ms": "now"}, {"state": {}}],
+)  # fmt: skip
+async def test_an_answer_of_another_shape_is_none(changed: dict[str, Any]) -> None:
+    """It never reaches the page; what was known before stays."""
+    async with receiver(listing(one())) as there:
+        asking = Deliveries([f"http://127.0.0.1:{there.port}"], TOKEN, lambda: 0.0)
+        assert (await asking.read())["deliver_trouble"] == ""
+        there.answer = listing(one(**changed))
+        found = await asking.read()
+        assert [row["destination"] for row in found["destinations"]] == ["crm"]
+        assert "no answer since" in found["deliver_trouble"]
+        there.answer = answering(200, b'{"delivered": "perhaps"}')
+        assert not (await asking.test("crm"))["delivered"]
+        await asking.close()
+
+
+async def test_an_answer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bytes: the page's memory is not theirs to fill."""
+    monkeypatch.setattr(deliveries, "ANSWER_BYTES_MAX", 10_000)
+    async with receiver(listing(one(host="h" * 10_000))) as there:
+        asking = Deliveries([f"http://127.0.0.1:{there.port}"], TOKEN, lambda: 0.0)
+        assert (await asking.read())["destinations"] == []
         await asking.close()
 
 
