@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
 from yarl import URL
@@ -31,6 +32,8 @@ READ_BYTES = 64 << 10
 """Of an answer, before its connection waits for a reader."""
 HEADER_BYTES_MAX = 8_190
 AGENT = "mailpulse-deliver"
+SECRET_CHARS_MIN = 8
+"""Of the values of a URL's query: shorter ones are words of an answer."""
 HIDDEN = "[hidden]"
 """In place of a secret that an answer repeats."""
 
@@ -209,6 +212,13 @@ def tls_context(
         named = ", ".join(name for name, path in given.items() if path is not None)
         raise ConfigError([f"{where}: {named}: {error.strerror or type(error).__name__}"]) from None
     return context
+
+
+def secrets_in(url: str) -> set[str]:
+    """What may be a secret of a URL: itself, its path, its query and the values in that."""
+    parts = urlsplit(url)
+    values = [value for _, value in parse_qsl(parts.query) if len(value) >= SECRET_CHARS_MIN]
+    return {url, parts.query, *values, parts.path if len(parts.path) > 1 else ""} - {""}
 
 
 def one_line(text: str, hidden: Sequence[str], most: int) -> str:

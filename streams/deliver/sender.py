@@ -11,20 +11,17 @@ Invariants:
 import time
 from collections.abc import Callable, Sequence
 from typing import Self
-from urllib.parse import parse_qsl, urlsplit
 
 from standardwebhooks import Webhook
 
 from streams.deliver.bodies import Body, signed_headers, together
-from streams.deliver.connection import Connections, NoAnswer, one_line, tls_context
+from streams.deliver.connection import Connections, NoAnswer, one_line, secrets_in, tls_context
 from streams.deliver.destinations import SECTION, Destination
 from streams.deliver.outcomes import Outcome, of_answer
 
 ANSWER_BYTES_MAX = 64 << 10
 """A longer answer is cut off: its connection is closed."""
 SAID_CHARS_MAX = 500
-SECRET_CHARS_MIN = 8
-"""Of the values of a URL's query: shorter ones are words of an answer."""
 
 
 class Sender:
@@ -78,10 +75,7 @@ class Sender:
 
 def _hidden(destination: Destination) -> list[str]:
     """What no answer is shown with: the token, and of the URL what may be a secret."""
-    url = destination.url.get_secret_value()
-    parts = urlsplit(url)
-    values = [value for _, value in parse_qsl(parts.query) if len(value) >= SECRET_CHARS_MIN]
-    found = {url, parts.query, *values, parts.path if len(parts.path) > 1 else ""}
+    found = secrets_in(destination.url.get_secret_value())
     if destination.bearer is not None:
         found.add(destination.bearer.get_secret_value())
-    return sorted(found - {""}, key=len, reverse=True)
+    return sorted(found, key=len, reverse=True)

@@ -13,7 +13,9 @@ import pytest
 from schemas import topics
 from streams.deliver import bodies
 from streams.deliver.bodies import Body
+from streams.deliver.channels.smtp import secrets_of_mail
 from streams.deliver.channels.tables import Email, PagerDuty, Slack
+from streams.deliver.connection import one_line
 from streams.deliver.destinations import AnyDestination
 from streams.deliver.outcomes import DELIVERED, Blame, Outcome
 from streams.deliver.senders import sender_of, try_out
@@ -94,6 +96,21 @@ async def test_a_secret_that_an_answer_repeats_is_hidden(kind: str) -> None:
         assert "/hook" not in said
         assert "[hidden]" in said
         assert kind == "slack" or KEY not in said
+
+
+async def test_a_secret_in_a_query_is_hidden() -> None:
+    """Of those that take Slack's format, some have their token there."""
+    token = "t0k3n-of-the-query"
+    async with receiver(answering(400, f"unknown token {token}".encode())) as there:
+        said = (await sent(slack(f"{there.url}?token={token}"))).said
+    assert said == "400: unknown token [hidden]"
+
+
+async def test_a_password_is_hidden_as_it_was_sent() -> None:
+    """In base64, as AUTH has it."""
+    table = email(25, encryption="tls", username="bot", password="pass word")
+    for text in ("pass word", "cGFzcyB3b3Jk", "AGJvdABwYXNzIHdvcmQ="):
+        assert one_line(f"got {text}", secrets_of_mail(table), 99) == "got [hidden]"
 
 
 async def test_slack_gets_a_new_short_message_for_each_change() -> None:

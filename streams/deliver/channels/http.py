@@ -8,7 +8,6 @@ Invariants:
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import orjson
 
@@ -16,7 +15,7 @@ from streams.deliver.bodies import TEST, Body
 from streams.deliver.channels import pagerduty, slack
 from streams.deliver.channels.messages import Message, message_of
 from streams.deliver.channels.tables import PagerDuty, Slack
-from streams.deliver.connection import Connections, NoAnswer, one_line, tls_context
+from streams.deliver.connection import Connections, NoAnswer, one_line, secrets_in, tls_context
 from streams.deliver.outcomes import Outcome, of_answer
 
 ANSWER_BYTES_MAX = 64 << 10
@@ -41,10 +40,10 @@ class HttpChannel:
         self._table = table
         self._clock = clock
         self._url = table.url.get_secret_value()
-        path = urlsplit(self._url).path
-        self._hidden = [self._url, *([path] if len(path) > 1 else [])]
+        secrets = secrets_in(self._url)
         if isinstance(table, PagerDuty):
-            self._hidden.append(table.routing_key.get_secret_value())
+            secrets.add(table.routing_key.get_secret_value())
+        self._hidden = sorted(secrets, key=len, reverse=True)
         self._connections = Connections(
             table.networks, tls_context(where, table.ca_file), table.concurrency,
             table.connect_timeout_s, table.timeout_s, {"content-type": "application/json"},

@@ -16,6 +16,7 @@ import smtplib
 import socket
 import ssl
 import time
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
@@ -230,9 +231,16 @@ class _Conversation:
 
     def _line(self, text: object) -> str:
         shown = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
-        password = self._table.password
-        hidden = [] if password is None else [password.get_secret_value()]
-        return one_line(shown, hidden, SAID_CHARS_MAX)
+        return one_line(shown, secrets_of_mail(self._table), SAID_CHARS_MAX)
+
+
+def secrets_of_mail(table: Email) -> list[str]:
+    """The password, and the forms in which AUTH sends it (RFC 4616, RFC 4954)."""
+    if table.password is None:
+        return []
+    password = table.password.get_secret_value()
+    plain = f"\0{table.username}\0{password}"
+    return [*(b64encode(one.encode()).decode() for one in (plain, password)), password]
 
 
 def _reason(error: Exception) -> str:
