@@ -315,6 +315,22 @@ async def test_a_bad_server_costs_a_bounded_time(
         server.close()
 
 
+@pytest.mark.parametrize("encryption", ["tls", "starttls"])
+async def test_a_handshake_that_drips_costs_a_bounded_time(encryption: str) -> None:
+    """One limit holds for the conversation, its TLS handshake included."""
+    greeting = [b"220 mail\r\n250-mail\r\n250 STARTTLS\r\n220 go\r\n"]
+    handshake = [b"\x16\x03\x03\x40\x00", *[b"x"] * 2_000]
+    begun = [] if encryption == "tls" else greeting
+    server, port = await scripted([*begun, *handshake], 0.05)
+    try:
+        outcome = await asyncio.wait_for(
+            sent(email(port, timeout_s=1.0, encryption=encryption)), 30
+        )
+        assert not outcome.delivered
+    finally:
+        server.close()
+
+
 async def test_a_message_is_made_of_the_body_alone() -> None:
     """So a dead letter that is sent again says the same."""
     assert orjson.loads(OPENED.json)["type"] == "incident.opened"

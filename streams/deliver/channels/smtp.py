@@ -85,6 +85,7 @@ class Mailer:
         finally:
             late.cancel()
             talk.give_up()
+            talk.close()
         if not outcome.delivered and (taken or talk.taken):
             self._taken[body.id] = taken | talk.taken
             if len(self._taken) > TAKEN_MAX:
@@ -114,16 +115,21 @@ class _Conversation:
     def __init__(self, table: Email, tls: ssl.SSLContext) -> None:
         self._table = table
         self._tls = tls
-        self._socket: socket.socket | None = None
+        self._handle: socket.socket | None = None  # of the connection, whatever wraps its socket
         self._late = False
         self.taken: frozenset[str] = frozenset()
 
     def give_up(self) -> None:
-        """Closes the connection: whatever waits for it ends."""
+        """Ends the connection, also within a TLS handshake: whatever waits for it ends."""
         self._late = True
-        if self._socket is not None:
+        if self._handle is not None:
             with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+                self._handle.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Lets go of the connection, once nobody uses it."""
+        if self._handle is not None:
+            self._handle.close()
 
     def send(self, mail: EmailMessage, to: Sequence[str]) -> Outcome:
         """Sends it to some of the destination's addresses."""
@@ -173,13 +179,13 @@ class _Conversation:
                 continue
             made = socket.socket(family, kind, protocol)
             made.settimeout(table.connect_timeout_s)
-            self._socket = made
+            self.close()
+            self._handle = made.dup()
             try:
                 made.connect(address)
                 made.settimeout(table.timeout_s)
                 if table.encryption == "tls":
                     made = self._tls.wrap_socket(made, server_hostname=table.server)
-                    self._socket = made
             except OSError as error:
                 made.close()
                 trouble = error
@@ -194,7 +200,6 @@ class _Conversation:
         client.ehlo_or_helo_if_needed()
         if table.encryption == "starttls":
             client.starttls(context=self._tls)
-            self._socket = client.sock
             client.ehlo()
         if table.password is not None:
             client.login(table.username, table.password.get_secret_value())
