@@ -12,7 +12,7 @@ Invariants:
 
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -23,11 +23,15 @@ from yarl import URL
 
 from schemas.errors import ConfigError
 from streams.deliver.addresses import Network, may_go_to
-from streams.deliver.outcomes import Blame, Outcome
+from streams.deliver.outcomes import Blame, Outcome, of_answer
 
 KEEPALIVE_S = 4.0
 """How long an idle connection is kept: less than the servers in use do, which would close it just
 as a request is sent (uvicorn: 5 s; Node.js: 5 s)."""
+ANSWER_BYTES_MAX = 64 << 10
+"""Of an answer to what is posted; a longer one is cut off: its connection is closed."""
+SAID_CHARS_MAX = 500
+"""Of such an answer that are told."""
 READ_BYTES = 64 << 10
 """Of an answer, before its connection waits for a reader."""
 HEADER_BYTES_MAX = 8_190
@@ -119,6 +123,23 @@ class Connections:
         made = socket.socket(family, kind, protocol)
         made.setblocking(False)
         return made
+
+    async def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], hidden: Sequence[str],
+        clock: Callable[[], float],
+    ) -> Outcome:  # fmt: skip
+        """Posts a body; returns what came of it, whatever that is.
+
+        Args:
+            hidden: what of the answer is not told.
+            clock: seconds since 1970, when the answer is there.
+        """
+        try:
+            reply = await self.request("POST", url, body, headers, ANSWER_BYTES_MAX)
+        except NoAnswer as error:
+            return error.outcome
+        said = one_line(reply.body.decode("utf-8", "replace"), hidden, SAID_CHARS_MAX)
+        return of_answer(reply.status, said, reply.headers, clock())
 
     async def request(
         self, method: str, url: str, body: bytes, headers: Mapping[str, str], most: int,

@@ -15,13 +15,9 @@ from typing import Self
 from standardwebhooks import Webhook
 
 from streams.deliver.bodies import Body, signed_headers, together
-from streams.deliver.connection import Connections, NoAnswer, one_line, secrets_in, tls_context
+from streams.deliver.connection import Connections, secrets_in, tls_context
 from streams.deliver.destinations import SECTION, Destination
-from streams.deliver.outcomes import Outcome, of_answer
-
-ANSWER_BYTES_MAX = 64 << 10
-"""A longer answer is cut off: its connection is closed."""
-SAID_CHARS_MAX = 500
+from streams.deliver.outcomes import Outcome
 
 
 class Sender:
@@ -63,14 +59,9 @@ class Sender:
         """Sends one request; returns what came of it, whatever that is."""
         body = together(bodies)
         headers = signed_headers(body, self._secrets, self._clock())
-        try:
-            reply = await self._connections.request(
-                "POST", self._url, body.json, headers, ANSWER_BYTES_MAX
-            )
-        except NoAnswer as error:
-            return error.outcome
-        said = one_line(reply.body.decode("utf-8", "replace"), self._hidden, SAID_CHARS_MAX)
-        return of_answer(reply.status, said, reply.headers, self._clock())
+        return await self._connections.post(
+            self._url, body.json, headers, self._hidden, self._clock
+        )
 
 
 def _hidden(destination: Destination) -> list[str]:

@@ -13,9 +13,10 @@ from schemas.errors import ConfigError
 from streams.deliver import sender as sending
 from streams.deliver.addresses import may_go_to
 from streams.deliver.bodies import Body
+from streams.deliver.connection import ANSWER_BYTES_MAX, SAID_CHARS_MAX
 from streams.deliver.destinations import Destination
 from streams.deliver.outcomes import DELIVERED, Blame, Outcome
-from streams.deliver.sender import ANSWER_BYTES_MAX, SAID_CHARS_MAX, Sender
+from streams.deliver.sender import Sender
 from tests.live.certificates import Authority
 from tests.streams.receiving import Answer, Got, answering, receiver
 

@@ -15,11 +15,8 @@ from streams.deliver.bodies import TEST, Body
 from streams.deliver.channels import pagerduty, slack
 from streams.deliver.channels.messages import Message, message_of
 from streams.deliver.channels.tables import PagerDuty, Slack
-from streams.deliver.connection import Connections, NoAnswer, one_line, secrets_in, tls_context
-from streams.deliver.outcomes import Outcome, of_answer
-
-ANSWER_BYTES_MAX = 64 << 10
-SAID_CHARS_MAX = 500
+from streams.deliver.connection import Connections, secrets_in, tls_context
+from streams.deliver.outcomes import Outcome
 
 
 class HttpChannel:
@@ -63,7 +60,9 @@ class HttpChannel:
         message = message_of(content, self._table.dashboard_url)
         outcome = Outcome()
         for document in self._documents(message, str(content["type"])):
-            outcome = await self._post(document)
+            outcome = await self._connections.post(
+                self._url, orjson.dumps(document), {}, self._hidden, self._clock
+            )
             if not outcome.delivered:
                 break
         return outcome
@@ -76,13 +75,3 @@ class HttpChannel:
         if kind == TEST:  # nothing stays open
             events.append({**events[0], "event_action": "resolve"})
         return events
-
-    async def _post(self, document: dict[str, Any]) -> Outcome:
-        try:
-            reply = await self._connections.request(
-                "POST", self._url, orjson.dumps(document), {}, ANSWER_BYTES_MAX
-            )
-        except NoAnswer as error:
-            return error.outcome
-        said = one_line(reply.body.decode("utf-8", "replace"), self._hidden, SAID_CHARS_MAX)
-        return of_answer(reply.status, said, reply.headers, self._clock())
