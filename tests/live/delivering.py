@@ -1,14 +1,12 @@
 """Shared by the live tests of ``deliver``: records, the role as a process, a receiver."""
 
-import asyncio
 import os
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from schemas.codec import Codec
 from streams.cli.main import app
 from tests import builders
 from tests.live.process import free_port
+from tests.streams.beside import beside
 from tests.streams.receiving import Receiver, receiver
 
 Record = tuple[str, bytes, bytes | None, str]
@@ -52,28 +51,9 @@ async def produce(bootstrap: str, records: Sequence[Record]) -> None:
         await producer.stop()
 
 
-@contextmanager
-def receiving() -> Iterator[Receiver]:
+def receiving() -> AbstractContextManager[Receiver]:
     """A receiver in a thread of its own, so that a test may block."""
-    loop = asyncio.new_event_loop()
-    ready: list[Receiver] = []
-    begun, done = threading.Event(), asyncio.Event()
-
-    async def run() -> None:
-        async with receiver() as there:
-            ready.append(there)
-            begun.set()
-            await done.wait()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(run()), daemon=True)
-    thread.start()
-    assert begun.wait(30)
-    try:
-        yield ready[0]
-    finally:
-        loop.call_soon_threadsafe(done.set)
-        thread.join(30)
-        loop.close()
+    return beside(receiver)
 
 
 class DeliverProcess:

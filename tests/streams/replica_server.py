@@ -5,13 +5,13 @@ It fails as providers do: before, half-way through and after the effect, with an
 
 import asyncio
 import json
-import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.streams.beside import beside
 from tests.streams.provider_replicas import Replica, Request
 
 
@@ -125,24 +125,6 @@ async def serving(replica: Replica) -> AsyncIterator[ReplicaServer]:
         await asyncio.gather(*server.connections, return_exceptions=True)
 
 
-@contextmanager
-def serving_beside(replica: Replica) -> Iterator[ReplicaServer]:
+def serving_beside(replica: Replica) -> AbstractContextManager[ReplicaServer]:
     """The same in a thread of its own, so that a test may block."""
-    loop = asyncio.new_event_loop()
-    ready: list[ReplicaServer] = []
-    begun, done = threading.Event(), asyncio.Event()
-
-    async def run() -> None:
-        async with serving(replica) as server:
-            ready.append(server)
-            begun.set()
-            await done.wait()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(run()), daemon=True)
-    thread.start()
-    assert begun.wait(30)
-    try:
-        yield ready[0]
-    finally:
-        loop.call_soon_threadsafe(done.set)
-        thread.join(30)
+    return beside(lambda: serving(replica))
