@@ -38,6 +38,7 @@ CANARY = "canary4f1e9"
 PLANTED = {
     f"{PREFIX}SECRET_CRM": "s3cret",
     f"{PREFIX}DASHBOARD_TOKEN": f"{CANARY}-dashboard",
+    f"{PREFIX}DASHBOARD_DELIVER_TOKEN": f"{CANARY}-deliver",
     f"{PREFIX}KAFKA_SASL_PASSWORD": f"{CANARY}-kafka",
     f"{PREFIX}RECIPIENT_HASH_KEY": f"{CANARY}-hash",
     f"{PREFIX}SECRET_OF_NOBODY": f"{CANARY}-nobody",
@@ -49,7 +50,8 @@ KNOWN = {
     "worker": set(),
     "sink": set(),
     "warehouse": set(),
-    # Its page for one recipient hashes the address that is asked for.
+    # Its page for one recipient hashes the address that is asked for. Its token for deliver's page
+    # is made anew by the supervisor at each start.
     "dashboard": {f"{PREFIX}DASHBOARD_TOKEN", f"{PREFIX}RECIPIENT_HASH_KEY"},
 }
 """Role -> which of the planted secrets its environment has."""

@@ -300,8 +300,9 @@ async def scripted(lines: Sequence[bytes], pause_s: float) -> tuple[asyncio.Serv
         ([b"HTTP/1.1 400 Bad\r\n"], 0.0, Blame.DESTINATION),
         ([b"421 busy\r\n"], 0.0, Blame.DESTINATION),
         ([b"220 " + b"x" * 100_000 + b"\r\n"], 0.0, Blame.DESTINATION),
+        ([b"220-" + b"x" * 1_000 + b"\r\n"] * 5_000, 0.0, Blame.UNKNOWN),
     ],
-    ids=["hang", "drip of lines", "drip of bytes", "no SMTP", "busy", "long line"],
+    ids=["hang", "drip of lines", "drip of bytes", "no SMTP", "busy", "long line", "many lines"],
 )
 async def test_a_bad_server_costs_a_bounded_time(
     lines: list[bytes], pause_s: float, blame: Blame

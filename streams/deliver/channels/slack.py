@@ -17,6 +17,7 @@ from typing import Any
 from streams.deliver.channels.messages import TEXT_CHARS_MAX, Message, filled
 
 HEADER_CHARS_MAX = 150
+SECTION_CHARS_MAX = 3_000
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
@@ -33,8 +34,10 @@ def document(message: Message, template: str = "") -> dict[str, Any]:
     blocks.append(_block("section", text[:TEXT_CHARS_MAX] or "–"))
     if message.link and not template:
         link = escaped(message.link).replace("|", "%7C")
-        shown = {"type": "mrkdwn", "text": f"<{link}|Open the dashboard>"}
-        blocks.append({"type": "section", "text": shown})
+        told = f"<{link}|Open the dashboard>"
+        # a link that is cut leads nowhere, and Slack refuses the message with a longer one
+        if len(told) <= SECTION_CHARS_MAX:
+            blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": told}})
     return {
         "text": escaped(message.title), "blocks": blocks,
         "unfurl_links": False, "unfurl_media": False,

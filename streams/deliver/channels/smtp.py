@@ -20,7 +20,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import orjson
 import structlog
@@ -36,6 +36,8 @@ from streams.deliver.outcomes import DELIVERED, Blame, Outcome
 log = structlog.get_logger("mailpulse.deliver")
 
 SAID_CHARS_MAX = 500
+READ_BYTES_MAX = 1 << 20
+"""Of all that a server says in one conversation: a reply may have any number of lines."""
 TAKEN_MAX = 1_000
 """Mails of which it is remembered who took them: those that others were refused."""
 _GREETING = "mailpulse"
@@ -103,6 +105,29 @@ class _Smtp(smtplib.SMTP):
 
     def _get_socket(self, *_: Any) -> socket.socket:
         return self._made
+
+    def getreply(self) -> tuple[int, bytes]:
+        if self.file is None and self.sock is not None:  # at the start, and after STARTTLS
+            self.file = _Bounded(self.sock.makefile("rb"))
+        return super().getreply()
+
+
+class _Bounded:
+    """What a server says, up to ``READ_BYTES_MAX``."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._left = READ_BYTES_MAX
+
+    def readline(self, most: int) -> bytes:
+        line = self._file.readline(most)
+        self._left -= len(line)
+        if self._left < 0:
+            raise OSError(f"the server said more than {READ_BYTES_MAX:,} bytes")
+        return line
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class _Conversation:
