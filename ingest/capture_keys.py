@@ -10,7 +10,7 @@ import binascii
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -46,9 +46,9 @@ class Keys:
     certificates: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def temporary(source: Source, renamer: Renamer) -> Keys:
-    """A source like ``source``, with keys of its own."""
-    values: dict[str, Any] = {"name": NAME, "allow_ips": (), "rate_per_s": None}
+def renewed(source: Source) -> Keys:
+    """A source like ``source``, with keys of its own; its name and the rest are the same."""
+    values: dict[str, Any] = {"allow_ips": (), "rate_per_s": None}
     for name in SECRETS:
         given = source.secrets(name)
         if given:
@@ -59,13 +59,20 @@ def temporary(source: Source, renamer: Renamer) -> Keys:
         values["public_key"] = (public,)
     if source.topic_arns:
         signing_key = _pem(_rsa())
+    return Keys(Source(**{**source.model_dump(), **values}), signing_key)
+
+
+def temporary(source: Source, renamer: Renamer) -> Keys:
+    """``renewed``, and what names its owner replaced."""
+    keys = renewed(source)
+    values: dict[str, Any] = {"name": NAME}
+    if source.topic_arns:
         values["topic_arns"] = tuple(renamer.text(arn) for arn in source.topic_arns)
     if source.public_url:
         values["public_url"] = renamer.link(source.public_url)
     if source.account:
         values["account"] = renamer.word(source.account)
-    fields = {**source.model_dump(), **values}
-    return Keys(Source(**fields), signing_key)
+    return replace(keys, source=Source(**{**keys.source.model_dump(), **values}))
 
 
 def _like(secret: str) -> str:

@@ -176,6 +176,9 @@ class Hooks:
     async def _handle(self, call: Call, hook: Hook, headers: Headers, origin: Origin) -> None:
         """Answers a request to a known source."""
         method = call.scope["method"]
+        if hook.source.unset:
+            call.reason = "its secret is not set"
+            return await self._overloaded(call, hook, "unavailable")
         try:
             await self._admit(call, hook, origin)
             if method == "POST":

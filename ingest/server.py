@@ -196,6 +196,9 @@ async def serve(
     on_bound(port)
     tls = settings.tls_cert_file is not None
     log.info("listening", host=settings.ingest_host, port=port, tls=tls)
+    for name, source in sources.items():
+        if source.unset:
+            log.error("source is off", source=name, why=list(source.unset))
     with _stopping(server, stop):
         await server.serve(sockets=[listener])
     if not server.started:

@@ -7,7 +7,7 @@ Invariants:
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -162,6 +162,42 @@ class SendResult:
         return self.status == 200
 
 
+def hook_of(url: str, source: Source) -> str:
+    """The address of a source's hook.
+
+    Args:
+        url: of the ingress, or of the hook itself.
+    """
+    at_hook = urlsplit(url).path.startswith("/hooks/")
+    return url if at_hook else f"{url.rstrip('/')}/hooks/{source.name}"
+
+
+def forwarded(target: str, trusted: Networks | None) -> dict[str, str]:
+    """The header by which a request from the address of a trusted proxy names its sender."""
+    here = urlsplit(target).hostname or ""
+    is_proxy = trusted is not None and address_of(here) in trusted
+    return {"x-forwarded-for": here} if is_proxy else {}
+
+
+async def posted(
+    target: str,
+    body: bytes,
+    headers: list[tuple[str, str]],
+    *,
+    method: str = "POST",
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> SendResult:
+    """An ingress's answer to a request; its status is 0 if there was none."""
+    started = time.monotonic()
+    try:
+        async with httpx.AsyncClient(transport=transport, timeout=SEND_TIMEOUT_S) as client:
+            answer = await client.request(method, target, content=body, headers=headers)
+    except httpx.HTTPError as error:
+        return SendResult(0, type(error).__name__, time.monotonic() - started, ())
+    text = answer.text[:BODY_SHOWN_BYTES]
+    return SendResult(answer.status_code, text, time.monotonic() - started, ())
+
+
 def sample_for(
     url: str,
     source: Source,
@@ -178,11 +214,7 @@ def sample_for(
     """
     provider = _registry(registry)[source.provider]
     request = provider.sample(source, now, number, signing_key)
-    target = (
-        url
-        if urlsplit(url).path.startswith("/hooks/")
-        else f"{url.rstrip('/')}/hooks/{source.name}"
-    )
+    target = hook_of(url, source)
     if request.path:
         target = f"{target.rstrip('/')}/{quote(request.path, safe='')}"
     return f"{target}?{request.query}" if request.query else target, request
@@ -198,6 +230,7 @@ async def send_test(
     now: float | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
     trusted: Networks | None = None,
+    certificate: bytes | None = None,
 ) -> SendResult:
     """Sends a correctly signed sample to a running ingress.
 
@@ -208,6 +241,7 @@ async def send_test(
         now: seconds since 1970; by default the clock's.
         transport: for tests.
         trusted: the ingress's trusted proxies: at the address of one, the sample names its sender.
+        certificate: PEM of the certificate that the sample names, if it names one.
 
     Raises:
         BadInput: the source can't sign, see ``sample_for``.
@@ -216,19 +250,8 @@ async def send_test(
     target, request = sample_for(
         url, source, now, number, registry=registry, signing_key=signing_key
     )
-    expected = check_request(source, request, now, registry=registry)
+    expected = check_request(source, request, now, registry=registry, certificate=certificate)
     ids = tuple(event["event_id"] for event in expected.events)
-    headers = list(request.headers)
-    here = urlsplit(target).hostname or ""
-    if trusted is not None and address_of(here) in trusted:
-        headers.append(("x-forwarded-for", here))
-    started = time.monotonic()
-    try:
-        async with httpx.AsyncClient(transport=transport, timeout=SEND_TIMEOUT_S) as client:
-            answer = await client.request(
-                request.method, target, content=request.body, headers=headers
-            )
-    except httpx.HTTPError as error:
-        return SendResult(0, type(error).__name__, time.monotonic() - started, ids)
-    text = answer.text[:BODY_SHOWN_BYTES]
-    return SendResult(answer.status_code, text, time.monotonic() - started, ids)
+    headers = [*request.headers, *forwarded(target, trusted).items()]
+    answer = await posted(target, request.body, headers, method=request.method, transport=transport)
+    return replace(answer, event_ids=ids)

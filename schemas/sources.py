@@ -3,7 +3,8 @@
 Invariants:
 1. No hidden inputs: the text, the environment and a file reader are arguments.
 2. Every problem is reported at once, each with the name of its setting.
-3. ``mailpulse.toml`` contains no secrets, only references: ``env:NAME`` or ``file:PATH``. No
+3. A secret that is not set can be told apart from a file that is wrong.
+4. ``mailpulse.toml`` contains no secrets, only references: ``env:NAME`` or ``file:PATH``. No
    message repeats a value that may be a secret, and an empty secret counts as missing.
 """
 
@@ -42,16 +43,21 @@ def is_source_name(text: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text) is not None
 
 
+class SecretUnset(ValueError):
+    """What a reference names is not there, or empty: nothing is wrong with the file itself."""
+
+
 def read_secret_file(path: str, read_file: ReadFile) -> str:
     """The text of a secret file, without white space around it.
 
     Raises:
-        ValueError: with a message for the operator: the file can't be read or is not text.
+        SecretUnset: with a message for the operator: the file can't be read.
+        ValueError: likewise: it is not text.
     """
     try:
         return read_file(Path(path)).strip()
     except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+        raise SecretUnset(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ValueError(f"cannot read {path}: not UTF-8") from None
 
@@ -60,6 +66,10 @@ class Source(BaseModel):
     """One ``[sources.NAME]`` of ``mailpulse.toml``: who may post to ``/hooks/NAME``.
 
     Secrets are resolved; all values of one are accepted (rotation, newest first).
+
+    Attributes:
+        unset: why its secrets can't be read, line by line. Such a source accepts nothing, and its
+            provider is told to send again later.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -81,6 +91,7 @@ class Source(BaseModel):
     campaign_from: tuple[str, ...] = ("metadata.campaign_id", "tag", "provider")
     mapping: dict[str, Any] = Field(default_factory=dict, description="field mapping, generic only")
     rate_per_s: float | None = Field(None, gt=0, description="requests per second; default: none")
+    unset: tuple[str, ...] = ()
 
     @field_validator("public_key", "topic_arns", "allow_ips", "campaign_from", mode="before")
     @classmethod
@@ -109,20 +120,21 @@ def resolve_secret(ref: str, environ: Mapping[str, str], read_file: ReadFile) ->
     """The secret that ``env:NAME`` or ``file:PATH`` refers to.
 
     Raises:
-        ValueError: with a message for the operator; without the reference itself where that may be
-            a secret given by mistake.
+        SecretUnset: with a message for the operator: what it refers to is not there, or empty.
+        ValueError: likewise: it is no reference. The message does not repeat what may be a secret
+            given by mistake.
     """
     kind, _, rest = ref.partition(":")
     if kind == "env":
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", rest):
             raise ValueError('"env:" is followed by the name of an environment variable')
         if not environ.get(rest):
-            raise ValueError(f"environment variable {rest} is not set")
+            raise SecretUnset(f"environment variable {rest} is not set")
         return environ[rest]
     if kind == "file":
         secret = read_secret_file(rest, read_file)
         if not secret:
-            raise ValueError(f"{rest} is empty")
+            raise SecretUnset(f"{rest} is empty")
         return secret
     raise ValueError('a secret is "env:NAME" or "file:PATH", never the value itself')
 
@@ -130,7 +142,10 @@ def resolve_secret(ref: str, environ: Mapping[str, str], read_file: ReadFile) ->
 def _resolve_source(
     name: str, raw: Mapping[str, Any], environ: Mapping[str, str], read_file: ReadFile
 ) -> tuple[Source | None, list[str]]:
+    if "unset" in raw:
+        return None, [f"sources.{name}.unset: no such field"]
     problems: list[str] = []
+    unset: list[str] = []
     values: dict[str, Any] = {**raw, "name": name}
     for field in (*_SECRET_FIELDS, _PUBLIC):
         if field not in raw:
@@ -141,13 +156,18 @@ def _resolve_source(
             try:
                 plain = field == _PUBLIC and not str(ref).startswith(("env:", "file:"))
                 resolved.append(str(ref) if plain else resolve_secret(str(ref), environ, read_file))
+            except SecretUnset as error:
+                unset.append(f"sources.{name}.{field}: {error}")
             except ValueError as error:
                 problems.append(f"sources.{name}.{field}: {error}")
         values[field] = tuple(resolved)
+    values["unset"] = tuple(unset)
     try:
         return Source(**values), problems
     except ValidationError as error:
-        return None, problems + problem_lines(error, lambda field: f"sources.{name}.{field}")
+        return None, problems + unset + problem_lines(
+            error, lambda field: f"sources.{name}.{field}"
+        )
 
 
 def document_of(text: str) -> dict[str, Any]:
@@ -162,8 +182,13 @@ def document_of(text: str) -> dict[str, Any]:
         raise ConfigError([f"mailpulse.toml: {error}"]) from None
 
 
-def load_sources(text: str, environ: Mapping[str, str], read_file: ReadFile) -> dict[str, Source]:
+def load_sources(
+    text: str, environ: Mapping[str, str], read_file: ReadFile, *, whole: bool = True
+) -> dict[str, Source]:
     """The sources of a ``mailpulse.toml``.
+
+    Args:
+        whole: a secret that is not set is a problem; otherwise its source has it in ``unset``.
 
     Raises:
         ConfigError: with every problem found. Whether a source has what its provider needs is
@@ -189,6 +214,7 @@ def load_sources(text: str, environ: Mapping[str, str], read_file: ReadFile) -> 
         problems += found
         if source is not None:
             sources[name] = source
+            problems += source.unset if whole else ()
     if problems:
         raise ConfigError(problems)
     return sources

@@ -63,13 +63,16 @@ REGISTRY: dict[str, Provider] = {provider.name: provider for provider in _ALL}
 def check_sources(
     sources: Mapping[str, Source], registry: Mapping[str, Provider] = REGISTRY
 ) -> list[str]:
-    """Every problem of the sources' configuration, one line each; empty if there is none."""
+    """Every problem of the sources' configuration, one line each; empty if there is none.
+
+    That a secret is not set is told by the source itself (``Source.unset``).
+    """
     problems: list[str] = []
     for name, source in sources.items():
         provider = registry.get(source.provider)
         if provider is None:
             known = ", ".join(sorted(registry))
             problems.append(f"sources.{name}.provider: no provider {source.provider!r} ({known})")
-        else:
+        elif not source.unset:
             problems += provider.check(source) + published.problems_of(source)
     return problems

@@ -50,6 +50,20 @@ def read_file(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def read_text(path: Path) -> str:
+    """The text of a file that was named on the command line.
+
+    Raises:
+        BadInput: ``not_readable``: it can't be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadInput("not_readable", f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise BadInput("not_readable", f"{path}: not UTF-8") from None
+
+
 def environ() -> dict[str, str]:
     """The environment of this process."""
     return dict(os.environ)
@@ -93,11 +107,14 @@ def attached(settings: Settings, given: Mapping[str, str], found: Endpoints | No
     return settings.model_copy(update=update)
 
 
-def sources_of(settings: Settings) -> dict[str, Source]:
+def sources_of(settings: Settings, *, whole: bool = True) -> dict[str, Source]:
     """The sources of ``mailpulse.toml``, each checked by its provider.
 
+    Args:
+        whole: a secret that is not set is an error; otherwise its source alone is off.
+
     Raises:
-        ConfigError: no such file, or with every problem found in it.
+        ConfigError: no such file, or with every problem found in it; or all sources are off.
     """
     from ingest.providers import check_sources
 
@@ -106,8 +123,10 @@ def sources_of(settings: Settings) -> dict[str, Source]:
     except OSError as error:
         reason = f"{settings.config_path}: {error.strerror}"
         raise ConfigError([f"{reason}; 'mailpulse config init' writes a commented one"]) from None
-    sources = load_sources(text, environ(), read_file)
+    sources = load_sources(text, environ(), read_file, whole=whole)
     problems = check_sources(sources)
+    if not problems and sources and all(source.unset for source in sources.values()):
+        problems = [line for source in sources.values() for line in source.unset]
     if problems:
         raise ConfigError(problems)
     return sources
@@ -163,12 +182,14 @@ def source_named(settings: Settings, name: str) -> Source:
     """One source of ``mailpulse.toml``.
 
     Raises:
-        ConfigError: the file has problems, or no such source.
+        ConfigError: the file has problems, no such source, or its secrets are not set.
     """
-    sources = sources_of(settings)
+    sources = sources_of(settings, whole=False)
     if name not in sources:
         known = ", ".join(sorted(sources)) or "none"
         raise ConfigError([f"sources.{name}: no such source in {settings.config_path} ({known})"])
+    if sources[name].unset:
+        raise ConfigError(list(sources[name].unset))
     return sources[name]
 
 

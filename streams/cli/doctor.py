@@ -237,10 +237,17 @@ def _reconciliation(settings: Settings) -> list[Finding]:
 
 
 def _sources(settings: Settings) -> list[Finding]:
-    found = sources_of(settings)
+    found = sources_of(settings, whole=False)
+    off = [
+        Finding("sources", False, f"{name} is off: {'; '.join(one.unset)}",
+                "set it for the ingress (or 'up') and start that again; other sources work")
+        for name, one in sorted(found.items()) if one.unset
+    ]  # fmt: skip
     if not found:
         return [Finding("sources", False, "none configured", "mailpulse sources add PROVIDER")]
-    return [Finding("sources", True, ", ".join(sorted(found))), *_published(settings, found)]
+    on = sorted(name for name, one in found.items() if not one.unset)
+    fine = [Finding("sources", True, ", ".join(on))] if on else []
+    return [*fine, *off, *_published(settings, found)]
 
 
 def _published(settings: Settings, sources: Mapping[str, Source]) -> list[Finding]:

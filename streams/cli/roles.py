@@ -65,7 +65,7 @@ def ingest() -> None:
     from ingest.registry_endpoint import registry_routes
     from streams.cli.telemetry import tracer_of
 
-    sources = sources_of(settings_of(attach=False))
+    sources = sources_of(settings_of(attach=False), whole=False)
     settings = begin("ingest")
     tracer = tracer_of(environ(), "ingest")
     codec = codec_of(settings)
@@ -126,7 +126,7 @@ def up(port: Port = None, data_dir: DataDir = None, config: ConfigFile = None) -
     from streams.embedded.supervisor import embedded
 
     settings = settings_of(attach=False, ingest_port=port, data_dir=data_dir, config_file=config)
-    sources = sources_of(settings)
+    sources = sources_of(settings, whole=False)
     destinations_of(settings)  # their problems too, before anything starts
 
     async def run(stop: asyncio.Event) -> None:
@@ -134,8 +134,10 @@ def up(port: Port = None, data_dir: DataDir = None, config: ConfigFile = None) -
         async with embedded(settings, environ(), say) as pipeline:
             where = pipeline.endpoints
             assert where is not None
-            for name in sources:
+            for name, source in sources.items():
                 say(f"Webhooks of {name}: POST {where.ingest_url}/hooks/{name}")
+                for line in source.unset:
+                    say(f"  off until this is set and it is started again: {line}")
             say(f"ClickHouse:   {where.clickhouse_dsn} (any HTTP client, read-only)")
             if where.dashboard_url:
                 say(f"Dashboard:    {where.dashboard_url}")

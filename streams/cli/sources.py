@@ -1,6 +1,5 @@
-"""Commands for sources: configure one, check a captured request, send a test event."""
+"""Commands for sources: configure one, check a captured request."""
 
-import asyncio
 import re
 import sys
 import tomllib
@@ -10,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from schemas.errors import BadInput, ConfigError, Unavailable
+from schemas.errors import BadInput, ConfigError
 from schemas.masking import masked
-from schemas.serving.origin import Networks
-from schemas.settings import PREFIX, Source
+from schemas.settings import PREFIX
 from streams.cli.context import (
     FAILED,
     OK,
@@ -273,55 +271,6 @@ def _check_captured(path: Path) -> "CheckResult":
     return check_request(keys.source, request, received_at, certificates=keys.certificates)
 
 
-def send_test(
-    source: Annotated[str, typer.Argument(help="Source in mailpulse.toml.")],
-    url: Annotated[
-        str | None, typer.Option(help="URL of ingress. Default: the one running here.")
-    ] = None,
-    signing_key: Annotated[
-        Path | None,
-        typer.Option(help="Private key (PEM), if the source has only the public key."),
-    ] = None,
-    number: Annotated[int | None, typer.Option(help="Same number, same event.")] = None,
-    json: Json = False,
-) -> None:
-    """Sends a correctly signed event as the source's provider would; exit code 0 if accepted.
-
-    Example: mailpulse send-test news && mailpulse tail raw --last 1
-    """
-    from ingest.tryout import send_test as send
-    from streams.embedded.data_dir import running
-
-    settings = settings_of()
-    found = running(settings.data_dir)
-    here = found.ingest_url if found else f"http://127.0.0.1:{settings.ingest_port}"
-    configured: Source = source_named(settings, source)
-    key = None if signing_key is None else signing_key.read_text(encoding="utf-8")
-    result = asyncio.run(
-        send(
-            url or here, configured, signing_key=key, trusted=Networks(settings.trusted_proxies),
-            number=number if number is not None else int(now() * 1000) % 10**9,
-        )
-    )  # fmt: skip
-    if json:
-        emit(
-            {
-                "status": result.status,
-                "body": result.body,
-                "seconds": round(result.seconds, 4),
-                "event_ids": result.event_ids,
-            }
-        )
-    elif result.status:
-        say(f"{result.status} after {result.seconds * 1000:.0f} ms {result.body}".rstrip())
-        if result.ok:
-            say(f"event {', '.join(result.event_ids)}")
-    if not result.status:
-        raise Unavailable(f"no answer from {url or here}: {result.body}; is the ingress running?")
-    if not result.ok:
-        raise typer.Exit(FAILED)
-
-
 def register(app: typer.Typer) -> None:
     """Adds these commands to ``app``."""
     from streams.cli.addresses import refresh
@@ -329,7 +278,6 @@ def register(app: typer.Typer) -> None:
     sources.command("refresh")(refresh)
     app.add_typer(sources, name="sources", rich_help_panel="Set-up")
     app.command(rich_help_panel="Set-up")(check)
-    app.command("send-test", rich_help_panel="Set-up")(send_test)
 
 
 CONFIG_EXAMPLE = f"""\

@@ -219,6 +219,22 @@ async def test_what_is_too_deep_or_too_much_is_refused(body: bytes, code: str) -
         assert not door.log.parcels
 
 
+@pytest.mark.parametrize(("provider", "status"), [("tiny", 503), ("tiny429", 429)])
+async def test_a_source_without_its_secret_is_off_alone(provider: str, status: int) -> None:
+    """It is told to send again, whatever it proves; nothing is read, and its neighbour works."""
+    off = source("off", provider=provider, secret=(), unset=("sources.off.secret: not set",))
+    async with front_door(source(), off) as door:
+        for method in ("POST", "GET", "HEAD"):
+            answer = await door.client.request(
+                method, "/hooks/off", headers={"x-key": KEY}, content=b"[]"
+            )
+            assert answer.status_code == status
+            assert answer.headers["retry-after"]
+            assert b"secret" not in answer.content
+        assert (await door.post(EVENTS)).status_code == 200
+        assert door.log.tried == 1
+
+
 @pytest.mark.parametrize("provider", ["tiny", "tiny429"])
 async def test_no_acknowledgement_is_no_200(provider: str) -> None:
     """Away, slow or full: the status that makes this provider come again, and when."""

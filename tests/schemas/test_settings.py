@@ -237,6 +237,38 @@ def test_an_empty_secret_is_no_secret() -> None:
         resolve_secret("file:/run/old", {}, holding(" \n"))
 
 
+TWO = """
+[sources.one]
+provider = "generic"
+secret = ["env:NEW", "file:/run/old"]
+[sources.two]
+provider = "generic"
+secret = "env:OTHER"
+"""
+
+
+def test_a_secret_that_is_not_set_turns_its_source_off_and_no_other() -> None:
+    """Also one of several, and one in an empty file; the reasons name the setting."""
+    found = load_sources(TWO, {"OTHER": "s"}, holding(" \n"), whole=False)
+    assert found["two"].unset == ()
+    assert found["one"].unset == (
+        "sources.one.secret: environment variable NEW is not set",
+        "sources.one.secret: /run/old is empty",
+    )
+    with pytest.raises(ConfigError, match="NEW is not set"):
+        load_sources(TWO, {"OTHER": "s"}, holding(" \n"))
+
+
+@pytest.mark.parametrize("line", [
+    'secret = "typed"', 'secret = "env:"', 'tolerance_s = -1', 'unset = []', 'unset = ["x"]',
+])  # fmt: skip
+def test_a_file_that_is_wrong_stays_an_error(line: str) -> None:
+    """Nobody can mend it by setting a variable."""
+    text = f'[sources.a]\nprovider = "generic"\n{line}\n'
+    with pytest.raises(ConfigError):
+        load_sources(text, {}, no_file, whole=False)
+
+
 @pytest.mark.parametrize("text", ["sources = 3", "[sources]\nnews = 3", "= broken", "[sources.a"])
 def test_a_misshapen_file_is_a_problem_and_no_crash(text: str) -> None:
     """Whatever stands in the file, the answer is ``ConfigError``."""

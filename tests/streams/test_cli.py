@@ -170,6 +170,28 @@ def test_doctor_looks_at_the_sources_that_up_would_take(
     assert "ok   sources: a" in capsys.readouterr().err
 
 
+def test_doctor_names_a_source_that_is_off(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what to do; one that works is named beside it."""
+    path = tmp_path / "a.toml"
+    path.write_text(
+        '[sources.on]\nprovider = "generic"\nsecret = "env:MAILPULSE_SECRET_ON"\n'
+        '[sources.off]\nprovider = "generic"\nsecret = "env:MAILPULSE_SECRET_OFF"\n',
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("MAILPULSE_SECRET_ON", "x")
+    run("doctor", "--config", str(path), "--json")
+    found = [one for one in json.loads(capsys.readouterr().out) if one["what"] == "sources"]
+    assert [(one["ok"], one["detail"]) for one in found] == [
+        (True, "on"),
+        (False, "off is off: sources.off.secret: environment variable MAILPULSE_SECRET_OFF"
+                " is not set"),
+    ]  # fmt: skip
+    monkeypatch.delenv("MAILPULSE_SECRET_ON")
+    assert run("ingest") == 3  # with no source at all it could accept nothing
+
+
 def test_doctor_looks_at_destinations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
