@@ -21,7 +21,7 @@ reasons; whether live sync events say ``blacklist``, as the samples, or ``denyli
 """
 
 from collections.abc import Mapping
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import orjson
 
@@ -34,6 +34,7 @@ from ingest.providers.base import (
     Request,
     newest,
     post,
+    unreadable,
     with_headers,
 )
 from ingest.verify import SignatureError
@@ -84,6 +85,12 @@ _REJECTED = {
 }
 
 
+def _check_url(text: str) -> None:
+    parts = urlsplit(text)
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        raise ValueError
+
+
 class Mandrill(Provider):
     """See the module."""
 
@@ -98,6 +105,11 @@ class Mandrill(Provider):
     batch = "list, up to 1,000"
     other_calls = "HEAD and empty list: 200; sync.whitelist: kept as unknown"
     bounces = "event name, msg.bounce_description; reject reason"
+
+    def check(self, source: Source) -> list[str]:
+        """See ``Provider.check``; the URL that is signed must be one."""
+        wrong = unreadable(source, "public_url", _check_url, "is no URL with https:// or http://")
+        return super().check(source) + wrong
 
     def verify(
         self, request: Request, source: Source, now: float, certificates: Certificates

@@ -39,6 +39,7 @@ from ingest.providers.base import (
     post,
     post_json,
     private_key,
+    unreadable,
     with_headers,
 )
 from ingest.providers.ses_events import EVENTS, build
@@ -66,6 +67,11 @@ class Ses(Provider):
     batch = "one per recipient; Firehose: list"
     other_calls = "subscription: confirmed; unsubscription, validation: logged"
     bounces = "bounceType, bounceSubType; delayType"
+
+    def check(self, source: Source) -> list[str]:
+        """See ``Provider.check``; topics must be named by their ARNs."""
+        topics = unreadable(source, "topic_arns", sns.check_topic_arn, "is no ARN of an SNS topic")
+        return super().check(source) + topics
 
     def proof_in_body(self, request: Request) -> bool:
         """See ``Provider.proof_in_body``: not in a request with a token."""

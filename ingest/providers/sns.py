@@ -47,6 +47,9 @@ _HOST = re.compile(
     re.ASCII,
 )
 _PATH = re.compile(r"/SimpleNotificationService-[0-9a-f]{4,64}\.pem", re.ASCII)
+_TOPIC_ARN = re.compile(
+    r"arn:aws[a-z-]{0,16}:sns:[a-z0-9-]{1,32}:[0-9]{12}:[A-Za-z0-9_-]{1,256}(?:\.fifo)?", re.ASCII
+)
 _ALGORITHMS = {"1": "sha1", "2": "sha256"}
 
 
@@ -129,6 +132,16 @@ def algorithm_of(envelope: Mapping[str, Any]) -> str:
     if algorithm is None:
         raise SignatureError("unknown_signature_version")
     return algorithm
+
+
+def check_topic_arn(text: str) -> None:
+    """Refuses what is no ARN of a topic (SNS API reference, CreateTopic: names and ARNs).
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not _TOPIC_ARN.fullmatch(text):
+        raise ValueError
 
 
 def check_envelope(

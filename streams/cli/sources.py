@@ -1,15 +1,12 @@
 """Commands for sources: configure one, check a captured request."""
 
-import re
 import sys
-import tomllib
-from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from schemas.errors import BadInput, ConfigError
+from schemas.errors import BadInput
 from schemas.masking import masked
 from schemas.settings import PREFIX
 from streams.cli.context import (
@@ -27,31 +24,9 @@ from streams.cli.tail import moment, readable, without_addresses
 from streams.terminal.output import pair
 
 if TYPE_CHECKING:
-    from ingest.providers.base import Provider
     from ingest.tryout import CheckResult
 
 sources = typer.Typer(help="Sources: who may post webhooks.", no_args_is_help=True)
-
-_PUBLIC = ("public_key", "topic_arns", "account", "public_url", "allow_ips")
-"""Fields that are not secret and are written to the file."""
-
-WHERE: dict[str, str] = {
-    "sendgrid": "Settings › Mail Settings › Event Webhook: post to this URL, turn on «Signed Event "
-    "Webhook» and copy the public key",
-    "mailgun": "Send › Sending › Webhooks: add this URL for each event; the signing key is under "
-    "API security › HTTP webhook signing key",
-    "ses": "a configuration set › Event destinations › Amazon SNS; then subscribe this URL to the "
-    "topic over HTTPS. The subscription is confirmed by mailpulse",
-    "postmark": "Server › Message stream › Webhooks: this URL with user and password, all events",
-    "mandrill": "Settings › Webhooks: add this URL; copy the key of the webhook",
-    "sparkpost": "Configuration › Webhooks: this URL, Basic authentication, all events",
-    "mailjet": "Account › Event notifications: this URL with user and password, «group events» on",
-    "brevo": "Transactional › Settings › Webhooks: this URL, with the token as a bearer token",
-    "mailersend": "Domain › Webhooks: this URL; copy the signing secret",
-    "resend": "Webhooks › Add endpoint: this URL; copy the signing secret (whsec_…)",
-}
-"""Provider -> where to enter the URL in its console. From the providers' documentation, 2026-11;
-not tried with live accounts."""
 
 
 @sources.command("ls")
@@ -68,111 +43,6 @@ def ls(json: Json = False) -> None:
     table_or_json(json, "", ("source", "provider", "hook", "proven_by"), rows)
     if not json:
         say(f"Providers: {', '.join(sorted(REGISTRY))}")
-
-
-@sources.command("add")
-def add(
-    provider: Annotated[str, typer.Argument(help="Provider, such as sendgrid.")],
-    name: Annotated[str | None, typer.Option(help="Name of the source.")] = None,
-    url: Annotated[
-        str, typer.Option(help="Address at which providers reach ingress.")
-    ] = "https://events.example.com",
-    value: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="FIELD=VALUE instead of a prompt; may be repeated."),
-    ] = None,
-) -> None:
-    """Adds a source to mailpulse.toml: asks for the fields, says what to do at the provider.
-
-    Secrets are never written to the file; it refers to environment variables instead.
-
-    Example: mailpulse sources add sendgrid --name news --set public_key=MFkw…
-    """
-    from ingest.providers import REGISTRY
-    from ingest.published import told
-
-    if provider not in REGISTRY:
-        raise typer.BadParameter(f"no provider {provider!r}: {', '.join(sorted(REGISTRY))}")
-    chosen = name or provider.removeprefix("preset:")
-    path = settings_of().config_path
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", chosen):
-        raise typer.BadParameter(f"--name {chosen!r}: letters, digits, '-' and '_', 64 at most")
-    if chosen in _configured(text, path):
-        raise ConfigError([f"sources.{chosen}: is in {path} already; choose another --name"])
-    given = dict(one.partition("=")[::2] for one in value or ())
-    fields, variables = {}, []
-    required = REGISTRY[provider].required
-    if "username" in given and "password" not in required:  # one goes with the other
-        required = (*required, "password")
-    for wanted in required:
-        field = next((one for one in wanted.split("|") if one in given), wanted.split("|")[0])
-        if field in _PUBLIC:
-            fields[field] = given.get(field) or _asked(f"{field} (from the provider's console)")
-        else:
-            variable = f"{PREFIX}SECRET_{chosen}_{field}".upper().replace("-", "_")
-            fields[field] = f"env:{variable}"
-            variables.append(variable)
-    block = [f"[sources.{chosen}]", f'provider = "{provider}"']
-    block += [f'{field} = "{_escaped(content)}"' for field, content in fields.items()]
-    with path.open("a", encoding="utf-8") as file:
-        file.write(("\n" if text else "") + "\n".join(block) + "\n")
-    say(f"Added to {path}:")
-    for line in block:
-        say(f"  {line}")
-    for variable in variables:
-        say(f"Set in the environment of the ingress: {variable}")
-    if "token" in fields:
-        say("A token is for you to choose: 'openssl rand -hex 24' makes one")
-    say(f"Webhook URL: {url.rstrip('/')}/hooks/{chosen}{_token_in_url(REGISTRY[provider])}")
-    for line in _at_the_provider(REGISTRY[provider]):
-        say(line)
-    say(told(provider))
-    say(f"Then try it: mailpulse send-test {chosen}")
-
-
-def _token_in_url(provider: "Provider") -> str:
-    """What a preset's webhook URL ends with, if the token is a part of it."""
-    from ingest.providers.preset import Preset
-
-    kind, _, name = str(
-        provider.mapping.get("token", "") if isinstance(provider, Preset) else ""
-    ).partition(":")
-    return {"query": f"?{name}=TOKEN", "path": "/TOKEN"}.get(kind, "")
-
-
-def _at_the_provider(provider: "Provider") -> list[str]:
-    """What to do at the provider, and what a preset does not know."""
-    from ingest.providers.preset import Preset
-
-    if isinstance(provider, Preset):
-        return [
-            f"At {provider.title}: {provider.where}",
-            f"Proven by: {provider.verification}",
-            f"Not verified by its documentation: {provider.unverified}",
-        ]
-    where = WHERE.get(provider.name)
-    return [f"At {provider.title}: {where}"] if where else []
-
-
-def _configured(text: str, path: Path) -> Collection[str]:
-    """Names of the sources that a file has already."""
-    try:
-        found = tomllib.loads(text).get("sources", {})
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError([f"{path}: {error}"]) from None
-    return found if isinstance(found, dict) else ()
-
-
-def _asked(question: str) -> str:
-    if not sys.stdin.isatty():
-        raise ConfigError([f"{question}: pass it with --set, as there is no terminal to ask on"])
-    return str(typer.prompt(question))
-
-
-def _escaped(text: str) -> str:
-    """Text as the content of a TOML basic string."""
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def _header(line: str) -> tuple[str, str]:
@@ -274,7 +144,9 @@ def _check_captured(path: Path) -> "CheckResult":
 def register(app: typer.Typer) -> None:
     """Adds these commands to ``app``."""
     from streams.cli.addresses import refresh
+    from streams.cli.source_setup import add
 
+    sources.command("add")(add)
     sources.command("refresh")(refresh)
     app.add_typer(sources, name="sources", rich_help_panel="Set-up")
     app.command(rich_help_panel="Set-up")(check)

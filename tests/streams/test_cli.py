@@ -9,14 +9,13 @@ import orjson
 import pytest
 import typer
 
-from ingest.providers import REGISTRY
 from ingest.verify import hmac_hex
 from schemas.errors import BadInput, ConfigError, Unavailable
 from schemas.settings import Settings
 from streams.cli import context, tail
 from streams.cli.dlq import Resend, plan_of
 from streams.cli.main import main
-from streams.cli.sources import CONFIG_EXAMPLE, WHERE
+from streams.cli.sources import CONFIG_EXAMPLE
 from streams.embedded.data_dir import Endpoints
 from streams.terminal import output
 
@@ -238,47 +237,6 @@ def test_example_file_is_valid_when_its_comments_are_taken_off(
     (tmp_path / "mailpulse.toml").write_text(text, encoding="utf-8")
     assert run("sources", "ls", "--json") == 3  # the example's public key is cut short
     assert capsys.readouterr().err.count("\n") == 1
-
-
-@pytest.mark.parametrize("provider", sorted(REGISTRY))
-def test_sources_add_asks_for_what_each_provider_needs(
-    provider: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """Afterwards, with the named variables set, only the values of the source are wrong."""
-    given = ["--set", "public_key=MFkw", "--set", "topic_arns=arn:aws:sns:eu-west-1:1:t"]
-    given += ["--set", "public_url=https://events.example.com/hooks/x"]
-    assert run("sources", "add", provider, "--name", "mine", *given) == 0
-    shown = capsys.readouterr().err
-    assert "https://events.example.com/hooks/mine" in shown
-    assert "mailpulse send-test mine" in shown
-    for line in shown.splitlines():
-        if line.startswith("Set in the environment"):
-            monkeypatch.setenv(line.rsplit(" ", 1)[1], "c2VjcmV0")
-    run("sources", "ls", "--json")
-    problems = capsys.readouterr().err
-    assert "needs" not in problems, problems
-    assert run("sources", "add", provider, "--name", "mine", *given) == 3
-
-
-def test_steps_are_for_providers_that_exist() -> None:
-    """No advice for a provider that can't be added."""
-    assert set(WHERE) <= set(REGISTRY)
-
-
-def test_sources_add_keeps_the_file_and_refuses_odd_names(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Sources in comments are ignored; only real tables count."""
-    run("config", "init")
-    assert run("sources", "add", "generic", "--name", "crm") == 0
-    assert run("sources", "add", "generic", "--name", "a b") == 2
-    assert run("sources", "add", "nobody") == 2
-    text = (tmp_path / "mailpulse.toml").read_text(encoding="utf-8")
-    assert text.startswith(CONFIG_EXAMPLE)
-    capsys.readouterr()
 
 
 def test_config_show_hides_secrets_and_names_origins(
