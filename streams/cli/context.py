@@ -64,6 +64,22 @@ def read_text(path: Path) -> str:
         raise BadInput("not_readable", f"{path}: not UTF-8") from None
 
 
+def config_text(path: Path) -> str | None:
+    """The text of ``mailpulse.toml``; ``None`` where there is no such file.
+
+    Raises:
+        ConfigError: it can't be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([f"{path}: not UTF-8; save it in that encoding"]) from None
+
+
 def environ() -> dict[str, str]:
     """The environment of this process."""
     return dict(os.environ)
@@ -118,11 +134,10 @@ def sources_of(settings: Settings, *, whole: bool = True) -> dict[str, Source]:
     """
     from ingest.providers import check_sources
 
-    try:
-        text = read_file(settings.config_path)
-    except OSError as error:
-        reason = f"{settings.config_path}: {error.strerror}"
-        raise ConfigError([f"{reason}; 'mailpulse config init' writes a commented one"]) from None
+    text = config_text(settings.config_path)
+    if text is None:
+        reason = f"{settings.config_path}: No such file or directory"
+        raise ConfigError([f"{reason}; 'mailpulse config init' writes a commented one"])
     sources = load_sources(text, environ(), read_file, whole=whole)
     problems = check_sources(sources)
     if not problems and sources and all(source.unset for source in sources.values()):
@@ -140,11 +155,8 @@ def destinations_of(settings: Settings) -> "dict[str, AnyDestination]":
     """
     from streams.deliver.destinations import load_destinations
 
-    try:
-        text = read_file(settings.config_path)
-    except FileNotFoundError:
-        return {}
-    return load_destinations(text, environ(), read_file)
+    text = config_text(settings.config_path)
+    return {} if text is None else load_destinations(text, environ(), read_file)
 
 
 def lines_of(settings: Settings) -> "Lines":
@@ -155,10 +167,8 @@ def lines_of(settings: Settings) -> "Lines":
     """
     from streams.campaigns.lines import Lines
 
-    try:
-        return Lines.load(load_alerts(read_file(settings.config_path)))
-    except FileNotFoundError:
-        return Lines()
+    text = config_text(settings.config_path)
+    return Lines() if text is None else Lines.load(load_alerts(text))
 
 
 def codec_of(settings: Settings) -> "Codec":

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import secrets
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,8 @@ from streams.cli.roles import run_until_stopped
 
 if TYPE_CHECKING:
     from streams.simulation.accounts import Keys
+
+EVENTS_PER_DAY_MAX = 1_000_000_000_000
 
 
 def load(
@@ -111,8 +114,29 @@ def _init(path: Path) -> None:
         put(f"export {name}={value}")
 
 
+def number_of(text: str) -> int:
+    """A number as people write it: ``5M``, ``1.5B``, ``250k``, ``100_000``.
+
+    Raises:
+        BadParameter: it is none, or below 1.
+    """
+    found = re.fullmatch(r"(\d[\d_,]*(?:\.\d+)?)\s*([kMGB]?)", text.strip())
+    if not found:
+        raise typer.BadParameter(f"{text!r} is no number of events, such as 5M or 250000")
+    number = float(found[1].replace("_", "").replace(",", ""))
+    events = round(number * {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "B": 1e9}[found[2]])
+    if not 1 <= events <= EVENTS_PER_DAY_MAX:
+        raise typer.BadParameter(f"{text}: from 1 to {EVENTS_PER_DAY_MAX:,} events a day")
+    return events
+
+
 def capacity(
-    events_per_day: Annotated[int, typer.Option(help="Events per day, of all types.", min=1)],
+    events: Annotated[
+        str | None, typer.Argument(help="Events per day, of all types: 250000, 5M, 1.5B.")
+    ] = None,
+    events_per_day: Annotated[
+        str | None, typer.Option(help="The same, as an option.", hidden=True)
+    ] = None,
     peak: Annotated[
         float, typer.Option(help="Busiest minute relative to the day's average.", min=1)
     ] = 5.0,
@@ -124,15 +148,19 @@ def capacity(
     Calculated from measured figures (python -m tests.bench.capacity); yours will differ by machine,
     so leave room.
 
-    Example: mailpulse capacity --events-per-day 100000000
+    Example: mailpulse capacity 100M
     """
     from streams.cli import capacity as sizing
 
-    plan = sizing.plan(events_per_day, peak=peak, replicas=replicas)
+    asked = events or events_per_day
+    if asked is None:
+        raise typer.BadParameter("how many events a day? Such as: mailpulse capacity 5M")
+    daily = number_of(asked)
+    plan = sizing.plan(daily, peak=peak, replicas=replicas)
     if json:
         emit(asdict(plan))
         return
-    table(f"{events_per_day:,} events a day", ("what", "value"), plan.lines())
+    table(f"{daily:,} events a day", ("what", "value"), plan.lines())
     say(f"First limit: {plan.bottleneck}")
 
 

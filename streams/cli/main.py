@@ -43,6 +43,8 @@ PRIVATE = 0o077
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as in shells: 128 + SIGINT."""
 
+ROLES = ("up", "demo", "ingest", "worker", "sink", "warehouse", "dashboard", "deliver")
+
 app = typer.Typer(
     name="mailpulse",
     help=(
@@ -96,6 +98,12 @@ def _root(
         logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
+def command_name(arguments: list[str] | None) -> str:
+    """The first word of what was asked for."""
+    words = sys.argv[1:] if arguments is None else arguments
+    return words[0] if words else ""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs one command and ends the process with its exit code (``EXIT_CODES``)."""
     logging.lastResort = LogLines(logging.WARNING)
@@ -116,6 +124,13 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except OSError as error:
+        # a path that can't be used; of a role's own disk in trouble the traceback is told
+        if error.filename is None or command_name(arguments) in ROLES:
+            say_traceback(error)
+        else:
+            say(f"{error.filename}: {error.strerror}")
+        sys.exit(FAILED)
     except Exception as error:  # a bug: its traceback, with values from outside escaped
         say_traceback(error)
         sys.exit(FAILED)

@@ -21,7 +21,7 @@ from streams.cli.context import (
     codec_of,
     emit,
     now,
-    read_file,
+    read_text,
     say,
     settings_of,
     table,
@@ -64,7 +64,7 @@ def reprocess(
 
     Example: mailpulse reprocess --from 2026-11-20T00:00Z --rules machines.toml --plan
     """
-    text = read_file(rules)
+    text = read_text(rules)
     moment(since, now())  # an error is reported before Kafka is asked
     raise typer.Exit(asyncio.run(_reprocess(text, since, again=again, only_plan=plan, json=json)))
 
@@ -152,5 +152,5 @@ def progress_line(state: "RunProgress", rate: float) -> str:
 
 def register(app: typer.Typer) -> None:
     """Adds the command to ``app``."""
-    app.command()(reprocess)
+    app.command(rich_help_panel="Kafka")(reprocess)
     app.command("replay", hidden=True, deprecated=True)(reprocess)  # its name until 0.2

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from schemas.errors import ConfigError
 from schemas.settings import PREFIX, Source
 from schemas.sources import is_source_name
-from streams.cli.context import read_text, say, settings_of
+from streams.cli.context import config_text, say, settings_of
 
 if TYPE_CHECKING:
     from ingest.providers.base import Provider
@@ -103,7 +103,7 @@ def add(
     if not is_source_name(chosen):
         raise typer.BadParameter(f"--name {chosen!r}: letters, digits, '-' and '_', 64 at most")
     path = settings_of().config_path
-    text = read_text(path) if path.exists() else ""
+    text = config_text(path) or ""
     if chosen in _configured(text, path):
         raise ConfigError([f"sources.{chosen}: is in {path} already; choose another --name"])
     found = REGISTRY[provider]

@@ -59,7 +59,7 @@ def test_load_on_no_ingress_keeps_books_of_doubt(tmp_path: Path) -> None:
 
 def test_capacity_is_told_for_people_and_programs(tmp_path: Path) -> None:
     """The table names the setting; the JSON has the same number."""
-    words = ("capacity", "--events-per-day", "100000000")
+    words = ("capacity", "100M")
     shown = mailpulse(*words, cwd=tmp_path)
     found = json.loads(mailpulse(*words, "--json", cwd=tmp_path).stdout)
     assert "MAILPULSE_PARTITIONS" in shown.stdout

@@ -156,7 +156,7 @@ ASKED: dict[str, list[tuple[str, ...]]] = {
     "send-test": [("crm",), ("crm", "--json")],
     "doctor": [(), ("--json",)],
     "load": [("--init",), (), ("--json",)],
-    "capacity": [("--events-per-day", "1000")],
+    "capacity": [("1000",), (HOSTILE,)],
     "campaigns ls": [(), ("--json",)],
     "campaigns show": [(HOSTILE,), (HOSTILE, "--json")],
     "campaigns set": [(HOSTILE, "--name", HOSTILE)],
