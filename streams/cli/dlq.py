@@ -48,19 +48,18 @@ group = typer.Typer(help="Dead letters: records that failed.", no_args_is_help=T
 Since = Annotated[str | None, typer.Option(help="10m, 2h, 1d or an ISO 8601 time.")]
 Reason = Annotated[str | None, typer.Option(help="Only this reason.")]
 _CONTENT_SHOWN_CHARS = 4_000
-_ALL = 10**12
 
 
 async def letters(
     settings: Settings, codec: "Codec", since: str | None, reason: str | None
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """Dead letters, each once, in order within each partition.
+    """Dead letters, each once, in order of time (``streams.cli.tail.InOrder``).
 
     It holds a connection to Kafka, so callers that stop early must close it.
     """
-    since_s = None if since is None else moment(since, now())
+    since_s = 0.0 if since is None else moment(since, now())
     seen: set[str] = set()
-    wanted = Wanted(BY_NAME[DEAD_LETTERS], last=_ALL, since_s=since_s)
+    wanted = Wanted(BY_NAME[DEAD_LETTERS], since_s=since_s)
     async with aclosing(records(settings, wanted, codec)) as found:
         async for _record, letter in found:
             if not isinstance(letter, dict) or letter["dead_letter_id"] in seen:

@@ -2,13 +2,15 @@
 
 Invariants:
 1. It reads without a consumer group and commits nothing.
-2. Addresses are masked unless asked for; a record that can't be decoded is shown as such and
+2. Exactly as many records are shown as were asked for, if there are so many; in order of time.
+3. Addresses are masked unless asked for; a record that can't be decoded is shown as such and
    reading goes on.
 """
 
 import asyncio
+import heapq
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,6 +31,11 @@ if TYPE_CHECKING:
 
 ALIASES = {name.split(".")[-2]: name for name in BY_NAME}
 """Short name -> topic: ``raw``, ``enriched``, ``dlq`` …: the part before the version."""
+LOOK_BACK = 10_000
+"""Newest offsets of each partition among which records that pass filters are looked for."""
+HELD_MAX = 50_000
+HELD_BYTES_MAX = 64 << 20
+"""Records, and bytes of them, that are held to bring those of several partitions in order."""
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _TIME_FIELDS = ("occurred_at", "received_at", "event_time", "as_of", "complete_through", "since",
                 "until", "raised_at", "updated_at", "starts_at", "ends_at", "started_at",
@@ -53,6 +60,16 @@ class Wanted:
     campaign: str | None = None
     event_type: str | None = None
     recipient: str | None = None
+
+    @property
+    def filters(self) -> bool:
+        """Whether some records are left out."""
+        return any((self.campaign, self.event_type, self.recipient))
+
+    @property
+    def depth(self) -> int:
+        """How many of the newest offsets of each partition are looked at."""
+        return max(self.last, LOOK_BACK) if self.filters else self.last
 
     def takes(self, record: Mapping[str, Any]) -> bool:
         """Whether a decoded record passes the filters, with the fields of its enrichment."""
@@ -133,7 +150,9 @@ def without_addresses(value: Any, name: str = "") -> Any:
 async def records(
     settings: Settings, wanted: Wanted, codec: "Codec"
 ) -> AsyncGenerator[tuple[Any, Any], None]:
-    """``(Kafka record, decoded record or BadInput)``; in order within each partition.
+    """``(Kafka record, decoded record or BadInput)`` of those that pass the filters.
+
+    What is there when it begins comes in order of time (``InOrder``), what follows as it arrives.
 
     Args:
         codec: with the schema ids that the roles write.
@@ -144,17 +163,76 @@ async def records(
     from streams.kafka.reader import reader
 
     async with reader(settings, wanted.topic.name) as topic:
-        await topic.begin(wanted.since_s, wanted.last)
-        async for record in topic.records(follow=wanted.follow):
-            if wanted.since_s is not None and record.timestamp < wanted.since_s * 1000:
-                continue
-            if record.value is None:
-                yield record, None
-                continue
-            try:
-                yield record, codec.decode(record.value, wanted.topic.schema)
-            except BadInput as error:
-                yield record, error
+        await topic.begin(wanted.since_s, wanted.depth)
+        order = InOrder(wanted.last if wanted.since_s is None else None)
+        async for record in topic.records():
+            decoded = _decoded(record, wanted, codec)
+            if decoded is not _LEFT_OUT:
+                for ready in order.add(record, decoded):
+                    yield ready
+        for ready in order.rest():
+            yield ready
+        if wanted.follow:
+            async for record in topic.records(follow=True):
+                decoded = _decoded(record, wanted, codec)
+                if decoded is not _LEFT_OUT:
+                    yield record, decoded
+
+
+_LEFT_OUT = object()
+
+
+def _decoded(record: Any, wanted: Wanted, codec: "Codec") -> Any:
+    """A record decoded, ``None`` if it has no value, what is wrong with it, or ``_LEFT_OUT``."""
+    if wanted.since_s is not None and record.timestamp < wanted.since_s * 1000:
+        return _LEFT_OUT
+    if record.value is None:
+        return _LEFT_OUT if wanted.filters else None
+    try:
+        decoded = codec.decode(record.value, wanted.topic.schema)
+    except BadInput as error:
+        return error
+    return decoded if wanted.takes(decoded) else _LEFT_OUT
+
+
+class InOrder:
+    """Records of several partitions in order of time: by timestamp, partition, offset.
+
+    Args:
+        last: only so many of the newest are kept until ``rest``; ``None``: all. Then the oldest are
+            given out once more than ``HELD_MAX`` records or ``HELD_BYTES_MAX`` are held: the order
+            is exact as long as no partition is further behind than that.
+    """
+
+    def __init__(self, last: int | None) -> None:
+        self._last = last
+        self._held: list[tuple[tuple[int, int, int], Any, Any]] = []
+        self._bytes = 0
+
+    def add(self, record: Any, decoded: Any) -> Iterator[tuple[Any, Any]]:
+        """Takes a record; gives those that are ready."""
+        entry = ((record.timestamp, record.partition, record.offset), record, decoded)
+        heapq.heappush(self._held, entry)
+        self._bytes += len(record.value or b"")
+        while self._is_full():
+            oldest = self._take()
+            if self._last is None:
+                yield oldest
+
+    def rest(self) -> Iterator[tuple[Any, Any]]:
+        """Those that are left."""
+        while self._held:
+            yield self._take()
+
+    def _is_full(self) -> bool:
+        if self._last is not None:
+            return len(self._held) > self._last
+        return len(self._held) > HELD_MAX or self._bytes > HELD_BYTES_MAX
+
+    def _take(self) -> tuple[Any, Any]:
+        _, record, decoded = heapq.heappop(self._held)
+        self._bytes -= len(record.value or b"")
+        return record, decoded
 
 
 def one_line(record: Any, decoded: Any, unmasked: bool = False) -> str:
@@ -188,7 +266,10 @@ def tail(
     unmasked: Annotated[bool, typer.Option("--unmasked", help="Show whole addresses.")] = False,
     json: Json = False,
 ) -> None:
-    """Shows the records of a topic, decoded; addresses are masked. --json: one object per line.
+    """Shows the records of a topic in order of time, decoded; addresses are masked.
+
+    With a filter, the newest 10,000 records of each partition are looked through; --since goes
+    further back. --json: one object per line.
 
     Example: mailpulse tail enriched --type clicked --follow
     """
@@ -200,8 +281,6 @@ def tail(
     async def read() -> None:
         async for record, decoded in records(settings, wanted, codec):
             if isinstance(decoded, dict):
-                if not wanted.takes(decoded):
-                    continue
                 decoded = readable(decoded, unmasked)
             if json:
                 problem = {"error": str(decoded)} if isinstance(decoded, BadInput) else decoded

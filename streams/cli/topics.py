@@ -1,11 +1,14 @@
 """Commands for Kafka: topics, lag."""
 
 import asyncio
+import sys
 import time
-from typing import Annotated
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from schemas.errors import BadInput
 from schemas.topics import TOPICS
 from streams.cli.context import (
     Json,
@@ -15,9 +18,15 @@ from streams.cli.context import (
     put,
     say,
     settings_of,
+    table,
     table_or_json,
 )
 
+if TYPE_CHECKING:
+    from streams.kafka.admin import Lag
+
+TOP_OF_SCREEN = "\x1b[H\x1b[2J"
+"""Clears a terminal (ECMA-48, CUP and ED)."""
 group = typer.Typer(help="Kafka topics: create and show them.", no_args_is_help=True)
 
 
@@ -102,19 +111,43 @@ def acls(
 def lag(
     json: Json = False,
     watch: Annotated[bool, typer.Option("--watch", help="Repeat every 2 s until Ctrl-C.")] = False,
+    only: Annotated[str | None, typer.Option("--group", help="Only this consumer group.")] = None,
+    partitions: Annotated[
+        bool, typer.Option("--partitions", help="Each partition, not each topic.")
+    ] = False,
 ) -> None:
-    """Shows how many records each consumer group still has to read, per topic and partition."""
+    """Shows how many records each consumer group still has to read, per topic.
+
+    --json: one object per partition.
+    """
     from streams.kafka import admin
 
     settings = settings_of()
-    columns = ("group", "topic", "partition", "committed", "end", "lag")
     while True:
-        rows = asyncio.run(admin.lag(settings))
-        shown = [(r.group, r.topic, r.partition, r.committed, r.end, r.lag) for r in rows]
-        table_or_json(json, f"{sum(row.lag for row in rows):,} records to read", columns, shown)
+        rows = [one for one in asyncio.run(admin.lag(settings)) if only in (None, one.group)]
+        if only is not None and not rows:
+            raise BadInput("no_such_group", f"{only}: it has committed nothing")
+        if watch and not json and sys.stdout.isatty():
+            sys.stdout.write(TOP_OF_SCREEN)
+        title = f"{sum(row.lag for row in rows):,} records to read"
+        columns = ("group", "topic", "partition", "committed", "end", "lag")
+        if json or partitions:
+            each = [(r.group, r.topic, r.partition, r.committed, r.end, r.lag) for r in rows]
+            table_or_json(json, title, columns, each)
+        else:
+            table(title, ("group", "topic", "partitions", "most_behind", "lag"), by_topic(rows))
         if not watch:
             return
         time.sleep(2)
+
+
+def by_topic(rows: "Iterable[Lag]") -> list[tuple[str, str, int, int, int]]:
+    """Group, topic, its partitions, the greatest lag of one, the lag of all; the worst first."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for row in rows:
+        found.setdefault((row.group, row.topic), []).append(row.lag)
+    shown = [(*key, len(each), max(each), sum(each)) for key, each in found.items()]
+    return sorted(shown, key=lambda one: (-one[4], one[:2]))
 
 
 def register(app: typer.Typer) -> None:

@@ -41,7 +41,7 @@ class Reader:
         """Seeks to the records from ``since_s`` (seconds since 1970), to the ``last``, or to all.
 
         Args:
-            last: number of offsets, divided among the partitions.
+            last: number of newest offsets of each partition.
 
         Raises:
             ConfigError: no such topic.
@@ -54,8 +54,7 @@ class Reader:
             found = await self._consumer.offsets_for_times(moments)
             firsts = {tp: ends[tp] if found[tp] is None else found[tp].offset for tp in partitions}
         elif last is not None:
-            share = -(-last // len(partitions))
-            firsts = {tp: ends[tp] - share for tp in partitions}
+            firsts = {tp: ends[tp] - last for tp in partitions}
         else:
             firsts = starts
         self._consumer.assign(partitions)

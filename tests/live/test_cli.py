@@ -229,6 +229,9 @@ def test_tail_decodes_masks_and_filters(pipeline: Pipeline) -> None:
     whole = pipeline.run("tail", "raw", "--unmasked", "--since", "1h")
     assert "ada0@example.com" in whole
     assert pipeline.lines("tail", "raw", "--since", "2100-01-01") == []
+    events = pipeline.lines("tail", "raw", "--since", "1h")
+    assert pipeline.lines("tail", "raw", "-n", "1") == events[-1:]
+    assert pipeline.lines("tail", "raw", "-n", "3") == events[-3:]
 
 
 def test_dead_letter_is_listed_and_shown(pipeline: Pipeline) -> None:

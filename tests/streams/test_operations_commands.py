@@ -6,9 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from schemas.settings import load_sources
 from schemas.topics import BY_NAME
+from streams.cli.topics import by_topic
 from streams.kafka.acl import ROLES, table
+from streams.kafka.admin import Lag
 
 
 def mailpulse(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -92,3 +97,17 @@ def test_config_secrets_writes_and_leaves_alone(tmp_path: Path) -> None:
     assert "clickhouse_dsn" in first.stderr
     assert (tmp_path / "secrets" / "clickhouse_dsn").read_text("utf-8").startswith("http://")
     assert "made" not in mailpulse("config", "secrets", cwd=tmp_path).stderr
+
+
+@given(st.lists(st.builds(
+    Lag, st.sampled_from("ab"), st.sampled_from("xyz"), st.integers(0, 9), st.just(0), st.just(0),
+    st.integers(0, 10**6),
+)))  # fmt: skip
+def test_lag_by_topic_adds_up(rows: list[Lag]) -> None:
+    """Every record to read is in one line; the worst comes first."""
+    lines = by_topic(rows)
+    assert sum(line[4] for line in lines) == sum(row.lag for row in rows)
+    assert sum(line[2] for line in lines) == len(rows)
+    assert [line[4] for line in lines] == sorted((line[4] for line in lines), reverse=True)
+    for group, topic, _, worst, _ in lines:
+        assert worst == max(r.lag for r in rows if (r.group, r.topic) == (group, topic))

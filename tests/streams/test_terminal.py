@@ -146,7 +146,7 @@ ASKED: dict[str, list[tuple[str, ...]]] = {
     "alerts show": [(HOSTILE,), (HOSTILE, "--json")],
     "alerts try": [(), ("--line", HOSTILE), ("--line", f"{HOSTILE}=0.1"), ("--json",)],
     "migrate": [("--plan",)],
-    "lag": [(), ("--json",)],
+    "lag": [(), ("--json",), ("--partitions",), ("--group", HOSTILE)],
     "tail": [("raw",), ("raw", "--json"), ("raw", "--unmasked"), (HOSTILE,)],
     "trace": [("a@b.example",), (HOSTILE, "--unmasked"), ("a@b.example", "--json")],
     "why": [(HOSTILE,), (HOSTILE, "--examples", "0", "--json")],
