@@ -20,7 +20,7 @@ from typing import Any
 import orjson
 import structlog
 
-from schemas.errors import BadInput, MailpulseError
+from schemas.errors import BadInput, MailpulseError, Unavailable
 
 log = structlog.get_logger("mailpulse.dashboard")
 
@@ -144,7 +144,7 @@ class Hub:
         except MailpulseError as error:
             log.warning("view_failed", page=view.page, error=str(error))
             old = held.document if held is not None else None
-            return _snapshot(old, str(error), began, now_ms)
+            return _snapshot(old, _in_words(error), began, now_ms)
         finally:
             entry.took_s = self._clock() - began
         return _snapshot(document, "", began, now_ms)
@@ -205,6 +205,13 @@ class Hub:
         if self._poller is not None:
             self._poller.cancel()
             await asyncio.gather(self._poller, return_exceptions=True)
+
+
+def _in_words(error: MailpulseError) -> str:
+    """An error for whoever looks at the page; its details are for the log."""
+    if isinstance(error, Unavailable):
+        return "the database does not answer (the dashboard's log says why)"
+    return str(error)
 
 
 def _snapshot(

@@ -87,7 +87,7 @@ class Stage:
 
         async def run() -> None:
             stop = asyncio.Event()
-            loop = asyncio.get_running_loop()
+            loop = app.state.loop = asyncio.get_running_loop()
             closing.append(lambda: loop.call_soon_threadsafe(stop.set))
             async with serving(app, sock, name="dashboard", limits=limits(self.settings)):
                 opened.set()

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import httpx
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 from starlette.applications import Starlette
 
 from analytics.dashboard.questions import OVERVIEW
@@ -55,14 +55,54 @@ def test_page_comes_back_by_itself_after_a_restart(fresh: Stage, open_page: Open
 
 
 def test_page_says_when_its_figures_are_old(fresh: Stage, open_page: OpenPage) -> None:
-    """Without the database the last figures stay, with a notice that names the problem."""
+    """Without the database the last figures stay, with a notice in words for people."""
     with fresh.running():
         page = open_page("/?period=24h")
-        fresh.query.failure = Unavailable("ClickHouse: nobody answers")
-        expect(page.locator("#notice")).to_contain_text("nobody answers")
+        fresh.query.failure = Unavailable("ClickHouse: HTTPConnectionPool(host='10.0.0.7', port=1)")
+        expect(page.locator("#notice")).to_contain_text("the database does not answer")
+        expect(page.locator("#notice")).not_to_contain_text("HTTPConnectionPool")
+        expect(page.locator("#status")).to_have_attribute("data-mode", "stale")
         expect(page.locator(FIRST_SENT).first).to_have_text("10")
         fresh.query.failure = None
         expect(page.locator("#notice")).to_be_empty()
+        page.context.close()
+
+
+def test_page_of_a_frozen_server_does_not_look_live(fresh: Stage, open_page: OpenPage) -> None:
+    """Its connections stay open and nothing comes: that is said within seconds, and taken back."""
+    with fresh.running() as app:
+        page = open_page("/?period=24h")
+        expect(page.locator("#status")).to_have_attribute("data-mode", "live")
+        thaw = threading.Event()
+        app.state.loop.call_soon_threadsafe(thaw.wait, 60)
+        expect(page.locator("#status")).to_have_attribute("data-mode", "lost", timeout=8_000)
+        expect(page.locator("#notice")).to_contain_text("connection to mailpulse is lost")
+        thaw.set()
+        expect(page.locator("#status")).to_have_attribute("data-mode", "live")
+        expect(page.locator("#notice")).to_be_empty()
+        page.context.close()
+
+
+def test_page_says_when_events_do_not_reach_the_database(fresh: Stage, open_page: OpenPage) -> None:
+    """Everything answers, but the sink stands still: the figures are old, and that is said."""
+    with fresh.running():
+        page = open_page("/livez", ready=False)
+
+        def old(route: Route) -> None:
+            answer = route.fetch()
+            if answer.status != 200:  # nothing new
+                return route.fulfill(response=answer)
+            document = answer.json()
+            document["freshness"] |= {
+                "newest_ms": int(time.time() * 1000) - 200_000,
+                "caught_up_ms": int(time.time() * 1000) - 150_000,
+            }
+            return route.fulfill(response=answer, json=document)
+
+        page.route("**/api/overview**", old)
+        page.goto(f"{fresh.url}/?period=24h")
+        expect(page.locator("#notice")).to_contain_text("no events have reached the database")
+        expect(page.locator("#status")).to_have_attribute("data-mode", "stale")
         page.context.close()
 
 

@@ -11,6 +11,7 @@ const main = document.getElementById("main");
 const notice = document.getElementById("notice");
 const statusText = document.getElementById("status-text");
 const status = document.getElementById("status");
+const BEHIND_S_MAX = 60; // a healthy pipeline is a second or two behind
 let state = { mode: "loading", trouble: "" };
 let latest = null;
 let live = null;
@@ -36,6 +37,12 @@ function settings() {
   fill(document.getElementById("settings"), select, theme);
 }
 
+/** How far the database is behind what arrives, seconds; 0 where that is not known. */
+function behind() {
+  const caughtUp = latest?.freshness?.caught_up_ms;
+  return caughtUp ? (live.now() - Math.max(latest.freshness.newest_ms ?? 0, caughtUp)) / 1000 : 0;
+}
+
 function freshness() {
   if (!latest || !live) return "Loading …";
   const newest = latest.freshness?.newest_ms;
@@ -51,11 +58,13 @@ function freshness() {
 function showState() {
   const words = { live: "", polling: " · polling", lost: " · not connected", loading: "" }[state.mode];
   statusText.textContent = freshness() + words;
-  status.dataset.mode = state.trouble && state.mode !== "lost" ? "stale" : state.mode;
+  const late = latest && live && state.mode !== "lost" ? behind() : 0;
+  status.dataset.mode = (state.trouble || late > BEHIND_S_MAX) && state.mode !== "lost" ? "stale" : state.mode;
   let message = "";
   if (state.mode === "lost") message = "The connection to mailpulse is lost. Trying again; the figures below may be old.";
   else if (state.trouble && latest) message = `The figures below are old: ${state.trouble}. Trying again.`;
   else if (state.trouble) message = `There are no figures yet: ${state.trouble}. Trying again.`;
+  else if (late > BEHIND_S_MAX) message = `The figures below are old: no events have reached the database for ${duration(late)}. They are kept, and will be counted when they do.`;
   if (notice.textContent !== message) notice.textContent = message;
 }
 

@@ -1,10 +1,12 @@
 // Keeps a document up to date: a server-sent event announces a new version, a request fetches it.
-// Invariants: without events for a while it polls; it never stops trying; the page shows when
-// figures are old or the connection is lost.
+// Invariants: without events for a while it polls; it never stops trying, and waits for no answer
+// without a limit. A server that says nothing for LOST_MS is lost, whatever its connection says.
 
 import { serverQuery } from "./state.js";
 
-const SILENCE_MS = 5000;
+const SILENCE_MS = 3000;
+const LOST_MS = 4500;
+const ANSWER_MS = 30000;
 const POLL_MS = 3000;
 const REOPEN_MS = [500, 1000, 2000, 4000];
 
@@ -21,6 +23,7 @@ export class Live {
     this.version = "";
     this.offset = 0;
     this.heard = 0;
+    this.contact = Date.now();
     this.failures = 0;
     this.trouble = "";
     this.generation = 0;
@@ -50,7 +53,7 @@ export class Live {
     this.source = source;
     source.addEventListener("tick", (event) => {
       const tick = JSON.parse(event.data);
-      this.heard = Date.now();
+      this.heard = this.contact = Date.now();
       this.failures = 0;
       this.offset = tick.now_ms - Date.now();
       this.trouble = tick.trouble;
@@ -73,6 +76,7 @@ export class Live {
   }
 
   watch() {
+    if (Date.now() - this.contact > LOST_MS) this.report("lost");
     if (document.hidden || Date.now() - this.heard < SILENCE_MS) return;
     if (this.source?.readyState === EventSource.CLOSED) this.reopen();
     this.poll();
@@ -92,7 +96,9 @@ export class Live {
     const generation = (this.loading = this.generation);
     try {
       const known = this.version ? { "If-None-Match": `"${this.version}"` } : {};
-      const answer = await fetch(`/api/${this.page}?${serverQuery(this.page)}`, { headers: known, cache: "no-store" });
+      const answer = await fetch(`/api/${this.page}?${serverQuery(this.page)}`, {
+        headers: known, cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS),
+      });
       if (generation !== this.generation) return;
       if (answer.status === 401) location.assign("/login?next=" + encodeURIComponent(location.pathname + location.search));
       await this.took(answer);
@@ -108,6 +114,7 @@ export class Live {
   }
 
   async took(answer) {
+    this.contact = Date.now();
     const now = Number(answer.headers.get("x-now-ms"));
     if (now) this.offset = now - Date.now();
     this.trouble = decodeURIComponent(answer.headers.get("x-trouble") ?? "");
