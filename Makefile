@@ -3,6 +3,8 @@
 #   make demo     the pipeline with simulated traffic        ARGS="--seconds 40 --check --json"
 #   make test     all but the long ones on real Kafka        ARGS="-k dedupe"
 #   make test-pinned  what talks to ClickHouse, on the engine of the version that compose pins
+#   make compiled   .venv/compiled/bin/mailpulse: the same, its pure step compiled (gcc needed)
+#   make test-compiled  the tests of what is compiled, on the compiled build
 #   make lint     ruff, formatting, import contracts
 #   make types    mypy --strict
 #   make live     tests on real Kafka, a real registry, a real browser (Maven needed)
@@ -23,6 +25,8 @@ OURS := $(PIP) --no-deps --no-build-isolation --editable .
 # Nothing is fetched at run time: Kafka's 46 jars come now, checked, into the user's cache.
 KAFKA := $(BIN)/mailpulse kafka install
 PINNED_TESTS := tests/analytics tests/contracts
+COMPILED := $(VENV)/compiled
+COMPILED_TESTS := tests/streams tests/schemas tests/contracts
 # As many processes as cores (AT_ONCE=1: one), and whole files to each: its tests may share a broker.
 AT_ONCE ?= logical
 PYTEST := -m pytest --numprocesses $(AT_ONCE) --maxprocesses 8 --dist loadfile
@@ -30,7 +34,7 @@ PYTEST := -m pytest --numprocesses $(AT_ONCE) --maxprocesses 8 --dist loadfile
 LIVE_AT_ONCE ?= 2
 ARGS ?=
 
-.PHONY: demo test test-pinned lint types live bench soak fuzz lock clean
+.PHONY: demo test test-pinned compiled test-compiled lint types live bench soak fuzz lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/installed-embedded
@@ -42,6 +46,13 @@ test: $(VENV)/installed-dev
 test-pinned: $(VENV)/pinned/installed
 	MAILPULSE_TEST_ENGINE=pinned $(VENV)/pinned/bin/python $(PYTEST) \
 	  -m "not live and not browser and not slow" $(PINNED_TESTS) $(ARGS)
+
+compiled: $(COMPILED)/installed
+	$(VENV)/compiler/bin/python -P .ci/compile.py $(COMPILED)
+
+test-compiled: $(VENV)/installed-dev compiled
+	MAILPULSE_TEST_BUILD=compiled $(COMPILED)/bin/python $(PYTEST) \
+	  -m "not live and not browser and not slow" $(COMPILED_TESTS) $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check
@@ -99,6 +110,23 @@ $(VENV)/installed-bench: pyproject.toml $(call files,$(BENCH)) | $(BIN)/python
 	$(OURS)
 	$(KAFKA)
 	touch $@ $(VENV)/installed-dev $(VENV)/installed-embedded
+
+# What compiles, apart from what runs; and an environment that holds the compiled build alone:
+# everything else is .venv's. Both are of .venv's Python, which the build is for.
+$(VENV)/compiler/installed: $(LOCK)/compiler.txt | $(BIN)/python
+	$(BIN)/python -m venv --without-pip $(VENV)/compiler
+	$(BIN)/python -P -m pip --python $(VENV)/compiler install --quiet --require-hashes \
+	  --only-binary :all: --requirement $(LOCK)/compiler.txt
+	touch $@
+
+$(COMPILED)/installed: $(VENV)/compiler/installed $(VENV)/installed-embedded
+	$(BIN)/python -m venv --without-pip $(COMPILED)
+	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
+	  > "$$($(COMPILED)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/rest.pth"
+	printf '#!%s\nfrom streams.cli.main import main\n\nmain()\n' "$(abspath $(COMPILED))/bin/python" \
+	  > $(COMPILED)/bin/mailpulse
+	chmod +x $(COMPILED)/bin/mailpulse
+	touch $@
 
 # An environment with one package of its own, the older engine; everything else is .venv's.
 $(VENV)/pinned/installed: $(LOCK)/pinned-engine.txt $(VENV)/installed-dev

@@ -24,6 +24,8 @@ ROOT = HERE.parent
 FOLDER = HERE / "lock"
 EDITABLE = "editables"
 """What hatchling asks for to install a checkout in place (PEP 660)."""
+COMPILER = "mypy[mypyc]"
+"""What ``.ci/compile.py`` needs: mypyc comes with mypy, in the version that checks the types."""
 PINNED_ENGINE = "chdb-core==26.3.0"
 """The engine of the ClickHouse that docker-compose.yml pins, for ``make test-pinned``."""
 
@@ -46,6 +48,7 @@ LAYERS = {
 }
 APART = {
     "build": "building mailpulse itself: the build-system of pyproject.toml",
+    "compiler": "make compiled: what compiles the pure step",
     "pinned-engine": "make test-pinned: the engine of the ClickHouse that docker-compose.yml pins",
 }
 
@@ -108,6 +111,7 @@ def main(uv: str, options: list[str]) -> None:
         written(name, layer.what_for, layer.upon, "".join(lines[one] for one in own))
     build = "\n".join([*project["build-system"]["requires"], EDITABLE])
     written("build", APART["build"], (), compiled(uv, ["-"], stdin=build, known=whole))
+    written("compiler", APART["compiler"], (), compiled(uv, ["-"], stdin=COMPILER, known=whole))
     engine = compiled(uv, ["-"], "--no-deps", stdin=PINNED_ENGINE)
     written("pinned-engine", APART["pinned-engine"], (), engine)
 

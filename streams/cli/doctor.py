@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import httpx
 import typer
 
+from schemas import compiled_build
 from schemas.errors import BadInput, ConfigError, MailpulseError
 from schemas.settings import PREFIX, Settings, Source
 from schemas.topics import TOPICS
@@ -103,7 +104,7 @@ def doctor(json: Json = False, config_file: ConfigFile = None) -> None:
     settings = settings_of(config_file=config_file)
     checks: tuple[Callable[[Settings], list[Finding]], ...] = (
         _kafka, _registry, _clickhouse, _parts, _reconciliation, _sources,
-        _destinations, _machine,
+        _destinations, _build, _machine,
     )  # fmt: skip
     findings = [finding for one in checks for finding in _careful(one, settings)]
     if json:
@@ -287,6 +288,11 @@ def _reached(name: str, one: "AnyDestination") -> tuple[str, str]:
         f"{name}: {one.host} is {', '.join(addresses)}, which is not public",
         "if it is yours, name it: allow_networks in mailpulse.toml",
     )
+
+
+def _build(_settings: Settings) -> list[Finding]:
+    build = compiled_build.state()
+    return [Finding("build", not build.problem, str(build), "make compiled, and start it anew")]
 
 
 def _machine(settings: Settings) -> list[Finding]:

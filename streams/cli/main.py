@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer import rich_utils
 
+from schemas import compiled_build
 from schemas.errors import MailpulseError
 from streams.cli import (
     alerts,
@@ -82,7 +83,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        put(f"mailpulse {version('mailpulse')}")
+        put(f"mailpulse {version('mailpulse')} ({compiled_build.state()})")
         raise typer.Exit
 
 

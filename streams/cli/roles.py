@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from schemas import compiled_build
 from schemas.errors import ConfigError
 from schemas.settings import Settings
 from streams.cli.context import (
@@ -44,6 +45,18 @@ def begin(role: str, *, attach: bool = False) -> Settings:
     settings = settings_of(attach=attach)
     logs.configure(settings, role)
     return settings
+
+
+def say_build() -> None:
+    """Logs whether the compiled build is used, and a warning if there is one that does not fit."""
+    import structlog
+
+    build = compiled_build.state()
+    log = structlog.get_logger()
+    if build.problem:
+        log.warning("the compiled build is not used", problem=build.problem)
+    else:
+        log.info("build", kind=str(build))
 
 
 def run_until_stopped(main: Callable[[asyncio.Event], Awaitable[Any]]) -> Any:
@@ -79,6 +92,7 @@ def worker() -> None:
     from streams.worker import worker
 
     settings = begin("worker")
+    say_build()
     tracer = tracer_of(environ(), "worker")
     codec, lines = codec_of(settings), lines_of(settings)
     raise typer.Exit(worker.run_worker(settings, codec=codec, lines=lines, tracer=tracer))

@@ -4,7 +4,8 @@ Invariants:
 1. A part is a module ``tests/bench/NAME.py`` with ``run(kafka_bootstrap, quick)`` that returns
    figures by name. It gets a fresh broker with mailpulse's topics, unless it needs none, and
    stops what it starts.
-2. Words go to stderr; the last line of stdout is the JSON object, whatever happened.
+2. Words go to stderr; the last line of stdout is the JSON object, whatever happened. Its key
+   ``compiled`` is 1 if the compiled build was measured, 0 for plain Python.
 3. A part that fails fails the run, but not the parts after it.
 
 Absolute figures move from machine to machine and from run to run: parts report ratios of things
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from importlib import import_module
 
+from schemas import compiled_build
 from streams.broker.config import UNFLUSHED
 from tests.live.kafka import Kafka, create_mailpulse_topics
 from tests.live.maven import Missing
@@ -101,9 +103,11 @@ def main(given: Sequence[str] | None = None) -> int:
     """Runs the parts asked for; returns the exit status."""
     arguments = arguments_of(given)
     tell: Say = say_nothing if arguments.json else say
-    figures: dict[str, float] = {}
+    build = compiled_build.state()
+    figures: dict[str, float] = {"compiled": float(build.compiled)}
     failed: list[str] = []
-    tell(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    version = platform.python_version()
+    tell(f"{platform.machine()}, {os.cpu_count()} cores, Python {version}, {build}")
     for name in arguments.only or PARTS:
         try:
             needed = nullcontext("") if name in WITHOUT_BROKER else broker_for(arguments.kafka)

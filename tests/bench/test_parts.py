@@ -6,8 +6,11 @@ from importlib import import_module
 
 import pytest
 
+from schemas import compiled_build
 from tests.bench.__main__ import FAILED, PARTS, main
 from tests.live.process import free_port
+
+COMPILED = float(compiled_build.state().compiled)
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -21,4 +24,4 @@ def test_a_failing_part_still_ends_in_a_json_object(capsys: pytest.CaptureFixtur
     """Without its broker a part fails, the exit status says so, and the last line is an object."""
     status = main(["--only", "ingress", "--json", "--kafka", f"127.0.0.1:{free_port()}"])
     assert status == FAILED
-    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {}
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"compiled": COMPILED}
