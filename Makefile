@@ -26,7 +26,11 @@ OURS := $(PIP) --no-deps --no-build-isolation --editable .
 KAFKA := $(BIN)/mailpulse kafka install
 PINNED_TESTS := tests/analytics tests/contracts
 COMPILED := $(VENV)/compiled
-COMPILED_TESTS := tests/streams tests/schemas tests/contracts
+# What folds, judges or classifies by itself, without a broker.
+COMPILED_TESTS := tests/schemas/test_compiled_build.py tests/schemas/test_compiled_records.py \
+  $(patsubst %,tests/streams/test_%.py,actors alias_state aliases by_glossary epochs fold_version \
+  forged_heads frozen_topics links opening order other_producers reported_suppressions rules_files \
+  short_cuts soft_bounces step suppression_scopes suppressions sweeping unsubscribe vectors)
 # As many processes as cores (AT_ONCE=1: one), and whole files to each: its tests may share a broker.
 AT_ONCE ?= logical
 PYTEST := -m pytest --numprocesses $(AT_ONCE) --maxprocesses 8 --dist loadfile
