@@ -12,6 +12,8 @@ Invariants:
    finds, and the clock would count that, too.
 4. ``enrich_vs_*`` are ratios of events per second of wall clock. ``cpu_us_*`` is the CPU time per
    event of all threads of the process, which other load on the machine moves less.
+5. ``step_vs_fastavro_decode`` is what the step costs, in units of fastavro's decoding of the same
+   raw record: it carries over to other machines.
 """
 
 import asyncio
@@ -38,10 +40,17 @@ class Plan:
     faust_events: int
     rounds: int
     tracked: int
+    stepped: int
 
 
-FULL = Plan(events=300_000, quix_events=100_000, faust_events=20_000, rounds=3, tracked=5_000_000)
-QUICK = Plan(events=40_000, quix_events=10_000, faust_events=3_000, rounds=1, tracked=200_000)
+FULL = Plan(
+    events=300_000, quix_events=100_000, faust_events=20_000, rounds=3, tracked=5_000_000,
+    stepped=60_000,
+)  # fmt: skip
+QUICK = Plan(
+    events=40_000, quix_events=10_000, faust_events=3_000, rounds=1, tracked=200_000,
+    stepped=10_000,
+)  # fmt: skip
 
 
 def start(module: str, *arguments: str) -> subprocess.Popen[str]:
@@ -119,6 +128,7 @@ def run(bootstrap: str, quick: bool) -> dict[str, float]:
                 rebuilt = alone("rebuild", bootstrap, plan.events)
         pairs.append(two_workers(bootstrap, number))
     kept = alone("state", bootstrap, plan.tracked)
+    folded = alone("step", bootstrap, plan.stepped)
     speed = {name: _median(results, "events_per_s") for name, results in rounds.items()}
     figures = {
         "enrich_events_per_s": speed["mailpulse"],
@@ -127,6 +137,8 @@ def run(bootstrap: str, quick: bool) -> dict[str, float]:
         "enrich_vs_hand_loop": speed["mailpulse"] / speed["hand_loop"],
         "rebuild_records_per_s": rebuilt["records_per_s"],
         "cpu_us_rebuild": rebuilt["cpu_us"],
+        "cpu_us_step": folded["cpu_us"],
+        "step_vs_fastavro_decode": folded["vs_decode"],
         "state_bytes_per_message": kept["bytes_per_message"],
         "state_bytes_per_open_message": kept["bytes_per_open_message"],
         "rss_mb": max(kept["rss_mb"], _median(rounds["mailpulse"], "rss_mb")),

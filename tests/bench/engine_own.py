@@ -4,6 +4,8 @@
 
 - ``half``: one of two workers of a group; it starts to count once it has half of the partitions.
 - ``rebuild``: state of every partition from the enriched topic, into an empty directory.
+- ``step``: the step alone, in memory, beside fastavro's decoding of the same records, slice by
+  slice in turn: CPU time of each per event, and their ratio.
 - ``state``: ``COUNT`` tracked messages in the state of one worker: bytes on disk after compaction,
   and memory after it has folded more events on top and keeps the rolling rates of ``CAMPAIGNS``
   active campaigns.
@@ -13,12 +15,18 @@ import asyncio
 import json
 import os
 import resource
+import statistics
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import fastavro
+
+from schemas.codec import LATEST, PREFIX_BYTES, schema_json, without_logical_types
 from schemas.event import message_key
 from schemas.topics import PARTITIONS_DEFAULT
 from streams.campaigns.state import CampaignState
@@ -40,6 +48,7 @@ RULING = Ruling.of(History(), LOOK_UPS)
 STATE_EVENTS = 40_000
 """Events folded on top of the stored messages before memory is read."""
 OPEN_MESSAGES = 200_000
+STEP_SLICE, STEP_ROUNDS = 500, 5
 CAMPAIGNS = 10_000
 MAILBOXES = ("gmail", "microsoft", "yahoo", "apple", "other")
 
@@ -93,6 +102,50 @@ async def rebuild(bootstrap: str, _count: int, directory: Path) -> None:
     _tell({"records_per_s": folded / seconds, "cpu_us": used / folded * 1e6, "folded": folded})
 
 
+async def step_alone(_bootstrap: str, count: int, _directory: Path) -> None:
+    """Folds ``count`` records in slices, each after fastavro has decoded it; the best of rounds."""
+    schema = fastavro.parse_schema(without_logical_types(schema_json(LATEST["raw_event"])))
+    records = _raw_records(count, Shape())
+    best: list[dict[str, float]] = []
+    for _ in range(STEP_ROUNDS):
+        kept: dict[bytes, bytes] = {}
+        shard = Shard(0, partial(_of, kept))
+        shard.begin_log("bench")
+        spent = {"decode": 0.0, "step": 0.0}
+        for begin in range(0, count, STEP_SLICE):
+            some = records[begin : begin + STEP_SLICE]
+            started = time.process_time()
+            for record in some:
+                fastavro.schemaless_reader(
+                    BytesIO((record.value or b"")[PREFIX_BYTES:]), schema, None
+                )
+            decoded = time.process_time()
+            step(shard, some, LOOK_UPS, CODEC)
+            spent["step"] += time.process_time() - decoded
+            spent["decode"] += decoded - started
+            if begin % (20 * STEP_SLICE) == 0:
+                kept.update((key, value) for key, value in shard.writes() if value is not None)
+                shard.saved()
+        best.append(spent)
+    each = {name: min(one[name] for one in best) / count * 1e6 for name in ("decode", "step")}
+    ratio = statistics.median(one["step"] / one["decode"] for one in best)
+    _tell({"cpu_us": each["step"], "cpu_us_decode": each["decode"], "vs_decode": ratio})
+
+
+def _of(kept: dict[bytes, bytes], keys: list[bytes]) -> list[bytes | None]:
+    return [kept.get(key) for key in keys]
+
+
+def _raw_records(count: int, shape: Shape) -> list[StoredRecord]:
+    """Raw records as ``step`` wants them, of the traffic of every part."""
+    return [
+        StoredRecord(
+            offset, one["received_at"] // 1000, message_key(one), CODEC.encode("raw_event", one)
+        )
+        for offset, one in enumerate(events(count, shape))
+    ]
+
+
 async def state(_bootstrap: str, count: int, directory: Path) -> None:
     """Fills the stores of one worker, compacts, then folds."""
     with StateDirectory(directory / "state") as kept:
@@ -108,12 +161,7 @@ async def state(_bootstrap: str, count: int, directory: Path) -> None:
         shards = [Shard(number, store.get_many) for number, store in enumerate(stores)]
         for shard in shards:
             shard.begin_log("bench")
-        records = [
-            StoredRecord(
-                offset, one["received_at"] // 1000, message_key(one), CODEC.encode("raw_event", one)
-            )
-            for offset, one in enumerate(events(STATE_EVENTS, Shape(campaigns=CAMPAIGNS)))
-        ]
+        records = _raw_records(STATE_EVENTS, Shape(campaigns=CAMPAIGNS))
         for begin in range(0, STATE_EVENTS, 500):
             for number, shard in enumerate(shards):
                 step(shard, records[begin + number : begin + 500 : 4], LOOK_UPS, CODEC)
@@ -216,7 +264,7 @@ def _tell(figures: dict[str, float]) -> None:
     print(json.dumps(figures), flush=True)
 
 
-CONTENDERS = {"half": half, "rebuild": rebuild, "state": state}
+CONTENDERS = {"half": half, "rebuild": rebuild, "step": step_alone, "state": state}
 
 
 def main() -> None:
