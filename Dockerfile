@@ -6,12 +6,16 @@
 # Every package is held to its hash in .ci/lock. The base image is named by its tag alone, since it
 # can't be fetched where this project is tested; to hold it too, give its digest:
 #   --build-arg PYTHON=3.11-slim-bookworm@sha256:…   (docker buildx imagetools inspect python:…)
+# With the pure step compiled (streams/deploy/README.md, «The compiled build»), which needs a C
+# compiler from Debian in the stage that builds:
+#   --build-arg COMPILED=yes
 ARG PYTHON=3.11-slim-bookworm
 
 FROM python:${PYTHON} AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY .ci/lock .ci/lock
+COPY .ci/compile.py .ci/compile.py
 COPY schemas schemas
 COPY ingest ingest
 COPY streams streams
@@ -26,6 +30,13 @@ RUN python -m venv /opt/build && python -m venv /opt/mailpulse \
       --requirement .ci/lock/run.txt --requirement .ci/lock/image.txt \
  && /opt/mailpulse/bin/pip install --no-cache-dir --no-deps /opt/wheel/*.whl \
  && /opt/mailpulse/bin/python -m compileall -q /opt/mailpulse/lib
+ARG COMPILED=
+RUN test -z "$COMPILED" || { \
+      apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev \
+      && /opt/build/bin/pip install --no-cache-dir --require-hashes --only-binary :all: \
+           --requirement .ci/lock/compiler.txt \
+      && /opt/build/bin/python -P .ci/compile.py /opt/mailpulse \
+           "$(/opt/mailpulse/bin/python -P -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"; }
 
 FROM python:${PYTHON}
 LABEL org.opencontainers.image.title="mailpulse" \
