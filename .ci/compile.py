@@ -23,19 +23,29 @@ from importlib.metadata import version
 from pathlib import Path
 
 MODULES = (
+    "schemas.codec",
+    "schemas.primitives",
+    "schemas.raw_head",
+    "streams.classify.actor_rules",
     "streams.classify.actors",
     "streams.classify.certainty",
     "streams.classify.links",
+    "streams.enrich.admission",
     "streams.enrich.aliases",
     "streams.enrich.assess",
     "streams.enrich.contributions",
+    "streams.enrich.derive",
+    "streams.enrich.effects",
     "streams.enrich.evidence",
+    "streams.enrich.joining",
     "streams.enrich.message",
     "streams.enrich.message_bytes",
     "streams.enrich.minute_counts",
     "streams.enrich.revisions",
     "streams.enrich.shard",
     "streams.enrich.step",
+    "streams.enrich.suppressions",
+    "streams.enrich.telling",
     "streams.enrich.vectors",
 )
 """What is compiled. One by one measured: what does not gain stays plain."""

@@ -18,7 +18,6 @@ import io
 import json
 import struct
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -221,8 +220,10 @@ class Codec:
             raise DecodeError("wrong_schema", f"{full} instead of {name}")
         record, end = None, 0
         if full == LATEST[name]:
-            with suppress(Exception):  # unusual, or broken: fastavro decides
+            try:
                 record, end = _READ[name](value, PREFIX_BYTES)
+            except Exception:  # unusual, or broken: fastavro decides
+                pass
         if record is None or end != len(value):
             record = _decode_by_schema(value, full, name)
         return _without_head(record, name)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any
 
 from schemas import enrichment
 from schemas.codec import PREFIX_BYTES
@@ -39,21 +39,34 @@ def _nowhere(_ip: str | None) -> str:
     return ""
 
 
-class Standing(NamedTuple):
-    """What an event's enrichment takes from its message.
+class Standing:
+    """What an event's enrichment takes from its message. A value.
 
     Attributes:
         campaign: ``None`` while unattributed.
         delivered_us: when it was delivered, microseconds; 0 while unknown.
     """
 
-    campaign: str | None
-    delivered_us: int
+    __slots__ = ("campaign", "delivered_us")
 
-    @classmethod
-    def of(cls, message: Message) -> "Standing":
+    def __init__(self, campaign: str | None, delivered_us: int) -> None:
+        self.campaign = campaign
+        self.delivered_us = delivered_us
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Standing)
+            and self.campaign == other.campaign
+            and self.delivered_us == other.delivered_us
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.campaign, self.delivered_us))
+
+    @staticmethod
+    def of(message: Message) -> "Standing":
         """As the message stands now."""
-        return cls(message.campaign or None, message.delivered_us)
+        return Standing(message.campaign or None, message.delivered_us)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +228,7 @@ def value(
         version: offset of the record that this revision follows from.
         previous_campaign, previous_key: that the revision before was under, if it was another one.
     """
-    campaign, delivered = standing
+    campaign, delivered = standing.campaign, standing.delivered_us
     previous = None if previous_key is None else previous_key.hex()
     source = "none"
     if campaign is not None:
@@ -261,7 +274,7 @@ def engagement(
 ) -> dict[str, Any]:
     """An ``engagement`` record: a first human open or click, or its withdrawal."""
     at_us, _ = event_time_us(head)
-    campaign, delivered = standing
+    campaign, delivered = standing.campaign, standing.delivered_us
     return {
         "event_id": head["event_id"],
         "kind": "open" if head["event_type"] == "opened" else "click",

@@ -142,8 +142,8 @@ def _marked(message: Message, event: Pending, verdict: Verdict) -> tuple[Pending
             fresh |= 1
         if is_human and not message.clicked_at:
             human, message.clicked_at = True, event.at
-    if first or human or verdict != (event.actor, event.reason):
-        event = event.told(*verdict, first=first, human=human)
+    event.actor, event.reason = verdict  # it was told to nobody yet: no other object is needed
+    event.first, event.human = first, human
     return event, fresh
 
 

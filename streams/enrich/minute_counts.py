@@ -71,11 +71,16 @@ class MinuteTable:
         self._vectors: dict[Key, list[int]] = {}
         self._unread: list[Key] = []
         self.closed_before = 0
-        self.dirty: set[Key] = set()
+        self._closed_at = -1
+        self.dirty: dict[Key, list[int]] = {}
+        """What was changed since ``saved``: key -> its vector."""
 
     def close(self, log_time: int) -> None:
         """Closes the minutes that are too old, in steps of an hour."""
-        self.closed_before = max(0, (log_time - HORIZON_S) // 3600 * 60)
+        hour = log_time // 3600
+        if hour != self._closed_at:
+            self._closed_at = hour
+            self.closed_before = max(0, (log_time - HORIZON_S) // 3600 * 60)
 
     def vector(self, key: Key) -> list[int]:
         """The counts of ``key``, to be changed in place.
@@ -85,11 +90,14 @@ class MinuteTable:
         """
         if key[2] < self.closed_before:
             return _ZERO[:]
+        vector = self.dirty.get(key)  # one look-up is enough for most
+        if vector is not None:
+            return vector
         vector = self._vectors.get(key)
         if vector is None:
             vector = self._vectors[key] = _ZERO[:]
             self._unread.append(key)
-        self.dirty.add(key)
+        self.dirty[key] = vector
         return vector
 
     @staticmethod
@@ -129,8 +137,7 @@ class MinuteTable:
 
     def changed(self) -> Iterator[tuple[Key, list[int]]]:
         """Keys changed since ``saved``, with their absolute counts."""
-        for key in self.dirty:
-            yield key, self._vectors[key]
+        yield from self.dirty.items()
 
     def saved(self, keep_max: int = 50_000) -> None:
         """The changed vectors are stored; memory is bounded to ``keep_max`` vectors."""

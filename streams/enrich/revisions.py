@@ -10,7 +10,7 @@ Invariants:
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, TypedDict, cast
+from typing import Protocol, cast
 
 from schemas import enrichment
 from schemas.codec import Codec
@@ -64,16 +64,19 @@ class StepWork:
         self.origin = enrichment.origin(shard.log_id, shard.partition)
 
 
-class Before(NamedTuple):
+class Before:
     """A message as it was told before an event."""
 
-    standing: Standing
-    pending: list[Pending]
+    __slots__ = ("pending", "standing")
 
-    @classmethod
-    def of(cls, message: Message) -> "Before":
+    def __init__(self, standing: Standing, pending: list[Pending]) -> None:
+        self.standing = standing
+        self.pending = pending
+
+    @staticmethod
+    def of(message: Message) -> "Before":
         """As the message is now."""
-        return cls(Standing.of(message), message.pending[:])
+        return Before(Standing.of(message), message.pending[:])
 
 
 def publish(
@@ -141,7 +144,7 @@ def _revise(message: Message, before: Before, now: Standing) -> list[tuple[Pendi
     timed = before.standing.delivered_us != now.delivered_us
     for position, old in enumerate(before.pending):
         new = message.pending[position]
-        if new != old or moved or (timed and new.actor != "none"):
+        if (new is not old and new != old) or moved or (timed and new.actor != "none"):
             again = message.pending[position] = new.revised()
             changed.append((old, again))
     return changed
@@ -172,9 +175,10 @@ def write(
     bounce: tuple[str, str],
 ) -> None:
     """Adds the event's first revision to the effects, and its engagement if it is a first."""
+    campaign, own_key = _place_of_old_folds(head, now, work.look_ups)
     value = derive.value(
         work.frame, work.origin, record.value or b"", head, now, event, bounce, work.look_ups,
-        version=record.offset, key=key, **_place_of_old_folds(head, now, work.look_ups),
+        version=record.offset, key=key, previous_campaign=campaign, previous_key=own_key,
     )  # fmt: skip
     work.effects.enriched.append((record.key, value, record.timestamp))
     if event.human:
@@ -185,26 +189,19 @@ def write(
         work.effects.engagement.append((recipient_identity(head), its))
 
 
-class _Place(TypedDict):
-    """What an earlier fold gave an event; ``None``: what it is given now."""
+def _place_of_old_folds(
+    head: Head, now: Standing, look_ups: LookUps
+) -> tuple[str | None, bytes | None]:
+    """Campaign and key under which folds before version 3 may have stored the event.
 
-    previous_campaign: str | None
-    previous_key: bytes | None
-
-
-def _place_of_old_folds(head: Head, now: Standing, look_ups: LookUps) -> _Place:
-    """Where folds before version 3 may have stored the event.
-
-    They knew no message of an event by an alias alone: it had a key of its own, and the campaign
-    that it names itself.
+    ``None``: those that it is given now. They knew no message of an event by an alias alone: it had
+    a key of its own, and the campaign that it names itself.
     """
     if not (look_ups.epoch and head.get("alias_only")):
-        return _Place(previous_campaign=None, previous_key=None)
+        return None, None
     campaign = head["campaign_id"] or ""
     moved = campaign != (now.campaign or "")
-    return _Place(
-        previous_campaign=campaign if moved else None, previous_key=own_unit(head["event_id"])
-    )
+    return campaign if moved else None, own_unit(head["event_id"])
 
 
 def first_pending(shard: Shard, scan: Scan) -> int:
@@ -272,9 +269,11 @@ def _restate_one(
 ) -> None:
     shard, effects, epoch = work.shard, work.effects, work.look_ups.epoch
     effects.revised[len(effects.enriched)] = epoch << REVISION_EPOCH_SHIFT | event.revision
+    now = Standing.of(message)
+    campaign, own_key = _place_of_old_folds(head, now, work.look_ups)
     value = derive.value(
-        work.frame, work.origin, record.value or b"", head, Standing.of(message), event,
+        work.frame, work.origin, record.value or b"", head, now, event,
         derive.bounce_of(head), work.look_ups, version=shard.applied, key=key,
-        **_place_of_old_folds(head, Standing.of(message), work.look_ups),
+        previous_campaign=campaign, previous_key=own_key,
     )  # fmt: skip
     effects.enriched.append((message_key(cast(Event, head)), value, shard.log_time * 1000))

@@ -198,7 +198,7 @@ class Worker:
             for key, version, _ in topics.minutes
             if deferred.is_stale(version, self.number, kept.span.begin)
         }
-        keys = (stale | set(deferred.held_keys(self.disk.scan))) - shard.minutes.dirty
+        keys = (stale | set(deferred.held_keys(self.disk.scan))) - shard.minutes.dirty.keys()
         for key in keys:
             (data,) = self.disk.get_many([pack_key(key)])
             vector = shard.minutes.zero() if data is None else vectors.unpack(data)
