@@ -19,7 +19,7 @@ import json
 import struct
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import fastavro
 from fastavro.types import Schema
@@ -60,8 +60,8 @@ class Position(NamedTuple):
     version: int
 
 
-PREFIX_BYTES = 5
-_PREFIX = struct.Struct(">bI")
+PREFIX_BYTES: Final = 5
+_PREFIX: Final = struct.Struct(">bI")
 
 
 def schema_json(full_name: str) -> dict[str, Any]:
@@ -89,33 +89,33 @@ _NEWEST: dict[str, dict[str, Any]] = {name: schema_json(full) for name, full in 
 _ENRICHMENT_JSON: dict[str, Any] = _NEWEST["enriched_event"]["fields"][1]["type"]
 _ENRICHMENT: Schema = fastavro.parse_schema(without_logical_types(_ENRICHMENT_JSON))
 
-FRESH = frozenset(
+FRESH: Final = frozenset(
     (
         "event_id", "message_id", "recipient", "recipient_identity", "diagnostic", "ip",
         "rfc_message_id", "message_key", "evidence_event_id", "dead_letter_id",
     )
 )  # fmt: skip
 """Texts that rarely repeat."""
-HEAD = "head"
+HEAD: Final = "head"
 _RAW: dict[str, Any] = _NEWEST["raw_event"]
 _HEADLESS: dict[str, Any] = {
     **_RAW, "fields": [field for field in _RAW["fields"] if field["name"] != HEAD]
 }  # fmt: skip
 
-_USUAL = {"raw_event": Usual(FRESH, moments=frozenset(("occurred_at", "received_at")))}
+_USUAL: Final = {"raw_event": Usual(FRESH, moments=frozenset(("occurred_at", "received_at")))}
 WRITERS: dict[str, Writers] = {
     name: Writers(_HEADLESS if name == "raw_event" else document, _USUAL.get(name, Usual(FRESH)))
     for name, document in _NEWEST.items()
 }
 """Schema name -> writers of records of its newest version, of raw ones without head."""
-_WRITE = {name: writers.record() for name, writers in WRITERS.items()}
-_WRITE_ENRICHMENT = Writers(_ENRICHMENT_JSON, Usual(FRESH)).record()
+_WRITE: Final = {name: writers.record() for name, writers in WRITERS.items()}
+_WRITE_ENRICHMENT: Final = Writers(_ENRICHMENT_JSON, Usual(FRESH)).record()
 _READ: dict[str, Read] = {name: reader(each) for name, each in _NEWEST.items()}
-_READ_ATTRIBUTION = reader(_HEADLESS, first="campaign_id", last="recipient_domain")
+_READ_ATTRIBUTION: Final = reader(_HEADLESS, first="campaign_id", last="recipient_domain")
 """What the streams need of every event, beside the head."""
-_READ_READER = reader(_HEADLESS, first="machine_kind", last="geo_country")
+_READ_READER: Final = reader(_HEADLESS, first="machine_kind", last="geo_country")
 """What they need of opens and clicks too; these fields follow."""
-_READ_POSITION = reader(_ENRICHMENT_JSON, last="version")
+_READ_POSITION: Final = reader(_ENRICHMENT_JSON, last="version")
 
 
 def framing_prefix(schema_id: int) -> bytes:

@@ -10,15 +10,16 @@ their length in bytes.
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Final
 
-_TWO_ON = [bytes((value & 127 | 128, value >> 7 | 128)) for value in range(1 << 14)]
+_TWO_ON: Final = [bytes((value & 127 | 128, value >> 7 | 128)) for value in range(1 << 14)]
 """Two groups of 7 bits, neither of them the last."""
-_FEW = [
+_FEW: Final = [
     bytes((value,)) if value < 128 else bytes((value & 127 | 128, value >> 7))
     for value in range(1 << 14)
 ]
 """One group of 7 bits, or two."""
-_MASK = (1 << 14) - 1
+_MASK: Final = (1 << 14) - 1
 
 
 def _groups(value: int) -> bytes:
@@ -49,10 +50,10 @@ def integer(value: int) -> bytes:
     return _groups(value)
 
 
-_SMALL = bytes([value << 1 if value < 64 else 255 for value in range(256)])
+_SMALL: Final = bytes([value << 1 if value < 64 else 255 for value in range(256)])
 """Encoding of an integer that takes one byte; 255, which is none, for those that take more."""
 
-COUNTS = tuple(_FEW[::2])
+COUNTS: Final = tuple(_FEW[::2])
 """``integer`` of 0 to 8,191: sizes and positions, for columns of them."""
 
 
@@ -73,7 +74,7 @@ def integers(values: Sequence[int]) -> bytes:
     return small if 255 not in small else b"".join(map(integer, values))
 
 
-_COUNT_OF = bytes([byte >> 1 if byte < 128 and not byte & 1 else 255 for byte in range(256)])
+_COUNT_OF: Final = bytes([byte >> 1 if byte < 128 and not byte & 1 else 255 for byte in range(256)])
 """Count that a byte encodes; 255, which is none, for bytes that do not encode one."""
 
 

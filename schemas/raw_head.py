@@ -16,7 +16,7 @@ Invariants:
 
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 from zlib import crc32
 
 from schemas.compiled import Unusual
@@ -34,25 +34,30 @@ from schemas.event import (
     unit_key,
 )
 
-SIZE = 56
+SIZE: Final = 56
 """Bytes of a head."""
-ID_SIZE = 33
+ID_SIZE: Final = 33
 """Bytes of an event id that may be followed by a head."""
-ID_BEGIN = b"\x40"
+ID_BEGIN: Final = b"\x40"
 """The first of these."""
-HEADED = b"\x02"
+HEADED: Final = b"\x02"
 """What stands before a head: the branch of its union."""
-_BEFORE = ID_SIZE + len(HEADED)
-_FORM = 2
+_BEFORE: Final = ID_SIZE + len(HEADED)
+_FORM: Final = 2
 """Form 1 had no aliases."""
-_CHECKSUM = struct.Struct("<I")
-_BODY_FORM = "BBBxQ16sqqII"
-_BODY, _HEAD = struct.Struct(f"<{_BODY_FORM}"), struct.Struct(f"<I{_BODY_FORM}")
-_SUSPECT, _IDENTIFIED, _ADDRESSED, _ALIASED, _ALIAS_ONLY = 1, 2, 4, 8, 16
-_FIELDS = ("event_type", "occurred_at", "received_at", "time_suspect")
+_CHECKSUM: Final = struct.Struct("<I")
+_BODY_FORM: Final = "BBBxQ16sqqII"
+_BODY: Final = struct.Struct(f"<{_BODY_FORM}")
+_HEAD: Final = struct.Struct(f"<I{_BODY_FORM}")
+_SUSPECT: Final = 1
+_IDENTIFIED: Final = 2
+_ADDRESSED: Final = 4
+_ALIASED: Final = 8
+_ALIAS_ONLY: Final = 16
+_FIELDS: Final = ("event_type", "occurred_at", "received_at", "time_suspect")
 """Fields that a head has as they are."""
-_TYPES = tuple(one.value for one in EventType)
-_NUMBER_OF = {name: number for number, name in enumerate(_TYPES)}
+_TYPES: Final = tuple(one.value for one in EventType)
+_NUMBER_OF: Final = {name: number for number, name in enumerate(_TYPES)}
 
 
 class Head(dict[str, Any]):

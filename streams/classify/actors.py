@@ -17,7 +17,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from streams.classify.actor_rules import (
     BY_TIME_REASONS,
@@ -51,18 +51,18 @@ __all__ = [
     "verdict_alone",
 ]  # fmt: skip
 
-NOT_JUDGED = ("none", "")
-_SUSPECT = (UNKNOWN, SUSPECTED)
-_UNKNOWN_DELIVERY = (HUMAN, NO_DELIVERY)
-SOON_UNKNOWN = (UNKNOWN, SOON)
-LATER_HUMAN = (HUMAN, "")
+NOT_JUDGED: Final = ("none", "")
+_SUSPECT: Final = (UNKNOWN, SUSPECTED)
+_UNKNOWN_DELIVERY: Final = (HUMAN, NO_DELIVERY)
+SOON_UNKNOWN: Final = (UNKNOWN, SOON)
+LATER_HUMAN: Final = (HUMAN, "")
 """Of what came later than scanners do, with nothing else against it."""
 
-AGENTS_CACHED_MAX = 16_384
+AGENTS_CACHED_MAX: Final = 16_384
 """Distinct user agents cached per process; about 300 bytes each, at most 2 kB."""
-ADDRESSES_CACHED_MAX = 65_536
+ADDRESSES_CACHED_MAX: Final = 65_536
 """Distinct IP addresses cached per process that may lie in a network of the rules."""
-SECOND_US = 1_000_000
+SECOND_US: Final = 1_000_000
 
 
 @lru_cache(maxsize=AGENTS_CACHED_MAX)

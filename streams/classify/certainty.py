@@ -8,8 +8,13 @@ none, up to 3 %, more. The shares are assumptions from public measurements of 20
 them on logs of which you know the truth.
 """
 
-NONE, CERTAIN, HIGH, PROBABLE = "none", "certain", "high", "probable"
-_CERTAINTIES = {
+from typing import Final
+
+NONE: Final = "none"
+CERTAIN: Final = "certain"
+HIGH: Final = "high"
+PROBABLE: Final = "probable"
+_CERTAINTIES: Final = {
     "hidden_link": CERTAIN, "links_at_once": CERTAIN, "prefetch_ua": CERTAIN,
     # what names itself, and a provider's or network owner's own word
     "apple_mpp": HIGH, "microsoft_network": HIGH, "preview_ua": HIGH, "program_ua": HIGH,
@@ -20,7 +25,7 @@ _CERTAINTIES = {
 """Of every actor. Of an unknown one it is about what is seen: that Apple fetched, not whether
 somebody read."""
 
-SURE_MACHINE = 3
+SURE_MACHINE: Final = 3
 
 
 def certainty_of(actor: str, reason: str) -> str:

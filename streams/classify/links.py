@@ -11,39 +11,39 @@ Sources: RFC 3986 appendix B (taking apart), §6.2 (normalisation); UTS 46 (inte
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 import idna
 
 from streams.classify.link_rules import LinkRules, Wrapper
 
-HOSTS_CACHED_MAX = 8_192
+HOSTS_CACHED_MAX: Final = 8_192
 """Distinct hosts cached per process."""
-LINKS_CACHED_MAX = 8_192
+LINKS_CACHED_MAX: Final = 8_192
 """Distinct links whose groups are cached per process; links with a value per reader miss."""
-READ_CACHED_MAX = 256
+READ_CACHED_MAX: Final = 256
 """Links cached as read: a click's is read twice in a row, to judge it and to group it."""
 
-_PARTS = re.compile(
+_PARTS: Final = re.compile(
     r"(?:([a-z][a-z0-9+.\-]*):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?",
     re.IGNORECASE | re.DOTALL | re.ASCII,
 )
 _PLAIN = re.compile(r"https?://[a-z0-9\-]+(?:\.[a-z0-9\-]+)+/[\w.~/\-]*(?<!/)", re.ASCII)
 """A link that is its own group; nearly every link without parameters is one."""
-_BREAKS = re.compile(r"[\t\r\n]+")
-_BEFORE_QUERY = re.compile(r"[^?#]*")
-_AMPERSANDS = re.compile(r"&(?:amp;)+")
-_LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_OF_ADDRESSES = frozenset("/?#@:%\\[]")
+_BREAKS: Final = re.compile(r"[\t\r\n]+")
+_BEFORE_QUERY: Final = re.compile(r"[^?#]*")
+_AMPERSANDS: Final = re.compile(r"&(?:amp;)+")
+_LONE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_OF_ADDRESSES: Final = frozenset("/?#@:%\\[]")
 """Characters that end a host, and so cannot be part of one."""
-_ESCAPE = re.compile(r"%([0-9a-f]{2})", re.IGNORECASE | re.ASCII)
-_REFUSED = re.compile(r"[^\x21\x23-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e%]")
+_ESCAPE: Final = re.compile(r"%([0-9a-f]{2})", re.IGNORECASE | re.ASCII)
+_REFUSED: Final = re.compile(r"[^\x21\x23-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e%]")
 """Characters that a link may not contain (RFC 3986 §2): they are percent-encoded."""
-_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_SLASHES = re.compile(r"\A//+")
-_PORTS = {"http": "80", "https": "443"}
-_WITHOUT_PAGE = frozenset(("javascript", "data", "blob", "vbscript"))
+_UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_SLASHES: Final = re.compile(r"\A//+")
+_PORTS: Final = {"http": "80", "https": "443"}
+_WITHOUT_PAGE: Final = frozenset(("javascript", "data", "blob", "vbscript"))
 """Schemes whose links have no address, only content; the scheme is their group."""
 
 

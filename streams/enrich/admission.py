@@ -8,22 +8,24 @@ Invariants:
 3. Small records, which nearly all are, cost a few comparisons.
 """
 
+from typing import Final
+
 from schemas.errors import BadInput
 from schemas.raw_head import Head
 
-SMALL_BYTES_MAX = 65_535
+SMALL_BYTES_MAX: Final = 65_535
 """Below this no text is too long to be stored, and nothing that follows too large to be sent."""
-REPEATED_BYTES_MAX = 4_096
+REPEATED_BYTES_MAX: Final = 4_096
 """Longest of the texts that are stored, or repeated in what follows from a larger record. Those of
 mailpulse's own are at most 512 characters."""
-LINK_BYTES_MAX = 8_192
+LINK_BYTES_MAX: Final = 8_192
 """Longest link of a larger record, 2,048 characters; its group may be three times as long."""
-BESIDE_BYTES_MAX = 47_000
+BESIDE_BYTES_MAX: Final = 47_000
 """What an enriched record or a dead letter has beside its raw record, at most."""
-NEWEST_MS = 4_102_444_800_000
+NEWEST_MS: Final = 4_102_444_800_000
 """2100-01-01. Log time never goes back, so a later timestamp would expire all that is kept."""
 
-_REPEATED = (
+_REPEATED: Final = (
     "event_id", "campaign_id", "recipient_domain", "geo_country", "provider", "source",
     "message_id", "recipient", "recipient_identity", "suppression_scope",
 )  # fmt: skip

@@ -14,17 +14,20 @@ Invariants:
 """
 
 import struct
+from typing import Final
 
 from streams.enrich.message import SEEN_MAX
 from streams.enrich.message_bytes import StateError
 
-ALIASES, ALIASES_END = b"a", b"b"
+ALIASES: Final = b"a"
+ALIASES_END: Final = b"b"
 """The key of an alias is this and its number."""
-_FORM = 1
-_HEAD = struct.Struct("<BBIH")
+_FORM: Final = 1
+_HEAD: Final = struct.Struct("<BBIH")
 """Form, marks, touched, number of ids; then the message's key if there is one, and the ids."""
-_LINKED, _AMBIGUOUS = 1, 2
-_UNIT_BYTES = 16
+_LINKED: Final = 1
+_AMBIGUOUS: Final = 2
+_UNIT_BYTES: Final = 16
 
 
 class Alias:

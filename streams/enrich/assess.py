@@ -10,6 +10,7 @@ Invariants:
 """
 
 from operator import attrgetter
+from typing import Final
 
 from streams.classify import actors
 from streams.classify.actor_rules import Rules, Verdict
@@ -24,7 +25,7 @@ from streams.enrich.message import (
     may_have_given,
 )
 
-_GIVES = {
+_GIVES: Final = {
     ("delivered", False): "delivered_at",
     ("complained", False): "complained_at",
     ("unsubscribed", False): "unsubscribed_at",
@@ -65,7 +66,7 @@ def assess(message: Message, rules: Rules) -> None:
     message.pending = [anew[event.identity] for event in message.pending]
 
 
-_when = attrgetter("at_us", "identity")
+_when: Final = attrgetter("at_us", "identity")
 
 
 def _take(message: Message, outcomes: list[Pending], firsts: set[int]) -> None:
@@ -120,7 +121,7 @@ def _engage(message: Message, events: list[Pending], firsts: set[int], humans: s
                 setattr(message, name, event.at)
 
 
-_TIMES_OF = {
+_TIMES_OF: Final = {
     "opened": ("opened_any_at", "opened_at"),
     "clicked": ("clicked_any_at", "clicked_at"),
 }

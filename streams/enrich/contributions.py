@@ -11,42 +11,48 @@ Invariants:
 
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
+from typing import Final
 
 from schemas.glossary import COUNTER_INDEX, COUNTERS, Basis
 from streams.enrich.message import CLASSES, FIXED, Message, Owner, Pending
 
 # A contribution is one integer, minute << SHIFT | index of the counter: cheap to make and compare.
-SHIFT = 6
-MASK = (1 << SHIFT) - 1
+SHIFT: Final = 6
+MASK: Final = (1 << SHIFT) - 1
 assert len(COUNTERS) <= 1 << SHIFT, "the glossary has more counters than a contribution can name"
 
-_I = COUNTER_INDEX
-EVENTS, UNIDENTIFIED = _I["events"], _I["unidentified"]
-DELIVERED, _LATE, _C_LATE = _I["delivered"], _I["bounced_late"], _I["cohort_bounced_late"]
-ATTEMPT_SENT, _EVENTS_STALE = _I["attempt_sent"], _I["events_stale"]
-_BOUNCED = tuple(_I.get(f"bounced_{name}", -1) for name in CLASSES)
-_ATTEMPT_BOUNCED = tuple(_I.get(f"attempt_bounced_{name}", -1) for name in CLASSES)
-_C_OPENED_CLICKED = _I["cohort_opened_clicked"]
-_COHORT = frozenset(i for i, counter in enumerate(COUNTERS) if counter.basis == Basis.COHORT)
+_I: Final = COUNTER_INDEX
+EVENTS: Final = _I["events"]
+UNIDENTIFIED: Final = _I["unidentified"]
+DELIVERED: Final = _I["delivered"]
+_LATE: Final = _I["bounced_late"]
+_C_LATE: Final = _I["cohort_bounced_late"]
+ATTEMPT_SENT: Final = _I["attempt_sent"]
+_EVENTS_STALE: Final = _I["events_stale"]
+_BOUNCED: Final = tuple(_I.get(f"bounced_{name}", -1) for name in CLASSES)
+_ATTEMPT_BOUNCED: Final = tuple(_I.get(f"attempt_bounced_{name}", -1) for name in CLASSES)
+_C_OPENED_CLICKED: Final = _I["cohort_opened_clicked"]
+_COHORT: Final = frozenset(i for i, counter in enumerate(COUNTERS) if counter.basis == Basis.COHORT)
 
-_ALONE = ("suppressed", "rejected")
+_ALONE: Final = ("suppressed", "rejected")
 """Outcomes that are counted by the minute they happened."""
-_PAIRED = (
+_PAIRED: Final = (
     "complained", "unsubscribed", "opened_any", "opened_at_most", "opened_or_unknown", "opened",
     "clicked_any", "clicked_at_most", "clicked_or_unknown", "clicked",
 )  # fmt: skip
 """Outcomes that are counted by that of the delivery, too."""
-_COUNTED = tuple(
+_COUNTED: Final = tuple(
     (FIXED[f"{stem}_at"], _I[stem], _I.get(f"cohort_{stem}", -1)) for stem in (*_ALONE, *_PAIRED)
 )
-_times_of = attrgetter(*(f"{stem}_at" for stem in (*_ALONE, *_PAIRED)))
-_STALE_OF = {
+_times_of: Final = attrgetter(*(f"{stem}_at" for stem in (*_ALONE, *_PAIRED)))
+_STALE_OF: Final = {
     _I[name]: _I[f"{name}_stale"]
     for name in ("delivered", "cohort_bounced_late", "cohort_complained", "cohort_unsubscribed")
 }
 """Counts of a delivery and its cohort, and the same of a stale delivery."""
-_DELIVERED_BIT, _BOUNCED_BIT = FIXED["delivered_at"], FIXED["bounced_at"]
-_BOTH_BITS = FIXED["opened_at"] | FIXED["clicked_at"] | _DELIVERED_BIT
+_DELIVERED_BIT: Final = FIXED["delivered_at"]
+_BOUNCED_BIT: Final = FIXED["bounced_at"]
+_BOTH_BITS: Final = FIXED["opened_at"] | FIXED["clicked_at"] | _DELIVERED_BIT
 
 
 def contributions(message: Message) -> list[int]:
@@ -168,8 +174,8 @@ def added_by(message: Message, event: Pending, fresh: int) -> tuple[Counters, Co
     return flow, of_cohort
 
 
-_BY_MARK = ((1, "_or_unknown"), (2, "_at_most"), (4, "_any"), (8, ""))
-_FIRSTS = {
+_BY_MARK: Final = ((1, "_or_unknown"), (2, "_at_most"), (4, "_any"), (8, ""))
+_FIRSTS: Final = {
     (kind, actor): [
         (
             _OWN.get((kind, actor), ())

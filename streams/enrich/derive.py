@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final
 
 from schemas import enrichment
 from schemas.codec import PREFIX_BYTES
@@ -27,12 +27,13 @@ from streams.enrich.admission import NEWEST_MS
 from streams.enrich.message import Message, Pending
 from streams.enrich.minute_counts import OLD_S, SUSPECT_FUTURE_S
 
-_OLDEST_US = 946_684_800 * 1_000_000  # 2000-01-01
-_NEWEST_US = NEWEST_MS * 1_000
-TEXTS_CACHED_MAX = 16_384
-NO_BOUNCE = ("none", "none")
-_OLD_US, _FUTURE_US = OLD_S * 1_000_000, SUSPECT_FUTURE_S * 1_000_000
-JUDGED_BOUNCES = frozenset(("bounced", "deferred", "rejected", "failed"))
+_OLDEST_US: Final = 946_684_800 * 1_000_000  # 2000-01-01
+_NEWEST_US: Final = NEWEST_MS * 1_000
+TEXTS_CACHED_MAX: Final = 16_384
+NO_BOUNCE: Final = ("none", "none")
+_OLD_US: Final = OLD_S * 1_000_000
+_FUTURE_US: Final = SUSPECT_FUTURE_S * 1_000_000
+JUDGED_BOUNCES: Final = frozenset(("bounced", "deferred", "rejected", "failed"))
 
 
 def _nowhere(_ip: str | None) -> str:
@@ -158,7 +159,7 @@ def text_hash(text: str | None) -> int:
     return value or 1
 
 
-_PLAIN_END = {
+_PLAIN_END: Final = {
     first: enrichment.verdict(
         "none", "none", "none", "", "none", RULES_VERSION, first, False, False
     )

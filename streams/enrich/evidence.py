@@ -6,6 +6,8 @@ Invariants:
    ``streams.enrich.assess`` would give another result; a property test compares them.
 """
 
+from typing import Final
+
 from streams.classify import actors
 from streams.classify.actor_rules import Rules, Verdict
 from streams.classify.certainty import SURE_MACHINE, doubt_of
@@ -23,11 +25,13 @@ from streams.enrich.message import (
 )
 from streams.enrich.revisions import Item, StepWork
 
-_OPENED_ANY, _OPENED = FIXED["opened_any_at"], FIXED["opened_at"]
-_CLICKED_ANY, _CLICKED = FIXED["clicked_any_at"], FIXED["clicked_at"]
+_OPENED_ANY: Final = FIXED["opened_any_at"]
+_OPENED: Final = FIXED["opened_at"]
+_CLICKED_ANY: Final = FIXED["clicked_any_at"]
+_CLICKED: Final = FIXED["clicked_at"]
 _OPENED_OR_UNKNOWN, _OPENED_AT_MOST = (FIXED[name] for name in DOUBT_OF["opened"])
 _CLICKED_OR_UNKNOWN, _CLICKED_AT_MOST = (FIXED[name] for name in DOUBT_OF["clicked"])
-_CLASS_INDEX = {name: index for index, name in enumerate(CLASSES)}
+_CLASS_INDEX: Final = {name: index for index, name in enumerate(CLASSES)}
 
 
 def evidence_of(work: StepWork, item: Item, identity: int, bounce_class: str) -> Pending:

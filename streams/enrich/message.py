@@ -15,38 +15,42 @@ Invariants:
 """
 
 from operator import attrgetter
+from typing import Final
 
 from streams.classify.certainty import doubt_of
 
-SEEN_MAX = 4096
+SEEN_MAX: Final = 4096
 """Event ids remembered of one message; beyond this number the oldest are forgotten."""
-PENDING_MAX = 64
+PENDING_MAX: Final = 64
 """Pending events of one message; beyond this number the ones that came first are settled."""
 
-NO_BUCKET = -1
-CLASSES = ("none", "suppressed", "undetermined", "soft", "block", "hard")
+NO_BUCKET: Final = -1
+CLASSES: Final = ("none", "suppressed", "undetermined", "soft", "block", "hard")
 """Bounce classes from mild to severe: a message is counted under the worst one it had."""
-SUPPRESSED_CLASS = CLASSES.index("suppressed")
+SUPPRESSED_CLASS: Final = CLASSES.index("suppressed")
 
-BY_TIME, SUSPECT, FOR_SURE = 0, 1, 2
+BY_TIME: Final = 0
+SUSPECT: Final = 1
+FOR_SURE: Final = 2
 """What an open or click is by itself: what the time since the delivery says; the same of one from a
 suspected network; or what ``actor`` says, for good."""
 
-TIMES = (
+TIMES: Final = (
     "delivered_at", "bounced_at", "suppressed_at", "rejected_at", "complained_at",
     "unsubscribed_at", "opened_any_at", "opened_at", "clicked_any_at", "clicked_at", "attempted_at",
 )  # fmt: skip
 """A message's times; bit i of ``Message.fixed`` says that the i-th is settled."""
-FIXED_CAMPAIGN = 1 << len(TIMES)
-DOUBT_TIMES = (
+FIXED_CAMPAIGN: Final = 1 << len(TIMES)
+DOUBT_TIMES: Final = (
     "opened_or_unknown_at", "opened_at_most_at", "clicked_or_unknown_at", "clicked_at_most_at",
 )  # fmt: skip
 """First opens and clicks by who may be a human (``DOUBT`` of the glossary); their bits follow that
 of the campaign."""
-FIXED = {name: 1 << index for index, name in enumerate((*TIMES, "", *DOUBT_TIMES)) if name}
-DOUBT_OF = {"opened": DOUBT_TIMES[:2], "clicked": DOUBT_TIMES[2:]}
-DELIVERED_FIXED, BOUNCED_FIXED = FIXED["delivered_at"], FIXED["bounced_at"]
-ATTEMPTED_FIXED = FIXED["attempted_at"]
+FIXED: Final = {name: 1 << index for index, name in enumerate((*TIMES, "", *DOUBT_TIMES)) if name}
+DOUBT_OF: Final = {"opened": DOUBT_TIMES[:2], "clicked": DOUBT_TIMES[2:]}
+DELIVERED_FIXED: Final = FIXED["delivered_at"]
+BOUNCED_FIXED: Final = FIXED["bounced_at"]
+ATTEMPTED_FIXED: Final = FIXED["attempted_at"]
 
 Owner = tuple[str, str]
 """Campaign ('' for none) and mailbox provider that counts are kept under."""
@@ -164,7 +168,7 @@ class Pending:
         )  # fmt: skip
 
 
-_fields_of = attrgetter(
+_fields_of: Final = attrgetter(
     "offset", "identity", "event_type", "at", "at_us", "actor", "reason", "alone", "link", "agent",
     "unsubscribe", "bounce", "stale", "campaign", "first", "human", "revision",
 )  # fmt: skip

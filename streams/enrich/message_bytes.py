@@ -14,6 +14,7 @@ Invariants:
 import struct
 from functools import lru_cache
 from operator import attrgetter
+from typing import Final
 
 from schemas.errors import MailpulseError
 from streams.enrich.message import (
@@ -27,51 +28,61 @@ from streams.enrich.message import (
     Pending,
 )
 
-TYPES = (
+TYPES: Final = (
     "queued", "sent", "delivered", "deferred", "bounced", "rejected", "failed", "opened",
     "clicked", "complained", "unsubscribed", "subscribed", "autoresponded", "unknown",
     "suppression_added", "suppression_removed",
 )  # fmt: skip
 """Every value of ``EventType``; the stored form has the index."""
-ACTORS = ("none", "human", "machine", "unknown")
+ACTORS: Final = ("none", "human", "machine", "unknown")
 
-BUCKET_S = 600
+BUCKET_S: Final = 600
 """Pending events that are due in the same interval of log time are stored side by side."""
 
-PENDING, PENDING_END = b"p", b"q"
+PENDING: Final = b"p"
+PENDING_END: Final = b"q"
 """The key of pending events is this, their bucket and their message's key."""
-_BUCKET = struct.Struct(">I")
+_BUCKET: Final = struct.Struct(">I")
 
-_HEAD = struct.Struct("<BHHIHBBB")  # form, bits, fixed, touched, ids, bounce, lengths
-_FIRST = struct.Struct("<BHHIHBBBIQ")
-_FIRST_DELIVERED = struct.Struct("<BHHIHBBBIIQ")
-_FORM = 4
-_DUE = struct.Struct("<IB")
+_HEAD: Final = struct.Struct("<BHHIHBBB")  # form, bits, fixed, touched, ids, bounce, lengths
+_FIRST: Final = struct.Struct("<BHHIHBBBIQ")
+_FIRST_DELIVERED: Final = struct.Struct("<BHHIHBBBIIQ")
+_FORM: Final = 4
+_DUE: Final = struct.Struct("<IB")
 """When they are due, and how many they are."""
-_PENDING = struct.Struct("<QQIIBBBBH")
+_PENDING: Final = struct.Struct("<QQIIBBBBH")
 """Offset, time (µs), link, agent, type, marks, verdict, length of the reason, revision."""
-_FIRST_PENDING = struct.Struct("<IBQQIIBBBBH")
-_CAMPAIGN_LONG = 255
-_LATE = 0x10
+_FIRST_PENDING: Final = struct.Struct("<IBQQIIBBBBH")
+_CAMPAIGN_LONG: Final = 255
+_LATE: Final = 0x10
 """Beside the bounce class: that bounce came after the delivery."""
-_STALE_DELIVERY, _STALE_ATTEMPT = 0x20, 0x40
+_STALE_DELIVERY: Final = 0x20
+_STALE_ATTEMPT: Final = 0x40
 """Beside them."""
 
 # Bits 0 to 10 say which times are there; of the others:
-_OPENED_BY, _CLICKED_BY = 0x0800, 0x1000
+_OPENED_BY: Final = 0x0800
+_CLICKED_BY: Final = 0x1000
 """The first open, or click, by who may be human follows: it is another one than a human's."""
-_DOUBTS = _OPENED_BY | _CLICKED_BY
-_HAS_OWNER, _HAS_PENDING, _HAS_CAMPAIGN = 0x2000, 0x4000, 0x8000
-_ALL_TIMES = (1 << len(TIMES)) - 1
-_READ = FIXED["opened_any_at"] | FIXED["clicked_any_at"]
-_DELIVERED, _ATTEMPTED = FIXED["delivered_at"], FIXED["attempted_at"]
+_DOUBTS: Final = _OPENED_BY | _CLICKED_BY
+_HAS_OWNER: Final = 0x2000
+_HAS_PENDING: Final = 0x4000
+_HAS_CAMPAIGN: Final = 0x8000
+_ALL_TIMES: Final = (1 << len(TIMES)) - 1
+_READ: Final = FIXED["opened_any_at"] | FIXED["clicked_any_at"]
+_DELIVERED: Final = FIXED["delivered_at"]
+_ATTEMPTED: Final = FIXED["attempted_at"]
 """The end of the first attempt is stored only where it is neither the delivery nor, without one,
 the bounce."""
-_BUCKET_AT = _HEAD.size
+_BUCKET_AT: Final = _HEAD.size
 
 # Marks of a pending event
-_UNSUBSCRIBE, _FIRST_OF_KIND, _FIRST_HUMAN, _NAMES_ITS, _NAMES_OTHER = 1, 2, 4, 8, 16
-_TOLD_STALE = 32
+_UNSUBSCRIBE: Final = 1
+_FIRST_OF_KIND: Final = 2
+_FIRST_HUMAN: Final = 4
+_NAMES_ITS: Final = 8
+_NAMES_OTHER: Final = 16
+_TOLD_STALE: Final = 32
 
 
 class StateError(MailpulseError):
@@ -192,7 +203,7 @@ def pack(message: Message) -> bytes:
     return head + _numbers(len(words), len(seen)).pack(*words, *seen) + names + elsewhere
 
 
-_outcomes_of = attrgetter(*TIMES[:-1])
+_outcomes_of: Final = attrgetter(*TIMES[:-1])
 assert TIMES[-1] == "attempted_at"
 
 
@@ -309,7 +320,7 @@ def _unpack_doubts(message: Message, doubts: int, values: tuple[int, ...]) -> No
         message.clicked_or_unknown_at, message.clicked_at_most_at = values[-2:]
 
 
-_LATER_TIMES = tuple((FIXED[name], name) for name in TIMES[1:])
+_LATER_TIMES: Final = tuple((FIXED[name], name) for name in TIMES[1:])
 assert TIMES[0] == "delivered_at"
 
 
@@ -345,9 +356,9 @@ def pack_pending(message: Message) -> bytes:
     return b"".join(parts)
 
 
-_TYPE_INDEX = {name: index for index, name in enumerate(TYPES)}
-_ACTOR_INDEX = {name: index for index, name in enumerate(ACTORS)}
-_DELIVERED_TYPE = _TYPE_INDEX["delivered"]
+_TYPE_INDEX: Final = {name: index for index, name in enumerate(TYPES)}
+_ACTOR_INDEX: Final = {name: index for index, name in enumerate(ACTORS)}
+_DELIVERED_TYPE: Final = _TYPE_INDEX["delivered"]
 
 
 def _take_pending(message: Message, data: bytes) -> None:

@@ -12,6 +12,7 @@ Invariants:
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from typing import Final
 
 from schemas.codec import LATEST, schema_json
 from schemas.compiled_reader import reader
@@ -22,16 +23,16 @@ from streams.enrich import vectors
 from streams.enrich.contributions import MASK, SHIFT
 from streams.enrich.vectors import WIDTH
 
-OLD_S = 30 * 86400
+OLD_S: Final = 30 * 86400
 """An event that is older than this when it arrives is counted by its arrival."""
-SUSPECT_FUTURE_S = 86400
+SUSPECT_FUTURE_S: Final = 86400
 """An event whose time is further than this after its arrival is counted by its arrival."""
-HORIZON_S = 2 * OLD_S
+HORIZON_S: Final = 2 * OLD_S
 """Minutes older than this, by log time, are closed: ``OLD_S``, and as much again for records that
 waited in ingress's spool before they reached the log."""
 
-_KEY = struct.Struct(">IH")
-_ZERO = [0] * WIDTH
+_KEY: Final = struct.Struct(">IH")
+_ZERO: Final = [0] * WIDTH
 
 Key = tuple[str, str, int]
 """Campaign ('' is unattributed), mailbox provider, minute since 1970."""
@@ -152,7 +153,7 @@ class MinuteTable:
         self.dirty.clear()
 
 
-_PARTIAL = schema_json(LATEST["campaign_minute"])
+_PARTIAL: Final = schema_json(LATEST["campaign_minute"])
 _identity, _position, _ = Writers(_PARTIAL).parts("campaign_id", "log_id", COUNTER_NAMES[0])
 _position_of = lru_cache(maxsize=64)(_position)
 """The same for all records of a checkpoint."""

@@ -16,6 +16,7 @@ import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import Final
 from zlib import crc32
 
 from schemas.raw_head import Head
@@ -40,17 +41,19 @@ from streams.enrich.minute_counts import (
 )
 from streams.enrich.suppressions import Recipient
 
-CACHED_MAX = 20_000
+CACHED_MAX: Final = 20_000
 """Messages, recipients and aliases kept in memory between checkpoints, each."""
 
-META_KEY = b"!meta"
-EPOCH_KEY = b"!epoch"
-_META = struct.Struct("<BHqQq")
-_META_FORM = 3
-_EPOCH = struct.Struct(">I")
-_MESSAGES, _MESSAGES_END = b"m", b"n"
-_WATCHED, _WATCHED_END = b"s", b"t"
-_SWEPT_PER_RECORD = 2
+META_KEY: Final = b"!meta"
+EPOCH_KEY: Final = b"!epoch"
+_META: Final = struct.Struct("<BHqQq")
+_META_FORM: Final = 3
+_EPOCH: Final = struct.Struct(">I")
+_MESSAGES: Final = b"m"
+_MESSAGES_END: Final = b"n"
+_WATCHED: Final = b"s"
+_WATCHED_END: Final = b"t"
+_SWEPT_PER_RECORD: Final = 2
 
 
 class Shard:

@@ -14,7 +14,7 @@ Invariants:
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final
 
 from schemas.codec import Codec
 from schemas.dead_letter import of_record
@@ -144,7 +144,7 @@ def _read(work: StepWork, records: Sequence[ConsumedRecord], read: ReadHead | No
     return items
 
 
-_DECODED = TOLD_BY | derive.JUDGED_BOUNCES
+_DECODED: Final = TOLD_BY | derive.JUDGED_BOUNCES
 """Types of events of which more than the head is always needed."""
 
 

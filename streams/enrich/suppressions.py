@@ -21,67 +21,73 @@ Invariants (glossary, «Suppression»):
 
 import struct
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-SOFT_BOUNCES = 5
+SOFT_BOUNCES: Final = 5
 """Messages that bounced softly, without a sign of life since, from which on an address is
 suppressed, if at least ``SOFT_SPAN_S`` lie between the first and the last of them."""
-SOFT_SPAN_S = 3 * 86400
-SOFT_WITHIN_S = 14 * 86400
-SOFT_FOR_S = 30 * 86400
-LIFE_WITHIN_S = 30 * 86400
+SOFT_SPAN_S: Final = 3 * 86400
+SOFT_WITHIN_S: Final = 14 * 86400
+SOFT_FOR_S: Final = 30 * 86400
+LIFE_WITHIN_S: Final = 30 * 86400
 SCOPES_MAX = 1_000
 """Lists and groups of one address whose suppressions are kept apart, over all its sources; some 60
 bytes of state each. A provider, or who knows a source's secret, can invent any number."""
-SOFT_KEPT_MAX = 16
+SOFT_KEPT_MAX: Final = 16
 """Soft bounces of one address that are all kept. Of more, those of the ``SOFT_BOUNCES`` messages
 that bounced last, and the first and the last of each ``SOFT_STEP_S``, in the newest
 ``SOFT_STEPS_MAX`` of these that have any: 135 at most. An address that gets many messages a day
 would else never have three days of them."""
-SOFT_STEP_S = 6 * 3600
-SOFT_STEPS_MAX = (SOFT_WITHIN_S + 2 * 86400) // SOFT_STEP_S + 1
+SOFT_STEP_S: Final = 6 * 3600
+SOFT_STEPS_MAX: Final = (SOFT_WITHIN_S + 2 * 86400) // SOFT_STEP_S + 1
 """More than count at once: events may be up to a day ahead of their arrival. Of arrivals that are
 ahead of the log without end, as of another producer with a wrong clock, no more is kept."""
 
-HARD, COMPLAINT, UNSUBSCRIBE, SOFT, MANUAL = 1, 2, 4, 8, 16
-REASONS = {
+HARD: Final = 1
+COMPLAINT: Final = 2
+UNSUBSCRIBE: Final = 4
+SOFT: Final = 8
+MANUAL: Final = 16
+REASONS: Final = {
     HARD: "hard_bounce",
     COMPLAINT: "complaint",
     UNSUBSCRIBE: "unsubscribe",
     SOFT: "soft_bounces",
     MANUAL: "manual",
 }
-LASTING = (HARD, COMPLAINT, UNSUBSCRIBE, MANUAL)
-PRECEDENCE = (COMPLAINT, HARD, UNSUBSCRIBE, MANUAL, SOFT)
+LASTING: Final = (HARD, COMPLAINT, UNSUBSCRIBE, MANUAL)
+PRECEDENCE: Final = (COMPLAINT, HARD, UNSUBSCRIBE, MANUAL, SOFT)
 """From the one that is hardest to lift to the one that ends by itself."""
 
-LISTED = {
+LISTED: Final = {
     "suppressed_bounce": HARD,
     "suppressed_complaint": COMPLAINT,
     "suppressed_unsubscribe": UNSUBSCRIBE,
 }
 """``bounce_reason`` of an entry of a suppression list -> the reason it stands for; others are
 ``MANUAL``. Of an entry that is taken off, ``none`` stands for every reason."""
-SCOPED = frozenset(("subscribed", "unsubscribed", "suppression_added", "suppression_removed"))
+SCOPED: Final = frozenset(
+    ("subscribed", "unsubscribed", "suppression_added", "suppression_removed")
+)
 """Events that may concern a scope alone."""
-TOLD_BY = SCOPED | {"bounced", "complained"}
+TOLD_BY: Final = SCOPED | {"bounced", "complained"}
 """Events that may suppress or lift, whatever is known of the address."""
-SIGNS = frozenset(("delivered", "opened", "clicked"))
+SIGNS: Final = frozenset(("delivered", "opened", "clicked"))
 """Events that may be signs of life."""
 
-_OF_THE_SENDER = frozenset(("reputation", "policy", "content", "auth", "relay_denied"))
+_OF_THE_SENDER: Final = frozenset(("reputation", "policy", "content", "auth", "relay_denied"))
 """Reasons that are about the sender, not the address: the sender's own limits, for example, say
 nothing of it. Some providers know only hard and soft, and mark a block as hard although the address
 may be fine."""
-_FORM = 2
-_FORM_WITH_SCOPES = 3
-_STATE = struct.Struct("<BBBBIIIIq")
-_SCOPES = struct.Struct("<H")
+_FORM: Final = 2
+_FORM_WITH_SCOPES: Final = 3
+_STATE: Final = struct.Struct("<BBBBIIIIq")
+_SCOPES: Final = struct.Struct("<H")
 """Behind ``_STATE``, where there are any."""
-_CASE = struct.Struct("<IIq")
-_SOFT = struct.Struct("<II")
-_HASH = struct.Struct("<I")
-GONE = -1
+_CASE: Final = struct.Struct("<IIq")
+_SOFT: Final = struct.Struct("<II")
+_HASH: Final = struct.Struct("<I")
+GONE: Final = -1
 """Offset of an event that can't be read any more."""
 
 
@@ -271,7 +277,7 @@ def take(recipient: Recipient, sign: Sign, log_time: int) -> None:
         _end(recipient, HARD, sign.read_of)
 
 
-_ENDS = {
+_ENDS: Final = {
     "delivered": (SOFT,),
     "subscribed": (UNSUBSCRIBE, SOFT),
     "suppression_removed": (*LASTING, SOFT),

@@ -8,17 +8,18 @@ Invariants:
 
 import struct
 from collections.abc import Sequence
+from typing import Final
 
 from schemas.glossary import COUNTER_NAMES
 from streams.enrich.message_bytes import StateError
 
-WIDTH = len(COUNTER_NAMES)
-_FORMS = b"iq"
+WIDTH: Final = len(COUNTER_NAMES)
+_FORMS: Final = b"iq"
 """The form is the size of each integer, by its letter in ``struct``: 32 or 64 bits, signed."""
-_HEAD = 2
+_HEAD: Final = 2
 _COUNTS, _SUMS = (struct.Struct(f"<{WIDTH}{form:c}") for form in _FORMS)
 _COUNTS_HEAD, _SUMS_HEAD = (bytes((form, WIDTH)) for form in _FORMS)
-_NEW = (0,) * WIDTH
+_NEW: Final = (0,) * WIDTH
 """Values of the counters that a shorter vector lacks."""
 
 
