@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from schemas.errors import ConfigError
+from schemas.source_history import History
 
 ReadFile = Callable[[Path], str]
 _SECRET_FIELDS = ("signing_key", "secret", "username", "password", "token", "api_key")
@@ -91,6 +92,7 @@ class Source(BaseModel):
     campaign_from: tuple[str, ...] = ("metadata.campaign_id", "tag", "provider")
     mapping: dict[str, Any] = Field(default_factory=dict, description="field mapping, generic only")
     rate_per_s: float | None = Field(None, gt=0, description="requests per second; default: none")
+    history: History | None = Field(None, description="for 'mailpulse backfill'")
     unset: tuple[str, ...] = ()
 
     @field_validator("public_key", "topic_arns", "allow_ips", "campaign_from", mode="before")
