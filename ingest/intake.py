@@ -11,7 +11,7 @@ Invariants:
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import itemgetter
 
 from ingest.body import Refused
@@ -25,7 +25,6 @@ from schemas.errors import BadInput
 from schemas.event import Event, message_key
 from schemas.settings import Settings, Source
 
-_JSON = "application/json"
 _RECORD_OVERHEAD_BYTES = 400
 """Upper bound on a record's headers and the framing of record and batch."""
 
@@ -102,8 +101,7 @@ class Intake:
             raise Refused(413, "too_many_events")
         events, failed = self._encode(source, parsed)
         rejects = parsed.rejects + failed
-        kind = request.header("content-type")
-        dead_letters = [self._dead_letter(source, one, kind, received_at) for one in rejects]
+        dead_letters = [self._dead_letter(source, one, request, received_at) for one in rejects]
         self._check_sizes(events)
         self._check_sizes(dead_letters)
         return Taken(
@@ -117,25 +115,6 @@ class Intake:
             bug=bug,
             answer=parsed.answer,
         )
-
-    def pulled(self, source: Source, parsed: Parsed, received_at: int) -> Parcel:
-        """The parcel of what was read from the provider's own history.
-
-        A page is not refused for one event: one that no broker takes is a dead letter, with the
-        beginning of its bytes.
-
-        Args:
-            received_at: microseconds since 1970.
-        """
-        events, failed = self._encode_events(source, parsed.events)
-        most = self._record_bytes_max
-        small = [pair for pair in events if sum(map(len, pair)) <= most]
-        large = [pair for pair in events if sum(map(len, pair)) > most]
-        rejects = [*parsed.rejects, *failed]
-        rejects += [Reject("record_too_large", f"{len(value)} bytes", value) for _, value in large]
-        kept = [replace(one, content=one.content[: most // 2]) for one in rejects]
-        letters = [self._dead_letter(source, one, _JSON, received_at) for one in kept]
-        return Parcel(received_at // 1000, small, letters)
 
     def _recipients(self, events: list[Event]) -> tuple[str, ...]:
         if not self._keep_recipients:
@@ -192,13 +171,13 @@ class Intake:
                 raise Refused(413, "record_too_large")
 
     def _dead_letter(
-        self, source: Source, reject: Reject, content_type: str | None, received_at: int
+        self, source: Source, reject: Reject, request: Request, received_at: int
     ) -> Pair:
         letter = dead_letter.of_request(
             self._privacy.clear_bytes(reject.content),
             source=source.name,
             provider=source.sender,
-            content_type=content_type,
+            content_type=request.header("content-type"),
             reason=reject.reason,
             detail=self._privacy.clear_text(reject.detail.encode("utf-8", "replace").decode()),
             received_at=received_at,

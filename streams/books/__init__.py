@@ -1,1 +1,0 @@
-"""Books that balance with the provider: its own history, which refills the raw topic."""
