@@ -1,4 +1,4 @@
-"""Replicas of providers' history APIs, from their documentation: paging, limits, refusals, lateness.
+"""Replicas of providers' history APIs, by their documentation: paging, refusals, lateness.
 
 Invariants:
 1. They share no code with what they test: an event is written as the API writes it and as the
@@ -289,8 +289,11 @@ class ResendReplica(Replica):
     """A webhook's log, newest first, ``after`` an id; payloads one by one."""
 
     def _payload(self, one: Happening) -> dict[str, Any]:
-        data: dict[str, Any] = {"email_id": f"00000000-0000-4000-8000-{one.message:012d}",
-                                "to": [one.recipient], "tags": [{"name": "team", "value": "news"}]}  # fmt: skip
+        data: dict[str, Any] = {
+            "email_id": f"00000000-0000-4000-8000-{one.message:012d}",
+            "to": [one.recipient],
+            "tags": [{"name": "team", "value": "news"}],
+        }
         if one.kind == "email.bounced":
             data["bounce"] = {"type": "Permanent", "subType": "General", "message": "no such user"}
         return {"type": one.kind, "created_at": iso(one.at_s), "data": data}

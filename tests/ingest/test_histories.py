@@ -1,4 +1,4 @@
-"""Webhook and history of one event give one id, message and key; a pull reads all, whatever happens."""
+"""Webhook and history of one event give one id, message and key; a pull reads all of a window."""
 
 import random
 
