@@ -125,6 +125,8 @@ class History:
     """API, and what it is asked; for people."""
     lists: ClassVar[str] = ""
     """What a survey counts, where the API gives the events only one by one; empty: the events."""
+    table: ClassVar[tuple[str, ...]]
+    """Lines of an example of the source's table ``history``."""
     by_message: ClassVar[bool] = False
     """Whether the API is asked for messages by the time they were sent at (``Window.sent_us``)."""
 

@@ -47,6 +47,11 @@ class MailgunHistory(SlicedHistory):
         "accepted delivered failed rejected opened clicked complained unsubscribed".split()
     )
     reads = "Logs API, or the Events API of each domain where the plan lacks it"
+    table = (
+        'api_key = "env:MAILGUN_API_KEY"',
+        'region = "us"                  # or "eu"',
+        'domains = ["mg.example.com"]   # needed where the plan lacks the Logs API; default: all',
+    )
 
     def problems(self, source: Source) -> list[str]:
         """See ``History.problems``."""

@@ -42,6 +42,10 @@ class ResendHistory(history.History):
     kinds: ClassVar[frozenset[str]] = frozenset()
     """All (invariant 2)."""
     reads = "the webhook's event log, a request for each event"
+    table = (
+        'api_key = "env:RESEND_API_KEY"',
+        'webhook_id = "…"               # of the webhook that posts to this source',
+    )
     lists = "events"
 
     def problems(self, source: Source) -> list[str]:

@@ -54,6 +54,11 @@ class SendGridHistory(history.History):
     keeps_s = 30 * 86400
     kinds = frozenset(EVENTS)
     reads = "Email Logs, a request for each message"
+    table = (
+        'api_key = "env:SENDGRID_API_KEY"',
+        'region = "us"                  # or "eu"',
+        "subaccounts = []               # one subuser's number; default: the account's own",
+    )
     lists = "messages"
     by_message = True
 

@@ -40,6 +40,11 @@ class SparkPostHistory(SlicedHistory):
     keeps_s = 10 * 86400
     kinds = frozenset(EVENTS) - {"initial_open", "amp_initial_open"}
     reads = "Events API"
+    table = (
+        'api_key = "env:SPARKPOST_API_KEY"',
+        'region = "us"                  # or "eu"',
+        "subaccounts = []               # numbers; default: all",
+    )
     grain_us = 60 * SECOND_US
 
     def problems(self, source: Source) -> list[str]:

@@ -14,6 +14,7 @@ from typer import rich_utils
 from schemas.errors import MailpulseError
 from streams.cli import (
     alerts,
+    backfill,
     capture,
     deliver,
     dlq,
@@ -70,6 +71,7 @@ for module in (
     dlq,
     sources,
     send_test,
+    backfill,
     capture,
     doctor,
     secret_files,
