@@ -39,13 +39,14 @@ class Happening:
 
 @dataclass
 class Trouble:
-    """How often the API answers otherwise than it should, each 0 to 1."""
+    """How often the API answers otherwise than it should, each 0 to 1; and its clock and waits."""
 
     busy: float = 0.0
     unauthorized: float = 0.0
     broken: float = 0.0
     forgets: float = 0.0
     skew_s: float = 0.0
+    retry_after_s: int = 2
 
 
 @dataclass
@@ -71,7 +72,7 @@ class Replica:
         if roll() < self.trouble.unauthorized:
             return 401, said, b"{}"
         if roll() < self.trouble.busy:
-            return 429, {**said, "retry-after": "2"}, b"{}"
+            return 429, {**said, "retry-after": str(self.trouble.retry_after_s)}, b"{}"
         if roll() < self.trouble.broken:
             return self.dice.choice((500, 502, 503)), said, b"<html>"
         there = [one for one in self.happenings if one.appears_s <= now_s]
