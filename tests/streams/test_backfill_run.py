@@ -156,17 +156,19 @@ def expected(replica: Replica, provider: str) -> set[str]:
     return found
 
 
-def replica_of(provider: str, seed: int, count: int = 200, **trouble: float) -> Replica:
+def replica_of(
+    provider: str, seed: int, count: int = 200, trouble: Trouble | None = None
+) -> Replica:
     make, kinds = REPLICAS[provider]
     dice = random.Random(seed)
-    return make(happened(kinds, BEGIN - 5e3, NOW, count, seed), Trouble(**trouble), dice, 20)
+    return make(happened(kinds, BEGIN - 5e3, NOW, count, seed), trouble or Trouble(), dice, 20)
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("provider", REPLICAS)
 async def test_whatever_happens_all_is_kept_and_nothing_else(provider: str, seed: int) -> None:
     """20 kills at any effect, 401, 429, 5xx, lost connections and cursors; waits are kept."""
-    replica = replica_of(provider, seed, busy=0.05, unauthorized=0.05, broken=0.05, forgets=0.01)
+    replica = replica_of(provider, seed, trouble=Trouble(0.05, 0.05, 0.05, 0.01))
     world = World(replica, random.Random(seed), kills=20)
     done = await until_done(world, provider)
     assert set(ids_of(world.kept)) == expected(replica, provider)
@@ -181,7 +183,7 @@ async def test_whatever_happens_all_is_kept_and_nothing_else(provider: str, seed
 @pytest.mark.parametrize("provider", REPLICAS)
 async def test_figures_are_exact_without_a_kill(provider: str) -> None:
     """Also where slices are read again because the API forgot a cursor."""
-    replica = replica_of(provider, 7, forgets=0.1)
+    replica = replica_of(provider, 7, trouble=Trouble(forgets=0.1))
     wanted = expected(replica, provider)
     world = World(replica, random.Random(7), stored=set(sorted(wanted)[::3]))
     counts = (await until_done(world, provider)).counts
@@ -212,7 +214,7 @@ async def test_a_survey_only_lists(provider: str) -> None:
 
 async def test_a_wrong_key_is_tried_a_few_times_and_told() -> None:
     """Providers lock keys out that fail often."""
-    world = World(replica_of("mailgun", 1, unauthorized=1.0), random.Random(1))
+    world = World(replica_of("mailgun", 1, trouble=Trouble(unauthorized=1.0)), random.Random(1))
     with pytest.raises(BadInput, match="api_key"):
         await until_done(world, "mailgun")
     assert len(world.asked_at) == 5
@@ -220,7 +222,7 @@ async def test_a_wrong_key_is_tried_a_few_times_and_told() -> None:
 
 async def test_an_api_that_is_down_ends_the_command() -> None:
     """It goes on from there when it is run again."""
-    world = World(replica_of("sparkpost", 1, broken=1.0), random.Random(1))
+    world = World(replica_of("sparkpost", 1, trouble=Trouble(broken=1.0)), random.Random(1))
     with pytest.raises(Unavailable, match="HTTP 50"):
         await until_done(world, "sparkpost")
     world.replica.trouble.broken = 0
@@ -230,7 +232,7 @@ async def test_an_api_that_is_down_ends_the_command() -> None:
 
 async def test_the_providers_clock_counts_too() -> None:
     """What it calls younger than 30 minutes is left for the next run; later, nothing is missing."""
-    replica = replica_of("mailgun", 3, skew_s=-3600)
+    replica = replica_of("mailgun", 3, trouble=Trouble(skew_s=-3600))
     world = World(replica, random.Random(3))
     await until_done(world, "mailgun")
     young = {one.number for one in replica.happenings if UNTIL - 3600 <= one.at_s < UNTIL}
