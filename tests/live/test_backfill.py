@@ -93,7 +93,7 @@ class Outage:
 
     def __init__(self, stack: ExitStack, folder: Path, bootstrap: str) -> None:
         self.dice = random.Random(2026)
-        self.now = time.time()
+        self.now = float(int(time.time()))
         self.begin, self.end = self.now - OUTAGE_S - HOUR_S, self.now - HOUR_S
         self.folder = folder
         self.replicas = {name: self._replica(name) for name in REPLICAS}
@@ -132,9 +132,7 @@ class Outage:
             auth = (USER, password)
         url = f"{self.pipeline.ingest_url}/hooks/{name}"
         headers = {"content-type": "application/json"}
-        return httpx.post(
-            url, content=body, headers=headers, auth=auth, trust_env=False
-        ).status_code
+        return self.client.post(url, content=body, headers=headers, auth=auth).status_code
 
     def backfill(self, name: str, kills: int) -> str:
         """Runs the command to its end, killed so often on its way; what it said at last."""
