@@ -12,6 +12,8 @@ from streams.cli.context import emit, put, say, table
 if TYPE_CHECKING:
     from streams.cli.backfill import Job
 
+DAY_US = 86_400_000_000
+
 
 def say_sources(sources: dict[str, Source], *, json: bool) -> None:
     """Which sources have a history that can be read, and what the others lack."""
@@ -86,6 +88,9 @@ def say_done(
         if rows:
             table("events", ("kind", "number"), rows)
         _say_figures(done, stored, dry_run=dry_run)
+        if job.read.keeps_s is None and counts.first_us - done.begin_us > DAY_US:
+            say(f"note: nothing is older than {utc(counts.first_us)}: {job.source.sender} may keep"
+                " events no longer, which depends on the plan.")  # fmt: skip
     for line in counts.cut:
         say(f"incomplete: {line}")
     for what, number in sorted(counts.machines.items()):

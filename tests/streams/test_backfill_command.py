@@ -139,6 +139,15 @@ def test_a_dry_run_counts_and_writes_nothing(
     assert not Path("mailpulse-data").exists()
 
 
+def test_a_history_that_begins_late_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where a plan keeps less than was asked for, the API says nothing of it."""
+    with replica_of("mailgun"):
+        assert "may keep events no longer" in run(capsys, "news", "--from", "4d", "--dry-run")[2]
+        assert (
+            "may keep events no longer" not in run(capsys, "news", "--from", "1d", "--dry-run")[2]
+        )
+
+
 def test_what_is_known_is_asked_of_clickhouse(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
