@@ -122,17 +122,17 @@ class Outage:
 
     def post(self, name: str, one: Happening, *, key: str, password: str) -> int:
         """The webhook's request for an event; its status."""
-        body, auth = self.replicas[name].hook(one)[0], None
+        body = self.replicas[name].hook(one)[0]
         if name == "mailgun":
             at = str(int(time.time()))
             proof = hmac.new(key.encode(), f"{at}{one.number}".encode(), hashlib.sha256)
             signature = {"timestamp": at, "token": str(one.number), "signature": proof.hexdigest()}
             body = json.dumps({**json.loads(body), "signature": signature}).encode()
-        else:
-            auth = (USER, password)
         url = f"{self.pipeline.ingest_url}/hooks/{name}"
         headers = {"content-type": "application/json"}
-        return self.client.post(url, content=body, headers=headers, auth=auth).status_code
+        return self.client.post(
+            url, content=body, headers=headers, auth=(USER, password)
+        ).status_code
 
     def backfill(self, name: str, kills: int) -> str:
         """Runs the command to its end, killed so often on its way; what it said at last."""
