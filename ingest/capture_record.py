@@ -233,11 +233,14 @@ def kind_of(request: Request) -> str:
 
 
 def plain(source: Source) -> dict[str, Any]:
-    """The fields of a source that differ from their defaults, secrets as texts."""
+    """The fields of a source that differ from their defaults, secrets as texts.
+
+    Without its ``history``, which proves no request.
+    """
     made: dict[str, Any] = {}
     for name, about in Source.model_fields.items():
         value = getattr(source, name)
-        if value == about.get_default(call_default_factory=True):
+        if name == "history" or value == about.get_default(call_default_factory=True):
             continue
         if name in SECRETS:
             value = source.secrets(name)

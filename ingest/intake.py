@@ -11,7 +11,7 @@ Invariants:
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 
 from ingest.body import Refused
@@ -25,6 +25,7 @@ from schemas.errors import BadInput
 from schemas.event import Event, message_key
 from schemas.settings import Settings, Source
 
+_JSON = "application/json"
 _RECORD_OVERHEAD_BYTES = 400
 """Upper bound on a record's headers and the framing of record and batch."""
 
@@ -56,6 +57,19 @@ class Taken:
     bug: Exception | None = None
     answer: bytes = b""
     by_anyone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What is kept of a page of a provider's history.
+
+    Attributes:
+        parcel: the records.
+        events: those of its records for the raw topic, as they are kept.
+    """
+
+    parcel: Parcel
+    events: list[Event]
 
 
 class Intake:
@@ -101,7 +115,8 @@ class Intake:
             raise Refused(413, "too_many_events")
         events, failed = self._encode(source, parsed)
         rejects = parsed.rejects + failed
-        dead_letters = [self._dead_letter(source, one, request, received_at) for one in rejects]
+        kind = request.header("content-type")
+        dead_letters = [self._dead_letter(source, one, kind, received_at) for one in rejects]
         self._check_sizes(events)
         self._check_sizes(dead_letters)
         return Taken(
@@ -115,6 +130,32 @@ class Intake:
             bug=bug,
             answer=parsed.answer,
         )
+
+    def pulled(self, source: Source, parsed: Parsed, received_at: int) -> Pulled:
+        """What is kept of a page of the provider's own history.
+
+        A page is not refused for one event: one that no broker takes is a dead letter, with the
+        beginning of its bytes.
+
+        Args:
+            received_at: microseconds since 1970.
+        """
+        kept: list[Event] = []
+        pairs: list[Pair] = []
+        rejects = list(parsed.rejects)
+        most = self._record_bytes_max
+        for event in parsed.events:
+            made, failed = self._encode_events(source, [event])
+            rejects += failed
+            for key, value in made:
+                if len(key) + len(value) > most:
+                    rejects.append(Reject("record_too_large", f"{len(value)} bytes", value))
+                else:
+                    kept.append(event)
+                    pairs.append((key, value))
+        short = [replace(one, content=one.content[: most // 2]) for one in rejects]
+        letters = [self._dead_letter(source, one, _JSON, received_at) for one in short]
+        return Pulled(Parcel(received_at // 1000, pairs, letters), kept)
 
     def _recipients(self, events: list[Event]) -> tuple[str, ...]:
         if not self._keep_recipients:
@@ -171,13 +212,13 @@ class Intake:
                 raise Refused(413, "record_too_large")
 
     def _dead_letter(
-        self, source: Source, reject: Reject, request: Request, received_at: int
+        self, source: Source, reject: Reject, content_type: str | None, received_at: int
     ) -> Pair:
         letter = dead_letter.of_request(
             self._privacy.clear_bytes(reject.content),
             source=source.name,
             provider=source.sender,
-            content_type=request.header("content-type"),
+            content_type=content_type,
             reason=reject.reason,
             detail=self._privacy.clear_text(reject.detail.encode("utf-8", "replace").decode()),
             received_at=received_at,

@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from schemas.errors import ConfigError
+from schemas.source_history import History
 
 ReadFile = Callable[[Path], str]
 _SECRET_FIELDS = ("signing_key", "secret", "username", "password", "token", "api_key")
@@ -27,6 +28,7 @@ PRESET = "preset:"
 """Before the name of a provider that is a data file, in mailpulse.toml alone."""
 _PUBLIC = "public_key"
 """May be given in the file itself, or by a reference like a secret."""
+_KEYS = (*_SECRET_FIELDS, _PUBLIC)
 
 
 def problem_lines(error: ValidationError, name_of: Callable[[str], str]) -> list[str]:
@@ -91,6 +93,7 @@ class Source(BaseModel):
     campaign_from: tuple[str, ...] = ("metadata.campaign_id", "tag", "provider")
     mapping: dict[str, Any] = Field(default_factory=dict, description="field mapping, generic only")
     rate_per_s: float | None = Field(None, gt=0, description="requests per second; default: none")
+    history: History | None = Field(None, description="for 'mailpulse backfill'")
     unset: tuple[str, ...] = ()
 
     @field_validator("public_key", "topic_arns", "allow_ips", "campaign_from", mode="before")
@@ -147,7 +150,7 @@ def _resolve_source(
     problems: list[str] = []
     unset: list[str] = []
     values: dict[str, Any] = {**raw, "name": name}
-    for field in (*_SECRET_FIELDS, _PUBLIC):
+    for field in _KEYS:
         if field not in raw:
             continue
         refs = raw[field] if isinstance(raw[field], list) else [raw[field]]
@@ -183,12 +186,18 @@ def document_of(text: str) -> dict[str, Any]:
 
 
 def load_sources(
-    text: str, environ: Mapping[str, str], read_file: ReadFile, *, whole: bool = True
+    text: str,
+    environ: Mapping[str, str],
+    read_file: ReadFile,
+    *,
+    whole: bool = True,
+    keys: bool = True,
 ) -> dict[str, Source]:
     """The sources of a ``mailpulse.toml``.
 
     Args:
         whole: a secret that is not set is a problem; otherwise its source has it in ``unset``.
+        keys: with what proves requests; without, for what takes none, no secret is read.
 
     Raises:
         ConfigError: with every problem found. Whether a source has what its provider needs is
@@ -210,7 +219,8 @@ def load_sources(
                 f"sources.{name}: a table named by letters, digits, '-' and '_', 64 at most"
             )
             continue
-        source, found = _resolve_source(name, raw, environ, read_file)
+        told = raw if keys else {field: raw[field] for field in raw if field not in _KEYS}
+        source, found = _resolve_source(name, told, environ, read_file)
         problems += found
         if source is not None:
             sources[name] = source

@@ -201,6 +201,11 @@ def iso(seconds: float) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def moment(at: int) -> datetime:
+    """A time in microseconds since 1970, in UTC."""
+    return _EPOCH + timedelta(microseconds=at)
+
+
 def utc_date(at: int | None) -> str:
     """The UTC date of a time in microseconds as ``YYYY-MM-DD``; empty if it is out of range."""
     if at is None:

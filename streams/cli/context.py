@@ -123,11 +123,12 @@ def attached(settings: Settings, given: Mapping[str, str], found: Endpoints | No
     return settings.model_copy(update=update)
 
 
-def sources_of(settings: Settings, *, whole: bool = True) -> dict[str, Source]:
+def sources_of(settings: Settings, *, whole: bool = True, keys: bool = True) -> dict[str, Source]:
     """The sources of ``mailpulse.toml``, each checked by its provider.
 
     Args:
         whole: a secret that is not set is an error; otherwise its source alone is off.
+        keys: with what proves requests; without, no secret is read and none is missed.
 
     Raises:
         ConfigError: no such file, or with every problem found in it; or all sources are off.
@@ -138,8 +139,8 @@ def sources_of(settings: Settings, *, whole: bool = True) -> dict[str, Source]:
     if text is None:
         reason = f"{settings.config_path}: No such file or directory"
         raise ConfigError([f"{reason}; 'mailpulse config init' writes a commented one"])
-    sources = load_sources(text, environ(), read_file, whole=whole)
-    problems = check_sources(sources)
+    sources = load_sources(text, environ(), read_file, whole=whole, keys=keys)
+    problems = check_sources(sources) if keys else []
     if not problems and sources and all(source.unset for source in sources.values()):
         problems = [line for source in sources.values() for line in source.unset]
     if problems:

@@ -15,6 +15,7 @@ from schemas import compiled_build
 from schemas.errors import MailpulseError
 from streams.cli import (
     alerts,
+    backfill,
     capture,
     deliver,
     dlq,
@@ -71,6 +72,7 @@ for module in (
     dlq,
     sources,
     send_test,
+    backfill,
     capture,
     doctor,
     secret_files,

@@ -116,4 +116,6 @@ def _references(value: Any) -> Iterable[str]:
     if isinstance(value, str):
         return [value.removeprefix("env:")] if value.startswith("env:") else []
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if isinstance(value, dict):  # the key of a source's history is for no role
+        parts = [part for name, part in value.items() if name != "history"]
     return [name for part in parts for name in _references(part)]

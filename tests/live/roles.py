@@ -204,10 +204,14 @@ class Pipeline:
         return role
 
     @property
+    def environ(self) -> dict[str, str]:
+        """The environment of an operator's command."""
+        return {PREFIX + key: value for key, value in self._environ.items()}
+
+    @property
     def settings(self) -> Settings:
         """Settings as a role has them, for ``streams.kafka.admin``."""
-        given = {PREFIX + key: value for key, value in self._environ.items()}
-        return load_settings(given, lambda path: path.read_text(encoding="utf-8"))
+        return load_settings(self.environ, lambda path: path.read_text(encoding="utf-8"))
 
     @property
     def ingest_url(self) -> str:

@@ -138,3 +138,14 @@ def test_references_of_a_configuration_are_found() -> None:
         "sources": {"NEW_KEY", "OLD_KEY", "POSTMARK_PASSWORD"}, "destinations": {"CRM_TOKEN"}
     }  # fmt: skip
     assert references_in("[sources") == {}
+
+
+def test_the_key_of_a_sources_history_goes_to_no_role() -> None:
+    """Only the command that reads the history needs it."""
+    text = """
+[sources.news]
+secret = "env:NEWS"
+[sources.news.history]
+api_key = "env:NEWS_HISTORY"
+"""
+    assert references_in(text) == {"sources": {"NEWS"}}

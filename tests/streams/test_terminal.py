@@ -174,6 +174,7 @@ ASKED: dict[str, list[tuple[str, ...]]] = {
     "sources ls": [(), ("--json",)],
     "sources refresh": [()],
     "sources add": [(HOSTILE,), ("generic", "--name", HOSTILE)],
+    "backfill": [(), ("--json",), (HOSTILE, "--from", "1d"), ("crm", "--from", HOSTILE)],
     "capture": [(HOSTILE,), (HOSTILE, "--config", HOSTILE)],
     "config show": [(), ("--json",)],
     "config init": [()],

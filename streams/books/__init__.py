@@ -1,0 +1,1 @@
+"""Books that balance with the provider: its own history, which refills the raw topic."""
