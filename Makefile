@@ -11,6 +11,7 @@
 #   make bench    measurements on real Kafka                 ARGS="--only ingress --json"
 #   make soak     faults drawn at random, for half an hour   ARGS="--minutes 30 --rate 400"
 #   make fuzz     damaged input for every parser, an hour    ARGS="--minutes 1"
+#   make record-metrics  metrics of a real pipeline, for the tests of alerts; half an hour
 #   make lock     hashes and versions of every dependency, anew    ARGS=--upgrade
 #   make clean    removes what these made
 
@@ -38,7 +39,7 @@ PYTEST := -m pytest --numprocesses $(AT_ONCE) --maxprocesses 8 --dist loadfile
 LIVE_AT_ONCE ?= 2
 ARGS ?=
 
-.PHONY: demo test test-pinned compiled test-compiled lint types live bench soak fuzz lock clean
+.PHONY: demo test test-pinned compiled test-compiled lint types live bench soak fuzz record-metrics lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/installed-embedded
@@ -79,6 +80,9 @@ soak: $(VENV)/installed-dev
 
 fuzz: $(VENV)/installed-dev
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+record-metrics: $(VENV)/installed-dev
+	$(BIN)/python -m tests.alerting.record $(ARGS)
 
 lock: $(VENV)/installed-dev
 	$(BIN)/python -P .ci/lock.py $(ARGS)

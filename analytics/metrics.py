@@ -49,7 +49,10 @@ class SinkMetrics:
             registry=r,
         )
         self.clickhouse_up = Gauge(
-            "mailpulse_sink_clickhouse_up", "1 if the last insert succeeded, else 0.", registry=r
+            "mailpulse_sink_clickhouse_up",
+            "1 if ClickHouse took the last insert of every topic, and answers while nothing comes;"
+            " else 0.",
+            registry=r,
         )
         self.held_bytes = Gauge(
             "mailpulse_sink_held_bytes",
@@ -72,6 +75,30 @@ class SinkMetrics:
             "mailpulse_sink_partitions", "Partitions that this sink reads.", registry=r
         )
         self._reconciliation()
+        self._progress()
+
+    def declare(self, topic: str) -> None:
+        """Shows what is counted for a topic as 0: ``rate`` misses the value at which a series is
+        born."""
+        self.records.labels(topic)
+        self.retries.labels(topic)
+
+    def _progress(self) -> None:
+        r = self.registry
+        self.workers_lag = Gauge(
+            "mailpulse_sink_workers_lag_records",
+            "Records that the workers have not committed yet, by Kafka's own account: also while no"
+            " worker runs, or one rebuilds its state.",
+            ("topic", "partition"),
+            registry=r,
+        )
+        self.complete_through = Gauge(
+            "mailpulse_sink_complete_through_seconds",
+            "Through which time everything accepted is stored, seconds since 1970. It goes on while"
+            " nothing comes.",
+            ("partition",),
+            registry=r,
+        )
 
     def _reconciliation(self) -> None:
         r = self.registry

@@ -94,7 +94,7 @@ def create_app(
         KeyError: a source names a provider that does not exist (see ``check_sources``).
     """
     registry = registry or _all_providers()
-    metrics = IngestMetrics()
+    metrics = IngestMetrics(sources)
     log = log or Producer(settings, metrics, clock)
     keeper = Keeper(log, _spool(settings, metrics), settings.ack_timeout_ms / 1000, metrics, clock)
     outgoing = outgoing or Outgoing(clock)

@@ -7,16 +7,24 @@ Invariants:
 3. Base units: seconds, bytes; counters end in ``_total``.
 """
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+OUR_FAULT = ("unavailable", "overloaded", "internal")
+"""Results of requests that are refused because of problems on our side."""
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 CONTENT_TYPE = b"text/plain; version=1.0.0; charset=utf-8"
 
 
 class IngestMetrics:
-    """Every metric of the front door; the help texts say what an operator should do."""
+    """Every metric of the front door; the help texts say what an operator should do.
 
-    def __init__(self) -> None:
+    Args:
+        sources: names; what is counted for each is shown as 0 from the start.
+    """
+
+    def __init__(self, sources: Iterable[str] = ()) -> None:
         self.registry = CollectorRegistry()
         r = self.registry
         self.requests = Counter(
@@ -55,6 +63,7 @@ class IngestMetrics:
         )
         self._children: dict[tuple[str, str], Counter] = {}
         self._declare_keeping(r)
+        self._declare(sources)
 
     def _declare_keeping(self, r: CollectorRegistry) -> None:
         """Metrics of the connection to Kafka, of memory and of the spool."""
@@ -109,6 +118,14 @@ class IngestMetrics:
             "Times the shared rate-limit store failed and the process counted for itself.",
             registry=r,
         )
+
+    def _declare(self, sources: Iterable[str]) -> None:
+        """``rate`` misses the value at which a series is born, and a source without any series
+        looks like one that does not exist."""
+        for source in sources:
+            self.events.labels(source)
+            for result in ("accepted", "unauthorized", *OUR_FAULT):
+                self.requests.labels(source, result)
 
     def request(self, source: str, result: str, seconds: float, events: int = 0) -> None:
         """Counts one request to a hook; ``source`` is empty for one that does not exist."""

@@ -26,6 +26,7 @@ from schemas.glossary import (
 from streams.cli import capacity as plans
 from streams.kafka import acl
 from tests import metrics_table
+from tests.alerting.pages import run_books
 
 ROOT = Path(__file__).parent.parent
 PAGES = (
@@ -33,8 +34,8 @@ PAGES = (
     *(
         ROOT / folder / "README.md"
         for folder in (
-            "ingest", "analytics", "analytics/dashboard", "schemas", "streams", "streams/deploy",
-            "tests",
+            "ingest", "analytics", "analytics/dashboard", "analytics/prometheus", "schemas",
+            "streams", "streams/deploy", "tests",
         )
     ),
 )  # fmt: skip
@@ -144,6 +145,7 @@ SECTIONS = {
     "conformance": lambda: conformance.table().strip() + "\n",
     "glossary": glossary,
     "queries": queries,
+    "run_books": run_books,
 }
 
 

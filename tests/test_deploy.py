@@ -182,7 +182,7 @@ def test_two_services_share_one_network_at_most() -> None:
         if one.rpartition("-")[0] != other.rpartition("-")[0] or "-" not in one:
             shared = shared_networks(one, other)
             assert len(shared) <= 1, f"{one}, {other}: {shared}"
-            assert set(shared) <= {"edge", "backend"}, f"{one}, {other}: {shared}"
+            assert set(shared) <= {"edge", "backend", "caddy-metrics"}, f"{one}, {other}: {shared}"
 
 
 def test_a_fixed_subnet_is_none_that_docker_gives_by_itself() -> None:
@@ -224,23 +224,51 @@ def test_grafana_gets_what_its_provisioning_names() -> None:
 
 
 def test_prometheus_asks_every_role_at_its_port() -> None:
-    """Each process that has metrics is a target, at its port."""
+    """Each process that has metrics is a target, at its port and under its job; so are the others
+    whose images have metrics."""
     text = (ROOT / "analytics" / "prometheus" / "prometheus.yml").read_text("utf-8")
+    document = yaml.safe_load(text)
     targets = {
-        target
-        for job in yaml.safe_load(text)["scrape_configs"]
-        for group in job["static_configs"]
+        (target, job["job_name"])
+        for job in document["scrape_configs"]
+        for group in job.get("static_configs", ())
         for target in group["targets"]
     }
-    wanted = set()
+    targets |= {
+        (f"{name}:{group['port']}", job["job_name"])
+        for job in document["scrape_configs"]
+        for group in job.get("dns_sd_configs", ())
+        for name in group["names"]
+    }
+    wanted = {("alertmanager:9093", "alertmanager"), ("127.0.0.1:9090", "prometheus")}
     for name, service in OURS.items():
-        settings = load(service["environment"])
-        if name.startswith("ingest-"):
-            wanted.add(f"{name}:{settings.ingest_port}")
-        elif name.startswith("worker-") or name in ("sink", "deliver", "dashboard"):
-            wanted.add(f"{name}:{settings.metrics_port}")
-    assert wanted <= targets
-    assert {target.split(":")[0] for target in targets} <= {*SERVICES, "127.0.0.1"}
+        settings, role = load(service["environment"]), service["command"][0]
+        if name not in JOBS:
+            port = settings.ingest_port if role == "ingest" else settings.metrics_port
+            wanted.add((f"{name}:{port}", f"mailpulse-{role}"))
+    caddyfile = (ROOT / "ingest" / "deploy" / "Caddyfile").read_text("utf-8")
+    [port] = re.findall(r"^http://:(\d+) \{\n\tmetrics /metrics\n\}$", caddyfile, re.MULTILINE)
+    wanted.add((f"caddy:{port}", "mailpulse-caddy"))
+    server = (ROOT / "analytics" / "deploy" / "clickhouse.xml").read_text("utf-8")
+    [port] = re.findall(r"<prometheus>.*?<port>(\d+)</port>", server, re.DOTALL)
+    wanted.add((f"clickhouse:{port}", "mailpulse-clickhouse"))
+    assert targets == wanted
+    for target, _ in targets - {("127.0.0.1:9090", "prometheus")}:
+        assert shared_networks("prometheus", target.partition(":")[0]), target
+    [told] = document["alerting"]["alertmanagers"]
+    assert told["static_configs"][0]["targets"] == ["alertmanager:9093"]
+
+
+def test_every_file_of_rules_is_mounted() -> None:
+    """At the place where Prometheus' configuration looks for it."""
+    folder = ROOT / "analytics" / "prometheus"
+    rules = yaml.safe_load((folder / "prometheus.yml").read_text("utf-8"))["rule_files"]
+    mounted = {
+        Path(one["target"]).name: resolved(COMPOSE["configs"][one["source"]]["file"])
+        for one in SERVICES["prometheus"]["configs"]
+    }
+    for name in rules:
+        assert mounted[name] == f"./analytics/prometheus/{name}"
 
 
 # --- the image ------------------------------------------------------------------------------------

@@ -2,33 +2,30 @@
 commands."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
-import yaml
 
 from ingest.problems import DETAILS
 from schemas.settings import PREFIX, Settings
 from schemas.topics import BY_NAME
 from streams.cli.main import app
+from tests.alerting.judging import ALERTS, RECORDED
 from tests.metrics_table import Metric, metrics, table
 
-FOLDER = Path(__file__).parents[1] / "analytics" / "prometheus"
+WATCHDOG = "MailpulseWatchdog"
 METRICS: dict[str, Metric] = {sample: one for one in metrics() for sample in one.samples}
 UNITS = ("_seconds", "_bytes", "_records", "_keys", "_events", "_partitions", "_total", "_up",
          "_connections", "_statements", "_viewers", "_active", "_open", "_paused")  # fmt: skip
 
 
-def rules_of(name: str) -> list[dict[str, Any]]:
-    """The rules of a file."""
-    document = yaml.safe_load((FOLDER / name).read_text("utf-8"))
-    return [rule for group in document["groups"] for rule in group["rules"]]
-
-
-RECORDED = {rule["record"]: rule["expr"] for rule in rules_of("recording.yml")}
-ALERTS = {rule["alert"]: rule for rule in rules_of("alerts.yml")}
+# `increase` misses the value at which a series is born: recording.yml, 2
+_YOUNG = re.compile(
+    r"\((mailpulse_\w+(?:\{[^}]*\})?) unless \1 offset (\w+)\) or (?=increase\(\1\[\2\]\))"
+)
+_EVER = 'mailpulse_enrich_records_total{result="lost"}'
+"""A counter that may be 0 alone."""
 EXPRESSIONS = RECORDED | {name: rule["expr"] for name, rule in ALERTS.items()}
 
 
@@ -37,7 +34,7 @@ def test_an_expression_asks_for_what_exists(name: str) -> None:
     """Each metric is exported by a role or recorded by a rule; brackets are closed."""
     expression = EXPRESSIONS[name]
     asked = set(re.findall(r"\bmailpulse[a-z0-9_:]+", expression))
-    assert asked or expression.startswith("up{")
+    assert asked or "up{" in expression or name in ("MailpulseProxyWithoutIngress", WATCHDOG)
     for metric in asked:
         assert metric in METRICS or metric in RECORDED, metric
     for pair in ("()", "[]", "{}"):
@@ -47,7 +44,8 @@ def test_an_expression_asks_for_what_exists(name: str) -> None:
 @pytest.mark.parametrize("name", EXPRESSIONS)
 def test_counters_are_rated_and_labels_exist(name: str) -> None:
     """A counter is inside rate() or increase(); labels in braces are the metric's own."""
-    expression = EXPRESSIONS[name]
+    expression = _YOUNG.sub("", EXPRESSIONS[name]).replace(_EVER, "up")
+    expression = re.sub(r"last_over_time\((\w+)\[\w+\]\)", r"\1", expression)
     for metric, braces, behind in re.findall(
         r"\b(mailpulse_[a-z0-9_]+)(\{[^}]*\})?(\[\w+\])?", expression
     ):
@@ -74,7 +72,7 @@ def test_values_of_labels_are_the_codes_words() -> None:
 def test_an_alert_leads_to_a_command(name: str) -> None:
     """Every alert says what is wrong and what to do; its commands and settings exist."""
     alert = ALERTS[name]
-    assert alert["labels"]["severity"] in ("critical", "warning", "info")
+    assert alert["labels"]["severity"] in ("critical", "warning", "info", "none")
     assert re.fullmatch(r"\d+m", alert["for"])
     assert alert["annotations"]["summary"].endswith(".")
     runbook = alert["annotations"]["runbook"]

@@ -27,7 +27,8 @@ TESTED = {
 """Image -> the version that tests run, wherever they get it from."""
 
 UNTESTED = {
-    "prom/prometheus": "rules are held against the metrics by text; Debian's promtool took them",
+    "prom/prometheus": "Debian's Prometheus judges by the rules in tests/alerting",
+    "prom/alertmanager": "Debian's amtool takes its configuration and routes in tests/alerting",
     "grafana/grafana": "its boards' queries run on ClickHouse, its pages are not opened",
     "redpandadata/console": "a help for debugging; nothing depends on it",
 }

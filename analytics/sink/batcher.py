@@ -206,7 +206,6 @@ class Batcher:
             except Unavailable as error:
                 attempt += 1
                 self.healthy = False
-                self._metrics.clickhouse_up.set(0)
                 self._metrics.retries.labels(self.topic).inc()
                 pause = self._pause_s(attempt)
                 log.warning(
@@ -216,7 +215,6 @@ class Batcher:
                 await asyncio.sleep(pause)
                 continue
             self.healthy = True
-            self._metrics.clickhouse_up.set(1)
             self._metrics.insert_seconds.labels(self.topic).observe(loop.time() - started)
             if generation == self._generation:
                 await self._commit(batch.offsets)

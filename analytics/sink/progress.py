@@ -8,6 +8,7 @@ Invariants:
    acknowledged (invariant 5 of the design), so what they had committed is before the ends.
 3. The cost is that of a few requests every ``INTERVAL_S`` seconds, whatever the topics hold.
 4. A failure changes nothing: the time that was told last stays, and gets older.
+5. The metrics say the same, and how far the workers are behind.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from aiokafka.errors import KafkaError
 from clickhouse_connect.driver.client import Client
 
 from analytics.client import RowsRefused, insert_columns
+from analytics.metrics import SinkMetrics
 from schemas.errors import Unavailable
 from schemas.settings import Settings
 from schemas.topics import ENRICHED, MINUTES, RAW
@@ -81,6 +83,19 @@ def _reached(position: Offsets, place: TopicPartition, ends: Offsets) -> bool:
     return place in ends and max(0, position.get(place, 0)) >= ends[place]
 
 
+def lags(committed: Offsets, ends: Offsets) -> dict[TopicPartition, int]:
+    """Records of each partition that a group has not committed. Pure.
+
+    Args:
+        committed: next offset that the group reads; -1: it has committed nothing, so all that the
+            partition ever held counts.
+        ends: end of each partition, asked for after ``committed``.
+    """
+    return {
+        place: max(0, ends[place] - max(0, at)) for place, at in committed.items() if place in ends
+    }
+
+
 class Progress:
     """Tells it every ``INTERVAL_S`` seconds.
 
@@ -89,7 +104,11 @@ class Progress:
         client: creates a ClickHouse client; blocking, raises ``Unavailable``.
         reading: the sink's consumer, while it has one, its next offsets to store, and the log times
             of the last records stored.
+        metrics: to update.
         wall: seconds since 1970.
+
+    Attributes:
+        told: whether the last row was stored; true before the first.
     """
 
     def __init__(
@@ -97,14 +116,17 @@ class Progress:
         settings: Settings,
         client: Callable[[], Client],
         reading: Callable[[], tuple[Any, Offsets, Offsets]],
+        metrics: SinkMetrics,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._make_client = client
         self._client: Client | None = None
         self._reading = reading
+        self._metrics = metrics
         self._wall = wall
         self._told: Through = {}
+        self.told = True
 
     async def run(self) -> None:
         """Runs until it is cancelled."""
@@ -119,6 +141,8 @@ class Progress:
                     await self.tell(admin)
                 except (KafkaError, Unavailable, RowsRefused, OSError) as error:
                     self._client = None
+                    if isinstance(error, KafkaError):
+                        self._metrics.workers_lag.clear()  # unknown
                     log.warning("progress not told", error=str(error)[:300])
                 await asyncio.sleep(INTERVAL_S)
         finally:
@@ -136,6 +160,7 @@ class Progress:
         mine = sorted(tp.partition for tp in consumer.assignment() if tp.topic == ENRICHED)
         if not mine:
             self._told = {}
+            self._show({})
             return
         asked_ms = int(self._wall() * 1000)
         places = [TopicPartition(topic, number) for topic in (RAW, MINUTES) for number in mine]
@@ -146,7 +171,23 @@ class Progress:
         ends = await consumer.end_offsets([*places, *enriched])
         held = {place: at for place, at in self._told.items() if place.partition in mine}
         self._told = through(mine, committed, ends, stored, times_ms, asked_ms, held)
-        await asyncio.to_thread(self._write, asked_ms)
+        self._show(lags(committed, ends))
+        try:
+            await asyncio.to_thread(self._write, asked_ms)
+        except Unavailable:
+            self.told = False
+            raise
+        self.told = True
+
+    def _show(self, workers_lag: Mapping[TopicPartition, int]) -> None:
+        metrics = self._metrics
+        metrics.workers_lag.clear()  # another sink reports what is not this one's any more
+        for place, records in workers_lag.items():
+            metrics.workers_lag.labels(place.topic, str(place.partition)).set(records)
+        metrics.complete_through.clear()
+        for place, at_ms in self._told.items():
+            if place.topic == ENRICHED:
+                metrics.complete_through.labels(str(place.partition)).set(at_ms / 1000)
 
     def _write(self, asked_ms: int) -> None:
         if self._client is None:

@@ -86,11 +86,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
     def ready(self) -> bool:
         """Whether partitions are assigned and the last inserts succeeded."""
         consumer = self._consumer
-        return (
-            consumer is not None
-            and bool(consumer.assignment())
-            and all(batcher.healthy for batcher in self._batchers.values())
-        )
+        return consumer is not None and bool(consumer.assignment()) and self.stores
 
     @property
     def reconciles(self) -> bool:
@@ -102,8 +98,14 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
         """The consumer, its next offsets to store, and the log times of enriched records stored."""
         return self._consumer, self._stored, self._batchers[ENRICHED].through_ms
 
+    @property
+    def stores(self) -> bool:
+        """Whether the last insert of every topic succeeded; true before the first."""
+        return all(batcher.healthy for batcher in self._batchers.values())
+
     def _batcher(self, topic: str) -> Batcher:
         settings = self._settings
+        self.metrics.declare(topic)
         return Batcher(
             topic,
             lambda: Loader(self._client(), self._codec, topic, settings.sink_group),
@@ -332,7 +334,9 @@ async def serve(
         )
         asking = asyncio.create_task(reconciler.run(), name="reconciliation")
         stack.callback(asking.cancel)
-        progress = Progress(settings, lambda: connect(settings), sink.reading)
+        progress = Progress(settings, lambda: connect(settings), sink.reading, sink.metrics)
+        # 0 until here: the database did not answer
+        sink.metrics.clickhouse_up.set_function(lambda: float(sink.stores and progress.told))
         telling = asyncio.create_task(progress.run(), name="progress")
         stack.callback(telling.cancel)
         await sink.run(stop)

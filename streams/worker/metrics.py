@@ -80,3 +80,14 @@ class StreamMetrics:
             "mailpulse_restored_records_total",
             "Records folded while rebuilding state.",
         )
+        self._declare()
+
+    def _declare(self) -> None:
+        """Shows counters as 0 from the start: ``rate`` misses the value at which a series is
+        born."""
+        for result in ("enriched", "duplicate", "replayed", "dead_letter", "lost"):
+            self.records.labels(result)
+        for result in ("written", "lost"):
+            self.corrections.labels(result)
+        for stage in ("enrich", "campaigns"):
+            self.damaged.labels(stage)

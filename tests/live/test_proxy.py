@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import yaml
 
-from tests.compose import OURS, ROOT, SERVICES
+from tests.alerting.watching import RULES
+from tests.compose import OURS, ROOT, SERVICES, shared_networks
 from tests.live.fixtures import or_skip
 from tests.live.ingress_role import SOURCE, Ingress
 from tests.live.kafka import Kafka, create_mailpulse_topics
@@ -81,6 +83,20 @@ class Proxied:
         except (OSError, httpx.TransportError):
             return False
 
+    def metrics_seen_by(self, service: str) -> set[str]:
+        """Names of the metrics that a service reads in its network with Caddy, at the port that
+        Prometheus' configuration names."""
+        [network] = shared_networks(service, "caddy")
+        document = yaml.safe_load((RULES / "prometheus.yml").read_text("utf-8"))
+        [port] = [
+            target.partition(":")[2]
+            for job in document["scrape_configs"]
+            if job["job_name"] == "mailpulse-caddy"
+            for target in job["static_configs"][0]["targets"]
+        ]
+        answer = httpx.get(f"http://{self.around.addresses[network]}:{port}/metrics", timeout=5)
+        return {line.partition("{")[0] for line in answer.text.splitlines()}
+
     def health(self) -> int:
         """Exit code of the container's health check, by the image's wget."""
         tools = self.folder / "bin"
@@ -143,6 +159,9 @@ def test_a_signed_hook_through_the_proxy_is_kept(tmp_path: Path) -> None:
         answer = one.post(sample.body, sample.headers)
         assert (answer.status_code, answer.json()) == (200, {"accepted": 1, "rejected": 0})
         assert one.post(sample.body, {}).status_code == 401
+        seen = one.metrics_seen_by("prometheus")
+        assert seen >= {"caddy_reverse_proxy_upstreams_healthy", "caddy_http_requests_total"}
+        assert one.request("GET", "/metrics").status_code == 404, "not from outside"
 
 
 def test_a_proxy_that_is_not_trusted_is_not_healthy(tmp_path: Path) -> None:
