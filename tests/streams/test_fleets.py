@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.classify.actor_rules import Rules
+from streams.classify.actors import by_itself
+from streams.classify.certainty import certainty_of
 from streams.classify.fleet_rules import REASON, with_fleets
 from streams.classify.fleets import DEFAULT, Seen, objections
 
@@ -80,3 +82,17 @@ def test_networks_in_another_form_are_refused() -> None:
     assert Rules.load(lines).networks == ()
     with pytest.raises(ValueError, match="networks"):
         with_fleets(lines, [FLEET], "2026-11-28")
+
+
+def test_a_fleets_clicks_are_probably_a_machines_and_its_opens_are_as_before() -> None:
+    before, browser = Rules.load(SHIPPED), "Mozilla/5.0 (Windows NT 10.0) Firefox/140.0"
+    after = Rules.load(
+        with_fleets(SHIPPED, [replace(FLEET, network="209.222.82.0/24")], "2026-11-28")
+    )
+    for ip in ("209.222.82.9", "::ffff:209.222.82.9"):
+        judged = by_itself("clicked", "none", browser, ip, None, after)
+        assert judged == ("machine", REASON)
+        assert certainty_of(*judged) == "probable"
+    for event_type, ip in (("opened", "209.222.82.9"), ("clicked", "209.222.83.9")):
+        was = by_itself(event_type, "none", browser, ip, None, before)
+        assert by_itself(event_type, "none", browser, ip, None, after) == was
