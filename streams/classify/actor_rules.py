@@ -31,7 +31,7 @@ UNKNOWN = "unknown"
 SOON, NO_DELIVERY, TOO_SOON = "soon", "no_delivery_time", "too_soon"
 SUSPECTED = "suspected_network"
 FLEET = "fleet"
-"""Reason of a machine's clicks from networks that were learned: a surer one replaces it."""
+"""Reason of a machine's clicks from learned networks; one that is as sure replaces it."""
 BY_TIME_REASONS = frozenset(("", SOON, NO_DELIVERY, TOO_SOON, SUSPECTED))
 """Reasons of verdicts that rest on the time since the delivery, so that more evidence may change
 them; a rules file can't give them to others."""

@@ -5,9 +5,8 @@ Invariants:
 2. Two steps. ``by_itself`` and ``by_time`` judge an event alone; ``rejudge`` corrects that with
    the other recent events of the same message.
 3. ``rejudge`` changes only verdicts that rest on time (``BY_TIME_REASONS``) or on a learned network
-   (``FLEET``), and only away from the human: to unknown, or to a machine; a fleet's only to one
-   that is surer. It depends on the events as judged alone, not on their order,
-   and a further event never undoes what it found.
+   (``FLEET``), and only away from the human: to unknown, or to a machine. It depends on the events
+   as judged alone, not on their order, and a further event never undoes what it found.
 4. Input from outside never raises; an invalid rules file does, at start.
 5. No event is dropped: a verdict is a label with a reason (``schemas/glossary.py``).
 6. What is missing is no evidence: a provider that sends no flag has said nothing.
@@ -273,12 +272,10 @@ def rejudge(recent: Sequence[Evidence], rules: Rules = DEFAULT_RULES) -> list[tu
 
 def _replaces(verdict: Verdict, alone: Verdict) -> bool:
     """Whether a verdict on events together replaces that on one of them alone."""
-    doubt = doubt_of(*verdict)
-    if alone[1] == FLEET:
-        return doubt > doubt_of(*alone)
-    if alone[1] not in BY_TIME_REASONS or alone[0] == "none" or verdict == alone:
+    by_time = alone[1] in BY_TIME_REASONS and alone[0] != "none"
+    if verdict == alone or not (by_time or alone[1] == FLEET):
         return False
-    return doubt >= doubt_of(*alone)
+    return doubt_of(*verdict) >= doubt_of(*alone)
 
 
 def _raise(marked: dict[int, Verdict], index: int, verdict: Verdict) -> None:

@@ -76,7 +76,7 @@ def say_proposal(answer: Answer) -> None:
         for one in fleets[:FLEETS_MAX]
     ]  # fmt: skip
     table(
-        f"{len(fleets):,} fleets, from {answer['days']} days of events; rules: {answer['from']}",
+        f"fleets: {len(fleets):,}, from {answer['days']} days of events; rules: {answer['from']}",
         ("networks", "user agents", "messages", "recipients", "days", "surely machines'", "soon",
          "later"),
         rows,
@@ -97,7 +97,7 @@ def _say_campaigns(campaigns: Sequence[Answer]) -> None:
         if one[kind]["before"] != one[kind]["after"]
     ]  # fmt: skip
     table(
-        f"{len(campaigns):,} campaigns would change: messages by humans, and at most; rates",
+        f"campaigns that change: {len(campaigns):,}; messages: humans · with unknown · at most",
         ("campaign", "what", "delivered", "before", "after", "rate before", "rate after"), rows,
     )  # fmt: skip
     _left(len(campaigns), CAMPAIGNS_MAX)
@@ -110,7 +110,7 @@ def _say_campaigns(campaigns: Sequence[Answer]) -> None:
 
 def _count(one: Answer, kind: str, when: str) -> str:
     counts = one[kind][when]
-    return f"{counts['human']:,} to {counts['at_most']:,}"
+    return f"{counts['human']:,} · {counts['with_unknown']:,} · {counts['at_most']:,}"
 
 
 def _rates(counts: Answer) -> str:

@@ -253,10 +253,11 @@ def _reach(since_s: float, now_s: float) -> str:
     """How far back history is corrected."""
     if since_s <= 0:
         return "Corrects everything that ever arrived: Kafka holds all of it."
+    span_s = now_s - since_s
+    length = f"{span_s / DAY_S:,.1f} days" if span_s >= DAY_S else f"{span_s / 3_600:.1f} hours"
     return (
-        f"Corrects the {(now_s - since_s) / DAY_S:,.1f} days since"
-        f" {datetime.fromtimestamp(since_s, UTC):%Y-%m-%d %H:%M} UTC; what arrived earlier keeps"
-        " its verdicts."
+        f"Corrects the {length} since {datetime.fromtimestamp(since_s, UTC):%Y-%m-%d %H:%M} UTC;"
+        " what arrived earlier keeps its verdicts."
     )
 
 
