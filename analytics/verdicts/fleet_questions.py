@@ -5,6 +5,7 @@ Invariants:
 2. Every query is bounded by a period and a number of rows.
 3. What an address did is told by what came from it and when, not by verdicts that rest on time or
    on networks: accepting a fleet does not make it look surer.
+4. They run on a cluster too, where ``events`` is distributed: hence GLOBAL.
 """
 
 from analytics.verdicts.questions import COUNT_COLUMNS
@@ -163,7 +164,7 @@ SELECT
     e.mailbox_provider AS mailbox_provider, e.source AS source, e.click_url_group AS link
 FROM events AS e FINAL
 WHERE e.event_type IN ('delivered', 'opened', 'clicked')
-    AND (e.campaign_id, e.message_key) IN
+    AND (e.campaign_id, e.message_key) GLOBAL IN
     (
         SELECT campaign_id, message_key
         FROM

@@ -151,10 +151,22 @@ async def _in_force(settings: Settings) -> InForce:
     """
     own, epochs = await _history(settings)
     if epochs:
-        rules = Rules.load(epochs[-1].text)
+        rules = _rules_of(epochs[-1])
         says = f"epoch {epochs[-1].number}, version {rules.version}"
         return InForce(epochs[-1].text, rules, says)
     return InForce(_own_text(settings), own, f"version {own.version}, no epoch yet")
+
+
+def _rules_of(epoch: "Epoch") -> Rules:
+    """An epoch's rules.
+
+    Raises:
+        BadInput: this version can't read them, as of a newer release.
+    """
+    try:
+        return Rules.load(epoch.text)
+    except ValueError as error:
+        raise BadInput("bad_rules", f"epoch {epoch.number}: {error}") from None
 
 
 async def _history(settings: Settings) -> "tuple[Rules, list[Epoch]]":
@@ -270,10 +282,10 @@ def ls(json: Json = False) -> None:
     settings = settings_of()
     own, epochs = asyncio.run(_history(settings))
     today = datetime.fromtimestamp(now(), UTC).date()
-    rows = [report.own_row(own), *(report.epoch_row(one) for one in epochs)]
+    rows = [report.own_row(own), *(report.epoch_row(one, _rules_of(one)) for one in epochs)]
     for row in rows:
         row["in_force"] = row is rows[-1]
-    newest = Rules.load(epochs[-1].text) if epochs else own
+    newest = _rules_of(epochs[-1]) if epochs else own
     compared = days_compared(settings.data_dir)
     answer = {
         "rules": rows,

@@ -18,6 +18,7 @@ from streams.cli import rules as commands
 from streams.cli.fleet_effects import _stored
 from streams.cli.fleet_rows import seen_since, touched
 from streams.cli.main import main
+from streams.enrich.epochs import Epoch
 from tests.spellings import traces
 from tests.warehouses import OpenWarehouse, migrated_warehouse
 
@@ -223,6 +224,15 @@ def test_bad_input_gets_a_clear_error_and_writes_nothing(
     monkeypatch.setattr(commands, "_history", away)
     for asked in (("propose",), ("ls",)):
         assert command(*asked)[0] == 4
+    newer = Epoch(1, "log", 0, 0, 9, "version = 9", ())
+
+    async def unreadable(_settings: Any) -> tuple[Rules, list[Epoch]]:
+        return DEFAULT_RULES, [newer]
+
+    monkeypatch.setattr(commands, "_history", unreadable)
+    for asked in (("propose",), ("ls",), ("refresh",)):
+        code, _, said = command(*asked)
+        assert (code, "bad_rules: epoch 1" in said) == (1, True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["binary", "there.toml"]
 
 
