@@ -24,6 +24,7 @@ REASONS = {
     ),
     "bare_ua": "no browser names itself so briefly",
     "barracuda": "comes from Barracuda's mail protection, which may also carry people",
+    "fleet": "comes from a network that clicked as scanners do in many people's messages",
     "gmail_proxy": "Gmail's image proxy, which fetches when somebody looks",
     "hey_proxy": "HEY's image proxy, which fetches when somebody looks",
     "hidden_link": "a link that nobody can see",

@@ -13,6 +13,7 @@ import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -22,12 +23,15 @@ from streams.classify.link_rules import (
     link_rules,
     unsubscribe_rules,
 )
+from streams.classify.network_rules import NetworkRule, NetworkTable, beginnings
 
 HUMAN = "human"
 MACHINE = "machine"
 UNKNOWN = "unknown"
 SOON, NO_DELIVERY, TOO_SOON = "soon", "no_delivery_time", "too_soon"
 SUSPECTED = "suspected_network"
+FLEET = "fleet"
+"""Reason of a machine's clicks from learned networks; one that is as sure replaces it."""
 BY_TIME_REASONS = frozenset(("", SOON, NO_DELIVERY, TOO_SOON, SUSPECTED))
 """Reasons of verdicts that rest on the time since the delivery, so that more evidence may change
 them; a rules file can't give them to others."""
@@ -44,14 +48,6 @@ class AgentRule(NamedTuple):
     equals: frozenset[str]
     opened: str
     clicked: str
-
-
-class NetworkRule(NamedTuple):
-    """Networks whose events of the given types come from a scanner, or (``SUSPECTED``) may."""
-
-    reason: str
-    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
-    events: frozenset[str]
 
 
 class Burst(NamedTuple):
@@ -82,7 +78,9 @@ class Rules:
         click_beside_us: the same of a click.
         flags: event type and the provider's word -> verdict.
         agents: checked in order; the first match wins.
-        networks: checked in order; the first that contains the address wins.
+        networks: checked in order; the first that contains the address, and names the user agent
+            if it names any, wins.
+        network_table: finds them by address.
         network_events: types of events that any of them is about.
         beginnings: what the IPv4 addresses in them have before the first dot.
         hidden_links: a click on a link that has one of these in it is a machine's.
@@ -105,6 +103,7 @@ class Rules:
     flags: Mapping[tuple[str, str], Verdict]
     agents: tuple[AgentRule, ...]
     networks: tuple[NetworkRule, ...]
+    network_table: NetworkTable
     network_events: frozenset[str]
     beginnings: frozenset[str]
     hidden_links: tuple[str, ...]
@@ -150,8 +149,9 @@ class Rules:
             flags={key: verdict for entry in flags for key, verdict in _flag(entry)},
             agents=tuple(_agent_rule(entry) for entry in _list(document, "agents")),
             networks=networks,
+            network_table=NetworkTable(networks),
             network_events=frozenset().union(*(rule.events for rule in networks)),
-            beginnings=_beginnings(networks),
+            beginnings=beginnings(networks),
             hidden_links=_texts(document, "hidden_links"),
             unsubscribe=unsubscribe_rules(document),
             links=link_rules(document),
@@ -263,18 +263,12 @@ def _network_rule(table: dict[str, Any]) -> NetworkRule:
     suspected = table.get("suspected", False)
     if not isinstance(suspected, bool):
         raise ValueError("suspected: must be true or false")
-    return NetworkRule(SUSPECTED if suspected else _reason(table), networks, events)
-
-
-def _beginnings(rules: Sequence[NetworkRule]) -> frozenset[str]:
-    """What every IPv4 address in the networks has before its first dot."""
-    found: set[str] = set()
-    for rule in rules:
-        for network in rule.networks:
-            if network.version == 4:
-                first, last = (int(ip) >> 24 for ip in (network[0], network[-1]))
-                found.update(map(str, range(first, last + 1)))
-    return frozenset(found)
+    agents = frozenset(text.strip().lower() for text in _texts(table, "agents"))
+    read_on = table.get("read_on")
+    if read_on is not None and type(read_on) is not date:
+        raise ValueError("read_on: must be a date, such as 2026-11-26")
+    reason = SUSPECTED if suspected else _reason(table)
+    return NetworkRule(reason, networks, events, agents, read_on)
 
 
 DEFAULT_RULES = Rules.load(

@@ -4,15 +4,14 @@ Invariants:
 1. Pure: rules are a value, times are those of the events.
 2. Two steps. ``by_itself`` and ``by_time`` judge an event alone; ``rejudge`` corrects that with
    the other recent events of the same message.
-3. ``rejudge`` changes only verdicts that rest on time (``BY_TIME_REASONS``), and only away from the
-   human: to unknown, or to a machine. It depends on the events as judged alone, not on their order,
-   and a further event never undoes what it found.
+3. ``rejudge`` changes only verdicts that rest on time (``BY_TIME_REASONS``) or on a learned network
+   (``FLEET``), and only away from the human: to unknown, or to a machine. It depends on the events
+   as judged alone, not on their order, and a further event never undoes what it found.
 4. Input from outside never raises; an invalid rules file does, at start.
 5. No event is dropped: a verdict is a label with a reason (``schemas/glossary.py``).
 6. What is missing is no evidence: a provider that sends no flag has said nothing.
 """
 
-import ipaddress
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -22,6 +21,7 @@ from typing import Final, NamedTuple
 from streams.classify.actor_rules import (
     BY_TIME_REASONS,
     DEFAULT_RULES,
+    FLEET,
     HUMAN,
     MACHINE,
     NO_DELIVERY,
@@ -33,6 +33,7 @@ from streams.classify.actor_rules import (
     Verdict,
 )
 from streams.classify.certainty import doubt_of
+from streams.classify.network_rules import NetworkRule, address_of
 from streams.classify.unsubscribe import unsubscribes
 
 __all__ = [
@@ -93,15 +94,18 @@ def _named(event_type: str, user_agent: str, rules: Rules) -> Verdict | None:
 
 
 @lru_cache(maxsize=ADDRESSES_CACHED_MAX)
-def _by_network(event_type: str, ip: str, rules: Rules) -> Verdict | None:
-    try:
-        address = ipaddress.ip_address(ip)
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    for rule in rules.networks:
-        if event_type in rule.events and any(address in network for network in rule.networks):
+def _networks_with(event_type: str, ip: str, rules: Rules) -> tuple[NetworkRule, ...]:
+    """The rules about this type of event that have the address in a network."""
+    address = address_of(ip)
+    if address is None:
+        return ()
+    found = rules.network_table.containing(address)
+    return tuple(rule for rule in found if event_type in rule.events)
+
+
+def _by_network(event_type: str, ip: str, user_agent: str | None, rules: Rules) -> Verdict | None:
+    for rule in _networks_with(event_type, ip, rules):
+        if not rule.agents or (user_agent or "").strip().lower() in rule.agents:
             return _SUSPECT if rule.reason == SUSPECTED else (MACHINE, rule.reason)
     return None
 
@@ -134,7 +138,7 @@ def by_itself(
     if verdict is None and ip and event_type in rules.network_events:
         ip = ip.strip()
         if ":" in ip or ip.partition(".")[0] in rules.beginnings:
-            verdict = _by_network(event_type, ip, rules)
+            verdict = _by_network(event_type, ip, user_agent, rules)
     return verdict
 
 
@@ -262,10 +266,16 @@ def rejudge(recent: Sequence[Evidence], rules: Rules = DEFAULT_RULES) -> list[tu
     return [
         (index, *verdict)
         for index, verdict in sorted(marked.items())
-        if recent[index].reason in BY_TIME_REASONS and recent[index].actor != "none"
-        if verdict != (recent[index].actor, recent[index].reason)
-        if doubt_of(*verdict) >= doubt_of(recent[index].actor, recent[index].reason)
+        if _replaces(verdict, (recent[index].actor, recent[index].reason))
     ]
+
+
+def _replaces(verdict: Verdict, alone: Verdict) -> bool:
+    """Whether a verdict on events together replaces that on one of them alone."""
+    by_time = alone[1] in BY_TIME_REASONS and alone[0] != "none"
+    if verdict == alone or not (by_time or alone[1] == FLEET):
+        return False
+    return doubt_of(*verdict) >= doubt_of(*alone)
 
 
 def _raise(marked: dict[int, Verdict], index: int, verdict: Verdict) -> None:

@@ -1,5 +1,6 @@
 """Command ``mailpulse sources refresh``: compares published addresses with the providers' pages."""
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
@@ -12,6 +13,7 @@ from ingest.published import CONFIRMED_FILE, Published, asked_for, compare, conf
 from streams.cli.context import FAILED, ConfigFile, now, say, settings_of, sources_of
 
 FETCH_S_MAX = 20.0
+"""A page's whole answer; a server that sends a byte now and then holds nothing up."""
 PAGE_BYTES_MAX = 8_388_608
 """Larger pages are not read."""
 
@@ -35,12 +37,28 @@ def fetch(page: str) -> str:
     """The text of a page.
 
     Raises:
-        httpx.HTTPError: it can't be fetched, or is larger than ``PAGE_BYTES_MAX``.
+        httpx.HTTPError: it can't be fetched within ``FETCH_S_MAX``, or is larger than
+            ``PAGE_BYTES_MAX``.
     """
-    with httpx.stream("GET", page, timeout=FETCH_S_MAX, follow_redirects=True) as answer:
+    return asyncio.run(_fetch(page))
+
+
+async def _fetch(page: str) -> str:
+    try:
+        async with asyncio.timeout(FETCH_S_MAX):
+            return await _read(page)
+    except TimeoutError:
+        raise httpx.ReadTimeout(f"no whole answer within {FETCH_S_MAX:g} s") from None
+
+
+async def _read(page: str) -> str:
+    async with (
+        httpx.AsyncClient(timeout=FETCH_S_MAX, follow_redirects=True) as client,
+        client.stream("GET", page) as answer,
+    ):
         answer.raise_for_status()
         content = bytearray()
-        for part in answer.iter_bytes():
+        async for part in answer.aiter_bytes():
             content += part
             if len(content) > PAGE_BYTES_MAX:
                 raise PageTooLarge(f"more than {PAGE_BYTES_MAX:,} bytes")

@@ -66,7 +66,7 @@ def reprocess(
     """
     text = read_text(rules)
     moment(since, now())  # an error is reported before Kafka is asked
-    raise typer.Exit(asyncio.run(_reprocess(text, since, again=again, only_plan=plan, json=json)))
+    raise typer.Exit(asyncio.run(run(text, since, again=again, only_plan=plan, json=json)))
 
 
 def since_of(given: str, at_ms: int) -> int:
@@ -74,7 +74,19 @@ def since_of(given: str, at_ms: int) -> int:
     return round(moment(given, at_ms / 1000) * 1000)
 
 
-async def _reprocess(text: str, given: str, *, again: bool, only_plan: bool, json: bool) -> int:
+async def run(text: str, given: str, *, again: bool, only_plan: bool, json: bool) -> int:
+    """Begins a run, or finds the one that was begun, and watches it; returns the exit code.
+
+    Args:
+        text: the rules.
+        given: from when on, as the option says.
+        again: also by the rules in force.
+        only_plan: begin nothing.
+
+    Raises:
+        BadInput: it may not begin.
+        Unavailable: Kafka is away.
+    """
     from streams.kafka import admin
     from streams.reprocess.plan import Planner, is_begun, iso
     from streams.reprocess.rules_topic import Rulebook

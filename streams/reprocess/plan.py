@@ -104,15 +104,22 @@ def check_reach(bounds: Mapping[int, Bounds], from_ms: int) -> None:
     Raises:
         BadInput: it names the earliest possible time.
     """
-    gone = [
-        b.oldest_ms for b in bounds.values() if b.oldest_ms is not None and b.oldest_ms > from_ms
-    ]
-    if gone:
-        earliest = iso(-(-max(gone) // 1000) * 1000)
+    first = earliest(bounds)
+    if any(b.oldest_ms is not None and b.oldest_ms > from_ms for b in bounds.values()):
         raise BadInput(
             "too_early", f"{RAW} no longer holds every record since {iso(from_ms)}; the earliest "
-            f"possible --from is {earliest}",
+            f"possible --from is {iso(first)}",
         )  # fmt: skip
+
+
+def earliest(bounds: Mapping[int, Bounds]) -> int:
+    """The earliest time, a whole second in milliseconds, since which nothing was removed.
+
+    Returns:
+        0 if nothing was ever removed.
+    """
+    oldest = [b.oldest_ms for b in bounds.values() if b.oldest_ms is not None]
+    return -(-max(oldest, default=0) // 1000) * 1000
 
 
 def check_version(new: Rules, active: int, *, again: bool = False) -> None:
@@ -210,6 +217,10 @@ class Planner:
         spans = tuple(bounds[partition].span for partition in sorted(bounds))
         epoch = Epoch(history.number + 1, self._log_id, now_ms, from_ms, rules.version, text, spans)
         return epoch, bounds
+
+    async def earliest(self) -> int:
+        """The earliest time that a run can begin at now, in milliseconds; 0: none was removed."""
+        return earliest(await self._bounds(0))
 
     async def begin(self, epoch: Epoch) -> None:
         """Announces ``epoch``.

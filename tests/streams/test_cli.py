@@ -22,7 +22,7 @@ from streams.terminal import output
 COMMANDS = (
     "demo", "up", "ingest", "worker", "sink", "deliver", "dashboard", "topics", "migrate", "doctor",
     "lag", "tail", "query", "export", "dlq", "send-test", "check", "capture", "config", "sources",
-    "backfill", "campaigns", "suppressions", "alerts", "bench",
+    "backfill", "campaigns", "suppressions", "alerts", "rules", "bench",
 )  # fmt: skip
 
 
