@@ -58,9 +58,11 @@ def reprocess(
 ) -> None:
     """Classifies opens and clicks by new rules, from a time in the past on.
 
-    Every worker reads the new rules from Kafka, goes back to the first record of that time and
-    processes all records again; figures are replaced, never added up. Live events wait in Kafka
-    meanwhile. Nothing is published twice; engagement that no longer holds is withdrawn.
+    Every worker reads the new rules from Kafka and processes all records from that time on again,
+    in a second store. Live events go on by the earlier rules meanwhile; then each partition is
+    switched. Figures are replaced, never added up. Nothing is published twice; engagement that no
+    longer holds is withdrawn. Without state of its own a worker goes back instead, and live events
+    wait.
 
     Example: mailpulse reprocess --from 2026-11-20T00:00Z --rules machines.toml --plan
     """
@@ -144,6 +146,9 @@ def progress_line(state: "RunProgress", rate: float) -> str:
     ]
     if rate and not state.over:
         parts.append(f"{(state.records - state.done) / rate:,.0f} s left")
+    if state.beside:
+        plural = "partition is" if state.beside == 1 else "partitions are"
+        parts.append(f"{state.beside} {plural} still judged by the earlier rules")
     if state.waiting:
         plural = "partition waits" if state.waiting == 1 else "partitions wait"
         parts.append(f"{state.waiting} {plural} for a worker")

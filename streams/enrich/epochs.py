@@ -209,6 +209,10 @@ class Ruling:
         """The look-ups of the newest epoch."""
         return self.by_epoch[-1]
 
+    def before_newest(self) -> "Ruling":
+        """Without the newest epoch, of which there is at least one."""
+        return Ruling(self.epochs[:-1], self.by_epoch[:-1])
+
     def changes(self, log_id: str, partition: int, current: str) -> list[tuple[int, LookUps]]:
         """Offsets of a log's partition from which on look-ups hold, ascending; the first is 0.
 
@@ -236,7 +240,7 @@ class Ruling:
 
         They carry the number of the newest epoch.
         """
-        earlier = Ruling(self.epochs[:-1], self.by_epoch[:-1])
+        earlier = self.before_newest()
         changes = earlier.changes(log_id, partition, log_id)
         begins = [begin for begin, _ in changes]
         as_now = [replace(look_ups, epoch=self.now.epoch) for _, look_ups in changes]

@@ -26,7 +26,7 @@ from streams.classify.actor_rules import Rules
 from streams.enrich.epochs import Epoch, History, Span
 from streams.kafka import admin
 from streams.kafka.clients import lone_consumer, producer
-from streams.reprocess.rules_topic import Rulebook
+from streams.reprocess.rules_topic import Rulebook, progress_group
 
 FIRST_RECORD_MS = 10_000
 """Longest wait for the oldest record of a partition."""
@@ -65,31 +65,47 @@ class RunProgress:
 
     Attributes:
         records: of the whole run; ``done`` of them are reprocessed.
-        waiting: partitions that no worker has set back yet.
+        waiting: partitions on which no worker has begun.
+        beside: partitions whose live events are judged by the earlier rules still.
     """
 
     records: int
     done: int
     waiting: int
+    beside: int = 0
 
     @property
     def over(self) -> bool:
         """Whether all figures are those of the new rules."""
-        return self.done == self.records and not self.waiting
+        return self.done == self.records and not self.waiting and not self.beside
 
 
-def progress(history: History, epoch: Epoch, committed: Mapping[int, int | None]) -> RunProgress:
-    """How far ``epoch`` is, by what the workers have committed."""
-    records = done = waiting = 0
+def progress(
+    history: History,
+    epoch: Epoch,
+    committed: Mapping[int, int | None],
+    second: Mapping[int, int | None] | None = None,
+) -> RunProgress:
+    """How far ``epoch`` is.
+
+    Args:
+        committed: by the workers.
+        second: what second stores have reached; ``None``: there is none yet.
+    """
+    records = done = waiting = beside = 0
     for partition in range(len(epoch.spans)):
         span = history.span(epoch, partition)
         length = span.until - span.begin
         records += length
+        reached = committed.get(partition) or 0
         if not history.has_gone_back(epoch, epoch.log_id, partition):
-            waiting += 1
-        else:
-            done += min(max((committed.get(partition) or 0) - span.begin, 0), length)
-    return RunProgress(records, done, waiting)
+            found = (second or {}).get(partition)
+            if found is None:
+                waiting += 1
+                continue
+            beside, reached = beside + 1, found
+        done += min(max(reached - span.begin, 0), length)
+    return RunProgress(records, done, waiting, beside)
 
 
 def iso(ms: int) -> str:
@@ -165,8 +181,11 @@ class Planner:
 
     async def committed(self) -> dict[int, int | None]:
         """The workers' committed offset of each partition of the raw topic."""
-        group: dict[str, tuple[str, ...]] = {self._settings.consumer_group: (RAW,)}
-        return {row.partition: row.committed for row in await admin.lag(self._settings, group)}
+        return await self._committed(self._settings.consumer_group)
+
+    async def _committed(self, group: str) -> dict[int, int | None]:
+        rows = await admin.lag(self._settings, {group: (RAW,)})
+        return {row.partition: row.committed for row in rows}
 
     async def progress(self) -> RunProgress | None:
         """How far the newest epoch is; ``None`` when there is none on this log."""
@@ -174,7 +193,9 @@ class Planner:
         newest = history.newest
         if newest is None or newest.log_id != self._log_id:
             return None
-        return progress(history, newest, await self.committed())
+        # in this order: a partition that is switched in between is not taken for one that waits
+        second = await self._committed(progress_group(self._settings, newest.number))
+        return progress(history, newest, await self.committed(), second)
 
     async def plan(
         self, text: str, since: Since, now_ms: int, *, again: bool = False

@@ -67,6 +67,16 @@ class StreamMetrics:
         )
         self.state_bytes = gauge("mailpulse_state_bytes", "Live state on disk.")
         self.state_keys = gauge("mailpulse_state_keys", "Keys in the state store, estimated.")
+        self.reprocessed = counter(
+            "mailpulse_reprocessed_records_total",
+            "Records folded by newer rules beside the live state.",
+            ["partition"],
+        )
+        self.reprocess_left = gauge(
+            "mailpulse_reprocess_records_left",
+            "Records between what newer rules have folded and what live rules have.",
+            ["partition"],
+        )
         self.restoring = gauge(
             "mailpulse_restoring_partitions",
             "Partitions whose state is being rebuilt; not ready while above 0.",

@@ -24,6 +24,7 @@ from schemas.codec import PREFIX_BYTES, Codec
 from schemas.errors import MailpulseError
 from schemas.identity import address_identity
 from schemas.settings import Settings
+from schemas.versions import FOLD_VERSION
 from streams.enrich import deferred, vectors
 from streams.enrich.deferred import Deferred, Withdrawals
 from streams.enrich.effects import Completed
@@ -38,6 +39,7 @@ from streams.transport.app import ChunkApp
 from streams.transport.chunks import TP
 from streams.worker.agent import PartitionWork
 from streams.worker.outputs import Outputs, Row
+from streams.worker.second_store import Live, SecondStores
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +53,7 @@ class RulesChanged(MailpulseError):
     """Newer rules hold: this worker must start again to judge by them."""
 
 
-class Enriching(Protocol):
+class Enriching(Live, Protocol):
     """What reprocessing needs of the agent whose partitions it works on (``EnrichAgent``)."""
 
     app: ChunkApp | None
@@ -87,6 +89,7 @@ class Reprocessing:
         self._epoch = agent.ruling.newest
         self._number = self._epoch.number if self._epoch else 0
         self._history = History() if rulebook is None else rulebook.history
+        self.second = SecondStores(agent, self._number, self.restate)
 
     async def changed(self) -> bool:
         """Whether a newer epoch was announced than this worker judges by.
@@ -98,8 +101,20 @@ class Reprocessing:
             (await self._rulebook.refresh()).number != self._number
         )
 
-    async def begin(self, work: PartitionWork) -> int:
-        """Sets the partition back to where the epoch begins, unless that was done before.
+    def ruling_of(self, tp: TP) -> Ruling:
+        """The epochs that judge a partition: without the newest until it is switched to it."""
+        ruling = self._agent.ruling
+        return ruling.before_newest() if tp in self.second.waiting else ruling
+
+    async def begin(self, work: PartitionWork, store_name: str) -> int:
+        """Begins the newest epoch on the partition, unless that was done before.
+
+        If its state can go on by the earlier rules, a second store is folded first, and the
+        partition is switched when it is opened with that complete. Otherwise it is set back to
+        where the epoch begins.
+
+        Args:
+            store_name: of the partition's state.
 
         Returns:
             The offset up to which state must be brought before the partition is read.
@@ -110,6 +125,7 @@ class Reprocessing:
         agent, tp = self._agent, work.tp
         assert agent.app is not None
         committed = agent.app.committed_now(tp) or 0
+        self.second.waiting.pop(tp, None)
         if await self.changed():
             raise RulesChanged("newer rules hold: starting again to judge by them")
         epoch = self._epoch
@@ -118,21 +134,47 @@ class Reprocessing:
         if not self._history.has_gone_back(epoch, agent.log_id, tp.partition):
             announced = epoch.span(agent.log_id, tp.partition)
             span = Span(announced.begin, max(announced.until, committed))
-            if not await self._go_back(work, epoch, span):
+            back_to = span.begin
+            if (live := self._live_until(work, committed)) is not None:
+                self.second.waiting[tp] = announced.begin
+                if (reached := await self.second.reached(tp)) < max(live, announced.until):
+                    return committed
+                span = Span(announced.begin, reached)
+                back_to = min(committed, max(span.begin, reached - 1))
+            if not await self._go_back(work, epoch, span, back_to):
                 return committed  # revoked meanwhile: what was opened is closed at once
-            committed = span.begin
+            self.second.waiting.pop(tp, None)
+            committed = back_to
         probe = Shard(tp.partition, work.store.get_many)
         probe.load_meta()
-        if probe.epoch != self._number:
+        if probe.epoch != self._number and not await self.second.adopt(work, store_name):
             work.store.clear()
         return committed
 
-    async def _go_back(self, work: PartitionWork, epoch: Epoch, span: Span) -> bool:
+    def _live_until(self, work: PartitionWork, committed: int) -> int | None:
+        """The offset that the earlier rules have reached; ``None``: state can't go on by them.
+
+        It can't if there is none here, if another version of the fold made it, or if the earlier
+        epoch is not complete.
+        """
+        earlier = self._agent.ruling.before_newest().newest
+        live = Shard(work.tp.partition, work.store.get_many)
+        live.load_meta()
+        goes_on = (
+            live.log_id == self._agent.log_id
+            and live.epoch == self._number - 1
+            and live.fold == FOLD_VERSION
+            and (earlier is None or earlier.fold == FOLD_VERSION)
+            and not deferred.is_stored(work.store.scan)
+        )
+        return max(committed, live.applied + 1) if goes_on else None
+
+    async def _go_back(self, work: PartitionWork, epoch: Epoch, span: Span, back_to: int) -> bool:
         agent, tp = self._agent, work.tp
         assert agent.app is not None
         assert self._rulebook is not None
         assignment = agent.assignment
-        while not await agent.app.rewind(tp, span.begin):
+        while not await agent.app.rewind(tp, back_to):
             await asyncio.sleep(REWIND_PAUSE_S)
             if agent.assignment != assignment or tp not in agent.assigned:
                 return False
@@ -147,8 +189,9 @@ class Reprocessing:
     def resume(self, work: PartitionWork, shard: Shard, committed: int) -> None:
         """Sets the shard's epoch, and what it defers while reprocessing is not over."""
         agent, epoch = self._agent, self._epoch
-        shard.epoch = self._number
-        if epoch is None or epoch.log_id != agent.log_id:
+        waits = work.tp in self.second.waiting
+        shard.epoch = self._number - waits
+        if waits or epoch is None or epoch.log_id != agent.log_id:
             return
         span = self._history.span(epoch, work.tp.partition)
         reached = committed if shard.log_id != agent.log_id else shard.applied + 1

@@ -182,6 +182,7 @@ class Worker:
             "the worker's clock": self._tick_on(),
             "the check of the log": self._check_log(),
             "the watch over rules": self._watch_rules(),
+            "reprocessing": self.enrich.reprocessing.second.run(),
             "health": serve_health(
                 self.settings, "worker", self.metrics.registry, lambda: self.ready
             ),
