@@ -19,14 +19,15 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from schemas.errors import BadInput, ConfigError, Unavailable
+from schemas.groups import progress_group
 from schemas.settings import Settings
 from schemas.topics import RAW, RULES
 from schemas.versions import EPOCH_MAX, FOLD_VERSION
 from streams.classify.actor_rules import Rules
 from streams.enrich.epochs import Epoch, History, Span
 from streams.kafka import admin
-from streams.kafka.clients import lone_consumer, producer
-from streams.reprocess.rules_topic import Rulebook, progress_group
+from streams.kafka.clients import admin_client, lone_consumer, producer
+from streams.reprocess.rules_topic import Rulebook
 
 FIRST_RECORD_MS = 10_000
 """Longest wait for the oldest record of a partition."""
@@ -84,7 +85,7 @@ def progress(
     history: History,
     epoch: Epoch,
     committed: Mapping[int, int | None],
-    second: Mapping[int, int | None] | None = None,
+    second: Mapping[int, int] | None = None,
 ) -> RunProgress:
     """How far ``epoch`` is.
 
@@ -181,11 +182,16 @@ class Planner:
 
     async def committed(self) -> dict[int, int | None]:
         """The workers' committed offset of each partition of the raw topic."""
-        return await self._committed(self._settings.consumer_group)
+        group: dict[str, tuple[str, ...]] = {self._settings.consumer_group: (RAW,)}
+        return {row.partition: row.committed for row in await admin.lag(self._settings, group)}
 
-    async def _committed(self, group: str) -> dict[int, int | None]:
-        rows = await admin.lag(self._settings, {group: (RAW,)})
-        return {row.partition: row.committed for row in rows}
+    async def _second(self, epoch: int) -> dict[int, int]:
+        """What second stores of an epoch have reached."""
+        group = progress_group(self._settings.consumer_group)
+        async with admin_client(self._settings) as client:
+            found = await client.list_consumer_group_offsets(group)
+        return {tp.partition: at.offset for tp, at in found.items()
+                if tp.topic == RAW and at.metadata == str(epoch)}  # fmt: skip
 
     async def progress(self) -> RunProgress | None:
         """How far the newest epoch is; ``None`` when there is none on this log."""
@@ -194,7 +200,7 @@ class Planner:
         if newest is None or newest.log_id != self._log_id:
             return None
         # in this order: a partition that is switched in between is not taken for one that waits
-        second = await self._committed(progress_group(self._settings, newest.number))
+        second = await self._second(newest.number)
         return progress(history, newest, await self.committed(), second)
 
     async def plan(

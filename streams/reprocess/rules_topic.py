@@ -22,12 +22,6 @@ from streams.kafka.clients import answering, lone_consumer
 _PLACE = TopicPartition(RULES, 0)
 
 
-def progress_group(settings: Settings, epoch: int) -> str:
-    """The consumer group whose offsets say how far an epoch is beside live state: by partition of
-    the raw topic, the offset that it has reached."""
-    return f"{settings.consumer_group}.epoch-{epoch}"
-
-
 class Rulebook:
     """A reader of the topic of rules, and what it has read. An async context manager.
 

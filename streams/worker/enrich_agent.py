@@ -20,7 +20,7 @@ import structlog
 
 from schemas import cloudevents, topics, trace
 from schemas.cloudevents import Headers, by_identity, by_leading_text, cloud_event, leading_text
-from schemas.errors import MailpulseError
+from schemas.errors import ConfigError, MailpulseError
 from schemas.partition import partition_of_text
 from schemas.scopes import scoped_key
 from schemas.trace import Tracer
@@ -88,6 +88,14 @@ class EnrichAgent(Agent):
 
     async def open(self, work: PartitionWork) -> None:
         """Loads the shard and folds what other workers have committed since."""
+        try:
+            await self._open_by_rules(work)
+        except ConfigError:  # what is committed was folded by another version
+            if not self.reprocessing.give_up_live(work):
+                raise
+            await self._open_by_rules(work)
+
+    async def _open_by_rules(self, work: PartitionWork) -> None:
         assert self.app is not None
         committed = await self.reprocessing.begin(work, self._store_name(work.tp))
         ruling = self.reprocessing.ruling_of(work.tp)

@@ -89,6 +89,7 @@ class Reprocessing:
         self._epoch = agent.ruling.newest
         self._number = self._epoch.number if self._epoch else 0
         self._history = History() if rulebook is None else rulebook.history
+        self._only_back: set[TP] = set()
         self.second = SecondStores(agent, self._number, self.restate)
 
     async def changed(self) -> bool:
@@ -154,13 +155,15 @@ class Reprocessing:
     def _live_until(self, work: PartitionWork, committed: int) -> int | None:
         """The offset that the earlier rules have reached; ``None``: state can't go on by them.
 
-        It can't if there is none here, if another version of the fold made it, or if the earlier
-        epoch is not complete.
+        It can't if another version of the fold made it, or if the earlier epoch is not complete.
+        Where there is no state, the restore tells (``give_up_live``).
         """
+        if work.tp in self._only_back:
+            return None
         earlier = self._agent.ruling.before_newest().newest
         live = Shard(work.tp.partition, work.store.get_many)
         live.load_meta()
-        goes_on = (
+        goes_on = not live.log_id or (
             live.log_id == self._agent.log_id
             and live.epoch == self._number - 1
             and live.fold == FOLD_VERSION
@@ -168,6 +171,18 @@ class Reprocessing:
             and not deferred.is_stored(work.store.scan)
         )
         return max(committed, live.applied + 1) if goes_on else None
+
+    def give_up_live(self, work: PartitionWork) -> bool:
+        """State of an earlier fold can't be restored: the partition is to be set back, from now on.
+
+        Returns:
+            Whether that can help; then the partition is to be opened again.
+        """
+        if work.tp not in self.second.waiting:
+            return False
+        self._only_back.add(work.tp)
+        work.store.clear()
+        return True
 
     async def _go_back(self, work: PartitionWork, epoch: Epoch, span: Span, back_to: int) -> bool:
         agent, tp = self._agent, work.tp

@@ -34,7 +34,9 @@ from typing import Any, Protocol
 
 import structlog
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
+from schemas.groups import progress_group
 from schemas.settings import Settings
 from schemas.topics import RAW
 from streams.enrich.deferred import Deferred
@@ -44,7 +46,6 @@ from streams.enrich.shard import Shard
 from streams.enrich.step import step
 from streams.kafka.clients import offset_keeper
 from streams.kafka.stretches import OpenStretches, Stretches
-from streams.reprocess.rules_topic import progress_group
 from streams.transport.chunks import TP
 from streams.worker.agent import PartitionWork
 from streams.worker.damage import DamagedState
@@ -177,7 +178,7 @@ class SecondStores:
                 second = PartitionWork(
                     work.tp, self._agent.directory.store(name), Flight(self._agent.outputs)
                 )
-                group = progress_group(self._agent.settings, self._number)
+                group = progress_group(self._agent.settings.consumer_group)
                 async with offset_keeper(self._agent.settings, group) as keeper:
                     await _Fold(
                         self._agent, work, second, begin, self._number, self._restate, keeper
@@ -318,8 +319,15 @@ class _Fold:
         await self._second.flight.landed()
         self._agent.write_shard(self._second, self._shard)
         self._since = 0
+        await self._tell()
+
+    async def _tell(self) -> None:
+        """Says how far it is, for ``mailpulse reprocess`` to watch; nothing depends on it."""
         reached = max(self._shard.applied + 1, self._begin)
-        await self._keeper.commit({self._place: reached})  # for ``mailpulse reprocess`` to watch
+        try:
+            await self._keeper.commit({self._place: (reached, str(self._number))})
+        except KafkaError as error:
+            log.warning("progress of reprocessing is not written", reason=repr(error))
 
 
 def paced(source: OpenStretches, share: float, check: Callable[[], None]) -> OpenStretches:

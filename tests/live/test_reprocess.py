@@ -135,6 +135,12 @@ async def first_humans(bootstrap: str) -> set[str]:
     return {identity for identity, (_, first) in last.items() if first}
 
 
+def by_rules_of_any(counts: Counts) -> Counter[str]:
+    """The counts of all campaigns that do not depend on who opened or clicked."""
+    names = ("events", "delivered", "bounced_hard")
+    return Counter({name: sum(row.get(name, 0) for row in counts.values()) for name in names})
+
+
 def human_events(counts: Counts) -> int:
     """Opens and clicks by people, unsubscribe links included."""
     names = ("opens", "clicks", "unsubscribe_clicks")
@@ -155,6 +161,43 @@ def check_figures(pipeline: Pipeline, bootstrap: str, events: list[Event]) -> No
     assert found["rows"] == len(unique_in_order(events))
     assert found["rows"] == int(found["ids"])
     assert found["new"] == found["judged"]
+
+
+def test_live_figures_go_on_while_history_is_reprocessed(
+    kafka_cluster: KafkaCluster, tmp_path: Path
+) -> None:
+    """While a slow run is under way, new events are counted by the earlier rules, again and again;
+    a worker is killed meanwhile. Then the run ends, and every figure is the new rules'."""
+    (broker,) = kafka_cluster()
+    slow = {"REPROCESS_CORE_SHARE": "0.01"}
+    with Pipeline(
+        broker.bootstrap, tmp_path, "", {}, ingests=0, workers=2, settings=slow
+    ) as pipeline:  # fmt: skip
+        operator = Operator(pipeline, tmp_path)
+        feed(broker.bootstrap, HISTORY, seed=1)
+        pipeline.wait_caught_up()
+        command = operator.begin()
+        said = command.stdout or sys.stdin
+        while "earlier rules" not in (line := said.readline()):
+            assert line, "the command ended"
+        for seed in (2, 3):
+            feed(broker.bootstrap, 500, seed=seed)
+            pipeline.wait_caught_up()
+            events = asyncio.run(raw_events(broker.bootstrap))
+            counted = by_rules_of_any(asyncio.run(merged_minutes(broker.bootstrap)))
+            assert counted == by_rules_of_any(count(events)), "live figures stand still"
+            while "%" not in (line := said.readline()):
+                assert line, "the command ended"
+            if pipeline["worker-1"].returncode is None:
+                pipeline["worker-1"].kill()
+            pipeline["worker-1"].start()
+        assert "earlier rules" in line, "the run was over before live figures were looked at"
+        command.kill()
+        command.wait()
+        operator.run("--json")
+        pipeline.wait_caught_up()
+        check_figures(pipeline, broker.bootstrap, asyncio.run(raw_events(broker.bootstrap)))
+        assert asyncio.run(told(broker.bootstrap)) <= asyncio.run(first_humans(broker.bootstrap))
 
 
 def test_reprocessing_while_events_arrive_and_a_worker_dies(

@@ -35,6 +35,20 @@ def bounds(
     return Bounds(start, end, oldest_ms, found, committed)
 
 
+def test_a_partition_beside_live_state_is_done_only_once_it_is_switched() -> None:
+    """Its second store has everything, but its figures are those of the earlier rules still."""
+    one = Epoch(1, "log", T0, T0, 3, "", (Span(0, 90), Span(10, 50)))
+    history = History([one.record()])
+    committed = {0: 95, 1: 60}
+    assert progress(history, one, committed, {1: 30}) == RunProgress(130, 20, 1, 1)
+    both = progress(history, one, committed, {0: 95, 1: 60})
+    assert both == RunProgress(130, 130, 0, 2)
+    assert not both.over
+    history.add([one.gone_back(0, Span(0, 95)), one.gone_back(1, Span(10, 60))])
+    assert progress(history, one, {0: 94, 1: 60}, {0: 95}) == RunProgress(145, 144, 0, 0)
+    assert progress(history, one, committed, {}).over
+
+
 @pytest.mark.parametrize(
     ("one", "span"),
     [
