@@ -1,13 +1,17 @@
 """A partition reprocessed beside live state: live figures go on, then those of the new rules."""
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.event import Event
 from streams.classify.actor_rules import Rules
 from streams.enrich.epochs import Span
+from streams.worker.store import StateDirectory
 from tests.streams.folding import CODEC, Disk, log_of
 from tests.streams.reference import count
 from tests.streams.replaying import LAX, STRICT, Topics, Worker, epoch, ruling
@@ -107,3 +111,30 @@ def test_counts_after_a_switch_equal_a_recount(events: list[Event], data: st.Dat
     beside.follow(live, data)
     run(beside, beside.switch(live), stops_of(data, len(log)), data)
     assert topics.counts() == count(events, Rules.load(STRICT))
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2, 3])
+def test_a_store_that_is_replaced_is_one_of_both_whenever_it_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    """The process ends before any of the renames; then replacing is repeated, or was done."""
+    with StateDirectory(tmp_path) as directory:
+        directory.store("live").write([(b"key", b"old")])
+        directory.store("second").write([(b"key", b"new")])
+        done = iter(range(cut))
+        for name in ("rename", "replace"):
+            whole = getattr(Path, name)
+
+            def limited(path: Path, target: Path, whole: Any = whole) -> Any:
+                if next(done, None) is None:
+                    raise KeyboardInterrupt
+                return whole(path, target)
+
+            monkeypatch.setattr(Path, name, limited)
+        with suppress(KeyboardInterrupt):
+            directory.replace("live", "second")
+    monkeypatch.undo()
+    with StateDirectory(tmp_path) as directory:
+        if (tmp_path / "second").exists():
+            directory.replace("live", "second")
+        assert directory.store("live").get_many([b"key"]) == [b"new"]
