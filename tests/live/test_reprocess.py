@@ -169,7 +169,7 @@ def test_live_figures_go_on_while_history_is_reprocessed(
     """While a slow run is under way, new events are counted by the earlier rules, again and again;
     a worker is killed meanwhile. Then the run ends, and every figure is the new rules'."""
     (broker,) = kafka_cluster()
-    slow = {"REPROCESS_CORE_SHARE": "0.01"}
+    slow = {"REPROCESS_CORE_SHARE": "0.03"}
     with Pipeline(
         broker.bootstrap, tmp_path, "", {}, ingests=0, workers=2, settings=slow
     ) as pipeline:  # fmt: skip
