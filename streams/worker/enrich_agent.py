@@ -12,7 +12,6 @@ import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -107,16 +106,20 @@ class EnrichAgent(Agent):
         self.shards[work.tp] = shard
         self.reprocessing.resume(work, shard, committed)
         has_state = shard.log_id == self.log_id
-        if not has_state or shard.applied + 1 < committed:
+        is_switched = shard.deferred is not None and shard.deferred.is_over(shard.applied)
+        if not has_state or shard.applied + 1 < committed or is_switched:
+            # before a switch, what was written last is compared too
+            comparison = self.reprocessing.comparison(work, self.source) if shard.deferred else None
             restorer = Restorer(
                 self.settings, self.codec, ruling, lambda s: self.write_shard(work, s),
-                self.touch, self.source, partial(self.completed, work.tp),
+                self.touch, self.source, comparison,
             )  # fmt: skip
-            folded = await restorer.restore(shard, self.log_id, committed)
+            goal = committed if shard.deferred is None else shard.deferred.goal(committed)
+            folded = await restorer.restore(shard, self.log_id, goal)
             self.metrics.restored.inc(folded)
             if shard.begin_log(self.log_id):
-                shard.applied = committed - 1
-            shard.applied = max(shard.applied, committed - 1)
+                shard.applied = goal - 1
+            shard.applied = max(shard.applied, goal - 1)
             self.write_shard(work, shard)
             log.info("state restored", partition=work.tp.partition, records=folded)
         await self._check_end(work.tp, shard)
@@ -170,6 +173,8 @@ class EnrichAgent(Agent):
         look_ups = self.ruling.by_epoch[shard.epoch]
         records = chunk.records
         for part in slices(records, shard.deferred.span.until if shard.deferred else 0):
+            if shard.deferred is not None and shard.deferred.is_over(shard.applied):
+                await self.checkpoint(work)  # what is deferred comes before what is new
             async with work.lock:
                 if not work.live:
                     return
@@ -274,6 +279,10 @@ class EnrichAgent(Agent):
             await flight.send_keyed(topics.DEAD_LETTERS, self._dead_letters(effects))
         self.metrics.records.labels("enriched").inc(len(effects.enriched) - effects.corrected)
         self.metrics.corrections.labels("written").inc(effects.corrected)
+
+    async def write_events(self, work: PartitionWork, done: Completed) -> None:
+        """Sends enriched events that were completed before."""
+        await work.flight.send_to(topics.ENRICHED, work.tp.partition, enriched_rows(done))
 
     def _suppressions(self, some: Iterable[Told], now_ms: int) -> Iterable[Row]:
         for (recipient, source, scope), record, offset, time_ms in some:

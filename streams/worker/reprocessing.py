@@ -14,6 +14,7 @@ Invariants:
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import islice
 from typing import Any, Protocol
 
 import structlog
@@ -26,8 +27,10 @@ from schemas.identity import address_identity
 from schemas.settings import Settings
 from schemas.versions import FOLD_VERSION
 from streams.enrich import deferred, vectors
+from streams.enrich.changes import Changed, Changes
 from streams.enrich.deferred import Deferred, Withdrawals
-from streams.enrich.effects import Completed
+from streams.enrich.derive import LookUps, reissued
+from streams.enrich.effects import Completed, Enriched
 from streams.enrich.epochs import Epoch, History, Ruling, Span
 from streams.enrich.minute_counts import Key, pack_key, read_place
 from streams.enrich.revisions import first_pending, restate
@@ -38,7 +41,9 @@ from streams.reprocess.rules_topic import Rulebook
 from streams.transport.app import ChunkApp
 from streams.transport.chunks import TP
 from streams.worker.agent import PartitionWork
+from streams.worker.comparing import Comparison
 from streams.worker.outputs import Outputs, Row
+from streams.worker.raw_records import stretches_around
 from streams.worker.second_store import Live, SecondStores
 
 log = structlog.get_logger(__name__)
@@ -69,6 +74,9 @@ class Enriching(Live, Protocol):
     async def hand_over(self, work: PartitionWork, shard: Shard, effects: Completed) -> None:
         """Sends the effects of one step."""
 
+    async def write_events(self, work: PartitionWork, done: Completed) -> None:
+        """Sends enriched events."""
+
     async def publish(
         self, work: PartitionWork, shard: Shard, changed: Iterable[tuple[Key, list[int]]]
     ) -> None:
@@ -90,7 +98,7 @@ class Reprocessing:
         self._number = self._epoch.number if self._epoch else 0
         self._history = History() if rulebook is None else rulebook.history
         self._only_back: set[TP] = set()
-        self.second = SecondStores(agent, self._number, self.restate)
+        self.second = SecondStores(agent, self._number, self.comparison, self.give_up_live)
 
     async def changed(self) -> bool:
         """Whether a newer epoch was announced than this worker judges by.
@@ -131,6 +139,7 @@ class Reprocessing:
             raise RulesChanged("newer rules hold: starting again to judge by them")
         epoch = self._epoch
         if epoch is None:
+            await self.second.discard(tp)
             return committed
         if not self._history.has_gone_back(epoch, agent.log_id, tp.partition):
             announced = epoch.span(agent.log_id, tp.partition)
@@ -148,7 +157,9 @@ class Reprocessing:
             committed = back_to
         probe = Shard(tp.partition, work.store.get_many)
         probe.load_meta()
-        if probe.epoch != self._number and not await self.second.adopt(work, store_name):
+        if probe.epoch == self._number:
+            await self.second.discard(tp)
+        elif not await self.second.adopt(work, store_name):
             work.store.clear()
         return committed
 
@@ -212,7 +223,17 @@ class Reprocessing:
         reached = committed if shard.log_id != agent.log_id else shard.applied + 1
         begins = reached <= span.begin
         if begins or max(reached, committed) < span.until or deferred.is_stored(work.store.scan):
-            shard.deferred = Deferred(span)
+            shard.deferred = Deferred(span, Changes(work.store.get_many))
+
+    def comparison(
+        self, work: PartitionWork, source: OpenStretches, *, one_fold: bool = False
+    ) -> Comparison:
+        """Of a partition by the newest epoch; ``one_fold``: see ``Comparison``."""
+        agent, epoch = self._agent, self._epoch
+        return Comparison(
+            agent.settings, source, agent.codec, agent.ruling, work.tp, work.store.scan,
+            agent.completed, from_ms=epoch.from_time if epoch else 0, one_fold=one_fold,
+        )  # fmt: skip
 
     async def restate(self, work: PartitionWork, shard: Shard) -> None:
         """At the start of a run, writes again the events that earlier rules may have corrected."""
@@ -232,10 +253,14 @@ class Reprocessing:
                 agent.app.touch(work.tp)
 
     async def release(self, work: PartitionWork, shard: Shard) -> None:
-        """Publishes deferred counts, zeros for those that no longer exist, and withdrawals."""
+        """Publishes what is deferred: events, counts, withdrawals.
+
+        Counts that no longer exist become zeros.
+        """
         agent = self._agent
         assert shard.deferred is not None
         assert agent.app is not None
+        events = await self._write_changed(work, shard)
         stale = await self._stale(work, shard, shard.deferred.span)
         keys = dict.fromkeys(stale)
         keys.update(dict.fromkeys(deferred.held_keys(work.store.scan)))
@@ -251,8 +276,50 @@ class Reprocessing:
             await work.flight.send_keyed(topics.ENGAGEMENT, self._rows(shard, withdrawn))
         log.info(
             "reprocessing is complete", partition=work.tp.partition, epoch=shard.epoch,
-            counts=len(keys), withdrawn=len(withdrawn),
+            events=events, counts=len(keys), withdrawn=len(withdrawn),
         )  # fmt: skip
+
+    async def _write_changed(self, work: PartitionWork, shard: Shard) -> int:
+        """Writes the events that the new rules judge otherwise; returns how many."""
+        agent = self._agent
+        assert shard.deferred is not None
+        assert agent.app is not None
+        waiting = shard.deferred.changes.changed(work.store.scan)
+        written = 0
+        while some := list(islice(waiting, RELEASED_AT_ONCE)):
+            rows = await self._rows_of(work, shard, some)
+            done = Completed(
+                [row for _, row in rows], [], [], [],
+                {number: one.revision for number, (one, _) in enumerate(rows)}, 0, 0,
+            )  # fmt: skip
+            await agent.write_events(work, done)
+            agent.app.touch(work.tp)
+            written += len(rows)
+        return written
+
+    async def _rows_of(
+        self, work: PartitionWork, shard: Shard, some: list[Changed]
+    ) -> list[tuple[Changed, Enriched]]:
+        """The rows of events, without those that can't be read any more."""
+        agent, look_ups = self._agent, self._agent.ruling.by_epoch[shard.epoch]
+        places = {one.position for one in some if one.row is None}
+        found: dict[int, Any] = {}
+        if places:
+            async with agent.source(agent.settings, topics.ENRICHED, work.tp.partition) as stored:
+                for first, last in stretches_around(sorted(places)):
+                    begin = max(first, stored.begin)
+                    async for records, _ in stored.read(begin, last + 1, SCANNED_AT_ONCE):
+                        found |= {each.offset: each for each in records if each.offset in places}
+        rows = [
+            (one, one.row or reissue(found[one.position], one, look_ups, agent.codec))
+            for one in some if one.row is not None or one.position in found
+        ]  # fmt: skip
+        if len(rows) < len(some):
+            log.error(
+                "events could not be corrected: the enriched topic does not hold them any more",
+                partition=work.tp.partition, events=len(some) - len(rows),
+            )  # fmt: skip
+        return rows
 
     @staticmethod
     def _counts(
@@ -310,6 +377,15 @@ class Reprocessing:
 
     def end(self, work: PartitionWork, shard: Shard) -> None:
         """Ends reprocessing of the partition, when everything is released and stored."""
-        work.store.delete_range(deferred.HELD, deferred.HELD_END)
-        work.store.delete_range(deferred.TOLD, deferred.TOLD_END)
+        for begin, end in deferred.KEPT:
+            work.store.delete_range(begin, end)
         shard.deferred = None
+
+
+def reissue(record: Any, one: Changed, look_ups: LookUps, codec: Codec) -> Enriched:
+    """A record of the enriched topic once more, as ``one`` says."""
+    end, said = codec.enrichment_of(record.value)
+    value = reissued(
+        record.value, end, said, look_ups, version=one.version, revision=one.revision
+    )  # fmt: skip
+    return record.key, value, record.timestamp

@@ -1,23 +1,24 @@
 """Folds a partition by newer rules beside its live state, so that live figures go on meanwhile.
 
-The second store is a folder of its own beside the live one. It is brought to where the epoch
-begins, and then folds the raw topic by the new rules, for a share of a core, until it is where the
-live state is. Then the partition is closed and opened again, and the second store is its state.
+The second store is a folder of its own beside the live one. It is folded like state that was lost:
+from the enriched topic, up to where the epoch begins by the earlier rules, and then by the new
+ones, for a share of a core, until it is where the live state is. What the new rules make of each
+event is compared with what stands (``streams.worker.comparing``). Then the partition is closed and
+opened again, and the second store is its state.
 
 Invariants:
 1. Until the topic of rules has the record that the partition was set back, its epoch is the earlier
    one: live events are judged by the earlier rules, and their counts are published. That record is
    the switch. Whoever opens the partition before it goes on by the earlier rules; whoever opens it
-   after it has the new ones, with the second store or by a rebuild from the enriched topic.
-2. Before the switch the second store writes only events, as every run does: of a later revision,
-   and the same ones whenever it folds a record again. They are acknowledged before the store says
-   that it holds them. Counts, suppressions and engagement are deferred.
-3. It never folds a record that the live state does not hold and has not acknowledged. So on the
-   enriched topic the first record of each raw offset is the live one, in order: a rebuild finds the
-   same sequence as without a second store.
+   after it has the new ones, with the second store or by the same fold once more.
+2. Before the switch nothing of the new rules is written, to no topic: ended before it, a run has
+   changed nothing. Events, counts and engagement are deferred.
+3. It never folds a record that the live state does not hold and has not acknowledged. The enriched
+   topic then has all outputs of the live state that it is compared with.
 4. At the switch the committed offset goes back to the last record before it, so what is deferred
-   (``streams.enrich.deferred``) is released before that record is committed again. A worker that
-   is killed in between, or another one without the store, releases it again, as a whole.
+   (``streams.enrich.deferred``) is released before that record is committed again, and before a
+   later one is folded. A worker that is killed in between, or another one without the store,
+   releases it again.
 5. It never grows the disk beyond what is free: it does not begin without room, and says so.
 6. A second store that is damaged, or of another epoch, is deleted and made anew: nothing depends on
    it before the switch.
@@ -28,8 +29,7 @@ import shutil
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Protocol
 
 import structlog
@@ -39,18 +39,18 @@ from aiokafka.errors import KafkaError
 from schemas.groups import progress_group
 from schemas.settings import Settings
 from schemas.topics import RAW
+from streams.enrich.changes import Changes
 from streams.enrich.deferred import Deferred
 from streams.enrich.epochs import Span
 from streams.enrich.message_bytes import StateError
 from streams.enrich.shard import Shard
-from streams.enrich.step import step
 from streams.kafka.clients import offset_keeper
 from streams.kafka.stretches import OpenStretches, Stretches
 from streams.transport.chunks import TP
 from streams.worker.agent import PartitionWork
+from streams.worker.comparing import Comparison, OtherFold
 from streams.worker.damage import DamagedState
 from streams.worker.outputs import Flight
-from streams.worker.raw_records import RawRecords
 from streams.worker.restore import Restorer
 
 log = structlog.get_logger(__name__)
@@ -95,9 +95,6 @@ class Live(Protocol):
     async def completed(self, *args: Any, **named: Any) -> Any:
         """The effects of a step, with the raw records that its corrections carry."""
 
-    async def hand_over(self, work: PartitionWork, shard: Shard, effects: Any) -> None:
-        """Sends the effects of one step."""
-
     async def reopen(self, work: PartitionWork, before: Callable[[int], Any]) -> None:
         """Checkpoints, awaits ``before``, closes, and opens again."""
 
@@ -110,24 +107,29 @@ def name_of(tp: TP) -> str:
     return f"enrich-{tp.partition}.second"
 
 
+class Compare(Protocol):
+    """Makes the comparison of a second store (``Reprocessing.comparison``)."""
+
+    def __call__(  # noqa: D102
+        self, work: PartitionWork, source: OpenStretches, *, one_fold: bool = False
+    ) -> Comparison: ...
+
+
 class SecondStores:
     """The second stores of a worker, one folded after the other.
 
     Args:
         agent: whose partitions.
         number: of the newest epoch.
-        restate: see ``Reprocessing.restate``.
+        give_up: has a partition set back instead, live events waiting, when it is opened again.
     """
 
     def __init__(
-        self,
-        agent: Live,
-        number: int,
-        restate: Callable[[PartitionWork, Shard], Any],
+        self, agent: Live, number: int, compare: Compare, give_up: Callable[[PartitionWork], Any]
     ) -> None:
         self._agent = agent
         self._number = number
-        self._restate = restate
+        self._compare, self._give_up = compare, give_up
         self._locks: defaultdict[TP, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.waiting: dict[TP, int] = {}
         """Partitions that are judged by the earlier rules -> where the newest epoch begins."""
@@ -164,7 +166,8 @@ class SecondStores:
                 work for work in self._agent.works() if work.live and work.tp in self.waiting
             ]
             for work in waiting:
-                await self.follow(work, self.waiting[work.tp])
+                if (begin := self.waiting.get(work.tp)) is not None:
+                    await self.follow(work, begin)
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def follow(self, work: PartitionWork, begin: int) -> None:
@@ -181,15 +184,36 @@ class SecondStores:
                 group = progress_group(self._agent.settings.consumer_group)
                 async with offset_keeper(self._agent.settings, group) as keeper:
                     await _Fold(
-                        self._agent, work, second, begin, self._number, self._restate, keeper
+                        self._agent, work, second, begin, self._number, self._compare, keeper
                     ).run()
             except Gone:
                 log.info("a second store waits: its partition was closed", store=name)
+            except OtherFold as error:
+                await self._set_back(work, str(error))
             except (DamagedState, StateError, _Lost) as error:
                 log.warning("a second store is damaged: it is made anew", reason=str(error))
                 self._agent.directory.discard(name)
             finally:
                 self._agent.directory.release(name)
+
+    async def _set_back(self, work: PartitionWork, reason: str) -> None:
+        """Events that another fold wrote can't be compared: live events wait for the run."""
+        log.warning(
+            "live events wait while history is reprocessed", reason=reason,
+            partition=work.tp.partition,
+        )  # fmt: skip
+        self._agent.directory.discard(name_of(work.tp))
+
+        async def give_up(_: int) -> None:
+            self._give_up(work)
+
+        await self._agent.reopen(work, give_up)
+
+    async def discard(self, tp: TP) -> None:
+        """Deletes what an earlier run has left."""
+        async with self._locks[tp]:
+            if (self._agent.directory.path / name_of(tp)).exists():
+                self._agent.directory.discard(name_of(tp))
 
     def _has_room(self, work: PartitionWork) -> bool:
         free = shutil.disk_usage(self._agent.directory.path).free
@@ -219,18 +243,16 @@ class _Fold:
         second: PartitionWork,
         begin: int,
         number: int,
-        restate: Callable[[PartitionWork, Shard], Any],
+        compare: Compare,
         keeper: Any,
     ) -> None:
         self._agent, self._live, self._second = agent, live, second
+        self._begin, self._number, self._compare = begin, number, compare
         self._keeper = keeper
         self._place = TopicPartition(RAW, live.tp.partition)
         keeper.assign([self._place])
-        self._begin, self._number, self._restate = begin, number, restate
-        self._source = paced(agent.source, agent.settings.reprocess_core_share, self._still)
-        self._raws = RawRecords(agent.settings, self._source)
-        self._since = 0
         self._shard = Shard(live.tp.partition, second.store.get_many)
+        self._counted = begin
 
     def _still(self) -> None:
         if not self._live.live:
@@ -238,24 +260,29 @@ class _Fold:
 
     async def run(self) -> None:
         """From wherever the store is up to the switch."""
-        await self._open()
-        while True:
-            self._still()
-            until = self._live.next_offset or 0
-            if until - self._shard.applied - 1 <= NEAR_RECORDS:
-                break
-            await self._fold(until)
-            await self._store()
-        await self._agent.reopen(self._live, self._finish)
+        self._open()
+        telling = asyncio.create_task(self._tell_on())
+        source = paced(self._agent.source, self._agent.settings.reprocess_core_share, self._still)
+        try:
+            restorer = self._restorer(source)
+            while True:
+                self._still()
+                await self._fold(restorer, self._live.next_offset or 0)
+                if (self._live.next_offset or 0) - self._shard.applied - 1 <= NEAR_RECORDS:
+                    break
+            await self._agent.reopen(self._live, self._finish)
+        finally:
+            telling.cancel()
+            with suppress(asyncio.CancelledError):
+                await telling
 
     async def _finish(self, until: int) -> None:
         try:
-            await self._fold(until)
-            await self._store()
+            await self._fold(self._restorer(self._agent.source), until)
         except (DamagedState, StateError) as error:
             raise _Lost(str(error)) from error  # the live store is not the one that is damaged
 
-    async def _open(self) -> None:
+    def _open(self) -> None:
         shard, second, agent = self._shard, self._second, self._agent
         shard.load_meta()
         if shard.epoch != self._number or shard.log_id not in ("", agent.log_id):
@@ -263,71 +290,44 @@ class _Fold:
             shard = self._shard = Shard(second.tp.partition, second.store.get_many)
         shard.load_watched(second.store.scan)
         shard.epoch = self._number
-        shard.deferred = Deferred(Span(self._begin, _NEVER))
-        if shard.log_id != agent.log_id or shard.applied + 1 < self._begin:
-            await self._restore(shard)
-        await self._restate(second, shard)
-        await self._store()
+        shard.deferred = Deferred(Span(self._begin, _NEVER), Changes(second.store.get_many))
 
-    async def _restore(self, shard: Shard) -> None:
+    def _restorer(self, source: OpenStretches) -> Restorer:
         agent, second = self._agent, self._second
-        restorer = Restorer(
+        return Restorer(
             agent.settings, agent.codec, agent.ruling, lambda s: agent.write_shard(second, s),
-            self._still, self._source, partial(agent.completed, second.tp),
+            self._touch, source, self._compare(second, source, one_fold=True),
+            slice_records=SLICE_RECORDS, store_every=STORE_EVERY,
         )  # fmt: skip
-        await restorer.restore(shard, agent.log_id, self._begin)
-        shard.begin_log(agent.log_id)
-        shard.applied = max(shard.applied, self._begin - 1)
-        agent.write_shard(second, shard)
 
-    async def _fold(self, until: int) -> None:
-        """Folds the raw topic up to but without ``until``, which the live state holds."""
-        agent, shard, second = self._agent, self._shard, self._second
-        look_ups = agent.ruling.by_epoch[self._number]
-        if shard.applied + 1 >= until:
-            return
-        async with self._source(agent.settings, RAW, second.tp.partition) as raw:
-            if raw.begin > shard.applied + 1:
-                log.error(
-                    "records were removed from the log before they were reprocessed: its "
-                    "retention is too short",
-                    partition=second.tp.partition, records=raw.begin - shard.applied - 1,
-                )  # fmt: skip
-            begin = max(raw.begin, shard.applied + 1)
-            async for records, position in raw.read(begin, until, SLICE_RECORDS):
-                effects = step(shard, records, look_ups, agent.codec)
-                self._raws.note(second.tp, records)
-                done = await agent.completed(
-                    second.tp, shard, records, effects, look_ups, raws=self._raws
-                )
-                await agent.hand_over(second, shard, done)
-                shard.applied = max(shard.applied, position - 1)
-                await self._count(len(records))
-        shard.applied = max(shard.applied, until - 1)
-
-    async def _count(self, records: int) -> None:
+    def _touch(self) -> None:
+        self._still()
         agent, part = self._agent, str(self._second.tp.partition)
-        agent.metrics.reprocessed.labels(part).inc(records)
-        left = (self._live.next_offset or 0) - self._shard.applied - 1
+        reached = self._shard.applied + 1
+        if reached > self._counted:
+            agent.metrics.reprocessed.labels(part).inc(reached - self._counted)
+            self._counted = reached
+        left = (self._live.next_offset or 0) - max(reached, self._begin)
         agent.metrics.reprocess_left.labels(part).set(max(0, left))
-        self._since += records
-        if self._since >= STORE_EVERY:
-            await self._store()
 
-    async def _store(self) -> None:
-        """Invariant 2: events first."""
-        await self._second.flight.landed()
-        self._agent.write_shard(self._second, self._shard)
-        self._since = 0
-        await self._tell()
+    async def _fold(self, restorer: Restorer, until: int) -> None:
+        """Folds what the enriched topic has of the raw records below ``until``; stores it."""
+        agent, shard = self._agent, self._shard
+        await restorer.restore(shard, agent.log_id, until)
+        shard.begin_log(agent.log_id)
+        shard.applied = max(shard.applied, until - 1)
+        agent.write_shard(self._second, shard)
+        self._touch()
 
-    async def _tell(self) -> None:
+    async def _tell_on(self) -> None:
         """Says how far it is, for ``mailpulse reprocess`` to watch; nothing depends on it."""
-        reached = max(self._shard.applied + 1, self._begin)
-        try:
-            await self._keeper.commit({self._place: (reached, str(self._number))})
-        except KafkaError as error:
-            log.warning("progress of reprocessing is not written", reason=repr(error))
+        while True:
+            reached = max(self._shard.applied + 1, self._begin)
+            try:
+                await self._keeper.commit({self._place: (reached, str(self._number))})
+            except KafkaError as error:
+                log.warning("progress of reprocessing is not written", reason=repr(error))
+            await asyncio.sleep(LOOK_EVERY_S)
 
 
 def paced(source: OpenStretches, share: float, check: Callable[[], None]) -> OpenStretches:
