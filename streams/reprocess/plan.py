@@ -6,7 +6,8 @@ Invariants:
    it has the same rules, and a time that, seen from when the run was begun, is the same moment.
 2. A run begins at offsets that are looked up by the arrival time of records, and never after what
    the workers have committed.
-3. A run is refused if records are gone that it needs, if another one is under way, or if its rules
+3. A run may be aborted until the first partition judges by its rules; it has changed nothing then.
+4. A run is refused if records are gone that it needs, if another one is under way, or if its rules
    are not newer.
 """
 
@@ -109,6 +110,42 @@ def progress(
     return RunProgress(records, done, waiting, beside)
 
 
+@dataclass(frozen=True, slots=True)
+class PartProgress:
+    """How far a run is on one partition.
+
+    Attributes:
+        state: ``waiting`` for a worker; ``beside``: history is processed beside live events;
+            ``under way``: its figures are the new rules' as soon as it is done; ``done``.
+        done, until: offsets: processed so far; what there is to process now.
+    """
+
+    partition: int
+    state: str
+    begin: int
+    done: int
+    until: int
+
+
+def by_partition(
+    history: History, epoch: Epoch, committed: Mapping[int, int | None], second: Mapping[int, int]
+) -> list[PartProgress]:
+    """How far ``epoch`` is on each partition; arguments as ``progress``."""
+    out = []
+    for partition in range(len(epoch.spans)):
+        span = history.span(epoch, partition)
+        reached = committed.get(partition) or 0
+        until = span.until
+        if history.has_gone_back(epoch, epoch.log_id, partition):
+            state = "done" if reached >= until else "under way"
+        else:
+            state = "beside" if partition in second else "waiting"
+            until, reached = max(until, reached), second.get(partition, span.begin)
+        done = min(max(reached, span.begin), until)
+        out.append(PartProgress(partition, state, span.begin, done, until))
+    return out
+
+
 def iso(ms: int) -> str:
     """A time for people, in UTC; with milliseconds only if they are not 0."""
     fraction = f".{ms % 1000:03d}" if ms % 1000 else ""
@@ -203,6 +240,35 @@ class Planner:
         second = await self._second(newest.number)
         return progress(history, newest, await self.committed(), second)
 
+    async def by_partition(self) -> tuple[Epoch, list[PartProgress]] | None:
+        """The newest epoch and how far it is; ``None`` when there is none on this log."""
+        history = await self._rulebook.refresh()
+        newest = history.newest
+        if newest is None or newest.log_id != self._log_id:
+            return None
+        second = await self._second(newest.number)
+        return newest, by_partition(history, newest, await self.committed(), second)
+
+    async def abort(self) -> Epoch:
+        """Aborts the run that is under way; returns it.
+
+        Raises:
+            BadInput: there is none, or a partition judges by its rules already.
+            Unavailable: Kafka is away. The run may be aborted; repeat the command to find out.
+        """
+        state = await self.progress()
+        epoch = self._rulebook.history.newest
+        if state is None or state.over or epoch is None:
+            raise BadInput("not_under_way", "no run is under way")
+        if not self._rulebook.history.is_begun(epoch.number):
+            async with producer(self._settings) as client:
+                if await self._rulebook.abort(client, epoch):
+                    return epoch
+        raise BadInput(
+            "switched", "some partitions judge by the new rules already; to return to the earlier "
+            "rules, wait until the run is over, and reprocess with them and a higher `version`",
+        )  # fmt: skip
+
     async def plan(
         self, text: str, since: Since, now_ms: int, *, again: bool = False
     ) -> tuple[Epoch, dict[int, Bounds]]:
@@ -212,7 +278,7 @@ class Planner:
             again: also by the rules that are in force, as after a release that folds otherwise.
 
         Raises:
-            BadInput: it may not begin (invariant 3).
+            BadInput: it may not begin (invariant 4).
             ConfigError: a topic is missing.
             Unavailable: Kafka is away.
         """

@@ -95,19 +95,20 @@ class Reprocessing:
         self._agent = agent
         self._rulebook = rulebook
         self._epoch = agent.ruling.newest
-        self._number = self._epoch.number if self._epoch else 0
+        self._number = agent.ruling.number
+        self._earlier = agent.ruling.before_newest().number
         self._history = History() if rulebook is None else rulebook.history
         self._only_back: set[TP] = set()
         self.second = SecondStores(agent, self._number, self.comparison, self.give_up_live)
 
     async def changed(self) -> bool:
-        """Whether a newer epoch was announced than this worker judges by.
+        """Whether another epoch is the newest than this worker judges by, or its own was aborted.
 
         Raises:
             Unavailable: the broker is away.
         """
         return self._rulebook is not None and (
-            (await self._rulebook.refresh()).number != self._number
+            _number(await self._rulebook.refresh()) != self._number
         )
 
     def ruling_of(self, tp: TP) -> Ruling:
@@ -176,7 +177,7 @@ class Reprocessing:
         live.load_meta()
         goes_on = not live.log_id or (
             live.log_id == self._agent.log_id
-            and live.epoch == self._number - 1
+            and live.epoch == self._earlier
             and live.fold == FOLD_VERSION
             and (earlier is None or earlier.fold == FOLD_VERSION)
             and not deferred.is_stored(work.store.scan)
@@ -205,7 +206,8 @@ class Reprocessing:
             if agent.assignment != assignment or tp not in agent.assigned:
                 return False
         await self._rulebook.note_gone_back(agent.outputs.producer, epoch, tp.partition, span)
-        await self._rulebook.refresh()
+        if await self.changed():
+            raise RulesChanged("other rules hold: starting again to judge by them")
         log.info(
             "reprocessing begins", partition=tp.partition, epoch=epoch.number, begin=span.begin,
             until=span.until,
@@ -216,7 +218,7 @@ class Reprocessing:
         """Sets the shard's epoch, and what it defers while reprocessing is not over."""
         agent, epoch = self._agent, self._epoch
         waits = work.tp in self.second.waiting
-        shard.epoch = self._number - waits
+        shard.epoch = self._earlier if waits else self._number
         if waits or epoch is None or epoch.log_id != agent.log_id:
             return
         span = self._history.span(epoch, work.tp.partition)
@@ -380,6 +382,11 @@ class Reprocessing:
         for begin, end in deferred.KEPT:
             work.store.delete_range(begin, end)
         shard.deferred = None
+
+
+def _number(history: History) -> int:
+    newest = history.newest
+    return 0 if newest is None else newest.number
 
 
 def reissue(record: Any, one: Changed, look_ups: LookUps, codec: Codec) -> Enriched:

@@ -12,7 +12,9 @@ from streams.cli.reprocess import progress_line, since_of
 from streams.enrich.epochs import Epoch, History, Span
 from streams.reprocess.plan import (
     Bounds,
+    PartProgress,
     RunProgress,
+    by_partition,
     check_reach,
     check_version,
     is_begun,
@@ -47,6 +49,21 @@ def test_a_partition_beside_live_state_is_done_only_once_it_is_switched() -> Non
     history.add([one.gone_back(0, Span(0, 95)), one.gone_back(1, Span(10, 60))])
     assert progress(history, one, {0: 94, 1: 60}, {0: 95}) == RunProgress(145, 144, 0, 0)
     assert progress(history, one, committed, {}).over
+
+
+def test_each_partition_is_shown_with_what_is_left_of_it() -> None:
+    """Beside live events a run also has to do what came since it was announced."""
+    one = Epoch(1, "log", T0, T0, 3, "", tuple(Span(10, 50) for _ in range(4)))
+    history = History(
+        [one.record(), one.gone_back(2, Span(10, 60)), one.gone_back(3, Span(10, 60))]
+    )
+    committed = {0: 55, 1: 70, 2: 59, 3: 90}
+    assert by_partition(history, one, committed, {1: 30}) == [
+        PartProgress(0, "waiting", 10, 10, 55),
+        PartProgress(1, "beside", 10, 30, 70),
+        PartProgress(2, "under way", 10, 59, 60),
+        PartProgress(3, "done", 10, 60, 60),
+    ]
 
 
 @pytest.mark.parametrize(
