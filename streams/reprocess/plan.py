@@ -185,6 +185,26 @@ def check_version(new: Rules, active: int, *, again: bool = False) -> None:
         )  # fmt: skip
 
 
+def check_under_way(state: RunProgress | None, newest: Epoch | None, from_ms: int) -> None:
+    """Refuses to begin a run while another one is under way.
+
+    One of an earlier fold can't go on by this release. A run that begins as early takes its place.
+
+    Raises:
+        BadInput: one is under way.
+    """
+    if state is None or state.over or newest is None:
+        return
+    done = f"{state.done:,} of {state.records:,} records"
+    if newest.fold >= FOLD_VERSION:
+        raise BadInput("under_way", f"another run is under way: {done} are done")
+    if from_ms > newest.from_time:
+        raise BadInput(
+            "under_way", f"a run of the release before is not over: {done} are done; --from must "
+            f"not be after its own, {iso(newest.from_time)}",
+        )  # fmt: skip
+
+
 def is_begun(newest: Epoch | None, text: str, since: Since) -> bool:
     """Whether the newest epoch is the one that this command would begin (invariant 1).
 
@@ -289,15 +309,13 @@ class Planner:
         history = await self._rulebook.refresh()
         if not self._rulebook.is_there:
             raise ConfigError([f"{RULES}: no such topic; 'mailpulse topics apply' creates it"])
+        from_ms = since(now_ms)
         state = await self.progress()
-        if state is not None and not state.over:
-            done = f"{state.done:,} of {state.records:,} records"
-            raise BadInput("under_way", f"another run is under way: {done} are done")
         newest = history.newest
+        check_under_way(state, newest, from_ms)
         check_version(rules, self._own_version if newest is None else newest.version, again=again)
         if history.number >= EPOCH_MAX:
             raise BadInput("too_many", f"rules were changed {EPOCH_MAX} times already")
-        from_ms = since(now_ms)
         bounds = await self._bounds(from_ms)
         check_reach(bounds, from_ms)
         spans = tuple(bounds[partition].span for partition in sorted(bounds))

@@ -135,6 +135,7 @@ class Restorer:
         source: opens the enriched topic's partition.
         comparison: needed for a shard that is being reprocessed.
         slice_records, store_every: records folded without a pause; between two writes of state.
+        doing: what the log says while it goes on.
     """
 
     def __init__(
@@ -149,6 +150,7 @@ class Restorer:
         *,
         slice_records: int = SLICE_RECORDS,
         store_every: int = STORE_EVERY,
+        doing: str = "restoring state",
     ) -> None:
         self._settings = settings
         self._codec = codec
@@ -158,6 +160,7 @@ class Restorer:
         self._slice_records, self._store_every = slice_records, store_every
         self._touch = touch
         self._source = source
+        self._doing = doing
         self._ahead: int | None = None
 
     async def restore(self, shard: Shard, log_id: str, committed: int) -> int:
@@ -186,7 +189,8 @@ class Restorer:
                 unsaved = 0
             if time.monotonic() - told > TELL_EVERY_S:
                 told = time.monotonic()
-                _tell(shard.partition, position - begin, outputs.end - begin, told - started)
+                done, total = position - begin, outputs.end - begin
+                _tell(self._doing, shard.partition, done, total, told - started)
         return folded
 
     async def _fold(self, shard: Shard, records: list[Any], log_id: str, committed: int) -> int:
@@ -223,11 +227,11 @@ class Restorer:
             await self._comparison.complete(shard, part, effects, look_ups)
 
 
-def _tell(partition: int, done: int, total: int, seconds: float) -> None:
+def _tell(doing: str, partition: int, done: int, total: int, seconds: float) -> None:
     """Logs how many records of a restore are done, after at least ``TELL_EVERY_S`` seconds."""
     rate = done / seconds
     log.info(
-        "restoring state",
+        doing,
         partition=partition,
         percent=round(100 * done / max(1, total), 1),
         records_per_s=round(rate),

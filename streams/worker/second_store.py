@@ -62,8 +62,9 @@ STORE_EVERY = 10_000
 NEAR_RECORDS = 2_000
 """So close behind the live state, the rest is folded while live events wait."""
 LOOK_EVERY_S = 1.0
-SPACE_FACTOR, SPACE_BYTES = 2, 256 << 20
-"""Free disk that a second store needs: so many times the live one's size, and so many bytes."""
+SPACE_FACTOR, SPACE_BYTES, NOTE_BYTES = 2, 256 << 20, 100
+"""Free disk that a second store needs: so many times the live one's size, so many bytes, and so many
+for each record that is processed: notes on its event, and some events as a whole."""
 SPACE_AGAIN_S = 60.0
 _NEVER = 1 << 62
 """End of a span whose end the switch decides."""
@@ -172,7 +173,7 @@ class SecondStores:
 
     async def follow(self, work: PartitionWork, begin: int) -> None:
         """Folds one partition until it is switched, or closed."""
-        if not self._has_room(work):
+        if not self._has_room(work, begin):
             await asyncio.sleep(SPACE_AGAIN_S)
             return
         async with self._locks[work.tp]:
@@ -215,9 +216,10 @@ class SecondStores:
             if (self._agent.directory.path / name_of(tp)).exists():
                 self._agent.directory.discard(name_of(tp))
 
-    def _has_room(self, work: PartitionWork) -> bool:
+    def _has_room(self, work: PartitionWork, begin: int) -> bool:
         free = shutil.disk_usage(self._agent.directory.path).free
-        needed = SPACE_FACTOR * work.store.disk_bytes() + SPACE_BYTES
+        records = max(0, (work.next_offset or 0) - begin)
+        needed = SPACE_FACTOR * work.store.disk_bytes() + SPACE_BYTES + NOTE_BYTES * records
         if free < needed:
             log.error(
                 "history is not reprocessed: the disk has no room for a second store; live events "
@@ -273,6 +275,10 @@ class _Fold:
             await self._agent.reopen(self._live, self._finish)
         finally:
             telling.cancel()
+            left = self._agent.metrics.reprocess_left
+            part = str(self._live.tp.partition)
+            left.labels(part)
+            left.remove(part)  # a gauge left behind would be exported for ever
             with suppress(asyncio.CancelledError):
                 await telling
 
@@ -290,6 +296,7 @@ class _Fold:
             shard = self._shard = Shard(second.tp.partition, second.store.get_many)
         shard.load_watched(second.store.scan)
         shard.epoch = self._number
+        self._counted = max(self._begin, shard.applied + 1)
         shard.deferred = Deferred(Span(self._begin, _NEVER), Changes(second.store.get_many))
 
     def _restorer(self, source: OpenStretches) -> Restorer:
@@ -298,6 +305,7 @@ class _Fold:
             agent.settings, agent.codec, agent.ruling, lambda s: agent.write_shard(second, s),
             self._touch, source, self._compare(second, source, one_fold=True),
             slice_records=SLICE_RECORDS, store_every=STORE_EVERY,
+            doing="history is processed by newer rules",
         )  # fmt: skip
 
     def _touch(self) -> None:

@@ -234,7 +234,7 @@ class Worker:
             await asyncio.sleep(RULES_S)
             with suppress(Unavailable):  # then nothing is known, and nothing is written either
                 if await self.enrich.reprocessing.changed():
-                    log.warning("newer rules hold: the worker restarts to judge by them")
+                    log.warning("other rules hold: the worker restarts to judge by them")
                     self.superseded = True
                     self.stop.set()
 

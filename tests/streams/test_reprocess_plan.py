@@ -1,5 +1,6 @@
 """Which records a reprocessing run covers, which runs are refused, and progress."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import BadInput
+from schemas.versions import FOLD_VERSION
 from streams.classify.actor_rules import DEFAULT_RULES
 from streams.cli.reprocess import progress_line, since_of
 from streams.enrich.epochs import Epoch, History, Span
@@ -16,6 +18,7 @@ from streams.reprocess.plan import (
     RunProgress,
     by_partition,
     check_reach,
+    check_under_way,
     check_version,
     is_begun,
     iso,
@@ -64,6 +67,20 @@ def test_each_partition_is_shown_with_what_is_left_of_it() -> None:
         PartProgress(2, "under way", 10, 59, 60),
         PartProgress(3, "done", 10, 60, 60),
     ]
+
+
+def test_a_run_takes_the_place_of_one_that_this_release_cannot_go_on_with() -> None:
+    """The workers refuse to run until then, so that one would never be over."""
+    half, over = RunProgress(100, 50, 0), RunProgress(100, 100, 0)
+    mine = Epoch(1, "log", T0, T0, 3, "", (Span(0, 100),))
+    earlier = replace(mine, fold=FOLD_VERSION - 1)
+    check_under_way(over, mine, T0)
+    check_under_way(None, None, T0)
+    check_under_way(half, earlier, T0)
+    with pytest.raises(BadInput, match="50 of 100 records"):
+        check_under_way(half, mine, T0)
+    with pytest.raises(BadInput, match=f"not be after its own, {iso(T0)}"):
+        check_under_way(half, earlier, T0 + 1)
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,8 @@ ASKED: dict[str, list[tuple[str, ...]]] = {
     "trace": [("a@b.example",), (HOSTILE, "--unmasked"), ("a@b.example", "--json")],
     "why": [(HOSTILE,), (HOSTILE, "--examples", "0", "--json")],
     "reprocess": [("--from", "1d")],
+    "reprocess status": [(), ("--json",)],
+    "reprocess abort": [()],
     "check": [("crm", "--body", "body", "-H", f"x: {HOSTILE}"), ("crm", "--body", HOSTILE[:20]),
               (HOSTILE, "--body", "body")],
     "send-test": [("crm",), ("crm", "--json")],
@@ -197,8 +199,9 @@ ELSEWHERE = {
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
     """The names of all commands."""
-    if not hasattr(command, "commands"):
+    if not hasattr(command, "commands") or (path and command.invoke_without_command):
         yield " ".join(path)
+    if not hasattr(command, "commands"):
         return
     for name, part in command.commands.items():
         if not part.deprecated:  # an earlier name of another one
