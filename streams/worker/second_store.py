@@ -63,8 +63,8 @@ NEAR_RECORDS = 2_000
 """So close behind the live state, the rest is folded while live events wait."""
 LOOK_EVERY_S = 1.0
 SPACE_FACTOR, SPACE_BYTES, NOTE_BYTES = 2, 256 << 20, 100
-"""Free disk that a second store needs: so many times the live one's size, so many bytes, and so many
-for each record that is processed: notes on its event, and some events as a whole."""
+"""Free disk that a second store needs: so many times the live one's size, so many bytes, and so
+many for each record that is processed: notes on its event, and some events as a whole."""
 SPACE_AGAIN_S = 60.0
 _NEVER = 1 << 62
 """End of a span whose end the switch decides."""
@@ -167,7 +167,8 @@ class SecondStores:
                 work for work in self._agent.works() if work.live and work.tp in self.waiting
             ]
             for work in waiting:
-                if (begin := self.waiting.get(work.tp)) is not None:
+                begin = self.waiting.get(work.tp)
+                if begin is not None and work.live:  # not closed while another one was folded
                     await self.follow(work, begin)
             await asyncio.sleep(LOOK_EVERY_S)
 
