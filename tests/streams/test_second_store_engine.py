@@ -14,9 +14,11 @@ import pytest
 
 from schemas import topics
 from schemas.versions import REVISION_EPOCH_SHIFT
+from streams.classify.actor_rules import Rules
 from streams.enrich.epochs import Epoch, History, Span
 from streams.transport.chunks import TP
 from streams.worker import reprocessing, second_store
+from tests.builders import RECEIVED_AT, event
 from tests.streams.engine_rig import PARTITIONS, Broker, EngineMaker, EngineRig
 from tests.streams.folding import LOG, LogRecord
 from tests.streams.mailing import Mail, identities, merged_minutes
@@ -24,8 +26,38 @@ from tests.streams.reference import Counts, count
 from tests.streams.replaying import LAX, STRICT, Topics, ruling
 from tests.streams.test_reprocessing import fold_once
 from tests.streams.test_second_store import differing
+from tests.streams.test_step import AGENT
 
 SEEDS = range(8)
+EVENTS = 60
+KINDS = ("delivered", "delivered", "opened", "opened", "opened", "clicked", "clicked", "bounced")
+
+
+class Clicks(Mail):
+    """Opens and clicks of a few messages at a time, some soon after the delivery."""
+
+    def send(self, fresh: int = EVENTS, again: int = EVENTS) -> None:
+        """Feeds new events, with repeats of earlier ones among them."""
+        dice, begin = self.dice, len(self.events)
+        at = self.events[-1]["received_at"] if self.events else RECEIVED_AT
+        new = []
+        for number in range(begin, begin + fresh):
+            at += dice.choice([100_000, 1_000_000, 40_000_000])
+            kind = dice.choice(KINDS)
+            message = number // 30 * 6 + dice.randrange(8)
+            new.append(
+                event(
+                    event_id=f"{number:032x}", event_type=kind, message_id=f"m{message}",
+                    recipient=f"user-{message}@gmail.com", recipient_domain="gmail.com",
+                    campaign_id=dice.choice([None, "c1", "c2"]), received_at=at,
+                    occurred_at=at - dice.choice([0, 0, 30_000_000]),
+                    user_agent=dice.choice([AGENT, AGENT, "Mozilla/5.0", "curl/8"]),
+                    click_url=f"https://shop.example/{dice.randrange(4)}"
+                    if kind == "clicked" else None,
+                )
+            )  # fmt: skip
+        self.broker.feed([*new, *(dice.choices(self.events, k=again) if self.events else [])])
+        self.events += new
 
 
 class Book:
@@ -158,7 +190,7 @@ async def test_figures_are_the_new_rules_whatever_happens_meanwhile(
 ) -> None:
     """Live figures are the earlier rules' until the first switch; nothing is written till then."""
     dice = random.Random(seed)
-    mail, book = Mail(broker, dice), Book(History())
+    mail, book = Clicks(broker, dice), Book(History())
     rig = await engine_of(broker, tmp_path / "first", rulebook=book, reprocess_core_share=1.0)
     for _ in range(3):
         mail.send()
@@ -183,6 +215,7 @@ async def test_figures_are_the_new_rules_whatever_happens_meanwhile(
     await rig.work_off()
     assert all(len(places) == 1 for places in identities(broker).values())
     check(broker, epoch)
+    assert count(mail.read()) != count(mail.read(), Rules.load(STRICT)), "the rules say the same"
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -191,7 +224,7 @@ async def test_an_aborted_run_has_changed_nothing_and_another_may_follow(
 ) -> None:
     """However far it was; unless a partition was switched: then the abort has no effect."""
     dice = random.Random(seed)
-    mail, book = Mail(broker, dice), Book(History())
+    mail, book = Clicks(broker, dice), Book(History())
     rig = await engine_of(broker, tmp_path / "0", rulebook=book)
     for _ in range(3):
         mail.send()
