@@ -61,10 +61,16 @@ class Clicks(Mail):
 
 
 class Book:
-    """The topic of rules, in memory (``streams.reprocess.rules_topic.Rulebook``)."""
+    """The topic of rules, in memory (``streams.reprocess.rules_topic.Rulebook``).
 
-    def __init__(self, history: History) -> None:
+    Args:
+        hangs: whether a writer is not told that its record was written.
+    """
+
+    def __init__(self, history: History, *, hangs: bool = False) -> None:
         self.history = history
+        self.hangs = hangs
+        self.hung = False
 
     async def refresh(self) -> History:
         """Nothing is read."""
@@ -75,6 +81,9 @@ class Book:
         """Writes a record."""
         await asyncio.sleep(0)
         self.history.add([epoch.gone_back(partition, span)])
+        if self.hangs:
+            self.hung = True
+            await asyncio.Event().wait()
 
 
 class Keeper:
@@ -251,6 +260,34 @@ async def test_an_aborted_run_has_changed_nothing_and_another_may_follow(
         await rig.work_off()
         await asyncio.sleep(0.01)
     check(broker, again)
+
+
+@pytest.mark.parametrize("keeps_disk", [True, False])
+async def test_a_kill_just_after_the_switch_loses_nothing(
+    engine_of: EngineMaker, tmp_path: Path, broker: Broker, keeps_disk: bool
+) -> None:
+    """Nothing was released yet. The next worker does it, with the second store or without."""
+    dice = random.Random(1)
+    mail, book = Clicks(broker, dice), Book(History(), hangs=True)
+    rig = await engine_of(broker, tmp_path / "0", rulebook=book)
+    for _ in range(3):
+        mail.send()
+        await rig.work_off()
+    epoch = begin(book.history, broker, dice)
+    await rig.kill(tmp_path / "1")
+    rig = await engine_of(broker, tmp_path / "1", rulebook=book, reprocess_core_share=1.0)
+    await rig.until(lambda: book.hung)
+    assert max_revision(broker) < 1 << REVISION_EPOCH_SHIFT
+    await rig.kill(tmp_path / "2")
+    book.hangs = False
+    folder = tmp_path / ("2" if keeps_disk else "new")
+    rig = await engine_of(broker, folder, rulebook=book, reprocess_core_share=1.0)
+    while not is_over(rig, epoch):
+        await rig.work_off()
+        await asyncio.sleep(0.01)
+    mail.send()
+    await rig.work_off()
+    check(broker, epoch)
 
 
 def max_revision(broker: Broker) -> int:
