@@ -128,10 +128,11 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     return topics_in_memory
 
 
-def begin(history: History, broker: Broker, dice: random.Random) -> Epoch:
-    """Announces stricter rules from some offset of each partition on."""
+def begin(history: History, broker: Broker, dice: random.Random | None = None) -> Epoch:
+    """Announces stricter rules from some offset of each partition on, by default the first."""
     untils = [broker.committed[TP(topics.RAW, number)] for number in range(PARTITIONS)]
-    spans = tuple(Span(dice.choice([0, until // 2, until]), until) for until in untils)
+    begins = [dice.choice([0, until // 2, until]) if dice else 0 for until in untils]
+    spans = tuple(map(Span, begins, untils))
     epoch = Epoch(history.number + 1, LOG, 0, 0, 3, STRICT, spans)
     history.add([epoch.record()])
     return epoch
@@ -273,7 +274,7 @@ async def test_a_kill_just_after_the_switch_loses_nothing(
     for _ in range(3):
         mail.send()
         await rig.work_off()
-    epoch = begin(book.history, broker, dice)
+    epoch = begin(book.history, broker)
     await rig.kill(tmp_path / "1")
     rig = await engine_of(broker, tmp_path / "1", rulebook=book, reprocess_core_share=1.0)
     await rig.until(lambda: book.hung)
