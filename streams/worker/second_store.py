@@ -62,6 +62,8 @@ STORE_EVERY = 10_000
 NEAR_RECORDS = 2_000
 """So close behind the live state, the rest is folded while live events wait."""
 LOOK_EVERY_S = 1.0
+CHECK_EVERY_S = 0.2
+"""Longest wait before it is noticed that the partition was closed."""
 SPACE_FACTOR, SPACE_BYTES, NOTE_BYTES = 2, 256 << 20, 100
 """Free disk that a second store needs: so many times the live one's size, so many bytes, and so
 many for each record that is processed: notes on its event, and some events as a whole."""
@@ -371,4 +373,8 @@ class _Paced:
             begun = time.thread_time()
             yield batch
             self._check()
-            await asyncio.sleep((time.thread_time() - begun) * (1 / self._share - 1))
+            waits = (time.thread_time() - begun) * (1 / self._share - 1)
+            while waits > 0:
+                await asyncio.sleep(min(waits, CHECK_EVERY_S))
+                waits -= CHECK_EVERY_S
+                self._check()

@@ -174,7 +174,7 @@ def test_live_figures_go_on_while_history_is_reprocessed(
     """New events are counted by the earlier rules while a slow run is under way. It is aborted, and
     has changed nothing; another one ends, although a worker is killed, with the new figures."""
     (broker,) = kafka_cluster()
-    slow = {"REPROCESS_CORE_SHARE": "0.03"}
+    slow = {"REPROCESS_CORE_SHARE": "0.0001"}
     with Pipeline(
         broker.bootstrap, tmp_path, "", {}, ingests=0, workers=2, settings=slow
     ) as pipeline:
@@ -193,6 +193,8 @@ def test_live_figures_go_on_while_history_is_reprocessed(
         assert "was aborted" in command.communicate(timeout=30)[0]
         assert "no run is under way" in operator.say("abort", code=1)
 
+        pipeline.change("worker-1", REPROCESS_CORE_SHARE="0.05")
+        pipeline.change("worker-2", REPROCESS_CORE_SHARE="0.05")
         command = operator.begin()
         wait_beside(command)
         pipeline["worker-1"].kill()
