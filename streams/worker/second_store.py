@@ -62,6 +62,7 @@ STORE_EVERY = 10_000
 NEAR_RECORDS = 2_000
 """So close behind the live state, the rest is folded while live events wait."""
 LOOK_EVERY_S = 1.0
+TELLING_S = 5.0
 CHECK_EVERY_S = 0.2
 """Longest wait before it is noticed that the partition was closed."""
 SPACE_FACTOR, SPACE_BYTES, NOTE_BYTES = 2, 256 << 20, 100
@@ -258,6 +259,7 @@ class _Fold:
         keeper.assign([self._place])
         self._shard = Shard(live.tp.partition, second.store.get_many)
         self._counted = begin
+        self._ended = asyncio.Event()
 
     def _still(self) -> None:
         if not self._live.live:
@@ -277,13 +279,13 @@ class _Fold:
                     break
             await self._agent.reopen(self._live, self._finish)
         finally:
+            self._ended.set()
+            await asyncio.wait([telling], timeout=TELLING_S)  # a commit that is cut off logs noise
             telling.cancel()
             left = self._agent.metrics.reprocess_left
             part = str(self._live.tp.partition)
             left.labels(part)
             left.remove(part)  # a gauge left behind would be exported for ever
-            with suppress(asyncio.CancelledError):
-                await telling
 
     async def _finish(self, until: int) -> None:
         try:
@@ -332,13 +334,14 @@ class _Fold:
 
     async def _tell_on(self) -> None:
         """Says how far it is, for ``mailpulse reprocess`` to watch; nothing depends on it."""
-        while True:
+        while not self._ended.is_set():
             reached = max(self._shard.applied + 1, self._begin)
             try:
                 await self._keeper.commit({self._place: (reached, str(self._number))})
             except KafkaError as error:
                 log.warning("progress of reprocessing is not written", reason=repr(error))
-            await asyncio.sleep(LOOK_EVERY_S)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), LOOK_EVERY_S)
 
 
 def paced(source: OpenStretches, share: float, check: Callable[[], None]) -> OpenStretches:
