@@ -116,6 +116,7 @@ _READ_ATTRIBUTION: Final = reader(_HEADLESS, first="campaign_id", last="recipien
 _READ_READER: Final = reader(_HEADLESS, first="machine_kind", last="geo_country")
 """What they need of opens and clicks too; these fields follow."""
 _READ_POSITION: Final = reader(_ENRICHMENT_JSON, last="version")
+_READ_ENRICHMENT: Final = reader(_ENRICHMENT_JSON)
 
 
 def framing_prefix(schema_id: int) -> bytes:
@@ -267,6 +268,21 @@ class Codec:
             head.update(of_event(event))
         head.value = self._raw_prefix + value[PREFIX_BYTES:end]
         return head, head.value, Position(*(at[name] for name in Position._fields))
+
+    def enrichment_of(self, value: bytes) -> tuple[int, AvroRecord]:
+        """Where the enrichment of an enriched record of the newest version begins, and its fields.
+
+        Raises:
+            DecodeError: another schema's record, or broken Avro.
+        """
+        if not value.startswith(self.prefix("enriched_event")):
+            raise DecodeError("wrong_schema", f"{self.name_of(value)} instead of enriched_event")
+        try:
+            _, end = read(value, PREFIX_BYTES, Head(value, self._decode_raw))
+            fields, _ = _READ_ENRICHMENT(value, end)
+        except Exception:  # no head, unusual, or broken: fastavro decides
+            _, end, fields = _split_by_schema(value)
+        return end, fields
 
 
 def _read_head(value: bytes, head: Head) -> int:

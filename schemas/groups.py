@@ -29,3 +29,9 @@ def topics_by_group(settings: GroupSettings) -> dict[str, tuple[str, ...]]:
         for role, group in groups.items()
     }
     return topics | {groups["sink"]: sink_topics(reconcile=settings.sink_reconcile)}
+
+
+def progress_group(consumer_group: str) -> str:
+    """The group whose offsets say how far the workers' second stores are, by partition of the raw
+    topic; the offset's metadata is the number of the epoch. It has no members."""
+    return f"{consumer_group}.second"

@@ -157,6 +157,10 @@ class StreamsSettings(BaseModel):
     checkpoint_interval_ms: int = Field(1_000, ge=10)
     checkpoint_records_max: int = Field(50_000, ge=1)
     chunk_records_max: int = Field(2_000, ge=1)
+    reprocess_core_share: float = Field(
+        0.5, gt=0, le=1,
+        description="share of a core that reprocessing may use while live events go on",
+    )  # fmt: skip
     message_ttl_hours: int = Field(
         720, ge=1, description="how long a message and the ids of its events are kept in the state"
     )

@@ -67,17 +67,26 @@ def commands() -> set[tuple[str, ...]]:
 def test_commands_exist(words: tuple[str, ...]) -> None:
     """Each command and option on the pages exists."""
     command = typer.main.get_command(app)
-    options: set[str] = set()
+    options: dict[str, bool] = {}
+    takes_value = False
     for word in words[1:]:
         if word.startswith("--"):
             assert word in options, f"{' '.join(words)}: no {word}"
+            takes_value = options[word]
+            continue
+        if takes_value:
+            takes_value = False
             continue
         inner = getattr(command, "commands", None)
         if inner is None:
             continue  # an argument
         assert word in inner, f"{' '.join(words)}: no command {word}"
         command = inner[word]
-        options = {name for parameter in command.params for name in parameter.opts}
+        options = {
+            name: not getattr(parameter, "is_flag", False)
+            for parameter in command.params
+            for name in parameter.opts
+        }
 
 
 def test_settings_and_topics_named_are_real() -> None:

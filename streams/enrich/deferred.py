@@ -3,8 +3,10 @@
 Invariants:
 1. Pure. A run begins at an offset, with the state that the earlier rules had there. Every record
    from there on is folded again by the new rules, and written with its coordinates.
-2. Events are written as they are folded. Events from before the beginning that may still be
-   corrected are written once more, since the earlier rules may have corrected them otherwise.
+2. A run that live events wait for writes events as they are folded, and those from before the
+   beginning that may still be corrected once more, since the earlier rules may have corrected them
+   otherwise. A run beside live events defers events too: at its end those are written that the new
+   rules judge otherwise (``streams.enrich.changes``).
 3. Counts are deferred until the run reaches the offset that the earlier rules had reached, so that
    no figure dips meanwhile. Then they are published for every key that either rules changed since
    the beginning; a key that only the earlier rules had becomes zero.
@@ -19,12 +21,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from schemas.versions import COUNTS_OFFSET_BITS
+from streams.enrich.changes import CHANGED, CHANGED_END, NOTES, NOTES_END, Changes
 from streams.enrich.epochs import Span
 from streams.enrich.minute_counts import Key, Load, Scan, pack_key, unpack_key
 from streams.enrich.telling import Told
 
 HELD, HELD_END = b"h", b"i"
 TOLD, TOLD_END = b"e", b"f"
+KEPT = ((HELD, HELD_END), (TOLD, TOLD_END), (NOTES, NOTES_END), (CHANGED, CHANGED_END))
+"""Ranges of keys that are removed when a run is over."""
 _OFFSET = (1 << COUNTS_OFFSET_BITS) - 1
 _SENTINEL = HELD
 """Stored until the counts are released, even if none is deferred."""
@@ -43,15 +48,25 @@ class Deferred:
 
     Attributes:
         span: what is reprocessed.
+        changes: the events that are to be written at its end.
     """
 
-    def __init__(self, span: Span) -> None:
+    def __init__(self, span: Span, changes: Changes) -> None:
         self.span = span
+        self.changes = changes
         self._told: dict[str, bool] = {}
 
     def is_over(self, applied: int) -> bool:
         """Whether the fold has reached the offset that the earlier rules had reached."""
         return applied + 1 >= self.span.until
+
+    def goal(self, committed: int) -> int:
+        """How far state is restored, when ``committed`` says how far it must be.
+
+        At a switch the last record alone is not committed. It was folded by the earlier rules, so
+        the enriched topic has it, and with it everything deferred can be released.
+        """
+        return self.span.until if committed == self.span.until - 1 else committed
 
     def is_past(self, offset: int) -> bool:
         """Whether a record is new: the earlier rules have not seen it."""
@@ -73,18 +88,20 @@ class Deferred:
             for event_id, value in zip(ids, stored, strict=True)
         ]
 
-    def writes(self, applied: int, dirty: Iterable[Key]) -> Iterator[tuple[bytes, bytes]]:
-        """What a checkpoint must store: which counts are deferred, which engagement was found."""
+    def writes(self, applied: int, dirty: Iterable[Key]) -> Iterator[tuple[bytes, bytes | None]]:
+        """What a checkpoint must store: deferred counts and events, and engagement found."""
         yield _SENTINEL, b""
         if applied >= self.span.begin:
             for key in dirty:
                 yield HELD + pack_key(key), b""
         for event_id, told in self._told.items():
             yield TOLD + event_id.encode(), b"\1" if told else b"\0"
+        yield from self.changes.writes()
 
     def saved(self) -> None:
         """What ``writes`` gave is stored."""
         self._told.clear()
+        self.changes.saved()
 
 
 def is_stored(scan: Scan) -> bool:

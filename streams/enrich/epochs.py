@@ -9,7 +9,9 @@ Invariants:
    revision and of a count's version (``schemas.versions``).
 4. A release that folds otherwise folds nothing before an epoch is begun for it: a rebuild folds
    earlier records by today's code, so figures of two folds would mix.
-5. Before a partition's first output of an epoch, its committed offset is set back to where the
+5. An epoch that no partition has begun may be aborted: the first of both kinds of record counts. It
+   judges nothing then, and its number is not used again.
+6. Before a partition's first output of an epoch, its committed offset is set back to where the
    epoch begins, and a record is written about that. So committed offsets always belong to the
    newest epoch that is recorded for the partition.
 """
@@ -80,6 +82,14 @@ class Epoch:
             "untils": [span.until],
         }  # fmt: skip
 
+    def aborted(self) -> dict[str, Any]:
+        """The ``rules`` record that it is aborted: the epoch without any offsets."""
+        return {**self.record(), "rules": "", "froms": [], "untils": []}
+
+    def abort_key(self) -> bytes:
+        """Kafka key of that record."""
+        return f"{self.number}-aborted".encode()
+
     def span(self, log_id: str, partition: int) -> Span:
         """What it reprocesses of a partition; nothing in another incarnation of the topic."""
         if log_id != self.log_id or partition >= len(self.spans):
@@ -115,15 +125,19 @@ def check_fold(found: int, newest: Epoch | None) -> None:
 
 
 class History:
-    """All announced epochs, and which partitions have been set back.
+    """All announced epochs, and which partitions have begun them.
 
     Args:
         records: decoded records of the topic of rules, in order.
+
+    Attributes:
+        epochs: all, by number from 1; aborted ones too.
     """
 
     def __init__(self, records: Iterable[Mapping[str, Any]] = ()) -> None:
         self.epochs: list[Epoch] = []
         self._gone_back: dict[tuple[int, str, int], Span] = {}
+        self._aborted: set[int] = set()
         self.add(records)
 
     def add(self, records: Iterable[Mapping[str, Any]]) -> None:
@@ -133,7 +147,12 @@ class History:
                 Span(*pair) for pair in zip(record["froms"], record["untils"], strict=True)
             )
             if record["partition"] is not None:
-                self._gone_back[record["epoch"], record["log_id"], record["partition"]] = spans[0]
+                if record["epoch"] not in self._aborted:
+                    place = record["epoch"], record["log_id"], record["partition"]
+                    self._gone_back[place] = spans[0]
+            elif record["epoch"] <= self.number and not spans:
+                if not self.is_begun(record["epoch"]):
+                    self._aborted.add(record["epoch"])
             elif record["epoch"] == self.number + 1:
                 self.epochs.append(
                     Epoch(
@@ -150,13 +169,27 @@ class History:
 
     @property
     def number(self) -> int:
-        """Of the newest epoch; 0 before the first."""
+        """Of the newest epoch, aborted or not; 0 before the first."""
         return len(self.epochs)
 
     @property
+    def standing(self) -> tuple[Epoch, ...]:
+        """The epochs that were not aborted."""
+        return tuple(epoch for epoch in self.epochs if epoch.number not in self._aborted)
+
+    @property
     def newest(self) -> Epoch | None:
-        """The newest epoch."""
-        return self.epochs[-1] if self.epochs else None
+        """The newest epoch that was not aborted."""
+        standing = self.standing
+        return standing[-1] if standing else None
+
+    def is_begun(self, number: int) -> bool:
+        """Whether a partition has begun the epoch of this number."""
+        return any(epoch == number for epoch, _, _ in self._gone_back)
+
+    def is_aborted(self, number: int) -> bool:
+        """Whether the epoch of this number was aborted."""
+        return number in self._aborted
 
     def span(self, epoch: Epoch, partition: int) -> Span:
         """What an epoch reprocesses of a partition of its log."""
@@ -179,8 +212,9 @@ class Ruling:
     """The look-ups of every epoch. A worker judges by the newest, a restore by each in turn.
 
     Attributes:
-        epochs: those known when the worker started; it ends when another one is announced.
-        by_epoch: look-ups of each epoch, by its number; number 0 are the worker's own.
+        epochs: those in force when the worker started; it ends when the newest is another one.
+        by_epoch: look-ups of each epoch, by its number, of aborted ones too; number 0 are the
+            worker's own.
     """
 
     epochs: tuple[Epoch, ...]
@@ -197,7 +231,7 @@ class Ruling:
             replace(own, rules=Rules.load(epoch.text), epoch=epoch.number)
             for epoch in history.epochs
         )
-        return cls(tuple(history.epochs), (own, *later))
+        return cls(history.standing, (own, *later))
 
     @property
     def newest(self) -> Epoch | None:
@@ -207,7 +241,16 @@ class Ruling:
     @property
     def now(self) -> LookUps:
         """The look-ups of the newest epoch."""
-        return self.by_epoch[-1]
+        return self.by_epoch[self.number]
+
+    @property
+    def number(self) -> int:
+        """Of the newest epoch; 0: none."""
+        return self.epochs[-1].number if self.epochs else 0
+
+    def before_newest(self) -> "Ruling":
+        """Without the newest epoch, of which there is at least one."""
+        return Ruling(self.epochs[:-1], self.by_epoch)
 
     def changes(self, log_id: str, partition: int, current: str) -> list[tuple[int, LookUps]]:
         """Offsets of a log's partition from which on look-ups hold, ascending; the first is 0.
@@ -221,14 +264,15 @@ class Ruling:
             first = logs.index(log_id)  # so many epochs began in earlier logs
         else:
             first = len(logs) if log_id == current else 0
-        out: list[tuple[int, LookUps]] = [(0, self.by_epoch[first])]
-        for epoch, look_ups in zip(self.epochs, self.by_epoch[1:], strict=True):
+        number = self.epochs[first - 1].number if first else 0
+        out: list[tuple[int, LookUps]] = [(0, self.by_epoch[number])]
+        for epoch in self.epochs:
             if epoch.log_id != log_id or partition >= len(epoch.spans):
                 continue
             begin = epoch.spans[partition].begin
             while out and out[-1][0] >= begin:
                 out.pop()
-            out.append((begin, look_ups))
+            out.append((begin, self.by_epoch[epoch.number]))
         return out
 
     def judged_at(self, log_id: str, partition: int) -> Callable[[int], LookUps]:
@@ -236,7 +280,7 @@ class Ruling:
 
         They carry the number of the newest epoch.
         """
-        earlier = Ruling(self.epochs[:-1], self.by_epoch[:-1])
+        earlier = self.before_newest()
         changes = earlier.changes(log_id, partition, log_id)
         begins = [begin for begin, _ in changes]
         as_now = [replace(look_ups, epoch=self.now.epoch) for _, look_ups in changes]

@@ -14,7 +14,7 @@ Source: Apache Kafka documentation, «Authorization and ACLs», operations by pr
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from schemas.groups import group_by_role, topics_by_group
+from schemas.groups import group_by_role, progress_group, topics_by_group
 from schemas.settings import Settings
 from schemas.topics import TOPICS
 from streams.kafka.groups import destination_group
@@ -66,6 +66,9 @@ def _grants(
     groups = group_by_role(settings)
     if role in groups:
         yield "group", groups[role], "Read"
+    if role in ("worker", "admin"):
+        operation = "Read" if role == "worker" else "Describe"
+        yield "group", progress_group(settings.consumer_group), operation
     if role == "sink":
         yield "group", settings.consumer_group, "Describe"  # how far the workers are
     if role in ("deliver", "admin"):

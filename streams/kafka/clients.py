@@ -43,6 +43,14 @@ def lone_consumer(settings: Settings, **options: Any) -> AbstractAsyncContextMan
     return _started(settings, paced(consumer), consumer.stop)
 
 
+def offset_keeper(settings: Settings, group: str) -> AbstractAsyncContextManager[Any]:
+    """An aiokafka consumer that only commits offsets under ``group``, of which it is no member."""
+    consumer = AIOKafkaConsumer(
+        **settings.kafka_client_options(), group_id=group, enable_auto_commit=False,
+    )  # fmt: skip
+    return _started(settings, paced(consumer), consumer.stop)
+
+
 def producer(settings: Settings, **options: Any) -> AbstractAsyncContextManager[Any]:
     """An aiokafka producer whose records are acknowledged by all in-sync replicas.
 

@@ -6,7 +6,8 @@ Invariants:
    it has the same rules, and a time that, seen from when the run was begun, is the same moment.
 2. A run begins at offsets that are looked up by the arrival time of records, and never after what
    the workers have committed.
-3. A run is refused if records are gone that it needs, if another one is under way, or if its rules
+3. A run may be aborted until the first partition judges by its rules; it has changed nothing then.
+4. A run is refused if records are gone that it needs, if another one is under way, or if its rules
    are not newer.
 """
 
@@ -19,13 +20,14 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from schemas.errors import BadInput, ConfigError, Unavailable
+from schemas.groups import progress_group
 from schemas.settings import Settings
 from schemas.topics import RAW, RULES
 from schemas.versions import EPOCH_MAX, FOLD_VERSION
 from streams.classify.actor_rules import Rules
 from streams.enrich.epochs import Epoch, History, Span
 from streams.kafka import admin
-from streams.kafka.clients import lone_consumer, producer
+from streams.kafka.clients import admin_client, lone_consumer, producer
 from streams.reprocess.rules_topic import Rulebook
 
 FIRST_RECORD_MS = 10_000
@@ -65,31 +67,83 @@ class RunProgress:
 
     Attributes:
         records: of the whole run; ``done`` of them are reprocessed.
-        waiting: partitions that no worker has set back yet.
+        waiting: partitions on which no worker has begun.
+        beside: partitions whose live events are judged by the earlier rules still.
     """
 
     records: int
     done: int
     waiting: int
+    beside: int = 0
 
     @property
     def over(self) -> bool:
         """Whether all figures are those of the new rules."""
-        return self.done == self.records and not self.waiting
+        return self.done == self.records and not self.waiting and not self.beside
 
 
-def progress(history: History, epoch: Epoch, committed: Mapping[int, int | None]) -> RunProgress:
-    """How far ``epoch`` is, by what the workers have committed."""
-    records = done = waiting = 0
+def progress(
+    history: History,
+    epoch: Epoch,
+    committed: Mapping[int, int | None],
+    second: Mapping[int, int] | None = None,
+) -> RunProgress:
+    """How far ``epoch`` is.
+
+    Args:
+        committed: by the workers.
+        second: what second stores have reached; ``None``: there is none yet.
+    """
+    records = done = waiting = beside = 0
     for partition in range(len(epoch.spans)):
         span = history.span(epoch, partition)
         length = span.until - span.begin
         records += length
+        reached = committed.get(partition) or 0
         if not history.has_gone_back(epoch, epoch.log_id, partition):
-            waiting += 1
+            found = (second or {}).get(partition)
+            if found is None:
+                waiting += 1
+                continue
+            beside, reached = beside + 1, found
+        done += min(max(reached - span.begin, 0), length)
+    return RunProgress(records, done, waiting, beside)
+
+
+@dataclass(frozen=True, slots=True)
+class PartProgress:
+    """How far a run is on one partition.
+
+    Attributes:
+        state: ``waiting`` for a worker; ``beside``: history is processed beside live events;
+            ``under way``: its figures are the new rules' as soon as it is done; ``done``.
+        done, until: offsets: processed so far; what there is to process now.
+    """
+
+    partition: int
+    state: str
+    begin: int
+    done: int
+    until: int
+
+
+def by_partition(
+    history: History, epoch: Epoch, committed: Mapping[int, int | None], second: Mapping[int, int]
+) -> list[PartProgress]:
+    """How far ``epoch`` is on each partition; arguments as ``progress``."""
+    out = []
+    for partition in range(len(epoch.spans)):
+        span = history.span(epoch, partition)
+        reached = committed.get(partition) or 0
+        until = span.until
+        if history.has_gone_back(epoch, epoch.log_id, partition):
+            state = "done" if reached >= until else "under way"
         else:
-            done += min(max((committed.get(partition) or 0) - span.begin, 0), length)
-    return RunProgress(records, done, waiting)
+            state = "beside" if partition in second else "waiting"
+            until, reached = max(until, reached), second.get(partition, span.begin)
+        done = min(max(reached, span.begin), until)
+        out.append(PartProgress(partition, state, span.begin, done, until))
+    return out
 
 
 def iso(ms: int) -> str:
@@ -138,6 +192,26 @@ def check_version(new: Rules, active: int, *, again: bool = False) -> None:
         )  # fmt: skip
 
 
+def check_under_way(state: RunProgress | None, newest: Epoch | None, from_ms: int) -> None:
+    """Refuses to begin a run while another one is under way.
+
+    One of an earlier fold can't go on by this release. A run that begins as early takes its place.
+
+    Raises:
+        BadInput: one is under way.
+    """
+    if state is None or state.over or newest is None:
+        return
+    done = f"{state.done:,} of {state.records:,} records"
+    if newest.fold >= FOLD_VERSION:
+        raise BadInput("under_way", f"another run is under way: {done} are done")
+    if from_ms > newest.from_time:
+        raise BadInput(
+            "under_way", f"a run of the release before is not over: {done} are done; --from must "
+            f"not be after its own, {iso(newest.from_time)}",
+        )  # fmt: skip
+
+
 def is_begun(newest: Epoch | None, text: str, since: Since) -> bool:
     """Whether the newest epoch is the one that this command would begin (invariant 1).
 
@@ -175,13 +249,52 @@ class Planner:
         group: dict[str, tuple[str, ...]] = {self._settings.consumer_group: (RAW,)}
         return {row.partition: row.committed for row in await admin.lag(self._settings, group)}
 
+    async def _second(self, epoch: int) -> dict[int, int]:
+        """What second stores of an epoch have reached."""
+        group = progress_group(self._settings.consumer_group)
+        async with admin_client(self._settings) as client:
+            found = await client.list_consumer_group_offsets(group)
+        return {tp.partition: at.offset for tp, at in found.items()
+                if tp.topic == RAW and at.metadata == str(epoch)}  # fmt: skip
+
     async def progress(self) -> RunProgress | None:
         """How far the newest epoch is; ``None`` when there is none on this log."""
         history = await self._rulebook.refresh()
         newest = history.newest
         if newest is None or newest.log_id != self._log_id:
             return None
-        return progress(history, newest, await self.committed())
+        # in this order: a partition that is switched in between is not taken for one that waits
+        second = await self._second(newest.number)
+        return progress(history, newest, await self.committed(), second)
+
+    async def by_partition(self) -> tuple[Epoch, list[PartProgress]] | None:
+        """The newest epoch and how far it is; ``None`` when there is none on this log."""
+        history = await self._rulebook.refresh()
+        newest = history.newest
+        if newest is None or newest.log_id != self._log_id:
+            return None
+        second = await self._second(newest.number)
+        return newest, by_partition(history, newest, await self.committed(), second)
+
+    async def abort(self) -> Epoch:
+        """Aborts the run that is under way; returns it.
+
+        Raises:
+            BadInput: there is none, or a partition judges by its rules already.
+            Unavailable: Kafka is away. The run may be aborted; repeat the command to find out.
+        """
+        state = await self.progress()
+        epoch = self._rulebook.history.newest
+        if state is None or state.over or epoch is None:
+            raise BadInput("not_under_way", "no run is under way")
+        if not self._rulebook.history.is_begun(epoch.number):
+            async with producer(self._settings) as client:
+                if await self._rulebook.abort(client, epoch):
+                    return epoch
+        raise BadInput(
+            "switched", "some partitions judge by the new rules already; to return to the earlier "
+            "rules, wait until the run is over, and reprocess with them and a higher `version`",
+        )  # fmt: skip
 
     async def plan(
         self, text: str, since: Since, now_ms: int, *, again: bool = False
@@ -192,7 +305,7 @@ class Planner:
             again: also by the rules that are in force, as after a release that folds otherwise.
 
         Raises:
-            BadInput: it may not begin (invariant 3).
+            BadInput: it may not begin (invariant 4).
             ConfigError: a topic is missing.
             Unavailable: Kafka is away.
         """
@@ -203,15 +316,13 @@ class Planner:
         history = await self._rulebook.refresh()
         if not self._rulebook.is_there:
             raise ConfigError([f"{RULES}: no such topic; 'mailpulse topics apply' creates it"])
+        from_ms = since(now_ms)
         state = await self.progress()
-        if state is not None and not state.over:
-            done = f"{state.done:,} of {state.records:,} records"
-            raise BadInput("under_way", f"another run is under way: {done} are done")
         newest = history.newest
+        check_under_way(state, newest, from_ms)
         check_version(rules, self._own_version if newest is None else newest.version, again=again)
         if history.number >= EPOCH_MAX:
             raise BadInput("too_many", f"rules were changed {EPOCH_MAX} times already")
-        from_ms = since(now_ms)
         bounds = await self._bounds(from_ms)
         check_reach(bounds, from_ms)
         spans = tuple(bounds[partition].span for partition in sorted(bounds))

@@ -87,6 +87,22 @@ class Rulebook:
         """
         await self._write(producer, epoch.record_key(), epoch.record())
 
+    async def abort(self, producer: Any, epoch: Epoch) -> bool:
+        """Writes that ``epoch`` is aborted.
+
+        Returns:
+            Whether it is: not if a partition began it first. Then the record is removed, so that
+            compaction can't make it the earlier one.
+
+        Raises:
+            aiokafka.errors.KafkaError: it may or may not be written.
+        """
+        await self._write(producer, epoch.abort_key(), epoch.aborted())
+        if (await self.refresh()).is_aborted(epoch.number):
+            return True
+        await producer.send_and_wait(RULES, None, key=epoch.abort_key(), partition=0)
+        return False
+
     async def note_gone_back(self, producer: Any, epoch: Epoch, partition: int, span: Span) -> None:
         """Writes that the committed offset of ``partition`` was set back to ``span.begin``.
 

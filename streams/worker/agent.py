@@ -17,7 +17,7 @@ Invariants:
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -325,18 +325,38 @@ class Agent(ABC):
         async with self.rebuilding(work), work.lock:
             if self._work.get(work.tp) is not work:
                 return  # closed while this waited for the lock
-            if work.handing_over:
-                raise MailpulseError(f"{work.tp}: a step's outputs were not all sent")
-            started = time.monotonic()
-            await self.before_checkpoint(work)
-            await work.flight.landed()
-            if work.since_checkpoint:
-                work.next_offset = self._reach[work.tp] = self.store_state(work)
-                work.since_checkpoint = 0
-            work.checkpointed_at = time.monotonic()
-            self.metrics.checkpoint_seconds.labels(self.name).observe(
-                work.checkpointed_at - started
-            )
+            await self._checkpoint(work)
+
+    async def _checkpoint(self, work: PartitionWork) -> None:
+        if work.handing_over:
+            raise MailpulseError(f"{work.tp}: a step's outputs were not all sent")
+        started = time.monotonic()
+        await self.before_checkpoint(work)
+        await work.flight.landed()
+        if work.since_checkpoint:
+            work.next_offset = self._reach[work.tp] = self.store_state(work)
+            work.since_checkpoint = 0
+        work.checkpointed_at = time.monotonic()
+        self.metrics.checkpoint_seconds.labels(self.name).observe(work.checkpointed_at - started)
+
+    async def reopen(self, work: PartitionWork, before: Callable[[int], Awaitable[None]]) -> None:
+        """Checkpoints and closes the partition, and has it opened and read again.
+
+        Args:
+            before: awaited before closing, while nothing is folded, with the offset that may be
+                committed.
+        """
+        async with self.rebuilding(work), work.lock:
+            if self._work.get(work.tp) is not work or not work.live:
+                return
+            await self._checkpoint(work)
+            await before(work.next_offset or 0)
+            work.live = False
+            del self._work[work.tp]
+            self.forget(work.tp)
+            self.directory.release(self._store_name(work.tp))
+        self._to_read_again.add(work.tp)
+        self._unopened.set()
 
     def works(self) -> list[PartitionWork]:
         """The partitions whose state is open."""

@@ -12,7 +12,6 @@ import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -20,7 +19,7 @@ import structlog
 
 from schemas import cloudevents, topics, trace
 from schemas.cloudevents import Headers, by_identity, by_leading_text, cloud_event, leading_text
-from schemas.errors import MailpulseError
+from schemas.errors import ConfigError, MailpulseError
 from schemas.partition import partition_of_text
 from schemas.scopes import scoped_key
 from schemas.trace import Tracer
@@ -79,7 +78,6 @@ class EnrichAgent(Agent):
     ) -> None:
         super().__init__(shared)
         self.ruling = ruling
-        self.look_ups = ruling.now
         self.reprocessing = Reprocessing(self, rulebook)
         self.tracer = tracer
         self._verify = verify
@@ -89,27 +87,40 @@ class EnrichAgent(Agent):
 
     async def open(self, work: PartitionWork) -> None:
         """Loads the shard and folds what other workers have committed since."""
+        try:
+            await self._open_by_rules(work)
+        except ConfigError:  # what is committed was folded by another version
+            if not self.reprocessing.give_up_live(work):
+                raise
+            await self._open_by_rules(work)
+
+    async def _open_by_rules(self, work: PartitionWork) -> None:
         assert self.app is not None
-        committed = await self.reprocessing.begin(work)
+        committed = await self.reprocessing.begin(work, self._store_name(work.tp))
+        ruling = self.reprocessing.ruling_of(work.tp)
         shard = Shard(work.tp.partition, work.store.get_many)
         shard.load_meta()
-        check_fold(shard.fold, self.ruling.newest)
+        check_fold(shard.fold, ruling.newest)
         shard.load_watched(work.store.scan)
         self.check_unnoted(work, shard.log_id == self.log_id, shard.applied + 1, committed)
         self.shards[work.tp] = shard
         self.reprocessing.resume(work, shard, committed)
         has_state = shard.log_id == self.log_id
-        if not has_state or shard.applied + 1 < committed:
+        is_switched = shard.deferred is not None and shard.deferred.is_over(shard.applied)
+        if not has_state or shard.applied + 1 < committed or is_switched:
+            # before a switch, what was written last is compared too
+            comparison = self.reprocessing.comparison(work, self.source) if shard.deferred else None
             restorer = Restorer(
-                self.settings, self.codec, self.ruling, lambda s: self._write(work, s),
-                self.touch, self.source, partial(self.completed, work.tp),
+                self.settings, self.codec, ruling, lambda s: self.write_shard(work, s),
+                self.touch, self.source, comparison,
             )  # fmt: skip
-            folded = await restorer.restore(shard, self.log_id, committed)
+            goal = committed if shard.deferred is None else shard.deferred.goal(committed)
+            folded = await restorer.restore(shard, self.log_id, goal)
             self.metrics.restored.inc(folded)
             if shard.begin_log(self.log_id):
-                shard.applied = committed - 1
-            shard.applied = max(shard.applied, committed - 1)
-            self._write(work, shard)
+                shard.applied = goal - 1
+            shard.applied = max(shard.applied, goal - 1)
+            self.write_shard(work, shard)
             log.info("state restored", partition=work.tp.partition, records=folded)
         await self._check_end(work.tp, shard)
         await self.reprocessing.restate(work, shard)
@@ -159,17 +170,20 @@ class EnrichAgent(Agent):
         if not work.live:
             return
         shard = self.shards[work.tp]
+        look_ups = self.ruling.by_epoch[shard.epoch]
         records = chunk.records
         for part in slices(records, shard.deferred.span.until if shard.deferred else 0):
+            if shard.deferred is not None and shard.deferred.is_over(shard.applied):
+                await self.checkpoint(work)  # what is deferred comes before what is new
             async with work.lock:
                 if not work.live:
                     return
                 work.handing_over = True
-                effects = step(shard, part, self.look_ups, self.codec)
+                effects = step(shard, part, look_ups, self.codec)
                 self._limit_dead_letters(effects)
                 self._measure(effects)
                 self.raw.note(work.tp, part)
-                done = await self.completed(work.tp, shard, part, effects, self.look_ups)
+                done = await self.completed(work.tp, shard, part, effects, look_ups)
                 await self.hand_over(work, shard, done, traces)
                 work.since_checkpoint += len(part)
                 work.handing_over = False
@@ -189,19 +203,21 @@ class EnrichAgent(Agent):
         records: Sequence[HasValue],
         effects: Effects,
         look_ups: LookUps,
+        raws: RawRecords | None = None,
     ) -> Completed:
         """The effects of a step, with the raw records that its corrections carry.
 
         Args:
             records: what was folded.
+            raws: where earlier raw records are found; default: those of live events.
         """
-        raws: dict[int, bytes] = {}
+        found: dict[int, bytes] = {}
         offsets = wanted(effects)
         if offsets:
-            raws = {r.offset: r.value for r in records if r.offset in offsets and r.value}
-            raws |= await self.raw.get(tp, offsets - raws.keys())
+            found = {r.offset: r.value for r in records if r.offset in offsets and r.value}
+            found |= await (raws or self.raw).get(tp, offsets - found.keys())
         done = complete(
-            effects, raws, codec=self.codec, look_ups=look_ups, log_id=shard.log_id,
+            effects, found, codec=self.codec, look_ups=look_ups, log_id=shard.log_id,
             partition=shard.partition,
         )  # fmt: skip
         if done.lost:
@@ -263,6 +279,10 @@ class EnrichAgent(Agent):
             await flight.send_keyed(topics.DEAD_LETTERS, self._dead_letters(effects))
         self.metrics.records.labels("enriched").inc(len(effects.enriched) - effects.corrected)
         self.metrics.corrections.labels("written").inc(effects.corrected)
+
+    async def write_events(self, work: PartitionWork, done: Completed) -> None:
+        """Sends enriched events that were completed before."""
+        await work.flight.send_to(topics.ENRICHED, work.tp.partition, enriched_rows(done))
 
     def _suppressions(self, some: Iterable[Told], now_ms: int) -> Iterable[Row]:
         for (recipient, source, scope), record, offset, time_ms in some:
@@ -339,12 +359,13 @@ class EnrichAgent(Agent):
         if end is not None:
             shard.wrote_up_to(end)
         shard.committed(self.app.committed_now(work.tp) or 0)
-        self._write(work, shard)
+        self.write_shard(work, shard)
         if shard.deferred is not None and shard.deferred.is_over(shard.applied):
             self.reprocessing.end(work, shard)
         return shard.applied + 1
 
-    def _write(self, work: PartitionWork, shard: Shard) -> None:
+    def write_shard(self, work: PartitionWork, shard: Shard) -> None:
+        """Stores a shard's changes, and removes what it no longer needs."""
         work.store.write(shard.writes(), offset=shard.applied, cleared=shard.cleared())
         shard.saved()
         for begin, end in shard.useless_ranges():
@@ -352,7 +373,7 @@ class EnrichAgent(Agent):
         budget = shard.sweep_budget(SWEEP_ENTRIES)
         if budget == 0:
             return
-        expired = shard.expired(work.store.scan, self.look_ups.message_ttl_s, budget)
+        expired = shard.expired(work.store.scan, self.ruling.now.message_ttl_s, budget)
         if expired:
             work.store.write(expired, offset=shard.applied)
 

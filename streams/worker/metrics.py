@@ -3,6 +3,7 @@
 Invariant: no campaign, recipient or event id is ever a label.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -67,6 +68,7 @@ class StreamMetrics:
         )
         self.state_bytes = gauge("mailpulse_state_bytes", "Live state on disk.")
         self.state_keys = gauge("mailpulse_state_keys", "Keys in the state store, estimated.")
+        self._make_reprocessing(counter, gauge)
         self.restoring = gauge(
             "mailpulse_restoring_partitions",
             "Partitions whose state is being rebuilt; not ready while above 0.",
@@ -91,3 +93,17 @@ class StreamMetrics:
             self.corrections.labels(result)
         for stage in ("enrich", "campaigns"):
             self.damaged.labels(stage)
+
+    def _make_reprocessing(
+        self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]
+    ) -> None:
+        self.reprocessed = counter(
+            "mailpulse_reprocessed_records_total",
+            "Records folded by newer rules beside the live state.",
+            ["partition"],
+        )
+        self.reprocess_left = gauge(
+            "mailpulse_reprocess_records_left",
+            "Records between what newer rules have folded and what live rules have.",
+            ["partition"],
+        )

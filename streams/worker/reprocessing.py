@@ -14,6 +14,7 @@ Invariants:
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import islice
 from typing import Any, Protocol
 
 import structlog
@@ -24,9 +25,12 @@ from schemas.codec import PREFIX_BYTES, Codec
 from schemas.errors import MailpulseError
 from schemas.identity import address_identity
 from schemas.settings import Settings
+from schemas.versions import FOLD_VERSION
 from streams.enrich import deferred, vectors
+from streams.enrich.changes import Changed, Changes
 from streams.enrich.deferred import Deferred, Withdrawals
-from streams.enrich.effects import Completed
+from streams.enrich.derive import LookUps, reissued
+from streams.enrich.effects import Completed, Enriched
 from streams.enrich.epochs import Epoch, History, Ruling, Span
 from streams.enrich.minute_counts import Key, pack_key, read_place
 from streams.enrich.revisions import first_pending, restate
@@ -37,7 +41,10 @@ from streams.reprocess.rules_topic import Rulebook
 from streams.transport.app import ChunkApp
 from streams.transport.chunks import TP
 from streams.worker.agent import PartitionWork
+from streams.worker.comparing import Comparison
 from streams.worker.outputs import Outputs, Row
+from streams.worker.raw_records import stretches_around
+from streams.worker.second_store import Live, SecondStores
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +58,7 @@ class RulesChanged(MailpulseError):
     """Newer rules hold: this worker must start again to judge by them."""
 
 
-class Enriching(Protocol):
+class Enriching(Live, Protocol):
     """What reprocessing needs of the agent whose partitions it works on (``EnrichAgent``)."""
 
     app: ChunkApp | None
@@ -66,6 +73,9 @@ class Enriching(Protocol):
 
     async def hand_over(self, work: PartitionWork, shard: Shard, effects: Completed) -> None:
         """Sends the effects of one step."""
+
+    async def write_events(self, work: PartitionWork, done: Completed) -> None:
+        """Sends enriched events."""
 
     async def publish(
         self, work: PartitionWork, shard: Shard, changed: Iterable[tuple[Key, list[int]]]
@@ -85,21 +95,36 @@ class Reprocessing:
         self._agent = agent
         self._rulebook = rulebook
         self._epoch = agent.ruling.newest
-        self._number = self._epoch.number if self._epoch else 0
+        self._number = agent.ruling.number
+        self._earlier = agent.ruling.before_newest().number
         self._history = History() if rulebook is None else rulebook.history
+        self._only_back: set[TP] = set()
+        self.second = SecondStores(agent, self._number, self.comparison, self.give_up_live)
 
     async def changed(self) -> bool:
-        """Whether a newer epoch was announced than this worker judges by.
+        """Whether another epoch is the newest than this worker judges by, or its own was aborted.
 
         Raises:
             Unavailable: the broker is away.
         """
         return self._rulebook is not None and (
-            (await self._rulebook.refresh()).number != self._number
+            _number(await self._rulebook.refresh()) != self._number
         )
 
-    async def begin(self, work: PartitionWork) -> int:
-        """Sets the partition back to where the epoch begins, unless that was done before.
+    def ruling_of(self, tp: TP) -> Ruling:
+        """The epochs that judge a partition: without the newest until it is switched to it."""
+        ruling = self._agent.ruling
+        return ruling.before_newest() if tp in self.second.waiting else ruling
+
+    async def begin(self, work: PartitionWork, store_name: str) -> int:
+        """Begins the newest epoch on the partition, unless that was done before.
+
+        If its state can go on by the earlier rules, a second store is folded first, and the
+        partition is switched when it is opened with that complete. Otherwise it is set back to
+        where the epoch begins.
+
+        Args:
+            store_name: of the partition's state.
 
         Returns:
             The offset up to which state must be brought before the partition is read.
@@ -110,34 +135,79 @@ class Reprocessing:
         agent, tp = self._agent, work.tp
         assert agent.app is not None
         committed = agent.app.committed_now(tp) or 0
+        self.second.waiting.pop(tp, None)
         if await self.changed():
             raise RulesChanged("newer rules hold: starting again to judge by them")
         epoch = self._epoch
         if epoch is None:
+            await self.second.discard(tp)
             return committed
         if not self._history.has_gone_back(epoch, agent.log_id, tp.partition):
             announced = epoch.span(agent.log_id, tp.partition)
             span = Span(announced.begin, max(announced.until, committed))
-            if not await self._go_back(work, epoch, span):
+            back_to = span.begin
+            if (live := self._live_until(work, committed)) is not None:
+                self.second.waiting[tp] = announced.begin
+                if (reached := await self.second.reached(tp)) < max(live, announced.until):
+                    return committed
+                span = Span(announced.begin, reached)
+                back_to = min(committed, max(span.begin, reached - 1))
+            if not await self._go_back(work, epoch, span, back_to):
                 return committed  # revoked meanwhile: what was opened is closed at once
-            committed = span.begin
+            self.second.waiting.pop(tp, None)
+            committed = back_to
         probe = Shard(tp.partition, work.store.get_many)
         probe.load_meta()
-        if probe.epoch != self._number:
+        if probe.epoch == self._number:
+            await self.second.discard(tp)
+        elif not await self.second.adopt(work, store_name):
             work.store.clear()
         return committed
 
-    async def _go_back(self, work: PartitionWork, epoch: Epoch, span: Span) -> bool:
+    def _live_until(self, work: PartitionWork, committed: int) -> int | None:
+        """The offset that the earlier rules have reached; ``None``: state can't go on by them.
+
+        It can't if another version of the fold made it, or if the earlier epoch is not complete.
+        Where there is no state, the restore tells (``give_up_live``).
+        """
+        if work.tp in self._only_back:
+            return None
+        earlier = self._agent.ruling.before_newest().newest
+        live = Shard(work.tp.partition, work.store.get_many)
+        live.load_meta()
+        goes_on = not live.log_id or (
+            live.log_id == self._agent.log_id
+            and live.epoch == self._earlier
+            and live.fold == FOLD_VERSION
+            and (earlier is None or earlier.fold == FOLD_VERSION)
+            and not deferred.is_stored(work.store.scan)
+        )
+        return max(committed, live.applied + 1) if goes_on else None
+
+    def give_up_live(self, work: PartitionWork) -> bool:
+        """State of an earlier fold can't be restored: the partition is to be set back, from now on.
+
+        Returns:
+            Whether that can help; then the partition is to be opened again.
+        """
+        if work.tp not in self.second.waiting:
+            return False
+        self._only_back.add(work.tp)
+        work.store.clear()
+        return True
+
+    async def _go_back(self, work: PartitionWork, epoch: Epoch, span: Span, back_to: int) -> bool:
         agent, tp = self._agent, work.tp
         assert agent.app is not None
         assert self._rulebook is not None
         assignment = agent.assignment
-        while not await agent.app.rewind(tp, span.begin):
+        while not await agent.app.rewind(tp, back_to):
             await asyncio.sleep(REWIND_PAUSE_S)
             if agent.assignment != assignment or tp not in agent.assigned:
                 return False
         await self._rulebook.note_gone_back(agent.outputs.producer, epoch, tp.partition, span)
-        await self._rulebook.refresh()
+        if await self.changed():
+            raise RulesChanged("other rules hold: starting again to judge by them")
         log.info(
             "reprocessing begins", partition=tp.partition, epoch=epoch.number, begin=span.begin,
             until=span.until,
@@ -147,14 +217,25 @@ class Reprocessing:
     def resume(self, work: PartitionWork, shard: Shard, committed: int) -> None:
         """Sets the shard's epoch, and what it defers while reprocessing is not over."""
         agent, epoch = self._agent, self._epoch
-        shard.epoch = self._number
-        if epoch is None or epoch.log_id != agent.log_id:
+        waits = work.tp in self.second.waiting
+        shard.epoch = self._earlier if waits else self._number
+        if waits or epoch is None or epoch.log_id != agent.log_id:
             return
         span = self._history.span(epoch, work.tp.partition)
         reached = committed if shard.log_id != agent.log_id else shard.applied + 1
         begins = reached <= span.begin
         if begins or max(reached, committed) < span.until or deferred.is_stored(work.store.scan):
-            shard.deferred = Deferred(span)
+            shard.deferred = Deferred(span, Changes(work.store.get_many))
+
+    def comparison(
+        self, work: PartitionWork, source: OpenStretches, *, one_fold: bool = False
+    ) -> Comparison:
+        """Of a partition by the newest epoch; ``one_fold``: see ``Comparison``."""
+        agent, epoch = self._agent, self._epoch
+        return Comparison(
+            agent.settings, source, agent.codec, agent.ruling, work.tp, work.store.scan,
+            agent.completed, from_ms=epoch.from_time if epoch else 0, one_fold=one_fold,
+        )  # fmt: skip
 
     async def restate(self, work: PartitionWork, shard: Shard) -> None:
         """At the start of a run, writes again the events that earlier rules may have corrected."""
@@ -174,10 +255,14 @@ class Reprocessing:
                 agent.app.touch(work.tp)
 
     async def release(self, work: PartitionWork, shard: Shard) -> None:
-        """Publishes deferred counts, zeros for those that no longer exist, and withdrawals."""
+        """Publishes what is deferred: events, counts, withdrawals.
+
+        Counts that no longer exist become zeros.
+        """
         agent = self._agent
         assert shard.deferred is not None
         assert agent.app is not None
+        events = await self._write_changed(work, shard)
         stale = await self._stale(work, shard, shard.deferred.span)
         keys = dict.fromkeys(stale)
         keys.update(dict.fromkeys(deferred.held_keys(work.store.scan)))
@@ -193,8 +278,50 @@ class Reprocessing:
             await work.flight.send_keyed(topics.ENGAGEMENT, self._rows(shard, withdrawn))
         log.info(
             "reprocessing is complete", partition=work.tp.partition, epoch=shard.epoch,
-            counts=len(keys), withdrawn=len(withdrawn),
+            events=events, counts=len(keys), withdrawn=len(withdrawn),
         )  # fmt: skip
+
+    async def _write_changed(self, work: PartitionWork, shard: Shard) -> int:
+        """Writes the events that the new rules judge otherwise; returns how many."""
+        agent = self._agent
+        assert shard.deferred is not None
+        assert agent.app is not None
+        waiting = shard.deferred.changes.changed(work.store.scan)
+        written = 0
+        while some := list(islice(waiting, RELEASED_AT_ONCE)):
+            rows = await self._rows_of(work, shard, some)
+            done = Completed(
+                [row for _, row in rows], [], [], [],
+                {number: one.revision for number, (one, _) in enumerate(rows)}, 0, 0,
+            )  # fmt: skip
+            await agent.write_events(work, done)
+            agent.app.touch(work.tp)
+            written += len(rows)
+        return written
+
+    async def _rows_of(
+        self, work: PartitionWork, shard: Shard, some: list[Changed]
+    ) -> list[tuple[Changed, Enriched]]:
+        """The rows of events, without those that can't be read any more."""
+        agent, look_ups = self._agent, self._agent.ruling.by_epoch[shard.epoch]
+        places = {one.position for one in some if one.row is None}
+        found: dict[int, Any] = {}
+        if places:
+            async with agent.source(agent.settings, topics.ENRICHED, work.tp.partition) as stored:
+                for first, last in stretches_around(sorted(places)):
+                    begin = max(first, stored.begin)
+                    async for records, _ in stored.read(begin, last + 1, SCANNED_AT_ONCE):
+                        found |= {each.offset: each for each in records if each.offset in places}
+        rows = [
+            (one, one.row or reissue(found[one.position], one, look_ups, agent.codec))
+            for one in some if one.row is not None or one.position in found
+        ]  # fmt: skip
+        if len(rows) < len(some):
+            log.error(
+                "events could not be corrected: the enriched topic does not hold them any more",
+                partition=work.tp.partition, events=len(some) - len(rows),
+            )  # fmt: skip
+        return rows
 
     @staticmethod
     def _counts(
@@ -252,6 +379,20 @@ class Reprocessing:
 
     def end(self, work: PartitionWork, shard: Shard) -> None:
         """Ends reprocessing of the partition, when everything is released and stored."""
-        work.store.delete_range(deferred.HELD, deferred.HELD_END)
-        work.store.delete_range(deferred.TOLD, deferred.TOLD_END)
+        for begin, end in deferred.KEPT:
+            work.store.delete_range(begin, end)
         shard.deferred = None
+
+
+def _number(history: History) -> int:
+    newest = history.newest
+    return 0 if newest is None else newest.number
+
+
+def reissue(record: Any, one: Changed, look_ups: LookUps, codec: Codec) -> Enriched:
+    """A record of the enriched topic once more, as ``one`` says."""
+    end, said = codec.enrichment_of(record.value)
+    value = reissued(
+        record.value, end, said, look_ups, version=one.version, revision=one.revision
+    )  # fmt: skip
+    return record.key, value, record.timestamp

@@ -7,13 +7,15 @@ Invariants:
 3. Each record is judged by the rules that held for it when it was folded
    (``streams.enrich.epochs``).
 4. A restore may be cut off at any moment: what it has stored so far is a valid state.
-5. The stored output position is never past a record that the state lacks. Such a record was not
+5. A shard that defers is compared with what stands (``streams.worker.comparing``): all records are
+   noted, those of an earlier epoch too.
+6. The stored output position is never past a record that the state lacks. Such a record was not
    committed yet; another worker may commit it, and then the next restore must find it.
 """
 
 import time
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -25,11 +27,11 @@ from schemas.raw_head import Head
 from schemas.settings import Settings
 from schemas.topics import ENRICHED
 from streams.enrich.derive import LookUps
-from streams.enrich.effects import Completed, Effects
 from streams.enrich.epochs import Ruling, check_fold
 from streams.enrich.shard import Shard
 from streams.enrich.step import step
 from streams.kafka.stretches import OpenStretches, Stretches, stretches_of
+from streams.worker.comparing import Comparison
 
 log = structlog.get_logger(__name__)
 
@@ -50,8 +52,6 @@ class Refolded(NamedTuple):
     value: bytes
     head: Head
 
-
-Complete = Callable[[Shard, list[Refolded], Effects, LookUps], Awaitable[Completed]]
 
 _head, _offset = attrgetter("head"), attrgetter("offset")
 
@@ -133,8 +133,9 @@ class Restorer:
         write: stores a shard's changes (a checkpoint without outputs).
         touch: tells the watchdog that the restore goes on.
         source: opens the enriched topic's partition.
-        complete: gets the raw records that the corrections of a step carry; needed for a shard
-            that is being reprocessed.
+        comparison: needed for a shard that is being reprocessed.
+        slice_records, store_every: records folded without a pause; between two writes of state.
+        doing: what the log says while it goes on.
     """
 
     def __init__(
@@ -145,15 +146,21 @@ class Restorer:
         write: Callable[[Shard], None],
         touch: Callable[[], None],
         source: OpenStretches = stretches_of,
-        complete: Complete | None = None,
+        comparison: Comparison | None = None,
+        *,
+        slice_records: int = SLICE_RECORDS,
+        store_every: int = STORE_EVERY,
+        doing: str = "restoring state",
     ) -> None:
         self._settings = settings
         self._codec = codec
         self._ruling = ruling
         self._write = write
-        self._complete = complete
+        self._comparison = comparison
+        self._slice_records, self._store_every = slice_records, store_every
         self._touch = touch
         self._source = source
+        self._doing = doing
         self._ahead: int | None = None
 
     async def restore(self, shard: Shard, log_id: str, committed: int) -> int:
@@ -170,23 +177,27 @@ class Restorer:
         self._ahead = None
         started = told = time.monotonic()
         folded = unsaved = 0
-        async for records, position in outputs.read(begin, _TO_THE_END, SLICE_RECORDS):
+        async for records, position in outputs.read(begin, _TO_THE_END, self._slice_records):
             self._touch()
             count = await self._fold(shard, records, log_id, committed)
             folded += count
             unsaved += count
-            # invariant 5; records of an earlier log come before those of this one
+            # invariant 6; records of an earlier log come before those of this one
             shard.outputs_end = max(begin, position if self._ahead is None else self._ahead)
-            if unsaved >= STORE_EVERY:
+            if unsaved >= self._store_every:
                 self._write(shard)
                 unsaved = 0
             if time.monotonic() - told > TELL_EVERY_S:
                 told = time.monotonic()
-                _tell(shard.partition, position - begin, outputs.end - begin, told - started)
+                done, total = position - begin, outputs.end - begin
+                _tell(self._doing, shard.partition, done, total, told - started)
         return folded
 
     async def _fold(self, shard: Shard, records: list[Any], log_id: str, committed: int) -> int:
         folded = 0
+        if shard.deferred is not None:
+            assert self._comparison is not None
+            self._comparison.stands(shard, records, log_id)
         selected = select(shard, records, self._codec, log_id, committed)
         if self._ahead is None:
             self._ahead = selected.ahead
@@ -202,20 +213,25 @@ class Restorer:
         return folded
 
     async def _refold(self, shard: Shard, part: list[Refolded], look_ups: LookUps) -> None:
-        """Folds without outputs; engagement seen by a reprocessing run is noted again."""
+        """Folds without outputs; what a reprocessing run would write is noted."""
         deferred = shard.deferred
         again = deferred is not None and look_ups.epoch == shard.epoch
+        if deferred is not None and again and shard.applied < deferred.span.begin:
+            assert self._comparison is not None
+            shard.applied = deferred.span.begin - 1
+            self._write(shard)
+            await self._comparison.begin(shard)
         effects = step(shard, part, look_ups, self._codec, emit=again, read=_head)
-        if deferred is not None and again:
-            assert self._complete is not None
-            deferred.silence(await self._complete(shard, part, effects, look_ups))
+        if again:
+            assert self._comparison is not None
+            await self._comparison.complete(shard, part, effects, look_ups)
 
 
-def _tell(partition: int, done: int, total: int, seconds: float) -> None:
+def _tell(doing: str, partition: int, done: int, total: int, seconds: float) -> None:
     """Logs how many records of a restore are done, after at least ``TELL_EVERY_S`` seconds."""
     rate = done / seconds
     log.info(
-        "restoring state",
+        doing,
         partition=partition,
         percent=round(100 * done / max(1, total), 1),
         records_per_s=round(rate),

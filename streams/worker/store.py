@@ -19,6 +19,7 @@ look-ups are for messages never seen), zstd on the last level.
 
 import fcntl
 import os
+import shutil
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -281,6 +282,46 @@ class StateDirectory:
             store.close()
         except MailpulseError as error:
             log.warning("a store was not flushed when it was closed", reason=str(error))
+
+    def discard(self, name: str) -> None:
+        """Deletes the store called ``name``, if it exists.
+
+        Raises:
+            Unavailable: it can't be deleted.
+        """
+        self.release(name)
+        path = self.path / name
+        try:
+            (self.path / f"{name}.note").unlink(missing_ok=True)
+            if path.exists():
+                shutil.rmtree(path)
+        except OSError as error:
+            raise error_of(path, error) from error
+
+    def replace(self, name: str, other: str) -> Store:
+        """Puts the store called ``other`` in the place of the one called ``name``; opens it.
+
+        Cut off at any moment, it leaves a complete store under one of the names, or both, and can
+        be repeated. A store without its note is complete too.
+
+        Raises:
+            Unavailable: one of them can't be renamed.
+        """
+        self.release(name)
+        self.release(other)
+        path, gone = self.path / name, self.path / f"{name}.replaced"
+        note = self.path / f"{name}.note"
+        try:
+            shutil.rmtree(gone, ignore_errors=True)
+            note.unlink(missing_ok=True)  # a note without its store would mean damage
+            if path.exists():
+                path.rename(gone)
+            (self.path / other).rename(path)
+            (self.path / f"{other}.note").replace(note)
+            shutil.rmtree(gone, ignore_errors=True)
+        except OSError as error:
+            raise error_of(path, error) from error
+        return self.store(name)
 
     def set_aside(self, name: str, stamp: str) -> SetAside:
         """Closes the store called ``name`` and renames it; an empty one can be opened in its place.

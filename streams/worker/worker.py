@@ -182,6 +182,7 @@ class Worker:
             "the worker's clock": self._tick_on(),
             "the check of the log": self._check_log(),
             "the watch over rules": self._watch_rules(),
+            "reprocessing": self.enrich.reprocessing.second.run(),
             "health": serve_health(
                 self.settings, "worker", self.metrics.registry, lambda: self.ready
             ),
@@ -233,7 +234,7 @@ class Worker:
             await asyncio.sleep(RULES_S)
             with suppress(Unavailable):  # then nothing is known, and nothing is written either
                 if await self.enrich.reprocessing.changed():
-                    log.warning("newer rules hold: the worker restarts to judge by them")
+                    log.warning("other rules hold: the worker restarts to judge by them")
                     self.superseded = True
                     self.stop.set()
 

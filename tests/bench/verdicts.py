@@ -1,10 +1,12 @@
 """What verdicts on opens and clicks are worth, against a simulation that knows the truth.
 
 Needs no broker: the real parsers and the real fold run in memory. The simulation is
-``tests.verdicts``; what each figure means is said in ``tests.verdicts.score``.
+``tests.verdicts``; what each figure means is said in ``tests.verdicts.score``, and of
+``reprocess_events_per_s`` in ``tests.bench.second_fold``.
 """
 
 from streams.enrich.derive import LookUps
+from tests.bench import second_fold
 from tests.streams.folding import LOOK_UPS
 from tests.verdicts.judged import verdicts
 from tests.verdicts.score import Tally, figures
@@ -28,4 +30,5 @@ def tally_of(seed: int, size: Size, look_ups: LookUps = LOOK_UPS) -> Tally:
 
 def run(_bootstrap: str, quick: bool) -> dict[str, float]:
     """The figures; see the module."""
-    return figures(tally_of(SEED, QUICK if quick else FULL))
+    told = figures(tally_of(SEED, QUICK if quick else FULL))
+    return told | second_fold.figures(quick)

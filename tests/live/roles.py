@@ -196,6 +196,14 @@ class Pipeline:
     def __getitem__(self, name: str) -> Role:
         return self.roles[name]
 
+    def change(self, name: str, **settings: str) -> Role:
+        """Kills a role and starts it with other settings, names without prefix."""
+        self.roles[name].kill()
+        self._environ |= settings
+        role = self._add(name)
+        role.start()
+        return role
+
     def add_worker(self) -> Role:
         """Starts another worker; returns at once, so that a test can watch the rebalance."""
         number = 1 + sum(role.kind == "worker" for role in self.roles.values())

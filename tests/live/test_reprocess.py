@@ -18,6 +18,7 @@ import pytest
 
 from schemas import topics
 from schemas.event import Event
+from schemas.versions import REVISION_EPOCH_SHIFT
 from streams.classify.actor_rules import Rules
 from streams.simulation.readout import ClickHouse
 from tests.bench.traffic import Shape, fill
@@ -29,7 +30,7 @@ from tests.streams.reference import Counts, count, unique_in_order
 pytestmark = [pytest.mark.timeout(480), pytest.mark.live]
 
 PARTITIONS = 4
-HISTORY, NEWS = 20_000, 3_000
+HISTORY, SLOW_HISTORY, NEWS = 20_000, 6_000, 3_000
 SHAPE = Shape(campaigns=12, unattributed=0.1, events_per_s=200)
 BEGINNING = "2h"
 AGREE_S = 150.0
@@ -54,7 +55,10 @@ class Operator:
 
     def begin(self, *more: str) -> "subprocess.Popen[str]":
         """Starts the command."""
-        given = ["reprocess", "--from", BEGINNING, "--rules", str(self.rules), *more]
+        return self._start("--from", BEGINNING, "--rules", str(self.rules), *more)
+
+    def _start(self, *given: str) -> "subprocess.Popen[str]":
+        given = ("reprocess", *given)
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "streams.cli", *given], env=self._environ,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -62,7 +66,14 @@ class Operator:
 
     def run(self, *more: str, code: int = 0) -> str:
         """Runs the command to its end; returns its output."""
-        process = self.begin(*more)
+        return self._end(self.begin(*more), code)
+
+    def say(self, name: str, *more: str, code: int = 0) -> str:
+        """Runs one of the commands below it; returns its output."""
+        return self._end(self._start(name, *more), code)
+
+    @staticmethod
+    def _end(process: "subprocess.Popen[str]", code: int) -> str:
         said, _ = process.communicate(timeout=120)
         assert process.returncode == code, said
         return said
@@ -154,7 +165,59 @@ def check_figures(pipeline: Pipeline, bootstrap: str, events: list[Event]) -> No
     assert found["human"] == humans
     assert found["rows"] == len(unique_in_order(events))
     assert found["rows"] == int(found["ids"])
-    assert found["new"] == found["judged"]
+    assert 0 < int(found["new"]) < int(found["judged"]), "verdicts that stay are not written again"
+
+
+def test_live_figures_go_on_while_history_is_reprocessed(
+    kafka_cluster: KafkaCluster, tmp_path: Path
+) -> None:
+    """New events are counted by the earlier rules while a slow run is under way. It is aborted, and
+    has changed nothing; another one ends, although a worker is killed, with the new figures."""
+    (broker,) = kafka_cluster()
+    slow = {"REPROCESS_CORE_SHARE": "0.0001"}
+    with Pipeline(broker.bootstrap, tmp_path, "", {}, ingests=0, settings=slow) as pipeline:
+        operator = Operator(pipeline, tmp_path)
+        feed(broker.bootstrap, SLOW_HISTORY, seed=1)
+        pipeline.wait_caught_up()
+        command = operator.begin()
+        wait_beside(command)
+        feed(broker.bootstrap, 500, seed=2)
+        pipeline.wait_caught_up()
+        check_earlier(broker.bootstrap)
+        status = json.loads(operator.say("status", "--json"))
+        assert {part["state"] for part in status["partitions"]} >= {"beside"}
+        assert status["records_left"] > 0
+        assert "the earlier rules hold" in operator.say("abort")
+        assert "was aborted" in command.communicate(timeout=30)[0]
+        assert "no run is under way" in operator.say("abort", code=1)
+
+        command = operator.begin()
+        wait_beside(command)
+        pipeline.change("worker-1", REPROCESS_CORE_SHARE="0.5")
+        feed(broker.bootstrap, 500, seed=3)
+        command.kill()
+        command.wait()
+        operator.run("--json")
+        pipeline.wait_caught_up()
+        assert "No run is under way" in operator.say("status")
+        check_figures(pipeline, broker.bootstrap, asyncio.run(raw_events(broker.bootstrap)))
+        assert asyncio.run(told(broker.bootstrap)) <= asyncio.run(first_humans(broker.bootstrap))
+
+
+def wait_beside(command: "subprocess.Popen[str]") -> None:
+    """Waits until the workers process history beside live events."""
+    assert command.stdout is not None
+    while "earlier rules" not in (line := command.stdout.readline()):
+        assert line, "the command ended"
+
+
+def check_earlier(bootstrap: str) -> None:
+    """Counts are those of the earlier rules, and nothing was written by the new ones."""
+    events = asyncio.run(raw_events(bootstrap))
+    assert asyncio.run(merged_minutes(bootstrap)) == count(events), "live figures stand still"
+    for record in asyncio.run(read_topic(bootstrap, topics.ENRICHED)):
+        added = CODEC.decode(record.value, "enriched_event")["enrichment"]
+        assert added["revision"] < 1 << REVISION_EPOCH_SHIFT, "the second fold is not silent"
 
 
 def test_reprocessing_while_events_arrive_and_a_worker_dies(

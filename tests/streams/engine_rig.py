@@ -190,19 +190,23 @@ class EngineRig:
 
     Args:
         folder: of its state.
+        options: settings; ``rulebook`` is the worker's.
     """
 
     def __init__(
         self, broker: Broker, folder: Path, clock: Clock, options: Mapping[str, Any] | None = None
     ) -> None:
+        given = dict(options or {})
+        rulebook = given.pop("rulebook", None)
         self.broker, self.folder, self.clock = broker, folder, clock
         settings = Settings(
             state_dir=folder, log_id=LOG, partitions=PARTITIONS, consumer_group="rig",
-            kafka_bootstrap="127.0.0.1:1", **(options or {}),
+            kafka_bootstrap="127.0.0.1:1", **given,
         )  # fmt: skip
         self.worker = Worker(
-            settings, log_id=LOG, codec=CODEC, source=broker.stretches, now_ns=clock.now_ns
-        )
+            settings, log_id=LOG, codec=CODEC, source=broker.stretches, now_ns=clock.now_ns,
+            rulebook=rulebook,
+        )  # fmt: skip
         self.worker.outputs.producer = FakeProducer(broker)
         self.app = self.worker.app
         self.app.loop = asyncio.get_running_loop()
@@ -226,6 +230,8 @@ class EngineRig:
             asyncio.create_task(self.worker.guarded("opening", agent.keep_open()))
             for agent in self.worker.agents
         ]
+        reprocessing = self.worker.enrich.reprocessing.second.run()
+        self._tasks.append(asyncio.create_task(self.worker.guarded("reprocessing", reprocessing)))
 
     async def assign(self, *partitions: int) -> None:
         """What aiokafka and Faust do after a group was joined; by default all partitions."""

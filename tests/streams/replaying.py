@@ -4,28 +4,39 @@ The topics keep everything; in ClickHouse the highest version of a key counts. B
 consumers read them.
 """
 
-from collections.abc import Container, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Container, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from schemas.glossary import COUNTER_NAMES
+from schemas.settings import Settings
+from schemas.topics import ENRICHED, RAW
 from schemas.versions import ROW_OFFSET_BITS
 from streams.classify.actor_rules import Rules
 from streams.enrich import deferred, vectors
+from streams.enrich.changes import Changes
 from streams.enrich.deferred import Deferred, Withdrawals
 from streams.enrich.derive import LookUps
-from streams.enrich.effects import Completed, Effects
+from streams.enrich.effects import Completed, Effects, complete, wanted
 from streams.enrich.epochs import Epoch, History, Ruling, Span
 from streams.enrich.minute_counts import Key, pack_key
 from streams.enrich.revisions import first_pending, restate
 from streams.enrich.shard import Shard
 from streams.enrich.step import step
 from streams.enrich.telling import Told
+from streams.transport.chunks import TP
+from streams.worker.comparing import Comparison
 from streams.worker.enrich_agent import slices
-from streams.worker.restore import Refolded, by_epoch
+from streams.worker.raw_records import RawRecords
+from streams.worker.reprocessing import reissue
+from streams.worker.restore import Restorer
 from tests.streams.folding import CODEC, LOG, Disk, LogRecord, completed
 
+NO_SETTINGS = cast(Settings, None)
+"""No client is made."""
 LAX = files("streams.classify.tables").joinpath("machines.toml").read_text("utf-8")
 STRICT = (
     LAX.replace("version = 2", "version = 3", 1)
@@ -36,14 +47,47 @@ STRICT = (
 )
 
 
+class Row(NamedTuple):
+    """An enriched record as Kafka holds it."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes
+
+
 @dataclass
 class Topics:
     """Everything that was ever published."""
 
     enriched: list[dict[str, Any]] = field(default_factory=list)
+    rows: list["Row"] = field(default_factory=list)
+    begin = end = 0
     minutes: list[tuple[Key, int, list[int]]] = field(default_factory=list)
     engagement: list[dict[str, Any]] = field(default_factory=list)
     suppressions: list[Told] = field(default_factory=list)
+
+    def send(self, key: bytes | None, value: bytes, timestamp: int) -> None:
+        """Writes an enriched record."""
+        self.rows.append(Row(len(self.rows), timestamp, key, value))
+        self.enriched.append(CODEC.decode(value, "enriched_event"))
+
+    @asynccontextmanager
+    async def source(self, _settings: Any, topic: str, _: int) -> AsyncIterator["Topics"]:
+        """Opens the enriched topic (``OpenStretches``); a ``Stretches`` of all it holds."""
+        assert topic == ENRICHED, "the raw topic may have lost its records"
+        self.begin, self.end = 0, len(self.rows)
+        yield self
+
+    async def read(
+        self, position: int, until: int, records_max: int
+    ) -> AsyncIterator[tuple[list[Any], int]]:
+        """As ``Stretches``."""
+        end = min(until, len(self.rows))
+        while position < end:
+            some = self.rows[position : min(end, position + records_max)]
+            position += len(some)
+            yield some, position
 
     def events(self) -> dict[tuple[str, str], dict[str, Any]]:
         """Table ``events`` with FINAL: campaign and event id -> the current row."""
@@ -107,6 +151,9 @@ class Worker:
         self.ruling, self.log, self.topics = ruling, log, topics
         self.disk, self.committed = Disk(), 0
         self.number = ruling.now.epoch
+        self.changed: list[int] = []
+        """Events that the release of a run has written."""
+        self.slice_records = 3
 
     def open(self, span: Span | None) -> None:
         """Loads or rebuilds state, as ``EnrichAgent.open``."""
@@ -122,28 +169,38 @@ class Worker:
                 or max(reached, self.committed) < span.until
                 or (deferred.is_stored(self.disk.scan))
             ):
-                shard.deferred = Deferred(span)
-        if fresh:
-            shard.begin_log(LOG)
-            self.rebuild(shard)
-            shard.applied = self.committed - 1
-            self.store()
+                shard.deferred = Deferred(span, Changes(self.disk.get_many))
+        over = shard.deferred is not None and shard.deferred.is_over(shard.applied)
+        if fresh or over:
+            goal = shard.deferred.goal(self.committed) if shard.deferred else self.committed
+            self.restore(shard, goal)
         if shard.deferred is not None and shard.applied + 1 == shard.deferred.span.begin:
             judged_at = self.ruling.judged_at(LOG, 0)
             records = self.log[first_pending(shard, self.disk.scan) : shard.applied + 1]
             self.write(restate(shard, records, judged_at, CODEC))
 
-    def rebuild(self, shard: Shard) -> None:
-        """Folds the committed records without publishing, as ``Restorer``."""
-        run = [
-            Refolded(r.offset, r.timestamp, r.key, r.value or b"", CODEC.raw_head(r.value or b""))
-            for r in self.log[: self.committed]
-        ]
-        for look_ups, part in by_epoch(run, self.ruling.changes(LOG, 0, LOG)):
-            again = shard.deferred is not None and look_ups.epoch == shard.epoch
-            effects = step(shard, part, look_ups, CODEC, emit=again, read=lambda r: r.head)
-            if shard.deferred is not None and again:
-                shard.deferred.silence(self.completed(effects, look_ups))
+    def restore(self, shard: Shard, until: int) -> None:
+        """Folds the enriched records below ``until`` without publishing."""
+        comparison = Comparison(
+            NO_SETTINGS, self.topics.source, CODEC, self.ruling, TP(RAW, 0), self.disk.scan,
+            self.completing, from_ms=0, one_fold=False,
+        )  # fmt: skip
+        restorer = Restorer(
+            NO_SETTINGS, CODEC, self.ruling, lambda _: self.store(), lambda: None,
+            self.topics.source, comparison, slice_records=self.slice_records,
+        )  # fmt: skip
+        asyncio.run(restorer.restore(shard, LOG, until))
+        shard.begin_log(LOG)
+        shard.applied = max(shard.applied, until - 1)
+        self.store()
+
+    async def completing(
+        self, tp: TP, shard: Shard, records: Any, effects: Effects, look_ups: LookUps,
+        *, raws: RawRecords,
+    ) -> Completed:  # fmt: skip
+        """What ``EnrichAgent.completed`` gives a restore."""
+        found = await raws.get(tp, wanted(effects))
+        return complete(effects, found, codec=CODEC, look_ups=look_ups, log_id=LOG, partition=0)
 
     def fold(self, end: int) -> None:
         """Folds up to offset ``end``."""
@@ -163,8 +220,8 @@ class Worker:
 
     def write(self, effects: Completed) -> None:
         """What ``EnrichAgent.hand_over`` sends."""
-        for _, value, _ in effects.enriched:
-            self.topics.enriched.append(CODEC.decode(value, "enriched_event"))
+        for row in effects.enriched:
+            self.topics.send(row[0], row[1], row[2])
         self.topics.suppressions += effects.suppressions
         self.topics.engagement += [record for _, record in effects.engagement]
 
@@ -182,10 +239,7 @@ class Worker:
             return
         self.store()
         if kept is not None and over:
-            for begin, end in (
-                (deferred.HELD, deferred.HELD_END),
-                (deferred.TOLD, deferred.TOLD_END),
-            ):
+            for begin, end in deferred.KEPT:
                 self.disk.write([(key, None) for key, _ in self.disk.scan(begin, end)])
             shard.deferred = None
         self.committed = shard.applied + 1
@@ -193,6 +247,10 @@ class Worker:
     def release(self, kept: Deferred) -> None:
         """What ``Reprocessing.release`` publishes."""
         shard, topics = self.shard, self.topics
+        for one in kept.changes.changed(self.disk.scan):
+            row = one.row or reissue(topics.rows[one.position], one, self.ruling.now, CODEC)
+            topics.send(*row)
+            self.changed.append(one.offset)
         stale = {
             key
             for key, version, _ in topics.minutes

@@ -1,5 +1,6 @@
 """Which records a reprocessing run covers, which runs are refused, and progress."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -7,13 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import BadInput
+from schemas.versions import FOLD_VERSION
 from streams.classify.actor_rules import DEFAULT_RULES
 from streams.cli.reprocess import progress_line, since_of
 from streams.enrich.epochs import Epoch, History, Span
 from streams.reprocess.plan import (
     Bounds,
+    PartProgress,
     RunProgress,
+    by_partition,
     check_reach,
+    check_under_way,
     check_version,
     is_begun,
     iso,
@@ -33,6 +38,49 @@ def bounds(
 ) -> Bounds:
     """A partition with 100 records, of which the workers have read 90."""
     return Bounds(start, end, oldest_ms, found, committed)
+
+
+def test_a_partition_beside_live_state_is_done_only_once_it_is_switched() -> None:
+    """Its second store has everything, but its figures are those of the earlier rules still."""
+    one = Epoch(1, "log", T0, T0, 3, "", (Span(0, 90), Span(10, 50)))
+    history = History([one.record()])
+    committed = {0: 95, 1: 60}
+    assert progress(history, one, committed, {1: 30}) == RunProgress(130, 20, 1, 1)
+    both = progress(history, one, committed, {0: 95, 1: 60})
+    assert both == RunProgress(130, 130, 0, 2)
+    assert not both.over
+    history.add([one.gone_back(0, Span(0, 95)), one.gone_back(1, Span(10, 60))])
+    assert progress(history, one, {0: 94, 1: 60}, {0: 95}) == RunProgress(145, 144, 0, 0)
+    assert progress(history, one, committed, {}).over
+
+
+def test_each_partition_is_shown_with_what_is_left_of_it() -> None:
+    """Beside live events a run also has to do what came since it was announced."""
+    one = Epoch(1, "log", T0, T0, 3, "", tuple(Span(10, 50) for _ in range(4)))
+    history = History(
+        [one.record(), one.gone_back(2, Span(10, 60)), one.gone_back(3, Span(10, 60))]
+    )
+    committed = {0: 55, 1: 70, 2: 59, 3: 90}
+    assert by_partition(history, one, committed, {1: 30}) == [
+        PartProgress(0, "waiting", 10, 10, 55),
+        PartProgress(1, "beside", 10, 30, 70),
+        PartProgress(2, "under way", 10, 59, 60),
+        PartProgress(3, "done", 10, 60, 60),
+    ]
+
+
+def test_a_run_takes_the_place_of_one_that_this_release_cannot_go_on_with() -> None:
+    """The workers refuse to run until then, so that one would never be over."""
+    half, over = RunProgress(100, 50, 0), RunProgress(100, 100, 0)
+    mine = Epoch(1, "log", T0, T0, 3, "", (Span(0, 100),))
+    earlier = replace(mine, fold=FOLD_VERSION - 1)
+    check_under_way(over, mine, T0)
+    check_under_way(None, None, T0)
+    check_under_way(half, earlier, T0)
+    with pytest.raises(BadInput, match="50 of 100 records"):
+        check_under_way(half, mine, T0)
+    with pytest.raises(BadInput, match=f"not be after its own, {iso(T0)}"):
+        check_under_way(half, earlier, T0 + 1)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import re
 import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ import pytest
 import typer
 
 from schemas.errors import BadInput, Unavailable
-from streams.cli import context, dlq, figures, load, tail
+from streams.cli import context, dlq, figures, load, reprocess, tail
 from streams.cli.main import app, main
+from streams.enrich.epochs import Epoch
 from streams.kafka import admin
+from streams.reprocess.plan import PartProgress
 from streams.simulation import load as loading
 from streams.terminal.output import pass_on
 from tests.streams.test_visible import HOSTILE as WORST
@@ -128,6 +131,21 @@ def _stand_in_for_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
     async def log_id(*_: Any) -> str:
         raise Unavailable(HOSTILE)
 
+    class Planner:
+        epoch = Epoch(1, HOSTILE, 0, 0, 3, HOSTILE, ())
+
+        async def by_partition(self) -> Any:
+            return self.epoch, [PartProgress(0, HOSTILE, 0, 1, 2)]
+
+        async def abort(self) -> Epoch:
+            return self.epoch
+
+    @asynccontextmanager
+    async def planner() -> AsyncGenerator[tuple[Any, None], None]:
+        yield Planner(), None
+
+    monkeypatch.setattr(reprocess, "_planner", planner)
+    monkeypatch.setattr(reprocess, "RATE_S", 0.001)
     monkeypatch.setattr(tail, "records", records)
     monkeypatch.setattr(dlq, "letters", some_letters)
     monkeypatch.setattr(admin, "topics_show", topics_show)
@@ -155,6 +173,8 @@ ASKED: dict[str, list[tuple[str, ...]]] = {
     "rules accept": [(HOSTILE,), ("mailpulse.toml", "--from", HOSTILE)],
     "rules ls": [(), ("--json",)],
     "rules refresh": [(), ("--json", "--output", HOSTILE)],
+    "reprocess status": [(), ("--json",)],
+    "reprocess abort": [()],
     "check": [("crm", "--body", "body", "-H", f"x: {HOSTILE}"), ("crm", "--body", HOSTILE[:20]),
               (HOSTILE, "--body", "body")],
     "send-test": [("crm",), ("crm", "--json")],
@@ -196,14 +216,15 @@ ELSEWHERE = {
     # a pipeline's own words, shown by ``say``; the demo's screen is tested in test_visible
     "up", "demo",
     # logs, tested in test_visible
-    "ingest", "worker", "sink", "dashboard", "warehouse",
+    "ingest", "worker", "sink", "dashboard", "warehouse", "deliver",
 }  # fmt: skip
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
     """The names of all commands."""
-    if not hasattr(command, "commands"):
+    if not hasattr(command, "commands") or (path and command.invoke_without_command):
         yield " ".join(path)
+    if not hasattr(command, "commands"):
         return
     for name, part in command.commands.items():
         if not part.deprecated:  # an earlier name of another one
