@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from inspect import isdatadescriptor
 from typing import Any
 
 from schemas.codec import Codec
@@ -130,3 +131,10 @@ class Fold:
         for begin, end in self.shard.useless_ranges():
             self.disk.write([(key, None) for key, _ in self.disk.scan(begin, end)])
         self.disk.write(self.shard.expired(self.disk.scan, self.look_ups.message_ttl_s, swept_max))
+
+
+def names_of(state: type) -> list[str]:
+    """The attributes of a class with slots, which a compiled one has no ``__slots__`` of."""
+    names = [name for name, one in vars(state).items()
+             if isdatadescriptor(one) and not isinstance(one, property)]  # fmt: skip
+    return [name for name in names if not name.startswith("__")]

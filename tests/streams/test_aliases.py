@@ -29,7 +29,7 @@ from streams.enrich.step import step
 from streams.worker.restore import Refolded
 from tests.builders import RECEIVED_AT, enrichment, event
 from tests.ingest.cases import ROOT
-from tests.streams.folding import CODEC, LOG, Disk, Fold, LogRecord, log_of
+from tests.streams.folding import CODEC, LOG, Disk, Fold, LogRecord, log_of, names_of
 from tests.streams.reference import by_message, count, unique_in_order
 from tests.streams.test_order import arriving, told
 from tests.streams.test_other_producers import with_own_head
@@ -402,7 +402,7 @@ def test_stored_form(touched: int, unit: bytes, ambiguous: bool, seen: list[int]
     alias = Alias(touched, unit)
     alias.ambiguous, alias.seen = ambiguous, seen
     again = aliases.unpack(aliases.pack(alias))
-    for name in Alias.__slots__:
+    for name in names_of(Alias):
         assert getattr(again, name) == getattr(alias, name)
     assert aliases.number_of(aliases.key_of(n)) == n
     assert len(aliases.pack(Alias(touched, bytes(16)))) == 24  # one for each message that has one

@@ -30,7 +30,7 @@ from streams.enrich.suppressions import (
     unpack,
 )
 from tests.builders import RECEIVED_AT, event
-from tests.streams.folding import Fold, log_of
+from tests.streams.folding import Fold, log_of, names_of
 from tests.streams.suppression_reference import LISTED, reference, standing
 from tests.streams.suppression_signs import (
     DAY,
@@ -194,7 +194,7 @@ def test_compact_form_is_inverse(
         assert not any((cases, soft_bounces, one.soft_at, one.told, scopes))
         return
     again = unpack(data)
-    for name in Recipient.__slots__:
+    for name in names_of(Recipient):
         if name not in ("address", "dirty"):
             assert getattr(again, name) == getattr(one, name), name
 
