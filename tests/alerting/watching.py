@@ -67,18 +67,6 @@ class Prometheus:
             if one["state"] == "firing"
         }
 
-    def wait_firing(self, wanted: Iterable[str], timeout_s: float) -> None:
-        """Waits until all of the ``wanted`` alerts fire.
-
-        Raises:
-            TimeoutError: not in time.
-        """
-        wanted, end = set(wanted), time.monotonic() + timeout_s
-        while missing := wanted - self.firing():
-            if time.monotonic() > end:
-                raise TimeoutError(f"{missing} do not fire")
-            time.sleep(2)
-
     def wait_silent(self, usual: Iterable[str], timeout_s: float) -> None:
         """Waits until no other than the ``usual`` alerts fires or is about to.
 
