@@ -26,6 +26,7 @@ from schemas.glossary import (
 from streams.cli import capacity as plans
 from streams.kafka import acl
 from tests import metrics_table
+from tests.verdicts import matrix
 
 ROOT = Path(__file__).parent.parent
 PAGES = (
@@ -144,6 +145,7 @@ SECTIONS = {
     "conformance": lambda: conformance.table().strip() + "\n",
     "glossary": glossary,
     "queries": queries,
+    "verdicts": matrix.table,
 }
 
 
