@@ -27,6 +27,7 @@ from streams.cli import capacity as plans
 from streams.kafka import acl
 from tests import metrics_table
 from tests.alerting.pages import run_books
+from tests.verdicts import matrix
 
 ROOT = Path(__file__).parent.parent
 PAGES = (
@@ -146,6 +147,7 @@ SECTIONS = {
     "glossary": glossary,
     "queries": queries,
     "run_books": run_books,
+    "verdicts": matrix.table,
 }
 
 

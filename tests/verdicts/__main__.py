@@ -1,10 +1,14 @@
-"""``python -m tests.verdicts``: plays a season and tells what verdicts are worth, in tables."""
+"""``python -m tests.verdicts``: plays a season and tells what verdicts are worth, in tables.
+
+Figures are told before and after the fleets that it shows are accepted, the others after that.
+"""
 
 import argparse
 from collections import Counter, defaultdict
 from collections.abc import Callable
 
-from tests.bench.verdicts import FULL, QUICK, SEED, tally_of
+from tests.bench.verdicts import FULL, QUICK, RULES_VERSION, SEED, accepted
+from tests.verdicts import matrix
 from tests.verdicts.campaign import Plan
 from tests.verdicts.score import CampaignScore, Interval, Tally, figures
 
@@ -14,11 +18,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.verdicts", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="24 small campaigns")
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--write", action="store_true", help="keep the confusion matrix")
     arguments = parser.parse_args()
-    tally = tally_of(arguments.seed, QUICK if arguments.quick else FULL)
+    before, tally, fleets = accepted(arguments.seed, QUICK if arguments.quick else FULL)
+    print(f"{'':40} {'as shipped':>12} {f'{fleets} fleets':>12}")
+    unlearned = figures(before)
     for name, value in figures(tally).items():
         if not name.startswith("confusion_"):
-            print(f"{name:40} {value:>12,.4f}")
+            print(f"{name:40} {unlearned.get(name, 0):>12,.4f} {value:>12,.4f}")
+    if arguments.write:
+        matrix.write(tally, fleets, RULES_VERSION)
     print_reasons(tally)
     print_intervals(tally)
 

@@ -43,12 +43,17 @@ def verdicts(events: list[Event], look_ups: LookUps = LOOK_UPS) -> dict[str, Ver
         events: in order of arrival.
         look_ups: with the rules that judge.
     """
+    return last_of(enriched(events, look_ups))
+
+
+def enriched(events: list[Event], look_ups: LookUps = LOOK_UPS) -> list[tuple[str, dict[str, Any]]]:
+    """What the fold adds to each event, with its id; of one that is corrected, each revision."""
     fold = Fold(look_ups)
     records = log_of(events)
     for begin in range(0, len(records), SLICE):
         fold.fold(records[begin : begin + SLICE])
     assert not fold.dead_letters, fold.dead_letters[:1]
-    return last_of(fold.enriched)
+    return fold.enriched
 
 
 def last_of(enriched: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, Verdict]:

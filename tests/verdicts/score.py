@@ -148,6 +148,8 @@ class Tally:
 
 
 _CLICKS = tuple(kind for kind in Kind if kind.startswith("person_click"))
+CLICKS = frozenset((*_CLICKS, *(SCANS - {Kind.SCAN_OPEN})))
+"""What clicks; all others open."""
 _FEW, _MANY = range(1, 3), range(3, 1_000)
 _BURSTS = (Kind.SCAN_ALL, Kind.SCAN_HEAD, Kind.SCAN_WAVES)
 """Fleets that follow all links of a mail; what the others do is a lone click on any mail."""
@@ -189,6 +191,34 @@ def figures(tally: Tally) -> dict[str, float]:
         **{f"gateway_found_of_{n}_links": tally.gateway_clicks((n,)) for n in _links(tally)},
         **dict(_matrix(tally)),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """What a verdict by one reason was given to: events of people and of machines.
+
+    Attributes:
+        event_type: ``opened`` or ``clicked``.
+    """
+
+    event_type: str
+    actor: str
+    certainty: str
+    reason: str
+    people: int
+    machines: int
+
+
+def by_evidence(tally: Tally) -> list[Weighed]:
+    """The confusion matrix by evidence: clicks, then opens; the most frequent first."""
+    cells: dict[tuple[str, str, str, str], list[int]] = {}
+    for (kind, actor, certainty, reason), count in tally.confusion.items():
+        key = ("clicked" if kind in CLICKS else "opened", actor, certainty, reason)
+        cells.setdefault(key, [0, 0])[not kind.is_person] += count
+    found = [Weighed(*key, people, machines) for key, (people, machines) in cells.items()]
+    return sorted(found, key=lambda one: (
+        one.event_type, -one.people - one.machines, one.actor, one.certainty, one.reason
+    ))  # fmt: skip
 
 
 def _covered(intervals: list[Interval]) -> float:
