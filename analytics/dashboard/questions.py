@@ -64,8 +64,14 @@ ORDER BY delivered DESC
 LIMIT 100"""
 
 NAMES = """\
-SELECT campaign_id, name, owner, expected_recipients FROM campaigns FINAL
+SELECT campaign_id, name, owner FROM campaigns FINAL
 ORDER BY updated_at DESC LIMIT 5000"""
+
+SENT_SO_FAR = """\
+SELECT expected_recipients, sent
+FROM campaign_summary
+WHERE campaign_id = {campaign:String} AND expected_recipients IS NOT NULL"""
+"""Since the campaign's first event, whatever the period; no row where nobody said how many."""
 
 INCIDENTS = """\
 SELECT

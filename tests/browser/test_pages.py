@@ -234,6 +234,28 @@ def test_charts_show_the_lines_that_hold(
         history.port = port
 
 
+def test_a_campaign_says_how_much_of_it_is_sent(history: Stage, open_page: OpenPage) -> None:
+    """Since its first event, whatever the period; and nothing where nobody said how many."""
+    facts = (("halfway", 120_000), ("beyond", 100_000), ("nothing", 0), ("unknown", None))
+    for name, expected_recipients in facts:
+        history.add_minutes(name, time.time() - 40 * 86_400, delivered=100_000, bounced_soft=1_000)
+        history.add_minutes(name, time.time() - 3_600, delivered=9_000, bounced_hard=2_800)
+        amount = "NULL" if expected_recipients is None else expected_recipients
+        history.client.command(
+            "INSERT INTO campaigns VALUES"
+            f" ('{name}', 'Name of {name}', 'Ada', NULL, {amount}, [], now64(6), 0)"
+        )
+    said = {
+        "halfway": "halfway · Ada · sent so far 94.0 % of 120,000",
+        "beyond": "beyond · Ada · sent to 112,800, 12.8 % more than the 100,000 expected",
+        "nothing": "nothing · Ada",
+        "unknown": "unknown · Ada",
+    }
+    for name, text in said.items():
+        page = open_page(f"/campaign?campaign={name}&period=24h")
+        expect(page.locator("h1 + .sub")).to_have_text(text)
+
+
 def test_recipients_show_only_where_it_is_allowed(stage: Stage, open_page: OpenPage) -> None:
     """The same page with dashboard_show_recipients."""
     port, stage.port = stage.port, 0

@@ -38,7 +38,7 @@ export function campaign(main) {
     document.title = `${name} · mailpulse`;
     title.textContent = name;
     sub.textContent = [latest.campaign.name && latest.campaign.id, latest.campaign.owner,
-      latest.campaign.expected_recipients ? `meant for ${count(latest.campaign.expected_recipients)} recipients` : ""].filter(Boolean).join(" · ");
+      latest.campaign.progress ? progressOf(latest.campaign.progress) : ""].filter(Boolean).join(" · ");
     document.getElementById("back").href = link("/");
     const empty = value(latest.totals, "events") === 0;
     content.hidden = empty;
@@ -51,6 +51,12 @@ export function campaign(main) {
     recent.show(latest.recent);
   }
   return draw;
+}
+
+/** How much of a campaign is sent, since its first event. */
+function progressOf({ expected_recipients: expected, sent }) {
+  if (sent <= expected) return `sent so far ${percent(sent / expected)} of ${count(expected)}`;
+  return `sent to ${count(sent)}, ${percent(sent / expected - 1)} more than the ${count(expected)} expected`;
 }
 
 /** A count told beside another figure, unless it is 0. */
