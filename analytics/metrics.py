@@ -6,6 +6,8 @@ Invariants:
 3. Base units: seconds, bytes, records.
 """
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -76,6 +78,14 @@ class SinkMetrics:
         )
         self._reconciliation()
         self._progress()
+        self.silence = Gauge(
+            "mailpulse_source_silence_seconds",
+            "Since when nothing came from a source, or nothing of one of its event types, for"
+            " longer than its rhythm explains; absent for other sources, and in sinks that do not"
+            " read partition 0 of the raw topic. 'mailpulse alerts ls' says what is silent.",
+            ("source",),
+            registry=r,
+        )
 
     def declare(self, topic: str) -> None:
         """Shows what is counted for a topic as 0: ``rate`` misses the value at which a series is
@@ -127,6 +137,12 @@ class SinkMetrics:
             " sinks that do not compare.",
             registry=r,
         )
+
+    def show_silence(self, seconds: Mapping[str, float]) -> None:
+        """Takes the seconds that each source has been silent without an explanation."""
+        self.silence.clear()
+        for source, value in seconds.items():
+            self.silence.labels(source).set(value)
 
     def render(self) -> bytes:
         """The exposition text."""

@@ -20,13 +20,14 @@ from schemas.primitives import integer, read_integer
 Header = tuple[str, bytes]
 Headers = list[Header]
 
-SOURCES = INGEST, ENRICH, CAMPAIGNS, SINK, DELIVER, CLI = (
+SOURCES = INGEST, ENRICH, CAMPAIGNS, SINK, DELIVER, CLI, BOOKS = (
     "/mailpulse/ingest",
     "/mailpulse/enrich",
     "/mailpulse/campaigns",
     "/mailpulse/sink",
     "/mailpulse/deliver",
     "/mailpulse/cli",
+    "/mailpulse/books",
 )
 """``ce_source`` of each stage."""
 

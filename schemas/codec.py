@@ -43,6 +43,7 @@ FIXED_IDS: dict[str, int] = {
     "campaign.v1": 9,
     "rules.v1": 10,
     "destination.v1": 11,
+    "source_alert.v1": 12,
 }
 """``name.version`` of every released schema -> its id while no registry is configured."""
 

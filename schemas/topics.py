@@ -13,6 +13,7 @@ DEAD_LETTERS = "email.events.dlq.v1"
 MINUTES = "email.campaign.minutes.v1"
 RATES = "email.campaign.rates.v1"
 ALERTS = "email.campaign.alerts.v1"
+SOURCE_ALERTS = "email.source.alerts.v1"
 SUPPRESSIONS = "email.suppressions.v1"
 SCOPED_SUPPRESSIONS = "email.suppressions.scoped.v1"
 ENGAGEMENT = "email.engagement.v1"
@@ -90,6 +91,10 @@ TOPICS: tuple[Topic, ...] = (
     Topic(
         ALERTS, "alert", "campaign", 90 * _DAY_MS,
         writers=("worker",), groups=("sink",), readers=("worker", "deliver"),
+    ),
+    Topic(
+        SOURCE_ALERTS, "source_alert", "source", 90 * _DAY_MS,
+        writers=("sink",), groups=("sink",), readers=("deliver",),
     ),
     Topic(
         SUPPRESSIONS, "suppression", "recipient", None,

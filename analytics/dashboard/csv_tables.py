@@ -158,6 +158,13 @@ _TABLES: dict[tuple[str, str], Callable[[Document], Iterable[Line]]] = {
             "missing_settled", "unexplained_settled",
         ),
     ),
+    ("pipeline", "silences"): _plain(
+        "silences",
+        (
+            "source", "event_type", "level", "since_ms", "usual_gap_s", "explained_s", "opened_ms",
+            "closed_ms", "advice",
+        ),
+    ),
     ("pipeline", "parts"): _plain(
         "parts", ("part", "source", "newest_ms", "caught_up_ms", "seconds_silent")
     ),

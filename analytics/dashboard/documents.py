@@ -123,12 +123,13 @@ class Documents:
     async def _overview(self, view: View, stretch: Period, zone: ZoneInfo) -> Document:
         charts = await self._steps(view, stretch, zone, SPARK_STEPS_MAX)
         parameters = {**_edges(stretch.previous_s, stretch.until_s), **charts.parameters}
-        rows, names, incidents, fresh = await asyncio.gather(
+        rows, names, incidents, silent, fresh = await asyncio.gather(
             self._ask(questions.OVERVIEW, parameters, (view.period, view.zone)),
             self._ask(questions.NAMES, {}, ()),
             self._ask(
                 questions.INCIDENTS, _edges(stretch.start_s, stretch.until_s), ("all", view.period)
             ),
+            self._ask(questions.SILENT_NOW, {}, ()),
             self._freshness(),
         )
         known = {row["campaign_id"]: row for row in names}
@@ -155,6 +156,7 @@ class Documents:
             "campaigns": campaigns[:CAMPAIGNS_MAX],
             "campaigns_left_out": max(0, len(campaigns) - CAMPAIGNS_MAX),
             "incidents": [_incident(row) for row in incidents],
+            "silent": silent,
         }
 
     async def _campaign(self, view: View, stretch: Period, zone: ZoneInfo) -> Document:
@@ -222,6 +224,7 @@ class Documents:
 
     async def _operations(self, view: View, stretch: Period, _zone: ZoneInfo) -> Document:
         parameters = {"start": stretch.start_s, "until": stretch.until_s}
+        edges = _edges(stretch.start_s, stretch.until_s)
         letters, books, compared, fresh, newest, pipeline = await asyncio.gather(
             self._ask(questions.DEAD_LETTERS, parameters, (view.period,)),
             self._ask(questions.RECONCILIATION, {}, ()),
@@ -230,11 +233,13 @@ class Documents:
             self._freshness(),
             self._pipeline(),
         )
+        silent = await self._ask(questions.SOURCE_INCIDENTS, edges, (view.period,))
         return {
             "freshness": newest,
             "dead_letters": [{**row, "sample": self._shown(row["sample"])} for row in letters],
             "reconciliation": books,
             "reconciled_ms": compared[0]["reconciled_ms"],
+            "silences": [{**row, "closed_ms": row["closed_ms"] or None} for row in silent],
             "parts": [{**row, "caught_up_ms": row["caught_up_ms"] or None} for row in fresh],
             **pipeline,
         }

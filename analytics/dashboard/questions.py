@@ -100,6 +100,31 @@ WHERE i.opened_at < toDateTime({until:UInt32}, 'UTC')
 ORDER BY opened_ms DESC, id
 LIMIT 2000"""
 
+SOURCE_INCIDENTS = """\
+SELECT
+    toString(i.incident_id) AS id,
+    i.source AS source,
+    i.event_type AS event_type,
+    i.level AS level,
+    i.advice AS advice,
+    i.usual_gap_s AS usual_gap_s,
+    i.explained_s AS explained_s,
+    toUnixTimestamp64Milli(i.silent_since) AS since_ms,
+    toUnixTimestamp64Milli(i.opened_at) AS opened_ms,
+    if(i.state = 'closed', toUnixTimestamp64Milli(i.changed_at), 0) AS closed_ms
+FROM source_incidents AS i
+WHERE i.opened_at < toDateTime({until:UInt32}, 'UTC')
+    AND (i.state != 'closed' OR i.changed_at >= toDateTime({since:UInt32}, 'UTC'))
+ORDER BY opened_ms DESC, id
+LIMIT 200"""
+
+SILENT_NOW = """\
+SELECT source, event_type, toUnixTimestamp64Milli(silent_since) AS since_ms
+FROM source_incidents
+WHERE state != 'closed'
+ORDER BY source, event_type
+LIMIT 50"""
+
 NEWEST = """\
 SELECT
     toUnixTimestamp64Milli(max(newest)) AS newest_ms,

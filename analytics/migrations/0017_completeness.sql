@@ -371,3 +371,95 @@ FROM
     GROUP BY day, source, kind
 )
 WHERE messages > 0 AND (kind = 'engaged_without_delivered' OR best >= 0.5);
+
+-- In which five minutes something came, by source and event type: what the rhythm of a source is
+-- learned from. Rows that come twice change nothing: the newest time is a maximum.
+-- shard: cityHash64(source)
+CREATE TABLE IF NOT EXISTS source_slots
+(
+    source     LowCardinality(String) COMMENT 'Source in mailpulse.toml.',
+    event_type LowCardinality(String) COMMENT 'What happened, as in events.',
+    slot       DateTime('UTC') COMMENT 'Begin of five minutes, UTC.' CODEC(Delta, ZSTD(1)),
+    newest     SimpleAggregateFunction(max, DateTime64(3, 'UTC')) COMMENT 'When ingress took in the newest such event of these minutes, UTC.' CODEC(Delta, ZSTD(1))
+)
+ENGINE = AggregatingMergeTree
+ORDER BY (source, event_type, slot)
+TTL slot + INTERVAL 98 DAY
+SETTINGS non_replicated_deduplication_window = 1000
+COMMENT 'Five minutes in which events came by a hook, per source and event type, for 14 weeks.';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS source_slots_from_events TO source_slots
+(
+    source     LowCardinality(String) COMMENT 'Source in mailpulse.toml.',
+    event_type LowCardinality(String) COMMENT 'What happened, as in events.',
+    slot       DateTime('UTC') COMMENT 'Begin of five minutes, UTC.',
+    newest     SimpleAggregateFunction(max, DateTime64(3, 'UTC')) COMMENT 'When ingress took in the newest such event of an insert, UTC.'
+)
+AS SELECT
+    source,
+    event_type,
+    toStartOfFiveMinutes(toDateTime(received_at, 'UTC')) AS slot,
+    max(received_at) AS newest
+FROM events
+WHERE received_by = 'hook' AND is_deleted = 0
+GROUP BY source, event_type, slot;
+
+-- Incidents of sources: nothing came for longer than the rhythm explains. One row per change.
+-- shard: cityHash64(source)
+CREATE TABLE IF NOT EXISTS source_incident_changes
+(
+    source       LowCardinality(String) COMMENT 'Source in mailpulse.toml.',
+    event_type   LowCardinality(String) COMMENT 'Event type that does not come; an empty text: nothing comes from the source.',
+    opened_at    DateTime64(6, 'UTC') COMMENT 'When it was opened, UTC.',
+    incident_id  UUID COMMENT 'Identity of the incident, 32 hexadecimal digits: the same from opened to closed.',
+    sequence     Int32 COMMENT 'Number of the change, from 1: act once per incident and sequence.',
+    state        LowCardinality(String) COMMENT 'The latest change: opened or closed.',
+    level        LowCardinality(String) COMMENT 'critical: nothing comes from the source; warning: one event type does not come.',
+    silent_since DateTime64(6, 'UTC') COMMENT 'When the last event before the silence came in, UTC.',
+    usual_gap_s  Int64 COMMENT 'How long the longest gap of a usual week takes from then on, seconds.',
+    explained_s  Int64 COMMENT 'How long a silence from then on the rhythm would have explained, seconds.',
+    resumed_at   Nullable(DateTime64(6, 'UTC')) COMMENT 'Of a closed incident, when the newest event came in, UTC; NULL: nothing came, but no rhythm is known any more.',
+    changed_at   DateTime64(6, 'UTC') COMMENT 'When the latest change was told, UTC.',
+    as_of        DateTime64(6, 'UTC') COMMENT 'Through which time what came was known, UTC.',
+    advice       String COMMENT 'What to look at, in words for people.' CODEC(ZSTD(3))
+)
+ENGINE = ReplacingMergeTree(as_of)
+ORDER BY (source, event_type, opened_at, incident_id, sequence)
+SETTINGS non_replicated_deduplication_window = 1000
+COMMENT 'History of the incidents of sources: each change. Read with FINAL.';
+
+CREATE OR REPLACE VIEW source_incidents
+(
+    source       LowCardinality(String) COMMENT 'Source in mailpulse.toml.',
+    event_type   LowCardinality(String) COMMENT 'Event type that does not come; an empty text: nothing comes from the source.',
+    opened_at    DateTime64(6, 'UTC') COMMENT 'When it was opened, UTC.',
+    incident_id  UUID COMMENT 'Identity of the incident, 32 hexadecimal digits: the same from opened to closed.',
+    sequence     Int32 COMMENT 'Number of the change, from 1: act once per incident and sequence.',
+    state        LowCardinality(String) COMMENT 'The latest change: opened or closed.',
+    level        LowCardinality(String) COMMENT 'critical: nothing comes from the source; warning: one event type does not come.',
+    silent_since DateTime64(6, 'UTC') COMMENT 'When the last event before the silence came in, UTC.',
+    usual_gap_s  Int64 COMMENT 'How long the longest gap of a usual week takes from then on, seconds.',
+    explained_s  Int64 COMMENT 'How long a silence from then on the rhythm would have explained, seconds.',
+    resumed_at   Nullable(DateTime64(6, 'UTC')) COMMENT 'Of a closed incident, when the newest event came in, UTC; NULL: nothing came, but no rhythm is known any more.',
+    changed_at   DateTime64(6, 'UTC') COMMENT 'When the latest change was told, UTC.',
+    as_of        DateTime64(6, 'UTC') COMMENT 'Through which time what came was known, UTC.',
+    advice       String COMMENT 'What to look at, in words for people.'
+)
+COMMENT 'Silences of sources that their rhythm does not explain, as they are now: one row each.'
+AS SELECT
+    c.source AS source,
+    c.event_type AS event_type,
+    argMax(c.opened_at, c.sequence) AS opened_at,
+    c.incident_id AS incident_id,
+    max(c.sequence) AS sequence,
+    argMax(c.state, c.sequence) AS state,
+    argMax(c.level, c.sequence) AS level,
+    argMax(c.silent_since, c.sequence) AS silent_since,
+    argMax(c.usual_gap_s, c.sequence) AS usual_gap_s,
+    argMax(c.explained_s, c.sequence) AS explained_s,
+    argMax(tuple(c.resumed_at), c.sequence).1 AS resumed_at,
+    argMax(c.changed_at, c.sequence) AS changed_at,
+    argMax(c.as_of, c.sequence) AS as_of,
+    argMax(c.advice, if(c.state = 'closed', 0, c.sequence)) AS advice
+FROM source_incident_changes AS c FINAL
+GROUP BY source, event_type, incident_id;

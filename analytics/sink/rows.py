@@ -258,6 +258,18 @@ def _incident_changes(records: Sequence[AvroRecord], _places: Sequence[Polled]) 
     return columns
 
 
+def _source_incident_changes(records: Sequence[AvroRecord], _places: Sequence[Polled]) -> Columns:
+    columns = _plain(
+        records,
+        (
+            "incident_id", "sequence", "state", "source", "event_type", "level", "silent_since",
+            "usual_gap_s", "explained_s", "opened_at", "changed_at", "as_of", "advice",
+        ),
+    )  # fmt: skip
+    columns["resumed_at"] = [record["resumed_at"] for record in records]
+    return columns
+
+
 def _suppressions(records: Sequence[AvroRecord], places: Sequence[Polled]) -> Columns:
     columns = _plain(
         records,
@@ -322,6 +334,7 @@ BUILDERS: dict[str, tuple[tuple[str, Builder], ...]] = {
         ("campaign_rates_history", _campaign_rates_history),
     ),
     topics.ALERTS: (("incident_changes", _incident_changes),),
+    topics.SOURCE_ALERTS: (("source_incident_changes", _source_incident_changes),),
     topics.SUPPRESSIONS: (("suppressions", _suppressions),),
     topics.SCOPED_SUPPRESSIONS: (("scoped_suppressions", _scoped_suppressions),),
     topics.CAMPAIGNS: (("campaigns", _campaigns),),

@@ -12,7 +12,7 @@ Invariants:
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,6 +24,7 @@ from clickhouse_connect.driver.client import Client
 from analytics import migrate
 from analytics.client import connect
 from analytics.metrics import SinkMetrics
+from analytics.sink.asking import Asked
 from analytics.sink.batcher import Batcher, BatchLimits, Offsets
 from analytics.sink.loading import Loader, Reject
 from analytics.sink.progress import Progress
@@ -47,6 +48,14 @@ LANDING_S_MAX = 10.0
 LAG_INTERVAL_S = 1.0
 METADATA_MS = 15_000
 """How soon a topic that was deleted and recreated is read again."""
+
+
+Ask = Callable[[str, Mapping[str, Any]], Sequence[Sequence[Any]]]
+Beside = Callable[
+    [Ask, Callable[[], bool], Callable[[Mapping[str, float]], None]], Coroutine[Any, Any, None]
+]
+"""What runs beside a sink: takes a query of ClickHouse (blocking, raises ``Unavailable``), whether
+this sink is the one that reads partition 0 of the raw topic, and what shows sources' silence."""
 
 
 class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
@@ -312,6 +321,7 @@ async def serve(
     stop: asyncio.Event,
     codec: Codec | None = None,
     tracer: Tracer | None = None,
+    beside: Beside | None = None,
 ) -> None:
     """The role ``sink``: migrates, then reads and stores until ``stop`` is set.
 
@@ -339,6 +349,10 @@ async def serve(
         sink.metrics.clickhouse_up.set_function(lambda: float(sink.stores and progress.told))
         telling = asyncio.create_task(progress.run(), name="progress")
         stack.callback(telling.cancel)
+        if beside is not None:
+            ask = Asked(lambda: connect(settings))
+            running = beside(ask, lambda: sink.reconciles, sink.metrics.show_silence)
+            stack.callback(asyncio.create_task(running, name="beside").cancel)
         await sink.run(stop)
 
 

@@ -9,7 +9,8 @@ import typer
 from schemas.errors import BadInput, ConfigError
 from schemas.settings import Settings
 from streams.cli.clickhouse import rows_of, table_of
-from streams.cli.context import Json, emit, lines_of, now, say, settings_of, table, table_or_json
+from streams.cli.context import Json, emit, lines_of, now, say, settings_of, table
+from streams.cli.source_incidents import listed, shown
 from streams.cli.tail import moment
 
 alerts = typer.Typer(help="Incidents: rates above their lines.", no_args_is_help=True)
@@ -153,10 +154,21 @@ def alerts_ls(
     campaign: Annotated[str | None, typer.Option(help="Only this campaign.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Closed ones too.")] = False,
 ) -> None:
-    """Lists incidents, newest first: one row each, with the rate now and when it was opened."""
+    """Lists incidents, newest first: of campaigns by their rate, then of sources by their silence.
+
+    With --json each is an object: those of sources have 'source', the others 'campaign_id'.
+    """
+    settings = settings_of()
     parameters = {"campaign": campaign or "", "last": str(last), "every": "1" if every else ""}
-    columns, rows = table_of(settings_of(), _LIST, parameters)
-    table_or_json(json, "", columns, rows)
+    columns, rows = table_of(settings, _LIST, parameters)
+    names, silent = listed(settings, every=every, last=last) if campaign is None else ([], [])
+    if json:
+        emit([dict(zip(columns, row, strict=True)) for row in rows]
+             + [dict(zip(names, row, strict=True)) for row in silent])  # fmt: skip
+        return
+    table("", columns, rows)
+    if silent:
+        table("Silent sources", names, silent)
 
 
 @alerts.command("show")
@@ -170,6 +182,8 @@ def alerts_show(incident: str, json: Json = False) -> None:
     columns, rows = table_of(settings, _ONE, {"id": identity})
     places = rows_of(settings, _PLACE, {"id": identity}, tuple[str, str, str, int, int, str])
     if not rows or not places:
+        if shown(settings, identity, json=json):
+            return
         raise BadInput("no_such_incident", incident)
     facts = dict(zip(columns, rows[0], strict=True))
     campaign, rate, window, opened_s, as_of_s, advice = places[0]

@@ -27,6 +27,7 @@ from streams.cli.context import (
     emit,
     environ,
     lines_of,
+    now,
     say,
     settings_of,
     sources_of,
@@ -99,15 +100,19 @@ def worker() -> None:
 
 
 def sink() -> None:
-    """Writes the streams into ClickHouse; applies migrations first."""
+    """Writes the streams into ClickHouse; applies migrations first. Notices silent sources."""
     from analytics.sink import sink as analytics_sink
+    from streams.books.watch import Watch
     from streams.cli.telemetry import tracer_of
 
     settings = begin("sink")
     tracer = tracer_of(environ(), "sink")
     codec = codec_of(settings)
+    beside = Watch(settings, codec, now).run
     run_until_stopped(
-        lambda stop: analytics_sink.serve(settings, codec=codec, stop=stop, tracer=tracer)
+        lambda stop: analytics_sink.serve(
+            settings, codec=codec, stop=stop, tracer=tracer, beside=beside
+        )
     )
 
 

@@ -117,7 +117,14 @@ def _record(node: Mapping[str, Any]) -> Convert | None:
 
 _CONVERT: dict[str, Convert] = {
     name: _times(schema_json(LATEST[name])) or (lambda record: record)
-    for name in ("engagement", "suppression", "alert", "campaign_rates", "enriched_event")
+    for name in (
+        "engagement",
+        "suppression",
+        "alert",
+        "source_alert",
+        "campaign_rates",
+        "enriched_event",
+    )  # fmt: skip
 }
 
 
@@ -161,6 +168,11 @@ KINDS: Mapping[str, Kind] = {
         "alert", lambda record: f"incident.{record['state']}",
         lambda record: int(record["changed_at"]),
         ("incident.opened", "incident.escalated", "incident.eased", "incident.closed"),
+    ),
+    topics.SOURCE_ALERTS: Kind(
+        "source_alert", lambda record: f"silence.{record['state']}",
+        lambda record: int(record["changed_at"]),
+        ("silence.opened", "silence.closed"),
     ),
     topics.RATES: Kind(
         "campaign_rates", lambda _: "rates.updated", lambda record: int(record["as_of"]),

@@ -25,7 +25,7 @@ from streams.deliver.core import Limits
 TOPICS: Mapping[str, tuple[str, ...]] = {
     "engagement": (topics.ENGAGEMENT,),
     "suppressions": (topics.SUPPRESSIONS, topics.SCOPED_SUPPRESSIONS),
-    "alerts": (topics.ALERTS,),
+    "alerts": (topics.ALERTS, topics.SOURCE_ALERTS),
     "rates": (topics.RATES,),
     "events": (topics.ENRICHED,),
 }

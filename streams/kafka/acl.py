@@ -22,7 +22,8 @@ from streams.kafka.groups import destination_group
 ROLES: dict[str, str] = {
     "ingest": "receives webhooks: writes raw events and dead letters, reads nothing",
     "worker": "reads raw events and minute counts, writes everything derived from them",
-    "sink": "reads every topic but engagement and rules, and workers' offsets; writes dead letters",
+    "sink": "reads every topic but engagement and rules, and workers' offsets; writes dead letters"
+    " and incidents of sources",
     "deliver": "reads what goes to other systems, and orders; writes dead letters",
     "dashboard": "reads topics' metadata and lag, changes nothing",
     "admin": "creates and checks topics; the commands topics, doctor, lag, tail, dlq",

@@ -35,6 +35,7 @@ def of(role: str, metric: str, **labels: str) -> str:
     return f"mailpulse_{metric}{{{role}{more}}}"
 
 
+SILENCE = of(SINK, "source_silence_seconds", source="crm")
 INGEST_UP, INGEST_2_UP = up("ingest", "ingest-1:8080"), up("ingest", "ingest-2:8080")
 WORKER_UP, SINK_UP = up("worker", "worker-1:9100"), up("sink", "sink:9100")
 DELIVER_UP, DASHBOARD_UP = up("deliver", "deliver:9100"), up("dashboard", "dashboard:9100")
@@ -245,6 +246,8 @@ CASES = (
            {BAD_ITEMS: born(4, 40), UNSTORABLE: last(4, 40)}),
     silent("DeadLetterBurst", "200 some time ago", {BAD_ITEMS: born(25, 200)}),
     # --- sink
+    fires("SourceSilent", "beyond its rhythm", {SILENCE: last(2, 7_200)}),
+    silent("SourceSilent", "it came again", {SILENCE: then(flat(7_200, 20), absent(21))}),
     fires("SinkWithoutClickHouse", "for five minutes", {STORES: down(5)}),
     silent("SinkWithoutClickHouse", "while it starts", {STORES: down(1)}),
     fires("SinkBehind", "by two million", {SINK_LAG: flat(2e6)}),

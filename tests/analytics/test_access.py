@@ -17,6 +17,7 @@ from analytics.migrate import HISTORY, load
 from analytics.sink import books, campaign_facts
 from analytics.sink.rows import STATEMENTS
 from analytics.sql import statements
+from streams.books import watch
 
 _connect: Any = chdb.connect  # its type hints are incomplete
 TEXT = "\n".join(migration.text for migration in load())
@@ -68,13 +69,18 @@ def granted(engine: Any, role: str) -> set[tuple[str, str]]:
 
 
 def test_sink_may_read_what_it_asks_for(engine: Any) -> None:
-    """Facts of campaigns, migrations, and the reconciliation with everything that it reads."""
-    view = next(
-        each
-        for each in reversed(list(statements(TEXT)))
-        if "CREATE OR REPLACE VIEW reconciliation\n" in each
-    )
-    asked = " ".join((campaign_facts.KNOWN, *books.QUERIES, view, "FROM schema_migrations"))
+    """Facts of campaigns, migrations, the reconciliation and what sources' rhythms are learned
+    from, with everything that these views read."""
+    views = [
+        next(
+            each
+            for each in reversed(list(statements(TEXT)))
+            if f"CREATE OR REPLACE VIEW {name}\n" in each
+        )
+        for name in ("reconciliation", "freshness", "source_incidents")
+    ]
+    queries = (campaign_facts.KNOWN, *books.QUERIES, *watch.QUERIES)
+    asked = " ".join((*queries, *views, "FROM schema_migrations"))
     tables = set(re.findall(r"\bFROM (\w+)", asked))
     assert {"campaigns", "reconciliation", "accepted", "schema_migrations"} <= tables
     rights = granted(engine, "mailpulse_sink")

@@ -37,9 +37,10 @@ PARTS = (
     "analytics",
     "alerts",
     "verdicts",
+    "silence",
     "deliver",
 )
-WITHOUT_BROKER = frozenset(("alerts", "verdicts"))
+WITHOUT_BROKER = frozenset(("alerts", "verdicts", "silence"))
 """Parts that simulate; they are given no broker."""
 OK, FAILED, USAGE = 0, 1, 2
 

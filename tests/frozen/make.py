@@ -22,10 +22,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from schemas.codec import Codec
 from schemas.settings import Settings
 from schemas.topics import BY_NAME
+from streams.books.watch import Watch
 from streams.cli.clickhouse import table_of
 from streams.embedded.data_dir import Endpoints
+from tests.builders import record
 from tests.live import story
 from tests.live.log_reading import records_of
 from tests.live.roles import clean_environ
@@ -91,7 +94,27 @@ def load(where: Endpoints) -> None:
         ("suppressions", "add", story.address("list"), "--source", "crm", "--scope", "list:1"),
     ):
         subprocess.run([sys.executable, "-P", "-m", "streams.cli", *words], check=True, env=environ)
+    asyncio.run(fall_silent(where))
     until_told(where, told + 1)
+
+
+async def fall_silent(where: Endpoints) -> None:
+    """Tells an incident of a source, and waits until it is stored."""
+    now_us = int(time.time() * 1e6)
+    silent = record(
+        "source_alert", incident_id="5e" * 16, sequence=1, state="opened", source="crm",
+        level="critical", silent_since=now_us - 7_200_000_000, usual_gap_s=720, explained_s=2_160,
+        opened_at=now_us, changed_at=now_us, as_of=now_us, advice="Run a test.",
+    )  # fmt: skip
+    to_kafka = Settings.model_validate({"kafka_bootstrap": where.kafka_bootstrap})
+    await Watch(to_kafka, Codec(), time.time).tell([silent])
+    asked = Settings.model_validate({"clickhouse_dsn": where.clickhouse_dsn})
+    for _ in range(60):
+        _, rows = table_of(asked, "SELECT source, advice FROM source_incidents")
+        if [list(row) for row in rows] == [["crm", "Run a test."]]:
+            return
+        await asyncio.sleep(1)
+    raise AssertionError("the incident is not stored")
 
 
 def until_told(where: Endpoints, events: int) -> None:

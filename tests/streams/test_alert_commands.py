@@ -47,6 +47,20 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                           "state", "line", "window", "numerator", "denominator", "value",
                           "opened_at", "changed_at", "as_of", "advice"],
         )  # fmt: skip
+        client.insert(
+            "source_incident_changes",
+            [
+                ["news", kind, identity * 16, sequence, state, "critical", at(9000), 720, 2160,
+                 at(7000), at(7000 - sequence), at(7000 - sequence), "Run a test."]
+                for kind, identity, sequence, state in (
+                    ("", "cd", 1, "opened"), ("opened", "ef", 1, "opened"),
+                    ("opened", "ef", 2, "closed"),
+                )
+            ],
+            column_names=["source", "event_type", "incident_id", "sequence", "state", "level",
+                          "silent_since", "usual_gap_s", "explained_s", "opened_at", "changed_at",
+                          "as_of", "advice"],
+        )  # fmt: skip
         yield warehouse.reader_settings.clickhouse_dsn.get_secret_value()
 
 
@@ -144,15 +158,28 @@ def run(
 
 
 def test_ls_gives_one_row_per_incident(run: Run) -> None:
-    """As it is now, although it changed once."""
-    [row] = json.loads(run("ls", "--json"))
+    """As it is now, although it changed once; those of sources come after."""
+    row, silent = json.loads(run("ls", "--json"))
+    assert (silent["source"], silent["event_type"], silent["state"]) == ("news", "", "opened")
+    assert "Silent sources" in run("ls")
+    assert len(json.loads(run("ls", "--json", "--all"))) == 3
     assert (row["campaign_id"], row["level"], row["state"]) == ("spring", "critical", "escalated")
     assert json.loads(run("ls", "--json", "--campaign", "other")) == []
 
 
+def test_show_of_a_silence_says_what_was_usual(run: Run) -> None:
+    """By the id that ls prints."""
+    shown = json.loads(run("show", "cd" * 16, "--json"))
+    assert (shown["source"], shown["usual_gap_s"], shown["advice"]) == ("news", 720, "Run a test.")
+    text = run("show", "cd" * 16)
+    assert "silence of all events" in text
+    assert "Run a test." in text
+    assert "silence of opened" in run("show", "ef" * 16)
+
+
 def test_show_tells_what_stands_out_and_what_to_do(run: Run) -> None:
     """Of the bad messages, compared with all: reason, source, tag."""
-    [row] = json.loads(run("ls", "--json"))
+    row, _ = json.loads(run("ls", "--json"))
     shown = json.loads(run("show", row["incident_id"], "--json"))
     assert [one["state"] for one in shown["changes"]] == ["opened", "escalated"]
     parts = {(one["kind"], one["name"]): one for one in shown["standing_out"]}

@@ -76,6 +76,43 @@ def test_changes_belong_to_one_thread(state: str, begins: str, over: bool) -> No
     assert (message.thread, message.over, message.first) == ("a" * 32, over, state == "opened")
 
 
+def silence(**changed: Any) -> Message:
+    """Of a source that fell silent, by way of the body that is sent."""
+    given = {
+        "incident_id": "c" * 32, "sequence": 1, "state": "opened", "source": "news",
+        "level": "critical", "silent_since": AT, "usual_gap_s": 720, "explained_s": 2_160,
+        "opened_at": AT, "changed_at": AT, "as_of": AT, "advice": "Run a test.",
+    }  # fmt: skip
+    record = builders.record("source_alert", **given | changed)
+    assert is_told(record, "watch")
+    assert is_told(record, "critical") == (record["level"] == "critical")
+    body = bodies.of_record(topics.SOURCE_ALERTS, "id-1", record)
+    return message_of(orjson.loads(body.json), "https://mail.example.com")
+
+
+def test_a_silence_says_of_what_since_when_and_what_was_usual() -> None:
+    """And leads to the page of sources; its end says when something came again."""
+    opened = silence()
+    assert re.fullmatch(
+        r"critical: nothing comes from source news since \d{4}-\d\d-\d\d \d\d:\d\d UTC",
+        opened.title,
+    )
+    text = "\n".join(opened.lines)
+    assert "12 minutes" in text
+    assert "36 minutes" in text
+    assert "Run a test." in text
+    assert "mailpulse alerts show " + "c" * 32 in text
+    assert opened.link == "https://mail.example.com/pipeline"
+    assert (opened.thread, opened.first, opened.over) == ("c" * 32, True, False)
+    one_kind = silence(event_type="opened", level="warning", usual_gap_s=3 * 86_400)
+    assert one_kind.title.startswith("warning: source news reports no «opened» since")
+    assert "3 days" in one_kind.lines[0]
+    closed = silence(state="closed", sequence=2, resumed_at=AT + 60_000_000, advice="")
+    assert (closed.title, closed.over) == ("over: nothing comes from source news", True)
+    assert "It came again" in closed.lines[1]
+    assert "no rhythm is known" in silence(state="closed", sequence=2).lines[1]
+
+
 def test_without_a_dashboard_the_command_is_named() -> None:
     """A link that leads nowhere would be worse."""
     message = told(alert(), dashboard="")

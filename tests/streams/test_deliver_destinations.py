@@ -262,6 +262,7 @@ RECORDS: dict[str, dict[str, Any]] = {
     topics.SUPPRESSIONS: SUPPRESSED,
     topics.SCOPED_SUPPRESSIONS: SUPPRESSED,
     topics.ALERTS: builders.record("alert", state="escalated"),
+    topics.SOURCE_ALERTS: builders.record("source_alert", state="closed", resumed_at=1),
     topics.RATES: builders.record("campaign_rates"),
     topics.ENRICHED: {
         "event": builders.event(tags=["a"]), "enrichment": builders.enrichment(),

@@ -75,7 +75,7 @@ export function overview(main) {
     fill(start, empty ? startHere(latest) : null);
     for (const node of [cards, table.node]) node.hidden = empty;
     const open = openOnes(latest.incidents);
-    fill(strip, open.length ? incidentStrip(open, latest) : null);
+    fill(strip, [open.length ? incidentStrip(open, latest) : null, latest.silent.length ? silenceStrip(latest.silent) : null]);
     fill(cards, cardsOf(latest));
     for (const name of RATES) table.rename(name, metric(name).label, metric(name).tip);
     const wished = get("q").trim().toLowerCase();
@@ -95,6 +95,16 @@ function incidentStrip(open, latest) {
       h("a", { href: link("/campaign", { campaign: row.campaign_id }) }, names.get(row.campaign_id) ?? row.campaign_id),
       `: ${incidentName(row.rate)} ${presentRate(row)}${places(row) === "all" ? "" : ` at ${places(row)}`} (${row.level}) since ${moment(row.opened_ms)}`))),
     open.length > STRIP_ROWS ? `and ${open.length - STRIP_ROWS} more, below` : null);
+}
+
+/** Sources of which nothing comes, or nothing of one event type. */
+function silenceStrip(silent) {
+  const level = silent.some((row) => !row.event_type) ? "critical" : "warning";
+  return h("div", { class: `alert ${level}`, id: "silent" },
+    h("strong", {}, silent.length === 1 ? "1 source is silent beyond its rhythm" : `${silent.length} silences beyond the rhythm of their sources`),
+    h("ul", {}, silent.slice(0, STRIP_ROWS).map((row) => h("li", {},
+      h("a", { href: link("/pipeline") }, row.source), `: no ${row.event_type || "event"} since ${moment(row.since_ms)}`))),
+    silent.length > STRIP_ROWS ? `and ${silent.length - STRIP_ROWS} more, on the pipeline's page` : null);
 }
 
 function cardsOf(latest) {

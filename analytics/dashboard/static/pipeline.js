@@ -24,10 +24,11 @@ export function pipeline(main) {
   const books = booksTable();
   const letters = letterTable();
   const parts = partTable(() => latest);
+  const silences = silenceTable();
   const requests = requestTable();
   const destinations = destinationTable();
   const tries = tryTable();
-  fill(main, h("h1", { class: "hidden" }, "Pipeline"), periodBar(), trouble, stages, books.node, destinations.node, tries.node, lags.node, parts.node, requests.node, letters.node, topics.node);
+  fill(main, h("h1", { class: "hidden" }, "Pipeline"), periodBar(), trouble, stages, silences.node, books.node, destinations.node, tries.node, lags.node, parts.node, requests.node, letters.node, topics.node);
   onChange(() => latest && draw(latest));
 
   function draw(document_) {
@@ -40,6 +41,7 @@ export function pipeline(main) {
     books.show(latest.reconciliation);
     letters.show(latest.dead_letters);
     parts.show(latest.parts);
+    silences.show(latest.silences);
     destinations.node.hidden = tries.node.hidden = !latest.deliver_known;
     destinations.show(latest.destinations);
     tries.show(latest.tries);
@@ -151,6 +153,26 @@ function partTable(latest) {
         value: (row) => (row.caught_up_ms ? duration((Date.now() - row.caught_up_ms) / 1000) : "–") },
       { key: "silent", number: true, label: "Silent for", tip: "Since the last event, as far as the data is complete.", sort: (row) => row.seconds_silent,
         value: (row) => (row.seconds_silent === null ? "–" : duration(row.seconds_silent)) },
+    ],
+  });
+}
+
+function silenceTable() {
+  return new Table({
+    id: "silences", title: "Silent sources", page: "pipeline", key: (row) => row.id, initial: ["opened", "down"],
+    empty: "None in this period. A source has a rhythm once two weeks and three active weeks of it are stored.",
+    note: "Nothing came for longer than the rhythm of these hours of the week explains. Also in a terminal: mailpulse alerts ls",
+    columns: [
+      { key: "source", label: "Source", sort: (row) => row.source, value: (row) => row.source },
+      { key: "what", label: "What is missing", sort: (row) => row.event_type, value: (row) => row.event_type || "all events" },
+      { key: "level", label: "Level", sort: (row) => row.level, value: (row) => [row.level, row.closed_ms],
+        cell: (row) => h("span", { class: `badge ${row.closed_ms ? "closed" : row.level}` }, row.closed_ms ? `${row.level}, closed` : row.level) },
+      { key: "since", number: true, label: "Silent since", sort: (row) => row.since_ms, value: (row) => [row.since_ms, get("zone")], cell: (row) => moment(row.since_ms) },
+      { key: "usual", number: true, label: "Usual gap", tip: "How long the longest gap of a usual week would have taken from then on.", sort: (row) => row.usual_gap_s, value: (row) => duration(row.usual_gap_s) },
+      { key: "explained", number: true, label: "Explained", tip: "How long a silence its rhythm would have explained.", sort: (row) => row.explained_s, value: (row) => duration(row.explained_s) },
+      { key: "advice", label: "What to do", value: (row) => row.advice, cell: (row) => h("span", { class: "advice" }, row.advice || "–") },
+      { key: "opened", number: true, label: "Opened", sort: (row) => row.opened_ms, value: (row) => [row.opened_ms, get("zone")], cell: (row) => moment(row.opened_ms) },
+      { key: "closed", number: true, label: "Closed", sort: (row) => row.closed_ms, value: (row) => [row.closed_ms, get("zone")], cell: (row) => (row.closed_ms ? moment(row.closed_ms) : "not yet") },
     ],
   });
 }

@@ -62,13 +62,13 @@ def line(text: object, most: int = LINE_CHARS_MAX) -> str:
 
 
 def is_told(record: AvroRecord, least: str) -> bool:
-    """Whether people are told of a record of the alerts' topic (invariant 3).
+    """Whether people are told of a record of an alerts' topic (invariant 3).
 
     Args:
         least: level that an incident must have reached; one that was told is told to its end.
     """
     is_change = record["as_of"] == record["changed_at"]
-    reached = record["worst_level"]
+    reached = record.get("worst_level", record["level"])  # a source's has one level for life
     return is_change and (reached not in LEVELS or LEVELS.index(reached) >= LEVELS.index(least))
 
 
@@ -82,6 +82,8 @@ def message_of(body: Mapping[str, Any], dashboard: str) -> Message:
     kind, data = str(body["type"]), body["data"]
     if kind.startswith("incident."):
         return _incident(kind.removeprefix("incident."), data, dashboard)
+    if kind.startswith("silence."):
+        return _silence(data, dashboard)
     if kind in (FAILING, WORKING):
         return _destination(kind, data, dashboard)
     return _other(kind, body, dashboard)
@@ -114,6 +116,43 @@ def _incident(state: str, data: Mapping[str, Any], dashboard: str) -> Message:
         _campaign_link(dashboard, data["campaign_id"]), str(data["incident_id"]),
         state == "opened", level, over, campaign, fields,
     )  # fmt: skip
+
+
+def _silence(data: Mapping[str, Any], dashboard: str) -> Message:
+    source, level = line(data["source"], 80), line(data["level"], 20)
+    what = f"nothing comes from source {source}"
+    if data["event_type"]:
+        what = f"source {source} reports no «{line(data['event_type'], 40)}»"
+    over = data["state"] == CLOSED
+    since = _moment(data["silent_since"])
+    if over:
+        ended = f"It came again {_moment(data['resumed_at'])}." if data["resumed_at"] else (
+            "Nothing came, but it has been silent for so long that no rhythm is known any more."
+        )  # fmt: skip
+        title, lines = f"over: {what}", [f"Silent since {since}.", ended]
+    else:
+        title = f"{level}: {what} since {since}"
+        usual, most = _length(data["usual_gap_s"]), _length(data["explained_s"])
+        lines = [
+            f"The longest gap of a usual week would have ended after {usual}; {most} would still"
+            " have been within its rhythm.",
+            line(data["advice"], 600),
+        ]
+    lines.append(f"In a terminal: mailpulse alerts show {data['incident_id']}")
+    link = f"{dashboard}/pipeline" if dashboard else None
+    return Message(
+        line(title, 250), tuple(lines), link, str(data["incident_id"]), not over, level, over,
+        fields=_fields(data),
+    )  # fmt: skip
+
+
+def _length(seconds: int) -> str:
+    """A length of time in words, in two units at most."""
+    minutes = max(1, round(seconds / 60))
+    if minutes < 120:
+        return f"{minutes} minutes"
+    hours = round(minutes / 60)
+    return f"{hours} hours" if hours < 72 else f"{round(hours / 24)} days"
 
 
 def _destination(kind: str, data: Mapping[str, Any], dashboard: str) -> Message:
