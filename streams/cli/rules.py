@@ -170,7 +170,7 @@ def _rules_of(epoch: "Epoch") -> Rules:
 
 
 async def _history(settings: Settings) -> "tuple[Rules, list[Epoch]]":
-    """The rules that workers start with, and all epochs.
+    """The rules that workers start with, and all epochs that were not aborted.
 
     Raises:
         Unavailable: Kafka is away.
@@ -181,7 +181,7 @@ async def _history(settings: Settings) -> "tuple[Rules, list[Epoch]]":
 
     own = look_ups_of(settings).rules
     async with Rulebook(settings, codec_of(settings)) as rulebook:
-        return own, (await rulebook.refresh()).epochs
+        return own, list((await rulebook.refresh()).standing)
 
 
 def _own_text(settings: Settings) -> str:
