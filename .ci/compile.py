@@ -48,7 +48,7 @@ MODULES = (
     "streams.enrich.telling",
     "streams.enrich.vectors",
 )
-"""What is compiled. One by one measured: what does not gain stays plain."""
+"""What folds, judges and decodes an event. Measured as a whole, in three steps."""
 GROUP = "mailpulse"
 """All modules are one library, ``mailpulse__mypyc``, so that they call each other directly."""
 CHECKOUT = Path(__file__).parents[1]
