@@ -103,7 +103,7 @@ class StreamMetrics:
             ["partition"],
         )
         self.reprocess_left = gauge(
-            "mailpulse_reprocess_records_left",
+            "mailpulse_reprocess_left_records",
             "Records between what newer rules have folded and what live rules have.",
             ["partition"],
         )
