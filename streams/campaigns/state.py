@@ -161,11 +161,11 @@ class CampaignState:
         """Campaigns with an incident that is open, or about to be."""
         return {campaign for (campaign, _), one in self.held.items() if not one.is_idle}
 
-    def judge_also(self, key: PartialKey, delta: Sequence[int]) -> None:
-        """Adds what a partial changes to the sums that its campaign is judged by."""
-        if key.campaign and self.judged_of(key.campaign).add(key.mailbox, key.minute, delta):
-            self._judged_changed.add(key.campaign)
-            self._due.add(key.campaign)
+    def judge_also(self, campaign: str, mailbox: str, minute: int, delta: Sequence[int]) -> None:
+        """Adds what partials change to the sums that their campaign is judged by."""
+        if campaign and self.judged_of(campaign).add(mailbox, minute, delta):
+            self._judged_changed.add(campaign)
+            self._due.add(campaign)
 
     def due(self) -> set[str]:
         """Campaigns to be judged: where something changed since the last call, or is about to."""

@@ -57,6 +57,8 @@ class Partial(NamedTuple):
     counts: tuple[int, ...]
 
 
+CountKey = tuple[str, str, int]
+"""Campaign, mailbox provider and minute: what the partials of all input partitions add up to."""
 Stored = tuple[int, tuple[int, ...]]
 """Offset and counts of a stored partial."""
 
@@ -107,14 +109,14 @@ class Windows:
     Args:
         partials: stores the partials.
         minute: the running minute (since 1970) to begin with.
-        also: is told what each newer partial changes.
+        also: is told what the newer partials of a campaign, mailbox provider and minute change.
     """
 
     def __init__(
         self,
         partials: Partials,
         minute: int,
-        also: Callable[[PartialKey, Sequence[int]], None] | None = None,
+        also: Callable[[str, str, int, Sequence[int]], None] | None = None,
     ) -> None:
         self._partials = partials
         self._also = also
@@ -154,6 +156,7 @@ class Windows:
         keys = list({partial.key for partial in partials})
         stored = zip(keys, self._partials.get_many(keys), strict=True)
         newest = {key: old for key, old in stored if old is not None}
+        changes: dict[CountKey, list[int]] = {}
         applied = 0
         for key, offset, counts in partials:
             delta = merge(newest.get(key), offset, counts)
@@ -161,22 +164,26 @@ class Windows:
                 continue
             newest[key] = (offset, counts)
             self._partials.put(key, (offset, counts))
-            self._add(key, delta)
+            # Every input partition tells of the same campaigns and minutes: one change for all.
+            change = changes.setdefault(key[:3], delta)
+            if change is not delta:
+                _accumulate(change, delta, 1)
             applied += 1
+        for place, change in changes.items():
+            self._add(*place, change)
         return applied
 
-    def _add(self, key: PartialKey, delta: Sequence[int]) -> None:
-        series = self._series(key.campaign, key.mailbox)
-        minute = key.minute
+    def _add(self, campaign: str, mailbox: str, minute: int, delta: Sequence[int]) -> None:
+        series = self._series(campaign, mailbox)
         series.first_minute = min(series.first_minute or minute, minute)
         series.last_minute = max(series.last_minute, minute)
         _accumulate(series.total, delta, 1)
         for place in self._around(minute):
             series.windows[place] = _moved(series.windows[place], delta, 1)
-        self.changed.add(key.campaign)
-        self.touched.add((key.campaign, key.mailbox))
+        self.changed.add(campaign)
+        self.touched.add((campaign, mailbox))
         if self._also is not None:
-            self._also(key, delta)
+            self._also(campaign, mailbox, minute, delta)
 
     def _series(self, campaign: str, mailbox: str) -> Series:
         by_mailbox = self.of_campaign(campaign)

@@ -5,7 +5,8 @@ Invariants:
    may the offset be committed (``next_offset``). Whatever happens in between, replaying from the
    committed offset gives the same result.
 2. A shard's lock is held from a step until its outputs are handed over, and over a checkpoint: a
-   checkpoint never sees a step whose outputs are only half sent.
+   checkpoint never sees a step whose outputs are only half sent. A round of checkpoints holds the
+   locks of its partitions together, taken in their order; nothing else holds two.
 3. Any error ends the worker; nothing is skipped.
 4. A chunk that begins beyond what was read is not handled while the log still holds records in
    between. Those are read first: a commit past them would lose them.
@@ -18,7 +19,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -34,13 +35,11 @@ from streams.transport.chunks import TP, Chunk
 from streams.worker.damage import DamagedState, LastingDamage
 from streams.worker.metrics import StreamMetrics
 from streams.worker.outputs import Flight, Outputs
+from streams.worker.pace import Standing, due, lag_of
 from streams.worker.setting_aside import DAMAGED_KEPT_MAX
 from streams.worker.store import StateDirectory, Store
 
 log = structlog.get_logger(__name__)
-
-FEW_RECORDS = 1_000
-"""With at most so many since the last checkpoint, another one is cheap."""
 
 
 @dataclass(slots=True)
@@ -54,6 +53,7 @@ class PartitionWork:
     next_offset: int | None = None
     since_checkpoint: int = 0
     checkpointed_at: float = field(default_factory=time.monotonic)
+    lag_s: float = 0.0
     handing_over: bool = False
     """True from a step until its outputs are sent. If it is true when the lock is taken, a step
     failed or was cancelled half-way, and its state must never be stored."""
@@ -142,7 +142,7 @@ class Agent(ABC):
             await self.handle(chunk)
 
     async def handle(self, chunk: Chunk) -> None:
-        """One chunk, with a checkpoint when one is due."""
+        """One chunk; checkpoints are made beside it, unless too many records wait for one."""
         work = self._work.get(chunk.tp)
         if work is None or not work.live:
             return  # revoked while it was queued; the partition's owner reads it
@@ -150,11 +150,17 @@ class Agent(ABC):
             return
         async with self.rebuilding(work):
             await self.process(work, chunk)
-            self.metrics.lag_records.labels(self.topic, str(chunk.tp.partition)).set(
-                max(0, chunk.highwater - chunk.last - 1)
-            )
-        if work.live:
-            await self.checkpoint_if_due(work)
+            self._note_lag(work, chunk)
+        waiting = sum(work.since_checkpoint for work in self._work.values())
+        if waiting >= self.settings.checkpoint_records_max:
+            await self.checkpoint_due()
+
+    def _note_lag(self, work: PartitionWork, chunk: Chunk) -> None:
+        left = max(0, chunk.highwater - chunk.last - 1)
+        self.metrics.lag_records.labels(self.topic, str(chunk.tp.partition)).set(left)
+        if chunk.records or not left:
+            age_s = time.time() - chunk.records[-1].timestamp / 1000 if chunk.records else 0.0
+            work.lag_s = lag_of(age_s, left)
 
     async def _follows(self, work: PartitionWork, chunk: Chunk) -> bool:
         """Whether everything before the chunk that the log still holds was read (invariant 4).
@@ -255,16 +261,19 @@ class Agent(ABC):
         try:
             yield
         except DamagedState as error:
-            async with work.lock:  # after what is being done with it
-                if self._work.get(work.tp) is not work:
-                    return
-                work.live = False
-                del self._work[work.tp]
-                self._reach.pop(work.tp, None)
-                self.forget(work.tp)
-                self._set_aside(work.tp, error)
-            self._to_read_again.add(work.tp)
-            self._unopened.set()
+            await self._rebuild(work, error)
+
+    async def _rebuild(self, work: PartitionWork, error: DamagedState) -> None:
+        async with work.lock:  # after what is being done with it
+            if self._work.get(work.tp) is not work:
+                return
+            work.live = False
+            del self._work[work.tp]
+            self._reach.pop(work.tp, None)
+            self.forget(work.tp)
+            self._set_aside(work.tp, error)
+        self._to_read_again.add(work.tp)
+        self._unopened.set()
 
     def _set_aside(self, tp: TP, error: DamagedState | StateError) -> None:
         name = self._store_name(tp)
@@ -307,37 +316,61 @@ class Agent(ABC):
             if not self.is_open(tp):
                 self.app.touch(tp)
 
-    async def checkpoint_if_due(self, work: PartitionWork) -> None:
-        """A checkpoint when enough records or time have passed since the last.
+    async def checkpoint_due(self) -> None:
+        """Checkpoints the partitions that are due (``streams.worker.pace``). Call it often."""
+        now = time.monotonic()
+        standings = [
+            Standing(tp, work.since_checkpoint, now - work.checkpointed_at, work.lag_s)
+            for tp, work in self._work.items()
+            if work.live
+        ]
+        tps = due(standings, self.checkpoint_interval_s, self.settings.checkpoint_records_max)
+        await self.checkpoint(*[self._work[tp] for tp in tps])
 
-        With few records a checkpoint costs almost nothing, so it comes twice as soon: counts are
-        published by it.
-        """
-        age_ms = (time.monotonic() - work.checkpointed_at) * 1000
-        wait_ms: float = self.settings.checkpoint_interval_ms
-        if work.since_checkpoint <= FEW_RECORDS:
-            wait_ms /= 2
-        if work.since_checkpoint >= self.settings.checkpoint_records_max or age_ms >= wait_ms:
-            await self.checkpoint(work)
+    @property
+    def checkpoint_interval_s(self) -> float:
+        """How long a partition waits for its next checkpoint."""
+        return self.settings.checkpoint_interval_ms / 1000
 
-    async def checkpoint(self, work: PartitionWork) -> None:
-        """Outputs acknowledged, state and offset stored, then the offset is free (invariant 1)."""
-        async with self.rebuilding(work), work.lock:
-            if self._work.get(work.tp) is not work:
-                return  # closed while this waited for the lock
-            await self._checkpoint(work)
+    async def checkpoint(self, *works: PartitionWork) -> None:
+        """One round: the outputs of all partitions acknowledged, then the state and offset of each
+        stored; then the offsets are free (invariant 1)."""
+        started = time.monotonic()
+        damaged: list[tuple[PartitionWork, DamagedState]] = []
+        async with AsyncExitStack() as locks:
+            handed_over: list[PartitionWork] = []
+            for work in sorted(works, key=lambda work: work.tp):
+                await locks.enter_async_context(work.lock)
+                if self._work.get(work.tp) is not work:
+                    continue  # closed while this waited for the lock
+                try:
+                    await self._hand_over_rest(work)
+                    handed_over.append(work)
+                except DamagedState as error:
+                    damaged.append((work, error.apart()))
+            for work in handed_over:
+                await work.flight.landed()
+            for work in handed_over:
+                try:
+                    self._store(work)
+                except DamagedState as error:
+                    damaged.append((work, error.apart()))
+                await asyncio.sleep(0)
+        for work, damage in damaged:
+            await self._rebuild(work, damage)
+        if works:
+            self.metrics.checkpoint_seconds.labels(self.name).observe(time.monotonic() - started)
 
-    async def _checkpoint(self, work: PartitionWork) -> None:
+    async def _hand_over_rest(self, work: PartitionWork) -> None:
         if work.handing_over:
             raise MailpulseError(f"{work.tp}: a step's outputs were not all sent")
-        started = time.monotonic()
         await self.before_checkpoint(work)
-        await work.flight.landed()
+
+    def _store(self, work: PartitionWork) -> None:
         if work.since_checkpoint:
             work.next_offset = self._reach[work.tp] = self.store_state(work)
             work.since_checkpoint = 0
         work.checkpointed_at = time.monotonic()
-        self.metrics.checkpoint_seconds.labels(self.name).observe(work.checkpointed_at - started)
 
     async def reopen(self, work: PartitionWork, before: Callable[[int], Awaitable[None]]) -> None:
         """Checkpoints and closes the partition, and has it opened and read again.
@@ -349,7 +382,9 @@ class Agent(ABC):
         async with self.rebuilding(work), work.lock:
             if self._work.get(work.tp) is not work or not work.live:
                 return
-            await self._checkpoint(work)
+            await self._hand_over_rest(work)
+            await work.flight.landed()
+            self._store(work)
             await before(work.next_offset or 0)
             work.live = False
             del self._work[work.tp]
@@ -361,12 +396,6 @@ class Agent(ABC):
     def works(self) -> list[PartitionWork]:
         """The partitions whose state is open."""
         return list(self._work.values())
-
-    async def checkpoint_idle(self) -> None:
-        """Checkpoints partitions whose last one is too long ago; for a timer."""
-        for work in self.works():
-            if work.live:
-                await self.checkpoint_if_due(work)
 
     def claims(self) -> dict[TP, int]:
         """Partitions whose state is on this machine, opened or not -> the offset it reaches."""
@@ -403,11 +432,10 @@ class Agent(ABC):
         if tps:  # Faust revokes all at once; a gauge left behind would be exported for ever
             self.metrics.lag_records.clear()
             self.metrics.event_age_seconds.clear()
-        for tp in tps:
-            work = self._work.get(tp)
-            if work is not None and work.live:
-                work.live = False
-                await self.checkpoint(work)
+        works = [work for tp in tps if (work := self._work.get(tp)) is not None and work.live]
+        for work in works:
+            work.live = False
+        await self.checkpoint(*works)
 
     def release(self, tps: Iterable[TP]) -> None:
         """Closes the state of these partitions, without a checkpoint."""

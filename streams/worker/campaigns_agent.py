@@ -3,8 +3,9 @@
 Invariants:
 1. Merging is idempotent (``streams.campaigns.windows``), so reading a partial again changes
    nothing.
-2. Rates of campaigns whose sums changed, by partials or by time alone, are published at most once
-   per ``rates_interval_ms``, and always before the checkpoint that forgets that they changed.
+2. Rates of campaigns whose sums changed, by partials or by time alone, are published once per
+   ``rates_interval_ms`` (less often where that would take more than ``PUBLISH_SHARE_MAX``), and
+   always before the checkpoint that forgets that they changed.
 3. ``as_of`` of rates is this host's clock; everything else is a function of the partials read. A
    window of n minutes is published when its last minute has ended; ``total`` includes the running
    minute.
@@ -17,7 +18,8 @@ Invariants:
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -36,15 +38,23 @@ from streams.enrich.minute_counts import read_record
 from streams.transport.chunks import TP, Chunk, Record
 from streams.worker.agent import Agent, PartitionWork, Resources
 from streams.worker.outputs import Row
+from streams.worker.pace import pause_s
 
 log = structlog.get_logger(__name__)
 
 SLICE_RECORDS = 1000
 PUBLISH_SHARE_MAX = 0.1
-"""Share of a core per partition: with very many active campaigns rates are published less often, so
-that other work goes on."""
+"""Share of a core, for all partitions of a worker: with very many active campaigns rates are
+published, and checkpoints that need them made, less often, so that other work goes on."""
+PUBLISH_PAUSE_S_MAX = 10.0
 PUBLISH_SLICE = 50
 """Campaigns published before the event loop gets a turn."""
+
+
+def _parts(campaigns: Sequence[str]) -> Iterator[Sequence[str]]:
+    """What is published before the event loop gets a turn."""
+    for begin in range(0, len(campaigns), PUBLISH_SLICE):
+        yield campaigns[begin : begin + PUBLISH_SLICE]
 
 
 def partials_of(codec: Codec, records: Iterable[Record]) -> tuple[list[Partial], list[Record]]:
@@ -94,7 +104,9 @@ class CampaignsAgent(Agent):
         self.lines = lines
         self.states: dict[TP, CampaignState] = {}
         self.windows: dict[TP, Windows] = {}
-        self._due_at: dict[TP, float] = {}
+        self._due_at = 0.0
+        self._interval_s = 0.0
+        self._spent_s = 0.0
 
     async def open(self, work: PartitionWork) -> None:
         """Loads the state, reads what other workers merged since, and fills the windows."""
@@ -183,44 +195,72 @@ class CampaignsAgent(Agent):
     async def tick(self) -> None:
         """Moves windows to the present and publishes what changed. Call it often."""
         now = time.monotonic()
-        interval_s = self.settings.rates_interval_ms / 1000
-        for tp, work in list(self._work.items()):
-            if work.live and now >= self._due_at.get(tp, 0.0):
-                begun_s = time.thread_time()
-                async with self.rebuilding(work), work.lock:
-                    if self._work.get(tp) is not work:
-                        continue  # closed while this waited for the lock
-                    await self._publish(work)
-                cost_s = time.thread_time() - begun_s
-                self._due_at[tp] = now + max(interval_s, cost_s / PUBLISH_SHARE_MAX)
+        if now < self._due_at:
+            return
+        for work in self.works():
+            if not work.live:
+                continue
+            async with self.rebuilding(work), work.lock:
+                if self._work.get(work.tp) is not work:
+                    continue  # closed while this waited for the lock
+                await self._publish(work)
+        self._due_at = now + self._pause_s(self.settings.rates_interval_ms / 1000)
+
+    async def checkpoint(self, *works: PartitionWork) -> None:
+        """See ``Agent.checkpoint``; what it publishes is within the same budget."""
+        await super().checkpoint(*works)
+        if works:
+            least_s = super().checkpoint_interval_s
+            self._interval_s = self._pause_s(least_s)
+            self._due_at = max(self._due_at, time.monotonic() + self._interval_s - least_s)
+
+    @property
+    def checkpoint_interval_s(self) -> float:
+        """See ``Agent.checkpoint_interval_s``."""
+        return max(self._interval_s, super().checkpoint_interval_s)
+
+    def _pause_s(self, least_s: float) -> float:
+        """The pause after what was published since the last call."""
+        spent_s, self._spent_s = self._spent_s, 0.0
+        return pause_s(spent_s, PUBLISH_SHARE_MAX, least_s, PUBLISH_PAUSE_S_MAX)
 
     async def _publish(self, work: PartitionWork) -> None:
         if work.handing_over:
             raise MailpulseError(f"{work.tp}: rates were not all sent")
         work.handing_over = True
-        state, windows = self.states[work.tp], self.windows[work.tp]
+        windows = self.windows[work.tp]
         # a clock that was set back publishes nothing from before what it has published
         now_us = max(self._now_ns() // 1000, windows.minute * MINUTE_US)
         windows.advance(now_us // MINUTE_US)
         changed, windows.changed = sorted(windows.changed), set()
-        frame = self.codec.prefix("campaign_rates")
         rows: list[Row] = []
-        for number, campaign in enumerate(changed):
-            revision = now_us // 1000
-            value = frame + encode_rates(
-                windows, campaign, as_of_us=now_us, complete_through_us=state.seen_through_us,
-                revision=revision,
-            )  # fmt: skip
-            identity = f"{campaign}-{revision}"
-            headers = cloud_event("campaign_rates", cloudevents.CAMPAIGNS, identity, now_us)
-            rows.append(Row(campaign.encode(), value, now_us // 1000, headers))
-            if number % PUBLISH_SLICE == PUBLISH_SLICE - 1:
-                await asyncio.sleep(0)
+        for some in _parts(changed):
+            with self._publishing():
+                rows += [self._rates_row(work.tp, campaign, now_us) for campaign in some]
+            await asyncio.sleep(0)
         if rows:
             await work.flight.send_keyed(topics.RATES, rows)
             self.metrics.rates.inc(len(rows))
-        await self._judge(work, state)
+        await self._judge(work, self.states[work.tp])
         work.handing_over = False
+
+    @contextmanager
+    def _publishing(self) -> Iterator[None]:
+        """Counts the CPU time of what publishes; nothing else may run meanwhile."""
+        begun_s = time.thread_time()
+        yield
+        self._spent_s += time.thread_time() - begun_s
+
+    def _rates_row(self, tp: TP, campaign: str, now_us: int) -> Row:
+        revision = now_us // 1000
+        value = self.codec.prefix("campaign_rates") + encode_rates(
+            self.windows[tp], campaign, as_of_us=now_us,
+            complete_through_us=self.states[tp].seen_through_us, revision=revision,
+        )  # fmt: skip
+        headers = cloud_event(
+            "campaign_rates", cloudevents.CAMPAIGNS, f"{campaign}-{revision}", now_us
+        )
+        return Row(campaign.encode(), value, now_us // 1000, headers)
 
     async def _judge(self, work: PartitionWork, state: CampaignState) -> None:
         """Publishes what changed of incidents.
@@ -231,15 +271,16 @@ class CampaignsAgent(Agent):
             return  # nothing was read yet, so there is no time
         at_us = state.log_time_us(self._now_ns() // 1000)
         rows: list[Row] = []
-        for number, campaign in enumerate(sorted(state.due())):
-            judged = state.judged_of(campaign)
-            records, changed = look(campaign, judged, state.held, self.lines, at_us)
-            if changed:
-                work.since_checkpoint += 1  # they must be stored
-                state.hold(changed)
-            rows += [self._row(record) for record in records]
-            if number % PUBLISH_SLICE == PUBLISH_SLICE - 1:
-                await asyncio.sleep(0)
+        for some in _parts(sorted(state.due())):
+            with self._publishing():
+                for campaign in some:
+                    judged = state.judged_of(campaign)
+                    records, changed = look(campaign, judged, state.held, self.lines, at_us)
+                    if changed:
+                        work.since_checkpoint += 1  # they must be stored
+                        state.hold(changed)
+                    rows += [self._row(record) for record in records]
+            await asyncio.sleep(0)
         if rows:
             await work.flight.send_keyed(topics.ALERTS, rows)
 
@@ -279,7 +320,6 @@ class CampaignsAgent(Agent):
         """Drops the partition's state from memory."""
         self.states.pop(tp, None)
         self.windows.pop(tp, None)
-        self._due_at.pop(tp, None)
 
     def _minute_now(self) -> int:
         return self._now_ns() // 60_000_000_000

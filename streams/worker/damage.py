@@ -41,6 +41,10 @@ class DamagedState(MailpulseError):
         self.path = path
         self.reason = reason
 
+    def apart(self) -> "DamagedState":
+        """The same without its traceback, whose frames would keep the store open."""
+        return DamagedState(self.path, self.reason)
+
 
 class LastingDamage(MailpulseError):
     """A store was rebuilt and is damaged again: a person must look at the disk."""

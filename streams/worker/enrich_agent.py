@@ -34,6 +34,7 @@ from streams.enrich.telling import Told
 from streams.reprocess.rules_topic import Rulebook
 from streams.transport.chunks import TP, Chunk, Record
 from streams.worker.agent import Agent, PartitionWork, Resources
+from streams.worker.gathering import Gathering
 from streams.worker.outputs import Row, RowLike
 from streams.worker.raw_records import HasValue, RawRecords
 from streams.worker.reprocessing import Reprocessing
@@ -84,6 +85,7 @@ class EnrichAgent(Agent):
         self.shards: dict[TP, Shard] = {}
         self.raw = RawRecords(shared.settings, shared.source)
         self._recent: deque[tuple[int, int]] = deque()
+        self._gathering = Gathering(shared.outputs)
 
     async def open(self, work: PartitionWork) -> None:
         """Loads the shard and folds what other workers have committed since."""
@@ -348,7 +350,7 @@ class EnrichAgent(Agent):
                 (record_key, frame + record, now_ms, headers_of(record_key + as_of))
             )
         for partition, some in rows.items():
-            await work.flight.send_to(topics.MINUTES, partition, some)
+            await self._gathering.add(work.flight, topics.MINUTES, partition, some)
             self.metrics.partials.labels("written").inc(len(some))
 
     def store_state(self, work: PartitionWork) -> int:

@@ -51,7 +51,7 @@ class StreamMetrics:
         )
         self.checkpoint_seconds = Histogram(
             "mailpulse_checkpoint_seconds",
-            "Time of a checkpoint: outputs acknowledged, state stored.",
+            "Time of a round of checkpoints: outputs acknowledged, states stored.",
             ["stage"],
             registry=registry,
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),

@@ -4,16 +4,17 @@ Invariants:
 1. ``Flight.landed`` returns only when Kafka acknowledged (``acks=all``) everything that was sent
    since the last one; a failed delivery raises there, and the worker ends (invariant 8 of the
    design).
-2. At most ``IN_FLIGHT_MAX`` batches of a shard are unacknowledged: memory is bounded.
+2. At most ``IN_FLIGHT_MAX`` batches of a shard are unacknowledged, besides those that it shares
+   with others (``streams.worker.gathering``), one of each partition: memory is bounded.
 3. Keys are placed as every Kafka client places them (murmur2), unless a partition is given.
 4. Every record carries CloudEvents headers (``schemas.cloudevents``).
 """
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from schemas.cloudevents import Headers
 from schemas.partition import partition_of
@@ -67,15 +68,49 @@ class Outputs:
         found = await self.producer.partitions_for(topic)
         return len(found)
 
+    def batches(self, topic: str, rows: Iterable[RowLike]) -> Iterator[Any]:
+        """Packs rows into as few batches as they fit into, in order.
+
+        Raises:
+            ValueError: a row is larger than a batch may be.
+        """
+        batch = self.producer.create_batch()
+        for key, value, timestamp, headers in rows:
+            if batch.append(key=key, value=value, timestamp=timestamp, headers=headers) is None:
+                yield batch
+                batch = self.producer.create_batch()
+                if batch.append(key=key, value=value, timestamp=timestamp, headers=headers) is None:
+                    raise ValueError(f"a record of {len(value or b'')} bytes for {topic}")
+        if batch.record_count():
+            yield batch
+
+    async def send(self, batch: Any, topic: str, partition: int) -> asyncio.Future[Any]:
+        """Hands a batch to the producer; the future ends when Kafka has acknowledged it."""
+        future: asyncio.Future[Any]
+        future = await self.producer.send_batch(batch, topic, partition=partition)
+        return future
+
+
+class Gathers(Protocol):
+    """What a flight needs of what gathers its rows (``streams.worker.gathering``)."""
+
+    async def send(self) -> None:
+        """Hands all that is gathered to the producer."""
+
 
 class Flight:
-    """What one shard has sent since its last checkpoint."""
+    """What one shard has sent since its last checkpoint.
+
+    Attributes:
+        ends: per topic and partition, the offset behind the last acknowledged batch.
+        gathered_by: may hold rows of this shard that are not sent yet.
+    """
 
     def __init__(self, outputs: Outputs) -> None:
         self._outputs = outputs
         self._futures: deque[tuple[str, int, asyncio.Future[Any]]] = deque()
         self.ends: dict[tuple[str, int], int] = {}
-        """Per topic and partition: the offset behind the last acknowledged batch."""
+        self.gathered_by: Gathers | None = None
 
     async def send_to(self, topic: str, partition: int, rows: Iterable[RowLike]) -> None:
         """Sends rows to one partition, in order.
@@ -84,16 +119,15 @@ class Flight:
             aiokafka.errors.KafkaError: an earlier batch could not be delivered.
             ValueError: a row is larger than a batch may be.
         """
-        producer = self._outputs.producer
-        batch = producer.create_batch()
-        for key, value, timestamp, headers in rows:
-            if batch.append(key=key, value=value, timestamp=timestamp, headers=headers) is None:
-                await self._send(batch, topic, partition)
-                batch = producer.create_batch()
-                if batch.append(key=key, value=value, timestamp=timestamp, headers=headers) is None:
-                    raise ValueError(f"a record of {len(value or b'')} bytes for {topic}")
-        if batch.record_count():
-            await self._send(batch, topic, partition)
+        for batch in self._outputs.batches(topic, rows):
+            while len(self._futures) >= IN_FLIGHT_MAX:
+                await self._land_oldest()
+            future = await self._outputs.send(batch, topic, partition)
+            self.carries(topic, partition, future)
+
+    def carries(self, topic: str, partition: int, future: asyncio.Future[Any]) -> None:
+        """A batch with rows of this shard is on its way."""
+        self._futures.append((topic, partition, future))
 
     async def send_keyed(self, topic: str, rows: Iterable[Row]) -> None:
         """Sends rows to the partitions that their keys belong to, in order within each."""
@@ -103,12 +137,6 @@ class Flight:
             by_partition[partition_of(row.key or b"", count)].append(row)
         for partition, some in by_partition.items():
             await self.send_to(topic, partition, some)
-
-    async def _send(self, batch: Any, topic: str, partition: int) -> None:
-        while len(self._futures) >= IN_FLIGHT_MAX:
-            await self._land_oldest()
-        future = await self._outputs.producer.send_batch(batch, topic, partition=partition)
-        self._futures.append((topic, partition, future))
 
     async def _land_oldest(self) -> None:
         # A batch that failed, or whose wait was cancelled, stays first in the queue, so that no
@@ -126,5 +154,7 @@ class Flight:
         Raises:
             aiokafka.errors.KafkaError: something could not be delivered.
         """
+        if self.gathered_by is not None:
+            await self.gathered_by.send()
         while self._futures:
             await self._land_oldest()

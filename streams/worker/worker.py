@@ -46,7 +46,9 @@ from streams.worker.store import StateDirectory
 log = structlog.get_logger(__name__)
 
 CHUNK_BYTES_MAX = 4 << 20
-TICK_S = 0.25
+TICK_S = 0.05
+"""How often the worker asks what is due."""
+GAUGES_S = 1.0
 LOG_CHECK_S = 5.0
 """How often a worker checks that the raw topic was not recreated, while no records come. With
 records it checks more often (``streams.worker.log_watch``)."""
@@ -166,10 +168,18 @@ class Worker:
         )
 
     async def tick(self) -> None:
-        """Time-driven work: rates, idle checkpoints, gauges."""
+        """Time-driven work: rates, checkpoints, gauges."""
         await self.campaigns.tick()
+        await self.checkpoint_due()
+        self.measure()
+
+    async def checkpoint_due(self) -> None:
+        """Checkpoints what is due, of both agents."""
         for agent in self.agents:
-            await agent.checkpoint_idle()
+            await agent.checkpoint_due()
+
+    def measure(self) -> None:
+        """Sets the gauges of the state on disk."""
         self.metrics.state_bytes.set(self.directory.disk_bytes())
         self.metrics.state_keys.set(self.directory.keys_estimate())
 
@@ -179,7 +189,9 @@ class Worker:
         await self.outputs.start()
         stop = self.stop = stop or asyncio.Event()
         jobs = {
-            "the worker's clock": self._tick_on(),
+            "checkpoints": every(TICK_S, self.checkpoint_due),
+            "rates": every(TICK_S, self.campaigns.tick),
+            "gauges": every(GAUGES_S, self.measure),
             "the check of the log": self._check_log(),
             "the watch over rules": self._watch_rules(),
             "reprocessing": self.enrich.reprocessing.second.run(),
@@ -238,10 +250,14 @@ class Worker:
                     self.superseded = True
                     self.stop.set()
 
-    async def _tick_on(self) -> None:
-        while True:
-            await asyncio.sleep(TICK_S)
-            await self.tick()
+
+async def every(pause_s: float, job: Callable[[], Awaitable[None] | None]) -> None:
+    """Does a job for ever, with a pause before each time."""
+    while True:
+        await asyncio.sleep(pause_s)
+        doing = job()
+        if doing is not None:
+            await doing
 
 
 def look_ups_of(settings: Settings) -> LookUps:
