@@ -155,7 +155,9 @@ class StreamsSettings(BaseModel):
     session_timeout_ms: int = Field(30_000, ge=2_000)
     rebalance_timeout_ms: int = Field(60_000, ge=2_000)
     checkpoint_interval_ms: int = Field(1_000, ge=10)
-    checkpoint_records_max: int = Field(50_000, ge=1)
+    checkpoint_records_max: int = Field(
+        100_000, ge=1, description="of all partitions of a worker and stage together"
+    )
     chunk_records_max: int = Field(2_000, ge=1)
     reprocess_core_share: float = Field(
         0.5, gt=0, le=1,

@@ -14,6 +14,7 @@ Invariants:
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import sub
 from typing import NamedTuple, Protocol
 
 from schemas.glossary import WINDOWS_S
@@ -94,13 +95,18 @@ class Series:
         self.last_minute = 0
 
 
-def merge(old: Stored | None, offset: int, counts: Sequence[int]) -> list[int] | None:
-    """What a partial adds over the one it replaces; ``None`` when it is not newer."""
-    if old is None:
-        return list(counts)
-    if offset <= old[0]:
-        return None
-    return [new - before for new, before in zip(counts, old[1], strict=True)]
+class _Change(NamedTuple):
+    """Counts of partials, and of those that they replace."""
+
+    after: list[Sequence[int]]
+    before: list[Sequence[int]]
+
+    def delta(self) -> list[int]:
+        """What they add together."""
+        after = map(sum, zip(*self.after, strict=True))
+        if not self.before:
+            return list(after)
+        return list(map(sub, after, map(sum, zip(*self.before, strict=True))))
 
 
 class Windows:
@@ -156,21 +162,24 @@ class Windows:
         keys = list({partial.key for partial in partials})
         stored = zip(keys, self._partials.get_many(keys), strict=True)
         newest = {key: old for key, old in stored if old is not None}
-        changes: dict[CountKey, list[int]] = {}
+        changes: dict[CountKey, _Change] = {}
         applied = 0
         for key, offset, counts in partials:
-            delta = merge(newest.get(key), offset, counts)
-            if delta is None:
+            old = newest.get(key)
+            if old is not None and offset <= old[0]:
                 continue
             newest[key] = (offset, counts)
             self._partials.put(key, (offset, counts))
             # Every input partition tells of the same campaigns and minutes: one change for all.
-            change = changes.setdefault(key[:3], delta)
-            if change is not delta:
-                _accumulate(change, delta, 1)
+            change = changes.get(key[:3])
+            if change is None:
+                change = changes[key[:3]] = _Change([], [])
+            change.after.append(counts)
+            if old is not None:
+                change.before.append(old[1])
             applied += 1
         for place, change in changes.items():
-            self._add(*place, change)
+            self._add(*place, change.delta())
         return applied
 
     def _add(self, campaign: str, mailbox: str, minute: int, delta: Sequence[int]) -> None:

@@ -188,8 +188,9 @@ class Worker:
         user_agent.load()
         await self.outputs.start()
         stop = self.stop = stop or asyncio.Event()
+        interval_s = self.settings.checkpoint_interval_ms / 1000
         jobs = {
-            "checkpoints": every(TICK_S, self.checkpoint_due),
+            "checkpoints": every(min(TICK_S, interval_s / 2), self.checkpoint_due),
             "rates": every(TICK_S, self.campaigns.tick),
             "gauges": every(GAUGES_S, self.measure),
             "the check of the log": self._check_log(),
