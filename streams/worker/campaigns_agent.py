@@ -17,6 +17,7 @@ Invariants:
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -105,6 +106,7 @@ class CampaignsAgent(Agent):
         self.states: dict[TP, CampaignState] = {}
         self.windows: dict[TP, Windows] = {}
         self._due_at = 0.0
+        self._looked: dict[TP, tuple[float, bool]] = {}
         self._interval_s = 0.0
         self._spent_s = 0.0
 
@@ -198,21 +200,29 @@ class CampaignsAgent(Agent):
         if now < self._due_at:
             return
         for work in self.works():
-            if not work.live:
+            closed = self._work.get(work.tp) is not work or not work.live
+            if closed or not self._is_due(work.tp, now):
                 continue
             async with self.rebuilding(work), work.lock:
                 if self._work.get(work.tp) is not work:
                     continue  # closed while this waited for the lock
                 await self._publish(work)
-        self._due_at = now + self._pause_s(self.settings.rates_interval_ms / 1000)
+        self._due_at = now + self._pause_s(0.0)
+
+    def _is_due(self, tp: TP, now: float) -> bool:
+        """Whether a partition's rates are to be looked at: once per interval, or at once when
+        counts come after a look that found nothing."""
+        looked_at, had_news = self._looked.get(tp, (-math.inf, False))
+        if now - looked_at >= self.settings.rates_interval_ms / 1000:
+            return True
+        return not had_news and bool(self.windows[tp].changed)
 
     async def checkpoint(self, *works: PartitionWork) -> None:
         """See ``Agent.checkpoint``; what it publishes is within the same budget."""
         await super().checkpoint(*works)
         if works:
-            least_s = super().checkpoint_interval_s
-            self._interval_s = self._pause_s(least_s)
-            self._due_at = max(self._due_at, time.monotonic() + self._interval_s - least_s)
+            self._interval_s = self._pause_s(0.0)
+            self._due_at = max(self._due_at, time.monotonic() + self._interval_s)
 
     @property
     def checkpoint_interval_s(self) -> float:
@@ -238,6 +248,7 @@ class CampaignsAgent(Agent):
             with self._publishing():
                 rows += [self._rates_row(work.tp, campaign, now_us) for campaign in some]
             await asyncio.sleep(0)
+        self._looked[work.tp] = (time.monotonic(), bool(rows))
         if rows:
             await work.flight.send_keyed(topics.RATES, rows)
             self.metrics.rates.inc(len(rows))
@@ -320,6 +331,7 @@ class CampaignsAgent(Agent):
         """Drops the partition's state from memory."""
         self.states.pop(tp, None)
         self.windows.pop(tp, None)
+        self._looked.pop(tp, None)
 
     def _minute_now(self) -> int:
         return self._now_ns() // 60_000_000_000

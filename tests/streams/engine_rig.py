@@ -292,6 +292,7 @@ class EngineRig:
     async def tick(self) -> None:
         """What the worker does periodically: rates, idle checkpoints."""
         self.worker.campaigns._due_at = 0.0  # the pause between two looks is real time's
+        self.worker.campaigns._looked.clear()
         await self.worker.tick()
 
     async def kill(self, into: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from schemas import topics
 from schemas.errors import Unavailable
+from streams.worker.agent import PartitionWork
 from streams.worker.damage import DamagedState
 from tests.builders import RECEIVED_AT, event
 from tests.streams.engine_rig import PARTITIONS, Broker, Clock, EngineMaker, EngineRig
@@ -120,3 +121,36 @@ async def test_records_that_wait_for_a_checkpoint_are_bounded_for_the_worker(
         await rig.until(lambda: all(rig.reached(topics.RAW, n) for n in range(PARTITIONS)))
         most = max(most, sum(work.since_checkpoint for work in agent.works()))
     assert 0 < most < 100 + 20
+
+
+async def told_after(rig: EngineRig, begin: int) -> int:
+    """Rate records after 20 more messages were counted and the worker has looked once."""
+    rig.broker.feed(
+        event(event_id=f"{number:032x}", event_type="delivered", message_id=f"m{number}")
+        for number in range(begin, begin + 20)
+    )
+    await rig.work_off()
+    before = len(rig.broker.records(topics.RATES))
+    await rig.worker.campaigns.tick()
+    return len(rig.broker.records(topics.RATES)) - before
+
+
+async def test_counts_after_a_quiet_look_are_published_at_once(
+    engine_of: EngineMaker, tmp_path: Path
+) -> None:
+    """Those that come soon after a publication wait until the interval is over."""
+    rig = await engine_of(
+        Broker(), tmp_path, Clock(), **BY_HAND, rates_interval_ms=600_000
+    )  # fmt: skip
+    agent = rig.worker.campaigns
+    agent.before_checkpoint = quiet  # type: ignore[method-assign]  # here only looks publish
+    await agent.tick()
+    assert await told_after(rig, 0) == 1
+    assert await told_after(rig, 20) == 0
+    agent._looked.clear()  # the interval is over
+    await agent.tick()
+    assert len(rig.broker.records(topics.RATES)) == 2
+
+
+async def quiet(work: PartitionWork) -> None:
+    """Publishes nothing."""
