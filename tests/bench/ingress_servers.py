@@ -1,25 +1,29 @@
 """The servers that the ingress bench compares, each as a process of its own.
 
 ``python -m tests.bench.ingress_servers NAME PORT`` with NAME one of ``mailpulse``,
-``anymail-uvicorn``, ``noop``; gunicorn takes ``tests.bench.ingress_servers:anymail_wsgi()``. Their
-settings come from the environment: ``BENCH_PUBLIC_KEY``, ``BENCH_KAFKA``.
+``anymail-uvicorn``, ``noop``; gunicorn takes ``tests.bench.ingress_servers:anymail_wsgi()``, or
+``…:anymail_kafka_wsgi()`` (``tests/bench/anymail_kafka.py``). Their settings come from the
+environment: ``BENCH_PUBLIC_KEY``, ``BENCH_KAFKA``.
 
 Invariants:
 1. One process and one worker each; signature checks on; logs off where a server allows that,
    mailpulse's one line per request on, written to a file.
 2. anymail does what its documentation says an application does: it parses and calls a receiver.
+   With a producer, the receiver writes to Kafka, and 200 means what it means of mailpulse.
 """
 
 import logging
 import os
 import sys
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 PATHS = {
     "mailpulse": "/hooks/bench",
     "anymail-gunicorn": "/anymail/sendgrid/tracking/",
+    "anymail-kafka": "/anymail/sendgrid/tracking/",
     "anymail-uvicorn": "/anymail/sendgrid/tracking/",
     "noop": "/noop",
 }
@@ -46,8 +50,13 @@ def mailpulse(port: int) -> None:
     uvloop.run(serve(settings, {"bench": source}))
 
 
-def _django() -> None:
-    """Configures Django with nothing but anymail's webhooks."""
+def _django(receive: Callable[..., None] | None = None, middleware: Sequence[str] = ()) -> None:
+    """Configures Django with nothing but anymail's webhooks.
+
+    Args:
+        receive: anymail's receiver; default: it counts.
+        middleware: names of Django middleware.
+    """
     import django
     from anymail.signals import tracking
     from django.conf import settings
@@ -62,7 +71,7 @@ def _django() -> None:
         ALLOWED_HOSTS=["*"],
         ROOT_URLCONF="bench_urls",
         INSTALLED_APPS=["anymail"],
-        MIDDLEWARE=[],
+        MIDDLEWARE=list(middleware),
         ANYMAIL={
             "SENDGRID_TRACKING_WEBHOOK_VERIFICATION_KEY": os.environ["BENCH_PUBLIC_KEY"],
         },
@@ -70,10 +79,10 @@ def _django() -> None:
     django.setup()
     urls.urlpatterns = [path("anymail/", include("anymail.urls"))]  # type: ignore[attr-defined]
 
-    def receive(sender: object, event: object, esp_name: str, **more: object) -> None:
+    def count(sender: object, event: object, esp_name: str, **more: object) -> None:
         _COUNTED[0] += 1
 
-    tracking.connect(receive, weak=False)
+    tracking.connect(receive or count, weak=False)
 
 
 _COUNTED = [0]
@@ -82,6 +91,16 @@ _COUNTED = [0]
 def anymail_wsgi() -> Any:
     """anymail as a WSGI application."""
     _django()
+    from django.core.wsgi import get_wsgi_application
+
+    return get_wsgi_application()
+
+
+def anymail_kafka_wsgi() -> Any:
+    """anymail as a WSGI application that keeps what it is told in Kafka."""
+    from tests.bench import anymail_kafka
+
+    _django(anymail_kafka.receive, [f"{anymail_kafka.__name__}.kept_before_answered"])
     from django.core.wsgi import get_wsgi_application
 
     return get_wsgi_application()

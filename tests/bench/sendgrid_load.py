@@ -109,12 +109,14 @@ class Round:
     """What one run of wrk saw.
 
     Attributes:
+        requests: answered.
         per_s: requests a second.
         p50_ms: median latency.
         p99_ms: 99th percentile.
         bad: requests not answered 200, or not at all.
     """
 
+    requests: int
     per_s: float
     p50_ms: float
     p99_ms: float
@@ -137,6 +139,7 @@ def wrk(url: str, script: Path, seconds: float, connections: int) -> Round:
         raise RuntimeError(f"wrk: {out.stdout}{out.stderr}")
     result = json.loads(found[1])
     return Round(
+        requests=result["requests"],
         per_s=result["requests"] / (result["us"] / 1e6),
         p50_ms=result["p50_us"] / 1000,
         p99_ms=result["p99_us"] / 1000,
