@@ -10,25 +10,24 @@ Invariants:
 2. Every process has a time limit: one that hangs fails the bench, and never holds it up.
 3. Nobody finds the outputs of a round before: a worker without state would first restore what it
    finds, and the clock would count that, too.
-4. ``enrich_vs_*`` are ratios of events per second of wall clock. ``cpu_us_*`` is the CPU time per
-   event of all threads of the process, which other load on the machine moves less.
+4. ``enrich_*`` is the agent ``enrich`` alone, a part of the worker that ships; that is measured in
+   ``tests/bench/engine_shipped.py``. ``enrich_vs_*`` are ratios of events per second of wall clock.
+   ``cpu_us_*`` is the CPU time per event of all threads of the process, which other load on the
+   machine moves less.
 5. ``step_vs_fastavro_decode`` is what the step costs, in units of fastavro's decoding of the same
    raw record: it carries over to other machines.
 """
 
 import asyncio
-import json
 import statistics
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 
 from schemas.topics import ENRICHED, PARTITIONS_DEFAULT, RAW
+from tests.bench import engine_shipped
+from tests.bench.processes import result_of, start
 from tests.bench.traffic import fill
 from tests.live.kafka import create_topics, empty_topic
-
-TIME_LIMIT_S = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,36 +52,11 @@ QUICK = Plan(
 )  # fmt: skip
 
 
-def start(module: str, *arguments: str) -> subprocess.Popen[str]:
-    """Starts one contender; its words go to stderr."""
-    argv = [sys.executable, "-m", f"tests.bench.{module}", *arguments]
-    return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-
-
-def result_of(process: subprocess.Popen[str], name: str) -> dict[str, float]:
-    """What a contender printed last.
-
-    Raises:
-        RuntimeError: it failed, or ran into its time limit.
-    """
-    try:
-        out, _ = process.communicate(timeout=TIME_LIMIT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        out, _ = process.communicate()
-        raise RuntimeError(f"{name} did not end within {TIME_LIMIT_S} s: {out[-500:]}") from None
-    lines = out.strip().splitlines()
-    if process.returncode != 0 or not lines:
-        raise RuntimeError(f"{name} ended with status {process.returncode}: {out[-500:]}")
-    figures: dict[str, float] = json.loads(lines[-1])
-    return figures
-
-
 def contend(name: str, bootstrap: str, count: int) -> dict[str, float]:
     """One contender over ``count`` events of the raw topic, in a directory of its own."""
     empty_topic(bootstrap, ENRICHED)
     with tempfile.TemporaryDirectory() as directory:
-        return result_of(start("engine_peers", name, bootstrap, RAW, str(count), directory), name)
+        return result_of(start("contender", name, bootstrap, RAW, str(count), directory), name)
 
 
 def alone(name: str, bootstrap: str, count: int) -> dict[str, float]:
@@ -147,7 +121,7 @@ def run(bootstrap: str, quick: bool) -> dict[str, float]:
     for name, results in rounds.items():
         figures[f"events_per_s_{name}"] = speed[name]
         figures[f"cpu_us_{name}"] = _median(results, "cpu_us_per_event")
-    return figures
+    return figures | engine_shipped.run(bootstrap, quick)
 
 
 def _median(results: list[dict[str, float]], key: str) -> float:

@@ -1,8 +1,9 @@
-"""Contenders of the engine bench, each in a process of its own: the same ``step``, another shell.
+"""Contenders of the engine bench: the same ``step``, another shell.
 
-``python -m tests.bench.engine_peers NAME BOOTSTRAP SOURCE COUNT DIR`` reads ``COUNT`` raw events of
-topic ``SOURCE`` and does the whole work of ``enrich`` with them — decode, dedupe against RocksDB
-state, enrich, count, encode, produce with ``acks=all`` — then prints one JSON line.
+Each reads ``COUNT`` raw events of a topic and does the whole work of ``enrich`` with them — decode,
+dedupe against RocksDB state, enrich, count, encode, produce with ``acks=all`` — then prints one
+JSON line (``tests.bench.contender``). Here are mailpulse, a loop written by hand and what all
+share; Faust and Quix are in ``faust_peer`` and ``quix_peer``.
 
 Invariants:
 1. Every contender folds with ``streams.enrich.step.step`` and keeps the same bytes in RocksDB; what
@@ -15,9 +16,8 @@ import asyncio
 import json
 import os
 import resource
-import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,11 @@ from typing import Any
 from schemas.codec import Codec
 from schemas.partition import partition_of
 from schemas.settings import Settings
-from schemas.topics import PARTITIONS_DEFAULT
-from streams.classify import user_agent
 from streams.enrich import minute_counts
 from streams.enrich.derive import LookUps
 from streams.enrich.effects import Completed, Effects, complete, wanted
 from streams.enrich.shard import Shard
 from streams.enrich.step import step
-from streams.transport.runner import settle_garbage_collector
 from streams.worker.enrich_agent import enriched_rows
 from streams.worker.outputs import Flight, Outputs, Row
 from streams.worker.store import StateDirectory
@@ -182,7 +179,7 @@ async def hand_loop(bootstrap: str, source: str, clock: Clock, directory: Path) 
             clock.finish()
 
 
-def _sides(effects: Completed) -> list[tuple[bytes, bytes | None]]:
+def sides(effects: Completed) -> list[tuple[bytes, bytes | None]]:
     """Suppressions and engagement, key and value."""
     told: list[tuple[bytes, bytes | None]] = [
         (
@@ -196,7 +193,7 @@ def _sides(effects: Completed) -> list[tuple[bytes, bytes | None]]:
 
 async def _send(flight: Flight, partition: int, effects: Completed) -> None:
     await flight.send_to("bench.out", partition, enriched_rows(effects))
-    if some := [Row(key, value, 0) for key, value in _sides(effects)]:
+    if some := [Row(key, value, 0) for key, value in sides(effects)]:
         await flight.send_keyed("bench.side", some)
 
 
@@ -215,7 +212,7 @@ async def _checkpoint(
     shard.saved()
 
 
-# --- Faust as it comes ----------------------------------------------------------------------------
+# --- for other peers ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,160 +225,8 @@ class StoredRecord:
     value: bytes | None
 
 
-def _outputs(effects: Completed) -> list[tuple[str, bytes | None, bytes | None]]:
+def outputs_of(effects: Completed) -> list[tuple[str, bytes | None, bytes | None]]:
     out: list[tuple[str, bytes | None, bytes | None]] = [
         ("bench.out", key, value) for key, value, _ in effects.enriched
     ]
-    return out + [("bench.side", key, value) for key, value in _sides(effects)]
-
-
-async def stock_faust(bootstrap: str, source: str, clock: Clock, directory: Path) -> None:
-    """An agent per record, its state in a Faust table on RocksDB, outputs by ``topic.send``."""
-    import faust
-
-    app = faust.App(
-        f"bench-faust-{os.getpid()}", broker=f"kafka://{bootstrap}",
-        store="rocksdb://?driver=rocksdict", datadir=str(directory), web_enabled=False,
-        topic_partitions=PARTITIONS_DEFAULT, topic_replication_factor=1,
-        table_standby_replicas=0, consumer_auto_offset_reset="earliest",
-        topic_disable_leader=True, value_serializer="raw", key_serializer="raw",
-        producer_acks=-1, broker_max_poll_records=5000, stream_buffer_maxsize=65_536,
-        producer_linger=0.005, producer_max_batch_size=900_000, broker_commit_interval=CHECKPOINT_S,
-        broker_session_timeout=10, broker_rebalance_timeout=10, broker_heartbeat_interval=2,
-    )  # fmt: skip
-    app.producer.buffer.max_messages = 10_000
-    source_topic = app.topic(
-        source, value_type=bytes, value_serializer="raw", partitions=PARTITIONS_DEFAULT
-    )
-    topics_out = {
-        name: app.topic(name, value_type=bytes, value_serializer="raw", key_serializer="raw")
-        for name in ("bench.out", "bench.side", "bench.minutes")
-    }
-    table = app.Table(
-        "state", partitions=PARTITIONS_DEFAULT, key_type=bytes, value_type=bytes
-    )  # bytes are stored raw
-    shards: dict[int, Shard] = {}
-    kept = Kept()
-
-    @app.agent(source_topic)
-    async def enrich(stream: Any) -> None:
-        flushed: dict[int, float] = {}
-        async for event in stream.events():
-            clock.start()
-            message = event.message
-            shard = shards.get(message.partition)
-            if shard is None:
-                shard = shards[message.partition] = Shard(
-                    message.partition, lambda keys: [table.get(key) for key in keys]
-                )
-                shard.begin_log("bench")
-            record = StoredRecord(
-                message.offset, int(message.timestamp * 1000), message.key, event.value
-            )
-            effects = kept.complete(shard, [record], step(shard, [record], LOOK_UPS, CODEC))
-            for name, key, value in _outputs(effects):
-                await topics_out[name].send(key=key, value=value)
-            clock.done += 1
-            last = clock.done >= clock.count
-            _into_table(table, shard.unit_writes())
-            shard.units_saved()
-            now = time.monotonic()
-            at = flushed.setdefault(message.partition, now)
-            if last or now - at > CHECKPOINT_S:  # minute counts once a second, as the others do
-                flushed[message.partition] = now
-                for _, key, value in minute_rows(shard):
-                    await topics_out["bench.minutes"].send(key=key, value=value)
-                _into_table(table, shard.writes())
-                shard.saved()
-            if last:
-                await app.producer.flush()
-                clock.finish()
-
-    await app.start()
-    await asyncio.sleep(3600)
-
-
-def _into_table(table: Any, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
-    for key, value in changes:
-        if value is None:
-            table.pop(key, None)
-        else:
-            table[key] = value
-
-
-# --- Quix Streams ---------------------------------------------------------------------------------
-
-
-def quix(bootstrap: str, source: str, clock: Clock, directory: Path) -> None:
-    """Quix Streams with its own RocksDB state and changelog, one record at a time.
-
-    Its state is kept per message key, so campaign counts, which are not, stay in memory: it has
-    less to write than the others.
-    """
-    from quixstreams import Application, message_context
-
-    app = Application(
-        broker_address=bootstrap, consumer_group=f"bench-quix-{os.getpid()}",
-        auto_offset_reset="earliest", loglevel="WARNING", commit_interval=CHECKPOINT_S,
-        state_dir=str(directory), producer_extra_config={"acks": "all", "linger.ms": 5},
-    )  # fmt: skip
-    raw = app.topic(source, value_deserializer="bytes", key_deserializer="bytes")
-    out = app.topic("bench.out", value_serializer="bytes", key_serializer="bytes")
-    frame = app.dataframe(raw)
-    held: dict[str, Any] = {}
-    shards: dict[int, Shard] = {}
-    kept = Kept()
-
-    def load(keys: list[bytes]) -> list[bytes | None]:
-        state = held["state"]
-        return [None if key[:1] == b"c" else state.get_bytes(key.hex()) for key in keys]
-
-    def enrich(value: bytes, key: bytes, timestamp: int, _headers: Any, state: Any) -> list[bytes]:
-        clock.start()
-        held["state"] = state
-        at = message_context()
-        shard = shards.get(at.partition)
-        if shard is None:
-            shard = shards[at.partition] = Shard(at.partition, load)
-            shard.begin_log("bench")
-        # Its memory is emptied after each record: the state of another key is out of reach.
-        record = StoredRecord(at.offset, timestamp, key, value)
-        effects = kept.complete(shard, [record], step(shard, [record], LOOK_UPS, CODEC))
-        for name, content in shard.unit_writes():
-            if content is None:
-                state.delete(name.hex())
-            else:
-                state.set_bytes(name.hex(), content)
-        shard.units_saved()
-        shard.messages, shard.recipients = {}, {}
-        clock.done += 1
-        if clock.done >= clock.count:
-            app.stop()
-        return [content for _, _, content in _outputs(effects) if content is not None]
-
-    frame = frame.apply(enrich, stateful=True, metadata=True, expand=True)
-    frame.to_topic(out)
-    app.run()  # ends with a checkpoint: everything is acknowledged and committed
-    clock.finish()
-
-
-CONTENDERS: dict[str, Callable[..., Any]] = {
-    "mailpulse": mailpulse,
-    "hand_loop": hand_loop,
-    "stock_faust": stock_faust,
-    "quix": quix,
-}
-
-
-def main() -> None:
-    """Runs the contender named on the command line."""
-    name, bootstrap, source, count, directory = sys.argv[1:]
-    settle_garbage_collector()
-    user_agent.load()  # as the worker does at its start: nobody's clock shall run meanwhile
-    work = CONTENDERS[name](bootstrap, source, Clock(int(count)), Path(directory))
-    if asyncio.iscoroutine(work):
-        asyncio.run(work)
-
-
-if __name__ == "__main__":
-    main()
+    return out + [("bench.side", key, value) for key, value in sides(effects)]

@@ -28,7 +28,7 @@ from schemas.event import Event, event_id, message_key, new_event
 from schemas.partition import partition_of
 from schemas.topics import ENRICHED, PARTITIONS_DEFAULT, RATES, RAW
 from tests.bench.diagnostics import agreement
-from tests.bench.engine import result_of, start
+from tests.bench.processes import result_of, start
 from tests.bench.traffic import fill
 from tests.live.kafka import empty_topic
 from tests.live.process import free_port
