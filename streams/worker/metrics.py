@@ -52,10 +52,9 @@ class StreamMetrics:
         self.checkpoint_seconds = Histogram(
             "mailpulse_checkpoint_seconds",
             "Time of a round of checkpoints: outputs acknowledged, states stored.",
-            ["stage"],
-            registry=registry,
+            ["stage"], registry=registry,
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
-        )
+        )  # fmt: skip
         self.event_age_seconds = gauge(
             "mailpulse_enrich_event_age_seconds",
             "Age of the newest record read, by its arrival; grows when the worker falls behind.",
