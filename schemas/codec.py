@@ -44,6 +44,7 @@ FIXED_IDS: dict[str, int] = {
     "rules.v1": 10,
     "destination.v1": 11,
     "source_alert.v1": 12,
+    "erasure.v1": 13,
 }
 """``name.version`` of every released schema -> its id while no registry is configured."""
 

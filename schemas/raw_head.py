@@ -10,7 +10,9 @@ Invariants:
    the fields as soon as these are decoded; a record whose head says otherwise can't be read.
 5. Where the event's message has an alias (``schemas.event.message_alias``), it stands in the place
    of the hash of the event's id, which then is made from the id: few events have one.
-6. In a record come the id (33 bytes with its length), the branch of the union (``HEADED``), the
+6. The head of an erased event (``schemas.erasure``) keeps what it said of message and event, so
+   that these count as before; the fields no longer say it. It names no recipient.
+7. In a record come the id (33 bytes with its length), the branch of the union (``HEADED``), the
    head, and then the other fields.
 """
 
@@ -54,6 +56,7 @@ _IDENTIFIED: Final = 2
 _ADDRESSED: Final = 4
 _ALIASED: Final = 8
 _ALIAS_ONLY: Final = 16
+_ERASED: Final = 32
 _FIELDS: Final = ("event_type", "occurred_at", "received_at", "time_suspect")
 """Fields that a head has as they are."""
 _TYPES: Final = tuple(one.value for one in EventType)
@@ -67,7 +70,7 @@ class Head(dict[str, Any]):
     recipient, 16 bytes), ``identified`` (whether that is known), ``addressed`` (whether its
     recipient is certain) and ``address_hash`` (of the recipient's identity, 32 bits). Events whose
     message has an alias have ``alias`` (64 bits) too, and ``alias_only``: they name their message
-    by nothing else.
+    by nothing else. Erased ones have ``erased``.
     """
 
     __slots__ = ("decode", "value")
@@ -100,6 +103,10 @@ class Head(dict[str, Any]):
 
 def _agrees(head: Mapping[str, Any], whole: Mapping[str, Any]) -> bool:
     """Whether a head says what the fields say; its hashes are not made again."""
+    if "erased" in head:  # invariant 6
+        return all(head[name] == whole[name] for name in _FIELDS) and not (
+            head["addressed"] or recipient_identity(whole)
+        )
     return all(head[name] == whole[name] for name in _FIELDS) and (
         head["identified"] == is_identified(whole)
         and head["addressed"] == (bool(recipient_identity(whole)) and whole["recipient_certain"])
@@ -137,6 +144,8 @@ def headed(event: Mapping[str, Any], record: bytes) -> bytes:
         Exception: of any kind, if the id is not one of mailpulse's, or a value has not the type
             that the schema says.
     """
+    if "erased" in event:
+        return _with_kept_head(event, record)
     return with_head(
         event["event_type"], event["event_id"], event["occurred_at"], event["received_at"],
         event["time_suspect"], event["provider"], event["message_id"], event["rfc_message_id"],
@@ -179,6 +188,27 @@ def with_head(
         _FORM, _NUMBER_OF[event_type], flags, alias or event_hash(event_id), unit, occurred_at,
         received_at, address_hash(identity.encode("utf-8", "replace")), len(rest),
     )  # fmt: skip
+    return _joined(first, body, rest)
+
+
+def _with_kept_head(head: Mapping[str, Any], record: bytes) -> bytes:
+    """The same of an erased event, given with all that its ``Head`` had (invariant 6)."""
+    if not record.startswith(ID_BEGIN):
+        raise Unusual
+    first, rest = record[:ID_SIZE], record[ID_SIZE:]
+    flags = _ERASED
+    flags |= _SUSPECT if head["time_suspect"] else 0
+    flags |= _IDENTIFIED if head["identified"] else 0
+    if "alias" in head:
+        flags |= _ALIASED | (_ALIAS_ONLY if head["alias_only"] else 0)
+    body = _BODY.pack(
+        _FORM, _NUMBER_OF[head["event_type"]], flags, head.get("alias") or head["event_hash"],
+        head["unit_key"], head["occurred_at"], head["received_at"], address_hash(b""), len(rest),
+    )  # fmt: skip
+    return _joined(first, body, rest)
+
+
+def _joined(first: bytes, body: bytes, rest: bytes) -> bytes:
     crc = crc32(rest, crc32(body, crc32(first)))
     return b"".join((first, HEADED, _CHECKSUM.pack(crc), body, rest))
 
@@ -216,5 +246,7 @@ def read(value: bytes, begin: int, head: Head) -> tuple[int, int]:
     head["unit_key"] = key
     head["identified"] = flags & _IDENTIFIED != 0
     head["addressed"] = flags & _ADDRESSED != 0
+    if flags & _ERASED:
+        head["erased"] = True
     head["address_hash"] = address
     return at + SIZE, end

@@ -20,6 +20,7 @@ ENGAGEMENT = "email.engagement.v1"
 CAMPAIGNS = "email.campaigns.v1"
 RULES = "email.rules.v1"
 DESTINATIONS = "email.destinations.v1"
+ERASURES = "email.erasures.v1"
 
 _DAY_MS = 86_400_000
 
@@ -37,6 +38,8 @@ class Topic:
         groups: roles whose consumer group reads it, for which lag is measured.
         readers: roles that read it otherwise: without a group, to build their state from it, or
             (deliver) by a group for each destination.
+        compaction_lag_ms: of a compacted topic whose records name people: after so long Kafka has
+            removed what newer records of their keys replaced; ``None``: whenever it comes to it.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Topic:
     writers: tuple[str, ...]
     groups: tuple[str, ...] = ()
     readers: tuple[str, ...] = ()
+    compaction_lag_ms: int | None = None
 
     @property
     def compacted(self) -> bool:
@@ -99,10 +103,12 @@ TOPICS: tuple[Topic, ...] = (
     Topic(
         SUPPRESSIONS, "suppression", "recipient", None,
         writers=("worker",), groups=("sink",), readers=("deliver",),
+        compaction_lag_ms=7 * _DAY_MS,
     ),
     Topic(
         SCOPED_SUPPRESSIONS, "suppression", "recipient, source and scope", None,
         writers=("worker",), groups=("sink",), readers=("deliver",),
+        compaction_lag_ms=7 * _DAY_MS,
     ),
     Topic(
         ENGAGEMENT, "engagement", "recipient", 7 * _DAY_MS,
@@ -114,6 +120,10 @@ TOPICS: tuple[Topic, ...] = (
         writers=("worker",), readers=("worker",),
     ),
     Topic(DESTINATIONS, "destination", "destination", None, writers=(), readers=("deliver",)),
+    Topic(
+        ERASURES, "erasure", "erasure", None, writers=(), groups=("sink",),
+        readers=("worker", "deliver"), compaction_lag_ms=_DAY_MS,
+    ),
 )  # fmt: skip
 """Operators' commands (role ``admin`` in ``streams.kafka.acl``) read and write them too."""
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}

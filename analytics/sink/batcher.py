@@ -17,13 +17,13 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from aiokafka import TopicPartition
 
 from analytics.metrics import SinkMetrics
-from analytics.sink.loading import Loader, Reject
+from analytics.sink.loading import Reject
 from analytics.sink.rows import Polled
 from schemas import trace
 from schemas.errors import Unavailable
@@ -33,6 +33,12 @@ log = structlog.get_logger("mailpulse.sink")
 
 BACKOFF_FIRST_S = 0.2
 Offsets = dict[TopicPartition, int]
+
+
+class Loads(Protocol):
+    """What stores the records of a topic: ``analytics.sink.loading.Loader``, or the eraser."""
+
+    def load(self, records: Sequence[Polled]) -> list[Reject]: ...  # noqa: D102
 
 
 @dataclass
@@ -88,7 +94,7 @@ class Batcher:
     def __init__(
         self,
         topic: str,
-        loader: Callable[[], Loader],
+        loader: Callable[[], Loads],
         executor: Executor,
         limits: BatchLimits,
         metrics: SinkMetrics,
@@ -98,7 +104,7 @@ class Batcher:
     ) -> None:
         self.topic = topic
         self._make_loader = loader
-        self._loader: Loader | None = None
+        self._loader: Loads | None = None
         self._executor = executor
         self._limits = limits
         self._metrics = metrics

@@ -27,8 +27,10 @@ from clickhouse_connect.driver.client import Client
 from analytics.client import RowsRefused, insert_avro, insert_columns
 from analytics.sink.avro_file import by_prefix, container
 from analytics.sink.campaign_facts import Conflict, conflicts, known_facts
+from analytics.sink.redaction import cleared
 from analytics.sink.rows import BUILDERS, STATEMENTS, Builder, Polled, tombstone
 from schemas.codec import AvroRecord, Codec
+from schemas.erasure import Erasures
 from schemas.errors import DecodeError, Unavailable
 from schemas.topics import BY_NAME, CAMPAIGNS
 
@@ -76,10 +78,19 @@ class Loader:
         codec: with the schema ids in use.
         topic: name of the topic.
         group: the sinks' consumer group.
+        erasures: to obey; they may grow meanwhile.
     """
 
-    def __init__(self, client: Client, codec: Codec, topic: str, group: str = "") -> None:
+    def __init__(
+        self,
+        client: Client,
+        codec: Codec,
+        topic: str,
+        group: str = "",
+        erasures: Erasures | None = None,
+    ) -> None:
         self._client = client
+        self._erasures = Erasures() if erasures is None else erasures
         self._codec = codec
         self._topic = topic
         self._group = hashlib.blake2b(group.encode(), digest_size=16).digest()
@@ -101,6 +112,7 @@ class Loader:
         """
         self._refused = 0
         self._refused_max = max(REFUSED_MIN, int(len(records) * REFUSED_SHARE_MAX))
+        records = cleared(records, self._erasures, self._codec)
         if self._topic in STATEMENTS:
             return self._load_busy(records)
         return self._load_quiet(records)

@@ -8,6 +8,8 @@ Invariants:
 3. Sinks share partitions as one consumer group; on a rebalance running inserts get some time to
    finish, and everything else is dropped and read again by the next owner.
 4. A bug ends ``run`` with its error (invariant 8 of the design); an unavailable peer never does.
+5. No batch is begun without the erasures that were announced a second before
+   (``analytics.sink.erasure_list``); the member with the topic of erasures carries them out.
 """
 
 import asyncio
@@ -26,6 +28,8 @@ from analytics.client import connect
 from analytics.metrics import SinkMetrics
 from analytics.sink.asking import Asked
 from analytics.sink.batcher import Batcher, BatchLimits, Offsets
+from analytics.sink.eraser import Eraser
+from analytics.sink.erasure_list import ErasureList
 from analytics.sink.loading import Loader, Reject
 from analytics.sink.progress import Progress
 from analytics.sink.reconciling import Reconciler
@@ -36,7 +40,7 @@ from schemas.errors import Unavailable
 from schemas.metadata_pace import paced
 from schemas.serving.server import serving_health
 from schemas.settings import Settings
-from schemas.topics import DEAD_LETTERS, ENRICHED, RAW, sink_topics
+from schemas.topics import DEAD_LETTERS, ENRICHED, ERASURES, RAW, sink_topics
 from schemas.trace import Tracer
 
 log = structlog.get_logger("mailpulse.sink")
@@ -85,6 +89,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
         self._tracer = tracer
         wanted = sink_topics(reconcile=settings.sink_reconcile)
         self._executor = ThreadPoolExecutor(len(wanted), thread_name_prefix="sink")
+        self._erasures = ErasureList(settings, self._codec)
         self._batchers = {topic: self._batcher(topic) for topic in wanted}
         self._consumer: AIOKafkaConsumer = None
         self._producer: AIOKafkaProducer = None
@@ -117,7 +122,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
         self.metrics.declare(topic)
         return Batcher(
             topic,
-            lambda: Loader(self._client(), self._codec, topic, settings.sink_group),
+            lambda: self._loader(topic),
             self._executor,
             BatchLimits(
                 settings.sink_rows_max,
@@ -130,6 +135,12 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
             self._dead_letter,
             self._tracer,
         )
+
+    def _loader(self, topic: str) -> Loader | Eraser:
+        client, settings = self._client(), self._settings
+        if topic == ERASURES:
+            return Eraser(client, self._codec, settings.clickhouse_cluster)
+        return Loader(client, self._codec, topic, settings.sink_group, self._erasures.erasures)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Reads and stores until ``stop``; then stores what it holds, commits and leaves the group.
@@ -147,6 +158,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
             for peer in (self._consumer, self._producer):
                 if peer is not None:
                     await peer.stop()
+            await self._erasures.close()
             self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _connected(self, stop: asyncio.Event) -> bool:
@@ -194,13 +206,15 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
             wait_s = min([POLL_S_MAX, *filter(None, waits)])
             try:
                 polled = await self._consumer.getmany(timeout_ms=max(1, int(wait_s * 1000)))
-            except KafkaError as error:
+                for partition, records in polled.items():
+                    self._batchers[partition.topic].add(partition, records, loop.time())
+                await self._erasures.fresh(loop.time())
+            except (KafkaError, Unavailable) as error:
                 log.warning("poll failed, will retry", error=str(error))
+                self._throttle()
                 await _pause(stop, 1.0)
                 continue
             now = loop.time()
-            for partition, records in polled.items():
-                self._batchers[partition.topic].add(partition, records, now)
             for batcher in self._batchers.values():
                 if batcher.failure is not None:
                     raise batcher.failure
@@ -239,6 +253,11 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
             if left <= 0:
                 log.warning("stopped before everything was stored; it will be read again")
                 return
+            try:
+                await self._erasures.fresh(loop.time())
+            except Unavailable:
+                await asyncio.sleep(POLL_S_MAX)
+                continue
             for batcher in self._batchers.values():
                 batcher.launch(loop.time(), force=True)
             await asyncio.gather(*(batcher.settle(left) for batcher in self._batchers.values()))

@@ -65,6 +65,14 @@ def mailbox_provider(domain: str) -> str:
     return _provider(name) if name else ""
 
 
+_DOMAIN_OF = {provider: domain for domain, provider in reversed(DOMAINS.items())}
+
+
+def domain_of(provider: str) -> str:
+    """A domain that belongs to a provider known by name; ``""`` for any other text."""
+    return _DOMAIN_OF.get(provider, "")
+
+
 def load_rules(text: str) -> dict[str, str]:
     """Reads a rules file for hosted domains.
 

@@ -55,6 +55,8 @@ AT_ONCE = 10_000
 """Entries that are sent before the next are made."""
 STANDS = "until IS NULL OR until > now64(3)"
 """Condition of what holds now, in both tables."""
+OF_THEM = "recipient IN ({address:String}, {hashed:String})"
+"""Whose it is: also as a keyed hash, which ``mailpulse forget`` may have left."""
 
 Scope = Annotated[
     str, typer.Option(help="Only this list or group of --source, such as group:1234.")
@@ -92,17 +94,18 @@ def check(address: str, source: FromSource = "", scope: Scope = "", json: Json =
     settings = settings_of()
     if bool(source) != bool(scope):
         raise typer.BadParameter("--source and --scope belong together")
-    asked = {"address": as_kept(settings, address)}
+    kept = as_kept(settings, address)
+    asked = {"address": kept, "hashed": _hash_of(settings, kept)}
     columns, rows = table_of(
         settings,
         "SELECT reason, since, until, evidence_event_id, campaign_id, provider FROM suppressions"
-        f" FINAL WHERE recipient = {{address:String}} AND ({STANDS})",
+        f" FINAL WHERE {OF_THEM} AND ({STANDS})",
         asked,
     )
     names, some = table_of(
         settings,
         "SELECT source, scope, reason, since, evidence_event_id FROM scoped_suppressions"
-        f" FINAL WHERE recipient = {{address:String}} AND ({STANDS}) ORDER BY source, scope",
+        f" FINAL WHERE {OF_THEM} AND ({STANDS}) ORDER BY source, scope",
         asked,
     )
     scopes = [dict(zip(names, row, strict=True)) for row in some]
@@ -154,6 +157,12 @@ def as_kept(settings: Settings, address: str) -> str:
     if settings.recipients == "plain":
         return address_identity(plain)
     return keyed_hash(plain, settings.recipient_hash_key.get_secret_value().encode())
+
+
+def _hash_of(settings: Settings, kept: str) -> str:
+    """The keyed hash of an address that may be kept beside it; else what is kept."""
+    key = settings.recipient_hash_key.get_secret_value().encode()
+    return keyed_hash(kept, key) if key and not is_keyed_hash(kept) else kept
 
 
 def _is_stored_hash(settings: Settings, address: str) -> bool:
@@ -244,7 +253,7 @@ def _checked(
     good: list[Entry] = []
     bad = timeless = 0
     now_us = int(now() * 1_000_000)
-    for number, one in read_entries(_lines(file), "add", reason, at_us, now_us, ignored):
+    for number, one in read_entries(lines_of_file(file), "add", reason, at_us, now_us, ignored):
         if number % READ_AT_ONCE == 0:
             say(f"{number:,} lines read")
         if not isinstance(one, BadLine):
@@ -289,7 +298,7 @@ def _at_us(text: str | None) -> int:
     return at_us
 
 
-def _lines(file: Path) -> Iterator[str]:
+def lines_of_file(file: Path) -> Iterator[str]:
     """The lines of a file, or of stdin, one by one: it may be larger than memory."""
     try:
         opened = sys.stdin.buffer if str(file) == "-" else file.open("rb")

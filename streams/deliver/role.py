@@ -27,6 +27,7 @@ from streams.deliver.retention import WARN_S
 from streams.deliver.runner import Runner, pause
 from streams.deliver.senders import AnySender, sender_of
 from streams.deliver.telling import tell_of_troubles
+from streams.erasure.topic import STALE_S, ErasureLog
 from streams.kafka.clients import producer
 
 log = structlog.get_logger("mailpulse.deliver")
@@ -90,13 +91,15 @@ async def _deliver(
         batch = {"max_batch_size": 2_000_000, "max_request_size": 2_000_000}
         client = await stack.enter_async_context(producer(settings, **batch))
         where = await stack.enter_async_context(places(settings, time.time))
+        erasures = await stack.enter_async_context(ErasureLog(settings, codec))
+        await erasures.fresh()
         given = await orders.current(settings, codec)
         letters = Letters(client, codec)
         for name, destination in destinations.items():
             sender = await stack.enter_async_context(senders[name])
             runner = Runner(
                 destination, settings, codec, sender, letters, where, figures, random.random,
-                time.time,
+                time.time, erasures.erasures,
             )  # fmt: skip
             if name in given:
                 runner.obey(given[name])
@@ -111,6 +114,7 @@ async def _deliver(
             asyncio.create_task(orders.follow(settings, codec, tell)),
             asyncio.create_task(_warn(list(runners.values()))),
             asyncio.create_task(_keep_retention(where)),
+            asyncio.create_task(_keep_erasures(erasures)),
             asyncio.create_task(tell_of_troubles(destinations, runners, senders, time.time)),
         ]
         try:
@@ -123,6 +127,16 @@ async def _deliver(
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
+
+
+async def _keep_erasures(erasures: ErasureLog) -> None:
+    """Reads who was forgotten since."""
+    while True:
+        await asyncio.sleep(STALE_S)
+        try:
+            await erasures.fresh()
+        except Unavailable as error:
+            log.warning("erasures can't be read, will retry", error=str(error))
 
 
 async def _keep_retention(where: Places) -> None:

@@ -26,6 +26,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError, OffsetMetadataTooLargeError
 
 from schemas.codec import Codec
+from schemas.erasure import Erasures
 from schemas.errors import DecodeError, Unavailable
 from schemas.metadata_pace import paced
 from schemas.settings import Settings
@@ -38,6 +39,7 @@ from streams.deliver.core import Deliveries, Item, Place, Request
 from streams.deliver.destinations import AnyDestination
 from streams.deliver.figures import Figures
 from streams.deliver.filters import passes
+from streams.deliver.forgotten import is_forgotten
 from streams.deliver.groups import instance_of
 from streams.deliver.letters import Letters
 from streams.deliver.metrics import DeliverMetrics
@@ -83,7 +85,9 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         metrics: DeliverMetrics,
         dice: Dice,
         wall: Any,
+        erasures: Erasures | None = None,
     ) -> None:
+        self._erasures = Erasures() if erasures is None else erasures
         self.destination = destination
         self.name = destination.name
         self.machine = Deliveries(destination.limits, dice)
@@ -302,8 +306,12 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         if record.value is None:
             if "suppression.lifted" not in bodies.KINDS[topic].types:
                 return None  # a tombstone says nothing here
+            if is_forgotten(record, None, self._erasures):
+                return None
             return bodies.of_lifted(body_id, record.key or b"", record.timestamp)
         decoded = self._codec.decode(record.value, BY_NAME[topic].schema)
+        if is_forgotten(record, decoded, self._erasures):
+            return None
         return bodies.of_record(topic, body_id, decoded) if self._passes[topic](decoded) else None
 
     def _set_aside(self, place: Place, record: Any, reason: str, detail: str) -> None:

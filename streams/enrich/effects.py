@@ -147,7 +147,9 @@ def complete(
             engagement.append(change)
         elif (raw := raws.get(change.offset)) is not None:
             with suppress(BadInput):  # another producer's, with a wrong head: it engaged nobody
-                engagement.append(_reengage(codec.raw_head(raw), change, log_id, partition))
+                head = codec.raw_head(raw)
+                if "erased" not in head:
+                    engagement.append(_reengage(head, change, log_id, partition))
     return Completed(
         enriched, _suppressions(effects, raws, codec, look_ups, log_id, partition), engagement,
         effects.dead_letters, revised, effects.corrected - lost, lost,

@@ -14,6 +14,7 @@ from typing import Protocol, cast
 
 from schemas import enrichment
 from schemas.codec import Codec
+from schemas.erasure import ERASED_KEY
 from schemas.errors import BadInput
 from schemas.event import Event, message_key, own_unit, recipient_identity
 from schemas.raw_head import Head
@@ -181,7 +182,7 @@ def write(
         version=record.offset, key=key, previous_campaign=campaign, previous_key=own_key,
     )  # fmt: skip
     work.effects.enriched.append((record.key, value, record.timestamp))
-    if event.human:
+    if event.human and "erased" not in head:
         its = derive.engagement(
             head, now, withdrawn=False, log_id=work.shard.log_id,
             partition=work.shard.partition, offset=record.offset,
@@ -276,4 +277,5 @@ def _restate_one(
         derive.bounce_of(head), work.look_ups, version=shard.applied, key=key,
         previous_campaign=campaign, previous_key=own_key,
     )  # fmt: skip
-    effects.enriched.append((message_key(cast(Event, head)), value, shard.log_time * 1000))
+    whose = ERASED_KEY if "erased" in head else message_key(cast(Event, head))
+    effects.enriched.append((whose, value, shard.log_time * 1000))

@@ -14,7 +14,7 @@ Invariants:
 
 import struct
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 from zlib import crc32
@@ -44,11 +44,15 @@ from streams.enrich.suppressions import Recipient
 CACHED_MAX: Final = 20_000
 """Messages, recipients and aliases kept in memory between checkpoints, each."""
 
+ERASED_AT_ONCE: Final = 1_000
+"""Recipients read at once to forget what is known of them."""
 META_KEY: Final = b"!meta"
 EPOCH_KEY: Final = b"!epoch"
+ERASED_KEY: Final = b"!erased"
 _META: Final = struct.Struct("<BHqQq")
 _META_FORM: Final = 3
 _EPOCH: Final = struct.Struct(">I")
+_ERASED: Final = struct.Struct(">Q")
 _MESSAGES: Final = b"m"
 _MESSAGES_END: Final = b"n"
 _WATCHED: Final = b"s"
@@ -74,6 +78,7 @@ class Shard:
         watched: hashes of the addresses that a sign of life may change.
         epoch: of the rules that folded the newest record.
         fold: version of the fold that made the stored state.
+        erased_through: offset of the topic of erasures up to which the state obeys it.
         deferred: what is kept while the partition is reprocessed; ``None``: it is not.
     """
 
@@ -86,6 +91,7 @@ class Shard:
         self.epoch = 0
         self.fold = FOLD_VERSION
         self.deferred: Deferred | None = None
+        self.erased_through = 0
         self.messages: dict[bytes, Message | bytes | None] = {}
         self.recipients: dict[bytes, Recipient] = {}
         self.aliases: dict[int, Alias | None] = {}
@@ -124,6 +130,40 @@ class Shard:
         """
         while self._unconfirmed and self._unconfirmed[0][0] <= offset:
             self.outputs_end = max(self.outputs_end, self._unconfirmed.popleft()[1])
+
+    def erase(
+        self, orders: Iterable[tuple[int, Sequence[bytes]]], through: int
+    ) -> Iterator[tuple[bytes, bytes | None]]:
+        """Forgets evidence of recipients and scopes, some at a time.
+
+        Messages stay until they expire: they are known by hashes of the provider's ids, and figures
+        depend on them.
+
+        Args:
+            orders: time in seconds, and keys whose evidence of before that is to be forgotten.
+            through: offset of the topic of erasures after the last one that names them.
+
+        Returns:
+            What to store at once. It belongs to no offset: records that are folded again after a
+            crash are redacted by then.
+        """
+        for at_s, keys in orders:
+            for begin in range(0, len(keys), ERASED_AT_ONCE):
+                yield from self._erase(at_s, keys[begin : begin + ERASED_AT_ONCE])
+        self.erased_through = through
+        yield ERASED_KEY, _ERASED.pack(through)
+
+    def _erase(self, at_s: int, keys: Sequence[bytes]) -> Iterator[tuple[bytes, bytes | None]]:
+        self.fetch((), keys)
+        for key in keys:
+            recipient = self.recipients[key]
+            suppressions.forget_before(recipient, at_s)
+            data = suppressions.pack(recipient)
+            yield b"r" + key, data or None
+            if not data:
+                yield b"s" + key, None
+                self.recipients[key] = Recipient()
+                self.touched_recipients.pop(key, None)
 
     def begin_log(self, log_id: str) -> bool:
         """Continues with incarnation ``log_id``, from its first record if it is another one.
@@ -277,10 +317,11 @@ class Shard:
 
     def load_meta(self) -> None:
         """Reads what ``pack_meta`` stored, if anything is stored."""
-        data, epoch = self._load([META_KEY, EPOCH_KEY])
+        data, epoch, erased = self._load([META_KEY, EPOCH_KEY, ERASED_KEY])
         if data is None:
             return
         self.epoch = 0 if epoch is None else _EPOCH.unpack(epoch)[0]
+        self.erased_through = 0 if erased is None else _ERASED.unpack(erased)[0]
         if data[0] != _META_FORM:
             raise StateError(f"state has form {data[0]}, this version reads {_META_FORM}")
         _, self.fold, self.applied, self.log_time, self.outputs_end = _META.unpack_from(data)

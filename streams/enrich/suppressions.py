@@ -253,6 +253,33 @@ def expire(recipient: Recipient, log_time: int) -> None:
         recipient.dirty = True
 
 
+def forget_before(recipient: Recipient, at_s: int) -> None:
+    """Forgets all evidence of before a time; what is told by later evidence stays told.
+
+    Args:
+        at_s: seconds since 1970.
+    """
+    recipient.cases = {
+        reason: later
+        for reason, case in recipient.cases.items()
+        if (later := _case_since(case, at_s)) != Case()
+    }
+    recipient.soft = {one for one in recipient.soft if one[1] >= at_s}
+    recipient.life = recipient.life if recipient.life >= at_s else 0
+    if recipient.soft_at < at_s:
+        recipient.soft_at, recipient.soft_offset = 0, GONE
+    if recipient.told != holding(recipient):
+        recipient.told = recipient.told_at = 0
+    if not (recipient.cases or recipient.soft or recipient.told):
+        recipient.scopes = 0
+    recipient.dirty = True
+
+
+def _case_since(case: Case, at_s: int) -> Case:
+    evidence = case if case.at >= at_s else case._replace(at=0, offset=GONE)
+    return evidence if evidence.ended >= at_s else evidence._replace(ended=0)
+
+
 def take(recipient: Recipient, sign: Sign, log_time: int) -> None:
     """Takes one event into account; ``expire`` was called with the same log time.
 

@@ -24,9 +24,9 @@ ROLES: dict[str, str] = {
     "worker": "reads raw events and minute counts, writes everything derived from them",
     "sink": "reads every topic but engagement and rules, and workers' offsets; writes dead letters"
     " and incidents of sources",
-    "deliver": "reads what goes to other systems, and orders; writes dead letters",
+    "deliver": "reads what goes to other systems, orders and erasures; writes dead letters",
     "dashboard": "reads topics' metadata and lag, changes nothing",
-    "admin": "creates and checks topics; the commands topics, doctor, lag, tail, dlq",
+    "admin": "creates and checks topics; the commands topics, doctor, lag, tail, dlq, forget",
 }
 """Role -> what it does, for the table in ``streams/deploy/README.md``."""
 

@@ -130,6 +130,8 @@ def wanted_config(topic: Topic, replication: int) -> dict[str, str]:
         if topic.compacted
         else {"cleanup.policy": "delete", "retention.ms": str(topic.retention_ms)}
     )
+    if topic.compaction_lag_ms is not None:
+        config["max.compaction.lag.ms"] = str(topic.compaction_lag_ms)
     if replication >= REPLICATION_WISHED:
         config["min.insync.replicas"] = str(MIN_INSYNC_REPLICAS)
     return config
@@ -168,6 +170,12 @@ def judge(state: TopicState, wanted: Topic, partitions: int) -> tuple[list[str],
                 f"{state.name}: keeps records {kept_ms / 86_400_000:.1f} days, mailpulse's own"
                 f" choice is {wanted.retention_ms / 86_400_000:.0f}"
             )
+    lag = state.config.get("max.compaction.lag.ms")
+    if wanted.compaction_lag_ms is not None and int(lag or 0) > wanted.compaction_lag_ms:
+        differing.append(
+            f"{state.name}: what an erasure replaced there is removed at no certain time; it is"
+            f" with max.compaction.lag.ms={wanted.compaction_lag_ms}"
+        )
     if state.in_sync == 0:
         differing.append(f"{state.name}: a partition is offline")
     elif state.in_sync < state.replication:

@@ -29,7 +29,7 @@ from streams.enrich.revisions import restate
 from streams.enrich.shard import Shard
 from streams.kafka.stretches import OpenStretches
 from streams.transport.chunks import TP
-from streams.worker.raw_records import READ_RECORDS_MAX, RawRecords, stretches_around
+from streams.worker.raw_records import READ_RECORDS_MAX, RawRecords, Redact, stretches_around
 
 RESTATED_AT_ONCE = 500
 EARLIER_MS = 3_600_000
@@ -73,7 +73,7 @@ class CopiedRecords(RawRecords):
         super().__init__(settings, source)
         self._codec = codec
 
-    async def _read(self, tp: TP, offsets: list[int]) -> dict[int, bytes]:
+    async def _read(self, tp: TP, offsets: list[int], redact: Redact) -> dict[int, bytes]:
         places = self.changes.positions(offsets)
         found: dict[int, bytes] = {}
         if places:
@@ -83,13 +83,17 @@ class CopiedRecords(RawRecords):
                     begin = max(first, rows.begin)
                     async for records, _ in rows.read(begin, last + 1, READ_RECORDS_MAX):
                         some = [record for record in records if record.offset in wanted]
-                        found |= dict(map(self._split, some))
+                        found |= {
+                            record.offset: record.value
+                            for record in redact(list(map(self._split, some)))
+                            if record.value is not None
+                        }
         missing = [offset for offset in offsets if offset not in found]
-        return found | (await super()._read(tp, missing) if missing else {})
+        return found | (await super()._read(tp, missing, redact) if missing else {})
 
-    def _split(self, record: Any) -> tuple[int, bytes]:
+    def _split(self, record: Any) -> "Bare":
         _, raw, at = self._codec.split_enriched(record.value)
-        return at.offset, raw
+        return Bare(at.offset, raw, record.key, record.timestamp)
 
 
 class Comparison:

@@ -31,9 +31,11 @@ from streams.enrich.epochs import Ruling, check_fold
 from streams.enrich.shard import Shard
 from streams.enrich.step import step
 from streams.enrich.telling import Told
+from streams.erasure.topic import ErasureLog
 from streams.reprocess.rules_topic import Rulebook
 from streams.transport.chunks import TP, Chunk, Record
 from streams.worker.agent import Agent, PartitionWork, Resources
+from streams.worker.erasing import Erasing
 from streams.worker.gathering import Gathering
 from streams.worker.outputs import Row, RowLike
 from streams.worker.raw_records import HasValue, RawRecords
@@ -74,12 +76,14 @@ class EnrichAgent(Agent):
         *,
         ruling: Ruling,
         rulebook: Rulebook | None,
+        erasures: ErasureLog | None,
         tracer: Tracer | None,
         verify: Callable[[], Awaitable[None]],
     ) -> None:
         super().__init__(shared)
         self.ruling = ruling
         self.reprocessing = Reprocessing(self, rulebook)
+        self.erasing = Erasing(erasures, shared.codec, ruling.now)
         self.tracer = tracer
         self._verify = verify
         self.shards: dict[TP, Shard] = {}
@@ -105,6 +109,8 @@ class EnrichAgent(Agent):
         check_fold(shard.fold, ruling.newest)
         shard.load_watched(work.store.scan)
         self.check_unnoted(work, shard.log_id == self.log_id, shard.applied + 1, committed)
+        await self.erasing.fresh()
+        self.erasing.opened(work, shard)
         self.shards[work.tp] = shard
         self.reprocessing.resume(work, shard, committed)
         has_state = shard.log_id == self.log_id
@@ -114,7 +120,7 @@ class EnrichAgent(Agent):
             comparison = self.reprocessing.comparison(work, self.source) if shard.deferred else None
             restorer = Restorer(
                 self.settings, self.codec, ruling, lambda s: self.write_shard(work, s),
-                self.touch, self.source, comparison,
+                self.touch, self.source, comparison, erasing=self.erasing,
             )  # fmt: skip
             goal = committed if shard.deferred is None else shard.deferred.goal(committed)
             folded = await restorer.restore(shard, self.log_id, goal)
@@ -157,6 +163,7 @@ class EnrichAgent(Agent):
     async def process(self, work: PartitionWork, chunk: Chunk) -> None:
         """Folds a chunk once ``verify`` has said that it is of this log; traced, it is a span."""
         await self._verify()
+        await self.erasing.fresh()
         traces = trace.by_event(chunk.records)
         if not traces:
             await self._process(work, chunk, traces)
@@ -180,12 +187,14 @@ class EnrichAgent(Agent):
             async with work.lock:
                 if not work.live:
                     return
+                self.erasing.forget(work, shard)
+                redacted = self.erasing.redact(part, shard)
                 work.handing_over = True
-                effects = step(shard, part, look_ups, self.codec)
+                effects = step(shard, redacted, look_ups, self.codec)
                 self._limit_dead_letters(effects)
                 self._measure(effects)
-                self.raw.note(work.tp, part)
-                done = await self.completed(work.tp, shard, part, effects, look_ups)
+                self.raw.note(work.tp, redacted)
+                done = await self.completed(work.tp, shard, redacted, effects, look_ups)
                 await self.hand_over(work, shard, done, traces)
                 work.since_checkpoint += len(part)
                 work.handing_over = False
@@ -217,7 +226,9 @@ class EnrichAgent(Agent):
         offsets = wanted(effects)
         if offsets:
             found = {r.offset: r.value for r in records if r.offset in offsets and r.value}
-            found |= await (raws or self.raw).get(tp, offsets - found.keys())
+            found |= await (raws or self.raw).get(
+                tp, offsets - found.keys(), lambda records: self.erasing.redact(records, shard)
+            )
         done = complete(
             effects, found, codec=self.codec, look_ups=look_ups, log_id=shard.log_id,
             partition=shard.partition,

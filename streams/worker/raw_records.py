@@ -7,11 +7,12 @@ Invariants:
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from schemas.settings import Settings
 from schemas.topics import RAW
+from streams.enrich.revisions import ConsumedRecord
 from streams.kafka.stretches import OpenStretches
 from streams.transport.chunks import TP
 
@@ -28,6 +29,9 @@ class HasValue(Protocol):
     def offset(self) -> int: ...  # noqa: D102 — see aiokafka
     @property
     def value(self) -> bytes | None: ...  # noqa: D102
+
+
+Redact = Callable[[Sequence[ConsumedRecord]], Sequence[ConsumedRecord]]
 
 
 class RawRecords:
@@ -72,8 +76,13 @@ class RawRecords:
         self._blocks = deque(block for block in self._blocks if block[0] != tp)
         self._bytes = sum(size for _, _, size in self._blocks)
 
-    async def get(self, tp: TP, offsets: Collection[int]) -> dict[int, bytes]:
+    async def get(
+        self, tp: TP, offsets: Collection[int], redact: Redact = lambda records: records
+    ) -> dict[int, bytes]:
         """The framed values of records by offset, without those that the topic no longer holds.
+
+        Args:
+            redact: applied to what is read from the topic.
 
         Raises:
             Unavailable: no broker answers.
@@ -83,10 +92,10 @@ class RawRecords:
         missing = sorted(set(offsets) - found.keys())
         if missing:
             self.read_again += len(missing)
-            found |= await self._read(tp, missing)
+            found |= await self._read(tp, missing, redact)
         return found
 
-    async def _read(self, tp: TP, offsets: list[int]) -> dict[int, bytes]:
+    async def _read(self, tp: TP, offsets: list[int], redact: Redact) -> dict[int, bytes]:
         wanted = set(offsets)
         found: dict[int, bytes] = {}
         async with self._source(self._settings, RAW, tp.partition) as raw:
@@ -95,10 +104,11 @@ class RawRecords:
                 if begin > last:
                     continue
                 async for records, _ in raw.read(begin, last + 1, READ_RECORDS_MAX):
+                    some = [record for record in records if record.offset in wanted]
                     found |= {
                         record.offset: record.value
-                        for record in records
-                        if record.offset in wanted and record.value is not None
+                        for record in redact(some)
+                        if record.value is not None
                     }
         return found
 

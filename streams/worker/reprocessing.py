@@ -42,6 +42,7 @@ from streams.transport.app import ChunkApp
 from streams.transport.chunks import TP
 from streams.worker.agent import PartitionWork
 from streams.worker.comparing import Comparison
+from streams.worker.erasing import Erasing
 from streams.worker.outputs import Outputs, Row
 from streams.worker.raw_records import stretches_around
 from streams.worker.second_store import Live, SecondStores
@@ -70,6 +71,7 @@ class Enriching(Live, Protocol):
     ruling: Ruling
     assigned: set[TP]
     assignment: int
+    erasing: Erasing
 
     async def hand_over(self, work: PartitionWork, shard: Shard, effects: Completed) -> None:
         """Sends the effects of one step."""
@@ -251,7 +253,8 @@ class Reprocessing:
         async with agent.source(agent.settings, topics.RAW, work.tp.partition) as raw:
             until = shard.applied + 1
             async for records, _ in raw.read(max(first, raw.begin), until, SCANNED_AT_ONCE):
-                await agent.hand_over(work, shard, restate(shard, records, judged_at, agent.codec))
+                some = agent.erasing.redact(records, shard)
+                await agent.hand_over(work, shard, restate(shard, some, judged_at, agent.codec))
                 agent.app.touch(work.tp)
 
     async def release(self, work: PartitionWork, shard: Shard) -> None:
@@ -313,7 +316,9 @@ class Reprocessing:
                     async for records, _ in stored.read(begin, last + 1, SCANNED_AT_ONCE):
                         found |= {each.offset: each for each in records if each.offset in places}
         rows = [
-            (one, one.row or reissue(found[one.position], one, look_ups, agent.codec))
+            (one, agent.erasing.redacted_row(
+                one.row or reissue(found[one.position], one, look_ups, agent.codec)
+            ))
             for one in some if one.row is not None or one.position in found
         ]  # fmt: skip
         if len(rows) < len(some):

@@ -32,6 +32,7 @@ from streams.enrich.shard import Shard
 from streams.enrich.step import step
 from streams.kafka.stretches import OpenStretches, Stretches, stretches_of
 from streams.worker.comparing import Comparison
+from streams.worker.erasing import Erasing
 
 log = structlog.get_logger(__name__)
 
@@ -136,6 +137,7 @@ class Restorer:
         comparison: needed for a shard that is being reprocessed.
         slice_records, store_every: records folded without a pause; between two writes of state.
         doing: what the log says while it goes on.
+        erasing: redacts records of erased events; ``None``: nobody is ever erased.
     """
 
     def __init__(
@@ -151,6 +153,7 @@ class Restorer:
         slice_records: int = SLICE_RECORDS,
         store_every: int = STORE_EVERY,
         doing: str = "restoring state",
+        erasing: Erasing | None = None,
     ) -> None:
         self._settings = settings
         self._codec = codec
@@ -161,6 +164,7 @@ class Restorer:
         self._touch = touch
         self._source = source
         self._doing = doing
+        self._erasing = erasing
         self._ahead: int | None = None
 
     async def restore(self, shard: Shard, log_id: str, committed: int) -> int:
@@ -179,6 +183,8 @@ class Restorer:
         folded = unsaved = 0
         async for records, position in outputs.read(begin, _TO_THE_END, self._slice_records):
             self._touch()
+            if self._erasing is not None:
+                await self._erasing.fresh()
             count = await self._fold(shard, records, log_id, committed)
             folded += count
             unsaved += count
@@ -207,10 +213,23 @@ class Restorer:
             if shard.begin_log(name):
                 self._write(shard)  # minutes of the log before are gone with this write
             changes = self._ruling.changes(name, shard.partition, log_id)
-            for look_ups, part in by_epoch(run, changes):
+            for look_ups, part in by_epoch(self._redacted(run), changes):
                 await self._refold(shard, part, look_ups)
             folded += len(run)
         return folded
+
+    def _redacted(self, run: list[Refolded]) -> list[Refolded]:
+        if self._erasing is None:
+            return run
+        return [
+            record
+            if isinstance(record, Refolded)
+            else Refolded(
+                record.offset, record.timestamp, record.key, record.value or b"",
+                self._codec.raw_head(record.value or b""),
+            )
+            for record in self._erasing.redact(run, None)
+        ]  # fmt: skip
 
     async def _refold(self, shard: Shard, part: list[Refolded], look_ups: LookUps) -> None:
         """Folds without outputs; what a reprocessing run would write is noted."""

@@ -50,6 +50,7 @@ from streams.transport.chunks import TP
 from streams.worker.agent import PartitionWork
 from streams.worker.comparing import Comparison, OtherFold
 from streams.worker.damage import DamagedState
+from streams.worker.erasing import Erasing
 from streams.worker.outputs import Flight
 from streams.worker.restore import Restorer
 
@@ -90,6 +91,7 @@ class Live(Protocol):
     source: OpenStretches
     codec: Any
     ruling: Any
+    erasing: Erasing
     log_id: str
     metrics: Any
 
@@ -267,6 +269,7 @@ class _Fold:
 
     async def run(self) -> None:
         """From wherever the store is up to the switch."""
+        await self._agent.erasing.fresh()
         self._open()
         telling = asyncio.create_task(self._tell_on())
         source = paced(self._agent.source, self._agent.settings.reprocess_core_share, self._still)
@@ -299,6 +302,7 @@ class _Fold:
         if shard.epoch != self._number or shard.log_id not in ("", agent.log_id):
             second.store.clear()
             shard = self._shard = Shard(second.tp.partition, second.store.get_many)
+        agent.erasing.opened(second, shard)
         shard.load_watched(second.store.scan)
         shard.epoch = self._number
         self._counted = max(self._begin, shard.applied + 1)
@@ -310,7 +314,7 @@ class _Fold:
             agent.settings, agent.codec, agent.ruling, lambda s: agent.write_shard(second, s),
             self._touch, source, self._compare(second, source, one_fold=True),
             slice_records=SLICE_RECORDS, store_every=STORE_EVERY,
-            doing="history is processed by newer rules",
+            doing="history is processed by newer rules", erasing=agent.erasing,
         )  # fmt: skip
 
     def _touch(self) -> None:

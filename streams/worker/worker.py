@@ -28,6 +28,7 @@ from streams.campaigns.lines import Lines
 from streams.classify import actors, mailbox, user_agent
 from streams.enrich.derive import LookUps
 from streams.enrich.epochs import History, Ruling
+from streams.erasure.topic import ErasureLog
 from streams.kafka.admin import log_id as find_log_id
 from streams.kafka.stretches import OpenStretches, stretches_of
 from streams.reprocess.rules_topic import Rulebook
@@ -91,6 +92,7 @@ class Worker:
         stages: which agents run; all workers of a consumer group must run the same.
         tracer: records spans of chunks that hold traced records; none without one.
         rulebook: read to its end; default: rules never change.
+        erasures: default: nobody is ever erased.
         source: opens the partitions that state is restored from.
         now_ns: the clock of rolling rates, nanoseconds since 1970.
     """
@@ -106,6 +108,7 @@ class Worker:
         stages: Collection[str] = STAGES,
         tracer: Tracer | None = None,
         rulebook: Rulebook | None = None,
+        erasures: ErasureLog | None = None,
         source: OpenStretches = stretches_of,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -131,8 +134,9 @@ class Worker:
         ruling = Ruling.of(history, own)
         self.log_watch = watch_of(settings, log_id)
         self.enrich = EnrichAgent(
-            shared, ruling=ruling, rulebook=rulebook, tracer=tracer, verify=self.log_watch.verify
-        )
+            shared, ruling=ruling, rulebook=rulebook, erasures=erasures, tracer=tracer,
+            verify=self.log_watch.verify,
+        )  # fmt: skip
         self.campaigns = CampaignsAgent(shared, lines=lines or Lines(), now_ns=now_ns)
         both: tuple[Agent, ...] = (self.enrich, self.campaigns)
         self.agents = tuple(agent for agent in both if agent.name in stages)
@@ -328,9 +332,12 @@ def _countries(path: Path) -> Callable[[str | None], str]:
 
 async def _main(settings: Settings, **parts: Any) -> int:
     log_id = await find_log_id(settings)
-    async with Rulebook(settings, parts.get("codec") or Codec()) as rulebook:
+    codec = parts.get("codec") or Codec()
+    async with Rulebook(settings, codec) as rulebook, ErasureLog(settings, codec) as erasures:
         await rulebook.refresh()
-        return await Worker(settings, log_id=log_id, rulebook=rulebook, **parts).run()
+        return await Worker(
+            settings, log_id=log_id, rulebook=rulebook, erasures=erasures, **parts
+        ).run()
 
 
 def run_worker(settings: Settings, **parts: Any) -> int:

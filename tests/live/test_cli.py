@@ -289,3 +289,23 @@ def test_config_show_names_the_pipeline_as_origin(pipeline: Pipeline) -> None:
 def test_migrate_has_nothing_to_do(pipeline: Pipeline) -> None:
     """The sink did it when it started."""
     assert pipeline.json("migrate", "--plan") == []
+
+
+def test_a_person_is_exported_and_forgotten(pipeline: Pipeline) -> None:
+    """Last of all, as it changes rows: their past is gone, counts are not."""
+    count = "SELECT count() AS n FROM events FINAL"
+    before = pipeline.json("query", count)
+    known = json.loads(pipeline.run("export-person", "ADA2@example.com"))
+    assert known["events"]
+    (certificate,) = pipeline.json("forget", "ada2@example.com", "--yes")["certificates"]
+    assert certificate["stores"][0]["count"] == len(known["events"])
+    verified = pipeline.json("forget", "Ada2@example.com", "--verify")
+    stores = {one["store"]: one["count"] for one in verified["stores"]}
+    assert verified["gone"]
+    assert stores["workers' state"] == 0
+    assert stores["Kafka: email.events.raw.v1"] >= len(known["events"])
+    left = json.loads(pipeline.run("export-person", "ada2@example.com"))
+    assert left["events"] == []
+    assert left["erasures"] == [certificate]
+    assert pipeline.json("query", count) == before
+    pipeline.run("forget", "nobody@example.com", "--yes", code=1)

@@ -50,9 +50,10 @@ async def _send_broken(bootstrap: str) -> None:
 
 def told(pipeline: Pipeline) -> bool:
     """Whether every topic has the records of the story; nobody changes rules in it, pauses a
-    destination, or falls silent."""
+    destination, falls silent or forgets anybody."""
     found = all_records(pipeline)
     del found[topics.RULES], found[topics.DESTINATIONS], found[topics.SOURCE_ALERTS]
+    del found[topics.ERASURES]
     alerts = found[topics.ALERTS]
     letters = found[topics.DEAD_LETTERS]
     lifted = any(record.value is None for record in found[topics.SUPPRESSIONS])

@@ -45,6 +45,7 @@ def test_compacted_topics_keep_the_newest_of_each_key() -> None:
         "email.campaigns.v1",
         "email.rules.v1",
         "email.destinations.v1",
+        "email.erasures.v1",
     }
 
 

@@ -6,7 +6,7 @@ from analytics.sink.rows import BUILDERS, STATEMENTS
 from analytics.sink.sink import Sink
 from schemas.groups import topics_by_group
 from schemas.settings import Settings
-from schemas.topics import BY_NAME, MINUTES, RAW, TOPICS, sink_topics
+from schemas.topics import BY_NAME, ERASURES, MINUTES, RAW, SUPPRESSIONS, TOPICS, sink_topics
 from streams.kafka.admin import TopicState, judge, replication_for, wanted_config
 
 RAW_TOPIC, MINUTES_TOPIC = BY_NAME[RAW], BY_NAME[MINUTES]
@@ -51,6 +51,16 @@ def test_shorter_retention_is_noted_and_longer_is_not() -> None:
         assert (len(harmful), len(differing)) == (0, notes)
 
 
+def test_compaction_without_a_date_is_noted_where_records_name_people() -> None:
+    """Kafka's default is the largest number that there is; topics may be older than the setting."""
+    for name, config, notes in (
+        (SUPPRESSIONS, {"max.compaction.lag.ms": str(2**63 - 1)}, 1),
+        (SUPPRESSIONS, {"max.compaction.lag.ms": "1000"}, 0), (SUPPRESSIONS, {}, 0),
+        (MINUTES, {"max.compaction.lag.ms": str(2**63 - 1)}, 0),
+    ):  # fmt: skip
+        assert len(judge(state(name, config=config), BY_NAME[name], 4)[1]) == notes
+
+
 def test_missing_replicas_are_noted() -> None:
     """An operator who looks at topics sees that a broker is unavailable."""
     assert "offline" in judge(state(RAW, in_sync=0), RAW_TOPIC, 4)[1][0]
@@ -84,5 +94,5 @@ def test_lag_is_asked_of_what_the_groups_really_read(reconcile: bool) -> None:
 
 
 def test_the_sink_stores_whatever_lists_it() -> None:
-    """And nothing else."""
-    assert set(sink_topics(reconcile=True)) == {*STATEMENTS, *BUILDERS}
+    """And nothing else; erasures change what is stored."""
+    assert set(sink_topics(reconcile=True)) == {*STATEMENTS, *BUILDERS, ERASURES}

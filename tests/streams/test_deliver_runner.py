@@ -9,6 +9,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import OffsetMetadataTooLargeError
 
 from schemas.codec import Codec
+from schemas.erasure import ERASED_HEADER, Erasures, digest
 from schemas.settings import Settings
 from schemas.topics import ENGAGEMENT, SUPPRESSIONS
 from streams.deliver.core import Place
@@ -100,6 +101,36 @@ def test_what_was_finished_before_a_restart_is_not_missed() -> None:
     one.machine.assign(FIRST, Progress(5, [(6, 9)]))
     one._take(FIRST, [record(10)])
     assert expired(metrics) == 2
+
+
+def test_who_is_forgotten_is_not_taken_off_a_list() -> None:
+    """An erasure's tombstone is passed over; another one says that a suppression was lifted."""
+    one = runner(topics="suppressions")
+    place = Place(SUPPRESSIONS, 0)
+    one.machine.assign(place, Progress(5))
+    lifted = SimpleNamespace(
+        topic=SUPPRESSIONS, key=b"a@b.example", value=None, offset=5, headers=[], timestamp=60_000
+    )
+    erased = SimpleNamespace(**{**vars(lifted), "offset": 6, "headers": [(ERASED_HEADER, b"1")]})
+    one._take(place, [erased])
+    assert one.machine.held == 0
+    one.machine.assign(place, Progress(5))
+    one._take(place, [lifted])
+    assert one.machine.held == 1
+
+
+def test_nothing_is_sent_of_who_was_forgotten_since() -> None:
+    """Of what happened before; the others, and what happens later, are sent."""
+    erasures = Erasures()
+    made = runner()
+    made._erasures = erasures
+    at_us = Codec().decode(record(5).value, "engagement")["occurred_at"]
+    erasures.put("e", {"at": at_us + 1, "digests": [digest("r6@example.com").hex()]})
+    made._take(FIRST, [record(5), record(6)])
+    assert made.machine.held == 1
+    erasures.put("e", {"at": at_us, "digests": [digest("r7@example.com").hex()]})
+    made._take(FIRST, [record(7)])
+    assert made.machine.held == 2
 
 
 def test_compaction_is_no_loss() -> None:

@@ -175,6 +175,8 @@ ASKED: dict[str, list[tuple[str, ...]]] = {
     "rules refresh": [(), ("--json", "--output", HOSTILE)],
     "reprocess status": [(), ("--json",)],
     "reprocess abort": [()],
+    "forget": [(HOSTILE, "--yes"), ("a@b.example", "--yes"), ("a@b.example", "--yes", "--json")],
+    "export-person": [("a@b.example",), (HOSTILE,)],
     "check": [("crm", "--body", "body", "-H", f"x: {HOSTILE}"), ("crm", "--body", HOSTILE[:20]),
               (HOSTILE, "--body", "body")],
     "send-test": [("crm",), ("crm", "--json")],

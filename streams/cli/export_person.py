@@ -1,0 +1,139 @@
+"""``mailpulse export-person``: all that is known of a person.
+
+Invariant: rows are written as they come, so memory does not depend on how many there are.
+"""
+
+import asyncio
+import json as json_module
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from schemas.errors import BadInput, DecodeError
+from schemas.recipient_hash import is_keyed_hash, keyed_hash
+from schemas.settings import Settings
+from schemas.topics import DEAD_LETTERS
+from streams.cli.clickhouse import ask
+from streams.cli.context import FAILED, codec_of, say, settings_of
+from streams.cli.forget import people_of
+from streams.cli.trace import LOG_FILE
+
+if TYPE_CHECKING:
+    from streams.erasure.person import Person
+
+
+def export_person(
+    who: Annotated[str, typer.Argument(metavar="ADDRESS", help="In any spelling.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File.")] = None,
+) -> None:
+    """Writes all that is known of a person, as JSON: events, suppressions, look-ups, dead letters.
+
+    Dead letters are named without their content, which may hold others' data: mailpulse dlq show.
+    Exit code 1 if nothing is known.
+
+    Example: mailpulse export-person ada@example.com -o ada.json
+    """
+    settings = settings_of()
+    key = settings.recipient_hash_key.get_secret_value().encode()
+    (person,) = people_of(who, key)
+    letters = asyncio.run(_letters(settings, person))
+    parts = {
+        "look_ups": _look_ups(settings, person), "dead_letters": letters,
+        "erasures": asyncio.run(_erasures(settings, person)),
+    }  # fmt: skip
+    if output is None:
+        found = _write_export(settings, person, parts, sys.stdout)
+    else:
+        found = _export_to(output, lambda target: _write_export(settings, person, parts, target))
+    if not found:
+        say("nothing known")
+        raise typer.Exit(FAILED)
+
+
+def _export_to(output: Path, write: Callable[[TextIO], bool]) -> bool:
+    """Writes a file, which is there when it is whole."""
+    unfinished = output.with_name(f".{output.name}.part")
+    try:
+        with unfinished.open("w", encoding="utf-8") as target:
+            found = write(target)
+        unfinished.replace(output)
+    except OSError as error:
+        raise BadInput("not_writable", f"{output}: {error.strerror}") from None
+    return found
+
+
+def _write_export(
+    settings: Settings, person: "Person", parts: dict[str, list[Any]], target: Any
+) -> bool:
+    """Writes the document, rows as they come; returns whether there is anything in it."""
+    from analytics.history.person import EXPORTS, array
+
+    found = any(parts.values())
+    target.write('{"names": ' + json_module.dumps(list(person.names)))
+    for part, sql in EXPORTS.items():
+        target.write(f', "{part}": [')
+        comma = ""
+        rest = b""
+        for piece in ask(settings, sql, "JSONEachRow", {"names": array(person.names)}).pieces:
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                target.write(comma + line.decode("utf-8", "replace"))
+                comma, found = ",\n", True
+        target.write("]")
+    for part, rows in parts.items():
+        target.write(f', "{part}": ' + json_module.dumps(rows))
+    target.write("}\n")
+    return found
+
+
+def _look_ups(settings: Settings, person: "Person") -> list[Any]:
+    """Lines of the log of look-ups that are about the person."""
+    key = settings.recipient_hash_key.get_secret_value().encode()
+    mine = {name if is_keyed_hash(name) else keyed_hash(name, key) for name in person.names}
+    try:
+        with (settings.data_dir / LOG_FILE).open(encoding="utf-8", errors="replace") as file:
+            return [json_module.loads(line) for line in file if any(one in line for one in mine)]
+    except FileNotFoundError:
+        return []
+
+
+async def _letters(settings: Settings, person: "Person") -> list[dict[str, Any]]:
+    """Dead letters whose key or content names the person."""
+    from streams.kafka.reader import reader
+
+    codec, out = codec_of(settings), []
+    named = [name.encode("utf-8", "replace") for name in person.names]
+    async with reader(settings, DEAD_LETTERS) as whole:
+        await whole.begin()
+        async for record in whole.records():
+            try:
+                letter = codec.decode(record.value or b"", "dead_letter")
+            except DecodeError:
+                continue
+            text = letter["content"].lower()
+            if letter["key"] in named or any(name in text for name in named):
+                shown = ("dead_letter_id", "stage", "reason", "occurred_at", "topic", "source")
+                out.append({name: letter[name] for name in shown})
+    return out
+
+
+async def _erasures(settings: Settings, person: "Person") -> list[Any]:
+    from streams.erasure.certificate import certificate_of
+    from streams.erasure.topic import ErasureLog
+
+    async with ErasureLog(settings, codec_of(settings), keeps=True) as log:
+        await log.fresh(0)
+        digests = set(person.digests)
+        return [
+            certificate_of(record)
+            for record in log.newest.values()
+            if digests.intersection(record["digests"])
+        ]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to ``app``."""
+    app.command("export-person", rich_help_panel="Figures")(export_person)
