@@ -27,6 +27,10 @@ from schemas.settings import Source
 SETTLED_S = 30 * 60
 """Mailgun documents that events are inserted into pages younger than this; taken for all."""
 SECOND_US = fields.SECOND_US
+BEHIND_MAX_US = 86_400 * SECOND_US
+"""How far the provider's clock may be behind ours."""
+PAGES_MAX = 100_000
+"""Of one list: millions of events in an hour. A list with more has no end."""
 
 State = dict[str, Any]
 """Where a pull is, as JSON. ``until`` is the end of its window, in microseconds since 1970."""
@@ -98,6 +102,7 @@ class Turn:
         parsed: events and rejects, at most a page of them.
         left_out: items that were read and not taken: of another kind, or outside the window.
         listed: what a survey counts instead of reading it.
+        gone: what the API listed and then did not give.
         cut: what the API did not give in full, one line each.
     """
 
@@ -105,6 +110,7 @@ class Turn:
     parsed: Parsed = field(default_factory=Parsed)
     left_out: int = 0
     listed: int = 0
+    gone: int = 0
     cut: tuple[str, ...] = ()
 
 
@@ -157,8 +163,8 @@ class History:
         """
         raise NotImplementedError
 
-    def refused(self, account: Account, state: State, answer: Answer) -> State | None:
-        """The state to go on with after another answer; ``None``: there is none."""
+    def refused(self, account: Account, state: State, answer: Answer) -> Turn | None:
+        """How to go on after another answer; ``None``: there is no way."""
         return None
 
     def share(self, state: State) -> float:
@@ -182,8 +188,13 @@ def problems_of(one: History, source: Source) -> list[str]:
     return one.problems(source)
 
 
-def settled(state: State, answer: Answer) -> State:
-    """The state with an end that is settled by the provider's clock too (invariant 4)."""
+def settled(state: State, answer: Answer, received_at: int) -> State:
+    """The state with an end that is settled by the provider's clock too (invariant 4).
+
+    Raises:
+        BadInput: ``clock``: the answer is dated so far before its arrival that the end would be
+            anywhere.
+    """
     said = answer.headers.get("date")
     if said is None:
         return state
@@ -191,6 +202,10 @@ def settled(state: State, answer: Answer) -> State:
         now_us = int(parsedate_to_datetime(said).timestamp()) * SECOND_US
     except (ValueError, TypeError, OverflowError):
         return state
+    if now_us < received_at - BEHIND_MAX_US:
+        raise BadInput(
+            "clock", "the API dates its answers more than a day before this machine's clock"
+        )
     until = min(state["until"], now_us - SETTLED_S * SECOND_US)
     return state if until == state["until"] else {**state, "until": until}
 
@@ -267,6 +282,26 @@ class Choice:
         return at is None or self.begin_us <= at < self.until_us
 
 
+def next_page(state: State, cursor: object) -> State:
+    """The state at the next page of a list: ``pages`` counts them, and ``mark`` is a cursor that
+    was seen, a later one after each doubling of the pages, so any circle meets it (Brent).
+
+    Raises:
+        BadInput: ``same_page``: the pages go in a circle; ``endless``: there are too many.
+    """
+    pages = state["pages"] + 1
+    if cursor in (state["cursor"], state["mark"]):
+        raise BadInput("same_page", "the API gives a page that was read as the next one")
+    if pages > PAGES_MAX:
+        raise BadInput("endless", f"the API gives more than {PAGES_MAX:,} pages of one list")
+    mark = cursor if pages & (pages - 1) == 0 else state["mark"]
+    return {**state, "cursor": cursor, "pages": pages, "mark": mark}
+
+
+FIRST_PAGE: State = {"cursor": None, "pages": 0, "mark": None}
+"""What a state has at the first page of a list."""
+
+
 # --- pulls by slices of time ----------------------------------------------------------------------
 
 
@@ -281,8 +316,8 @@ class SlicedHistory(History):
     """A history that is asked for stretches of time, each read page by page.
 
     The state: ``begin``, ``until`` of the window; ``at``: where the slice begins that is read;
-    ``cursor``: where its next page is, ``None`` for its first; ``lost``: how often the API refused
-    a cursor of the slice.
+    ``cursor``: where its next page is, ``None`` for its first; ``pages`` and ``mark`` as of
+    ``next_page``; ``lost``: how often the API refused a cursor of the slice.
     """
 
     grain_us: ClassVar[int] = SECOND_US
@@ -291,7 +326,7 @@ class SlicedHistory(History):
     def begin(self, account: Account, window: Window, *, survey: bool) -> State:
         """See ``History.begin``."""
         begin_us = window.begin_us
-        return {"begin": begin_us, "until": window.until_us, "at": begin_us, "cursor": None,
+        return {"begin": begin_us, "until": window.until_us, "at": begin_us, **FIRST_PAGE,
                 "lost": 0}  # fmt: skip
 
     def ask(self, account: Account, state: State) -> Ask | None:
@@ -332,27 +367,25 @@ class SlicedHistory(History):
 
     def take(self, account: Account, state: State, answer: Answer, received_at: int) -> Turn:
         """See ``History.take``."""
-        state = settled(state, answer)
+        state = settled(state, answer, received_at)
         page, cursor = self.read(account, state, answer)
         parsed, left = self.parsed(account, state, page, received_at)
         if cursor is None:
             after = self.after_slice(account, state)
-        elif cursor == state["cursor"]:
-            raise BadInput("same_page", "the API gives a page as its own next one")
         else:
-            after = {**state, "cursor": cursor}
+            after = next_page(state, cursor)
         return Turn(after, parsed, left)
 
     def after_slice(self, account: Account, state: State) -> State:
         """The state once the last page of a slice was read."""
-        return {**state, "at": self.slice_of(state)[1], "cursor": None, "lost": 0}
+        return {**state, "at": self.slice_of(state)[1], **FIRST_PAGE, "lost": 0}
 
-    def refused(self, account: Account, state: State, answer: Answer) -> State | None:
+    def refused(self, account: Account, state: State, answer: Answer) -> Turn | None:
         """A cursor may be forgotten: the slice is read again from its beginning."""
         lost = state["lost"] + 1
         if state["cursor"] is None or answer.status not in _CURSOR_LOST or lost > LOST_MAX:
             return None
-        return {**state, "cursor": None, "lost": lost}
+        return Turn({**state, **FIRST_PAGE, "lost": lost})
 
     def share(self, state: State) -> float:
         """See ``History.share``."""

@@ -24,7 +24,16 @@ import orjson
 
 from ingest.providers import fields, history, items
 from ingest.providers.base import Parsed
-from ingest.providers.history import SECOND_US, Account, Answer, Ask, SlicedHistory, State, Window
+from ingest.providers.history import (
+    SECOND_US,
+    Account,
+    Answer,
+    Ask,
+    SlicedHistory,
+    State,
+    Turn,
+    Window,
+)
 from ingest.providers.mailgun import build
 from ingest.providers.shapes import member_list, read_object
 from schemas.errors import BadInput
@@ -138,15 +147,15 @@ class MailgunHistory(SlicedHistory):
         """See ``SlicedHistory.after_slice``."""
         further = state["domain"] + 1
         if state["api"] == "events" and further < len(account.access.domains):
-            return {**state, "domain": further, "cursor": None}
+            return {**state, **history.FIRST_PAGE, "domain": further}
         return {**super().after_slice(account, state), "domain": 0}
 
-    def refused(self, account: Account, state: State, answer: Answer) -> State | None:
-        """Without the Logs API, the domains' Events APIs are read."""
+    def refused(self, account: Account, state: State, answer: Answer) -> Turn | None:
+        """Without the Logs API, the domains' Events APIs are read, from the slice's beginning."""
         after = super().refused(account, state, answer)
         lacks = answer.status in (402, 403, 404, 405)
         if after is None and state["api"] == "logs" and lacks and account.access.domains:
-            return {**state, "api": "events"}
+            return Turn({**state, **history.FIRST_PAGE, "api": "events"})
         return after
 
 

@@ -4,7 +4,8 @@ Invariants:
 1. An event of the log has the exact payload that the webhook sends, and its id is the ``svix-id``.
 2. The log is of one webhook, so it has the kinds of events that this was subscribed to, and no
    others; a webhook that was deleted or made after the gap has none of the gap's events.
-3. The list is read from its newest event back to the window's beginning, since it takes no times.
+3. The list is read from its newest event back to the window's beginning, since it takes no times:
+   until a page has nothing of the window or later, as one odd time must not end it.
 
 Sources: Resend, «Headless Webhook API» (September 2026), «List Events», «Retrieve Event» and «Rate
 limit» (2 requests a second for a team). Not verified, since no live account was reachable: that an
@@ -31,9 +32,10 @@ LIST_LIMIT = 100
 class ResendHistory(history.History):
     """See the module.
 
-    The state: ``begin``, ``until`` of the window; ``after``: the id that the next page follows;
-    ``more``: whether there is one; ``at``: the oldest time seen; ``queue``: ids of events that are
-    still to read; ``survey``: they are only counted.
+    The state: ``begin``, ``until`` of the window; ``cursor``: the id that the next page follows,
+    ``pages`` and ``mark`` as of ``history.next_page``; ``more``: whether there is one; ``at``: how
+    far back the list was read; ``queue``: ids of events that are still to read; ``survey``: they
+    are only counted.
     """
 
     name = "resend"
@@ -56,8 +58,8 @@ class ResendHistory(history.History):
 
     def begin(self, account: Account, window: Window, *, survey: bool) -> State:
         """See ``History.begin``."""
-        return {"begin": window.begin_us, "until": window.until_us, "after": None, "more": True,
-                "at": window.until_us, "queue": [], "survey": survey}  # fmt: skip
+        return {"begin": window.begin_us, "until": window.until_us, **history.FIRST_PAGE,
+                "more": True, "at": window.until_us, "queue": [], "survey": survey}  # fmt: skip
 
     def ask(self, account: Account, state: State) -> Ask | None:
         """See ``History.ask``."""
@@ -67,12 +69,12 @@ class ResendHistory(history.History):
             return Ask("GET", f"{log}/{quote(state['queue'][0], safe='')}", headers)
         if not state["more"]:
             return None
-        after = f"&after={quote(state['after'], safe='')}" if state["after"] else ""
+        after = f"&after={quote(state['cursor'], safe='')}" if state["cursor"] else ""
         return Ask("GET", f"{log}?limit={LIST_LIMIT}{after}", headers)
 
     def take(self, account: Account, state: State, answer: Answer, received_at: int) -> Turn:
         """See ``History.take``."""
-        state = history.settled(state, answer)
+        state = history.settled(state, answer, received_at)
         content = read_object(answer.body)
         if not state["queue"]:
             return self._list(account, state, content)
@@ -80,39 +82,61 @@ class ResendHistory(history.History):
         return Turn(after, _parsed(account.source, content, received_at))
 
     def _list(self, account: Account, state: State, content: items.Item) -> Turn:
-        page = [one for one in member_list(content, "data") if isinstance(one, dict)]
+        page = [fields.as_dict(one) for one in member_list(content, "data")]
+        if not page:
+            cut = ("the list ends, though the API says that it goes on",)
+            return Turn({**state, "more": False}, cut=cut if content.get("has_more") else ())
         times = [fields.microseconds(one.get("created_at")) for one in page]
-        known = [at for at in times if at is not None]
-        last = fields.identifier(page[-1].get("id")) if page else None
-        if page and (last is None or last == state["after"]):
-            raise BadInput("same_page", "the API gives a page as its own next one")
-        oldest = min([state["at"], *known])
-        more = bool(content.get("has_more")) and bool(page) and oldest >= state["begin"]
-        kinds = history.wanted(account, self.kinds)
-        taken, left = [], 0
-        for one, at in zip(page, times, strict=True):
-            wanted = not kinds or one.get("type") in kinds
-            identity = fields.identifier(one.get("id"))
-            if identity and wanted and (at is None or state["begin"] <= at < state["until"]):
-                taken.append(identity)
-            else:
-                left += 1
-        after = {**state, "after": last or state["after"], "more": more, "at": oldest}
-        if state["survey"]:
-            return Turn(after, left_out=left, listed=len(taken))
-        return Turn({**after, "queue": taken}, left_out=left)
+        newest = max((at for at in times if at is not None), default=state["at"])
+        after = {**state, "at": min(state["at"], newest), "more": False}
+        if content.get("has_more") and newest >= state["begin"]:
+            after = {**history.next_page(after, _last(page)), "more": True}
+        return self._chosen(account, after, page, times)
 
-    def refused(self, account: Account, state: State, answer: Answer) -> State | None:
+    def _chosen(
+        self, account: Account, state: State, page: list[items.Item], times: list[int | None]
+    ) -> Turn:
+        """The turn of a page, whose events of the window are to be read next."""
+        kinds = history.wanted(account, self.kinds)
+        taken, left, gone = [], 0, 0
+        for one, at in zip(page, times, strict=True):
+            identity = fields.identifier(one.get("id"))
+            kind = one.get("type")
+            if (kinds and isinstance(kind, str) and kind not in kinds) or not (
+                at is None or state["begin"] <= at < state["until"]
+            ):
+                left += 1
+            elif identity is None:
+                gone += 1
+            else:
+                taken.append(identity)
+        if state["survey"]:
+            return Turn(state, left_out=left, listed=len(taken), gone=gone)
+        return Turn({**state, "queue": taken}, left_out=left, gone=gone)
+
+    def refused(self, account: Account, state: State, answer: Answer) -> Turn | None:
         """An event that is gone since it was listed has nothing to read; nor has a lost cursor."""
         if answer.status != 404 or not state["queue"]:
             return None
-        return {**state, "queue": state["queue"][1:]}
+        return Turn({**state, "queue": state["queue"][1:]}, gone=1)
 
     def share(self, state: State) -> float:
         """See ``History.share``."""
         if not state["more"] and not state["queue"]:
             return 1.0
         return 1.0 - history.portion(state["at"], state["begin"], state["until"])
+
+
+def _last(page: list[items.Item]) -> str:
+    """The id that the next page follows.
+
+    Raises:
+        BadInput: ``no_page``: the page's last event has none.
+    """
+    last = fields.identifier(page[-1].get("id"))
+    if last is None:
+        raise BadInput("no_page", "the last event of a page has no id")
+    return last
 
 
 def _parsed(source: Source, content: items.Item, received_at: int) -> Parsed:

@@ -103,16 +103,17 @@ class SendGridHistory(history.History):
 
     def take(self, account: Account, state: State, answer: Answer, received_at: int) -> Turn:
         """See ``History.take``."""
-        state = history.settled(state, answer)
+        state = history.settled(state, answer, received_at)
         content = read_object(answer.body)
         if state["queue"]:
             return self._events(account, state, content, received_at)
+        page = member_list(content, "messages")
         found = [
             identity
-            for message in member_list(content, "messages")
+            for message in page
             if (identity := fields.identifier(fields.as_dict(message).get("sg_message_id")))
         ]
-        full = len(found) >= LIST_MAX
+        full = len(page) >= LIST_MAX
         if full and state["span"] > SECOND_US:
             half = max(SECOND_US, state["span"] // 2 // SECOND_US * SECOND_US)
             return Turn({**state, "span": half})
@@ -121,7 +122,10 @@ class SendGridHistory(history.History):
         queue = [] if state["survey"] else list(dict.fromkeys(found))
         after = {**state, "queue": queue}
         listed = len(found) if state["survey"] else 0
-        return Turn(after if queue else _onward(after), listed=listed, cut=cut if full else ())
+        return Turn(
+            after if queue else _onward(after), listed=listed, gone=len(page) - len(found),
+            cut=cut if full else (),
+        )  # fmt: skip
 
     def _events(
         self, account: Account, state: State, message: Mapping[str, Any], received_at: int
@@ -137,9 +141,10 @@ class SendGridHistory(history.History):
             cut=cut if len(page) >= EVENTS_MAX else (),
         )  # fmt: skip
 
-    def refused(self, account: Account, state: State, answer: Answer) -> State | None:
+    def refused(self, account: Account, state: State, answer: Answer) -> Turn | None:
         """A message that is gone since it was listed has no events to read."""
-        return _read_one(state) if state["queue"] and answer.status == 404 else None
+        is_gone = state["queue"] and answer.status == 404
+        return Turn(_read_one(state), gone=1) if is_gone else None
 
     def share(self, state: State) -> float:
         """See ``History.share``."""

@@ -3,7 +3,8 @@
 Invariants:
 1. Pure: time and chance are arguments.
 2. A wait that the API asks for is kept, to the second; one over ``WAIT_S_MAX`` ends the command,
-   which goes on where it was when it is run again.
+   which goes on where it was when it is run again. «Too many requests» that asks for none is not
+   answered at once: the waits double.
 3. A key that is refused is tried a few times, since a gateway may refuse at random, and no more:
    providers lock keys out.
 """
@@ -30,6 +31,8 @@ _RESETS = ("x-ratelimit-reset", "ratelimit-reset")
 _REMAINING = ("x-ratelimit-remaining", "ratelimit-remaining")
 _EPOCH_S_MIN = 1e9
 """A larger reset is a time since 1970, a smaller one a number of seconds."""
+_EPOCH_MS_MIN = 1e12
+"""A larger one is in milliseconds."""
 
 
 class Means(StrEnum):
@@ -70,7 +73,7 @@ def judge(answer: Answer | None, tries: int, now_s: float, chance: float) -> Ver
     why = f"HTTP {status}"
     if status in _BUSY or (status == 403 and "retry-after" in answer.headers):
         asked = _asked_s(answer.headers, now_s)
-        return _again(backoff if asked is None else asked, tries, BUSY_TRIES_MAX, why)
+        return _again(asked or backoff, tries, BUSY_TRIES_MAX, why)
     if status in KEY:
         return _again(backoff, tries, KEY_TRIES_MAX, why, Means.REFUSED)
     if status in _LATER:
@@ -112,6 +115,8 @@ def _reset_s(headers: Mapping[str, str], now_s: float) -> float | None:
     value = _number(headers, _RESETS)
     if value is None:
         return None
+    if value >= _EPOCH_MS_MIN:
+        value /= 1000
     return max(0.0, value - now_s if value >= _EPOCH_S_MIN else value)
 
 

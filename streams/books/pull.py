@@ -4,8 +4,11 @@ Invariants:
 1. Pure. What a provider's API is asked, and what its answers say, is given by a ``Pull``.
 2. ``Progress`` is everything that a pull needs to go on after a kill, as JSON. It holds no secret
    and no address.
+3. Text with other values than ``to_json`` wrote is no progress: a position that is almost right
+   would skip events.
 """
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,7 +20,7 @@ from schemas.errors import BadInput
 State = dict[str, Any]
 Record = tuple[str, bytes, bytes]
 """Topic, key and value."""
-FORM = 1
+FORM = 2
 """Of ``Progress`` as JSON."""
 CUT_MAX = 20
 """Of the things that the API did not give in full, so many are named."""
@@ -56,6 +59,7 @@ class Page:
         left_out: items that are not taken: of another kind, or outside the range.
         too_old: events that state may have forgotten.
         listed: what a survey counted instead of reading it.
+        gone: what the API listed and then did not give.
         machines: the provider's word for a machine and our verdict -> opens and clicks that the
             provider ascribes to a machine, and we by themselves do not.
         cut: what the API did not give in full, one line each.
@@ -70,6 +74,7 @@ class Page:
     left_out: int = 0
     too_old: int = 0
     listed: int = 0
+    gone: int = 0
     machines: Mapping[str, int] = field(default_factory=dict)
     cut: Sequence[str] = ()
 
@@ -90,8 +95,8 @@ class Pull(Protocol):
             BadInput: the answer is not what the API documents.
         """
 
-    def refused(self, state: State, answer: Answer) -> State | None:
-        """The state to go on with after an answer that refuses; ``None``: there is none."""
+    def refused(self, state: State, answer: Answer) -> Page | None:
+        """What to go on with after an answer that refuses; ``None``: there is no way."""
 
     def share(self, state: State) -> float:
         """How much of the pull is done, 0 to 1."""
@@ -106,7 +111,7 @@ class Counts:
         kinds: event type -> how many events.
         known: events that were stored already.
         unasked: events of which that is not known, since ClickHouse did not answer.
-        refused, left_out, too_old, listed, machines, cut: sums of those of the pages.
+        refused, left_out, too_old, listed, gone, machines, cut: sums of those of the pages.
         first_us, last_us: times of the oldest and the newest event; 0: none yet.
         seconds: how long it ran.
     """
@@ -119,6 +124,7 @@ class Counts:
     left_out: int = 0
     too_old: int = 0
     listed: int = 0
+    gone: int = 0
     machines: Mapping[str, int] = field(default_factory=dict)
     cut: tuple[str, ...] = ()
     first_us: int = 0
@@ -147,7 +153,7 @@ class Counts:
             self.requests + 1, _sum(self.kinds, page.kinds), self.known + (known or 0),
             self.unasked + (len(page.event_ids) if known is None else 0),
             self.refused + page.refused, self.left_out + page.left_out,
-            self.too_old + page.too_old, self.listed + page.listed,
+            self.too_old + page.too_old, self.listed + page.listed, self.gone + page.gone,
             _sum(self.machines, page.machines), (*self.cut, *page.cut)[:CUT_MAX],
             min(times, default=0), max(times, default=0), self.seconds + seconds,
         )  # fmt: skip
@@ -166,6 +172,8 @@ class Progress:
         given: options of the range with their values, as they were given.
         begin_us, until_us: the range, microseconds since 1970.
         state: of the pull.
+        of: what names the history that is read, with its access: a position in one means nothing
+            in another.
     """
 
     source: str
@@ -174,17 +182,19 @@ class Progress:
     until_us: int
     state: State
     counts: Counts = Counts()
+    of: str = ""
 
     def after(self, page: Page, known: int | None, seconds: float) -> Self:
         """The progress once a page is kept; arguments as of ``Counts.plus``."""
         return type(self)(
             self.source, self.given, self.begin_us, self.until_us, page.state,
-            self.counts.plus(page, known, seconds),
+            self.counts.plus(page, known, seconds), self.of,
         )  # fmt: skip
 
     def to_json(self) -> str:
         """The progress as text."""
-        return json.dumps({"form": FORM, **asdict(self)})
+        values = asdict(self)
+        return json.dumps({"form": FORM, "check": _check(values), **values})
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -195,13 +205,18 @@ class Progress:
         """
         try:
             values = json.loads(text)
-            if values.pop("form") != FORM:
+            if values.pop("form") != FORM or values.pop("check") != _check(values):
                 raise ValueError
             counts = values.pop("counts")
             counts["cut"] = tuple(counts["cut"])
             values["given"] = tuple((name, value) for name, value in values["given"])
             return cls(**values, counts=Counts(**counts))
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise BadInput(
                 "no_progress", "not the progress of a backfill of this version"
             ) from None
+
+
+def _check(values: Mapping[str, Any]) -> str:
+    """A checksum of a progress's values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

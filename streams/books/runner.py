@@ -126,4 +126,4 @@ def _page(pull: Pull, progress: Progress, answer: Answer, effects: Effects) -> P
     if after is None:
         about = "; is history.api_key right, and may it read?" if answer.status in KEY else ""
         raise BadInput("api_refused", f"the provider's API answers HTTP {answer.status}{about}")
-    return Page(after)
+    return after

@@ -10,6 +10,7 @@ Invariants:
 
 import asyncio
 import os
+import re
 import signal
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 STOPPED = 130
 """Exit code after Ctrl-C, as in shells: 128 + SIGINT."""
+_HEADER_TEXT = re.compile(r"[!-~]+")
 SENT_BEFORE_S = 3 * 86_400
 """Default of ``--sent-from``, before ``--from``: most opens and clicks come within three days."""
 
@@ -123,6 +125,14 @@ class Job:
         """The command that goes on with it."""
         return f"mailpulse backfill {self.source.name}"
 
+    @property
+    def of(self) -> str:
+        """What names the history that is read, see ``Progress.of``; without the key, which may be
+        rotated."""
+        assert self.source.history is not None
+        access = self.source.history.model_dump_json(exclude={"api_key"})
+        return f"{self.source.sender} {access}"
+
 
 # --- what is read ---------------------------------------------------------------------------------
 
@@ -170,13 +180,17 @@ def _key(source: Source) -> str:
     """The key of the history's API.
 
     Raises:
-        ConfigError: the reference leads nowhere.
+        ConfigError: the reference leads nowhere, or to what fits into no header.
     """
     assert source.history is not None
+    where = f"sources.{source.name}.history.api_key"
     try:
-        return resolve_secret(source.history.api_key, environ(), read_file)
+        key = resolve_secret(source.history.api_key, environ(), read_file).strip()
     except ValueError as error:
-        raise ConfigError([f"sources.{source.name}.history.api_key: {error}"]) from None
+        raise ConfigError([f"{where}: {error}"]) from None
+    if _HEADER_TEXT.fullmatch(key) is None:
+        raise ConfigError([f"{where}: what it refers to is no key: blanks, or not ASCII"])
+    return key
 
 
 def _rules(settings: Settings) -> "Rules":
@@ -195,7 +209,7 @@ def _unfinished(job: Job, *, anew: bool) -> "Progress | None":
     """The progress to go on with; its range was checked when it began.
 
     Raises:
-        BadInput: it is of another range, or can't be read.
+        BadInput: it is of another range or another history, or can't be read.
     """
     if anew:
         job.notes.remove()
@@ -203,6 +217,10 @@ def _unfinished(job: Job, *, anew: bool) -> "Progress | None":
     earlier = job.notes.read()
     if earlier is None or (job.given and not earlier.counts.requests):
         return None
+    if (earlier.source, earlier.of) != (job.source.name, job.of):
+        table = f"[sources.{job.source.name}.history]"
+        raise BadInput("unfinished", "a run did not end, and since then the source's provider or "
+                       f"{table} was changed; --anew drops it")  # fmt: skip
     given = dict(earlier.given)
     if job.given and given != job.given:
         words = " ".join(f"{name} {text}" for name, text in given.items())
@@ -236,7 +254,8 @@ def _begun(job: Job, *, survey: bool) -> "Progress":
     begin_us, until_us = int(span.begin_s * 1e6), int(span.until_s * 1e6)
     window = Window(begin_us, until_us, _sent_us(job, at_s, begin_s))
     state = job.pull.begin(window, survey=survey)
-    return Progress(job.source.name, tuple(job.given.items()), begin_us, until_us, state)
+    given = tuple(job.given.items())
+    return Progress(job.source.name, given, begin_us, until_us, state, of=job.of)
 
 
 def _sent_us(job: Job, at_s: float, begin_s: float) -> int:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from streams.cli.backfill import Job
 
 DAY_US = 86_400_000_000
+CLOCK_US = 60_000_000
+"""An end that the API's clock moves by less is not worth a word."""
 
 
 def say_sources(sources: dict[str, Source], *, json: bool) -> None:
@@ -56,6 +58,22 @@ def say_job(job: "Job", progress: Progress, *, dry_run: bool) -> None:
         f"{utc(progress.until_us)} ({reads}).")  # fmt: skip
 
 
+def end_us(done: Progress) -> int:
+    """Up to where was read: the provider's clock may have moved the end (``History.State``)."""
+    return int(min(done.until_us, done.state.get("until", done.until_us)))
+
+
+def incomplete(done: Progress) -> list[str]:
+    """What the API did not give of the range, one line each."""
+    lines = list(done.counts.cut)
+    if done.counts.gone:
+        lines.append(f"{done.counts.gone:,} that were listed could not be read: they are gone")
+    if end_us(done) < done.until_us - CLOCK_US:
+        lines.append(f"by the API's clock, what is later than {utc(end_us(done))} may still change:"
+                     " read it again from there")  # fmt: skip
+    return lines
+
+
 def document(done: Progress, held: int | None) -> dict[str, Any]:
     """What a run came to, as plain values.
 
@@ -64,12 +82,14 @@ def document(done: Progress, held: int | None) -> dict[str, Any]:
     """
     counts = done.counts
     return {
-        "source": done.source, "from": utc(done.begin_us), "to": utc(done.until_us),
+        "source": done.source, "from": utc(done.begin_us), "to": utc(end_us(done)),
         "events": counts.events, "new": counts.new, "known": counts.known,
         "not_looked_up": counts.unasked, "refused": counts.refused,
         "left_out": counts.left_out, "too_old": counts.too_old, "listed": counts.listed,
+        "gone": counts.gone,
         "stored_in_range": held, "kinds": dict(counts.kinds),
-        "machines_by_provider_alone": dict(counts.machines), "incomplete": list(counts.cut),
+        "machines_by_provider_alone": dict(counts.machines),
+        "incomplete": incomplete(done),
         "first": utc(counts.first_us) if counts.first_us else None,
         "last": utc(counts.last_us) if counts.last_us else None,
         "requests": counts.requests, "seconds": round(counts.seconds, 1),
@@ -91,7 +111,7 @@ def say_done(
         if job.read.keeps_s is None and counts.first_us - done.begin_us > DAY_US:
             say(f"note: nothing is older than {utc(counts.first_us)}: {job.source.sender} may keep"
                 " events no longer, which depends on the plan.")  # fmt: skip
-    for line in counts.cut:
+    for line in incomplete(done):
         say(f"incomplete: {line}")
     for what, number in sorted(counts.machines.items()):
         say(f"{number:,} events are a machine's for {job.source.sender}, and not by our own rules:"

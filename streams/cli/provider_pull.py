@@ -75,7 +75,7 @@ class ProviderPull:
             turn.state, records, Counter(one["event_type"] for one in kept.events),
             [one["event_id"] for one in kept.events], [one["occurred_at"] for one in kept.events],
             refused=len(kept.parcel.dead_letters), left_out=turn.left_out,
-            too_old=len(found) - len(recent), listed=turn.listed,
+            too_old=len(found) - len(recent), listed=turn.listed, gone=turn.gone,
             machines=self._theirs_alone(kept.events), cut=turn.cut,
         )  # fmt: skip
 
@@ -99,9 +99,10 @@ class ProviderPull:
                 found[f"{kind}, {said}: {'unknown' if actor == UNKNOWN else 'human'}"] += 1
         return found
 
-    def refused(self, state: State, answer: Answer) -> State | None:
+    def refused(self, state: State, answer: Answer) -> Page | None:
         """See ``Pull.refused``."""
-        return self._read.refused(self._account, state, _theirs(answer))
+        turn = self._read.refused(self._account, state, _theirs(answer))
+        return None if turn is None else Page(turn.state, gone=turn.gone, cut=turn.cut)
 
     def share(self, state: State) -> float:
         """See ``Pull.share``."""

@@ -46,7 +46,7 @@ def pulled(history: History, account: Account, replica: Replica, seed: int = 0) 
                 state = turn.state
         else:
             saved = history.refused(account, state, answer)
-            state = state if saved is None else saved
+            state = state if saved is None else saved.state
     raise AssertionError("the pull does not end")
 
 

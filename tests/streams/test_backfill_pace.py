@@ -20,9 +20,11 @@ NOW, DAY_S = 1_795_521_600.0, 86_400
     [
         ({"retry-after": "7"}, 7),
         ({"retry-after": formatdate(NOW + 9, usegmt=True)}, 9),
-        ({"retry-after": formatdate(NOW - 9, usegmt=True)}, 0),
+        ({"retry-after": formatdate(NOW - 9, usegmt=True)}, 0.75),
+        ({"retry-after": "0"}, 0.75),
         ({"x-ratelimit-reset": str(int(NOW) + 11)}, 11),
         ({"ratelimit-reset": "13"}, 13),
+        ({"ratelimit-reset": str(int(NOW + 17) * 1000)}, 17),
         ({"retry-after": "soon", "ratelimit-reset": "5"}, 5),
     ],
 )
@@ -30,7 +32,8 @@ NOW, DAY_S = 1_795_521_600.0, 86_400
 def test_a_wait_that_the_api_asks_for_is_kept(
     status: int, headers: dict[str, str], wait_s: float
 ) -> None:
-    """In seconds or as a time; SendGrid gives a reset instead. 403 with Retry-After is a rate."""
+    """In seconds or as a time; SendGrid gives a reset instead. 403 with Retry-After is a rate.
+    None at all is no leave to ask a hundred times at once: waits double, from about a second."""
     if status == 403 and "retry-after" not in headers:
         return
     verdict = judge(Answer(status, headers), 0, NOW, 0.5)

@@ -306,6 +306,6 @@ def test_progress_survives_as_text() -> None:
     assert Progress.from_json(after.to_json()) == after
     assert (after.counts.known, after.counts.unasked, after.counts.new) == (1, 2, None)
     assert (after.counts.first_us, after.counts.last_us) == (5, 7)
-    for text in ("", "{}", after.to_json().replace('"form": 1', '"form": 2')):
+    for text in ("", "{}", "[" * 10_000, after.to_json().replace('"form": 2', '"form": 1')):
         with pytest.raises(BadInput, match="no_progress"):
             Progress.from_json(text)
