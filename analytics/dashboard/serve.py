@@ -97,7 +97,7 @@ def configured(settings: Settings) -> dict[str, str]:
     Secrets are not resolved: the dashboard does not need them.
     """
     try:
-        document = tomllib.loads(settings.config_path.read_text(encoding="utf-8"))
+        document = tomllib.loads(settings.config_path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         return {}
     sources = document.get("sources")

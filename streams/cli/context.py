@@ -71,7 +71,7 @@ def config_text(path: Path) -> str | None:
         ConfigError: it can't be read, or is not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # editors of Windows begin files with a mark
     except FileNotFoundError:
         return None
     except OSError as error:

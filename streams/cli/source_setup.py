@@ -3,23 +3,28 @@
 Invariants:
 1. Whoever follows it goes to the provider's console first: what is asked for comes from there.
 2. A value is written only if the provider's own check takes it.
-3. No secret is asked for or written: the file refers to environment variables.
+3. No secret is asked for or written: the file refers to environment variables, a new one for each
+   secret: two sources with one variable could not have different secrets.
+4. The file is added to, never changed, and only if all of it is right with the lines: ingress and
+   every other command read it too. Two commands at once both add their source.
 """
 
+import fcntl
+import os
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from schemas.errors import ConfigError
 from schemas.settings import PREFIX, Source
-from schemas.sources import is_source_name
+from schemas.sources import SecretUnset, is_source_name, load_sources, resolve_secret
 from streams.cli.context import config_text, say, settings_of
 
 if TYPE_CHECKING:
@@ -104,8 +109,7 @@ def add(
         raise typer.BadParameter(f"--name {chosen!r}: letters, digits, '-' and '_', 64 at most")
     path = settings_of().config_path
     text = config_text(path) or ""
-    if chosen in _configured(text, path):
-        raise ConfigError([f"sources.{chosen}: is in {path} already; choose another --name"])
+    configured = _configured(text, path, chosen)
     found = REGISTRY[provider]
     given = _given(value or (), found)
     wanted = _wanted(found, given)
@@ -114,10 +118,10 @@ def add(
     _say_first_steps(found, hook)
     if "public_url" in wanted and base != UNKNOWN:
         given.setdefault("public_url", f"{base}/hooks/{chosen}")
-    fields, variables = _fields(found, chosen, wanted, given)
+    fields, variables = _fields(found, chosen, wanted, given, set(_texts(configured)))
     block = [f"[sources.{chosen}]", f'provider = "{provider}"']
     block += [f'{field} = "{_escaped(content)}"' for field, content in fields.items()]
-    _append(path, text, block)
+    _append(path, chosen, block)
     say(f"2. Added to {path}:")
     for line in block:
         say(f"     {line}")
@@ -196,18 +200,40 @@ def _given(values: Collection[str], provider: "Provider") -> dict[str, str]:
     """What ``--set`` says.
 
     Raises:
-        BadParameter: it sets a secret, or a field that no source has.
+        BadParameter: it sets a secret, or what is no field of a source that is set here.
     """
     given = dict(one.partition("=")[::2] for one in values)
     for field, content in given.items():
-        if field not in Source.model_fields or field in ("name", "provider", "unset"):
+        told = Source.model_fields.get(field)
+        if told is None or field in ("name", "provider", "unset"):
             raise typer.BadParameter(f"--set {field}: no field of a source")
-        if field not in PUBLIC and content and not content.startswith(("env:", "file:")):
+        is_secret = told.annotation == tuple[SecretStr, ...]
+        if not is_secret and field not in PUBLIC:
+            raise typer.BadParameter(f"--set {field}: write it into the file, below the source")
+        if is_secret and content and not content.startswith(("env:", "file:")):
             raise typer.BadParameter(
                 f"--set {field}: a secret is not written here; --set {field}=env:NAME or"
                 f" {field}=file:PATH says where it is, or leave it out"
             )
+        if problem := _reference_problem(content):
+            raise typer.BadParameter(f"--set {field}: {problem}")
     return given
+
+
+def _reference_problem(content: str) -> str:
+    """Why a text can't be written, or refers to nothing; empty: it can, or is no reference."""
+    try:
+        content.encode()
+        if content.startswith(("env:", "file:")):
+            resolve_secret(content, {}, lambda path: str(path))
+            return '"file:" is followed by a path' if content == "file:" else ""
+    except UnicodeEncodeError:
+        return "not UTF-8"
+    except SecretUnset:
+        return ""  # it may be set later
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _wanted(provider: "Provider", given: Mapping[str, str]) -> list[str]:
@@ -225,9 +251,13 @@ def _wanted(provider: "Provider", given: Mapping[str, str]) -> list[str]:
 
 
 def _fields(
-    provider: "Provider", name: str, wanted: Collection[str], given: Mapping[str, str]
-) -> tuple[dict[str, str], dict[str, str]]:
+    provider: "Provider", name: str, wanted: Collection[str], given: Mapping[str, str],
+    used: Collection[str],
+) -> tuple[dict[str, str], dict[str, str]]:  # fmt: skip
     """Field -> what stands in the file; secret field -> the variable that it refers to.
+
+    Args:
+        used: texts of the file, with the references of other sources.
 
     Raises:
         ConfigError: a value is wrong, or missing and there is no terminal to ask on.
@@ -236,7 +266,7 @@ def _fields(
     variables: dict[str, str] = {}
     for field in wanted:
         if field not in PUBLIC:
-            variable = f"{PREFIX}SECRET_{name}_{field}".upper().replace("-", "_")
+            variable = _variable(name, field, used)
             fields[field] = given.get(field) or f"env:{variable}"
             if not given.get(field):
                 variables[field] = variable
@@ -257,6 +287,16 @@ def _fields(
             raise ConfigError([f"{field}: {problem}"])
         fields[field] = content
     return fields, variables
+
+
+def _variable(name: str, field: str, used: Collection[str]) -> str:
+    """A variable that no other source refers to: ``a-b``, ``a_b`` and ``A_B`` would share one."""
+    first = f"{PREFIX}SECRET_{name}_{field}".upper().replace("-", "_")
+    number, variable = 1, first
+    while f"env:{variable}" in used:
+        number += 1
+        variable = f"{first}_{number}"
+    return variable
 
 
 def _problem(provider: "Provider", name: str, field: str, content: str) -> str:
@@ -283,27 +323,97 @@ def _asked_until_right(
         say(f"   That {problem}" if problem.startswith("is ") else f"   {problem}")
 
 
-def _configured(text: str, path: Path) -> Collection[str]:
-    """Names of the sources that a file has already."""
+# --- the file -------------------------------------------------------------------------------------
+
+
+def _configured(text: str, path: Path, name: str) -> object:
+    """The sources that a file has already.
+
+    Raises:
+        ConfigError: the file is not TOML, or ``name`` is one of them.
+    """
     try:
         found = tomllib.loads(text).get("sources", {})
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{path}: {error}"]) from None
-    return found if isinstance(found, dict) else ()
+    if isinstance(found, dict) and name in found:
+        raise ConfigError([f"sources.{name}: is in {path} already; choose another --name"])
+    return found
 
 
-def _append(path: Path, text: str, block: Collection[str]) -> None:
-    """Adds lines to the file.
+def _texts(value: object) -> Iterator[str]:
+    """All texts of a document."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _texts(one)
+
+
+def _append(path: Path, name: str, block: Collection[str]) -> None:
+    """Adds a source to the file (invariant 4).
 
     Raises:
-        ConfigError: it can't be written.
+        ConfigError: it can't be written, or the lines can't stand in it.
     """
-    before = "" if not text else "\n" if text.endswith("\n") else "\n\n"
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(before + "\n".join(block) + "\n")
+        with path.open("a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            before = file.read()
+            added = _added(before, path, name, block)
+            try:
+                _write(file, added)
+            except OSError:  # such as a disk that is full: half a line would break the file
+                os.truncate(file.fileno(), len(before))
+                raise
     except OSError as error:
         raise ConfigError([f"{path}: {error.strerror}"]) from None
+
+
+def _write(file: IO[bytes], content: bytes) -> None:
+    """Writes all of it to the disk."""
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _added(before: bytes, path: Path, name: str, block: Collection[str]) -> bytes:
+    """What is to be added to a file of this content.
+
+    Raises:
+        ConfigError: with the lines in it the file would not be right.
+    """
+    try:
+        text = before.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigError([f"{path}: not UTF-8; save it in that encoding"]) from None
+    _configured(text, path, name)  # another command may have added it meanwhile
+    line_end = "\r\n" if "\r\n" in text else "\n"
+    ended = "" if not text else line_end if text.endswith("\n") else 2 * line_end
+    added = ended + line_end.join(block) + line_end
+    problems = [one for one in _problems(text + added) if one not in _problems(text)]
+    if problems or not _is_added(text, added, name):
+        lines = " ".join(("these lines can't be added at its end; write them in yourself:", *block))
+        raise ConfigError([f"{path}: {lines}", *problems])
+    return added.encode()
+
+
+def _is_added(text: str, added: str, name: str) -> bool:
+    """Whether the lines are a source of this name in the file, and nothing else in it changed."""
+    before, after, alone = (tomllib.loads(one) for one in (text, text + added, added))
+    others = before.get("sources", {})
+    both = {**others, name: alone["sources"][name]} if isinstance(others, dict) else None
+    return after == {**before, "sources": both}
+
+
+def _problems(text: str) -> list[str]:
+    """What is wrong with a file, but for secrets that are not set."""
+    try:
+        load_sources(text, {}, lambda path: str(path), whole=False)
+    except ConfigError as error:
+        return list(error.problems)
+    return []
 
 
 def _escaped(text: str) -> str:

@@ -199,7 +199,7 @@ class Embedded:
     def _config_text(self) -> str:
         """``mailpulse.toml``; empty if it can't be read: the role that reads it says why."""
         try:
-            return self.settings.config_path.read_text(encoding="utf-8")
+            return self.settings.config_path.read_text(encoding="utf-8-sig")
         except (OSError, ValueError):
             return ""
 
