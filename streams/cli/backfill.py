@@ -31,6 +31,7 @@ from streams.cli.context import (
     say,
     settings_of,
     sources_of,
+    stores_as_ingress,
 )
 from streams.cli.tail import moment
 
@@ -91,6 +92,7 @@ def backfill(
     if source not in sources:
         known = ", ".join(sorted(sources)) or "none"
         raise ConfigError([f"sources.{source}: no such source in {settings.config_path} ({known})"])
+    stores_as_ingress(settings)
     given = {"--from": since, "--to": until, "--sent-from": sent_from}
     job = _job(settings, sources[source], {name: text for name, text in given.items() if text})
     with ExitStack() as stack:

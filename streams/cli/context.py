@@ -21,7 +21,7 @@ from pydantic import SecretStr
 
 from schemas.errors import BadInput, ConfigError, MailpulseError, Unavailable
 from schemas.settings import PREFIX, Settings, Source, load_alerts, load_settings, load_sources
-from streams.embedded.data_dir import Endpoints, running, with_token
+from streams.embedded.data_dir import Endpoints, recipients_mark, running, with_token
 from streams.terminal.output import emit as emit
 from streams.terminal.output import put as put
 from streams.terminal.output import say as say
@@ -121,6 +121,25 @@ def attached(settings: Settings, given: Mapping[str, str], found: Endpoints | No
         dsn = with_token(found.clickhouse_dsn, settings.door_token.get_secret_value())
         update["clickhouse_dsn"] = SecretStr(dsn)
     return settings.model_copy(update=update)
+
+
+def stores_as_ingress(settings: Settings) -> None:
+    """For commands that write events beside a running ingress.
+
+    Raises:
+        ConfigError: the pipeline that runs here stores recipients in another way. Addresses that it
+            hashes would be stored plain; and one event would have two ids, and be counted twice.
+    """
+    found = running(settings.data_dir)
+    if found is None or found.kafka_bootstrap != settings.kafka_bootstrap:
+        return
+    if found.recipients and found.recipients != recipients_mark(settings):
+        mode = found.recipients.partition(" ")[0]
+        names = f"{PREFIX}RECIPIENTS, {PREFIX}RECIPIENT_HASH_KEY"
+        raise ConfigError(
+            [f"{names}: the pipeline that runs here has another mode ({mode}) or another key: set"
+             " both for this command too"]
+        )  # fmt: skip
 
 
 def sources_of(settings: Settings, *, whole: bool = True, keys: bool = True) -> dict[str, Source]:

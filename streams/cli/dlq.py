@@ -35,6 +35,7 @@ from streams.cli.context import (
     say,
     settings_of,
     sources_of,
+    stores_as_ingress,
     table,
     table_or_json,
 )
@@ -250,6 +251,7 @@ async def _plan(
 ) -> Resend:
     from ingest.intake import Intake
 
+    stores_as_ingress(settings)
     plan = Resend()
     intake = Intake(settings, codec)
     sources: dict[str, Source] | None = None

@@ -11,7 +11,17 @@ import typer
 from schemas.errors import Unavailable
 from schemas.serving.origin import Networks
 from schemas.settings import Settings, Source
-from streams.cli.context import FAILED, Json, emit, now, read_text, say, settings_of, source_named
+from streams.cli.context import (
+    FAILED,
+    Json,
+    emit,
+    now,
+    read_text,
+    say,
+    settings_of,
+    source_named,
+    stores_as_ingress,
+)
 
 if TYPE_CHECKING:
     from ingest.tryout import SendResult
@@ -100,6 +110,7 @@ def _send_trial(settings: Settings, source: Source, target: str, number: int, js
     from ingest.trial import send_trial
     from streams.cli.context import codec_of
 
+    stores_as_ingress(settings)
     # its ingress's log would be mixed with the answer
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     title = REGISTRY[source.provider].title

@@ -19,7 +19,8 @@ from typing import IO
 
 from schemas.addresses import encoded
 from schemas.errors import ConfigError, Unavailable
-from schemas.settings import PREFIX
+from schemas.recipient_hash import mode_mark
+from schemas.settings import PREFIX, Settings
 
 STATE_FILE = "embedded.json"
 PORTS_FROM = 16_384
@@ -33,7 +34,11 @@ _DICE = random.SystemRandom()
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Addresses of a running embedded pipeline, as in ``data_dir/embedded.json``."""
+    """Addresses of a running embedded pipeline, as in ``data_dir/embedded.json``.
+
+    Attributes:
+        recipients: how its ingress stores recipients, see ``mode_mark``; empty: not known.
+    """
 
     pid: int
     kafka_bootstrap: str
@@ -42,6 +47,12 @@ class Endpoints:
     clickhouse_dsn: str
     worker_url: str
     dashboard_url: str = ""
+    recipients: str = ""
+
+
+def recipients_mark(settings: Settings) -> str:
+    """How a process of these settings stores recipients, see ``mode_mark``."""
+    return mode_mark(settings.recipients, settings.recipient_hash_key.get_secret_value().encode())
 
 
 @contextlib.contextmanager

@@ -50,6 +50,7 @@ from streams.embedded.data_dir import (
     free_ports,
     locked,
     port_is_free,
+    recipients_mark,
     with_token,
 )
 from streams.embedded.looking import Patience, look_after
@@ -168,6 +169,7 @@ class Embedded:
             clickhouse_dsn=f"{urls['door']}/{_DATABASE}",
             worker_url=urls["worker"],
             dashboard_url=urls["dashboard"],
+            recipients=recipients_mark(self.settings),
         )
         delivers = urls["deliver"] if "deliver" in self._children else ""
         await self._start_dashboard(shared, where, ports["dashboard"], delivers)
