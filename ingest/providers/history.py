@@ -7,7 +7,8 @@ Invariants:
    webhook's own code. So both give one event id, one message and one Kafka key.
 3. An item without the provider's own event id is refused (``no_event_id``): other recipes are made
    of times and texts that a history writes otherwise, and would give the event a second id. So is
-   one without its message (``no_message_id``): repeats are known within a message.
+   one without its message (``no_message_id``): repeats are known within a message. And one without
+   a time that is believed (``no_time``): it would be counted today, and some ids have its date.
 4. What changed in a page after it was read is not read again. So a window ends ``SETTLED_S`` before
    the earlier of our clock and the provider's, and events after its end are left for the next run.
 5. Taken are the kinds of events that the source's webhook is assumed to send (``History.events``).
@@ -241,10 +242,22 @@ def parse(
 
 
 def pulled(events: list[Event]) -> list[Event]:
-    """The events, marked as read from the provider's history."""
+    """The events, marked as read from the provider's history.
+
+    Raises:
+        BadInput: ``no_time``, see invariant 3.
+    """
     for event in events:
+        if event["time_suspect"]:
+            raise BadInput("no_time", "item has no time, or one that is not believed")
         event["received_by"] = "pull"
     return events
+
+
+def believed_since(begin_us: int, received_at: int) -> int:
+    """The begin of a window, or what is believed of a time when it is read, if that is later: a run
+    that goes on days later meets events that have become too old."""
+    return max(begin_us, received_at - fields.BEHIND_MAX_US)
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +357,12 @@ class SlicedHistory(History):
     def slice_of(state: State) -> tuple[int, int]:
         """Begin and end of the slice that is read."""
         return state["at"], min(state["until"], state["at"] + SLICE_US)
+
+    def choice(self, account: Account, state: State, received_at: int) -> Choice:
+        """What is taken of a page of the slice."""
+        begin_us, until_us = self.slice_of(state)
+        kinds = wanted(account, self.kinds)
+        return Choice(kinds, believed_since(begin_us, received_at), until_us)
 
     def page(self, account: Account, state: State, begin_us: int, until_us: int) -> Ask:
         """The request for the page at ``state["cursor"]`` of the events in these bounds."""

@@ -136,7 +136,7 @@ class MailgunHistory(SlicedHistory):
         self, account: Account, state: State, page: list[object], received_at: int
     ) -> tuple[Parsed, int]:
         """See ``SlicedHistory.parsed``."""
-        choice = history.Choice(history.wanted(account, self.kinds), *self.slice_of(state))
+        choice = self.choice(account, state, received_at)
         as_sent = [as_webhook(item) if isinstance(item, dict) else item for item in page]
         taken, left = choice.of(as_sent, "event", "timestamp")
         return history.parse(

@@ -132,7 +132,8 @@ class SendGridHistory(history.History):
     ) -> Turn:
         page = member_list(dict(message), "events")
         kinds = history.wanted(account, self.kinds)
-        choice = history.Choice(kinds, state["begin"], state["until"])
+        begin_us = history.believed_since(state["begin"], received_at)
+        choice = history.Choice(kinds, begin_us, state["until"])
         as_sent = [as_webhook(one, message) if isinstance(one, dict) else one for one in page]
         taken, left = choice.of(as_sent, "event", "timestamp")
         cut = (f"a message has {EVENTS_MAX} events or more: the newest were read",)

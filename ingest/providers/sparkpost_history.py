@@ -79,7 +79,7 @@ class SparkPostHistory(SlicedHistory):
         self, account: Account, state: State, page: list[object], received_at: int
     ) -> tuple[Parsed, int]:
         """See ``SlicedHistory.parsed``."""
-        choice = history.Choice(history.wanted(account, self.kinds), *self.slice_of(state))
+        choice = self.choice(account, state, received_at)
         taken, left = choice.of(page, "type", "timestamp")
         as_sent = [as_webhook(item) if isinstance(item, dict) else item for item in taken]
         return history.parse(

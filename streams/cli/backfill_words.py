@@ -135,7 +135,7 @@ def _say_figures(done: Progress, stored: Stored, *, dry_run: bool) -> None:
         where = "" if dry_run else ": they are dead letters, 'mailpulse dlq ls' says why"
         say(f"{counts.refused:,} refused{where}.")
     if counts.left_out:
-        say(f"{counts.left_out:,} left out: of other kinds, or outside of the range.")
+        say(f"{counts.left_out:,} left out: of other kinds, out of the range, or by now too old.")
     if counts.too_old:
         say(f"{counts.too_old:,} left out: older than what is remembered of messages.")
 

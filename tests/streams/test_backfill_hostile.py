@@ -17,6 +17,7 @@ from ingest.providers import history
 from ingest.providers.histories import HISTORIES
 from ingest.providers.history import Account, Answer, State, Window
 from schemas.errors import BadInput
+from schemas.topics import RAW
 from streams.books import client
 from streams.books.client import Client
 from streams.books.pull import Page, Progress, Request
@@ -27,6 +28,7 @@ from tests.ingest.keys import example
 from tests.ingest.replicas import KEY, Trouble, history_table
 from tests.streams.test_backfill_run import (
     BEGIN,
+    CODEC,
     NOW,
     UNTIL,
     World,
@@ -112,6 +114,31 @@ def test_a_full_list_is_full_whatever_it_holds() -> None:
     body = json.dumps({"messages": [*messages[:5], {}]}).encode()
     turn = HISTORIES["sendgrid"].take(account, state, Answer(200, {}, body), 1)
     assert (turn.listed, turn.gone) == (5, 1)
+
+
+@pytest.mark.parametrize("provider", ["mailgun", "sparkpost", "sendgrid", "resend"])
+async def test_what_became_too_old_while_it_was_stopped_is_not_counted_today(provider: str) -> None:
+    """A run that goes on weeks later: a time of more than 30 days ago is not believed any more, and
+    the time of arrival in its place would make it news of today with another id."""
+    world = World(replica_of(provider, 6, 60), random.Random(6), at=NOW + 29 * 86_400)
+    await run(pull_of(provider), begun(pull_of(provider)), world)
+    found = [CODEC.decode(value, "raw_event") for name, _, value in world.kept if name == RAW]
+    assert found
+    assert all(BEGIN * 1e6 <= one["occurred_at"] < UNTIL * 1e6 for one in found)
+    assert not any(one["time_suspect"] for one in found)
+    assert {one["event_id"] for one in found} < expected(world.replica, provider)
+
+
+@pytest.mark.parametrize("time", [None, "", "soon", -1, 1e30, {}])
+def test_an_event_without_a_time_is_a_dead_letter(time: object) -> None:
+    """Not one of today: Mailgun's ids have the date."""
+    account, state = state_of("mailgun")
+    item = {"id": "a", "event": "opened", "@timestamp": time, "recipient": "a@b.example",
+            "message": {"headers": {"message-id": "m"}}}  # fmt: skip
+    body = json.dumps({"items": [item]}).encode()
+    turn = HISTORIES["mailgun"].take(account, state, Answer(200, {}, body), int(NOW * 1e6))
+    assert turn.parsed.events == []
+    assert [one.reason for one in turn.parsed.rejects] == ["no_time"] or turn.left_out == 1
 
 
 def test_without_the_logs_no_token_of_theirs_is_used() -> None:
