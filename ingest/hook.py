@@ -176,11 +176,10 @@ class Hooks:
     async def _handle(self, call: Call, hook: Hook, headers: Headers, origin: Origin) -> None:
         """Answers a request to a known source."""
         method = call.scope["method"]
-        if hook.source.unset:
-            call.reason = "its secret is not set"
-            return await self._overloaded(call, hook, "unavailable")
         try:
             await self._admit(call, hook, origin)
+            if hook.source.unset:
+                raise Unavailable("its secret is not set")
             if method == "POST":
                 await self._take(call, hook, headers, origin)
             elif not await self._probe(call, hook, headers, origin):

@@ -9,7 +9,7 @@ Invariants:
 import time
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import httpx
 
@@ -162,19 +162,27 @@ class SendResult:
         return self.status == 200
 
 
+def _parts(url: str) -> SplitResult:
+    """The parts of a URL; empty if it is none."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
+
+
 def hook_of(url: str, source: Source) -> str:
     """The address of a source's hook.
 
     Args:
         url: of the ingress, or of the hook itself.
     """
-    at_hook = urlsplit(url).path.startswith("/hooks/")
+    at_hook = _parts(url).path.startswith("/hooks/")
     return url if at_hook else f"{url.rstrip('/')}/hooks/{source.name}"
 
 
 def forwarded(target: str, trusted: Networks | None) -> dict[str, str]:
     """The header by which a request from the address of a trusted proxy names its sender."""
-    here = urlsplit(target).hostname or ""
+    here = _parts(target).hostname or ""
     is_proxy = trusted is not None and address_of(here) in trusted
     return {"x-forwarded-for": here} if is_proxy else {}
 
@@ -190,12 +198,21 @@ async def posted(
     """An ingress's answer to a request; its status is 0 if there was none."""
     started = time.monotonic()
     try:
-        async with httpx.AsyncClient(transport=transport, timeout=SEND_TIMEOUT_S) as client:
+        async with httpx.AsyncClient(
+            transport=transport, timeout=SEND_TIMEOUT_S, trust_env=not _is_here(target)
+        ) as client:
             answer = await client.request(method, target, content=body, headers=headers)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         return SendResult(0, type(error).__name__, time.monotonic() - started, ())
     text = answer.text[:BODY_SHOWN_BYTES]
     return SendResult(answer.status_code, text, time.monotonic() - started, ())
+
+
+def _is_here(target: str) -> bool:
+    """Whether an address is of this machine: a proxy of the environment does not lead there."""
+    host = _parts(target).hostname or ""
+    address = address_of(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
 
 
 def sample_for(

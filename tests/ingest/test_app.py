@@ -235,6 +235,18 @@ async def test_a_source_without_its_secret_is_off_alone(provider: str, status: i
         assert door.log.tried == 1
 
 
+async def test_a_source_that_is_off_answers_no_more_addresses_than_one_that_is_on() -> None:
+    """The order of the steps is the same: who may not post learns nothing of it."""
+    allowed = {"allow_ips": ("203.0.113.0/24",)}
+    off = source("off", secret=(), unset=("sources.off.secret: not set",), **allowed)
+    async with front_door(source("on", **allowed), off) as door:
+        answers = [
+            await door.client.post(f"/hooks/{name}", content=b"[]") for name in ("on", "off")
+        ]
+        assert [one.status_code for one in answers] == [403, 403]
+        assert answers[0].content == answers[1].content
+
+
 @pytest.mark.parametrize("provider", ["tiny", "tiny429"])
 async def test_no_acknowledgement_is_no_200(provider: str) -> None:
     """Away, slow or full: the status that makes this provider come again, and when."""

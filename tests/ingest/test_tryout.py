@@ -1,5 +1,6 @@
 """What the command line asks of ingress: captured requests, samples, sources."""
 
+import asyncio
 import gzip
 from typing import Any
 
@@ -133,3 +134,36 @@ def test_a_sample_goes_where_its_token_is() -> None:
         assert sample_for("https://e.example", source, NOW, 1)[0] == (
             f"https://e.example/hooks/generic{tail}"
         )
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://a b/", "nowhere", "ftp://a.example"])
+async def test_a_url_that_is_none_is_no_answer(url: str) -> None:
+    """And no traceback."""
+    assert (await send_test(url, source(), registry=REGISTRY, now=NOW)).status == 0
+
+
+async def test_what_is_on_this_machine_is_reached_without_a_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A proxy of the environment is for the network; it would get the signed sample."""
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    taken: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        taken.append(await reader.readline())
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+        for host in ("127.0.0.1:1", "localhost:1", "[::1]:1"):
+            assert (
+                await send_test(f"http://{host}", source(), registry=REGISTRY, now=NOW)
+            ).status == 0
+        assert taken == []
+        away = await send_test("http://ingress.invalid", source(), registry=REGISTRY, now=NOW)
+    assert away.status == 204
+    assert len(taken) == 1
