@@ -162,15 +162,12 @@ class Embedded:
         await self._start_deliver(shared, ports["deliver"])
         await self._start_role("ingest", shared, 0, INGEST_PORT=ports["ingest"])
         where = Endpoints(
-            os.getpid(),
-            bootstrap,
-            kafka.partitions,
-            ingest_url=urls["ingest"],
+            os.getpid(), bootstrap, kafka.partitions, ingest_url=urls["ingest"],
             clickhouse_dsn=f"{urls['door']}/{_DATABASE}",
             worker_url=urls["worker"],
             dashboard_url=urls["dashboard"],
             recipients=recipients_mark(self.settings),
-        )
+        )  # fmt: skip
         delivers = urls["deliver"] if "deliver" in self._children else ""
         await self._start_dashboard(shared, where, ports["dashboard"], delivers)
         for role in ("sink", "worker", "ingest"):
