@@ -116,9 +116,13 @@ def iso(micros: int) -> str:
 
 
 def obeyed_until(at_us: int, terms: Terms) -> int:
-    """When the last record of a person is gone from the topics that state and tables are made of,
-    microseconds; 0: no date, as a topic keeps its records for ever."""
-    ends = [_end_us(at_us, name, terms) for name in (topics.RAW, topics.ENRICHED)]
+    """When the last record of a person is gone from the topics that are read again: what state and
+    tables are made of and ``deliver`` sends, and dead letters, which may be resent.
+
+    Returns:
+        Microseconds since 1970; 0: no date, as a topic keeps its records for ever.
+    """
+    ends = [_end_us(at_us, name, terms) for name in _PLAIN]
     return 0 if None in ends else max(end for end in ends if end is not None)
 
 
