@@ -173,6 +173,10 @@ def certificate(erasure_id: str, at_us: int, found: Found, terms: Terms) -> dict
     if terms.spool:
         rows.append(_store("ingress's spool", "goes to Kafka when that is back, and is removed",
                            None, None))  # fmt: skip
+    rows.append(_store("log of look-ups", "has keyed hashes of whom operators looked for; stays",
+                       None, None))  # fmt: skip
+    rows.append(_store("files of your own: exports, shell history", "not reached", None,
+                       None))  # fmt: skip
     rows.append(_store("backups of your own", "not reached: after restoring one, forget again",
                        None, None))  # fmt: skip
     rows.append(_store("systems that deliver has sent to, providers", "not reached: ask them",
