@@ -11,7 +11,9 @@ Invariants:
 3. A record whose key can't belong to an erased person is never decoded.
 """
 
-from collections.abc import Mapping
+import re
+from base64 import b64decode
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -25,6 +27,11 @@ ERASED_DOMAIN = "erased.invalid"
 """Stands for a domain that may be one person's own; no such domain can exist (RFC 6761, 6.4)."""
 ERASED_HEADER = "mailpulse_erased"
 """Header of a tombstone that an erasure left on a topic of suppressions: nothing was lifted."""
+BASE64_RUN = re.compile("[A-Za-z0-9]{8,}")
+"""What is read as base64: + / - _ stand only for ``> ? ~``, which addresses hardly have, and part
+words in links."""
+ENCODED_ADDRESS = "[A-Za-z0-9._+-]@[A-Za-z0-9-]+[.][A-Za-z0-9]"
+_ENCODED_ADDRESS = re.compile(ENCODED_ADDRESS.encode())
 _OTHER_KEYS = (b"m:", b"e:")
 """Keys of events without a certain recipient (``schemas.event.message_key``)."""
 
@@ -46,22 +53,32 @@ def is_erasing(headers: Any) -> bool:
 
 def link_without_address(link: str) -> str:
     """A link as far as it holds no address: without its parameters, or else its host alone."""
-    if not _has_address(link):
+    if not has_address(link):
         return link
     page = link.partition("?")[0].partition("#")[0]
-    if not _has_address(page):
+    if not has_address(page):
         return page
     try:
         parts = urlsplit(link)
         host = parts.hostname
     except ValueError:
         return ""
-    return f"{parts.scheme}://{host}" if host and not _has_address(host) else ""
+    return f"{parts.scheme}://{host}" if host and not has_address(host) else ""
 
 
-def _has_address(text: str) -> bool:
-    """Whether an @ is in it, escaped twice at most."""
-    return "@" in unquote(unquote(text))
+def has_address(text: str) -> bool:
+    """Whether an @ is in it, escaped twice at most, or an address in base64."""
+    plain = unquote(unquote(text))
+    return "@" in plain or any(map(_is_address_in_base64, BASE64_RUN.findall(plain)))
+
+
+def _is_address_in_base64(run: str) -> bool:
+    return _ENCODED_ADDRESS.search(b64decode(run[: len(run) // 4 * 4])) is not None
+
+
+def tags_without_address(tags: Iterable[str]) -> list[str]:
+    """The tags that hold no address."""
+    return [tag for tag in tags if not has_address(tag)]
 
 
 class Erasures:

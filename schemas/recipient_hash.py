@@ -25,6 +25,11 @@ def is_keyed_hash(text: str) -> bool:
     return _HASH.fullmatch(text) is not None
 
 
+def keyed_hashes_in(text: str) -> list[str]:
+    """All that a text has of what ``keyed_hash`` makes."""
+    return _HASH.findall(text)
+
+
 def key_of_ids(key: bytes) -> bytes:
     """The key of event ids, made of that of addresses: no hash of one is a hash of the other."""
     return hmac.digest(key, b"mailpulse event ids", "sha256")

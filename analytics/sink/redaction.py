@@ -15,16 +15,31 @@ from typing import NamedTuple
 from analytics.sink.rows import Polled
 from schemas.codec import AvroRecord, Codec
 from schemas.erasure import (
+    BASE64_RUN,
+    ENCODED_ADDRESS,
     ERASED_DOMAIN,
     ERASED_KEY,
     Erasures,
     is_erasing,
     link_without_address,
+    tags_without_address,
 )
 from schemas.errors import DecodeError
 from schemas.scopes import parts_of
 from schemas.topics import ENRICHED, SCOPED_SUPPRESSIONS, SUPPRESSIONS
 
+
+def _has_address(text: str) -> str:
+    """SQL of ``schemas.erasure.has_address``."""
+    plain = f"decodeURLComponent(decodeURLComponent({text}))"
+    read = "tryBase64Decode(substring(run, 1, intDiv(length(run), 4) * 4))"
+    return (
+        f"(position({plain}, '@') > 0 OR arrayExists(run -> match({read}, '{ENCODED_ADDRESS}'),"
+        f" extractAll({plain}, '{BASE64_RUN.pattern}')))"
+    )
+
+
+_PAGE = "cutQueryStringAndFragment(click_url_group)"
 ERASED_COLUMNS: dict[str, str] = {
     "message_id": "''",
     "rfc_message_id": "''",
@@ -38,14 +53,13 @@ ERASED_COLUMNS: dict[str, str] = {
     "ip": "''",
     "click_url": "''",
     "click_url_group": (
-        "multiIf(position(decodeURLComponent(decodeURLComponent(click_url_group)), '@') = 0,"
-        " click_url_group,"
-        " position(decodeURLComponent(decodeURLComponent(cutQueryStringAndFragment("
-        "click_url_group))), '@') = 0, cutQueryStringAndFragment(click_url_group),"
-        " position(domain(click_url_group), '@') > 0 OR domain(click_url_group) = '', '',"
+        f"multiIf(NOT {_has_address('click_url_group')}, click_url_group,"
+        f" NOT {_has_address(_PAGE)}, {_PAGE},"
+        f" {_has_address('domain(click_url_group)')} OR domain(click_url_group) = '', '',"
         " concat(protocol(click_url_group), '://', domain(click_url_group)))"
     ),
     "metadata": "map()",
+    "tags": f"arrayFilter(tag -> NOT {_has_address('tag')}, tags)",
 }
 """Columns of ``events`` that an erasure changes -> expression of the new value."""
 
@@ -100,6 +114,7 @@ def without_person(record: AvroRecord) -> AvroRecord:
             **event, "message_id": None, "rfc_message_id": None, "recipient": None,
             "recipient_identity": None, "recipient_domain": ERASED_DOMAIN, "diagnostic": None,
             "user_agent": None, "ip": None, "click_url": None, "metadata": {},
+            "tags": tags_without_address(event["tags"]),
         },
         "enrichment": {
             **added, "mailbox_provider": ERASED_DOMAIN if "." in provider else provider,

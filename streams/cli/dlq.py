@@ -208,7 +208,8 @@ def resend(
 
     Letters from ingress go through their provider module again; records of the streams and the
     sink go back to their topic. Events that were processed before are dropped as duplicates. What
-    a destination did not take is sent there again, after newer records of the same key.
+    a destination did not take is sent there again, after newer records of the same key, unless the
+    person was forgotten since.
 
     Example: mailpulse dlq resend --reason unknown_schema_id
     """
@@ -300,10 +301,14 @@ async def _deliver(settings: Settings, codec: "Codec", plan: Resend) -> None:
     if not plan.requests:
         return
     from streams.deliver.resending import send_again
+    from streams.erasure.topic import ErasureLog
 
-    async for said in send_again(destinations_of(settings), codec, plan.requests):
-        if said:
-            plan.still_bad[said] += 1
+    async with ErasureLog(settings, codec) as log:
+        await log.fresh(0)
+        sent = send_again(destinations_of(settings), codec, plan.requests, log.erasures)
+        async for said in sent:
+            if said:
+                plan.still_bad[said] += 1
 
 
 def register(app: typer.Typer) -> None:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from schemas.errors import BadInput, DecodeError
+from schemas.errors import BadInput, DecodeError, Unavailable
 from schemas.recipient_hash import is_keyed_hash, keyed_hash
+from schemas.scopes import parts_of
 from schemas.settings import Settings
 from schemas.topics import DEAD_LETTERS
 from streams.cli.clickhouse import ask
@@ -38,7 +39,10 @@ def export_person(
     """
     settings = settings_of()
     key = settings.recipient_hash_key.get_secret_value().encode()
-    (person,) = people_of(who, key)
+    people = people_of(who, key)
+    if len(people) > 1:
+        raise BadInput("several_people", f"{len(people):,} people: export them one by one")
+    person = people[0]
     letters = asyncio.run(_letters(settings, person))
     parts = {
         "look_ups": _look_ups(settings, person), "dead_letters": letters,
@@ -80,13 +84,28 @@ def _write_export(
         for piece in ask(settings, sql, "JSONEachRow", {"names": array(person.names)}).pieces:
             *lines, rest = (rest + piece).split(b"\n")
             for line in lines:
-                target.write(comma + line.decode("utf-8", "replace"))
+                target.write(comma + _printable(line))
                 comma, found = ",\n", True
+        if rest:
+            target.write(comma + _printable(rest))
         target.write("]")
     for part, rows in parts.items():
         target.write(f', "{part}": ' + json_module.dumps(rows))
     target.write("}\n")
     return found
+
+
+def _printable(line: bytes) -> str:
+    """A row as JSON in ASCII: texts of others, a user agent's too, may hold what terminals obey.
+
+    Raises:
+        Unavailable: it is no row; ClickHouse tells so of an error after the first rows.
+    """
+    try:
+        row = json_module.loads(line.decode("utf-8", "replace"), strict=False)
+    except ValueError:
+        raise Unavailable("ClickHouse's answer broke off: the export is not whole") from None
+    return json_module.dumps(row)
 
 
 def _look_ups(settings: Settings, person: "Person") -> list[Any]:
@@ -102,10 +121,10 @@ def _look_ups(settings: Settings, person: "Person") -> list[Any]:
 
 async def _letters(settings: Settings, person: "Person") -> list[dict[str, Any]]:
     """Dead letters whose key or content names the person."""
+    from streams.erasure.mentions import mentions
     from streams.kafka.reader import reader
 
     codec, out = codec_of(settings), []
-    named = [name.encode("utf-8", "replace") for name in person.names]
     async with reader(settings, DEAD_LETTERS) as whole:
         await whole.begin()
         async for record in whole.records():
@@ -113,8 +132,8 @@ async def _letters(settings: Settings, person: "Person") -> list[dict[str, Any]]
                 letter = codec.decode(record.value or b"", "dead_letter")
             except DecodeError:
                 continue
-            text = letter["content"].lower()
-            if letter["key"] in named or any(name in text for name in named):
+            whose = parts_of((letter["key"] or b"").decode("utf-8", "replace"))[0]
+            if whose in person.names or mentions(letter["content"], person.names):
                 shown = ("dead_letter_id", "stage", "reason", "occurred_at", "topic", "source")
                 out.append({name: letter[name] for name in shown})
     return out

@@ -7,12 +7,14 @@ Invariants:
 
 import asyncio
 import json as json_module
+import string
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ingest.providers import addresses
 from schemas.errors import BadInput, ConfigError
 from schemas.recipient_hash import is_keyed_hash
 from schemas.settings import Settings
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from streams.erasure.certificate import Found, Terms
     from streams.erasure.person import Person
     from streams.erasure.run import Wanted
+    from streams.erasure.verify import Promised
 
 PEOPLE_MAX = 250_000
 """Most addresses of one file: they are held in memory, a few hundred bytes each."""
@@ -37,6 +40,9 @@ TELL_EVERY = 10_000
 FOLDER = "erasures"
 """Folder of certificates in the data directory."""
 WAIT_S = 120.0
+
+_AROUND = "\ufeff" + string.whitespace
+"""Around an address: white space, and the mark at the beginning of a file in UTF-8."""
 
 Who = Annotated[str, typer.Argument(metavar="ADDRESS|FILE", help="A file has one address a line.")]
 
@@ -101,11 +107,10 @@ def people_of(
     people: dict[Person, None] = {}
     bad = 0
     for number, text in _addresses(who):
-        problem = "" if is_keyed_hash(text) else problem_of_address(text)
-        if not problem:
-            people[person_of(text, key, plain_only=plain_only)] = None
+        if address := _address_in(text):
+            people[person_of(address, key, plain_only=plain_only)] = None
         elif (bad := bad + 1) <= SHOWN_MAX:
-            say(f"line {number}: {problem}")
+            say(f"line {number}: not one address")
         if len(people) > PEOPLE_MAX:
             raise BadInput("too_many", f"more than {PEOPLE_MAX:,} addresses: split the file")
         if number % TELL_EVERY == 0:
@@ -116,23 +121,33 @@ def people_of(
         detail = f"{bad:,} lines are no address, so nothing was done; mend them, or use --skip-bad"
         raise BadInput("bad_lines", detail)
     if not people:
-        raise BadInput("nobody", f"{who}: there is no address in it")
+        raise BadInput("nobody", "there is no address in it")
     return list(people)
+
+
+def _address_in(text: str) -> str:
+    """The address in a text that may have a name beside it, or a keyed hash; else ''."""
+    if is_keyed_hash(text):
+        return text
+    return "" if problem_of_address(text) else addresses.address(text)[0] or ""
 
 
 def _addresses(who: str) -> Iterator[tuple[int, str]]:
     """Numbered addresses of a file, or the one that was given."""
-    path = Path(who)
-    if "@" in who and not path.is_file():
+    if is_keyed_hash(who) or ("@" in who and not _is_file(who)):
         yield 1, who
         return
-    if is_keyed_hash(who):
-        yield 1, who
-        return
-    for number, line in enumerate(lines_of_file(path), 1):
-        text = line.strip()
-        if text and not text.startswith("#"):
+    for number, line in enumerate(lines_of_file(Path(who)), 1):
+        text = line.strip(_AROUND)
+        if text and (not text.startswith("#") or _address_in(text)):
             yield number, text
+
+
+def _is_file(who: str) -> bool:
+    try:
+        return Path(who).is_file()
+    except OSError:  # such as a text that is longer than any name
+        return False
 
 
 async def _forget(
@@ -153,16 +168,17 @@ async def _forget(
             before = known.get(one.person.digests[0])
             if before is not None and (before["identities"] or not one.found):
                 record = before
-            elif one.found:
-                record = order(one, terms, now_us)
             else:
-                continue
+                record = order(one, terms, now_us)
             done.append(record)
             if record["identities"]:
                 orders.append(record)
-        if not done:
-            say("nothing known")
-            return FAILED
+        known_ones = sum(bool(one.found) or one.person.digests[0] in known for one in wanted)
+        if not known_ones:
+            say(
+                "nothing known; ordered all the same: what is on its way to the tables, in the"
+                " spool, in dead letters or in a topic that holds more than they do obeys it"
+            )
         _confirm(wanted, len(orders), hash_key, yes=yes)
         if orders:
 
@@ -171,8 +187,8 @@ async def _forget(
 
             run = Run(settings, codec, log, left, say, wait_s, hash_key)
             await run.carry_out(orders, now_us)
-    _show(settings, done, len(people) - len(done), json=json)
-    return 0
+    _show(settings, done, len(people) - known_ones, json=json)
+    return 0 if known_ones else FAILED
 
 
 def _confirm(wanted: "Sequence[Wanted]", orders: int, hash_key: bytes | None, *, yes: bool) -> None:
@@ -269,23 +285,25 @@ def _asked_together(names: Sequence[str]) -> Iterator[list[str]]:
 
 async def _verify(settings: Settings, people: "list[Person]", *, json: bool) -> int:
     """Looks for people in every store; returns the exit code."""
-    from streams.erasure.person import Person
     from streams.erasure.verify import Seen, in_spool, in_state, in_topics
 
-    them = Person(tuple(name for one in people for name in one.names))
     codec = codec_of(settings)
-    at_us = await _erased_at(settings, them)
-    tables = await asyncio.to_thread(_left, settings, them.names, at_us)
-    seen = [Seen(f"ClickHouse: {table}", count, True) for table, count in tables.items()]
-    seen += await in_topics(settings, codec, them, at_us, say)
-    seen.append(in_state(settings.streams_state_dir / settings.consumer_group, them))
-    if (spool := in_spool(settings.spool_dir, them)) is not None:
+    them = await _promised(settings, people)
+    tables: dict[str, int] = {}
+    for at_us, names in them.by_time.items():
+        for name, count in (await asyncio.to_thread(_left, settings, names, at_us)).items():
+            tables[name] = tables.get(name, 0) + count
+    seen = [Seen(f"ClickHouse: {name}", count, True) for name, count in tables.items()]
+    seen += await in_topics(settings, codec, them.names, say)
+    seen.append(in_state(settings.streams_state_dir / settings.consumer_group, them.state))
+    if (spool := in_spool(settings.spool_dir, them.names)) is not None:
         seen.append(spool)
     bad = any(one.promised and one.count for one in seen)
+    unseen = [one.store for one in seen if one.promised and one.count is None]
     if json:
         rows = [{"store": one.store, "count": one.count, "promised_gone": one.promised,
                  "note": one.note} for one in seen]  # fmt: skip
-        emit({"gone": not bad, "stores": rows})
+        emit({"gone": not bad, "not_looked_into": unseen, "stores": rows})
         return FAILED if bad else 0
     shown = [
         (one.store, "not looked into" if one.count is None else f"{one.count:,}",
@@ -293,22 +311,31 @@ async def _verify(settings: Settings, people: "list[Person]", *, json: bool) -> 
         for one in seen
     ]  # fmt: skip
     table("", ("store", "count", "promised gone", ""), shown)
-    say("a store still names them" if bad else "gone from every store that promises it now")
+    if bad:
+        say("a store still names them")
+    elif unseen:
+        say(f"gone from every store that was looked into; not from here: {', '.join(unseen)}")
+    else:
+        say("gone from every store that promises it now")
     return FAILED if bad else 0
 
 
-async def _erased_at(settings: Settings, them: "Person") -> int:
-    """When the first of them was erased, microseconds: of before that nothing may be left."""
+async def _promised(settings: Settings, people: "list[Person]") -> "Promised":
+    """What the erasures in force promise of people.
+
+    Raises:
+        BadInput: some of them are not erased.
+    """
     from streams.erasure.run import earlier
     from streams.erasure.topic import ErasureLog
+    from streams.erasure.verify import promised
 
     async with ErasureLog(settings, codec_of(settings), keeps=True) as log:
         await log.fresh(0)
-        known = earlier(log)
-        ats = [known[one]["at"] for one in them.digests if one in known]
-    if not ats:
-        raise BadInput("not_erased", "no erasure of them is in force")
-    return int(min(ats))
+        found, without = promised(people, earlier(log))
+    if without:
+        raise BadInput("not_erased", f"no erasure is in force for {without:,} of {len(people):,}")
+    return found
 
 
 def _show(settings: Settings, done: "list[AvroRecord]", unknown: int, *, json: bool) -> None:

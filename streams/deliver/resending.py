@@ -1,16 +1,23 @@
-"""Sends dead letters of ``deliver`` again, to the destinations that did not take them."""
+"""Sends dead letters of ``deliver`` again, to the destinations that did not take them.
+
+Invariant: what is about a person who was forgotten since is not sent
+(``streams.deliver.forgotten``).
+"""
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from schemas.codec import Codec
 from schemas.dead_letter import DESTINATION
+from schemas.erasure import Erasures
 from schemas.errors import DecodeError
 from schemas.topics import BY_NAME
 from streams.deliver import bodies
 from streams.deliver.bodies import Body
 from streams.deliver.destinations import AnyDestination
+from streams.deliver.forgotten import is_forgotten
 from streams.deliver.senders import AnySender, sender_of
 from streams.deliver.suppress.accounts import Account
 
@@ -31,10 +38,39 @@ def body_of(letter: Mapping[str, Any], codec: Codec) -> Body:
     return bodies.of_record(topic, body_id, codec.decode(value, BY_NAME[topic].schema))
 
 
+@dataclass(frozen=True, slots=True)
+class _Parked:
+    """The record of a letter, as far as it tells whose it is."""
+
+    topic: str
+    key: bytes | None
+    timestamp: int
+    headers: tuple[tuple[str, bytes | None], ...]
+
+
+def is_of_forgotten(letter: Mapping[str, Any], codec: Codec, erasures: Erasures) -> bool:
+    """Whether a letter is about what happened to a person before they were forgotten.
+
+    Raises:
+        DecodeError: its record can't be read.
+    """
+    topic, value = letter["topic"], letter["content"] or None
+    headers = tuple((name, text.encode()) for name, text in letter["headers"].items())
+    parked = _Parked(topic, letter["key"], int(letter["occurred_at"]) // 1000, headers)
+    decoded = codec.decode(value, BY_NAME[topic].schema) if value and topic in BY_NAME else None
+    return is_forgotten(parked, decoded, erasures)
+
+
 async def send_again(
-    destinations: Mapping[str, AnyDestination], codec: Codec, letters: Iterable[Mapping[str, Any]]
+    destinations: Mapping[str, AnyDestination],
+    codec: Codec,
+    letters: Iterable[Mapping[str, Any]],
+    erasures: Erasures,
 ) -> AsyncIterator[str]:
     """Sends each letter, one after the other, in the order given.
+
+    Args:
+        erasures: to obey; read to their end.
 
     Yields:
         Empty when it was delivered, else why not, for each letter.
@@ -52,9 +88,12 @@ async def send_again(
             if isinstance(destinations[name], Account):  # what came later would be undone
                 yield f"for a provider's list: 'mailpulse deliver resend {name}' sends all in order"
                 continue
-            if name not in senders:
-                senders[name] = await stack.enter_async_context(sender_of(destinations[name]))
             try:
+                if is_of_forgotten(letter, codec, erasures):
+                    yield "about a person who was forgotten since"
+                    continue
+                if name not in senders:
+                    senders[name] = await stack.enter_async_context(sender_of(destinations[name]))
                 outcome = await senders[name].send([body_of(letter, codec)])
             except DecodeError as error:
                 yield error.reason

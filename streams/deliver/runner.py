@@ -409,18 +409,31 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         self._pump()
 
     async def _park(self, item: Item, reason: str, detail: str) -> None:
-        """Writes a record's dead letter, for as long as it takes and this member owns it."""
+        """Writes a record's dead letter, for as long as it takes and this member owns it; none
+        about a person who was forgotten since the record was read."""
+        record, result = content_of(item).record, "parked"
         while item.place in self.machine.progress:
             try:
-                await self._letters.write(self.name, content_of(item).record, reason, detail)
+                if self._is_forgotten(record):
+                    result = "filtered"
+                else:
+                    await self._letters.write(self.name, record, reason, detail)
             except (KafkaError, Unavailable) as error:
                 log.warning("dead letter not written, will retry", error=str(error))
                 await asyncio.sleep(RETRY_S)
                 continue
             self.machine.parked(item)
-            self._metrics.records.labels(self.name, "parked").inc()
+            self._metrics.records.labels(self.name, result).inc()
             self._pump()
             return
+
+    def _is_forgotten(self, record: Any) -> bool:
+        try:
+            schema = BY_NAME[record.topic].schema
+            decoded = None if record.value is None else self._codec.decode(record.value, schema)
+        except DecodeError:
+            return False  # nobody knows whose it is
+        return is_forgotten(record, decoded, self._erasures)
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.create_task(work)

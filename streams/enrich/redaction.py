@@ -20,7 +20,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 from schemas.codec import Codec
-from schemas.erasure import ERASED_DOMAIN, ERASED_KEY, Erasures, link_without_address
+from schemas.erasure import (
+    ERASED_DOMAIN,
+    ERASED_KEY,
+    Erasures,
+    link_without_address,
+    tags_without_address,
+)
 from schemas.errors import BadInput
 from schemas.raw_head import Head
 from streams.classify import actors
@@ -140,6 +146,7 @@ def value_of(head: Head, look_ups: LookUps, codec: Codec) -> bytes:
         "erased": True, "addressed": False, "recipient": None, "recipient_identity": None,
         "message_id": None, "rfc_message_id": None, "diagnostic": None, "metadata": {},
         "batch_id": None, "recipient_domain": _domain(head, look_ups),
+        "tags": tags_without_address(head["tags"]),
     }  # fmt: skip
     event |= _bounce(head) | _reader(head, look_ups)
     return codec.encode("raw_event", event)

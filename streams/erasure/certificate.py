@@ -116,9 +116,13 @@ def iso(micros: int) -> str:
 
 
 def obeyed_until(at_us: int, terms: Terms) -> int:
-    """When the last record of a person is gone from the topics that state and tables are made of,
-    microseconds; 0: no date, as a topic keeps its records for ever."""
-    ends = [_end_us(at_us, name, terms) for name in (topics.RAW, topics.ENRICHED)]
+    """When the last record of a person is gone from the topics that are read again: what state and
+    tables are made of and ``deliver`` sends, and dead letters, which may be resent.
+
+    Returns:
+        Microseconds since 1970; 0: no date, as a topic keeps its records for ever.
+    """
+    ends = [_end_us(at_us, name, terms) for name in _PLAIN]
     return 0 if None in ends else max(end for end in ends if end is not None)
 
 
@@ -169,6 +173,10 @@ def certificate(erasure_id: str, at_us: int, found: Found, terms: Terms) -> dict
     if terms.spool:
         rows.append(_store("ingress's spool", "goes to Kafka when that is back, and is removed",
                            None, None))  # fmt: skip
+    rows.append(_store("log of look-ups", "has keyed hashes of whom operators looked for; stays",
+                       None, None))  # fmt: skip
+    rows.append(_store("files of your own: exports, shell history", "not reached", None,
+                       None))  # fmt: skip
     rows.append(_store("backups of your own", "not reached: after restoring one, forget again",
                        None, None))  # fmt: skip
     rows.append(_store("systems that deliver has sent to, providers", "not reached: ask them",

@@ -89,6 +89,14 @@ def over(record: AvroRecord) -> AvroRecord:
     return {**record, "digests": [], "state_keys": [], "identities": []}
 
 
+def is_ended(record: AvroRecord, terms: Terms, now_us: int) -> bool:
+    """Whether an erasure need not be obeyed any more, by the retention that was and that is now."""
+    if not record["digests"] or record["identities"]:
+        return False
+    ends = record["until"], obeyed_until(record["at"], terms)
+    return 0 not in ends and max(ends) < now_us
+
+
 def earlier(log: ErasureLog) -> dict[str, AvroRecord]:
     """Digest -> newest erasure of that person that is still obeyed."""
     out: dict[str, AvroRecord] = {}
@@ -164,11 +172,8 @@ class Run:
 
     async def _ends(self, client: Any, now_us: int) -> None:
         """Ends the erasures whose last record has expired: they keep their certificate alone."""
-        ended = [
-            over(record)
-            for record in self._log.newest.values()
-            if record["digests"] and not record["identities"] and 0 < record["until"] < now_us
-        ]
+        terms = await terms_of(self._settings, kept=False)
+        ended = [over(one) for one in self._log.newest.values() if is_ended(one, terms, now_us)]
         await self._log.announce(client, ended)
 
     async def _sink_has_read(self, end: int) -> None:

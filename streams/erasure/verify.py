@@ -3,10 +3,13 @@
 Invariants:
 1. Nothing is changed, no offset moves. Each topic is read once, from its first record to the end
    that it had then, in bounded memory.
-2. A record names a person by its key, by its recipient, or, as a dead letter does, by its content.
+2. A record names a person by its key, by its recipient, or, as a dead letter does, by its content,
+   in every coding in which addresses are found (``streams.erasure.mentions``).
+3. Each person is judged by their own erasure: what is of after it is no fault, what is of before
+   one that came later is.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,9 @@ from schemas.errors import DecodeError
 from schemas.event import recipient_identity
 from schemas.scopes import parts_of
 from schemas.settings import Settings
+from streams.enrich import suppressions
 from streams.erasure.certificate import iso
+from streams.erasure.mentions import may_mention
 from streams.erasure.person import Person
 from streams.kafka.reader import reader
 
@@ -45,10 +50,58 @@ class Seen:
     note: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Promised:
+    """What erasures promise to be gone.
+
+    Attributes:
+        names: form of an address -> time of its erasure in microseconds; of before that nothing
+            may be left.
+        state: key of the workers' state -> the same time.
+    """
+
+    names: Mapping[str, int]
+    state: Mapping[bytes, int]
+
+    @property
+    def by_time(self) -> dict[int, list[str]]:
+        """Time of an erasure -> names."""
+        out: dict[int, list[str]] = {}
+        for name, at_us in self.names.items():
+            out.setdefault(at_us, []).append(name)
+        return out
+
+
+def promised(
+    people: Iterable[Person], earlier: Mapping[str, Mapping[str, Any]]
+) -> tuple[Promised, int]:
+    """What was promised to people, and how many of them were promised nothing.
+
+    A form that their erasure did not name was kept, as a suppression's keyed hash.
+
+    Args:
+        earlier: digest -> newest erasure of that person.
+    """
+    names: dict[str, int] = {}
+    state: dict[bytes, int] = {}
+    without = 0
+    for person in people:
+        pairs = zip(person.names, person.digests, strict=True)
+        found = [(name, earlier[one]) for name, one in pairs if one in earlier]
+        without += not found
+        for name, record in found:
+            names[name] = record["at"]
+            state |= dict.fromkeys(map(bytes.fromhex, record["state_keys"]), record["at"])
+    return Promised(names, state), without
+
+
 async def in_topics(
-    settings: Settings, codec: Codec, person: Person, at_us: int, say: Callable[[str], None]
+    settings: Settings, codec: Codec, names: Mapping[str, int], say: Callable[[str], None]
 ) -> list[Seen]:
-    """What the topics hold; of suppressions, those by evidence of before a time.
+    """What the topics hold; of suppressions, those by evidence of before the erasure.
+
+    Args:
+        names: see ``Promised``.
 
     Raises:
         ConfigError: a topic is missing.
@@ -56,7 +109,7 @@ async def in_topics(
     """
     out = []
     for topic in (*PLAIN, *LISTS):
-        count, newest = await _in_topic(settings, codec, topic, person, at_us, say)
+        count, newest = await _in_topic(settings, codec, topic, names, say)
         note = f"newest of {iso(newest * 1_000)}, until retention" if newest else ""
         out.append(Seen(f"Kafka: {topic}", count, topic in LISTS, "" if topic in LISTS else note))
     return out
@@ -66,14 +119,12 @@ async def _in_topic(
     settings: Settings,
     codec: Codec,
     topic: str,
-    person: Person,
-    at_us: int,
+    names: Mapping[str, int],
     say: Callable[[str], None],
 ) -> tuple[int, int]:
     """How many records name the person; of a compacted topic newest ones alone. And the newest
     one's timestamp, ms."""
-    names, newest, read = set(person.names), 0, 0
-    count = 0
+    count = newest = read = 0
     held: set[bytes] = set()
     async with reader(settings, topic) as whole:
         await whole.begin()
@@ -82,15 +133,16 @@ async def _in_topic(
             if read % TELL_EVERY == 0:
                 say(f"{topic}: {read:,} records read")
             if topic in LISTS:
-                _follow(held, record, names, codec, at_us)
+                _follow(held, record, names, codec)
             elif _names(record, topic, names, codec):
                 count, newest = count + 1, max(newest, record.timestamp)
     return (len(held) if topic in LISTS else count), newest
 
 
-def _follow(held: set[bytes], record: Any, names: set[str], codec: Codec, at_us: int) -> None:
+def _follow(held: set[bytes], record: Any, names: Mapping[str, int], codec: Codec) -> None:
     key: bytes = record.key or b""
-    if parts_of(key.decode("utf-8", "replace"))[0] not in names:
+    at_us = names.get(parts_of(key.decode("utf-8", "replace"))[0])
+    if at_us is None:
         return
     held.discard(key)
     if record.value is not None:
@@ -102,7 +154,7 @@ def _follow(held: set[bytes], record: Any, names: set[str], codec: Codec, at_us:
         held.add(key)
 
 
-def _names(record: Any, topic: str, names: set[str], codec: Codec) -> bool:
+def _names(record: Any, topic: str, names: Mapping[str, int], codec: Codec) -> bool:
     """Whether a record of a plain topic names one of them (invariant 2)."""
     key: bytes = record.key or b""
     if key.decode("utf-8", "replace") in names:
@@ -110,8 +162,7 @@ def _names(record: Any, topic: str, names: set[str], codec: Codec) -> bool:
     try:
         if topic == topics.DEAD_LETTERS:
             letter = codec.decode(record.value or b"", "dead_letter")
-            text = (letter["content"] + (letter["key"] or b"")).lower()
-            return any(name.encode("utf-8", "replace") in text for name in names)
+            return may_mention((letter["key"] or b"") + b"\n" + letter["content"], names)
         if not key.startswith(_OTHER_KEYS) or topic == topics.ENGAGEMENT:
             return False
         whole: Mapping[str, Any] = codec.decode(record.value or b"", topics.BY_NAME[topic].schema)
@@ -120,13 +171,13 @@ def _names(record: Any, topic: str, names: set[str], codec: Codec) -> bool:
         return False
 
 
-def in_state(folder: Path, person: Person) -> Seen:
-    """What workers of this machine keep of the person's suppressions.
+def in_state(folder: Path, keys: Mapping[bytes, int]) -> Seen:
+    """What workers of this machine keep of people's suppressions, of before their erasures.
 
     Args:
         folder: of a consumer group's state.
+        keys: see ``Promised.state``.
     """
-    keys = [b"r" + bytes.fromhex(one) for one in person.digests]
     found = stores = 0
     for path in sorted(folder.glob("enrich-*")):
         if not path.is_dir() or not path.name.removeprefix("enrich-").isdigit():
@@ -136,21 +187,30 @@ def in_state(folder: Path, person: Person) -> Seen:
         except Exception as error:  # rocksdict raises plain ones: it is being written, or damaged
             return Seen("workers' state", None, True, f"{path.name}: {error}")
         stores += 1
-        found += sum(store.get(key) is not None for key in keys)
+        found += sum(is_kept(store.get(b"r" + key), at_us) for key, at_us in keys.items())
         store.close()
     if not stores:
         return Seen("workers' state", None, True, f"none at {folder}: it is on other machines")
     return Seen("workers' state", found, True)
 
 
-def in_spool(folder: Path | None, person: Person) -> Seen | None:
+def is_kept(value: bytes | None, at_us: int) -> bool:
+    """Whether a stored recipient has evidence of before an erasure."""
+    if not value:
+        return False
+    recipient = suppressions.unpack(value)
+    before = suppressions.pack(recipient)
+    suppressions.forget_before(recipient, at_us // 1_000_000)
+    return suppressions.pack(recipient) != before
+
+
+def in_spool(folder: Path | None, names: Collection[str]) -> Seen | None:
     """What waits on this machine's disk for Kafka; ``None``: there is no spool."""
     if folder is None:
         return None
-    names = [name.encode("utf-8", "replace") for name in person.names]
     try:
         files = [path for path in folder.rglob("*") if path.is_file()]
-        count = sum(any(name in path.read_bytes().lower() for name in names) for path in files)
+        count = sum(may_mention(path.read_bytes(), names) for path in files)
     except OSError as error:
         return Seen("ingress's spool", None, False, str(error.strerror))
     return Seen("ingress's spool", count, False, "files; until Kafka is back")

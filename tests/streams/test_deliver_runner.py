@@ -133,6 +133,25 @@ def test_nothing_is_sent_of_who_was_forgotten_since() -> None:
     assert made.machine.held == 2
 
 
+async def test_no_letter_is_written_of_who_was_forgotten_since() -> None:
+    """A letter would hold the record longer than its topic does; what can't be read is parked."""
+    written = []
+
+    class Written:
+        async def write(self, _: str, record: Any, *__: str) -> None:
+            written.append(record.offset)
+
+    made = runner()
+    made._erasures, made._letters = Erasures(), Written()  # type: ignore[assignment]
+    made._take(FIRST, [record(5), record(6)])
+    items = list(made.machine._held[FIRST].values())
+    at_us = Codec().decode(record(5).value, "engagement")["occurred_at"]
+    made._erasures.put("e", {"at": at_us + 1, "digests": [digest("r5@example.com").hex()]})
+    for item in items:
+        await made._park(item, "not_delivered", "said")
+    assert written == [6]
+
+
 def test_compaction_is_no_loss() -> None:
     """A newer record of the key is there."""
     metrics = DeliverMetrics()

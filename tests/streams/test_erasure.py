@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from schemas import topics
 from schemas.erasure import digest
-from schemas.errors import BadInput
+from schemas.errors import BadInput, Unavailable
 from schemas.recipient_hash import keyed_hash
 from schemas.scopes import scoped_key
+from streams.cli.export_person import _printable, export_person
 from streams.cli.forget import PEOPLE_MAX, _asked_together, people_of
 from streams.enrich.shard import Shard
 from streams.enrich.step import _key_of
@@ -26,7 +27,7 @@ from streams.erasure.certificate import (
     obeyed_until,
 )
 from streams.erasure.person import Person, person_of
-from streams.erasure.run import Wanted, order, over
+from streams.erasure.run import Wanted, is_ended, order, over
 from streams.erasure.suppressed import Held, hashed
 from tests.builders import record
 from tests.streams.folding import CODEC, LOG, Disk
@@ -180,3 +181,60 @@ def test_a_large_file_is_read_and_asked_about_in_bounded_parts(tmp_path: Path) -
     parts = list(_asked_together([one.names[0] for one in people]))
     assert sum(map(len, parts)) == 100_000
     assert max(sum(map(len, part)) for part in parts) <= 6_000
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        (f"Ada Lovelace <{ADA}>", ADA), (f"<{ADA.upper()}>", ADA), (f"\ufeff{ADA}\r", ADA),
+        ("#1@lovelace.example", "#1@lovelace.example"),
+        (keyed_hash(ADA, KEY), keyed_hash(ADA, KEY)),
+    ],
+)  # fmt: skip
+def test_a_line_is_its_address_alone(tmp_path: Path, line: str, name: str) -> None:
+    """Without a name beside it, as mail programs write it, and without a file's byte order mark."""
+    file = tmp_path / "people.txt"
+    file.write_text(f"\ufeff# from the desk\r\n{line}\n", encoding="utf-8")
+    assert people_of(str(file), b"") == [Person((name,))]
+    assert people_of(line, b"") == [Person((name,))]
+
+
+@pytest.mark.parametrize("who", [f"{ADA};b@c.example", f'"{ADA}', f"{'a' * 500}@c.example"])
+def test_a_bad_line_is_told_without_its_address(
+    who: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may hold one; a text that is too long for a file's name is refused as any other."""
+    for skip_bad in (False, True):
+        with pytest.raises(BadInput) as refused:
+            people_of(who, b"", skip_bad=skip_bad)
+        said = capsys.readouterr().err + str(refused.value)
+        assert "lovelace" not in said
+        assert "aaa" not in said
+
+
+def test_an_erasure_ends_with_the_longest_retention_of_then_and_now() -> None:
+    """Of every topic that is read again; dead letters may be resent as long as they are kept."""
+    letters = {**KEEPING, topics.DEAD_LETTERS: Keeping(99 * DAY_MS, DAY_MS, FOREVER)}
+    longer = Terms(letters, 720)
+    assert obeyed_until(AT, longer) == AT + 100 * DAY_MS * 1_000
+    then = AT + 39 * DAY_MS * 1_000
+    order = record("erasure") | {"at": AT, "until": then, "digests": ["00"], "identities": []}
+    assert is_ended(order, TERMS, then + 1)
+    assert not is_ended(order, TERMS, then)
+    assert not is_ended(order, longer, then + 1)
+    assert not is_ended(order | {"until": 0}, TERMS, then + 1)
+    assert not is_ended(order | {"identities": [ADA]}, TERMS, then + 1)
+    assert not is_ended(order | {"digests": []}, TERMS, then + 1)
+
+
+def test_an_export_is_one_persons_and_shows_no_terminal_anything(tmp_path: Path) -> None:
+    """A file of several is refused; what others wrote into a row is escaped."""
+    file = tmp_path / "people.txt"
+    file.write_text(f"{ADA}\nb@c.example\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="one by one"):
+        export_person(str(file), None)
+    shown = _printable('{"user_agent": "\u009b31m\u202e\u001b"}'.encode())
+    assert shown.isascii()
+    assert shown.isprintable()
+    with pytest.raises(Unavailable):
+        _printable(b"Code: 241. DB::Exception: memory")
