@@ -152,8 +152,9 @@ def is_over(rig: EngineRig, epoch: Epoch) -> bool:
 async def hurt(
     engine_of: EngineMaker, rig: EngineRig, tmp_path: Path, dice: random.Random, book: Book
 ) -> EngineRig:
-    """The worker goes on, is killed, loses its disk or its partitions for a while."""
-    fate = dice.choice(["goes on", "killed", "lost", "moved"])
+    """The worker goes on, is killed, loses its disk or its partitions for a while; or another one
+    takes over whose disk is that of some earlier moment."""
+    fate = dice.choice(["goes on", "killed", "lost", "moved", "taken over"])
     if fate == "goes on":
         return rig
     if fate == "moved":
@@ -161,9 +162,13 @@ async def hurt(
         await rig.assign()
         return rig
     folder = tmp_path / f"{dice.random()}"
+    earlier = sorted(path for path in tmp_path.iterdir() if path != rig.folder)
     await rig.kill(folder)
     if fate == "lost":
         shutil.rmtree(folder)
+    if fate == "taken over":
+        shutil.rmtree(folder)
+        shutil.copytree(dice.choice(earlier), folder)
     return await engine_of(rig.broker, folder, rulebook=book, reprocess_core_share=1.0)
 
 
