@@ -141,9 +141,7 @@ class Rules:
             bursts=(
                 *(_burst(entry) for entry in _list(document, "bursts")),
                 # at least two: one person may click two links, or use a phone and a desktop
-                Burst(
-                    burst_us, _whole(burst, "links_min", 2), (MACHINE, "all_links_clicked")
-                ),
+                Burst(burst_us, _whole(burst, "links_min", 2), (MACHINE, "all_links_clicked")),
             ),
             agents_us=burst_us,
             agents_min=_whole(burst, "agents_min", 2),

@@ -218,7 +218,7 @@ def test_a_wrong_network_is_not_written(network: str) -> None:
 
 
 @given(st.text(min_size=1, max_size=40).filter(str.strip))
-@example("\x9b2J\u202egnp.exe\u2066\u2028[[networks]]\n[timing]\n\"")
+@example('\x9b2J\u202egnp.exe\u2066\u2028[[networks]]\n[timing]\n"')
 def test_a_hostile_user_agent_is_only_text(agent: str) -> None:
     """The file parses to the user agent, and no character of it moves a cursor or hides text."""
     made = with_fleets(SHIPPED, [fleet_of(agent)], TODAY)
