@@ -64,7 +64,7 @@ def published(content: bytes | str) -> tuple[Network, ...]:
 
 def _network(text: object) -> Network:
     if not isinstance(text, str):
-        raise ValueError("an address is no text")  # noqa: TRY004 — of a page, as everything here
+        raise ValueError("an address is no text")
     try:
         network = ipaddress.ip_network(text)
     except ValueError:
