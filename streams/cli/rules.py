@@ -270,7 +270,8 @@ async def _earliest(text: str) -> str:
         newest = (await rulebook.refresh()).newest
         if newest is not None and newest.text == text:
             return iso(newest.from_time)
-        return iso(await Planner(settings, rulebook, log_id, 0).earliest())
+        planner = Planner(settings, rulebook, log_id, 0)
+        return iso(await planner.earliest(int(now() * 1000)))
 
 
 def _reach(since_s: float, now_s: float) -> str:

@@ -400,7 +400,7 @@ async def test_live_events_go_on_while_the_second_fold_is_in_trouble(
             raise Unavailable("Kafka is away")
         yield Keeper()
 
-    monkeypatch.setattr(second_store.shutil, "disk_usage", usage)
+    monkeypatch.setattr(shutil, "disk_usage", usage)
     monkeypatch.setattr(second_store, "offset_keeper", away)
     monkeypatch.setattr(second_store, "SPACE_AGAIN_S", 0.001)
     rig = await engine_of(broker, tmp_path / "1", rulebook=book, reprocess_core_share=1.0)
