@@ -11,7 +11,10 @@ Invariants:
 from analytics.verdicts.questions import COUNT_COLUMNS
 
 ROWS_MAX = 200_000
-"""Addresses and user agents that are looked at: those of the networks that scan most."""
+"""Addresses and user agents that are looked at: those of the networks that scan most. If there are
+more, the last of these networks may be cut off in the middle."""
+READERS_MAX = 5_000_000
+"""Addresses and user agents of people; without some of them people would be taken for a fleet."""
 EVENTS_MAX = 5_000_000
 """Events that are judged again to say what would change."""
 SOON_S = 300
@@ -86,7 +89,7 @@ FROM
 (
     SELECT
         IPv6NumToString(ip6) AS address, agent, recipients, days, sure, soon, later, other,
-        surprise, sum(sure + soon) OVER (PARTITION BY start) AS scans
+        surprise, start, sum(sure + soon) OVER (PARTITION BY start) AS scans
     FROM
     (
         SELECT
@@ -112,7 +115,7 @@ FROM
     )
 )
 WHERE scans >= {{least:UInt32}}
-ORDER BY scans DESC, address, agent
+ORDER BY scans DESC, start, address, agent
 LIMIT {ROWS_MAX}"""
 
 """What came from each address by each user agent, of the networks that scanned ``least`` messages
@@ -144,7 +147,7 @@ WHERE {_START} IN
     HAVING uniqExact(message_key) >= {{least:UInt32}}
 )
 ORDER BY address, agent
-LIMIT {ROWS_MAX}"""
+LIMIT {READERS_MAX}"""
 """Messages whose images were loaded without a proxy, minutes after the delivery: by people. Of the
 networks from which ``least`` messages or more were clicked."""
 

@@ -117,7 +117,10 @@ class Rules:
         Raises:
             ValueError: not TOML, or a value is missing or wrong; the message names the key.
         """
-        document = tomllib.loads(text)
+        try:
+            document = tomllib.loads(text)
+        except RecursionError:
+            raise ValueError("lists or tables lie too deep within each other") from None
         timing = _table(document, "timing")
         burst = _table(document, "burst")
         burst_us = _microseconds(burst, "seconds")
@@ -125,7 +128,7 @@ class Rules:
         networks = tuple(_network_rule(entry) for entry in _list(document, "networks"))
         flags = _list(document, "flags") if "flags" in document else _FLAGS_OF_FORM_1
         return Rules(
-            version=int(_number(document, "version", 1)),
+            version=_whole(document, "version", 1),
             open_s=times[0],
             click_s=times[1],
             soon_us={
@@ -138,12 +141,10 @@ class Rules:
             bursts=(
                 *(_burst(entry) for entry in _list(document, "bursts")),
                 # at least two: one person may click two links, or use a phone and a desktop
-                Burst(
-                    burst_us, int(_number(burst, "links_min", 2)), (MACHINE, "all_links_clicked")
-                ),
+                Burst(burst_us, _whole(burst, "links_min", 2), (MACHINE, "all_links_clicked")),
             ),
             agents_us=burst_us,
-            agents_min=int(_number(burst, "agents_min", 2)),
+            agents_min=_whole(burst, "agents_min", 2),
             open_beside_us=_microseconds(burst, "open_beside_s", burst_us / 1e6),
             click_beside_us=_microseconds(burst, "click_beside_s", 0),
             flags={key: verdict for entry in flags for key, verdict in _flag(entry)},
@@ -159,6 +160,10 @@ class Rules:
 
 
 _JUDGED = ("opened", "clicked")
+WHOLE_MAX = 2**31 - 1
+"""Of Avro's int, in which records carry the version of rules."""
+SECONDS_MAX = 2**31 - 1
+"""Longest span of a burst: 68 years."""
 _FLAGS_OF_FORM_1 = [
     {"kind": "apple_mpp", "reason": "apple_mpp", "opened": MACHINE, "clicked": MACHINE},
     {"kind": "gmail_proxy", "reason": "gmail_proxy", "opened": MACHINE, "clicked": MACHINE},
@@ -190,8 +195,19 @@ def _number(table: dict[str, Any], key: str, least: float, default: float | None
     return value
 
 
+def _whole(table: dict[str, Any], key: str, least: int) -> int:
+    """A number without its fraction, at most what records can hold."""
+    value = _number(table, key, least)
+    if value > WHOLE_MAX:
+        raise ValueError(f"{key}: must be at most {WHOLE_MAX}")
+    return int(value)
+
+
 def _microseconds(table: dict[str, Any], key: str, default: float | None = None) -> int:
-    return round(_number(table, key, 0, default) * 1_000_000)
+    value = _number(table, key, 0, default)
+    if value > SECONDS_MAX:
+        raise ValueError(f"{key}: must be at most {SECONDS_MAX} seconds")
+    return round(value * 1_000_000)
 
 
 def _texts(table: dict[str, Any], key: str, default: Sequence[str] = ()) -> tuple[str, ...]:
@@ -230,7 +246,7 @@ def _burst(table: dict[str, Any]) -> Burst:
     actor = table.get("actor")
     if actor not in (MACHINE, UNKNOWN):
         raise ValueError(f"actor: must be machine or unknown, not {actor!r}")
-    links = int(_number(table, "links_min", 2))
+    links = _whole(table, "links_min", 2)
     return Burst(_microseconds(table, "seconds"), links, (actor, _reason(table)))
 
 

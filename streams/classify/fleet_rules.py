@@ -111,7 +111,7 @@ def _is_one_of(block: str, gone: Collection[NetworkRule]) -> bool:
     (table,) = tomllib.loads(block)["networks"]
     if table.get("reason") != FLEET:
         return False
-    networks = tuple(ipaddress.ip_network(cidr) for cidr in table["cidrs"])
+    networks = tuple(ipaddress.ip_network(cidr) for cidr in table.get("cidrs", ()))
     agents = frozenset(agent.strip().lower() for agent in table.get("agents", ()))
     return any(rule.networks == networks and rule.agents == agents for rule in gone)
 
@@ -145,8 +145,15 @@ def recipients(fleet: Fleet) -> str:
 
 
 def _quoted(agent: str) -> str:
-    """A user agent as TOML, whose escapes are JSON's; but DEL has to be escaped too."""
-    return json.dumps(agent, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """A user agent as TOML, whose escapes are JSON's.
+
+    A person reads the file: characters that a terminal obeys, or that hide or turn the text around
+    them, are escaped.
+    """
+    return "".join(
+        char if char.isprintable() else f"\\U{ord(char):08x}"
+        for char in json.dumps(agent, ensure_ascii=False)
+    )
 
 
 @dataclass(frozen=True, slots=True)

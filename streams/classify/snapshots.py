@@ -29,6 +29,10 @@ MICROSOFT_SETS = (9, 10)
 """Of the list: Exchange Online Protection. The others carry people."""
 WIDEST = {4: 12, 6: 32}
 """Shortest prefixes that are believed; the widest so far are a /14 and a /48."""
+NETWORKS_MAX = 1_000
+"""Of a set; the longest has 30. A person reads what changed."""
+NETWORK_CHARS_MAX = 49
+"""Of an IPv6 network; more of what is none is not shown."""
 _CIDRS = re.compile(r"^cidrs\s*=\s*\[[^\]]*\]", re.MULTILINE)
 _READ_ON = re.compile(r"^read_on\s*=.*$", re.MULTILINE)
 PER_LINE = 5
@@ -46,18 +50,25 @@ def published(content: bytes | str) -> tuple[Network, ...]:
         raise ValueError("not JSON") from None
     if not isinstance(sets, list) or not all(isinstance(one, dict) for one in sets):
         raise ValueError("not a list of sets")
-    found = {one.get("id"): one.get("ips") for one in sets}
+    found = {str(one.get("id")): one.get("ips") for one in sets}
     networks: set[Network] = set()
     for number in MICROSOFT_SETS:
-        ips = found.get(number)
+        ips = found.get(str(number))
         if not isinstance(ips, list) or not ips:
             raise ValueError(f"set {number} has no addresses")
+        if len(ips) > NETWORKS_MAX:
+            raise ValueError(f"set {number} has more than {NETWORKS_MAX:,} addresses")
         networks |= {_network(ip) for ip in ips}
     return tuple(sorted(networks, key=lambda one: (one.version, int(one.network_address))))
 
 
 def _network(text: object) -> Network:
-    network = ipaddress.ip_network(str(text))
+    if not isinstance(text, str):
+        raise ValueError("an address is no text")
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError(f"{text[:NETWORK_CHARS_MAX]!r} is no network") from None
     if network.prefixlen < WIDEST[network.version]:
         raise ValueError(f"{network} is wider than a /{WIDEST[network.version]}")
     return network

@@ -67,6 +67,9 @@ def campaign(effect: Effect, counts: dict[str, Any]) -> Answer:
 def say_proposal(answer: Answer) -> None:
     """Prints what ``rules propose`` found."""
     fleets = answer["fleets"]
+    for left_out in (answer["left_out"], answer["campaigns_left_out"]):
+        if left_out:
+            put(f"Not all: {left_out}.")
     if answer["file"] is None:
         put(f"No new fleet among {answer['addresses']:,} addresses and user agents.")
         return

@@ -27,7 +27,7 @@ from streams.cli import fleet_report as report
 from streams.cli.clickhouse import dicts_of
 from streams.cli.context import Json, codec_of, emit, now, put, read_file, say, settings_of
 from streams.cli.fleet_effects import Effect, effects
-from streams.cli.fleet_rows import seen_since, touched
+from streams.cli.fleet_rows import Touched, seen_since, touched
 from streams.cli.published_networks import compare, days_compared, note_compared
 from streams.cli.reprocess import run
 from streams.cli.tail import moment
@@ -42,6 +42,14 @@ group = typer.Typer(
 
 DAYS_DEFAULT, DAYS_MAX = 30, 396
 DAY_S = 86_400
+LEFT_NETWORKS = (
+    f"only the networks that scan most were looked at, {fleet_questions.ROWS_MAX:,} addresses and"
+    " user agents; for others choose fewer --days"
+)
+LEFT_CAMPAIGNS = (
+    f"only {fleet_questions.EVENTS_MAX:,} events were judged again, in the order of campaigns:"
+    " later campaigns may change more than is shown, or are missing; choose fewer --days"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,28 +89,32 @@ def propose(
     settings, until = settings_of(), int(now()) + 60
     since = until - days * DAY_S
     in_force = asyncio.run(_in_force(settings))
-    seen = seen_since(settings, since, until)
+    looked = seen_since(settings, since, until, fleets_in(in_force.rules))
+    seen = looked.seen
     if not seen:
         raise BadInput("no_habits", f"in {days} days no network clicked often enough to learn from")
-    answer: dict[str, Any] = {"from": in_force.says, "days": days, "addresses": len(seen)}
+    answer: dict[str, Any] = {"from": in_force.says, "days": days, "addresses": len(seen),
+                              "left_out": LEFT_NETWORKS if looked.is_cut else None}  # fmt: skip
     today = f"{datetime.fromtimestamp(until, UTC):%Y-%m-%d}"
     try:
         proposal = proposal_of(in_force.text, seen, today)
     except ValueError as error:
         raise BadInput("bad_rules", f"{in_force.says}: {error}") from None
     if proposal is None:
-        answer |= {"file": None, "fleets": [], "gone": [], "campaigns": []}
+        answer |= {"file": None, "fleets": [], "gone": [], "campaigns": [],
+                   "campaigns_left_out": None}  # fmt: skip
     else:
         made = Rules.load(proposal.text)
         file = output or Path(f"machines-{made.version}.toml")
         _check_new(file)
-        rows = touched(settings, proposal.networks, since, until)
+        rows = Touched(touched(settings, proposal.networks, since, until))
         answer |= {
             "file": str(file), "rules_version": made.version,
             "fleets": [report.fleet(one) for one in proposal.fleets],
             "gone": [report.gone(rule, said) for rule, said in proposal.gone.items()],
             "campaigns": _campaigns(settings, effects(rows, made, examples)),
         }  # fmt: skip
+        answer["campaigns_left_out"] = LEFT_CAMPAIGNS if rows.is_cut else None
         _write(file, proposal.text)
     if json:
         emit(answer)
@@ -258,7 +270,8 @@ async def _earliest(text: str) -> str:
         newest = (await rulebook.refresh()).newest
         if newest is not None and newest.text == text:
             return iso(newest.from_time)
-        return iso(await Planner(settings, rulebook, log_id, 0).earliest())
+        planner = Planner(settings, rulebook, log_id, 0)
+        return iso(await planner.earliest(int(now() * 1000)))
 
 
 def _reach(since_s: float, now_s: float) -> str:

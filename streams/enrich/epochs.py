@@ -13,12 +13,14 @@ Invariants:
    judges nothing then, and its number is not used again.
 6. Before a partition's first output of an epoch, its committed offset is set back to where the
    epoch begins, and a record is written about that. So committed offsets always belong to the
-   newest epoch that is recorded for the partition.
+   newest epoch that is recorded for the partition. Of several such records the one that reaches
+   furthest counts: a worker that was held up may write its own late.
 """
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from schemas.errors import ConfigError
@@ -35,6 +37,7 @@ class Span(NamedTuple):
 
 
 NOTHING = Span(0, 0)
+_until = attrgetter("until")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,8 @@ class History:
             if record["partition"] is not None:
                 if record["epoch"] not in self._aborted:
                     place = record["epoch"], record["log_id"], record["partition"]
-                    self._gone_back[place] = spans[0]
+                    before = self._gone_back.get(place, spans[0])
+                    self._gone_back[place] = max(before, spans[0], key=_until)
             elif record["epoch"] <= self.number and not spans:
                 if not self.is_begun(record["epoch"]):
                     self._aborted.add(record["epoch"])

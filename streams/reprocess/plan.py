@@ -7,12 +7,13 @@ Invariants:
 2. A run begins at offsets that are looked up by the arrival time of records, and never after what
    the workers have committed.
 3. A run may be aborted until the first partition judges by its rules; it has changed nothing then.
-4. A run is refused if records are gone that it needs, if another one is under way, or if its rules
-   are not newer.
+4. A run is refused if records are gone that it needs, of the raw topic or of the enriched one
+   (which it folds); if another one is under way; or if its rules are not newer, or too long for a
+   record.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,7 +23,7 @@ from aiokafka import TopicPartition
 from schemas.errors import BadInput, ConfigError, Unavailable
 from schemas.groups import progress_group
 from schemas.settings import Settings
-from schemas.topics import RAW, RULES
+from schemas.topics import ENRICHED, RAW, RULES
 from schemas.versions import EPOCH_MAX, FOLD_VERSION
 from streams.classify.actor_rules import Rules
 from streams.enrich.epochs import Epoch, History, Span
@@ -32,6 +33,8 @@ from streams.reprocess.rules_topic import Rulebook
 
 FIRST_RECORD_MS = 10_000
 """Longest wait for the oldest record of a partition."""
+RULES_BYTES_MAX = 900_000
+"""Kafka's default limit of a record is 1 MiB; the offsets of partitions need room too."""
 Since = Callable[[int], int]
 """Where a run begins: maps the time of asking to a time (such as 7 days before), in milliseconds
 since 1970."""
@@ -43,7 +46,8 @@ class Bounds:
 
     Attributes:
         start, end: of the log.
-        oldest_ms: time of its oldest record if older ones were removed; else ``None``.
+        oldest_ms: time of the oldest record of it and of the enriched topic's partition, whichever
+            is later, if older ones were removed; else ``None``.
         found: first offset from the time asked for; ``end`` if nothing came since.
         committed: by the workers; ``None``: nothing yet.
     """
@@ -161,8 +165,8 @@ def check_reach(bounds: Mapping[int, Bounds], from_ms: int) -> None:
     first = earliest(bounds)
     if any(b.oldest_ms is not None and b.oldest_ms > from_ms for b in bounds.values()):
         raise BadInput(
-            "too_early", f"{RAW} no longer holds every record since {iso(from_ms)}; the earliest "
-            f"possible --from is {iso(first)}",
+            "too_early", f"{RAW} or {ENRICHED} no longer holds every record since {iso(from_ms)}; "
+            f"the earliest possible --from is {iso(first)}",
         )  # fmt: skip
 
 
@@ -313,6 +317,7 @@ class Planner:
             rules = Rules.load(text)
         except ValueError as error:
             raise BadInput("bad_rules", str(error)) from error
+        check_length(text)
         history = await self._rulebook.refresh()
         if not self._rulebook.is_there:
             raise ConfigError([f"{RULES}: no such topic; 'mailpulse topics apply' creates it"])
@@ -323,15 +328,15 @@ class Planner:
         check_version(rules, self._own_version if newest is None else newest.version, again=again)
         if history.number >= EPOCH_MAX:
             raise BadInput("too_many", f"rules were changed {EPOCH_MAX} times already")
-        bounds = await self._bounds(from_ms)
+        bounds = await self._bounds(from_ms, now_ms)
         check_reach(bounds, from_ms)
         spans = tuple(bounds[partition].span for partition in sorted(bounds))
         epoch = Epoch(history.number + 1, self._log_id, now_ms, from_ms, rules.version, text, spans)
         return epoch, bounds
 
-    async def earliest(self) -> int:
+    async def earliest(self, now_ms: int) -> int:
         """The earliest time that a run can begin at now, in milliseconds; 0: none was removed."""
-        return earliest(await self._bounds(0))
+        return earliest(await self._bounds(0, now_ms))
 
     async def begin(self, epoch: Epoch) -> None:
         """Announces ``epoch``.
@@ -346,7 +351,7 @@ class Planner:
         if history.epochs[epoch.number - 1] != epoch:
             raise BadInput("under_way", "another run was begun at the same moment")
 
-    async def _bounds(self, from_ms: int) -> dict[int, Bounds]:
+    async def _bounds(self, from_ms: int, now_ms: int) -> dict[int, Bounds]:
         committed = await self.committed()
         places = [TopicPartition(RAW, number) for number in sorted(committed)]
         async with lone_consumer(self._settings) as consumer:
@@ -355,13 +360,44 @@ class Planner:
             ends = await consumer.end_offsets(places)
             found = await consumer.offsets_for_times(dict.fromkeys(places, from_ms))
             oldest = await _oldest(consumer, starts, ends)
+        outputs = await self._oldest_outputs(sorted(committed), now_ms)
         return {
             tp.partition: Bounds(
-                starts[tp], ends[tp], oldest.get(tp),
+                starts[tp], ends[tp], later(oldest.get(tp), outputs.get(tp.partition)),
                 ends[tp] if found[tp] is None else found[tp].offset, committed[tp.partition],
             )
             for tp in places
         }  # fmt: skip
+
+    async def _oldest_outputs(self, partitions: Sequence[int], now_ms: int) -> dict[int, int]:
+        """As ``_oldest``, of the enriched topic; where all is gone, the time is now."""
+        places = [TopicPartition(ENRICHED, number) for number in partitions]
+        async with lone_consumer(self._settings) as consumer:
+            consumer.assign(places)
+            starts = await consumer.beginning_offsets(places)
+            ends = await consumer.end_offsets(places)
+            oldest = await _oldest(consumer, starts, ends)
+        gone = {tp: now_ms for tp, start in starts.items() if 0 < start == ends[tp]}
+        return {tp.partition: at for tp, at in (gone | oldest).items()}
+
+
+def later(one: int | None, other: int | None) -> int | None:
+    """The later of two times, of which any may be unknown."""
+    return max((at for at in (one, other) if at is not None), default=None)
+
+
+def check_length(text: str) -> None:
+    """Refuses rules that do not fit into a record.
+
+    Raises:
+        BadInput: they don't.
+    """
+    length = len(text.encode())
+    if length > RULES_BYTES_MAX:
+        raise BadInput(
+            "rules_too_long", f"the rules have {length:,} bytes, more than {RULES_BYTES_MAX:,}: "
+            "leave out fleets, or join addresses to networks",
+        )  # fmt: skip
 
 
 async def _oldest(
@@ -377,7 +413,7 @@ async def _oldest(
     deadline = asyncio.get_running_loop().time() + FIRST_RECORD_MS / 1000
     while wanted - out.keys():
         if asyncio.get_running_loop().time() > deadline:
-            raise Unavailable(f"{RAW}: its oldest records can't be read")
+            raise Unavailable("the oldest records of Kafka's topics can't be read")
         for tp, records in (await consumer.getmany(timeout_ms=500)).items():
             out.setdefault(tp, records[0].timestamp)
             consumer.pause(tp)

@@ -371,7 +371,9 @@ class EnrichAgent(Agent):
         end = work.flight.ends.get((topics.ENRICHED, work.tp.partition))
         if end is not None:
             shard.wrote_up_to(end)
-        shard.committed(self.app.committed_now(work.tp) or 0)
+        committed = self.app.committed_now(work.tp) or 0
+        shard.committed(committed)
+        self.reprocessing.note_committed(work.tp, committed)
         self.write_shard(work, shard)
         if shard.deferred is not None and shard.deferred.is_over(shard.applied):
             self.reprocessing.end(work, shard)

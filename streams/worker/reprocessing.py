@@ -101,6 +101,8 @@ class Reprocessing:
         self._earlier = agent.ruling.before_newest().number
         self._history = History() if rulebook is None else rulebook.history
         self._only_back: set[TP] = set()
+        self._by_earlier: dict[TP, int] = {}
+        """The offset up to which this worker has committed by the earlier rules."""
         self.second = SecondStores(agent, self._number, self.comparison, self.give_up_live)
 
     async def changed(self) -> bool:
@@ -144,7 +146,7 @@ class Reprocessing:
         if epoch is None:
             await self.second.discard(tp)
             return committed
-        if not self._history.has_gone_back(epoch, agent.log_id, tp.partition):
+        if self._is_to_be_switched(epoch, tp):
             announced = epoch.span(agent.log_id, tp.partition)
             span = Span(announced.begin, max(announced.until, committed))
             back_to = span.begin
@@ -165,6 +167,22 @@ class Reprocessing:
         elif not await self.second.adopt(work, store_name):
             work.store.clear()
         return committed
+
+    def note_committed(self, tp: TP, committed: int) -> None:
+        """Notes what is committed of a partition that is open."""
+        if tp in self.second.waiting:
+            self._by_earlier[tp] = committed
+
+    def _is_to_be_switched(self, epoch: Epoch, tp: TP) -> bool:
+        """Whether a partition was not switched, or this worker went on by the earlier rules since.
+
+        It did if the worker before it was held up between its commit and its record: that came
+        when this worker had opened the partition. Then another record reaches further.
+        """
+        if not self._history.has_gone_back(epoch, self._agent.log_id, tp.partition):
+            return True
+        until = self._history.span(epoch, tp.partition).until
+        return self._by_earlier.get(tp, until) > until
 
     def _live_until(self, work: PartitionWork, committed: int) -> int | None:
         """The offset that the earlier rules have reached; ``None``: state can't go on by them.
@@ -226,7 +244,10 @@ class Reprocessing:
         span = self._history.span(epoch, work.tp.partition)
         reached = committed if shard.log_id != agent.log_id else shard.applied + 1
         begins = reached <= span.begin
-        if begins or max(reached, committed) < span.until or deferred.is_stored(work.store.scan):
+        is_stored = deferred.is_stored(work.store.scan)
+        if is_stored:  # a disk that was away may hold more, or others may have gone on since
+            span = Span(span.begin, max(span.until, reached, committed))
+        if begins or max(reached, committed) < span.until or is_stored:
             shard.deferred = Deferred(span, Changes(work.store.get_many))
 
     def comparison(

@@ -19,7 +19,8 @@ Invariants:
    (``streams.enrich.deferred``) is released before that record is committed again, and before a
    later one is folded. A worker that is killed in between, or another one without the store,
    releases it again.
-5. It never grows the disk beyond what is free: it does not begin without room, and says so.
+5. It leaves live state its disk: it does not begin without room, is deleted when the disk is nearly
+   full, and says so.
 6. A second store that is damaged, or of another epoch, is deleted and made anew: nothing depends on
    it before the switch.
 """
@@ -28,14 +29,21 @@ import asyncio
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from typing import Any, Protocol
 
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
+from schemas.errors import Unavailable
 from schemas.groups import progress_group
 from schemas.settings import Settings
 from schemas.topics import RAW
@@ -69,6 +77,8 @@ CHECK_EVERY_S = 0.2
 SPACE_FACTOR, SPACE_BYTES, NOTE_BYTES = 2, 256 << 20, 100
 """Free disk that a second store needs: so many times the live one's size, so many bytes, and so
 many for each record that is processed: notes on its event, and some events as a whole."""
+SPACE_LEFT_BYTES = 128 << 20
+"""With less free disk than this, a second store is deleted."""
 SPACE_AGAIN_S = 60.0
 _NEVER = 1 << 62
 """End of a span whose end the switch decides."""
@@ -80,6 +90,14 @@ class Gone(Exception):
 
 class _Lost(Exception):
     """The second store is damaged."""
+
+
+class _Away(Exception):
+    """Kafka does not answer the second fold; live events have retries of their own."""
+
+
+class _Full(Exception):
+    """The disk has too little left for live state to go on safely."""
 
 
 class Live(Protocol):
@@ -137,6 +155,8 @@ class SecondStores:
         self._number = number
         self._compare, self._give_up = compare, give_up
         self._locks: defaultdict[TP, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._grown: dict[TP, int] = {}
+        """Partitions whose second store filled the disk -> its bytes then."""
         self.waiting: dict[TP, int] = {}
         """Partitions that are judged by the earlier rules -> where the newest epoch begins."""
 
@@ -189,12 +209,26 @@ class SecondStores:
                     work.tp, self._agent.directory.store(name), Flight(self._agent.outputs)
                 )
                 group = progress_group(self._agent.settings.consumer_group)
-                async with offset_keeper(self._agent.settings, group) as keeper:
+                async with AsyncExitStack() as stack:
+                    with _answering():
+                        keeper = await stack.enter_async_context(
+                            offset_keeper(self._agent.settings, group)
+                        )
                     await _Fold(
                         self._agent, work, second, begin, self._number, self._compare, keeper
                     ).run()
             except Gone:
                 log.info("a second store waits: its partition was closed", store=name)
+            except _Away as error:
+                log.warning("a second store waits: Kafka does not answer", reason=str(error))
+            except _Full:
+                self._grown[work.tp] = second.store.disk_bytes()
+                log.error(
+                    "a second store is deleted: the disk is nearly full; live events go on by the "
+                    "earlier rules, and it is made anew once there is room",
+                    partition=work.tp.partition, bytes=self._grown[work.tp],
+                )  # fmt: skip
+                self._agent.directory.discard(name)
             except OtherFold as error:
                 await self._set_back(work, str(error))
             except (DamagedState, StateError, _Lost) as error:
@@ -226,6 +260,7 @@ class SecondStores:
         free = shutil.disk_usage(self._agent.directory.path).free
         records = max(0, (work.next_offset or 0) - begin)
         needed = SPACE_FACTOR * work.store.disk_bytes() + SPACE_BYTES + NOTE_BYTES * records
+        needed = max(needed, SPACE_FACTOR * self._grown.get(work.tp, 0) + SPACE_BYTES)
         if free < needed:
             log.error(
                 "history is not reprocessed: the disk has no room for a second store; live events "
@@ -233,6 +268,15 @@ class SecondStores:
                 partition=work.tp.partition, free_bytes=free, needed_bytes=needed,
             )  # fmt: skip
         return free >= needed
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Tells Kafka's absence from failures of live outputs, which must end the worker."""
+    try:
+        yield
+    except (KafkaError, Unavailable) as error:
+        raise _Away(repr(error)) from error
 
 
 def _loaded(tp: TP, store: Any) -> Shard:
@@ -319,6 +363,8 @@ class _Fold:
 
     def _touch(self) -> None:
         self._still()
+        if shutil.disk_usage(self._agent.directory.path).free < SPACE_LEFT_BYTES:
+            raise _Full
         agent, part = self._agent, str(self._second.tp.partition)
         reached = self._shard.applied + 1
         if reached > self._counted:
@@ -330,7 +376,8 @@ class _Fold:
     async def _fold(self, restorer: Restorer, until: int) -> None:
         """Folds what the enriched topic has of the raw records below ``until``; stores it."""
         agent, shard = self._agent, self._shard
-        await restorer.restore(shard, agent.log_id, until)
+        with _answering():
+            await restorer.restore(shard, agent.log_id, until)
         shard.begin_log(agent.log_id)
         shard.applied = max(shard.applied, until - 1)
         agent.write_shard(self._second, shard)

@@ -1,24 +1,28 @@
 """``mailpulse rules propose`` on the real engine: who is proposed, what would change, bad input."""
 
+import ipaddress
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from schemas.errors import Unavailable
+from analytics.verdicts import fleet_questions
+from schemas.errors import BadInput, Unavailable
+from schemas.settings import Settings
 from streams.classify.actor_rules import DEFAULT_RULES, FLEET, Rules
 from streams.classify.fleet_rules import fleets_in, proposal_of
+from streams.classify.fleets import Seen, network_of
 from streams.classify.stored_events import judged
 from streams.cli import rules as commands
 from streams.cli.fleet_effects import _stored
-from streams.cli.fleet_rows import seen_since, touched
+from streams.cli.fleet_rows import _opened, seen_since, touched
 from streams.cli.main import main
-from streams.enrich.epochs import Epoch
+from streams.enrich.epochs import Epoch, History, Span
 from tests.spellings import traces
 from tests.warehouses import OpenWarehouse, migrated_warehouse
 
@@ -186,7 +190,7 @@ def test_an_accepted_fleet_is_not_proposed_again(warehouse: OpenWarehouse) -> No
     """And by the new rules the stored events are judged as was told."""
     settings = warehouse.reader_settings
     since, until = NOW - 9 * DAY_S, NOW + DAY_S
-    seen = seen_since(settings, since, until)
+    seen = seen_since(settings, since, until).seen
     text = commands._own_text(settings)
     proposal = proposal_of(text, seen, "2026-11-28")
     assert proposal is not None
@@ -234,6 +238,87 @@ def test_bad_input_gets_a_clear_error_and_writes_nothing(
         code, _, said = command(*asked)
         assert (code, "bad_rules: epoch 1" in said) == (1, True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["binary", "there.toml"]
+
+
+def test_what_is_cut_off_makes_no_fleet_and_is_told(
+    command: Command, warehouse: OpenWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of addresses, the last network is left out; without all people nothing is proposed."""
+    settings = warehouse.reader_settings
+    whole = seen_since(settings, NOW - 9 * DAY_S, NOW + DAY_S)
+    assert not whole.is_cut
+    for rows in range(1, sum(not one.habit.opened for one in whole.seen)):
+        with monkeypatch.context() as patched:
+            limited = fleet_questions.HABITS.replace(
+                f"LIMIT {fleet_questions.ROWS_MAX}", f"LIMIT {rows}"
+            )
+            patched.setattr(fleet_questions, "HABITS", limited)
+            patched.setattr(fleet_questions, "ROWS_MAX", rows)
+            cut = seen_since(settings, NOW - 9 * DAY_S, NOW + DAY_S)
+            assert cut.is_cut
+            networks = {network_of(one.address) for one in cut.seen}
+            there = by_place(one for one in whole.seen if network_of(one.address) in networks)
+            assert by_place(cut.seen) == there, "a part of a network"
+    monkeypatch.setattr(fleet_questions, "EVENTS_MAX", 3)
+    answer = json.loads(command("propose", "--json", "-o", "1.toml")[1])
+    assert "later campaigns" in answer["campaigns_left_out"]
+    assert answer["left_out"] is None
+    assert "Not all: only" in command("propose", "-o", "2.toml")[1]
+    monkeypatch.setattr(fleet_questions, "READERS_MAX", 2)
+    readers = [["198.51.100.1", BROWSER, 3], [GATEWAY, BROWSER, 1]]
+    with pytest.raises(BadInput, match="fewer --days"):
+        list(_opened(readers, set()))
+
+
+def by_place(seen: Iterable[Seen]) -> dict[Any, Seen]:
+    """By address and user agent."""
+    return {(one.address, one.agent): one for one in seen}
+
+
+def test_people_are_looked_for_where_fleets_are_proposed_or_in_force() -> None:
+    """Of others there may be millions."""
+    rows = [["::ffff:198.51.100.1", "a", 3], [GATEWAY, "b", 1], ["no address", "c", 1]]
+    networks = {network_of(ipaddress.ip_address(GATEWAY))}
+    assert [(one.agent, one.habit.opened) for one in _opened(rows, networks)] == [("b", 1)]
+
+
+async def test_rules_of_an_aborted_epoch_are_not_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither as the start of a proposal nor in the list; those before it are."""
+    texts = [_shipped(version) for version in (11, 12, 13)]
+    epochs = [
+        Epoch(number, "log", number, 0, 10 + number, text, (Span(0, 1),))
+        for number, text in enumerate(texts, 1)
+    ]
+    history = History([epoch.record() for epoch in epochs])
+    history.add([epochs[2].aborted()])
+
+    class Book:
+        def __init__(self, *_: Any) -> None:
+            self.history = history
+
+        async def __aenter__(self) -> "Book":
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            """Nothing is open."""
+
+        async def refresh(self) -> History:
+            return history
+
+    monkeypatch.setattr("streams.reprocess.rules_topic.Rulebook", Book)
+    assert (await commands._in_force(Settings())).text == texts[1]
+    _, listed = await commands._history(Settings())
+    assert [epoch.number for epoch in listed] == [1, 2]
+    history.add([epochs[1].aborted(), epochs[0].aborted()])
+    in_force = await commands._in_force(Settings())
+    assert in_force.rules.version == DEFAULT_RULES.version
+    assert "no epoch yet" in in_force.says
+
+
+def _shipped(version: int) -> str:
+    """The rules that ship, under another version."""
+    text = commands._own_text(Settings())
+    return text.replace(f"version = {DEFAULT_RULES.version}", f"version = {version}", 1)
 
 
 def test_a_period_without_clicks_is_told(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

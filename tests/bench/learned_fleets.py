@@ -14,7 +14,8 @@ from clickhouse_connect.driver.client import Client
 
 from schemas.event import Event
 from schemas.settings import Settings
-from streams.classify.fleet_rules import Proposal, proposal_of
+from streams.classify.actor_rules import Rules
+from streams.classify.fleet_rules import Proposal, fleets_in, proposal_of
 from streams.cli.fleet_rows import seen_since
 from tests.verdicts.season import Played
 from tests.warehouses import migrated_warehouse
@@ -53,8 +54,9 @@ class History:
 
     def proposal(self, text: str) -> Proposal | None:
         """What ``rules propose`` makes of all of it, from the rules in ``text``."""
-        seen = seen_since(self.settings, int(self.first_s), int(self.last_s) + 1)
-        return proposal_of(text, seen, "2026-11-28")
+        fleets = fleets_in(Rules.load(text))
+        looked = seen_since(self.settings, int(self.first_s), int(self.last_s) + 1, fleets)
+        return proposal_of(text, looked.seen, "2026-11-28")
 
 
 def _row(event: Event, added: dict[str, Any]) -> list[Any]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from importlib.resources import files
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.classify.actor_rules import FLEET, Rules
@@ -215,6 +215,31 @@ def test_a_wrong_network_is_not_written(network: str) -> None:
     """Wider than may be proposed, or no network at all."""
     with pytest.raises(ValueError, match=network):
         with_fleets(SHIPPED, [Fleet((network,), (), LONE)], TODAY)
+
+
+@given(st.text(min_size=1, max_size=40).filter(str.strip))
+@example('\x9b2J\u202egnp.exe\u2066\u2028[[networks]]\n[timing]\n"')
+def test_a_hostile_user_agent_is_only_text(agent: str) -> None:
+    """The file parses to the user agent, and no character of it moves a cursor or hides text."""
+    made = with_fleets(SHIPPED, [fleet_of(agent)], TODAY)
+    (found,) = fleets_in(Rules.load(made))
+    assert found.agents == {agent.strip().lower()}
+    assert all(char.isprintable() or char == "\n" for char in made)
+    assert len(made.splitlines()) == len(with_fleets(SHIPPED, [fleet_of("x")], TODAY).splitlines())
+
+
+def fleet_of(agent: str) -> Fleet:
+    """A fleet by a user agent."""
+    return Fleet(("192.0.2.1/32",), (agent,), LONE)
+
+
+def test_a_fleet_without_networks_does_not_hold_up_others_that_go() -> None:
+    """As a file that was edited by hand may have one."""
+    text = with_fleets(SHIPPED, [fleet_of(BROWSER)], TODAY) + '[[networks]]\nreason = "fleet"\n'
+    people = seen("192.0.2.1", habit(opened=3, later=20))
+    proposal = proposal_of(text, [people], TODAY)
+    assert proposal is not None
+    assert [rule.networks for rule in fleets_in(Rules.load(proposal.text))] == [()]
 
 
 def test_networks_in_another_form_are_refused() -> None:

@@ -13,15 +13,18 @@ from streams.classify.actor_rules import DEFAULT_RULES
 from streams.cli.reprocess import progress_line, since_of
 from streams.enrich.epochs import Epoch, History, Span
 from streams.reprocess.plan import (
+    RULES_BYTES_MAX,
     Bounds,
     PartProgress,
     RunProgress,
     by_partition,
+    check_length,
     check_reach,
     check_under_way,
     check_version,
     is_begun,
     iso,
+    later,
     progress,
 )
 
@@ -112,6 +115,23 @@ def test_a_time_whose_records_are_gone_is_refused_with_the_earliest_possible() -
         check_reach(some, T0)
     check_reach(some, T0 + HOUR_MS + 1000)
     check_reach({2: bounds()}, 0)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "wanted"), [(None, None, None), (3, None, 3), (None, 4, 4), (5, 4, 5)]
+)
+def test_the_topic_that_lost_more_limits_a_run(
+    one: int | None, other: int | None, wanted: int | None
+) -> None:
+    """History is folded from the enriched topic: what it has lost would be counted as nothing."""
+    assert later(one, other) == wanted
+
+
+def test_rules_that_do_not_fit_into_a_record_are_refused() -> None:
+    """By their bytes, not by their characters; thousands of fleets may be proposed."""
+    check_length("x" * RULES_BYTES_MAX)
+    with pytest.raises(BadInput, match="rules_too_long"):
+        check_length("\u00e4" * (RULES_BYTES_MAX // 2 + 1))
 
 
 def test_rules_must_be_newer_than_those_that_hold() -> None:

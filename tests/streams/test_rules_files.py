@@ -38,6 +38,13 @@ agents_min = 2
         (GOOD + "[[bursts]]\nseconds = 1\nlinks_min = 2\nreason = 'x'\n", "actor"),
         ("hidden_links = 'x'" + GOOD, "hidden_links"),
         ("agents = 3" + GOOD, "agents"),
+        (GOOD.replace("version = 2", "version = inf"), "version"),
+        (GOOD.replace("version = 2", "version = 2147483648"), "version"),
+        (GOOD.replace("links_min = 2", "links_min = inf"), "links_min"),
+        (GOOD.replace("agents_min = 2", "agents_min = inf"), "agents_min"),
+        (GOOD.replace("seconds = 1", "seconds = inf"), "seconds"),
+        (GOOD + "[[bursts]]\nseconds = 1\nlinks_min = inf\nreason = 'x'\nactor = 'machine'", "min"),
+        ("x = " + "[" * 100_000 + GOOD, "too deep"),
     ],
 )  # fmt: skip
 def test_wrong_rules_file_is_refused_by_name(text: str, named: str) -> None:

@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from schemas import topics
+from schemas.errors import Unavailable
 from schemas.versions import REVISION_EPOCH_SHIFT
 from streams.classify.actor_rules import Rules
 from streams.enrich.epochs import Epoch, History, Span
@@ -65,12 +67,14 @@ class Book:
 
     Args:
         hangs: whether a writer is not told that its record was written.
+        delays: whether its record stays on its way, in ``late``, until that is added.
     """
 
-    def __init__(self, history: History, *, hangs: bool = False) -> None:
+    def __init__(self, history: History, *, hangs: bool = False, delays: bool = False) -> None:
         self.history = history
-        self.hangs = hangs
+        self.hangs, self.delays = hangs, delays
         self.hung = False
+        self.late: list[dict[str, Any]] = []
 
     async def refresh(self) -> History:
         """Nothing is read."""
@@ -80,6 +84,9 @@ class Book:
     async def note_gone_back(self, _: Any, epoch: Epoch, partition: int, span: Span) -> None:
         """Writes a record."""
         await asyncio.sleep(0)
+        if self.delays:
+            self.late.append(epoch.gone_back(partition, span))
+            await asyncio.Event().wait()
         self.history.add([epoch.gone_back(partition, span)])
         if self.hangs:
             self.hung = True
@@ -145,6 +152,7 @@ def is_over(rig: EngineRig, epoch: Epoch) -> bool:
         book.has_gone_back(epoch, LOG, number)
         and (shard := rig.worker.enrich.shards.get(TP(topics.RAW, number))) is not None
         and shard.deferred is None
+        and shard.epoch == epoch.number
         for number in range(PARTITIONS)
     )
 
@@ -152,8 +160,9 @@ def is_over(rig: EngineRig, epoch: Epoch) -> bool:
 async def hurt(
     engine_of: EngineMaker, rig: EngineRig, tmp_path: Path, dice: random.Random, book: Book
 ) -> EngineRig:
-    """The worker goes on, is killed, loses its disk or its partitions for a while."""
-    fate = dice.choice(["goes on", "killed", "lost", "moved"])
+    """The worker goes on, is killed, loses its disk or its partitions for a while; or another one
+    takes over whose disk is that of some earlier moment."""
+    fate = dice.choice(["goes on", "killed", "lost", "moved", "taken over"])
     if fate == "goes on":
         return rig
     if fate == "moved":
@@ -161,10 +170,19 @@ async def hurt(
         await rig.assign()
         return rig
     folder = tmp_path / f"{dice.random()}"
+    earlier = folders_of(tmp_path, rig)
     await rig.kill(folder)
     if fate == "lost":
         shutil.rmtree(folder)
+    if fate == "taken over":
+        shutil.rmtree(folder)
+        shutil.copytree(dice.choice(earlier), folder)
     return await engine_of(rig.broker, folder, rulebook=book, reprocess_core_share=1.0)
+
+
+def folders_of(tmp_path: Path, rig: EngineRig) -> list[Path]:
+    """The disks of earlier moments."""
+    return sorted(path for path in tmp_path.iterdir() if path != rig.folder)
 
 
 def standing(broker: Broker) -> Topics:
@@ -187,6 +205,16 @@ def check(broker: Broker, epoch: Epoch) -> None:
         assert not [*differing(rows, wanted, mine.spans[0].begin)]
         counts.update(flat(plain.counts()))
     assert Counter(flat(merged_minutes(broker))) == counts
+
+
+def check_engagement(broker: Broker) -> None:
+    """What is told of people, and not withdrawn, holds."""
+    told = {}
+    for record in broker.decoded(topics.ENGAGEMENT, "engagement"):
+        told[record["event_id"]] = not record["withdrawn"]
+    assert {True, False} == set(told.values()), "nothing was told, or nothing withdrawn"
+    human = {event for (_, event), row in standing(broker).events().items() if row["first_human"]}
+    assert {event for event, holds in told.items() if holds} <= human
 
 
 def flat(counts: Counts) -> dict[tuple[Any, str], int]:
@@ -283,6 +311,143 @@ async def test_a_kill_just_after_the_switch_loses_nothing(
     book.hangs = False
     folder = tmp_path / ("2" if keeps_disk else "new")
     rig = await engine_of(broker, folder, rulebook=book, reprocess_core_share=1.0)
+    while not is_over(rig, epoch):
+        await rig.work_off()
+        await asyncio.sleep(0.01)
+    mail.send()
+    await rig.work_off()
+    check(broker, epoch)
+
+
+@pytest.mark.parametrize("when", ["before ours", "after ours", "without a second store"])
+async def test_a_switch_that_is_recorded_late_does_not_keep_the_earlier_rules(
+    engine_of: EngineMaker, tmp_path: Path, broker: Broker, when: str
+) -> None:
+    """A worker is held up between its commit and its record, and loses its partitions. The next one
+    goes on by the earlier rules; then the record comes, before or after that worker's own."""
+    dice = random.Random(2)
+    mail, book = Clicks(broker, dice), Book(History(), delays=True)
+    rig = await engine_of(broker, tmp_path / "0", rulebook=book)
+    for _ in range(3):
+        mail.send()
+        await rig.work_off()
+    epoch = begin(book.history, broker)
+    await rig.kill(tmp_path / "1")
+    rig = await engine_of(broker, tmp_path / "1", rulebook=book, reprocess_core_share=1.0)
+    await rig.until(lambda: bool(book.late))
+    await rig.kill(tmp_path / "2")
+    book.delays = False
+    rig = await engine_of(broker, tmp_path / "new", rulebook=book, reprocess_core_share=1.0)
+    await rig.until(lambda: all(agent.is_ready for agent in rig.worker.agents))
+    broker.answers.clear()  # the second fold waits, live events do not
+    mail.send()
+    await rig.work_off()
+    mail.send()
+    await rig.work_off()
+    committed = dict(broker.committed)
+    if when != "after ours":
+        book.history.add(book.late)
+    if when == "without a second store":
+        await rig.revoke()
+    broker.answers.set()
+    if when == "without a second store":
+        for number in range(PARTITIONS):
+            await rig.worker.enrich.reprocessing.second.discard(TP(topics.RAW, number))
+        await rig.assign()
+    if when == "after ours":
+        await rig.until(lambda: book.history.is_begun(epoch.number))
+        book.history.add(book.late)
+        await rig.kill(tmp_path / "3")
+        rig = await engine_of(broker, tmp_path / "4", rulebook=book, reprocess_core_share=1.0)
+    while not is_over(rig, epoch):
+        await rig.work_off()
+        await asyncio.sleep(0.01)
+    (late,) = book.late
+    assert committed[TP(topics.RAW, late["partition"])] > late["untils"][0], "nothing went on"
+    mail.send()
+    await rig.work_off()
+    check(broker, epoch)
+    check_engagement(broker)
+
+
+@pytest.mark.parametrize("trouble", ["the disk is full", "Kafka is away"])
+async def test_live_events_go_on_while_the_second_fold_is_in_trouble(
+    engine_of: EngineMaker, tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch,
+    trouble: str,
+) -> None:  # fmt: skip
+    """The disk filled up under it, or the enriched topic can't be read; later it is folded."""
+    dice = random.Random(3)
+    mail, book = Clicks(broker, dice), Book(History())
+    rig = await engine_of(broker, tmp_path / "0", rulebook=book)
+    for _ in range(3):
+        mail.send()
+        await rig.work_off()
+    epoch = begin(book.history, broker)
+    await rig.kill(tmp_path / "1")
+    asked = [0]
+    free = second_store.SPACE_BYTES * 9
+    bad = [True]
+
+    def usage(_: Path) -> Any:
+        asked[0] += 1
+        full = bad[0] and trouble == "the disk is full" and asked[0] % 4 == 0
+        return SimpleNamespace(free=second_store.SPACE_LEFT_BYTES - 1 if full else free)
+
+    @asynccontextmanager
+    async def away(*_: Any) -> AsyncIterator[Keeper]:
+        if bad[0] and trouble == "Kafka is away":
+            asked[0] += 1
+            raise Unavailable("Kafka is away")
+        yield Keeper()
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    monkeypatch.setattr(second_store, "offset_keeper", away)
+    monkeypatch.setattr(second_store, "SPACE_AGAIN_S", 0.001)
+    rig = await engine_of(broker, tmp_path / "1", rulebook=book, reprocess_core_share=1.0)
+    await rig.until(lambda: asked[0] > 20)
+    mail.send()
+    await rig.work_off()
+    assert merged_minutes(broker) == count(mail.read()), "live figures"
+    assert not book.history.is_begun(epoch.number)
+    bad[0] = False
+    while not is_over(rig, epoch):
+        await rig.work_off()
+        await asyncio.sleep(0.01)
+    check(broker, epoch)
+
+
+async def test_a_disk_that_was_away_and_had_gone_further_is_used(
+    engine_of: EngineMaker, tmp_path: Path, broker: Broker
+) -> None:
+    """Its live state and second store hold records that were not committed. Another worker switches
+    before them; then that disk is back."""
+    dice = random.Random(4)
+    mail, book = Clicks(broker, dice), Book(History())
+    rig = await engine_of(broker, tmp_path / "0", rulebook=book)
+    for _ in range(3):
+        mail.send()
+        await rig.work_off()
+    epoch = begin(book.history, broker)
+    before = {tp: at for tp, at in broker.committed.items() if tp.topic == topics.RAW}
+    await rig.kill(tmp_path / "1")
+    shutil.copytree(tmp_path / "1", tmp_path / "other")
+    book.delays = True
+    rig = await engine_of(broker, tmp_path / "1", rulebook=book, reprocess_core_share=1.0)
+    await rig.until(lambda: all(agent.is_ready for agent in rig.worker.agents))
+    broker.answers.clear()
+    mail.send()
+    await rig.work_off()
+    broker.answers.set()
+    await rig.until(lambda: bool(book.late))
+    (mine,) = book.late
+    await rig.kill(tmp_path / "2")
+    book.delays = False
+    broker.committed.update(before)
+    rig = await engine_of(broker, tmp_path / "other", rulebook=book, reprocess_core_share=1.0)
+    await rig.until(lambda: book.history.has_gone_back(epoch, LOG, mine["partition"]))
+    assert book.history.span(epoch, mine["partition"]).until <= mine["untils"][0]
+    await rig.kill(tmp_path / "3")
+    rig = await engine_of(broker, tmp_path / "2", rulebook=book, reprocess_core_share=1.0)
     while not is_over(rig, epoch):
         await rig.work_off()
         await asyncio.sleep(0.01)

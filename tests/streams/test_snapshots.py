@@ -71,7 +71,8 @@ def test_other_networks_make_a_rules_file_and_leave_all_else_of_it() -> None:
         "<html>", "{}", "[1]", "[]", sets([], COPY), sets(COPY, ["0.0.0.0/0"]),
         sets(COPY, ["10.0.0.0/8"]), sets(COPY, ["here"]), sets(COPY, [None]), sets(COPY, [{}]),
         sets(["2a01::/16"], COPY), json.dumps([{"id": 9, "ips": "x"}, {"id": 10, "ips": COPY}]),
-        "[" * 100_000,
+        "[" * 100_000, json.dumps([{"id": [9], "ips": COPY}, {"id": {}, "ips": COPY}]),
+        sets(["192.0.2.1"] * 1_001, COPY), sets([3_232_235_776], COPY), sets(["x" * 9_999], COPY),
     ],
 )  # fmt: skip
 def test_what_is_not_the_list_is_refused_whole(page: str) -> None:
