@@ -42,6 +42,7 @@ from streams.worker.health import serve_health
 from streams.worker.log_watch import watch_of
 from streams.worker.metrics import StreamMetrics
 from streams.worker.outputs import Outputs
+from streams.worker.reprocessing import RulesChanged
 from streams.worker.store import StateDirectory
 
 log = structlog.get_logger(__name__)
@@ -227,6 +228,8 @@ class Worker:
         """
         try:
             await job
+        except RulesChanged as error:  # told at the very moment that a partition is opened
+            self._restart(str(error))
         except MailpulseError as error:
             self.app.fail(str(error), error)
         except Exception as error:
@@ -251,9 +254,13 @@ class Worker:
             await asyncio.sleep(RULES_S)
             with suppress(Unavailable):  # then nothing is known, and nothing is written either
                 if await self.enrich.reprocessing.changed():
-                    log.warning("other rules hold: the worker restarts to judge by them")
-                    self.superseded = True
-                    self.stop.set()
+                    self._restart("other rules hold: the worker restarts to judge by them")
+
+    def _restart(self, reason: str) -> None:
+        """Ends the worker in order, to begin again."""
+        log.warning(reason)
+        self.superseded = True
+        self.stop.set()
 
 
 async def every(pause_s: float, job: Callable[[], Awaitable[None] | None]) -> None:

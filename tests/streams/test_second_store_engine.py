@@ -456,6 +456,22 @@ async def test_a_disk_that_was_away_and_had_gone_further_is_used(
     check(broker, epoch)
 
 
+async def test_rules_that_change_while_a_partition_is_opened_restart_the_worker(
+    engine_of: EngineMaker, tmp_path: Path, broker: Broker
+) -> None:
+    """As when a run is begun just after another was aborted: that is no failure."""
+    mail, book = Clicks(broker, random.Random(5)), Book(History())
+    rig = await engine_of(broker, tmp_path / "0", rulebook=book)
+    mail.send()
+    await rig.work_off()
+    await rig.revoke()
+    begin(book.history, broker)
+    await rig.assign()
+    await asyncio.wait_for(rig.worker.stop.wait(), 60)
+    assert rig.worker.superseded
+    assert rig.app.failure is None
+
+
 def max_revision(broker: Broker) -> int:
     """The highest one on the enriched topic."""
     values = broker.decoded(topics.ENRICHED, "enriched_event")
