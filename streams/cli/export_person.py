@@ -5,7 +5,6 @@ Invariant: rows are written as they come, so memory does not depend on how many 
 
 import asyncio
 import json as json_module
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -21,6 +20,7 @@ from streams.cli.clickhouse import ask
 from streams.cli.context import FAILED, codec_of, say, settings_of
 from streams.cli.forget import people_of
 from streams.cli.trace import LOG_FILE
+from streams.terminal.output import for_documents
 
 if TYPE_CHECKING:
     from streams.erasure.person import Person
@@ -49,7 +49,7 @@ def export_person(
         "erasures": asyncio.run(_erasures(settings, person)),
     }  # fmt: skip
     if output is None:
-        found = _write_export(settings, person, parts, sys.stdout)
+        found = _write_export(settings, person, parts, for_documents())
     else:
         found = _export_to(output, lambda target: _write_export(settings, person, parts, target))
     if not found:

@@ -1,7 +1,6 @@
 """Commands for Kafka: topics, lag."""
 
 import asyncio
-import sys
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
@@ -21,12 +20,11 @@ from streams.cli.context import (
     table,
     table_or_json,
 )
+from streams.terminal.output import clear
 
 if TYPE_CHECKING:
     from streams.kafka.admin import Lag
 
-TOP_OF_SCREEN = "\x1b[H\x1b[2J"
-"""Clears a terminal (ECMA-48, CUP and ED)."""
 group = typer.Typer(help="Kafka topics: create and show them.", no_args_is_help=True)
 
 
@@ -127,8 +125,8 @@ def lag(
         rows = [one for one in asyncio.run(admin.lag(settings)) if only in (None, one.group)]
         if only is not None and not rows:
             raise BadInput("no_such_group", f"{only}: it has committed nothing")
-        if watch and not json and sys.stdout.isatty():
-            sys.stdout.write(TOP_OF_SCREEN)
+        if watch and not json:
+            clear()
         title = f"{sum(row.lag for row in rows):,} records to read"
         columns = ("group", "topic", "partition", "committed", "end", "lag")
         if json or partitions:

@@ -13,7 +13,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -65,6 +65,17 @@ def say(line: str) -> None:
 def put(line: str) -> None:
     """One line of text on stdout."""
     console().say(line)
+
+
+def clear() -> None:
+    """Clears the terminal, if stdout is one (ECMA-48, CUP and ED)."""
+    if sys.stdout.isatty():
+        sys.stdout.write("\x1b[H\x1b[2J")
+
+
+def for_documents() -> TextIO:
+    """Stdout for a document that is written in pieces: ASCII, control characters escaped."""
+    return sys.stdout
 
 
 def say_traceback(error: BaseException) -> None:

@@ -47,10 +47,10 @@ from tests.streams.reference import count
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-KILLS = int(os.environ.get("MAILPULSE_TEST_KILLS", "3"))
+KILLS = int(os.environ.get("MAILPULSE_TEST_KILLS", "2"))
 HOUR_S = 3600
 OUTAGE_S = 72 * HOUR_S
-EVENTS = {"mailgun": 400, "sparkpost": 400, "sendgrid": 45, "resend": 12}
+EVENTS = {"mailgun": 200, "sparkpost": 200, "sendgrid": 24, "resend": 8}
 """Of the last two each message or event takes a request."""
 SIGNING, USER, PASSWORD = "k3y", "hook", "letmein"
 CONFIG = """\

@@ -23,6 +23,10 @@ PATHS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("send-test", "signing_key"): (READ, ("send-test", "crm", "--signing-key")),
     ("reprocess", "rules"): (READ, RULES),
     ("replay", "rules"): (READ, ("replay", *RULES[1:])),
+    ("rules accept", "file"): (READ, ("rules", "accept")),
+    ("rules propose", "output"): (WRITTEN, ("rules", "propose", "--output")),
+    ("rules refresh", "output"): (WRITTEN, ("rules", "refresh", "--output")),
+    ("export-person", "output"): (WRITTEN, ("export-person", "a@b.example", "--output")),
     ("suppressions import", "file"): (READ, ("suppressions", "import", "--reason", "manual")),
     ("load", "accounts"): (READ, ("load", "--seconds", "1", "--accounts")),
     ("load", "ledger"): (WRITTEN, ("load", "--seconds", "1", "--ledger")),
@@ -48,6 +52,9 @@ def commands() -> Iterator[tuple[str, Any]]:
             yield f"{before}{name}", command.callback
         for inner in group.registered_groups:
             assert inner.typer_instance is not None
+            callback = inner.typer_instance.registered_callback
+            if callback is not None and callback.callback is not None:  # runs alone, too
+                yield f"{before}{inner.name}", callback.callback
             yield from walk(inner.typer_instance, f"{before}{inner.name} ")
 
     return walk(app, "")
