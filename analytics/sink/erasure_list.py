@@ -9,20 +9,20 @@ Invariants:
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from schemas.codec import Codec
 from schemas.erasure import Erasures
 from schemas.errors import DecodeError, Unavailable
 from schemas.metadata_pace import paced
+from schemas.one_partition import OnePartition
 from schemas.settings import Settings
 from schemas.topics import ERASURES
 
 log = structlog.get_logger("mailpulse.sink")
 
 STALE_S = 1.0
-_PLACE = TopicPartition(ERASURES, 0)
 
 
 class ErasureList:
@@ -37,7 +37,7 @@ class ErasureList:
         self._settings = settings
         self._codec = codec
         self._consumer: Any = None
-        self._assigned = False
+        self._topic = OnePartition(ERASURES)
         self._read_at = float("-inf")
 
     async def fresh(self, now: float) -> None:
@@ -68,18 +68,8 @@ class ErasureList:
                 await consumer.stop()
                 raise
             self._consumer = consumer
-        if not self._assigned:
-            if ERASURES not in await self._consumer.topics():
-                return
-            self._consumer.assign([_PLACE])
-            begin = await self._consumer.beginning_offsets([_PLACE])
-            self._consumer.seek(_PLACE, begin[_PLACE])
-            self._assigned = True
-        end = (await self._consumer.end_offsets([_PLACE]))[_PLACE]
-        while await self._consumer.position(_PLACE) < end:
-            polled = await self._consumer.getmany(_PLACE, timeout_ms=500)
-            for record in polled.get(_PLACE, ()):
-                self._put(record)
+        async for record in self._topic.news(self._consumer):
+            self._put(record)
 
     def _put(self, record: Any) -> None:
         try:

@@ -13,13 +13,13 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import structlog
-from aiokafka import TopicPartition
 
 from schemas import cloudevents
 from schemas.cloudevents import cloud_event
 from schemas.codec import AvroRecord, Codec
 from schemas.erasure import Erasures
 from schemas.errors import ConfigError, DecodeError
+from schemas.one_partition import OnePartition
 from schemas.settings import Settings
 from schemas.topics import ERASURES
 from streams.kafka.clients import answering, lone_consumer
@@ -27,7 +27,6 @@ from streams.kafka.clients import answering, lone_consumer
 log = structlog.get_logger(__name__)
 
 STALE_S = 1.0
-_PLACE = TopicPartition(ERASURES, 0)
 StateKeys = tuple[int, tuple[bytes, ...]]
 """Time of an erasure in seconds, and keys of the workers' state."""
 
@@ -42,20 +41,18 @@ class ErasureLog:
     Attributes:
         erasures: those to obey; grows with every ``fresh``.
         newest: record of each erasure, by its id, if they are kept.
-        end: offset after the last record that was read.
     """
 
     def __init__(self, settings: Settings, codec: Codec, *, keeps: bool = False) -> None:
         self.erasures = Erasures()
         self.newest: dict[str, AvroRecord] = {}
-        self.end = 0
+        self._topic = OnePartition(ERASURES)
         self._keeps = keeps
         self._codec = codec
         self._settings = settings
         self._stack = AsyncExitStack()
         self._consumer: Any = None
         self._lock = asyncio.Lock()
-        self._known = False
         self._read_at = float("-inf")
         self._state_keys: list[tuple[int, StateKeys]] = []
 
@@ -65,6 +62,11 @@ class ErasureLog:
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+
+    @property
+    def end(self) -> int:
+        """Offset after the last record that was read."""
+        return self._topic.end
 
     async def fresh(self, stale_s: float = STALE_S) -> None:
         """See invariant 3.
@@ -82,20 +84,8 @@ class ErasureLog:
             self._read_at = asked_at
 
     async def _read(self) -> None:
-        if not self._known:
-            # see ``streams.kafka.reader``, invariant 3
-            if ERASURES not in await self._consumer.topics():
-                return
-            self._consumer.assign([_PLACE])
-            begin = await self._consumer.beginning_offsets([_PLACE])
-            self._consumer.seek(_PLACE, begin[_PLACE])
-            self._known = True
-        end = (await self._consumer.end_offsets([_PLACE]))[_PLACE]
-        while await self._consumer.position(_PLACE) < end:
-            polled = await self._consumer.getmany(_PLACE, timeout_ms=500)
-            for record in polled.get(_PLACE, ()):
-                self._take(record)
-        self.end = max(self.end, end)
+        async for record in self._topic.news(self._consumer):
+            self._take(record)
 
     def _take(self, record: Any) -> None:
         name = (record.key or b"").decode("utf-8", "replace")

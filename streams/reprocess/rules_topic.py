@@ -9,17 +9,14 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import Any
 
-from aiokafka import TopicPartition
-
 from schemas import cloudevents
 from schemas.cloudevents import cloud_event
 from schemas.codec import Codec
+from schemas.one_partition import OnePartition
 from schemas.settings import Settings
 from schemas.topics import RULES
 from streams.enrich.epochs import Epoch, History, Span
 from streams.kafka.clients import answering, lone_consumer
-
-_PLACE = TopicPartition(RULES, 0)
 
 
 class Rulebook:
@@ -36,7 +33,7 @@ class Rulebook:
         self._stack = AsyncExitStack()
         self._consumer: Any = None
         self._lock = asyncio.Lock()
-        self._known = False
+        self._topic = OnePartition(RULES)
 
     async def __aenter__(self) -> "Rulebook":
         self._consumer = await self._stack.enter_async_context(lone_consumer(self._settings))
@@ -48,7 +45,7 @@ class Rulebook:
     @property
     def is_there(self) -> bool:
         """Whether the topic existed at the last ``refresh``."""
-        return self._known
+        return self._topic.is_there
 
     async def refresh(self) -> History:
         """Reads all that was written before the call.
@@ -62,22 +59,9 @@ class Rulebook:
         return self.history
 
     async def _read(self) -> None:
-        if not self._known:
-            # see ``streams.kafka.reader``, invariant 3
-            if RULES not in await self._consumer.topics():
-                return
-            self._consumer.assign([_PLACE])
-            begin = await self._consumer.beginning_offsets([_PLACE])
-            self._consumer.seek(_PLACE, begin[_PLACE])
-            self._known = True
-        end = (await self._consumer.end_offsets([_PLACE]))[_PLACE]
-        while await self._consumer.position(_PLACE) < end:
-            polled = await self._consumer.getmany(_PLACE, timeout_ms=500)
-            self.history.add(
-                self._codec.decode(record.value, "rules")
-                for record in polled.get(_PLACE, ())
-                if record.value is not None
-            )
+        async for record in self._topic.news(self._consumer):
+            if record.value is not None:
+                self.history.add([self._codec.decode(record.value, "rules")])
 
     async def announce(self, producer: Any, epoch: Epoch) -> None:
         """Writes an epoch; returns when it is acknowledged. ``refresh`` tells whether it is first.
