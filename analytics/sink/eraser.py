@@ -14,7 +14,7 @@ Invariants:
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -22,6 +22,7 @@ import structlog
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from analytics.batches import batches
 from analytics.client import judged
 from analytics.cluster import for_cluster, table_on_server
 from analytics.sink.loading import Reject
@@ -114,7 +115,7 @@ class Eraser:
     def _erase(self, names: list[str], at_ms: int) -> None:
         self._settle()
         ordered = 0
-        for keys in _batches(self._keys(names), KEYS_AT_ONCE):
+        for keys in batches(self._keys(names), KEYS_AT_ONCE):
             changes = ", ".join(f"`{name}` = {value}" for name, value in ERASED_COLUMNS.items())
             chosen = ", ".join(f"'{key}'" for key in keys)
             before = _BEFORE.format(at_ms=at_ms)
@@ -122,7 +123,7 @@ class Eraser:
             ordered += 1
             if ordered % WAITING_MAX == 0:
                 self._settle()
-        for some in _batches(iter(names), KEYS_AT_ONCE):
+        for some in batches(names, KEYS_AT_ONCE):
             chosen = ", ".join(f"'{sha256(one.encode()).hexdigest()}'" for one in some)
             for table in _LISTS:
                 theirs = f"lower(hex(SHA256(recipient))) IN ({chosen})"
@@ -132,7 +133,7 @@ class Eraser:
 
     def _keys(self, names: Sequence[str]) -> Iterator[str]:
         """Keys of all messages to some people."""
-        for some in _batches(iter(names), NAMES_CHARS_MAX, size_of=len):
+        for some in batches(names, NAMES_CHARS_MAX, size_of=len):
             rows = self._client.query(_KEYS, parameters={"names": some}).result_rows
             yield from (str(row[0]) for row in rows)
 
@@ -159,19 +160,3 @@ def _unavailable(error: Exception) -> Unavailable:
     """Erasures are never given up: what the server refuses now is tried again."""
     found = judged(error)
     return found if isinstance(found, Unavailable) else Unavailable(f"ClickHouse: {found}")
-
-
-def _batches(
-    items: Iterator[str], size_max: int, size_of: Callable[[str], int] = lambda _: 1
-) -> Iterator[list[str]]:
-    """Lists of items of which each has ``size_max`` together, or is one item."""
-    some: list[str] = []
-    size = 0
-    for item in items:
-        if some and size + size_of(item) > size_max:
-            yield some
-            some, size = [], 0
-        some.append(item)
-        size += size_of(item)
-    if some:
-        yield some

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from analytics.batches import batches
 from ingest.providers import addresses
 from schemas.errors import BadInput, ConfigError
 from schemas.recipient_hash import is_keyed_hash
@@ -244,7 +245,7 @@ def _stored(
     counts: dict[int, list[int]] = {}
     scopes: dict[int, set[tuple[str, str]]] = {}
     asked = 0
-    for some in _asked_together(list(names)):
+    for some in batches(names, ASKED_CHARS_MAX, len):
         them = {"names": array(some)}
         given = {**them, "raw_since": since(RAW), "enriched_since": since(ENRICHED)}
         for name, *found in rows_of(settings, COUNTS, given, tuple[str, int, int, int]):
@@ -263,24 +264,11 @@ def _left(settings: Settings, names: Sequence[str], at_us: int) -> dict[str, int
     from analytics.history.person import LEFT, array
 
     out: dict[str, int] = {}
-    for some in _asked_together(names):
+    for some in batches(names, ASKED_CHARS_MAX, len):
         given = {"names": array(some), "at_ms": str(at_us // 1_000)}
         for name, count in rows_of(settings, LEFT, given, tuple[str, int]):
             out[name] = out.get(name, 0) + count
     return out
-
-
-def _asked_together(names: Sequence[str]) -> Iterator[list[str]]:
-    some: list[str] = []
-    size = 0
-    for name in names:
-        if some and size + len(name) > ASKED_CHARS_MAX:
-            yield some
-            some, size = [], 0
-        some.append(name)
-        size += len(name)
-    if some:
-        yield some
 
 
 async def _verify(settings: Settings, people: "list[Person]", *, json: bool) -> int:

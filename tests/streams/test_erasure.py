@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analytics.batches import batches
 from schemas import topics
 from schemas.erasure import digest
 from schemas.errors import BadInput, Unavailable
 from schemas.recipient_hash import keyed_hash
 from schemas.scopes import scoped_key
 from streams.cli.export_person import _printable, export_person
-from streams.cli.forget import PEOPLE_MAX, _asked_together, people_of
+from streams.cli.forget import ASKED_CHARS_MAX, PEOPLE_MAX, people_of
 from streams.enrich.shard import Shard
 from streams.enrich.step import _key_of
 from streams.enrich.suppressions import MANUAL, Case, Recipient, pack, unpack
@@ -178,7 +179,7 @@ def test_a_large_file_is_read_and_asked_about_in_bounded_parts(tmp_path: Path) -
     file.write_text("".join(f"user{n}@example.com\n" for n in range(100_000)), encoding="utf-8")
     people = people_of(str(file), b"")
     assert len(people) == 100_000 < PEOPLE_MAX
-    parts = list(_asked_together([one.names[0] for one in people]))
+    parts = list(batches((one.names[0] for one in people), ASKED_CHARS_MAX, len))
     assert sum(map(len, parts)) == 100_000
     assert max(sum(map(len, part)) for part in parts) <= 6_000
 
