@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from schemas.event import recipient_identity
+from schemas.scopes import parts_of
 
 DIGEST_BYTES = 16
 ERASED_KEY = b"erased"
@@ -112,6 +113,13 @@ class Erasures:
     def at(self, key: bytes) -> int:
         """When the person of a Kafka key was erased, microseconds since 1970; 0: never."""
         return self._at.get(digest_of(key), 0)
+
+    def at_of_scope(self, key: bytes | None) -> int:
+        """``at`` of a key that may name a list or group of the person too (``schemas.scopes``)."""
+        if not self._at:
+            return 0
+        identity, _, _ = parts_of((key or b"").decode("utf-8", "replace"))
+        return self.at(identity.encode("utf-8", "replace"))
 
     def may_concern(self, key: bytes | None) -> bool:
         """Whether a record with this key can be an erased person's (invariant 3)."""

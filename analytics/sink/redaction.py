@@ -25,7 +25,6 @@ from schemas.erasure import (
     tags_without_address,
 )
 from schemas.errors import DecodeError
-from schemas.scopes import parts_of
 from schemas.topics import ENRICHED, SCOPED_SUPPRESSIONS, SUPPRESSIONS
 
 
@@ -128,8 +127,7 @@ def _is_erased(record: Polled, erasures: Erasures, codec: Codec) -> bool:
         return True
     if not erasures or record.key is None:
         return False
-    identity, _, _ = parts_of(record.key.decode("utf-8", "replace"))
-    at = erasures.at(identity.encode("utf-8", "replace"))
+    at = erasures.at_of_scope(record.key)
     if record.value is None:
         return record.timestamp * 1_000 < at
     try:

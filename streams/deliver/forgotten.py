@@ -10,7 +10,6 @@ from typing import Any
 
 from schemas.codec import AvroRecord
 from schemas.erasure import ERASED_KEY, Erasures, is_erasing
-from schemas.scopes import parts_of
 from schemas.topics import ENGAGEMENT, ENRICHED, SCOPED_SUPPRESSIONS, SUPPRESSIONS
 
 _TIME = {ENGAGEMENT: "occurred_at", SUPPRESSIONS: "since", SCOPED_SUPPRESSIONS: "since"}
@@ -24,17 +23,11 @@ def is_forgotten(record: Any, decoded: AvroRecord | None, erasures: Erasures) ->
         decoded: its value; ``None``: a tombstone.
     """
     if decoded is None:
-        return is_erasing(record.headers) or record.timestamp * 1_000 < _erased_at(record, erasures)
+        return is_erasing(record.headers) or record.timestamp * 1_000 < erasures.at_of_scope(
+            record.key
+        )
     if record.topic == ENRICHED:
         return record.key == ERASED_KEY or (bool(erasures) and erasures.covers(decoded["event"]))
     if record.topic in _TIME:
-        return bool(decoded[_TIME[record.topic]] < _erased_at(record, erasures))
+        return bool(decoded[_TIME[record.topic]] < erasures.at_of_scope(record.key))
     return False
-
-
-def _erased_at(record: Any, erasures: Erasures) -> int:
-    """When the person of a record's key was erased, microseconds since 1970; 0: never."""
-    if not erasures:
-        return 0
-    identity, _, _ = parts_of((record.key or b"").decode("utf-8", "replace"))
-    return erasures.at(identity.encode("utf-8", "replace"))
