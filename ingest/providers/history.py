@@ -23,6 +23,7 @@ from ingest.providers import fields, items
 from ingest.providers.base import Parsed
 from schemas.errors import BadInput
 from schemas.event import Event
+from schemas.history_api import Answer, Ask
 from schemas.settings import Source
 
 SETTLED_S = 30 * 60
@@ -35,31 +36,6 @@ PAGES_MAX = 100_000
 
 State = dict[str, Any]
 """Where a pull is, as JSON. ``until`` is the end of its window, in microseconds since 1970."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A request to the provider's API.
-
-    Attributes:
-        target: path and query, below the API's origin.
-        headers: names in lower case; the key is among them.
-        body: JSON; empty for none.
-    """
-
-    method: str
-    target: str
-    headers: tuple[tuple[str, str], ...]
-    body: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer of the API; header names in lower case."""
-
-    status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

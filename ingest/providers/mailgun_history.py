@@ -24,19 +24,11 @@ import orjson
 
 from ingest.providers import fields, history, items
 from ingest.providers.base import Parsed
-from ingest.providers.history import (
-    SECOND_US,
-    Account,
-    Answer,
-    Ask,
-    SlicedHistory,
-    State,
-    Turn,
-    Window,
-)
+from ingest.providers.history import SECOND_US, Account, SlicedHistory, State, Turn, Window
 from ingest.providers.mailgun import build
 from ingest.providers.shapes import member_list, read_object
 from schemas.errors import BadInput
+from schemas.history_api import Answer, Ask
 from schemas.settings import Source
 
 LOGS_LIMIT, EVENTS_LIMIT = 100, 300

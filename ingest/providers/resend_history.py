@@ -18,11 +18,12 @@ from urllib.parse import quote
 
 from ingest.providers import fields, history, items
 from ingest.providers.base import Parsed
-from ingest.providers.history import Account, Answer, Ask, State, Turn, Window
+from ingest.providers.history import Account, State, Turn, Window
 from ingest.providers.resend import build
 from ingest.providers.shapes import member_list, read_object
 from schemas.errors import BadInput
 from schemas.event import Event
+from schemas.history_api import Answer, Ask
 from schemas.settings import Source
 
 LIST_LIMIT = 100

@@ -21,9 +21,10 @@ import orjson
 
 from ingest.providers import fields, history, items
 from ingest.providers.base import Parsed
-from ingest.providers.history import SECOND_US, Account, Answer, Ask, State, Turn, Window
+from ingest.providers.history import SECOND_US, Account, State, Turn, Window
 from ingest.providers.sendgrid_events import EVENTS, OWN_FIELDS, build
 from ingest.providers.shapes import member_list, read_object
+from schemas.history_api import Answer, Ask
 from schemas.settings import Source
 
 LIST_MAX, EVENTS_MAX = 1_000, 100

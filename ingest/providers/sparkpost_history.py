@@ -18,10 +18,11 @@ from urllib.parse import urlencode, urlsplit
 
 from ingest.providers import fields, history, items
 from ingest.providers.base import Parsed
-from ingest.providers.history import SECOND_US, Account, Answer, Ask, SlicedHistory, State
+from ingest.providers.history import SECOND_US, Account, SlicedHistory, State
 from ingest.providers.shapes import member_list, read_object
 from ingest.providers.sparkpost import EVENTS, build
 from schemas.errors import BadInput
+from schemas.history_api import Answer, Ask
 from schemas.settings import Source
 
 PATH = "/api/v1/events/message"

@@ -18,7 +18,7 @@ import aiohttp
 from yarl import URL
 
 from schemas.errors import BadInput
-from streams.books.pull import Answer, Request
+from schemas.history_api import Answer, Ask
 from streams.books.runner import Unanswered
 
 ANSWER_BYTES_MAX = 32 << 20
@@ -57,7 +57,7 @@ class Client:
         if self._session is not None:
             await self._session.close()
 
-    async def fetch(self, request: Request) -> Answer:
+    async def fetch(self, request: Ask) -> Answer:
         """The answer to a request, whatever its status.
 
         Raises:

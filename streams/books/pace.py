@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
-from streams.books.pull import Answer
+from schemas.history_api import Answer
 
 TRIES_MAX = 10
 """Requests in a row that fail before the command ends; waits double, so that is ten minutes."""

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, Self
 
 from schemas.errors import BadInput
+from schemas.history_api import Answer, Ask
 
 State = dict[str, Any]
 Record = tuple[str, bytes, bytes]
@@ -24,25 +25,6 @@ FORM = 2
 """Of ``Progress`` as JSON."""
 CUT_MAX = 20
 """Of the things that the API did not give in full, so many are named."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A request to the API, below its origin; header names in lower case."""
-
-    method: str
-    target: str
-    headers: tuple[tuple[str, str], ...] = ()
-    body: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer of the API; header names in lower case."""
-
-    status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +67,7 @@ class Pull(Protocol):
     gap_s: float
     """Least time between two requests."""
 
-    def ask(self, state: State) -> Request | None:
+    def ask(self, state: State) -> Ask | None:
         """The next request; ``None``: everything was read."""
 
     def take(self, state: State, answer: Answer, received_at: int) -> Page:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from schemas.errors import BadInput, Unavailable
+from schemas.history_api import Answer, Ask
 from streams.books.pace import KEY, Means, judge
-from streams.books.pull import Answer, Page, Progress, Pull, Record, Request
+from streams.books.pull import Page, Progress, Pull, Record
 
 
 class Unanswered(Exception):
@@ -22,7 +23,7 @@ class Unanswered(Exception):
 class Effects(Protocol):
     """What a run does to the world."""
 
-    async def fetch(self, request: Request) -> Answer:
+    async def fetch(self, request: Ask) -> Answer:
         """The API's answer.
 
         Raises:
@@ -87,7 +88,7 @@ class _Asking:
         self._next_at = effects.clock()
         self._why = ""
 
-    async def answered(self, request: Request) -> Answer:
+    async def answered(self, request: Ask) -> Answer:
         """A good answer, or one that refuses for good.
 
         Raises:
@@ -107,7 +108,7 @@ class _Asking:
             else:
                 return answer
 
-    async def _fetch(self, request: Request) -> tuple[Answer | None, str]:
+    async def _fetch(self, request: Ask) -> tuple[Answer | None, str]:
         """The answer, or why there is none."""
         effects = self._effects
         wait_s = max(0.0, self._next_at - effects.clock())

@@ -19,11 +19,12 @@ from uuid import UUID
 
 from schemas.cloudevents import CLI, by_leading_text
 from schemas.errors import MailpulseError
+from schemas.history_api import Answer, Ask
 from schemas.settings import Settings
 from schemas.topics import BY_NAME
 from streams.books.client import Client
 from streams.books.notes import Notes
-from streams.books.pull import Answer, Page, Progress, Record, Request
+from streams.books.pull import Page, Progress, Record
 from streams.cli.clickhouse import rows_of
 from streams.cli.context import now
 
@@ -130,7 +131,7 @@ class World:
         self._tell_at = 0.0
         self._waiting_at = time.monotonic() + TELL_S
 
-    async def fetch(self, request: Request) -> Answer:
+    async def fetch(self, request: Ask) -> Answer:
         """See ``Effects.fetch``."""
         return await self._client.fetch(request)
 

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from itertools import islice
 
 from ingest.intake import Intake
-from ingest.providers import history
 from ingest.providers.base import Parsed
 from ingest.providers.history import Account, History, Window
 from schemas.event import Event
+from schemas.history_api import Answer, Ask
 from schemas.topics import DEAD_LETTERS, RAW
-from streams.books.pull import Answer, Page, Record, Request, State
+from streams.books.pull import Page, Record, State
 from streams.classify.actor_rules import HUMAN, MACHINE, UNKNOWN, Rules
 from streams.classify.actors import by_itself
 
@@ -54,14 +54,13 @@ class ProviderPull:
         """See ``History.begin``."""
         return self._read.begin(self._account, window, survey=survey)
 
-    def ask(self, state: State) -> Request | None:
+    def ask(self, state: State) -> Ask | None:
         """See ``Pull.ask``."""
-        ask = self._read.ask(self._account, state)
-        return None if ask is None else Request(ask.method, ask.target, ask.headers, ask.body)
+        return self._read.ask(self._account, state)
 
     def take(self, state: State, answer: Answer, received_at: int) -> Page:
         """See ``Pull.take``."""
-        turn = self._read.take(self._account, state, _theirs(answer), received_at)
+        turn = self._read.take(self._account, state, answer, received_at)
         oldest = received_at - self._remembered_us
         found = [one for one in turn.parsed.events if one["event_id"] not in self._recent]
         recent = [one for one in found if one["occurred_at"] >= oldest]
@@ -101,13 +100,9 @@ class ProviderPull:
 
     def refused(self, state: State, answer: Answer) -> Page | None:
         """See ``Pull.refused``."""
-        turn = self._read.refused(self._account, state, _theirs(answer))
+        turn = self._read.refused(self._account, state, answer)
         return None if turn is None else Page(turn.state, gone=turn.gone, cut=turn.cut)
 
     def share(self, state: State) -> float:
         """See ``Pull.share``."""
         return self._read.share(state)
-
-
-def _theirs(answer: Answer) -> history.Answer:
-    return history.Answer(answer.status, answer.headers, answer.body)

@@ -7,8 +7,9 @@ import pytest
 from ingest.providers import REGISTRY
 from ingest.providers.base import Request
 from ingest.providers.histories import HISTORIES
-from ingest.providers.history import Account, Answer, History, State, Window
+from ingest.providers.history import Account, History, State, Window
 from schemas.event import Event, message_key, unit_key
+from schemas.history_api import Answer
 from tests.ingest.keys import example
 from tests.ingest.replicas import KEY, REPLICAS, Replica, Trouble, happened, history_table
 

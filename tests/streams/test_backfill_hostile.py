@@ -15,12 +15,13 @@ from aiohttp import web
 
 from ingest.providers import history
 from ingest.providers.histories import HISTORIES
-from ingest.providers.history import Account, Answer, State, Window
+from ingest.providers.history import Account, State, Window
 from schemas.errors import BadInput
+from schemas.history_api import Answer, Ask
 from schemas.topics import RAW
 from streams.books import client
 from streams.books.client import Client
-from streams.books.pull import Page, Progress, Request
+from streams.books.pull import Page, Progress
 from streams.books.runner import Unanswered, run
 from streams.cli.backfill_words import document
 from streams.cli.main import main
@@ -277,7 +278,7 @@ async def test_an_answer_is_limited_after_it_is_unpacked(monkeypatch: pytest.Mon
     for one in (packed, endless, broken):
         async with api(one) as there:
             with pytest.raises(Unanswered):
-                await there.fetch(Request("GET", "/a"))
+                await there.fetch(Ask("GET", "/a"))
 
 
 @pytest.mark.parametrize("target", [
@@ -288,7 +289,7 @@ async def test_the_key_goes_to_the_api_alone(target: str) -> None:
     """What is no path below the origin is not asked for."""
     async with Client("https://api.invalid") as there:
         with pytest.raises(BadInput, match="other_host"):
-            await there.fetch(Request("GET", target))
+            await there.fetch(Ask("GET", target))
 
 
 async def test_keys_of_the_environment_are_not_used(
@@ -303,7 +304,7 @@ async def test_keys_of_the_environment_are_not_used(
         seen.append(f"{request.headers.get('authorization')} {request.host}")
         return web.Response()
 
-    request = Request("GET", "/a", (("authorization", "Bearer own"),))
+    request = Ask("GET", "/a", (("authorization", "Bearer own"),))
     async with api(answer) as there:
         await there.fetch(request)
         assert seen.pop().startswith("Bearer own 127.0.0.1:")

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import BadInput, ConfigError
+from schemas.history_api import Answer
 from streams.books.notes import Notes
 from streams.books.pace import BUSY_TRIES_MAX, KEY_TRIES_MAX, TRIES_MAX, WAIT_S_MAX, Means, judge
-from streams.books.pull import Answer, Progress
+from streams.books.pull import Progress
 from streams.books.window import MARGIN_S, Range, range_of
 
 NOW, DAY_S = 1_795_521_600.0, 86_400

@@ -13,9 +13,10 @@ from ingest.providers.histories import HISTORIES
 from ingest.providers.history import Account, Window
 from schemas.codec import Codec
 from schemas.errors import BadInput, Unavailable
+from schemas.history_api import Answer, Ask
 from schemas.settings import Settings
 from schemas.topics import DEAD_LETTERS, RAW
-from streams.books.pull import Answer, Page, Progress, Record, Request
+from streams.books.pull import Page, Progress, Record
 from streams.books.runner import Unanswered, run
 from streams.classify.actors import DEFAULT_RULES
 from streams.cli import provider_pull
@@ -67,7 +68,7 @@ class World:
             self.kills -= 1
             raise Killed
 
-    async def fetch(self, request: Request) -> Answer:
+    async def fetch(self, request: Ask) -> Answer:
         self._may_die()
         assert self.at >= self.may_ask_at, "asked while the API said to wait"
         self.asked_at.append(self.at)
