@@ -1,7 +1,6 @@
 """Command ``mailpulse sources refresh``: compares published addresses with the providers' pages."""
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -9,8 +8,9 @@ from pathlib import Path
 import httpx
 import typer
 
-from ingest.published import CONFIRMED_FILE, Published, asked_for, compare, confirmed
+from ingest.published import CONFIRMED_FILE, Published, asked_for, compare
 from streams.cli.context import FAILED, ConfigFile, now, say, settings_of, sources_of
+from streams.cli.noted_days import note_days, noted_days
 
 FETCH_S_MAX = 20.0
 """A page's whole answer; a server that sends a byte now and then holds nothing up."""
@@ -23,10 +23,7 @@ Fetch = Callable[[str], str]
 
 def days_seen(data_dir: Path) -> dict[str, date]:
     """When each provider's page was last seen with every address; none if that can't be read."""
-    try:
-        return confirmed((data_dir / CONFIRMED_FILE).read_bytes())
-    except OSError:
-        return {}
+    return noted_days(data_dir / CONFIRMED_FILE)
 
 
 class PageTooLarge(httpx.HTTPError):
@@ -107,11 +104,6 @@ def refresh(config_file: ConfigFile = None) -> None:
     for line in lines:
         say(line)
     today = datetime.fromtimestamp(now(), UTC).date()
-    days = {**days_seen(settings.data_dir), **dict.fromkeys(same, today)}
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    content = json.dumps({name: day.isoformat() for name, day in sorted(days.items())})
-    unfinished = settings.data_dir / f".{CONFIRMED_FILE}.part"
-    unfinished.write_text(content + "\n", encoding="utf-8")
-    unfinished.replace(settings.data_dir / CONFIRMED_FILE)
+    note_days(settings.data_dir / CONFIRMED_FILE, same, today)
     if same != lists.keys():
         raise typer.Exit(FAILED)

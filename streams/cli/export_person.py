@@ -5,9 +5,9 @@ Invariant: rows are written as they come, so memory does not depend on how many 
 
 import asyncio
 import json as json_module
-from collections.abc import Callable
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,7 @@ from streams.cli.clickhouse import ask
 from streams.cli.context import FAILED, codec_of, say, settings_of
 from streams.cli.forget import people_of
 from streams.cli.trace import LOG_FILE
+from streams.cli.whole_files import whole_file
 from streams.terminal.output import for_documents
 
 if TYPE_CHECKING:
@@ -51,22 +52,11 @@ def export_person(
     if output is None:
         found = _write_export(settings, person, parts, for_documents())
     else:
-        found = _export_to(output, lambda target: _write_export(settings, person, parts, target))
+        with whole_file(output) as file, TextIOWrapper(file, encoding="utf-8") as text:
+            found = _write_export(settings, person, parts, text)
     if not found:
         say("nothing known")
         raise typer.Exit(FAILED)
-
-
-def _export_to(output: Path, write: Callable[[TextIO], bool]) -> bool:
-    """Writes a file, which is there when it is whole."""
-    unfinished = output.with_name(f".{output.name}.part")
-    try:
-        with unfinished.open("w", encoding="utf-8") as target:
-            found = write(target)
-        unfinished.replace(output)
-    except OSError as error:
-        raise BadInput("not_writable", f"{output}: {error.strerror}") from None
-    return found
 
 
 def _write_export(

@@ -23,6 +23,7 @@ from streams.cli.context import (
     table,
     table_or_json,
 )
+from streams.cli.whole_files import whole_file
 from streams.terminal.output import pass_on
 
 campaigns = typer.Typer(help="Campaigns: figures, and facts about them.", no_args_is_help=True)
@@ -117,17 +118,10 @@ def write_answer(
     if output is None:
         pass_on(answer.format, answer.pieces, raw=raw)
         return
-    part = output.with_name(output.name + ".part")
     written = 0
-    try:
-        with part.open("wb") as file:
-            for piece in answer.pieces:
-                written += file.write(piece)
-        part.replace(output)
-    except OSError as error:
-        raise BadInput("not_writable", f"{output}: {error.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(output) as file:
+        for piece in answer.pieces:
+            written += file.write(piece)
     say(f"{output}: {written:,} bytes")
 
 

@@ -5,7 +5,6 @@ Invariants:
 2. A page that can't be fetched, or is not what it was, confirms nothing and changes nothing.
 """
 
-import json
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -15,6 +14,7 @@ import httpx
 from schemas.errors import Unavailable
 from streams.classify import snapshots
 from streams.classify.actor_rules import Rules
+from streams.cli.noted_days import note_days, noted_days
 
 COMPARED_FILE = "networks_compared.json"
 Fetch = Callable[[str], str]
@@ -23,21 +23,12 @@ Fetch = Callable[[str], str]
 
 def days_compared(data_dir: Path) -> dict[str, date]:
     """When each copy was last seen to be what is published; none if that can't be read."""
-    try:
-        noted = json.loads((data_dir / COMPARED_FILE).read_bytes())
-        return {str(name): date.fromisoformat(day) for name, day in noted.items()}
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
-        return {}
+    return noted_days(data_dir / COMPARED_FILE)
 
 
 def note_compared(data_dir: Path, reasons: set[str], today: date) -> None:
     """Notes that copies are what is published; those of other reasons keep their day."""
-    days = {**days_compared(data_dir), **dict.fromkeys(reasons, today)}
-    data_dir.mkdir(parents=True, exist_ok=True)
-    content = json.dumps({name: day.isoformat() for name, day in sorted(days.items())})
-    unfinished = data_dir / f".{COMPARED_FILE}.part"
-    unfinished.write_text(content + "\n", encoding="utf-8")
-    unfinished.replace(data_dir / COMPARED_FILE)
+    note_days(data_dir / COMPARED_FILE, reasons, today)
 
 
 def compare(text: str, today: date, get: Fetch) -> tuple[list[str], set[str], str | None]:
