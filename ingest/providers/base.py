@@ -134,6 +134,8 @@ class Provider:
     """Whether the proof may lie in the body, see ``proof_in_body``."""
     reads_path: ClassVar[bool] = False
     """Whether a request's path may go on after the source's name, with a token."""
+    token_at: ClassVar[str] = ""
+    """Where a request shows the token, as in a mapping: ``query:NAME``, ``path``, ``bearer``…"""
     id_recipe: ClassVar[str]
     """What ``event_id`` is made of."""
     verification: ClassVar[str]

@@ -92,6 +92,7 @@ class ElasticEmail(Provider):
     required = ("secret|token|username", "secret|token|password")
     methods: ClassVar[tuple[str, ...]] = ("POST", "GET")
     tolerance_s = 26 * 3600
+    token_at = "query:token"
     events = EVENTS
     campaign = "sender's: channel"
     id_recipe = "transaction, messageid, status, to, date, target, ip"

@@ -107,6 +107,7 @@ def make(name: str, raw: Mapping[str, Any]) -> Preset:
         "machine": given["machine"],
         "campaign": "sender's: by mapping",
         "mapping": given["mapping"],
+        "token_at": str(given["mapping"].get("token", "")),
         "where": given["where"],
         "unverified": given["unverified"],
     }

@@ -111,7 +111,7 @@ def add(
     text = config_text(path) or ""
     configured = _configured(text, path, chosen)
     found = REGISTRY[provider]
-    given = _given(value or (), found)
+    given = _given(value or ())
     wanted = _wanted(found, given)
     base = _base(url)
     hook = _hook(base, chosen, found, wanted)
@@ -184,19 +184,14 @@ def _url_problem(url: str) -> str:
 
 def _hook(base: str, name: str, provider: "Provider", wanted: Collection[str]) -> str:
     """The URL to enter in the console, with whatever a provider has to show in it."""
-    from ingest.providers.preset import Preset
-
     scheme, _, host = base.partition("://")
     before = "USER:PASSWORD@" if "username" in wanted else ""
-    mapping = provider.mapping if isinstance(provider, Preset) else {}
-    kind, _, parameter = str(mapping.get("token", "")).partition(":")
+    kind, _, parameter = provider.token_at.partition(":") if "token" in wanted else ("", "", "")
     after = {"query": f"?{parameter}=TOKEN", "path": "/TOKEN"}.get(kind, "")
-    if provider.name == "elastic_email" and "token" in wanted:
-        after = "?token=TOKEN"
     return f"{scheme}://{before}{host}/hooks/{name}{after}"
 
 
-def _given(values: Collection[str], provider: "Provider") -> dict[str, str]:
+def _given(values: Collection[str]) -> dict[str, str]:
     """What ``--set`` says.
 
     Raises:
@@ -392,7 +387,8 @@ def _added(before: bytes, path: Path, name: str, block: Collection[str]) -> byte
     line_end = "\r\n" if "\r\n" in text else "\n"
     ended = "" if not text else line_end if text.endswith("\n") else 2 * line_end
     added = ended + line_end.join(block) + line_end
-    problems = [one for one in _problems(text + added) if one not in _problems(text)]
+    known = _problems(text)
+    problems = [one for one in _problems(text + added) if one not in known]
     if problems or not _is_added(text, added, name):
         lines = " ".join(("these lines can't be added at its end; write them in yourself:", *block))
         raise ConfigError([f"{path}: {lines}", *problems])
