@@ -17,6 +17,7 @@ from streams.cli import backfill_effects, context
 from streams.cli.main import main
 from tests.ingest.history_server import serving
 from tests.ingest.replicas import KEY, REPLICAS, WEBHOOK, Replica, happened
+from tests.streams.commands import set_apart
 from tests.streams.test_visible import HOSTILE, is_harmless
 
 KEY_NAME = "MAILPULSE_SECRET_HISTORY"
@@ -40,13 +41,7 @@ secret = "env:NOT_SET"
 @pytest.fixture(autouse=True)
 def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A directory and an environment of its own, without secrets of webhooks; no peer listens."""
-    monkeypatch.chdir(tmp_path)
-    for name in context.environ():
-        if name.startswith("MAILPULSE_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("MAILPULSE_KAFKA_BOOTSTRAP", "127.0.0.1:1")
-    monkeypatch.setenv("MAILPULSE_CLICKHOUSE_DSN", "http://127.0.0.1:1/mailpulse")
-    monkeypatch.setenv("MAILPULSE_KAFKA_REQUEST_TIMEOUT_MS", "1000")
+    set_apart(tmp_path, monkeypatch)
     monkeypatch.setenv(KEY_NAME, KEY)
 
 

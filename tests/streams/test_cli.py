@@ -14,10 +14,10 @@ from schemas.errors import BadInput, ConfigError, Unavailable
 from schemas.settings import Settings
 from streams.cli import context, tail
 from streams.cli.dlq import Resend, plan_of
-from streams.cli.main import main
 from streams.cli.sources import CONFIG_EXAMPLE
 from streams.embedded.data_dir import Endpoints
 from streams.terminal import output
+from tests.streams.commands import run, set_apart
 
 COMMANDS = (
     "demo", "up", "ingest", "worker", "sink", "deliver", "dashboard", "topics", "migrate", "doctor",
@@ -30,20 +30,7 @@ COMMANDS = (
 @pytest.fixture(autouse=True)
 def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test has its own directory and environment; nothing listens on port 1."""
-    monkeypatch.chdir(tmp_path)
-    for name in context.environ():
-        if name.startswith("MAILPULSE_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("MAILPULSE_KAFKA_BOOTSTRAP", "127.0.0.1:1")
-    monkeypatch.setenv("MAILPULSE_CLICKHOUSE_DSN", "http://127.0.0.1:1/mailpulse")
-    monkeypatch.setenv("MAILPULSE_KAFKA_REQUEST_TIMEOUT_MS", "1000")
-
-
-def run(*arguments: str) -> int:
-    """The exit code of a command."""
-    with pytest.raises(SystemExit) as ended:
-        main(list(arguments))
-    return int(ended.value.code or 0)
+    set_apart(tmp_path, monkeypatch)
 
 
 def test_every_promised_command_is_there(capsys: pytest.CaptureFixture[str]) -> None:

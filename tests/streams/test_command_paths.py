@@ -12,8 +12,8 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import typer
 
-from streams.cli import context
 from streams.cli.main import app, main
+from tests.streams.commands import set_apart
 
 READ, WRITTEN = "read", "written"
 RULES = ("reprocess", "--from", "1h", "--rules")
@@ -72,13 +72,7 @@ def paths_of(function: Any) -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A directory with a good configuration; nothing listens on port 1."""
-    monkeypatch.chdir(tmp_path)
-    for name in context.environ():
-        if name.startswith("MAILPULSE_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("MAILPULSE_KAFKA_BOOTSTRAP", "127.0.0.1:1")
-    monkeypatch.setenv("MAILPULSE_CLICKHOUSE_DSN", "http://127.0.0.1:1/mailpulse")
-    monkeypatch.setenv("MAILPULSE_KAFKA_REQUEST_TIMEOUT_MS", "1000")
+    set_apart(tmp_path, monkeypatch)
     monkeypatch.setenv("MAILPULSE_SECRET_CRM", "s3cret")
     text = '[sources.crm]\nprovider = "generic"\nsecret = "env:MAILPULSE_SECRET_CRM"\n'
     for name in ("mailpulse.toml", "good.toml"):

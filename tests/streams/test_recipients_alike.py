@@ -10,7 +10,8 @@ import pytest
 from schemas.settings import Settings
 from streams.cli import context
 from streams.embedded.data_dir import STATE_FILE, Endpoints, recipients_mark
-from tests.streams.test_source_setup import _apart, run
+from tests.streams.commands import run
+from tests.streams.test_source_setup import _apart
 
 __all__ = ["_apart"]
 BROKER = "127.0.0.1:1"

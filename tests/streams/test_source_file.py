@@ -10,7 +10,8 @@ import pytest
 
 from schemas.sources import load_sources
 from streams.cli import context, source_setup
-from tests.streams.test_source_setup import _apart, run
+from tests.streams.commands import run
+from tests.streams.test_source_setup import _apart
 
 __all__ = ["_apart"]
 OLD = '[sources.old]\nprovider = "generic"\ntoken = "env:OLD"\n'

@@ -10,26 +10,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ingest.providers import REGISTRY
-from streams.cli import context
-from streams.cli.main import main
 from streams.cli.source_setup import WHERE
 from streams.cli.sources import CONFIG_EXAMPLE
+from tests.streams.commands import run, set_apart
 
 
 @pytest.fixture(autouse=True)
 def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test has its own directory and environment."""
-    monkeypatch.chdir(tmp_path)
-    for name in context.environ():
-        if name.startswith("MAILPULSE_"):
-            monkeypatch.delenv(name)
-
-
-def run(*arguments: str) -> int:
-    """The exit code of a command."""
-    with pytest.raises(SystemExit) as ended:
-        main(list(arguments))
-    return int(ended.value.code or 0)
+    set_apart(tmp_path, monkeypatch)
 
 
 def public_key(provider: str) -> str:
