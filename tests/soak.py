@@ -43,6 +43,7 @@ from tests.live.kafka import Kafka
 from tests.live.poison import put_poison
 from tests.live.process import ProcessFailed
 from tests.live.roles import Pipeline, Role
+from tests.live.threads import in_threads
 from tests.streams.damaging import damage_something
 
 UNRULY = Shape(duplicates=0.3, repeats_max=50, shuffled_s=86_400, late=0.05, hot=0.3)
@@ -65,9 +66,9 @@ class Weights(Curves):
     @contextmanager
     def sampled(self, pipeline: Pipeline) -> Iterator[None]:
         """Samples inside the block."""
-        over, began = threading.Event(), time.monotonic()
+        began = time.monotonic()
 
-        def sample() -> None:
+        def sample(over: threading.Event) -> None:
             while not over.wait(SAMPLE_S):
                 for role in tuple(pipeline):
                     with suppress(psutil.Error, ProcessFailed):
@@ -75,13 +76,8 @@ class Weights(Curves):
                         at = time.monotonic() - began
                         self.curves.setdefault(role.name, []).append((at, held))
 
-        thread = threading.Thread(target=sample, daemon=True)
-        thread.start()
-        try:
+        with in_threads(sample):
             yield
-        finally:
-            over.set()
-            thread.join()
 
 
 class Faults:

@@ -35,6 +35,7 @@ from tests.live.delivering import DeliverProcess, receiving
 from tests.live.kafka import Kafka
 from tests.live.poison import put_poison
 from tests.live.roles import Pipeline
+from tests.live.threads import in_threads
 from tests.metrics_table import metrics
 
 FOLDER = Path(__file__).parent / "recorded"
@@ -126,21 +127,15 @@ PHASES = {
 @contextmanager
 def supervised(scene: Scene) -> Iterator[None]:
     """Starts roles that end, unless they are held down."""
-    over = threading.Event()
 
-    def watch() -> None:
+    def watch(over: threading.Event) -> None:
         while not over.wait(1):
             for role in scene.pipeline:
                 if not role.running and role.name not in scene.held:
                     role.start()
 
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
+    with in_threads(watch):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _run(scene: Scene, phase: Phase) -> None:

@@ -40,6 +40,7 @@ from streams.simulation.load import Load, Sent, Shape, read_books, send
 from streams.simulation.readout import ClickHouse
 from tests.live.process import ProcessFailed
 from tests.live.roles import Pipeline, Role
+from tests.live.threads import in_threads
 
 PATIENCE_S = 150.0
 LAG_S_MAX = 150.0
@@ -134,9 +135,8 @@ class Trial:
     @contextmanager
     def supervised(self) -> Iterator[None]:
         """Restarts roles that end (invariant 2), and records peaks of memory."""
-        over = threading.Event()
 
-        def watch() -> None:
+        def watch(over: threading.Event) -> None:
             for turn in count():
                 if over.wait(0.1):
                     return
@@ -150,13 +150,8 @@ class Trial:
                             role.start()
                         self.restarts[role.name] = self.restarts.get(role.name, 0) + 1
 
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        try:
+        with in_threads(watch):
             yield
-        finally:
-            over.set()
-            thread.join()
 
     def _disk_bytes(self) -> int:
         """Bytes of the roles' files on disk now; files come and go meanwhile."""

@@ -27,6 +27,7 @@ from streams.embedded.child import python, until
 from streams.embedded.supervisor import embedded
 from tests.analytics.test_warehouse_process import STUCK
 from tests.live.test_embedded import ENVIRON, delivered, post, soon
+from tests.live.threads import in_threads
 from tests.live.warehouse_process import UNJUDGED
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -97,9 +98,8 @@ async def test_each_process_knows_its_own_secrets_alone(settings: Settings) -> N
 @contextmanager
 def idle(port: int) -> Iterator[None]:
     """Silent connections, reopened when they are closed."""
-    over = threading.Event()
 
-    def hold() -> None:
+    def hold(over: threading.Event) -> None:
         held: list[socket.socket] = []
         while not over.wait(0.5):
             held = [each for each in held if not _is_cut(each)]
@@ -109,13 +109,8 @@ def idle(port: int) -> Iterator[None]:
         for each in held:
             each.close()
 
-    thread = threading.Thread(target=hold)
-    thread.start()
-    try:
+    with in_threads(hold):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _is_cut(connection: socket.socket) -> bool:
@@ -130,23 +125,15 @@ def _is_cut(connection: socket.socket) -> bool:
 @contextmanager
 def hogs(url: str) -> Iterator[None]:
     """Queries that neither time limit nor kill ends, repeatedly."""
-    over = threading.Event()
 
-    def ask() -> None:
+    def ask(over: threading.Event) -> None:
         while not over.is_set():
             with suppress(OSError):
                 urllib.request.urlopen(url, data=STUCK.encode(), timeout=30).close()
             over.wait(0.2)
 
-    threads = [threading.Thread(target=ask) for _ in range(HOGS)]
-    for thread in threads:
-        thread.start()
-    try:
+    with in_threads(ask, HOGS):
         yield
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
 
 
 async def _kept(url: str, ids: list[str]) -> None:

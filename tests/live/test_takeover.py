@@ -24,6 +24,7 @@ from tests.builders import event, record
 from tests.live.fixtures import KafkaCluster
 from tests.live.recount import CODEC, read_topic
 from tests.live.roles import Pipeline
+from tests.live.threads import in_threads
 
 pytestmark = pytest.mark.timeout(480)
 
@@ -61,19 +62,15 @@ class Minutes:
     @contextmanager
     def going_on(self) -> Iterator[None]:
         """Writes more continuously during the block."""
-        over = threading.Event()
 
-        def write_on() -> None:
+        def write_on(over: threading.Event) -> None:
             while not over.wait(PAUSE_S):
                 self.write(1)
 
-        thread = threading.Thread(target=write_on)
-        thread.start()
         try:
-            yield
+            with in_threads(write_on):
+                yield
         finally:
-            over.set()
-            thread.join()
             self.flush()
 
 
