@@ -18,16 +18,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
 from schemas.cloudevents import BOOKS, cloud_event
 from schemas.codec import Codec
 from schemas.errors import Unavailable
 from schemas.settings import Settings
 from schemas.topics import SOURCE_ALERTS
-from streams.books.rhythm import WEEK_SLOTS, WEEKS_MAX, Rhythm, learn, resumed
+from streams.books.rhythm import SLOT_S, WEEK_SLOTS, WEEKS_MAX, Rhythm, learn, resumed
 from streams.books.silence import CLOSED, SLOT_US, WHOLE, Held, Key, Record, Stream, learned, look
+from streams.kafka.clients import producer
 
 log = structlog.get_logger("mailpulse.books")
 
@@ -138,7 +137,7 @@ class Books:
         return held
 
     def _learn(self, sources: Sequence[str], now_s: int) -> None:
-        since = max(0, now_s - WEEKS_MAX * WEEK_SLOTS * 300)
+        since = max(0, now_s - WEEKS_MAX * WEEK_SLOTS * SLOT_S)
         rhythms: dict[Key, Rhythm | None] = {}
         for source in sources:
             every: set[int] = set()
@@ -184,7 +183,7 @@ class Watch:
                 continue
             try:
                 await self._tick(books, show)
-            except (KafkaError, Unavailable, OSError) as error:
+            except (Unavailable, OSError) as error:
                 log.warning("sources not looked at", error=str(error)[:300])
             await asyncio.sleep(TICK_S)
 
@@ -204,12 +203,9 @@ class Watch:
         """Sends records; returns once Kafka has acknowledged them.
 
         Raises:
-            KafkaError, OSError: as the client.
+            Unavailable: Kafka does not answer.
         """
-        options = self._settings.kafka_client_options()
-        producer = AIOKafkaProducer(**options, acks="all", enable_idempotence=True)
-        await producer.start()
-        try:
+        async with producer(self._settings) as client:
             for record in records:
                 identity = f"{record['incident_id']}-{record['sequence']}"
                 headers = cloud_event("source_alert", BOOKS, identity, record["changed_at"])
@@ -217,9 +213,7 @@ class Watch:
                     f"silence {record['state']}", source=record["source"],
                     event_type=record["event_type"], incident=record["incident_id"],
                 )  # fmt: skip
-                await producer.send_and_wait(
+                await client.send_and_wait(
                     SOURCE_ALERTS, self._codec.encode("source_alert", record),
                     record["source"].encode(), headers=headers,
                 )  # fmt: skip
-        finally:
-            await producer.stop()

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -133,17 +134,14 @@ class _Producer:
     refusals = 0
     sent: list[tuple[str, bytes, bytes]] = []  # noqa: RUF012
 
-    def __init__(self, **_options: Any) -> None:
-        pass
-
-    async def start(self) -> None:
-        """Refuses as a broker that is down."""
-        if _Producer.refusals:
-            _Producer.refusals -= 1
-            raise OSError("nobody listens")
-
-    async def stop(self) -> None:
-        """Nothing."""
+    @classmethod
+    @asynccontextmanager
+    async def started(cls, _settings: Settings) -> AsyncIterator["_Producer"]:
+        """Refuses as ``streams.kafka.clients.producer`` does while no broker answers."""
+        if cls.refusals:
+            cls.refusals -= 1
+            raise Unavailable("nobody listens")
+        yield cls()
 
     async def send_and_wait(
         self, topic: str, value: bytes, key: bytes, headers: list[tuple[str, bytes]]
@@ -158,7 +156,7 @@ def test_only_the_sink_that_is_to_look_tells_and_goes_on_after_a_failure(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, refusals: int
 ) -> None:
     """What could not be sent is told by the next look; what is silent is shown as a metric."""
-    monkeypatch.setattr(watch, "AIOKafkaProducer", _Producer)
+    monkeypatch.setattr(watch, "producer", _Producer.started)
     monkeypatch.setattr(watch, "TICK_S", 0.01)
     monkeypatch.setattr(watch, "IDLE_S", 0.01)
     _Producer.refusals, _Producer.sent[:] = refusals, []
