@@ -178,7 +178,7 @@ class Kafka(Broker):
         self.software = kafka or software()
         chosen = runs_on or java()
         super().__init__(port, folder)
-        voters = dict(voters or {node_id: free_port(self.port)})
+        voters = dict(voters or {node_id: free_port()})
         self.node = Node(
             self.folder,
             self.port,
@@ -232,11 +232,7 @@ def start_cluster(nodes: int, options: Mapping[str, str] | None = None) -> list[
         Missing: no Java on this machine, or Kafka can't be fetched.
         ProcessFailed: a node did not come up.
     """
-    voters: dict[int, int] = {}
-    while len(voters) < nodes:
-        port = free_port()
-        if port not in voters.values():
-            voters[len(voters) + 1] = port
+    voters = {node_id: free_port() for node_id in range(1, nodes + 1)}
     cluster_id = new_id()
     started: list[Kafka] = []
     try:

@@ -25,30 +25,48 @@ _SPAWNER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
 # port of a broker that is down for a moment.
 _PORTS = range(20_000, 32_000)
 
+RUNNERS_MAX = 8
+"""Interpreters of one test run that get ports of their own."""
+
+_handed_out: set[int] = set()
+
 
 class ProcessFailed(RuntimeError):
     """A child ended, or was not ready in time; the message holds the tail of its log."""
 
 
-def free_port(*taken: int) -> int:
-    """A TCP port of 127.0.0.1 that nothing listens on, and that no outgoing connection is given.
+def ports_of(runner: str) -> range:
+    """The ports that one of the interpreters of a test run may hand out; no two share any.
 
     Args:
-        taken: ports that are spoken for, though nothing listens there yet.
+        runner: pytest-xdist's name of the interpreter, ``gw0`` and so on; empty: the only one.
+    """
+    number = int(runner.removeprefix("gw")) if runner else 0
+    return _PORTS[number % RUNNERS_MAX :: RUNNERS_MAX]
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nothing listens on, and that no outgoing connection is given.
+
+    It is handed out once: who asked for it may listen later, or stop listening for a while.
 
     Raises:
-        RuntimeError: no free port in 200 tries.
+        RuntimeError: no free port is left.
     """
-    for _ in range(200):
-        port = random.choice(_PORTS)
-        if port in taken:
-            continue
+    left = [
+        port
+        for port in ports_of(os.environ.get("PYTEST_XDIST_WORKER", ""))
+        if port not in _handed_out
+    ]
+    random.shuffle(left)
+    for port in left:
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+        _handed_out.add(port)
+        return port
     raise RuntimeError("no free port found")
 
 
