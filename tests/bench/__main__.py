@@ -2,11 +2,11 @@
 
 Invariants:
 1. A part is a module ``tests/bench/NAME.py`` with ``run(kafka_bootstrap, quick)`` that returns
-   figures by name. It gets a fresh broker with mailpulse's topics, unless it needs none, and
-   stops what it starts.
+   figures by name, or yields them as they come. It gets a fresh broker with mailpulse's topics,
+   unless it needs none, and stops what it starts.
 2. Words go to stderr; the last line of stdout is the JSON object, whatever happened. Its key
    ``compiled`` is 1 if the compiled build was measured, 0 for plain Python.
-3. A part that fails fails the run, but not the parts after it.
+3. A part that fails fails the run, but not the parts after it; what it has yielded is kept.
 
 Absolute figures move from machine to machine and from run to run: parts report ratios of things
 measured side by side wherever they can.
@@ -57,8 +57,8 @@ def say_nothing(_line: str) -> None:
     """With ``--json``."""
 
 
-def run_part(name: str, bootstrap: str, quick: bool, say: Say) -> dict[str, float]:
-    """Runs one part and tells its figures.
+def run_part(name: str, bootstrap: str, quick: bool, say: Say) -> Iterator[dict[str, float]]:
+    """Runs one part; tells and yields its figures as they come.
 
     Raises:
         Exception: whatever the part raises.
@@ -66,13 +66,14 @@ def run_part(name: str, bootstrap: str, quick: bool, say: Say) -> dict[str, floa
     """
     say(f"== {name}")
     begun = time.monotonic()
-    figures: dict[str, float] = import_module(f"tests.bench.{name}").run(bootstrap, quick)
-    for key, value in figures.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TypeError(f"{name}: {key} is {value!r}, no number")
-        say(f"{key:40} {value:>16,.4g}")
+    found = import_module(f"tests.bench.{name}").run(bootstrap, quick)
+    for figures in [found] if isinstance(found, dict) else found:
+        for key, value in figures.items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(f"{name}: {key} is {value!r}, no number")
+            say(f"{key:40} {value:>16,.4g}")
+        yield figures
     say(f"{name}: {time.monotonic() - begun:.0f} s")
-    return figures
 
 
 @contextmanager
@@ -113,7 +114,8 @@ def main(given: Sequence[str] | None = None) -> int:
         try:
             needed = nullcontext("") if name in WITHOUT_BROKER else broker_for(arguments.kafka)
             with needed as bootstrap:
-                figures.update(run_part(name, bootstrap, arguments.quick, tell))
+                for some in run_part(name, bootstrap, arguments.quick, tell):
+                    figures.update(some)
         except Missing as error:
             print(error, file=sys.stderr)
             failed.append(name)

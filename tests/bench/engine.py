@@ -21,6 +21,7 @@ Invariants:
 import asyncio
 import statistics
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from schemas.topics import ENRICHED, PARTITIONS_DEFAULT, RAW
@@ -84,9 +85,13 @@ def two_workers(bootstrap: str, number: int) -> float:
     return events / span
 
 
-def run(bootstrap: str, quick: bool) -> dict[str, float]:
+def run(bootstrap: str, quick: bool) -> Iterator[dict[str, float]]:
     """Measures everything; see the module."""
-    plan = QUICK if quick else FULL
+    yield _enrich_alone(bootstrap, QUICK if quick else FULL)
+    yield from engine_shipped.run(bootstrap, quick)
+
+
+def _enrich_alone(bootstrap: str, plan: Plan) -> dict[str, float]:
     create_topics(bootstrap, "bench.out", "bench.side", "bench.minutes")
     asyncio.run(fill(bootstrap, RAW, plan.events, PARTITIONS_DEFAULT))
     rounds: dict[str, list[dict[str, float]]] = {}
@@ -121,7 +126,7 @@ def run(bootstrap: str, quick: bool) -> dict[str, float]:
     for name, results in rounds.items():
         figures[f"events_per_s_{name}"] = speed[name]
         figures[f"cpu_us_{name}"] = _median(results, "cpu_us_per_event")
-    return figures | engine_shipped.run(bootstrap, quick)
+    return figures
 
 
 def _median(results: list[dict[str, float]], key: str) -> float:

@@ -68,6 +68,7 @@ class StockFaust:
         self.shards: dict[int, Shard] = {}
         self.kept = Kept()
         self.flushed: dict[int, float] = {}
+        self.merged = asyncio.Event()
         app.agent(raw)(self.enrich)
         if rolling is not None:
             app.agent(self.out["bench.minutes"])(self.campaigns)
@@ -113,7 +114,10 @@ class StockFaust:
         for shard in self.shards.values():
             await self._flush(shard)
         if self.rolling is not None:
-            await asyncio.sleep(3600)  # until the other agent has merged them
+            if not self.rolling.is_done:
+                self.merged.clear()
+                await self.merged.wait()  # by the other agent
+            await self._publish(self.rolling, last=True)
         await self.app.producer.flush()
         self.clock.finish()
 
@@ -122,11 +126,13 @@ class StockFaust:
         assert self.rolling is not None
         async for event in stream.events():
             self.rolling.merge(event.value)
-            for key, value in self.rolling.rates():
-                await self.out["bench.rates"].send(key=key, value=value)
-            if self.clock.done >= self.clock.count and self.rolling.is_done:
-                await self.app.producer.flush()
-                self.clock.finish()
+            if self.rolling.is_done:
+                self.merged.set()
+            await self._publish(self.rolling)
+
+    async def _publish(self, rolling: Rolling, *, last: bool = False) -> None:
+        for key, value in rolling.rates(last=last):
+            await self.out["bench.rates"].send(key=key, value=value)
 
     def _store(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
         for key, value in changes:

@@ -124,9 +124,10 @@ class Quix:
         """A minute count in, rates out."""
         assert self.rolling is not None
         self.rolling.merge(value)
-        if self.clock.done >= self.clock.count and self.rolling.is_done:
+        last = self.clock.done >= self.clock.count and self.rolling.is_done
+        if last:
             self.app.stop()
-        return [rate for _, rate in self.rolling.rates()]
+        return [rate for _, rate in self.rolling.rates(last=last)]
 
 
 def quix(*given: Any) -> None:

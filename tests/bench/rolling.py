@@ -40,10 +40,10 @@ class Rolling:
         self._windows.apply([Partial(key, offset, counts)])
         self.merged += 1
 
-    def rates(self) -> list[tuple[bytes, bytes]]:
-        """Key and value of each rate record to be sent now."""
+    def rates(self, *, last: bool = False) -> list[tuple[bytes, bytes]]:
+        """Key and value of each rate record to be sent now; ``last``: of all that changed."""
         now = time.monotonic()
-        if now < self._due_at and not self.is_done:
+        if now < self._due_at and not last:
             return []
         self._due_at = now + INTERVAL_S
         now_us = time.time_ns() // 1000
