@@ -24,10 +24,10 @@ from typing import Any, Final, NamedTuple
 import fastavro
 from fastavro.types import Schema
 
-from schemas.compiled_reader import Read, reader
+from schemas.compiled_reader import Read, reader, skimmer
 from schemas.compiled_writer import Usual, Writers
 from schemas.errors import BadInput, DecodeError
-from schemas.raw_head import Head, headed, of_event, read
+from schemas.raw_head import Head, end_of, headed, of_event, read
 
 AvroRecord = dict[str, Any]
 
@@ -119,6 +119,16 @@ _READ_READER: Final = reader(_HEADLESS, first="machine_kind", last="geo_country"
 """What they need of opens and clicks too; these fields follow."""
 _READ_POSITION: Final = reader(_ENRICHMENT_JSON, last="version")
 _READ_ENRICHMENT: Final = reader(_ENRICHMENT_JSON)
+_ENRICHMENT_TYPES: Final = {
+    field["name"]: fastavro.parse_schema(without_logical_types(field["type"]))
+    for field in _ENRICHMENT_JSON["fields"]
+}
+_PLACE: Final = ("log_id", "partition", "fold_version", "offset", "version", "revision")
+_APART: Final = {
+    **dict.fromkeys(_PLACE, True),
+    **dict.fromkeys(("previous_campaign_id", "previous_message_key", "rules_version"), False),
+}
+_SKIM_ENRICHMENT: Final = skimmer(_ENRICHMENT_JSON, apart=_APART)
 
 
 def framing_prefix(schema_id: int) -> bytes:
@@ -286,6 +296,24 @@ class Codec:
             _, end, fields = _split_by_schema(value)
         return end, fields
 
+    def place_and_verdict(self, value: bytes) -> tuple[AvroRecord, bytes]:
+        """What an enriched record of the newest version says of an event, to be compared.
+
+        Returns:
+            Its coordinates, from ``log_id`` to ``revision``; and all the rest of its enrichment as
+            bytes, without where the event was before, and without the version of the rules.
+
+        Raises:
+            DecodeError: another schema's record, or broken Avro.
+        """
+        if not value.startswith(self.prefix("enriched_event")):
+            raise DecodeError("wrong_schema", f"{self.name_of(value)} instead of enriched_event")
+        try:
+            return _SKIM_ENRICHMENT(value, end_of(value, PREFIX_BYTES))
+        except Exception:  # no head, unusual, or broken: fastavro decides
+            _, _, fields = _split_by_schema(value)
+            return {name: fields[name] for name in _PLACE}, _rest_by_schema(fields)
+
 
 def _read_head(value: bytes, head: Head) -> int:
     """Reads a framed record's head, and those other fields of it that the streams need.
@@ -349,3 +377,12 @@ def _split_by_schema(value: bytes) -> tuple[AvroRecord, int, AvroRecord]:
     except Exception as error:  # broken bytes surface as many kinds: struct, index, unicode…
         raise DecodeError("broken_avro", f"enriched_event: {type(error).__name__}") from error
     return _without_head(event, "raw_event"), end, at
+
+
+def _rest_by_schema(enrichment: AvroRecord) -> bytes:
+    out = io.BytesIO()
+    for field in _ENRICHMENT_JSON["fields"]:
+        if field["name"] not in _APART:
+            plain = _ENRICHMENT_TYPES[field["name"]]
+            fastavro.schemaless_writer(out, plain, enrichment[field["name"]])
+    return out.getvalue()

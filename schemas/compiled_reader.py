@@ -58,6 +58,11 @@ def _long_string(value: bytes, at: int) -> tuple[str, int]:
     return data.decode(), end
 
 
+def _passed(value: bytes, at: int) -> int:
+    """Where bytes or a text end whose length takes two bytes."""
+    return _long_bytes(value, at)[1]
+
+
 # A positive integer of 8 bytes, as a time in microseconds is from 1978 to 3026, is the sum of three
 # parts that are looked up: two bytes, two bytes, and four bytes (``HHI``).
 
@@ -114,6 +119,48 @@ def reader(
     source.add("if at > len(value): raise _Unusual", f"return {_mapping(targets)}, at")
     return define(
         f"read_{document['name'].rpartition('.')[2]}", "value, at", source.text, source.scope
+    )
+
+
+Skim = Callable[[bytes, int], tuple[dict[str, Any], bytes]]
+"""Bytes and a position -> some fields of the record that begins there, which must end with the
+bytes; and the other fields' bytes, joined. Raises as a ``Read``; texts are not checked."""
+
+
+def skimmer(document: Mapping[str, Any], *, apart: Mapping[str, bool]) -> Skim:
+    """Reads some fields of a record, and leaves the rest as bytes.
+
+    Records whose other fields have the same values give the same bytes, if one encoder wrote them.
+
+    Args:
+        apart: fields that are no part of the rest -> whether they are returned.
+
+    Raises:
+        ValueError: a name in the schema can't be used in source text.
+    """
+    document = whole(document)
+    source = _Skimming()
+    returned: dict[str, str] = {}
+    ends: list[str] = []
+    for field in document["fields"]:
+        name = checked(field["name"])
+        target = source.new(name)
+        is_rest = name not in apart
+        if is_rest != bool(len(ends) % 2):
+            ends.append(source.new("end"))
+            source.add(f"{ends[-1]} = at")
+        if apart.get(name):
+            returned[name] = target
+            source.in_full(field["type"], target)
+        else:
+            source.value(field["type"], target)
+    source.add("if at != len(value): raise _Unusual")
+    if len(ends) % 2:
+        ends.append("at")
+    pieces = [f"value[{begin}:{end}]" for begin, end in zip(ends[::2], ends[1::2], strict=True)]
+    source.add(f"return {_mapping(returned)}, {' + '.join(pieces) or repr(b'')}")
+    return define(
+        f"skim_{document['name'].rpartition('.')[2]}", "value, at", source.text, source.scope
     )
 
 
@@ -250,3 +297,28 @@ class _Source:
         for name, part in targets.items():
             self.value(fields[name], part)
         self.add(f"{target} = {_mapping(targets)}")
+
+
+class _Skimming(_Source):
+    """The body of a skimmer: it passes over texts, which it neither cuts out nor decodes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scope["_passed"] = _passed
+        self._is_passing = True
+
+    def in_full(self, node: Node, target: str) -> None:
+        """Adds the code for a value that is returned."""
+        self._is_passing = False
+        self.value(node, target)
+        self._is_passing = True
+
+    def _text(self, node: Node, target: str, on: int) -> None:
+        if not self._is_passing:
+            super()._text(node, target, on)
+            return
+        with self._block(f"if (_size := value[{_at(on)}]) & 129:"):
+            self.add(f"at = _passed(value, {_at(on)})")
+        with self._block("else:"):
+            self.add(f"at += {on + 1} + (_size >> 1)")
+        self.add(f"{target} = None")

@@ -51,6 +51,8 @@ _CHECKSUM: Final = struct.Struct("<I")
 _BODY_FORM: Final = "BBBxQ16sqqII"
 _BODY: Final = struct.Struct(f"<{_BODY_FORM}")
 _HEAD: Final = struct.Struct(f"<I{_BODY_FORM}")
+_ENDS: Final = struct.Struct("<IB47xI")
+"""Checksum, form and length of what follows: the rest of a head is passed over."""
 _SUSPECT: Final = 1
 _IDENTIFIED: Final = 2
 _ADDRESSED: Final = 4
@@ -211,6 +213,26 @@ def _with_kept_head(head: Mapping[str, Any], record: bytes) -> bytes:
 def _joined(first: bytes, body: bytes, rest: bytes) -> bytes:
     crc = crc32(rest, crc32(body, crc32(first)))
     return b"".join((first, HEADED, _CHECKSUM.pack(crc), body, rest))
+
+
+def end_of(value: bytes, begin: int) -> int:
+    """Where the record that begins at a position ends.
+
+    Raises:
+        Unusual, IndexError, struct.error: the record has no head that belongs to it.
+    """
+    at = begin + _BEFORE
+    crc, form, size = _ENDS.unpack_from(value, at)
+    end: int = at + SIZE + size
+    if (
+        value[begin] != ID_BEGIN[0]
+        or value[at - 1] != HEADED[0]
+        or form != _FORM
+        or end > len(value)
+        or crc32(value[at + _CHECKSUM.size : end], crc32(value[begin : begin + ID_SIZE])) != crc
+    ):
+        raise Unusual
+    return end
 
 
 def read(value: bytes, begin: int, head: Head) -> tuple[int, int]:

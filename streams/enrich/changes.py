@@ -27,13 +27,6 @@ _OFFSET = struct.Struct(">Q")
 _NOTE = struct.Struct(">QQQQQ")
 _ROW = struct.Struct(">qi")
 _WHOLE, _PLACE = b"r", b"p"
-_UNSAID = frozenset(
-    (
-        "log_id", "partition", "fold_version", "offset", "version", "revision",
-        "previous_campaign_id", "previous_message_key", "rules_version",
-    )
-)  # fmt: skip
-"""Fields of an enrichment that say nothing of the event (invariant 2)."""
 
 
 class Note(NamedTuple):
@@ -98,11 +91,10 @@ def version_of(enrichment: Mapping[str, Any]) -> int:
     return int(enrichment["revision"] << ROW_OFFSET_BITS | enrichment["version"])
 
 
-def said(enrichment: Mapping[str, Any]) -> Said:
-    """What an enriched record says, by its decoded enrichment."""
-    words = repr([value for name, value in enrichment.items() if name not in _UNSAID])
-    digest = int.from_bytes(blake2b(words.encode(), digest_size=8).digest(), "big")
-    return Said(enrichment["offset"], version_of(enrichment), digest or 1)
+def said(place: Mapping[str, Any], verdict: bytes) -> Said:
+    """What an enriched record says (``Codec.place_and_verdict``)."""
+    digest = int.from_bytes(blake2b(verdict, digest_size=8).digest(), "big")
+    return Said(place["offset"], version_of(place), digest or 1)
 
 
 class Changes:

@@ -137,14 +137,14 @@ class Comparison:
             if record.value is None or record.timestamp < self._since_ms:
                 continue
             try:
-                _, fields = self._codec.enrichment_of(record.value)
+                place, verdict = self._codec.place_and_verdict(record.value)
             except DecodeError:
                 continue
-            if fields["log_id"] != log_id or fields["partition"] != shard.partition:
+            if place["log_id"] != log_id or place["partition"] != shard.partition:
                 continue
-            if self._one_fold and fields["fold_version"] != FOLD_VERSION:
-                raise OtherFold(f"version {fields['fold_version']} of the fold wrote some events")
-            noted.append((said(fields), record.offset))
+            if self._one_fold and place["fold_version"] != FOLD_VERSION:
+                raise OtherFold(f"version {place['fold_version']} of the fold wrote some events")
+            noted.append((said(place, verdict), record.offset))
         shard.deferred.changes.stands(noted)
 
     async def begin(self, shard: Shard) -> None:
@@ -181,5 +181,5 @@ class Comparison:
     def judged(self, shard: Shard, done: Completed) -> None:
         """Notes rows that the new rules give."""
         assert shard.deferred is not None
-        rows = [(said(self._codec.enrichment_of(row[1])[1]), row) for row in done.enriched]
+        rows = [(said(*self._codec.place_and_verdict(row[1])), row) for row in done.enriched]
         shard.deferred.changes.judged(rows)

@@ -66,6 +66,9 @@ def likely_events(draw: st.DrawFn) -> Event:
     )  # fmt: skip
 
 
+NOT_OF_A_VERDICT = ("previous_campaign_id", "previous_message_key", "rules_version")
+
+
 def of(head: Mapping[str, Any], event: Mapping[str, Any]) -> dict[str, Any]:
     """What a head gives of everything that it may be asked for."""
     return {name: head[name] for name in (*of_event(event), *event)}
@@ -237,6 +240,27 @@ def test_enrichments_are_those_of_the_general_encoder(
     head, carried, position = CODEC.split_enriched(by_hand)
     assert (head["event_id"], carried) == (raw["event_id"], value)
     assert position == tuple(extra[name] for name in Position._fields)
+    place, verdict = CODEC.place_and_verdict(by_hand)
+    assert place == {name: extra[name] for name in (*Position._fields, "revision")}
+    assert CODEC.place_and_verdict(with_null_head(whole)) == (place, verdict)
+
+
+@given(one=enrichments(), other=enrichments(), data=st.data())
+def test_verdicts_are_alike_where_all_but_the_place_is(
+    one: dict[str, Any], other: dict[str, Any], data: st.DataObject
+) -> None:
+    """Whatever else differs is seen."""
+    moved = {name: other[name] for name in (*Position._fields, "revision", *NOT_OF_A_VERDICT)}
+    changed = data.draw(st.sets(st.sampled_from(sorted(one.keys() - moved.keys())), max_size=2))
+    again = {**one, **moved, **{name: other[name] for name in changed}}
+    first, second = (
+        CODEC.place_and_verdict(
+            CODEC.encode("enriched_event", {"event": event(), "enrichment": of})
+        )
+        for of in (one, again)
+    )
+    assert (first[1] == second[1]) == ({**one, **moved} == again)
+    assert second[0] == {name: again[name] for name in second[0]}
 
 
 @pytest.mark.parametrize(
@@ -274,6 +298,10 @@ def test_an_enriched_record_of_another_schema_is_told() -> None:
     broken = CODEC.prefix("enriched_event") + CODEC.encode("raw_event", event())[PREFIX_BYTES:]
     with pytest.raises(DecodeError, match="broken_avro"):
         CODEC.split_enriched(broken)
+    with pytest.raises(DecodeError, match="wrong_schema"):
+        CODEC.place_and_verdict(CODEC.encode("raw_event", event()))
+    with pytest.raises(DecodeError, match="broken_avro"):
+        CODEC.place_and_verdict(broken)
 
 
 def test_framing_of_what_is_written_by_hand_is_the_codecs() -> None:
