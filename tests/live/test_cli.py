@@ -232,6 +232,10 @@ def test_tail_decodes_masks_and_filters(pipeline: Pipeline) -> None:
     events = pipeline.lines("tail", "raw", "--since", "1h")
     assert pipeline.lines("tail", "raw", "-n", "1") == events[-1:]
     assert pipeline.lines("tail", "raw", "-n", "3") == events[-3:]
+    [newest] = pipeline.lines("tail", "raw", "-n", "1")
+    place = f"{newest['partition']}:{newest['offset']}"
+    asked = ("tail", "raw", "--from", place, "--format", "{partition}:{offset}")
+    assert pipeline.run(*asked).splitlines() == [place]
 
 
 def test_dead_letter_is_listed_and_shown(pipeline: Pipeline) -> None:
