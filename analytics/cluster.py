@@ -16,7 +16,7 @@ _ENGINE = re.compile(r"\nENGINE = (\w*MergeTree)(?:\(([^)]*)\))?")
 _SHARD = re.compile(r"^-- shard: (.+)$", re.MULTILINE)
 _TARGET = re.compile(
     r"^(CREATE OR REPLACE VIEW \w+|CREATE MATERIALIZED VIEW IF NOT EXISTS \w+"
-    r"|ALTER TABLE \w+|GRANT\b"
+    r"|ALTER TABLE \w+|ALTER SETTINGS PROFILE \w+|GRANT\b|REVOKE\b"
     r"|CREATE (?:USER|ROLE|QUOTA|SETTINGS PROFILE) (?:IF NOT EXISTS|OR REPLACE) \w+)",
     re.MULTILINE,
 )

@@ -1,13 +1,13 @@
-"""Why a captured request is refused, for the operator at the terminal.
+"""Why a captured request is refused or accepted, for the operator at the terminal.
 
 Invariants:
 1. Pure. Nothing here says a secret, a signature or a body: only names of headers, lengths, ages.
-2. A cause is given as certain only where it was tried: with another line end, or at another time,
-   the proof fits. The rest is named as usual causes.
+2. A cause is given as certain only where it was tried: with the key of another source, with another
+   line end, or at another time, the proof fits. The rest is named as usual causes.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from ingest.providers.base import Certificates, Provider, Request
@@ -38,6 +38,7 @@ def explain(
     code: str,
     now: float,
     certificates: Certificates,
+    others: Iterable[Source] = (),
 ) -> list[str]:
     """Lines that say what was expected, what is there, and what usually causes the difference.
 
@@ -45,11 +46,11 @@ def explain(
         request: that was refused, its body as received.
         code: of the ``SignatureError``.
         now: seconds since 1970: the time that it was judged at.
+        others: sources whose keys are tried too; those of other providers are left out.
     """
-    lines = [f"how it is proven: {provider.verification}; covered: {provider.signs}"]
-    signed = provider.what_is_signed(source)
-    lines += [f"what is signed: {signed}"] if signed else []
-    lines += _headers(provider, source, request, now)
+    lines = [*_proof(provider, source), *_headers(provider, source, request, now)]
+    if found := _key_of_another(provider, source, request, now, certificates, others):
+        return [*lines, found]
     if code in ("stale_timestamp", "future_timestamp"):
         return lines + _age(provider, source, request, now, certificates)
     if code in _USUAL:
@@ -59,6 +60,42 @@ def explain(
         found = _fits_otherwise(provider, source, request, now, certificates)
         return [*lines, *([found] if found else _usual_of_a_signature(provider))]
     return lines
+
+
+def proven(provider: Provider, source: Source, request: Request, now: float) -> list[str]:
+    """Lines that say by what an accepted request was proven, and how old it was.
+
+    Args:
+        now: seconds since 1970: the time that it was judged at.
+    """
+    ages = _ages(request, now)
+    limit = [_limit(provider, source)] if ages else []
+    return [*_proof(provider, source), *_headers(provider, source, request, now), *ages, *limit]
+
+
+def _proof(provider: Provider, source: Source) -> list[str]:
+    lines = [f"how it is proven: {provider.verification}; covered: {provider.signs}"]
+    signed = provider.what_is_signed(source)
+    return [*lines, *([f"what is signed: {signed}"] if signed else [])]
+
+
+def _key_of_another(
+    provider: Provider,
+    source: Source,
+    request: Request,
+    now: float,
+    certificates: Certificates,
+    others: Iterable[Source],
+) -> str:
+    """The source whose key proves the request; empty if none does."""
+    for other in others:
+        alike = other.provider == source.provider and other.name != source.name
+        if alike and not other.unset and _fits(provider, other, request, now, certificates):
+            return (
+                f"cause: it fits the key of the source {other.name}: the provider posts it to the"
+                f" hook of {source.name}, or the keys of the two are swapped"
+            )
+    return ""
 
 
 def _headers(provider: Provider, source: Source, request: Request, now: float) -> list[str]:
@@ -79,16 +116,7 @@ def _age(
     provider: Provider, source: Source, request: Request, now: float, certificates: Certificates
 ) -> list[str]:
     """How old the signed time is, against which limit."""
-    lines = []
-    for name, value in request.headers:
-        digits = value.strip()
-        if digits.isascii() and digits.isdigit() and len(digits) in TIME_DIGITS:
-            at = int(digits) / 10 ** (3 * ((len(digits) - 10) // 3))
-            lines.append(f"age by {name}: {now - at:.0f} s")
-    lines.append(
-        f"limit: {provider.tolerance(source)} s old, {CLOCK_SKEW_S} s ahead (tolerance_s of the "
-        "source, or the provider's own)"
-    )
+    lines = [*_ages(request, now), _limit(provider, source)]
     ageless = source.model_copy(update={"tolerance_s": 0})
     if _fits(provider, ageless, request, now, certificates):
         lines.append(
@@ -96,6 +124,23 @@ def _age(
             "just now, a clock is wrong ('mailpulse doctor')"
         )
     return lines
+
+
+def _ages(request: Request, now: float) -> list[str]:
+    lines = []
+    for name, value in request.headers:
+        digits = value.strip()
+        if digits.isascii() and digits.isdigit() and len(digits) in TIME_DIGITS:
+            at = int(digits) / 10 ** (3 * ((len(digits) - 10) // 3))
+            lines.append(f"age by {name}: {now - at:.0f} s")
+    return lines
+
+
+def _limit(provider: Provider, source: Source) -> str:
+    return (
+        f"limit: {provider.tolerance(source)} s old, {CLOCK_SKEW_S} s ahead (tolerance_s of the "
+        "source, or the provider's own)"
+    )
 
 
 def _fits(

@@ -7,6 +7,7 @@ Invariants:
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import SplitResult, quote, urlsplit
@@ -14,7 +15,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 import httpx
 
 from ingest.body import VALUES_PER_EVENT_MAX, BodyLimits, Refused, content_coding
-from ingest.explaining import explain
+from ingest.explaining import explain, proven
 from ingest.proof import prove
 from ingest.providers.base import Certificates, Registry, Reject, Request
 from ingest.verify import NeedsCertificate, SignatureError
@@ -39,7 +40,8 @@ class CheckResult:
         events: the normalised events.
         rejects: items that would have gone to the dead letters.
         note: kind of a call without events.
-        explanation: of a refused proof, line by line; without secrets.
+        explanation: of a refused proof, or of an accepted one if asked for, line by line; without
+            secrets.
     """
 
     accepted: bool
@@ -89,6 +91,8 @@ def check_request(
     settings: Settings | None = None,
     certificates: Certificates | None = None,
     certificate: bytes | None = None,
+    others: Sequence[Source] = (),
+    explained: bool = False,
 ) -> CheckResult:
     """Verifies and parses a captured request as ingress would, without keeping anything.
 
@@ -97,6 +101,8 @@ def check_request(
         now: seconds since 1970: time of arrival, for the age of its signature.
         certificates: URL -> PEM, where the provider signs with one.
         certificate: PEM to take for whichever URL is asked for: the file was saved by hand.
+        others: sources whose keys are tried on a request that is refused.
+        explained: an accepted request is explained too.
     """
     provider = _registry(registry)[source.provider]
     settings = settings or Settings()
@@ -115,29 +121,39 @@ def check_request(
     except Refused as refusal:
         return CheckResult(False, refusal.status, refusal.code, "over a limit or badly encoded")
     except SignatureError as error:
-        why = explain(provider, source, request, error.code, now, certificates or {})
+        why = explain(provider, source, request, error.code, now, certificates or {}, others)
         detail = "not proven to come from the provider"
         return CheckResult(False, 401, error.code, detail, explanation=tuple(why))
     except NeedsCertificate as needed:
         if certificate is not None:
             found = {**(certificates or {}), needed.url: certificate}
             return check_request(
-                source, request, now, registry=registry, settings=settings, certificates=found
-            )
+                source, request, now, registry=registry, settings=settings, certificates=found,
+                others=others, explained=explained,
+            )  # fmt: skip
         detail = f"the signature needs the certificate at {needed.url}: --certificate FILE"
         return CheckResult(False, 503, "needs_certificate", detail)
+    why = proven(provider, source, request, now) if explained else []
     try:
         parsed = provider.parse(request, source, int(now * 1_000_000))
     except BadInput as error:
         reject = Reject(error.reason, error.detail, request.body)
-        return CheckResult(True, 200, "accepted", "kept as a dead letter", rejects=(reject,))
+        return CheckResult(
+            True,
+            200,
+            "accepted",
+            "kept as a dead letter",
+            rejects=(reject,),
+            explanation=tuple(why),
+        )
     if len(parsed.events) + len(parsed.rejects) > settings.events_per_request_max:
         return CheckResult(False, 413, "too_many_events")
     for event in parsed.events:
         event["source"] = source.name
     return CheckResult(
-        True, 200, "accepted", "", tuple(parsed.events), tuple(parsed.rejects), parsed.note
-    )
+        True, 200, "accepted", "", tuple(parsed.events), tuple(parsed.rejects), parsed.note,
+        tuple(why),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,9 @@ from analytics.dashboard.examples import Examples
 from analytics.dashboard.figures import wording
 from analytics.dashboard.hub import Hub, Snapshot, View
 from analytics.dashboard.look_up import LookUp
+from analytics.dashboard.sql.asking import DoorClient
+from analytics.dashboard.sql.page import SqlPage
+from analytics.dashboard.topic_pages import Docs
 from schemas.errors import BadInput, Unavailable
 from schemas.serving.sites import SameSite
 from schemas.settings import Settings
@@ -43,7 +46,7 @@ PING_S = 15
 FORM_BYTES_MAX = 4_096
 _ZONED = ("overview", "campaign")
 """Pages with charts: they are cut in a time zone."""
-_PAGES = (*(path for path, _ in html.PAGES.values()), html.LOOK_UP[0])
+_PAGES = tuple(path for path, _ in (*html.PAGES.values(), *html.OTHERS.values()))
 _OPEN_PATHS = ("/livez", "/readyz", "/login")
 PipelineRead = Callable[[], Awaitable[dict[str, Any]]]
 SendTest = Callable[[str], Awaitable[dict[str, Any]]]
@@ -74,6 +77,7 @@ def create_app(
     pipeline: PipelineRead = _no_pipeline,
     lines: AlertLines = _no_lines,
     send_test: SendTest = _no_test,
+    door: DoorClient | None = None,
 ) -> Starlette:
     """The application.
 
@@ -85,6 +89,7 @@ def create_app(
         pipeline: reads Kafka and the roles' metrics, for the pipeline page.
         lines: returns the alert lines of a campaign, for its charts.
         send_test: has a test sent to a destination, by its name.
+        door: answers the queries of the page ``/sql``; default: at ``clickhouse_dsn``.
 
     Raises:
         ConfigError: it would be open to the network.
@@ -97,6 +102,11 @@ def create_app(
     hub = Hub(documents.build, settings.dashboard_interval_ms / 1000, wall)
     pages = Pages(gate, hub, settings.dashboard_viewers_max)
     look_up = LookUp(settings, gate, query, wall)
+    sql = SqlPage(
+        door or DoorClient(settings.clickhouse_dsn.get_secret_value()),
+        gate, shows_recipients=whole, caller=_caller,
+    )  # fmt: skip
+    docs = Docs(gate.has_token)
 
     async def recipient(request: Request) -> Response:
         form = await _form(request) if request.method == "POST" else None
@@ -116,6 +126,8 @@ def create_app(
             Route("/api/wording", pages.wording),
             Route("/api/examples", of_verdict),
             Route("/api/{page}", pages.document),
+            *sql.routes(),
+            *docs.routes(),
             Route("/api/destinations/{name}/test", test, methods=["POST"]),
             Route("/live/{page}", pages.live),
             Route("/csv/{page}/{table}.csv", pages.table),

@@ -3,6 +3,7 @@
 Invariants: pure; every text put into a page is escaped; pages contain no inline script or style.
 """
 
+from collections.abc import Iterable
 from html import escape
 
 PAGES: dict[str, tuple[str, str]] = {
@@ -12,6 +13,8 @@ PAGES: dict[str, tuple[str, str]] = {
 }
 LOOK_UP = ("/recipient", "Recipient")
 """A page that is whole without JavaScript; its address has nothing of what is looked for."""
+OTHERS = {"recipient": LOOK_UP, "sql": ("/sql", "SQL"), "docs": ("/docs", "Topics")}
+"""Pages that show no view of the figures."""
 _MODULES = ("app", "dom", "state", "live", "table", "chart", "format", "figures")
 _HEAD = """\
 <!doctype html>
@@ -66,8 +69,8 @@ def _nav(page: str) -> str:
         for name, (path, label) in PAGES.items()
         if name != "campaign"
     )
-    path, label = LOOK_UP
-    links += f'<a href="{path}"{current[page == "recipient"]}>{label}</a>'
+    for name, (path, label) in OTHERS.items():
+        links += f'<a href="{path}"{current[page == name]}>{label}</a>'
     return f"""\
 <a class="brand" href="/" data-page="overview"><svg viewBox="0 0 32 20" width="32" height="20"\
  aria-hidden="true"><path d="M1 11h7l3-8 5 15 4-11 2 4h9"/></svg>mailpulse</a>
@@ -80,14 +83,32 @@ def _sign_out(can_sign_out: bool) -> str:
     return '<form method="post" action="/logout"><button class="plain">Sign out</button></form>'
 
 
-def document(title: str, content: str, can_sign_out: bool) -> str:
-    """A page without JavaScript, whose content is HTML."""
+def document(
+    title: str,
+    content: str,
+    can_sign_out: bool,
+    page: str = "recipient",
+    *,
+    modules: Iterable[str] = (),
+) -> str:
+    """A page whose content is HTML.
+
+    Args:
+        content: of the page, escaped.
+        page: its name among the links.
+        modules: names of its scripts and of its style sheet; none: it needs no JavaScript.
+    """
+    own = "".join(
+        f'<link rel="stylesheet" href="/static/{name}.css">\n'
+        f'<script type="module" src="/static/{name}.js"></script>\n'
+        for name in map(escape, modules)
+    )
     return f"""\
-{_HEAD.format(title=escape(title))}</head>
+{_HEAD.format(title=escape(title))}{own}</head>
 <body>
 <a class="skip" href="#main">Skip to the content</a>
 <header class="top">
-{_nav("recipient")}
+{_nav(page)}
 {_sign_out(can_sign_out)}
 </header>
 <main id="main" tabindex="-1">{content}</main>

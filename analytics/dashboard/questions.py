@@ -249,12 +249,12 @@ SELECT
     d.stage AS stage,
     d.reason AS reason,
     d.source AS source,
-    count() AS letters,
-    toUnixTimestamp64Milli(max(d.occurred_at)) AS last_ms,
-    argMax(d.detail, d.occurred_at) AS sample
-FROM dead_letters AS d FINAL
-WHERE d.occurred_at >= toDateTime({start:UInt32}, 'UTC')
-    AND d.occurred_at < toDateTime({until:UInt32}, 'UTC')
+    sum(d.letters) AS letters,
+    toUnixTimestamp64Milli(max(d.last_at)) AS last_ms,
+    argMax(d.sample, d.last_at) AS sample
+FROM dead_letter_counts AS d
+WHERE d.minute >= toDateTime({start:UInt32}, 'UTC')
+    AND d.minute < toDateTime({until:UInt32}, 'UTC')
 GROUP BY stage, reason, source
 ORDER BY letters DESC, stage, reason, source
 LIMIT 200"""
@@ -274,7 +274,8 @@ GROUP BY source
 ORDER BY source"""
 
 RECONCILED = """\
-SELECT toUnixTimestamp64Milli(max(finished_at)) AS reconciled_ms FROM reconciliation_passes"""
+SELECT toUnixTimestamp64Milli(ifNull(reconciled_at, toDateTime64(0, 3, 'UTC'))) AS reconciled_ms
+FROM pipeline_state"""
 
 FRESHNESS = """\
 SELECT

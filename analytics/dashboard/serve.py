@@ -21,6 +21,8 @@ from analytics.dashboard.documents import AlertLines
 from analytics.dashboard.kafka import KafkaReader
 from analytics.dashboard.metrics import DashboardMetrics
 from analytics.dashboard.scraping import Scraper
+from analytics.dashboard.sql.asking import DoorClient
+from analytics.dashboard.sql.page import BODY_BYTES_MAX
 from schemas.serving.places import Limits
 from schemas.serving.server import bound, port_of, serving, serving_health
 from schemas.settings import Settings
@@ -38,7 +40,7 @@ def limits(settings: Settings) -> Limits:
     return Limits(
         connections_max=viewers + 2 * PAGES_MAX,
         requests_max=viewers + PAGES_MAX,
-        body_bytes_max=FORM_BYTES_MAX,
+        body_bytes_max=max(FORM_BYTES_MAX, BODY_BYTES_MAX),
     )
 
 
@@ -62,6 +64,8 @@ async def serve(settings: Settings, *, lines: AlertLines, stop: asyncio.Event) -
         time.time,
     )  # fmt: skip
 
+    door = DoorClient(settings.clickhouse_dsn.get_secret_value())
+
     async def query(sql: str, parameters: Parameters) -> Rows:
         with metrics.query():
             return await clickhouse(sql, parameters)
@@ -72,7 +76,7 @@ async def serve(settings: Settings, *, lines: AlertLines, stop: asyncio.Event) -
 
     app = create_app(
         settings, query, wall=time.time, sources=configured(settings), pipeline=pipeline,
-        lines=lines, send_test=deliveries.test,
+        lines=lines, send_test=deliveries.test, door=door,
     )  # fmt: skip
     hub = app.state.hub
     metrics.viewers.set_function(lambda: hub.viewers)
@@ -86,6 +90,7 @@ async def serve(settings: Settings, *, lines: AlertLines, stop: asyncio.Event) -
             await hub.close()
     finally:
         clickhouse.close()
+        await door.close()
         await kafka.close()
         await scraper.close()
         await deliveries.close()

@@ -17,6 +17,8 @@ from analytics.door.denied import Denied
 
 PASSWORD_MISSING = (194, "REQUIRED_PASSWORD")
 PASSWORD_WRONG = (516, "AUTHENTICATION_FAILED")
+DOOR_HEADER, DOOR_VALUE = "x-mailpulse-door", "read-only"
+"""On every answer of the door, and on no other listener's: who passes queries on looks for it."""
 CHALLENGE = 'Basic realm="ClickHouse server HTTP API"'
 
 

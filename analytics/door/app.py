@@ -9,6 +9,7 @@ Invariants:
 """
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -67,6 +68,8 @@ class Door(Interface):
         sites: names that it answers to.
         token: that callers need, if any (invariant 2).
     """
+
+    headers: ClassVar[Mapping[str, str]] = {access.DOOR_HEADER: access.DOOR_VALUE}
 
     def __init__(
         self,

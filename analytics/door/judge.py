@@ -7,7 +7,8 @@ Invariants:
    functions, table functions, types, formats, settings, tables of ``system``. All else is refused.
 3. A name is judged wherever it stands. ClickHouse also calls a function by its bare name
    (``arrayMap(file, …)``), so a function that is not allowed is refused without brackets too.
-4. The engine's rights, its read-only mode and the operating system are further lines of defence.
+4. What would give a wrong figure is refused too (``analytics.door.misreadings``).
+5. The engine's rights, its read-only mode and the operating system are further lines of defence.
 """
 
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from analytics.door.denied import (
 from analytics.door.expansion import check_expansion
 from analytics.door.growth import check_growth
 from analytics.door.lexer import Kind, Token, Unreadable, tokens, unquoted
+from analytics.door.misreadings import check_meaning
 from analytics.door.surroundings import Surroundings
 from analytics.door.table_names import check_places, check_show
 from analytics.door.typenames import check_parameter
@@ -95,6 +97,7 @@ def judge(canonical: str, around: Surroundings) -> Statement:
     check_growth(body, closing)
     check_constants(body, closing)
     check_places(body, around, shows=first == "SHOW")
+    check_meaning(body)
     selects = first in ("SELECT", "WITH", "(")
     return Statement(canonical[: body[-1].end], fmt, settings, selects)
 

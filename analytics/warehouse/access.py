@@ -3,9 +3,9 @@
 Invariants:
 1. Pure: texts out of arguments. ``analytics.warehouse.engine`` writes them into files.
 2. All rights of chDB's only user come from two roles. A session begins with both; one that has
-   done ``SET ROLE reader`` keeps ``SELECT`` and ``SHOW`` on the database, and the engine itself
-   refuses everything else (tried on 26.9: table functions that reach outside, INSERT, DDL,
-   ``DESCRIBE url(…)``).
+   done ``SET ROLE reader`` keeps ``SELECT`` and ``SHOW`` on the database, less the tables that no
+   question needs (``analytics.operations_tables``). The engine itself refuses everything else
+   (tried on 26.9: table functions that reach outside, INSERT, DDL, ``DESCRIBE url(…)``).
 3. Rights do not cover the following, which ``analytics.door`` refuses and
    ``analytics.warehouse.fence`` blocks: the scalar ``file``, ``INTO OUTFILE``, output schemas,
    ``SET ROLE``; and tables of ``system``, which chDB lets everybody read
@@ -18,6 +18,8 @@ Source: ClickHouse documentation, «users.xml», «Server settings», «GRANT».
 
 from xml.sax.saxutils import escape
 
+from analytics.operations_tables import HIDDEN, RIGHTS
+
 WRITER, READER = "writer", "reader"
 
 
@@ -27,6 +29,9 @@ def users_xml(database: str) -> str:
     Args:
         database: that readers may read; letters, digits and ``_``.
     """
+    hidden = "\n".join(
+        f"      <query>REVOKE {RIGHTS} ON `{database}`.{table}</query>" for table in HIDDEN
+    )
     return f"""\
 <clickhouse>
   <profiles><default/></profiles>
@@ -35,6 +40,7 @@ def users_xml(database: str) -> str:
     <{WRITER}><grants><query>GRANT ALL ON *.*</query></grants></{WRITER}>
     <{READER}><grants>
       <query>GRANT SELECT, SHOW DATABASES, SHOW TABLES, SHOW COLUMNS ON `{database}`.*</query>
+{hidden}
       <query>GRANT SHOW DATABASES, SHOW TABLES, SHOW COLUMNS ON system.*</query>
     </grants></{READER}>
   </roles>

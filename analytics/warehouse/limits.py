@@ -17,6 +17,9 @@ from analytics.door.canonical import CANONICAL_BYTES_PER_BYTE_MAX, PARSER
 from schemas.settings import AnalyticsSettings
 
 KILL_AFTER_S = 0.5
+RIGHT = {"final": "1"}
+"""Settings without which a query can give a wrong figure: rows that were replaced, and are not
+merged yet, must not count. No caller's setting is stronger."""
 EXIT_DISOBEYED = 75
 """Exit code of a process that a query did not let go (EX_TEMPFAIL of sysexits.h: try again)."""
 
@@ -56,6 +59,7 @@ class QueryLimits:
             "max_threads": str(self.threads_max),
             "os_thread_priority": "10",
             "function_sleep_max_microseconds_per_block": "1000000",
+            **RIGHT,
             **self.parser_settings(),
         }
 

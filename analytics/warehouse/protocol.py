@@ -13,6 +13,7 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from typing import ClassVar
 from urllib.parse import parse_qsl
 from uuid import uuid4
 
@@ -90,6 +91,9 @@ class Interface:
         sites: names that it answers to (invariant 4).
     """
 
+    headers: ClassVar[Mapping[str, str]] = {}
+    """On every answer of this listener."""
+
     def __init__(self, engine: Engine, results: Counter, seconds: Histogram, sites: Sites) -> None:
         self.engine = engine
         self._results = results
@@ -130,6 +134,7 @@ class Interface:
         response.headers["X-ClickHouse-Query-Id"] = query_id
         response.headers["X-ClickHouse-Server-Display-Name"] = "mailpulse"
         response.headers["X-ClickHouse-Timezone"] = self.engine.timezone
+        response.headers.update(self.headers)
         return response
 
     def _failure(self, error: QueryError | Denied) -> Response:

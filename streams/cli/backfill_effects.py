@@ -35,7 +35,7 @@ ASK_AGAIN_S = 60.0
 """After a look-up that failed the next waits so long: figures are not worth a slow backfill."""
 TELL_S = 5.0
 """Between two lines of progress."""
-_HELD = "SELECT count(DISTINCT event_id) FROM stored_ids WHERE event_id IN {ids:Array(UUID)}"
+_HELD = "SELECT events FROM stored_among(ids = {ids:Array(UUID)})"
 _IN_RANGE = (
     "SELECT count() FROM events FINAL WHERE source = {source:String}"
     " AND event_time >= fromUnixTimestamp64Milli({begin:Int64})"

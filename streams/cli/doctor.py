@@ -182,9 +182,9 @@ def _clickhouse(settings: Settings) -> list[Finding]:
                 "synchronise the clocks (NTP): signatures and rates depend on them"),
     ]  # fmt: skip
     try:
-        asked = "SELECT number FROM schema_migrations FINAL"
+        asked = "SELECT arrayJoin(migrations) FROM pipeline_state"
         applied = rows_of(settings, asked, {}, tuple[int])
-    except BadInput:
+    except BadInput:  # before any migration, or before the one that makes this view
         applied = []
     behind = {step.number for step in migrate.load()} - {number for (number,) in applied}
     detail = f"{len(behind)} to apply" if behind else "at this version"
@@ -216,8 +216,9 @@ def _reconciliation(settings: Settings) -> list[Finding]:
     if not settings.sink_reconcile:
         return []
     asked = (
-        "SELECT count(), toFloat64(now64(3)) - toFloat64(max(finished_at)),"
-        " argMax(missing, finished_at), argMax(unexplained, finished_at) FROM reconciliation_passes"
+        "SELECT reconciled_at IS NOT NULL,"
+        " toFloat64(now64(3)) - toFloat64(ifNull(reconciled_at, 0)), missing, unexplained"
+        " FROM pipeline_state"
     )
     passes, age_s, missing, unexplained = row_of(settings, asked, tuple[int, float, int, int])
     if not passes or age_s > RECONCILED_S_MAX:

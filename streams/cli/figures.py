@@ -3,6 +3,7 @@
 import asyncio
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +25,7 @@ from streams.cli.context import (
     table_or_json,
 )
 from streams.cli.whole_files import whole_file
-from streams.terminal.output import pass_on
+from streams.terminal.output import pass_on, percent
 
 campaigns = typer.Typer(help="Campaigns: figures, and facts about them.", no_args_is_help=True)
 
@@ -32,6 +33,12 @@ _SHOWN = (
     "campaign_id, sent, delivered, hard_bounce_rate, bounce_rate, late_bounce_rate, open_rate,"
     " open_rate_at_most, open_rate_with_machine, click_rate, click_rate_at_most, complaint_rate"
 )
+_HEADINGS = {
+    "campaign_id": "campaign", "sent": "sent", "delivered": "delivered", "bounce_rate": "bounced",
+    "open_rate": "opened", "open_rate_at_most": "at most", "click_rate": "clicked",
+    "click_rate_at_most": "at most", "complaint_rate": "complaints",
+}  # fmt: skip
+"""Columns of the list for people, of those in ``_SHOWN``, and what heads each."""
 Raw = Annotated[
     bool,
     typer.Option("--raw", help="Do not escape control characters; for pipes and files."),
@@ -130,13 +137,27 @@ def campaigns_ls(
     json: Json = False,
     last: Annotated[int, typer.Option("--last", "-n", help="How many.", min=1)] = 50,
 ) -> None:
-    """Lists campaigns, latest first, with their rates since their first event."""
+    """Lists campaigns, latest first, with their rates since their first event.
+
+    A rate of opens or clicks by humans has its upper end beside it, «at most».
+    """
     columns, rows = table_of(
         settings_of(),
         f"SELECT {_SHOWN} FROM campaign_summary ORDER BY last_minute DESC LIMIT {{last:UInt32}}",
         {"last": str(last)},
     )
-    table_or_json(json, "", columns, rows)
+    if json:
+        table_or_json(json, "", columns, rows)
+        return
+    shown = [dict(zip(columns, row, strict=True)) for row in rows]
+    table(
+        "", tuple(_HEADINGS.values()), [[_cell(row, name) for name in _HEADINGS] for row in shown]
+    )
+
+
+def _cell(row: Mapping[str, object], name: str) -> object:
+    value = row[name]
+    return percent(value) if isinstance(value, float) else value
 
 
 @campaigns.command("show")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from typer import rich_utils
+from typer.core import TyperGroup
 
 from schemas import compiled_build
 from schemas.errors import MailpulseError
@@ -31,6 +32,7 @@ from streams.cli import (
     secret_files,
     send_test,
     sources,
+    status,
     suppressions,
     tail,
     topics,
@@ -50,8 +52,30 @@ INTERRUPTED = 130
 
 ROLES = ("up", "demo", "ingest", "worker", "sink", "warehouse", "dashboard", "deliver")
 
+BY_USE = (
+    "demo", "up", "status", "doctor", "kafka",
+    "config", "sources", "send-test", "check", "capture", "backfill", "migrate", "load", "capacity",
+    "bench",
+    "campaigns", "query", "export", "why", "trace", "alerts", "suppressions", "rules", "forget",
+    "export-person",
+    "tail", "lag", "dlq", "topics", "reprocess",
+)  # fmt: skip
+"""Commands in the order of ``--help``: those that are needed first and most often come first. Roles
+come last: 'mailpulse up' starts them."""
+
+
+class ByUse(TyperGroup):
+    """Lists commands by use."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names, in the order of ``BY_USE``; others behind them, as they were added."""
+        places = {name: place for place, name in enumerate(BY_USE)}
+        return sorted(self.commands, key=lambda name: places.get(name, len(places)))
+
+
 app = typer.Typer(
     name="mailpulse",
+    cls=ByUse,
     help=(
         "Email delivery events, from signed webhooks to exact campaign rates.\n\n"
         "Start with [bold]mailpulse demo[/bold]. " + EXIT_CODES
@@ -81,6 +105,7 @@ for module in (
     backfill,
     capture,
     doctor,
+    status,
     secret_files,
     load,
 ):

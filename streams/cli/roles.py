@@ -10,7 +10,7 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,6 +32,9 @@ from streams.cli.context import (
     settings_of,
     sources_of,
 )
+
+if TYPE_CHECKING:
+    from streams.embedded.stopping import Stop
 
 Port = Annotated[
     int | None, typer.Option(help="Port of POST /hooks/SOURCE; 0: any free one. Default 8080.")
@@ -137,8 +140,37 @@ def dashboard() -> None:
     run_until_stopped(lambda stop: pages.serve(settings, lines=lines, stop=stop))
 
 
-def up(port: Port = None, data_dir: DataDir = None, config: ConfigFile = None) -> None:
+def _at_terminal(main: Callable[["Stop"], Awaitable[Any]], announce: Callable[[str], None]) -> Any:
+    """Runs ``main``; the first Ctrl-C is answered at once, a second one ends the process.
+
+    Returns:
+        Its result; ``None`` if it was stopped before it had started.
+    """
+    from streams.embedded.stopping import Stop, Stopped
+
+    async def outer() -> Any:
+        stop = Stop(announce)
+        stop.listen()
+        try:
+            return await main(stop)
+        except Stopped:
+            return None
+
+    return asyncio.run(outer())
+
+
+def up(
+    port: Port = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print the roles' logs instead of files.")
+    ] = False,
+) -> None:
     """Runs the whole pipeline on this machine for your own sources.
+
+    Prints one line for each event of interest: first events, refused requests, warnings, restarts.
+    The roles' logs are in the data directory, in logs/.
 
     Example: mailpulse config init && mailpulse up --port 8080
     """
@@ -148,9 +180,11 @@ def up(port: Port = None, data_dir: DataDir = None, config: ConfigFile = None) -
     sources = sources_of(settings, whole=False)
     destinations_of(settings)  # their problems too, before anything starts
 
-    async def run(stop: asyncio.Event) -> None:
+    logs = None if verbose else settings.data_dir.resolve() / "logs"
+
+    async def run(stop: "Stop") -> None:
         say("Starting broker, database and roles …")
-        async with embedded(settings, environ(), say) as pipeline:
+        async with embedded(settings, environ(), say, logs, stop) as pipeline:
             where = pipeline.endpoints
             assert where is not None
             for name, source in sources.items():
@@ -160,13 +194,14 @@ def up(port: Port = None, data_dir: DataDir = None, config: ConfigFile = None) -
             say(f"ClickHouse:   {where.clickhouse_dsn} (any HTTP client, read-only)")
             if where.dashboard_url:
                 say(f"Dashboard:    {where.dashboard_url}")
-            say("Try:          mailpulse doctor · mailpulse tail enriched --follow")
+            if logs is not None:
+                say(f"Logs:         {logs} (-v prints them here)")
+            say("Try:          mailpulse status · mailpulse tail enriched --follow")
             say("Ctrl-C stops it. Events answered 200 are kept; if possible, stored first.")
-            await pipeline.supervise(stop)
-            say("Stopping …")
-        say("Stopped.")
+            await pipeline.supervise(stop.asked)
 
-    run_until_stopped(run)
+    _at_terminal(run, say)
+    say("Stopped.")
 
 
 def demo(
@@ -188,11 +223,19 @@ def demo(
 
     Example: mailpulse demo --seconds 40 --check --json
     """
+    from streams.embedded.data_dir import free_port
     from streams.embedded.demo import Options, run
+    from streams.terminal.output import console
 
     settings = settings_of(attach=False, ingest_port=port, data_dir=data_dir)
+    if port is None:  # nobody posts to the demo from outside, so the next free one will do
+        settings = settings.model_copy(update={"ingest_port": free_port(settings.ingest_port)})
     options = Options(seconds=seconds, check=check, quiet=json, rate_per_s=rate, seed=seed)
-    report = run_until_stopped(lambda stop: run(settings, environ(), options, stop))
+    shown = console(stderr=json)
+    report = _at_terminal(lambda stop: run(settings, environ(), options, stop, shown), shown.say)
+    if report is None:
+        say("Stopped.")
+        raise typer.Exit(FAILED)
     if json:
         emit(report.document())
     raise typer.Exit(OK if report.passed or not check else FAILED)

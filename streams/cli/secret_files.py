@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from analytics.operations_tables import HIDDEN, RIGHTS
 from streams.cli.context import say
 from streams.cli.doctor import config
 
@@ -31,6 +32,8 @@ _USERS_XML = """\
             <readonly>2</readonly>
             <max_execution_time>60</max_execution_time>
             <max_memory_usage>2000000000</max_memory_usage>
+            <final>1</final>
+            <constraints><final><readonly/></final></constraints>
         </mailpulse_reader>
     </profiles>
     <users>
@@ -47,7 +50,10 @@ _USERS_XML = """\
             <networks><ip>::/0</ip></networks>
             <profile>mailpulse_reader</profile>
             <quota>default</quota>
-            <grants><query>GRANT SELECT, SHOW ON mailpulse.*</query></grants>
+            <grants>
+                <query>GRANT SELECT, SHOW ON mailpulse.*</query>
+{hidden}
+            </grants>
         </mailpulse_reader>
     </users>
 </clickhouse>
@@ -64,11 +70,14 @@ def secret_files(host: str, token: Callable[[], str]) -> dict[str, str]:
     writer, reader = token(), token()
     hashed = {name: hashlib.sha256(value.encode()).hexdigest()
               for name, value in (("writer", writer), ("reader", reader))}  # fmt: skip
+    hidden = "\n".join(
+        f"                <query>REVOKE {RIGHTS} ON mailpulse.{table}</query>" for table in HIDDEN
+    )
     return {
         DSN: f"http://mailpulse:{writer}@{host}:8123/mailpulse\n",
         READER_DSN: f"http://mailpulse_reader:{reader}@{host}:8123/mailpulse\n",
         READER_PASSWORD: reader + "\n",
-        USERS: _USERS_XML.format(dsn=DSN, reader_dsn=READER_DSN, **hashed),
+        USERS: _USERS_XML.format(dsn=DSN, reader_dsn=READER_DSN, hidden=hidden, **hashed),
         GRAFANA: token() + "\n",
         TOKEN: token() + "\n",
     }

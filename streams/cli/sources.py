@@ -19,6 +19,7 @@ from streams.cli.context import (
     say,
     settings_of,
     source_named,
+    sources_of,
 )
 from streams.cli.tail import moment, readable, without_addresses
 from streams.terminal.output import pair
@@ -33,7 +34,7 @@ sources = typer.Typer(help="Sources: who may post webhooks.", no_args_is_help=Tr
 def ls(json: Json = False) -> None:
     """Lists the sources of mailpulse.toml, and the providers that can be added."""
     from ingest.providers import REGISTRY
-    from streams.cli.context import sources_of, table_or_json
+    from streams.cli.context import table_or_json
 
     found = sources_of(settings_of())
     rows = [
@@ -81,13 +82,17 @@ def check(
     certificate: Annotated[
         Path | None, typer.Option(help="PEM file of the certificate that Amazon SNS signed with.")
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also say how an accepted request was proven.")
+    ] = False,
     config_file: ConfigFile = None,
     unmasked: Annotated[bool, typer.Option("--unmasked", help="Show whole addresses.")] = False,
     json: Json = False,
 ) -> None:
     """Says how ingress would answer a captured request, and which events it has; stores nothing.
 
-    A refusal is explained: which header, which age against which limit, usual causes.
+    A refusal is explained: which header, which age against which limit, what was signed, whether
+    the key of another source fits, usual causes.
     Addresses are masked.
     Exit code 0 if it is accepted, 1 if it is refused.
 
@@ -98,7 +103,7 @@ def check(
     from ingest.tryout import check_request
 
     if source.endswith(DOCUMENT):
-        result = _check_captured(Path(source))
+        result = _check_captured(Path(source), explain)
     else:
         if body is None:
             raise typer.BadParameter("--body FILE is needed, or the .request.json of a capture")
@@ -109,8 +114,9 @@ def check(
         headers = tuple(_header(line) for line in header or ())
         request = Request("POST", query, headers, raw, "127.0.0.1", rest)
         result = check_request(
-            source_named(settings, source), request, when, settings=settings, certificate=pem
-        )
+            source_named(settings, source), request, when, settings=settings, certificate=pem,
+            others=list(sources_of(settings, whole=False).values()), explained=explain,
+        )  # fmt: skip
     if json:
         document = result.as_json()
         emit(document if unmasked else without_addresses(document))
@@ -129,7 +135,7 @@ def check(
     raise typer.Exit(OK if result.accepted else FAILED)
 
 
-def _check_captured(path: Path) -> "CheckResult":
+def _check_captured(path: Path, explained: bool) -> "CheckResult":
     """The verdict on a captured request, by its temporary keys, at the time that it came."""
     from ingest.capture_files import load
     from ingest.tryout import check_request
@@ -138,7 +144,9 @@ def _check_captured(path: Path) -> "CheckResult":
     answered = document["answered"]
     say(f"answered when it came: {answered['status']} {answered['code']}")
     say(f"its proof: {document['proof']}")
-    return check_request(keys.source, request, received_at, certificates=keys.certificates)
+    return check_request(
+        keys.source, request, received_at, certificates=keys.certificates, explained=explained
+    )
 
 
 def register(app: typer.Typer) -> None:

@@ -23,6 +23,7 @@ from schemas.masking import is_hash, masked, masked_field, masked_id, masked_rec
 from schemas.settings import Settings
 from schemas.topics import BY_NAME, Topic
 from streams.cli.context import Json, codec_of, emit, now, put, settings_of
+from streams.cli.record_lines import checked, figures, filled
 from streams.terminal.output import pair
 from streams.terminal.visible import visible
 
@@ -50,12 +51,15 @@ class Wanted:
 
     Attributes:
         since_s: oldest timestamp, seconds since 1970; ``None``: by ``last`` instead.
-        last: number of the newest records, over all partitions; ignored with ``since_s``.
+        last: number of the newest records, over all partitions; ignored with ``since_s`` and
+            ``offsets``.
+        offsets: partition -> first offset; only these partitions. ``None``: by time or ``last``.
     """
 
     topic: Topic
     last: int = 20
     since_s: float | None = None
+    offsets: Mapping[int, int] | None = None
     follow: bool = False
     campaign: str | None = None
     event_type: str | None = None
@@ -109,9 +113,25 @@ def moment(text: str, at: float) -> float:
         parsed = datetime.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is neither like 10m nor like 2026-11-24T08:00"
+            f"{text!r} is neither like 10m nor like 2026-11-24T08:00 nor, for --from, like 0:1500"
         ) from None
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+
+
+def beginning(text: str, at: float) -> tuple[float | None, dict[int, int] | None]:
+    """What ``--from`` means: a time in seconds since 1970, or offsets by partition.
+
+    Args:
+        text: as ``moment`` takes it, or ``PARTITION:OFFSET``, several parted by commas.
+        at: seconds since 1970, for times ago.
+
+    Raises:
+        typer.BadParameter: neither.
+    """
+    if not re.fullmatch(r"\d+:\d+(,\d+:\d+)*", text):
+        return moment(text, at), None
+    places = [one.split(":") for one in text.split(",")]
+    return None, {int(partition): int(offset) for partition, offset in places}
 
 
 def readable(record: Any, unmasked: bool = False) -> Any:
@@ -163,8 +183,9 @@ async def records(
     from streams.kafka.reader import reader
 
     async with reader(settings, wanted.topic.name) as topic:
-        await topic.begin(wanted.since_s, wanted.depth)
-        order = InOrder(wanted.last if wanted.since_s is None else None)
+        await topic.begin(wanted.since_s, wanted.depth, wanted.offsets)
+        is_last = wanted.since_s is None and wanted.offsets is None
+        order = InOrder(wanted.last if is_last else None)
         async for record in topic.records():
             decoded = _decoded(record, wanted, codec)
             if decoded is not _LEFT_OUT:
@@ -252,31 +273,47 @@ def one_line(record: Any, decoded: Any, unmasked: bool = False) -> str:
              "rate", "level", "state", "value", "minute", "mailbox_provider", "as_of",
              "message_id")  # fmt: skip
     parts = [pair(name, told[name]) for name in shown if told.get(name) not in (None, "", "none")]
-    return f"{place}  {' '.join(parts)}"
+    return f"{place}  {' '.join([*parts, *figures(decoded)])}"
 
 
 def tail(
     topic: Annotated[str, typer.Argument(help=f"Topic, or one of {', '.join(ALIASES)}.")],
     last: Annotated[int, typer.Option("--last", "-n", help="Newest records shown.", min=1)] = 20,
-    since: Annotated[str | None, typer.Option(help="10m, 2h, 1d or an ISO 8601 time.")] = None,
+    begin: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            "--since",
+            help="10m, 2h, 1d (ago), an ISO 8601 time, or PARTITION:OFFSET, several with commas.",
+        ),
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue until Ctrl-C.")] = False,
     campaign: Annotated[str | None, typer.Option(help="Only this campaign.")] = None,
     event_type: Annotated[str | None, typer.Option("--type", help="Only this type.")] = None,
     recipient: Annotated[str | None, typer.Option(help="Only this recipient.")] = None,
     unmasked: Annotated[bool, typer.Option("--unmasked", help="Show whole addresses.")] = False,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            "--format", help="Fields in braces: '{at} {partition}:{offset} {key} {event_type}'."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Shows the records of a topic in order of time, decoded; addresses are masked.
 
-    With a filter, the newest 10,000 records of each partition are looked through; --since goes
+    With a filter, the newest 10,000 records of each partition are looked through; --from goes
     further back. --json: one object per line.
 
     Example: mailpulse tail enriched --type clicked --follow
     """
-    since_s = None if since is None else moment(since, now())
-    wanted = Wanted(topic_named(topic), last, since_s, follow, campaign, event_type, recipient)
+    since_s, offsets = (None, None) if begin is None else beginning(begin, now())
+    wanted = Wanted(
+        topic_named(topic), last, since_s, offsets, follow, campaign, event_type, recipient
+    )
     settings = settings_of()
     codec = codec_of(settings)
+    line = None if template is None else checked(template, _fields(wanted.topic))
 
     async def read() -> None:
         async for record, decoded in records(settings, wanted, codec):
@@ -285,10 +322,31 @@ def tail(
             if json:
                 problem = {"error": str(decoded)} if isinstance(decoded, BadInput) else decoded
                 emit({"partition": record.partition, "offset": record.offset, "value": problem})
+            elif line is not None:
+                put(filled(line, _places(record, unmasked), decoded))
             else:
                 put(one_line(record, decoded, unmasked))
 
     asyncio.run(read())
+
+
+def _fields(topic: Topic) -> set[str]:
+    """Names of a topic's fields, with those of an enriched record's two parts."""
+    from schemas.codec import LATEST, schema_json
+
+    found = schema_json(LATEST[topic.schema])["fields"]
+    nested = [part["type"]["fields"] for part in found if part["name"] in ("event", "enrichment")]
+    return {part["name"] for part in (*found, *(one for each in nested for one in each))}
+
+
+def _places(record: Any, unmasked: bool) -> dict[str, Any]:
+    """What a format may name of a record besides its fields."""
+    key = (record.key or b"").decode(errors="replace")
+    at = datetime.fromtimestamp(record.timestamp / 1000, UTC).isoformat(timespec="milliseconds")
+    return {
+        "at": at, "topic": record.topic, "partition": record.partition, "offset": record.offset,
+        "key": key if unmasked or is_hash(key) else masked(key),
+    }  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:

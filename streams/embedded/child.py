@@ -201,6 +201,8 @@ class Child:
             self._announce(f"{said}; restarting it in {pause:g} s ({failures} in a row)")
             await asyncio.sleep(pause)
             await self._until_nothing_lacks()
+            if self._stopping:
+                return
             await self._spawn_again()
 
     async def _spawn_again(self) -> None:
@@ -230,9 +232,10 @@ class Child:
             cause = f"this machine ran out of memory, if no one sent it; {MEMORY}"
         return _how(code) if cause is None else f"{_how(code)}: {cause}"
 
-    def kill(self) -> None:
-        """Sends SIGKILL; the child is restarted as after any other end."""
+    def kill(self, *, for_good: bool = False) -> None:
+        """Sends SIGKILL; the child is restarted as after any other end, unless ``for_good``."""
         self._killed = True
+        self._stopping = self._stopping or for_good
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()

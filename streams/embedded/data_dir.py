@@ -22,12 +22,14 @@ from schemas.errors import ConfigError, Unavailable
 from schemas.recipient_hash import mode_mark
 from schemas.settings import PREFIX, Settings
 
-STATE_FILE = "embedded.json"
+STATE_FILE, LOCK_FILE = "embedded.json", "lock"
 PORTS_FROM = 16_384
 """The lowest port that is chosen here: known services have lower ones."""
 PORTS_OUTGOING = 49_152
 """From here on systems give ports to outgoing connections (RFC 6335), Linux from a file's on."""
 PORTS_TRIED = 64
+PORTS_IN_ORDER = 10
+"""So many from a wished port on are tried in order, so that addresses stay easy to remember."""
 _OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _DICE = random.SystemRandom()
 
@@ -64,7 +66,7 @@ def locked(data_dir: Path) -> Iterator[None]:
     """
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        handle: IO[str] = (data_dir / "lock").open("a+", encoding="utf-8")
+        handle: IO[str] = (data_dir / LOCK_FILE).open("a+", encoding="utf-8")
     except OSError as error:
         raise ConfigError([f"{PREFIX}DATA_DIR: {data_dir}: {error.strerror}"]) from None
     with handle:
@@ -86,7 +88,7 @@ def locked(data_dir: Path) -> Iterator[None]:
 
 
 def free_port(wished: int = 0) -> int:
-    """``wished`` if it is free on 127.0.0.1, else any free port.
+    """``wished`` if it is free on 127.0.0.1, else one that follows it, else any free port.
 
     Raises:
         Unavailable: no port is free.
@@ -95,7 +97,8 @@ def free_port(wished: int = 0) -> int:
 
 
 def free_ports(**wished: int) -> dict[str, int]:
-    """A port for each name, no two the same: the wished one if it is free, else any free port.
+    """A port for each name, no two the same: the wished one or one of those that follow it
+    (``PORTS_IN_ORDER``), if one is free, else any free port.
 
     Raises:
         Unavailable: no port is free.
@@ -117,7 +120,8 @@ def _unassigned() -> range:
 
 def _bound(stack: contextlib.ExitStack, wished: int, taken: Collection[int]) -> int:
     others = _DICE.sample(_unassigned(), PORTS_TRIED)
-    for port in (*([wished] if wished else ()), *others, 0):
+    first = range(wished, min(wished + PORTS_IN_ORDER, 65_536)) if wished else ()
+    for port in (*first, *others, 0):
         # A port of ours would be bound a second time: SO_REUSEADDR allows that while none listens.
         if port in taken:
             continue

@@ -26,6 +26,7 @@ from schemas.settings import Settings
 from schemas.topics import DEAD_LETTERS
 from streams.embedded.child import Announce
 from streams.embedded.data_dir import with_token
+from streams.embedded.stopping import Stop
 from streams.embedded.supervisor import Embedded, embedded
 from streams.kafka import admin
 from streams.simulation import screen
@@ -36,7 +37,6 @@ from streams.simulation.ledger import Compared, Ledger, compare_events, differen
 from streams.simulation.readout import ClickHouse, Freshness
 from streams.simulation.simulator import Simulator
 from streams.simulation.traffic import Traffic
-from streams.terminal import output
 from streams.terminal.output import Terminal
 
 COMPARED_AT_ONCE = 50_000
@@ -196,14 +196,18 @@ async def _records(kafka: Settings, topic: str) -> int:
 
 
 async def run(
-    settings: Settings, environ: Mapping[str, str], options: Options, stop: asyncio.Event
+    settings: Settings,
+    environ: Mapping[str, str],
+    options: Options,
+    stop: Stop,
+    console: Terminal,
 ) -> Report:
     """Starts the pipeline, sends, checks, stops.
 
     Raises:
         ConfigError, Unavailable: the pipeline can't be started.
+        Stopped: a stop was asked for before it had started.
     """
-    console = output.console(stderr=options.quiet)
     name = secrets.token_hex(3)
     accounts = open_accounts()
     # a unique name: a second demo on this directory is refused, and must not change the first's
@@ -216,8 +220,10 @@ async def run(
         async with receiving() as crm:
             config.write_text(accounts.toml + crm.toml, encoding="utf-8")
             given = {**environ, **accounts.environ, **crm.environ}
-            async with embedded(told, given, console.say, logs) as pipeline:
-                return await _with_traffic(pipeline, accounts, crm, name, options, console, stop)
+            async with embedded(told, given, console.say, logs, stop) as pipeline:
+                return await _with_traffic(
+                    pipeline, accounts, crm, name, options, console, stop.asked
+                )
     finally:
         config.unlink(missing_ok=True)
 

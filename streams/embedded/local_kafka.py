@@ -74,7 +74,10 @@ def program(
 
 def lacks_space(folder: Path) -> str | None:
     """Why the broker can't be started on the disk of ``folder`` now; ``None``: it can."""
-    free = shutil.disk_usage(folder).free
+    try:
+        free = shutil.disk_usage(folder).free
+    except FileNotFoundError:
+        return f"{folder} was deleted"
     if free >= FREE_BYTES_MIN:
         return None
     return (

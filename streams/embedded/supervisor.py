@@ -21,6 +21,7 @@ import json
 import math
 import os
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
@@ -45,6 +46,7 @@ from streams.embedded.child import (
     until,
 )
 from streams.embedded.data_dir import (
+    LOCK_FILE,
     STATE_FILE,
     Endpoints,
     free_ports,
@@ -53,9 +55,11 @@ from streams.embedded.data_dir import (
     recipients_mark,
     with_token,
 )
+from streams.embedded.log_files import LogFile
 from streams.embedded.looking import Patience, look_after
 from streams.embedded.open_files import allow_open_files
 from streams.embedded.role_environ import references_in, role_environ
+from streams.embedded.stopping import Stop, counted
 from streams.embedded.unread import Unread, by_topic, farewell
 from streams.kafka import admin
 
@@ -73,6 +77,8 @@ BROKER_PATIENCE = Patience(answered=30.0, starting=60.0, idle=60.0)
 """At its start a broker looks through what was not flushed before its end."""
 ROLE_PATIENCE = Patience(answered=60.0, starting=math.inf, idle=60.0)
 """A role may load state or parts for long before it listens."""
+LOGS_S = 1.0
+"""Seconds between two looks at logs and at the data directory."""
 DASHBOARD_S = 10.0
 """Longest wait for the dashboard, once everything else is ready."""
 LIVE_S = 5.0
@@ -111,6 +117,7 @@ class Embedded:
         self._live_urls: dict[str, str] = {}
         self.endpoints: Endpoints | None = None
         self.unread: list[Unread] = []
+        self._is_gone = False
 
     # --- start ---
 
@@ -360,7 +367,31 @@ class Embedded:
             )
             for role, url in urls.items()
         )
-        return [broker, *roles]
+        logs = [] if self._logs is None else [self._read_logs(self._logs)]
+        return [broker, *roles, *logs, self._see_directory()]
+
+    async def _read_logs(self, folder: Path) -> None:
+        """Tells what is of interest in the roles' logs, and bounds them."""
+        files = [LogFile(role, folder / f"{role}.log") for role in self._live_urls]
+        while True:
+            for file in files:
+                for line in await asyncio.to_thread(file.news, time.monotonic()):
+                    self._announce(f"{time.strftime('%H:%M:%S')} {line}")
+            await asyncio.sleep(LOGS_S)
+
+    async def _see_directory(self) -> None:
+        """Ends a pipeline whose data directory was deleted: nothing that it does would be kept.
+
+        Raises:
+            Unavailable: it is gone.
+        """
+        while (self.data_dir / LOCK_FILE).exists():  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(LOGS_S)
+        self._is_gone = True
+        raise Unavailable(
+            f"{self.data_dir} was deleted while the pipeline ran: what was in it is lost;"
+            " start it again"
+        )
 
     async def _broker_answers(self) -> bool:
         if said := local_kafka.lost_sight_of(self.data_dir):
@@ -378,11 +409,18 @@ class Embedded:
 
         What was left unread is announced, and is in ``unread``.
         """
-        await self._halt(drain and self.endpoints is not None)
+        if self._is_gone:
+            self.kill()
+        await self._halt(drain and self.endpoints is not None and not self._is_gone)
         if said := farewell(self.unread, self.data_dir / local_kafka.FOLDER):
             self._announce(said)
         await self._http.aclose()
         (self.data_dir / STATE_FILE).unlink(missing_ok=True)
+
+    def kill(self) -> None:
+        """Kills every child at once; none is restarted."""
+        for child in self._children.values():
+            child.kill(for_good=True)
 
     async def _halt(self, drain: bool) -> None:
         for role in ("dashboard", "ingest", "worker", "deliver", "sink", "warehouse", "broker"):
@@ -427,17 +465,27 @@ async def embedded(
     environ: Mapping[str, str],
     announce: Announce,
     logs: Path | None = None,
+    stop: Stop | None = None,
 ) -> AsyncIterator[Embedded]:
     """Runs a pipeline for the block; then drains and stops it.
 
+    Args:
+        stop: gives up the start when it is asked for, and is told what a second signal kills.
+
     Raises:
         ConfigError, Unavailable: as ``Embedded.start``.
+        Stopped: a stop was asked for before everything was ready.
     """
     allow_open_files()
     with locked(settings.data_dir):
         pipeline = Embedded(settings, environ, announce, logs)
         try:
-            await pipeline.start()
+            if stop is None:
+                await pipeline.start()
+            else:
+                stop.kill = pipeline.kill
+                await stop.unless_asked(pipeline.start())
             yield pipeline
         finally:
-            await asyncio.shield(pipeline.stop())
+            async with counted():
+                await asyncio.shield(pipeline.stop())

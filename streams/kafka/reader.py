@@ -11,7 +11,7 @@ Invariants:
    connection in order, and a fetch that finds nothing is answered late.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -37,19 +37,31 @@ class Reader:
         self._topic = topic
         self._ends: dict[TopicPartition, int] = {}
 
-    async def begin(self, since_s: float | None = None, last: int | None = None) -> None:
+    async def begin(
+        self,
+        since_s: float | None = None,
+        last: int | None = None,
+        offsets: Mapping[int, int] | None = None,
+    ) -> None:
         """Seeks to the records from ``since_s`` (seconds since 1970), to the ``last``, or to all.
 
         Args:
             last: number of newest offsets of each partition.
+            offsets: partition -> first offset; other partitions are not read.
 
         Raises:
-            ConfigError: no such topic.
+            ConfigError: no such topic, or no such partition of it.
         """
         partitions = await self._partitions()
+        if offsets is not None:
+            if missing := set(offsets) - {tp.partition for tp in partitions}:
+                raise ConfigError([f"{self._topic}: no partition {min(missing)}"])
+            partitions = [tp for tp in partitions if tp.partition in offsets]
         starts = await self._consumer.beginning_offsets(partitions)
         self._ends = ends = await self._consumer.end_offsets(partitions)
-        if since_s is not None:
+        if offsets is not None:
+            firsts = {tp: offsets[tp.partition] for tp in partitions}
+        elif since_s is not None:
             moments = dict.fromkeys(partitions, int(since_s * 1000))
             found = await self._consumer.offsets_for_times(moments)
             firsts = {tp: ends[tp] if found[tp] is None else found[tp].offset for tp in partitions}
@@ -59,7 +71,7 @@ class Reader:
             firsts = starts
         self._consumer.assign(partitions)
         for tp in partitions:
-            self._consumer.seek(tp, max(firsts[tp], starts[tp]))
+            self._consumer.seek(tp, min(max(firsts[tp], starts[tp]), ends[tp]))
 
     async def _partitions(self) -> list[TopicPartition]:
         """Every partition of the topic (invariant 3)."""

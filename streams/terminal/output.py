@@ -111,9 +111,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     shown = Table(title=Text(visible(title)) if title else None, title_justify="left")
     rows = list(rows)
     for index, column in enumerate(columns):
-        numeric = bool(rows) and all(
-            isinstance(row[index], (int, float)) or row[index] is None for row in rows
-        )
+        numeric = bool(rows) and all(_is_figure(row[index]) for row in rows)
         shown.add_column(
             Text(visible(column)), justify="right" if numeric else "left", overflow="fold"
         )
@@ -123,6 +121,10 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     if not sys.stdout.isatty():
         out.width = 200
     out.print(shown)
+
+
+def _is_figure(value: object) -> bool:
+    return value is None or isinstance(value, (int, float)) or str(value).endswith(" %")
 
 
 def cell_text(value: object) -> str:
@@ -136,6 +138,11 @@ def cell_text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return visible(str(value))
+
+
+def percent(share: float) -> str:
+    """A share as people read it, to three digits: ``12.3 %``, ``0.0321 %``."""
+    return f"{share * 100:.3g} %" if share < 9.995 else f"{share * 100:,.0f} %"
 
 
 def pair(name: str, value: object) -> str:

@@ -6,6 +6,7 @@ from ClickHouse's documentation («GRANT», «CREATE QUOTA», «CREATE ROLE») a
 """
 
 import re
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,10 +15,12 @@ import pytest
 
 from analytics.cluster import for_cluster
 from analytics.migrate import HISTORY, load
+from analytics.operations_tables import HIDDEN, RIGHTS
 from analytics.sink import books, campaign_facts
 from analytics.sink.rows import STATEMENTS
 from analytics.sql import statements
 from streams.books import watch
+from streams.cli.secret_files import USERS, secret_files
 
 _connect: Any = chdb.connect  # its type hints are incomplete
 TEXT = "\n".join(migration.text for migration in load())
@@ -33,6 +36,7 @@ EVERY = [
     for cluster in ("", "main")
     for part, each in enumerate(for_cluster(statement, cluster))
 ]
+REVOKE = re.compile(r"REVOKE (?P<rights>.+) ON (?P<on>\S+) FROM (?P<role>\w+)")
 GRANT = re.compile(r"GRANT (?P<rights>.+) ON (?P<on>\S+) TO (?P<role>\w+)")
 
 
@@ -96,8 +100,17 @@ def test_sink_may_read_its_own_input(engine: Any) -> None:
 
 
 def test_analyst_may_read_and_nothing_else(engine: Any) -> None:
-    """Only this database's tables and views, within limits that a query can only lower."""
+    """Only this database's tables and views, less those that no question needs, within limits that
+    a query can only lower."""
     assert granted(engine, "mailpulse_analyst") == {("SELECT", "*"), ("SHOW", "*")}
+    revoked = {
+        found["on"]
+        for each in ACCESS
+        if (found := REVOKE.fullmatch(canonical(engine, each)))
+        and found["rights"] == RIGHTS
+        and found["role"] == "mailpulse_analyst"
+    }
+    assert revoked == set(HIDDEN)
     profile, role = (
         next(canonical(engine, each) for each in ACCESS if start in each)
         for start in ("CREATE SETTINGS PROFILE", "CREATE ROLE IF NOT EXISTS mailpulse_analyst")
@@ -106,6 +119,22 @@ def test_analyst_may_read_and_nothing_else(engine: Any) -> None:
     for limit in ("max_execution_time", "max_memory_usage", "max_threads"):
         assert re.search(rf"{limit} = \d+ MAX \d+", profile)
     assert "mailpulse_analyst_limits" in role
+
+
+def test_analysts_get_final_figures_and_can_not_ask_for_others(engine: Any) -> None:
+    """The setting is on and constant, in the role's profile and for compose's reader."""
+    altered = [canonical(engine, each) for each in ACCESS if "ALTER SETTINGS PROFILE" in each]
+    assert altered == [
+        "ALTER SETTINGS PROFILE `mailpulse_analyst_limits` ADD SETTING final = 1 CONST"
+    ]
+    users = ElementTree.fromstring(secret_files("clickhouse", lambda: "x")[USERS])
+    profile = users.find("profiles/mailpulse_reader")
+    assert profile is not None
+    assert profile.findtext("final") == "1"
+    assert profile.find("constraints/final/readonly") is not None
+    queries = {each.text for each in users.findall("users/mailpulse_reader/grants/query")}
+    hidden = {f"REVOKE {RIGHTS} ON mailpulse.{table}" for table in HIDDEN}
+    assert queries == {"GRANT SELECT, SHOW ON mailpulse.*", *hidden}
 
 
 def test_quota_is_each_analysts_own(engine: Any) -> None:

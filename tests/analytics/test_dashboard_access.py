@@ -21,8 +21,11 @@ from schemas.errors import ConfigError, Unavailable
 from schemas.settings import Settings, load_settings
 
 TOKEN = "a-token-for-tests-0123456789"
-PRIVATE = ("/api/overview", "/api/wording", "/csv/overview/campaigns.csv", "/live/overview")
-PAGES = ("/", "/campaign?campaign=x", "/pipeline")
+PRIVATE = (
+    "/api/overview", "/api/wording", "/csv/overview/campaigns.csv", "/live/overview",
+    "/sql/schema", "/sql/starters", "/docs/asyncapi.yaml",
+)  # fmt: skip
+PAGES = ("/", "/campaign?campaign=x", "/pipeline", "/sql", "/docs")
 
 
 async def _nothing(_sql: str, _parameters: Parameters) -> Rows:

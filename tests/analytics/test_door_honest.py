@@ -63,6 +63,7 @@ def straight(door: OpenDoor, query: str, parameters: dict[str, str]) -> bytes:
     )
     with door.engine._session(job, job.settings, 60) as handle:
         handle.query(f"SET ROLE {READER}")
+        handle.query("SET final = 1, max_threads = 1")
         return bytes(door.engine._answer(handle, job).content)
 
 

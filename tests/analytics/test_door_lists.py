@@ -181,8 +181,9 @@ def test_settings_take_the_engines_own_values() -> None:
         for name, check in lists.SETTINGS.items()
         if name in defaults and not check(defaults[name])
     }
-    # «auto» of the machine, and «none»: not what a client would ask for
-    assert refused.keys() <= {"max_threads", "session_timezone", "max_block_size"}, refused
+    # «auto» of the machine, and «none»: not what a client would ask for; «final» is on for readers
+    allowed = {"final", "max_threads", "session_timezone", "max_block_size"}
+    assert refused.keys() <= allowed, refused
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,9 @@ SAMPLES = {
 ARGUMENTS = {
     "campaign_timeline": "(campaign = 'campaign-0000', from = '2026-09-01 00:00:00',"
     " to = '2026-10-01 00:00:00', step = 86400, zone = 'UTC')",
+    "compare": "(a = 'campaign-0000', b = 'campaign-0001')",
     "deliverability_by_day": "(zone = 'UTC')",
+    "stored_among": "(ids = ['00000000-0000-0000-0000-000000000000'])",
 }
 
 

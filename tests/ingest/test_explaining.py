@@ -99,9 +99,42 @@ def test_no_explanation_holds_a_secret(name: str) -> None:
         text = "\n".join(result.explanation)
         if result.status == 401:
             assert result.explanation
+        told = check_request(
+            one.source, changed, NOW, certificates=one.certificates, explained=True,
+            others=[one.source],
+        )  # fmt: skip
+        assert told.explanation or told.status not in (200, 401)
+        text += "\n".join(told.explanation)
         for value in (*secrets, *(proof for proof in proofs if len(proof) > 10)):
             assert value not in text
         assert "reader1@example.com" not in text
+
+
+@pytest.mark.parametrize("name", ["mailersend", "sendgrid", "mailgun", "postmark", "generic"])
+def test_the_key_of_another_source_is_found(name: str) -> None:
+    """A request that came to the wrong hook, or whose keys were swapped, names its own source."""
+    one, request = good(name)
+    wrong = example(name, 7).source.model_copy(update={"name": "other"})
+    result = check_request(
+        wrong, request, NOW, certificates=one.certificates, others=[wrong, one.source]
+    )
+    text = "\n".join(result.explanation)
+    assert f"it fits the key of the source {one.source.name}" in text
+    assert "usual cause" not in text
+    alone = check_request(wrong, request, NOW, certificates=one.certificates, others=[wrong])
+    assert "it fits the key" not in "\n".join(alone.explanation)
+
+
+def test_an_accepted_request_is_explained_if_asked() -> None:
+    """By what it was proven, how old it was, and against which limit."""
+    one, request = good("generic")
+    assert not check_request(one.source, request, NOW).explanation
+    result = check_request(one.source, request, NOW + 7, explained=True)
+    assert result.accepted
+    text = "\n".join(result.explanation)
+    assert "how it is proven: " in text
+    assert "age by x-webhook-timestamp: 7 s" in text
+    assert "limit: 300 s" in text
 
 
 def test_what_a_mapping_signs_is_said() -> None:

@@ -103,11 +103,10 @@ def test_poison_in_one_of_a_hundred(kafka_cluster: KafkaCluster, tmp_path: Path)
         assert poison.on_topic == 4 * ROUNDS
         assert poison.answered == {200: 2 * ROUNDS, 413: ROUNDS}
         dsn = pipeline.clickhouse_dsn
-        letters = "SELECT stage, toUInt32(count()), toUInt32(uniqExact(topic, partition, offset))"
-        counted = asyncio.run(ask(dsn, f"{letters} FROM dead_letters FINAL GROUP BY 1"))
-        by_stage = {stage: (number, places) for stage, number, places in counted}
-        assert by_stage["enrich"] == (poison.on_topic, poison.on_topic)
-        assert by_stage["ingest"][0] >= ROUNDS, "the simulated providers send some as well"
+        letters = "SELECT stage, toUInt32(sum(letters)) FROM dead_letter_counts GROUP BY stage"
+        by_stage = dict(asyncio.run(ask(dsn, letters)))
+        assert by_stage["enrich"] == poison.on_topic
+        assert by_stage["ingest"] >= ROUNDS, "the simulated providers send some as well"
         odd = "SELECT countIf(source = 'shop' AND time_suspect), countIf(recipient LIKE 'm%rk@%')"
         assert asyncio.run(ask(dsn, f"{odd} FROM events FINAL")) == [[ROUNDS, 0]]
         balance = "SELECT sum(missing), sum(unexplained), sum(accepted) > 0 FROM reconciliation"

@@ -67,5 +67,5 @@ def test_kill_at_a_step_loses_and_repeats_nothing(
     with SinkProcess(bootstrap, tmp_path) as sink:
         sink.wait_for(SUMMARY, expected)
         sink.wait_for(RECOUNT, expected)
-        assert sink.ask("SELECT count() FROM dead_letters") == [[0]]
+        assert sink.ask("SELECT count() FROM dead_letter_counts") == [[0]]
         assert sink.stop() == 0

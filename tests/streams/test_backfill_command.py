@@ -150,7 +150,7 @@ def test_what_is_known_is_asked_of_clickhouse(
     asked: list[int] = []
 
     def rows_of(_settings: Any, sql: str, given: dict[str, str], _row: Any) -> list[tuple[int]]:
-        assert "stored_ids" in sql
+        assert "stored_among" in sql
         asked.append(given["ids"].count(",") + 1)
         return [(1,)]
 

@@ -14,6 +14,7 @@ from schemas.errors import BadInput, ConfigError, Unavailable
 from schemas.settings import Settings
 from streams.cli import context, tail
 from streams.cli.dlq import Resend, plan_of
+from streams.cli.main import BY_USE, ROLES, app
 from streams.cli.sources import CONFIG_EXAMPLE
 from streams.embedded.data_dir import Endpoints
 from streams.terminal import output
@@ -21,8 +22,8 @@ from tests.streams.commands import run, set_apart
 
 COMMANDS = (
     "demo", "up", "ingest", "worker", "sink", "deliver", "dashboard", "topics", "migrate", "doctor",
-    "lag", "tail", "query", "export", "dlq", "send-test", "check", "capture", "config", "sources",
-    "backfill", "campaigns", "suppressions", "alerts", "rules", "bench", "forget",
+    "status", "lag", "tail", "query", "export", "dlq", "send-test", "check", "capture", "config",
+    "sources", "backfill", "campaigns", "suppressions", "alerts", "rules", "bench", "forget",
     "export-person",
 )  # fmt: skip
 
@@ -41,6 +42,18 @@ def test_every_promised_command_is_there(capsys: pytest.CaptureFixture[str]) -> 
         assert command in shown
         assert run(command, "--help") == 0
         assert "Usage" in capsys.readouterr().out
+
+
+def test_help_lists_each_command_once_and_by_use(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is needed first comes first, roles last; no command is missing from the order."""
+    named = {*BY_USE, *ROLES}
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert {name for name, one in commands.items() if not one.deprecated} == named
+    assert run("--help") == 0
+    shown = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line[:2] == "│ "]
+    listed = [word for word in shown if word in named]
+    assert listed[:3] == ["demo", "up", "status"]
+    assert listed[-6:] == ["ingest", "worker", "sink", "warehouse", "dashboard", "deliver"]
 
 
 def test_help_is_quick() -> None:

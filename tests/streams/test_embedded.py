@@ -329,6 +329,18 @@ def test_taken_port_is_seen(tmp_path: Path) -> None:
     assert port_is_free(0)
 
 
+def test_ports_that_follow_are_tried_in_order() -> None:
+    """8123, 8124, …: addresses stay easy to remember."""
+    first = free_port()
+    with contextlib.ExitStack() as stack:
+        for port in (first, first + 1):
+            taken = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                taken.bind(("127.0.0.1", port))
+                taken.listen()
+        assert free_port(first) in range(first + 2, first + data_dir.PORTS_IN_ORDER)
+
+
 def test_chosen_ports_are_given_to_no_outgoing_connection() -> None:
     """Such a connection could take a child's port while the child is down; all are different."""
     outgoing = Path("/proc/sys/net/ipv4/ip_local_port_range")

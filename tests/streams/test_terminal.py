@@ -183,6 +183,7 @@ ASKED: dict[str, list[tuple[str, ...]]] = {
     "doctor": [(), ("--json",)],
     "load": [("--init",), (), ("--json",)],
     "capacity": [("1000",), (HOSTILE,)],
+    "status": [(), ("--json",)],
     "campaigns ls": [(), ("--json",)],
     "campaigns show": [(HOSTILE,), (HOSTILE, "--json")],
     "campaigns set": [(HOSTILE, "--name", HOSTILE)],

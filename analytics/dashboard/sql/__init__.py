@@ -1,0 +1,1 @@
+"""The page ``/sql``: an analyst's queries, through the read-only interface only."""

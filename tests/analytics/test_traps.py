@@ -1,0 +1,210 @@
+"""Ways to get a wrong number, tried as an analyst tries them: at the door, on rows not merged yet.
+
+For each: the right figure comes out, or a refusal or a comment says what to write.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from schemas import topics
+from schemas.errors import BadInput
+from schemas.glossary import RATES
+from streams.cli.clickhouse import ask
+from tests.analytics.scenario import CODEC, KINDS, MINUTE_0, Sent, first_revision
+from tests.builders import record
+from tests.contracts.warehouse import Warehouse
+from tests.warehouses import OpenWarehouse, migrated_warehouse
+
+DELIVERED, OPENED, MACHINE, CLICKED = KINDS[0], KINDS[3], KINDS[4], KINDS[5]
+EPOCH = 4096
+"""What a reprocessing adds to the revision of what it writes anew."""
+MESSAGES = 40
+OPENERS = 10
+DAY_S = 86_400
+
+
+def _events(revision: int, campaign: str, moved: str | None) -> list[dict[str, object]]:
+    """40 messages of a campaign delivered over two days; 10 opened twice by people, 40 by machines;
+    one with two links: one revision of each event."""
+    number, found = 0, []
+    for message in range(MESSAGES):
+        at = (message % 2) * DAY_S
+        kinds = [(DELIVERED, 0, "")]
+        kinds += [(MACHINE, 1, "")]
+        if message < OPENERS:
+            kinds += [(OPENED, 60, ""), ({**OPENED, "first_human": False}, 90, "")]
+        if not message:
+            kinds += [(CLICKED, 120, "/a"), (CLICKED, 121, "/b")]
+        for kind, later, path in kinds:
+            item = first_revision(
+                number, message, dict(kind), at + later, "gmail", f"https://example.com{path}"
+            )
+            added = {
+                "log_id": "log-a", "offset": number, "version": number, "revision": revision,
+                "campaign_id": campaign, "previous_campaign_id": moved,
+                "seconds_since_delivery": float(later),
+            }  # fmt: skip
+            found.append({"event": item["event"], "enrichment": item["enrichment"] | added})
+            number += 1
+    return found
+
+
+def _minutes(offset: int, share: int) -> list[dict[str, object]]:
+    """The same as absolute counts, as of an offset; a small campaign beside it."""
+    rows = [("spring", day, 60, 20, 5) for day in (0, 1)] + [("tiny", 0, 2, 1, 1)]
+    return [
+        record(
+            "campaign_minute", campaign_id=campaign, mailbox_provider="gmail",
+            minute=(MINUTE_0 + day * DAY_S) * 1000, log_id="log-a", partition=0, offset=offset,
+            events=-(-events // share), delivered=-(-delivered // share),
+            opened=-(-opened // share), cohort_opened=-(-opened // share),
+        )
+        for campaign, day, events, delivered, opened in rows
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenWarehouse]:
+    """A warehouse in which nothing is merged: each revision is in an insert of its own."""
+    with migrated_warehouse(tmp_path_factory.mktemp("traps")) as (opened, client):
+        for table in ("events", "campaign_minutes", "campaigns"):
+            client.command(f"SYSTEM STOP MERGES {table}")
+        each = Warehouse(opened.reader_settings, client)
+        for revision, campaign, moved in (
+            (0, "autumn", None), (1, "spring", "autumn"), (EPOCH, "spring", None),
+        ):  # fmt: skip
+            _load(each, topics.ENRICHED, "enriched_event", _events(revision, campaign, moved))
+        for offset, share in enumerate((4, 2, 1)):
+            _load(each, topics.MINUTES, "campaign_minute", _minutes(offset, share))
+        for name in ("Spring", "Spring sale"):
+            client.command(
+                "INSERT INTO campaigns (campaign_id, name, updated_at)"
+                f" VALUES ('spring', '{name}', now64(6))"
+            )
+        assert client.query("SELECT count() FROM events").result_rows[0][0] > 3 * MESSAGES
+        yield opened
+
+
+def _load(each: Warehouse, topic: str, schema: str, items: list[dict[str, object]]) -> None:
+    values = [CODEC.encode(schema, item) for item in items]
+    assert each.load([Sent(topic, 0, at, 0, b"k", value) for at, value in enumerate(values)]) == []
+
+
+def answer(opened: OpenWarehouse, sql: str, **options: str) -> str:
+    """What the door answers, as text."""
+    return b"".join(ask(opened.reader_settings, sql, "TSV", options=options).pieces).decode()
+
+
+def refusal(opened: OpenWarehouse, sql: str, **options: str) -> str:
+    """What the door says instead of an answer."""
+    with pytest.raises(BadInput) as caught:
+        answer(opened, sql, **options)
+    return str(caught.value.detail)
+
+
+@pytest.mark.parametrize(
+    ("trap", "sql", "right"),
+    [
+        ("counts told again as they grew", "SELECT sum(delivered) FROM campaign_minutes", "41"),
+        ("the same in a subquery",
+         "SELECT sum(d) FROM (SELECT delivered AS d FROM campaign_minutes)", "41"),
+        ("events that were corrected",
+         "SELECT count() FROM events WHERE event_type = 'delivered'", "40"),
+        ("events that moved to another campaign",
+         "SELECT count() FROM events WHERE campaign_id = 'autumn'", "0"),
+        ("events that a reprocessing wrote anew",
+         "SELECT countIf(event_type = 'opened' AND first_human) FROM events", "10"),
+        ("facts that were replaced, in a join",
+         "SELECT count() FROM campaign_summary AS s JOIN campaigns AS c USING (campaign_id)"
+         " WHERE c.campaign_id = 'spring'", "1"),
+        ("unique counts added up over days",
+         "SELECT sum(opened) FROM campaign_timeline(campaign = 'spring',"
+         " from = '2020-01-01 00:00:00', to = '2030-01-01 00:00:00', step = 86400, zone = 'UTC')",
+         "10"),
+        ("unique counts added up over days and mailbox providers",
+         "SELECT sum(delivered) FROM deliverability_daily", "41"),
+        ("COUNT(DISTINCT …), which ClickHouse could estimate",
+         "SELECT count(DISTINCT message_key) FROM email_events", "40"),
+        ("rates of rows of different size, by their sums",
+         "SELECT round(sum(cohort_opened) / sum(delivered), 4) FROM campaign_summary", "0.2683"),
+        ("days of whoever asks instead of UTC's",
+         "SELECT uniqExact(toDate(event_time)) FROM email_events WHERE event_type = 'delivered'"
+         " SETTINGS session_timezone = 'Pacific/Auckland'", "2"),
+        ("texts without a zone",
+         "SELECT count() FROM campaign_minutes WHERE minute = '{at}'"
+         " SETTINGS session_timezone = 'Pacific/Auckland'", "2"),
+    ],
+)  # fmt: skip
+def test_the_right_figure_comes_out(opened: OpenWarehouse, trap: str, sql: str, right: str) -> None:
+    """Whatever the analyst knows of FINAL, revisions, logs and zones."""
+    at = answer(opened, f"SELECT toDateTime({MINUTE_0}, 'UTC')").strip()
+    assert answer(opened, sql.replace("{at}", at)).strip() == right, trap
+
+
+def test_final_cannot_be_switched_off(opened: OpenWarehouse) -> None:
+    """Neither behind the statement nor in the address, nor inside a subquery."""
+    sql = "SELECT sum(delivered) FROM campaign_minutes"
+    assert "'final'" in refusal(opened, f"{sql} SETTINGS final = 0")
+    assert "'final'" in refusal(opened, sql, final="0")
+    assert "SETTINGS" in refusal(opened, f"SELECT * FROM ({sql} SETTINGS final = 0)")
+    assert answer(opened, f"{sql} SETTINGS final = 1").strip() == "41"
+
+
+@pytest.mark.parametrize("name", [rate.name for rate in RATES])
+@pytest.mark.parametrize("function", ["avg", "sum"])
+def test_rates_are_not_added_or_averaged(opened: OpenWarehouse, name: str, function: str) -> None:
+    """The refusal has the formula, which runs, and a way for whoever means an unweighted mean."""
+    told = refusal(opened, f"SELECT {function}(s.{name}) FROM campaign_summary AS s")
+    formula = told.split("divide the sums, ")[1].split(". If")[0]
+    answer(opened, f"SELECT {formula} FROM campaign_summary")
+    unweighted = told.split("write ")[1].split(" (BAD")[0]
+    answer(opened, f"SELECT {unweighted} FROM campaign_summary")
+
+
+@pytest.mark.parametrize(
+    "table", ["campaign_rates", "campaign_rates_now", "campaign_rates_history"]
+)
+def test_windows_that_overlap_are_not_added_up(opened: OpenWarehouse, table: str) -> None:
+    """5m, 1h, 24h and total hold the same messages."""
+    assert "windows overlap" in refusal(opened, f"SELECT sum(delivered) FROM {table}")
+    answer(opened, f"SELECT sum(delivered) FROM {table} WHERE window = 'total'")
+
+
+@pytest.mark.parametrize(
+    ("view", "words"),
+    [
+        ("links", "must not be added up over links"),
+        ("click_url_group", "must not be added up over links"),
+        ("machine_activity", "must not be added up over rows"),
+        ("bounce_reasons", "must not be added up over reasons"),
+        ("email_events", "Aggregate before a join"),
+        ("email_events", "one row per event, not per message"),
+        ("time_to_open", "must not be added or averaged"),
+        ("campaign_summary", "must not be added or averaged"),
+        ("mailbox_providers", "must not be added or averaged"),
+        ("deliverability_daily", "must not be added or averaged"),
+        ("deliverability_by_day", "must not be added or averaged"),
+        ("campaign_timeline", "must not be added or averaged"),
+        ("recipient_frequency", "must not be added or averaged"),
+        ("campaign_rates_now", "Windows overlap"),
+    ],
+)  # fmt: skip
+def test_what_can_not_be_refused_is_said(opened: OpenWarehouse, view: str, words: str) -> None:
+    """In the view's comment, which clients and the page of queries show."""
+    sql = f"SELECT comment FROM system.tables WHERE name = '{view}'"
+    assert words in answer(opened, sql)
+
+
+def test_a_message_with_two_links_is_one_clicker(opened: OpenWarehouse) -> None:
+    """What is added up over links is not the number of clickers, which stands beside it."""
+    rows = answer(opened, "SELECT messages, clicked, share FROM click_url_group").split("\n")
+    assert rows[:-1] == ["1\t1\t1", "1\t1\t1"]
+
+
+def test_no_figure_depends_on_tables_that_are_hidden(opened: OpenWarehouse) -> None:
+    """Parts of the pipeline are not among what an analyst may take for figures."""
+    assert "privileges" in refusal(opened, "SELECT count() FROM stored")
+    shown = answer(opened, "SHOW TABLES").split()
+    assert "campaign_summary" in shown
+    assert not {"stored", "accepted", "schema_migrations", "dead_letters"} & set(shown)
