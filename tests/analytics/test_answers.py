@@ -120,7 +120,7 @@ def test_views_equal_a_recount(warehouse: Warehouse, messages: list[Message]) ->
     now_s = int(warehouse.rows("SELECT toUnixTimestamp(now())")[0][0])
     load(warehouse, messages, now_s)
     _check_compare(warehouse, messages)
-    opens = defaultdict(list)
+    opens: dict[str, list[Any]] = defaultdict(list)
     for campaign, _, _, outcomes in messages:
         opens[campaign] += [outcomes[0]] if 0 in outcomes else []
     for row in warehouse.rows(

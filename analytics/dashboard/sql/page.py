@@ -157,7 +157,7 @@ class SqlPage:
                     yield piece
                 outcome = "ok"
             finally:
-                await pieces.aclose()  # type: ignore[attr-defined]
+                await pieces.aclose()
                 self._note(request, begun_s, outcome)
 
         headers = {
