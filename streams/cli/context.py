@@ -38,6 +38,9 @@ EXIT_CODES = (
     "Exit codes: 0 ok · 1 a check failed · 2 wrong usage · 3 invalid settings · "
     "4 Kafka, ClickHouse or another peer is unavailable."
 )
+READABLE = 0o644
+"""Mode of ``mailpulse.toml``, whatever the umask: it holds no secret, and the containers that
+``docker-compose.yml`` gives it to run under users of their own."""
 
 Json = Annotated[bool, typer.Option("--json", help="Output JSON instead of text.")]
 ConfigFile = Annotated[

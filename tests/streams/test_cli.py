@@ -1,8 +1,10 @@
 """The command line without a pipeline: help, exit codes, files, messages instead of tracebacks."""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -14,6 +16,7 @@ from schemas.errors import BadInput, ConfigError, Unavailable
 from schemas.settings import Settings
 from streams.cli import context, tail
 from streams.cli.dlq import Resend, plan_of
+from streams.cli.main import PRIVATE
 from streams.cli.sources import CONFIG_EXAMPLE
 from streams.embedded.data_dir import Endpoints
 from streams.terminal import output
@@ -213,6 +216,36 @@ def test_config_init_writes_once(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert path.read_text(encoding="utf-8") == "# mine\n"
     assert run("config", "init", "--force") == 0
     capsys.readouterr()
+
+
+@pytest.fixture
+def private_umask() -> Iterator[None]:
+    """The umask that commands run under."""
+    before = os.umask(PRIVATE)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("private_umask")
+def test_the_users_file_is_readable_by_containers(tmp_path: Path) -> None:
+    """Compose mounts it as it is, and its containers run under other users; it has no secrets."""
+    path = tmp_path / "mailpulse.toml"
+    assert run("config", "init") == 0
+    assert path.stat().st_mode & 0o777 == 0o644
+    path.unlink()
+    assert run("sources", "add", "mailgun", "--name", "a") == 0
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.usefixtures("private_umask")
+def test_secret_files_are_readable_by_containers(tmp_path: Path) -> None:
+    """All that compose mounts of the folder; nobody else gets into it."""
+    assert run("config", "secrets") == 0
+    folder = tmp_path / "secrets"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert modes.pop("sources") == 0o755
+    assert set(modes.values()) == {0o644}
 
 
 def test_example_file_is_valid_when_its_comments_are_taken_off(
