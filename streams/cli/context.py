@@ -211,6 +211,22 @@ def codec_of(settings: Settings) -> "Codec":
     return Codec(register_all(url))
 
 
+def role_codec(settings: Settings) -> "Codec":
+    """As ``codec_of``, for a role: it starts while the registry is away, if it knows its ids.
+
+    Raises:
+        Unavailable: the registry does not answer, and no ids of it are kept.
+        ConfigError: it rejects a schema.
+    """
+    url = settings.schema_registry_url.get_secret_value()
+    if not url:
+        return codec_of(settings)
+    from schemas.codec import Codec
+    from streams.kafka.kept_ids import registered_or_kept
+
+    return Codec(registered_or_kept(url, settings.data_dir))
+
+
 def source_named(settings: Settings, name: str) -> Source:
     """One source of ``mailpulse.toml``.
 
