@@ -26,7 +26,7 @@ COMMANDS = (
     "demo", "up", "ingest", "worker", "sink", "deliver", "dashboard", "topics", "migrate", "doctor",
     "lag", "tail", "query", "export", "dlq", "send-test", "check", "capture", "config", "sources",
     "backfill", "campaigns", "suppressions", "alerts", "rules", "bench", "forget",
-    "export-person",
+    "export-person", "workers",
 )  # fmt: skip
 
 
@@ -80,7 +80,8 @@ def test_wrong_usage_is_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixt
     [("topics", "show"), ("topics", "apply"), ("lag",), ("tail", "raw"), ("query", "SELECT 1"),
      ("dlq", "ls"), ("deliver", "ls"), ("campaigns", "ls"), ("alerts", "ls"), ("alerts", "try"),
      ("campaigns", "set", "spring"), ("forget", "a@b.example", "--yes"),
-     ("forget", "a@b.example", "--verify"), ("export-person", "a@b.example")],
+     ("workers", "remove", "worker-2"), ("forget", "a@b.example", "--verify"),
+     ("export-person", "a@b.example")],
 )  # fmt: skip
 def test_absent_peer_is_4(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     """Every command that needs a peer names the address that it tried."""
