@@ -8,6 +8,8 @@
 #   make lint     ruff, formatting, import contracts
 #   make types    mypy --strict
 #   make live     tests on real Kafka, a real registry, a real browser (Maven needed)
+#   make rehearse  docker-compose.yml brought up without Docker, every service killed and restarted,
+#                 figures compared (root, Linux)         ARGS="--brief --keep FOLDER"
 #   make bench    measurements on real Kafka                 ARGS="--only ingress --json"
 #   make soak     faults drawn at random, for half an hour   ARGS="--minutes 30 --rate 400"
 #   make fuzz     damaged input for every parser, an hour    ARGS="--minutes 1"
@@ -39,7 +41,7 @@ PYTEST := -m pytest --numprocesses $(AT_ONCE) --maxprocesses 8 --dist loadfile
 LIVE_AT_ONCE ?= 2
 ARGS ?=
 
-.PHONY: demo test test-pinned compiled test-compiled lint types live bench soak fuzz record-metrics lock clean
+.PHONY: demo test test-pinned compiled test-compiled lint types live rehearse bench soak fuzz record-metrics lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/installed-embedded
@@ -71,6 +73,9 @@ live: $(VENV)/installed-dev
 	$(BIN)/python $(PYTEST) --numprocesses $(LIVE_AT_ONCE) \
 	  -m "(live or slow) and not browser" $(ARGS)
 	$(BIN)/python -m pytest -m browser $(ARGS)  # apart: Playwright keeps an event loop running
+
+rehearse: $(VENV)/installed-dev $(VENV)/pinned/installed
+	$(BIN)/python -m tests.rehearsal $(ARGS)
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m tests.bench $(ARGS)

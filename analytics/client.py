@@ -7,6 +7,7 @@ Invariants:
 """
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import clickhouse_connect
@@ -26,6 +27,11 @@ REFUSAL_CODES: frozenset[int] = frozenset(
          321, 349, 376, 395, 407, 441, 469, 631, 632, 633, 675, 676, 691, 748, 1001,
     }
 )  # fmt: skip
+
+OF_DISTRIBUTED_INSERTS: Mapping[str, int] = MappingProxyType({"distributed_foreground_insert": 1})
+"""On a cluster an insert is answered once the shards have its rows. By default the server that
+takes it only queues them on its disk, and the sink would commit offsets of rows that one server has
+(ClickHouse documentation, «Distributed Table Engine»)."""
 
 
 class RowsRefused(Exception):
@@ -49,7 +55,8 @@ def connect(settings: AnalyticsSettings) -> Client:
         ConfigError: the DSN is invalid.
         Unavailable: the server does not answer.
     """
-    return _connected(settings, _create_database)
+    of_inserts = OF_DISTRIBUTED_INSERTS if settings.clickhouse_cluster else {}
+    return _connected(settings, _create_database, of_inserts)
 
 
 def reader(settings: AnalyticsSettings) -> Client:
@@ -58,14 +65,16 @@ def reader(settings: AnalyticsSettings) -> Client:
 
 
 def _connected(
-    settings: AnalyticsSettings, prepare: Callable[[Client, str, AnalyticsSettings], None]
+    settings: AnalyticsSettings,
+    prepare: Callable[[Client, str, AnalyticsSettings], None],
+    of_inserts: Mapping[str, int] = MappingProxyType({}),
 ) -> Client:
     try:
         address = clickhouse_address(settings.clickhouse_dsn.get_secret_value())
     except ValueError as error:
         raise ConfigError([f"MAILPULSE_CLICKHOUSE_DSN: {error}"]) from None
     try:
-        client = _open(settings, address)
+        client = _open(settings, address, dict(of_inserts))
         prepare(client, address.database, settings)
         client.database = address.database
     except (ClickHouseError, OSError) as error:
@@ -74,17 +83,22 @@ def _connected(
 
 
 def _create_database(client: Client, database: str, settings: AnalyticsSettings) -> None:
+    # A query first: who may not create databases can connect, and no statement waits for a replica
+    # that is down. Also, the analysts' listener accepts no Identifier parameter.
+    if client.command(
+        "SELECT count() FROM system.databases WHERE name = {name:String}", {"name": database}
+    ):
+        return
     if settings.clickhouse_cluster:
         cluster = settings.clickhouse_cluster.replace("'", "")
         client.command(f"CREATE DATABASE IF NOT EXISTS `{database}` ON CLUSTER '{cluster}'")
-    # a query first, as the analysts' listener accepts no Identifier parameter
-    elif not client.command(
-        "SELECT count() FROM system.databases WHERE name = {name:String}", {"name": database}
-    ):
+    else:
         client.command("CREATE DATABASE IF NOT EXISTS {name:Identifier}", {"name": database})
 
 
-def _open(settings: AnalyticsSettings, address: ClickHouseAddress) -> Client:
+def _open(
+    settings: AnalyticsSettings, address: ClickHouseAddress, insert_settings: dict[str, Any]
+) -> Client:
     return clickhouse_connect.get_client(
         interface=address.scheme,
         host=address.host,
@@ -95,6 +109,7 @@ def _open(settings: AnalyticsSettings, address: ClickHouseAddress) -> Client:
         send_receive_timeout=settings.clickhouse_timeout_s,
         autogenerate_session_id=False,  # a session would allow one query at a time
         compress=settings.clickhouse_compress,
+        settings=insert_settings,
     )
 
 

@@ -17,6 +17,7 @@ import yaml
 
 from schemas.settings import PREFIX, Settings
 from streams.cli.secret_files import SOURCES, USERS, write_missing
+from streams.embedded.role_environ import REFERRING, SETTINGS
 from tests.compose import (
     COMPOSE,
     OURS,
@@ -29,7 +30,7 @@ from tests.compose import (
     subnet,
 )
 
-JOBS = {"topics", "migrate"}
+JOBS = {"topics", "migrate", "operator"}
 
 
 def test_compose_file_follows_the_compose_specification() -> None:
@@ -138,6 +139,21 @@ def test_no_secret_stands_in_an_environment() -> None:
             secret = re.search(r"PASSWORD|SECRET|TOKEN|DSN|HASH_KEY", variable)
             assert not secret or str(value).startswith("/run/secrets/"), f"{name}: {variable}"
             assert not re.search(r"://[^/\s]*:[^/\s]*@", str(value)), f"{name}: {variable}"
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_role_has_the_secrets_that_it_reads(name: str) -> None:
+    """ClickHouse's writer for who writes there, the sources' for who refers to them; the operator's
+    commands may do anything."""
+    service, [role, *_] = OURS[name], OURS[name]["command"]
+    secrets = set(service.get("secrets", ()))
+    writes = role in ("sink", "migrate") or name == "operator"
+    assert ("clickhouse_dsn" in secrets) == writes
+    assert ("clickhouse_reader_dsn" in secrets) == (role == "dashboard")
+    reads = "clickhouse_dsn" in SETTINGS.get(role, ()) or writes
+    assert (f"{PREFIX}CLICKHOUSE_DSN_FILE" in service["environment"]) == reads
+    mounted = any(volume.endswith("/sources:ro") for volume in service.get("volumes", ()))
+    assert mounted == (role in REFERRING or name == "operator")
 
 
 def test_roles_start_only_after_the_jobs() -> None:

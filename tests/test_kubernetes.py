@@ -9,6 +9,7 @@ import yaml
 from schemas.serving.origin import Networks
 from schemas.topics import BY_NAME
 from streams.cli.telemetry import ENDPOINTS, tracer_of
+from streams.embedded.role_environ import REFERRING, SETTINGS
 from tests.compose import OURS, ROOT, is_command, load
 from tests.lock import packages
 
@@ -194,3 +195,84 @@ def test_trusted_networks_are_admitted_by_label() -> None:
     [(label, value)] = allowed["namespaceSelector"]["matchLabels"].items()
     setup = (KUBERNETES / "kustomization.yaml").read_text("utf-8")
     assert f" {label}={value}\n" in setup, "the set-up does not say how to set the label"
+
+
+def secret_keys(spec: dict[str, Any]) -> dict[str, set[str] | None]:
+    """Secret -> the keys of it that a pod gets, ``None``: all."""
+    return {
+        one["secret"]["secretName"]: {item["key"] for item in one["secret"]["items"]}
+        if "items" in one["secret"]
+        else None
+        for one in spec["volumes"]
+        if "secret" in one
+    }
+
+
+@pytest.mark.parametrize("name", pods())
+def test_a_pod_gets_the_secrets_that_its_role_reads(name: str) -> None:
+    """By the settings that a role reads; ``topics`` and ``migrate`` talk to one peer each."""
+    spec = pods()[name]["spec"]
+    [container] = spec["containers"]
+    role = container["args"][0]
+    reads = SETTINGS.get(role, frozenset({"clickhouse_dsn"} if role == "migrate" else ()))
+    keys = secret_keys(spec)
+    own = keys.get("mailpulse", set())
+    assert own is not None, "every secret of the pipeline"
+    assert ("clickhouse_dsn" in reads) == any(key.startswith("clickhouse") for key in own)
+    assert ("clickhouse_dsn" in own) == (role in ("sink", "migrate")), "writes to ClickHouse"
+    assert ("dashboard_token" in own) == (role == "dashboard")
+    assert (keys["mailpulse-sources"] is None) == (role in REFERRING), "secrets of sources"
+    given = {one["name"]: one.get("value") for one in container.get("env", ())}
+    mounts = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
+    for setting in (value for key, value in given.items() if key.endswith("_FILE")):
+        assert setting in {f"{mounts['secrets']}/{key}" for key in own}
+
+
+def test_the_base_names_no_number_of_pods_that_something_scales() -> None:
+    """Each apply would set the scale back."""
+    scaled = {
+        (one["spec"]["scaleTargetRef"]["kind"], one["spec"]["scaleTargetRef"]["name"])
+        for one in kubernetes()
+        if one["kind"] in ("ScaledObject", "HorizontalPodAutoscaler")
+    }
+    assert len(scaled) == 3
+    for one in kubernetes():
+        if (one["kind"], one["metadata"]["name"]) in scaled:
+            assert "replicas" not in one["spec"], one["metadata"]["name"]
+
+
+def test_every_port_that_people_or_machines_call_is_let_in() -> None:
+    """Each port of a pod is in a policy for it: without one ``mailpulse-closed`` refuses it."""
+    admitted: dict[str, set[int]] = {}
+    for one in kubernetes():
+        if one["kind"] != "NetworkPolicy":
+            continue
+        selector = one["spec"]["podSelector"]
+        names = {selector.get("matchLabels", {}).get("app.kubernetes.io/name")} - {None}
+        names |= {name for rule in selector.get("matchExpressions", ()) for name in rule["values"]}
+        for rule in one["spec"].get("ingress", ()):
+            for name in names:
+                admitted.setdefault(name, set()).update(port["port"] for port in rule["ports"])
+    for template in pods().values():
+        [container] = template["spec"]["containers"]
+        ports = {port["containerPort"] for port in container.get("ports", ())}
+        name = template["metadata"]["labels"]["app.kubernetes.io/name"]
+        assert ports <= admitted.get(name, set()), name
+
+
+def test_the_example_of_an_ingress_leads_hooks_in_and_nothing_else() -> None:
+    """To a port that exists, and with room for the largest body that mailpulse takes."""
+    example = yaml.safe_load((KUBERNETES / "examples" / "ingress.yaml").read_text("utf-8"))
+    [rule] = example["spec"]["rules"]
+    [path] = rule["http"]["paths"]
+    assert (path["path"], path["pathType"]) == ("/hooks", "Prefix")
+    to = path["backend"]["service"]
+    [service] = [
+        one
+        for one in kubernetes()
+        if one["kind"] == "Service" and one["metadata"]["name"] == to["name"]
+    ]
+    assert to["port"]["name"] in {port["name"] for port in service["spec"]["ports"]}
+    size = example["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
+    assert size.endswith("m")
+    assert int(size[:-1]) << 20 > load(base_settings()).body_bytes_max

@@ -38,6 +38,9 @@ EXIT_CODES = (
     "Exit codes: 0 ok · 1 a check failed · 2 wrong usage · 3 invalid settings · "
     "4 Kafka, ClickHouse or another peer is unavailable."
 )
+READABLE = 0o644
+"""Mode of ``mailpulse.toml``, whatever the umask: it holds no secret, and the containers that
+``docker-compose.yml`` gives it to run under users of their own."""
 
 Json = Annotated[bool, typer.Option("--json", help="Output JSON instead of text.")]
 ConfigFile = Annotated[
@@ -206,6 +209,22 @@ def codec_of(settings: Settings) -> "Codec":
     from streams.kafka.registry import register_all
 
     return Codec(register_all(url))
+
+
+def role_codec(settings: Settings) -> "Codec":
+    """As ``codec_of``, for a role: it starts while the registry is away, if it knows its ids.
+
+    Raises:
+        Unavailable: the registry does not answer, and no ids of it are kept.
+        ConfigError: it rejects a schema.
+    """
+    url = settings.schema_registry_url.get_secret_value()
+    if not url:
+        return codec_of(settings)
+    from schemas.codec import Codec
+    from streams.kafka.kept_ids import registered_or_kept
+
+    return Codec(registered_or_kept(url, settings.data_dir))
 
 
 def source_named(settings: Settings, name: str) -> Source:

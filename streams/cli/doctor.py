@@ -21,6 +21,7 @@ from schemas.topics import TOPICS
 from streams.cli.clickhouse import row_of, rows_of
 from streams.cli.context import (
     FAILED,
+    READABLE,
     ConfigFile,
     Json,
     destinations_of,
@@ -83,6 +84,7 @@ def init(
     if path.exists() and not force:
         raise ConfigError([f"{path}: exists already; --force replaces it"])
     path.write_text(CONFIG_EXAMPLE, encoding="utf-8")
+    path.chmod(READABLE)
     say(f"Wrote {path}. Next: mailpulse sources add PROVIDER")
 
 

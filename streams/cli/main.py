@@ -38,6 +38,7 @@ from streams.cli import (
     topics,
     trace,
     why,
+    workers,
 )
 from streams.cli.context import EXIT_CODES, FAILED, OK, exit_code, explain, put, say
 from streams.terminal.output import LogLines, say_traceback
@@ -91,6 +92,7 @@ for module in (
     alerts,
     suppressions,
     topics,
+    workers,
     kafka,
     tail,
     trace,

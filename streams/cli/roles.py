@@ -22,12 +22,12 @@ from streams.cli.context import (
     OK,
     ConfigFile,
     Json,
-    codec_of,
     destinations_of,
     emit,
     environ,
     lines_of,
     now,
+    role_codec,
     say,
     settings_of,
     sources_of,
@@ -85,7 +85,7 @@ def ingest() -> None:
     sources = sources_of(settings_of(attach=False), whole=False)
     settings = begin("ingest")
     tracer = tracer_of(environ(), "ingest")
-    codec = codec_of(settings)
+    codec = role_codec(settings)
     pages = [registry_routes(codec.ids)]
     server.run(settings, sources, codec=codec, pages=pages, tracer=tracer)
 
@@ -98,7 +98,7 @@ def worker() -> None:
     settings = begin("worker")
     say_build()
     tracer = tracer_of(environ(), "worker")
-    codec, lines = codec_of(settings), lines_of(settings)
+    codec, lines = role_codec(settings), lines_of(settings)
     raise typer.Exit(worker.run_worker(settings, codec=codec, lines=lines, tracer=tracer))
 
 
@@ -110,7 +110,7 @@ def sink() -> None:
 
     settings = begin("sink")
     tracer = tracer_of(environ(), "sink")
-    codec = codec_of(settings)
+    codec = role_codec(settings)
     beside = Watch(settings, codec, now).run
     run_until_stopped(
         lambda stop: analytics_sink.serve(

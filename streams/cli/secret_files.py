@@ -1,8 +1,8 @@
 """``mailpulse config secrets``: the secret files that ``docker-compose.yml`` mounts.
 
 Invariants:
-1. Only the owner can enter the folder (0700). The files in it are readable by all, as each
-   container runs under a user of its own.
+1. Only the owner can enter the folder (0700). What is in it is readable by all, as each container
+   runs under a user of its own; whoever puts secrets of sources into it makes them so.
 2. Existing files are never replaced: a second run only adds what is missing.
 3. ClickHouse gets hashes; only the roles' DSNs hold passwords.
 """
@@ -93,7 +93,8 @@ def write_missing(folder: Path, host: str) -> list[str]:
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
-    (folder / SOURCES).mkdir(mode=0o755, exist_ok=True)
+    (folder / SOURCES).mkdir(exist_ok=True)
+    (folder / SOURCES).chmod(0o755)  # whatever the umask
     together = {DSN, READER_DSN, READER_PASSWORD, USERS}
     made = []
     left_alone = {name for name in (*together, GRAFANA, TOKEN) if (folder / name).exists()}
@@ -122,7 +123,7 @@ def secrets(
     """
     for name in write_missing(folder, clickhouse_host):
         say(f"made  {folder / name}")
-    say(f"Put secrets of your sources into {folder / SOURCES}")
+    say(f"Put secrets of your sources into {folder / SOURCES}, readable by all (chmod 644)")
 
 
 def register(app: typer.Typer) -> None:

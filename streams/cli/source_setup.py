@@ -25,7 +25,7 @@ from pydantic import SecretStr, ValidationError
 from schemas.errors import ConfigError
 from schemas.settings import PREFIX, Source
 from schemas.sources import SecretUnset, is_source_name, load_sources, resolve_secret
-from streams.cli.context import config_text, say, settings_of
+from streams.cli.context import READABLE, config_text, say, settings_of
 
 if TYPE_CHECKING:
     from ingest.providers.base import Provider
@@ -356,6 +356,8 @@ def _append(path: Path, name: str, block: Collection[str]) -> None:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
             before = file.read()
+            if not before:
+                os.fchmod(file.fileno(), READABLE)
             added = _added(before, path, name, block)
             try:
                 _write(file, added)

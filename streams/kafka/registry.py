@@ -37,13 +37,16 @@ class RegistryClient:
         url: base of the Confluent API, ``http(s)://user:password@host:port/path``.
         timeout_s: longest wait for one answer.
         backoff_s: first wait between tries.
+        attempts: tries of one call.
     """
 
     def __init__(
-        self, url: str, *, timeout_s: float = TIMEOUT_S, backoff_s: float = BACKOFF_S
-    ) -> None:
+        self, url: str, *, timeout_s: float = TIMEOUT_S, backoff_s: float = BACKOFF_S,
+        attempts: int = ATTEMPTS_MAX,
+    ) -> None:  # fmt: skip
         self._http = httpx.Client(base_url=url, timeout=timeout_s)
         self._backoff_s = backoff_s
+        self._attempts = attempts
 
     def __enter__(self) -> Self:
         return self
@@ -88,7 +91,7 @@ class RegistryClient:
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         wait_s = self._backoff_s
-        for attempt in range(1, ATTEMPTS_MAX + 1):
+        for attempt in range(1, self._attempts + 1):
             try:
                 answer = self._http.request(method, path, json=body)
             except httpx.TransportError as error:
@@ -97,7 +100,7 @@ class RegistryClient:
                 if answer.status_code < 500:
                     return _content(answer, path)
                 reason = f"status {answer.status_code}"
-            if attempt < ATTEMPTS_MAX:
+            if attempt < self._attempts:
                 time.sleep(wait_s)
                 wait_s *= 2
         raise Unavailable(f"schema registry: {method} {path}: {reason}")
@@ -120,8 +123,9 @@ def _content(answer: httpx.Response, path: str) -> Any:
 
 
 def register_all(
-    url: str, *, timeout_s: float = TIMEOUT_S, backoff_s: float = BACKOFF_S
-) -> dict[str, int]:
+    url: str, *, timeout_s: float = TIMEOUT_S, backoff_s: float = BACKOFF_S,
+    attempts: int = ATTEMPTS_MAX,
+) -> dict[str, int]:  # fmt: skip
     """Registers every released schema version, oldest first.
 
     Returns:
@@ -132,7 +136,9 @@ def register_all(
         ConfigError: it refuses a schema.
     """
     ids: dict[str, int] = {}
-    with RegistryClient(url, timeout_s=timeout_s, backoff_s=backoff_s) as registry:
+    with RegistryClient(
+        url, timeout_s=timeout_s, backoff_s=backoff_s, attempts=attempts
+    ) as registry:
         for topic in TOPICS:
             registry.set_compatibility(topic.subject, topic.compatibility)
             for full in FIXED_IDS:

@@ -11,6 +11,7 @@ Invariants:
 
 import asyncio
 import random
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
@@ -72,6 +73,7 @@ class Traffic:
         answered: called with the new events of each request that was answered 200.
         give_up_s: how long requests are retried after the traffic has ended, seconds.
         ledger: where answers are noted; default: in memory.
+        tls: whom to trust; default: public authorities.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Traffic:
         answered: Callable[[Sequence[Happening]], None],
         give_up_s: float = GIVE_UP_S,
         ledger: Ledger | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.ledger = ledger or Ledger()
         self.refusal: Refusal | None = None
@@ -103,6 +106,7 @@ class Traffic:
             base_url=base_url,
             timeout=10.0,
             trust_env=False,
+            verify=tls or True,
             limits=httpx.Limits(max_connections=IN_FLIGHT_MAX),
         )
 

@@ -126,6 +126,7 @@ class Pipeline:
         partitions: of each topic.
         ingests: number of ingress processes; ``workers``: of workers; the sink is one.
         dashboard: whether there is one.
+        static: whether workers keep their partitions over a restart, by their names.
         clocks: role's name -> seconds that its clock is fast by.
         settings: more settings, names without prefix, for every role.
     """
@@ -141,12 +142,14 @@ class Pipeline:
         ingests: int = 1,
         workers: int = 1,
         dashboard: bool = False,
+        static: bool = False,
         clocks: Mapping[str, int] | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "mailpulse.toml").write_text(config, encoding="utf-8")
+        self._static = static
         self._page_port = free_port()
         self._warehouse = None if "CLICKHOUSE_DSN" in (settings or {}) else Addresses()
         self._environ = {
@@ -188,6 +191,8 @@ class Pipeline:
                 "METRICS_PORT": str(port),
             },
         }[kind]
+        if self._static and kind == "worker":
+            own["GROUP_INSTANCE_ID"] = name
         environ, clock_s = {**self._environ, **own}, self._clocks.get(name, 0)
         role = Role(name, self.folder, environ, port, self._secrets, clock_s)
         self.roles[name] = role

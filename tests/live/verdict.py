@@ -9,9 +9,11 @@ Invariants:
 import asyncio
 import random
 import secrets
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from schemas.errors import Unavailable
 from schemas.glossary import COUNTER_NAMES
@@ -20,7 +22,6 @@ from streams.simulation.ledger import Ledger, compare_events, differences, recou
 from streams.simulation.readout import ClickHouse, Freshness
 from streams.simulation.simulator import Simulator
 from streams.simulation.traffic import Traffic
-from tests.live.roles import Pipeline
 
 PATIENCE_S = 150.0
 
@@ -30,6 +31,21 @@ may be stored all the same, and then no figure agrees; a broker that starts on a
 longer than the demo's senders wait."""
 
 Disturbance = Callable[[], Awaitable[None]]
+
+
+class Pipeline(Protocol):
+    """What is judged: ``tests.live.roles.Pipeline``, or the services of a rehearsal."""
+
+    @property
+    def ingest_url(self) -> str:
+        """Where providers post to."""
+
+    @property
+    def clickhouse_dsn(self) -> str:
+        """Where analysts connect."""
+
+    def wait_caught_up(self) -> None:
+        """Waits until workers and sink have read everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +111,13 @@ async def _look(
     )
 
 
-async def _send(traffic: Traffic, seconds: float, disturb: Disturbance | None) -> None:
+async def _send(traffic: Traffic, seconds: float | None, disturb: Disturbance | None) -> None:
     """Sends for ``seconds``; ``disturb`` runs meanwhile and is awaited."""
+    over = asyncio.Event()
     disturbing = asyncio.ensure_future(disturb()) if disturb is not None else None
-    await traffic.run(seconds, asyncio.Event())
+    if disturbing is not None and seconds is None:
+        disturbing.add_done_callback(lambda _: over.set())
+    await traffic.run(seconds, over)
     if disturbing is not None:
         await disturbing
 
@@ -106,10 +125,11 @@ async def _send(traffic: Traffic, seconds: float, disturb: Disturbance | None) -
 async def _verdict(
     pipeline: Pipeline,
     accounts: Accounts,
-    seconds: float,
+    seconds: float | None,
     rate_per_s: float,
     seed: int,
     disturb: Disturbance | None,
+    tls: ssl.SSLContext | None,
 ) -> Verdict:
     run = secrets.token_hex(3)
     clickhouse = ClickHouse(pipeline.clickhouse_dsn)
@@ -122,6 +142,7 @@ async def _verdict(
         random.Random(seed + 1),
         freshness.answered,
         give_up_s=GIVE_UP_S,
+        tls=tls,
     )
     watching = asyncio.ensure_future(freshness.watch())
     try:
@@ -147,21 +168,24 @@ def verdict_of(
     pipeline: Pipeline,
     accounts: Accounts,
     *,
-    seconds: float,
+    seconds: float | None,
     rate_per_s: float,
     seed: int = 1,
     disturb: Disturbance | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Verdict:
     """Sends simulated traffic through a running pipeline, lets it drain and compares.
 
     Args:
         accounts: of ``open_accounts()``; the pipeline's ``config`` and ``secrets`` are theirs.
+        seconds: ``None``: for as long as ``disturb`` takes.
         seed: of the simulator's chance.
         disturb: what happens to the pipeline while traffic flows; blocking calls belong into
             ``asyncio.to_thread``.
+        tls: whom the senders trust; default: public authorities.
 
     Raises:
         ProcessFailed: the pipeline does not catch up.
         Unavailable: ClickHouse does not answer.
     """
-    return asyncio.run(_verdict(pipeline, accounts, seconds, rate_per_s, seed, disturb))
+    return asyncio.run(_verdict(pipeline, accounts, seconds, rate_per_s, seed, disturb, tls))

@@ -1,8 +1,10 @@
 """The command line without a pipeline: help, exit codes, files, messages instead of tracebacks."""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -14,7 +16,7 @@ from schemas.errors import BadInput, ConfigError, Unavailable
 from schemas.settings import Settings
 from streams.cli import context, tail
 from streams.cli.dlq import Resend, plan_of
-from streams.cli.main import BY_USE, ROLES, app
+from streams.cli.main import BY_USE, PRIVATE, ROLES, app
 from streams.cli.sources import CONFIG_EXAMPLE
 from streams.embedded.data_dir import Endpoints
 from streams.terminal import output
@@ -24,7 +26,7 @@ COMMANDS = (
     "demo", "up", "ingest", "worker", "sink", "deliver", "dashboard", "topics", "migrate", "doctor",
     "status", "lag", "tail", "query", "export", "dlq", "send-test", "check", "capture", "config",
     "sources", "backfill", "campaigns", "suppressions", "alerts", "rules", "bench", "forget",
-    "export-person",
+    "export-person", "workers",
 )  # fmt: skip
 
 
@@ -90,7 +92,8 @@ def test_wrong_usage_is_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixt
     [("topics", "show"), ("topics", "apply"), ("lag",), ("tail", "raw"), ("query", "SELECT 1"),
      ("dlq", "ls"), ("deliver", "ls"), ("campaigns", "ls"), ("alerts", "ls"), ("alerts", "try"),
      ("campaigns", "set", "spring"), ("forget", "a@b.example", "--yes"),
-     ("forget", "a@b.example", "--verify"), ("export-person", "a@b.example")],
+     ("workers", "remove", "worker-2"), ("forget", "a@b.example", "--verify"),
+     ("export-person", "a@b.example")],
 )  # fmt: skip
 def test_absent_peer_is_4(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     """Every command that needs a peer names the address that it tried."""
@@ -226,6 +229,36 @@ def test_config_init_writes_once(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert path.read_text(encoding="utf-8") == "# mine\n"
     assert run("config", "init", "--force") == 0
     capsys.readouterr()
+
+
+@pytest.fixture
+def private_umask() -> Iterator[None]:
+    """The umask that commands run under."""
+    before = os.umask(PRIVATE)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("private_umask")
+def test_the_users_file_is_readable_by_containers(tmp_path: Path) -> None:
+    """Compose mounts it as it is, and its containers run under other users; it has no secrets."""
+    path = tmp_path / "mailpulse.toml"
+    assert run("config", "init") == 0
+    assert path.stat().st_mode & 0o777 == 0o644
+    path.unlink()
+    assert run("sources", "add", "mailgun", "--name", "a") == 0
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.usefixtures("private_umask")
+def test_secret_files_are_readable_by_containers(tmp_path: Path) -> None:
+    """All that compose mounts of the folder; nobody else gets into it."""
+    assert run("config", "secrets") == 0
+    folder = tmp_path / "secrets"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert modes.pop("sources") == 0o755
+    assert set(modes.values()) == {0o644}
 
 
 def test_example_file_is_valid_when_its_comments_are_taken_off(

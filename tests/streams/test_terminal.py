@@ -167,6 +167,7 @@ ASKED: dict[str, list[tuple[str, ...]]] = {
     "lag": [(), ("--json",), ("--partitions",), ("--group", HOSTILE)],
     "tail": [("raw",), ("raw", "--json"), ("raw", "--unmasked"), (HOSTILE,)],
     "trace": [("a@b.example",), (HOSTILE, "--unmasked"), ("a@b.example", "--json")],
+    "workers remove": [(HOSTILE,), (HOSTILE, "--json")],
     "why": [(HOSTILE,), (HOSTILE, "--examples", "0", "--json")],
     "reprocess": [("--from", "1d")],
     "rules propose": [(), ("--json", "--output", HOSTILE)],

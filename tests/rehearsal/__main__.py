@@ -1,0 +1,105 @@
+"""``make rehearse``: see the package. Needs root, Go, and what live tests need.
+
+Exit codes: 0, all holds; 1, something does not, or can't be tried here.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from schemas.settings import PREFIX
+from tests.live.maven import Missing
+from tests.rehearsal.image import NOT_HERE, ROOT, image_of
+from tests.rehearsal.project import loaded, services_of
+from tests.rehearsal.stack import Trouble
+
+PROFILES = ("observability", "deliver", "operator")
+PROGRAMS = ("ip", "unshare", "nsenter", "setpriv", "mount", "chroot", "hostname", "busybox")
+
+
+def prepare(folder: Path, partitions: int) -> None:
+    """Loads the compose file and has everything at hand that a network would be needed for.
+
+    Args:
+        partitions: of each topic.
+
+    Raises:
+        Missing: not root, or a program is not on this machine.
+        ValueError: Compose refuses the file.
+    """
+    if os.geteuid() != 0:
+        raise Missing("needs root, for network and mount namespaces")
+    absent = [name for name in PROGRAMS if shutil.which(name) is None]
+    if absent:
+        raise Missing(f"needs {', '.join(absent)} (Debian: iproute2, util-linux, busybox)")
+    variables = {
+        "SECRETS": str(folder / "secrets"), "MAILPULSE_TOML": str(folder / "mailpulse.toml"),
+        "PARTITIONS": str(partitions),
+    }  # fmt: skip
+    document = loaded(ROOT / "docker-compose.yml", PROFILES, variables)
+    for service in services_of(document).values():
+        if not service.image.startswith(NOT_HERE):
+            image_of(service)
+    (folder / "project.json").write_text(json.dumps(document), "utf-8")
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    for command in ("init", "secrets"):
+        subprocess.run(
+            [sys.executable, "-P", "-m", "streams.cli", "config", command],
+            cwd=folder, env=ours, check=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+
+
+def inside(folder: Path, *, brief: bool) -> int:
+    """The rehearsal itself, in namespaces of its own."""
+    from tests.rehearsal.story import play
+
+    Path("/run/netns").mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "netns", "/run/netns"], check=True)
+    try:
+        document = json.loads((folder / "project.json").read_text("utf-8"))
+        found = play(document, folder, brief=brief)
+    except (Trouble, RuntimeError, TimeoutError) as error:
+        print(f"FAILED {error}", file=sys.stderr)
+        return 1
+    for what in found.failed:
+        print(f"FAILED {what}", file=sys.stderr)
+    print(f"{found.passed} passed, {len(found.failed)} failed")
+    return 1 if found.failed else 0
+
+
+def main() -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(prog="python -m tests.rehearsal", description=__doc__)
+    parser.add_argument("--keep", type=Path, help="a new folder for logs and volumes, which stays")
+    parser.add_argument(
+        "--brief", action="store_true",
+        help="4 partitions, and only services that have a twin are restarted, as in CI",
+    )  # fmt: skip
+    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.inside:
+        return inside(given.inside, brief=given.brief)
+    folder = given.keep.resolve() if given.keep else Path(tempfile.mkdtemp(prefix="mailpulse-up-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        prepare(folder, 4 if given.brief else 12)
+        alone = ["unshare", "--net", "--mount", "--propagation=private", "--pid", "--fork",
+                 "--kill-child", "--mount-proc"]  # fmt: skip
+        program = [sys.executable, "-P", "-m", "tests.rehearsal", "--inside", str(folder)]
+        program += ["--brief"] if given.brief else []
+        return subprocess.run([*alone, *program], cwd=ROOT, check=False).returncode
+    except (Missing, ValueError) as error:
+        print(f"FAILED {error}", file=sys.stderr)
+        return 1
+    finally:
+        if not given.keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
