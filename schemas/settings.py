@@ -188,6 +188,20 @@ class StreamsSettings(BaseModel):
     geoip_file: Path | None = Field(
         None, description="MaxMind country database (.mmdb) of your own; default: no countries"
     )
+    snapshot_interval_s: int = Field(
+        600, ge=0, description="snapshots of state, from which lost state comes back; 0: none"
+    )
+    snapshots_max: int = Field(2, ge=1, description="of one partition and stage, on each place")
+    snapshot_bytes_max: int = Field(
+        20_000_000_000, ge=0,
+        description="disk that snapshots may take besides what the live state shares with them",
+    )  # fmt: skip
+    snapshot_store: str = Field(
+        "",
+        description="where snapshots are uploaded to, for a worker that lost its disk: a folder, or"
+        " s3://bucket/prefix (also gs://, az://); empty: nowhere",
+    )
+    snapshot_upload_interval_s: int = Field(900, ge=1)
 
 
 class AnalyticsSettings(ClickHouseSettings, WarehouseSettings):

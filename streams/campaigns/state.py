@@ -20,7 +20,8 @@ from streams.enrich.minute_counts import Load, Scan
 
 META_KEY = b"!meta"
 _META = struct.Struct("<Bqqqq")
-_FORM = 5
+FORM = 5
+"""Of what is stored."""
 _OFFSET = struct.Struct("<q")
 _MINUTES = struct.Struct("<II")
 """First and last minute of a series; its sums follow."""
@@ -101,8 +102,8 @@ class CampaignState:
         """Reads position and incidents, if anything is stored."""
         (data,) = self._load([META_KEY])
         if data is not None:
-            if data[0] != _FORM:
-                raise StateError(f"state has form {data[0]}, this version reads {_FORM}")
+            if data[0] != FORM:
+                raise StateError(f"state has form {data[0]}, this version reads {FORM}")
             position = _META.unpack_from(data)
             _, self.applied, self.seen_through_us, self.read_at_us, self.alerts_read = position
             self.log_id = data[_META.size :].decode()
@@ -218,7 +219,7 @@ class CampaignState:
         for held_key in self._changed:
             yield b"A" + _bytes(*held_key), _pack_held(self.held[held_key])
         meta = _META.pack(
-            _FORM, self.applied, self.seen_through_us, self.read_at_us, self.alerts_read
+            FORM, self.applied, self.seen_through_us, self.read_at_us, self.alerts_read
         )
         yield META_KEY, meta + self.log_id.encode()
 

@@ -273,7 +273,7 @@ def _left(settings: Settings, names: Sequence[str], at_us: int) -> dict[str, int
 
 async def _verify(settings: Settings, people: "list[Person]", *, json: bool) -> int:
     """Looks for people in every store; returns the exit code."""
-    from streams.erasure.verify import Seen, in_spool, in_state, in_topics
+    from streams.erasure.verify import Seen, in_snapshots, in_spool, in_state, in_topics
 
     codec = codec_of(settings)
     them = await _promised(settings, people)
@@ -283,7 +283,9 @@ async def _verify(settings: Settings, people: "list[Person]", *, json: bool) -> 
             tables[name] = tables.get(name, 0) + count
     seen = [Seen(f"ClickHouse: {name}", count, True) for name, count in tables.items()]
     seen += await in_topics(settings, codec, them.names, say)
-    seen.append(in_state(settings.streams_state_dir / settings.consumer_group, them.state))
+    folder = settings.streams_state_dir / settings.consumer_group
+    seen.append(in_state(folder, them.state))
+    seen += in_snapshots(folder, them.state, settings.snapshot_store)
     if (spool := in_spool(settings.spool_dir, them.names)) is not None:
         seen.append(spool)
     bad = any(one.promised and one.count for one in seen)

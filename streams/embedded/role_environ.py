@@ -5,7 +5,8 @@ Invariants:
 2. A role gets only the settings that it reads, so that an attacker inside one process finds no
    secret of another: only ingress has the secrets of sources, only the sink the database's token,
    only ingress and the dashboard the key that hashes recipients, and the database has none.
-3. Of all other variables a role gets those that the interpreter and the C library read.
+3. Of all other variables a role gets those that the interpreter and the C library read, and the
+   worker the credentials of an object store if its snapshots go to one.
 """
 
 import tomllib
@@ -16,6 +17,8 @@ from typing import Any
 from schemas.database_settings import ClickHouseSettings, WarehouseSettings
 from schemas.kafka_settings import KafkaSettings
 from schemas.settings import PREFIX, IngestSettings, Settings, StreamsSettings
+from streams.objects.cloud import ENVIRONMENT as STORE_VARIABLES
+from streams.objects.cloud import is_cloud
 
 _BASE = frozenset(
     {
@@ -84,6 +87,8 @@ def role_environ(
         for name, value in given.items()
         if name in wanted or name in files or name in referred or _is_base(role, name)
     }
+    if role == "worker" and is_cloud(given.get(f"{PREFIX}SNAPSHOT_STORE", "")):
+        kept |= {name: given[name] for name in STORE_VARIABLES if name in given}
     for name, value in told.items():
         if PREFIX + name in wanted:
             kept[PREFIX + name] = value

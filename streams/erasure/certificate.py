@@ -170,6 +170,9 @@ def certificate(erasure_id: str, at_us: int, found: Found, terms: Terms) -> dict
     rows.append(_store("workers' state: suppressions", "removed", None, now))
     rows.append(_store("workers' state: messages", "hashes of providers' ids, for exact figures;"
                        " they expire", None, ttl))  # fmt: skip
+    rows.append(_store("workers' snapshots of state", "deleted once a partition has made another,"
+                       " within a minute; of a worker that is stopped, when it is back", None,
+                       None))  # fmt: skip
     if terms.spool:
         rows.append(_store("ingress's spool", "goes to Kafka when that is back, and is removed",
                            None, None))  # fmt: skip

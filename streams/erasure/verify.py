@@ -9,7 +9,7 @@ Invariants:
    one that came later is.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,20 +178,41 @@ def in_state(folder: Path, keys: Mapping[bytes, int]) -> Seen:
         folder: of a consumer group's state.
         keys: see ``Promised.state``.
     """
-    found = stores = 0
-    for path in sorted(folder.glob("enrich-*")):
-        if not path.is_dir() or not path.name.removeprefix("enrich-").isdigit():
-            continue
+    stores = [
+        path for path in sorted(folder.glob("enrich-*"))
+        if path.is_dir() and path.name.removeprefix("enrich-").isdigit()
+    ]  # fmt: skip
+    if not stores:
+        return Seen("workers' state", None, True, f"none at {folder}: it is on other machines")
+    return _in_stores("workers' state", stores, keys)
+
+
+def in_snapshots(folder: Path, keys: Mapping[bytes, int], place: str) -> list[Seen]:
+    """What snapshots of that state keep.
+
+    Args:
+        folder: see ``in_state``.
+        place: where snapshots are uploaded to; empty: nowhere.
+    """
+    manifests = sorted(folder.glob("snapshots/enrich-*/*.json"))
+    paths = [path.with_name(path.name.removesuffix(".json")) for path in manifests]
+    out = [_in_stores("workers' snapshots of state", paths, keys)] if paths else []
+    if place:
+        said = "not downloaded: each partition's next snapshot replaces those, within a minute"
+        out.append(Seen(f"workers' snapshots in {place}", None, True, said))
+    return out
+
+
+def _in_stores(name: str, paths: Sequence[Path], keys: Mapping[bytes, int]) -> Seen:
+    found = 0
+    for path in paths:
         try:
             store = Rdict(str(path), Options(raw_mode=True), access_type=AccessType.read_only())
         except Exception as error:  # rocksdict raises plain ones: it is being written, or damaged
-            return Seen("workers' state", None, True, f"{path.name}: {error}")
-        stores += 1
+            return Seen(name, None, True, f"{path.name}: {error}")
         found += sum(is_kept(store.get(b"r" + key), at_us) for key, at_us in keys.items())
         store.close()
-    if not stores:
-        return Seen("workers' state", None, True, f"none at {folder}: it is on other machines")
-    return Seen("workers' state", found, True)
+    return Seen(name, found, True)
 
 
 def is_kept(value: bytes | None, at_us: int) -> bool:

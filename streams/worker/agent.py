@@ -10,7 +10,9 @@ Invariants:
 3. Any error ends the worker; nothing is skipped.
 4. A chunk that begins beyond what was read is not handled while the log still holds records in
    between. Those are read first: a commit past them would lose them.
-5. Damaged state (``streams.worker.damage``) is the exception to 3. It is set aside and rebuilt up
+5. Partitions are opened beside each other (``streams.worker.opening``), a lost store from its
+   newest usable snapshot (``streams.worker.snapshotting``).
+6. Damaged state (``streams.worker.damage``) is the exception to 3. It is set aside and rebuilt up
    to what is committed, and its partition is read again from there while others go on. A store that
    is damaged a second time in one process ends the worker.
 """
@@ -20,62 +22,29 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import structlog
+from aiokafka.errors import KafkaError
 
-from schemas.codec import Codec
 from schemas.errors import MailpulseError
-from schemas.settings import Settings
 from streams.enrich.message_bytes import StateError
 from streams.kafka.stretches import OpenStretches
 from streams.transport.app import ChunkApp
 from streams.transport.chunks import TP, Chunk
+from streams.worker import snapshot_manifest
 from streams.worker.damage import DamagedState, LastingDamage
-from streams.worker.metrics import StreamMetrics
-from streams.worker.outputs import Flight, Outputs
+from streams.worker.opening import Abandoned, Openings
+from streams.worker.outputs import Flight
 from streams.worker.pace import Standing, due, lag_of
+from streams.worker.paced_source import paced
 from streams.worker.setting_aside import DAMAGED_KEPT_MAX
-from streams.worker.store import StateDirectory, Store
+from streams.worker.snapshot_manifest import Lineage
+from streams.worker.snapshotting import Opening
+from streams.worker.work import PartitionWork, Resources
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class PartitionWork:
-    """What any agent keeps per assigned partition."""
-
-    tp: TP
-    store: Store
-    flight: Flight
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    next_offset: int | None = None
-    since_checkpoint: int = 0
-    checkpointed_at: float = field(default_factory=time.monotonic)
-    lag_s: float = 0.0
-    handing_over: bool = False
-    """True from a step until its outputs are sent. If it is true when the lock is taken, a step
-    failed or was cancelled half-way, and its state must never be stored."""
-    live: bool = True
-    """False once the partition was revoked: code that still holds this object stops."""
-
-
-class Resources(NamedTuple):
-    """What the agents of a worker share.
-
-    Attributes:
-        log_id: incarnation of the raw topic.
-        source: opens the partitions that state is brought up to date from.
-    """
-
-    settings: Settings
-    codec: Codec
-    directory: StateDirectory
-    outputs: Outputs
-    metrics: StreamMetrics
-    log_id: str
-    source: OpenStretches
 
 
 class Agent(ABC):
@@ -98,11 +67,11 @@ class Agent(ABC):
         self.metrics = shared.metrics
         self.log_id = shared.log_id
         self.source = shared.source
+        self.snapshots = shared.snapshots
         self.app: ChunkApp | None = None
         self.assigned: set[TP] = set()
         self.assignment = 0
-        self._opening = asyncio.Lock()
-        self._unopened = asyncio.Event()
+        self.openings = Openings(self.ready)
         self._reach: dict[TP, int] = {}
         self._work: dict[TP, PartitionWork] = {}
         self._damaged: set[TP] = set()
@@ -133,6 +102,14 @@ class Agent(ABC):
     @abstractmethod
     def forget(self, tp: TP) -> None:
         """Drops the partition's state from memory."""
+
+    @abstractmethod
+    def lineages(self, tp: TP) -> frozenset[Lineage]:
+        """Lineages of a snapshot that a partition can go on from."""
+
+    @abstractmethod
+    def standing(self, work: PartitionWork) -> snapshot_manifest.Standing | None:
+        """How far the stored state of an open partition is; ``None``: no snapshot of it now."""
 
     # --- for the app
 
@@ -194,23 +171,19 @@ class Agent(ABC):
         )  # fmt: skip
 
     async def keep_open(self) -> None:
-        """Opens partitions one after the other as soon as they are assigned; runs for ever.
+        """Opens partitions as soon as they are assigned (invariant 5); runs for ever.
 
         It does not wait for records, because rates also change with time alone.
         """
-        while True:
-            await self._unopened.wait()
-            self._unopened.clear()
-            for tp in sorted(self.assigned):
-                await self.ready(tp)
+        await self.openings.run(lambda: self.assigned)
 
     async def ready(self, tp: TP) -> PartitionWork | None:
         """The partition's work with its state restored; ``None``: not assigned, or not any more."""
-        async with self._opening:
-            work = self._work.get(tp)
-            if tp not in self.assigned or work is not None:
-                return work
+        async with self.openings.locks[tp]:
             while True:
+                work = self._work.get(tp)
+                if tp not in self.assigned or work is not None:
+                    return work
                 try:
                     return await self._open(tp)
                 except (DamagedState, StateError) as error:
@@ -218,23 +191,52 @@ class Agent(ABC):
                     self._set_aside(tp, error)
 
     async def _open(self, tp: TP) -> PartitionWork | None:
-        assignment = self.assignment
-        work = PartitionWork(tp, self.directory.store(self._store_name(tp)), Flight(self.outputs))
+        name = self._store_name(tp)
+        touch = partial(self._touch, tp, self.assignment)
         self.metrics.restoring.inc()
         try:
+            if not self.directory.is_there(name):
+                await self._bring(tp, name, touch)
+            store = self.directory.store(name)
+            work = PartitionWork(tp, store, Flight(self.outputs), touch=touch)
             await self.open(work)
+            if tp in self._to_read_again:
+                assert self.app is not None
+                await self.app.seek(tp, self.app.committed_now(tp) or 0)
+                self._to_read_again.discard(tp)
+            touch()
+        except Abandoned:
+            self.forget(tp)
+            self.directory.release(name)
+            return None
         finally:
             self.metrics.restoring.dec()
-        if tp in self._to_read_again:
-            assert self.app is not None
-            await self.app.seek(tp, self.app.committed_now(tp) or 0)
-            self._to_read_again.discard(tp)
-        if assignment != self.assignment or tp not in self.assigned:
-            self.forget(tp)
-            self.directory.release(self._store_name(tp))
-            return None
         self._work[tp] = work
         return work
+
+    async def _bring(self, tp: TP, name: str, touch: Callable[[], None]) -> None:
+        """Puts a snapshot in the place of a store that is not there, if one can be used."""
+        app = self.app
+        assert app is not None
+        changelog = TP(self.rebuilt_from, tp.partition)
+        opening = Opening(
+            self.name, name, self.lineages(tp), partial(app.begin_offset, changelog), touch
+        )
+        async with self.openings.transfers:
+            await self.snapshots.bring(opening)
+
+    def _touch(self, tp: TP, assignment: int) -> None:
+        """See ``PartitionWork.touch``; also for the partitions that wait for their turn."""
+        if assignment != self.assignment or tp not in self.assigned:
+            raise Abandoned
+        assert self.app is not None
+        for one in self.assigned:
+            if not self.is_open(one):
+                self.app.touch(one)
+
+    def source_beside(self, work: PartitionWork) -> OpenStretches:
+        """``source`` for restoring a partition: live events of others keep their share."""
+        return paced(self.source, lambda: self.openings.share(beside=bool(self._work)), work.touch)
 
     def check_unnoted(
         self, work: PartitionWork, is_of_this_log: bool, reaches: int, committed: int
@@ -257,7 +259,7 @@ class Agent(ABC):
 
     @asynccontextmanager
     async def rebuilding(self, work: PartitionWork) -> AsyncIterator[None]:
-        """Sets damaged state aside, whatever was being done with it (invariant 5)."""
+        """Sets damaged state aside, whatever was being done with it (invariant 6)."""
         try:
             yield
         except DamagedState as error:
@@ -273,16 +275,17 @@ class Agent(ABC):
             self.forget(work.tp)
             self._set_aside(work.tp, error)
         self._to_read_again.add(work.tp)
-        self._unopened.set()
+        self.openings.ask()
 
     def _set_aside(self, tp: TP, error: DamagedState | StateError) -> None:
         name = self._store_name(tp)
         damage = error
         if isinstance(damage, StateError):
             damage = DamagedState(self.directory.path / name, str(error))
-        if tp in self._damaged:
-            raise LastingDamage(damage) from error
-        self._damaged.add(tp)
+        if not self.snapshots.damaged(name, damage.reason):
+            if tp in self._damaged:
+                raise LastingDamage(damage) from error
+            self._damaged.add(tp)
         now = time.time()
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now)) + f".{now % 1 * 1000:03.0f}Z"
         kept = self.directory.set_aside(name, stamp)
@@ -309,12 +312,18 @@ class Agent(ABC):
         work = self._work.get(tp)
         return work is not None and work.live
 
-    def touch(self) -> None:
-        """Tells the watchdog that opening goes on, for all partitions that still wait for it."""
+    async def measure_waiting(self) -> None:
+        """Sets the lag of partitions that are not read yet since their state is being restored."""
         assert self.app is not None
-        for tp in self.assigned:
-            if not self.is_open(tp):
-                self.app.touch(tp)
+        for tp in [tp for tp in self.assigned if not self.is_open(tp)]:
+            committed = self.app.committed_now(tp) or 0
+            try:
+                begin, end = await self.app.begin_offset(tp), await self.app.end_offset(tp)
+            except KafkaError:
+                return
+            if tp in self.assigned and not self.is_open(tp):
+                left = max(0, end - max(begin, committed))
+                self.metrics.lag_records.labels(self.topic, str(tp.partition)).set(left)
 
     async def checkpoint_due(self) -> None:
         """Checkpoints the partitions that are due (``streams.worker.pace``). Call it often."""
@@ -391,7 +400,7 @@ class Agent(ABC):
             self.forget(work.tp)
             self.directory.release(self._store_name(work.tp))
         self._to_read_again.add(work.tp)
-        self._unopened.set()
+        self.openings.ask()
 
     def works(self) -> list[PartitionWork]:
         """The partitions whose state is open."""
@@ -423,7 +432,7 @@ class Agent(ABC):
         self._to_read_again.clear()  # what is assigned is read from what is committed
         kept = {tp for tp, work in self._work.items() if work.live} & self.assigned
         self.release(self._work.keys() - kept)
-        self._unopened.set()
+        self.openings.ask()
 
     async def on_revoke(self, tps: Iterable[TP]) -> None:
         """Checkpoints these partitions and stops handling their chunks."""

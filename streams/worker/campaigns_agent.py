@@ -33,13 +33,15 @@ from schemas.glossary import COUNTER_NAMES
 from streams.campaigns.incidents import look, recalled
 from streams.campaigns.lines import Lines
 from streams.campaigns.rates import MINUTE_US, encode_rates
-from streams.campaigns.state import CampaignState
+from streams.campaigns.state import FORM, CampaignState
 from streams.campaigns.windows import Partial, PartialKey, Windows
 from streams.enrich.minute_counts import read_record
 from streams.transport.chunks import TP, Chunk, Record
-from streams.worker.agent import Agent, PartitionWork, Resources
+from streams.worker.agent import Agent
 from streams.worker.outputs import Row
 from streams.worker.pace import pause_s
+from streams.worker.snapshot_manifest import Lineage, Standing
+from streams.worker.work import PartitionWork, Resources
 
 log = structlog.get_logger(__name__)
 
@@ -123,8 +125,9 @@ class CampaignsAgent(Agent):
         windows = Windows(state, self._minute_now(), state.judge_also)
         self.states[work.tp], self.windows[work.tp] = state, windows
         if state.applied + 1 < committed:
-            await self._catch_up(work, state, windows, committed)
-        await self._recall_alerts(work.tp.partition, state)
+            async with self.openings.turn(committed - state.applied - 1):
+                await self._catch_up(work, state, windows, committed)
+        await self._recall_alerts(work, state)
         windows.series.clear()
         windows.fill(state.seen_through_us // 60_000_000)
         windows.changed |= state.busy()
@@ -135,7 +138,8 @@ class CampaignsAgent(Agent):
         self, work: PartitionWork, state: CampaignState, windows: Windows, until: int
     ) -> None:
         """Merges partials below ``until`` that this worker's state does not hold."""
-        async with self.source(self.settings, work.tp.topic, work.tp.partition) as minutes:
+        source = self.source_beside(work)
+        async with source(self.settings, work.tp.topic, work.tp.partition) as minutes:
             position = max(minutes.begin, state.applied + 1)
             async for records, end in minutes.read(position, until, SLICE_RECORDS):
                 partials, _ = partials_of(self.codec, records)
@@ -146,26 +150,24 @@ class CampaignsAgent(Agent):
                     state.read_until(then_us, then_us)
                 state.applied = end - 1
                 self._write(work, state, windows)
-                self.touch()
 
-    async def _recall_alerts(self, partition: int, state: CampaignState) -> None:
+    async def _recall_alerts(self, work: PartitionWork, state: CampaignState) -> None:
         """Restores incidents from the records that were sent (invariant 6).
 
         A campaign's incidents have the same partition number as its minutes.
         """
         assert self.app is not None
-        place = TP(topics.ALERTS, partition)
+        place = TP(topics.ALERTS, work.tp.partition)
         end = await self.app.end_offset(place)
         if end == state.alerts_read:
             return
-        async with self.source(self.settings, *place) as alerts:
+        async with self.source_beside(work)(self.settings, *place) as alerts:
             begin = state.alerts_read if state.alerts_read < end else 0  # it was recreated
             async for records, read in alerts.read(max(alerts.begin, begin), end, SLICE_RECORDS):
                 values = [record.value for record in records if record.value is not None]
                 decoded, _ = self.codec.decode_batch(values, "alert")
                 state.hold(recalled((alert for _, alert in decoded), state.held))
                 state.alerts_read = read
-                self.touch()
 
     async def process(self, work: PartitionWork, chunk: Chunk) -> None:
         """Merges a chunk slice by slice."""
@@ -322,6 +324,17 @@ class CampaignsAgent(Agent):
         windows.touched.clear()
         work.store.write(state.writes(), offset=state.applied)
         state.saved()
+
+    def lineages(self, tp: TP) -> frozenset[Lineage]:
+        """See ``Agent.lineages``; absolute counts of every epoch are merged alike."""
+        return frozenset({Lineage(self.log_id, 0, FORM)})
+
+    def standing(self, work: PartitionWork) -> Standing | None:
+        """See ``Agent.standing``."""
+        if work.next_offset is None:
+            return None
+        lineage = Lineage(self.states[work.tp].log_id, 0, FORM)
+        return Standing(lineage, work.next_offset, work.next_offset)
 
     def reached(self, tp: TP) -> int:
         """See ``Agent.reached``."""

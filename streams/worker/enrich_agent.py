@@ -23,7 +23,7 @@ from schemas.errors import ConfigError, MailpulseError
 from schemas.partition import partition_of_text
 from schemas.scopes import scoped_key
 from schemas.trace import Tracer
-from schemas.versions import REVISION_EPOCH_SHIFT
+from schemas.versions import FOLD_VERSION, REVISION_EPOCH_SHIFT
 from streams.enrich import minute_counts
 from streams.enrich.derive import LookUps
 from streams.enrich.effects import Completed, Effects, complete, wanted
@@ -34,19 +34,23 @@ from streams.enrich.telling import Told
 from streams.erasure.topic import ErasureLog
 from streams.reprocess.rules_topic import Rulebook
 from streams.transport.chunks import TP, Chunk, Record
-from streams.worker.agent import Agent, PartitionWork, Resources
+from streams.worker.agent import Agent
 from streams.worker.erasing import Erasing
 from streams.worker.gathering import Gathering
 from streams.worker.outputs import Row, RowLike
 from streams.worker.raw_records import HasValue, RawRecords
 from streams.worker.reprocessing import Reprocessing
 from streams.worker.restore import Restorer
+from streams.worker.snapshot_manifest import Lineage, Standing
+from streams.worker.work import PartitionWork, Resources
 
 log = structlog.get_logger(__name__)
 
 Traces = Mapping[bytes, bytes]
 SLICE_RECORDS = 500
 """Records folded before the event loop gets a turn: about 10 ms of work."""
+RESTORE_RECORDS = 1_000
+"""The same where state is restored: about 25 ms."""
 SWEEP_ENTRIES = 1000
 """Most stored messages checked for expiry at a checkpoint: about a millisecond."""
 END_ASKED_TIMES = 10
@@ -117,13 +121,9 @@ class EnrichAgent(Agent):
         is_switched = shard.deferred is not None and shard.deferred.is_over(shard.applied)
         if not has_state or shard.applied + 1 < committed or is_switched:
             # before a switch, what was written last is compared too
-            comparison = self.reprocessing.comparison(work, self.source) if shard.deferred else None
-            restorer = Restorer(
-                self.settings, self.codec, ruling, lambda s: self.write_shard(work, s),
-                self.touch, self.source, comparison, erasing=self.erasing,
-            )  # fmt: skip
             goal = committed if shard.deferred is None else shard.deferred.goal(committed)
-            folded = await restorer.restore(shard, self.log_id, goal)
+            async with self.openings.turn(goal - max(0, shard.applied) if has_state else goal):
+                folded = await self._restorer(work, shard, ruling).restore(shard, self.log_id, goal)
             self.metrics.restored.inc(folded)
             if shard.begin_log(self.log_id):
                 shard.applied = goal - 1
@@ -134,6 +134,14 @@ class EnrichAgent(Agent):
         await self.reprocessing.restate(work, shard)
         if shard.applied >= 0:
             work.next_offset = shard.applied + 1
+
+    def _restorer(self, work: PartitionWork, shard: Shard, ruling: Ruling) -> Restorer:
+        source = self.source_beside(work)
+        comparison = self.reprocessing.comparison(work, source) if shard.deferred else None
+        return Restorer(
+            self.settings, self.codec, ruling, lambda s: self.write_shard(work, s), work.touch,
+            source, comparison, slice_records=RESTORE_RECORDS, erasing=self.erasing,
+        )  # fmt: skip
 
     async def _check_end(self, tp: TP, shard: Shard) -> None:
         """Checks that the log reaches as far as the state built from it.
@@ -391,6 +399,18 @@ class EnrichAgent(Agent):
         expired = shard.expired(work.store.scan, self.ruling.now.message_ttl_s, budget)
         if expired:
             work.store.write(expired, offset=shard.applied)
+
+    def lineages(self, tp: TP) -> frozenset[Lineage]:
+        """See ``Agent.lineages``."""
+        return frozenset({Lineage(self.log_id, self.reprocessing.epoch_of(tp), FOLD_VERSION)})
+
+    def standing(self, work: PartitionWork) -> Standing | None:
+        """See ``Agent.standing``; none while counts of an epoch are deferred."""
+        shard = self.shards[work.tp]
+        if work.next_offset is None or shard.deferred is not None:
+            return None
+        lineage = Lineage(shard.log_id, shard.epoch, FOLD_VERSION)
+        return Standing(lineage, work.next_offset, shard.outputs_end, shard.erased_through)
 
     def reached(self, tp: TP) -> int:
         """See ``Agent.reached``."""

@@ -22,7 +22,7 @@ from streams.enrich.redaction import Redacted, redact
 from streams.enrich.revisions import ConsumedRecord
 from streams.enrich.shard import Shard
 from streams.erasure.topic import ErasureLog, StateKeys
-from streams.worker.agent import PartitionWork
+from streams.worker.work import PartitionWork
 
 log = structlog.get_logger(__name__)
 

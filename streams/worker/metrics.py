@@ -77,10 +77,7 @@ class StreamMetrics:
             "State stores that were found damaged, set aside and rebuilt: look at the disk.",
             ["stage"],
         )
-        self.restored = counter(
-            "mailpulse_restored_records_total",
-            "Records folded while rebuilding state.",
-        )
+        self._make_snapshots(counter, gauge)
         self._declare()
 
     def _declare(self) -> None:
@@ -92,6 +89,8 @@ class StreamMetrics:
             self.corrections.labels(result)
         for stage in ("enrich", "campaigns"):
             self.damaged.labels(stage)
+            for result in ("made", "uploaded", "used", "refused", "failed"):
+                self.snapshots.labels(stage, result)
 
     def _make_reprocessing(
         self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]
@@ -106,3 +105,25 @@ class StreamMetrics:
             "Records between what newer rules have folded and what live rules have.",
             ["partition"],
         )
+
+    def _make_snapshots(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
+        self.restored = counter(
+            "mailpulse_restored_records_total",
+            "Records folded while rebuilding state.",
+        )
+        self.snapshots = counter(
+            "mailpulse_state_snapshots_total",
+            "Snapshots of state, by result: made, uploaded, used for lost state, refused for it "
+            "(damaged, or of another log, epoch or version), failed.",
+            ["stage", "result"],
+        )
+        self.snapshot_bytes = gauge(
+            "mailpulse_state_snapshot_bytes",
+            "Disk that only snapshots of state take.",
+        )
+        self.snapshot_seconds = Histogram(
+            "mailpulse_state_snapshot_seconds",
+            "Time to make a snapshot of one partition, checksums included.",
+            ["stage"], registry=self.registry,
+            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+        )  # fmt: skip

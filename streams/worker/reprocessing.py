@@ -40,12 +40,12 @@ from streams.kafka.stretches import OpenStretches
 from streams.reprocess.rules_topic import Rulebook
 from streams.transport.app import ChunkApp
 from streams.transport.chunks import TP
-from streams.worker.agent import PartitionWork
 from streams.worker.comparing import Comparison
 from streams.worker.erasing import Erasing
 from streams.worker.outputs import Outputs, Row
 from streams.worker.raw_records import stretches_around
 from streams.worker.second_store import Live, SecondStores
+from streams.worker.work import PartitionWork
 
 log = structlog.get_logger(__name__)
 
@@ -167,6 +167,16 @@ class Reprocessing:
         elif not await self.second.adopt(work, store_name):
             work.store.clear()
         return committed
+
+    def epoch_of(self, tp: TP) -> int:
+        """The epoch that state of the partition was made by, as far as the rules are known now.
+
+        A snapshot of another one would be cleared (``begin``), or hold the partition up.
+        """
+        epoch = self._epoch
+        if epoch is not None and self._is_to_be_switched(epoch, tp):
+            return self._earlier
+        return self._number
 
     def note_committed(self, tp: TP, committed: int) -> None:
         """Notes what is committed of a partition that is open."""

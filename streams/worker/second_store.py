@@ -27,13 +27,10 @@ Invariants:
 
 import asyncio
 import shutil
-import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import (
-    AbstractAsyncContextManager,
     AsyncExitStack,
-    asynccontextmanager,
     contextmanager,
     suppress,
 )
@@ -53,14 +50,15 @@ from streams.enrich.epochs import Span
 from streams.enrich.message_bytes import StateError
 from streams.enrich.shard import Shard
 from streams.kafka.clients import offset_keeper
-from streams.kafka.stretches import OpenStretches, Stretches
+from streams.kafka.stretches import OpenStretches
 from streams.transport.chunks import TP
-from streams.worker.agent import PartitionWork
 from streams.worker.comparing import Comparison, OtherFold
 from streams.worker.damage import DamagedState
 from streams.worker.erasing import Erasing
 from streams.worker.outputs import Flight
+from streams.worker.paced_source import paced
 from streams.worker.restore import Restorer
+from streams.worker.work import PartitionWork
 
 log = structlog.get_logger(__name__)
 
@@ -72,8 +70,6 @@ NEAR_RECORDS = 2_000
 """So close behind the live state, the rest is folded while live events wait."""
 LOOK_EVERY_S = 1.0
 TELLING_S = 5.0
-CHECK_EVERY_S = 0.2
-"""Longest wait before it is noticed that the partition was closed."""
 SPACE_FACTOR, SPACE_BYTES, NOTE_BYTES = 2, 256 << 20, 100
 """Free disk that a second store needs: so many times the live one's size, so many bytes, and so
 many for each record that is processed: notes on its event, and some events as a whole."""
@@ -316,7 +312,8 @@ class _Fold:
         await self._agent.erasing.fresh()
         self._open()
         telling = asyncio.create_task(self._tell_on())
-        source = paced(self._agent.source, self._agent.settings.reprocess_core_share, self._still)
+        share = self._agent.settings.reprocess_core_share
+        source = paced(self._agent.source, lambda: share, self._still)
         try:
             restorer = self._restorer(source)
             while True:
@@ -393,42 +390,3 @@ class _Fold:
                 log.warning("progress of reprocessing is not written", reason=repr(error))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), LOOK_EVERY_S)
-
-
-def paced(source: OpenStretches, share: float, check: Callable[[], None]) -> OpenStretches:
-    """``source`` for a reader that may use ``share`` of a core.
-
-    After each step of the reader it waits; time that others used on the event loop meanwhile counts
-    as the reader's, so it yields more while they are busy.
-
-    Args:
-        check: called before every wait; what it raises ends the reading.
-    """
-
-    @asynccontextmanager
-    async def opened(settings: Settings, topic: str, partition: int) -> AsyncIterator[Stretches]:
-        inner: AbstractAsyncContextManager[Stretches] = source(settings, topic, partition)
-        async with inner as stretches:
-            yield _Paced(stretches, share, check)
-
-    return opened
-
-
-class _Paced:
-    def __init__(self, inner: Stretches, share: float, check: Callable[[], None]) -> None:
-        self._inner, self._share, self._check = inner, share, check
-        self.begin, self.end = inner.begin, inner.end
-
-    async def read(
-        self, position: int, until: int, records_max: int
-    ) -> AsyncIterator[tuple[list[Any], int]]:
-        """See ``Stretches``."""
-        async for batch in self._inner.read(position, until, records_max):
-            begun = time.thread_time()
-            yield batch
-            self._check()
-            waits = (time.thread_time() - begun) * (1 / self._share - 1)
-            while waits > 0:
-                await asyncio.sleep(min(waits, CHECK_EVERY_S))
-                waits -= CHECK_EVERY_S
-                self._check()

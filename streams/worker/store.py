@@ -29,6 +29,7 @@ import structlog
 from rocksdict import (
     BlockBasedOptions,
     Cache,
+    Checkpoint,
     DBCompressionType,
     Options,
     Rdict,
@@ -51,6 +52,8 @@ LINKS_MAX = 1_000
 """Links that a store keeps. Beyond it, everything is first flushed into files that the MANIFEST
 names; the newest link then stands for all before it."""
 _BLOOM_BITS_PER_KEY = 10
+SNAPSHOTS = "snapshots"
+"""The folder of a state directory that holds no store (``streams.worker.snapshots``)."""
 
 OWN_END = b"\x01"
 """The first key of a store's users; those below are the store's own."""
@@ -124,6 +127,11 @@ class Store:
             said = f"{missing} of its last {links + missing} writes are gone"
             raise DamagedState(self.path, said)
 
+    @property
+    def id(self) -> bytes:
+        """Identity of the store, 8 random bytes from when it was created."""
+        return self._store
+
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
         """Values of ``keys``, in their order; ``None`` where nothing is stored."""
         if not keys:
@@ -165,6 +173,20 @@ class Store:
             self._db.write(batch, self._write_options)
             self.number, self._first = number, first
             self._note.write(Held(self._store, number, offset))
+
+    def link_to(self, path: Path) -> Held:
+        """Makes a RocksDB checkpoint in a folder that is not there; nobody may write meanwhile.
+
+        What fails here is no damage to the store.
+
+        Returns:
+            What it holds, as in a note; the offset is not known here.
+
+        Raises:
+            Exception: RocksDB's own, a bare one.
+        """
+        Checkpoint(self._db).create_checkpoint(str(path))
+        return Held(self._store, self.number, -1)
 
     def delete_range(self, begin: bytes, end: bytes) -> None:
         """Deletes every key from ``begin`` up to but without ``end``.
@@ -270,8 +292,14 @@ class StateDirectory:
     def names(self) -> list[str]:
         """Names of the stores in the directory, opened or not."""
         return sorted(
-            entry.name for entry in self.path.iterdir() if entry.is_dir() and MARK not in entry.name
+            entry.name
+            for entry in self.path.iterdir()
+            if entry.is_dir() and MARK not in entry.name and entry.name != SNAPSHOTS
         )
+
+    def is_there(self, name: str) -> bool:
+        """Whether there is something of a store called ``name``; it may be damaged."""
+        return os.path.lexists(self.path / name) or (self.path / f"{name}.note").exists()
 
     def release(self, name: str) -> None:
         """Closes the store called ``name``; its data stays, and is checked when opened again."""

@@ -35,7 +35,7 @@ from streams.reprocess.rules_topic import Rulebook
 from streams.transport import runner
 from streams.transport.app import ChunkApp
 from streams.transport.chunks import TP
-from streams.worker.agent import Agent, Resources
+from streams.worker.agent import Agent
 from streams.worker.campaigns_agent import CampaignsAgent
 from streams.worker.enrich_agent import EnrichAgent
 from streams.worker.health import serve_health
@@ -43,7 +43,9 @@ from streams.worker.log_watch import watch_of
 from streams.worker.metrics import StreamMetrics
 from streams.worker.outputs import Outputs
 from streams.worker.reprocessing import RulesChanged
+from streams.worker.snapshotting import Snapshotting
 from streams.worker.store import StateDirectory
+from streams.worker.work import Resources
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +53,7 @@ CHUNK_BYTES_MAX = 4 << 20
 TICK_S = 0.05
 """How often the worker asks what is due."""
 GAUGES_S = 1.0
+WAITING_S = 2.0
 LOG_CHECK_S = 5.0
 """How often a worker checks that the raw topic was not recreated, while no records come. With
 records it checks more often (``streams.worker.log_watch``)."""
@@ -121,9 +124,11 @@ class Worker:
         codec = codec or Codec()
         self.directory = StateDirectory(settings.streams_state_dir / settings.consumer_group)
         self.outputs = Outputs(settings)
+        self.snapshots = Snapshotting(settings, self.directory.path, self.metrics)
         shared = Resources(
-            settings, codec, self.directory, self.outputs, self.metrics, log_id, source
-        )
+            settings, codec, self.directory, self.outputs, self.metrics, log_id, source,
+            self.snapshots,
+        )  # fmt: skip
         history = History() if rulebook is None else rulebook.history
         own = look_ups or look_ups_of(settings)
         if history.newest is not None and own.rules.version > history.newest.version:
@@ -188,6 +193,11 @@ class Worker:
         self.metrics.state_bytes.set(self.directory.disk_bytes())
         self.metrics.state_keys.set(self.directory.keys_estimate())
 
+    async def measure_waiting(self) -> None:
+        """Sets the lag of partitions whose state is being restored."""
+        for agent in self.agents:
+            await agent.measure_waiting()
+
     async def run(self, stop: asyncio.Event | None = None) -> int:
         """Runs until stopped, failed or superseded; returns the exit code, or ``RESTART``."""
         user_agent.load()
@@ -198,6 +208,8 @@ class Worker:
             "checkpoints": every(min(TICK_S, interval_s / 2), self.checkpoint_due),
             "rates": every(TICK_S, self.campaigns.tick),
             "gauges": every(GAUGES_S, self.measure),
+            "lag of what waits": every(WAITING_S, self.measure_waiting),
+            "snapshots": self.snapshots.run(self.agents),
             "the check of the log": self._check_log(),
             "the watch over rules": self._watch_rules(),
             "reprocessing": self.enrich.reprocessing.second.run(),

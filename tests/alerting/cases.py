@@ -53,6 +53,7 @@ OWN_LAG = of(WORKER, "consumer_lag_records", topic=RAW, partition="0")
 EVENT_AGE = of(WORKER, "enrich_event_age_seconds", partition="0")
 RESTORING, STATE = of(WORKER, "restoring_partitions"), of(WORKER, "state_bytes")
 DAMAGED = of(WORKER, "state_damaged_total", stage="enrich")
+SNAPSHOTS_FAILED = of(WORKER, "state_snapshots_total", stage="enrich", result="failed")
 CORRECTIONS_LOST = of(WORKER, "enrich_corrections_total", result="lost")
 STORES, SINK_LAG = (
     of(SINK, "sink_clickhouse_up"),
@@ -88,7 +89,7 @@ HEALTHY: Mapping[str, str] = {
     )},
     **{name: flat(0) for name in (
         SPOOL, SPOOL_DAMAGED, WORKERS_LAG, OWN_LAG, RESTORING, DAMAGED, CORRECTIONS_LOST, SINK_LAG,
-        RETRIES, MISSING, UNEXPLAINED, BREAKER, EXPIRED, PARKED, enriched("lost"),
+        SNAPSHOTS_FAILED, RETRIES, MISSING, UNEXPLAINED, BREAKER, EXPIRED, PARKED, enriched("lost"),
         enriched("dead_letter"), enriched("duplicate"), requests("unavailable"),
         requests("overloaded"), requests("internal"), requests("unauthorized"),
     )},
@@ -224,6 +225,9 @@ CASES = (
     fires("StateDamaged", "born at its value", {DAMAGED: born(5, 1)}),
     silent("StateDamaged", "more than an hour ago",
            {DAMAGED: then(flat(0, 10), flat(1, 91))}, at=LONG),
+    fires("SnapshotsFail", "each time for an hour", {SNAPSHOTS_FAILED: ramp(1 / 60)}, at=LONG),
+    silent("SnapshotsFail", "two, while the store was restarted",
+           {SNAPSHOTS_FAILED: then(flat(0, 60), flat(2, 41))}, at=LONG),
     fires("CheckpointSlow", "one in ten over five seconds",
           durations("checkpoint_seconds", WORKER, 9, 1, "5", stage="enrich")),
     silent("CheckpointSlow", "one in a thousand",

@@ -34,14 +34,15 @@ PARTS = (
     "meaning",
     "reprocess",
     "hot",
+    "snapshots",
     "analytics",
     "alerts",
     "verdicts",
     "silence",
     "deliver",
 )
-WITHOUT_BROKER = frozenset(("alerts", "verdicts", "silence"))
-"""Parts that simulate; they are given no broker."""
+WITHOUT_BROKER = frozenset(("snapshots", "alerts", "verdicts", "silence"))
+"""Parts that simulate or measure a disk; they are given no broker."""
 OK, FAILED, USAGE = 0, 1, 2
 
 

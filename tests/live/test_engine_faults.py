@@ -9,8 +9,9 @@ import asyncio
 import random
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -26,17 +27,21 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.live]
 
 EVENTS = 30_000
 PARTITIONS = 4
+NONE: Mapping[str, str] = MappingProxyType({})
 SHAPE = Shape(campaigns=12, unattributed=0.1, events_per_s=200)
 
 
 class Engine:
     """Workers on a broker, and an input that grows during the faults."""
 
-    def __init__(self, broker: Kafka, folder: Path, workers: int = 2) -> None:
+    def __init__(
+        self, broker: Kafka, folder: Path, workers: int = 2, settings: Mapping[str, str] = NONE
+    ) -> None:
         self.broker = broker
         self.pipeline = Pipeline(
-            broker.bootstrap, folder, "", {}, workers=workers, ingests=0, partitions=PARTITIONS
-        )
+            broker.bootstrap, folder, "", {}, workers=workers, ingests=0, partitions=PARTITIONS,
+            settings=settings,
+        )  # fmt: skip
         asyncio.run(admin.topics_apply(self.pipeline.settings))
         self.workers = [role for role in self.pipeline if role.kind == "worker"]
         self.dice = random.Random(4)
@@ -105,10 +110,10 @@ class Engine:
             worker.kill()
 
 
-def engine(kafka_cluster: KafkaCluster, folder: Path, workers: int = 2) -> Engine:
-    """An engine on a broker of its own."""
+def engine(kafka_cluster: KafkaCluster, folder: Path, workers: int = 2, **settings: str) -> Engine:
+    """An engine on a broker of its own; settings by name without prefix."""
     (broker,) = kafka_cluster()
-    made = Engine(broker, folder, workers)
+    made = Engine(broker, folder, workers, settings)
     made.start()
     return made
 

@@ -266,7 +266,7 @@ class Misfortune:
         """Starts the next run, on what is on disk."""
         self.lives += 1
         assert self.lives < 4 * ROUNDS, "it comes back and dies for ever"
-        return await self.engine_of(self.mail.broker, self.home)
+        return await self.engine_of(self.mail.broker, self.home, snapshot_interval_s=1)
 
     def damage(self, state: Path) -> None:
         """Damages some store."""
@@ -283,13 +283,23 @@ class Misfortune:
         )
         before = self.folder / str(self.dice.randrange(self.runs or 1)) / "rig" / store.name
         self.said.append(f"{store.name}: {damage_something(self.dice, store, before)}")
+        files = sorted((state / "rig" / "snapshots" / store.name).rglob("*"))
+        files = [path for path in files if path.is_file()]
+        if files and self.dice.random() < 0.5:
+            path = self.dice.choice(files)
+            name, damage = self.dice.choice(list(every_damage(before)))
+            damage(path)
+            self.said.append(f"snapshot's {path.name} {name}")
 
     async def strike(self, rig: EngineRig) -> EngineRig:
         """Makes one thing happen."""
-        kind = self.dice.choice(("kill", "kill", "stop", "damage", "rebalance", "nothing"))
+        kinds = ("kill", "kill", "stop", "damage", "rebalance", "nothing", "snapshot", "snapshot")
+        kind = self.dice.choice(kinds)
         self.said.append(kind)
         if kind == "damage":
             self.damage(self.home)
+        elif kind == "snapshot":
+            await snapshotted(rig)
         elif kind == "rebalance":
             await rig.revoke()
             await rig.assign()
@@ -319,11 +329,18 @@ class Misfortune:
                 rig = await self.begin()
 
 
+async def snapshotted(rig: EngineRig) -> None:
+    """Snapshots of all that is open, now."""
+    for agent in rig.worker.agents:
+        for work in agent.works():
+            await rig.worker.snapshots.look(agent, work)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_figures_are_exact_whatever_happens_to_the_files(
     engine_of: EngineMaker, tmp_path: Path, seed: int
 ) -> None:
-    """No crash loop, no double count."""
+    """No crash loop, no double count; snapshots of any age are used meanwhile, or refused."""
     mail = Mail(Broker(), random.Random(seed))
     fate = Misfortune(engine_of, tmp_path, mail)
     rig = await fate.begin()

@@ -9,13 +9,17 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rocksdict import Cache
 
 from schemas.erasure import digest
 from schemas.recipient_hash import keyed_hash
 from streams.enrich.suppressions import MANUAL, Case, Recipient, pack
 from streams.erasure.mentions import may_mention, mentions
 from streams.erasure.person import Person, person_of
-from streams.erasure.verify import _follow, in_spool, is_kept, promised
+from streams.erasure.verify import _follow, in_snapshots, in_spool, is_kept, promised
+from streams.worker.snapshot_manifest import Lineage, Standing
+from streams.worker.snapshots import SnapshotFolder, name_at
+from streams.worker.store import Store
 from tests.builders import record
 from tests.streams.folding import CODEC
 
@@ -60,6 +64,25 @@ def test_state_of_after_an_erasure_is_no_fault(seconds: int) -> None:
     recipient.cases[MANUAL], recipient.told = Case(at=AT // 1_000_000 + seconds), MANUAL
     assert is_kept(pack(recipient), AT) == (seconds < 0)
     assert not is_kept(None, AT)
+
+
+def test_a_snapshot_that_remembers_someone_is_found_and_stays_whole(tmp_path: Path) -> None:
+    """Evidence of before the erasure counts; looking changes no byte of it."""
+    recipient = Recipient()
+    recipient.cases[MANUAL], recipient.told = Case(at=AT // 1_000_000 - 1), MANUAL
+    store, folder = Store(tmp_path / "enrich-0", Cache(1 << 20)), SnapshotFolder(tmp_path)
+    store.write([(b"r" + b"12345678", pack(recipient))])
+    standing = Standing(Lineage("log", 0, 0), 1, 0)
+    manifest = folder.seal(folder.link(store, name_at(1.0), standing))
+    store.close()
+    keys = {b"12345678": AT, b"87654321": AT}
+    (seen,) = in_snapshots(tmp_path, keys, "")
+    assert (seen.count, seen.promised) == (1, True)
+    _, far = in_snapshots(tmp_path, keys, "s3://bucket")
+    assert (far.store, far.count) == ("workers' snapshots in s3://bucket", None)
+    assert in_snapshots(tmp_path / "none", keys, "") == []
+    (tmp_path / "enrich-0").rename(tmp_path / "lost")
+    folder.install(manifest)
 
 
 @pytest.mark.parametrize(

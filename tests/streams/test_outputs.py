@@ -9,9 +9,11 @@ import pytest
 
 from schemas.errors import MailpulseError, Unavailable
 from streams.transport.chunks import TP, Chunk
-from streams.worker.agent import Agent, PartitionWork
+from streams.worker.agent import Agent
 from streams.worker.metrics import StreamMetrics
 from streams.worker.outputs import Flight, Outputs, Row
+from streams.worker.snapshot_manifest import Lineage
+from streams.worker.work import PartitionWork
 
 
 class Batch:
@@ -121,6 +123,12 @@ class Half(Agent):
 
     def forget(self, tp: TP) -> None:
         """Nothing in memory."""
+
+    def lineages(self, tp: TP) -> frozenset[Lineage]:
+        return frozenset()
+
+    def standing(self, work: PartitionWork) -> None:
+        """No snapshots."""
 
 
 async def test_state_of_a_half_sent_step_is_never_stored() -> None:

@@ -123,6 +123,15 @@ def test_a_role_is_given_no_secret_of_another(role: str) -> None:
     assert got["PATH"] == "/bin"
 
 
+def test_an_object_stores_credentials_go_to_who_uses_it_alone() -> None:
+    """To the worker, and only where its snapshots go to an object store."""
+    given = {"AWS_SECRET_ACCESS_KEY": "canary", f"{PREFIX}SNAPSHOT_STORE": "s3://bucket/mail"}
+    got = {role: role_environ(role, given, {}) for role in SETTINGS}
+    assert [role for role, names in got.items() if "AWS_SECRET_ACCESS_KEY" in names] == ["worker"]
+    given[f"{PREFIX}SNAPSHOT_STORE"] = "/mnt/snapshots"
+    assert "AWS_SECRET_ACCESS_KEY" not in role_environ("worker", given, {})
+
+
 def test_what_is_told_wins_over_the_callers_own() -> None:
     """Also over a file named by the caller; settings that a role does not read are left out."""
     given = {f"{PREFIX}CLICKHOUSE_DSN_FILE": "/x", f"{PREFIX}SINK_ROWS_MAX": "7"}

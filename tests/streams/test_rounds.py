@@ -7,8 +7,8 @@ import pytest
 
 from schemas import topics
 from schemas.errors import Unavailable
-from streams.worker.agent import PartitionWork
 from streams.worker.damage import DamagedState
+from streams.worker.work import PartitionWork
 from tests.builders import RECEIVED_AT, event
 from tests.streams.engine_rig import PARTITIONS, Broker, Clock, EngineMaker, EngineRig
 
