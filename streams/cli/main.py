@@ -59,7 +59,7 @@ BY_USE = (
     "bench",
     "campaigns", "query", "export", "why", "trace", "alerts", "suppressions", "rules", "forget",
     "export-person",
-    "tail", "lag", "dlq", "topics", "reprocess",
+    "tail", "lag", "dlq", "topics", "workers", "reprocess",
 )  # fmt: skip
 """Commands in the order of ``--help``: those that are needed first and most often come first. Roles
 come last: 'mailpulse up' starts them."""
