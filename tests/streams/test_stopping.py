@@ -97,6 +97,7 @@ def test_a_stop_while_commands_are_imported_is_no_traceback(tmp_path: Path) -> N
     package = tmp_path / "streams" / "cli"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
+    (package.parent / "__init__.py").touch()
     (package / "main.py").write_text("raise KeyboardInterrupt\n", encoding="utf-8")
     shutil.copy(entry.__file__, package / "entry.py")
     code = "from streams.cli.entry import main; main()"
