@@ -134,8 +134,8 @@ def check_request(
         detail = f"the signature needs the certificate at {needed.url}: --certificate FILE"
         return CheckResult(False, 503, "needs_certificate", detail)
     why = proven(provider, source, request, now) if explained else []
-    found = _parsed(provider, source, request, now, settings.events_per_request_max)
-    return replace(found, explanation=tuple(why))
+    result = _parsed(provider, source, request, now, settings.events_per_request_max)
+    return replace(result, explanation=tuple(why))
 
 
 def _parsed(

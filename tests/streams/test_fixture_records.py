@@ -29,7 +29,7 @@ def test_every_record_is_a_whole_one() -> None:
     for one in written(60):
         if one.value is not None:
             schema = BY_NAME[one.topic].schema
-            value = one.value
+            value = one.value or {}
             assert codec.decode(codec.encode(schema, value), schema) == value
 
 
@@ -46,7 +46,7 @@ def test_rates_are_sums_of_the_events_before() -> None:
     seen: set[str] = set()
     compared = 0
     for one in written():
-        value = one.value
+        value = one.value or {}
         if one.topic == topics.ENRICHED and one.identity not in seen:
             seen.add(one.identity)
             event = value["event"]
