@@ -17,7 +17,7 @@ import httpx
 from ingest.body import VALUES_PER_EVENT_MAX, BodyLimits, Refused, content_coding
 from ingest.explaining import explain, proven
 from ingest.proof import prove
-from ingest.providers.base import Certificates, Registry, Reject, Request
+from ingest.providers.base import Certificates, Provider, Registry, Reject, Request
 from ingest.verify import NeedsCertificate, SignatureError
 from schemas.errors import BadInput
 from schemas.event import Event
@@ -134,26 +134,26 @@ def check_request(
         detail = f"the signature needs the certificate at {needed.url}: --certificate FILE"
         return CheckResult(False, 503, "needs_certificate", detail)
     why = proven(provider, source, request, now) if explained else []
+    result = _parsed(provider, source, request, now, settings.events_per_request_max)
+    return replace(result, explanation=tuple(why))
+
+
+def _parsed(
+    provider: Provider, source: Source, request: Request, now: float, events_max: int
+) -> CheckResult:
+    """What a proven request holds."""
     try:
         parsed = provider.parse(request, source, int(now * 1_000_000))
     except BadInput as error:
         reject = Reject(error.reason, error.detail, request.body)
-        return CheckResult(
-            True,
-            200,
-            "accepted",
-            "kept as a dead letter",
-            rejects=(reject,),
-            explanation=tuple(why),
-        )
-    if len(parsed.events) + len(parsed.rejects) > settings.events_per_request_max:
+        return CheckResult(True, 200, "accepted", "kept as a dead letter", rejects=(reject,))
+    if len(parsed.events) + len(parsed.rejects) > events_max:
         return CheckResult(False, 413, "too_many_events")
     for event in parsed.events:
         event["source"] = source.name
     return CheckResult(
-        True, 200, "accepted", "", tuple(parsed.events), tuple(parsed.rejects), parsed.note,
-        tuple(why),
-    )  # fmt: skip
+        True, 200, "accepted", "", tuple(parsed.events), tuple(parsed.rejects), parsed.note
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,4 +70,4 @@ def test_command_is_mailpulse(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (entry_points,) = [n for n in archive.namelist() if n.endswith("entry_points.txt")]
         lines = archive.read(entry_points).decode().split("\n")
-    assert [line for line in lines if "=" in line] == ["mailpulse = streams.cli.main:main"]
+    assert [line for line in lines if "=" in line] == ["mailpulse = streams.cli.entry:main"]

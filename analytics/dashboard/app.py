@@ -102,11 +102,6 @@ def create_app(
     hub = Hub(documents.build, settings.dashboard_interval_ms / 1000, wall)
     pages = Pages(gate, hub, settings.dashboard_viewers_max)
     look_up = LookUp(settings, gate, query, wall)
-    sql = SqlPage(
-        door or DoorClient(settings.clickhouse_dsn.get_secret_value()),
-        gate, shows_recipients=whole, caller=_caller,
-    )  # fmt: skip
-    docs = Docs(gate.has_token)
 
     async def recipient(request: Request) -> Response:
         form = await _form(request) if request.method == "POST" else None
@@ -126,8 +121,7 @@ def create_app(
             Route("/api/wording", pages.wording),
             Route("/api/examples", of_verdict),
             Route("/api/{page}", pages.document),
-            *sql.routes(),
-            *docs.routes(),
+            *_of_developers(settings, gate, door),
             Route("/api/destinations/{name}/test", test, methods=["POST"]),
             Route("/live/{page}", pages.live),
             Route("/csv/{page}/{table}.csv", pages.table),
@@ -141,10 +135,18 @@ def create_app(
         exception_handlers={BadInput: _bad_input},
     )
     app.add_middleware(Guard, gate=gate)
-    pages_open_to_links = [*_PAGES, "/login"]
-    app.add_middleware(SameSite, sites=access.sites(settings, pages_open_to_links))
+    app.add_middleware(SameSite, sites=access.sites(settings, [*_PAGES, "/login"]))
     app.state.hub = hub
     return app
+
+
+def _of_developers(settings: Settings, gate: Gate, door: DoorClient | None) -> list[Route]:
+    """The pages of queries and of topics."""
+    sql = SqlPage(
+        door or DoorClient(settings.clickhouse_dsn.get_secret_value()), gate,
+        shows_recipients=settings.dashboard_show_recipients, caller=_caller,
+    )  # fmt: skip
+    return [*sql.routes(), *Docs(gate.has_token).routes()]
 
 
 def _bad_input(_request: Request, error: Exception) -> Response:

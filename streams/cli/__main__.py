@@ -1,5 +1,5 @@
 """``python -m streams.cli``: the command line, as the supervisor starts its children."""
 
-from streams.cli.main import main
+from streams.cli.entry import main
 
 main()

@@ -51,10 +51,10 @@ PRIVATE = 0o077
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as in shells: 128 + SIGINT."""
 
-ROLES = ("up", "demo", "ingest", "worker", "sink", "warehouse", "dashboard", "deliver")
+ROLES = ("up", "demo", "dev", "ingest", "worker", "sink", "warehouse", "dashboard", "deliver")
 
 BY_USE = (
-    "demo", "up", "status", "doctor", "kafka",
+    "demo", "up", "status", "dev", "doctor", "kafka",
     "config", "sources", "send-test", "check", "capture", "backfill", "migrate", "load", "capacity",
     "bench",
     "campaigns", "query", "export", "why", "trace", "alerts", "suppressions", "rules", "forget",

@@ -241,9 +241,29 @@ def demo(
     raise typer.Exit(OK if report.passed or not check else FAILED)
 
 
+def dev(
+    rate: Annotated[float, typer.Option(help="Messages per second.", min=0.1, max=1_000)] = 2,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Data directory. Default ./mailpulse-dev.")
+    ] = None,
+) -> None:
+    """Runs Kafka and a schema registry with believable records, for writing consumers.
+
+    No webhooks, no database. One record in ten comes twice, as after a crash of a worker.
+
+    Example: mailpulse dev --rate 10
+    """
+    from streams.embedded.fixture import run
+
+    settings = settings_of(attach=False, data_dir=data_dir or Path("mailpulse-dev"))
+    _at_terminal(lambda stop: run(settings, environ(), say, stop, rate), say)
+    say("Stopped.")
+
+
 def register(app: typer.Typer) -> None:
     """Adds these commands to ``app``."""
     app.command(rich_help_panel="Start here")(demo)
     app.command(rich_help_panel="Start here")(up)
+    app.command(rich_help_panel="Start here")(dev)
     for role in (ingest, worker, sink, warehouse, dashboard):
         app.command(rich_help_panel="Roles, one process each")(role)

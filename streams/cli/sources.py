@@ -121,18 +121,22 @@ def check(
         document = result.as_json()
         emit(document if unmasked else without_addresses(document))
     else:
-        say(f"{'accepted' if result.accepted else 'refused'}: {result.status} {result.code}")
-        for line in filter(None, (result.detail, result.note, *result.explanation)):
-            say(f"  {line}")
-        for event in result.events:
-            shown = readable(dict(event), unmasked)
-            names = ("event_type", "occurred_at", "message_id", "recipient", "campaign_id",
-                     "campaign_source", "bounce_class", "machine_kind", "event_id")  # fmt: skip
-            say("  event: " + " ".join(pair(n, shown[n]) for n in names if shown[n]))
-        for reject in result.rejects:
-            detail = reject.detail if unmasked else masked(reject.detail)
-            say(f"  dead letter: {reject.reason} {detail}")
+        _tell(result, unmasked)
     raise typer.Exit(OK if result.accepted else FAILED)
+
+
+def _tell(result: "CheckResult", unmasked: bool) -> None:
+    say(f"{'accepted' if result.accepted else 'refused'}: {result.status} {result.code}")
+    for line in filter(None, (result.detail, result.note, *result.explanation)):
+        say(f"  {line}")
+    for event in result.events:
+        shown = readable(dict(event), unmasked)
+        names = ("event_type", "occurred_at", "message_id", "recipient", "campaign_id",
+                 "campaign_source", "bounce_class", "machine_kind", "event_id")  # fmt: skip
+        say("  event: " + " ".join(pair(n, shown[n]) for n in names if shown[n]))
+    for reject in result.rejects:
+        detail = reject.detail if unmasked else masked(reject.detail)
+        say(f"  dead letter: {reject.reason} {detail}")
 
 
 def _check_captured(path: Path, explained: bool) -> "CheckResult":

@@ -251,6 +251,7 @@ async def _with_traffic(
         simulator, accounts.senders, where.ingest_url, random.Random(seed + 1), freshness.answered,
         ledger=ledger,
     )  # fmt: skip
+    pipeline.tells_logs = False  # refused forgeries and dead letters are this traffic's purpose
     demo = Demo(pipeline, traffic, simulator, name, clickhouse, freshness, letters, crm)
     screen.show_opening(console, where.dashboard_url)
     supervision = asyncio.create_task(pipeline.supervise(stop))

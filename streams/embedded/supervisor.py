@@ -118,6 +118,8 @@ class Embedded:
         self.endpoints: Endpoints | None = None
         self.unread: list[Unread] = []
         self._is_gone = False
+        self.tells_logs = True
+        """Whether what is of interest in the logs is announced."""
 
     # --- start ---
 
@@ -376,7 +378,8 @@ class Embedded:
         while True:
             for file in files:
                 for line in await asyncio.to_thread(file.news, time.monotonic()):
-                    self._announce(f"{time.strftime('%H:%M:%S')} {line}")
+                    if self.tells_logs:
+                        self._announce(f"{time.strftime('%H:%M:%S')} {line}")
             await asyncio.sleep(LOGS_S)
 
     async def _see_directory(self) -> None:

@@ -7,7 +7,7 @@ Invariants:
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -130,6 +130,10 @@ def quoted(texts: Sequence[str]) -> str:
     return ", ".join("'" + t.replace("\\", "\\\\").replace("'", "\\'") + "'" for t in texts)
 
 
+SECONDS_KEPT = 10_000
+"""Newest measurements that quantiles are of: memory stays bounded, however long a demo runs."""
+
+
 class Freshness:
     """Measures the seconds from the answer 200 until a query returns the row.
 
@@ -139,7 +143,7 @@ class Freshness:
     """
 
     def __init__(self, clickhouse: ClickHouse, every_s: float = 0.25) -> None:
-        self.seconds: list[float] = []
+        self.seconds: deque[float] = deque(maxlen=SECONDS_KEPT)
         self._clickhouse = clickhouse
         self._every_s = every_s
         self._waiting: dict[Identity, float] = {}

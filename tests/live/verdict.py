@@ -151,7 +151,8 @@ async def _verdict(
         end = time.monotonic() + PATIENCE_S
         while True:
             try:
-                verdict = await _look(clickhouse, traffic, simulator, run, freshness.seconds)
+                visible_s = list(freshness.seconds)
+                verdict = await _look(clickhouse, traffic, simulator, run, visible_s)
             except Unavailable:
                 if time.monotonic() > end:
                     raise

@@ -23,10 +23,10 @@ from streams.terminal import output
 from tests.streams.commands import run, set_apart
 
 COMMANDS = (
-    "demo", "up", "ingest", "worker", "sink", "deliver", "dashboard", "topics", "migrate", "doctor",
-    "status", "lag", "tail", "query", "export", "dlq", "send-test", "check", "capture", "config",
-    "sources", "backfill", "campaigns", "suppressions", "alerts", "rules", "bench", "forget",
-    "export-person", "workers",
+    "demo", "up", "dev", "ingest", "worker", "sink", "deliver", "dashboard", "topics", "migrate",
+    "doctor", "status", "lag", "tail", "query", "export", "dlq", "send-test", "check", "capture",
+    "config", "sources", "backfill", "campaigns", "suppressions", "alerts", "rules", "bench",
+    "forget", "export-person", "workers",
 )  # fmt: skip
 
 

@@ -2,10 +2,14 @@
 
 import asyncio
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from streams.cli import entry
 from streams.embedded import log_files
 from streams.embedded.log_files import LogFile
 from streams.embedded.stopping import BEGUN, ENDED, INTERRUPTED, Stop, Stopped
@@ -86,6 +90,21 @@ async def test_an_error_of_the_start_is_raised() -> None:
 def line(**fields: object) -> bytes:
     """A line of a role's log."""
     return json.dumps(fields).encode() + b"\n"
+
+
+def test_a_stop_while_commands_are_imported_is_no_traceback(tmp_path: Path) -> None:
+    """The import itself is interrupted here, as Ctrl-C would."""
+    package = tmp_path / "streams" / "cli"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package.parent / "__init__.py").touch()
+    (package / "main.py").write_text("raise KeyboardInterrupt\n", encoding="utf-8")
+    shutil.copy(entry.__file__, package / "entry.py")
+    code = "from streams.cli.entry import main; main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (INTERRUPTED, "")
 
 
 HOOK = {"event": "hook", "level": "info", "source": "news", "role": "ingest"}

@@ -218,7 +218,7 @@ ASKED: dict[str, list[tuple[str, ...]]] = {
 }  # fmt: skip
 ELSEWHERE = {
     # a pipeline's own words, shown by ``say``; the demo's screen is tested in test_visible
-    "up", "demo",
+    "up", "demo", "dev",
     # logs, tested in test_visible
     "ingest", "worker", "sink", "dashboard", "warehouse", "deliver",
 }  # fmt: skip

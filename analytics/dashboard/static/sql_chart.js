@@ -6,6 +6,7 @@ import { s } from "./dom.js";
 const TIME = /^(Nullable\()?Date/;
 const NUMBER = /^(Nullable\()?(U?Int|Float|Decimal)/;
 const SERIES_MAX = 3;
+const SCALE_MAX = 50; // a column that is so many times smaller than the first would be a flat line
 const BARS_MAX = 30;
 const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP] = [900, 260, 70, 28, 24];
 
@@ -17,7 +18,9 @@ export function plot({ meta, data }, most) {
   const rows = data.slice(0, most);
   const x = meta.findIndex(({ type }) => TIME.test(type));
   const label = x >= 0 ? x : meta.findIndex(({ type }) => !NUMBER.test(type));
-  const series = meta.map((_, at) => at).filter((at) => at !== label && NUMBER.test(meta[at].type)).slice(0, SERIES_MAX);
+  const largest = (at) => Math.max(0, ...numbers(rows, at).map((value) => Math.abs(value ?? 0)).filter(Number.isFinite));
+  const figures = meta.map((_, at) => at).filter((at) => at !== label && NUMBER.test(meta[at].type));
+  const series = figures.filter((at) => largest(at) * SCALE_MAX >= largest(figures[0])).slice(0, SERIES_MAX);
   if (rows.length < 2 || series.length === 0 || label < 0) return null;
   const values = series.flatMap((at) => numbers(rows, at)).filter((value) => Number.isFinite(value));
   if (values.length === 0) return null;
