@@ -4,7 +4,8 @@ Invariants:
 1. Pure.
 2. Migrations are written for one server. On a cluster a table ``t`` becomes ``t_local``
    (replicated) on every server and ``t`` (Distributed) in front of it; all other statements get
-   ``ON CLUSTER``. The names that people and the sink use stay the same.
+   ``ON CLUSTER``. The names that people and the sink use stay the same. New columns are added to
+   both.
 3. A table is sharded by the expression in its ``-- shard:`` comment, which must be a function of
    the sorting key, as only rows on the same server can replace each other.
 """
@@ -14,6 +15,7 @@ import re
 _TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+)\n")
 _ENGINE = re.compile(r"\nENGINE = (\w*MergeTree)(?:\(([^)]*)\))?")
 _SHARD = re.compile(r"^-- shard: (.+)$", re.MULTILINE)
+_ADDS = re.compile(r"^(ALTER TABLE \w+)\s+ADD COLUMN", re.MULTILINE)
 _TARGET = re.compile(
     r"^(CREATE OR REPLACE VIEW \w+|CREATE MATERIALIZED VIEW IF NOT EXISTS \w+"
     r"|ALTER TABLE \w+|ALTER SETTINGS PROFILE \w+|GRANT\b|REVOKE\b"
@@ -35,8 +37,12 @@ def for_cluster(statement: str, cluster: str) -> list[str]:
     if not cluster:
         return [statement]
     table = _TABLE.search(statement)
+    altered = _ADDS.search(statement)
+    if altered is not None:  # each column must be there before the table in front names it
+        local = statement.replace(altered.group(1), f"{altered.group(1)}_local", 1)
+        return [_on_cluster(local, cluster), _on_cluster(statement, cluster)]
     if table is None:
-        return [_TARGET.sub(rf"\1 ON CLUSTER '{cluster}'", statement, count=1)]
+        return [_on_cluster(statement, cluster)]
     name = table.group(1)
     shard = _SHARD.search(statement)
     engine = _ENGINE.search(statement)
@@ -57,6 +63,10 @@ def for_cluster(statement: str, cluster: str) -> list[str]:
         f"ENGINE = Distributed('{cluster}', currentDatabase(), {name}_local, {shard.group(1)})"
     )
     return [local, front]
+
+
+def _on_cluster(statement: str, cluster: str) -> str:
+    return _TARGET.sub(rf"\1 ON CLUSTER '{cluster}'", statement, count=1)
 
 
 def table_on_server(name: str, cluster: str) -> str:

@@ -17,10 +17,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from ingest.capture_feed import Feed
 from ingest.certificates import Outgoing
+from ingest.counting import Counting, KafkaTopic, Topic
 from ingest.delivery import Keeper
 from ingest.hook import PREFIX, Hooks, make_hooks
 from ingest.intake import Intake
@@ -33,6 +34,7 @@ from ingest.providers.base import Registry
 from ingest.rate_limits import RateLimits, SharedCount, StoreCount
 from ingest.spool import Spool
 from schemas.codec import Codec
+from schemas.recipient_hash import mode_mark
 from schemas.serving.origin import FORWARDED, Address, Networks, address_of, origin_of
 from schemas.serving.sites import SameSite, Sites
 from schemas.settings import Settings, Source
@@ -70,6 +72,7 @@ def create_app(
     log: Log | None = None,
     outgoing: Outgoing | None = None,
     shared: SharedCount | None = None,
+    counts_topic: Topic | None = None,
     pages: Sequence[BaseRoute] = (),
     tracer: Tracer | None = None,
     now: Callable[[], float] = time.time,
@@ -85,6 +88,7 @@ def create_app(
         log: where events are stored; by default Kafka.
         outgoing: requests that providers' protocols require; by default over the network.
         shared: shared rate-limit counts; by default by the ``rate_limit_url`` setting.
+        counts_topic: gets counts of requests; by default Kafka, or nothing if a ``log`` is given.
         pages: further routes to serve beside the hooks.
         tracer: records spans; by default none.
         now: seconds since 1970.
@@ -95,33 +99,63 @@ def create_app(
     """
     registry = registry or _all_providers()
     metrics = IngestMetrics(sources)
+    codec = codec or Codec()
+    if counts_topic is None and log is None:
+        counts_topic = KafkaTopic(settings, codec)
     log = log or Producer(settings, metrics, clock)
     keeper = Keeper(log, _spool(settings, metrics), settings.ack_timeout_ms / 1000, metrics, clock)
     outgoing = outgoing or Outgoing(clock)
     if shared is None and settings.rate_limit_url.get_secret_value():
         shared = StoreCount(settings.rate_limit_url.get_secret_value(), now)
-    limits = RateLimits(
-        settings.rate_per_s, {name: one.rate_per_s for name, one in sources.items()}, clock, shared,
-        lambda error: metrics.rate_store_failures.inc(), settings.unproven_rate_per_s,
-    )  # fmt: skip
+    limits = _limits(settings, sources, shared, metrics, clock)
+    key = settings.recipient_hash_key.get_secret_value().encode()
+    counting = Counting(counts_topic, mode_mark(settings.recipients, key), now, clock)
     feed = Feed(settings.data_dir, sources, metrics, now)
     hooks = Hooks(
-        settings, make_hooks(sources, registry), Intake(settings, codec or Codec()), keeper,
-        outgoing, limits, metrics, now, clock, feed, tracer,
+        settings, make_hooks(sources, registry), Intake(settings, codec), keeper,
+        outgoing, limits, metrics, now, clock, feed, counting, tracer,
     )  # fmt: skip
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await keeper.start()
         feed.start()
+        counting.start()
         try:
             yield
         finally:
             await feed.stop()
+            await counting.stop()
             await keeper.stop()
             await outgoing.close()
             hooks.close()
 
+    app = _make_app(keeper, log, metrics, settings, pages, lifespan)
+    app.hooks = hooks
+    return app
+
+
+def _limits(
+    settings: Settings,
+    sources: Mapping[str, Source],
+    shared: SharedCount | None,
+    metrics: IngestMetrics,
+    clock: Callable[[], float],
+) -> RateLimits:
+    return RateLimits(
+        settings.rate_per_s, {name: one.rate_per_s for name, one in sources.items()}, clock, shared,
+        lambda error: metrics.rate_store_failures.inc(), settings.unproven_rate_per_s,
+    )  # fmt: skip
+
+
+def _make_app(
+    keeper: Keeper,
+    log: Log,
+    metrics: IngestMetrics,
+    settings: Settings,
+    pages: Sequence[BaseRoute],
+    lifespan: Lifespan[IngestApp],
+) -> IngestApp:
     app = IngestApp(
         routes=[*_routes(keeper, log, metrics, settings), *pages],
         exception_handlers={HTTPException: _problem, Exception: _problem},
@@ -129,7 +163,7 @@ def create_app(
     )
     app.add_middleware(SameSite, sites=_sites(settings))  # hooks prove themselves
     app.metrics, app.keeper = metrics, keeper
-    app.hooks, app.pages = hooks, Pages(super(IngestApp, app).__call__, settings.body_timeout_ms)
+    app.pages = Pages(super(IngestApp, app).__call__, settings.body_timeout_ms)
     return app
 
 

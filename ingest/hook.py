@@ -21,6 +21,7 @@ from ingest.body import Refused, content_coding
 from ingest.body_memory import Bodies, Holding, NoRoom
 from ingest.capture_feed import Feed
 from ingest.certificates import Outgoing
+from ingest.counting import Counting
 from ingest.delivery import Keeper
 from ingest.exchange import Call
 from ingest.intake import Intake, Taken
@@ -86,6 +87,7 @@ class Hooks:
         now: seconds since 1970.
         clock: monotonic seconds.
         feed: hands requests to a capture.
+        counting: gets every result.
         tracer: records a span per request that is kept; none without one.
     """
 
@@ -101,9 +103,11 @@ class Hooks:
         now: Callable[[], float],
         clock: Callable[[], float],
         feed: Feed,
+        counting: Counting,
         tracer: Tracer | None = None,
     ) -> None:
         self._feed = feed
+        self._counting = counting
         self._settings = settings
         self._hooks = hooks
         self._keeper = keeper
@@ -375,6 +379,8 @@ class Hooks:
         kept = taken is not None and call.result == "accepted"
         events = taken.accepted if taken is not None and kept else 0
         self._metrics.request(call.source, call.result, seconds, events)
+        dead_letters = taken.rejected if taken is not None else 0
+        self._counting.count(call.source, call.result, call.reason, events, dead_letters)
         kind = {"source": call.source, "result": call.result}
         line: dict[str, object] = {
             "status": call.status,

@@ -13,7 +13,7 @@ Invariants:
 5. Waiting parcels are limited in events and bytes; over that a parcel is refused at once. A parcel
    that timed out before it was handed to Kafka's client is not sent.
 
-aiokafka is pinned: ``_close`` uses its accumulator of batches, since ``stop`` alone waits for
+aiokafka is pinned: ``close_client`` uses its accumulator of batches, since ``stop`` alone waits for
 brokers that are down.
 """
 
@@ -216,7 +216,7 @@ class Producer:
                 reason = await self._watch(connection)
             finally:
                 self._down(reason)
-                await _close(connection.client)
+                await close_client(connection.client)
             self._metrics.kafka_failures.inc()
             self._log.warning("kafka_lost", reason=reason)
 
@@ -252,7 +252,7 @@ class Producer:
                     topic: len(await client.partitions_for(topic)) for topic in (RAW, DEAD_LETTERS)
                 }
         except BaseException:
-            await _close(client)
+            await close_client(client)
             raise
         return Connection(client, partitions, settings.record_bytes_max)
 
@@ -308,7 +308,7 @@ class _Outgoing(set[Any]):
     remove = set.discard
 
 
-async def _close(client: Any) -> None:
+async def close_client(client: Any) -> None:
     """Closes a client whose brokers may be down: without flushing, within a short time."""
     accumulator = client._message_accumulator
     # A batch that waits for a retry is no longer pending; without this, aiokafka would log a

@@ -45,6 +45,7 @@ FIXED_IDS: dict[str, int] = {
     "destination.v1": 11,
     "source_alert.v1": 12,
     "erasure.v1": 13,
+    "source_requests.v1": 14,
 }
 """``name.version`` of every released schema -> its id while no registry is configured."""
 

@@ -99,8 +99,19 @@ def _overrides() -> dict[str, Mapping[str, Any]]:
         },
         "source_alert": {
             **_INCIDENT, "source": "news", "event_type": "", "silent_since": _AT - 60 * _MINUTE_US,
-            "usual_gap_s": 240, "explained_s": 1_800,
+            "usual_gap_s": 240, "explained_s": 1_800, "cause": "silent",
+            "accepted_until": _AT - 60 * _MINUTE_US,
             "advice": "Check at the provider that the webhook is switched on.",
+        },
+        "source_requests": {
+            "ingress": "4c7f8a3d5e6f70812a3b5f0c2d9a6b1e", "sequence": 214, "source": "news",
+            "began_at": _AT - _MINUTE_US, "ended_at": _AT, "recipients": "plain",
+            "results": [
+                {"result": "accepted", "reason": "", "requests": 412,
+                 "first_at": _AT - _MINUTE_US + 900_000, "last_at": _AT - 1_200_000},
+                {"result": "unauthorized", "reason": "bad_signature", "requests": 3,
+                 "first_at": _AT - 31_000_000, "last_at": _AT - 9_000_000},
+            ],
         },
         "suppression": _SUPPRESSION,
         "engagement": {

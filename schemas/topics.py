@@ -14,6 +14,7 @@ MINUTES = "email.campaign.minutes.v1"
 RATES = "email.campaign.rates.v1"
 ALERTS = "email.campaign.alerts.v1"
 SOURCE_ALERTS = "email.source.alerts.v1"
+SOURCE_REQUESTS = "email.source.requests.v1"
 SUPPRESSIONS = "email.suppressions.v1"
 SCOPED_SUPPRESSIONS = "email.suppressions.scoped.v1"
 ENGAGEMENT = "email.engagement.v1"
@@ -99,6 +100,10 @@ TOPICS: tuple[Topic, ...] = (
     Topic(
         SOURCE_ALERTS, "source_alert", "source", 90 * _DAY_MS,
         writers=("sink",), groups=("sink",), readers=("deliver",),
+    ),
+    Topic(
+        SOURCE_REQUESTS, "source_requests", "source", 7 * _DAY_MS,
+        writers=("ingest",), groups=("sink",),
     ),
     Topic(
         SUPPRESSIONS, "suppression", "recipient", None,

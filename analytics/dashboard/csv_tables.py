@@ -161,8 +161,8 @@ _TABLES: dict[tuple[str, str], Callable[[Document], Iterable[Line]]] = {
     ("pipeline", "silences"): _plain(
         "silences",
         (
-            "source", "event_type", "level", "since_ms", "usual_gap_s", "explained_s", "opened_ms",
-            "closed_ms", "advice",
+            "source", "event_type", "level", "cause", "since_ms", "accepted_ms", "refused_ms",
+            "refused", "refusal", "usual_gap_s", "explained_s", "opened_ms", "closed_ms", "advice",
         ),
     ),
     ("pipeline", "parts"): _plain(

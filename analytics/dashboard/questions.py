@@ -109,6 +109,11 @@ SELECT
     i.advice AS advice,
     i.usual_gap_s AS usual_gap_s,
     i.explained_s AS explained_s,
+    i.cause AS cause,
+    i.refused AS refused,
+    i.refusal AS refusal,
+    ifNull(toUnixTimestamp64Milli(i.accepted_until), 0) AS accepted_ms,
+    ifNull(toUnixTimestamp64Milli(i.refused_since), 0) AS refused_ms,
     toUnixTimestamp64Milli(i.silent_since) AS since_ms,
     toUnixTimestamp64Milli(i.opened_at) AS opened_ms,
     if(i.state = 'closed', toUnixTimestamp64Milli(i.changed_at), 0) AS closed_ms
@@ -119,10 +124,11 @@ ORDER BY opened_ms DESC, id
 LIMIT 200"""
 
 SILENT_NOW = """\
-SELECT source, event_type, toUnixTimestamp64Milli(silent_since) AS since_ms
+SELECT source, event_type, toUnixTimestamp64Milli(silent_since) AS since_ms, cause, refusal,
+    ifNull(toUnixTimestamp64Milli(refused_since), 0) AS refused_ms
 FROM source_incidents
 WHERE state != 'closed'
-ORDER BY source, event_type
+ORDER BY cause != 'refused', event_type != '', source, event_type
 LIMIT 50"""
 
 NEWEST = """\

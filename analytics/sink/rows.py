@@ -263,10 +263,23 @@ def _source_incident_changes(records: Sequence[AvroRecord], _places: Sequence[Po
         records,
         (
             "incident_id", "sequence", "state", "source", "event_type", "level", "silent_since",
-            "usual_gap_s", "explained_s", "opened_at", "changed_at", "as_of", "advice",
+            "usual_gap_s", "explained_s", "opened_at", "changed_at", "as_of", "advice", "cause",
+            "refused", "refusal",
         ),
     )  # fmt: skip
-    columns["resumed_at"] = [record["resumed_at"] for record in records]
+    for name in ("resumed_at", "accepted_until", "refused_since", "refused_until"):
+        columns[name] = [record[name] for record in records]
+    return columns
+
+
+def _source_requests(records: Sequence[AvroRecord], _places: Sequence[Polled]) -> Columns:
+    pairs = [(record, one) for record in records for one in record["results"]]
+    columns: Columns = {
+        name: [record[name] for record, _ in pairs]
+        for name in ("source", "ingress", "sequence", "began_at", "ended_at")
+    }
+    for name in ("result", "reason", "requests", "first_at", "last_at"):
+        columns[name] = [one[name] for _, one in pairs]
     return columns
 
 
@@ -335,6 +348,7 @@ BUILDERS: dict[str, tuple[tuple[str, Builder], ...]] = {
     ),
     topics.ALERTS: (("incident_changes", _incident_changes),),
     topics.SOURCE_ALERTS: (("source_incident_changes", _source_incident_changes),),
+    topics.SOURCE_REQUESTS: (("source_requests", _source_requests),),
     topics.SUPPRESSIONS: (("suppressions", _suppressions),),
     topics.SCOPED_SUPPRESSIONS: (("scoped_suppressions", _scoped_suppressions),),
     topics.CAMPAIGNS: (("campaigns", _campaigns),),

@@ -24,6 +24,7 @@ from schemas.codec import Codec
 from schemas.errors import Unavailable
 from schemas.settings import Settings
 from schemas.topics import SOURCE_ALERTS
+from streams.books.refusals import Facts, Kind, Requests
 from streams.books.rhythm import SLOT_S, WEEK_SLOTS, WEEKS_MAX, Rhythm, learn, resumed
 from streams.books.silence import CLOSED, SLOT_US, WHOLE, Held, Key, Record, Stream, learned, look
 from streams.kafka.clients import producer
@@ -53,11 +54,21 @@ WHERE source = {source:String} AND slot >= toDateTime({since:UInt32}, 'UTC')
 GROUP BY event_type"""
 OPEN = """\
 SELECT source, event_type, state, toUnixTimestamp64Micro(silent_since),
-    toUnixTimestamp64Micro(opened_at), usual_gap_s, explained_s
+    toUnixTimestamp64Micro(opened_at), usual_gap_s, explained_s, sequence, cause,
+    toUnixTimestamp64Micro(accepted_until), toUnixTimestamp64Micro(refused_since),
+    toUnixTimestamp64Micro(refused_until), refused, refusal
 FROM source_incidents WHERE state != 'closed'"""
-QUERIES = (NEWEST, THROUGH, SLOTS, OPEN)
+ACCEPTED = """\
+SELECT source, toUnixTimestamp64Micro(max(last_at)) FROM source_requests
+WHERE result = 'accepted' GROUP BY source"""
+REFUSED = """\
+SELECT source, result, reason, requests, toUnixTimestamp64Micro(since),
+    toUnixTimestamp64Micro(until), slots, before
+FROM source_refusals WHERE source != ''"""
+QUERIES = (NEWEST, THROUGH, SLOTS, OPEN, ACCEPTED, REFUSED)
 _HELD = (
-    "source", "event_type", "state", "silent_since", "opened_at", "usual_gap_s", "explained_s"
+    "source", "event_type", "state", "silent_since", "opened_at", "usual_gap_s", "explained_s",
+    "sequence", *Facts._fields,
 )  # fmt: skip
 
 
@@ -101,7 +112,12 @@ class Books:
             whole = Key(key.source, WHOLE)
             newest[whole] = max(newest.get(whole, 0), at_us)
         [[through_ms]] = self.ask(THROUGH, {}) or [[0]]
-        now_us = min(int(now_s * 1e6), int(through_ms or 0) * 1_000)
+        requests = self._requests()
+        for source in requests:
+            newest.setdefault(Key(source, WHOLE), 0)
+        now_us = int(now_s * 1e6)
+        if any(newest.values()):  # else nothing can be behind, and all that is known are refusals
+            now_us = min(now_us, int(through_ms or 0) * 1_000)
         if self._learned_s is None or now_s - self._learned_s >= LEARN_S:
             self._learn(sorted({key.source for key in newest}), int(now_s))
             self._learned_s = now_s
@@ -112,8 +128,19 @@ class Books:
             )
             for key, at in newest.items()
         }  # fmt: skip
-        records, after = look(streams, self._held(now_s), now_us)
+        records, after = look(streams, self._held(now_s), now_us, requests)
         return records, after, now_us
+
+    def _requests(self) -> dict[str, Requests]:
+        """Source -> what its requests say, where ingress tells."""
+        kinds: dict[str, list[Kind]] = {}
+        for source, *row in self.ask(REFUSED, {}):
+            kinds.setdefault(source, []).append(Kind(*row))
+        accepted = {source: int(at_us) for source, at_us in self.ask(ACCEPTED, {})}
+        return {
+            source: Requests(accepted.get(source, 0), tuple(kinds.get(source, ())))
+            for source in sorted({*kinds, *accepted})
+        }
 
     def told(self, records: Sequence[Record], after: Mapping[Key, Held], now_s: float) -> None:
         """Notes that records were sent."""

@@ -33,6 +33,7 @@ from streams.cli.context import (
     sources_of,
     stores_as_ingress,
 )
+from streams.cli.recipients import compare as compare_recipients
 from streams.cli.tail import moment
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def backfill(
     if source not in sources:
         known = ", ".join(sorted(sources)) or "none"
         raise ConfigError([f"sources.{source}: no such source in {settings.config_path} ({known})"])
-    stores_as_ingress(settings)
+    stores_as_ingress(settings)  # before a key is looked for
     given = {"--from": since, "--to": until, "--sent-from": sent_from}
     job = _job(settings, sources[source], {name: text for name, text in given.items() if text})
     with ExitStack() as stack:
@@ -101,6 +102,7 @@ def backfill(
             stack.enter_context(job.notes.owned())
             earlier = _unfinished(job, anew=anew)
         progress = earlier or _begun(job, survey=dry_run)
+        compare_recipients(settings, codec_of(settings), needed=not dry_run)
         if not dry_run:
             job.notes.write(progress)
         raise typer.Exit(asyncio.run(_run(job, progress, dry_run=dry_run, json=json)))

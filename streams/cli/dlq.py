@@ -35,10 +35,10 @@ from streams.cli.context import (
     say,
     settings_of,
     sources_of,
-    stores_as_ingress,
     table,
     table_or_json,
 )
+from streams.cli.recipients import compare as compare_recipients
 from streams.cli.tail import Wanted, moment, readable, records
 
 if TYPE_CHECKING:
@@ -215,6 +215,7 @@ def resend(
     """
     settings = settings_of()
     codec = codec_of(settings)
+    compare_recipients(settings, codec, needed=yes)
 
     async def run() -> Resend:
         plan = await _plan(settings, codec, since, reason)
@@ -252,7 +253,6 @@ async def _plan(
 ) -> Resend:
     from ingest.intake import Intake
 
-    stores_as_ingress(settings)
     plan = Resend()
     intake = Intake(settings, codec)
     sources: dict[str, Source] | None = None

@@ -106,7 +106,7 @@ def doctor(json: Json = False, config_file: ConfigFile = None) -> None:
     settings = settings_of(config_file=config_file)
     checks: tuple[Callable[[Settings], list[Finding]], ...] = (
         _kafka, _registry, _clickhouse, _parts, _reconciliation, _sources,
-        _destinations, _build, _machine,
+        _requests, _destinations, _build, _machine,
     )  # fmt: skip
     findings = [finding for one in checks for finding in _careful(one, settings)]
     if json:
@@ -127,6 +127,7 @@ def _careful(one: Callable[[Settings], list[Finding]], settings: Settings) -> li
         "_clickhouse": f"start ClickHouse, or set {PREFIX}CLICKHOUSE_DSN",
         "_parts": f"start ClickHouse, or set {PREFIX}CLICKHOUSE_DSN",
         "_reconciliation": f"start ClickHouse, or set {PREFIX}CLICKHOUSE_DSN",
+        "_requests": f"start ClickHouse, or set {PREFIX}CLICKHOUSE_DSN",
         "_destinations": "see «Destinations» of streams/deploy/README.md",
         "_sources": "mailpulse config init; mailpulse sources add PROVIDER",
     }
@@ -252,6 +253,23 @@ def _sources(settings: Settings) -> list[Finding]:
     on = sorted(name for name, one in found.items() if not one.unset)
     fine = [Finding("sources", True, ", ".join(on))] if on else []
     return [*fine, *off, *_published(settings, found)]
+
+
+def _requests(settings: Settings) -> list[Finding]:
+    """Sources whose requests are all refused, as ingress counts them."""
+    from streams.cli.source_requests import refused, to_no_source
+
+    known = sources_of(settings, whole=False, keys=False)
+    found = {name: one for name, one in refused(settings).items() if name in known}
+    findings = [
+        Finding("requests", not one.is_fault, f"{name}: {one.advice}", "see the message")
+        for name, one in sorted(found.items())
+    ]
+    if not any(one.is_fault for one in found.values()):
+        stray = to_no_source(settings)
+        said = f"; {stray:,} to paths that name no source in 24 hours" if stray else ""
+        findings.append(Finding("requests", True, f"no source has all of its refused{said}"))
+    return findings
 
 
 def _published(settings: Settings, sources: Mapping[str, Source]) -> list[Finding]:

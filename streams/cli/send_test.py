@@ -20,8 +20,8 @@ from streams.cli.context import (
     say,
     settings_of,
     source_named,
-    stores_as_ingress,
 )
+from streams.cli.recipients import compare as compare_recipients
 
 if TYPE_CHECKING:
     from ingest.tryout import SendResult
@@ -110,11 +110,11 @@ def _send_trial(settings: Settings, source: Source, target: str, number: int, js
     from ingest.trial import send_trial
     from streams.cli.context import codec_of
 
-    stores_as_ingress(settings)
+    codec = codec_of(settings)
+    compare_recipients(settings, codec, needed=True)
     # its ingress's log would be mixed with the answer
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     title = REGISTRY[source.provider].title
-    codec = codec_of(settings)
     trial = asyncio.run(send_trial(target, source, settings, codec=codec, now=now, number=number))
     _answered(trial.refused, target)
     if json:

@@ -7,14 +7,15 @@ from streams.cli.clickhouse import table_of
 from streams.cli.context import emit, say, table
 
 _LIST = """\
-SELECT opened_at, source, event_type, level, state, silent_since, usual_gap_s, explained_s,
-    resumed_at, toString(incident_id) AS incident_id
+SELECT opened_at, source, event_type, level, state, cause, silent_since, refused_since, refused,
+    refusal, usual_gap_s, explained_s, resumed_at, toString(incident_id) AS incident_id
 FROM source_incidents
 WHERE {every:String} = '1' OR state != 'closed'
 ORDER BY opened_at DESC
 LIMIT {last:UInt32}"""
 _ONE = """\
-SELECT source, event_type, level, state, silent_since, usual_gap_s, explained_s, opened_at,
+SELECT source, event_type, level, state, cause, silent_since, accepted_until, refused_since,
+    refused_until, refused, refusal, usual_gap_s, explained_s, opened_at,
     resumed_at, changed_at, as_of, toString(incident_id) AS incident_id, advice
 FROM source_incidents
 WHERE replaceAll(toString(incident_id), '-', '') = {id:String}"""
@@ -39,6 +40,8 @@ def shown(settings: Settings, identity: str, *, json: bool) -> bool:
         return True
     advice = str(facts.pop("advice"))
     what = facts["event_type"] or "all events"
-    table(f"{facts['source']}: silence of {what}", ("fact", "value"), list(facts.items()))
+    refused = facts["cause"] == "refused"
+    title = "all requests are refused" if refused else f"silence of {what}"
+    table(f"{facts['source']}: {title}", ("fact", "value"), list(facts.items()))
     say(advice)
     return True

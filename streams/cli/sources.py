@@ -1,14 +1,17 @@
 """Commands for sources: configure one, check a captured request."""
 
 import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from schemas.errors import BadInput
+from schemas.errors import BadInput, Unavailable
 from schemas.masking import masked
-from schemas.settings import PREFIX
+from schemas.settings import PREFIX, Settings
+from streams.books.refusals import NOTHING_KNOWN
 from streams.cli.context import (
     FAILED,
     OK,
@@ -32,18 +35,54 @@ sources = typer.Typer(help="Sources: who may post webhooks.", no_args_is_help=Tr
 
 @sources.command("ls")
 def ls(json: Json = False) -> None:
-    """Lists the sources of mailpulse.toml, and the providers that can be added."""
+    """Lists the sources of mailpulse.toml, and the providers that can be added.
+
+    With the requests of the last 24 hours, as ingress answered them, where ClickHouse can be asked:
+    all since refused_since were refused, as 'refusal' says.
+    """
     from ingest.providers import REGISTRY
     from streams.cli.context import table_or_json
 
-    found = sources_of(settings_of())
-    rows = [
+    settings = settings_of()
+    plain = [
         (name, source.provider, f"POST /hooks/{name}", REGISTRY[source.provider].verification)
-        for name, source in found.items()
+        for name, source in sources_of(settings).items()
     ]
-    table_or_json(json, "", ("source", "provider", "hook", "proven_by"), rows)
+    names, more = _requests(settings, [row[0] for row in plain])
+    rows = [(*row, *more[row[0]]) for row in plain]
+    table_or_json(json, "", ("source", "provider", "hook", "proven_by", *names), rows)
     if not json:
         say(f"Providers: {', '.join(sorted(REGISTRY))}")
+
+
+_REQUESTS = ("accepted_24h", "refused_24h", "accepted_until", "refused_since", "refusal")
+Cells = tuple[int | str | None, ...]
+
+
+def _requests(settings: Settings, names: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Cells]]:
+    """Columns about requests, and each source's cells; none where nothing is known of any."""
+    from streams.cli.source_requests import Day, last_day, refused
+
+    try:
+        days, since = last_day(settings), refused(settings)
+    except (Unavailable, BadInput):
+        return (), {name: () for name in names}
+    cells: dict[str, Cells] = {}
+    for name in names:
+        day, found = days.get(name, Day(0, 0, 0)), since.get(name)
+        facts = found.facts if found else NOTHING_KNOWN
+        accepted = facts.accepted_until or day.accepted_us or None
+        cells[name] = (
+            day.accepted, day.refused, _moment(accepted), _moment(facts.refused_since),
+            facts.refusal,
+        )  # fmt: skip
+    return _REQUESTS, cells
+
+
+def _moment(at_us: int | None) -> str | None:
+    if at_us is None:
+        return None
+    return f"{datetime.fromtimestamp(at_us // 1_000_000, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def _header(line: str) -> tuple[str, str]:

@@ -172,7 +172,7 @@ KINDS: Mapping[str, Kind] = {
     topics.SOURCE_ALERTS: Kind(
         "source_alert", lambda record: f"silence.{record['state']}",
         lambda record: int(record["changed_at"]),
-        ("silence.opened", "silence.closed"),
+        ("silence.opened", "silence.changed", "silence.closed"),
     ),
     topics.RATES: Kind(
         "campaign_rates", lambda _: "rates.updated", lambda record: int(record["as_of"]),

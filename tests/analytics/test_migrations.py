@@ -139,7 +139,8 @@ def test_every_table_is_for_analysts_or_hidden_from_them(client: Client) -> None
     ).result_rows
     for_analysts = {
         "campaign_minutes", "campaign_rates", "campaign_rates_history", "campaigns", "events",
-        "incident_changes", "scoped_suppressions", "source_incident_changes", "suppressions",
+        "incident_changes", "scoped_suppressions", "source_incident_changes", "source_requests",
+        "suppressions",
     }  # fmt: skip
     assert {name for (name,) in rows} == for_analysts | set(HIDDEN)
 

@@ -13,7 +13,7 @@ from analytics.sink.asking import Asked
 from schemas.codec import Codec
 from schemas.errors import Unavailable
 from schemas.settings import Settings
-from schemas.topics import SOURCE_ALERTS
+from schemas.topics import SOURCE_ALERTS, SOURCE_REQUESTS
 from streams.books import watch
 from streams.books.silence import Key, Record
 from tests.analytics.scenario import Sent
@@ -37,7 +37,8 @@ def warehouse(opened: Warehouse) -> Warehouse:
     """Four weeks of two sources; of «news» nothing came in the last two hours, but for opens of
     «shop», which has no clicks since then."""
     client = opened.client
-    for table in ("events", "source_slots", "source_incident_changes", "sink_progress"):
+    for table in ("events", "source_slots", "source_incident_changes", "sink_progress",
+                  "source_requests"):  # fmt: skip
         client.command(f"TRUNCATE TABLE {table}")
     weeks = 4 * 7 * 24 * 3600
     for source, kind, until_s in (
@@ -126,6 +127,60 @@ def test_what_was_read_from_a_providers_history_is_no_sign_of_life(warehouse: Wa
     )
     records, _, _ = watch.Books(_ask(warehouse)).look(NOW_S)
     assert ("news", "") in {(one["source"], one["event_type"]) for one in records}
+
+
+def _answered(warehouse: Warehouse, source: str, *results: tuple[str, int, int, int]) -> None:
+    """``results``: result, requests, first and last time in seconds."""
+    record = {
+        "ingress": "0a" * 16, "sequence": 1, "source": source,
+        "began_at": results[0][2] * 1_000_000, "ended_at": NOW_S * 1_000_000,
+        "recipients": "plain",
+        "results": [
+            {"result": result, "reason": "bad_signature" if result == "unauthorized" else "",
+             "requests": requests, "first_at": first * 1_000_000, "last_at": last * 1_000_000}
+            for result, requests, first, last in results
+        ],
+    }  # fmt: skip
+    value = CODEC.encode("source_requests", record)
+    assert warehouse.load([Sent(SOURCE_REQUESTS, 0, 0, NOW_S * 1000, b"k", value)]) == []
+
+
+def test_what_was_refused_is_told_with_the_silence(warehouse: Warehouse) -> None:
+    """From the counts that ingress publishes to the stored incident, and back by another process;
+    a source that never had an event is among them."""
+    last = NOW_S - 7_200
+    _answered(warehouse, "news", ("accepted", 9, last - 50, last),
+              ("unauthorized", 312, last + 60, NOW_S))  # fmt: skip
+    for number in range(8):
+        at = NOW_S - 4_200 + number * 500
+        _answered(warehouse, "new", ("unauthorized", 3, at, at + 400))
+    _answered(warehouse, "", ("not_found", 9_000, last, NOW_S))
+    records, after, _ = watch.Books(_ask(warehouse)).look(NOW_S)
+    found = {(one["source"], one["event_type"]): one for one in records}
+    assert set(found) == {("news", ""), ("shop", "clicked"), ("new", "")}
+    news, new = found["news", ""], found["new", ""]
+    assert (news["cause"], news["accepted_until"]) == ("refused", last * 1_000_000)
+    assert (news["refused_since"], news["refused"]) == ((last + 60) * 1_000_000, 312)
+    assert (new["cause"], new["accepted_until"], new["refused"]) == ("refused", None, 24)
+    _store(warehouse, records)
+    again = watch.Books(_ask(warehouse))
+    assert again.look(NOW_S + 60)[0] == []
+    assert again._held(NOW_S + 60) == after
+    rows = warehouse.rows("SELECT source, cause, refused, refusal FROM source_incidents"
+                          " WHERE event_type = '' ORDER BY source")  # fmt: skip
+    refusal = "unauthorized/bad_signature"
+    assert rows == [("new", "refused", 24, refusal), ("news", "refused", 312, refusal)]
+
+
+def test_a_source_is_told_where_nothing_was_ever_stored(warehouse: Warehouse) -> None:
+    """Nothing is behind in a pipeline that never had anything."""
+    for table in ("events", "source_slots", "sink_progress"):
+        warehouse.client.command(f"TRUNCATE TABLE {table}")
+    for number in range(9):
+        at = NOW_S - 5_000 + number * 500
+        _answered(warehouse, "new", ("unauthorized", 3, at, at + 400))
+    [record], _, _ = watch.Books(_ask(warehouse)).look(NOW_S)
+    assert (record["source"], record["cause"]) == ("new", "refused")
 
 
 class _Producer:

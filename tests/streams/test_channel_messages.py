@@ -113,6 +113,27 @@ def test_a_silence_says_of_what_since_when_and_what_was_usual() -> None:
     assert "no rhythm is known" in silence(state="closed", sequence=2).lines[1]
 
 
+def test_refusals_say_since_when_all_were_refused() -> None:
+    """A silence that turned out to be refusals, or that was known as such; then its end."""
+    given: dict[str, Any] = {
+        "cause": "refused", "accepted_until": AT - 60_000_000, "refused_since": AT, "refused": 312,
+        "refusal": "unauthorized/bad_signature", "advice": "All 312 requests.",
+    }  # fmt: skip
+    opened = silence(**given)
+    assert opened.title.startswith("critical: all requests to source news are refused since ")
+    assert "36 minutes" in opened.lines[0]
+    changed = silence(**given, state="changed", sequence=2)
+    assert changed.title.startswith("now critical: all requests to source news are refused since ")
+    assert (changed.thread, changed.first, changed.over) == (opened.thread, False, False)
+    young = silence(**given, usual_gap_s=0, explained_s=0)
+    assert young.lines[0] == "All 312 requests."
+    unreadable = silence(**given | {"cause": "unreadable"})
+    assert "nothing that source news posts can be read since" in unreadable.title
+    closed = silence(**given, state="closed", sequence=3, usual_gap_s=0)
+    assert closed.title == "over: all requests to source news are refused"
+    assert "nothing is posted any more" in closed.lines[1]
+
+
 def test_without_a_dashboard_the_command_is_named() -> None:
     """A link that leads nowhere would be worse."""
     message = told(alert(), dashboard="")

@@ -67,7 +67,7 @@ def test_the_doctor_says_that_it_is_not_clickhouse(
             main(["doctor", "--json"])
     assert ended.value.code == FAILED
     found = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
-    for what in ("clickhouse", "parts", "reconciliation"):
+    for what in ("clickhouse", "parts", "reconciliation", "requests"):
         assert not found[what]["ok"]
         assert f"127.0.0.1:{odd.port} is not ClickHouse" in found[what]["detail"]
 

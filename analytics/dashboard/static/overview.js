@@ -97,13 +97,23 @@ function incidentStrip(open, latest) {
     open.length > STRIP_ROWS ? `and ${open.length - STRIP_ROWS} more, below` : null);
 }
 
+function silenceTitle(silent) {
+  const refused = silent.filter((row) => row.cause === "refused").length;
+  const quiet = silent.length - refused;
+  const said = [];
+  if (refused) said.push(refused === 1 ? "1 source has all of its requests refused" : `${refused} sources have all of their requests refused`);
+  if (quiet) said.push(quiet === 1 ? "1 source is silent beyond its rhythm" : `${quiet} silences beyond the rhythm of their sources`);
+  return said.join(" · ");
+}
+
 /** Sources of which nothing comes, or nothing of one event type. */
 function silenceStrip(silent) {
   const level = silent.some((row) => !row.event_type) ? "critical" : "warning";
   return h("div", { class: `alert ${level}`, id: "silent" },
-    h("strong", {}, silent.length === 1 ? "1 source is silent beyond its rhythm" : `${silent.length} silences beyond the rhythm of their sources`),
+    h("strong", {}, silenceTitle(silent)),
     h("ul", {}, silent.slice(0, STRIP_ROWS).map((row) => h("li", {},
-      h("a", { href: link("/pipeline") }, row.source), `: no ${row.event_type || "event"} since ${moment(row.since_ms)}`))),
+      h("a", { href: link("/pipeline") }, row.source),
+      row.cause === "refused" ? `: all requests refused since ${moment(row.refused_ms)} (${row.refusal})` : `: no ${row.event_type ? `«${row.event_type}»` : "event"} since ${moment(row.since_ms)}`))),
     silent.length > STRIP_ROWS ? `and ${silent.length - STRIP_ROWS} more, on the pipeline's page` : null);
 }
 

@@ -157,14 +157,23 @@ function partTable(latest) {
   });
 }
 
+/** What came of a source instead of events. */
+function requestsCell(row) {
+  const refused = { refused: "refused", unreadable: "unreadable" }[row.cause];
+  if (!refused) return { silent: "none came", repeats: "nothing new in them" }[row.cause] ?? "–";
+  return h("span", { class: "phrase" }, `${count(row.refused)} ${refused} since ${moment(row.refused_ms)} (${row.refusal})`);
+}
+
 function silenceTable() {
   return new Table({
     id: "silences", title: "Silent sources", page: "pipeline", key: (row) => row.id, initial: ["opened", "down"],
     empty: "None in this period. A source has a rhythm once two weeks and three active weeks of it are stored.",
-    note: "Nothing came for longer than the rhythm of these hours of the week explains. Also in a terminal: mailpulse alerts ls",
+    note: "Nothing came for longer than the rhythm of these hours of the week explains, or all requests are refused. Also in a terminal: mailpulse alerts ls",
     columns: [
       { key: "source", label: "Source", sort: (row) => row.source, value: (row) => row.source },
       { key: "what", label: "What is missing", sort: (row) => row.event_type, value: (row) => row.event_type || "all events" },
+      { key: "cause", label: "Requests", tip: "What ingress did with them since: none came, all were refused, or all were unreadable.", sort: (row) => row.cause,
+        value: (row) => [row.cause, row.refused, row.refusal, row.refused_ms, get("zone")], cell: requestsCell },
       { key: "level", label: "Level", sort: (row) => row.level, value: (row) => [row.level, row.closed_ms],
         cell: (row) => h("span", { class: `badge ${row.closed_ms ? "closed" : row.level}` }, row.closed_ms ? `${row.level}, closed` : row.level) },
       { key: "since", number: true, label: "Silent since", sort: (row) => row.since_ms, value: (row) => [row.since_ms, get("zone")], cell: (row) => moment(row.since_ms) },

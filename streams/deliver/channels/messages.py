@@ -118,32 +118,43 @@ def _incident(state: str, data: Mapping[str, Any], dashboard: str) -> Message:
     )  # fmt: skip
 
 
+_SILENCES = {
+    "refused": "all requests to source {source} are refused",
+    "unreadable": "nothing that source {source} posts can be read",
+}
+"""Cause -> what is wrong; of others nothing comes."""
+
+
 def _silence(data: Mapping[str, Any], dashboard: str) -> Message:
     source, level = line(data["source"], 80), line(data["level"], 20)
-    what = f"nothing comes from source {source}"
+    what = _SILENCES.get(data["cause"], "nothing comes from source {source}").format(source=source)
     if data["event_type"]:
         what = f"source {source} reports no «{line(data['event_type'], 40)}»"
-    over = data["state"] == CLOSED
-    since = _moment(data["silent_since"])
+    over, since = data["state"] == CLOSED, _moment(data["silent_since"])
     if over:
-        ended = f"It came again {_moment(data['resumed_at'])}." if data["resumed_at"] else (
-            "Nothing came, but it has been silent for so long that no rhythm is known any more."
-        )  # fmt: skip
-        title, lines = f"over: {what}", [f"Silent since {since}.", ended]
+        title, lines = f"over: {what}", [f"Silent since {since}.", _ended(data)]
     else:
-        title = f"{level}: {what} since {since}"
-        usual, most = _length(data["usual_gap_s"]), _length(data["explained_s"])
-        lines = [
-            f"The longest gap of a usual week would have ended after {usual}; {most} would still"
-            " have been within its rhythm.",
-            line(data["advice"], 600),
-        ]
+        begins = _moment(data["refused_since"]) if data["cause"] in _SILENCES else since
+        title = f"{'now ' if data['state'] == 'changed' else ''}{level}: {what} since {begins}"
+        lines = [line(data["advice"], 600)]
+        if data["explained_s"]:
+            usual, most = _length(data["usual_gap_s"]), _length(data["explained_s"])
+            lines.insert(0, f"The longest gap of a usual week would have ended after {usual};"
+                            f" {most} would still have been within its rhythm.")  # fmt: skip
     lines.append(f"In a terminal: mailpulse alerts show {data['incident_id']}")
     link = f"{dashboard}/pipeline" if dashboard else None
     return Message(
-        line(title, 250), tuple(lines), link, str(data["incident_id"]), not over, level, over,
-        fields=_fields(data),
+        line(title, 250), tuple(lines), link, str(data["incident_id"]), data["state"] == "opened",
+        level, over, fields=_fields(data),
     )  # fmt: skip
+
+
+def _ended(data: Mapping[str, Any]) -> str:
+    if data["resumed_at"]:
+        return f"It came again {_moment(data['resumed_at'])}."
+    if data["cause"] in _SILENCES:
+        return "Nothing came, but nothing is posted any more either."
+    return "Nothing came, but it has been silent for so long that no rhythm is known any more."
 
 
 def _length(seconds: int) -> str:
