@@ -48,6 +48,8 @@ log = structlog.get_logger(__name__)
 LOOK_EVERY_S = 5.0
 STALE_PAUSE_S = 10.0
 """Shortest time between two snapshots of a store, however many erasures there are."""
+FLUSH_S = 0.2
+"""For the background to write a memtable of 8 MB."""
 RETRY_S = 60.0
 """Pause after a snapshot that could not be made or uploaded."""
 STORE_TRIES, STORE_PAUSE_S = 3, 2.0
@@ -249,7 +251,7 @@ class Snapshotting:
             newest = await asyncio.to_thread(self._newest, store)
             standing = agent.standing(work) if work.live else None
             if standing is not None and self._is_due(newest, work, standing):
-                newest = await self._make(agent, work, standing)
+                newest = await self._make(agent, work) or newest
             if newest is not None:
                 await self._upload(agent.name, newest)
         except (OSError, Unavailable) as error:
@@ -274,10 +276,12 @@ class Snapshotting:
         is_same = newest.store_id == work.store.id and newest.number == work.store.number
         return not is_same and age_s >= self._settings.snapshot_interval_s
 
-    async def _make(
-        self, agent: Snapshotted, work: PartitionWork, standing: Standing
-    ) -> Manifest | None:
-        """The caller has not waited since it asked for the standing."""
+    async def _make(self, agent: Snapshotted, work: PartitionWork) -> Manifest | None:
+        work.store.flush_soon()  # so that the link below waits for what is written meanwhile alone
+        await asyncio.sleep(FLUSH_S)
+        standing = agent.standing(work) if work.live else None
+        if standing is None:
+            return None
         begun_s = self._made[work.store.path.name] = time.monotonic()
         linked = self.folder.link(work.store, name_at(time.time()), standing)
         manifest = await asyncio.to_thread(self.folder.seal, linked)

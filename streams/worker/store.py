@@ -174,6 +174,14 @@ class Store:
             self.number, self._first = number, first
             self._note.write(Held(self._store, number, offset))
 
+    def flush_soon(self) -> None:
+        """Begins to write the memtable to a file, in the background.
+
+        Raises:
+            Exception: RocksDB's own, a bare one.
+        """
+        self._db.flush(False)
+
     def link_to(self, path: Path) -> Held:
         """Makes a RocksDB checkpoint in a folder that is not there; nobody may write meanwhile.
 
