@@ -136,7 +136,7 @@ $(COMPILED)/installed: $(VENV)/compiler/installed $(VENV)/installed-embedded
 	$(BIN)/python -m venv --without-pip $(COMPILED)
 	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
 	  > "$$($(COMPILED)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/rest.pth"
-	printf '#!%s\nfrom streams.cli.main import main\n\nmain()\n' "$(abspath $(COMPILED))/bin/python" \
+	printf '#!%s\nfrom streams.cli.entry import main\n\nmain()\n' "$(abspath $(COMPILED))/bin/python" \
 	  > $(COMPILED)/bin/mailpulse
 	chmod +x $(COMPILED)/bin/mailpulse
 	touch $@
