@@ -44,4 +44,4 @@ def remove(
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    app.add_typer(group, name="workers")
+    app.add_typer(group, name="workers", rich_help_panel="Kafka")
