@@ -68,8 +68,8 @@ class Openings:
                 wanted = wanted or asyncio.create_task(self._asked())
                 done, _ = await asyncio.wait({*tasks, wanted}, return_when=asyncio.FIRST_COMPLETED)
                 tasks -= done
-                for task in done:
-                    task.result()
+                if failures := list(filter(None, [task.exception() for task in done])):
+                    raise failures[0]
                 if wanted in done:
                     wanted = None
                     tasks |= {asyncio.create_task(self._opened(tp)) for tp in sorted(assigned())}
