@@ -15,11 +15,11 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from analytics.dashboard.figures import FIELDS, METRICS, Metric, rate
+from analytics.dashboard.formulas import harmless
 from schemas.errors import BadInput
 
 Document = Mapping[str, Any]
 Line = Sequence[Any]
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def csv_of(document: Document, table: str) -> str:
@@ -44,8 +44,8 @@ def csv_of(document: Document, table: str) -> str:
 
 
 def _cell(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
+    if isinstance(value, str):
+        return harmless(value)
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -151,7 +151,8 @@ FROM
             least(ifNull(age_a, age_b), ifNull(age_b, age_a)) AS age_s,
             dateDiff('millisecond', if(e.campaign_id = {a:String}, begun_a, begun_b), e.event_time) / 1000 < age_s AS counts
             SELECT
-                if(e.campaign_id = {a:String}, 'a', 'b') AS side,
+                -- both, when a campaign is compared with itself
+                arrayJoin(arrayFilter(s -> e.campaign_id = if(s = 'a', {a:String}, {b:String}), ['a', 'b'])) AS side,
                 age_s,
                 countIf(counts AND e.event_type = 'delivered' AND e.first_of_kind) > 0 AS delivered,
                 delivered AND countIf(counts AND e.event_type = 'opened' AND e.first_human) > 0 AS opened,

@@ -2,7 +2,8 @@
 
 Invariants:
 1. Pure. Values arrive as ``streams.cli.tail.readable`` gives them: masked, times as text.
-2. A format names fields only; it can call and reach nothing.
+2. A format names fields only; it can call and reach nothing. Its own tabs and line ends are kept,
+   those in values are escaped: no record can forge a column or a line.
 """
 
 import re
@@ -14,6 +15,7 @@ import typer
 
 from schemas.glossary import COUNTER_NAMES
 from streams.terminal.output import pair, percent
+from streams.terminal.visible import visible
 
 PLACES = ("at", "topic", "partition", "offset", "key", "value")
 """Names that a format has besides the record's fields; ``value`` is the whole record as JSON."""
@@ -83,6 +85,7 @@ def filled(template: str, places: Mapping[str, Any], record: Any) -> str:
         value = whole.get(found[1])
         if value is None:
             return ""
-        return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+        text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+        return visible(text, None)
 
     return _FIELD.sub(value, template)

@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from schemas.addresses import clickhouse_address
 from schemas.errors import BadInput, MailpulseError
 from schemas.groups import group_by_role
 from schemas.settings import Settings
@@ -32,7 +33,7 @@ from streams.terminal.output import percent
 HOURS = 1
 """What «lately» means on the screen."""
 SHOWN_MAX = 5
-"""Incidents of a kind; the rest are counted."""
+"""Lines of a kind; the rest are counted."""
 
 _NEWEST = (
     "SELECT source, toFloat64(now64(3)) - toFloat64(newest) FROM freshness WHERE part = 'events'"
@@ -84,7 +85,11 @@ def _pipeline(settings: Settings) -> dict[str, Any]:
     """Where the pipeline of this machine is; empty values if none runs here."""
     where = running(settings.data_dir)
     if where is None:
-        return {"running": False, "kafka": settings.kafka_bootstrap}
+        asked = clickhouse_address(settings.clickhouse_dsn.get_secret_value())
+        return {
+            "running": False, "kafka": settings.kafka_bootstrap,
+            "clickhouse": f"{asked.url}/{asked.database}",
+        }  # fmt: skip
     return {
         "running": True, "process": where.pid, "data": str(settings.data_dir.resolve()),
         "free_bytes": shutil.disk_usage(settings.data_dir).free, "kafka": where.kafka_bootstrap,
@@ -135,7 +140,8 @@ def _show(found: dict[str, Any]) -> None:
         for name in ("webhooks", "dashboard", "clickhouse"):
             put(f"  {name:<11}{pipeline[name]}")
     else:
-        put(f"No pipeline of 'mailpulse up' or 'demo' runs here; Kafka at {pipeline['kafka']}")
+        asked = f"Kafka at {pipeline['kafka']} and ClickHouse at {pipeline['clickhouse']}"
+        put(f"No pipeline of 'mailpulse up' or 'demo' runs on this data directory; asked are {asked}")
     for name, why in found["unavailable"].items():
         put(f"  {name} does not answer: {why}" if name != "sources" else f"  {why}")
     _show_sources(found)
@@ -159,26 +165,34 @@ def _show_sources(found: dict[str, Any]) -> None:
 
 def _to_look_at(found: dict[str, Any]) -> list[str]:
     """Dead letters, incidents and silent sources, in words."""
-    letters = found.get("dead_letters_lately", [])
-    lines = [
+    letters = [
         f"Dead letters: {count:,} of {source or 'no source'} ({reason}); mailpulse dlq ls"
-        for source, reason, count in letters[:SHOWN_MAX]
+        for source, reason, count in found.get("dead_letters_lately", [])
     ]
-    incidents = found.get("incidents", [])
-    for campaign, mailbox, rate, level, value in incidents[:SHOWN_MAX]:
+    incidents = []
+    for campaign, mailbox, rate, level, value in found.get("incidents", []):
         where = f" at {mailbox}" if mailbox else ""
         name = campaign or "(no campaign)"
-        lines.append(
+        incidents.append(
             f"Incident: {name}{where}: {rate} {percent(value)}, {level}; mailpulse alerts ls"
         )
-    if len(incidents) > SHOWN_MAX:
-        lines.append(f"and {len(incidents) - SHOWN_MAX:,} more incidents")
-    for source, event_type, seconds in found.get("silent", [])[:SHOWN_MAX]:
+    silent = []
+    for source, event_type, seconds in found.get("silent", []):
         what = f"no {event_type}" if event_type else "nothing"
-        lines.append(f"Silent: {what} from {source}, last {age(seconds)}")
+        silent.append(f"Silent: {what} from {source}, last {age(seconds)}")
+    lines = [
+        *_first(letters, "reasons of dead letters"), *_first(incidents, "incidents"),
+        *_first(silent, "silences"),
+    ]  # fmt: skip
     if not lines and "incidents" in found:
         lines.append(f"Nothing to look at: no dead letters in {HOURS} h, no open incidents.")
     return lines
+
+
+def _first(lines: list[str], what: str) -> list[str]:
+    """The first lines of a kind, and how many more there are."""
+    left = len(lines) - SHOWN_MAX
+    return lines if left <= 0 else [*lines[:SHOWN_MAX], f"and {left:,} more {what}"]
 
 
 def age(seconds: float | None) -> str:

@@ -22,9 +22,9 @@ from schemas.identity import address_identity
 from schemas.masking import is_hash, masked, masked_field, masked_id, masked_recipient
 from schemas.settings import Settings
 from schemas.topics import BY_NAME, Topic
-from streams.cli.context import Json, codec_of, emit, now, put, settings_of
+from streams.cli.context import Json, codec_of, emit, now, put, say, settings_of
 from streams.cli.record_lines import checked, figures, filled
-from streams.terminal.output import pair
+from streams.terminal.output import pair, put_lines
 from streams.terminal.visible import visible
 
 if TYPE_CHECKING:
@@ -322,8 +322,10 @@ def tail(
             if json:
                 problem = {"error": str(decoded)} if isinstance(decoded, BadInput) else decoded
                 emit({"partition": record.partition, "offset": record.offset, "value": problem})
+            elif line is not None and isinstance(decoded, BadInput):
+                say(one_line(record, decoded, unmasked))  # a line of empty fields would hide it
             elif line is not None:
-                put(filled(line, _places(record, unmasked), decoded))
+                put_lines(filled(line, _places(record, unmasked), decoded))
             else:
                 put(one_line(record, decoded, unmasked))
 

@@ -62,7 +62,8 @@ class Reader:
         if offsets is not None:
             firsts = {tp: offsets[tp.partition] for tp in partitions}
         elif since_s is not None:
-            moments = dict.fromkeys(partitions, int(since_s * 1000))
+            # aiokafka takes no time before 1970
+            moments = dict.fromkeys(partitions, int(max(0.0, since_s) * 1000))
             found = await self._consumer.offsets_for_times(moments)
             firsts = {tp: ends[tp] if found[tp] is None else found[tp].offset for tp in partitions}
         elif last is not None:

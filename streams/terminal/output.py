@@ -67,6 +67,12 @@ def put(line: str) -> None:
     console().say(line)
 
 
+def put_lines(text: str) -> None:
+    """Text on stdout whose tabs and line ends are its writer's; those of values are escaped."""
+    sys.stdout.write(visible_lines(text) + "\n")
+    sys.stdout.flush()
+
+
 def clear() -> None:
     """Clears the terminal, if stdout is one (ECMA-48, CUP and ED)."""
     if sys.stdout.isatty():

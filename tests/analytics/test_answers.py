@@ -188,3 +188,24 @@ def test_a_clear_difference_is_real_and_a_small_one_is_not(warehouse: Warehouse)
         load(warehouse, messages, int(warehouse.rows("SELECT toUnixTimestamp(now())")[0][0]))
         sql = "SELECT is_real FROM compare(a = 'a', b = 'b') WHERE rate = 'open_rate'"
         assert bool(warehouse.rows(sql)[0][0]) is is_real
+
+
+@given(messages=MESSAGES)
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_campaign_equals_itself(warehouse: Warehouse, messages: list[Message]) -> None:
+    """Compared with itself it has the same figures on both sides, and no real difference."""
+    load(warehouse, messages, int(warehouse.rows("SELECT toUnixTimestamp(now())")[0][0]))
+    expected = {
+        row[0]: row[1:]
+        for row in warehouse.rows(
+            "SELECT rate, numerator_a, denominator_a FROM compare(a = 'a', b = 'nothing')"
+        )
+    }
+    rows = warehouse.rows(
+        "SELECT rate, numerator_a, denominator_a, numerator_b, denominator_b, difference, is_real"
+        " FROM compare(a = 'a', b = 'a')"
+    )
+    for rate, *figures, difference, is_real in rows:
+        assert figures == [*expected[rate], *expected[rate]]
+        assert difference == (0.0 if figures[1] else None)
+        assert not is_real

@@ -20,8 +20,7 @@ RIGHT = (
     "sum({r} * delivered) / sum(delivered)", "sum(delivered * s.{r})", "avgWeighted({r}, 1)",
     "avgWeighted({r}, delivered)", "countIf({r} > 0.2)", "sum({r} > 0.2)",
     "sumIf(delivered, {r} > 0.2)", "avgIf(delivered, {r} > 0.2)", "sum(if({r} > 0.2, 1, 0))",
-    "quantile(0.5)({r})", "max({r})", "groupArray({r})", "sum(delivered), {r}",
-    "({r}, sum(opened))",
+    "quantile(0.5)({r})", "max({r})", "groupArray({r})", "sum(delivered), {r}", "({r}, sum(sent))",
     "sum(isNull({r}))", "avg(length(toString({r})))", "sumMap(map(name, {r}))",
     "arrayAvg(x -> x, groupArray({r}))", "sum({r} IS NULL)",
 )  # fmt: skip

@@ -3,12 +3,13 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
 import pytest
 from pydantic import SecretStr
+from starlette.requests import ClientDisconnect
 
 from analytics.dashboard import create_app
 from analytics.dashboard.access import HEADERS
@@ -257,6 +258,66 @@ async def test_queries_wait_for_a_place_and_are_told(monkeypatch: pytest.MonkeyP
     await asyncio.sleep(0.01)
     assert not again.done(), "it has a place, and waits for the door"
     again.cancel()
+
+
+@pytest.mark.parametrize("breaks_at", ["http.response.start", "http.response.body", ""])
+@pytest.mark.parametrize("form", ["table", "csv", "parquet"])
+async def test_a_reader_who_leaves_leaves_its_place(form: str, breaks_at: str) -> None:
+    """Whenever it leaves while the result is sent, or if it stays: the next ones are answered."""
+    answered = {"x-mailpulse-door": "read-only", "x-clickhouse-format": FORMS[form].name}
+    transport = httpx.MockTransport(
+        lambda _: httpx.Response(200, headers=answered, content=b'"a"\n"b"\n')
+    )
+    door = DoorClient("http://default:@127.0.0.1:1/x", transport)
+    app = create_app(
+        Settings(dashboard_show_recipients=True), _nothing, wall=lambda: 1e9, door=door
+    )
+    body = json.dumps({"sql": "SELECT 1", "form": form}).encode()
+
+    async def send(message: Any) -> None:
+        if message["type"] == breaks_at:
+            raise OSError("the connection is gone")
+
+    for _ in range(2 * asking.AT_ONCE):
+        messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def receive(left: Any = messages) -> Any:
+            message = next(left, None)
+            if message is None:
+                await asyncio.Event().wait()
+            return message
+
+        scope = {
+            "type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "method": "POST",
+            "path": "/sql/run", "raw_path": b"/sql/run", "query_string": b"", "root_path": "",
+            "http_version": "1.1", "scheme": "http", "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 8081),
+            "headers": [(b"host", b"127.0.0.1:8081")]
+            + [(name.encode(), value.encode()) for name, value in OURS.items()],
+        }  # fmt: skip
+        with suppress(OSError, ClientDisconnect):
+            await asyncio.wait_for(app(scope, receive, send), 5.0)
+    places = [await asyncio.wait_for(door.run("SELECT 1", FORMS[form]), 5.0) for _ in range(2)]
+    for place in places:
+        await place.close()
+
+
+async def test_figures_arrive_as_they_are(opened: OpenWarehouse) -> None:
+    """What JSON has no word for, and what JavaScript would round."""
+    async with page(opened) as client:
+        sql = (
+            "SELECT inf, -inf, nan, NULL, 18446744073709551615,"
+            " toDecimal128('12345678901234567890.123', 3), [9007199254740993]"
+        )
+        told = ["inf", "-inf", "nan", None, "18446744073709551615", "12345678901234567890.123"]
+        assert (await run(client, sql)).json()["data"] == [[*told, ["9007199254740993"]]]
+
+
+async def test_no_text_of_a_csv_is_run_by_a_spreadsheet(opened: OpenWarehouse) -> None:
+    """Also one that names a column; a number below 0 stays a number."""
+    async with page(opened) as client:
+        saved = await run(client, "SELECT '=1+1' AS `@a`, 'x\"\"=1' AS b, -1 AS c", "csv")
+        assert saved.text == '"\'@a","b","c"\n"\'=1+1","x""""=1",-1\n'
 
 
 async def test_schema_has_what_analysts_see_with_its_words(opened: OpenWarehouse) -> None:

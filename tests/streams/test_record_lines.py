@@ -1,5 +1,7 @@
 """A record of each topic on one line, and in a format of the caller's."""
 
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from schemas import topics
 from schemas.topics import BY_NAME
 from streams.cli import tail
 from streams.cli.record_lines import PLACES, checked, figures, filled
+from streams.terminal.output import put_lines
 from tests.builders import enrichment, event, record
 
 PLACE = {"at": "t", "topic": "x", "partition": 2, "offset": 7, "key": "k"}
@@ -60,6 +63,18 @@ def test_fields_are_filled_in() -> None:
     assert filled(template, PLACE, enriched) == "2:7\topened spring true{}"
     assert filled("{key}={value}", PLACE, None) == "k="
     assert filled("{value}", PLACE, {"a": 1}) == '{"a":1}'
+
+
+@given(value=st.text(alphabet='a\t\n\r\x1b\u202e"', max_size=5))
+def test_no_value_forges_a_column_or_a_line(value: str) -> None:
+    """The format's own tabs and line ends arrive at the terminal; those of values do not."""
+    shown = StringIO()
+    with redirect_stdout(shown):
+        put_lines(filled(checked(r"{a}\t{key}\n{value}", ["a"]), PLACE, {"a": value}))
+    first, second, end = shown.getvalue().split("\n")
+    assert (first.count("\t"), second.count("\t"), end) == (1, 0, "")
+    assert first.endswith("\tk")
+    assert (first.replace("\t", "") + second).isprintable()
 
 
 @pytest.mark.parametrize("template", ["{", "}", "{a.b}", "{0}", "{at!r}", "{at:>9}", "{ at }"])

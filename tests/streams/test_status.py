@@ -21,6 +21,8 @@ ANSWERS: dict[str, list[tuple[Any, ...]]] = {
     status._SILENT: [("crm", "", 7_200.0), ("news", "delivered", 300.0)],
 }
 
+DSN = "http://reader:hidden@warehouse.example:8123/mail"
+
 
 @pytest.fixture
 def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[Any, ...]]]:
@@ -55,6 +57,38 @@ def test_everything_is_on_one_screen(
     ):  # fmt: skip
         assert words in shown
     assert len(shown.splitlines()) <= 24
+
+
+@pytest.mark.parametrize(
+    ("sql", "row", "what"),
+    [
+        (status._LETTERS, ("news", "not_json", 3), "reasons of dead letters"),
+        (status._INCIDENTS, ("spring", "", "open_rate", "warning", 0.1), "incidents"),
+        (status._SILENT, ("crm", "", 7_200.0), "silences"),
+    ],
+)
+def test_what_has_no_room_is_counted(
+    answers: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    sql: str,
+    row: tuple[Any, ...],
+    what: str,
+) -> None:
+    """Of every kind: five lines are not all there is."""
+    answers[sql] = [row] * (status.SHOWN_MAX + 3)
+    assert run("status") == 0
+    assert f"and 3 more {what}" in capsys.readouterr().out
+
+
+def test_who_is_asked_is_named(
+    answers: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a pipeline of its own a directory shows another one's figures; no secret is shown."""
+    monkeypatch.setenv("MAILPULSE_CLICKHOUSE_DSN", DSN)
+    assert run("status") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Kafka at 127.0.0.1:1 and ClickHouse at http://warehouse.example:8123/mail" in shown
+    assert "hidden" not in shown
 
 
 def test_nothing_to_look_at_is_said(

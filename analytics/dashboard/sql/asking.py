@@ -7,7 +7,10 @@ Invariants:
 2. A text arrives at the door as it was sent; nothing is put into it. How many rows are shown is a
    setting beside it.
 3. At most ``AT_ONCE`` queries of the page run; the others wait a moment and are then told so. A
-   query whose reader went away is ended: the door kills what nobody reads.
+   query whose reader went away is ended: the door kills what nobody reads. Its place is given back
+   whether or not anybody began to read the result.
+4. Figures that JSON or JavaScript would change arrive as text: integers of 64 bits and more,
+   decimals, infinity and what is no number.
 """
 
 import asyncio
@@ -56,7 +59,10 @@ class Form:
 FORMS = {
     "table": Form(
         "JSONCompact", "application/json",
-        {"limit": str(ROWS_SHOWN_MAX + 1), "output_format_json_quote_64bit_integers": "1"},
+        {
+            "limit": str(ROWS_SHOWN_MAX + 1), "output_format_json_quote_64bit_integers": "1",
+            "output_format_json_quote_decimals": "1", "output_format_json_quote_denormals": "1",
+        },
     ),
     "csv": Form("CSVWithNames", "text/csv; charset=utf-8", {}, "mailpulse.csv"),
     "parquet": Form("Parquet", "application/vnd.apache.parquet", {}, "mailpulse.parquet"),
@@ -86,10 +92,8 @@ class DoorClient:
         """Ends its connections."""
         await self._client.aclose()
 
-    async def run(
-        self, sql: str, form: Form, given: Mapping[str, str] | None = None
-    ) -> AsyncIterator[bytes]:
-        """The pieces of a result; the first is awaited before the iterator is given.
+    async def run(self, sql: str, form: Form, given: Mapping[str, str] | None = None) -> "Result":
+        """A result, once the door has begun to send it; the caller closes it.
 
         Args:
             sql: the caller's text.
@@ -114,7 +118,7 @@ class DoorClient:
             answer = await self._client.send(request, stream=True)
             stack.push_async_callback(answer.aclose)
             await self._check_answer(answer, form)
-            return _pieces(answer, stack)
+            return Result(answer, stack)
         except httpx.HTTPError as error:
             await stack.aclose()
             raise Unavailable(f"the read-only interface: {type(error).__name__}") from error
@@ -154,16 +158,34 @@ class DoorClient:
             raise BadInput("query_refused", "Leave FORMAT out: the page chooses it.")
 
 
-async def _pieces(answer: httpx.Response, stack: AsyncExitStack) -> AsyncIterator[bytes]:
-    try:
-        async for piece in answer.aiter_bytes():
+class Result:
+    """What the door sends, in pieces, to be read once.
+
+    Args:
+        answer: of the door.
+        stack: what to let go at its end.
+    """
+
+    def __init__(self, answer: httpx.Response, stack: AsyncExitStack) -> None:
+        self._answer = answer
+        self._stack = stack
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The pieces, as they arrive.
+
+        Raises:
+            httpx.HTTPError: the connection broke: the result is not whole.
+        """
+        async for piece in self._answer.aiter_bytes():
             yield piece
-    finally:
-        await stack.aclose()
+
+    async def close(self) -> None:
+        """Ends the query if it still runs, and gives its place back; may be called again."""
+        await self._stack.aclose()
 
 
-async def whole(pieces: AsyncIterator[bytes], bytes_max: int) -> bytes:
-    """All pieces together.
+async def whole(result: Result, bytes_max: int) -> bytes:
+    """All pieces of a result together; it is closed.
 
     Raises:
         BadInput: they are more than ``bytes_max`` bytes.
@@ -171,7 +193,7 @@ async def whole(pieces: AsyncIterator[bytes], bytes_max: int) -> bytes:
     """
     content = b""
     try:
-        async for piece in pieces:
+        async for piece in result.pieces():
             content += piece
             if len(content) > bytes_max:
                 raise BadInput(
@@ -182,5 +204,5 @@ async def whole(pieces: AsyncIterator[bytes], bytes_max: int) -> bytes:
     except httpx.HTTPError as error:
         raise Unavailable(f"the read-only interface: {type(error).__name__}") from error
     finally:
-        await pieces.aclose()  # type: ignore[attr-defined]
+        await result.close()
     return content

@@ -22,14 +22,17 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
 
 from analytics.dashboard import html
 from analytics.dashboard.access import Caller, Gate
+from analytics.dashboard.formulas import without_formulas
 from analytics.dashboard.sql.asking import (
     FORMS,
     ROWS_SHOWN_MAX,
     TABLE_BYTES_MAX,
     DoorClient,
+    Result,
     whole,
 )
 from schemas.errors import BadInput, Unavailable
@@ -107,8 +110,8 @@ class SqlPage:
         """Tables and views with their columns, as analysts may see them."""
 
         async def ask() -> bytes:
-            pieces = await self._door.run(SCHEMA, FORMS["table"], {"limit": "0"})
-            return await whole(pieces, TABLE_BYTES_MAX)
+            result = await self._door.run(SCHEMA, FORMS["table"], {"limit": "0"})
+            return await whole(result, TABLE_BYTES_MAX)
 
         return await self._answered(request, ask)
 
@@ -145,26 +148,21 @@ class SqlPage:
         if not self._is_open:
             return _problem("This page is closed.", 403)
         try:
-            pieces = await _while_there(request, self._door.run(sql, form))
+            result = await _while_there(request, self._door.run(sql, form))
         except (BadInput, Unavailable) as error:
             self._note(request, begun_s, type(error).__name__)
             return _failed(error)
-
-        async def told() -> AsyncIterator[bytes]:
-            outcome = "cut"
-            try:
-                async for piece in pieces:
-                    yield piece
-                outcome = "ok"
-            finally:
-                await pieces.aclose()
-                self._note(request, begun_s, outcome)
-
         headers = {
             "cache-control": "no-store",
             "content-disposition": f'attachment; filename="{form.file}"',
         }
-        return StreamingResponse(told(), media_type=form.content_type, headers=headers)
+        pieces = (
+            without_formulas(result.pieces()) if form.file.endswith(".csv") else result.pieces()
+        )
+        return Saved(
+            result, pieces, lambda outcome: self._note(request, begun_s, outcome),
+            media_type=form.content_type, headers=headers,
+        )  # fmt: skip
 
     def _note(self, request: Request, begun_s: float, outcome: str) -> None:
         who = "this machine" if self._gate.open else self._gate.user(self._caller(request))
@@ -172,6 +170,46 @@ class SqlPage:
             "query of the page", operator=who, outcome=outcome,
             ms=round((time.monotonic() - begun_s) * 1000),
         )  # fmt: skip
+
+
+class Saved(StreamingResponse):
+    """A result on its way into a file; it is closed however the sending ends.
+
+    Also when the sending ends before its first piece: a generator that was never begun runs nothing
+    at its end.
+
+    Args:
+        result: to be closed.
+        pieces: of it.
+        note: called with the outcome, ``ok`` or ``cut``.
+        given: as ``StreamingResponse`` takes it.
+    """
+
+    def __init__(
+        self,
+        result: Result,
+        pieces: AsyncIterator[bytes],
+        note: Callable[[str], None],
+        **given: Any,
+    ) -> None:
+        super().__init__(pieces, **given)
+        self._result = result
+        self._note = note
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends it."""
+        sent_all = False
+
+        async def sending(message: Message) -> None:
+            nonlocal sent_all
+            await send(message)
+            sent_all = message["type"] == "http.response.body" and not message.get("more_body")
+
+        try:
+            await super().__call__(scope, receive, sending)
+        finally:
+            await self._result.close()
+            self._note("ok" if sent_all else "cut")
 
 
 async def _asked(request: Request) -> tuple[str, Any]:
@@ -206,6 +244,10 @@ async def _while_there(request: Request, work: Awaitable[Any]) -> Any:
         if not task.done():
             raise Unavailable("nobody waits for it any more")
         return task.result()
+    except asyncio.CancelledError:
+        if task.done() and not task.cancelled() and isinstance(task.result(), Result):
+            await task.result().close()
+        raise
     finally:
         leaving.cancel()
         if not task.done():
@@ -249,7 +291,8 @@ _CONTENT = f"""\
 <textarea id="editor" rows="12" spellcheck="false" autocapitalize="off" autocomplete="off"
  aria-describedby="sql-hint"></textarea>
 <p class="sub" id="sql-hint">Read-only. Ctrl+Enter runs it; the first {ROWS_SHOWN_MAX:,} rows are
-shown, a download has all.</p>
+shown, a download has all. In CSV, text that a spreadsheet would run as a formula has an apostrophe
+before it; Parquet has it as it is.</p>
 <p class="actions"><button id="run" class="primary">Run</button>
 <button id="stop" disabled>Stop</button>
 <button id="csv">CSV</button> <button id="parquet">Parquet</button>

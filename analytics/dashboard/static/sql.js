@@ -116,7 +116,16 @@ async function load(path, show) {
   }
 }
 
-editor.value = decodeURIComponent(location.hash.slice(1)) || "SELECT campaign_id, sent, delivered, open_rate, click_rate\nFROM campaign_summary\nORDER BY last_minute DESC\nLIMIT 20";
+/** The text that a link brings; a broken one brings nothing. */
+function brought() {
+  try {
+    return decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return "";
+  }
+}
+
+editor.value = brought() || "SELECT campaign_id, sent, delivered, open_rate, click_rate\nFROM campaign_summary\nORDER BY last_minute DESC\nLIMIT 20";
 editor.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && running === null) {
     event.preventDefault();
