@@ -141,7 +141,10 @@ def _show(found: dict[str, Any]) -> None:
             put(f"  {name:<11}{pipeline[name]}")
     else:
         asked = f"Kafka at {pipeline['kafka']} and ClickHouse at {pipeline['clickhouse']}"
-        put(f"No pipeline of 'mailpulse up' or 'demo' runs on this data directory; asked are {asked}")
+        put(
+            "No pipeline of 'mailpulse up' or 'demo' runs on this data directory; asked are "
+            f"{asked}"
+        )
     for name, why in found["unavailable"].items():
         put(f"  {name} does not answer: {why}" if name != "sources" else f"  {why}")
     _show_sources(found)
