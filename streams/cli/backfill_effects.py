@@ -35,7 +35,7 @@ ASK_AGAIN_S = 60.0
 """After a look-up that failed the next waits so long: figures are not worth a slow backfill."""
 TELL_S = 5.0
 """Between two lines of progress."""
-_HELD = "SELECT events FROM stored_among(ids = {ids:Array(UUID)})"
+HELD = "SELECT events FROM stored_among(ids = {ids:Array(UUID)})"
 _IN_RANGE = (
     "SELECT count() FROM events FINAL WHERE source = {source:String}"
     " AND event_time >= fromUnixTimestamp64Milli({begin:Int64})"
@@ -58,7 +58,7 @@ class Stored:
         found = 0
         for begin in range(0, len(ids), IDS_AT_ONCE):
             some = ",".join(f"'{UUID(one)}'" for one in ids[begin : begin + IDS_AT_ONCE])
-            count = await self._count(_HELD, {"ids": f"[{some}]"})
+            count = await self._count(HELD, {"ids": f"[{some}]"})
             if count is None:
                 return None
             found += count

@@ -46,6 +46,7 @@ config = typer.Typer(help="Settings and mailpulse.toml.", no_args_is_help=True)
 CLOCK_SKEW_S_MAX = 5.0
 DISK_FREE_BYTES_MIN = 2 << 30
 RECONCILED_S_MAX = 3600.0
+MIGRATIONS = "SELECT arrayJoin(migrations) FROM pipeline_state"
 
 
 @config.command("show")
@@ -185,8 +186,7 @@ def _clickhouse(settings: Settings) -> list[Finding]:
                 "synchronise the clocks (NTP): signatures and rates depend on them"),
     ]  # fmt: skip
     try:
-        asked = "SELECT arrayJoin(migrations) FROM pipeline_state"
-        applied = rows_of(settings, asked, {}, tuple[int])
+        applied = rows_of(settings, MIGRATIONS, {}, tuple[int])
     except BadInput:  # before any migration, or before the one that makes this view
         applied = []
     behind = {step.number for step in migrate.load()} - {number for (number,) in applied}

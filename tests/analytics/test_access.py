@@ -20,6 +20,7 @@ from analytics.sink import books, campaign_facts
 from analytics.sink.rows import STATEMENTS
 from analytics.sql import statements
 from streams.books import watch
+from streams.cli import backfill_effects, doctor
 from streams.cli.secret_files import USERS, secret_files
 
 _connect: Any = chdb.connect  # its type hints are incomplete
@@ -87,6 +88,7 @@ def test_sink_may_read_what_it_asks_for(engine: Any) -> None:
     asked = " ".join((*queries, *views, "FROM schema_migrations"))
     tables = set(re.findall(r"\bFROM (\w+)", asked))
     tables |= {"events", "suppressions", "scoped_suppressions"}  # an erasure looks for rows there
+    tables |= set(re.findall(r"\bFROM (\w+)", f"{doctor.MIGRATIONS} {backfill_effects.HELD}"))
     assert {"campaigns", "reconciliation", "accepted", "schema_migrations"} <= tables
     rights = granted(engine, "mailpulse_sink")
     assert {table for right, table in rights if right == "SELECT"} == tables
