@@ -50,6 +50,7 @@ def test_what_is_stored_is_read_again(place: Objects, tmp_path: Path) -> None:
 
 
 def test_keys_are_those_below_and_no_others(place: Objects) -> None:
+    """Not those of a key that only begins alike; deleting twice does no harm."""
     for key in ("g/enrich-1/b", "g/enrich-1/files/a", "g/enrich-10/c", "h/d"):
         place.write(key, b"x")
     assert place.keys("g/enrich-1") == ["g/enrich-1/b", "g/enrich-1/files/a"]
@@ -60,6 +61,7 @@ def test_keys_are_those_below_and_no_others(place: Objects) -> None:
 
 
 def test_what_is_not_there_is_missing(place: Objects, tmp_path: Path) -> None:
+    """Reading and fetching tell it apart from a place that does not answer."""
     with pytest.raises(Missing):
         place.read("g/a")
     with pytest.raises(Missing):
@@ -71,6 +73,8 @@ class Ended(Exception):
 
 
 def test_a_transfer_ends_when_nobody_waits_for_it(place: Objects, tmp_path: Path) -> None:
+    """What the check raises comes through, between two pieces."""
+
     def ended() -> None:
         raise Ended
 
@@ -81,6 +85,7 @@ def test_a_transfer_ends_when_nobody_waits_for_it(place: Objects, tmp_path: Path
 
 @pytest.mark.parametrize("status", [400, 403])
 def test_a_store_that_refuses_is_unavailable_and_names_no_secret(s3: S3, status: int) -> None:
+    """One line with the address, without what the library says for debugging."""
     place = objects_at("s3://bucket/p", SETTING)
     s3.refuses = status
     with pytest.raises(Unavailable) as caught:
@@ -92,11 +97,13 @@ def test_a_store_that_refuses_is_unavailable_and_names_no_secret(s3: S3, status:
 
 @pytest.mark.parametrize("key", ["", "/etc/passwd", "../up", "a//b", "a/../b", "a/.part", "a\nb"])
 def test_no_key_leads_out_of_its_place(key: str) -> None:
+    """Absolute paths, steps upwards and names of unfinished files are refused."""
     with pytest.raises(ValueError, match="can't be a key"):
         checked(key)
 
 
 def test_a_place_that_is_a_file_is_unavailable(tmp_path: Path) -> None:
+    """A folder that can not be used is told, and nothing else is raised."""
     (tmp_path / "file").write_text("")
     place = Folder(tmp_path / "file")
     with pytest.raises(Unavailable):
@@ -107,5 +114,6 @@ def test_a_place_that_is_a_file_is_unavailable(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("address", ["ftp://host/x", "s3://", "http://host"])
 def test_an_address_that_can_not_be_used_is_a_wrong_setting(address: str) -> None:
+    """The error begins with the name of the setting."""
     with pytest.raises(ConfigError, match=SETTING):
         objects_at(address, SETTING)

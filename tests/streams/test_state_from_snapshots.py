@@ -171,6 +171,7 @@ async def test_a_snapshot_that_can_not_be_used_is_refused_with_its_reason(
 async def test_an_earlier_snapshot_is_taken_if_the_newest_is_damaged(
     engine_of: EngineMaker, tmp_path: Path
 ) -> None:
+    """The newest is refused, and the one before is used."""
     mail = Mail(Broker(), random.Random(5))
     rig = await worked(engine_of, tmp_path / "1", mail, snapshot_interval_s=1)
     await asyncio.sleep(1.1)  # a second one is due
@@ -288,6 +289,7 @@ async def test_a_restore_ends_when_its_partition_is_taken_away(
 
 
 async def test_snapshots_that_are_off_are_gone(engine_of: EngineMaker, tmp_path: Path) -> None:
+    """With the interval 0 a worker deletes what earlier runs have made."""
     mail = Mail(Broker(), random.Random(5))
     rig = await worked(engine_of, tmp_path / "1", mail)
     off = rig.worker.settings.model_copy(update={"snapshot_interval_s": 0})

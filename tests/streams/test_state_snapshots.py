@@ -102,6 +102,7 @@ def a_manifest() -> Manifest:
 
 
 def test_a_manifest_is_read_as_it_was_written() -> None:
+    """Every field comes back."""
     assert unpack(pack(a_manifest())) == a_manifest()
 
 
@@ -120,12 +121,14 @@ def test_no_change_of_a_manifest_goes_unnoticed() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
 def test_a_manifest_that_was_cut_is_refused(share: float) -> None:
+    """Wherever it was cut."""
     text = pack(a_manifest()).rstrip()
     with pytest.raises(Unusable):
         unpack(text[: int(len(text) * share)])
 
 
 def test_a_newer_form_is_refused_before_anything_else_is_read() -> None:
+    """Its content may have any shape."""
     newer = b'{"form": %d, "snapshot": "of a form that nobody knows yet"}' % (FORM + 1)
     with pytest.raises(Unusable, match=f"form {FORM + 1}"):
         unpack(newer)
@@ -144,11 +147,13 @@ def of(standing: Standing) -> Manifest:
     ],
 )
 def test_what_is_of_something_else_is_refused(lineage: Lineage, said: str) -> None:
+    """Another log, epoch or fold, each with its reason."""
     with pytest.raises(Unusable, match=said):
         check(of(replace(STANDING, lineage=lineage)), {LINEAGE}, 0)
 
 
 def test_a_snapshot_is_refused_when_the_changelog_lacks_what_follows() -> None:
+    """The first offset that is gone decides."""
     check(of(STANDING), {LINEAGE}, STANDING.resumes)
     with pytest.raises(Unusable, match="holds records from 41 on"):
         check(of(STANDING), {LINEAGE}, STANDING.resumes + 1)
@@ -346,6 +351,7 @@ def test_an_upload_that_was_cut_off_is_no_snapshot(written: Written, tmp_path: P
 
 
 def test_no_damage_in_the_store_becomes_state(written: Written, tmp_path: Path) -> None:
+    """Whatever happens to a manifest or a file there: it is refused, and nothing is left."""
     remote = SnapshotStore(Folder(tmp_path / "store"), "group")
     manifest = written.snapshot()
     remote.upload(manifest, written.folder)
