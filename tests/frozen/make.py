@@ -96,6 +96,7 @@ def load(where: Endpoints) -> None:
         subprocess.run([sys.executable, "-P", "-m", "streams.cli", *words], check=True, env=environ)
     asyncio.run(fall_silent(where))
     until_told(where, told + 1)
+    until_counted(where)
 
 
 async def fall_silent(where: Endpoints) -> None:
@@ -115,6 +116,16 @@ async def fall_silent(where: Endpoints) -> None:
             return
         await asyncio.sleep(1)
     raise AssertionError("the incident is not stored")
+
+
+def until_counted(where: Endpoints) -> None:
+    """Waits until ingress has published how it answered, which it does each minute."""
+    asked = Settings.model_validate({"clickhouse_dsn": where.clickhouse_dsn})
+    for _ in range(90):
+        if table_of(asked, "SELECT count() FROM source_requests")[1] != [[0]]:
+            return
+        time.sleep(2)
+    raise AssertionError("no request is counted")
 
 
 def until_told(where: Endpoints, events: int) -> None:
