@@ -302,6 +302,23 @@ async def test_a_reader_who_leaves_leaves_its_place(form: str, breaks_at: str) -
         await place.close()
 
 
+async def test_a_query_that_nobody_waits_for_is_killed(opened: OpenWarehouse) -> None:
+    """The door's limit of time is not waited for."""
+    door = DoorClient(opened.reader_settings_with(DOOR_TOKEN).clickhouse_dsn.get_secret_value())
+    kills, running = opened.metrics.kills, opened.engine.watch.running
+    before = kills._value.get()
+    endless = "SELECT sum(sipHash64(number)) FROM numbers(1000000000000)"
+    asked = asyncio.ensure_future(door.run(endless, FORMS["csv"]))
+    while not any(one.query_id != "being judged" for one in running()):  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    while running():  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    assert kills._value.get() > before
+    await door.close()
+
+
 async def test_figures_arrive_as_they_are(opened: OpenWarehouse) -> None:
     """What JSON has no word for, and what JavaScript would round."""
     async with page(opened) as client:

@@ -142,6 +142,36 @@ def test_the_right_figure_comes_out(opened: OpenWarehouse, trap: str, sql: str, 
     assert answer(opened, sql.replace("{at}", at)).strip() == right, trap
 
 
+ANY_SETTING = (
+    {"limit": "1"}, {"max_result_rows": "1", "result_overflow_mode": "break"},
+    {"join_use_nulls": "1"}, {"transform_null_in": "1"}, {"max_block_size": "1"},
+    {"session_timezone": "Pacific/Auckland"}, {"count_distinct_implementation": "uniqHLL12"},
+    {"cast_string_to_dynamic_use_inference": "1"}, {"date_time_input_format": "best_effort_us"},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("given", ANY_SETTING, ids=lambda one: ",".join(one))
+def test_no_setting_of_the_callers_changes_what_a_view_says(
+    opened: OpenWarehouse, given: dict[str, str]
+) -> None:
+    """They hold inside views too: limits, joins, zones and estimates must not reach their figures.
+    The page of queries asks with a limit of its own."""
+    period = "from = '2020-01-01 00:00:00', to = '2030-01-01 00:00:00'"
+    for sql in (
+        "SELECT sum(delivered), sum(cohort_opened), max(name) FROM campaign_summary",
+        "SELECT sum(opened), sum(delivered), count() FROM deliverability_daily",
+        "SELECT sum(messages), max(seconds_median) FROM time_to_open",
+        "SELECT sum(messages), max(clicked), sum(share) FROM click_url_group",
+        "SELECT count(), sum(first_human) FROM email_events",
+        "SELECT arraySort(groupArray((rate, numerator_a, denominator_a, denominator_b)))"
+        " FROM compare(a = 'spring', b = 'tiny')",
+        "SELECT sum(delivered), groupArray(toUnixTimestamp(bucket)) FROM (SELECT * FROM"
+        f" campaign_timeline(campaign = 'spring', {period}, step = 86400, zone = 'Europe/Vienna')"
+        " ORDER BY bucket)",
+    ):
+        assert answer(opened, sql, **given) == answer(opened, sql), sql
+
+
 def test_final_cannot_be_switched_off(opened: OpenWarehouse) -> None:
     """Neither behind the statement nor in the address, nor inside a subquery."""
     sql = "SELECT sum(delivered) FROM campaign_minutes"
