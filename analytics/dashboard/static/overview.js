@@ -70,7 +70,7 @@ function campaignsTable(latest) {
   });
   table.tools.append(search);
   onChange((changed) => {
-    if (changed.has("q") && document.activeElement !== search) search.value = get("q");
+    if (changed.has("q") && search.value !== get("q")) search.value = get("q");
     if (changed.has("period")) table.places = null;
     if (changed.has("sort") && orderOf().join() !== table.order.join()) {
       table.order = orderOf();
