@@ -111,31 +111,18 @@ def create_app(
     pages = Pages(gate, hub, settings.dashboard_viewers_max)
     look_up = LookUp(settings, gate, query, wall)
 
-    async def recipient(request: Request) -> Response:
-        form = await _form(request) if request.method == "POST" else None
-        return await look_up.answer(_caller(request), form)
-
-    async def test(request: Request) -> Response:
-        name = request.path_params["name"]
-        return await _tested(gate, _caller(request), send_test, name)
-
     static = StaticFiles(packages=[("analytics.dashboard", "static")])
     app = Starlette(
         routes=[
-            *(Route(path, pages.page, name=name) for name, (path, _) in html.PAGES.items()),
-            Route("/api/wording", pages.wording),
             Route("/api/examples", partial(_examples, examples)),
-            Route("/api/{page}", pages.document),
+            *pages.routes(),
             *_of_developers(settings, gate, door),
-            Route("/api/destinations/{name}/test", test, methods=["POST"]),
-            Route("/live/{page}", pages.live),
-            Route("/csv/{page}/{table}.csv", pages.table),
-            Route("/parquet/{page}/{table}.parquet", pages.parquet),
-            Route(html.LOOK_UP[0], recipient, methods=["GET", "POST"]),
-            Route("/login", pages.login, methods=["GET", "POST"]),
-            Route("/logout", pages.logout, methods=["POST"]),
-            Route("/livez", pages.livez),
-            Route("/readyz", pages.livez),
+            Route(
+                "/api/destinations/{name}/test",
+                partial(_tested, gate, send_test),
+                methods=["POST"],
+            ),
+            Route(html.LOOK_UP[0], partial(_looked_up, look_up), methods=["GET", "POST"]),
             Mount("/static", static),
         ],
         exception_handlers={BadInput: _bad_input},
@@ -170,11 +157,18 @@ async def _examples(examples: Examples, request: Request) -> Response:
     return _json(answer, 200)
 
 
-async def _tested(gate: Gate, caller: Caller, send_test: SendTest, name: str) -> Response:
+async def _tested(gate: Gate, send_test: SendTest, request: Request) -> Response:
     """Has a test sent to a destination; the log says who asked for it."""
-    who = "this machine" if gate.open else gate.user(caller)
+    name = request.path_params["name"]
+    who = "this machine" if gate.open else gate.user(_caller(request))
     log.info("test asked for", operator=who, destination=name)
     return _json(await send_test(name), 200)
+
+
+async def _looked_up(look_up: LookUp, request: Request) -> Response:
+    """The page on which a recipient is looked up, and the answer to its form."""
+    form = await _form(request) if request.method == "POST" else None
+    return await look_up.answer(_caller(request), form)
 
 
 def _json(document: Mapping[str, Any], status: int) -> Response:
@@ -274,6 +268,21 @@ class Pages:
         self._hub = hub
         self._viewers_max = viewers_max
         self._wording = orjson.dumps(wording())
+
+    def routes(self) -> list[Route]:
+        """Where they are."""
+        return [
+            *(Route(path, self.page, name=name) for name, (path, _) in html.PAGES.items()),
+            Route("/api/wording", self.wording),
+            Route("/api/{page}", self.document),
+            Route("/live/{page}", self.live),
+            Route("/csv/{page}/{table}.csv", self.table),
+            Route("/parquet/{page}/{table}.parquet", self.parquet),
+            Route("/login", self.login, methods=["GET", "POST"]),
+            Route("/logout", self.logout, methods=["POST"]),
+            Route("/livez", self.livez),
+            Route("/readyz", self.livez),
+        ]
 
     async def page(self, request: Request) -> Response:
         """The HTML of a page, without its contents."""
