@@ -11,6 +11,7 @@ Invariants:
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, quote
 
@@ -28,11 +29,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from analytics.dashboard import access, csv_tables, html, period, steps
 from analytics.dashboard.access import Caller, Gate
 from analytics.dashboard.asking import Asker, Query
+from analytics.dashboard.comparison import CHOSEN_MAX
 from analytics.dashboard.documents import AlertLines, Documents
 from analytics.dashboard.examples import Examples
 from analytics.dashboard.figures import wording
 from analytics.dashboard.hub import Hub, Snapshot, View
 from analytics.dashboard.look_up import LookUp
+from analytics.dashboard.parquet import parquet
 from analytics.dashboard.sql.asking import DoorClient
 from analytics.dashboard.sql.page import SqlPage
 from analytics.dashboard.topic_pages import Docs
@@ -44,11 +47,14 @@ log = structlog.get_logger("mailpulse.dashboard")
 
 PING_S = 15
 FORM_BYTES_MAX = 4_096
-_ZONED = ("overview", "campaign")
-"""Pages with charts: they are cut in a time zone."""
+_ZONED = ("overview", "campaign", "deliverability", "audience")
+"""Pages with charts of time: they are cut in a time zone."""
+_NAME_CHARS_MAX = 2_000
+"""Longest name of a campaign or key in an address, characters."""
 _PAGES = tuple(path for path, _ in (*html.PAGES.values(), *html.OTHERS.values()))
 _OPEN_PATHS = ("/livez", "/readyz", "/login")
 PipelineRead = Callable[[], Awaitable[dict[str, Any]]]
+Samples = Callable[[], list[dict[str, Any]]]
 SendTest = Callable[[str], Awaitable[dict[str, Any]]]
 
 
@@ -78,6 +84,7 @@ def create_app(
     lines: AlertLines = _no_lines,
     send_test: SendTest = _no_test,
     door: DoorClient | None = None,
+    samples: Samples = list,
 ) -> Starlette:
     """The application.
 
@@ -90,6 +97,7 @@ def create_app(
         lines: returns the alert lines of a campaign, for its charts.
         send_test: has a test sent to a destination, by its name.
         door: answers the queries of the page ``/sql``; default: at ``clickhouse_dsn``.
+        samples: returns lag and latency of the last hours (``sampling.Sampler.samples``).
 
     Raises:
         ConfigError: it would be open to the network.
@@ -97,39 +105,24 @@ def create_app(
     access.check(settings)
     gate = Gate(settings, wall)
     asker, whole = Asker(query), settings.dashboard_show_recipients
-    documents = Documents(asker, wall, whole, sources or {}, pipeline, lines)
+    documents = Documents(asker, wall, whole, sources or {}, pipeline, lines, samples)
     examples = Examples(asker, wall, whole)
     hub = Hub(documents.build, settings.dashboard_interval_ms / 1000, wall)
     pages = Pages(gate, hub, settings.dashboard_viewers_max)
     look_up = LookUp(settings, gate, query, wall)
 
-    async def recipient(request: Request) -> Response:
-        form = await _form(request) if request.method == "POST" else None
-        return await look_up.answer(_caller(request), form)
-
-    async def of_verdict(request: Request) -> Response:
-        return await _examples(examples, request)
-
-    async def test(request: Request) -> Response:
-        name = request.path_params["name"]
-        return await _tested(gate, _caller(request), send_test, name)
-
     static = StaticFiles(packages=[("analytics.dashboard", "static")])
     app = Starlette(
         routes=[
-            *(Route(path, pages.page, name=name) for name, (path, _) in html.PAGES.items()),
-            Route("/api/wording", pages.wording),
-            Route("/api/examples", of_verdict),
-            Route("/api/{page}", pages.document),
+            Route("/api/examples", partial(_examples, examples)),
+            *pages.routes(),
             *_of_developers(settings, gate, door),
-            Route("/api/destinations/{name}/test", test, methods=["POST"]),
-            Route("/live/{page}", pages.live),
-            Route("/csv/{page}/{table}.csv", pages.table),
-            Route(html.LOOK_UP[0], recipient, methods=["GET", "POST"]),
-            Route("/login", pages.login, methods=["GET", "POST"]),
-            Route("/logout", pages.logout, methods=["POST"]),
-            Route("/livez", pages.livez),
-            Route("/readyz", pages.livez),
+            Route(
+                "/api/destinations/{name}/test",
+                partial(_tested, gate, send_test),
+                methods=["POST"],
+            ),
+            Route(html.LOOK_UP[0], partial(_looked_up, look_up), methods=["GET", "POST"]),
             Mount("/static", static),
         ],
         exception_handlers={BadInput: _bad_input},
@@ -164,11 +157,18 @@ async def _examples(examples: Examples, request: Request) -> Response:
     return _json(answer, 200)
 
 
-async def _tested(gate: Gate, caller: Caller, send_test: SendTest, name: str) -> Response:
+async def _tested(gate: Gate, send_test: SendTest, request: Request) -> Response:
     """Has a test sent to a destination; the log says who asked for it."""
-    who = "this machine" if gate.open else gate.user(caller)
+    name = request.path_params["name"]
+    who = "this machine" if gate.open else gate.user(_caller(request))
     log.info("test asked for", operator=who, destination=name)
     return _json(await send_test(name), 200)
+
+
+async def _looked_up(look_up: LookUp, request: Request) -> Response:
+    """The page on which a recipient is looked up, and the answer to its form."""
+    form = await _form(request) if request.method == "POST" else None
+    return await look_up.answer(_caller(request), form)
 
 
 def _json(document: Mapping[str, Any], status: int) -> Response:
@@ -225,18 +225,39 @@ def _caller(request: Request) -> Caller:
 
 
 def _view(request: Request) -> View:
-    page = request.path_params["page"]
-    campaign = request.query_params.get("campaign", "") if page == "campaign" else ""
-    name = request.query_params.get("period") or period.DEFAULT
+    page, asked = request.path_params["page"], request.query_params
+    name = asked.get("period") or period.DEFAULT
     if page not in html.PAGES:
-        raise BadInput("no_such_page", "one of overview, campaign, pipeline")
-    if len(campaign) > 2_000:
-        raise BadInput("bad_campaign", "longer than 2000 characters")
-    zone = request.query_params.get("zone") or steps.ZONE_DEFAULT if page in _ZONED else "UTC"
+        raise BadInput("no_such_page", f"one of {', '.join(html.PAGES)}")
+    zone = asked.get("zone") or steps.ZONE_DEFAULT if page in _ZONED else "UTC"
     # what is invalid is refused before the hub keeps a view for it
     period.parse(name, 2e9)
     steps.zone_of(zone)
+    campaign = _name(asked.get("campaign", "")) if page == "campaign" else ""
+    if page == "compare":
+        chosen = tuple(dict.fromkeys(map(_name, asked.getlist("c"))))
+        if len(chosen) > CHOSEN_MAX:
+            raise BadInput("too_many_campaigns", f"at most {CHOSEN_MAX} can be compared")
+        return View(
+            page, period.DEFAULT, "", zone, chosen, _age(asked), _name(asked.get("key", ""))
+        )
+    if page == "audience" and "campaign" in asked:
+        return View(page, name, "", zone, (_name(asked["campaign"]),))
     return View(page, name, campaign, zone)
+
+
+def _name(text: str) -> str:
+    """A campaign or a key of an address."""
+    if len(text) > _NAME_CHARS_MAX:
+        raise BadInput("bad_campaign", f"longer than {_NAME_CHARS_MAX} characters")
+    return text
+
+
+def _age(asked: Mapping[str, str]) -> int:
+    text = asked.get("age", "") or "0"
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise BadInput("bad_age", "age: whole seconds since the delivery")
+    return int(text)
 
 
 class Pages:
@@ -247,6 +268,21 @@ class Pages:
         self._hub = hub
         self._viewers_max = viewers_max
         self._wording = orjson.dumps(wording())
+
+    def routes(self) -> list[Route]:
+        """Where they are."""
+        return [
+            *(Route(path, self.page, name=name) for name, (path, _) in html.PAGES.items()),
+            Route("/api/wording", self.wording),
+            Route("/api/{page}", self.document),
+            Route("/live/{page}", self.live),
+            Route("/csv/{page}/{table}.csv", self.table),
+            Route("/parquet/{page}/{table}.parquet", self.parquet),
+            Route("/login", self.login, methods=["GET", "POST"]),
+            Route("/logout", self.logout, methods=["POST"]),
+            Route("/livez", self.livez),
+            Route("/readyz", self.livez),
+        ]
 
     async def page(self, request: Request) -> Response:
         """The HTML of a page, without its contents."""
@@ -294,11 +330,25 @@ class Pages:
         if snapshot.document is None:
             return PlainTextResponse(f"{snapshot.trouble}\n", 503)
         table = request.path_params["table"]
-        text = csv_tables.csv_of(snapshot.document, table)
+        text = csv_tables.csv_of(snapshot.document, table, request.query_params.get("q", ""))
         return Response(
             text.encode(),
             media_type="text/csv; charset=utf-8",
             headers={"content-disposition": f'attachment; filename="mailpulse-{table}.csv"'},
+        )
+
+    async def parquet(self, request: Request) -> Response:
+        """The same table as Parquet."""
+        snapshot: Snapshot = await self._hub.snapshot(_view(request))
+        if snapshot.document is None:
+            return PlainTextResponse(f"{snapshot.trouble}\n", 503)
+        table = request.path_params["table"]
+        wished = request.query_params.get("q", "")
+        names, *rows = csv_tables.table_of(snapshot.document, table, wished)
+        return Response(
+            parquet(names, rows),
+            media_type="application/vnd.apache.parquet",
+            headers={"content-disposition": f'attachment; filename="mailpulse-{table}.parquet"'},
         )
 
     async def login(self, request: Request) -> Response:

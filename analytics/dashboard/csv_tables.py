@@ -1,4 +1,4 @@
-"""The tables of the pages as CSV.
+"""The tables of the pages, to download as CSV or Parquet.
 
 Invariants:
 1. Pure: a document in, text out. The figures are those of the page, with rates as ratios besides
@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from analytics.dashboard.ages import KINDS
+from analytics.dashboard.comparison import WHO_SHOWN
 from analytics.dashboard.figures import FIELDS, METRICS, Metric, rate
 from analytics.dashboard.formulas import harmless
 from schemas.errors import BadInput
@@ -22,12 +24,23 @@ Document = Mapping[str, Any]
 Line = Sequence[Any]
 
 
-def csv_of(document: Document, table: str) -> str:
-    """A table of a document, as CSV.
+def csv_of(document: Document, table: str, search: str = "") -> str:
+    """A table of a document, as CSV; arguments and errors are those of ``table_of``."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    for line in table_of(document, table, search):
+        writer.writerow([_cell(value) for value in line])
+    return out.getvalue()
+
+
+def table_of(document: Document, table: str, search: str = "") -> Iterable[Line]:
+    """A table of a document: the names of its columns, then its rows.
 
     Args:
         document: of a page.
         table: its name, as in the page's links.
+        search: of the overview's campaigns, only those with this text in id, name or owner, as the
+            page filters them; whatever belongs to no campaign is then left out.
 
     Raises:
         BadInput: the page has no such table.
@@ -36,11 +49,7 @@ def csv_of(document: Document, table: str) -> str:
     if maker is None:
         known = sorted(name for page, name in _TABLES if page == document["page"])
         raise BadInput("no_such_table", f"one of {', '.join(known)}")
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")
-    for line in maker(document):
-        writer.writerow([_cell(value) for value in line])
-    return out.getvalue()
+    return maker(_found(document, search) if document["page"] == "overview" else document)
 
 
 def _cell(value: Any) -> Any:
@@ -75,6 +84,18 @@ def _figures(values: Sequence[int]) -> list[Any]:
     return [*values, *(rate(values, item) for item in METRICS)]
 
 
+def _found(document: Document, search: str) -> Document:
+    """The document with those of its campaigns that a search finds; of no campaign last."""
+    wished = search.strip().lower()
+    campaigns = document["campaigns"]
+    if wished:
+        campaigns = [
+            one for one in campaigns
+            if one["id"] and wished in "\n".join((one["id"], one["name"], one["owner"])).lower()
+        ]  # fmt: skip
+    return {**document, "campaigns": sorted(campaigns, key=lambda one: one["id"] == "")}
+
+
 def _campaigns(document: Document) -> Iterable[Line]:
     yield ("campaign_id", "name", "owner", "last_event_minute", *_FIGURES)
     for item in document["campaigns"]:
@@ -87,6 +108,16 @@ def _timeline(document: Document) -> Iterable[Line]:
     for item in document["timeline"]:
         at = datetime.fromtimestamp(item["at_s"], ZoneInfo(document["zone"]))
         yield (at.isoformat(), *_figures(item["counts"]))
+
+
+def _trend(document: Document) -> Iterable[Line]:
+    trend = document["trend"]
+    yield ("step_start", *_FIGURES, *(f"previous_{name}" for name in FIELDS))
+    none = [""] * len(FIELDS)
+    before = trend["before"] or [none] * len(trend["counts"])
+    zone = ZoneInfo(document["zone"])
+    for at_s, counts, was in zip(trend["steps_s"], trend["counts"], before, strict=True):
+        yield (datetime.fromtimestamp(at_s, zone).isoformat(), *_figures(counts), *was)
 
 
 def _funnel(document: Document) -> Iterable[Line]:
@@ -120,8 +151,88 @@ _INCIDENTS = _plain(
     ),
 )  # fmt: skip
 
+_COUNTED = (
+    "opened",
+    "opened_unknown",
+    "opened_machine",
+    "clicked",
+    "clicked_unknown",
+    "clicked_machine",
+)
+
+
+def _hours(document: Document) -> Iterable[Line]:
+    yield ("weekday", "hour", *_FIGURES)
+    for row in document["hours"]:
+        yield (row["weekday"], row["hour"], *_figures(row["counts"]))
+
+
+def _with(dimension: str) -> Callable[[Document], Iterable[Line]]:
+    """A table of devices, or clients, and so on."""
+
+    def lines(document: Document) -> Iterable[Line]:
+        yield (dimension, *(f"{name}_messages" for name in _COUNTED))
+        for row in document["with_what"]:
+            if row["dimension"] == dimension:
+                yield (row["value"], *(row[name] for name in _COUNTED))
+
+    return lines
+
+
+def _side_by_side(key: str, column: str) -> Callable[[Document], Iterable[Line]]:
+    """Campaigns, or variants, at equal age."""
+
+    def lines(document: Document) -> Iterable[Line]:
+        found = document[key]
+        wanted = [(kind, who) for kind in KINDS for who in WHO_SHOWN]
+        names = ("", "_at_most", "_rate_low", "_rate_high")
+        yield (
+            column, "name", "age_s", "delivered",
+            *(f"{kind}_{who}{name}" for kind, who in wanted for name in names),
+        )  # fmt: skip
+        for row in found["rows"]:
+            cells = [row["rates"].get(kind, {}).get(who) for kind, who in wanted]
+            yield (
+                row["id"], found["names"].get(row["id"], ""), found["age_s"], row["delivered"],
+                *(
+                    value
+                    for one in cells
+                    for value in (
+                        (one["above"], one["most"], one["low"], one["high"]) if one else ("",) * 4
+                    )
+                ),
+            )  # fmt: skip
+
+    return lines
+
+
+def _growth(document: Document) -> Iterable[Line]:
+    yield ("step_start", "reason", "addresses")
+    zone = ZoneInfo(document["zone"])
+    for one in document["suppressions"]:
+        for at_s, addresses in zip(document["steps_s"], one["addresses"], strict=True):
+            yield (datetime.fromtimestamp(at_s, zone).isoformat(), one["reason"], addresses)
+
+
+def _courses(document: Document) -> Iterable[Line]:
+    yield ("step_start", "mailbox_provider", *_FIGURES)
+    zone = ZoneInfo(document["zone"])
+    for one in document["courses"]:
+        for at_s, counts in zip(document["steps_s"], one["counts"], strict=True):
+            at = datetime.fromtimestamp(at_s, zone).isoformat()
+            yield (at, one["mailbox"], *_figures(counts))
+
+
+def _samples(document: Document) -> Iterable[Line]:
+    yield ("at", "consumer_group", "lag", "behind_s")
+    for one in document["samples"]:
+        for group, lag in (one["lag"] or {"": ""}).items():
+            yield (_time(one["at_ms"]), group, lag, one["behind_s"])
+
+
 _TABLES: dict[tuple[str, str], Callable[[Document], Iterable[Line]]] = {
     ("overview", "campaigns"): _campaigns,
+    ("overview", "trend"): _trend,
     ("overview", "incidents"): _INCIDENTS,
     ("campaign", "funnel"): _funnel,
     ("campaign", "timeline"): _timeline,
@@ -144,12 +255,28 @@ _TABLES: dict[tuple[str, str], Callable[[Document], Iterable[Line]]] = {
     ("campaign", "recent"): _plain(
         "recent", ("at_ms", "event_type", "detail", "recipient", "mailbox_provider", "provider")
     ),
+    ("deliverability", "mailboxes"): _mailboxes,
+    ("deliverability", "courses"): _courses,
+    ("deliverability", "suppressions"): _growth,
+    ("deliverability", "bounces"): _plain(
+        "bounces",
+        ("bounce_class", "bounce_reason", "messages", "campaigns", "last_ms", "diagnostic"),
+    ),
+    ("compare", "campaigns"): _side_by_side("campaigns", "campaign_id"),
+    ("compare", "variants"): _side_by_side("variants", "variant"),
+    ("audience", "hours"): _hours,
+    ("audience", "device"): _with("device"),
+    ("audience", "client"): _with("client"),
+    ("audience", "os"): _with("os"),
+    ("audience", "country"): _with("country"),
     ("pipeline", "topics"): _plain("topics", ("topic", "records", "per_s")),
+    ("pipeline", "throughput"): _plain("throughput", ("at_s", "seconds", "accepted", "stored")),
+    ("pipeline", "samples"): _samples,
     ("pipeline", "lags"): _plain(
         "lags", ("group", "topic", "partition", "lag", "per_s", "committed", "end")
     ),
     ("pipeline", "dead_letters"): _plain(
-        "dead_letters", ("stage", "reason", "source", "letters", "last_ms", "sample")
+        "dead_letters", ("stage", "reason", "source", "letters", "occurrences", "last_ms", "sample")
     ),
     ("pipeline", "reconciliation"): _plain(
         "reconciliation",

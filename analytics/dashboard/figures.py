@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from analytics.dashboard.advice import BOUNCES
 from analytics.verdicts.words import REASONS
 from schemas.glossary import (
     COUNTER_INDEX,
@@ -129,6 +130,7 @@ def wording() -> dict[str, Any]:
         "fields": list(FIELDS),
         "docs": {name: f"{_DOCS[name]}." for name in FIELDS},
         "reasons": REASONS,
+        "bounces": {reason: list(words) for reason, words in BOUNCES.items()},
         "metrics": [
             {
                 "name": item.name, "basis": item.basis, "who": item.who, "label": item.label,

@@ -9,13 +9,19 @@ from html import escape
 PAGES: dict[str, tuple[str, str]] = {
     "overview": ("/", "Overview"),
     "campaign": ("/campaign", "Campaign"),
+    "deliverability": ("/deliverability", "Deliverability"),
+    "compare": ("/compare", "Compare"),
+    "audience": ("/audience", "Audience"),
     "pipeline": ("/pipeline", "Pipeline"),
 }
 LOOK_UP = ("/recipient", "Recipient")
 """A page that is whole without JavaScript; its address has nothing of what is looked for."""
 OTHERS = {"recipient": LOOK_UP, "sql": ("/sql", "SQL"), "docs": ("/docs", "Topics")}
 """Pages that show no view of the figures."""
-_MODULES = ("app", "dom", "state", "live", "table", "chart", "format", "figures")
+_MODULES = (
+    "app", "dom", "state", "views", "live", "table", "chart", "axis", "format", "figures", "parts",
+    "incidents",
+)  # fmt: skip
 _HEAD = """\
 <!doctype html>
 <html lang="en">

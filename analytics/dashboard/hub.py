@@ -1,8 +1,8 @@
 """Builds each view once for all browsers that watch it.
 
 Invariants:
-1. A view (page, campaign, period, zone) is built at most once per interval, however many browsers
-   watch or poll it; requests that arrive while it is built wait for that build.
+1. A view (page, period, zone, what is chosen) is built at most once per interval, however many
+   browsers watch or poll it; requests that arrive while it is built wait for that build.
 2. Without viewers nothing is built; the poller ends with the last one.
 3. After a failure the last good document stays, with a message; it never ends the poller.
 4. Documents are serialised and compressed once.
@@ -36,16 +36,22 @@ class View:
     """What a page shows.
 
     Attributes:
-        page: overview, campaign or pipeline.
+        page: a name in ``html.PAGES``.
         period: as in the URL.
         campaign: of the campaign page, else empty.
         zone: time zone in whose days and hours charts are cut.
+        chosen: campaigns of the compare page, or the one of the audience page.
+        age_s: of the compare page, seconds since the delivery; 0: as old as all of them are.
+        key: of the compare page, a key of metadata; else empty.
     """
 
     page: str
     period: str
     campaign: str = ""
     zone: str = "UTC"
+    chosen: tuple[str, ...] = ()
+    age_s: int = 0
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ Invariants:
 
 from schemas.glossary import COUNTER_NAMES
 
-_SUMS = ",\n        ".join(f"sum(m.{name}) AS {name}" for name in COUNTER_NAMES)
+SUMS = ",\n        ".join(f"sum(m.{name}) AS {name}" for name in COUNTER_NAMES)
 _SUMS_OF_SUMS = ",\n    ".join(f"sum(b.{name}) AS {name}" for name in COUNTER_NAMES)
-_MINUTES = """\
+MINUTES = """\
     FROM campaign_minutes AS m FINAL
     WHERE m.minute >= toDateTime({since:UInt32}, 'UTC')
         AND m.minute < toDateTime({until:UInt32}, 'UTC')"""
@@ -24,6 +24,26 @@ FIRST_MINUTE = """\
 SELECT toUnixTimestamp(min(minute)) AS first FROM campaign_minutes
 WHERE minute >= toDateTime({since:UInt32}, 'UTC') AND minute < toDateTime({until:UInt32}, 'UTC')
     AND events > 0"""
+
+LIFE = """\
+SELECT
+    toUnixTimestamp(min(m.minute)) AS first,
+    toUnixTimestamp(max(m.minute)) AS last,
+    quantilesExactWeighted(0.05, 0.9, 0.99)(toUnixTimestamp(m.minute), toUInt64(m.events)) AS shares
+FROM campaign_minutes AS m FINAL
+WHERE m.minute >= toDateTime({since:UInt32}, 'UTC')
+    AND m.minute < toDateTime({until:UInt32}, 'UTC')
+    AND m.campaign_id = {campaign:String}
+    AND m.events > 0"""
+"""When a campaign's events happened: the minutes by which 5, 90 and 99 % of them had."""
+
+TREND = f"""\
+SELECT
+    roundDown(toUnixTimestamp(m.minute), {{steps:Array(UInt32)}}) AS bucket,
+        {SUMS}
+{MINUTES}
+GROUP BY bucket
+ORDER BY bucket"""
 
 OVERVIEW = f"""\
 SELECT
@@ -39,8 +59,8 @@ FROM
         m.minute >= toDateTime({{start:UInt32}}, 'UTC') AS current,
         roundDown(toUnixTimestamp(m.minute), {{steps:Array(UInt32)}}) AS bucket,
         maxIf(m.minute, m.events > 0) AS last,
-        {_SUMS}
-{_MINUTES}
+        {SUMS}
+{MINUTES}
     GROUP BY campaign_id, current, bucket
 ) AS b
 GROUP BY campaign_id, current"""
@@ -49,15 +69,15 @@ TIMELINE = f"""\
 SELECT
     roundDown(toUnixTimestamp(m.minute), {{steps:Array(UInt32)}}) AS bucket,
     m.minute >= toDateTime({{start:UInt32}}, 'UTC') AS current,
-        {_SUMS}
-{_MINUTES} AND m.campaign_id = {{campaign:String}}
+        {SUMS}
+{MINUTES} AND m.campaign_id = {{campaign:String}}
 GROUP BY bucket, current
 ORDER BY bucket"""
 
 MAILBOXES = f"""\
 SELECT m.mailbox_provider AS mailbox_provider,
-        {_SUMS}
-{_MINUTES} AND m.campaign_id = {{campaign:String}}
+        {SUMS}
+{MINUTES} AND m.campaign_id = {{campaign:String}}
 GROUP BY mailbox_provider
 HAVING events != 0
 ORDER BY delivered DESC
@@ -73,7 +93,12 @@ FROM campaign_summary
 WHERE campaign_id = {campaign:String} AND expected_recipients IS NOT NULL"""
 """Since the campaign's first event, whatever the period; no row where nobody said how many."""
 
-INCIDENTS = """\
+_IN_PERIOD = """\
+WHERE i.opened_at < toDateTime({until:UInt32}, 'UTC')
+    AND (i.state != 'closed' OR i.changed_at >= toDateTime({since:UInt32}, 'UTC'))"""
+"""Incidents that were open at some time of the period."""
+
+INCIDENTS = f"""\
 SELECT
     toString(i.incident_id) AS id,
     i.campaign_id AS campaign_id,
@@ -95,12 +120,11 @@ SELECT
     toUnixTimestamp64Milli(i.opened_at) AS opened_ms,
     if(i.state = 'closed', toUnixTimestamp64Milli(i.changed_at), 0) AS closed_ms
 FROM incidents AS i
-WHERE i.opened_at < toDateTime({until:UInt32}, 'UTC')
-    AND (i.state != 'closed' OR i.changed_at >= toDateTime({since:UInt32}, 'UTC'))
+{_IN_PERIOD}
 ORDER BY opened_ms DESC, id
 LIMIT 2000"""
 
-SOURCE_INCIDENTS = """\
+SOURCE_INCIDENTS = f"""\
 SELECT
     toString(i.incident_id) AS id,
     i.source AS source,
@@ -118,8 +142,7 @@ SELECT
     toUnixTimestamp64Milli(i.opened_at) AS opened_ms,
     if(i.state = 'closed', toUnixTimestamp64Milli(i.changed_at), 0) AS closed_ms
 FROM source_incidents AS i
-WHERE i.opened_at < toDateTime({until:UInt32}, 'UTC')
-    AND (i.state != 'closed' OR i.changed_at >= toDateTime({since:UInt32}, 'UTC'))
+{_IN_PERIOD}
 ORDER BY opened_ms DESC, id
 LIMIT 200"""
 
@@ -234,6 +257,22 @@ GROUP BY event_type, actor, actor_reason, actor_certainty
 ORDER BY event_type DESC, events DESC, actor, actor_reason, actor_certainty
 LIMIT 100"""
 
+CLICKERS = f"""\
+SELECT uniqExact(e.message_key) AS clickers
+{_EVENTS} AND e.event_type = 'clicked' AND e.actor = 'human' AND NOT e.unsubscribe_link"""
+"""Messages in which a human clicked any link: what the share of a link is of."""
+
+RULES = f"""\
+SELECT
+    e.rules_version AS rules_version,
+    toUnixTimestamp64Milli(min(e.received_at)) AS since_ms,
+    toUInt32(intDiv(max(e.revision), 4096)) AS epoch
+{_EVENTS} AND e.event_type IN ('opened', 'clicked', 'bounced')
+GROUP BY rules_version
+ORDER BY since_ms, rules_version
+LIMIT 20"""
+"""Which rules judged the events that came from when on; epochs: how often they were judged anew."""
+
 RECENT = f"""\
 SELECT
     toUnixTimestamp64Milli(e.event_time) AS at_ms,
@@ -255,7 +294,8 @@ SELECT
     d.stage AS stage,
     d.reason AS reason,
     d.source AS source,
-    sum(d.letters) AS letters,
+    uniqExactArray(d.letter_ids) AS letters,
+    sum(d.letters) AS occurrences,
     toUnixTimestamp64Milli(max(d.last_at)) AS last_ms,
     argMax(d.sample, d.last_at) AS sample
 FROM dead_letter_counts AS d
@@ -279,9 +319,23 @@ FROM reconciliation AS r
 GROUP BY source
 ORDER BY source"""
 
+THROUGHPUT = """\
+SELECT
+    roundDown(toUnixTimestamp(r.minute), {steps:Array(UInt32)}) AS bucket,
+    sum(r.accepted) AS accepted,
+    sum(r.stored) AS stored
+FROM reconciliation AS r
+WHERE r.minute >= toDateTime({since:UInt32}, 'UTC') AND r.minute < toDateTime({until:UInt32}, 'UTC')
+GROUP BY bucket
+ORDER BY bucket"""
+
 RECONCILED = """\
 SELECT toUnixTimestamp64Milli(ifNull(reconciled_at, toDateTime64(0, 3, 'UTC'))) AS reconciled_ms
 FROM pipeline_state"""
+
+BEHIND = """\
+SELECT max(seconds_behind) AS behind_s FROM freshness WHERE part = 'events'"""
+"""Seconds by which the database is behind what arrived; NULL until the sink has told it."""
 
 FRESHNESS = """\
 SELECT

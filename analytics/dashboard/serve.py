@@ -14,12 +14,14 @@ from typing import Any
 import structlog
 
 from analytics.client import reader
+from analytics.dashboard import questions
 from analytics.dashboard.app import FORM_BYTES_MAX, create_app
 from analytics.dashboard.asking import ClickHouseQuery, Parameters, Rows
 from analytics.dashboard.deliveries import Deliveries
 from analytics.dashboard.documents import AlertLines
 from analytics.dashboard.kafka import KafkaReader
 from analytics.dashboard.metrics import DashboardMetrics
+from analytics.dashboard.sampling import Sampler
 from analytics.dashboard.scraping import Scraper
 from analytics.dashboard.sql.asking import DoorClient
 from analytics.dashboard.sql.page import BODY_BYTES_MAX
@@ -74,9 +76,14 @@ async def serve(settings: Settings, *, lines: AlertLines, stop: asyncio.Event) -
         parts = await asyncio.gather(kafka.read(), scraper.read(), deliveries.read())
         return {name: value for part in parts for name, value in part.items()}
 
+    async def behind() -> float | None:
+        rows = await query(questions.BEHIND, {})
+        return rows[0]["behind_s"] if rows else None
+
+    sampler = Sampler(kafka.read, behind, time.time)
     app = create_app(
         settings, query, wall=time.time, sources=configured(settings), pipeline=pipeline,
-        lines=lines, send_test=deliveries.test, door=door,
+        lines=lines, send_test=deliveries.test, door=door, samples=sampler.samples,
     )  # fmt: skip
     hub = app.state.hub
     metrics.viewers.set_function(lambda: hub.viewers)
@@ -86,7 +93,9 @@ async def serve(settings: Settings, *, lines: AlertLines, stop: asyncio.Event) -
         async with health, serving(app, sock, name="dashboard", limits=limits(settings)):
             shown = f"[{host}]" if ":" in host else host
             log.info("dashboard started", url=f"http://{shown}:{port_of(sock)}")
+            sampling = asyncio.create_task(sampler.run())
             await stop.wait()
+            sampling.cancel()
             await hub.close()
     finally:
         clickhouse.close()

@@ -70,6 +70,20 @@ def steps(start_s: int, end_s: int, step_s: int, zone: ZoneInfo) -> list[int]:
     return begins
 
 
+def clock_changes(start_s: int, end_s: int, zone: ZoneInfo) -> list[tuple[int, int]]:
+    """How far a zone's clock is ahead of UTC, from when on: second and difference, in order.
+
+    The first holds at ``start_s``; then each change before ``end_s``. A change that is taken back
+    within a day is not seen.
+    """
+    found = [(start_s, _ahead_s(start_s, zone))]
+    for day in range(start_s + DAY_S, end_s + DAY_S, DAY_S):
+        later = min(day, end_s)
+        if _ahead_s(later, zone) != found[-1][1]:
+            found.append((_changed(max(start_s, day - DAY_S), later, zone), _ahead_s(later, zone)))
+    return found
+
+
 def _next(begin_s: int, step_s: int, zone: ZoneInfo) -> int:
     """Where the step after the one of ``begin_s`` begins: found by halving, as begins only grow."""
     later = range(begin_s + 1, begin_s + step_s + _SHIFT_S_MAX)

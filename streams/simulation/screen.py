@@ -20,8 +20,8 @@ OPENING = """\
 Simulated mail providers post signed webhooks to the real ingress. Faust agents deduplicate, enrich
 and count the events; ClickHouse serves the figures. What to look at:
   - the funnel grows; one request in ten is sent twice or more, and nothing is counted twice
-  - bought-list exceeds 5 % hard bounces, which opens an incident after a minute
-  - mpp-launch is mostly opened by Apple's prefetch: nobody can know how much of it was read
+  - trade-fair-contacts exceeds 5 % hard bounces, which opens an incident after a minute
+  - winter-collection is mostly opened by Apple's prefetch: nobody can know how much of it was read
   - dead addresses go to the suppressions topic, first human clicks to the engagement topic
   - a CRM on this machine gets each of these clicks within seconds, as a signed webhook
   - forged requests are refused, and the answer tells an attacker nothing

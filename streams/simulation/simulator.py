@@ -61,8 +61,11 @@ PREFETCHED_SHARE = 0.03
 """Of messages to Gmail, fetched at arrival."""
 COMPRESSION = 240.0
 """Four minutes between two events become one second on the clock."""
-TAIL_S = 900
-"""Longest time from a first open to the reader's last event, seconds."""
+AGE_S_MIN, AGE_S_MAX = 180, 3_600
+"""How long ago messages were sent, seconds: so that what is delivered, opened and clicked goes on
+until now. What would happen later has not happened yet, and is never reported."""
+FIRST_OPEN_S_MAX = 3_300
+"""Longest time from a delivery to its first open, seconds."""
 LATE_SHARE = 0.05
 """Share of messages whose delivery is reported seconds late, after opens and clicks."""
 LATE_S_MAX = 6.0
@@ -119,23 +122,24 @@ class Plan:
 
 _NOT_AT_POSTMARK = ("queued", "deferred", "rejected")
 PLANS: tuple[Plan, ...] = (
-    Plan("spring-sale", "news", 0.26, opened=0.34, clicked=0.18, silent=0.2),
-    Plan("bought-list", "news", 0.12, hard=0.085, soft=0.03, block=0.02, suppressed=0.02,
+    Plan("black-friday-2026", "news", 0.26, opened=0.34, clicked=0.18, silent=0.2),
+    Plan("trade-fair-contacts", "news", 0.12, hard=0.085, soft=0.03, block=0.02, suppressed=0.02,
          opened=0.12, clicked=0.08, complained=0.006, prefetched=0.1),
-    Plan("mpp-launch", "news", 0.2, opened=0.2, clicked=0.2, prefetched=0.72, silent=0.1),
-    Plan("password-resets", "transactional", 0.02, opened=0.7, clicked=0.8, prefetched=0.05,
+    Plan("winter-collection", "news", 0.2, opened=0.2, clicked=0.2, prefetched=0.72, silent=0.1),
+    Plan("password-reset", "transactional", 0.02, opened=0.7, clicked=0.8, prefetched=0.05,
          unsubscribed=0.0, hard=0.01, unreported=_NOT_AT_POSTMARK),
-    Plan("receipts", "transactional", 0.03, opened=0.5, clicked=0.12,
+    Plan("order-confirmation", "transactional", 0.03, opened=0.5, clicked=0.12,
          unreported=_NOT_AT_POSTMARK),
-    Plan("weekly-digest", "crm", 0.2, opened=0.42, clicked=0.3, late_bounce=0.004, silent=0.3),
-    Plan("win-back", "crm", 0.13, soft=0.08, hard=0.02, opened=0.1, clicked=0.1, scanned=0.12,
+    Plan("weekly-newsletter", "crm", 0.2, opened=0.42, clicked=0.3, late_bounce=0.004, silent=0.3),
+    Plan("we-miss-you", "crm", 0.13, soft=0.08, hard=0.02, opened=0.1, clicked=0.1, scanned=0.12,
          unsubscribed=0.15, complained=0.002),
-    Plan("loyalty", "partner", 0.1, opened=0.26, clicked=0.2, prefetched=0.2,
+    Plan("loyalty-points", "partner", 0.1, opened=0.26, clicked=0.2, prefetched=0.2,
          unreported=("rejected",)),
-    Plan("onboarding", "app", 0.02, block=0.0, opened=0.55, clicked=0.4,
+    Plan("welcome-series", "app", 0.02, block=0.0, opened=0.55, clicked=0.4,
          unreported=("unsubscribed",)),
 )  # fmt: skip
-"""The demo's campaigns: one sends to a bought list, one is mostly opened by Apple's prefetch."""
+"""The demo's campaigns: one sends to addresses collected at a fair, one is mostly opened by Apple's
+prefetch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +187,7 @@ class _Message:
     message_id: str
     recipient: str
     sent_s: int
+    now_s: int
     silent: bool
     agent: str
     ip: str
@@ -193,6 +198,8 @@ class _Message:
         number = len(self.events)
         while any((one.kind, one.at_s) == (kind, at_s) for one in self.events):
             at_s += 1
+        if at_s > self.now_s:
+            return
         self.events.append(
             Happening(
                 native_id=f"{self.message_id}-{number}",
@@ -280,18 +287,19 @@ class Simulator:
         dice = self._dice
         plan = self._pick()
         self._messages += 1
-        age_s = TAIL_S + 300 + int(2_400 * dice.random())
+        age_s = AGE_S_MIN + int((AGE_S_MAX - AGE_S_MIN) * dice.random())
         message = _Message(
             plan=plan,
             campaign=self.campaign_id(plan),
             message_id=f"m{self._run}{self._messages:07d}.{dice.getrandbits(40):010x}",
             recipient=f"reader{dice.randint(1, 400_000)}@{DOMAINS[dice.randint(0, 5)]}",
             sent_s=int(self._epoch_s + elapsed_s) - age_s,
+            now_s=int(self._epoch_s + elapsed_s),
             silent=dice.random() < plan.silent,
             agent=PEOPLE[dice.randint(0, len(PEOPLE) - 1)],
             ip=f"203.0.113.{dice.randint(1, 254)}",
         )
-        self._live(message, age_s)
+        self._live(message)
         return message
 
     def _pick(self) -> Plan:
@@ -302,7 +310,7 @@ class Simulator:
                 return plan
         return self.plans[-1]
 
-    def _live(self, message: _Message, age_s: int) -> None:
+    def _live(self, message: _Message) -> None:
         """From submission to delivery or bounce."""
         dice, plan, sent = self._dice, message.plan, message.sent_s
         fate = dice.random()
@@ -326,11 +334,12 @@ class Simulator:
         if dice.random() < plan.late_bounce:
             message.add("bounced", at + dice.randint(20, 100), bounce="hard")
             return
-        self._engage(message, at, sent + age_s - TAIL_S)
+        self._engage(message, at)
 
-    def _engage(self, message: _Message, delivered: int, until: int) -> None:
-        """Adds opens and clicks of a delivered message; people first open it before ``until``."""
+    def _engage(self, message: _Message, delivered: int) -> None:
+        """Adds opens and clicks of a delivered message."""
         dice, plan = self._dice, message.plan
+        until = delivered + FIRST_OPEN_S_MAX
         self._fetch_ahead(message, delivered)
         if dice.random() < plan.scanned:
             self._scan(message, delivered)
@@ -373,6 +382,8 @@ class Simulator:
         dice = self._dice
         gap = dice.randint(1, 2)
         at = delivered + dice.randint(3, 20)
+        if at + SCANNED_LINKS * gap + 90 > message.now_s:
+            return  # it has not ended yet: half of it would look human
         scanner = {"doubt": PROBABLY_MACHINE, "user_agent": SCANNER, "ip": "192.0.2.10"}
         message.add("opened", at, **scanner)
         at += dice.randint(15, 90)

@@ -23,9 +23,12 @@ from schemas.settings import Settings, load_settings
 TOKEN = "a-token-for-tests-0123456789"
 PRIVATE = (
     "/api/overview", "/api/wording", "/csv/overview/campaigns.csv", "/live/overview",
-    "/sql/schema", "/sql/starters", "/docs/asyncapi.yaml",
+    "/parquet/overview/campaigns.parquet", "/sql/schema", "/sql/starters", "/docs/asyncapi.yaml",
 )  # fmt: skip
-PAGES = ("/", "/campaign?campaign=x", "/pipeline", "/sql", "/docs")
+PAGES = (
+    "/", "/campaign?campaign=x", "/deliverability", "/compare?c=x&c=y", "/audience", "/pipeline",
+    "/sql", "/docs",
+)  # fmt: skip
 
 
 async def _nothing(_sql: str, _parameters: Parameters) -> Rows:

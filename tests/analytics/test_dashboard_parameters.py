@@ -27,7 +27,11 @@ ODD = [
     "999999999-4294967295", "4294967280-4294967295", "all", "24h", "UTC", "Asia/Kolkata",
     "Nowhere/Town", "../UTC", "٣٣٣٣٣٣٣٣٣-٤٤٤٤٤٤٤٤٤",
 ]  # fmt: skip
-TABLES = ("campaigns", "timeline", "funnel", "mailboxes", "incidents", "lags", "nothing", "%00")
+TABLES = (
+    "campaigns", "trend", "timeline", "funnel", "mailboxes", "courses", "suppressions", "bounces",
+    "variants", "hours", "device", "incidents", "lags", "samples", "throughput", "nothing", "%00",
+)  # fmt: skip
+PAGES = ("overview", "campaign", "deliverability", "compare", "audience", "pipeline")
 MINUTES = (
     ("2010-01-01 00:00:00", 1),  # more than ten years back
     ("2026-08-01 12:00:00", 64),
@@ -77,13 +81,16 @@ async def page(query: ClickHouseQuery) -> AsyncIterator[httpx.AsyncClient]:
 values = st.one_of(st.sampled_from(ODD), st.text(max_size=20), st.integers().map(str))
 
 
-@settings(deadline=None, max_examples=60)
-@given(
-    st.sampled_from(["/api/overview", "/api/campaign", "/api/pipeline", "/api/nothing", "/login"]
-                    + [f"/csv/{name}/{table}.csv" for name in ("overview", "campaign", "pipeline")
-                       for table in TABLES]),
-    st.dictionaries(st.sampled_from(["period", "zone", "campaign", "next", "step"]), values),
-)  # fmt: skip
+PATHS = [
+    *(f"/api/{name}" for name in (*PAGES, "nothing")), "/login",
+    *(f"/csv/{name}/{table}.csv" for name in PAGES for table in TABLES),
+    *(f"/parquet/{name}/{table}.parquet" for name in PAGES for table in TABLES),
+]  # fmt: skip
+NAMES = ["period", "zone", "campaign", "next", "step", "c", "age", "key", "q"]
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.sampled_from(PATHS), st.dictionaries(st.sampled_from(NAMES), values))
 async def test_no_parameter_is_a_fault_of_the_server(
     query: ClickHouseQuery, path: str, parameters: dict[str, str]
 ) -> None:

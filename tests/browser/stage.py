@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 
 from analytics.client import reader
 from analytics.dashboard import create_app
-from analytics.dashboard.app import PipelineRead, SendTest
+from analytics.dashboard.app import PipelineRead, Samples, SendTest
 from analytics.dashboard.asking import ClickHouseQuery, Parameters, Rows
 from analytics.dashboard.documents import AlertLines
 from analytics.dashboard.serve import limits
@@ -74,12 +74,14 @@ class Stage:
         pipeline: PipelineRead | None = None,
         lines: AlertLines | None = None,
         send_test: SendTest | None = None,
+        samples: Samples | None = None,
         **changed: Any,
     ) -> Iterator[Starlette]:
         """Serves during the block; the next time on the same port."""
         opened = threading.Event()
         closing: list[Callable[[], object]] = []
-        given = {"pipeline": pipeline, "lines": lines, "send_test": send_test}
+        given = {"pipeline": pipeline, "lines": lines, "send_test": send_test,
+                 "samples": samples}  # fmt: skip
         parts = {name: part for name, part in given.items() if part is not None}
         app = self.app(sources or {}, parts, **changed)
         sock = bind("127.0.0.1", self.port)

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from tests.browser.conftest import OpenPage
 from tests.browser.stage import Stage
+from tests.browser.test_pages import PAGES
 
 pytestmark = [pytest.mark.browser, pytest.mark.live]
 TOKEN = "a-token-for-tests-0123456789"
@@ -124,9 +125,7 @@ AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(
-    "path", ["/?period=30d&compare=1", "/campaign?campaign=spring-sale-0&period=7d", "/pipeline"]
-)
+@pytest.mark.parametrize("path", PAGES.values(), ids=PAGES)
 def test_axe_finds_nothing_serious(
     stage: Stage, open_page: OpenPage, path: str, scheme: str
 ) -> None:
@@ -147,6 +146,11 @@ def test_axe_finds_nothing_serious(
         with stage.running({"news": "sendgrid"}):
             page = open_page(path, scheme=scheme, bypass_csp=True)
             assert serious(page) == []
+            for table in page.get_by_text("As a table").all():
+                table.click()
+            page.get_by_text("Views", exact=True).click()
+            assert serious(page) == []
+            page.keyboard.press("Escape")
             examples = page.get_by_role("button", name="Examples")
             if "/campaign" in path:
                 examples.first.click()

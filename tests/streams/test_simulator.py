@@ -213,9 +213,9 @@ def test_traffic_holds_what_the_demo_promises() -> None:
         name: count["bounced_hard"] / (count["delivered"] + count["bounced_hard"])
         for name, count in counts.items()
     }
-    assert rates["bought-list"] > 0.05
-    assert max(rate for name, rate in rates.items() if name != "bought-list") < 0.05
-    burst = counts["mpp-launch"]
+    assert rates["trade-fair-contacts"] > 0.05
+    assert max(rate for name, rate in rates.items() if name != "trade-fair-contacts") < 0.05
+    burst = counts["winter-collection"]
     assert burst["unknown_opens"] > 2 * burst["opens"]
     arrived: set[str] = set()
     early = 0

@@ -169,6 +169,8 @@ ASKED: dict[str, list[tuple[str, ...]]] = {
     "trace": [("a@b.example",), (HOSTILE, "--unmasked"), ("a@b.example", "--json")],
     "workers remove": [(HOSTILE,), (HOSTILE, "--json")],
     "why": [(HOSTILE,), (HOSTILE, "--examples", "0", "--json")],
+    "report": [("--to", HOSTILE), ("--to", "a.html", "--period", HOSTILE),
+               ("--to", "a.html", "--zone", HOSTILE)],
     "reprocess": [("--from", "1d")],
     "rules propose": [(), ("--json", "--output", HOSTILE)],
     "rules accept": [(HOSTILE,), ("mailpulse.toml", "--from", HOSTILE)],

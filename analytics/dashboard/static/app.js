@@ -4,7 +4,8 @@ import { fill, h, watchTips } from "./dom.js";
 import { clock, count, duration } from "./format.js";
 import { definitions, loadWording } from "./figures.js";
 import { Live } from "./live.js";
-import { get, link, onChange, set, store, zone, zones } from "./state.js";
+import { viewsMenu } from "./views.js";
+import { get, link, onChange, serverQuery, set, store, zone, zones } from "./state.js";
 
 const page = document.body.dataset.page;
 const main = document.getElementById("main");
@@ -24,7 +25,11 @@ function settings() {
       set({ zone: select.value });
     },
   }, zones().map((name) => h("option", { value: name }, name.replaceAll("_", " "))));
-  select.value = zone();
+  const follow = () => {
+    select.value = zone();
+  };
+  onChange((changed) => changed.has("zone") && follow());
+  follow();
   const theme = h("select", {
     id: "theme", "aria-label": "Colours",
     onchange: () => {
@@ -34,7 +39,7 @@ function settings() {
     },
   }, [["", "Auto"], ["light", "Light"], ["dark", "Dark"]].map(([key, label]) => h("option", { value: key }, label)));
   theme.value = document.documentElement.dataset.theme ?? "";
-  fill(document.getElementById("settings"), select, theme);
+  fill(document.getElementById("settings"), viewsMenu(), select, theme);
 }
 
 /** How far the database is behind what arrives, seconds; 0 where that is not known. */
@@ -85,6 +90,7 @@ async function begin() {
   const ready = Promise.all([import(`./${page}.js`), loadWording()]);
   let draw = null;
   let module = null;
+  let query = serverQuery(page);
   live = new Live(page, (document_) => {
     latest = document_;
     draw ??= module[page](main);
@@ -97,7 +103,10 @@ async function begin() {
   });
   onChange((changed) => {
     refreshLinks();
-    if (changed.has("period") || (changed.has("zone") && page !== "pipeline")) live.start();
+    const asked = serverQuery(page);
+    if (asked === query) return;
+    query = asked;
+    live.start();
   });
   setInterval(showState, 1000);
   live.ready = ready.then(([loaded]) => {

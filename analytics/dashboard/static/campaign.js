@@ -4,13 +4,11 @@ import { fill, h } from "./dom.js";
 import { change, count, moment, percent, points } from "./format.js";
 import { examplesButton } from "./examples.js";
 import { meaning, metric, rate, reason, value } from "./figures.js";
-import { LineChart } from "./chart.js";
+import { campaignCharts } from "./campaign_charts.js";
 import { get, link, onChange, serverQuery } from "./state.js";
 import { Table } from "./table.js";
-import { doubt, incidentsTable, periodBar, rateCell, startHere, switches, titleOf } from "./parts.js";
-
-const LEVELS = ["watch", "warning", "critical"];
-const lineList = (levels = []) => levels.map((line, index) => [line, `${LEVELS[index]} ${percent(line)}`, LEVELS[index]]);
+import { incidentsTable, incidentStrip, openOnes } from "./incidents.js";
+import { doubt, periodBar, rateCell, startHere, switches, titleOf } from "./parts.js";
 
 export function campaign(main) {
   let latest = null;
@@ -21,15 +19,16 @@ export function campaign(main) {
   const funnelPanel = h("section", { class: "panel", id: "funnel", "aria-labelledby": "funnel-title" },
     h("div", { class: "panel-head" }, h("h2", { id: "funnel-title" }, "Funnel"), h("div", { class: "tools" }),
       h("a", { class: "csv", id: "funnel-csv", download: true, "aria-label": "Funnel as CSV" }, "CSV")), funnel);
-  const charts = courseCharts();
-  const chartGrid = h("div", { class: "charts" }, charts.map((chart) => chart.node));
+  const charts = campaignCharts();
   const course = courseTable();
   const tables = [mailboxTable(), bounceTable(), linkTable(), machineTable()];
   const incidents = incidentsTable("campaign", false);
+  const strip = h("div", { class: "strip" });
   const recent = recentTable();
-  const content = h("div", {}, funnelPanel, chartGrid, course.node, tables.map((one) => one.node), incidents.node, recent.node);
-  fill(main, h("p", { class: "crumb" }, h("a", { href: link("/"), id: "back" }, "← All campaigns")), title, sub,
-    periodBar(), switches(), start, content);
+  const content = h("div", {}, funnelPanel, charts.node, course.node, tables.map((one) => one.node), incidents.node, recent.node);
+  const more = h("p", { class: "more" });
+  fill(main, h("p", { class: "crumb" }, h("a", { href: link("/"), id: "back" }, "← All campaigns")), title, sub, more,
+    periodBar(), switches(), start, strip, content);
   onChange(() => latest && draw(latest));
 
   function draw(document_) {
@@ -40,12 +39,16 @@ export function campaign(main) {
     sub.textContent = [latest.campaign.name && latest.campaign.id, latest.campaign.owner,
       latest.campaign.progress ? progressOf(latest.campaign.progress) : ""].filter(Boolean).join(" · ");
     document.getElementById("back").href = link("/");
+    fill(more, h("a", { href: link("/audience", { campaign: latest.campaign.id }) }, "When, where and with what it is read"),
+      latest.campaign.id && latest.others.length ? h("a", { href: link("/compare", { c: [latest.campaign.id, ...latest.others.slice(0, 3).map((one) => one.id)] }) }, "Compare with other campaigns") : null);
     const empty = value(latest.totals, "events") === 0;
     content.hidden = empty;
     fill(start, empty ? startHere(latest) : null);
+    const open = openOnes(latest.incidents);
+    fill(strip, open.length ? incidentStrip(open, null, Date.now()) : null);
     fill(funnel, funnelOf(latest));
     document.getElementById("funnel-csv").href = `/csv/campaign/funnel.csv?${serverQuery("campaign")}`;
-    for (const chart of charts) chart.draw(latest);
+    if (!empty) charts.show(latest);
     for (const table of [course, ...tables]) table.draw_(latest);
     incidents.show(latest.incidents);
     recent.show(latest.recent);
@@ -106,42 +109,6 @@ function funnelOf(latest) {
   ];
 }
 
-function courseCharts() {
-  const make = (options, seriesOf) => {
-    const chart = new LineChart(options);
-    chart.draw = (latest) => {
-      const at = latest.timeline.map((step) => step.at_s * 1000);
-      const stepMs = latest.step_s * 1000;
-      const first = at.length ? at[0] : latest.period.start_s * 1000;
-      const last = at.length ? at.at(-1) : latest.period.end_s * 1000;
-      const times = latest.steps_s.map((time) => time * 1000).filter((time) => time >= first && time <= last);
-      const byTime = new Map(latest.timeline.map((step) => [step.at_s * 1000, step.counts]));
-      const columns = seriesOf();
-      chart.show({
-        at: times, stepS: latest.step_s, startMs: first, endMs: Math.max(last, first + stepMs),
-        lines: lineList(latest.lines[options.judged]),
-        values: columns.map((read) => times.map((time) => (byTime.has(time) ? read(byTime.get(time)) : null))),
-      });
-    };
-    return chart;
-  };
-  const ratio = (name) => (counts) => rate(counts, metric(name)).ratio;
-  return [
-    make({ id: "chart-volume", title: "Messages over time", format: (n) => count(Math.round(n)),
-      series: [{ name: "Delivered", className: "delivered" }, { name: "Opened", className: "opened" }, { name: "Clicked", className: "clicked" }] },
-    () => [(c) => value(c, "delivered"), (c) => value(c, metric("open_rate").numerator), (c) => value(c, metric("click_rate").numerator)]),
-    make({ id: "chart-rates", title: "Opens and clicks over time", format: percent,
-      series: [{ name: "Open rate", className: "opened" }, { name: "Click rate", className: "clicked" }] },
-    () => [ratio("open_rate"), ratio("click_rate")]),
-    make({ id: "chart-bounces", title: "Bounces over time", format: percent, judged: "hard_bounce_rate", top: 0.02,
-      series: [{ name: "Hard", className: "hard" }, { name: "Soft", className: "soft" }, { name: "Blocked", className: "block" }] },
-    () => [ratio("hard_bounce_rate"), ratio("soft_bounce_rate"), ratio("block_bounce_rate")]),
-    make({ id: "chart-complaints", title: "Complaints over time", format: percent, judged: "complaint_rate", top: 0.001,
-      series: [{ name: "Complaint rate", className: "hard" }] },
-    () => [ratio("complaint_rate")]),
-  ];
-}
-
 const rateColumn = (name) => ({
   key: name, number: true, label: metric(name).label, tip: metric(name).tip,
   sort: (row) => rate(row.counts, metric(name)).ratio,
@@ -165,7 +132,8 @@ function courseTable() {
     id: "timeline", title: "Course over time", page: "campaign", key: (row) => row.at_s, initial: ["at", "down"],
     columns: [
       { key: "at", label: "From", sort: (row) => row.at_s, first: "down", value: (row) => [row.at_s, get("zone")], cell: (row) => moment(row.at_s * 1000) },
-      countColumn("sent", "Sent"), countColumn("delivered", "Delivered"), ...rates.map(rateColumn),
+      countColumn("sent", "Sent"), countColumn("delivered", "Delivered"), countColumn("opened", "First opens"), countColumn("clicked", "First clicks"),
+      ...rates.map(rateColumn),
     ],
   }), (latest) => latest.timeline, rates);
 }
@@ -208,21 +176,22 @@ function bounceTable() {
 }
 
 function linkTable() {
-  let all = 1;
+  let all = 0;
   return drawn(new Table({
     id: "links", title: "Links", page: "campaign", key: (row) => `${row.unsubscribe_link} ${row.click_url_group}`, initial: ["messages", "down"],
     empty: "No clicks in this period.", note: "Clicks that happened in this period. Links that differ only in parameters that say who clicked are one. Unsubscribe links never count as clicks.",
     columns: [
       { key: "url", label: "Link", sort: (row) => row.click_url_group, value: (row) => [row.click_url_group, row.unsubscribe_link],
         cell: (row) => [h("span", { class: "url" }, row.click_url_group || "(not told)"), row.unsubscribe_link ? h("span", { class: "badge" }, "unsubscribe") : ""] },
-      { key: "messages", number: true, label: "Messages", tip: "Messages in which a human clicked it, each once.", sort: (row) => row.messages, value: (row) => count(row.messages) },
-      { key: "share", number: true, label: "Share", tip: "Of all messages and links clicked by humans, unsubscribe links left out.", sort: (row) => (row.unsubscribe_link ? null : row.messages),
-        value: (row) => (row.unsubscribe_link ? "–" : [row.messages, all]), cell: (row) => (row.unsubscribe_link ? "–" : percent(row.messages / all)) },
+      { key: "messages", number: true, label: "Clickers", tip: "Messages in which a human clicked it, each once.", sort: (row) => row.messages, value: (row) => count(row.messages) },
+      { key: "share", number: true, label: "Share of clickers", tip: "Of the messages in which a human clicked any link in this period, unsubscribe links left out. Who clicks two links counts with both, so shares may add up to more than 100 %.",
+        sort: (row) => (row.unsubscribe_link ? null : row.messages), value: (row) => (row.unsubscribe_link ? "–" : [row.messages, all]),
+        cell: (row) => (row.unsubscribe_link ? "–" : [h("span", { class: "figure" }, percent(all ? row.messages / all : null)), h("span", { class: "sub" }, `of ${count(all)}`)]) },
       { key: "clicks", number: true, label: "Clicks", tip: meaning("clicks"), sort: (row) => row.clicks, value: (row) => count(row.clicks) },
       { key: "machines", number: true, label: "Machine clicks", tip: meaning("machine_clicks"), sort: (row) => row.machine_clicks, value: (row) => count(row.machine_clicks) },
     ],
   }), (latest) => {
-    all = Math.max(1, latest.links.filter((row) => !row.unsubscribe_link).reduce((sum, row) => sum + row.messages, 0));
+    all = latest.clickers;
     return latest.links;
   });
 }

@@ -1,18 +1,15 @@
-// Line charts and sparklines as SVG. Invariants: every chart has a text alternative and a table on
-// the same page; no inline style; a step without data is a gap, not a zero.
+// Line charts and sparklines as SVG. Invariants: every chart has a text alternative, a value for
+// each step by pointer and by keyboard, and its figures as a table; one unit of the drawing is one
+// pixel, so text keeps its size on every screen; no inline style; a step without data is a gap.
 
-import { h, s } from "./dom.js";
-import { axisLabel, moment } from "./format.js";
+import { fill, h, s } from "./dom.js";
+import { ageScale, ageTicks, rounded, timeTicks } from "./axis.js";
+import { age, moment } from "./format.js";
 
-const WIDTH = 560;
-const HEIGHT = 210;
-const EDGE = { left: 52, right: 12, top: 12, bottom: 26 };
-
-const nice = (top) => {
-  if (!(top > 0)) return 1;
-  const power = 10 ** Math.floor(Math.log10(top));
-  return [1, 2, 4, 8, 10].map((step) => step * power).find((step) => step >= top);
-};
+const HEIGHT = 236;
+const EDGE = { left: 54, right: 14, top: 16, bottom: 38 };
+const WIDTH_MIN = 240;
+const MARK_PX = 7;
 
 function path(points) {
   let pen = "M";
@@ -29,96 +26,172 @@ function path(points) {
 }
 
 /** Isolated points, which a line would not show. */
-const lonely = (points) =>
-  points.filter((point, index) => point && !points[index - 1] && !points[index + 1]);
+const lonely = (points) => points.filter((point, index) => point && !points[index - 1] && !points[index + 1]);
 
+const sample = (className) =>
+  s("svg", { class: "sample", viewBox: "0 0 26 10", "aria-hidden": "true" }, s("line", { x1: 0, x2: 26, y1: 5, y2: 5, class: className }));
+
+/**
+ * A line chart.
+ *
+ * show() takes {at, series, lines, marks, start, end}: `at` are milliseconds, or seconds since the
+ * delivery where `axis` is "age"; series are [{name, className, values, details, quiet, unlisted}]:
+ * details are texts after the values, quiet ones lie behind the others, unlisted ones are in neither
+ * legend nor table, the last step of running ones is not over; lines are [[value, label,
+ * className]]; marks are [{at, label, level}]. A later show() without a changed figure draws nothing.
+ */
 export class LineChart {
-  /** series: [{name, className}], format(value) */
-  constructor({ id, title, note, series, format, top: least = 0 }) {
-    Object.assign(this, { series, format, least, title });
-    this.plot = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "chart", role: "img", tabindex: "0" });
+  constructor({ id, title, note, format, axis = "time", top: least = 0, first = "When", tools = null }) {
+    Object.assign(this, { id, format, axis, least, title, first });
+    this.plot = s("svg", { class: "chart", role: "img", tabindex: "0", "aria-labelledby": `${id}-title`, "aria-describedby": `${id}-summary` });
+    this.heading = h("h2", { id: `${id}-title` }, title);
     this.summary = h("figcaption", { class: "hidden", id: `${id}-summary` });
     this.readout = h("p", { class: "readout", "aria-live": "polite" });
-    this.plot.setAttribute("aria-labelledby", `${id}-title`);
-    this.plot.setAttribute("aria-describedby", `${id}-summary`);
-    this.plot.addEventListener("mousemove", (event) => this.hover(event));
-    this.plot.addEventListener("mouseleave", () => this.point(null));
-    this.plot.addEventListener("blur", () => this.point(null));
-    this.plot.addEventListener("keydown", (event) => this.key(event));
-    const legend = h("ul", { class: "legend" }, series.map((one) =>
-      h("li", {}, h("span", { class: `swatch ${one.className}` }), one.name)));
+    this.legend = h("ul", { class: "legend" });
+    this.marks = h("ul", { class: "marks" });
+    this.note = h("p", { class: "note", hidden: !note }, note ?? "");
+    this.table = h("details", { class: "as-table", ontoggle: () => this.tabulate() }, h("summary", {}, "As a table"), h("div"));
+    for (const [type, act] of [
+      ["pointermove", (event) => this.hover(event)], ["pointerdown", (event) => this.hover(event)],
+      ["pointerleave", (event) => event.pointerType !== "touch" && this.point(null)], ["blur", () => this.point(null)], ["keydown", (event) => this.key(event)],
+    ]) this.plot.addEventListener(type, act);
     this.node = h("figure", { class: "panel figure", id },
-      h("div", { class: "panel-head" }, h("h2", { id: `${id}-title` }, title)),
-      note ? h("p", { class: "note" }, note) : null,
-      this.plot, this.summary, legend, this.readout);
+      h("div", { class: "panel-head" }, this.heading, tools ? h("div", { class: "tools" }, tools) : null),
+      this.note, this.legend, this.plot, this.summary, this.readout, this.marks, this.table);
+    new ResizeObserver(() => this.data && this.plot.clientWidth !== this.width && this.draw()).observe(this.node);
   }
 
-  /** data: {at: [ms], values: [[…] per series], stepS, startMs, endMs, lines: [[value, label, className]]} */
+  /** Changes the heading and the note. */
+  name(title, note = "") {
+    this.title = title;
+    this.heading.textContent = title;
+    this.note.textContent = note;
+    this.note.hidden = !note;
+  }
+
   show(data) {
-    this.data = data;
-    const all = data.values.flat().filter((value) => value !== null);
-    const drawn = data.lines.filter(([value], index) => index === 0 || value <= Math.max(...all, 0) * 2);
-    const top = nice(Math.max(this.least, ...all, ...drawn.map(([value]) => value)) * 1.02);
-    const span = Math.max(data.endMs - data.startMs, 1);
-    this.x = (at) => EDGE.left + ((at - data.startMs) / span) * (WIDTH - EDGE.left - EDGE.right);
-    this.y = (value) => HEIGHT - EDGE.bottom - (value / top) * (HEIGHT - EDGE.top - EDGE.bottom);
-    this.cursor = s("line", { class: "cursor", y1: EDGE.top, y2: HEIGHT - EDGE.bottom, visibility: "hidden" });
-    const shapes = data.values.map((values, index) => {
-      const points = values.map((value, at) => (value === null ? null : [this.x(data.at[at]), this.y(value)]));
-      return [
-        s("path", { d: path(points), class: `line ${this.series[index].className}` }),
-        lonely(points).map(([cx, cy]) => s("circle", { cx, cy, r: 3, class: `point ${this.series[index].className}` })),
-      ];
-    });
-    this.plot.replaceChildren(...[this.grid(top, span, data.stepS), this.thresholds(drawn), shapes, this.cursor].flat(Infinity).filter(Boolean));
-    this.summary.textContent = this.words();
+    const sign = JSON.stringify(data);
+    if (sign === this.sign && this.width === this.plot.clientWidth) return;
+    this.sign = sign;
+    this.data = { lines: [], marks: [], ...data };
+    this.draw();
+    this.tabulate();
   }
 
-  grid(top, span, stepS) {
-    const parts = [0, 0.25, 0.5, 0.75, 1].map((share) => {
-      const y = this.y(top * share);
+  draw() {
+    const { data } = this;
+    this.width = this.plot.clientWidth;
+    const width = Math.max(WIDTH_MIN, this.width || 560);
+    const all = data.series.flatMap((one) => one.values).filter((value) => value !== null);
+    const highest = Math.max(this.least, ...all);
+    this.drawnLines = data.lines.filter(([value], index) => index === 0 || value <= highest * 2);
+    const [top, parts] = rounded(Math.max(highest, ...this.drawnLines.map(([value]) => value)) * 1.02);
+    const scale = this.axis === "age" ? ageScale : (at) => at;
+    const [low, high] = [scale(data.start), scale(data.end)];
+    const room = width - EDGE.left - EDGE.right;
+    this.x = (at) => EDGE.left + ((scale(at) - low) / Math.max(high - low, 1e-9)) * room;
+    this.y = (value) => HEIGHT - EDGE.bottom - (value / top) * (HEIGHT - EDGE.top - EDGE.bottom);
+    this.cursor = s("g", { class: "cursor", visibility: "hidden" });
+    this.plot.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
+    this.plot.replaceChildren(...[this.grid(top, parts, width, room), this.thresholds(width), this.markLines(), this.shapes(), this.cursor].flat(Infinity));
+    this.tell();
+    this.point(this.index !== undefined && this.index !== null ? Math.min(this.index, data.at.length - 1) : null);
+  }
+
+  shapes() {
+    const drawn = (one) => {
+      const points = one.values.map((value, index) => (value === null ? null : [this.x(this.data.at[index]), this.y(value)]));
+      const whole = one.running ? points.slice(0, -1) : points;
       return [
-        s("line", { x1: EDGE.left, x2: WIDTH - EDGE.right, y1: y, y2: y, class: "grid" }),
-        s("text", { x: EDGE.left - 6, y: y + 4, class: "label end" }, this.format(top * share)),
+        s("path", { d: path(whole), class: `line ${one.className}` }),
+        one.running ? s("path", { d: path(points.slice(-2)), class: `line running ${one.className}` }) : [],
+        lonely(points).map(([cx, cy]) => s("circle", { cx, cy, r: 3.5, class: `point ${one.className}` })),
       ];
-    });
-    for (let tick = 0; tick <= 3; tick += 1) {
-      // where days are steps, at the begin of one: in between, the label would be of another day
-      const even = this.data.startMs + (span * tick) / 3;
-      const at = stepS < 86400 ? even : this.data.at.findLast((time) => time <= even) ?? even;
-      const anchor = ["start", "middle", "middle", "end"][tick];
-      parts.push(s("text", { x: this.x(at), y: HEIGHT - 8, class: `label ${anchor}` }, axisLabel(at, stepS, span / 1000)));
+    };
+    const behind = this.data.series.filter((one) => one.quiet);
+    return [...behind, ...this.data.series.filter((one) => !one.quiet)].map(drawn);
+  }
+
+  grid(top, count, width, room) {
+    const parts = [];
+    for (let step = 0; step <= count; step += 1) {
+      const y = this.y((top * step) / count);
+      parts.push(
+        s("line", { x1: EDGE.left, x2: width - EDGE.right, y1: y, y2: y, class: "grid" }),
+        s("text", { x: EDGE.left - 7, y: y + 4, class: "label end" }, this.format((top * step) / count)),
+      );
+    }
+    const ticks = this.axis === "age" ? ageTicks(this.data.end, room) : timeTicks(this.data.start, this.data.end, room);
+    for (const tick of ticks) {
+      const x = this.x(tick.at);
+      const place = x < EDGE.left + 20 ? "start" : x > width - EDGE.right - 20 ? "end" : "middle";
+      parts.push(
+        s("line", { x1: x, x2: x, y1: HEIGHT - EDGE.bottom, y2: HEIGHT - EDGE.bottom + 5, class: "grid" }),
+        s("text", { x, y: HEIGHT - 20, class: `label ${place}` }, tick.label),
+        tick.day ? s("text", { x, y: HEIGHT - 5, class: `label ${place}` }, tick.day) : [],
+      );
     }
     return parts;
   }
 
-  thresholds(list) {
-    let labelled = Infinity;
-    return list.map(([value, label, className]) => {
-      const y = this.y(value);
-      const readable = labelled - y > 13; // labels that would overlap are left out
-      if (readable) labelled = y;
-      return [
-        s("line", { x1: EDGE.left, x2: WIDTH - EDGE.right, y1: y, y2: y, class: `threshold ${className}` }),
-        readable ? s("text", { x: WIDTH - EDGE.right - 4, y: y - 4, class: `label end ${className}` }, label) : null,
-      ];
+  thresholds(width) {
+    return this.drawnLines.map(([value, , className]) =>
+      s("line", { x1: EDGE.left, x2: width - EDGE.right, y1: this.y(value), y2: this.y(value), class: `threshold ${className}` }));
+  }
+
+  markLines() {
+    return this.data.marks.filter((mark) => mark.at >= this.data.start && mark.at <= this.data.end).map((mark) => {
+      const x = this.x(mark.at);
+      return s("g", { class: `mark ${mark.level}` },
+        s("line", { x1: x, x2: x, y1: EDGE.top, y2: HEIGHT - EDGE.bottom }),
+        s("path", { d: `M${x - 5} ${EDGE.top - 10}h10l-5 9z` }),
+        s("title", {}, `${moment(mark.at)}: ${mark.label}`));
     });
   }
 
-  words() {
-    const parts = this.series.map((one, index) => {
-      const known = this.data.values[index].filter((value) => value !== null);
+  /** Legend, annotations and the text alternative. */
+  tell() {
+    const { series, lines, marks, start, end } = this.data;
+    fill(this.legend,
+      series.filter((one) => !one.unlisted).map((one) => h("li", {}, sample(`line ${one.className}`), one.name)),
+      lines.map(([value, label, className]) => h("li", { class: `line-of ${className}` }, sample(`threshold ${className}`),
+        label, this.drawnLines.some(([drawn]) => drawn === value) ? "" : " (above the chart)")));
+    const inside = marks.filter((mark) => mark.at >= start && mark.at <= end);
+    fill(this.marks, inside.slice(0, 8).map((mark) => h("li", { class: mark.level }, `▼ ${moment(mark.at)}: ${mark.label}`)));
+    const said = series.filter((one) => !one.unlisted).map((one) => {
+      const known = one.values.filter((value) => value !== null);
       if (!known.length) return `${one.name}: no data`;
       return `${one.name}: from ${this.format(Math.min(...known))} to ${this.format(Math.max(...known))}, last ${this.format(known.at(-1))}`;
     });
-    return `${this.title}. ${parts.join("; ")}. Left and right arrow keys read single steps. The same figures are in the table Course over time.`;
+    const noted = inside.length ? ` ${inside.length} annotations, listed below.` : "";
+    this.summary.textContent = `${this.title}. ${said.join("; ")}.${noted} Left and right arrow keys read single steps. The same figures are in the table below.`;
+  }
+
+  tabulate() {
+    if (!this.table.open || !this.data) return;
+    const listed = this.data.series.filter((one) => !one.unlisted);
+    const rows = this.data.at.map((at, index) => h("tr", {}, h("th", { scope: "row" }, this.place(at)),
+      listed.map((one) => h("td", { class: "number" }, this.cell(one, index)))));
+    fill(this.table.lastElementChild, h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${this.title}, as a table` },
+      h("table", {}, h("caption", { class: "hidden" }, this.title),
+        h("thead", {}, h("tr", {}, h("th", { scope: "col" }, this.first), listed.map((one) => h("th", { scope: "col", class: "number" }, one.name)))),
+        h("tbody", {}, rows))));
+  }
+
+  place(at) {
+    return this.axis === "age" ? age(at) : moment(at);
+  }
+
+  cell(one, index) {
+    const value = one.values[index];
+    return `${value === null ? "–" : this.format(value)}${one.details?.[index] ?? ""}`;
   }
 
   hover(event) {
     const box = this.plot.getBoundingClientRect();
-    const at = ((event.clientX - box.left) / box.width) * WIDTH;
+    const at = event.clientX - box.left;
     let best = null;
-    this.data.at.forEach((time, index) => {
+    this.data?.at.forEach((time, index) => {
       const distance = Math.abs(this.x(time) - at);
       if (best === null || distance < best[1]) best = [index, distance];
     });
@@ -136,20 +209,20 @@ export class LineChart {
 
   point(index) {
     this.index = index;
-    if (index === null || !this.data) {
+    if (index === null || !this.data || index < 0) {
       this.readout.textContent = "";
       this.cursor?.setAttribute("visibility", "hidden");
       return;
     }
-    const x = this.x(this.data.at[index]);
-    this.cursor.setAttribute("x1", x);
-    this.cursor.setAttribute("x2", x);
+    const { at, series, marks } = this.data;
+    const x = this.x(at[index]);
+    const dots = series.filter((one) => one.values[index] !== null && one.values[index] !== undefined && !one.unlisted)
+      .map((one) => s("circle", { cx: x, cy: this.y(one.values[index]), r: 4, class: `point ${one.className}` }));
+    this.cursor.replaceChildren(s("line", { x1: x, x2: x, y1: EDGE.top, y2: HEIGHT - EDGE.bottom }), ...dots);
     this.cursor.setAttribute("visibility", "visible");
-    const values = this.series.map((one, place) => {
-      const value = this.data.values[place][index];
-      return `${one.name} ${value === null ? "–" : this.format(value)}${one.detail ? one.detail(index) : ""}`;
-    });
-    this.readout.textContent = `${moment(this.data.at[index])}: ${values.join(" · ")}`;
+    const said = series.filter((one) => !one.unlisted).map((one) => `${one.name} ${this.cell(one, index)}`);
+    const near = marks.filter((mark) => Math.abs(this.x(mark.at) - x) <= MARK_PX).map((mark) => `▼ ${mark.label}`);
+    this.readout.textContent = `${this.place(at[index])}: ${[...said, ...near].join(" · ")}`;
   }
 }
 

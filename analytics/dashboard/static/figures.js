@@ -18,6 +18,9 @@ export const meaning = (field) => words.docs[field];
 /** The reason of a verdict, in words. */
 export const reason = (name) => words.reasons[name] ?? name.replaceAll("_", " ");
 
+/** What a bounce's reason means, and what to do about it. */
+export const bounceWords = (name) => words.bounces[name] ?? [name.replaceAll("_", " "), "Read the wording."];
+
 /** A count in a row of counts. */
 export const value = (counts, field) => counts[places.get(field)];
 

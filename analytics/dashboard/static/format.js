@@ -76,11 +76,18 @@ export const clock = (ms) =>
 export const moment = (ms) =>
   ms ? formatter({ day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }).format(ms) : NONE;
 
-/** The label of a step on a time axis. */
-export function axisLabel(ms, stepS, spanS) {
-  if (stepS >= 86400) return formatter({ day: "numeric", month: "short" }).format(ms);
-  const options = { hour: "2-digit", minute: "2-digit" };
-  return formatter(spanS > 86400 ? { day: "numeric", month: "short", ...options } : options).format(ms);
+/** 12:03 */
+export const clockMinute = (ms) => formatter({ hour: "2-digit", minute: "2-digit" }).format(ms);
+
+/** 24 Nov */
+export const dayMonth = (ms) => formatter({ day: "numeric", month: "short" }).format(ms);
+
+/** An age in the largest unit that leaves a whole number: 90 min, 3 h, 2 days. */
+export function age(seconds) {
+  if (seconds < 3600 || seconds % 1800) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 7200 && seconds % 3600) return `${seconds / 60} min`;
+  if (seconds < 86400 || seconds % 86400) return `${seconds / 3600} h`;
+  return seconds === 86400 ? "1 day" : `${seconds / 86400} days`;
 }
 
 /** How long ago: 4 s, 5 min, 3 h, 2 days. */

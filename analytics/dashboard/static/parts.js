@@ -1,36 +1,17 @@
-// Parts that several pages share: period, switches, cells, incidents, what to do when there is nothing.
+// Parts that several pages share: period, switches, cells, what to do when there is nothing.
 
 import { fill, h } from "./dom.js";
 import { atClock, count, interval, moment, onClock, percent, points } from "./format.js";
-import { metric, rate } from "./figures.js";
-import { get, link, onChange, set } from "./state.js";
-import { Table } from "./table.js";
+import { rate } from "./figures.js";
+import { get, onChange, set, zone } from "./state.js";
 
 const PERIODS = [["1h", "1 hour"], ["24h", "24 hours"], ["7d", "7 days"], ["30d", "30 days"], ["90d", "90 days"], ["all", "All"]];
-const RATE_NAMES = { hard_bounce_rate: "hard bounces", late_bounce_rate: "late bounces", complaint_rate: "complaints" };
-const LEVELS = ["", "watch", "warning", "critical"];
-const WINDOW_NAMES = { "24h": "of the mail sent in 24 hours", "7d": "of the mail delivered in 7 days" };
 
 /** The display name of a campaign. */
 export const titleOf = (row) => row.name || row.id || "(no campaign)";
 
-/** An incident's rate in words. */
-export const incidentName = (name) => RATE_NAMES[name] ?? metric(name)?.label ?? name;
-
-/** The present rate of an incident. */
-export const presentRate = (row) => percent(row.denominator ? row.numerator / row.denominator : null);
-
-/** How grave an incident is: by its level, then by how far the rate is above the line. */
-export const gravity = (row) =>
-  LEVELS.indexOf(row.level) * 1e6 + (row.line && row.denominator ? row.numerator / row.denominator / row.line : 0);
-
-/** Where an incident is: mailbox providers, or all of them. */
-export const places = (row) => {
-  const named = row.places.length ? row.places : [row.mailbox_provider];
-  return named.includes("") ? "all" : named.join(", ");
-};
-
-const buttons = (label, name, options) => {
+/** A group of buttons of which one is pressed: it sets `name` of the view. */
+export const buttons = (label, name, options) => {
   const list = options.map(([key, text, tip]) =>
     h("button", { type: "button", "data-key": key, "data-tip": tip ?? null, onclick: () => set({ [name]: key }) }, text));
   const mark = () => list.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.key === get(name))));
@@ -44,45 +25,55 @@ const fromField = (id) => Math.floor(atClock(Date.parse(`${document.getElementBy
 
 /** Chooses the period: one that ends now by a button, or any other by its first and last minute. */
 export function periodBar() {
-  const custom = /^(\d+)-(\d+)$/.exec(get("period"));
-  const nowS = Math.floor(Date.now() / 1000);
-  const [from, to] = [custom ? Number(custom[1]) : nowS - 86400, custom ? Number(custom[2]) : nowS];
-  const field = (id, label, seconds) => [
-    h("label", { for: id }, label), h("input", { id, type: "datetime-local", value: toField(seconds), required: true }),
-  ];
+  const field = (id, label) => [h("label", { for: id }, label), h("input", { id, type: "datetime-local", required: true })];
+  const problem = h("p", { class: "problem", role: "alert", hidden: true }, "«From» must be before «to».");
   const form = h("form", {
     class: "range",
     onsubmit: (event) => {
       event.preventDefault();
       const [begin, end] = [fromField("from"), fromField("to")];
+      problem.hidden = begin < end;
       if (begin < end) set({ period: `${begin}-${end}` });
     },
-  }, field("from", "From", from), field("to", "to", to), h("button", {}, "Show"));
+  }, field("from", "From"), field("to", "to"), h("button", {}, "Show"));
   const summary = h("summary", {}, "From – to");
-  const mark = () => summary.classList.toggle("on", /-/.test(get("period")));
-  onChange(mark);
+  const said = h("p", { class: "note" });
+  const mark = () => {
+    const custom = /^(\d+)-(\d+)$/.exec(get("period"));
+    const nowS = Math.floor(Date.now() / 1000);
+    form.elements.from.value = toField(custom ? Number(custom[1]) : nowS - 86400);
+    form.elements.to.value = toField(custom ? Number(custom[2]) : nowS);
+    summary.classList.toggle("on", custom !== null);
+    summary.textContent = custom ? `${moment(custom[1] * 1000)} – ${moment(custom[2] * 1000)}` : "From – to";
+    said.textContent = `By the clock of ${zone().replaceAll("_", " ")}, the time zone chosen at the top.`;
+  };
+  onChange((changed) => (changed.has("period") || changed.has("zone")) && mark());
   mark();
   return h("div", { class: "bar" }, buttons("Period", "period", PERIODS),
-    h("details", { class: "custom" }, summary, form, h("p", { class: "note" }, "In the time zone chosen at the top.")));
+    h("details", { class: "custom" }, summary, form, problem, said));
 }
 
-/** Cohort or flow, humans or everyone, compare. */
-export function switches() {
+/** Cohort or flow, humans or everyone, compare; a page may leave out the first or the last. */
+export function switches({ basis = true, compare: before = true } = {}) {
   const compare = h("input", { type: "checkbox", id: "compare", onchange: () => set({ compare: compare.checked ? "1" : "" }) });
-  compare.checked = Boolean(get("compare"));
+  const mark = () => {
+    compare.checked = Boolean(get("compare"));
+  };
+  onChange(mark);
+  mark();
   return h("div", { class: "bar" },
     h("span", { class: "lead" }, "Opens and clicks"),
-    buttons("What opens and clicks are counted over", "basis", [
+    basis ? buttons("What opens and clicks are counted over", "basis", [
       ["cohort", "Of what was delivered", "Of the messages delivered in this period: how many were opened, clicked, complained about so far. Never above 100 %."],
       ["flow", "What happened", "Opens, clicks and complaints that happened in this period, over what was delivered in it. Mail delivered earlier counts too, so this can be above 100 %."],
-    ]),
+    ]) : null,
     h("span", { class: "lead" }, "by"),
     buttons("Whose opens and clicks", "who", [
       ["human", "Humans", "Only opens and clicks by people. Machines open mail before people do: privacy proxies and security scanners."],
       ["unknown", "With unknown", "Humans, and what nobody can know: Apple's prefetch, which hides whether the mail is read, and lone clicks within minutes of the delivery."],
       ["any", "With machines", "Everything that was opened or clicked, by whoever or whatever."],
     ]),
-    h("label", { class: "check", for: "compare" }, compare, "Compare with the previous period"));
+    before ? h("label", { class: "check", for: "compare" }, compare, "Compare with the previous period") : null);
 }
 
 const DOUBT = "What the verdicts leave open: from what is a human's to what is not surely a machine's.";
@@ -103,48 +94,6 @@ export function rateCell(counts, before, item) {
     h("span", { class: "sub" }, `${count(now.above)} of ${count(now.below)}`),
     before ? h("span", { class: "sub" }, now.ratio !== null && was !== null ? points(now.ratio - was) : "–") : "",
   ];
-}
-
-const ratio = (above, below) => [
-  h("span", { class: "figure" }, percent(below ? above / below : null)),
-  h("span", { class: "sub" }, `${count(above)} of ${count(below)}`),
-];
-
-/** Incidents, newest first: one row each. */
-export function incidentsTable(page, withCampaign) {
-  let names = new Map();
-  const table = new Table({
-    id: "incidents", title: "Incidents", page, key: (row) => row.id, initial: ["opened", "down"],
-    empty: "No incident in this period.",
-    note: "A rate is above its line beyond chance: of a thousand campaigns that stay below a line, at most one ever gets an incident for it. Closed below 80 % of the line.",
-    columns: [
-      withCampaign ? {
-        key: "campaign", label: "Campaign", sort: (row) => row.campaign_id,
-        value: (row) => [row.campaign_id, names.get(row.campaign_id)],
-        cell: (row) => h("a", { href: link("/campaign", { campaign: row.campaign_id }) }, names.get(row.campaign_id) ?? titleOf({ id: row.campaign_id })),
-      } : null,
-      { key: "rate", label: "Rate", sort: (row) => row.rate, value: (row) => incidentName(row.rate) },
-      { key: "level", label: "Level", sort: gravity, value: (row) => [row.level, row.closed_ms],
-        cell: (row) => h("span", { class: `badge ${row.closed_ms ? "closed" : row.level}` }, row.closed_ms ? `${row.level}, closed` : row.level) },
-      { key: "mailbox", label: "Mailboxes", tip: "Mailbox providers that are above a line; all: the campaign as a whole.", sort: places, value: places },
-      { key: "value", number: true, label: "Now", tip: "Of the messages that are judged now; of a closed incident when it was closed.",
-        sort: (row) => row.numerator / row.denominator, value: (row) => [row.numerator, row.denominator],
-        cell: (row) => [...ratio(row.numerator, row.denominator), h("span", { class: "sub" }, WINDOW_NAMES[row.window] ?? "")] },
-      { key: "before", number: true, label: "When opened", sort: (row) => row.opened_numerator / row.opened_denominator,
-        value: (row) => [row.opened_numerator, row.opened_denominator], cell: (row) => ratio(row.opened_numerator, row.opened_denominator) },
-      { key: "line", number: true, label: "Line", sort: (row) => row.line, value: (row) => percent(row.line) },
-      { key: "cause", label: "Likely cause, and what to do", sort: (row) => row.cause, value: (row) => row.advice, cell: (row) => h("span", { class: "advice" }, row.advice) },
-      { key: "opened", number: true, label: "Opened", sort: (row) => row.opened_ms, value: (row) => [row.opened_ms, get("zone")], cell: (row) => moment(row.opened_ms) },
-      { key: "closed", number: true, label: "Closed", sort: (row) => row.closed_ms, value: (row) => [row.closed_ms, get("zone")], cell: (row) => (row.closed_ms ? moment(row.closed_ms) : "not yet") },
-    ].filter(Boolean),
-  });
-  return {
-    node: table.node,
-    show(rows, campaigns = []) {
-      names = new Map(campaigns.map((row) => [row.id, titleOf(row)]));
-      table.show(rows);
-    },
-  };
 }
 
 const command = (text) => h("pre", { class: "command", tabindex: "0" }, h("code", {}, text));

@@ -1,9 +1,11 @@
-// The pipeline, for operators: throughput, lag, reconciliation, dead letters, sources.
+// The pipeline, for operators: throughput, lag and latency with their history, sources and destinations
+// with their state, reconciliation, dead letters.
 
 import { fill, h } from "./dom.js";
 import { count, duration, moment, perSecond } from "./format.js";
 import { get, onChange } from "./state.js";
 import { Table } from "./table.js";
+import { LineChart } from "./chart.js";
 import { periodBar } from "./parts.js";
 
 const STAGES = [
@@ -28,7 +30,9 @@ export function pipeline(main) {
   const requests = requestTable();
   const destinations = destinationTable();
   const tries = tryTable();
-  fill(main, h("h1", { class: "hidden" }, "Pipeline"), periodBar(), trouble, stages, silences.node, books.node, destinations.node, tries.node, lags.node, parts.node, requests.node, letters.node, topics.node);
+  const charts = historyCharts();
+  const history = h("div", { class: "charts" }, charts.map((chart) => chart.node));
+  fill(main, h("h1", { class: "hidden" }, "Pipeline"), periodBar(), trouble, stages, history, silences.node, books.node, destinations.node, tries.node, lags.node, parts.node, requests.node, letters.node, topics.node);
   onChange(() => latest && draw(latest));
 
   function draw(document_) {
@@ -36,11 +40,12 @@ export function pipeline(main) {
     const problems = [latest.kafka_trouble, latest.metrics_trouble, latest.deliver_trouble, ...latest.captures.map(captureLine)].filter(Boolean);
     fill(trouble, problems.map((text) => h("p", { class: "alert warning" }, text)));
     fill(stages, stageCards(latest));
+    for (const chart of charts) chart.update(latest);
     lags.show(latest.lags);
     topics.show(latest.topics);
     books.show(latest.reconciliation);
     letters.show(latest.dead_letters);
-    parts.show(latest.parts);
+    parts.show(sourceRows(latest));
     silences.show(latest.silences);
     destinations.node.hidden = tries.node.hidden = !latest.deliver_known;
     destinations.show(latest.destinations);
@@ -132,27 +137,60 @@ function letterTable() {
       { key: "reason", label: "Reason", sort: (row) => row.reason, value: (row) => row.reason.replaceAll("_", " ") },
       { key: "stage", label: "Stage", sort: (row) => row.stage, value: (row) => row.stage },
       { key: "source", label: "Source", sort: (row) => row.source, value: (row) => row.source || "–" },
-      { key: "letters", number: true, label: "Letters", sort: (row) => row.letters, value: (row) => count(row.letters) },
+      { key: "letters", number: true, label: "Letters", tip: "Different dead letters, as «mailpulse dlq ls» counts them.", sort: (row) => row.letters, value: (row) => count(row.letters) },
+      { key: "occurrences", number: true, label: "Occurrences", tip: "How often they were set aside: what a provider sends again, or a replay reads again, is the same letter.",
+        sort: (row) => row.occurrences, value: (row) => count(row.occurrences) },
       { key: "last", number: true, label: "Last", sort: (row) => row.last_ms, value: (row) => [row.last_ms, get("zone")], cell: (row) => moment(row.last_ms) },
       { key: "sample", label: "Example", value: (row) => row.sample, cell: (row) => h("span", { class: "diagnostic" }, row.sample || "–") },
     ],
   });
 }
 
+const SOURCE_STATES = {
+  silent: ["critical", "Nothing came for longer than its rhythm explains."],
+  "partly silent": ["warning", "One event type does not come for longer than its rhythm explains."],
+  "no event yet": ["warning", "It is in mailpulse.toml, and no event of it is stored."],
+  quiet: ["", "Nothing came in the last quarter of an hour; its rhythm may explain that."],
+  flowing: ["good", "An event came in the last quarter of an hour."],
+};
+const QUIET_S = 900;
+
+/** Sources that are configured or have events, with their state. */
+function sourceRows(latest) {
+  const known = new Map(latest.parts.filter((row) => row.part === "events").map((row) => [row.source, row]));
+  const open = latest.silences.filter((row) => row.closed_ms === null);
+  const refused = (source) => latest.requests.filter((row) => row.source === source && row.refused).reduce((sum, row) => sum + row.requests, 0);
+  const stateOf = (source, row) => {
+    const silences = open.filter((one) => one.source === source);
+    if (silences.some((one) => !one.event_type)) return "silent";
+    if (silences.length) return "partly silent";
+    if (!row) return "no event yet";
+    return row.seconds_silent !== null && row.seconds_silent > QUIET_S ? "quiet" : "flowing";
+  };
+  const names = [...new Set([...Object.keys(latest.sources), ...known.keys()])].sort();
+  return names.map((source) => ({
+    newest_ms: 0, caught_up_ms: null, seconds_silent: null, ...known.get(source), source,
+    state: stateOf(source, known.get(source)), refused: refused(source),
+    captured: latest.captures.some((row) => row.source === source),
+  }));
+}
+
 function partTable(latest) {
-  const names = { events: "events of", campaign_rates: "rolling rates" };
   return new Table({
-    id: "parts", title: "Sources", page: "pipeline", key: (row) => `${row.part} ${row.source}`, empty: "No event stored yet.",
+    id: "parts", title: "Sources", page: "pipeline", key: (row) => row.source, empty: "No source yet.", noun: "sources",
     columns: [
-      { key: "source", label: "Source", value: (row) => [row.part, row.source], cell: (row) => `${names[row.part] ?? row.part} ${row.source}` },
+      { key: "source", label: "Source", sort: (row) => row.source, value: (row) => row.source },
       { key: "provider", label: "Provider", value: (row) => latest().sources[row.source] ?? "–" },
+      { key: "state", label: "State", sort: (row) => row.state, value: (row) => [row.state, row.captured],
+        cell: (row) => [h("span", { class: `badge ${SOURCE_STATES[row.state][0]}`, "data-tip": SOURCE_STATES[row.state][1], tabindex: "0" }, row.state), row.captured ? h("span", { class: "sub" }, "captured") : ""] },
       { key: "newest", number: true, label: "Last event", sort: (row) => row.newest_ms, value: (row) => [row.newest_ms, get("zone")], cell: (row) => moment(row.newest_ms) },
-      { key: "through", number: true, label: "Complete through", tip: "All that came in before this time is stored, or counted in the rates.",
+      { key: "through", number: true, label: "Complete through", tip: "All that came in before this time is stored.",
         value: (row) => [row.caught_up_ms, get("zone")], cell: (row) => moment(row.caught_up_ms) },
       { key: "behind", number: true, label: "Behind", tip: "Lag of the pipeline: a few seconds, also when nothing is sent.",
         value: (row) => (row.caught_up_ms ? duration((Date.now() - row.caught_up_ms) / 1000) : "–") },
       { key: "silent", number: true, label: "Silent for", tip: "Since the last event, as far as the data is complete.", sort: (row) => row.seconds_silent,
         value: (row) => (row.seconds_silent === null ? "–" : duration(row.seconds_silent)) },
+      { key: "refused", number: true, label: "Refused", tip: "Requests that were not accepted since the ingest processes started.", sort: (row) => row.refused, value: (row) => count(row.refused) },
     ],
   });
 }
@@ -162,6 +200,44 @@ function requestsCell(row) {
   const refused = { refused: "refused", unreadable: "unreadable" }[row.cause];
   if (!refused) return { silent: "none came", repeats: "nothing new in them" }[row.cause] ?? "–";
   return h("span", { class: "phrase" }, `${count(row.refused)} ${refused} since ${moment(row.refused_ms)} (${row.refusal})`);
+}
+
+/** Throughput, lag and latency of the last hours. */
+function historyCharts() {
+  const make = (options, dataOf) => {
+    const chart = new LineChart(options);
+    chart.update = (latest) => {
+      const { at, series } = dataOf(latest);
+      const now = latest.period.end_s * 1000;
+      chart.show({ at, series, start: at[0] ?? now - 3600_000, end: Math.max(at.at(-1) ?? now, (at[0] ?? now) + 60_000) });
+    };
+    return chart;
+  };
+  const sampled = "Sampled by the dashboard every 30 s, for six hours at most, since it was started.";
+  const steps = (latest) => latest.throughput.slice(0, -1).map((row) => row.at_s * 1000);
+  return [
+    make({ id: "chart-throughput", title: "Throughput", format: (value) => `${perSecond(value)}/s`, note: "Events taken in and stored, of the last day at most, as the sink last compared them." },
+      (latest) => ({
+        at: steps(latest),
+        series: [
+          { name: "Taken in", className: "s1", values: latest.throughput.slice(0, -1).map((row) => row.accepted / row.seconds), details: latest.throughput.slice(0, -1).map((row) => ` (${count(row.accepted)})`) },
+          { name: "Stored", className: "s2", values: latest.throughput.slice(0, -1).map((row) => row.stored / row.seconds), details: latest.throughput.slice(0, -1).map((row) => ` (${count(row.stored)})`) },
+        ],
+      })),
+    make({ id: "chart-lag", title: "Lag", format: (value) => count(Math.round(value)), top: 10, note: `Records not yet read, by consumer group. ${sampled}` },
+      (latest) => {
+        const groups = [...new Set(latest.samples.flatMap((one) => Object.keys(one.lag ?? {})))].sort();
+        return {
+          at: latest.samples.map((one) => one.at_ms),
+          series: groups.map((group, index) => ({ name: group, className: `s${1 + (index % 6)}`, values: latest.samples.map((one) => one.lag?.[group] ?? null) })),
+        };
+      }),
+    make({ id: "chart-latency", title: "Latency", format: (value) => `${value < 10 ? value.toFixed(1) : Math.round(value)} s`, top: 5, note: `By how much the database was behind what arrived. ${sampled}` },
+      (latest) => ({
+        at: latest.samples.map((one) => one.at_ms),
+        series: [{ name: "Behind", className: "s1", values: latest.samples.map((one) => one.behind_s) }],
+      })),
+  ];
 }
 
 function silenceTable() {

@@ -2,37 +2,51 @@
 // selection and a screen reader's position survive an update.
 
 import { explained, h } from "./dom.js";
+import { count } from "./format.js";
 import { serverQuery } from "./state.js";
 
 /**
- * A table with a caption, a link to its CSV and, where columns are sortable, buttons as headings.
+ * A table with a caption, links to its CSV and Parquet and, where columns are sortable, buttons as headings.
  * columns: {key, label, tip, number, first, sort(row), value(row), cell(row)}; value is what the
  * cell shows as plain data (compared to see whether it changed), cell builds its content.
+ * noun: what the rows are, counted in the heading. paged: {size, get(), set(page)}: pages of so many
+ * rows; the page's number or "all". stable: rows keep their places until somebody orders them.
+ * csvQuery(): more of the address of the CSV.
  */
 export class Table {
-  constructor({ id, title, page, columns, key, empty, note, initial, onSort, csv = true }) {
-    Object.assign(this, { id, page, key, empty, onSort });
+  constructor({ id, title, page, columns, key, empty, note, initial, onSort, noun = "", paged = null, stable = false, csvQuery = () => "", csv = true }) {
+    Object.assign(this, { id, page, key, empty, onSort, noun, paged, stable, csvQuery });
     this.columns = columns;
     this.order = initial ?? null;
     this.rows = new Map();
     this.body = h("tbody");
     this.headings = new Map();
-    this.link = csv ? h("a", { class: "csv", download: true, "aria-label": `${title} as CSV` }, "CSV") : null;
+    this.links = csv ? ["CSV", "Parquet"].map((form) => h("a", { class: "csv", download: true, "aria-label": `${title} as ${form}` }, form)) : [];
     this.nothing = h("p", { class: "nothing", hidden: true }, empty ?? "Nothing in this period.");
     this.head = h("thead", {}, h("tr", {}, columns.map((column) => this.heading(column))));
     this.count = h("span", { class: "count" });
     this.tools = h("div", { class: "tools" });
+    this.pager = h("nav", { class: "pager", "aria-label": `Pages of ${title}`, hidden: true });
+    this.anew = h("button", { type: "button", class: "small", hidden: true, onclick: () => this.orderAnew() }, "Order anew");
+    if (paged) {
+      for (const [type, printing] of [["beforeprint", true], ["afterprint", false]]) {
+        window.addEventListener(type, () => {
+          this.printing = printing;
+          if (this.shown) this.draw();
+        });
+      }
+    }
     this.node = h(
       "section",
       { class: "panel", id, "aria-labelledby": `${id}-title` },
-      h("div", { class: "panel-head" }, h("h2", { id: `${id}-title` }, title), this.count, this.tools, this.link),
+      h("div", { class: "panel-head" }, h("h2", { id: `${id}-title` }, title), this.count, this.anew, this.tools, this.links),
       note ? h("p", { class: "note" }, note) : null,
       h(
         "div",
         { class: "scroll", tabindex: "0", role: "region", "aria-label": title },
         h("table", {}, h("caption", { class: "hidden" }, title), this.head, this.body),
       ),
-      this.nothing,
+      this.nothing, this.pager,
     );
   }
 
@@ -57,15 +71,71 @@ export class Table {
     const first = column.first ?? (column.number ? "down" : "up");
     this.order = [column.key, key === column.key ? (direction === "up" ? "down" : "up") : first];
     this.onSort?.(this.order.join("-"));
+    this.orderAnew();
+  }
+
+  /** Sorts by the present figures. */
+  orderAnew() {
+    this.places = null;
     this.draw();
   }
 
   /** Shows rows. */
   show(rows, total = rows.length) {
     this.shown = rows;
-    this.count.textContent = total === rows.length ? "" : `${rows.length} of ${total}`;
-    if (this.link) this.link.href = `/csv/${this.page}/${this.id}.csv?${serverQuery(this.page)}`;
+    const noun = this.noun && total === 1 ? this.noun.replace(/s$/, "") : this.noun;
+    this.count.textContent = total !== rows.length ? `${count(rows.length)} of ${count(total)}${noun && ` ${noun}`}` : noun && `${count(total)} ${noun}`;
+    this.links.forEach((node, index) => {
+      const form = ["csv", "parquet"][index];
+      node.href = `/${form}/${this.page}/${this.id}.${form}?${serverQuery(this.page)}${this.csvQuery()}`;
+    });
     this.draw();
+  }
+
+  /** The rows in the order in which they are shown: while live they keep their places. */
+  placed() {
+    const rows = this.sorted();
+    if (!this.stable) return rows;
+    const keys = rows.map((row) => String(this.key(row)));
+    if (!this.places) this.places = new Map(keys.map((key, index) => [key, index]));
+    const fresh = keys.filter((key) => !this.places.has(key));
+    let first = Math.min(0, ...this.places.values());
+    for (const key of fresh.reverse()) this.places.set(key, (first -= 1));
+    const held = [...rows].sort((a, b) => this.places.get(String(this.key(a))) - this.places.get(String(this.key(b))));
+    this.anew.hidden = held.every((row, index) => row === rows[index]);
+    return held;
+  }
+
+  /** The rows of the present page; every one of them when printed. */
+  ofPage(rows) {
+    if (!this.paged) return rows;
+    const { size } = this.paged;
+    const pages = Math.ceil(rows.length / size);
+    const wished = this.paged.get();
+    this.pager.hidden = pages < 2;
+    if (pages < 2 || wished === "all" || this.printing) {
+      this.showPager(null, pages, rows.length);
+      return rows;
+    }
+    const page = Math.min(pages, Math.max(1, Number.parseInt(wished, 10) || 1));
+    this.showPager(page, pages, rows.length);
+    return rows.slice((page - 1) * size, page * size);
+  }
+
+  showPager(page, pages, total) {
+    const sign = JSON.stringify([page, pages, total]);
+    if (this.pager.hidden || this.pagerSign === sign) return;
+    this.pagerSign = sign;
+    const { size } = this.paged;
+    const focused = document.activeElement?.dataset?.go;
+    const go = (label, target, off) => h("button", { type: "button", "data-go": label, disabled: off, onclick: () => this.paged.set(target) }, label);
+    const all = go(page === null ? "In pages" : "All on one page", page === null ? "1" : "all", false);
+    const words = page === null ? `All ${count(total)}` : `${count((page - 1) * size + 1)}–${count(Math.min(total, page * size))} of ${count(total)}`;
+    this.pager.replaceChildren(...[
+      page === null ? null : go("Previous", String(page - 1), page === 1), h("span", { role: "status" }, words),
+      page === null ? null : go("Next", String(page + 1), page === pages), all,
+    ].filter(Boolean));
+    if (focused) [...this.pager.children].find((one) => one.dataset.go === focused && !one.disabled)?.focus();
   }
 
   sorted() {
@@ -86,7 +156,7 @@ export class Table {
   }
 
   draw() {
-    const rows = this.sorted();
+    const rows = this.ofPage(this.placed());
     const seen = new Set();
     let place = this.body.firstElementChild;
     rows.forEach((row, index) => {
