@@ -1,7 +1,8 @@
 """Topics: names, keys, partition counts, retention, writers and readers.
 
 Invariant: raw, enriched and history have the same number of partitions. A record's enriched copy is
-in the partition of the same number, and a recipient's history in that of its live events. The number of partitions of an existing topic never changes, since
+in the partition of the same number, and a recipient's history in that of its live events. The
+number of partitions of an existing topic never changes, since
 keys would move (``mailpulse topics apply`` refuses).
 """
 
