@@ -46,6 +46,7 @@ FIXED_IDS: dict[str, int] = {
     "source_alert.v1": 12,
     "erasure.v1": 13,
     "source_requests.v1": 14,
+    "rules.v2": 15,
 }
 """``name.version`` of every released schema -> its id while no registry is configured."""
 

@@ -1,7 +1,8 @@
 """Topics: names, keys, partition counts, retention, writers and readers.
 
-Invariant: raw and enriched have the same number of partitions, and a record's enriched copy is in
-the partition of the same number. The number of partitions of an existing topic never changes, since
+Invariant: raw, enriched and history have the same number of partitions. A record's enriched copy is
+in the partition of the same number, and a recipient's history in that of its live events. The
+number of partitions of an existing topic never changes, since
 keys would move (``mailpulse topics apply`` refuses).
 """
 
@@ -22,6 +23,7 @@ CAMPAIGNS = "email.campaigns.v1"
 RULES = "email.rules.v1"
 DESTINATIONS = "email.destinations.v1"
 ERASURES = "email.erasures.v1"
+HISTORY = "email.events.history.v1"
 
 _DAY_MS = 86_400_000
 
@@ -128,6 +130,10 @@ TOPICS: tuple[Topic, ...] = (
     Topic(
         ERASURES, "erasure", "erasure", None, writers=(), groups=("sink",),
         readers=("worker", "deliver"), compaction_lag_ms=_DAY_MS,
+    ),
+    Topic(
+        HISTORY, "enriched_event", "recipient", 32 * _DAY_MS,
+        writers=(), groups=("sink",), readers=("worker",),
     ),
 )  # fmt: skip
 """Operators' commands (role ``admin`` in ``streams.kafka.acl``) read and write them too."""

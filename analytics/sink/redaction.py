@@ -25,7 +25,7 @@ from schemas.erasure import (
     tags_without_address,
 )
 from schemas.errors import DecodeError
-from schemas.topics import ENRICHED, SCOPED_SUPPRESSIONS, SUPPRESSIONS
+from schemas.topics import ENRICHED, HISTORY, SCOPED_SUPPRESSIONS, SUPPRESSIONS
 
 
 def _has_address(text: str) -> str:
@@ -80,7 +80,7 @@ def cleared(records: Sequence[Polled], erasures: Erasures, codec: Codec) -> Sequ
     if not records:
         return records
     topic = records[0].topic
-    if topic == ENRICHED:
+    if topic in (ENRICHED, HISTORY):
         return [_event(record, erasures, codec) for record in records]
     if topic in (SUPPRESSIONS, SCOPED_SUPPRESSIONS):
         return [one for one in records if not _is_erased(one, erasures, codec)]

@@ -202,8 +202,10 @@ def _statement(table: str, schema: str, columns: Mapping[str, str], copies: str 
     return f"INSERT INTO {table} ({names}) SELECT {select} FROM {source}{copies}"
 
 
+_EVENTS = _statement("events", "enriched_event", _EVENT, _EVENT_COPIES)
 STATEMENTS: dict[str, str] = {
-    topics.ENRICHED: _statement("events", "enriched_event", _EVENT, _EVENT_COPIES),
+    topics.ENRICHED: _EVENTS,
+    topics.HISTORY: _EVENTS,
     topics.MINUTES: _statement("campaign_minutes", "campaign_minute", _MINUTE),
     topics.RAW: _statement("accepted", "raw_event", _ACCEPTED),
 }
@@ -327,7 +329,7 @@ def _event_of(topic: str | None, content: bytes) -> UUID:
 
     Its id comes first in raw and enriched records, so it is readable in many that are not.
     """
-    if topic not in (topics.RAW, topics.ENRICHED):
+    if topic not in (topics.RAW, topics.ENRICHED, topics.HISTORY):
         return NO_EVENT
     try:
         # no further than a short length: an endless one would take the square of its bytes

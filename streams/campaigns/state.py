@@ -4,16 +4,19 @@ Invariants:
 1. Pure: ``load`` and ``scan`` are passed in; ``writes`` says what a checkpoint must store.
 2. Partials sort by minute, so that a minute entering or leaving a window is one range of keys.
 3. What was put since the last checkpoint hides what is stored.
+4. Minutes of a campaign from before the cut of an import that has it are in its sums, but are not
+   judged: imported history raises no incident, nor does what comes live about its messages.
 """
 
 import json
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
+from schemas.history_log import cut_minute
 from streams.campaigns.incidents import Held, Key
 from streams.campaigns.measures import Judged
-from streams.campaigns.windows import PartialKey, Series, Stored
+from streams.campaigns.windows import Partial, PartialKey, Series, Stored
 from streams.enrich import vectors
 from streams.enrich.message_bytes import StateError
 from streams.enrich.minute_counts import Load, Scan
@@ -23,6 +26,7 @@ _META = struct.Struct("<Bqqqq")
 FORM = 5
 """Of what is stored."""
 _OFFSET = struct.Struct("<q")
+_CUT = struct.Struct("<I")
 _MINUTES = struct.Struct("<II")
 """First and last minute of a series; its sums follow."""
 _SEPARATOR = "\x1f"
@@ -92,6 +96,8 @@ class CampaignState:
         self._series: dict[tuple[str, str], Series] = {}
         self.held: dict[Key, Held] = {}
         self._changed: set[Key] = set()
+        self._cuts: dict[str, int] = {}
+        self._cuts_changed: set[str] = set()
         self._judged: dict[str, Judged] = {}
         self._judged_changed: set[str] = set()
         self._judged_lately: set[str] = set()
@@ -110,6 +116,8 @@ class CampaignState:
         for key, value in self._scan(b"A", b"B"):
             campaign, rate = key[1:].decode("utf-8", "surrogatepass").rsplit(_SEPARATOR, 1)
             self.held[campaign, rate] = _unpack_held(value)
+        for key, value in self._scan(b"B", b"C"):
+            (self._cuts[key[1:].decode("utf-8", "surrogatepass")],) = _CUT.unpack(value)
 
     def begin_log(self, log_id: str) -> None:
         """Reads the minutes topic from its beginning; what was merged before stays merged."""
@@ -162,8 +170,21 @@ class CampaignState:
         """Campaigns with an incident that is open, or about to be."""
         return {campaign for (campaign, _), one in self.held.items() if not one.is_idle}
 
+    def note_histories(self, partials: Iterable[Partial]) -> None:
+        """Notes the cuts of imported history (invariant 4); call it before partials are merged."""
+        cuts = {log_id: cut_minute(log_id) for log_id in {one.key.log_id for one in partials}}
+        if not any(cuts.values()):
+            return
+        for one in partials:
+            cut = cuts[one.key.log_id]
+            if cut is not None and cut > self._cuts.get(one.key.campaign, 0):
+                self._cuts[one.key.campaign] = cut
+                self._cuts_changed.add(one.key.campaign)
+
     def judge_also(self, campaign: str, mailbox: str, minute: int, delta: Sequence[int]) -> None:
-        """Adds what partials change to the sums that their campaign is judged by."""
+        """Adds what partials change to the sums that their campaign is judged by (invariant 4)."""
+        if self._cuts and minute < self._cuts.get(campaign, 0):
+            return
         if campaign and self.judged_of(campaign).add(mailbox, minute, delta):
             self._judged_changed.add(campaign)
             self._due.add(campaign)
@@ -216,6 +237,8 @@ class CampaignState:
             judged = self._judged[campaign]
             judged.forget(self.seen_through_us // 60_000_000)
             yield b"J" + _bytes(campaign), judged.pack()
+        for campaign in self._cuts_changed:
+            yield b"B" + _bytes(campaign), _CUT.pack(self._cuts[campaign])
         for held_key in self._changed:
             yield b"A" + _bytes(*held_key), _pack_held(self.held[held_key])
         meta = _META.pack(
@@ -228,6 +251,7 @@ class CampaignState:
         self._fresh = {}
         self._series = {}
         self._changed = set()
+        self._cuts_changed = set()
         self._judged_lately |= self._judged_changed
         self._judged_changed = set()
         self._saved += 1

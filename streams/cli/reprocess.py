@@ -196,7 +196,7 @@ async def run(text: str, given: str, *, again: bool, only_plan: bool, json: bool
             raise BadInput("begun", "this run has begun already")
         elif newest is not None and not json:
             say(f"Begun at {iso(newest.begun_at)}, --from {iso(newest.from_time)}: watching it.")
-        return await _watch(planner, rulebook, json=json)
+        return await watch(planner, rulebook, json=json)
 
 
 def _show(epoch: Any, bounds: Any, *, json: bool) -> None:
@@ -215,7 +215,7 @@ def _show(epoch: Any, bounds: Any, *, json: bool) -> None:
     table(title, columns, rows)
 
 
-async def _watch(planner: "Planner", rulebook: "Rulebook", *, json: bool) -> int:
+async def watch(planner: "Planner", rulebook: "Rulebook", *, json: bool) -> int:
     """Reports the run's progress until it is over."""
     began_s, began_done = time.monotonic(), None
     watched = rulebook.history.newest

@@ -166,7 +166,7 @@ async def _in_force(settings: Settings) -> InForce:
         rules = _rules_of(epochs[-1])
         says = f"epoch {epochs[-1].number}, version {rules.version}"
         return InForce(epochs[-1].text, rules, says)
-    return InForce(_own_text(settings), own, f"version {own.version}, no epoch yet")
+    return InForce(own_text(settings), own, f"version {own.version}, no epoch yet")
 
 
 def _rules_of(epoch: "Epoch") -> Rules:
@@ -196,7 +196,8 @@ async def _history(settings: Settings) -> "tuple[Rules, list[Epoch]]":
         return own, list((await rulebook.refresh()).standing)
 
 
-def _own_text(settings: Settings) -> str:
+def own_text(settings: Settings) -> str:
+    """The rules that hold before any epoch."""
     if settings.machine_rules_file is not None:
         return read_file(settings.machine_rules_file)
     return files("streams.classify.tables").joinpath("machines.toml").read_text("utf-8")

@@ -73,6 +73,7 @@ class Changed(NamedTuple):
         offset: of the event.
         row: key, framed value and timestamp (ms) of its record by the new rules; ``None``: a record
             at ``position`` of the enriched topic says the same.
+        standing: offset on that topic of the record that stands; -1: none was noted.
         revision, version: that its record must have.
     """
 
@@ -81,6 +82,7 @@ class Changed(NamedTuple):
     position: int
     revision: int
     version: int
+    standing: int = -1
 
 
 _NOTHING = Note(0, 0, 0, 0, 0)
@@ -194,9 +196,10 @@ class Changes:
             else:
                 row = _unpack(value[len(_WHOLE) :])
             self.fetch((offset,))
-            judged = self._notes.pop(offset).judged_version
+            note = self._notes.pop(offset)
+            judged, standing = note.judged_version, note.position if note.stands else -1
             revision, version = judged >> ROW_OFFSET_BITS, judged & ((1 << ROW_OFFSET_BITS) - 1)
-            yield Changed(offset, row, position, revision, version)
+            yield Changed(offset, row, position, revision, version, standing)
 
 
 def _pack(key: bytes | None, value: bytes, timestamp: int) -> bytes:

@@ -266,12 +266,13 @@ def value(
 
 def reissued(
     value: bytes, end: int, said: Mapping[str, Any], look_ups: LookUps, *, version: int,
-    revision: int,
+    revision: int, previous_campaign: str | None = None, previous_key: bytes | None = None,
 ) -> bytes:  # fmt: skip
     """An enriched record that says the same as ``value``, as another revision.
 
     Args:
         end: where the enrichment begins, which is decoded in ``said``.
+        previous_campaign, previous_key: as in ``value``.
     """
     judged = said["actor"] != "none"
     return b"".join(
@@ -281,7 +282,10 @@ def reissued(
             enrichment.coordinates(
                 said["offset"], version, revision, said["event_time"], said["message_key"]
             ),
-            enrichment.campaign(said["campaign_id"], said["campaign_source"], None, None),
+            enrichment.campaign(
+                said["campaign_id"], said["campaign_source"], previous_campaign,
+                None if previous_key is None else previous_key.hex(),
+            ),
             enrichment.mailbox(said["mailbox_provider"]),
             enrichment.verdict(
                 said["bounce_class"], said["bounce_reason"], said["actor"], said["actor_reason"],

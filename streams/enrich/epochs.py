@@ -15,6 +15,8 @@ Invariants:
    epoch begins, and a record is written about that. So committed offsets always belong to the
    newest epoch that is recorded for the partition. Of several such records the one that reaches
    furthest counts: a worker that was held up may write its own late.
+7. An epoch may join imported history: then state begins with the fold of that, and the raw topic's
+   records follow. So a rebuild, and whoever takes a partition over, finds the history again.
 """
 
 from bisect import bisect_right
@@ -37,6 +39,26 @@ class Span(NamedTuple):
 
 
 NOTHING = Span(0, 0)
+
+
+class Joined(NamedTuple):
+    """A log of imported history that comes before the records of the raw topic.
+
+    Attributes:
+        log_id: of the import, on the topic of history.
+        epoch: that it was joined by, and whose rules judged it.
+        ends: offset after its last record, by partition of the topic of history.
+    """
+
+    log_id: str
+    epoch: int
+    ends: tuple[int, ...]
+
+    def end(self, partition: int) -> int:
+        """The offset after its last record in a partition; 0: it has none there."""
+        return self.ends[partition] if partition < len(self.ends) else 0
+
+
 _until = attrgetter("until")
 
 
@@ -53,6 +75,8 @@ class Epoch:
         text: the rules, as TOML.
         spans: of each partition, by its number.
         fold: version of the fold that it was begun for (``schemas.versions.FOLD_VERSION``).
+        histories: imports that come before the log's own records, in their order. An epoch that
+            joins one lists those that were joined before, too.
     """
 
     number: int
@@ -63,6 +87,7 @@ class Epoch:
     text: str
     spans: tuple[Span, ...]
     fold: int = FOLD_VERSION
+    histories: tuple[Joined, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """The ``rules`` record that announces it."""
@@ -72,6 +97,9 @@ class Epoch:
             "rules_version": self.version, "fold_version": self.fold, "rules": self.text,
             "froms": [span.begin for span in self.spans],
             "untils": [span.until for span in self.spans],
+            "histories": [
+                {**one._asdict(), "ends": list(one.ends)} for one in self.histories
+            ],
         }  # fmt: skip
 
     def record_key(self) -> bytes:
@@ -168,6 +196,10 @@ class History:
                         record["rules"],
                         spans,
                         record["fold_version"],
+                        tuple(
+                            Joined(one["log_id"], one["epoch"], tuple(one["ends"]))
+                            for one in record.get("histories", ())
+                        ),
                     )  # fmt: skip
                 )
 
@@ -246,6 +278,14 @@ class Ruling:
     def now(self) -> LookUps:
         """The look-ups of the newest epoch."""
         return self.by_epoch[self.number]
+
+    @property
+    def histories(self) -> tuple[Joined, ...]:
+        """The imports that come before the raw topic's records now, in their order."""
+        for epoch in reversed(self.epochs):
+            if epoch.histories:
+                return epoch.histories
+        return ()
 
     @property
     def number(self) -> int:

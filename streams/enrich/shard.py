@@ -165,6 +165,13 @@ class Shard:
                 self.recipients[key] = Recipient()
                 self.touched_recipients.pop(key, None)
 
+    def forget_recipients(self) -> None:
+        """Drops all that was learned of recipients, of whom nothing is stored yet."""
+        self.recipients = {}
+        self.touched_recipients = {}
+        self.watched = set()
+        self._watched_next = set()
+
     def begin_log(self, log_id: str) -> bool:
         """Continues with incarnation ``log_id``, from its first record if it is another one.
 

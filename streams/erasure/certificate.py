@@ -85,7 +85,7 @@ class Terms:
 
 PERSONAL = (
     topics.RAW, topics.ENRICHED, topics.ENGAGEMENT, topics.DEAD_LETTERS, topics.SUPPRESSIONS,
-    topics.SCOPED_SUPPRESSIONS, topics.ERASURES,
+    topics.SCOPED_SUPPRESSIONS, topics.ERASURES, topics.HISTORY,
 )  # fmt: skip
 """Topics whose records may name people."""
 
@@ -137,6 +137,7 @@ def _end_us(at_us: int, topic: str, terms: Terms) -> int | None:
 _PLAIN = {
     topics.RAW: "can't be changed: removed by retention; whoever reads them again obeys this",
     topics.ENRICHED: "can't be changed: removed by retention; whoever reads them again obeys this",
+    topics.HISTORY: "can't be changed: removed by retention; whoever reads them again obeys this",
     topics.ENGAGEMENT: "can't be changed: removed by retention",
     topics.DEAD_LETTERS: "can't be changed: removed by retention; what is sent again obeys this",
 }

@@ -28,7 +28,10 @@ from streams.erasure.mentions import may_mention
 from streams.erasure.person import Person
 from streams.kafka.reader import reader
 
-PLAIN = (topics.RAW, topics.ENRICHED, topics.ENGAGEMENT, topics.DEAD_LETTERS)
+PLAIN = (
+    topics.RAW, topics.ENRICHED, topics.ENGAGEMENT, topics.DEAD_LETTERS, topics.HISTORY,
+)  # fmt: skip
+_OF_ENRICHED = (topics.ENRICHED, topics.HISTORY)
 LISTS = (topics.SUPPRESSIONS, topics.SCOPED_SUPPRESSIONS)
 TELL_EVERY = 500_000
 _OTHER_KEYS = (b"m:", b"e:")
@@ -166,7 +169,7 @@ def _names(record: Any, topic: str, names: Mapping[str, int], codec: Codec) -> b
         if not key.startswith(_OTHER_KEYS) or topic == topics.ENGAGEMENT:
             return False
         whole: Mapping[str, Any] = codec.decode(record.value or b"", topics.BY_NAME[topic].schema)
-        return recipient_identity(whole["event"] if topic == topics.ENRICHED else whole) in names
+        return recipient_identity(whole["event"] if topic in _OF_ENRICHED else whole) in names
     except DecodeError:
         return False
 

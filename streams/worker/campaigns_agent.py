@@ -143,6 +143,7 @@ class CampaignsAgent(Agent):
             position = max(minutes.begin, state.applied + 1)
             async for records, end in minutes.read(position, until, SLICE_RECORDS):
                 partials, _ = partials_of(self.codec, records)
+                state.note_histories(partials)
                 windows.apply(partials)
                 self.metrics.restored.inc(len(partials))
                 if records:
@@ -184,6 +185,7 @@ class CampaignsAgent(Agent):
                         "minutes record skipped: not a campaign_minute",
                         topic=work.tp.topic, partition=work.tp.partition, offset=record.offset,
                     )  # fmt: skip
+                state.note_histories(partials)
                 applied = windows.apply(partials)
                 self.metrics.partials.labels("merged").inc(applied)
                 self.metrics.partials.labels("stale").inc(len(partials) - applied)

@@ -13,7 +13,7 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Protocol
 
@@ -98,7 +98,9 @@ class Reprocessing:
         self._rulebook = rulebook
         self._epoch = agent.ruling.newest
         self._number = agent.ruling.number
-        self._earlier = agent.ruling.before_newest().number
+        earlier = agent.ruling.before_newest()
+        self._earlier = earlier.number
+        self._joins = agent.ruling.histories != earlier.histories
         self._history = History() if rulebook is None else rulebook.history
         self._only_back: set[TP] = set()
         self._by_earlier: dict[TP, int] = {}
@@ -339,6 +341,8 @@ class Reprocessing:
         """The rows of events, without those that can't be read any more."""
         agent, look_ups = self._agent, self._agent.ruling.by_epoch[shard.epoch]
         places = {one.position for one in some if one.row is None}
+        if self._joins:  # only then may an event belong elsewhere than before
+            places |= {one.standing for one in some if one.standing >= 0}
         found: dict[int, Any] = {}
         if places:
             async with agent.source(agent.settings, topics.ENRICHED, work.tp.partition) as stored:
@@ -347,9 +351,7 @@ class Reprocessing:
                     async for records, _ in stored.read(begin, last + 1, SCANNED_AT_ONCE):
                         found |= {each.offset: each for each in records if each.offset in places}
         rows = [
-            (one, agent.erasing.redacted_row(
-                one.row or reissue(found[one.position], one, look_ups, agent.codec)
-            ))
+            (one, agent.erasing.redacted_row(released(one, found, look_ups, agent.codec)))
             for one in some if one.row is not None or one.position in found
         ]  # fmt: skip
         if len(rows) < len(some):
@@ -425,10 +427,33 @@ def _number(history: History) -> int:
     return 0 if newest is None else newest.number
 
 
-def reissue(record: Any, one: Changed, look_ups: LookUps, codec: Codec) -> Enriched:
-    """A record of the enriched topic once more, as ``one`` says."""
-    end, said = codec.enrichment_of(record.value)
+def released(one: Changed, found: Mapping[int, Any], look_ups: LookUps, codec: Codec) -> Enriched:
+    """The record of an event that is judged otherwise, as ``one`` says.
+
+    If the event stands under another campaign or message, the record says which, so that it does
+    not stand there any more: imported history may tell what live events did not.
+
+    Args:
+        found: records of the enriched topic by offset: the one that says the same, where ``one``
+            has no row, and the one that stands, where it may be elsewhere.
+    """
+    stands = found.get(one.standing)
+    if one.row is None:
+        record = found[one.position]
+        key, value, timestamp = record.key, record.value, record.timestamp
+    else:
+        key, value, timestamp = one.row
+        if stands is None:
+            return one.row
+    end, said = codec.enrichment_of(value)
+    campaign, message = said["campaign_id"] or "", said["message_key"]
+    before = said if stands is None else codec.enrichment_of(stands.value)[1]
+    was_campaign, was_message = before["campaign_id"] or "", before["message_key"]
+    if one.row is not None and (was_campaign, was_message) == (campaign, message):
+        return one.row
     value = reissued(
-        record.value, end, said, look_ups, version=one.version, revision=one.revision
+        value, end, said, look_ups, version=one.version, revision=one.revision,
+        previous_campaign=was_campaign if was_campaign != campaign else None,
+        previous_key=bytes.fromhex(was_message) if was_message != message else None,
     )  # fmt: skip
-    return record.key, value, record.timestamp
+    return key, value, timestamp

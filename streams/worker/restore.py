@@ -33,6 +33,7 @@ from streams.enrich.step import step
 from streams.kafka.stretches import OpenStretches, Stretches, stretches_of
 from streams.worker.comparing import Comparison
 from streams.worker.erasing import Erasing
+from streams.worker.joined_history import HistoryReader
 
 log = structlog.get_logger(__name__)
 
@@ -168,13 +169,19 @@ class Restorer:
         self._ahead: int | None = None
 
     async def restore(self, shard: Shard, log_id: str, committed: int) -> int:
-        """Folds what is missing below ``committed`` of log ``log_id``.
+        """Folds what is missing below ``committed`` of log ``log_id``, and before it of the history
+        that was joined.
 
         Returns:
             How many records were folded.
         """
+        history = HistoryReader(
+            self._settings, self._codec, self._ruling, self._write, self._touch, self._source,
+            self._erasing,
+        )  # fmt: skip
+        before = await history.fold(shard, self._ruling.histories)
         async with self._source(self._settings, ENRICHED, shard.partition) as outputs:
-            return await self._read(outputs, shard, log_id, committed)
+            return before + await self._read(outputs, shard, log_id, committed)
 
     async def _read(self, outputs: Stretches, shard: Shard, log_id: str, committed: int) -> int:
         begin = max(outputs.begin, min(shard.outputs_end, outputs.end))

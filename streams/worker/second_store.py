@@ -42,6 +42,7 @@ from aiokafka.errors import KafkaError
 
 from schemas.errors import Unavailable
 from schemas.groups import progress_group
+from schemas.history_log import PREFIX
 from schemas.settings import Settings
 from schemas.topics import RAW
 from streams.enrich.changes import Changes
@@ -340,14 +341,21 @@ class _Fold:
     def _open(self) -> None:
         shard, second, agent = self._shard, self._second, self._agent
         shard.load_meta()
-        if shard.epoch != self._number or shard.log_id not in ("", agent.log_id):
+        begun = shard.log_id in ("", agent.log_id) or shard.log_id.startswith(PREFIX)
+        if shard.epoch != self._number or not begun:
             second.store.clear()
             shard = self._shard = Shard(second.tp.partition, second.store.get_many)
         agent.erasing.opened(second, shard)
         shard.load_watched(second.store.scan)
         shard.epoch = self._number
-        self._counted = max(self._begin, shard.applied + 1)
+        self._counted = self._reached()
         shard.deferred = Deferred(Span(self._begin, _NEVER), Changes(second.store.get_many))
+
+    def _reached(self) -> int:
+        """The offset behind what is folded of the raw topic."""
+        if self._shard.log_id != self._agent.log_id:
+            return self._begin  # history comes before it
+        return max(self._begin, self._shard.applied + 1)
 
     def _restorer(self, source: OpenStretches) -> Restorer:
         agent, second = self._agent, self._second
@@ -363,11 +371,11 @@ class _Fold:
         if shutil.disk_usage(self._agent.directory.path).free < SPACE_LEFT_BYTES:
             raise _Full
         agent, part = self._agent, str(self._second.tp.partition)
-        reached = self._shard.applied + 1
+        reached = self._reached()
         if reached > self._counted:
             agent.metrics.reprocessed.labels(part).inc(reached - self._counted)
             self._counted = reached
-        left = (self._live.next_offset or 0) - max(reached, self._begin)
+        left = (self._live.next_offset or 0) - reached
         agent.metrics.reprocess_left.labels(part).set(max(0, left))
 
     async def _fold(self, restorer: Restorer, until: int) -> None:
@@ -383,7 +391,7 @@ class _Fold:
     async def _tell_on(self) -> None:
         """Says how far it is, for ``mailpulse reprocess`` to watch; nothing depends on it."""
         while not self._ended.is_set():
-            reached = max(self._shard.applied + 1, self._begin)
+            reached = self._reached()
             try:
                 await self._keeper.commit({self._place: (reached, str(self._number))})
             except KafkaError as error:

@@ -162,7 +162,7 @@ def test_each_statement_parses(statement: str, caplog: pytest.LogCaptureFixture)
     with caplog.at_level(logging.WARNING, logger="sqlglot"):
         parsed = sqlglot.parse(statement, dialect="clickhouse")
     assert len(parsed) == 1
-    own = "PROFILE|ROLE|QUOTA|GRANT|REVOKE|PARTITION BY|COMMENT COLUMN|SQL SECURITY"
+    own = "PROFILE|ROLE|QUOTA|GRANT|REVOKE|PARTITION BY|COMMENT COLUMN|SQL SECURITY|MODIFY QUERY"
     known = re.search(rf"\b({own})\b", statement)
     assert known or not caplog.records
 

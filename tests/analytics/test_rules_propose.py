@@ -191,7 +191,7 @@ def test_an_accepted_fleet_is_not_proposed_again(warehouse: OpenWarehouse) -> No
     settings = warehouse.reader_settings
     since, until = NOW - 9 * DAY_S, NOW + DAY_S
     seen = seen_since(settings, since, until).seen
-    text = commands._own_text(settings)
+    text = commands.own_text(settings)
     proposal = proposal_of(text, seen, "2026-11-28")
     assert proposal is not None
     assert proposal_of(proposal.text, seen, "2026-11-29") is None
@@ -317,7 +317,7 @@ async def test_rules_of_an_aborted_epoch_are_not_in_force(monkeypatch: pytest.Mo
 
 def _shipped(version: int) -> str:
     """The rules that ship, under another version."""
-    text = commands._own_text(Settings())
+    text = commands.own_text(Settings())
     return text.replace(f"version = {DEFAULT_RULES.version}", f"version = {version}", 1)
 
 

@@ -50,10 +50,11 @@ async def _send_broken(bootstrap: str) -> None:
 
 def told(pipeline: Pipeline) -> bool:
     """Whether every topic has the records of the story; nobody changes rules in it, pauses a
-    destination, falls silent or forgets anybody, and requests are counted by the minute."""
+    destination, falls silent, forgets anybody or imports history, and requests are counted by the
+    minute."""
     found = all_records(pipeline)
     del found[topics.RULES], found[topics.DESTINATIONS], found[topics.SOURCE_ALERTS]
-    del found[topics.ERASURES], found[topics.SOURCE_REQUESTS]
+    del found[topics.ERASURES], found[topics.SOURCE_REQUESTS], found[topics.HISTORY]
     alerts = found[topics.ALERTS]
     letters = found[topics.DEAD_LETTERS]
     lifted = any(record.value is None for record in found[topics.SUPPRESSIONS])

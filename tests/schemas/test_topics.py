@@ -19,8 +19,10 @@ def test_names_follow_the_convention() -> None:
 
 
 def test_every_schema_has_a_topic_and_every_topic_a_schema() -> None:
-    """A topic carries one kind of record; suppressions of addresses and of lists have one each."""
-    assert sorted([topic.schema for topic in TOPICS]) == sorted([*LATEST, "suppression"])
+    """A topic carries one kind of record; suppressions of addresses and of lists have one each, and
+    live events and history."""
+    twice = ("suppression", "enriched_event")
+    assert sorted([topic.schema for topic in TOPICS]) == sorted([*LATEST, *twice])
 
 
 def test_every_role_that_reads_by_a_group_has_one_with_lag_and_rights() -> None:

@@ -31,7 +31,7 @@ from streams.transport.chunks import TP
 from streams.worker.comparing import Comparison
 from streams.worker.enrich_agent import slices
 from streams.worker.raw_records import RawRecords
-from streams.worker.reprocessing import reissue
+from streams.worker.reprocessing import released
 from streams.worker.restore import Restorer
 from tests.streams.folding import CODEC, LOG, Disk, LogRecord, completed
 
@@ -248,8 +248,8 @@ class Worker:
         """What ``Reprocessing.release`` publishes."""
         shard, topics = self.shard, self.topics
         for one in kept.changes.changed(self.disk.scan):
-            row = one.row or reissue(topics.rows[one.position], one, self.ruling.now, CODEC)
-            topics.send(*row)
+            found = dict(enumerate(topics.rows))
+            topics.send(*released(one, found, self.ruling.now, CODEC))
             self.changed.append(one.offset)
         stale = {
             key
@@ -266,7 +266,9 @@ class Worker:
         topics.engagement += wrong.records()
 
     def store(self) -> None:
-        """As ``EnrichAgent._write``."""
+        """As ``EnrichAgent.write_shard``."""
+        for begin, end in self.shard.cleared():
+            self.disk.write([(key, None) for key, _ in self.disk.scan(begin, end)])
         self.disk.write(self.shard.writes())
         self.shard.saved()
         for begin, end in self.shard.useless_ranges():

@@ -26,7 +26,7 @@ COMMANDS = (
     "demo", "up", "dev", "ingest", "worker", "sink", "deliver", "dashboard", "topics", "migrate",
     "doctor", "status", "lag", "tail", "query", "export", "dlq", "send-test", "check", "capture",
     "config", "sources", "backfill", "campaigns", "suppressions", "alerts", "rules", "bench",
-    "forget", "export-person", "workers", "report",
+    "forget", "export-person", "workers", "report", "import",
 )  # fmt: skip
 
 

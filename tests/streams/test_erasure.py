@@ -96,7 +96,8 @@ def test_a_certificate_names_nobody_and_every_topic_that_may_namepeople_of(
     assert made == certificate("ab" * 16, AT, found, terms)
     stores = {one["store"]: one for one in made["stores"]}
     personal = {topics.RAW, topics.ENRICHED, topics.ENGAGEMENT, topics.DEAD_LETTERS,
-                topics.SUPPRESSIONS, topics.SCOPED_SUPPRESSIONS, topics.ERASURES}  # fmt: skip
+                topics.SUPPRESSIONS, topics.SCOPED_SUPPRESSIONS, topics.ERASURES,
+                topics.HISTORY}  # fmt: skip
     assert {f"Kafka: {name}" for name in personal} <= stores.keys()
     assert stores["ClickHouse: events"]["count"] == events
     assert ("ingest's spool" in stores or "ingress's spool" in stores) == spool

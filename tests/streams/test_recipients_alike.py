@@ -31,7 +31,7 @@ public_key = "env:PUBLIC"
 """
 COMMANDS = (
     ("backfill", "news", "--from", "1d", "--dry-run"), ("backfill", "news", "--from", "1d"),
-    ("dlq", "resend"), ("send-test", "signed"),
+    ("dlq", "resend"), ("send-test", "signed"), ("import", "news", "x.jsonl", "--write"),
 )  # fmt: skip
 
 
@@ -81,7 +81,8 @@ def test_recipients_are_stored_in_one_way(
         assert "MAILPULSE_RECIPIENTS" in said
         assert "theirs" not in said
         assert "other-" not in said
-        assert not (tmp_path / "mailpulse-data" / "backfill").exists()
+        for folder in ("backfill", "import"):
+            assert not (tmp_path / "mailpulse-data" / folder).exists()
 
 
 # --- on a cluster: by what ingress publishes ------------------------------------------------------

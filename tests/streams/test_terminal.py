@@ -205,6 +205,8 @@ ASKED: dict[str, list[tuple[str, ...]]] = {
     "sources refresh": [()],
     "sources add": [(HOSTILE,), ("generic", "--name", HOSTILE)],
     "backfill": [(), ("--json",), (HOSTILE, "--from", "1d"), ("crm", "--from", HOSTILE)],
+    "import": [(HOSTILE, "a"), ("crm", HOSTILE), ("crm", HOSTILE, "--write", "--until", HOSTILE),
+               ("crm", "mailpulse.toml", "--json")],
     "capture": [(HOSTILE,), (HOSTILE, "--config", HOSTILE)],
     "config show": [(), ("--json",)],
     "config init": [()],

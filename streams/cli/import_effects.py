@@ -1,0 +1,322 @@
+"""What an import asks of ClickHouse and Kafka, and what it writes.
+
+Invariants:
+1. An event that is stored already is not imported: that is decided once, before anything is
+   written, and what was decided is in the sorted files.
+2. Records are written with acknowledgements of all in-sync replicas. See ``streams.history.fold``
+   for what a kill leaves.
+3. The import is joined to state by one record on the topic of rules, after all of its records are
+   acknowledged (``streams.enrich.epochs``).
+"""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from aiokafka import TopicPartition
+
+from schemas.codec import Codec
+from schemas.errors import BadInput, ConfigError, DecodeError
+from schemas.event import event_hash
+from schemas.settings import Settings
+from schemas.topics import ENRICHED, HISTORY, MINUTES, RAW
+from streams.cli.clickhouse import ask, rows_of
+from streams.cli.import_reading import Pace
+from streams.enrich.epochs import Epoch, Joined, Ruling
+from streams.enrich.shard import Shard
+from streams.erasure.topic import ErasureLog
+from streams.history.fold import Outcome, PartitionFold
+from streams.history.notes import Notes, Progress
+from streams.history.sorting import Sorted
+from streams.kafka import admin
+from streams.kafka.clients import lone_consumer
+from streams.kafka.stretches import stretches_of
+from streams.reprocess.plan import Planner
+from streams.reprocess.rules_topic import Rulebook
+from streams.worker.erasing import Erasing
+from streams.worker.joined_history import HistoryReader
+from streams.worker.outputs import Flight, Outputs
+from streams.worker.store import StateDirectory
+from streams.worker.worker import look_ups_of
+
+DAY_US = 86_400_000_000
+IDS_AT_ONCE = 1_000_000
+"""Ids of one answer of ClickHouse's: 33 MB."""
+KNOWN_MAX = 50_000_000
+"""Stored ids that are compared, eight bytes each in memory."""
+_LIVE_SINCE = (
+    "SELECT toUnixTimestamp64Milli(min(received_at)), count() FROM events"
+    " WHERE source = {source:String} AND received_by != 'command'"
+)
+_RANGE = (
+    " FROM events WHERE provider = {provider:String}"
+    " AND event_time >= fromUnixTimestamp64Milli({begin:Int64})"
+    " AND event_time < fromUnixTimestamp64Milli({until:Int64})"
+)
+_SHARE = " AND cityHash64(event_id) % {shares:UInt32} = {share:UInt32}"
+
+
+# --- what is known --------------------------------------------------------------------------------
+
+
+def live_since_us(settings: Settings, source: str) -> int | None:
+    """When the first live event of a source came in, microseconds; ``None``: none has.
+
+    Raises:
+        Unavailable: ClickHouse does not answer.
+    """
+    [(at_ms, count)] = rows_of(settings, _LIVE_SINCE, {"source": source}, tuple[int, int])
+    return at_ms * 1_000 if count else None
+
+
+class Known:
+    """Which events are stored: hashes of ids, sorted."""
+
+    def __init__(self, hashes: "array[int]") -> None:
+        self._hashes = hashes
+
+    def __contains__(self, identity: object) -> bool:
+        assert isinstance(identity, int)
+        at = bisect_left(self._hashes, identity)
+        return at < len(self._hashes) and self._hashes[at] == identity
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+
+def known(settings: Settings, provider: str, first_us: int, last_us: int) -> Known:
+    """The stored events of a provider in a range, a day more on both sides.
+
+    Raises:
+        Unavailable: ClickHouse does not answer.
+        BadInput: ``too_many``.
+    """
+    given = {
+        "provider": provider, "begin": str((first_us - DAY_US) // 1_000),
+        "until": str((last_us + DAY_US) // 1_000),
+    }  # fmt: skip
+    [(count,)] = rows_of(settings, "SELECT count()" + _RANGE, given, tuple[int])
+    if count > KNOWN_MAX:
+        raise BadInput("too_many", f"{count:,} events of {provider} are stored in the range, more "
+                       f"than {KNOWN_MAX:,}: import a shorter range")  # fmt: skip
+    hashes = array("Q")
+    shares = -(-count // IDS_AT_ONCE)
+    sql = "SELECT replaceAll(toString(event_id), '-', '')" + _RANGE + _SHARE
+    for share in range(shares):
+        more = {**given, "shares": str(shares), "share": str(share)}
+        text = b"".join(ask(settings, sql, "TabSeparated", more).pieces).decode()
+        hashes.extend(map(event_hash, text.split()))
+    return Known(array("Q", sorted(hashes)))
+
+
+async def partitions_of(settings: Settings) -> int:
+    """How many partitions the topics of events have.
+
+    Raises:
+        ConfigError: one is missing, or has another number.
+        Unavailable: Kafka is away.
+    """
+    cluster = await admin.topics_show(settings)
+    for name in (RAW, ENRICHED, HISTORY, MINUTES):
+        if name not in cluster.topics:
+            raise ConfigError([f"{name}: no such topic; 'mailpulse topics apply' creates it"])
+    count = cluster.topics[RAW].partitions
+    if cluster.topics[HISTORY].partitions != count:
+        raise ConfigError([f"{HISTORY}: has not as many partitions as {RAW} ({count})"])
+    return count
+
+
+async def check_stored(settings: Settings) -> None:
+    """Refuses to begin while the sink has not stored an earlier import: what is known of it would
+    not be recognised.
+
+    Raises:
+        BadInput: ``not_stored``.
+    """
+    rows = await admin.lag(settings, {settings.sink_group: (HISTORY,)})
+    left = sum(row.lag for row in rows)
+    if left:
+        raise BadInput(
+            "not_stored",
+            f"{left:,} records of an earlier import are not stored yet: repeat the command when "
+            "the sink has read them ('mailpulse lag')",
+        )
+
+
+async def ends_of(settings: Settings, partitions: int) -> tuple[int, ...]:
+    """The ends of the topic of history."""
+    places = [TopicPartition(HISTORY, number) for number in range(partitions)]
+    async with lone_consumer(settings) as consumer:
+        ends = await consumer.end_offsets(places)
+    return tuple(ends[place] for place in places)
+
+
+# --- the fold -------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _outputs(settings: Settings) -> AsyncIterator[Outputs]:
+    outputs = Outputs(settings)
+    await outputs.start()
+    try:
+        yield outputs
+    finally:
+        await outputs.stop()
+
+
+class Folding:
+    """Folds and writes the partitions that are left of an import.
+
+    Args:
+        ruling: by which the workers judge.
+        say: shows a line.
+        keep_suppressions: whether standing suppressions are noted.
+        apart: whether earlier imports are left out of account.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        codec: Codec,
+        notes: Notes,
+        ruling: Ruling,
+        erasures: ErasureLog,
+        say: Callable[[str], None],
+        *,
+        keep_suppressions: bool,
+        apart: bool,
+    ) -> None:
+        self._settings, self._codec, self._notes = settings, codec, notes
+        self._ruling, self._say = ruling, say
+        self._erasing = Erasing(erasures, codec, ruling.now)
+        self._keep_suppressions, self._apart = keep_suppressions, apart
+
+    async def run(self, progress: Progress, now_ms: Callable[[], int]) -> Progress:
+        """Returns the progress with all partitions done."""
+        pace = Pace(sum(progress.records), self._say, "events written")
+        directory = self._notes.folder / "state"
+        async with _outputs(self._settings) as outputs:
+            counts = await outputs.partitions(MINUTES)
+            with StateDirectory(directory) as stores:
+                for partition, records in enumerate(progress.records):
+                    if partition in progress.done:
+                        pace.add(done=records)
+                        continue
+                    fold, skip = await self._prepared(stores, partition, progress)
+                    flight = Flight(outputs)
+
+                    async def told(count: int) -> None:
+                        pace.add(count, count)
+
+                    outcome = await fold.run(flight, skip, told)
+                    minutes = await fold.write_counts(flight, counts, now_ms())
+                    progress = _after(progress, partition, outcome, minutes)
+                    self._notes.write(progress)
+                    stores.discard(f"fold-{partition}")
+        return progress
+
+    async def _prepared(
+        self, stores: StateDirectory, partition: int, progress: Progress
+    ) -> tuple[PartitionFold, int]:
+        """A fold from the beginning, and how many of its records the topic has."""
+        name = f"fold-{partition}"
+        stores.discard(name)
+        store = stores.store(name)
+        shard = Shard(partition, store.get_many)
+
+        def write(changed: Shard) -> None:
+            store.write(changed.writes(), offset=changed.applied, cleared=changed.cleared())
+            changed.saved()
+
+        if not self._apart:
+            earlier = HistoryReader(
+                self._settings, self._codec, self._ruling, write, lambda: None, stretches_of,
+                self._erasing,
+            )  # fmt: skip
+            await earlier.fold(shard, self._ruling.histories)
+        fold = PartitionFold(
+            self._codec, replace(self._ruling.now, epoch=0), shard, store,
+            Sorted(self._notes.sorted_path(partition)), self._erasing, log_id=progress.log_id,
+            stamp_ms=progress.stamp_ms, keep_suppressions=self._keep_suppressions,
+        )  # fmt: skip
+        return fold, await self._written(partition, progress)
+
+    async def _written(self, partition: int, progress: Progress) -> int:
+        """Records of this import that the topic has."""
+        count, begin = 0, progress.begins[partition]
+        async with stretches_of(self._settings, HISTORY, partition) as stored:
+            async for records, _ in stored.read(max(begin, stored.begin), stored.end, 2_000):
+                for record in records:
+                    try:
+                        _, _, at = self._codec.split_enriched(record.value or b"")
+                    except DecodeError:
+                        continue
+                    count += at.log_id == progress.log_id
+        return count
+
+
+def _after(progress: Progress, partition: int, outcome: Outcome, minutes: int) -> Progress:
+    done = progress.after(
+        partition, duplicates=outcome.duplicates, refused=outcome.refused, written=outcome.written,
+        minutes=minutes,
+    )  # fmt: skip
+    fields = ("recipient", "reason", "since", "source", "scope")
+    listed = [{name: one[name] for name in fields} for one in outcome.suppressed.values()]
+    return replace(done, suppressed=[*done.suppressed, *listed])
+
+
+# --- joining --------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def planner_of(settings: Settings, codec: Codec) -> AsyncIterator[tuple[Planner, Rulebook]]:
+    """The planner of epochs."""
+    log_id = await admin.log_id(settings)
+    own = look_ups_of(settings).rules.version
+    async with Rulebook(settings, codec) as rulebook:
+        yield Planner(settings, rulebook, log_id, own), rulebook
+
+
+async def ruling_of(settings: Settings, rulebook: Rulebook) -> Ruling:
+    """How the workers judge now."""
+    return Ruling.of(await rulebook.refresh(), look_ups_of(settings))
+
+
+async def plan_of(planner: Planner, text: str, now_ms: int) -> tuple[Epoch, dict[int, Any]]:
+    """The epoch that folds all live events again, behind the history.
+
+    Raises:
+        BadInput: records of live events are gone, or another run is under way.
+    """
+    try:
+        return await planner.plan(text, lambda _: 0, now_ms, again=True)
+    except BadInput as error:
+        if error.reason != "too_early":
+            raise
+        raise BadInput("live_too_old", "Kafka no longer holds the first live events, which have to "
+                       "be counted again behind the history; --apart imports it without: a message "
+                       "that was opened before and after the cut then counts on both sides"
+                       ) from None  # fmt: skip
+
+
+def is_joined(rulebook: Rulebook, log_id: str) -> bool:
+    """Whether an import was joined."""
+    return any(
+        one.log_id == log_id for epoch in rulebook.history.standing for one in epoch.histories
+    )
+
+
+async def join(
+    planner: Planner, rulebook: Rulebook, ruling: Ruling, text: str, log_id: str,
+    ends: tuple[int, ...], now_ms: int,
+) -> None:  # fmt: skip
+    """Announces the epoch that joins an import, unless that was done before."""
+    await rulebook.refresh()
+    if is_joined(rulebook, log_id):
+        return
+    epoch, _ = await plan_of(planner, text, now_ms)
+    histories = (*ruling.histories, Joined(log_id, epoch.number, ends))
+    await planner.begin(replace(epoch, histories=histories))

@@ -1,0 +1,1 @@
+"""Importing events from before mailpulse: files, their order, the fold, and how far it is."""
