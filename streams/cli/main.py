@@ -57,10 +57,10 @@ ROLES = ("up", "demo", "dev", "ingest", "worker", "sink", "warehouse", "dashboar
 
 BY_USE = (
     "demo", "up", "status", "dev", "doctor", "kafka",
-    "config", "sources", "send-test", "check", "capture", "backfill", "migrate", "load", "capacity",
-    "bench",
-    "campaigns", "query", "export", "why", "trace", "alerts", "suppressions", "rules", "forget",
-    "export-person",
+    "config", "sources", "send-test", "check", "capture", "backfill", "import", "migrate", "load",
+    "capacity", "bench",
+    "campaigns", "report", "query", "export", "why", "trace", "alerts", "suppressions", "rules",
+    "forget", "export-person",
     "tail", "lag", "dlq", "topics", "workers", "reprocess",
 )  # fmt: skip
 """Commands in the order of ``--help``: those that are needed first and most often come first. Roles
