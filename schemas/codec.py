@@ -121,16 +121,20 @@ _READ_READER: Final = reader(_HEADLESS, first="machine_kind", last="geo_country"
 """What they need of opens and clicks too; these fields follow."""
 _READ_POSITION: Final = reader(_ENRICHMENT_JSON, last="version")
 _READ_ENRICHMENT: Final = reader(_ENRICHMENT_JSON)
-_ENRICHMENT_TYPES: Final = {
-    field["name"]: fastavro.parse_schema(without_logical_types(field["type"]))
-    for field in _ENRICHMENT_JSON["fields"]
-}
 _PLACE: Final = ("log_id", "partition", "fold_version", "offset", "version", "revision")
 _APART: Final = {
     **dict.fromkeys(_PLACE, True),
     **dict.fromkeys(("previous_campaign_id", "previous_message_key", "rules_version"), False),
 }
 _SKIM_ENRICHMENT: Final = skimmer(_ENRICHMENT_JSON, apart=_APART)
+_REST: Schema = fastavro.parse_schema(
+    without_logical_types(
+        {
+            **_ENRICHMENT_JSON,
+            "fields": [one for one in _ENRICHMENT_JSON["fields"] if one["name"] not in _APART],
+        }
+    )
+)
 
 
 def framing_prefix(schema_id: int) -> bytes:
@@ -260,6 +264,10 @@ class Codec:
                 errors.append((position, error))
         return records, errors
 
+    def _check_enriched(self, value: bytes) -> None:
+        if not value.startswith(self.prefix("enriched_event")):
+            raise DecodeError("wrong_schema", f"{self.name_of(value)} instead of enriched_event")
+
     def split_enriched(self, value: bytes) -> tuple[Head, bytes, Position]:
         """The parts of an enriched record of the newest version.
 
@@ -270,8 +278,7 @@ class Codec:
         Raises:
             DecodeError: another schema's record, or broken Avro.
         """
-        if not value.startswith(self.prefix("enriched_event")):
-            raise DecodeError("wrong_schema", f"{self.name_of(value)} instead of enriched_event")
+        self._check_enriched(value)
         head = Head(value, self._decode_raw)
         try:
             end = _read_head(value, head)
@@ -289,10 +296,9 @@ class Codec:
         Raises:
             DecodeError: another schema's record, or broken Avro.
         """
-        if not value.startswith(self.prefix("enriched_event")):
-            raise DecodeError("wrong_schema", f"{self.name_of(value)} instead of enriched_event")
+        self._check_enriched(value)
         try:
-            _, end = read(value, PREFIX_BYTES, Head(value, self._decode_raw))
+            end = end_of(value, PREFIX_BYTES)
             fields, _ = _READ_ENRICHMENT(value, end)
         except Exception:  # no head, unusual, or broken: fastavro decides
             _, end, fields = _split_by_schema(value)
@@ -308,8 +314,7 @@ class Codec:
         Raises:
             DecodeError: another schema's record, or broken Avro.
         """
-        if not value.startswith(self.prefix("enriched_event")):
-            raise DecodeError("wrong_schema", f"{self.name_of(value)} instead of enriched_event")
+        self._check_enriched(value)
         try:
             return _SKIM_ENRICHMENT(value, end_of(value, PREFIX_BYTES))
         except Exception:  # no head, unusual, or broken: fastavro decides
@@ -383,8 +388,5 @@ def _split_by_schema(value: bytes) -> tuple[AvroRecord, int, AvroRecord]:
 
 def _rest_by_schema(enrichment: AvroRecord) -> bytes:
     out = io.BytesIO()
-    for field in _ENRICHMENT_JSON["fields"]:
-        if field["name"] not in _APART:
-            plain = _ENRICHMENT_TYPES[field["name"]]
-            fastavro.schemaless_writer(out, plain, enrichment[field["name"]])
+    fastavro.schemaless_writer(out, _REST, enrichment)
     return out.getvalue()

@@ -221,9 +221,14 @@ def end_of(value: bytes, begin: int) -> int:
     Raises:
         Unusual, IndexError, struct.error: the record has no head that belongs to it.
     """
+    crc, form, size = _ENDS.unpack_from(value, begin + _BEFORE)
+    return _checked_end(value, begin, crc, form, size)
+
+
+def _checked_end(value: bytes, begin: int, crc: int, form: int, size: int) -> int:
+    """Where a record ends, by what its head says; raises as ``end_of`` (invariant 2)."""
     at = begin + _BEFORE
-    crc, form, size = _ENDS.unpack_from(value, at)
-    end: int = at + SIZE + size
+    end = at + SIZE + size
     if (
         value[begin] != ID_BEGIN[0]
         or value[at - 1] != HEADED[0]
@@ -248,15 +253,7 @@ def read(value: bytes, begin: int, head: Head) -> tuple[int, int]:
     crc, form, kind, flags, identity, key, occurred, received, address, size = _HEAD.unpack_from(
         value, at
     )
-    end = at + SIZE + size
-    if (
-        value[begin] != ID_BEGIN[0]
-        or value[at - 1] != HEADED[0]
-        or form != _FORM
-        or end > len(value)
-        or crc32(value[at + _CHECKSUM.size : end], crc32(value[begin : begin + ID_SIZE])) != crc
-    ):
-        raise Unusual
+    end = _checked_end(value, begin, crc, form, size)
     if flags & _ALIASED:
         head["alias"], head["alias_only"] = identity, flags & _ALIAS_ONLY != 0
         identity = event_hash(str(value[begin + 1 : begin + ID_SIZE], "utf-8"))
