@@ -26,3 +26,15 @@ def test_life_time_follows_the_setting(tmp_path: Path) -> None:
         for days in (31, 90):
             migrate.apply(client, warehouse.settings.model_copy(update={"events_ttl_days": days}))
             assert f"toIntervalDay({days})" in str(client.command("SHOW CREATE TABLE events"))
+
+
+def test_analysts_can_ask_what_is_to_apply(tmp_path: Path) -> None:
+    """They may not read the list of migrations itself; beside `up`, commands have their rights."""
+    with migrated_warehouse(tmp_path) as (warehouse, client):
+        reader = connect(warehouse.reader_settings)
+        assert migrate.plan(reader) == migrate.apply(reader, warehouse.reader_settings) == []
+        client.command("ALTER TABLE schema_migrations DELETE WHERE number > 20")
+        assert [step.number for step in migrate.plan(reader)] == [
+            step.number for step in load() if step.number > 20
+        ]
+        reader.close()
