@@ -177,7 +177,7 @@ def _read(ask: Ask, table: str) -> tuple[list[str], bool]:
         listed = ", ".join(f"'{name}'" for name in names)
         without = f" WHERE _part NOT IN ({listed})" if names else ""
         try:
-            ask(f"SELECT sum(cityHash64(*)) FROM `{table}`{without}", {}, tuple[int | None])
+            ask(f"SELECT max(cityHash64(*)) FROM `{table}`{without}", {}, tuple[int | None])
         except BadInput as error:
             part = part_in(error.detail)
             if part is None or part.name in names:
