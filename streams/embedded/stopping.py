@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from streams.embedded.child import Announce
+from streams.terminal.output import rewrite
 
 Result = TypeVar("Result")
 
@@ -100,12 +101,10 @@ async def counted(begun_s: float | None = None) -> AsyncIterator[None]:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        sys.stderr.write("\r\033[K")
-        sys.stderr.flush()
+        rewrite("")
 
 
 async def _count(begun_s: float) -> None:
     while True:
-        sys.stderr.write(f"\r\033[KStopping… {time.monotonic() - begun_s:.0f} s")
-        sys.stderr.flush()
+        rewrite(f"Stopping… {time.monotonic() - begun_s:.0f} s")
         await asyncio.sleep(1.0)

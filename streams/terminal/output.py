@@ -79,6 +79,13 @@ def clear() -> None:
         sys.stdout.write("\x1b[H\x1b[2J")
 
 
+def rewrite(line: str) -> None:
+    """Text in place of the current line of stderr, if that is a terminal (ECMA-48, EL)."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{visible(line, LINE_CHARS_MAX)}")
+        sys.stderr.flush()
+
+
 def for_documents() -> TextIO:
     """Stdout for a document that is written in pieces: ASCII, control characters escaped."""
     return sys.stdout

@@ -102,8 +102,9 @@ def test_a_stop_while_commands_are_imported_is_no_traceback(tmp_path: Path) -> N
     shutil.copy(entry.__file__, package / "entry.py")
     code = "from streams.cli.entry import main; main()"
     ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-P", "-c", code], env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert (ended.returncode, ended.stderr) == (INTERRUPTED, "")
 
 
