@@ -50,7 +50,7 @@ Tell = Callable[[int], None]
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
-    """The files that are meant, folders searched; hidden ones left out.
+    """The files that are meant, folders searched; hidden ones left out. ``paths`` is not empty.
 
     Raises:
         BadInput: ``not_readable``, or there are none.
@@ -66,7 +66,7 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
             raise BadInput("not_readable", f"{path}: no such file or folder")
     found = [path for path in found if not path.name.endswith(CAPTURED)]
     if not found:
-        raise BadInput("no_files", "there are no files to read")
+        raise BadInput("no_files", f"{paths[0]}: there are no files to read in it")
     return found
 
 

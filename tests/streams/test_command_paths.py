@@ -33,12 +33,15 @@ PATHS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("capture", "out"): (WRITTEN, ("capture", "crm", "--minutes", "0.01", "--out")),
     ("export", "output"): (WRITTEN, ("export", "campaign_summary", "--output")),
     ("suppressions export", "output"): (WRITTEN, ("suppressions", "export", "--output")),
+    ("import", "files"): (READ, ("import", "crm")),
+    ("import", "suppressions"): (WRITTEN, ("import", "crm", "bodies", "--suppressions")),
+    ("report", "to"): (WRITTEN, ("report", "--to")),
     ("config secrets", "folder"): (WRITTEN, ("config", "secrets")),
 }
 """Command, parameter -> what is done with the path, and the words before it."""
 CONFIGS = ("check", "capture", "doctor", "up", "sources refresh")
 """Commands with --config, tried once for all: they read it in one place."""
-ELSEWHERE = {("demo", "data_dir"), ("up", "data_dir")}
+ELSEWHERE = {("demo", "data_dir"), ("dev", "data_dir"), ("up", "data_dir")}
 """Made where it is missing; ``tests/streams/test_data_dir.py`` has its own tests."""
 
 
@@ -78,6 +81,8 @@ def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("mailpulse.toml", "good.toml"):
         Path(name).write_text(text, encoding="utf-8")
     Path("folder").mkdir()
+    Path("bodies").mkdir()
+    Path("bodies/one.json").write_text("{}", encoding="utf-8")
     Path("binary").write_bytes(b"\xff\xfe\x00[sources")
 
 
