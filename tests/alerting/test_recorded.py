@@ -26,6 +26,7 @@ EXPECTED: dict[str, set[str]] = {
 ONLY_WITH = {
     "mailpulse_deliver_expires_seconds": "a destination that is far behind",
     "mailpulse_sink_dead_letters_total": "records that ClickHouse refuses",
+    "mailpulse_state_snapshots_total": "a snapshot, which a worker begins after ten minutes",
     "mailpulse_source_silence_seconds": "a source whose rhythm is known, which takes two weeks",
 }
 """Metric -> what must happen before there is one; no phase does."""

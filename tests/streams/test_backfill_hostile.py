@@ -23,7 +23,9 @@ from streams.books import client
 from streams.books.client import Client
 from streams.books.pull import Page, Progress
 from streams.books.runner import Unanswered, run
+from streams.cli import backfill
 from streams.cli.backfill_words import document
+from streams.cli.context import settings_of, sources_of
 from streams.cli.main import main
 from tests.ingest.keys import example
 from tests.ingest.replicas import KEY, Trouble, history_table
@@ -219,6 +221,11 @@ def test_a_position_of_another_history_is_not_gone_on_with(
 
     source("mailgun")
     assert code("--from", "1d")[0] == 4  # Kafka is away
+    assert not list(tmp_path.glob("*/backfill/news.json"))  # so nothing is begun
+    settings = settings_of()
+    news = sources_of(settings, keys=False)["news"]
+    job = backfill._job(settings, news, {"--from": "1d"})
+    job.notes.write(backfill._begun(job, survey=False))
     [file] = tmp_path.glob("*/backfill/news.json")
     begun_run = Progress.from_json(file.read_text(encoding="utf-8"))
     page = Page(begun_run.state)

@@ -57,7 +57,7 @@ def _read() -> dict[str, list[Frozen]]:
 
 
 RECORDS = _read()
-ORDERED = (topics.RULES, topics.DESTINATIONS, topics.ERASURES)
+ORDERED = (topics.RULES, topics.DESTINATIONS, topics.ERASURES, topics.HISTORY)
 """What only operators' commands write: no run of the pipeline has records of it."""
 
 
