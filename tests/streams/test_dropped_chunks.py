@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from schemas import topics
+from streams.transport.chunks import TP
 from tests.builders import RECEIVED_AT, event
 from tests.streams.engine_rig import PARTITIONS, Broker, Clock, EngineMaker, EngineRig
 
@@ -91,6 +92,8 @@ async def test_what_retention_took_is_counted_and_passed(
     rig = await engine_of(broker, tmp_path, Clock())
     reset_to_the_begin(rig)
     feed(broker, 0, read_before)
+    raw = [TP(topics.RAW, partition) for partition in range(PARTITIONS)]
+    await rig.until(lambda: all(map(rig.worker.enrich.is_open, raw)))  # what is lost later counts
     await rig.work_off()
     read = {tp: log.end for tp, log in broker.logs.items() if tp.topic == topics.RAW}
     feed(broker, read_before, EVENTS)
