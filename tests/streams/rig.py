@@ -61,6 +61,8 @@ class FakeThread:
         self.sessions: dict[TP, int] = {}
         self.commits: list[dict[TP, int]] = []
         self.commits_succeed = True
+        self.resets = False
+        """Below the log's start, a fetch continues at the start, as aiokafka's reset does."""
         self.assignor = ClaimAssignor()
 
     def assignment(self) -> set[TP]:
@@ -86,6 +88,8 @@ class FakeThread:
         result: dict[TP, Taken | list[FakeRecord]] = {}
         for tp in sorted(wanted & self.assigned):
             log, position = self.logs[tp], self.positions[tp]
+            if self.resets and log.records:
+                position = max(position, log.records[0].offset)
             ahead = [record for record in log.records if record.offset >= position]
             if tp.topic not in self.app.chunk_topics:
                 if ahead:

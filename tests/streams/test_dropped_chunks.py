@@ -69,20 +69,6 @@ async def test_what_was_dropped_is_read_again(
     assert newest["windows"][-1]["counts"]["delivered"] == EVENTS
 
 
-def reset_to_the_begin(rig: EngineRig) -> None:
-    """Below the log's start, a fetch continues at the start, as aiokafka's reset does."""
-    take = rig.thread.take
-
-    async def taking(*args):  # type: ignore[no-untyped-def]  # as FakeThread.take
-        for tp, position in rig.thread.positions.items():
-            records = rig.thread.logs[tp].records
-            if records and position < records[0].offset:
-                rig.thread.positions[tp] = records[0].offset
-        return await take(*args)
-
-    rig.thread.take = taking  # type: ignore[method-assign]
-
-
 @pytest.mark.parametrize("read_before", [0, 20])
 async def test_what_retention_took_is_counted_and_passed(
     read_before: int, engine_of: EngineMaker, tmp_path: Path
@@ -90,7 +76,7 @@ async def test_what_retention_took_is_counted_and_passed(
     """Right after a start and while reading, the worker goes on with what is left."""
     broker = Broker()
     rig = await engine_of(broker, tmp_path, Clock())
-    reset_to_the_begin(rig)
+    rig.thread.resets = True
     feed(broker, 0, read_before)
     raw = [TP(topics.RAW, partition) for partition in range(PARTITIONS)]
     await rig.until(lambda: all(map(rig.worker.enrich.is_open, raw)))  # what is lost later counts

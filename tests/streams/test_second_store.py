@@ -123,7 +123,7 @@ def differing(
 ) -> Iterator[Any]:
     """As ``differences``, without the version of the rules: a verdict that both rules give keeps
     that of the earlier ones. Offsets of the events."""
-    for key, name, _, _ in differences(found, wanted, newest):
+    for key, name, _, _ in differences(found, wanted, Span(newest, newest)):
         if name != "rules_version":
             yield wanted[key]["offset"]
 
