@@ -17,6 +17,7 @@ from schemas.errors import MailpulseError
 from streams.cli import (
     alerts,
     backfill,
+    backup,
     capture,
     deliver,
     dlq,
@@ -57,8 +58,8 @@ ROLES = ("up", "demo", "dev", "ingest", "worker", "sink", "warehouse", "dashboar
 
 BY_USE = (
     "demo", "up", "status", "dev", "doctor", "kafka",
-    "config", "sources", "send-test", "check", "capture", "backfill", "import", "migrate", "load",
-    "capacity", "bench",
+    "config", "sources", "send-test", "check", "capture", "backfill", "import", "migrate", "backup",
+    "restore", "load", "capacity", "bench",
     "campaigns", "report", "query", "export", "why", "trace", "alerts", "suppressions", "rules",
     "forget", "export-person",
     "tail", "lag", "dlq", "topics", "workers", "reprocess",
@@ -109,6 +110,7 @@ for module in (
     send_test,
     backfill,
     import_history,
+    backup,
     capture,
     doctor,
     status,
