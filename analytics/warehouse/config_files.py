@@ -31,8 +31,7 @@ def configured(folder: Path, database: str, memory_bytes_max: int) -> Path:
         OSError: it can't be written.
     """
     nothing, temporary, backups = folder / "nothing", temporary_of(folder), backups_of(folder)
-    for directory in (temporary, backups):
-        shutil.rmtree(directory, ignore_errors=True)
+    shutil.rmtree(temporary, ignore_errors=True)
     for directory in (nothing, temporary, backups):
         directory.mkdir(parents=True, exist_ok=True)
     users, config = folder / "users.xml", folder / "config.xml"

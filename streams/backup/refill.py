@@ -14,6 +14,8 @@ Invariants:
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from copy import copy
+from functools import lru_cache
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -40,6 +42,15 @@ FILLED_AT_ONCE = 100_000
 _EMPTY = b"\x01\x01\x00"
 """A record from its key on: no key, no value, no headers."""
 _FILLING = {"cleanup.policy": "delete", "retention.ms": "-1"}
+
+
+@lru_cache(4)
+def _empty_batch(count: int) -> RecordBatch:
+    """A batch of empty records, to be copied for each use: making one takes long."""
+    batch = RecordBatch(BATCH_BYTES_MAX, calc_crc32c)
+    if batch.extend([_EMPTY] * count, 0) != count:
+        raise ValueError(f"{count} empty records are more than a batch holds")
+    return batch
 
 
 class Refill:
@@ -136,9 +147,9 @@ class Refill:
             yield from unpacked(self._place.read(chunk.stored))
 
     def _check(self, found: dict[str, Found]) -> None:
-        for name, copy in self._manifest.topics.items():
+        for name, wanted_topic in self._manifest.topics.items():
             ends = [end for _, end in found[name].bounds]
-            wanted = [partition.end for partition in copy.partitions]
+            wanted = [partition.end for partition in wanted_topic.partitions]
             if ends != wanted:
                 raise Unavailable(
                     f"{name} ends at {ends} instead of {wanted}: somebody else writes to it, or a"
@@ -197,9 +208,7 @@ class Writing:
             await self._send()
         while offsets > 0:
             count = min(offsets, FILLED_AT_ONCE)
-            batch = RecordBatch(BATCH_BYTES_MAX, calc_crc32c)
-            count = batch.extend([_EMPTY] * count, 0)
-            await self._carry(batch)
+            await self._carry(copy(_empty_batch(count)))
             offsets -= count
 
     async def landed(self) -> None:

@@ -24,7 +24,7 @@ from schemas.errors import BadInput, ConfigError
 from schemas.settings import Settings
 from schemas.topics import RAW
 from schemas.versions import FOLD_VERSION
-from streams.backup.manifest import Files, Manifest, Stored
+from streams.backup.manifest import Files, Manifest, Stored, is_name
 from streams.backup.manifest import Tables as TablesCopy
 from streams.backup.place import BackupPlace
 from streams.backup.tables import Tables, place_of
@@ -126,6 +126,7 @@ class Backup:
                 base = place_of(before.tables.server, before.name)
             tables.back_up(place, name, base)
             return TablesCopy(*about, {}, self._sources.server)
+        _clean(folder)
         _refuse_full(folder, tables.bytes())
         told = teller(self._say, "ClickHouse", "files")
         with _removed(folder / name):
@@ -172,6 +173,13 @@ def _linked(folder: SnapshotFolder, manifest: Snapshot, links: Path) -> bool:
         return False
     (links / MANIFEST).write_bytes(pack(manifest))
     return True
+
+
+def _clean(folder: Path) -> None:
+    """Deletes what a backup that was killed has left."""
+    for path in folder.glob("*"):
+        if is_name(path.name):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _refuse_full(folder: Path, needed: int) -> None:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from streams.backup.place import BackupPlace
     from streams.backup.restoring import Restored
     from streams.backup.tables import Tables
+    from streams.cli.erased_again import Erased
 
 Where = Annotated[str, typer.Argument(metavar="PLACE", help="A folder, or s3://bucket/prefix.")]
 
@@ -79,10 +80,13 @@ async def _backup(
 ) -> int:
     from streams.backup.manifest import Unusable
     from streams.backup.run import Backup, Sources, teller
+    from streams.backup.tables import place_of
     from streams.embedded.kept_log import kept_log
     from streams.kafka import admin
 
     place = _place(to)
+    if clickhouse:
+        place_of(clickhouse, "")
     async with _stores(settings, must_exist=True) as stores:
         if stores.folder is None and not clickhouse:
             raise BadInput(
@@ -156,6 +160,7 @@ async def _restore(
     from streams.backup.manifest import Unusable
     from streams.backup.notes import Begun, Note
     from streams.backup.restoring import Restore, Targets
+    from streams.cli.erased_again import erase_again
     from streams.embedded.data_dir import running
     from streams.embedded.kept_log import keep_log
 
@@ -175,11 +180,14 @@ async def _restore(
             raise BadInput("unusable", str(error)) from None
         if done.topic_id != manifest.log_id and stores.folder is not None:
             keep_log(settings.data_dir, done.topic_id, manifest.log_id)
+        erased = await erase_again(stores.settings, manifest.made_at, say)
         note.end()
     if json:
         emit({**_about(manifest), "kafka": done.kafka, "log_id": manifest.log_id,
-              "rows": done.rows, "records": done.records, "snapshots": done.snapshots})  # fmt: skip
+              "rows": done.rows, "records": done.records, "snapshots": done.snapshots,
+              "erased_again": erased.people, "erasures_without_names": erased.unknown})  # fmt: skip
         return 0
+    _told_erased(erased)
     _told(manifest, done, on_one_machine=stores.folder is not None)
     return 0
 
@@ -198,6 +206,14 @@ def _told(manifest: "Manifest", done: "Restored", *, on_one_machine: bool) -> No
         if not on_one_machine:
             say(f"set MAILPULSE_LOG_ID={manifest.log_id} for every worker and command from now on")
     say("start the pipeline again" + (": mailpulse up" if on_one_machine else ""))
+
+
+def _told_erased(erased: "Erased") -> None:
+    if erased.people:
+        say(f"{erased.people:,} people of the backup were erased again: they had been forgotten")
+    if erased.unknown:
+        say(f"{erased.unknown:,} erasures since the backup are so old that nothing says whom:"
+            " 'mailpulse forget FILE' with your list of them")  # fmt: skip
 
 
 def _list(place: "BackupPlace", *, json: bool) -> None:
@@ -310,6 +326,16 @@ def _is_elsewhere() -> bool:
     return any(f"{PREFIX}{name}" in given for name in names)
 
 
+def _database_at(dsn: str) -> dict[str, Any]:
+    """The settings that the supervisor gives the sink."""
+    from pydantic import SecretStr
+
+    return {
+        "clickhouse_dsn": SecretStr(dsn), "clickhouse_compress": False,
+        "clickhouse_manage_access": False,
+    }  # fmt: skip
+
+
 @asynccontextmanager
 async def _stores(settings: Settings, *, must_exist: bool) -> AsyncIterator[Stores]:
     """Kafka and ClickHouse: of a running pipeline, of one that is stopped, or elsewhere.
@@ -321,8 +347,6 @@ async def _stores(settings: Settings, *, must_exist: bool) -> AsyncIterator[Stor
     if _is_elsewhere():
         yield Stores(settings, None)
         return
-    from pydantic import SecretStr
-
     from analytics.warehouse.config_files import backups_of
     from streams.embedded.data_dir import OPERATOR_FILE, running
     from streams.embedded.stores import stores
@@ -334,7 +358,7 @@ async def _stores(settings: Settings, *, must_exist: bool) -> AsyncIterator[Stor
             dsn = path.read_text("utf-8").strip()
         except OSError as error:
             raise Unavailable(f"{path}: {error.strerror}; start 'mailpulse up' again") from None
-        yield Stores(settings.model_copy(update={"clickhouse_dsn": SecretStr(dsn)}), folder)
+        yield Stores(settings.model_copy(update=_database_at(dsn)), folder)
         return
     if must_exist and not (settings.data_dir / "kafka").exists():
         raise ConfigError(
@@ -343,7 +367,7 @@ async def _stores(settings: Settings, *, must_exist: bool) -> AsyncIterator[Stor
         )  # fmt: skip
     say("starting Kafka and the database …")
     async with stores(settings, environ(), say) as (kafka, dsn):
-        yield Stores(kafka.model_copy(update={"clickhouse_dsn": SecretStr(dsn)}), folder)
+        yield Stores(kafka.model_copy(update=_database_at(dsn)), folder)
 
 
 def register(app: typer.Typer) -> None:

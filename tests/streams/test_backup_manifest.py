@@ -38,7 +38,9 @@ def made(**changes: Any) -> Manifest:
     counts = TopicCopy("e" * 32, {"cleanup.policy": "compact"}, (part, part))
     given = {
         "name": NAME, "made_at": 1.5, "version": "0.1.0", "fold": 4, "log_id": "f" * 32,
-        "groups": {"sink": {RAW: {0: Place(7, ""), 1: Place(4, "log")}, MINUTES: {0: Place(9, "")}}},
+        "groups": {
+            "sink": {RAW: {0: Place(7, ""), 1: Place(4, "log")}, MINUTES: {0: Place(9, "")}}
+        },
         "tables": Tables("mailpulse", 27, {"events": 5}, {"data/a": ONE}),
         "topics": {RAW: log, ENRICHED: log, MINUTES: counts},
         "snapshots": {"enrich-0": {NAME: {"a.sst": ONE}}},

@@ -56,9 +56,7 @@ def named(number: int) -> str:
 def backed_up(memory: Memory, number: int, contents: list[bytes]) -> Manifest:
     """A backup whose only topic has these chunks."""
     place = BackupPlace(memory)
-    chunks = [
-        Chunk(at, at + 1, 1, place.put_bytes(content)) for at, content in enumerate(contents)
-    ]
+    chunks = [Chunk(at, at + 1, 1, place.put_bytes(content)) for at, content in enumerate(contents)]
     copy = TopicCopy("f" * 32, {}, (Partition(0, len(chunks), tuple(chunks)),))
     manifest = made(name=named(number), topics={"email.events.raw.v1": copy}, snapshots={})
     manifest = replace(manifest, tables=replace(manifest.tables, files={}))
