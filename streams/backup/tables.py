@@ -18,6 +18,8 @@ from schemas.errors import BadInput, Unavailable
 
 Ask = Callable[[str, Mapping[str, str]], Sequence[Sequence[Any]]]
 """Rows of a query with ``{name:Type}`` parameters; raises ``BadInput`` or ``Unavailable``."""
+Do = Callable[[str], None]
+"""Runs a statement without an answer; raises ``BadInput`` or ``Unavailable``."""
 Say = Callable[[str], None]
 
 POLL_S = 0.5
@@ -30,6 +32,9 @@ WHERE active AND database = currentDatabase() GROUP BY table ORDER BY table
 _MIGRATION = "SELECT max(number) FROM schema_migrations"
 _SIZE = "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = currentDatabase()"
 _HAS = "SELECT count() FROM system.tables WHERE database = currentDatabase()"
+_NAMES = """
+SELECT name FROM system.tables WHERE database = currentDatabase() ORDER BY engine LIKE '%MergeTree'
+"""
 _STATE = """
 SELECT toString(status), error, num_files, files_read, total_size, bytes_read
 FROM system.backups WHERE id = {id:String} ORDER BY start_time DESC LIMIT 1
@@ -40,12 +45,12 @@ class Tables:
     """The database of a ClickHouse.
 
     Args:
-        ask: with all rights.
+        ask, do: with all rights.
         say: called with how far it is.
     """
 
-    def __init__(self, ask: Ask, say: Say) -> None:
-        self._ask, self._say = ask, say
+    def __init__(self, ask: Ask, do: Do, say: Say) -> None:
+        self._ask, self._do, self._say = ask, do, say
 
     def name(self) -> str:
         """Of the database."""
@@ -79,9 +84,8 @@ class Tables:
 
     def drop(self) -> None:
         """Empties the database."""
-        name = self.name()
-        self._ask(f"DROP DATABASE `{name}` SYNC", {})
-        self._ask(f"CREATE DATABASE `{name}`", {})
+        for (name,) in self._ask(_NAMES, {}):  # a session needs the database itself
+            self._do(f"DROP TABLE IF EXISTS `{name}` SYNC SETTINGS max_table_size_to_drop = 0")
 
     def back_up(self, place: str, name: str, base: str = "") -> None:
         """Makes ClickHouse write a backup.
@@ -115,6 +119,24 @@ class Tables:
             f"RESTORE DATABASE `{source}`{renamed} FROM {place} SETTINGS id = '{number}' ASYNC", {}
         )
         self._until(number, "RESTORED", "ClickHouse's restore")
+
+    def add(self, place: str, name: str, database: str, table: str) -> None:
+        """Adds the rows that a backup has of a table to those that are there.
+
+        Args:
+            database: that was backed up.
+
+        Raises:
+            BadInput: ClickHouse refuses it, or could not do it.
+        """
+        source, target = (text.replace("`", "") for text in (database, self.name()))
+        number = f"{name}-{secrets.token_hex(4)}"
+        self._ask(
+            f"RESTORE TABLE `{source}`.`{table}` AS `{target}`.`{table}` FROM {place} SETTINGS"
+            f" id = '{number}', allow_non_empty_tables = 1, allow_different_table_def = 1 ASYNC",
+            {},
+        )
+        self._until(number, "RESTORED", f"{table} from the backup")
 
     def _until(self, name: str, wanted: str, what: str) -> None:
         told = time.monotonic()

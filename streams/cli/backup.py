@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -84,10 +85,10 @@ async def _backup(
     from streams.embedded.kept_log import kept_log
     from streams.kafka import admin
 
-    place = _place(to)
+    place = place_at(to)
     if clickhouse:
         place_of(clickhouse, "")
-    async with _stores(settings, must_exist=True) as stores:
+    async with stores_of(settings, must_exist=True) as stores:
         if stores.folder is None and not clickhouse:
             raise BadInput(
                 "clickhouse",
@@ -98,7 +99,7 @@ async def _backup(
         if stores.folder is not None:
             log_id = kept_log(settings.data_dir, log_id) or log_id
         sources = Sources(
-            stores.settings, log_id, _tables(stores.settings),
+            stores.settings, log_id, tables_at(stores.settings),
             stores.folder, clickhouse,
         )  # fmt: skip
         manifest = await Backup(sources, place, say).run(now())
@@ -141,7 +142,7 @@ def restore(
 
     Example: mailpulse restore s3://backups/mailpulse --data-dir ./mailpulse-data
     """
-    place = _place(source)
+    place = place_at(source)
     if listed:
         _list(place, json=json)
         return
@@ -169,9 +170,9 @@ async def _restore(
     note = Note(settings.data_dir)
     again = note.read() is not None
     migration = max(one.number for one in load())
-    async with _stores(settings, must_exist=False) as stores:
+    async with stores_of(settings, must_exist=False) as stores:
         targets = Targets(
-            stores.settings, _tables(stores.settings), stores.folder, migration, with_gap, again
+            stores.settings, tables_at(stores.settings), stores.folder, migration, with_gap, again
         )
         restoring = Restore(targets, place, manifest, say)
         try:
@@ -300,7 +301,7 @@ def _when(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _place(where: str) -> "BackupPlace":
+def place_at(where: str) -> "BackupPlace":
     """The place of backups.
 
     Raises:
@@ -312,11 +313,25 @@ def _place(where: str) -> "BackupPlace":
     return BackupPlace(objects_at(where, where))
 
 
-def _tables(settings: Settings) -> "Tables":
+def tables_at(settings: Settings) -> "Tables":
+    """The database of ClickHouse."""
     from streams.backup.tables import Tables
     from streams.cli.clickhouse import table_of
 
-    return Tables(lambda sql, given: table_of(settings, sql, given)[1], say)
+    return Tables(lambda sql, given: table_of(settings, sql, given)[1], partial(do, settings), say)
+
+
+def do(settings: Settings, statement: str) -> None:
+    """Runs a statement of ClickHouse's that has no answer.
+
+    Raises:
+        Unavailable: nothing answers, or not ClickHouse.
+        BadInput: ClickHouse refuses it.
+    """
+    from streams.cli.clickhouse import ask
+
+    for _ in ask(settings, statement, "TSV").pieces:
+        pass
 
 
 def _is_elsewhere() -> bool:
@@ -337,7 +352,7 @@ def _database_at(dsn: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _stores(settings: Settings, *, must_exist: bool) -> AsyncIterator[Stores]:
+async def stores_of(settings: Settings, *, must_exist: bool) -> AsyncIterator[Stores]:
     """Kafka and ClickHouse: of a running pipeline, of one that is stopped, or elsewhere.
 
     Raises:

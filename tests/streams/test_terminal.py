@@ -183,6 +183,7 @@ ASKED: dict[str, list[tuple[str, ...]]] = {
     "backup": [(HOSTILE,), ("place", "--clickhouse", HOSTILE), ("place", "--json")],
     "restore": [(HOSTILE,), ("place", "--name", HOSTILE), ("place", "--list"),
                 (HOSTILE, "--list", "--json"), (f"s3://{HOSTILE}", "--verify")],
+    "repair": [(), ("--json",), ("--yes", "--from", HOSTILE)],
     "check": [("crm", "--body", "body", "-H", f"x: {HOSTILE}"), ("crm", "--body", HOSTILE[:20]),
               (HOSTILE, "--body", "body")],
     "send-test": [("crm",), ("crm", "--json")],
