@@ -1,6 +1,7 @@
-"""The note that a restore leaves in the data directory for as long as it goes on."""
+"""Notes in the data directory: a restore that goes on, and the backups that were made from here."""
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,10 +11,19 @@ from streams.worker.snapshots import write_whole
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A restore that is under way, or was cut off."""
+    """A restore that is under way, or was cut off.
+
+    Attributes:
+        source: place of the backup.
+        name: of the backup.
+        target: which stores it writes to: what is in others is not its own.
+        kept: whether Kafka was kept.
+    """
 
     source: str
     name: str
+    target: str
+    kept: bool
 
 
 class Note:
@@ -47,3 +57,45 @@ class Note:
     def end(self) -> None:
         """It is over."""
         self.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A backup that was made.
+
+    Attributes:
+        made_at: seconds since 1970.
+    """
+
+    place: str
+    name: str
+    made_at: float
+
+
+class BackupsMade:
+    """The note of all backups that were made from here and not deleted by ``--keep``.
+
+    Args:
+        data_dir: of the pipeline, or of the operator.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self.path = data_dir / "backups.json"
+
+    def read(self) -> list[Made]:
+        """They, as far as the note can be read; others may have been made elsewhere."""
+        try:
+            return [Made(**one) for one in json.loads(self.path.read_text("utf-8"))]
+        except (OSError, ValueError, TypeError):
+            return []
+
+    def add(self, made: Made, there: Collection[str]) -> None:
+        """Notes a backup.
+
+        Args:
+            there: names of those that its place has now.
+        """
+        kept = [one for one in self.read() if one.place != made.place or one.name in there]
+        every = [*(one for one in kept if one != made), made]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self.path, json.dumps([asdict(one) for one in every], indent=1).encode())

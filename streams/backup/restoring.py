@@ -8,11 +8,14 @@ Invariants:
 3. Where it is lost, its topics come back with the same offsets (``streams.backup.refill``), all
    groups with their own, and the log keeps its name (``streams.embedded.kept_log``): a record
    that was read before is the same one again.
-4. A note says that a restore is under way (``streams.backup.notes``). Cut off at any moment, the
+4. Where Kafka is lost, state that workers had is set aside, and later snapshots in
+   ``MAILPULSE_SNAPSHOT_STORE`` are deleted: they know of records that are in no log any more.
+5. A note says that a restore is under way (``streams.backup.notes``). Cut off at any moment, the
    same restore begins anew, and a pipeline does not start on the half of it.
 """
 
 import asyncio
+import secrets
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +32,7 @@ from streams.backup.refill import Refill
 from streams.backup.run import teller
 from streams.backup.tables import Tables, place_of
 from streams.backup.topics import found_topics
-from streams.objects.objects import checked
+from streams.objects.objects import checked, objects_at
 from streams.worker.snapshot_manifest import Unusable as UnusableSnapshot
 from streams.worker.snapshot_manifest import unpack
 from streams.worker.snapshots import MANIFEST, SnapshotFolder, synced, write_whole
@@ -46,7 +49,8 @@ class Targets:
         folder: where ClickHouse reads ``File`` backups, on this machine; ``None``: it is a server.
         migration: number of this version's newest migration.
         with_gap: go on although Kafka no longer has all that came since.
-        again: an earlier run of the same restore was cut off: what is there is its own.
+        again: an earlier run into these stores was cut off: the tables are its own.
+        refilled: that run had begun to fill an empty Kafka: the topics are its own, too.
     """
 
     settings: Settings
@@ -55,6 +59,7 @@ class Targets:
     migration: int
     with_gap: bool = False
     again: bool = False
+    refilled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +94,12 @@ class Restore:
         self._targets, self._place, self._manifest = targets, place, manifest
         self._say = say
 
-    async def run(self, begin: Callable[[], None]) -> Restored:
+    async def run(self, begin: Callable[[bool], None]) -> Restored:
         """Restores.
 
         Args:
-            begin: called when everything is checked, before anything is written (invariant 4).
+            begin: called when everything is checked, before anything is written (invariant 5); is
+                told whether Kafka was kept.
 
         Raises:
             Unusable: the backup is damaged, of a newer version, or of another Kafka.
@@ -101,7 +107,7 @@ class Restore:
             Unavailable: a peer does not answer.
         """
         kept = await self._checked()
-        begin()
+        begin(kept)
         if self._targets.again:
             await asyncio.to_thread(self._targets.tables.drop)
         manifest, settings = self._manifest, self._targets.settings
@@ -120,6 +126,7 @@ class Restore:
             records = sum(
                 one.records for copy in manifest.topics.values() for one in copy.partitions
             )
+            await asyncio.to_thread(self._set_state_aside)
         self._say("state …")
         snapshots = await asyncio.to_thread(self._snapshots)
         rows = await asyncio.to_thread(self._targets.tables.rows)
@@ -131,8 +138,8 @@ class Restore:
         targets, manifest = self._targets, self._manifest
         check_version(manifest, FOLD_VERSION, targets.migration)
         found = await found_topics(targets.settings)
-        if targets.again and found.get(RAW) and found[RAW].topic_id != self._mine():
-            found = {}  # our own, refilled in part
+        if targets.refilled and (RAW not in found or found[RAW].topic_id != self._mine()):
+            found = {}
         kept = kafka_is_kept(manifest, RAW, found)
         if not targets.again:
             await asyncio.to_thread(targets.tables.refuse_any)
@@ -193,6 +200,20 @@ class Restore:
             tables.restore(f"File('{name}')", name, copy.database)
         finally:
             shutil.rmtree(folder / name, ignore_errors=True)
+
+    def _set_state_aside(self) -> None:
+        """State that is ahead of the restored log would take new records for ones that it has."""
+        settings, name = self._targets.settings, self._manifest.name
+        directory = settings.streams_state_dir / settings.consumer_group
+        if directory.exists():
+            aside = directory.with_name(f"{directory.name}.before-{secrets.token_hex(4)}")
+            directory.rename(aside)
+            self._say(f"workers' state from before the restore is set aside: {aside}")
+        if settings.snapshot_store:
+            objects = objects_at(settings.snapshot_store, "MAILPULSE_SNAPSHOT_STORE")
+            for key in objects.keys(settings.consumer_group):
+                if key.endswith(MANIFEST) and key.rpartition("/")[2] > f"{name}{MANIFEST}":
+                    objects.delete(key)
 
     def _snapshots(self) -> int:
         """Puts snapshots of state where workers look for them; a worker judges each."""

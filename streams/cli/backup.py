@@ -80,6 +80,7 @@ async def _backup(
     settings: Settings, to: str, clickhouse: str, keep: int | None, *, verify: bool, json: bool
 ) -> int:
     from streams.backup.manifest import Unusable
+    from streams.backup.notes import BackupsMade, Made
     from streams.backup.run import Backup, Sources, teller
     from streams.backup.tables import place_of
     from streams.embedded.kept_log import kept_log
@@ -109,6 +110,8 @@ async def _backup(
         except Unusable as error:
             raise BadInput("damaged", str(error)) from None
     deleted = await asyncio.to_thread(place.prune, keep) if keep else (0, 0)
+    made = Made(place.name, manifest.name, manifest.made_at)
+    BackupsMade(settings.data_dir).add(made, await asyncio.to_thread(place.listed))
     if json:
         emit({**_about(manifest), "place": place.name, "new_bytes": place.new_bytes,
               "verified": verify, "deleted_backups": deleted[0]})  # fmt: skip
@@ -168,15 +171,20 @@ async def _restore(
     if not _is_elsewhere() and running(settings.data_dir):
         raise BadInput("running", f"a pipeline runs on {settings.data_dir}: stop it first")
     note = Note(settings.data_dir)
-    again = note.read() is not None
+    begun = note.read()
     migration = max(one.number for one in load())
     async with stores_of(settings, must_exist=False) as stores:
+        target = _target(stores)
+        again = begun is not None and begun.target == target
         targets = Targets(
-            stores.settings, tables_at(stores.settings), stores.folder, migration, with_gap, again
-        )
+            stores.settings, tables_at(stores.settings), stores.folder, migration, with_gap,
+            again, begun is not None and again and not begun.kept,
+        )  # fmt: skip
         restoring = Restore(targets, place, manifest, say)
         try:
-            done = await restoring.run(lambda: note.write(Begun(place.name, manifest.name)))
+            done = await restoring.run(
+                lambda kept: note.write(Begun(place.name, manifest.name, target, kept))
+            )
         except Unusable as error:
             raise BadInput("unusable", str(error)) from None
         if done.topic_id != manifest.log_id and stores.folder is not None:
@@ -193,6 +201,16 @@ async def _restore(
     return 0
 
 
+def _target(stores: Stores) -> str:
+    """Which stores a restore writes to, without secrets."""
+    from schemas.addresses import clickhouse_address
+
+    if stores.folder is not None:
+        return str(stores.folder)
+    address = clickhouse_address(stores.settings.clickhouse_dsn.get_secret_value())
+    return f"{stores.settings.kafka_bootstrap} {address.place} {address.database}"
+
+
 def _told(manifest: "Manifest", done: "Restored", *, on_one_machine: bool) -> None:
     put(f"restored backup {manifest.name}: {sum(done.rows.values()):,} rows in ClickHouse")
     when = _when(manifest.made_at)
@@ -205,7 +223,10 @@ def _told(manifest: "Manifest", done: "Restored", *, on_one_machine: bool) -> No
         say(f"people who were forgotten after {when} are back: 'mailpulse forget FILE' with your"
             " list of them")  # fmt: skip
         if not on_one_machine:
-            say(f"set MAILPULSE_LOG_ID={manifest.log_id} for every worker and command from now on")
+            say(
+                f"set MAILPULSE_LOG_ID={manifest.log_id} for every worker and command from now on,"
+                " and delete what is in the workers' MAILPULSE_STATE_DIR: it is ahead of the log"
+            )
     say("start the pipeline again" + (": mailpulse up" if on_one_machine else ""))
 
 
@@ -310,7 +331,8 @@ def place_at(where: str) -> "BackupPlace":
     from streams.backup.place import BackupPlace
     from streams.objects.objects import objects_at
 
-    return BackupPlace(objects_at(where, where))
+    named = where if "://" in where else str(Path(where).resolve())
+    return BackupPlace(objects_at(named, named))
 
 
 def tables_at(settings: Settings) -> "Tables":
