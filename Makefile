@@ -8,6 +8,7 @@
 #   make lint     ruff, formatting, import contracts
 #   make types    mypy --strict
 #   make live     tests on real Kafka, a real registry, a real browser (Maven needed)
+#   make test-backup  a backup, a lost machine, a restore, each killed again and again
 #   make rehearse  docker-compose.yml brought up without Docker, every service killed and restarted,
 #                 figures compared (root, Linux)         ARGS="--brief --keep FOLDER"
 #   make bench    measurements on real Kafka                 ARGS="--only ingress --json"
@@ -41,7 +42,7 @@ PYTEST := -m pytest --numprocesses $(AT_ONCE) --maxprocesses 8 --dist loadfile
 LIVE_AT_ONCE ?= 2
 ARGS ?=
 
-.PHONY: demo test test-pinned compiled test-compiled lint types live rehearse bench soak fuzz record-metrics lock clean
+.PHONY: demo test test-pinned compiled test-compiled test-backup lint types live rehearse bench soak fuzz record-metrics lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/installed-embedded
@@ -73,6 +74,9 @@ live: $(VENV)/installed-dev
 	$(BIN)/python $(PYTEST) --numprocesses $(LIVE_AT_ONCE) \
 	  -m "(live or slow) and not browser" $(ARGS)
 	$(BIN)/python -m pytest -m browser $(ARGS)  # apart: Playwright keeps an event loop running
+
+test-backup: $(VENV)/installed-dev
+	MAILPULSE_TEST_BACKUP_KILLS=4 $(BIN)/python -m pytest tests/live/test_backup.py $(ARGS)
 
 rehearse: $(VENV)/installed-dev $(VENV)/pinned/installed
 	$(BIN)/python -m tests.rehearsal $(ARGS)

@@ -105,14 +105,26 @@ class Eraser:
         for at_ms, names in orders.items():
             if not names:
                 continue
-            try:
-                self._erase(list(names), at_ms)
-            except (ClickHouseError, OSError) as error:
-                raise _unavailable(error) from error
+            self.erase(list(names), at_ms)
             log.info("people erased from the tables", people=len(names))
         return rejects
 
-    def _erase(self, names: list[str], at_ms: int) -> None:
+    def erase(self, names: Sequence[str], at_ms: int) -> None:
+        """Erases people from the tables.
+
+        Args:
+            names: their identities.
+            at_ms: of the erasure, milliseconds since 1970: what happened before is erased.
+
+        Raises:
+            Unavailable: ClickHouse is unavailable, or has not done it yet.
+        """
+        try:
+            self._erase(names, at_ms)
+        except (ClickHouseError, OSError) as error:
+            raise _unavailable(error) from error
+
+    def _erase(self, names: Sequence[str], at_ms: int) -> None:
         self._settle()
         ordered = 0
         for keys in batches(self._keys(names), KEYS_AT_ONCE):

@@ -55,7 +55,9 @@ def users_xml(database: str) -> str:
 """
 
 
-def config_xml(users: str, nothing: str, temporary: str, memory_bytes_max: int) -> str:
+def config_xml(
+    users: str, nothing: str, temporary: str, backups: str, memory_bytes_max: int
+) -> str:
     """The engine's configuration.
 
     Args:
@@ -63,6 +65,7 @@ def config_xml(users: str, nothing: str, temporary: str, memory_bytes_max: int) 
         nothing: path of a directory that is and stays empty: where the engine would look for
             files of its users, schemas and scripts.
         temporary: path of a directory for sorting and joining on disk.
+        backups: path of the only directory that ``BACKUP`` and ``RESTORE`` use.
         memory_bytes_max: of the whole engine; a query that wants more fails.
     """
     empty = escape(nothing.rstrip("/") + "/")
@@ -77,6 +80,7 @@ def config_xml(users: str, nothing: str, temporary: str, memory_bytes_max: int) 
   <custom_local_disks_base_directory>{empty}</custom_local_disks_base_directory>
   <tmp_path>{escape(temporary.rstrip("/") + "/")}</tmp_path>
   <remote_url_allow_hosts></remote_url_allow_hosts>
+  <backups><allowed_path>{escape(backups.rstrip("/") + "/")}</allowed_path></backups>
   <max_server_memory_usage>{memory_bytes_max}</max_server_memory_usage>
   <merge_tree>
     <fsync_after_insert>1</fsync_after_insert>

@@ -11,6 +11,11 @@ def temporary_of(folder: Path) -> Path:
     return folder / "tmp"
 
 
+def backups_of(folder: Path) -> Path:
+    """Where the engine writes a backup, and finds one to restore; only while that goes on."""
+    return folder / "backups"
+
+
 def configured(folder: Path, database: str, memory_bytes_max: int) -> Path:
     """Writes the configuration into ``folder``, empties what was temporary in it.
 
@@ -25,12 +30,14 @@ def configured(folder: Path, database: str, memory_bytes_max: int) -> Path:
     Raises:
         OSError: it can't be written.
     """
-    nothing, temporary = folder / "nothing", temporary_of(folder)
+    nothing, temporary, backups = folder / "nothing", temporary_of(folder), backups_of(folder)
     shutil.rmtree(temporary, ignore_errors=True)
-    for directory in (nothing, temporary):
+    for directory in (nothing, temporary, backups):
         directory.mkdir(parents=True, exist_ok=True)
     users, config = folder / "users.xml", folder / "config.xml"
     users.write_text(users_xml(database), encoding="utf-8")
-    text = config_xml(str(users), str(nothing), str(temporary), memory_bytes_max)
+    text = config_xml(
+        str(users), str(nothing), str(temporary), str(backups), memory_bytes_max
+    )  # fmt: skip
     config.write_text(text, encoding="utf-8")
     return config

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from analytics.warehouse.config_files import configured, temporary_of
+from analytics.warehouse.config_files import backups_of, configured, temporary_of
 from analytics.warehouse.fence import raised, set_limits
 from analytics.warehouse.limits import EXIT_DISOBEYED
 from analytics.warehouse.metrics import WarehouseMetrics
@@ -117,7 +117,8 @@ def _prepared(settings: Settings) -> Path:
     tempfile.tempdir = str(temporary)
     set_limits(DESCRIPTORS_MAX)
     fence = raised(
-        [*map(Path, _SYSTEM_PATHS), *_code(), folder], [settings.clickhouse_dir, temporary]
+        [*map(Path, _SYSTEM_PATHS), *_code(), folder],
+        [settings.clickhouse_dir, temporary, backups_of(folder)],
     )
     if fence.files and fence.network and fence.calls:
         log.info("fenced in")

@@ -118,6 +118,7 @@ def attached(settings: Settings, given: Mapping[str, str], found: Endpoints | No
         update |= {
             "kafka_bootstrap": found.kafka_bootstrap,
             "partitions": found.partitions,
+            "log_id": found.log_id or settings.log_id,
         }
     names = (f"{PREFIX}CLICKHOUSE_DSN", f"{PREFIX}CLICKHOUSE_DSN_FILE")
     if not any(name in given for name in names):

@@ -204,10 +204,12 @@ def _parts(settings: Settings) -> list[Finding]:
     data_dir = settings.data_dir.resolve()
     findings = []
     for part in seen.parts:
+        mend = steps(part, settings.sink_group, data_dir)
+        if not part.replicated:
+            mend = f"mailpulse repair --yes; or by hand: {mend}"
         rows = f", {part.rows} rows" if part.rows >= 0 else ""
         fate = "detached at ClickHouse's start: its rows are missing" if part.aside else "damaged"
-        findings.append(Finding("parts", False, f"{part}{rows}: {fate}",
-                                steps(part, settings.sink_group, data_dir)))  # fmt: skip
+        findings.append(Finding("parts", False, f"{part}{rows}: {fate}", mend))
     if not findings:
         far = f"; not finished in {CHECK_S_MAX} s: " + ", ".join(seen.unfinished)
         detail = f"{seen.tables} tables checked, nothing damaged"

@@ -333,7 +333,9 @@ def _show(settings: Settings, done: "list[AvroRecord]", unknown: int, *, json: b
     from streams.erasure.certificate import certificate_of
 
     folder = settings.data_dir / FOLDER
-    whole = [certificate_of(record) for record in done]
+    whole = [
+        {**certificate_of(record), "backups": _backups(settings, record["at"])} for record in done
+    ]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for one in whole:
@@ -345,10 +347,14 @@ def _show(settings: Settings, done: "list[AvroRecord]", unknown: int, *, json: b
         emit({"certificates": whole, "nothing_known": unknown})
         return
     for one in whole[:SHOWN_MAX]:
-        rows = [
+        rows: list[tuple[str, ...]] = [
             (part["store"], part["how"], "" if part["count"] is None else f"{part['count']:,}",
              part["until"] or "no date")
             for part in one["stores"]
+        ]  # fmt: skip
+        rows += [
+            (f"backup {backup['name']} in {backup['place']}", "still has what was known then", "",
+             "when you delete it") for backup in one["backups"]
         ]  # fmt: skip
         title = f"erasure {one['erasure_id']} of {one['at']}"
         table(title, ("store", "what happens", "count", "gone at the latest"), rows)
@@ -357,6 +363,17 @@ def _show(settings: Settings, done: "list[AvroRecord]", unknown: int, *, json: b
     if unknown:
         say(f"{unknown:,} of whom nothing is known")
     say(f"certificates: {folder}")
+
+
+def _backups(settings: Settings, at_us: int) -> list[dict[str, Any]]:
+    """Backups from before an erasure that were made from here, and are not known to be deleted."""
+    from streams.backup.notes import BackupsMade
+
+    return [
+        {"place": one.place, "name": one.name}
+        for one in BackupsMade(settings.data_dir).read()
+        if one.made_at < at_us / 1_000_000
+    ]
 
 
 def register(app: typer.Typer) -> None:

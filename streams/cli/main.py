@@ -17,6 +17,7 @@ from schemas.errors import MailpulseError
 from streams.cli import (
     alerts,
     backfill,
+    backup,
     capture,
     deliver,
     dlq,
@@ -27,6 +28,7 @@ from streams.cli import (
     import_history,
     kafka,
     load,
+    repair,
     report,
     reprocess,
     roles,
@@ -57,8 +59,8 @@ ROLES = ("up", "demo", "dev", "ingest", "worker", "sink", "warehouse", "dashboar
 
 BY_USE = (
     "demo", "up", "status", "dev", "doctor", "kafka",
-    "config", "sources", "send-test", "check", "capture", "backfill", "import", "migrate", "load",
-    "capacity", "bench",
+    "config", "sources", "send-test", "check", "capture", "backfill", "import", "migrate", "backup",
+    "restore", "repair", "load", "capacity", "bench",
     "campaigns", "report", "query", "export", "why", "trace", "alerts", "suppressions", "rules",
     "forget", "export-person",
     "tail", "lag", "dlq", "topics", "workers", "reprocess",
@@ -99,6 +101,7 @@ for module in (
     tail,
     trace,
     why,
+    repair,
     report,
     export_person,
     forget,
@@ -109,6 +112,7 @@ for module in (
     send_test,
     backfill,
     import_history,
+    backup,
     capture,
     doctor,
     status,

@@ -3,7 +3,8 @@
 Invariants:
 1. One process owns a data directory; the lock is released when the process ends, however it ends.
 2. Other commands find a running pipeline through ``data_dir/embedded.json``; the file of a process
-   that ended is ignored.
+   that ended is ignored. ``operator.dsn`` beside it, the address of its database with all rights,
+   is readable for its user alone.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ from schemas.errors import ConfigError, Unavailable
 from schemas.recipient_hash import mode_mark
 from schemas.settings import PREFIX, Settings
 
-STATE_FILE, LOCK_FILE = "embedded.json", "lock"
+STATE_FILE, LOCK_FILE, OPERATOR_FILE = "embedded.json", "lock", "operator.dsn"
 PORTS_FROM = 16_384
 """The lowest port that is chosen here: known services have lower ones."""
 PORTS_OUTGOING = 49_152
@@ -40,6 +41,7 @@ class Endpoints:
 
     Attributes:
         recipients: how its ingress stores recipients, see ``mode_mark``; empty: not known.
+        log_id: of the raw topic, if it is another than the topic's own (after a restore).
     """
 
     pid: int
@@ -50,6 +52,7 @@ class Endpoints:
     worker_url: str
     dashboard_url: str = ""
     recipients: str = ""
+    log_id: str = ""
 
 
 def recipients_mark(settings: Settings) -> str:
@@ -147,6 +150,14 @@ def running(data_dir: Path) -> Endpoints | None:
     except (OSError, ValueError, TypeError):
         return None
     return found
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Writes a file that only this user can read."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(f"{text}\n")
 
 
 def with_token(dsn: str, token: str) -> str:

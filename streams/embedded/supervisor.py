@@ -12,7 +12,6 @@ Invariants:
 5. Each role gets only its own settings and secrets (``streams.embedded.role_environ``). The sink's
    token for the database is generated at each start; the database gets its SHA-256.
 
-Faust joins its group quickly only with a short session time-out.
 """
 
 import asyncio
@@ -34,6 +33,7 @@ import httpx
 from schemas.errors import ConfigError, MailpulseError, Unavailable
 from schemas.groups import group_by_role, topics_by_group
 from schemas.settings import PREFIX, Settings
+from streams.backup.notes import Note
 from streams.deliver.destinations import load_destinations
 from streams.deliver.suppress.accounts import problems_with
 from streams.embedded import local_kafka
@@ -47,6 +47,7 @@ from streams.embedded.child import (
 )
 from streams.embedded.data_dir import (
     LOCK_FILE,
+    OPERATOR_FILE,
     STATE_FILE,
     Endpoints,
     free_ports,
@@ -54,12 +55,15 @@ from streams.embedded.data_dir import (
     port_is_free,
     recipients_mark,
     with_token,
+    write_secret,
 )
+from streams.embedded.kept_log import kept_log
 from streams.embedded.log_files import LogFile
 from streams.embedded.looking import Patience, look_after
 from streams.embedded.open_files import allow_open_files
 from streams.embedded.role_environ import references_in, role_environ
 from streams.embedded.stopping import Stop, counted
+from streams.embedded.told import local_settings, told
 from streams.embedded.unread import Unread, by_topic, farewell
 from streams.kafka import admin
 
@@ -83,7 +87,6 @@ DASHBOARD_S = 10.0
 """Longest wait for the dashboard, once everything else is ready."""
 LIVE_S = 5.0
 """Longest wait for one answer to ``/livez``."""
-_SESSION_MS = 6_000
 _DATABASE = "mailpulse"
 
 
@@ -137,45 +140,39 @@ class Embedded:
                     " choose another with --port, or --port 0 for any"
                 ]
             )
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        if Note(self.data_dir).read():
+            raise ConfigError(
+                [
+                    f"{PREFIX}DATA_DIR: a restore into {self.data_dir} was cut off: run the same"
+                    " 'mailpulse restore' again"
+                ]
+            )
         ports = free_ports(
             ingest=self.settings.ingest_port, warehouse=self.settings.warehouse_port,
             door=self.settings.door_port, dashboard=self.settings.dashboard_port,
             kafka=0, controller=0, worker=0, sink=0, deliver=0, health=0,
         )  # fmt: skip
         urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
-        bootstrap = f"127.0.0.1:{ports['kafka']}"
-        shared = self._told(bootstrap)
-        await self._start_broker(ports)
-        await self._start_warehouse(shared, ports)
-        kafka = self.settings.model_copy(
-            update={
-                "kafka_bootstrap": bootstrap,
-                "kafka_security_protocol": "PLAINTEXT",
-                "kafka_replication_factor": 1,
-                "log_id": "",
-            }
-        )
-        await self._until_broker(kafka)
-        await admin.topics_apply(kafka)
-        await self._until_ready("broker", partial(local_kafka.coordinates, kafka))
-        self.kafka = kafka
-        await self._until_ready("warehouse", lambda: self._is_ready(urls["health"]))
+        dsn = await self.start_stores(ports)
+        await admin.topics_apply(self.kafka)
+        bootstrap = self.kafka.kafka_bootstrap
+        log_id = kept_log(self.data_dir, await admin.log_id(self.kafka))
+        shared = told(self.settings, bootstrap) | {"LOG_ID": log_id}
         await self._start_role(
             "sink", shared, ports["sink"],
-            CLICKHOUSE_DSN=f"http://sink:{self._token}@127.0.0.1:{ports['warehouse']}/{_DATABASE}",
-            CLICKHOUSE_COMPRESS=False, CLICKHOUSE_MANAGE_ACCESS=False,
+            CLICKHOUSE_DSN=dsn, CLICKHOUSE_COMPRESS=False, CLICKHOUSE_MANAGE_ACCESS=False,
             SINK_BACKOFF_MS_MAX=min(self.settings.sink_backoff_ms_max, PAUSE_MS_MAX),
         )  # fmt: skip
         await self._start_role("worker", shared, ports["worker"])
         await self._start_deliver(shared, ports["deliver"])
         await self._start_role("ingest", shared, 0, INGEST_PORT=ports["ingest"])
         where = Endpoints(
-            os.getpid(), bootstrap, kafka.partitions, ingest_url=urls["ingest"],
+            os.getpid(), bootstrap, self.kafka.partitions, ingest_url=urls["ingest"],
             clickhouse_dsn=f"{urls['door']}/{_DATABASE}",
             worker_url=urls["worker"],
             dashboard_url=urls["dashboard"],
             recipients=recipients_mark(self.settings),
+            log_id=log_id,
         )  # fmt: skip
         delivers = urls["deliver"] if "deliver" in self._children else ""
         await self._start_dashboard(shared, where, ports["dashboard"], delivers)
@@ -191,6 +188,32 @@ class Embedded:
         state = json.dumps(asdict(where), indent=1)
         (self.data_dir / STATE_FILE).write_text(state + "\n", encoding="utf-8")
         return where
+
+    async def start_stores(self, ports: Mapping[str, int]) -> str:
+        """Starts what everything is stored in, the broker and the database; ``kafka`` is set.
+
+        Args:
+            ports: of ``kafka``, its ``controller``, ``warehouse``, ``door`` and ``health``.
+
+        Returns:
+            The address of the database with all rights. It is in ``operator.dsn`` too, for this
+            user's commands.
+
+        Raises:
+            ConfigError, Unavailable: as ``start``.
+        """
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        bootstrap = f"127.0.0.1:{ports['kafka']}"
+        await self._start_broker(ports)
+        await self._start_warehouse(told(self.settings, bootstrap), ports)
+        self.kafka = local_settings(self.settings, bootstrap)
+        await self._until_broker(self.kafka)
+        await self._until_ready("broker", partial(local_kafka.coordinates, self.kafka))
+        health = f"http://127.0.0.1:{ports['health']}"
+        await self._until_ready("warehouse", lambda: self._is_ready(health))
+        dsn = f"http://sink:{self._token}@127.0.0.1:{ports['warehouse']}/{_DATABASE}"
+        write_secret(self.data_dir / OPERATOR_FILE, dsn)
+        return dsn
 
     def _delivers(self) -> bool:
         """Whether ``mailpulse.toml`` names destinations.
@@ -214,28 +237,6 @@ class Embedded:
     def child_environ(self, role: str, told: Mapping[str, str]) -> dict[str, str]:
         """The environment of a role: ``told`` takes precedence over the caller's settings."""
         return role_environ(role, self._environ, told, references_in(self._config_text()))
-
-    def _told(self, bootstrap: str) -> dict[str, str]:
-        """Settings that the supervisor determines, by name without prefix."""
-        told = {
-            "KAFKA_BOOTSTRAP": bootstrap,
-            "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
-            "KAFKA_SASL_PASSWORD": "",
-            "KAFKA_REPLICATION_FACTOR": "1",
-            "LOG_ID": "",
-            "PARTITIONS": str(self.settings.partitions),
-            "SESSION_TIMEOUT_MS": str(_SESSION_MS),
-            "REBALANCE_TIMEOUT_MS": str(_SESSION_MS),
-            "DATA_DIR": str(self.data_dir),
-            "INGEST_HOST": "127.0.0.1",
-            "METRICS_HOST": "127.0.0.1",
-            "DOOR_HOST": "127.0.0.1",
-            "DASHBOARD_HOST": "127.0.0.1",
-            "LOG_LEVEL": self.settings.log_level,
-        }
-        if self.settings.config_file is not None:
-            told["CONFIG_FILE"] = str(self.settings.config_file.resolve())
-        return told
 
     async def _start_broker(self, ports: Mapping[str, int]) -> None:
         environ = self.child_environ("broker", {})
@@ -418,7 +419,8 @@ class Embedded:
         if said := farewell(self.unread, self.data_dir / local_kafka.FOLDER):
             self._announce(said)
         await self._http.aclose()
-        (self.data_dir / STATE_FILE).unlink(missing_ok=True)
+        for name in (STATE_FILE, OPERATOR_FILE):
+            (self.data_dir / name).unlink(missing_ok=True)
 
     def kill(self) -> None:
         """Kills every child at once; none is restarted."""

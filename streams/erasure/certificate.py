@@ -181,7 +181,8 @@ def certificate(erasure_id: str, at_us: int, found: Found, terms: Terms) -> dict
                        None, None))  # fmt: skip
     rows.append(_store("files of your own: exports, shell history", "not reached", None,
                        None))  # fmt: skip
-    rows.append(_store("backups of your own", "not reached: after restoring one, forget again",
+    rows.append(_store("backups of your own", "not reached, and listed if made from here; a restore"
+                       " erases again while Kafka knows of this, later forget again",
                        None, None))  # fmt: skip
     rows.append(_store("systems that deliver has sent to, providers", "not reached: ask them",
                        None, None))  # fmt: skip

@@ -15,6 +15,7 @@ from schemas.codec import Codec
 from schemas.erasure import ERASED_HEADER, ERASED_KEY, Erasures, digest
 from schemas.event import message_key
 from schemas.scopes import scoped_key
+from streams.cli import erased_again
 from tests.analytics.scenario import Sent
 from tests.builders import RECEIVED_AT, enrichment, event, record
 from tests.contracts.test_warehouse import embedded
@@ -208,3 +209,19 @@ def test_an_unreadable_erasure_is_a_reject_and_stops_no_other(warehouse: Warehou
     rejects = Eraser(warehouse.client, CODEC, "").load([broken, erasure(ADA)])
     assert [one.record for one in rejects] == [broken]
     assert "lovelace" not in str(rows(warehouse, "events"))
+
+
+def test_a_restored_person_is_erased_by_what_an_erasure_leaves(warehouse: Warehouse) -> None:
+    """Digests alone: the same rows as by the order that had the name."""
+    everything = [*mail(ADA, 0), *mail(BOB, 100), suppressed(ADA, 1), suppressed(BOB, 2, "g:1")]
+    assert warehouse.load(everything) == []
+    erase(warehouse, ADA)
+    by_name = {table: rows(warehouse, table) for table in TABLES}
+    for table in TABLES:
+        warehouse.client.command(f"TRUNCATE TABLE {table}")
+    assert warehouse.load(everything) == []
+    order = CODEC.decode(erasure(ADA, "nobody's").value or b"", "erasure")
+    erasures = Erasures()
+    erasures.put("e", {**order, "identities": []})
+    assert erased_again._erase(warehouse.settings, erasures) == 1
+    assert {table: rows(warehouse, table) for table in TABLES} == by_name

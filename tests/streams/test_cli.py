@@ -27,6 +27,7 @@ COMMANDS = (
     "doctor", "status", "lag", "tail", "query", "export", "dlq", "send-test", "check", "capture",
     "config", "sources", "backfill", "campaigns", "suppressions", "alerts", "rules", "bench",
     "forget", "export-person", "workers", "report", "import",
+    "backup", "restore", "repair",
 )  # fmt: skip
 
 

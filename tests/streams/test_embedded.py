@@ -30,6 +30,7 @@ from streams.embedded.data_dir import (
 )
 from streams.embedded.looking import LOOK_S, STEP_S_MAX, Look, Patience, Silence
 from streams.embedded.supervisor import Embedded
+from streams.embedded.told import told as told_settings
 from streams.embedded.unread import Unread, by_topic, farewell
 from streams.kafka.admin import Lag
 
@@ -384,7 +385,7 @@ async def test_children_are_told_of_the_broker_of_this_machine(tmp_path: Path) -
         "MAILPULSE_LOG_ID": "of-a-cluster",
     }
     pipeline = Embedded(settings, user, lambda line: None)
-    shared = pipeline._told("127.0.0.1:5")
+    shared = told_settings(settings, "127.0.0.1:5")
     environ = {
         **pipeline.child_environ("worker", shared), **pipeline.child_environ("ingest", shared)
     }  # fmt: skip
