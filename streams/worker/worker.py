@@ -30,6 +30,7 @@ from streams.enrich.derive import LookUps
 from streams.enrich.epochs import History, Ruling
 from streams.erasure.topic import ErasureLog
 from streams.kafka.admin import log_id as find_log_id
+from streams.kafka.retention import check_retention
 from streams.kafka.stretches import OpenStretches, stretches_of
 from streams.reprocess.rules_topic import Rulebook
 from streams.transport import runner
@@ -361,6 +362,7 @@ def _countries(path: Path) -> Callable[[str | None], str]:
 
 async def _main(settings: Settings, **parts: Any) -> int:
     log_id = await find_log_id(settings)
+    await check_retention(settings)
     codec = parts.get("codec") or Codec()
     async with Rulebook(settings, codec) as rulebook, ErasureLog(settings, codec) as erasures:
         await rulebook.refresh()
@@ -379,8 +381,8 @@ def run_worker(settings: Settings, **parts: Any) -> int:
         0 after an orderly stop, 1 after a failure.
 
     Raises:
-        ConfigError: topics are missing, the state directory is another worker's, or a newer
-            release was at work here.
+        ConfigError: topics are missing, or keep records for less than the settings need; the state
+            directory is another worker's; a newer release was at work here.
     """
     try:
         code = asyncio.run(_main(settings, **parts))
