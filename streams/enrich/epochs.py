@@ -152,8 +152,8 @@ def check_fold(found: int, newest: Epoch | None) -> None:
         raise ConfigError(
             [
                 f"the partition is folded by version {found} of the fold, and this release has "
-                f"version {FOLD_VERSION}: begin an epoch with 'mailpulse reprocess --again', then "
-                "start the workers"
+                f"version {FOLD_VERSION}: begin an epoch with 'mailpulse reprocess --again "
+                "--from 10d', then start the workers"
             ]
         )
 
