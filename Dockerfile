@@ -48,7 +48,6 @@ LABEL org.opencontainers.image.title="mailpulse" \
 # Nothing to add packages with, nor ensurepip, which has a copy: a container stays what it is.
 # The numbers are fixed so that volumes keep their owner over image versions.
 RUN rm -rf /usr/local/lib/python3.*/site-packages/* /usr/local/lib/python3.*/ensurepip \
-      /usr/local/bin/pip* /usr/local/bin/wheel \
  && groupadd --gid 10001 mailpulse \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/mailpulse mailpulse \
  && install -d -o 10001 -g 10001 -m 0750 /var/lib/mailpulse /etc/mailpulse
