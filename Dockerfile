@@ -3,8 +3,10 @@
 #
 #   docker build -t mailpulse:0.1.0 .
 #
-# Every package is held to its hash in .ci/lock. The base image is named by its tag alone, since it
-# can't be fetched where this project is tested; to hold it too, give its digest:
+# Every package is held to its hash in .ci/lock. Decision: the base image is named by its tag alone.
+# A digest is only worth something if the image behind it was looked at, and registries can't be
+# reached where this project is tested; one that was copied from elsewhere would be a guess that
+# breaks the build or holds an old image for ever. To hold it, give the digest that you looked at:
 #   --build-arg PYTHON=3.11-slim-bookworm@sha256:…   (docker buildx imagetools inspect python:…)
 # With the pure step compiled (streams/deploy/README.md, «The compiled build»), which needs a C
 # compiler from Debian in the stage that builds:
@@ -21,14 +23,16 @@ COPY ingest ingest
 COPY streams streams
 COPY analytics analytics
 # The versions are the ones that the tests passed with. mailpulse's own wheel is built aside, so that
-# what builds it is not in the image.
-RUN python -m venv /opt/build && python -m venv /opt/mailpulse \
+# what builds it is not in the image; nor is pip, which is only needed to make it.
+RUN python -m venv /opt/build && python -m venv --without-pip /opt/mailpulse \
  && /opt/build/bin/pip install --no-cache-dir --require-hashes --only-binary :all: \
       --requirement .ci/lock/build.txt \
  && /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /opt/wheel . \
- && /opt/mailpulse/bin/pip install --no-cache-dir --require-hashes --only-binary :all: \
+ && /opt/build/bin/pip --python /opt/mailpulse/bin/python install --no-cache-dir \
+      --require-hashes --only-binary :all: \
       --requirement .ci/lock/run.txt --requirement .ci/lock/image.txt \
- && /opt/mailpulse/bin/pip install --no-cache-dir --no-deps /opt/wheel/*.whl \
+ && /opt/build/bin/pip --python /opt/mailpulse/bin/python install --no-cache-dir --no-deps \
+      /opt/wheel/*.whl \
  && /opt/mailpulse/bin/python -m compileall -q /opt/mailpulse/lib
 ARG COMPILED=
 RUN test -z "$COMPILED" || { \
@@ -41,8 +45,10 @@ RUN test -z "$COMPILED" || { \
 FROM python:${PYTHON}
 LABEL org.opencontainers.image.title="mailpulse" \
       org.opencontainers.image.licenses="Apache-2.0"
+# Nothing to add packages with, nor ensurepip, which has a copy: a container stays what it is.
 # The numbers are fixed so that volumes keep their owner over image versions.
-RUN groupadd --gid 10001 mailpulse \
+RUN rm -rf /usr/local/lib/python3.*/site-packages/* /usr/local/lib/python3.*/ensurepip \
+ && groupadd --gid 10001 mailpulse \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/mailpulse mailpulse \
  && install -d -o 10001 -g 10001 -m 0750 /var/lib/mailpulse /etc/mailpulse
 COPY --from=build /opt/mailpulse /opt/mailpulse

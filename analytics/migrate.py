@@ -6,14 +6,19 @@ Invariants:
 2. Applied migrations are recorded in ``schema_migrations`` with the file's SHA-256. If a file was
    changed afterwards or is missing, nothing is applied.
 3. Two processes may migrate at the same time: they run the same idempotent statements.
-4. The TTL of the events is a setting, so it is set at the end rather than by a migration.
+4. TTLs of events and minute counts are settings, so they are set at the end rather than by a
+   migration.
+5. What the release before reads and writes stays: columns, tables and views are added, and views
+   keep their columns. So that release works on after a roll-back. A migration that can't keep this
+   ends its name in ``BREAKING``; older releases refuse the database then.
 """
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import NamedTuple
 
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
@@ -21,13 +26,14 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from analytics.client import judged
 from analytics.cluster import for_cluster, table_on_server
 from analytics.sql import statements
-from schemas.errors import ConfigError, MailpulseError
+from schemas.errors import ConfigError, MailpulseError, NewerRelease
 from schemas.settings import AnalyticsSettings
 
 _NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 SERVER_ONLY = "-- server only"
 """First line of a migration that creates roles and quotas. With ``clickhouse_manage_access`` off
 (the operator creates them, or the engine is chDB, which can't) it is recorded but not run."""
+BREAKING = "_breaks"
 
 ACCESS_DENIED = 497
 """ClickHouse's code (``src/Common/ErrorCodes.cpp``)."""
@@ -73,6 +79,16 @@ class Migration:
         return self.text.startswith(SERVER_ONLY)
 
 
+class Applied(NamedTuple):
+    """A migration as recorded in the database; empty texts: not known."""
+
+    name: str
+    checksum: str
+
+
+_UNKNOWN = Applied("", "")
+
+
 def load() -> list[Migration]:
     """The migrations of this version, in order.
 
@@ -92,45 +108,54 @@ def load() -> list[Migration]:
     return found
 
 
-def pending(known: Sequence[Migration], applied: dict[int, str]) -> list[Migration]:
-    """The migrations that are not applied yet. Pure.
+def pending(known: Sequence[Migration], applied: Mapping[int, Applied]) -> list[Migration]:
+    """The migrations that are not applied yet; those of newer releases are left alone. Pure.
 
     Args:
         known: the migrations of this version, in order.
-        applied: number -> checksum, as recorded in the database; empty: not known.
+        applied: as recorded in the database, by number.
 
     Raises:
-        MigrationError: the database is newer than this version, or an applied file was changed.
+        MigrationError: an applied file was changed.
+        NewerRelease: invariant 5.
     """
-    newer = sorted(set(applied) - {migration.number for migration in known})
-    if newer:
-        raise MigrationError(f"the database has migration {newer[0]:04}: upgrade mailpulse first")
+    for number in sorted(set(applied) - {migration.number for migration in known}):
+        if applied[number].name.endswith(BREAKING):
+            raise NewerRelease(
+                [
+                    f"the database has migration {number:04}_{applied[number].name} of a newer "
+                    "release, on which this one can't work: upgrade mailpulse"
+                ]
+            )
     for migration in known:
-        if applied.get(migration.number) not in (None, "", migration.checksum):
+        before = applied.get(migration.number, _UNKNOWN)
+        if before.checksum not in ("", migration.checksum):
             raise MigrationError(
                 f"migration {migration.number:04} was changed after it was applied"
             )
     return [migration for migration in known if migration.number not in applied]
 
 
-def _applied(client: Client) -> dict[int, str]:
-    """Number -> checksum; for analysts, who may not read them, empty checksums."""
+def _applied(client: Client) -> dict[int, Applied]:
+    """What was applied, by number; for analysts, who may not read more, numbers alone."""
     try:
         if not client.command("EXISTS TABLE schema_migrations"):
             return {}
-        rows = client.query("SELECT number, checksum FROM schema_migrations FINAL").result_rows
+        rows = client.query(
+            "SELECT number, name, checksum FROM schema_migrations FINAL"
+        ).result_rows
     except ClickHouseError as error:
         if getattr(error, "code", None) != ACCESS_DENIED:
             raise
-        rows = client.query("SELECT arrayJoin(migrations), '' FROM pipeline_state").result_rows
-    return {int(number): str(checksum) for number, checksum in rows}
+        rows = client.query("SELECT arrayJoin(migrations), '', '' FROM pipeline_state").result_rows
+    return {int(number): Applied(str(name), str(checksum)) for number, name, checksum in rows}
 
 
 def plan(client: Client) -> list[Migration]:
     """The migrations that ``apply`` would apply.
 
     Raises:
-        MigrationError: as ``pending``.
+        MigrationError, NewerRelease: as ``pending``.
         Unavailable: ClickHouse does not answer.
     """
     try:
@@ -147,6 +172,7 @@ def apply(client: Client, settings: AnalyticsSettings) -> list[Migration]:
 
     Raises:
         MigrationError: as ``pending``; or a statement failed, and those before it were applied.
+        NewerRelease: as ``pending``.
         ConfigError: the cluster's name is invalid.
         Unavailable: ClickHouse does not answer.
     """
@@ -167,7 +193,7 @@ def apply(client: Client, settings: AnalyticsSettings) -> list[Migration]:
                 [[migration.number, migration.name, migration.checksum]],
                 column_names=["number", "name", "checksum"],
             )
-        _set_ttl(client, settings)
+        _set_ttls(client, settings)
     except ClickHouseError as error:
         raise MigrationError(str(error)) from error
     return steps
@@ -178,12 +204,21 @@ def _run(client: Client, statement: str, cluster: str) -> None:
         client.command(each)
 
 
-def _set_ttl(client: Client, settings: AnalyticsSettings) -> None:
-    """Sets the TTL of ``events`` if it differs: an ALTER is expensive on a cluster."""
-    table = table_on_server("events", settings.clickhouse_cluster)
+def _set_ttls(client: Client, settings: AnalyticsSettings) -> None:
+    """Sets TTLs that differ: an ALTER is expensive on a cluster."""
+    _set_ttl(client, settings, "events", "toDateTime(event_time)", settings.events_ttl_days)
+    _set_ttl(client, settings, "campaign_minutes", "minute", settings.minutes_ttl_days)
+
+
+def _set_ttl(client: Client, settings: AnalyticsSettings, name: str, time: str, days: int) -> None:
+    """Sets how many days a table keeps rows; 0: for ever.
+
+    Parts that are there take the new time over too, by a mutation: those of old months are not
+    merged any more, and would stay for as long as was set when they were written.
+    """
+    table = table_on_server(name, settings.clickhouse_cluster)
     definition = str(client.command(f"SHOW CREATE TABLE {table}"))
-    if f"toIntervalDay({settings.events_ttl_days})" in definition:
+    if f"toIntervalDay({days})" in definition or not (days or f"TTL {time}" in definition):
         return
-    ttl = f"toDateTime(event_time) + toIntervalDay({settings.events_ttl_days})"
-    alter = f"ALTER TABLE {table} MODIFY TTL {ttl} SETTINGS materialize_ttl_after_modify = 0"
-    _run(client, alter, settings.clickhouse_cluster)
+    change = f"MODIFY TTL {time} + toIntervalDay({days})" if days else "REMOVE TTL"
+    _run(client, f"ALTER TABLE {table} {change}", settings.clickhouse_cluster)

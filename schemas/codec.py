@@ -65,6 +65,8 @@ class Position(NamedTuple):
 
 
 PREFIX_BYTES: Final = 5
+UNKNOWN_SCHEMA: Final = "unknown_schema_id"
+"""Reason of records of a schema that this release does not know."""
 _PREFIX: Final = struct.Struct(">bI")
 
 
@@ -198,7 +200,7 @@ class Codec:
             return self._names[schema_id]
         except KeyError:
             raise DecodeError(
-                "unknown_schema_id", f"schema id {schema_id} unknown: upgrade this mailpulse"
+                UNKNOWN_SCHEMA, f"schema id {schema_id} unknown: upgrade this mailpulse"
             ) from None
 
     def prefix(self, name: str) -> bytes:

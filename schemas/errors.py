@@ -45,3 +45,10 @@ class ConfigError(MailpulseError):
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(self.problems))
+
+
+class NewerRelease(ConfigError):
+    """A newer release was at work here, and what it left can't be gone on with by this one.
+
+    No restart of this release helps, so a role ends with the exit code for settings.
+    """

@@ -164,7 +164,10 @@ class StreamsSettings(BaseModel):
         description="share of a core that reprocessing may use while live events go on",
     )  # fmt: skip
     message_ttl_hours: int = Field(
-        720, ge=1, description="how long a message and the ids of its events are kept in the state"
+        720,
+        ge=1,
+        description="how long a message and the ids of its events are kept in the state;"
+        " no longer than the enriched topic keeps records",
     )
     correction_hours: int = Field(
         24, ge=1, le=144,
@@ -285,6 +288,12 @@ class AnalyticsSettings(ClickHouseSettings, WarehouseSettings):
         description="what the dashboard proves itself to deliver with, the same for both; at least"
         " 16 characters",
     )
+
+    minutes_ttl_days: int = Field(
+        0, ge=0,
+        description="how long minute counts are kept, and so the figures of campaigns, from the"
+        " minute on that they are of; at least events_ttl_days; 0: for ever",
+    )  # fmt: skip
 
     @field_validator(
         "dashboard_proxy_ips", "dashboard_metrics_urls", "dashboard_deliver_urls",
@@ -418,6 +427,14 @@ def _unknown_names(environ: Mapping[str, str]) -> list[str]:
     ]
 
 
+def _whole(values: Mapping[str, Any], name: str) -> int:
+    """A whole number as given, or its default; 0 where it is none."""
+    try:
+        return int(values.get(name, Settings.model_fields[name].default))
+    except (TypeError, ValueError):
+        return 0
+
+
 def _across(values: Mapping[str, Any]) -> list[str]:
     """Problems between settings, found in the values as given, so that all are reported at once."""
     problems = []
@@ -428,6 +445,12 @@ def _across(values: Mapping[str, Any]) -> list[str]:
         )
     if bool(values.get("tls_cert_file")) != bool(values.get("tls_key_file")):
         problems.append(f"{PREFIX}TLS_CERT_FILE: set it together with {PREFIX}TLS_KEY_FILE")
+    minutes, events = _whole(values, "minutes_ttl_days"), _whole(values, "events_ttl_days")
+    if 0 < minutes < events:
+        problems.append(
+            f"{PREFIX}MINUTES_TTL_DAYS: {minutes} is less than {PREFIX}EVENTS_TTL_DAYS ({events}):"
+            " campaigns would lose counts of events that are still there; 0 keeps them for ever"
+        )
     return problems
 
 

@@ -139,6 +139,9 @@ TOPICS: tuple[Topic, ...] = (
 """Operators' commands (role ``admin`` in ``streams.kafka.acl``) read and write them too."""
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}
 
+READ_AGAIN = (RAW, ENRICHED)
+"""Topics that workers read a second time, so that their retention bounds settings of workers
+(``streams.kafka.retention``)."""
 PARTITIONS_DEFAULT = 4
 """Partitions of every topic on one machine; a cluster sets more before its topics are created."""
 

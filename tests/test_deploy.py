@@ -290,6 +290,17 @@ def test_every_file_of_rules_is_mounted() -> None:
 # --- the image ------------------------------------------------------------------------------------
 
 
+def test_the_image_holds_no_installer() -> None:
+    """Neither in mailpulse's environment nor in the base's."""
+    build, _, final = (
+        (ROOT / "Dockerfile").read_text("utf-8").partition("\nFROM python:${PYTHON}\n")
+    )
+    assert "python -m venv --without-pip /opt/mailpulse" in build
+    assert "/opt/mailpulse/bin/pip" not in build
+    for gone in ("site-packages/*", "ensurepip"):
+        assert re.search(rf"^RUN rm -rf [^&]*{re.escape(gone)}", final, re.MULTILINE)
+
+
 def test_the_image_is_what_the_compose_file_expects() -> None:
     """Its user, its entry point; everything that it copies exists and is in the context."""
     text = (ROOT / "Dockerfile").read_text("utf-8")

@@ -347,8 +347,8 @@ async def serve(
     Health and metrics are on ``metrics_port``.
 
     Raises:
-        ConfigError: the DSN is invalid.
-        MigrationError: the database and this version are incompatible.
+        ConfigError: the DSN is invalid, or the database is a newer release's.
+        MigrationError: the database can't be migrated.
         Exception: a bug.
     """
     async with contextlib.AsyncExitStack() as stack:

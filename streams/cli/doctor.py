@@ -142,7 +142,7 @@ def _careful(one: Callable[[Settings], list[Finding]], settings: Settings) -> li
 
 
 def _kafka(settings: Settings) -> list[Finding]:
-    from streams.kafka import admin
+    from streams.kafka import admin, retention
 
     cluster = asyncio.run(admin.topics_show(settings))
     findings = [Finding("kafka", True, f"{cluster.brokers} broker(s), {settings.kafka_bootstrap}")]
@@ -158,6 +158,9 @@ def _kafka(settings: Settings) -> list[Finding]:
         findings += [Finding("topics", False, line, "see the message") for line in harmful]
         findings += [Finding("topics", False, line, "kafka-topics.sh --describe")
                      for line in differing]  # fmt: skip
+    configs = {name: state.config for name, state in cluster.topics.items()}
+    for line in retention.contradictions(settings, configs):
+        findings.append(Finding("topics", False, line, "see the message"))
     if len(findings) == 1:
         findings.append(Finding("topics", True, f"{len(TOPICS)} topics, all as expected"))
     return findings

@@ -54,7 +54,8 @@ Again = Annotated[
     bool,
     typer.Option(
         "--again",
-        help="Also by the rules in force, as after a release that combines events otherwise.",
+        help="Also by the rules in force, as after a release that combines events otherwise; "
+        "then --rules may be left out.",
     ),
 ]
 Plan = Annotated[bool, typer.Option("--plan", help="Only show what would be read, by partition.")]
@@ -80,9 +81,10 @@ def reprocess(
     """
     if context.invoked_subcommand is not None:
         return
-    if not since or rules is None:
-        raise typer.BadParameter("--from and --rules are needed", context)
-    text = read_text(rules)
+    if not since or (rules is None and not again):
+        said = "--from and --rules are needed, or --from and --again for the rules in force"
+        raise typer.BadParameter(said, context)
+    text = None if rules is None else read_text(rules)
     moment(since, now())  # an error is reported before Kafka is asked
     raise typer.Exit(asyncio.run(run(text, since, again=again, only_plan=plan, json=json)))
 
@@ -168,11 +170,11 @@ def _show_status(
     table(f"{title}{rate:,.0f} records/s{after}", columns, rows)
 
 
-async def run(text: str, given: str, *, again: bool, only_plan: bool, json: bool) -> int:
+async def run(text: str | None, given: str, *, again: bool, only_plan: bool, json: bool) -> int:
     """Begins a run, or finds the one that was begun, and watches it; returns the exit code.
 
     Args:
-        text: the rules.
+        text: the rules; ``None``: those in force.
         given: from when on, as the option says.
         again: also by the rules in force.
         only_plan: begin nothing.
@@ -181,11 +183,14 @@ async def run(text: str, given: str, *, again: bool, only_plan: bool, json: bool
         BadInput: it may not begin.
         Unavailable: Kafka is away.
     """
+    from streams.cli.rules import own_text
     from streams.reprocess.plan import is_begun, iso
 
     async with _planner() as (planner, rulebook):
         since = partial(since_of, given)
         newest = (await rulebook.refresh()).newest
+        if text is None:
+            text = own_text(settings_of()) if newest is None else newest.text
         if not is_begun(newest, text, since):
             epoch, bounds = await planner.plan(text, since, int(now() * 1000), again=again)
             _show(epoch, bounds, json=json and only_plan)

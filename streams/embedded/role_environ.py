@@ -44,7 +44,7 @@ SETTINGS: Mapping[str, frozenset[str]] = {
     | {"config_file", "record_bytes_max", "sink_group", "sink_reconcile"},
     "sink": _COMMON | _KAFKA | _CLICKHOUSE | _starting("sink_")
     | {"consumer_group", "door_memory_bytes_max", "door_query_s_max", "door_threads_max",
-       "events_ttl_days", "rebalance_timeout_ms", "session_timeout_ms"},
+       "events_ttl_days", "minutes_ttl_days", "rebalance_timeout_ms", "session_timeout_ms"},
     "deliver": _COMMON | _KAFKA
     | {"config_file", "consumer_group", "deliver_group", "group_instance_id",
        "rebalance_timeout_ms", "session_timeout_ms", "sink_group", "sink_reconcile",

@@ -176,8 +176,7 @@ class Embedded:
         )  # fmt: skip
         delivers = urls["deliver"] if "deliver" in self._children else ""
         await self._start_dashboard(shared, where, ports["dashboard"], delivers)
-        for role in ("sink", "worker", "ingest"):
-            await self._until_ready(role, partial(self._is_ready, urls[role]))
+        await self._until_roles(urls)
         await until(partial(self._is_live, urls["dashboard"]), DASHBOARD_S)  # or without it
         self._live_urls = {
             role: urls["health" if role == "warehouse" else role]
@@ -318,6 +317,15 @@ class Embedded:
 
         if not await until(ready_or_given_up, READY_S):
             raise Unavailable(f"{role} did not get ready in {READY_S:g} s\n{self._why(role)}")
+
+    async def _until_roles(self, urls: Mapping[str, str]) -> None:
+        for role in ("sink", "ingest", "worker"):
+            try:
+                await self._until_ready(role, partial(self._is_ready, urls[role]))
+            except Unavailable as error:
+                if role != "worker":  # it may rebuild for long, or wait for a command over Kafka
+                    raise
+                self._announce(f"{error}\nThe rest goes on, and records wait in Kafka.")
 
     def _why(self, role: str) -> str:
         program, end = self._children[role].program, self._children[role].end

@@ -25,7 +25,8 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from schemas.errors import ConfigError
+from schemas.codec import UNKNOWN_SCHEMA
+from schemas.errors import ConfigError, DecodeError, NewerRelease
 from schemas.versions import FOLD_VERSION
 from streams.classify.actor_rules import Rules
 from streams.enrich.derive import LookUps
@@ -135,24 +136,46 @@ def check_fold(found: int, newest: Epoch | None) -> None:
         found: version that folded the state or an enriched record.
 
     Raises:
-        ConfigError: an epoch has to be begun first; or a newer release is at work.
+        ConfigError: an epoch has to be begun first.
+        NewerRelease: a newer release is at work, or was.
     """
     known = found if newest is None else max(found, newest.fold)
     if known > FOLD_VERSION:
-        raise ConfigError(
+        raise NewerRelease(
             [
                 f"the partition is folded by version {known} of the fold, and this release has "
-                f"version {FOLD_VERSION}: use the newer release that was here before"
+                f"version {FOLD_VERSION}: use the newer release that was here before; figures of "
+                "two versions would mix, so there is no way back from it"
             ]
         )
     if found < FOLD_VERSION and (newest is None or newest.fold < FOLD_VERSION):
         raise ConfigError(
             [
                 f"the partition is folded by version {found} of the fold, and this release has "
-                f"version {FOLD_VERSION}: begin an epoch with 'mailpulse reprocess --again', then "
-                "start the workers"
+                f"version {FOLD_VERSION}: begin an epoch with 'mailpulse reprocess --again "
+                "--from 10d', then start the workers"
             ]
         )
+
+
+def check_schema(error: DecodeError, place: str, offset: int) -> None:
+    """Refuses to rebuild state without a record that a newer release wrote.
+
+    Args:
+        error: why a record of the changelog can't be read; anything else than an unknown schema is
+            no record of ours.
+        place: its topic and partition.
+
+    Raises:
+        NewerRelease: its schema is not known.
+    """
+    if error.reason == UNKNOWN_SCHEMA:
+        raise NewerRelease(
+            [
+                f"{place} offset {offset}: {error.detail}. A newer release wrote it, and state "
+                "can't be rebuilt without it: use that release"
+            ]
+        ) from error
 
 
 class History:

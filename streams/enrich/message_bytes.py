@@ -217,15 +217,30 @@ def _numbers(words: int, ids: int) -> struct.Struct:
     return struct.Struct(f"<{words}I{ids}Q")
 
 
+def _check_form(data: bytes) -> None:
+    if data[0] != _FORM:
+        raise StateError(f"stored message has form {data[0]}, this version reads {_FORM}")
+
+
 def pending_bucket(data: bytes) -> int:
-    """Where the pending events of ``pack``'s bytes are stored; ``NO_BUCKET`` without any."""
+    """Where the pending events of ``pack``'s bytes are stored; ``NO_BUCKET`` without any.
+
+    Raises:
+        StateError: the form is another version's.
+    """
+    _check_form(data)
     if data[2] & _HAS_PENDING >> 8:
         return int.from_bytes(data[_BUCKET_AT : _BUCKET_AT + 4], "little")
     return NO_BUCKET
 
 
 def touched_of(data: bytes) -> int:
-    """Log time of the last event in ``pack``'s bytes, seconds."""
+    """Log time of the last event in ``pack``'s bytes, seconds.
+
+    Raises:
+        StateError: the form is another version's.
+    """
+    _check_form(data)
     return int.from_bytes(data[5:9], "little")
 
 
@@ -238,8 +253,7 @@ def unpack(data: bytes, pending: bytes | None) -> Message:
     Raises:
         StateError: the form is another version's.
     """
-    if data[0] != _FORM:
-        raise StateError(f"stored message has form {data[0]}, this version reads {_FORM}")
+    _check_form(data)
     _, bits, fixed, touched, ids, bounce, length, mailbox_length = _HEAD.unpack_from(data)
     message = Message()
     message.touched, message.fixed = touched, fixed
@@ -283,7 +297,12 @@ def unpack(data: bytes, pending: bytes | None) -> Message:
 
 
 def unpack_cached(data: bytes) -> Message:
-    """The message of the bytes of ``pack_first``, or of those of ``pack`` if it is settled."""
+    """The message of the bytes of ``pack_first``, or of those of ``pack`` if it is settled.
+
+    Raises:
+        StateError: the form is another version's.
+    """
+    _check_form(data)
     has_pending = data[2] & _HAS_PENDING >> 8
     return unpack(data, data[-_FIRST_PENDING.size :] if has_pending else None)
 

@@ -23,6 +23,8 @@ import struct
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from streams.enrich.message_bytes import StateError
+
 SOFT_BOUNCES: Final = 5
 """Messages that bounced softly, without a sign of life since, from which on an address is
 suppressed, if at least ``SOFT_SPAN_S`` lie between the first and the last of them."""
@@ -181,7 +183,15 @@ def pack(recipient: Recipient) -> bytes:
 
 
 def unpack(data: bytes) -> Recipient:
-    """The recipient of ``pack``'s bytes."""
+    """The recipient of ``pack``'s bytes.
+
+    Raises:
+        StateError: the form is another version's.
+    """
+    if data[0] not in (_FORM, _FORM_WITH_SCOPES):
+        raise StateError(
+            f"stored suppressions have form {data[0]}, this version reads {_FORM_WITH_SCOPES}"
+        )
     one = Recipient()
     (
         form, reasons, one.told, softs, one.log_tag, one.life, one.soft_at, one.told_at,

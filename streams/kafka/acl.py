@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from schemas.groups import group_by_role, progress_group, topics_by_group
 from schemas.settings import Settings
-from schemas.topics import TOPICS
+from schemas.topics import READ_AGAIN, TOPICS
 from streams.kafka.groups import destination_group
 
 ROLES: dict[str, str] = {
@@ -70,6 +70,8 @@ def _grants(
     if role in ("worker", "admin"):
         operation = "Read" if role == "worker" else "Describe"
         yield "group", progress_group(settings.consumer_group), operation
+    if role == "worker":
+        yield from (("topic", name, "DescribeConfigs") for name in READ_AGAIN)
     if role == "sink":
         yield "group", settings.consumer_group, "Describe"  # how far the workers are
     if role in ("deliver", "admin"):

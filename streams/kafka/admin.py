@@ -108,8 +108,12 @@ async def _describe(client: Any) -> Cluster:
     return Cluster(len(document["brokers"]), topics)
 
 
-async def _configs(client: Any, names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Settings of the topics."""
+async def configs_of(client: Any, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Settings of topics as text, defaults too; empty where the right to read them is missing.
+
+    Args:
+        client: see ``streams.kafka.clients.admin_client``.
+    """
     resources = [ConfigResource(ConfigResourceType.TOPIC, name, None) for name in names]
     if not resources:
         return {}
@@ -197,7 +201,7 @@ async def topics_show(settings: Settings, *, configs: bool = True) -> Cluster:
     async with admin_client(settings) as client:
         cluster = await _describe(client)
         ours = {name: state for name, state in cluster.topics.items() if name in BY_NAME}
-        found = await _configs(client, ours) if configs else {}
+        found = await configs_of(client, ours) if configs else {}
     states = {name: replace(ours[name], config=found.get(name, {})) for name in ours}
     return Cluster(cluster.brokers, states)
 

@@ -26,6 +26,8 @@ __all__ = ["faust_options", "run"]
 
 log = logging.getLogger(__name__)
 
+GRACE_S = 30.0
+"""Longest time for an orderly end."""
 FETCH_BYTES_MAX = 4 << 20
 """Of one partition in one fetch, compressed, in whole batches; each broker has one in flight."""
 
@@ -37,7 +39,7 @@ async def run(
     app: ChunkApp,
     stop: asyncio.Event | None = None,
     *,
-    grace_s: float = 30.0,
+    grace_s: float = GRACE_S,
     owns_process: bool = True,
 ) -> int:
     """Runs the app until it fails, a signal comes or ``stop`` is set; returns the exit code.

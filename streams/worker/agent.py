@@ -14,7 +14,8 @@ Invariants:
    newest usable snapshot (``streams.worker.snapshotting``).
 6. Damaged state (``streams.worker.damage``) is the exception to 3. It is set aside and rebuilt up
    to what is committed, and its partition is read again from there while others go on. A store that
-   is damaged a second time in one process ends the worker.
+   is damaged a second time in one process ends the worker. So is state in a form that this version
+   does not know, as after a roll-back.
 """
 
 import asyncio
@@ -262,10 +263,10 @@ class Agent(ABC):
         """Sets damaged state aside, whatever was being done with it (invariant 6)."""
         try:
             yield
-        except DamagedState as error:
+        except (DamagedState, StateError) as error:
             await self._rebuild(work, error)
 
-    async def _rebuild(self, work: PartitionWork, error: DamagedState) -> None:
+    async def _rebuild(self, work: PartitionWork, error: DamagedState | StateError) -> None:
         async with work.lock:  # after what is being done with it
             if self._work.get(work.tp) is not work:
                 return
@@ -279,9 +280,7 @@ class Agent(ABC):
 
     def _set_aside(self, tp: TP, error: DamagedState | StateError) -> None:
         name = self._store_name(tp)
-        damage = error
-        if isinstance(damage, StateError):
-            damage = DamagedState(self.directory.path / name, str(error))
+        damage = DamagedState.of(error, self.directory.path / name)
         if not self.snapshots.damaged(name, damage.reason):
             if tp in self._damaged:
                 raise LastingDamage(damage) from error
@@ -289,9 +288,11 @@ class Agent(ABC):
         now = time.time()
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now)) + f".{now % 1 * 1000:03.0f}Z"
         kept = self.directory.set_aside(name, stamp)
-        self.metrics.damaged.labels(self.name).inc()
+        if not damage.is_foreign:
+            self.metrics.damaged.labels(self.name).inc()
+        what = "was written by another version of mailpulse" if damage.is_foreign else "is damaged"
         log.error(
-            f"state is damaged: it is set aside and rebuilt from {self.rebuilt_from}; its "
+            f"state {what}: it is set aside and rebuilt from {self.rebuilt_from}; its "
             "partition waits for that, others go on. State older than what that topic holds is "
             "lost: an event from that time that is sent again is counted again",
             state=str(self.directory.path / name), partition=tp.partition, reason=damage.reason,
@@ -355,15 +356,15 @@ class Agent(ABC):
                 try:
                     await self._hand_over_rest(work)
                     handed_over.append(work)
-                except DamagedState as error:
-                    damaged.append((work, error.apart()))
+                except (DamagedState, StateError) as error:
+                    damaged.append((work, DamagedState.of(error, work.store.path)))
             for work in handed_over:
                 await work.flight.landed()
             for work in handed_over:
                 try:
                     self._store(work)
-                except DamagedState as error:
-                    damaged.append((work, error.apart()))
+                except (DamagedState, StateError) as error:
+                    damaged.append((work, DamagedState.of(error, work.store.path)))
                 await asyncio.sleep(0)
         for work, damage in damaged:
             await self._rebuild(work, damage)

@@ -15,6 +15,7 @@ import os
 from pathlib import Path
 
 from schemas.errors import MailpulseError, Unavailable
+from streams.enrich.message_bytes import StateError
 
 _PASSING = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE,
@@ -34,16 +35,21 @@ class DamagedState(MailpulseError):
     Attributes:
         path: of the store.
         reason: for a person.
+        is_foreign: nothing is broken: another version of mailpulse wrote it in its own form.
     """
 
-    def __init__(self, path: Path, reason: str) -> None:
+    def __init__(self, path: Path, reason: str, *, is_foreign: bool = False) -> None:
         super().__init__(f"state {path} is damaged: {reason}")
         self.path = path
         self.reason = reason
+        self.is_foreign = is_foreign
 
-    def apart(self) -> "DamagedState":
-        """The same without its traceback, whose frames would keep the store open."""
-        return DamagedState(self.path, self.reason)
+    @classmethod
+    def of(cls, error: "DamagedState | StateError", path: Path) -> "DamagedState":
+        """What an error means, without its traceback, whose frames would keep the store open."""
+        if isinstance(error, DamagedState):
+            return cls(error.path, error.reason, is_foreign=error.is_foreign)
+        return cls(path, str(error), is_foreign=True)
 
 
 class LastingDamage(MailpulseError):

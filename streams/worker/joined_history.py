@@ -23,7 +23,7 @@ from schemas.history_log import PREFIX
 from schemas.raw_head import Head
 from schemas.settings import Settings
 from schemas.topics import HISTORY
-from streams.enrich.epochs import Joined, Ruling, check_fold
+from streams.enrich.epochs import Joined, Ruling, check_fold, check_schema
 from streams.enrich.shard import Shard
 from streams.enrich.step import step
 from streams.kafka.stretches import OpenStretches, Stretches
@@ -131,7 +131,8 @@ class HistoryReader:
         for record in records:
             try:
                 head, raw, at = self._codec.split_enriched(record.value or b"")
-            except DecodeError:
+            except DecodeError as error:
+                check_schema(error, f"{HISTORY}/{shard.partition}", record.offset)
                 continue
             if at.log_id != log_id or at.version != at.offset or at.offset <= applied:
                 continue

@@ -9,7 +9,8 @@ Invariants:
 4. A restore may be cut off at any moment: what it has stored so far is a valid state.
 5. A shard that defers is compared with what stands (``streams.worker.comparing``): all records are
    noted, those of an earlier epoch too.
-6. The stored output position is never past a record that the state lacks. Such a record was not
+6. A record of a newer release ends the restore: state that lacks it would count its event again.
+7. The stored output position is never past a record that the state lacks. Such a record was not
    committed yet; another worker may commit it, and then the next restore must find it.
 """
 
@@ -27,7 +28,7 @@ from schemas.raw_head import Head
 from schemas.settings import Settings
 from schemas.topics import ENRICHED
 from streams.enrich.derive import LookUps
-from streams.enrich.epochs import Ruling, check_fold
+from streams.enrich.epochs import Ruling, check_fold, check_schema
 from streams.enrich.shard import Shard
 from streams.enrich.step import step
 from streams.kafka.stretches import OpenStretches, Stretches, stretches_of
@@ -79,6 +80,9 @@ def select(shard: Shard, records: list[Any], codec: Codec, log_id: str, committe
     Args:
         log_id: the incarnation that is read now; older ones come before it.
         committed: records of ``log_id`` from here on are read from the raw topic.
+
+    Raises:
+        NewerRelease: invariant 6.
     """
     runs: list[tuple[str, list[Refolded]]] = [(shard.log_id, [])]
     ahead: int | None = None
@@ -89,7 +93,8 @@ def select(shard: Shard, records: list[Any], codec: Codec, log_id: str, committe
             continue
         try:
             head, raw, at = codec.split_enriched(record.value)
-        except DecodeError:
+        except DecodeError as error:
+            check_schema(error, f"{ENRICHED}/{shard.partition}", record.offset)
             continue  # not ours; the sink dead-letters it
         if at.version != at.offset:
             continue  # a correction: folding makes it again
@@ -195,7 +200,7 @@ class Restorer:
             count = await self._fold(shard, records, log_id, committed)
             folded += count
             unsaved += count
-            # invariant 6; records of an earlier log come before those of this one
+            # invariant 7; records of an earlier log come before those of this one
             shard.outputs_end = max(begin, position if self._ahead is None else self._ahead)
             if unsaved >= self._store_every:
                 self._write(shard)

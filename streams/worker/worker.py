@@ -21,7 +21,7 @@ import structlog
 
 from schemas import topics
 from schemas.codec import Codec
-from schemas.errors import ConfigError, MailpulseError, Unavailable
+from schemas.errors import ConfigError, MailpulseError, NewerRelease, Unavailable
 from schemas.settings import Settings
 from schemas.trace import Tracer
 from streams.campaigns.lines import Lines
@@ -30,6 +30,7 @@ from streams.enrich.derive import LookUps
 from streams.enrich.epochs import History, Ruling
 from streams.erasure.topic import ErasureLog
 from streams.kafka.admin import log_id as find_log_id
+from streams.kafka.retention import check_retention
 from streams.kafka.stretches import OpenStretches, stretches_of
 from streams.reprocess.rules_topic import Rulebook
 from streams.transport import runner
@@ -119,6 +120,7 @@ class Worker:
         self.settings = settings
         self.log_id = log_id
         self.superseded = False
+        self.refused: NewerRelease | None = None
         self.stop = asyncio.Event()
         self.metrics = StreamMetrics()
         codec = codec or Codec()
@@ -199,7 +201,11 @@ class Worker:
             await agent.measure_waiting()
 
     async def run(self, stop: asyncio.Event | None = None) -> int:
-        """Runs until stopped, failed or superseded; returns the exit code, or ``RESTART``."""
+        """Runs until stopped, failed or superseded; returns the exit code, or ``RESTART``.
+
+        Raises:
+            NewerRelease: a partition can't be gone on with by this release.
+        """
         user_agent.load()
         await self.outputs.start()
         stop = self.stop = stop or asyncio.Event()
@@ -221,6 +227,8 @@ class Worker:
         tasks = [asyncio.create_task(self.guarded(*job), name=job[0]) for job in jobs.items()]
         try:
             code = await runner.run(self.app, stop)
+            if self.refused is not None:
+                raise self.refused
             return code or (RESTART if self.superseded else 0)
         finally:
             for task in tasks:
@@ -240,6 +248,9 @@ class Worker:
         """
         try:
             await job
+        except NewerRelease as error:
+            self.refused = error
+            self.app.fail(str(error), error)
         except RulesChanged as error:  # told at the very moment that a partition is opened
             self._restart(str(error))
         except MailpulseError as error:
@@ -351,6 +362,7 @@ def _countries(path: Path) -> Callable[[str | None], str]:
 
 async def _main(settings: Settings, **parts: Any) -> int:
     log_id = await find_log_id(settings)
+    await check_retention(settings)
     codec = parts.get("codec") or Codec()
     async with Rulebook(settings, codec) as rulebook, ErasureLog(settings, codec) as erasures:
         await rulebook.refresh()
@@ -369,7 +381,8 @@ def run_worker(settings: Settings, **parts: Any) -> int:
         0 after an orderly stop, 1 after a failure.
 
     Raises:
-        ConfigError: topics are missing, or the state directory is another worker's.
+        ConfigError: topics are missing, or keep records for less than the settings need; the state
+            directory is another worker's; a newer release was at work here.
     """
     try:
         code = asyncio.run(_main(settings, **parts))

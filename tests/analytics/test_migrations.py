@@ -10,10 +10,11 @@ from clickhouse_connect.driver.client import Client
 
 from analytics.cluster import for_cluster
 from analytics.door import lists
-from analytics.migrate import Migration, MigrationError, load, pending
+from analytics.migrate import BREAKING, Applied, Migration, MigrationError, load, pending
 from analytics.operations_tables import HIDDEN
 from analytics.sink.rows import STATEMENTS
 from analytics.sql import statements
+from schemas.errors import NewerRelease
 from schemas.glossary import COUNTERS, DERIVED_DOCS, RATES, WINDOWS_DOC, WINDOWS_S
 from tests.warehouses import migrated_warehouse
 
@@ -218,6 +219,9 @@ def test_inserts_name_columns_that_the_tables_have(client: Client) -> None:
         assert filled == set(_comments(client, found[1])) - {"inserted_at"}
 
 
+SAME = Applied("name", "same")
+
+
 def _migration(number: int, checksum: str = "same") -> Migration:
     return Migration(number, "name", checksum, "")
 
@@ -225,16 +229,41 @@ def _migration(number: int, checksum: str = "same") -> Migration:
 def test_pending_is_what_was_not_applied() -> None:
     """Only the new ones, in order."""
     known = [_migration(1), _migration(2), _migration(3)]
-    assert pending(known, {1: "same"}) == known[1:]
+    assert pending(known, {1: SAME}) == known[1:]
 
 
 def test_edited_history_is_refused() -> None:
     """If a file changed after it was applied, nothing is applied."""
     with pytest.raises(MigrationError, match="0001 was changed"):
-        pending([_migration(1)], {1: "other"})
+        pending([_migration(1)], {1: Applied("name", "other")})
 
 
-def test_newer_database_is_refused() -> None:
-    """An older mailpulse does not write into a newer database."""
-    with pytest.raises(MigrationError, match="upgrade mailpulse"):
-        pending([_migration(1)], {1: "same", 2: "same"})
+def test_migrations_of_a_newer_release_are_left_alone_unless_they_say_that_they_break() -> None:
+    """After a roll-back an older mailpulse works on, except where it would do harm."""
+    assert pending([_migration(1), _migration(2)], {1: SAME, 3: SAME}) == [_migration(2)]
+    breaking = Applied(f"new_keys{BREAKING}", "same")
+    with pytest.raises(NewerRelease, match=r"0003_new_keys_breaks .* upgrade mailpulse"):
+        pending([_migration(1)], {1: SAME, 2: SAME, 3: breaking})
+
+
+def taken_away(text: str) -> list[str]:
+    """Statements of a migration by which what the release before uses goes."""
+    made = re.findall(r"(?i)CREATE (?:OR REPLACE )?VIEW (?:IF NOT EXISTS )?(\w+)", text)
+    found = []
+    for statement in statements(text):
+        words = " ".join(statement.split())
+        dropped = re.match(r"(?i)DROP VIEW (?:IF EXISTS )?(\w+)", words)
+        goes = re.search(r"(?i)\b(DROP (TABLE|COLUMN)|RENAME|TRUNCATE|DELETE)\b", words)
+        if goes or (dropped and dropped[1] not in made):
+            found.append(words)
+    return found
+
+
+def test_what_the_release_before_uses_stays() -> None:
+    """No table, column or row goes; a view goes only to come again."""
+    for text in ("ALTER TABLE t DROP COLUMN c", "RENAME TABLE a TO b", "DROP VIEW v"):
+        assert taken_away(text)
+    assert not taken_away("DROP VIEW IF EXISTS v;\n\nCREATE VIEW v AS SELECT 1;")
+    for migration in load():
+        if migration.number > 27 and not migration.name.endswith(BREAKING):
+            assert not taken_away(migration.text), migration.name

@@ -9,6 +9,7 @@ from schemas.settings import Settings
 from schemas.topics import MINUTES, RAW, TOPICS
 from streams.embedded.child import until
 from streams.kafka import admin
+from streams.kafka.retention import check_retention
 from tests.live.fixtures import KafkaCluster
 from tests.live.kafka import Broker, Kafka
 
@@ -25,7 +26,8 @@ def settings_for(broker: Broker, **overrides: object) -> Settings:
 
 
 async def test_topics_are_made_once_and_checked_after(broker: Broker) -> None:
-    """A second run creates nothing; another number of partitions is refused and changes nothing."""
+    """A second run creates nothing; another number of partitions is refused and changes nothing.
+    A worker that would remember messages for longer than state can be rebuilt is refused."""
     settings = settings_for(broker, partitions=3)
     first = await admin.topics_apply(settings)
     again = await admin.topics_apply(settings)
@@ -35,6 +37,9 @@ async def test_topics_are_made_once_and_checked_after(broker: Broker) -> None:
     with pytest.raises(ConfigError) as refused:
         await admin.topics_apply(settings_for(broker, partitions=5))
     assert len(refused.value.problems) == len(TOPICS)
+    await check_retention(settings)
+    with pytest.raises(ConfigError, match=r"MESSAGE_TTL_HOURS: 769 hours.* keeps records for 768"):
+        await check_retention(settings_for(broker, message_ttl_hours=769))
     shown = await admin.topics_show(settings)
     assert {state.partitions for state in shown.topics.values()} == {3}
     assert shown.topics[MINUTES].config["cleanup.policy"] == "compact"

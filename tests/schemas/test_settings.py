@@ -155,6 +155,27 @@ def test_overrides_win_over_the_environment_and_none_is_no_override() -> None:
     assert (settings.partitions, settings.ingest_port) == (9, 1)
 
 
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        ({"MINUTES_TTL_DAYS": "395"}, True), ({"MINUTES_TTL_DAYS": "396"}, False),
+        ({"MINUTES_TTL_DAYS": "0"}, False), ({"EVENTS_TTL_DAYS": "10000"}, False),
+        ({"MINUTES_TTL_DAYS": "30", "EVENTS_TTL_DAYS": "31"}, True),
+        ({"MINUTES_TTL_DAYS": "30", "EVENTS_TTL_DAYS": "30"}, False),
+    ],
+)  # fmt: skip
+def test_counts_are_kept_no_shorter_than_what_they_count(
+    given: dict[str, str], refused: bool
+) -> None:
+    """Figures of events and of minutes would differ for no reason that anybody sees."""
+    environ = {f"MAILPULSE_{name}": value for name, value in given.items()}
+    if not refused:
+        load_settings(environ, no_file)
+        return
+    with pytest.raises(ConfigError, match=r"MAILPULSE_MINUTES_TTL_DAYS: .* 0 keeps them for ever"):
+        load_settings(environ, no_file)
+
+
 def test_settings_cannot_be_changed() -> None:
     """What a role started with is what it runs with."""
     with pytest.raises(ValueError, match="frozen"):

@@ -190,21 +190,21 @@ class EngineRig:
 
     Args:
         folder: of its state.
-        options: settings; ``rulebook`` is the worker's.
+        options: settings; ``rulebook`` is the worker's, ``log_id`` that of the raw topic.
     """
 
     def __init__(
         self, broker: Broker, folder: Path, clock: Clock, options: Mapping[str, Any] | None = None
     ) -> None:
         given = dict(options or {})
-        rulebook = given.pop("rulebook", None)
+        rulebook, log_id = given.pop("rulebook", None), given.pop("log_id", LOG)
         self.broker, self.folder, self.clock = broker, folder, clock
         settings = Settings(
-            state_dir=folder, log_id=LOG, partitions=PARTITIONS, consumer_group="rig",
+            state_dir=folder, log_id=log_id, partitions=PARTITIONS, consumer_group="rig",
             kafka_bootstrap="127.0.0.1:1", **given,
         )  # fmt: skip
         self.worker = Worker(
-            settings, log_id=LOG, codec=CODEC, source=broker.stretches, now_ns=clock.now_ns,
+            settings, log_id=log_id, codec=CODEC, source=broker.stretches, now_ns=clock.now_ns,
             rulebook=rulebook,
         )  # fmt: skip
         self.worker.outputs.producer = FakeProducer(broker)

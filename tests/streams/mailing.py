@@ -18,15 +18,21 @@ KINDS = ("delivered", "delivered", "bounced", "opened", "clicked", "complained")
 
 
 class Mail:
-    """Events, some of them repeated."""
+    """Events, some of them repeated.
 
-    def __init__(self, broker: Broker, dice: random.Random, campaigns: int = 3) -> None:
-        self.broker, self.dice, self.campaigns = broker, dice, campaigns
+    Args:
+        begin: time of the first one, microseconds since 1970.
+    """
+
+    def __init__(
+        self, broker: Broker, dice: random.Random, campaigns: int = 3, begin: int = RECEIVED_AT
+    ) -> None:
+        self.broker, self.dice, self.campaigns, self.begin = broker, dice, campaigns, begin
         self.events: list[Event] = []
 
     def send(self, fresh: int = EVENTS, again: int = EVENTS) -> None:
         """Feeds new events, with repeats of earlier ones among them."""
-        dice, at = self.dice, RECEIVED_AT + len(self.events) * 1_000_000
+        dice, at = self.dice, self.begin + len(self.events) * 1_000_000
         new = [
             event(
                 event_id=f"{len(self.events) + number:032x}",
