@@ -12,8 +12,8 @@ Invariants:
    Gaps of all hours are compared by this measure, which needs no season of its own for each hour.
 4. A silence is explained up to ``Rhythm.patience``: what gaps exceed once in ``1 / RISK`` months,
    by the exponential tail of the longest ones, and at least ``OVER_LONGEST`` times the longest;
-   but no more than ``USUAL_MAX`` times the longest gap of a usual week, by this measure and by the
-   clock, so that an outage in the past, or one holiday, does not make it patient for months.
+   but no more than ``USUAL_MAX`` times the longest gap of a usual week, or ``CLOCK_MAX`` times by
+   the clock, so that an outage in the past, or one holiday, does not make it patient for months.
 5. Nothing is judged before ``DAYS_MIN`` days and ``WEEKS_MIN`` active weeks are known. The silence
    that lasts is not learned from, nor is what came before the first event.
 """
@@ -37,6 +37,8 @@ RISK = 0.03
 """False alarms of one stream in a month, if its gaps have an exponential tail."""
 OVER_LONGEST = 1.25
 USUAL_MAX = 3.0
+CLOCK_MAX = 2.5
+"""Less, since the weeks that are known may have longer gaps than those around the silence."""
 USUAL_WEEKS = 8
 """Of these the usual week is, by the clock."""
 TAIL = 20
@@ -87,7 +89,7 @@ def learn(slots: Sequence[int]) -> Rhythm | None:
     usual = _usual(gaps, slots)
     weeks = (slots[-1] - slots[0]) / WEEK_SLOTS
     tail = _tail(sorted((size for size, *_ in gaps), reverse=True), weeks)
-    slots_max = max(SLOTS_MIN, int(USUAL_MAX * _usual_slots(slots)))
+    slots_max = max(SLOTS_MIN, int(CLOCK_MAX * _usual_slots(slots)))
     return Rhythm(through, usual, min(tail, USUAL_MAX * usual), slots_max)
 
 
