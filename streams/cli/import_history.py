@@ -331,6 +331,7 @@ async def _sorted(job: Job, notes: "Notes", planner: Any, rulebook: Any) -> "Pro
         known,
         partitions_of,
         plan_of,
+        wait_for_live,
     )
     from streams.cli.import_reading import Rejects
     from streams.cli.import_words import figures
@@ -341,7 +342,9 @@ async def _sorted(job: Job, notes: "Notes", planner: Any, rulebook: Any) -> "Pro
     files = files_of(job.files)
     partitions = await partitions_of(job.settings)
     await check_stored(job.settings)
-    if not job.apart:
+    if job.apart:
+        await wait_for_live(job.settings)
+    else:
         await plan_of(planner, await _rules(job, rulebook), int(now() * 1_000))
     reading = _reading(job, partitions)
     runs = Runs(notes.folder)

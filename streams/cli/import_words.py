@@ -62,7 +62,7 @@ def say_counts(counts: dict[str, int]) -> None:
         " already.")  # fmt: skip
     if counts["after_cut"]:
         say(f"{counts['after_cut']:,} left out: they are not from before the cut,"
-            f" {utc(counts['cut_us'])}, from which on events come live.")  # fmt: skip
+            f" {utc(counts['cut_us'])} (--until, or when live events began).")  # fmt: skip
     if counts["empty"]:
         say(f"{counts['empty']:,} bodies have no events, such as tests of a URL.")
 
