@@ -196,7 +196,8 @@ def _build(
 
     native = get("event")
     if not isinstance(native, str) or not native:
-        raise BadInput("no_event_type", "no text at the path of event")
+        paths = " or ".join(mapping.paths["event"])
+        raise BadInput("no_event_type", f"no text at the path of event: {paths}")
     verdict = mapping.verdict(native)
     moment = get("time")
     message_id, recipient, url, ip = get("message_id"), get("recipient"), get("url"), get("ip")

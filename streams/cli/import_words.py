@@ -50,6 +50,7 @@ def say_found(
     say_counts(counts)
     for reason, number in found.rejects.most_common():
         say(f"{number:,} refused, {reason}: {rejects}")
+        say(f"  the first is {found.examples[reason]}")
     say(joins)
     say("Nothing was written. --write imports it.")
 

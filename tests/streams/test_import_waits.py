@@ -5,7 +5,6 @@ import pytest
 from schemas.errors import BadInput
 from schemas.settings import Settings
 from schemas.topics import ENRICHED, RAW
-from streams.cli import import_effects
 from streams.cli.import_effects import LIVE_STORED_S, wait_for_live
 from streams.kafka.admin import Lag
 
@@ -42,9 +41,9 @@ class Pipeline:
 def pipeline(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     """One of a rate."""
     made = Pipeline(request.param)
-    monkeypatch.setattr(import_effects.admin, "lag", made.lag)
-    monkeypatch.setattr(import_effects.asyncio, "sleep", made.sleep)
-    monkeypatch.setattr(import_effects.time, "monotonic", lambda: made.now_s)
+    monkeypatch.setattr("streams.cli.import_effects.admin.lag", made.lag)
+    monkeypatch.setattr("streams.cli.import_effects.asyncio.sleep", made.sleep)
+    monkeypatch.setattr("streams.cli.import_effects.time.monotonic", lambda: made.now_s)
     return made
 
 

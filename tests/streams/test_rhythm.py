@@ -170,4 +170,6 @@ def test_a_silence_is_never_explained_for_much_longer_than_the_usual_gap_by_the_
         patience = passed(rhythm, slots[-1], rhythm.patience)
         usual = median(longest)
         assert not is_explained(rhythm, slots[-1], slots[-1] + int(CLOCK_MAX * usual) + 1)
-        assert is_explained(rhythm, slots[-1], slots[-1] + min(patience, int(CLOCK_MAX * usual)) - 1)
+        assert is_explained(
+            rhythm, slots[-1], slots[-1] + min(patience, int(CLOCK_MAX * usual)) - 1
+        )
