@@ -8,7 +8,7 @@ Invariants:
 4. Signatures are not checked: the operator vouches for the files.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ingest.providers import fields
@@ -76,9 +76,13 @@ class Reader:
         assert first is not None
         return self._dated(first, best, body), hint_us
 
-    def _arrivals(self, hint_us: int) -> list[int]:
+    def _arrivals(self, hint_us: int) -> Iterator[int]:
+        """The hint, and then all others, those beside it first: bodies are mostly in order."""
+        yield hint_us
         steps = range(self.newest_us, self.newest_us - OLDEST_US, -STEP_US)
-        return [hint_us, *(arrival for arrival in steps if arrival != hint_us)]
+        for arrival in sorted(steps, key=lambda one: abs(one - hint_us)):
+            if arrival != hint_us:
+                yield arrival
 
     def _dated(self, parsed: Parsed, best: Mapping[int, Event], body: bytes) -> Parsed:
         rejects = list(parsed.rejects)

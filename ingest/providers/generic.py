@@ -34,7 +34,7 @@ from ingest.providers.mapping import (
     MACHINE_KINDS,
     SYMBOLS,
     FieldMapping,
-    find,
+    known_mapping,
     look_up,
     read_mapping,
 )
@@ -151,7 +151,7 @@ def parse_mapped(
         BadInput: not JSON or no form, or no items at the mapping's path.
     """
     raw = source.mapping if raw is None else raw
-    mapping = read_mapping(raw)[0] if raw else DEFAULT
+    mapping = known_mapping(raw)
     body = shaping.read_body(request.body, mapping)
     found = shaping.read_items(body, mapping)
     if mapping.handshake[0] and len(found) == 1:
@@ -168,7 +168,7 @@ def _handshake(
 ) -> Parsed | None:
     """The answer to a call that tests the URL; ``None`` if it is not one."""
     event, answer = mapping.handshake
-    if find(mapping.paths["event"], item, body, request) != event:
+    if mapping.find("event", item, body, request) != event:
         return None
     told = {name: look_up(item, tuple(path.split("."))) for name, path in answer.items()}
     # only short texts go back, so that a caller can't have long bodies echoed
@@ -192,11 +192,12 @@ def _build(
     """One event of a request."""
 
     def get(name: str) -> object:
-        return find(mapping.paths[name], item, body, request)
+        return mapping.find(name, item, body, request)
 
     native = get("event")
     if not isinstance(native, str) or not native:
-        raise BadInput("no_event_type", "no text at the path of event")
+        paths = " or ".join(mapping.paths["event"])
+        raise BadInput("no_event_type", f"no text at the path of event: {paths}")
     verdict = mapping.verdict(native)
     moment = get("time")
     message_id, recipient, url, ip = get("message_id"), get("recipient"), get("url"), get("ip")

@@ -38,7 +38,7 @@ Invariants:
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -86,6 +86,64 @@ SYMBOLS = {
 MACHINE_KINDS = {str(one) for one in MachineKind}
 
 Path = tuple[str, ...]
+Elsewhere = Callable[[object, object, Request], object]
+"""Takes an item, its body and its request -> the value at a path."""
+Place = Path | Elsewhere
+"""A path, taken apart: the keys of one in the item, any other as a function."""
+
+
+def look_up(value: object, path: Path) -> object:
+    """The value at a path; ``None`` if there is none."""
+    for key in path:
+        if isinstance(value, dict):
+            value = value.get(key)
+        elif isinstance(value, list) and key.isascii() and key.isdigit() and len(key) < 10:
+            position = int(key)
+            value = value[position] if position < len(value) else None
+        else:
+            return None
+    return value
+
+
+def _place(path: str) -> Place:
+    """A path, taken apart, see the module."""
+    if "+" in path:
+        parts = tuple(_function(_place(one)) for one in path.split("+"))
+
+        def joined(item: object, body: object, request: Request) -> object:
+            found = [one(item, body, request) for one in parts]
+            texts = [str(one) for one in found if isinstance(one, str | int) and one != ""]
+            return ".".join(texts) if len(texts) == len(parts) else None
+
+        return joined
+    if path.startswith("="):
+        return lambda _item, _body, _request: path[1:]
+    if path.startswith("header:"):
+        header = path.removeprefix("header:").lower()
+        return lambda _item, _body, request: request.header(header)
+    if path.startswith("query:"):
+        parameter = path.removeprefix("query:")
+        return lambda _item, _body, request: in_query(request, parameter)
+    if path.startswith("$."):
+        top = tuple(path[2:].split("."))
+        return lambda _item, body, _request: look_up(body, top)
+    return tuple(path.split("."))
+
+
+def _function(place: Place) -> Elsewhere:
+    if isinstance(place, tuple):
+        return lambda item, _body, _request: look_up(item, place)
+    return place
+
+
+def in_query(request: Request, name: str) -> str | None:
+    """The value of a query parameter; ``None`` when it is absent or given more than once."""
+    try:
+        pairs = parse_qsl(request.query, max_num_fields=QUERY_FIELDS_MAX)
+    except ValueError:
+        return None
+    values = [value for key, value in pairs if key == name]
+    return values[0] if len(values) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +173,7 @@ class FieldMapping:
         zone: of times without one; ``None``: UTC.
         handshake: event name of a call that only tests the URL, and path of each value to answer.
         answers_get: whether GET and HEAD are answered 200.
+        places: ``paths``, taken apart once, since every event is asked for each.
     """
 
     items: Path
@@ -127,6 +186,29 @@ class FieldMapping:
     zone: ZoneInfo | None = None
     handshake: tuple[str, Mapping[str, str]] = field(default=("", {}))
     answers_get: bool = False
+    places: Mapping[str, tuple[Place, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        places = {name: tuple(map(_place, paths)) for name, paths in self.paths.items()}
+        object.__setattr__(self, "places", places)
+
+    def find(self, name: str, item: object, body: object, request: Request) -> object:
+        """The first value at one of a field's paths; ``None`` if there is none at any."""
+        for place in self.places[name]:
+            if type(place) is tuple:
+                found = item
+                for key in place:
+                    if type(found) is dict:
+                        found = found.get(key)
+                    else:
+                        found = look_up(found, (key,))
+                    if found is None:
+                        break
+            else:
+                found = place(item, body, request)  # type: ignore[operator]
+            if found is not None:
+                return found
+        return None
 
     def verdict(self, native: str) -> Verdict:
         """The meaning of an event name; of one that is not listed, without its last parts."""
@@ -152,6 +234,10 @@ _ENTRIES = (
     "handshake", "signature", "token",
 )  # fmt: skip
 _BODY = re.compile(r"json|form(?::.+)?")
+KNOWN_MAX = 256
+"""Mappings that are remembered; a source has one."""
+_KNOWN: dict[int, tuple[Mapping[str, Any], FieldMapping]] = {}
+"""By identity, each with what it was read from, so that no other has its identity."""
 
 
 def read_mapping(raw: Mapping[str, Any]) -> tuple[FieldMapping, list[str]]:
@@ -187,6 +273,16 @@ def read_mapping(raw: Mapping[str, Any]) -> tuple[FieldMapping, list[str]]:
         answers_get is True,
     )
     return mapping, problems
+
+
+def known_mapping(raw: Mapping[str, Any]) -> FieldMapping:
+    """The mapping of a source, read once; ``raw`` never changes."""
+    held = _KNOWN.get(id(raw))
+    if held is None or held[0] is not raw:
+        if len(_KNOWN) >= KNOWN_MAX:
+            _KNOWN.clear()
+        held = _KNOWN[id(raw)] = (raw, read_mapping(raw)[0] if raw else DEFAULT)
+    return held[1]
 
 
 def _read_time_format(given: object, problems: list[str]) -> str:
@@ -267,52 +363,3 @@ def _read_events(raw: object, problems: list[str]) -> Mapping[str, Verdict]:
                 verdict.get("bounce_reason", "none"),
             )
     return events
-
-
-def look_up(value: object, path: Path) -> object:
-    """The value at a path; ``None`` if there is none."""
-    for key in path:
-        if isinstance(value, dict):
-            value = value.get(key)
-        elif isinstance(value, list) and key.isascii() and key.isdigit() and len(key) < 10:
-            position = int(key)
-            value = value[position] if position < len(value) else None
-        else:
-            return None
-    return value
-
-
-def find(places: tuple[str, ...], item: object, body: object, request: Request) -> object:
-    """The first value at one of several paths; ``None`` if there is none at any."""
-    for place in places:
-        found = _at(place, item, body, request)
-        if found is not None:
-            return found
-    return None
-
-
-def _at(place: str, item: object, body: object, request: Request) -> object:
-    """The value at one path, see the module."""
-    if "+" in place:
-        parts = [_at(one, item, body, request) for one in place.split("+")]
-        texts = [str(one) for one in parts if isinstance(one, str | int) and one != ""]
-        return ".".join(texts) if len(texts) == len(parts) else None
-    if place.startswith("="):
-        return place[1:]
-    if place.startswith("header:"):
-        return request.header(place.removeprefix("header:").lower())
-    if place.startswith("query:"):
-        return in_query(request, place.removeprefix("query:"))
-    if place.startswith("$."):
-        return look_up(body, tuple(place[2:].split(".")))
-    return look_up(item, tuple(place.split(".")))
-
-
-def in_query(request: Request, name: str) -> str | None:
-    """The value of a query parameter; ``None`` when it is absent or given more than once."""
-    try:
-        pairs = parse_qsl(request.query, max_num_fields=QUERY_FIELDS_MAX)
-    except ValueError:
-        return None
-    values = [value for key, value in pairs if key == name]
-    return values[0] if len(values) == 1 else None

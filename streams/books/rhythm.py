@@ -12,15 +12,17 @@ Invariants:
    Gaps of all hours are compared by this measure, which needs no season of its own for each hour.
 4. A silence is explained up to ``Rhythm.patience``: what gaps exceed once in ``1 / RISK`` months,
    by the exponential tail of the longest ones, and at least ``OVER_LONGEST`` times the longest;
-   but no more than ``USUAL_MAX`` times the longest gap of a usual week, so that an outage in the
-   past, or one holiday, does not make it patient for months.
+   but no more than ``USUAL_MAX`` times the longest gap of a usual week, or ``CLOCK_MAX`` times by
+   the clock, so that an outage in the past, or one holiday, does not make it patient for months.
 5. Nothing is judged before ``DAYS_MIN`` days and ``WEEKS_MIN`` active weeks are known. The silence
    that lasts is not learned from, nor is what came before the first event.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
+from statistics import median
 from typing import NamedTuple
 
 SLOT_S = 300
@@ -35,6 +37,10 @@ RISK = 0.03
 """False alarms of one stream in a month, if its gaps have an exponential tail."""
 OVER_LONGEST = 1.25
 USUAL_MAX = 3.0
+CLOCK_MAX = 2.5
+"""Less, since the weeks that are known may have longer gaps than those around the silence."""
+USUAL_WEEKS = 8
+"""Of these the usual week is, by the clock."""
 TAIL = 20
 """How many of the longest gaps say how the tail falls."""
 SLOTS_MIN = 4
@@ -53,11 +59,13 @@ class Rhythm(NamedTuple):
             week has hours.
         usual: the longest gap of a usual week, in slots with events that were usual meanwhile.
         patience: the longest silence that is explained, likewise.
+        slots_max: the same by the clock, in slots of any kind.
     """
 
     through: tuple[float, ...]
     usual: float
     patience: float
+    slots_max: int = YEAR_SLOTS
 
 
 def learn(slots: Sequence[int]) -> Rhythm | None:
@@ -81,7 +89,8 @@ def learn(slots: Sequence[int]) -> Rhythm | None:
     usual = _usual(gaps, slots)
     weeks = (slots[-1] - slots[0]) / WEEK_SLOTS
     tail = _tail(sorted((size for size, *_ in gaps), reverse=True), weeks)
-    return Rhythm(through, usual, min(tail, USUAL_MAX * usual))
+    slots_max = max(SLOTS_MIN, int(CLOCK_MAX * _usual_slots(slots)))
+    return Rhythm(through, usual, min(tail, USUAL_MAX * usual), slots_max)
 
 
 def _through(slots: Sequence[int]) -> tuple[float, ...]:
@@ -134,6 +143,23 @@ def _usual(gaps: Sequence[tuple[float, int, int]], slots: Sequence[int]) -> floa
     return sorted(longest)[len(longest) // 2]
 
 
+def _usual_slots(slots: Sequence[int]) -> float:
+    """The median over the newest ``USUAL_WEEKS`` of the longest gap that touches a week, in slots.
+
+    Weeks are counted back from the newest slot.
+    """
+    newest = slots[-1]
+    weeks = min(USUAL_WEEKS, (newest - slots[0]) // WEEK_SLOTS)
+    longest = [1] * weeks
+    for place in range(bisect_left(slots, newest - weeks * WEEK_SLOTS), len(slots)):
+        before, after = slots[place - 1], slots[place]
+        if place and after - before > 1:
+            last = min(weeks - 1, (newest - before) // WEEK_SLOTS)
+            for week in range((newest - after) // WEEK_SLOTS, last + 1):
+                longest[week] = max(longest[week], after - before)
+    return median(longest)
+
+
 def _tail(sizes: Sequence[float], weeks: float) -> float:
     """What gaps exceed once in ``1 / RISK`` months.
 
@@ -161,7 +187,10 @@ def is_explained(rhythm: Rhythm, last: int, now: int) -> bool:
         last: slot in which something came last.
         now: the present slot.
     """
-    return now - last < SLOTS_MIN or silence(rhythm, last, now) <= rhythm.patience
+    length = now - last
+    return length < SLOTS_MIN or (
+        length <= rhythm.slots_max and silence(rhythm, last, now) <= rhythm.patience
+    )
 
 
 def resumed(rhythm: Rhythm, slots: Sequence[int]) -> int:

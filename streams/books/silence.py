@@ -158,7 +158,7 @@ def _opened(stream: Stream, now_us: int, requests: Requests | None) -> Held | No
         if is_short or not refusals.is_refused(requests, stream.last_us, young=False):
             return None
     usual = passed(rhythm, last, rhythm.usual)
-    patience = passed(rhythm, last, rhythm.patience)
+    patience = min(rhythm.slots_max, passed(rhythm, last, rhythm.patience))
     return Held(stream.last_us, now_us, usual * SLOT_US, patience * SLOT_US, facts=facts)
 
 

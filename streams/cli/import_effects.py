@@ -9,6 +9,8 @@ Invariants:
    acknowledged (``streams.enrich.epochs``).
 """
 
+import asyncio
+import time
 from array import array
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable
@@ -45,6 +47,8 @@ from streams.worker.worker import look_ups_of
 DAY_US = 86_400_000_000
 IDS_AT_ONCE = 1_000_000
 """Ids of one answer of ClickHouse's: 33 MB."""
+LIVE_STORED_S = 60.0
+"""How long an import that is not joined waits for live events to be stored."""
 KNOWN_MAX = 50_000_000
 """Stored ids that are compared, eight bytes each in memory."""
 _LIVE_SINCE = (
@@ -144,6 +148,31 @@ async def check_stored(settings: Settings) -> None:
             f"{left:,} records of an earlier import are not stored yet: repeat the command when "
             "the sink has read them ('mailpulse lag')",
         )
+
+
+async def wait_for_live(settings: Settings) -> None:
+    """Returns once the live events that have come are stored: else those of them that the files
+    hold too would not be recognised, and an import that is not joined would count them again.
+
+    Raises:
+        BadInput: ``not_stored``: not within ``LIVE_STORED_S``.
+        Unavailable: Kafka is away.
+    """
+    deadline = time.monotonic() + LIVE_STORED_S
+    for group, topic in ((settings.consumer_group, RAW), (settings.sink_group, ENRICHED)):
+        begun = await admin.lag(settings, {group: (topic,)})
+        ends = {row.partition: row.end for row in begun if row.lag}
+        while ends:
+            if time.monotonic() >= deadline:
+                raise BadInput(
+                    "not_stored",
+                    f"live events that have come are not stored yet ({topic} is not read to where"
+                    " it ended): repeat the command when they are ('mailpulse lag')",
+                )
+            await asyncio.sleep(1)
+            for row in await admin.lag(settings, {group: (topic,)}):
+                if not row.lag or (row.committed or 0) >= ends.get(row.partition, 0):
+                    ends.pop(row.partition, None)
 
 
 async def ends_of(settings: Settings, partitions: int) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ Invariants:
 
 import asyncio
 import os
+from collections.abc import Mapping
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +36,8 @@ from streams.cli.recipients import compare as compare_recipients
 from streams.cli.tail import moment
 
 if TYPE_CHECKING:
-    from ingest.archive import Reader
     from schemas.codec import Codec
-    from streams.cli.import_reading import Reading
+    from streams.cli.import_reading import Found, Reading
     from streams.history.notes import Notes, Progress
 
 NICENESS = 10
@@ -115,6 +115,7 @@ def import_history(
     job = Job(settings, codec, its, mapped, tuple(files), given, until=until,
               apart=apart, suppressions=suppressions)  # fmt: skip
     try:
+        os.nice(NICENESS)
         if write:
             asyncio.run(_import(job, anew=anew, json=json))
         else:
@@ -178,9 +179,6 @@ def _reading(job: Job, partitions: int) -> "Reading":
         BadInput: ``--until`` is after live events began.
         Unavailable: ClickHouse does not answer.
     """
-    from ingest.archive import of_bodies
-    from ingest.intake import Intake
-    from ingest.providers import REGISTRY
     from streams.cli.backfill_effects import utc
     from streams.cli.import_effects import live_since_us
     from streams.cli.import_reading import Reading
@@ -195,15 +193,13 @@ def _reading(job: Job, partitions: int) -> "Reading":
                            "--until must not be later; 'mailpulse backfill' fills later gaps"
                            )  # fmt: skip
         cut_us = asked_us
-    rows, no_rows = _rows(job, now_us)
-    bodies = of_bodies(job.source, REGISTRY[job.source.provider], now_us)
-    intake = Intake(job.settings, job.codec)
-    return Reading(job.source, intake, job.codec, bodies, rows, no_rows, cut_us, now_us, partitions)
+    mapping, no_rows = _mapping(job)
+    return Reading(job.settings, job.codec, job.source, job.mapped, mapping, no_rows, cut_us,
+                   now_us, partitions)  # fmt: skip
 
 
-def _rows(job: Job, now_us: int) -> "tuple[Reader | None, str]":
-    """The reader of rows, or why there is none."""
-    from ingest.archive import of_rows
+def _mapping(job: Job) -> "tuple[Mapping[str, Any] | None, str]":
+    """The mapping of rows, or why there is none."""
     from ingest.providers import REGISTRY
     from ingest.providers.generic import Generic, mapping_problems
 
@@ -212,18 +208,28 @@ def _rows(job: Job, now_us: int) -> "tuple[Reader | None, str]":
         return None, f"rows need a mapping, and source {name} has none: see --mapping"
     if problems := mapping_problems(job.mapped):
         raise ConfigError(problems)
-    mapping = provider.mapping_of(job.mapped)
-    return of_rows(job.source, job.mapped, mapping, now_us), ""
+    return provider.mapping_of(job.mapped), ""
+
+
+def _read(reading: "Reading", files: "list[Path]", rejects: Path, keep: Any) -> "Found":
+    """Reads the files, in several processes if they are large."""
+    from streams.cli.import_processes import readers, wanted
+    from streams.cli.import_reading import Rejects
+
+    number = wanted(sum(path.stat().st_size for path in files))
+    if number == 1:
+        return reading.run(files, Rejects(rejects), keep, say)
+    with readers(reading, number) as started:
+        return reading.run(files, Rejects(rejects), keep, say, started.parts)
 
 
 async def _survey(job: Job, *, json: bool) -> None:
     from streams.cli.import_effects import known, partitions_of, plan_of, planner_of
-    from streams.cli.import_reading import Rejects
     from streams.cli.import_words import figures, say_found
     from streams.history.files import files_of
 
     reading = _reading(job, await partitions_of(job.settings))
-    found = reading.run(files_of(job.files), Rejects(job.rejects), lambda _: None, say)
+    found = _read(reading, files_of(job.files), job.rejects, lambda _: None)
     stored = 0
     if found.events:
         old = known(job.settings, job.source.sender, found.first_us, found.last_us)
@@ -263,7 +269,6 @@ async def _import(job: Job, *, anew: bool, json: bool) -> None:
     notes, settings = job.notes, job.settings
     with ExitStack() as owned:
         owned.enter_context(notes.owned())
-        os.nice(NICENESS)
         async with AsyncExitStack() as stack:
             planner, rulebook = await stack.enter_async_context(planner_of(settings, job.codec))
             progress = await _unfinished(job, notes, anew=anew) or await _sorted(
@@ -331,8 +336,8 @@ async def _sorted(job: Job, notes: "Notes", planner: Any, rulebook: Any) -> "Pro
         known,
         partitions_of,
         plan_of,
+        wait_for_live,
     )
-    from streams.cli.import_reading import Rejects
     from streams.cli.import_words import figures
     from streams.history.files import files_of
     from streams.history.notes import Progress
@@ -341,11 +346,13 @@ async def _sorted(job: Job, notes: "Notes", planner: Any, rulebook: Any) -> "Pro
     files = files_of(job.files)
     partitions = await partitions_of(job.settings)
     await check_stored(job.settings)
-    if not job.apart:
+    if job.apart:
+        await wait_for_live(job.settings)
+    else:
         await plan_of(planner, await _rules(job, rulebook), int(now() * 1_000))
     reading = _reading(job, partitions)
     runs = Runs(notes.folder)
-    found = reading.run(files, Rejects(job.rejects), runs.add, say)
+    found = _read(reading, files, job.rejects, runs.add)
     stored, records = 0, [0] * partitions
     if found.events:
         old = known(job.settings, job.source.sender, found.first_us, found.last_us)

@@ -50,6 +50,7 @@ def say_found(
     say_counts(counts)
     for reason, number in found.rejects.most_common():
         say(f"{number:,} refused, {reason}: {rejects}")
+        say(f"  the first is {found.examples[reason]}")
     say(joins)
     say("Nothing was written. --write imports it.")
 
@@ -62,7 +63,7 @@ def say_counts(counts: dict[str, int]) -> None:
         " already.")  # fmt: skip
     if counts["after_cut"]:
         say(f"{counts['after_cut']:,} left out: they are not from before the cut,"
-            f" {utc(counts['cut_us'])}, from which on events come live.")  # fmt: skip
+            f" {utc(counts['cut_us'])} (--until, or when live events began).")  # fmt: skip
     if counts["empty"]:
         say(f"{counts['empty']:,} bodies have no events, such as tests of a URL.")
 

@@ -1,13 +1,12 @@
 """Reads the files of an import: bodies and rows, each with its place.
 
 Invariants:
-1. Memory is bounded: by one body (``BODY_BYTES_MAX``), whatever the files' sizes.
+1. Memory is bounded: by one body (``BODY_BYTES_MAX``) or row, whatever the files' sizes.
 2. What can't be read is told with its place, and the rest is read.
 3. Files of a folder are read in the order of their names. Nothing is unpacked to the disk, and no
    link of an archive is followed.
 """
 
-import csv
 import gzip
 import io
 import tarfile
@@ -16,9 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-import orjson
-
 from schemas.errors import BadInput
+from streams.history import tables
 
 BODY_BYTES_MAX = 16 << 20
 """Of one body: a file, a line, or a member of an archive; bytes."""
@@ -162,25 +160,5 @@ def _of_lines(place: str, stream: IO[bytes]) -> Iterator[Item]:
 
 
 def _of_table(place: str, stream: IO[bytes], delimiter: str) -> Iterator[Item]:
-    text = io.TextIOWrapper(stream, "utf-8-sig", errors="replace", newline="")
-    first = text.readline()
-    if not delimiter:
-        delimiter = max(",;\t", key=first.count)
-    names = next(csv.reader([first], delimiter=delimiter), [])
-    rows = csv.reader(text, delimiter=delimiter)
-    while True:
-        at = f"{place}:{rows.line_num + 2}"
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield Item(at, b"", str(error), is_row=True)
-            continue
-        if not row:
-            continue
-        content = orjson.dumps({n: v for n, v in zip(names, row, strict=False) if v != ""})
-        problem = ""
-        if len(row) != len(names):
-            problem = f"{len(row)} cells where the first line has {len(names)} columns"
-        yield Item(at, content, problem, is_row=True)
+    for row in tables.rows(stream, delimiter):
+        yield Item(f"{place}:{row.line}", row.content, row.problem, is_row=True)

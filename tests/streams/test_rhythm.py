@@ -1,6 +1,7 @@
 """Rhythms: what is a silence, and what only a quiet night. Over simulated sources in small form;
 ``python -m tests.bench --only silence`` is the long one."""
 
+from itertools import pairwise
 from statistics import mean, median
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.books.rhythm import (
+    CLOCK_MAX,
     DAYS_MIN,
     SLOTS_MIN,
     WEEK_SLOTS,
@@ -18,7 +20,9 @@ from streams.books.rhythm import (
     resumed,
     silence,
 )
-from tests.streams.silence_proof import judge
+from tests.streams.silence_proof import BEGIN as PROOF_BEGIN
+from tests.streams.silence_proof import WEEKS_LEARNED, Played, judge
+from tests.streams.silent_sources import simulate
 
 HOUR, DAY = 12, 288
 BEGIN = 2_900 * WEEK_SLOTS
@@ -131,3 +135,41 @@ def test_simulated_sources_have_few_false_alarms_and_silences_are_found() -> Non
         assert median(outcome.times_usual) <= 3, kind
     times = [one for outcome in outcomes for one in outcome.times_usual]
     assert sum(one <= 3 for one in times) >= 0.9 * len(times)
+
+
+@pytest.mark.parametrize("kind", ["few in office hours", "campaigns at any time"])
+def test_the_proof_looks_at_every_slot_in_which_something_can_be_told(kind: str) -> None:
+    """What it tells by looking now and then is what looking each minute tells."""
+    slots = simulate(kind, 3, WEEKS_LEARNED + 4, PROOF_BEGIN).slots
+    begin = PROOF_BEGIN + WEEKS_LEARNED * WEEK_SLOTS
+    end = begin + 13 * DAY
+    # silent for some days, and one of its events for more
+    kept = {name: [one for one in some if not begin + 3 * DAY < one < begin + 8 * DAY]
+            for name, some in slots.items() if name in ("", "delivered", "opened")}  # fmt: skip
+    kept["opened"] = [one for one in kept["opened"] if not begin < one < begin + 12 * DAY]
+    told = Played(kept).records(begin, end)
+    each_minute = Played(kept)
+    wanted = []
+    for minute in range(begin * 5, end * 5):
+        wanted += each_minute.look(minute * 60_000_000)
+    assert told == wanted
+    assert {one["event_type"] for one in told} >= {"", "opened"}
+
+
+def test_a_silence_is_never_explained_for_much_longer_than_the_usual_gap_by_the_clock() -> None:
+    """Of a source that sends now and then at any time, whose activity says little."""
+    for number in range(4):
+        slots = simulate("campaigns at any time", number, WEEKS_LEARNED, PROOF_BEGIN).slots[""]
+        rhythm = _known(slots)
+        weeks = [slots[-1] - number * WEEK_SLOTS for number in range(9)]
+        longest = [
+            max(after - before for before, after in pairwise(slots)
+                if after > first and before <= last)
+            for last, first in pairwise(weeks)
+        ]  # fmt: skip
+        patience = passed(rhythm, slots[-1], rhythm.patience)
+        usual = median(longest)
+        assert not is_explained(rhythm, slots[-1], slots[-1] + int(CLOCK_MAX * usual) + 1)
+        assert is_explained(
+            rhythm, slots[-1], slots[-1] + min(patience, int(CLOCK_MAX * usual)) - 1
+        )

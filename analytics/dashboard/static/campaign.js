@@ -58,7 +58,8 @@ export function campaign(main) {
 
 /** How much of a campaign is sent, since its first event. */
 function progressOf({ expected_recipients: expected, sent }) {
-  if (sent <= expected) return `sent so far ${percent(sent / expected)} of ${count(expected)}`;
+  const share = sent < expected ? Math.min(0.999, sent / expected) : 1;  // never 100 % too early
+  if (sent <= expected) return `sent so far ${percent(share)} of ${count(expected)}`;
   return `sent to ${count(sent)}, ${percent(sent / expected - 1)} more than the ${count(expected)} expected`;
 }
 
