@@ -32,6 +32,7 @@ from schemas.settings import Source
 
 SIGNATURE = "x-twilio-email-event-webhook-signature"
 TIMESTAMP = "x-twilio-email-event-webhook-timestamp"
+NO_KEY = "is no key: SendGrid shows one line of base64 that begins with MF"
 
 
 class SendGrid(Provider):
@@ -110,7 +111,7 @@ class SendGrid(Provider):
 
     def check(self, source: Source) -> list[str]:
         """See ``Provider.check``."""
-        keys = unreadable(source, "public_key", verify.load_public_key, "is no key")
+        keys = unreadable(source, "public_key", verify.load_public_key, NO_KEY)
         return super().check(source) + keys
 
 

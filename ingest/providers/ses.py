@@ -50,6 +50,7 @@ from schemas.settings import Source
 
 FIREHOSE_KEY = "x-amz-firehose-access-key"
 _VALIDATED = "Successfully validated SNS topic"
+NO_ARN = "is no ARN of an SNS topic, such as arn:aws:sns:eu-west-1:123456789012:mail"
 
 
 class Ses(Provider):
@@ -70,7 +71,7 @@ class Ses(Provider):
 
     def check(self, source: Source) -> list[str]:
         """See ``Provider.check``; topics must be named by their ARNs."""
-        topics = unreadable(source, "topic_arns", sns.check_topic_arn, "is no ARN of an SNS topic")
+        topics = unreadable(source, "topic_arns", sns.check_topic_arn, NO_ARN)
         return super().check(source) + topics
 
     def proof_in_body(self, request: Request) -> bool:

@@ -146,12 +146,15 @@ def stores_as_ingress(settings: Settings) -> None:
         )  # fmt: skip
 
 
-def sources_of(settings: Settings, *, whole: bool = True, keys: bool = True) -> dict[str, Source]:
+def sources_of(
+    settings: Settings, *, whole: bool = True, keys: bool = True, all_off: bool = False
+) -> dict[str, Source]:
     """The sources of ``mailpulse.toml``, each checked by its provider.
 
     Args:
         whole: a secret that is not set is an error; otherwise its source alone is off.
         keys: with what proves requests; without, no secret is read and none is missed.
+        all_off: that all sources are off is no error.
 
     Raises:
         ConfigError: no such file, or with every problem found in it; or all sources are off.
@@ -164,7 +167,7 @@ def sources_of(settings: Settings, *, whole: bool = True, keys: bool = True) -> 
         raise ConfigError([f"{reason}; 'mailpulse config init' writes a commented one"])
     sources = load_sources(text, environ(), read_file, whole=whole, keys=keys)
     problems = check_sources(sources) if keys else []
-    if not problems and sources and all(source.unset for source in sources.values()):
+    if not (problems or all_off) and sources and all(one.unset for one in sources.values()):
         problems = [line for source in sources.values() for line in source.unset]
     if problems:
         raise ConfigError(problems)

@@ -131,7 +131,7 @@ def _careful(one: Callable[[Settings], list[Finding]], settings: Settings) -> li
         "_reconciliation": f"start ClickHouse, or set {PREFIX}CLICKHOUSE_DSN",
         "_requests": f"start ClickHouse, or set {PREFIX}CLICKHOUSE_DSN",
         "_destinations": "see «Destinations» of streams/deploy/README.md",
-        "_sources": "mailpulse config init; mailpulse sources add PROVIDER",
+        "_sources": _config_mend(settings),
     }
     try:
         return one(settings)
@@ -139,6 +139,13 @@ def _careful(one: Callable[[Settings], list[Finding]], settings: Settings) -> li
         name = one.__name__
         text = "; ".join(line.removeprefix("settings: ") for line in explain(error))
         return [Finding(name.strip("_"), False, text, mends.get(name, ""))]
+
+
+def _config_mend(settings: Settings) -> str:
+    """What to do where the sources can't be read at all."""
+    if settings.config_path.exists():
+        return f"correct {settings.config_path}; 'mailpulse sources ls' reads it again"
+    return "mailpulse config init; mailpulse sources add PROVIDER"
 
 
 def _kafka(settings: Settings) -> list[Finding]:
@@ -248,10 +255,10 @@ def _reconciliation(settings: Settings) -> list[Finding]:
 
 
 def _sources(settings: Settings) -> list[Finding]:
-    found = sources_of(settings, whole=False)
+    found = sources_of(settings, whole=False, all_off=True)
     off = [
         Finding("sources", False, f"{name} is off: {'; '.join(one.unset)}",
-                "set it for the ingress (or 'up') and start that again; other sources work")
+                "set it for ingress (or 'mailpulse up') and start that again; other sources work")
         for name, one in sorted(found.items()) if one.unset
     ]  # fmt: skip
     if not found:

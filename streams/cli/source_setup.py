@@ -40,8 +40,8 @@ WHERE: dict[str, str] = {
     "customer_io": "Data & Integrations › Integrations › Reporting Webhooks › Add: this URL; the"
     " secret is its signing key",
     "elastic_email": "Settings › Notifications: this URL as the webhook's notification URL",
-    "generic": "your own sender signs its body with HMAC-SHA256, or shows the token; see"
-    " ingest/README.md",
+    "generic": "post to this URL, with the HMAC-SHA256 of the raw body, in hex, as"
+    " X-Webhook-Signature; other forms, and where its fields are: ingest/README.md",
     "iterable": "Integrations › System Webhooks › Create Webhook: this URL, the token as its Auth"
     " Token",
     "klaviyo": "a system webhook made by its API (POST /api/webhooks): this URL as endpoint_url,"
@@ -79,6 +79,9 @@ CHOSEN = {
     "token": "a token that you choose: 'openssl rand -hex 24' makes one",
 }  # fmt: skip
 """Field -> what its variable holds, where that does not come from the provider."""
+
+SHARED = {"generic": "secret", "klaviyo": "secret"}
+"""Provider -> its field that you choose and tell the sender."""
 
 
 def add(
@@ -128,7 +131,7 @@ def add(
     if variables:
         say("3. Set for the process that runs ingress, or 'mailpulse up':")
         for field, variable in variables.items():
-            say(f"     export {variable}=…   # {CHOSEN.get(field, 'from the console')}")
+            say(f"     export {variable}=…   # {_origin(provider, field)}")
     say(f"{3 + bool(variables)}. Start that (again), then try it: mailpulse send-test {chosen}")
     say(told(provider))
 
@@ -138,13 +141,21 @@ def _say_first_steps(provider: "Provider", hook: str) -> None:
     from ingest.providers.preset import Preset
 
     where = provider.where if isinstance(provider, Preset) else WHERE[provider.name]
-    say(f"1. At {provider.title}: {where}")
+    title = "your own sender" if provider.name == "generic" else provider.title
+    say(f"1. At {title}: {where}")
     say(f"   Webhook URL: {hook}")
     if UNKNOWN in hook:
         say("   (the address at which the provider reaches ingress; --url puts it in)")
     if isinstance(provider, Preset):
         say(f"   Proven by: {provider.verification}")
         say(f"   Not verified by its documentation: {provider.unverified}")
+
+
+def _origin(provider: str, field: str) -> str:
+    """Where the value of a secret comes from, in words."""
+    if SHARED.get(provider) == field:
+        return "a secret that you choose and the sender signs with: 'openssl rand -hex 32'"
+    return CHOSEN.get(field, "from the console")
 
 
 def _base(url: str | None) -> str:

@@ -38,19 +38,26 @@ def ls(json: Json = False) -> None:
     """Lists the sources of mailpulse.toml, and the providers that can be added.
 
     With the requests of the last 24 hours, as ingress answered them, where ClickHouse can be asked:
-    all since refused_since were refused, as 'refusal' says.
+    all since refused_since were refused, as 'refusal' says. A source whose secret is not set here
+    is off; the others work.
     """
     from ingest.providers import REGISTRY
     from streams.cli.context import table_or_json
 
     settings = settings_of()
     plain = [
-        (name, source.provider, f"POST /hooks/{name}", REGISTRY[source.provider].verification)
-        for name, source in sources_of(settings).items()
+        (
+            name,
+            source.provider,
+            f"POST /hooks/{name}",
+            f"off: {'; '.join(source.unset)}" if source.unset else "on",
+            REGISTRY[source.provider].verification,
+        )
+        for name, source in sources_of(settings, whole=False, all_off=True).items()
     ]
     names, more = _requests(settings, [row[0] for row in plain])
     rows = [(*row, *more[row[0]]) for row in plain]
-    table_or_json(json, "", ("source", "provider", "hook", "proven_by", *names), rows)
+    table_or_json(json, "", ("source", "provider", "hook", "state", "proven_by", *names), rows)
     if not json:
         say(f"Providers: {', '.join(sorted(REGISTRY))}")
 

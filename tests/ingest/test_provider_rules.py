@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from ingest import verify
 from ingest.providers import REGISTRY
 from ingest.providers.base import Provider, Request, post
+from ingest.providers.sendgrid import NO_KEY
 from ingest.verify import SignatureError
 from schemas.errors import BadInput
 from schemas.settings import Source
@@ -238,7 +239,7 @@ def test_keys_that_do_not_parse_are_named_by_their_place() -> None:
     """Never by their text: it may be a secret that was put there by mistake."""
     good = key_pair("ecdsa", 0)[1]
     source = example("sendgrid", public_key=(good, "MFkw-broken")).source
-    assert REGISTRY["sendgrid"].check(source) == ["sources.sendgrid.public_key: number 2 is no key"]
+    assert REGISTRY["sendgrid"].check(source) == [f"sources.sendgrid.public_key: number 2 {NO_KEY}"]
     source = example("resend", secret=("whsec_not base64",)).source
     problems = REGISTRY["resend"].check(source)
     assert problems == ["sources.resend.secret: number 1 is not whsec_ and base64"]

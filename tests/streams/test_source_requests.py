@@ -101,7 +101,9 @@ def test_ls_works_without_clickhouse(
 ) -> None:
     """Sources are listed as before."""
     monkeypatch.setenv("MAILPULSE_CLICKHOUSE_DSN", "http://127.0.0.1:1/mailpulse")
-    assert set(_listed(capsys)["news"]) == {"source", "provider", "hook", "proven_by"}
+    assert set(_listed(capsys)["news"]) == {
+        "source", "provider", "hook", "state", "proven_by",
+    }  # fmt: skip
 
 
 def test_doctor_names_a_source_whose_requests_are_all_refused(

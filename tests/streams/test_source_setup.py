@@ -1,5 +1,6 @@
 """``mailpulse sources add``: what it says, asks, refuses and writes."""
 
+import json
 import re
 from base64 import b64encode
 from pathlib import Path
@@ -10,6 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ingest.providers import REGISTRY
+from streams.cli.context import settings_of
+from streams.cli.doctor import _sources
 from streams.cli.source_setup import WHERE
 from streams.cli.sources import CONFIG_EXAMPLE
 from tests.streams.commands import run, set_apart
@@ -95,6 +98,36 @@ def test_without_an_address_it_says_what_is_missing(capsys: pytest.CaptureFixtur
     said = capsys.readouterr().err
     assert "https://YOUR-HOST/hooks/generic" in said
     assert "--url" in said
+
+
+def test_a_sender_of_ones_own_has_no_console(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its secret is chosen, and what it must send is said at once."""
+    assert run("sources", "add", "generic") == 0
+    said = capsys.readouterr().err
+    assert "1. At your own sender: " in said
+    assert "X-Webhook-Signature" in said
+    assert "a secret that you choose" in said
+    assert "console" not in said
+
+
+def test_a_source_without_its_secret_is_listed_as_off(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It hides no other; and doctor says which variable to set, also if it is the only one."""
+    assert run("sources", "add", "generic", "--name", "shop") == 0
+    for others in ((), ("mailgun",)):
+        for other in others:
+            assert run("sources", "add", other) == 0
+            monkeypatch.setenv("MAILPULSE_SECRET_MAILGUN_SIGNING_KEY", "key-of-a-test-account")
+        capsys.readouterr()
+        assert run("sources", "ls", "--json") == 0
+        rows = {row["source"]: row["state"] for row in json.loads(capsys.readouterr().out)}
+        assert rows.keys() == {"shop", *others}
+        assert rows.pop("shop").startswith("off: sources.shop.secret: ")
+        assert set(rows.values()) <= {"on"}
+    [finding] = [one for one in _sources(settings_of()) if not one.ok]
+    assert "MAILPULSE_SECRET_SHOP_SECRET" in finding.detail
+    assert finding.mend.startswith("set it for ingress")
 
 
 def test_what_is_typed_is_asked_again_until_it_is_right(
