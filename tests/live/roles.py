@@ -241,6 +241,12 @@ class Pipeline:
         """Where analysts connect."""
         return self._environ["CLICKHOUSE_DSN"]
 
+    @property
+    def all_rights_dsn(self) -> str:
+        """The DSN of the warehouse's other listener, with all rights."""
+        assert self._warehouse is not None
+        return self._warehouse.dsn()
+
     def start(self) -> Self:
         """Makes the topics and starts every role; returns when all are ready.
 

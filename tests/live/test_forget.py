@@ -96,8 +96,8 @@ class Command:
 
 
 async def rows(pipeline: Pipeline, sql: str) -> list[Any]:
-    """Rows of a query."""
-    clickhouse = ClickHouse(pipeline.clickhouse_dsn)
+    """Rows of a query of any table."""
+    clickhouse = ClickHouse(pipeline.all_rights_dsn)
     try:
         return [tuple(row) for row in await clickhouse.rows(sql)]
     finally:

@@ -114,8 +114,9 @@ def test_a_worker_catches_up_while_minutes_come_in(
             worker.wait_until(lambda: lag(pipeline) == 0, "caught up")
             worker.kill()
             if not number:
-                for folder in (tmp_path / "state").rglob("campaigns-0"):
-                    folder.rename(tmp_path / "state of the first start")
+                for kept in ("campaigns-0", "snapshots"):
+                    for folder in (tmp_path / "state").glob(f"*/*/{kept}"):
+                        folder.rename(tmp_path / f"{kept} of the first start")
     finally:
         worker.kill()
 
