@@ -85,16 +85,23 @@ class SinkProcess:
             [sys.executable, "-m", "tests.live.sinking"], env=environment, start_new_session=True
         )
 
-    def ask(self, sql: str) -> list[list[Any]]:
-        """Rows of an analyst's query to its own warehouse.
+    def ask(self, sql: str, *, all_rights: bool = False) -> list[list[Any]]:
+        """Rows of a query to its own warehouse, an analyst's or one with all rights.
 
         Raises:
             OSError: no answer, or the query fails.
         """
         assert self.warehouse is not None, "whoever gave the DSN can ask"
-        return self.warehouse.ask(sql)
+        return self.warehouse.ask(sql, all_rights=all_rights)
 
-    def wait_for(self, sql: str, expected: object, timeout_s: float = STARTED_S_MAX) -> None:
+    def wait_for(
+        self,
+        sql: str,
+        expected: object,
+        timeout_s: float = STARTED_S_MAX,
+        *,
+        all_rights: bool = False,
+    ) -> None:
         """Queries until the answer is ``expected`` and the sink is up: rows outlive it.
 
         Raises:
@@ -106,7 +113,7 @@ class SinkProcess:
             assert self.process.poll() is None, f"the sink ended; last answer {found}"
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{self._health}/livez", timeout=5).close()
-                found = self.ask(sql)
+                found = self.ask(sql, all_rights=all_rights)
             except OSError:
                 found = "no answer"
             if found == expected:

@@ -1,5 +1,7 @@
 """Topics, log id and lag on a real broker."""
 
+import asyncio
+
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -107,6 +109,9 @@ async def test_three_brokers_keep_three_replicas_of_which_two_must_acknowledge(
     settings = settings_for(broker)
     await admin.topics_apply(settings)
     shown = await admin.topics_show(settings)
+    while len(shown.topics) < len(TOPICS):  # the broker that answers hears of them a moment later
+        await asyncio.sleep(0.2)
+        shown = await admin.topics_show(settings)
     assert shown.brokers == 3
     assert {state.replication for state in shown.topics.values()} == {3}
     assert {state.config["min.insync.replicas"] for state in shown.topics.values()} == {"2"}
