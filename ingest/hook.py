@@ -6,8 +6,9 @@ Invariants:
    rate, parse, keep. A refused request costs no more than the steps up to its refusal.
 3. An answer depends on the result only (``ingest.problems``); the log and the metrics give the
    reason.
-4. One log line per request that is kept; for refusals of one kind, one a minute with their count. A
-   line contains no secret, header or body, and recipients only if the setting asks for them.
+4. A log line for each request that is kept, of many a sample with counts
+   (``ingest/accepted_lines.py``); for refusals of one kind, one a minute with their count. A line
+   contains no secret, header or body, and recipients only if the setting asks for them.
 5. An internal error is answered so that the provider sends again, and logged with its traceback.
 """
 
@@ -17,6 +18,7 @@ from dataclasses import replace
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from ingest.accepted_lines import AcceptedLines
 from ingest.body import Refused, content_coding
 from ingest.body_memory import Bodies, Holding, NoRoom
 from ingest.capture_feed import Feed
@@ -121,12 +123,15 @@ class Hooks:
         self._bodies = Bodies(settings.bodies_bytes_max)
         self._log = structlog.get_logger("mailpulse.ingest").bind()  # once, not per line
         self._sparing_log = SparingLog("mailpulse.ingest", clock)
+        self._accepted = AcceptedLines(settings.log_accepted_every)
         self._prover = Prover(settings, intake, outgoing, clock)
         metrics.body_bytes.set_function(lambda: float(self._bodies.used))
 
     def close(self) -> None:
-        """Ends the thread, and logs the counts of refusals that were not logged yet."""
+        """Ends the thread, and logs the counts of requests that were not logged yet."""
         self._prover.close()
+        for source, counts in self._accepted.rest():
+            self._log.info("hook", source=source, result="accepted", **counts)
         self._sparing_log.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -394,6 +399,11 @@ class Hooks:
             if call.reason:
                 (kind if call.status == 401 else line)["reason"] = call.reason
             return self._sparing_log.say("info", "hook", kind, **line)
+        odd = bool(taken.rejected or taken.note or call.kept == "spool")
+        unlogged = self._accepted.line(call.source, events, self._clock(), always=odd)
+        if unlogged is None:
+            return
+        line |= unlogged
         if taken.rejected:
             line["rejected"] = taken.rejected
             for reason in taken.reasons:

@@ -129,6 +129,11 @@ class IngestSettings(BaseModel):
         description="key of the HMAC of recipients and event ids, unless recipients are plain",
     )
     log_recipients: bool = Field(False, description="name recipients in the log; for debugging")
+    log_accepted_every: int = Field(
+        100, ge=1,
+        description="accepted requests: beyond ten of a source within a second one in so many is"
+        " logged, with counts of the others; 1: every one",
+    )  # fmt: skip
 
     @field_validator("rate_limit_url")
     @classmethod

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from ingest.accepted_lines import LINES_PER_S
 from ingest.delivery import Keeper
 from ingest.metrics import IngestMetrics
 from ingest.parcel import Parcel
@@ -65,12 +66,20 @@ async def test_ten_thousand_refusals_are_some_lines(written: io.StringIO) -> Non
     assert len(written.getvalue()) < 5_000
 
 
-async def test_what_is_kept_has_a_line_each(written: io.StringIO) -> None:
-    """Those are a provider's, and no more than there are events."""
+async def test_what_is_kept_has_a_line_each_or_is_counted_in_one(written: io.StringIO) -> None:
+    """Also what came last before the end; a request with an item that is no event has a line."""
     async with front_door() as door:
-        for number in range(20):
-            assert (await door.post([{"id": f"m{number}"}])).status_code == 200
-    assert written.getvalue().count('"event":"hook"') == 20
+        for number in range(40):
+            items = [{"id": f"m{number}"}, *(["no event"] if number == 30 else [])]
+            assert (await door.post(items)).status_code == 200
+    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    hooks = [line for line in lines if line["event"] == "hook"]
+    logged = [line for line in hooks if "status" in line]
+    assert LINES_PER_S < len(logged) < 40
+    assert [line for line in logged if "rejected" in line]
+    events = sum(line["events"] for line in logged)
+    for figure, counted in (("unlogged_requests", len(logged)), ("unlogged_events", events)):
+        assert counted + sum(line.get(figure, 0) for line in hooks) == 40
 
 
 @pytest.mark.parametrize("body", [b"[]", b"x" * 200_000])
