@@ -20,6 +20,7 @@ STORE_SCHEMES = ("redis", "rediss", "valkey", "valkeys")
 
 _DSN = "http(s)://user:password@host:port/database"
 _REGISTRY = "http(s)://user:password@host:port/path"
+_TOKENS = "https://host/path"
 _STORE = "redis(s):// or valkey(s)://user:password@host:port/number"
 _BROKERS = "host:port, comma-separated; an IPv6 address as [::1]:9092"
 _ENCODE = "in a password write '/' as %2F, '?' as %3F, '#' as %23"
@@ -94,6 +95,24 @@ def registry_url(url: str) -> str:
     if parts.query or parts.fragment:
         raise ValueError(f"{_REGISTRY}: nothing may follow '?' or '#'; {_ENCODE}")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def token_url(url: str) -> str:
+    """The URL of an OAuth 2.0 token endpoint; empty if there is none.
+
+    The secret goes there, so plain HTTP is for this machine alone.
+
+    Raises:
+        ValueError: with a message for the operator.
+    """
+    if not url.strip():
+        return ""
+    parts = _split(url, ("http", "https"), _TOKENS)
+    if parts.username or parts.password:
+        raise ValueError(f"{_TOKENS}: user and password are settings of their own")
+    if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
+        raise ValueError(f"{_TOKENS}: https, except on this machine")
+    return parts.geturl()
 
 
 def store_url(url: str) -> str:

@@ -1,12 +1,14 @@
 """Settings for connecting to Kafka; a part of ``schemas.settings.Settings``."""
 
+import re
 import ssl
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
 
-from schemas.addresses import brokers, registry_url
+from schemas.addresses import brokers, registry_url, token_url
 from schemas.topics import PARTITIONS_DEFAULT
 
 
@@ -15,8 +17,10 @@ class KafkaSettings(BaseModel):
 
     kafka_bootstrap: str = Field("127.0.0.1:9092", description="host:port, comma-separated")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    kafka_sasl_username: str = ""
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
+        "SCRAM-SHA-512", description="OAUTHBEARER: a token of kafka_oauth_token_url"
+    )
+    kafka_sasl_username: str = Field("", description="or the client id of OAuth, or an API key")
     kafka_sasl_password: SecretStr = SecretStr("")
     kafka_ssl_cafile: Path | None = None
     kafka_ssl_certfile: Path | None = None
@@ -38,6 +42,33 @@ class KafkaSettings(BaseModel):
         description="Confluent-compatible registry, may contain a password; empty: none",
     )
 
+    kafka_oauth_token_url: str = Field(
+        "", description="token endpoint (https) for client credentials: username and password above"
+    )
+    kafka_oauth_scope: str = ""
+    kafka_oauth_extensions: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="name=value, comma-separated, that the brokers want beside the token"
+    )
+
+    @field_validator("kafka_oauth_extensions", mode="before")
+    @classmethod
+    def _comma_separated_extensions(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("kafka_oauth_extensions")
+    @classmethod
+    def _are_extensions(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(re.fullmatch(r"(?!auth=)[A-Za-z]+=[\x21-\x7e]+", one) for one in value):
+            raise ValueError("name=value, comma-separated; a name has letters alone")
+        return value
+
+    @field_validator("kafka_oauth_token_url")
+    @classmethod
+    def _names_a_token_endpoint(cls, value: str) -> str:
+        return token_url(value)
+
     @field_validator("kafka_bootstrap")
     @classmethod
     def _names_brokers(cls, value: str) -> str:
@@ -47,6 +78,18 @@ class KafkaSettings(BaseModel):
     @classmethod
     def _names_a_registry(cls, value: SecretStr) -> SecretStr:
         return SecretStr(registry_url(value.get_secret_value()))
+
+    def _sasl(self) -> dict[str, Any]:
+        user, password = self.kafka_sasl_username, self.kafka_sasl_password.get_secret_value()
+        if self.kafka_sasl_mechanism != "OAUTHBEARER":
+            return {"sasl_plain_username": user, "sasl_plain_password": password}
+        from schemas.kafka_tokens import tokens_of  # with an HTTP client, which few need
+
+        tokens = tokens_of(
+            self.kafka_oauth_token_url, user, password, self.kafka_oauth_scope,
+            self.kafka_oauth_extensions, self.kafka_ssl_cafile,
+        )  # fmt: skip
+        return {"sasl_oauth_token_provider": tokens}
 
     def kafka_client_options(self) -> dict[str, Any]:
         """Keyword arguments that every aiokafka client takes.
@@ -61,8 +104,7 @@ class KafkaSettings(BaseModel):
         }
         if self.kafka_security_protocol.startswith("SASL"):
             options["sasl_mechanism"] = self.kafka_sasl_mechanism
-            options["sasl_plain_username"] = self.kafka_sasl_username
-            options["sasl_plain_password"] = self.kafka_sasl_password.get_secret_value()
+            options |= self._sasl()
         if self.kafka_security_protocol.endswith("SSL"):
             context = ssl.create_default_context(cafile=self.kafka_ssl_cafile)
             if self.kafka_ssl_certfile is not None:

@@ -448,6 +448,13 @@ def _across(values: Mapping[str, Any]) -> list[str]:
             f"{PREFIX}RECIPIENT_HASH_KEY: needed when recipients are hashed or dropped, for event"
             " ids too; 32 random characters or more, the same for all processes"
         )
+    if values.get("kafka_sasl_mechanism") == "OAUTHBEARER" and not all(
+        values.get(name) for name in ("kafka_oauth_token_url", "kafka_sasl_username")
+    ):
+        problems.append(
+            f"{PREFIX}KAFKA_SASL_MECHANISM: OAUTHBEARER needs {PREFIX}KAFKA_OAUTH_TOKEN_URL, and"
+            f" the client's id and secret in {PREFIX}KAFKA_SASL_USERNAME and _PASSWORD"
+        )
     if bool(values.get("tls_cert_file")) != bool(values.get("tls_key_file")):
         problems.append(f"{PREFIX}TLS_CERT_FILE: set it together with {PREFIX}TLS_KEY_FILE")
     minutes, events = _whole(values, "minutes_ttl_days"), _whole(values, "events_ttl_days")

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -18,6 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from schemas.groups import topics_by_group
+from schemas.kafka_stopping import stop_client
 from schemas.metadata_pace import paced
 from schemas.settings import Settings
 from schemas.topics import BY_NAME
@@ -159,7 +161,7 @@ class KafkaReader:
         """Closes the clients; the next reading creates new ones."""
         admin, consumer = self._admin, self._consumer
         self._admin = self._consumer = None
-        for stop in (consumer and consumer.stop, admin and admin.close):
+        for stop in (consumer and partial(stop_client, consumer), admin and admin.close):
             if stop:
                 with contextlib.suppress(KafkaError, OSError, TimeoutError, AssertionError):
                     async with asyncio.timeout(TIMEOUT_S):

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from schemas.codec import Codec
 from schemas.erasure import Erasures
 from schemas.errors import DecodeError, Unavailable
+from schemas.kafka_stopping import stop_client
 from schemas.metadata_pace import paced
 from schemas.one_partition import OnePartition
 from schemas.settings import Settings
@@ -65,7 +66,7 @@ class ErasureList:
             try:
                 await consumer.start()
             except BaseException:
-                await consumer.stop()
+                await stop_client(consumer)
                 raise
             self._consumer = consumer
         async for record in self._topic.news(self._consumer):
@@ -83,4 +84,4 @@ class ErasureList:
     async def close(self) -> None:
         """Ends the reader."""
         if self._consumer is not None:
-            await self._consumer.stop()
+            await stop_client(self._consumer)

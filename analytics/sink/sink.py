@@ -37,6 +37,7 @@ from schemas.cloudevents import SINK, by_leading_text
 from schemas.codec import Codec
 from schemas.dead_letter import of_record
 from schemas.errors import Unavailable
+from schemas.kafka_stopping import stop_client
 from schemas.metadata_pace import paced
 from schemas.serving.server import serving_health
 from schemas.settings import Settings
@@ -157,7 +158,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
                 batcher.disown()
             for peer in (self._consumer, self._producer):
                 if peer is not None:
-                    await peer.stop()
+                    await stop_client(peer)
             await self._erasures.close()
             self._executor.shutdown(wait=False, cancel_futures=True)
 
@@ -192,7 +193,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships n
             except (KafkaError, OSError) as error:
                 log.warning("Kafka does not answer, will retry", error=str(error))
                 await producer.stop()
-                await consumer.stop()
+                await stop_client(consumer)
                 self._producer = self._consumer = None
                 await _pause(stop, 1.0)
                 continue

@@ -28,6 +28,7 @@ from aiokafka.errors import KafkaError, OffsetMetadataTooLargeError
 from schemas.codec import Codec
 from schemas.erasure import Erasures
 from schemas.errors import DecodeError, Unavailable
+from schemas.kafka_stopping import stop_client
 from schemas.metadata_pace import paced
 from schemas.settings import Settings
 from schemas.topics import BY_NAME
@@ -153,7 +154,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
                 self._timer.cancel()
             self.figures.show_no_partitions()
             if self._consumer is not None:
-                await self._consumer.stop()
+                await stop_client(self._consumer)
 
     async def _connected(self, stop: asyncio.Event) -> bool:
         """Joins the group; ``False`` if stopped before Kafka answered."""
@@ -179,7 +180,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
                 await consumer.start()
             except (KafkaError, OSError) as error:
                 log.warning("Kafka does not answer, will retry", error=str(error))
-                await consumer.stop()
+                await stop_client(consumer)
                 self._consumer = None
                 await pause(stop)
                 continue

@@ -5,6 +5,7 @@ A broker that does not answer, at the start or later, is ``Unavailable``.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -12,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from schemas.errors import Unavailable
+from schemas.kafka_stopping import stop_client
 from schemas.metadata_pace import paced
 from schemas.settings import Settings
 
@@ -40,7 +42,7 @@ def lone_consumer(settings: Settings, **options: Any) -> AbstractAsyncContextMan
         **settings.kafka_client_options(), group_id=None, enable_auto_commit=False,
         auto_offset_reset="earliest", **options,
     )  # fmt: skip
-    return _started(settings, paced(consumer), consumer.stop)
+    return _started(settings, paced(consumer), partial(stop_client, consumer))
 
 
 def offset_keeper(settings: Settings, group: str) -> AbstractAsyncContextManager[Any]:
@@ -48,7 +50,7 @@ def offset_keeper(settings: Settings, group: str) -> AbstractAsyncContextManager
     consumer = AIOKafkaConsumer(
         **settings.kafka_client_options(), group_id=group, enable_auto_commit=False,
     )  # fmt: skip
-    return _started(settings, paced(consumer), consumer.stop)
+    return _started(settings, paced(consumer), partial(stop_client, consumer))
 
 
 def producer(settings: Settings, **options: Any) -> AbstractAsyncContextManager[Any]:
@@ -61,7 +63,7 @@ def producer(settings: Settings, **options: Any) -> AbstractAsyncContextManager[
         **settings.kafka_client_options(), acks="all",
         enable_idempotence=True, **options,
     )  # fmt: skip
-    return _started(settings, paced(client), client.stop)
+    return _started(settings, paced(client), partial(stop_client, client))
 
 
 def admin_client(settings: Settings) -> AbstractAsyncContextManager[Any]:

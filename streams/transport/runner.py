@@ -16,7 +16,7 @@ import signal
 import ssl
 from typing import Any
 
-from faust.auth import SASLCredentials, SSLCredentials
+from faust.auth import Credentials, OAuthCredentials, SASLCredentials, SSLCredentials
 
 from schemas.addresses import brokers
 from schemas.settings import Settings
@@ -146,8 +146,11 @@ def faust_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _credentials(settings: Settings) -> SASLCredentials | SSLCredentials | None:
-    context: ssl.SSLContext | None = settings.kafka_client_options().get("ssl_context")
+def _credentials(settings: Settings) -> Credentials | None:
+    options = settings.kafka_client_options()
+    context: ssl.SSLContext | None = options.get("ssl_context")
+    if tokens := options.get("sasl_oauth_token_provider"):
+        return OAuthCredentials(oauth_cb=tokens, ssl_context=context)
     if settings.kafka_security_protocol.startswith("SASL"):
         return SASLCredentials(
             username=settings.kafka_sasl_username,

@@ -37,11 +37,17 @@ from tests.live.fixtures import or_skip
 from tests.live.kafka import Kafka
 from tests.live.process import free_port
 from tests.live.roles import Pipeline
+from tests.live.token_server import SCOPE, TokenServer
 from tests.live.verdict import verdict_of
 
 pytestmark = pytest.mark.timeout(480)
 
 PROTOCOLS = ("SASL_SSL", "SSL")
+MECHANISMS = ("PLAIN", "OAUTHBEARER")
+TOKEN_LIFE_S = 2.0
+_SECURITY = "org.apache.kafka.common.security"
+_OAUTH = f"{_SECURITY}.oauthbearer.OAuthBearerLoginModule"
+_PLAIN = f"{_SECURITY}.plain.PlainLoginModule"
 
 
 class Guarded:
@@ -55,6 +61,8 @@ class Guarded:
         self.authority = Authority(folder / "tls")
         self.ports = {protocol: free_port() for protocol in PROTOCOLS}
         self.passwords = {role: secrets.token_urlsafe(18) for role in ROLES}
+        clients = {f"mailpulse-{role}": password for role, password in self.passwords.items()}
+        self.tokens = TokenServer(clients, TOKEN_LIFE_S)
         self.certificates = {role: self.authority.issue(f"mailpulse-{role}") for role in ROLES}
         port, controller = free_port(), free_port()
         listeners = f"PLAINTEXT://127.0.0.1:{port}" + "".join(
@@ -75,7 +83,13 @@ class Guarded:
                 "ssl.truststore.location": str(self.authority.certificate),
                 "listener.name.ssl.ssl.client.auth": "required",
                 "ssl.principal.mapping.rules": "RULE:^CN=(.*?)$/$1/",
-                "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+                "sasl.enabled.mechanisms": "SCRAM-SHA-512,PLAIN,OAUTHBEARER",
+                # as managed services end connections whose token is over (KIP-368)
+                "listener.name.sasl_ssl.oauthbearer.connections.max.reauth.ms": "3600000",
+                "listener.name.sasl_ssl.oauthbearer.sasl.jaas.config": f"{_OAUTH} required;",
+                "listener.name.sasl_ssl.plain.sasl.jaas.config": f"{_PLAIN} required "
+                + " ".join(f'user_mailpulse-{role}="{self.passwords[role]}"' for role in ROLES)
+                + ";",
                 "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": "org.apache.kafka.common"
                 ".security.scram.ScramLoginModule required;",
                 "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
@@ -105,19 +119,27 @@ class Guarded:
         for granted in client.create_acls(bindings).values():
             granted.result(30)
 
-    def settings(self, role: str, protocol: str) -> dict[str, str]:
-        """How a role signs in; names without prefix."""
+    def settings(self, role: str, way: str) -> dict[str, str]:
+        """How a role signs in; names without prefix.
+
+        Args:
+            way: the protocol, or a mechanism other than SCRAM.
+        """
+        protocol = "SASL_SSL" if way in MECHANISMS else way
         given = {
             "KAFKA_BOOTSTRAP": f"127.0.0.1:{self.ports[protocol]}",
             "KAFKA_SECURITY_PROTOCOL": protocol,
             "KAFKA_SSL_CAFILE": str(self.authority.certificate),
         }
         if protocol == "SASL_SSL":
-            return given | {
-                "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+            given |= {
+                "KAFKA_SASL_MECHANISM": way if way in MECHANISMS else "SCRAM-SHA-512",
                 "KAFKA_SASL_USERNAME": f"mailpulse-{role}",
                 "KAFKA_SASL_PASSWORD": self.passwords[role],
             }
+            if way == "OAUTHBEARER":
+                given |= {"KAFKA_OAUTH_TOKEN_URL": self.tokens.url, "KAFKA_OAUTH_SCOPE": SCOPE}
+            return given
         certificate, key = self.certificates[role]
         return given | {"KAFKA_SSL_CERTFILE": str(certificate), "KAFKA_SSL_KEYFILE": str(key)}
 
@@ -138,7 +160,7 @@ def _operation(word: str) -> AclOperation:
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     """The guarded broker, rights granted."""
     made = or_skip(lambda: Guarded(tmp_path_factory.mktemp("guarded")))
-    with made.broker:
+    with made.broker, made.tokens.serving():
         made.grant()
         yield made
 
@@ -176,6 +198,28 @@ def test_every_role_works_with_its_own_rights_alone(
             text = role.log.read_text("utf-8")
             assert not [p for p in guarded.passwords.values() if p in text], role.name
         assert pipeline.stop() == dict.fromkeys(pipeline.roles, 0), pipeline.log_tails()
+
+
+def test_every_role_signs_in_with_tokens(guarded: Guarded, tmp_path: Path) -> None:
+    """OAUTHBEARER by client credentials. Tokens hold for two seconds, after which the broker ends
+    their connections: nothing is lost or doubled."""
+    accounts = open_accounts()
+    with GuardedPipeline(
+        guarded, "OAUTHBEARER", tmp_path, config=accounts.toml, secrets=accounts.environ
+    ) as pipeline:
+        verdict = verdict_of(pipeline, accounts, seconds=4, rate_per_s=100)
+        assert verdict.exact, f"{verdict}\n{pipeline.log_tails()}"
+        assert guarded.tokens.given > 2 * len(pipeline.roles), "no connection was ended"
+        for role in pipeline:
+            text = role.log.read_text("utf-8")
+            assert not [p for p in guarded.passwords.values() if p in text], role.name
+        assert pipeline.stop() == dict.fromkeys(pipeline.roles, 0), pipeline.log_tails()
+
+
+async def test_keys_of_managed_services_sign_in_by_plain(guarded: Guarded) -> None:
+    """As an API key and its secret."""
+    options: Any = {k.lower(): v for k, v in guarded.settings("admin", "PLAIN").items()}
+    assert (await admin.topics_show(Settings(**options))).brokers == 1
 
 
 def test_a_wrong_password_and_a_foreign_authority_are_refused(
