@@ -11,7 +11,6 @@ Invariants:
    not answer is killed first: a broker may stay like that after a full disk, and a process hang.
 5. Each role gets only its own settings and secrets (``streams.embedded.role_environ``). The sink's
    token for the database is generated at each start; the database gets its SHA-256.
-
 """
 
 import asyncio
@@ -37,14 +36,7 @@ from streams.backup.notes import Note
 from streams.deliver.destinations import load_destinations
 from streams.deliver.suppress.accounts import problems_with
 from streams.embedded import local_kafka
-from streams.embedded.child import (
-    BACKOFF_S_MAX,
-    Announce,
-    Child,
-    Program,
-    python,
-    until,
-)
+from streams.embedded.child import BACKOFF_S_MAX, Announce, Child, Program, python, until
 from streams.embedded.data_dir import (
     LOCK_FILE,
     OPERATOR_FILE,

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, Unavailable
 from schemas.settings import Settings, load_settings
 from streams.embedded import data_dir
 from streams.embedded.child import BACKOFF_S_MAX, Child, Program, backoff_s, until
@@ -452,4 +452,32 @@ async def test_kafka_and_java_are_looked_for_where_the_user_says(
     pipeline = Embedded(Settings(data_dir=tmp_path, ingest_port=0), given, lambda line: None)
     with pytest.raises(ConfigError, match=said):
         await pipeline.start()
+    await pipeline.stop(drain=False)
+
+
+@pytest.mark.parametrize("away", ["worker", "sink", "ingest"])
+async def test_a_worker_that_is_not_ready_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: str
+) -> None:
+    """It may rebuild state for long, or wait for a command that needs Kafka to run. Without the
+    others nothing works."""
+    said: list[str] = []
+    pipeline = Embedded(Settings(data_dir=tmp_path, ingest_port=0), {}, said.append)
+    monkeypatch.setattr("streams.embedded.supervisor.READY_S", 0.01)
+    for role in ("sink", "ingest", "worker"):
+        pipeline._children[role] = Child(program("pass", tmp_path), said.append)
+
+    async def is_ready(url: str) -> bool:
+        return url != away
+
+    monkeypatch.setattr(pipeline, "_is_ready", is_ready)
+    urls = {role: role for role in pipeline._children}
+    if away == "worker":
+        await pipeline._until_roles(urls)
+        assert "worker did not get ready" in said[0]
+        assert "records wait in Kafka" in said[0]
+    else:
+        with pytest.raises(Unavailable, match=f"{away} did not get ready"):
+            await pipeline._until_roles(urls)
+    pipeline._children.clear()
     await pipeline.stop(drain=False)
