@@ -122,7 +122,8 @@ def faust_options(settings: Settings) -> dict[str, Any]:
         # would abort a rebalance that is within its limits.
         "broker_request_timeout": max(request_s, session_s, rebalance_s) + 5.0,
         "broker_session_timeout": session_s,
-        "broker_heartbeat_interval": min(3.0, session_s / 10),
+        # A member learns by its next heartbeat that others join or leave, and all wait for it.
+        "broker_heartbeat_interval": min(1.0, session_s / 10),
         "broker_rebalance_timeout": rebalance_s,
         "broker_commit_interval": settings.checkpoint_interval_ms / 1000,
         "broker_commit_every": _NEVER,
