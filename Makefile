@@ -76,7 +76,7 @@ live: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m browser $(ARGS)  # apart: Playwright keeps an event loop running
 
 test-backup: $(VENV)/installed-dev
-	MAILPULSE_TEST_BACKUP_KILLS=4 $(BIN)/python -m pytest tests/live/test_backup.py $(ARGS)
+	MAILPULSE_TEST_BACKUP_KILLS=4 $(BIN)/python -m pytest tests/live/test_backup.py tests/live/test_backup_servers.py $(ARGS)
 
 rehearse: $(VENV)/installed-dev $(VENV)/pinned/installed
 	$(BIN)/python -m tests.rehearsal $(ARGS)

@@ -10,7 +10,7 @@ Invariants:
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -229,10 +229,11 @@ def _partition(content: Mapping[str, Any]) -> Partition:
     return Partition(content["begin"], content["end"], tuple(chunks))
 
 
-def check_version(manifest: Manifest, fold: int, migration: int) -> None:
+def check_version(manifest: Manifest, fold: int, migration: int, known: Collection[str]) -> None:
     """Refuses a backup of a newer version.
 
     Args:
+        known: topics of this version.
         fold: version of this one's fold.
         migration: number of this version's newest migration.
 
@@ -244,6 +245,10 @@ def check_version(manifest: Manifest, fold: int, migration: int) -> None:
             f"mailpulse {manifest.version} made it (fold {manifest.fold}, migration"
             f" {manifest.tables.migration}); this version has fold {fold}, migration {migration}:"
             " install that version or a newer one"
+        )
+    if unknown := sorted(set(manifest.topics) - set(known)):
+        raise Unusable(
+            f"mailpulse {manifest.version} made it, and this version has no {', '.join(unknown)}"
         )
 
 

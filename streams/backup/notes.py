@@ -1,7 +1,9 @@
 """Notes in the data directory: a restore that goes on, and the backups that were made from here."""
 
+import fcntl
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -57,6 +59,22 @@ class Note:
     def end(self) -> None:
         """It is over."""
         self.path.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(data_dir: Path) -> Iterator[None]:
+    """For one backup of a machine at a time: another would delete what ClickHouse writes.
+
+    Raises:
+        BadInput: ``under_way``: one goes on.
+    """
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "backup.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadInput("under_way", f"another backup of {data_dir} goes on") from None
+        yield
 
 
 @dataclass(frozen=True, slots=True)

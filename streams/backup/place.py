@@ -7,7 +7,8 @@ Invariants:
 1. A manifest is written after all of its objects, and deleted before any of them.
 2. What was written is read back before it counts. What an earlier backup has written is read again
    only on request (``verify``): it was read once, and reading all of it takes as long as a restore.
-3. An object that is not what its name says is written again, not relied on.
+3. An object is relied on by its name. One that ``verify`` finds damaged can be deleted by it, so
+   that the next backup stores it again.
 
 Methods block. Each raises ``Unavailable`` when the place does not answer.
 """
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TypeVar
 
 from schemas.errors import Unavailable
@@ -46,6 +48,7 @@ class BackupPlace:
         self.name = objects.name
         self._objects = objects
         self._there: set[str] | None = None
+        self._lock = Lock()
         self.new_bytes = self.kept_bytes = 0
         """Written by this process, and found there instead."""
 
@@ -64,11 +67,14 @@ class BackupPlace:
             Unusable: it can't be read, or is not there.
         """
         try:
-            return unpack(self._objects.read(f"{_MANIFESTS}/{name}{_SUFFIX}"))
+            found = unpack(self._objects.read(f"{_MANIFESTS}/{name}{_SUFFIX}"))
         except Missing:
             raise Unusable(f"{self.name} has no backup {name}") from None
         except Unusable as error:
             raise Unusable(f"backup {name}: {error}") from None
+        if found.name != name:
+            raise Unusable(f"backup {name}: its manifest is that of another one")
+        return found
 
     def newest(self) -> Manifest | None:
         """The newest manifest that can be read."""
@@ -111,7 +117,8 @@ class BackupPlace:
 
     def has(self, stored: Stored) -> bool:
         """Whether there is an object of this name."""
-        return _key(stored) in self._known()
+        with self._lock:
+            return _key(stored) in self._known()
 
     def _known(self) -> set[str]:
         if self._there is None:
@@ -119,11 +126,14 @@ class BackupPlace:
         return self._there
 
     def _is_new(self, stored: Stored) -> bool:
-        if self.has(stored):
-            self.kept_bytes += stored.bytes
-            return False
-        self.new_bytes += stored.bytes
-        return True
+        """Whether the caller has to store it: of equal files that are stored at once, one."""
+        with self._lock:
+            if _key(stored) in self._known():
+                self.kept_bytes += stored.bytes
+                return False
+            self._known().add(_key(stored))
+            self.new_bytes += stored.bytes
+            return True
 
     def _read_back(self, stored: Stored) -> None:
         with tempfile.TemporaryDirectory(prefix="mailpulse-backup-") as folder:
@@ -131,7 +141,6 @@ class BackupPlace:
                 self.fetch(stored, Path(folder, "object"))
             except Unusable as error:
                 raise Unavailable(f"{self.name}: {error}: it was not stored as written") from None
-        self._known().add(_key(stored))
 
     def read(self, stored: Stored) -> bytes:
         """The bytes of a small object.
@@ -161,8 +170,11 @@ class BackupPlace:
         if Stored(target.stat().st_size, sum_of(target)) != stored:
             raise Unusable(f"object {stored.sha256} is damaged")
 
-    def verify(self, manifest: Manifest, told: Told) -> None:
+    def verify(self, manifest: Manifest, told: Told, *, delete: bool = False) -> None:
         """Reads every object of a backup.
+
+        Args:
+            delete: those that are damaged.
 
         Raises:
             Unusable: names every object that is gone or damaged, with what it holds.
@@ -180,6 +192,8 @@ class BackupPlace:
             }
             for stored, job in jobs.items():
                 if problem := job.result():
+                    if delete:
+                        self._objects.delete(_key(stored))
                     wrong.append(f"{wanted[stored]}: {problem}")
                 done += stored.bytes
                 told(done, total)
@@ -252,6 +266,10 @@ class BackupPlace:
 
         Returns:
             How many backups were deleted, and how many objects.
+
+        Raises:
+            Unusable: one that is kept can't be read, so what it needs is not known; nothing was
+                deleted.
         """
         names = self.listed()
         old, kept = names[keep:], names[:keep]

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from schemas.errors import BadInput
 from schemas.settings import Settings
-from schemas.topics import RAW
+from schemas.topics import BY_NAME, RAW
 from schemas.versions import FOLD_VERSION
 from streams.backup.groups import refuse_members, set_places
 from streams.backup.manifest import Groups, Manifest, check_version, kafka_is_kept, lost_records
@@ -136,7 +136,7 @@ class Restore:
     async def _checked(self) -> bool:
         """Invariant 1; returns whether Kafka was kept."""
         targets, manifest = self._targets, self._manifest
-        check_version(manifest, FOLD_VERSION, targets.migration)
+        check_version(manifest, FOLD_VERSION, targets.migration, BY_NAME)
         found = await found_topics(targets.settings)
         if targets.refilled and (RAW not in found or found[RAW].topic_id != self._mine()):
             found = {}

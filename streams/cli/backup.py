@@ -80,13 +80,14 @@ async def _backup(
     settings: Settings, to: str, clickhouse: str, keep: int | None, *, verify: bool, json: bool
 ) -> int:
     from streams.backup.manifest import Unusable
-    from streams.backup.notes import BackupsMade, Made
+    from streams.backup.notes import BackupsMade, Made, alone
     from streams.backup.run import Backup, Sources, teller
     from streams.backup.tables import place_of
     from streams.embedded.kept_log import kept_log
     from streams.kafka import admin
 
     place = place_at(to)
+    _refuse_inside(to, settings.data_dir)
     if clickhouse:
         place_of(clickhouse, "")
     async with stores_of(settings, must_exist=True) as stores:
@@ -103,13 +104,15 @@ async def _backup(
             stores.settings, log_id, tables_at(stores.settings),
             stores.folder, clickhouse,
         )  # fmt: skip
-        manifest = await Backup(sources, place, say).run(now())
-    if verify:
-        try:
-            await asyncio.to_thread(place.verify, manifest, teller(say, "verified", "bytes"))
-        except Unusable as error:
-            raise BadInput("damaged", str(error)) from None
-    deleted = await asyncio.to_thread(place.prune, keep) if keep else (0, 0)
+        with alone(settings.data_dir):
+            manifest = await Backup(sources, place, say).run(now())
+    try:
+        if verify:
+            told = teller(say, "verified", "bytes")
+            await asyncio.to_thread(place.verify, manifest, told, delete=True)
+        deleted = await asyncio.to_thread(place.prune, keep) if keep else (0, 0)
+    except Unusable as error:
+        raise BadInput("damaged", f"{error}\nback up again: it stores them anew") from None
     made = Made(place.name, manifest.name, manifest.made_at)
     BackupsMade(settings.data_dir).add(made, await asyncio.to_thread(place.listed))
     if json:
@@ -121,6 +124,12 @@ async def _backup(
     say(f"{place.new_bytes:,} bytes stored, {place.kept_bytes:,} were there"
         + (f"; {deleted[0]} backups deleted" if deleted[0] else ""))  # fmt: skip
     return 0
+
+
+def _refuse_inside(to: str, data_dir: Path) -> None:
+    """Refuses a place that is lost with what it is to bring back."""
+    if "://" not in to and Path(to).resolve().is_relative_to(data_dir.resolve()):
+        raise BadInput("inside", f"{to} is in {data_dir}, and would be lost with it")
 
 
 def restore(

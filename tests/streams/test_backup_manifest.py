@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.topics import ENRICHED, MINUTES, RAW
+from schemas.topics import BY_NAME, ENRICHED, MINUTES, RAW
 from streams.backup.manifest import (
     FORM,
     Chunk,
@@ -84,12 +84,14 @@ def test_a_newer_form_is_refused_before_its_content_is_read() -> None:
 def test_a_backup_of_a_newer_version_is_refused(fold: int, migration: int) -> None:
     """The newer fold's state, or tables that this version does not know."""
     with pytest.raises(Unusable, match="newer"):
-        check_version(made(), fold, migration)
+        check_version(made(), fold, migration, BY_NAME)
 
 
 def test_a_backup_of_an_earlier_version_is_restored() -> None:
     """Migrations follow."""
-    check_version(made(), 5, 40)
+    check_version(made(), 5, 40, BY_NAME)
+    with pytest.raises(Unusable, match=MINUTES):
+        check_version(made(), 5, 40, {RAW, ENRICHED})
 
 
 def test_every_object_is_named_with_what_it_holds() -> None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from schemas.errors import Unavailable
 from streams.backup.manifest import Chunk, Manifest, Partition, Stored, TopicCopy, Unusable
 from streams.backup.place import BackupPlace
-from streams.objects.objects import Check, Folder, Missing
+from streams.objects.objects import Check, Folder, Missing, objects_at
+from tests.streams.s3_replica import s3_replica
 from tests.streams.test_backup_manifest import made
 
 
@@ -161,16 +162,19 @@ def test_folders_come_back(tmp_path: Path) -> None:
     """Empty files and folders in folders too; equal files are one object."""
     source, target = tmp_path / "source", tmp_path / "target"
     (source / "a/b").mkdir(parents=True)
-    for name, content in {"a/b/one": b"1", "a/two": b"1", "empty": b""}.items():
+    equal = {f"a/{number}": b"1" for number in range(40)}  # which several threads store at once
+    contents = {"a/b/one": b"1", "empty": b"", **equal}
+    for name, content in contents.items():
         (source / name).write_bytes(content)
     place = BackupPlace(Folder(tmp_path / "place"))
     files = place.put_folder(source, quiet)
-    assert files["a/b/one"] == files["a/two"]
+    assert files["a/b/one"] == files["a/7"]
+    assert len([path for path in (tmp_path / "place").rglob("*") if path.is_file()]) == 2
     target.mkdir()
     place.fetch_folder(files, target, quiet)
     found = {path.relative_to(target).as_posix(): path.read_bytes()
              for path in target.rglob("*") if path.is_file()}  # fmt: skip
-    assert found == {"a/b/one": b"1", "a/two": b"1", "empty": b""}
+    assert found == contents
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/x", "a/../../x"])
@@ -191,3 +195,60 @@ def test_an_object_of_another_size_is_damaged(tmp_path: Path) -> None:
     stored = place.put_bytes(b"content")
     with pytest.raises(Unusable, match="damaged"):
         place.read(Stored(3, stored.sha256))
+
+
+def test_an_object_store_is_a_place_like_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is stored there comes back, and what is damaged there is named."""
+    with s3_replica() as store:
+        for name, value in {
+            "AWS_ENDPOINT_URL": store.url, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "eu-west-1",
+            "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
+        }.items():  # fmt: skip
+            monkeypatch.setenv(name, value)
+        place = BackupPlace(objects_at("s3://bucket/backups", "TO"))
+        manifest = replace(made(name=named(1)), topics={}, snapshots={})
+        manifest = replace(manifest, tables=replace(
+            manifest.tables, files={"a": place.put_bytes(b"content"), "b": place.put_bytes(b"")}
+        ))  # fmt: skip
+        place.write(manifest)
+        again = BackupPlace(objects_at("s3://bucket/backups", "TO"))
+        assert again.listed() == [named(1)]
+        assert again.manifest(named(1)) == manifest
+        again.verify(manifest, quiet)
+        key = next(key for key, data in store.objects.items() if data == b"content")
+        store.objects[key] = b"contenT"
+        with pytest.raises(Unusable, match=r"ClickHouse's a: object .* is damaged"):
+            again.verify(manifest, quiet)
+
+
+def test_a_manifest_under_another_name_is_refused() -> None:
+    """Its name becomes part of statements and paths."""
+    memory = Memory()
+    backed_up(memory, 1, [b"a"])
+    memory.files[f"backups/{named(2)}.json"] = memory.files[f"backups/{named(1)}.json"]
+    with pytest.raises(Unusable, match="another"):
+        BackupPlace(memory).manifest(named(2))
+
+
+def test_nothing_is_deleted_while_a_backup_that_is_kept_can_t_be_read() -> None:
+    """What it needs is not known."""
+    memory = Memory()
+    for number in range(3):
+        backed_up(memory, number, [b"%d" % number])
+    memory.files[f"backups/{named(2)}.json"] = b"{}"
+    before = dict(memory.files)
+    with pytest.raises(Unusable):
+        BackupPlace(memory).prune(1)
+    assert memory.files == before
+
+
+def test_a_damaged_object_that_was_found_is_stored_again_by_the_next_backup() -> None:
+    """Else every later backup would rely on it."""
+    memory = Memory()
+    manifest = backed_up(memory, 1, [b"a", b"b"])
+    key = next(key for key, data in memory.files.items() if data == b"a")
+    memory.files[key] = b"?"
+    with pytest.raises(Unusable):
+        BackupPlace(memory).verify(manifest, quiet, delete=True)
+    later = backed_up(memory, 2, [b"a", b"b"])
+    BackupPlace(memory).verify(later, quiet)
