@@ -64,6 +64,9 @@ COMPRESSION = 240.0
 AGE_S_MIN, AGE_S_MAX = 30, 3_600
 """How long ago messages were sent, seconds: so that what is delivered, opened and clicked goes on
 until now. What would happen later has not happened yet, and is never reported."""
+YOUNGER = 1.5
+"""Power of the share of that span: 1 is all ages alike, and then a chart of deliveries falls towards
+now for as long as the demo has run."""
 FIRST_OPEN_S_MAX = 3_300
 """Longest time from a delivery to its first open, seconds."""
 LATE_SHARE = 0.05
@@ -301,7 +304,7 @@ class Simulator:
         dice = self._dice
         plan = self._pick()
         self._messages += 1
-        age_s = AGE_S_MIN + int((AGE_S_MAX - AGE_S_MIN) * dice.random())
+        age_s = AGE_S_MIN + int((AGE_S_MAX - AGE_S_MIN) * dice.random() ** YOUNGER)
         now_s = int(self._epoch_s + self.behind_s + elapsed_s)
         message = _Message(
             plan=plan,

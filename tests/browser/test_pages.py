@@ -292,8 +292,9 @@ def test_no_page_loads_much_script(
     at = "?campaign=spring-sale-0&period=30d" if path == "/campaign" else "?period=30d"
     page.goto(history.url + path + at)
     page.wait_for_load_state("load")
-    page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length")
-    painted = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    paint = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null"
+    while (painted := page.evaluate(paint)) is None:
+        page.wait_for_timeout(50)
     record_property("first_contentful_paint_ms", round(painted))
     print(f"{path}: script {sum(sizes):,} bytes, first contentful paint after {painted:.0f} ms")
     assert sum(sizes) <= SCRIPT_BYTES_MAX
