@@ -65,8 +65,8 @@ AGE_S_MIN, AGE_S_MAX = 30, 3_600
 """How long ago messages were sent, seconds: so that what is delivered, opened and clicked goes on
 until now. What would happen later has not happened yet, and is never reported."""
 YOUNGER = 1.5
-"""Power of the share of that span: 1 is all ages alike, and then a chart of deliveries falls towards
-now for as long as the demo has run."""
+"""Power of the share of that span: 1 is all ages alike, and then a chart of deliveries falls
+towards now for as long as the demo has run."""
 FIRST_OPEN_S_MAX = 3_300
 """Longest time from a delivery to its first open, seconds."""
 LATE_SHARE = 0.05
