@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Response, expect
 
-from analytics.dashboard.html import PAGES
+from analytics.dashboard import html
 from schemas.settings import Settings
 from streams.cli.context import lines_of
 from tests.browser.conftest import ARTIFACTS, OpenPage
@@ -281,7 +281,7 @@ def test_recipients_show_only_where_it_is_allowed(stage: Stage, open_page: OpenP
         stage.port = port
 
 
-@pytest.mark.parametrize("path", [*(path for path, _ in PAGES.values()), "/sql", "/docs"])
+@pytest.mark.parametrize("path", [*(path for path, _ in html.PAGES.values()), "/sql", "/docs"])
 def test_no_page_loads_much_script(
     history: Stage, open_page: OpenPage, path: str, record_property: Callable[[str, object], None]
 ) -> None:
