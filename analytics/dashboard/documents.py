@@ -286,7 +286,10 @@ class Documents:
         parameters = {"start": stretch.start_s, "until": stretch.until_s}
         edges = _edges(stretch.start_s, stretch.until_s)
         since_s = max(stretch.start_s, stretch.end_s - HISTORY_S)
-        _, begins = trend_steps(replace(stretch, start_s=since_s), since_s, HISTORY_STEPS_MAX, UTC)
+        day = _edges(since_s, stretch.until_s)
+        found = await self._ask(questions.THROUGHPUT_SINCE, day, (view.period,))
+        first_s = int(found[0]["first_s"]) or since_s
+        _, begins = trend_steps(replace(stretch, start_s=since_s), first_s, HISTORY_STEPS_MAX, UTC)
         flow = {**_edges(begins[0], stretch.end_s), "steps": begins}
         letters, books, throughput, compared, fresh = await asyncio.gather(
             self._ask(questions.DEAD_LETTERS, parameters, (view.period,)),

@@ -319,6 +319,12 @@ FROM reconciliation AS r
 GROUP BY source
 ORDER BY source"""
 
+THROUGHPUT_SINCE = """\
+SELECT ifNull(min(toUnixTimestamp(r.minute)), 0) AS first_s
+FROM reconciliation AS r
+WHERE r.minute >= toDateTime({since:UInt32}, 'UTC') AND r.minute < toDateTime({until:UInt32}, 'UTC')
+    AND r.accepted + r.stored > 0"""
+
 THROUGHPUT = """\
 SELECT
     roundDown(toUnixTimestamp(r.minute), {steps:Array(UInt32)}) AS bucket,

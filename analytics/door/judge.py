@@ -97,7 +97,7 @@ def judge(canonical: str, around: Surroundings) -> Statement:
     check_growth(body, closing)
     check_constants(body, closing)
     check_places(body, around, shows=first == "SHOW")
-    check_meaning(body)
+    check_meaning(body, settings)
     selects = first in ("SELECT", "WITH", "(")
     return Statement(canonical[: body[-1].end], fmt, settings, selects)
 

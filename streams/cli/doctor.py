@@ -258,7 +258,8 @@ def _sources(settings: Settings) -> list[Finding]:
     found = sources_of(settings, whole=False, all_off=True)
     off = [
         Finding("sources", False, f"{name} is off: {'; '.join(one.unset)}",
-                "set it for ingress (or 'mailpulse up') and start that again; other sources work")
+                "set it here and for ingress (or 'mailpulse up'), and start that again; other"
+                " sources work")
         for name, one in sorted(found.items()) if one.unset
     ]  # fmt: skip
     if not found:

@@ -10,7 +10,7 @@ import typer
 
 from schemas.errors import Unavailable
 from schemas.serving.origin import Networks
-from schemas.settings import Settings, Source
+from schemas.settings import PREFIX, Settings, Source
 from streams.cli.context import (
     FAILED,
     Json,
@@ -97,7 +97,8 @@ def _say_answer(before: str, result: "SendResult") -> None:
 _HINTS = {
     404: "the running ingress does not know this source: start it again after a change of"
     " mailpulse.toml",
-    403: "the running ingress refuses this address or plain HTTP: see allow_ips, trusted_proxies",
+    403: "the running ingress refuses this address or plain HTTP: see allow_ips, and"
+    f" {PREFIX}TRUSTED_PROXIES, which has to be set here as for ingress",
     503: "the running ingress can't store anything now, or a secret of this source is not set:"
     " mailpulse doctor",
     200: "another service answers there: an ingress accepts nothing unsigned",

@@ -129,7 +129,7 @@ def add(
     for line in block:
         say(f"     {line}")
     if variables:
-        say("3. Set for the process that runs ingress, or 'mailpulse up':")
+        say("3. Set for the process that runs ingress, or 'mailpulse up', and for send-test:")
         for field, variable in variables.items():
             say(f"     export {variable}=…   # {_origin(provider, field)}")
     say(f"{3 + bool(variables)}. Start that (again), then try it: mailpulse send-test {chosen}")

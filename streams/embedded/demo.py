@@ -35,7 +35,7 @@ from streams.simulation.accounts import Accounts, open_accounts
 from streams.simulation.crm import Crm, receiving
 from streams.simulation.ledger import Compared, Ledger, compare_events, differences, recount
 from streams.simulation.readout import ClickHouse, Freshness
-from streams.simulation.simulator import Simulator
+from streams.simulation.simulator import PLANS, Simulator
 from streams.simulation.traffic import Traffic
 from streams.terminal.output import Terminal
 
@@ -246,7 +246,11 @@ async def _with_traffic(
     letters = await _records(pipeline.kafka, DEAD_LETTERS)
     ledger = Ledger(AcceptedOnDisk(pipeline.data_dir))
     seed = options.seed if options.seed is not None else secrets.randbits(32)
-    simulator = Simulator(name, options.rate_per_s, time.time(), random.Random(seed))
+    # an earlier demo's campaigns in this directory must not be counted again
+    known = await clickhouse.counters([plan.name for plan in PLANS])
+    simulator = Simulator(
+        name, options.rate_per_s, time.time(), random.Random(seed), plain_names=not known
+    )
     traffic = Traffic(
         simulator, accounts.senders, where.ingest_url, random.Random(seed + 1), freshness.answered,
         ledger=ledger,

@@ -6,6 +6,9 @@ Invariants:
    that were told, and coordinates rise.
 3. One record in ``REPEATED_EVERY`` comes twice with the same coordinates, as after a crash of a
    worker: a consumer that acts on it twice has a fault.
+4. Of the messages that are opened but not clicked one in ``CORRECTED_EVERY`` has its open corrected
+   to a machine's at once, as by later news: a higher revision of the event, and a withdrawal of its
+   follow-up.
 """
 
 import hashlib
@@ -24,6 +27,11 @@ READERS = 400
 TOLD_EVERY = 20
 """Messages between two records of a campaign's rates."""
 REPEATED_EVERY = 10
+CORRECTED_EVERY = 7
+ENDS = ("", "_or_unknown", "_at_most", "_any")
+"""Of the counts of opens and clicks, by who made them, the fewest first."""
+MESSAGE_OFFSETS = 10
+"""Offsets of the raw topic that each message has."""
 _DERIVED = {
     "sent": ("delivered", "bounced_hard"), "bounced": ("bounced_hard",),
 }  # fmt: skip
@@ -52,6 +60,10 @@ class Story:
         self._written = 0
         self._counts = {campaign: Counter[str]() for campaign in CAMPAIGNS}
 
+    def counts(self, campaign: str) -> Counter[str]:
+        """What a campaign's rates count, after the messages so far."""
+        return self._counts[campaign].copy()
+
     def message(self, at_us: int) -> Iterator[FixtureRecord]:
         """The records that the next message leads to.
 
@@ -79,7 +91,7 @@ class Story:
     ) -> Iterator[FixtureRecord]:
         address = f"reader{number % READERS}@example.com"
         identity = _id(f"event {number} {step}")
-        place = {"log_id": "fixture", "partition": 0, "offset": number * 10 + step}
+        place = {"log_id": "fixture", "partition": 0, "offset": number * MESSAGE_OFFSETS + step}
         event = {
             "event_id": identity, "event_type": kind, "occurred_at": at_us,
             "received_at": at_us + 900_000, "message_id": f"message-{number}",
@@ -105,13 +117,16 @@ class Story:
         value = {"event": raw, "enrichment": enriched["enrichment"] | added}
         yield FixtureRecord(topics.ENRICHED, address.encode(), identity, value)
         self._count(campaign, kind)
+        follow: dict[str, Any] = {}
         if is_person:
-            follow = sample(topics.ENGAGEMENT) | place | {
+            follow |= sample(topics.ENGAGEMENT) | place | {
                 "event_id": identity, "kind": kind, "occurred_at": at_us, "recipient": address,
                 "campaign_id": campaign, "message_id": f"message-{number}",
                 "click_url": raw["click_url"], "seconds_since_delivery": float(step * 60),
             }  # fmt: skip
             yield FixtureRecord(topics.ENGAGEMENT, address.encode(), identity, follow)
+        if kind == "opened" and not number % CORRECTED_EVERY and "clicked" not in _kinds(number):
+            yield from self._corrected(value, follow, campaign)
         if kind == "bounced":
             held = sample(topics.SUPPRESSIONS) | place | {
                 "recipient": address, "since": at_us, "evidence_event_id": identity,
@@ -122,6 +137,26 @@ class Story:
                 lifted = _id(f"lifted {number}")
                 yield FixtureRecord(topics.SUPPRESSIONS, address.encode(), lifted, None)
 
+    def _corrected(
+        self, value: dict[str, Any], follow: dict[str, Any], campaign: str
+    ) -> Iterator[FixtureRecord]:
+        """The same open once it is known to be a machine's, as the next offset tells."""
+        event, before = value["event"], value["enrichment"]
+        later = before["offset"] + MESSAGE_OFFSETS // 2
+        added = before | {
+            "revision": 1, "version": later, "actor": "machine", "first_human": False,
+            "actor_reason": "provider_flag", "actor_certainty": "high",
+        }  # fmt: skip
+        key, identity = event["recipient_identity"].encode(), event["event_id"]
+        counts = self._counts[campaign]
+        for name in ("opens", *(f"{at}opened{end}" for at in ("", "cohort_") for end in ENDS[:3])):
+            counts[name] -= 1
+        counts["machine_opens"] += 1
+        corrected = value | {"enrichment": added}
+        yield FixtureRecord(topics.ENRICHED, key, _id(f"{identity} 1"), corrected)
+        withdrawn = follow | {"withdrawn": True, "offset": later}
+        yield FixtureRecord(topics.ENGAGEMENT, key, _id(f"{identity} withdrawn"), withdrawn)
+
     def _count(self, campaign: str, kind: str) -> None:
         counts = self._counts[campaign]
         counts["events"] += 1
@@ -131,10 +166,9 @@ class Story:
             counts.update(("delivered", "attempt_sent"))
         else:
             names = {"opened": ("opens",), "clicked": ("clicks",)}[kind]
-            ends = ("", "_any", "_or_unknown", "_at_most")
             counts.update(names)
-            counts.update(f"{kind}{end}" for end in ends)
-            counts.update(f"cohort_{kind}{end}" for end in ends)
+            counts.update(f"{kind}{end}" for end in ENDS)
+            counts.update(f"cohort_{kind}{end}" for end in ENDS)
             if kind == "clicked":
                 counts["cohort_opened_clicked"] += 1
 

@@ -111,10 +111,14 @@ def picture(view: View) -> Group:
 
 
 def _campaigns(view: View) -> Table:
-    table = Table(title="Campaigns, since their first event", title_justify="left")
-    table.add_column("campaign")
-    for name in ("sent", "hard bounces", "all bounces", "opened", "at most", "clicked"):
-        table.add_column(name, justify="right")
+    # without edges, names are whole on a terminal of 80 columns
+    table = Table(
+        title="Campaigns, since their first event", title_justify="left", show_edge=False,
+        pad_edge=False,
+    )  # fmt: skip
+    table.add_column("campaign", overflow="fold")
+    for name in ("sent", "hard\nbounces", "all\nbounces", "opened", "at most", "clicked"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in view.campaigns:
         hard = row["hard_bounce_rate"]
         table.add_row(

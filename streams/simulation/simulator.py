@@ -61,9 +61,12 @@ PREFETCHED_SHARE = 0.03
 """Of messages to Gmail, fetched at arrival."""
 COMPRESSION = 240.0
 """Four minutes between two events become one second on the clock."""
-AGE_S_MIN, AGE_S_MAX = 180, 3_600
+AGE_S_MIN, AGE_S_MAX = 30, 3_600
 """How long ago messages were sent, seconds: so that what is delivered, opened and clicked goes on
 until now. What would happen later has not happened yet, and is never reported."""
+YOUNGER = 1.5
+"""Power of the share of that span: 1 is all ages alike, and then a chart of deliveries falls
+towards now for as long as the demo has run."""
 FIRST_OPEN_S_MAX = 3_300
 """Longest time from a delivery to its first open, seconds."""
 LATE_SHARE = 0.05
@@ -223,13 +226,27 @@ class Simulator:
         rate_per_s: average events per second, once the first delays have passed.
         epoch_s: seconds since 1970 at the start of the run.
         dice: source of randomness.
+        plain_names: campaigns are called as in ``plans``, without ``run``.
+
+    Attributes:
+        behind_s: by how much the time that ``advance`` is told is behind the clock, seconds: less
+            traffic is generated then, and what is still happens until now.
     """
 
     def __init__(
-        self, run: str, rate_per_s: float, epoch_s: float, dice: Dice, plans: Sequence[Plan] = PLANS
+        self,
+        run: str,
+        rate_per_s: float,
+        epoch_s: float,
+        dice: Dice,
+        plans: Sequence[Plan] = PLANS,
+        *,
+        plain_names: bool = False,
     ) -> None:
         self.plans = tuple(plans)
         self._run = run
+        self._plain_names = plain_names
+        self.behind_s = 0.0
         self._rate = rate_per_s
         self._epoch_s = epoch_s
         self._dice = dice
@@ -245,7 +262,7 @@ class Simulator:
 
     def campaign_id(self, plan: Plan) -> str:
         """A plan's campaign id in this run."""
-        return f"{plan.name}-{self._run}"
+        return plan.name if self._plain_names else f"{plan.name}-{self._run}"
 
     def advance(self, elapsed_s: float) -> list[Happening]:
         """Events due by ``elapsed_s`` seconds after the start, in order of their reports."""
@@ -287,14 +304,15 @@ class Simulator:
         dice = self._dice
         plan = self._pick()
         self._messages += 1
-        age_s = AGE_S_MIN + int((AGE_S_MAX - AGE_S_MIN) * dice.random())
+        age_s = AGE_S_MIN + int((AGE_S_MAX - AGE_S_MIN) * dice.random() ** YOUNGER)
+        now_s = int(self._epoch_s + self.behind_s + elapsed_s)
         message = _Message(
             plan=plan,
             campaign=self.campaign_id(plan),
             message_id=f"m{self._run}{self._messages:07d}.{dice.getrandbits(40):010x}",
             recipient=f"reader{dice.randint(1, 400_000)}@{DOMAINS[dice.randint(0, 5)]}",
-            sent_s=int(self._epoch_s + elapsed_s) - age_s,
-            now_s=int(self._epoch_s + elapsed_s),
+            sent_s=now_s - age_s,
+            now_s=now_s,
             silent=dice.random() < plan.silent,
             agent=PEOPLE[dice.randint(0, len(PEOPLE) - 1)],
             ip=f"203.0.113.{dice.randint(1, 254)}",

@@ -125,6 +125,7 @@ class Traffic:
         while not over():
             now = time.monotonic()
             sent_s, last = sent_s + min(now - last, STEP_S_MAX), now
+            self._simulator.behind_s = now - began - sent_s
             for event in self._simulator.advance(sent_s):
                 self._buffers[event.source].events.append(event)
             self._flush(time.monotonic())

@@ -140,6 +140,7 @@ class Stage:
             "campaigns",
             "incident_changes",
             "dead_letters",
+            "source_newest",
         ):
             self.client.command(f"TRUNCATE TABLE {table}")
 

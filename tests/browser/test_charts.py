@@ -127,6 +127,31 @@ def test_lines_and_annotations_can_be_told_apart(sends: Stage, open_page: OpenPa
     assert no_overlaps(page.locator("#chart-volume svg.chart text"))
 
 
+def test_the_legend_hides_a_series(sends: Stage, open_page: OpenPage) -> None:
+    """By a click and by the keyboard: out of the drawing, the scale and what is read; the table
+    keeps it, and an update of the page takes neither that nor the focus away."""
+    page = open_page("/campaign?campaign=offer-a&period=90d")
+    chart = page.locator("#chart-volume")
+    top = chart.locator("svg text").all_text_contents()
+    opens = chart.locator(".legend").get_by_role("button", name="First opens")
+    opens.click()
+    expect(opens).to_have_attribute("aria-pressed", "false")
+    expect(chart.locator("svg path.line.opened")).to_have_count(0)
+    expect(chart.locator("svg path.line.clicked")).to_have_count(1)
+    assert chart.locator("svg text").all_text_contents() != top
+    chart.locator("svg.chart").focus()
+    page.keyboard.press("End")
+    expect(chart.locator(".readout")).to_contain_text("First clicks")
+    assert "First opens" not in chart.locator(".readout").inner_text()
+    assert len(rows_of(page, "#chart-volume")[0]) == 3
+    opens.focus()
+    page.set_viewport_size({"width": 700, "height": 900})  # draws anew
+    expect(opens).to_be_focused()
+    expect(opens).to_have_attribute("aria-pressed", "false")
+    page.keyboard.press("Space")
+    expect(chart.locator("svg path.line.opened")).to_have_count(1)
+
+
 def no_overlaps(texts: Locator) -> bool:
     """Whether no two of the texts lie on each other."""
     found: bool = texts.evaluate_all(

@@ -115,7 +115,7 @@ def test_page_polls_where_events_do_not_come_through(fresh: Stage, open_page: Op
         page.wait_for_selector("#main[data-version]")
         fresh.add_minutes("only", time.time(), 3, delivered=77)
         expect(page.locator(FIRST_SENT).first).to_contain_text("7")
-        expect(page.locator("#status-text")).to_contain_text("polling")
+        expect(page.locator("#status-text")).to_contain_text("asks every 3 s")
         page.context.close()
 
 

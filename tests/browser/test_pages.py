@@ -1,13 +1,14 @@
 """What people see: figures, filters, updates. Real Chromium, real engine."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Response, expect
 
+from analytics.dashboard import html
 from schemas.settings import Settings
 from streams.cli.context import lines_of
 from tests.browser.conftest import ARTIFACTS, OpenPage
@@ -15,6 +16,8 @@ from tests.browser.stage import Stage
 
 pytestmark = [pytest.mark.browser, pytest.mark.live]
 CAMPAIGNS = 200
+SCRIPT_BYTES_MAX = 300_000
+"""Of one page, as the browser runs it."""
 
 
 @pytest.fixture(scope="module")
@@ -276,6 +279,30 @@ def test_recipients_show_only_where_it_is_allowed(stage: Stage, open_page: OpenP
             page.context.close()
     finally:
         stage.port = port
+
+
+@pytest.mark.parametrize("path", [*(path for path, _ in html.PAGES.values()), "/sql", "/docs"])
+def test_no_page_loads_much_script(
+    history: Stage, open_page: OpenPage, path: str, record_property: Callable[[str, object], None]
+) -> None:
+    """With 200 campaigns; the time of the first paint is noted in the report, not judged."""
+    page = open_page("/livez", ready=False)
+    sizes: list[int] = []
+    page.on("response", lambda answer: sizes.append(len(answer.body()) if is_script(answer) else 0))
+    at = "?campaign=spring-sale-0&period=30d" if path == "/campaign" else "?period=30d"
+    page.goto(history.url + path + at)
+    page.wait_for_load_state("load")
+    paint = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null"
+    while (painted := page.evaluate(paint)) is None:
+        page.wait_for_timeout(50)
+    record_property("first_contentful_paint_ms", round(painted))
+    print(f"{path}: script {sum(sizes):,} bytes, first contentful paint after {painted:.0f} ms")
+    assert sum(sizes) <= SCRIPT_BYTES_MAX
+
+
+def is_script(answer: Response) -> bool:
+    """Whether it is JavaScript that the page runs."""
+    return "javascript" in (answer.header_value("content-type") or "")
 
 
 def test_everything_can_be_done_with_the_keyboard(history: Stage, open_page: OpenPage) -> None:

@@ -119,7 +119,7 @@ def test_campaigns_come_in_pages(many: Stage, open_page: OpenPage) -> None:
 
 def test_rows_keep_their_places_while_figures_move(many: Stage, open_page: OpenPage) -> None:
     """A campaign that gets events stays where the reader's eye is, until it is ordered anew."""
-    page = open_page("/?period=30d&q=win-back")
+    page = open_page("/?period=30d&q=win-back&sort=sent-down")
     before = names(page)
     many.add_minutes(before[-1], time.time(), 9, delivered=999_999)
     row = page.locator("#campaigns tbody tr").last

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import pairwise
+from typing import Any
 
 from schemas import topics
 from schemas.codec import Codec
@@ -41,16 +42,21 @@ def test_one_in_ten_comes_twice_as_it_was() -> None:
 
 
 def test_rates_are_sums_of_the_events_before() -> None:
-    """What a consumer adds up from the enriched topic agrees with what it reads of rates."""
+    """What a consumer adds up from the enriched topic agrees with what it reads of rates, if of
+    each event the highest revision holds."""
     counted: dict[str, Counter[str]] = {campaign: Counter() for campaign in CAMPAIGNS}
-    seen: set[str] = set()
+    seen: dict[str, int] = {}
     compared = 0
     for one in written():
         value = one.value or {}
-        if one.topic == topics.ENRICHED and one.identity not in seen:
-            seen.add(one.identity)
-            event = value["event"]
-            counted[event["campaign_id"]][event["event_type"]] += 1
+        if one.topic == topics.ENRICHED:
+            event, added = value["event"], value["enrichment"]
+            before = seen.get(event["event_id"], -1)
+            seen[event["event_id"]] = max(before, added["revision"])
+            if before < 0:
+                counted[event["campaign_id"]][event["event_type"]] += 1
+            elif added["revision"] > before:
+                counted[event["campaign_id"]][event["event_type"]] -= added["actor"] == "machine"
         if one.topic == topics.RATES:
             [window] = value["windows"]
             kinds = counted[value["campaign_id"]]
@@ -61,6 +67,29 @@ def test_rates_are_sums_of_the_events_before() -> None:
                 assert rate["numerator"] <= rate["denominator"] or rate["name"].startswith("flow_")
             compared += 1
     assert compared > 50
+
+
+def test_some_opens_prove_to_be_a_machines() -> None:
+    """Each such correction is of an open that was told as a person's, with a higher revision and a
+    higher coordinate; and its follow-up is withdrawn."""
+    told: dict[str, dict[str, Any]] = {}
+    corrected: set[str] = set()
+    withdrawn: dict[str, int] = {}
+    for one in written():
+        value = one.value or {}
+        if one.topic == topics.ENRICHED:
+            identity, added = value["event"]["event_id"], value["enrichment"]
+            if added["revision"]:
+                assert told[identity]["first_human"]
+                assert not added["first_human"]
+                assert added["version"] > told[identity]["offset"]
+                corrected.add(identity)
+            told.setdefault(identity, added)
+        if one.topic == topics.ENGAGEMENT and value["withdrawn"]:
+            withdrawn[value["event_id"]] = value["offset"]
+    assert len(corrected) > 5
+    assert withdrawn.keys() == corrected
+    assert all(withdrawn[one] > told[one]["offset"] for one in corrected)
 
 
 def test_outside_consumers_topics_all_have_records() -> None:

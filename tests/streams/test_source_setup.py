@@ -127,7 +127,7 @@ def test_a_source_without_its_secret_is_listed_as_off(
         assert set(rows.values()) <= {"on"}
     [finding] = [one for one in _sources(settings_of()) if not one.ok]
     assert "MAILPULSE_SECRET_SHOP_SECRET" in finding.detail
-    assert finding.mend.startswith("set it for ingress")
+    assert finding.mend.startswith("set it here and for ingress")
 
 
 def test_what_is_typed_is_asked_again_until_it_is_right(

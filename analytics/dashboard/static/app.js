@@ -3,7 +3,7 @@
 import { fill, h, watchTips } from "./dom.js";
 import { clock, count, duration } from "./format.js";
 import { definitions, loadWording } from "./figures.js";
-import { Live } from "./live.js";
+import { Live, POLL_MS } from "./live.js";
 import { viewsMenu } from "./views.js";
 import { get, link, onChange, serverQuery, set, store, zone, zones } from "./state.js";
 
@@ -12,6 +12,7 @@ const main = document.getElementById("main");
 const notice = document.getElementById("notice");
 const statusText = document.getElementById("status-text");
 const status = document.getElementById("status");
+const POLL_S = POLL_MS / 1000;
 const BEHIND_S_MAX = 60; // a healthy pipeline is a second or two behind
 let state = { mode: "loading", trouble: "" };
 let latest = null;
@@ -37,7 +38,7 @@ function settings() {
       if (theme.value) document.documentElement.dataset.theme = theme.value;
       else delete document.documentElement.dataset.theme;
     },
-  }, [["", "Auto"], ["light", "Light"], ["dark", "Dark"]].map(([key, label]) => h("option", { value: key }, label)));
+  }, [["", "Colours: auto"], ["light", "Light"], ["dark", "Dark"]].map(([key, label]) => h("option", { value: key }, label)));
   theme.value = document.documentElement.dataset.theme ?? "";
   fill(document.getElementById("settings"), viewsMenu(), select, theme);
 }
@@ -61,7 +62,7 @@ function freshness() {
 }
 
 function showState() {
-  const words = { live: "", polling: " · polling", lost: " · not connected", loading: "" }[state.mode];
+  const words = { live: "", polling: ` · asks every ${POLL_S} s`, lost: " · not connected", loading: "" }[state.mode];
   statusText.textContent = freshness() + words;
   const late = latest && live && state.mode !== "lost" ? behind() : 0;
   status.dataset.mode = (state.trouble || late > BEHIND_S_MAX) && state.mode !== "lost" ? "stale" : state.mode;

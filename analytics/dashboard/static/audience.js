@@ -102,6 +102,7 @@ function withTable([dimension, title, label]) {
   let all = null;
   const shown = (row) => {
     if (!row.value) return "unknown";
+    if (dimension === "device" && row.value === "bot") return "hidden by a proxy, or a machine";
     return dimension === "country" && /^[A-Z]{2}$/.test(row.value) ? countryNames.of(row.value) ?? row.value : row.value;
   };
   const columnOf = (kind, name, tip) => ({
@@ -111,14 +112,17 @@ function withTable([dimension, title, label]) {
   const others = (kind, name, tip) => ({
     key: `${kind}_others`, number: true, label: name, tip, sort: (row) => row[`${kind}_unknown`] + row[`${kind}_machine`],
     value: (row) => [row[`${kind}_unknown`], row[`${kind}_machine`]],
-    cell: (row) => [h("span", { class: "figure" }, `${count(row[`${kind}_unknown`])} unknown`), h("span", { class: "sub" }, `${count(row[`${kind}_machine`])} by machines`)],
+    cell: (row) => {
+      const found = [[row[`${kind}_unknown`], "unknown"], [row[`${kind}_machine`], "machine"]].filter(([amount]) => amount);
+      return found.length ? found.map(([amount, whose]) => h("span", { class: "sub" }, `${count(amount)} ${whose}`)) : "0";
+    },
   });
   const table = new Table({
     id: dimension, title, page: "audience", key: (row) => row.value, initial: ["opened", "down"], empty: "No opens or clicks in this period.",
     columns: [
       { key: "value", label, sort: shown, value: shown },
-      columnOf("opened", "Opened by people", "Messages that a human opened with it, of those that a human opened. A message opened with two counts with both."),
-      columnOf("clicked", "Clicked by people", "Messages that a human clicked with it, of those that a human clicked."),
+      columnOf("opened", "Opened", "Messages that a human opened with it, of those that a human opened. A message opened with two counts with both."),
+      columnOf("clicked", "Clicked", "Messages that a human clicked with it, of those that a human clicked."),
       others("opened", "Other opens", "Messages opened with it where nobody can know by whom, Apple's prefetch above all; and those that machines opened with it."),
       others("clicked", "Other clicks", "Messages clicked with it where the evidence leaves open by whom; and those that machines clicked with it, scanners above all."),
     ],
@@ -137,8 +141,8 @@ export function audience(main) {
   const map = heatMap();
   const tables = DIMENSIONS.map(withTable);
   const content = h("div", {}, map.node,
-    h("p", { class: "note" }, "Readers at Gmail and Yahoo open through proxies, and Apple's prefetch hides reader and place: devices and countries are known best from clicks. Each table says how many are unknown."),
-    h("div", { class: "charts" }, tables.map((table) => table.node)));
+    h("p", { class: "note" }, "Readers at Gmail and Yahoo open through proxies, and Apple's prefetch hides reader and place: devices and countries are known best from clicks. «Opened» and «Clicked» are people's; beside them stands what is unknown, or a machine's."),
+    h("div", { class: "charts tables" }, tables.map((table) => table.node)));
   fill(main, h("h1", {}, "Audience"), of, periodBar(), switches(), start, content);
   onChange(() => latest && draw(latest));
 

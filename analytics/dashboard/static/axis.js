@@ -51,5 +51,7 @@ export function ageTicks(endS, pixels) {
     ticks.push({ at, label: age(at), day: "" });
     last = place;
   }
+  // where it ends, unless a tick is near
+  if (endS >= 60 && pixels - last >= TICK_PX_MIN) ticks.push({ at: endS, label: age(endS), day: "" });
   return ticks;
 }

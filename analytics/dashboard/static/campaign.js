@@ -43,7 +43,7 @@ export function campaign(main) {
       latest.campaign.id && latest.others.length ? h("a", { href: link("/compare", { c: [latest.campaign.id, ...latest.others.slice(0, 3).map((one) => one.id)] }) }, "Compare with other campaigns") : null);
     const empty = value(latest.totals, "events") === 0;
     content.hidden = empty;
-    fill(start, empty ? startHere(latest) : null);
+    fill(start, empty ? startHere(latest, `none of the campaign «${name}»`) : null);
     const open = openOnes(latest.incidents);
     fill(strip, open.length ? incidentStrip(open, null, Date.now()) : null);
     fill(funnel, funnelOf(latest));
@@ -84,7 +84,7 @@ function funnelOf(latest) {
       h("div", { class: "step-bar" }, bar),
       h("div", { class: "step-figures" }, h("strong", {}, count(amount)),
         share ? h("span", { class: "sub" }, ` ${percent(share.ratio)} of ${count(share.below)} ${ofLabel}`) : null,
-        share ? doubt(share) : null,
+        share ? [" ", doubt(share)] : null,
         get("compare") ? h("span", { class: "sub delta" }, before ? ` ${change(amount, value(before, field))} vs previous` : " – vs previous") : null));
   };
   const asides = ["bounce_rate", "late_bounce_rate", "complaint_rate", "unsubscribe_rate", "click_to_open_rate"].map((name) => {

@@ -1,15 +1,17 @@
 // Line charts and sparklines as SVG. Invariants: every chart has a text alternative, a value for
 // each step by pointer and by keyboard, and its figures as a table; one unit of the drawing is one
-// pixel, so text keeps its size on every screen; no inline style; a step without data is a gap.
+// pixel, so text keeps its size on every screen; no inline style; a step without data is a gap. What
+// the legend hides is left out of drawing, scale and read values, but not of the table.
 
 import { fill, h, s } from "./dom.js";
 import { ageScale, ageTicks, rounded, timeTicks } from "./axis.js";
 import { age, moment } from "./format.js";
 
 const HEIGHT = 236;
-const EDGE = { left: 54, right: 14, top: 16, bottom: 38 };
+const EDGE = { left: 48, right: 14, top: 16, bottom: 38 };
 const WIDTH_MIN = 240;
 const MARK_PX = 7;
+const CHARACTER_PX = 6.9; // the widest of digits, at the labels' 12 px
 
 function path(points) {
   let pen = "M";
@@ -43,6 +45,7 @@ const sample = (className) =>
 export class LineChart {
   constructor({ id, title, note, format, axis = "time", top: least = 0, first = "When", tools = null }) {
     Object.assign(this, { id, format, axis, least, title, first });
+    this.hiddenNames = new Set();
     this.plot = s("svg", { class: "chart", role: "img", tabindex: "0", "aria-labelledby": `${id}-title`, "aria-describedby": `${id}-summary` });
     this.heading = h("h2", { id: `${id}-title` }, title);
     this.summary = h("figcaption", { class: "hidden", id: `${id}-summary` });
@@ -82,20 +85,33 @@ export class LineChart {
     const { data } = this;
     this.width = this.plot.clientWidth;
     const width = Math.max(WIDTH_MIN, this.width || 560);
-    const all = data.series.flatMap((one) => one.values).filter((value) => value !== null);
+    const all = this.seen().flatMap((one) => one.values).filter((value) => value !== null);
     const highest = Math.max(this.least, ...all);
     this.drawnLines = data.lines.filter(([value], index) => index === 0 || value <= highest * 2);
     const [top, parts] = rounded(Math.max(highest, ...this.drawnLines.map(([value]) => value)) * 1.02);
     const scale = this.axis === "age" ? ageScale : (at) => at;
     const [low, high] = [scale(data.start), scale(data.end)];
-    const room = width - EDGE.left - EDGE.right;
-    this.x = (at) => EDGE.left + ((scale(at) - low) / Math.max(high - low, 1e-9)) * room;
+    const labels = Array.from({ length: parts + 1 }, (_, step) => this.format((top * step) / parts));
+    this.left = Math.max(EDGE.left, 12 + CHARACTER_PX * Math.max(...labels.map((one) => one.length)));
+    const room = width - this.left - EDGE.right;
+    this.x = (at) => this.left + ((scale(at) - low) / Math.max(high - low, 1e-9)) * room;
     this.y = (value) => HEIGHT - EDGE.bottom - (value / top) * (HEIGHT - EDGE.top - EDGE.bottom);
     this.cursor = s("g", { class: "cursor", visibility: "hidden" });
     this.plot.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
-    this.plot.replaceChildren(...[this.grid(top, parts, width, room), this.thresholds(width), this.markLines(), this.shapes(), this.cursor].flat(Infinity));
+    this.plot.replaceChildren(...[this.grid(top, labels, width, room), this.thresholds(width), this.markLines(), this.shapes(), this.cursor].flat(Infinity));
     this.tell();
     this.point(this.index !== undefined && this.index !== null ? Math.min(this.index, data.at.length - 1) : null);
+  }
+
+  /** The series that the legend does not hide. */
+  seen() {
+    return this.data.series.filter((one) => !this.hiddenNames.has(one.name));
+  }
+
+  /** Hides a series, or shows it again. */
+  toggle(name) {
+    if (!this.hiddenNames.delete(name)) this.hiddenNames.add(name);
+    this.draw();
   }
 
   shapes() {
@@ -108,23 +124,23 @@ export class LineChart {
         lonely(points).map(([cx, cy]) => s("circle", { cx, cy, r: 3.5, class: `point ${one.className}` })),
       ];
     };
-    const behind = this.data.series.filter((one) => one.quiet);
-    return [...behind, ...this.data.series.filter((one) => !one.quiet)].map(drawn);
+    const shown = this.seen();
+    return [...shown.filter((one) => one.quiet), ...shown.filter((one) => !one.quiet)].map(drawn);
   }
 
-  grid(top, count, width, room) {
+  grid(top, labels, width, room) {
     const parts = [];
-    for (let step = 0; step <= count; step += 1) {
-      const y = this.y((top * step) / count);
+    labels.forEach((label, step) => {
+      const y = this.y((top * step) / (labels.length - 1));
       parts.push(
-        s("line", { x1: EDGE.left, x2: width - EDGE.right, y1: y, y2: y, class: "grid" }),
-        s("text", { x: EDGE.left - 7, y: y + 4, class: "label end" }, this.format((top * step) / count)),
+        s("line", { x1: this.left, x2: width - EDGE.right, y1: y, y2: y, class: "grid" }),
+        s("text", { x: this.left - 7, y: y + 4, class: "label end" }, label),
       );
-    }
+    });
     const ticks = this.axis === "age" ? ageTicks(this.data.end, room) : timeTicks(this.data.start, this.data.end, room);
     for (const tick of ticks) {
       const x = this.x(tick.at);
-      const place = x < EDGE.left + 20 ? "start" : x > width - EDGE.right - 20 ? "end" : "middle";
+      const place = x < this.left + 20 ? "start" : x > width - EDGE.right - 20 ? "end" : "middle";
       parts.push(
         s("line", { x1: x, x2: x, y1: HEIGHT - EDGE.bottom, y2: HEIGHT - EDGE.bottom + 5, class: "grid" }),
         s("text", { x, y: HEIGHT - 20, class: `label ${place}` }, tick.label),
@@ -136,7 +152,7 @@ export class LineChart {
 
   thresholds(width) {
     return this.drawnLines.map(([value, , className]) =>
-      s("line", { x1: EDGE.left, x2: width - EDGE.right, y1: this.y(value), y2: this.y(value), class: `threshold ${className}` }));
+      s("line", { x1: this.left, x2: width - EDGE.right, y1: this.y(value), y2: this.y(value), class: `threshold ${className}` }));
   }
 
   markLines() {
@@ -151,20 +167,32 @@ export class LineChart {
 
   /** Legend, annotations and the text alternative. */
   tell() {
-    const { series, lines, marks, start, end } = this.data;
+    const { lines, marks, start, end } = this.data;
+    const focused = this.legend.contains(document.activeElement) ? document.activeElement.dataset.name : null;
     fill(this.legend,
-      series.filter((one) => !one.unlisted).map((one) => h("li", {}, sample(`line ${one.className}`), one.name)),
+      this.legendItems(),
       lines.map(([value, label, className]) => h("li", { class: `line-of ${className}` }, sample(`threshold ${className}`),
         label, this.drawnLines.some(([drawn]) => drawn === value) ? "" : " (above the chart)")));
+    if (focused !== null) [...this.legend.querySelectorAll("button")].find((one) => one.dataset.name === focused)?.focus();
     const inside = marks.filter((mark) => mark.at >= start && mark.at <= end);
     fill(this.marks, inside.slice(0, 8).map((mark) => h("li", { class: mark.level }, `▼ ${moment(mark.at)}: ${mark.label}`)));
-    const said = series.filter((one) => !one.unlisted).map((one) => {
+    const said = this.seen().filter((one) => !one.unlisted).map((one) => {
       const known = one.values.filter((value) => value !== null);
       if (!known.length) return `${one.name}: no data`;
       return `${one.name}: from ${this.format(Math.min(...known))} to ${this.format(Math.max(...known))}, last ${this.format(known.at(-1))}`;
     });
     const noted = inside.length ? ` ${inside.length} annotations, listed below.` : "";
     this.summary.textContent = `${this.title}. ${said.join("; ")}.${noted} Left and right arrow keys read single steps. The same figures are in the table below.`;
+  }
+
+  /** Names of the series; where there are several, each is a button that hides its own. */
+  legendItems() {
+    const listed = this.data.series.filter((one) => !one.unlisted);
+    if (listed.length < 2) return listed.map((one) => h("li", {}, sample(`line ${one.className}`), one.name));
+    return listed.map((one) => h("li", {}, h("button", {
+      type: "button", "data-name": one.name, "aria-pressed": String(!this.hiddenNames.has(one.name)),
+      "data-tip": "Press to hide it, and again to show it.", onclick: () => this.toggle(one.name),
+    }, sample(`line ${one.className}`), one.name)));
   }
 
   tabulate() {
@@ -214,7 +242,8 @@ export class LineChart {
       this.cursor?.setAttribute("visibility", "hidden");
       return;
     }
-    const { at, series, marks } = this.data;
+    const { at, marks } = this.data;
+    const series = this.seen();
     const x = this.x(at[index]);
     const dots = series.filter((one) => one.values[index] !== null && one.values[index] !== undefined && !one.unlisted)
       .map((one) => s("circle", { cx: x, cy: this.y(one.values[index]), r: 4, class: `point ${one.className}` }));

@@ -112,7 +112,8 @@ function verdicts(side) {
 }
 
 function curveChart(id, kind, word) {
-  const chart = new LineChart({ id, title: `${word}, by time since delivery`, format: percent, axis: "age", first: "Since delivery" });
+  const chart = new LineChart({ id, title: `${word}, by time since delivery`, format: percent, axis: "age", first: "Since delivery",
+    note: "Each point counts the messages that are so old. Far right these are few, so a curve may fall." });
   chart.update = (side) => {
     const ages = [...new Set(side.rows.flatMap((row) => row.curve.ages_s))].sort((a, b) => a - b);
     const who = get("who");

@@ -12,6 +12,8 @@ const RATES = [
   ["bounce_rate", "Bounced"], ["hard_bounce_rate", "Hard"], ["block_bounce_rate", "Blocked"], ["delivery_rate", "Delivered"],
   ["complaint_rate", "Complaints"], ["open_rate", "Opened"], ["click_rate", "Clicked"],
 ];
+const IN_BAND = new Set(["hard", "soft", "block", "undetermined"]);
+const reasonWords = (text) => (text === "none" ? "no reason given" : text.replaceAll("_", " "));
 const COLUMNS = ["delivery_rate", "hard_bounce_rate", "soft_bounce_rate", "block_bounce_rate", "open_rate", "click_rate", "complaint_rate"];
 const REASONS = {
   hard_bounce: "Hard bounce", complaint: "Complaint", unsubscribe: "Unsubscribe", manual: "By hand", soft_bounces: "Repeated soft bounces",
@@ -67,9 +69,9 @@ function bounceTable() {
     note: "Hard: the address does not work. Soft: a passing trouble. Block: refused for reputation, policy or content. Suppressed: not attempted, so in no rate.",
     columns: [
       { key: "reason", label: "Reason", sort: (row) => row.bounce_reason, value: (row) => [row.bounce_class, row.bounce_reason],
-        cell: (row) => [h("span", { class: `badge bounce-${row.bounce_class}` }, row.bounce_class), " ", row.bounce_reason.replaceAll("_", " ")] },
+        cell: (row) => [h("span", { class: `badge bounce-${row.bounce_class}` }, row.bounce_class), " ", reasonWords(row.bounce_reason)] },
       { key: "messages", number: true, label: "Messages", sort: (row) => row.messages, value: (row) => [row.messages, all],
-        cell: (row) => [h("span", { class: "figure" }, count(row.messages)), h("span", { class: "sub" }, `${percent(row.messages / all)} of bounces`)] },
+        cell: (row) => [h("span", { class: "figure" }, count(row.messages)), h("span", { class: "sub" }, IN_BAND.has(row.bounce_class) ? `${percent(row.messages / all)} of bounces` : "no bounces")] },
       { key: "meaning", label: "What it means", value: (row) => bounceWords(row.bounce_reason)[0], cell: (row) => h("span", { class: "advice" }, bounceWords(row.bounce_reason)[0]) },
       { key: "advice", label: "What to do", value: (row) => bounceWords(row.bounce_reason)[1], cell: (row) => h("span", { class: "advice" }, bounceWords(row.bounce_reason)[1]) },
       { key: "mailboxes", label: "Mostly at", value: (row) => row.mailboxes.filter(Boolean).join(", ") || "–" },
@@ -79,7 +81,7 @@ function bounceTable() {
     ],
   });
   table.update = (latest) => {
-    all = Math.max(1, latest.bounces.reduce((sum, row) => sum + row.messages, 0));
+    all = Math.max(1, latest.bounces.reduce((sum, row) => sum + (IN_BAND.has(row.bounce_class) ? row.messages : 0), 0));
     table.show(latest.bounces);
   };
   return table;

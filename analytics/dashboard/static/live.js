@@ -7,7 +7,7 @@ import { serverQuery } from "./state.js";
 const SILENCE_MS = 3000;
 const LOST_MS = 4500;
 const ANSWER_MS = 30000;
-const POLL_MS = 3000;
+export const POLL_MS = 3000;
 const REOPEN_MS = [500, 1000, 2000, 4000];
 
 export class Live {
@@ -41,6 +41,7 @@ export class Live {
     this.generation += 1;
     this.version = "";
     this.source?.close();
+    this.heard = Date.now(); // events have time to begin
     await this.load();
     this.open();
   }

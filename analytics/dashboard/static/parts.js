@@ -62,17 +62,15 @@ export function switches({ basis = true, compare: before = true } = {}) {
   onChange(mark);
   mark();
   return h("div", { class: "bar" },
-    h("span", { class: "lead" }, "Opens and clicks"),
-    basis ? buttons("What opens and clicks are counted over", "basis", [
+    basis ? h("span", { class: "pair" }, h("span", { class: "lead" }, "Opens and clicks"), buttons("What opens and clicks are counted over", "basis", [
       ["cohort", "Of what was delivered", "Of the messages delivered in this period: how many were opened, clicked, complained about so far. Never above 100 %."],
       ["flow", "What happened", "Opens, clicks and complaints that happened in this period, over what was delivered in it. Mail delivered earlier counts too, so this can be above 100 %."],
-    ]) : null,
-    h("span", { class: "lead" }, "by"),
-    buttons("Whose opens and clicks", "who", [
+    ])) : null,
+    h("span", { class: "pair" }, h("span", { class: "lead" }, basis ? "by" : "Opens and clicks by"), buttons("Whose opens and clicks", "who", [
       ["human", "Humans", "Only opens and clicks by people. Machines open mail before people do: privacy proxies and security scanners."],
       ["unknown", "With unknown", "Humans, and what nobody can know: Apple's prefetch, which hides whether the mail is read, and lone clicks within minutes of the delivery."],
       ["any", "With machines", "Everything that was opened or clicked, by whoever or whatever."],
-    ]),
+    ])),
     before ? h("label", { class: "check", for: "compare" }, compare, "Compare with the previous period") : null);
 }
 
@@ -99,13 +97,13 @@ export function rateCell(counts, before, item) {
 const command = (text) => h("pre", { class: "command", tabindex: "0" }, h("code", {}, text));
 
 /** What to do while there are no events, with the exact command for the configured sources. */
-export function startHere(latest) {
+export function startHere(latest, what = "none") {
   const sources = Object.entries(latest.sources);
   const fresh = latest.freshness.newest_ms;
   const box = h("section", { class: "panel start" });
   if (fresh) {
     return fill(box, h("h2", {}, "Nothing in this period"),
-      h("p", {}, `Events do arrive (the newest at ${moment(fresh)}), but none belongs to this period. Choose a longer one above.`));
+      h("p", {}, `Events do arrive (the newest at ${moment(fresh)}), but ${what} belongs to this period. Choose a longer one above.`));
   }
   if (sources.length === 0) {
     return fill(box, h("h2", {}, "No events yet"),

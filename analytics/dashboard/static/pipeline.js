@@ -31,7 +31,7 @@ export function pipeline(main) {
   const destinations = destinationTable();
   const tries = tryTable();
   const charts = historyCharts();
-  const history = h("div", { class: "charts" }, charts.map((chart) => chart.node));
+  const history = h("div", { class: "charts three" }, charts.map((chart) => chart.node));
   fill(main, h("h1", { class: "hidden" }, "Pipeline"), periodBar(), trouble, stages, history, silences.node, books.node, destinations.node, tries.node, lags.node, parts.node, requests.node, letters.node, topics.node);
   onChange(() => latest && draw(latest));
 
@@ -214,14 +214,15 @@ function historyCharts() {
     return chart;
   };
   const sampled = "Sampled by the dashboard every 30 s, for six hours at most, since it was started.";
-  const steps = (latest) => latest.throughput.slice(0, -1).map((row) => row.at_s * 1000);
+  // whole steps that have been compared
+  const steps = (latest) => latest.throughput.filter((row) => (row.at_s + row.seconds) * 1000 <= Math.min(latest.reconciled_ms, latest.period.end_s * 1000));
   return [
     make({ id: "chart-throughput", title: "Throughput", format: (value) => `${perSecond(value)}/s`, note: "Events taken in and stored, of the last day at most, as the sink last compared them." },
       (latest) => ({
-        at: steps(latest),
+        at: steps(latest).map((row) => row.at_s * 1000),
         series: [
-          { name: "Taken in", className: "s1", values: latest.throughput.slice(0, -1).map((row) => row.accepted / row.seconds), details: latest.throughput.slice(0, -1).map((row) => ` (${count(row.accepted)})`) },
-          { name: "Stored", className: "s2", values: latest.throughput.slice(0, -1).map((row) => row.stored / row.seconds), details: latest.throughput.slice(0, -1).map((row) => ` (${count(row.stored)})`) },
+          { name: "Taken in", className: "s1", values: steps(latest).map((row) => row.accepted / row.seconds), details: steps(latest).map((row) => ` (${count(row.accepted)})`) },
+          { name: "Stored", className: "s2", values: steps(latest).map((row) => row.stored / row.seconds), details: steps(latest).map((row) => ` (${count(row.stored)})`) },
         ],
       })),
     make({ id: "chart-lag", title: "Lag", format: (value) => count(Math.round(value)), top: 10, note: `Records not yet read, by consumer group. ${sampled}` },
