@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from importlib.resources import files
-from pathlib import Path
 
 import pytest
 
@@ -55,14 +54,6 @@ def test_question_is_answered(warehouse: Warehouse, name: str) -> None:
     # the made-up month holds no deliveries timed by seconds, and its figures agree
     if not name.startswith(("03", "08", "10")):
         assert answer, name
-
-
-def test_every_question_has_an_answer_before_the_first_event(tmp_path: Path) -> None:
-    """None of them, or zeros; not an error."""
-    with migrated_warehouse(tmp_path) as (opened, _):
-        for file in QUERIES:
-            for _ in ask(opened.reader_settings, file.read_text("utf-8"), "JSONEachRow").pieces:
-                pass
 
 
 def test_minutes_and_events_agree_on_the_made_up_month(warehouse: Warehouse) -> None:

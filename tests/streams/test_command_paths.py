@@ -41,8 +41,9 @@ PATHS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
 """Command, parameter -> what is done with the path, and the words before it."""
 CONFIGS = ("check", "capture", "doctor", "up", "sources refresh")
 """Commands with --config, tried once for all: they read it in one place."""
-ELSEWHERE = {("demo", "data_dir"), ("dev", "data_dir"), ("up", "data_dir")}
-"""Made where it is missing; ``tests/streams/test_data_dir.py`` has its own tests."""
+ELSEWHERE = {(name, "data_dir") for name in ("demo", "dev", "up", "backup", "restore", "repair")}
+"""Of a pipeline on this machine, if there is one; ``tests/streams/test_data_dir.py`` and
+``tests/live/test_backup.py`` have tests."""
 
 
 def commands() -> Iterator[tuple[str, Any]]:

@@ -19,6 +19,7 @@ from streams.cli.import_processes import PROCESSES_MAX, WORTH_BYTES, readers, wa
 from streams.cli.import_reading import PART_ITEMS, Found, Reading, Rejects
 from streams.history.files import Item, files_of
 from streams.history.sorting import Stamped
+from tests.compose import ROOT
 
 NOW_US = 1_790_000_000_000_000
 HOW = Reading(
@@ -94,7 +95,10 @@ with readers(HOW, 2) as started:
 
 def test_no_process_outlives_a_command_that_is_killed() -> None:
     """Whatever it was doing: its sockets end with it."""
-    parent = subprocess.Popen([sys.executable, "-c", _PARENT], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-P", "-c", _PARENT], env={"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
     assert parent.stdout is not None
     children = [int(pid) for pid in parent.stdout.readline().split()]
     assert len(children) == 2

@@ -37,7 +37,7 @@ def test_whatever_the_file_holds_is_kept(before: bytes, tmp_path: Path) -> None:
     assert after.startswith(before)
     assert names(tmp_path) == (["new", "old"] if b"old" in before else ["new"])
     assert (b"\r\n" in before) == (b"\n" not in after.replace(b"\r\n", b""))
-    assert run("sources", "ls", "--json") == 3  # no secret is set, and that is all
+    assert run("sources", "ls", "--json") == 0  # off, as no secret is set
     assert run("sources", "add", "generic", "--name", "new") == 3
     assert file.read_bytes() == after
 
