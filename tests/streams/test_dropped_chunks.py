@@ -45,6 +45,12 @@ def drop(rig: EngineRig, topic: str, after: int) -> list[Any]:
     return dropped
 
 
+async def opened(rig: EngineRig) -> None:
+    """Waits until chunks of every partition may come."""
+    raw = [TP(topics.RAW, partition) for partition in range(PARTITIONS)]
+    await rig.until(lambda: all(map(rig.worker.enrich.is_open, raw)))
+
+
 @pytest.mark.parametrize("after", [0, 1])
 @pytest.mark.parametrize("topic", [topics.RAW, topics.MINUTES])
 async def test_what_was_dropped_is_read_again(
@@ -54,6 +60,7 @@ async def test_what_was_dropped_is_read_again(
     broker = Broker()
     rig = await engine_of(broker, tmp_path, Clock())
     dropped = drop(rig, topic, after)
+    await opened(rig)  # else all comes in one chunk
     for begin in range(0, EVENTS, 20):
         feed(broker, begin, begin + 20)
         await rig.settle()
@@ -78,8 +85,7 @@ async def test_what_retention_took_is_counted_and_passed(
     rig = await engine_of(broker, tmp_path, Clock())
     rig.thread.resets = True
     feed(broker, 0, read_before)
-    raw = [TP(topics.RAW, partition) for partition in range(PARTITIONS)]
-    await rig.until(lambda: all(map(rig.worker.enrich.is_open, raw)))  # what is lost later counts
+    await opened(rig)  # what is lost later counts
     await rig.work_off()
     read = {tp: log.end for tp, log in broker.logs.items() if tp.topic == topics.RAW}
     feed(broker, read_before, EVENTS)
