@@ -9,8 +9,11 @@ Invariants:
 3. Figures have their unit in the name.
 4. No value can forge a line or move the cursor: control characters are escaped
    (``streams.terminal.visible``).
+5. A line that can't be written, on a full disk or into a pipe that nobody reads, is dropped: no
+   caller sees an error. An exception from a log line once ended a task that everything waited for.
 """
 
+import contextlib
 import json
 import logging
 import re
@@ -19,7 +22,7 @@ import time
 from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import orjson
 import structlog
@@ -172,6 +175,21 @@ _LEVELS = {"exception": "error", "warn": "warning"}
 """Levels of the methods that are named differently."""
 
 
+class _Lenient:
+    """``stream`` as structlog writes to it, without its errors: invariant 5."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def wants_json(log_format: str, stream: TextIO) -> bool:
     """Whether lines are JSON; with ``auto``, unless ``stream`` is a terminal."""
     if log_format == "auto":
@@ -226,7 +244,7 @@ def configure(settings: Settings, role: str, stream: TextIO | None = None) -> No
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     structlog.configure(
         processors=[_stamped(role), *last],
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Lenient(stream))),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(root.level)),
         cache_logger_on_first_use=False,
     )

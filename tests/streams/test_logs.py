@@ -1,9 +1,13 @@
 """Logs: the same from every library, and without secrets or addresses."""
 
+import contextlib
 import io
 import json
 import logging
+import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
 
 import pytest
 import structlog
@@ -139,3 +143,34 @@ def test_masking_is_stable(text: str) -> None:
     """Masking again changes nothing, and no text makes it fail."""
     once = redact_text(text)
     assert redact_text(once) == once
+
+
+@pytest.fixture
+def full_disk() -> Iterator[TextIO]:
+    """A log's file on a disk without room."""
+    full = Path("/dev/full").open("w", encoding="utf-8", buffering=1)
+    yield full
+    with contextlib.suppress(OSError):
+        full.close()
+
+
+@pytest.mark.parametrize("way", ["structlog", "logging"])
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_line_for_a_full_disk_is_dropped(full_disk: TextIO, way: str, log_format: str) -> None:
+    """No caller sees an error, however long the lines and how many."""
+    configure(Settings.model_validate({"log_format": log_format}), "worker", full_disk)
+    log = structlog.get_logger("test") if way == "structlog" else logging.getLogger("test")
+    for length in (1, 10, 1_000, 100_000):
+        log.warning("x" * length)
+
+
+def test_a_line_for_a_closed_pipe_is_dropped() -> None:
+    """Who read the log has gone; then the stream itself is closed."""
+    reader, writer = os.pipe()
+    pipe = os.fdopen(writer, "w", encoding="utf-8", buffering=1)
+    configure(Settings(), "worker", pipe)
+    os.close(reader)
+    structlog.get_logger("test").warning("nobody reads")
+    with contextlib.suppress(OSError):
+        pipe.close()
+    structlog.get_logger("test").warning("closed")
