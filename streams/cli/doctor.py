@@ -37,7 +37,8 @@ from streams.cli.context import (
 )
 from streams.cli.logs import redact_text
 from streams.cli.sources import CONFIG_EXAMPLE
-from streams.embedded.data_dir import port_is_free, running
+from streams.embedded.data_dir import running
+from streams.embedded.ports import is_free
 
 if TYPE_CHECKING:
     from streams.deliver.destinations import AnyDestination
@@ -347,7 +348,7 @@ def _machine(settings: Settings) -> list[Finding]:
     if running(settings.data_dir) is None:
         port = settings.ingest_port
         findings.append(
-            Finding("port", port_is_free(port), f"{port} for webhooks",
+            Finding("port", is_free(port), f"{port} for webhooks",
                     f"it is in use: --port, or {PREFIX}INGEST_PORT"),
         )  # fmt: skip
     return findings

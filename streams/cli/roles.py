@@ -223,14 +223,14 @@ def demo(
 
     Example: mailpulse demo --seconds 40 --check --json
     """
-    from streams.embedded.data_dir import free_port
     from streams.embedded.demo import Options, run
     from streams.terminal.output import console
 
     settings = settings_of(attach=False, ingest_port=port, data_dir=data_dir)
-    if port is None:  # nobody posts to the demo from outside, so the next free one will do
-        settings = settings.model_copy(update={"ingest_port": free_port(settings.ingest_port)})
-    options = Options(seconds=seconds, check=check, quiet=json, rate_per_s=rate, seed=seed)
+    options = Options(
+        seconds=seconds, check=check, quiet=json, rate_per_s=rate, seed=seed,
+        next_port=port is None,  # nobody posts to the demo from outside, so another will do
+    )  # fmt: skip
     shown = console(stderr=json)
     report = _at_terminal(lambda stop: run(settings, environ(), options, stop, shown), shown.say)
     if report is None:

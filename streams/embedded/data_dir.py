@@ -1,4 +1,4 @@
-"""The data directory of an embedded pipeline: its lock, its ports, its address file.
+"""The data directory of an embedded pipeline: its lock, its address file.
 
 Invariants:
 1. One process owns a data directory; the lock is released when the process ends, however it ends.
@@ -11,28 +11,17 @@ import contextlib
 import fcntl
 import json
 import os
-import random
-import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from schemas.addresses import encoded
-from schemas.errors import ConfigError, Unavailable
+from schemas.errors import ConfigError
 from schemas.recipient_hash import mode_mark
 from schemas.settings import PREFIX, Settings
 
 STATE_FILE, LOCK_FILE, OPERATOR_FILE = "embedded.json", "lock", "operator.dsn"
-PORTS_FROM = 16_384
-"""The lowest port that is chosen here: known services have lower ones."""
-PORTS_OUTGOING = 49_152
-"""From here on systems give ports to outgoing connections (RFC 6335), Linux from a file's on."""
-PORTS_TRIED = 64
-PORTS_IN_ORDER = 10
-"""So many from a wished port on are tried in order, so that addresses stay easy to remember."""
-_OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_DICE = random.SystemRandom()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,58 +77,6 @@ def locked(data_dir: Path) -> Iterator[None]:
         handle.write(str(os.getpid()))
         handle.flush()
         yield
-
-
-def free_port(wished: int = 0) -> int:
-    """``wished`` if it is free on 127.0.0.1, else one that follows it, else any free port.
-
-    Raises:
-        Unavailable: no port is free.
-    """
-    return free_ports(port=wished)["port"]
-
-
-def free_ports(**wished: int) -> dict[str, int]:
-    """A port for each name, no two the same: the wished one or one of those that follow it
-    (``PORTS_IN_ORDER``), if one is free, else any free port.
-
-    Raises:
-        Unavailable: no port is free.
-    """
-    chosen: dict[str, int] = {}
-    with contextlib.ExitStack() as stack:
-        for name, port in wished.items():
-            chosen[name] = _bound(stack, port, taken=chosen.values())
-    return chosen
-
-
-def _unassigned() -> range:
-    """Ports that no outgoing connection is given: one could take a child's while it is down."""
-    first = PORTS_OUTGOING
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        first = int(_OUTGOING.read_text("ascii").split()[0])
-    return range(PORTS_FROM, max(first, PORTS_FROM + PORTS_TRIED))
-
-
-def _bound(stack: contextlib.ExitStack, wished: int, taken: Collection[int]) -> int:
-    others = _DICE.sample(_unassigned(), PORTS_TRIED)
-    first = range(wished, min(wished + PORTS_IN_ORDER, 65_536)) if wished else ()
-    for port in (*first, *others, 0):
-        # A port of ours would be bound a second time: SO_REUSEADDR allows that while none listens.
-        if port in taken:
-            continue
-        probe = stack.enter_context(socket.socket())
-        if port:  # connections of an earlier server may still be in TIME_WAIT
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return int(probe.getsockname()[1])
-    raise Unavailable("no free port on 127.0.0.1")
-
-
-def port_is_free(port: int) -> bool:
-    """Whether a server could listen on 127.0.0.1 at ``port`` now."""
-    return port == 0 or free_port(port) == port
 
 
 def running(data_dir: Path) -> Endpoints | None:

@@ -55,6 +55,7 @@ class Options:
         quiet: progress as plain lines on stderr.
         rate_per_s: events per second.
         seed: of the simulator; ``None``: a random one.
+        next_port: as of ``Embedded``.
     """
 
     seconds: float | None = None
@@ -62,6 +63,7 @@ class Options:
     quiet: bool = False
     rate_per_s: float = 1_000.0
     seed: int | None = None
+    next_port: bool = False
 
 
 @dataclass(slots=True)
@@ -220,7 +222,9 @@ async def run(
         async with receiving() as crm:
             config.write_text(accounts.toml + crm.toml, encoding="utf-8")
             given = {**environ, **accounts.environ, **crm.environ}
-            async with embedded(told, given, console.say, logs, stop) as pipeline:
+            async with embedded(
+                told, given, console.say, logs, stop, next_port=options.next_port
+            ) as pipeline:
                 return await _with_traffic(
                     pipeline, accounts, crm, name, options, console, stop.asked
                 )

@@ -23,9 +23,10 @@ from schemas.settings import Settings
 from schemas.topics import BY_NAME
 from streams.embedded import local_kafka
 from streams.embedded.child import Announce, Child, until
-from streams.embedded.data_dir import free_port, free_ports, locked
+from streams.embedded.data_dir import locked
 from streams.embedded.fixture_records import Story
 from streams.embedded.open_files import allow_open_files
+from streams.embedded.ports import Ports
 from streams.embedded.role_environ import role_environ
 from streams.embedded.stopping import Stop
 from streams.kafka import admin
@@ -59,7 +60,8 @@ async def run(
     async with AsyncExitStack() as stack:
         stack.enter_context(locked(settings.data_dir))
         announce("Starting Kafka …")
-        ports = free_ports(kafka=9092, controller=0)
+        reserved = stack.enter_context(Ports())
+        ports = reserved.named(kafka=9092, controller=0)
         broker = _broker(settings, environ, announce, ports)
         stop.kill = partial(broker.kill, for_good=True)
         stack.push_async_callback(broker.stop)
@@ -72,7 +74,7 @@ async def run(
         )
         await stop.unless_asked(_started(broker, kafka))
         codec = Codec()
-        sock = bind("127.0.0.1", free_port(REGISTRY_PORT))
+        sock = bind("127.0.0.1", reserved.free(REGISTRY_PORT))
         registry = SameSite(
             Starlette(routes=[registry_routes(codec.ids)]), Sites.of_listener("127.0.0.1")
         )

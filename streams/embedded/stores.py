@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 
 from schemas.settings import Settings
 from streams.embedded.child import Announce
-from streams.embedded.data_dir import free_ports, locked
+from streams.embedded.data_dir import locked
 from streams.embedded.open_files import allow_open_files
+from streams.embedded.ports import Ports
 from streams.embedded.supervisor import Embedded
 
 
@@ -25,13 +26,13 @@ async def stores(
         Unavailable: one of them does not start.
     """
     allow_open_files()
-    with locked(settings.data_dir):
+    with locked(settings.data_dir), Ports() as ports:
         logs = settings.data_dir.resolve() / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         pipeline = Embedded(settings, environ, announce, logs)
         try:
             dsn = await pipeline.start_stores(
-                free_ports(kafka=0, controller=0, warehouse=0, door=0, health=0)
+                ports.named(kafka=0, controller=0, warehouse=0, door=0, health=0)
             )
             yield pipeline.kafka, dsn
         finally:

@@ -29,7 +29,7 @@ from typing import Any
 
 import httpx
 
-from schemas.errors import ConfigError, MailpulseError, Unavailable
+from schemas.errors import ConfigError, Unavailable
 from schemas.groups import group_by_role, topics_by_group
 from schemas.settings import PREFIX, Settings
 from streams.backup.notes import Note
@@ -42,9 +42,7 @@ from streams.embedded.data_dir import (
     OPERATOR_FILE,
     STATE_FILE,
     Endpoints,
-    free_ports,
     locked,
-    port_is_free,
     recipients_mark,
     with_token,
     write_secret,
@@ -53,17 +51,17 @@ from streams.embedded.kept_log import kept_log
 from streams.embedded.log_files import LogFile
 from streams.embedded.looking import Patience, look_after
 from streams.embedded.open_files import allow_open_files
+from streams.embedded.ports import PORTS_IN_ORDER, Ports
 from streams.embedded.role_environ import references_in, role_environ
 from streams.embedded.stopping import Stop, counted
 from streams.embedded.told import local_settings, told
-from streams.embedded.unread import Unread, by_topic, farewell
+from streams.embedded.unread import Unread, by_topic, farewell, left_to_read
 from streams.kafka import admin
 
 READY_S = 120.0
 """Longest wait for a role to get ready, seconds."""
 DRAIN_S = 30.0
 """Longest wait for one stage to drain, seconds, so that ClickHouse is complete after a stop."""
-DRAIN_PAUSE_S = 0.3
 PAUSE_MS_MAX = 2_000
 """Longest pause before the broker or the database is restarted and before the sink retries: a query
 may crash the database repeatedly, and everything else waits for these two."""
@@ -90,6 +88,7 @@ class Embedded:
         environ: from which the children's environments are derived.
         announce: called with one line of text for the operator.
         logs: directory for the roles' logs; ``None``: they write to this process's stderr.
+        next_port: another port than the one that is set for ingress will do, if that is taken.
     """
 
     def __init__(
@@ -98,12 +97,15 @@ class Embedded:
         environ: Mapping[str, str],
         announce: Announce,
         logs: Path | None = None,
+        next_port: bool = False,
     ) -> None:
         self.settings = settings
         self.data_dir = settings.data_dir.resolve()
         self._environ = dict(environ)
         self._announce = announce
         self._logs = logs
+        self._next_port = next_port
+        self._ports = Ports()
         self._children: dict[str, Child] = {}
         self._http = httpx.AsyncClient(timeout=1.0, trust_env=False)
         self._gave_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -125,10 +127,12 @@ class Embedded:
             ConfigError: a setting is invalid.
             Unavailable: a part did not get ready; the message has its last log lines.
         """
-        if not port_is_free(self.settings.ingest_port):
+        wished = self.settings.ingest_port
+        ingest = self._ports.free(wished, PORTS_IN_ORDER if self._next_port else 1)
+        if wished and ingest != wished and not self._next_port:
             raise ConfigError(
                 [
-                    f"{PREFIX}INGEST_PORT: port {self.settings.ingest_port} is taken;"
+                    f"{PREFIX}INGEST_PORT: port {wished} is taken;"
                     " choose another with --port, or --port 0 for any"
                 ]
             )
@@ -139,11 +143,11 @@ class Embedded:
                     " 'mailpulse restore' again"
                 ]
             )
-        ports = free_ports(
-            ingest=self.settings.ingest_port, warehouse=self.settings.warehouse_port,
+        ports = self._ports.named(
+            warehouse=self.settings.warehouse_port,
             door=self.settings.door_port, dashboard=self.settings.dashboard_port,
             kafka=0, controller=0, worker=0, sink=0, deliver=0, health=0,
-        )  # fmt: skip
+        ) | {"ingest": ingest}  # fmt: skip
         urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
         dsn = await self.start_stores(ports)
         await admin.topics_apply(self.kafka)
@@ -419,6 +423,7 @@ class Embedded:
         if said := farewell(self.unread, self.data_dir / local_kafka.FOLDER):
             self._announce(said)
         await self._http.aclose()
+        self._ports.close()
         for name in (STATE_FILE, OPERATOR_FILE):
             (self.data_dir / name).unlink(missing_ok=True)
 
@@ -447,21 +452,9 @@ class Embedded:
         return await self._left_to_read(group, timeout_s) == []
 
     async def _left_to_read(self, group: str, timeout_s: float) -> list[admin.Lag] | None:
-        """Waits until ``group`` has read everything, for ``timeout_s`` seconds at most.
-
-        Returns:
-            The partitions that it has not read to the end; ``None`` if the broker never answered.
-        """
-        topics = topics_by_group(self.settings)[group]
-        left: list[admin.Lag] | None = None
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while left != []:
-                    with suppress(MailpulseError):
-                        rows = await admin.lag(self.kafka, {group: topics})
-                        left = [row for row in rows if row.lag]
-                    await asyncio.sleep(0 if left == [] else DRAIN_PAUSE_S)
-        return left
+        return await left_to_read(
+            self.kafka, group, topics_by_group(self.settings)[group], timeout_s
+        )
 
 
 @asynccontextmanager
@@ -471,11 +464,14 @@ async def embedded(
     announce: Announce,
     logs: Path | None = None,
     stop: Stop | None = None,
+    *,
+    next_port: bool = False,
 ) -> AsyncIterator[Embedded]:
     """Runs a pipeline for the block; then drains and stops it.
 
     Args:
         stop: gives up the start when it is asked for, and is told what a second signal kills.
+        next_port: as of ``Embedded``.
 
     Raises:
         ConfigError, Unavailable: as ``Embedded.start``.
@@ -483,7 +479,7 @@ async def embedded(
     """
     allow_open_files()
     with locked(settings.data_dir):
-        pipeline = Embedded(settings, environ, announce, logs)
+        pipeline = Embedded(settings, environ, announce, logs, next_port)
         try:
             if stop is None:
                 await pipeline.start()

@@ -304,7 +304,7 @@ def test_the_command_itself(tmp_path: Path) -> None:
     """As a user runs it: ingress with a spool, the command, a request, and its check."""
     config = tmp_path / "mailpulse.toml"
     config.write_text('[sources.shop]\nprovider = "generic"\nsecret = "env:SHOP_SECRET"\n')
-    from streams.embedded.data_dir import free_port
+    from streams.embedded.ports import free_port
 
     port = free_port()
     environ = {

@@ -8,7 +8,8 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
@@ -44,6 +45,23 @@ def test_kill_of_every_process_at_once_loses_nothing(up: Up) -> None:
     assert len(load.kept) > 1_000
     assert_kept(where, load.kept)
     up.stop()
+
+
+def test_two_pipelines_started_at_once_share_no_port(
+    tmp_path: Path,
+) -> None:
+    """Each wants the same ports, and listens seconds after it has chosen its own."""
+    with ExitStack() as stack, ThreadPoolExecutor() as threads:
+        ups = [Up(folder, folder / "up.log") for folder in (tmp_path / "one", tmp_path / "two")]
+        for one in ups:
+            stack.callback(one.kill)
+        where = list(threads.map(Up.start, ups))
+        assert where[0].clickhouse_dsn != where[1].clickhouse_dsn
+        for one, there in zip(ups, where, strict=True):
+            load = Load(f"{there.ingest_url}/hooks/crm")
+            asyncio.run(load.run(1))
+            assert_kept(there, load.kept)
+            assert "ended with" not in one.said()
 
 
 async def killed_under(load: Load, up: Up, seconds: float) -> None:

@@ -76,6 +76,7 @@ class Up:
     """
 
     def __init__(self, folder: Path, log: Path, environ: Mapping[str, str] | None = None) -> None:
+        folder.mkdir(exist_ok=True)
         self.data = folder / "data"
         config = folder / "mailpulse.toml"
         config.write_text('[sources.crm]\nprovider = "generic"\nsecret = "env:CRM"\n', "utf-8")
@@ -85,8 +86,7 @@ class Up:
             [sys.executable, "-P", "-m", "streams.cli", "up", "--port", str(self.port),
              "--data-dir", str(self.data), "--config", str(config)],
             log,
-            env={**os.environ, "CRM": SECRET, "MAILPULSE_DOOR_PORT": "0",
-                 "MAILPULSE_DASHBOARD_PORT": "0", **(environ or {})},
+            env={**os.environ, "CRM": SECRET, **(environ or {})},
         )  # fmt: skip
 
     def start(self) -> Endpoints:
