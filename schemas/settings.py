@@ -345,6 +345,9 @@ class Settings(BaseSettings, KafkaSettings, IngestSettings, StreamsSettings, Ana
 
     config_file: Path | None = Field(None, description="mailpulse.toml; default: in this directory")
     data_dir: Path = Path("mailpulse-data")
+    disk_bytes_max: int = Field(
+        0, ge=0, description="budget of 'up' for data_dir; 0: none; what goes first is in the pages"
+    )
     kafka_home: Path | None = Field(
         None,
         description="unpacked Apache Kafka archive for 'up'; default: what 'kafka install' fetched",

@@ -334,6 +334,7 @@ def _build(_settings: Settings) -> list[Finding]:
 
 
 def _machine(settings: Settings) -> list[Finding]:
+    from streams.embedded.disk_note import noted
     from streams.embedded.local_kafka import lost_sight_of
 
     findings = []
@@ -343,6 +344,11 @@ def _machine(settings: Settings) -> list[Finding]:
         Finding("disk", free > DISK_FREE_BYTES_MIN, f"{free / 2**30:.1f} GiB free at {where}",
                 f"free some space, or set {PREFIX}DATA_DIR"),
     )  # fmt: skip
+    if budget := noted(settings.data_dir):
+        findings.append(
+            Finding("disk budget", not budget["short"], str(budget["outlook"]),
+                    f"raise {PREFIX}DISK_BYTES_MAX, or give it a larger disk"),
+        )  # fmt: skip
     if said := lost_sight_of(settings.data_dir):
         findings.append(Finding("kafka's data", False, said, "stop and start 'mailpulse up'"))
     if running(settings.data_dir) is None:

@@ -28,6 +28,7 @@ from streams.cli.context import (
     table,
 )
 from streams.embedded.data_dir import running
+from streams.embedded.disk_note import noted
 from streams.terminal.output import percent
 
 HOURS = 1
@@ -92,7 +93,8 @@ def _pipeline(settings: Settings) -> dict[str, Any]:
         }  # fmt: skip
     return {
         "running": True, "process": where.pid, "data": str(settings.data_dir.resolve()),
-        "free_bytes": shutil.disk_usage(settings.data_dir).free, "kafka": where.kafka_bootstrap,
+        "free_bytes": shutil.disk_usage(settings.data_dir).free,
+        "disk_budget": noted(settings.data_dir), "kafka": where.kafka_bootstrap,
         "webhooks": f"{where.ingest_url}/hooks/SOURCE", "dashboard": where.dashboard_url,
         "clickhouse": where.clickhouse_dsn,
     }  # fmt: skip
@@ -139,6 +141,8 @@ def _show(found: dict[str, Any]) -> None:
             f" ({pipeline['free_bytes'] / (1 << 30):.0f} GB free)")  # fmt: skip
         for name in ("webhooks", "dashboard", "clickhouse"):
             put(f"  {name:<11}{pipeline[name]}")
+        if budget := pipeline["disk_budget"]:
+            put(f"  disk budget: {budget['outlook']}")
     else:
         asked = f"Kafka at {pipeline['kafka']} and ClickHouse at {pipeline['clickhouse']}"
         put(

@@ -35,7 +35,7 @@ from schemas.settings import PREFIX, Settings
 from streams.backup.notes import Note
 from streams.deliver.destinations import load_destinations
 from streams.deliver.suppress.accounts import problems_with
-from streams.embedded import local_kafka
+from streams.embedded import disk_note, local_kafka
 from streams.embedded.child import BACKOFF_S_MAX, Announce, Child, Program, python, until
 from streams.embedded.data_dir import (
     LOCK_FILE,
@@ -47,6 +47,7 @@ from streams.embedded.data_dir import (
     with_token,
     write_secret,
 )
+from streams.embedded.disk_budget import DiskBudget
 from streams.embedded.kept_log import kept_log
 from streams.embedded.log_files import LogFile
 from streams.embedded.looking import Patience, look_after
@@ -375,7 +376,13 @@ class Embedded:
             for role, url in urls.items()
         )
         logs = [] if self._logs is None else [self._read_logs(self._logs)]
-        return [broker, *roles, *logs, self._see_directory()]
+        budget = []
+        if not self.settings.disk_bytes_max:
+            disk_note.forget(self.data_dir)
+        else:
+            dsn = (self.data_dir / OPERATOR_FILE).read_text("utf-8").strip()
+            budget = [DiskBudget(self.settings, self.kafka, dsn, self._announce).run()]
+        return [broker, *roles, *logs, *budget, self._see_directory()]
 
     async def _read_logs(self, folder: Path) -> None:
         """Tells what is of interest in the roles' logs, and bounds them."""
