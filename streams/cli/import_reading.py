@@ -223,6 +223,11 @@ class Reading:
         rejects.close()
         return found
 
+    def serve(self, lists: Iterator[list[Item]], send: Callable[[Part], None]) -> None:
+        """Reads lists as a process does that does nothing else."""
+        for part in self.parts(lists):
+            send(part)
+
     def parts(self, lists: Iterable[list[Item]]) -> Iterator[Part]:
         """What each list came to."""
         taker = _Taker(self)
