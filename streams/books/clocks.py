@@ -6,16 +6,19 @@ that would hide every silence until then.
 Invariants:
 1. What is stamped more than ``AHEAD_US`` after a look came by that look, and is taken to have come
    then; until something else comes it is said to have come at that same time, also once the time
-   of the stamp has come.
+   of the stamp has come. While an incident is open, whoever looks for the first time believes that
+   it goes on.
 2. What is not ahead is believed as it is.
-3. Memory: a few numbers for each stream that is ahead.
+3. What came is told by the newest stamp of each five minutes: an arrival is missed if its five
+   minutes have a later stamp already, of a clock that is further ahead.
+4. Memory: a few numbers for each stream that is ahead.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from streams.books.refusals import Kind, Requests
-from streams.books.silence import Key
+from streams.books.silence import WHOLE, Key
 
 AHEAD_US = 60_000_000
 """Clocks differ by so much at most where they are kept."""
@@ -44,11 +47,14 @@ class Clocks:
         """Sources of which arrivals are stamped with a time that was yet to come."""
         return sorted({key.source for key in self._ahead})
 
-    def believed(self, newest: Mapping[Key, int], came: Came, now_us: int) -> dict[Key, int]:
+    def believed(
+        self, newest: Mapping[Key, int], came: Came, since_us: Mapping[Key, int], now_us: int
+    ) -> dict[Key, int]:
         """When the newest event of each stream came.
 
         Args:
             newest: as ingress stamped it, microseconds since 1970.
+            since_us: streams with an open incident -> when the last event before it came.
             now_us: by the clock of whoever looks.
         """
         found = dict(newest)
@@ -67,7 +73,11 @@ class Clocks:
                 if at <= now_us + AHEAD_US:
                     del self._ahead[key]
                     continue
-                held = self._ahead[key] = _Ahead(number, now_us)
+                if held is None:
+                    whole = since_us.get(Key(key.source, WHOLE), now_us)
+                    held = self._ahead[key] = _Ahead(number, since_us.get(key, whole))
+                else:
+                    held.came, held.believed_us = number, now_us
             found[key] = held.believed_us
         return found
 

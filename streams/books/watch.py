@@ -115,7 +115,9 @@ class Books:
             Key(source, event_type): int(at_ms) * 1_000
             for source, event_type, at_ms in self.ask(NEWEST, {})
         }
-        newest = self._clocks.believed(stamped, self._came, int(now_s * 1e6))
+        held = self._held(now_s)
+        since_us = {key: one.since_us for key, one in held.items()}
+        newest = self._clocks.believed(stamped, self._came, since_us, int(now_s * 1e6))
         for key, at_us in list(newest.items()):
             whole = Key(key.source, WHOLE)
             newest[whole] = max(newest.get(whole, 0), at_us)
@@ -136,8 +138,13 @@ class Books:
             )
             for key, at in newest.items()
         }  # fmt: skip
-        records, after = look(streams, self._held(now_s), now_us, requests)
+        records, after = look(streams, held, now_us, requests)
         return records, after, now_us
+
+    @property
+    def ahead(self) -> list[str]:
+        """Sources of which arrivals are stamped with a time that was yet to come."""
+        return self._clocks.ahead
 
     def _came(self, since_s: int) -> dict[Key, int]:
         return {
@@ -234,7 +241,10 @@ class Watch:
 
     async def _tick(self, books: Books, show: Show) -> None:
         now_s = self._wall()
+        before = books.ahead
         records, after, now_us = await asyncio.to_thread(books.look, now_s)
+        if books.ahead and books.ahead != before:
+            log.warning("the clock of an ingress runs ahead: synchronise it", sources=books.ahead)
         if records:
             await self.tell(records)
             books.told(records, after, now_s)
