@@ -8,7 +8,7 @@ Invariants:
 4. Signatures are not checked: the operator vouches for the files.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from ingest.providers import fields
@@ -18,8 +18,6 @@ from schemas.errors import BadInput
 from schemas.event import Event
 from schemas.settings import Source
 
-STEP_US = fields.BEHIND_MAX_US
-"""A time is believed up to so long before the arrival: arrivals are tried in such steps."""
 OLDEST_US = 400 * fields.DAY_US
 """Events that are older are refused: tables keep 396 days by default."""
 Parse = Callable[[Request, int], Parsed]
@@ -40,56 +38,28 @@ class Reader:
     Args:
         source: that the events belong to.
         parse: reads a body as of an arrival in microseconds.
-        newest_us: arrivals are tried from here backwards.
+        newest_us: the latest arrival that a body may have had.
     """
 
     source: Source
     parse: Parse
     newest_us: int
 
-    def read(self, body: bytes, hint_us: int) -> tuple[Parsed, int]:
-        """Events and rejects of a body.
+    def read(self, body: bytes) -> Parsed:
+        """Events and rejects of a body."""
+        arrival = fields.latest_arrival(self.newest_us, OLDEST_US)
+        try:
+            return self._dated(self.parse(request_of(body), arrival), body)
+        except BadInput as error:
+            return Parsed(rejects=[Reject(error.reason, error.detail, body)])
+        except Exception as error:  # a bug in a provider's module: the body is kept
+            return Parsed(rejects=[Reject("provider_module_failed", type(error).__name__, body)])
 
-        Args:
-            hint_us: arrival that is tried first, such as that of the body before.
-
-        Returns:
-            What it holds, and the arrival that fitted.
-        """
-        request = request_of(body)
-        best: dict[int, Event] = {}
-        first: Parsed | None = None
-        for arrival in self._arrivals(hint_us):
-            try:
-                parsed = self.parse(request, arrival)
-            except BadInput as error:
-                return Parsed(rejects=[Reject(error.reason, error.detail, body)]), hint_us
-            except Exception as error:  # a bug in a provider's module: the body is kept
-                reject = Reject("provider_module_failed", type(error).__name__, body)
-                return Parsed(rejects=[reject]), hint_us
-            first = first or parsed
-            for place, event in enumerate(parsed.events):
-                if not event["time_suspect"]:
-                    best.setdefault(place, event)
-            if len(best) == len(parsed.events):
-                return self._dated(parsed, best, body), arrival
-        assert first is not None
-        return self._dated(first, best, body), hint_us
-
-    def _arrivals(self, hint_us: int) -> Iterator[int]:
-        """The hint, and then all others, those beside it first: bodies are mostly in order."""
-        yield hint_us
-        steps = range(self.newest_us, self.newest_us - OLDEST_US, -STEP_US)
-        for arrival in sorted(steps, key=lambda one: abs(one - hint_us)):
-            if arrival != hint_us:
-                yield arrival
-
-    def _dated(self, parsed: Parsed, best: Mapping[int, Event], body: bytes) -> Parsed:
+    def _dated(self, parsed: Parsed, body: bytes) -> Parsed:
         rejects = list(parsed.rejects)
-        events = []
-        for place in range(len(parsed.events)):
-            found = best.get(place)
-            if found is None or found["occurred_at"] < self.newest_us - OLDEST_US:
+        events: list[Event] = []
+        for place, found in enumerate(parsed.events):
+            if found["time_suspect"]:
                 days = OLDEST_US // fields.DAY_US
                 detail = f"event {place + 1} has no time, or one more than {days} days ago or ahead"
                 rejects.append(Reject("no_time", detail, body))

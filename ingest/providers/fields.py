@@ -216,18 +216,41 @@ def utc_date(at: int | None) -> str:
         return ""
 
 
+class LatestArrival(int):
+    """An arrival of which only the latest possible time is known, as that of a captured body.
+
+    Attributes:
+        behind_max_us: times are believed up to so far behind it; so one parse does for any age.
+    """
+
+    behind_max_us = BEHIND_MAX_US
+
+
+def latest_arrival(at_us: int, behind_max_us: int) -> LatestArrival:
+    """An arrival of which times are believed up to ``behind_max_us`` microseconds before."""
+    made = LatestArrival(at_us)
+    made.behind_max_us = behind_max_us
+    return made
+
+
+def _earliest(received_at: int) -> int:
+    if isinstance(received_at, LatestArrival):
+        return received_at - received_at.behind_max_us
+    return received_at - BEHIND_MAX_US
+
+
 def occurred(value: object, received_at: int) -> tuple[int, bool]:
     """``(occurred_at, time_suspect)`` of a provider's time.
 
     A time that is missing, before 2000, more than a day after ``received_at`` or more than 30 days
-    before it is replaced by ``received_at``.
+    before it (see ``LatestArrival``) is replaced by ``received_at``.
     """
     at = microseconds(value)
     if (
         at is None
         or at < YEAR_2000_US
         or at > received_at + AHEAD_MAX_US
-        or at < received_at - BEHIND_MAX_US
+        or at < _earliest(received_at)
     ):
         return received_at, True
     return at, False
@@ -235,7 +258,7 @@ def occurred(value: object, received_at: int) -> tuple[int, bool]:
 
 def believable_seconds(received_at: int) -> tuple[int, int]:
     """The first and the last whole second that ``occurred`` accepts, for a tight loop."""
-    first = max(YEAR_2000_US, received_at - BEHIND_MAX_US)
+    first = max(YEAR_2000_US, _earliest(received_at))
     return -(-first // SECOND_US), (received_at + AHEAD_MAX_US) // SECOND_US
 
 

@@ -6,7 +6,9 @@ Invariants:
    only cut its patience down to the longest gap of a usual week. They have to last
    (``EARLY_S``, ``EARLY_SLOTS``), to be many (``EARLY_REQUESTS``), and ``OVER_BEFORE`` times as
    frequent as on the day before the last request that was accepted.
-3. A source without a rhythm has an incident once everything was refused for ``YOUNG_S``.
+3. A source without a rhythm has an incident once everything was refused for ``YOUNG_S``. Nothing is
+   known to be missing then, so strangers' requests (``of_senders``) neither open it nor keep it
+   open: whoever looks for open doors posts for hours.
 """
 
 from datetime import UTC, datetime
@@ -67,6 +69,10 @@ _NOT_OF_THE_PROVIDER: Final = ("not_found", "method_not_allowed")
 """Results of requests that are made by hand, or by whoever looks for open doors."""
 
 
+_OF_SENDERS: Final = ("unavailable", "overloaded", "internal", UNREADABLE)
+"""Results of requests whose proof was right, or could not be judged."""
+
+
 class Kind(NamedTuple):
     """Requests without events since the last one with some, of one result: a row of the view
     ``source_refusals``; times are microseconds since 1970.
@@ -113,6 +119,19 @@ class Facts(NamedTuple):
 
 
 NOTHING_KNOWN: Final = Facts()
+
+
+def of_senders(requests: Requests) -> Requests:
+    """Without what any stranger sends: requests without a proof, from addresses that are not
+    allowed, beyond limits, in plain HTTP. One with a wrong proof has seen where a right one is."""
+    kinds = tuple(one for one in requests.kinds if _is_of_sender(one))
+    return requests._replace(kinds=kinds)
+
+
+def _is_of_sender(one: Kind) -> bool:
+    if one.result == "unauthorized":
+        return not one.reason.startswith("missing")
+    return one.result in _OF_SENDERS
 
 
 def facts_of(requests: Requests | None, last_us: int) -> Facts:

@@ -106,6 +106,8 @@ def look(
     for key in sorted({*streams, *held}):  # a source as a whole comes first
         stream, before = streams.get(key), held.get(key)
         of_source = None if key.event_type else requests.get(key.source)
+        if of_source is not None and (stream is None or stream.rhythm is None):
+            of_source = refusals.of_senders(of_source)
         if before is None:
             whole = Key(key.source, WHOLE)
             if stream is None or (key.event_type and (whole in after or whole in held)):

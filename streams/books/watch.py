@@ -24,6 +24,7 @@ from schemas.codec import Codec
 from schemas.errors import Unavailable
 from schemas.settings import Settings
 from schemas.topics import SOURCE_ALERTS
+from streams.books.clocks import Clocks, of_requests
 from streams.books.refusals import Facts, Kind, Requests
 from streams.books.rhythm import SLOT_S, WEEK_SLOTS, WEEKS_MAX, Rhythm, learn, resumed
 from streams.books.silence import CLOSED, SLOT_US, WHOLE, Held, Key, Record, Stream, learned, look
@@ -45,6 +46,11 @@ Show = Callable[[Mapping[str, float]], None]
 NEWEST = """\
 SELECT source, event_type, toUnixTimestamp64Milli(max(newest)) FROM source_slots
 GROUP BY source, event_type"""
+CAME = """\
+SELECT source, event_type, sum(toUnixTimestamp64Milli(at)) FROM (
+    SELECT source, event_type, slot, max(newest) AS at FROM source_slots
+    WHERE slot >= toDateTime({since:UInt32}, 'UTC') GROUP BY source, event_type, slot)
+GROUP BY source, event_type"""
 THROUGH = """\
 SELECT toUnixTimestamp64Milli(min(caught_up_to)) FROM freshness
 WHERE part = 'events' AND caught_up_to IS NOT NULL"""
@@ -65,7 +71,7 @@ REFUSED = """\
 SELECT source, result, reason, requests, toUnixTimestamp64Micro(since),
     toUnixTimestamp64Micro(until), slots, before
 FROM source_refusals WHERE source != ''"""
-QUERIES = (NEWEST, THROUGH, SLOTS, OPEN, ACCEPTED, REFUSED)
+QUERIES = (NEWEST, CAME, THROUGH, SLOTS, OPEN, ACCEPTED, REFUSED)
 _HELD = (
     "source", "event_type", "state", "silent_since", "opened_at", "usual_gap_s", "explained_s",
     "sequence", *Facts._fields,
@@ -93,6 +99,7 @@ class Books:
     _resumed_us: dict[str, int] = field(default_factory=dict)
     _learned_s: float | None = None
     _told: dict[Key, _Told] = field(default_factory=dict)
+    _clocks: Clocks = field(default_factory=Clocks)
 
     def look(self, now_s: float) -> tuple[list[Record], dict[Key, Held], int]:
         """One look; nothing of it is remembered before ``told``.
@@ -104,15 +111,18 @@ class Books:
         Raises:
             Unavailable: ClickHouse does not answer.
         """
-        newest = {
+        stamped = {
             Key(source, event_type): int(at_ms) * 1_000
             for source, event_type, at_ms in self.ask(NEWEST, {})
         }
+        held = self._held(now_s)
+        since_us = {key: one.since_us for key, one in held.items()}
+        newest = self._clocks.believed(stamped, self._came, since_us, int(now_s * 1e6))
         for key, at_us in list(newest.items()):
             whole = Key(key.source, WHOLE)
             newest[whole] = max(newest.get(whole, 0), at_us)
         [[through_ms]] = self.ask(THROUGH, {}) or [[0]]
-        requests = self._requests()
+        requests = self._requests(int(now_s * 1e6))
         for source in requests:
             newest.setdefault(Key(source, WHOLE), 0)
         now_us = int(now_s * 1e6)
@@ -128,19 +138,33 @@ class Books:
             )
             for key, at in newest.items()
         }  # fmt: skip
-        records, after = look(streams, self._held(now_s), now_us, requests)
+        records, after = look(streams, held, now_us, requests)
         return records, after, now_us
 
-    def _requests(self) -> dict[str, Requests]:
+    @property
+    def ahead(self) -> list[str]:
+        """Sources of which arrivals are stamped with a time that was yet to come."""
+        return self._clocks.ahead
+
+    def _came(self, since_s: int) -> dict[Key, int]:
+        return {
+            Key(source, event_type): int(number)
+            for source, event_type, number in self.ask(CAME, {"since": since_s})
+        }
+
+    def _requests(self, now_us: int) -> dict[str, Requests]:
         """Source -> what its requests say, where ingress tells."""
         kinds: dict[str, list[Kind]] = {}
         for source, *row in self.ask(REFUSED, {}):
             kinds.setdefault(source, []).append(Kind(*row))
         accepted = {source: int(at_us) for source, at_us in self.ask(ACCEPTED, {})}
-        return {
-            source: Requests(accepted.get(source, 0), tuple(kinds.get(source, ())))
+        found = {
+            source: of_requests(
+                Requests(accepted.get(source, 0), tuple(kinds.get(source, ()))), now_us
+            )
             for source in sorted({*kinds, *accepted})
         }
+        return {source: one for source, one in found.items() if one is not None}
 
     def told(self, records: Sequence[Record], after: Mapping[Key, Held], now_s: float) -> None:
         """Notes that records were sent."""
@@ -168,7 +192,8 @@ class Books:
         rhythms: dict[Key, Rhythm | None] = {}
         for source in sources:
             every: set[int] = set()
-            for event_type, slots in self.ask(SLOTS, {"source": source, "since": since}):
+            for event_type, stamped in self.ask(SLOTS, {"source": source, "since": since}):
+                slots = [slot for slot in stamped if slot <= now_s // SLOT_S]
                 every.update(slots)
                 rhythms[Key(source, event_type)] = learn(slots)
             slots = sorted(every)
@@ -216,7 +241,10 @@ class Watch:
 
     async def _tick(self, books: Books, show: Show) -> None:
         now_s = self._wall()
+        before = books.ahead
         records, after, now_us = await asyncio.to_thread(books.look, now_s)
+        if books.ahead and books.ahead != before:
+            log.warning("the clock of an ingress runs ahead: synchronise it", sources=books.ahead)
         if records:
             await self.tell(records)
             books.told(records, after, now_s)

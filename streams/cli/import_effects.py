@@ -1,11 +1,9 @@
-"""What an import asks of ClickHouse and Kafka, and what it writes.
+"""What an import asks of ClickHouse and Kafka, and how it is joined to live events.
 
 Invariants:
 1. An event that is stored already is not imported: that is decided once, before anything is
    written, and what was decided is in the sorted files.
-2. Records are written with acknowledgements of all in-sync replicas. See ``streams.history.fold``
-   for what a kill leaves.
-3. The import is joined to state by one record on the topic of rules, after all of its records are
+2. The import is joined to state by one record on the topic of rules, after all of its records are
    acknowledged (``streams.enrich.epochs``).
 """
 
@@ -13,7 +11,7 @@ import asyncio
 import time
 from array import array
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -21,27 +19,16 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from schemas.codec import Codec
-from schemas.errors import BadInput, ConfigError, DecodeError
+from schemas.errors import BadInput, ConfigError
 from schemas.event import event_hash
 from schemas.settings import Settings
 from schemas.topics import ENRICHED, HISTORY, MINUTES, RAW
 from streams.cli.clickhouse import ask, rows_of
-from streams.cli.import_reading import Pace
 from streams.enrich.epochs import Epoch, Joined, Ruling
-from streams.enrich.shard import Shard
-from streams.erasure.topic import ErasureLog
-from streams.history.fold import Outcome, PartitionFold
-from streams.history.notes import Notes, Progress
-from streams.history.sorting import Sorted
 from streams.kafka import admin
 from streams.kafka.clients import lone_consumer
-from streams.kafka.stretches import stretches_of
 from streams.reprocess.plan import Planner
 from streams.reprocess.rules_topic import Rulebook
-from streams.worker.erasing import Erasing
-from streams.worker.joined_history import HistoryReader
-from streams.worker.outputs import Flight, Outputs
-from streams.worker.store import StateDirectory
 from streams.worker.worker import look_ups_of
 
 DAY_US = 86_400_000_000
@@ -181,120 +168,6 @@ async def ends_of(settings: Settings, partitions: int) -> tuple[int, ...]:
     async with lone_consumer(settings) as consumer:
         ends = await consumer.end_offsets(places)
     return tuple(ends[place] for place in places)
-
-
-# --- the fold -------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def _outputs(settings: Settings) -> AsyncIterator[Outputs]:
-    outputs = Outputs(settings)
-    await outputs.start()
-    try:
-        yield outputs
-    finally:
-        await outputs.stop()
-
-
-class Folding:
-    """Folds and writes the partitions that are left of an import.
-
-    Args:
-        ruling: by which the workers judge.
-        say: shows a line.
-        keep_suppressions: whether standing suppressions are noted.
-        apart: whether earlier imports are left out of account.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        codec: Codec,
-        notes: Notes,
-        ruling: Ruling,
-        erasures: ErasureLog,
-        say: Callable[[str], None],
-        *,
-        keep_suppressions: bool,
-        apart: bool,
-    ) -> None:
-        self._settings, self._codec, self._notes = settings, codec, notes
-        self._ruling, self._say = ruling, say
-        self._erasing = Erasing(erasures, codec, ruling.now)
-        self._keep_suppressions, self._apart = keep_suppressions, apart
-
-    async def run(self, progress: Progress, now_ms: Callable[[], int]) -> Progress:
-        """Returns the progress with all partitions done."""
-        pace = Pace(sum(progress.records), self._say, "events written")
-        directory = self._notes.folder / "state"
-        async with _outputs(self._settings) as outputs:
-            counts = await outputs.partitions(MINUTES)
-            with StateDirectory(directory) as stores:
-                for partition, records in enumerate(progress.records):
-                    if partition in progress.done:
-                        pace.add(done=records)
-                        continue
-                    fold, skip = await self._prepared(stores, partition, progress)
-                    flight = Flight(outputs)
-
-                    async def told(count: int) -> None:
-                        pace.add(count, count)
-
-                    outcome = await fold.run(flight, skip, told)
-                    minutes = await fold.write_counts(flight, counts, now_ms())
-                    progress = _after(progress, partition, outcome, minutes)
-                    self._notes.write(progress)
-                    stores.discard(f"fold-{partition}")
-        return progress
-
-    async def _prepared(
-        self, stores: StateDirectory, partition: int, progress: Progress
-    ) -> tuple[PartitionFold, int]:
-        """A fold from the beginning, and how many of its records the topic has."""
-        name = f"fold-{partition}"
-        stores.discard(name)
-        store = stores.store(name)
-        shard = Shard(partition, store.get_many)
-
-        def write(changed: Shard) -> None:
-            store.write(changed.writes(), offset=changed.applied, cleared=changed.cleared())
-            changed.saved()
-
-        if not self._apart:
-            earlier = HistoryReader(
-                self._settings, self._codec, self._ruling, write, lambda: None, stretches_of,
-                self._erasing,
-            )  # fmt: skip
-            await earlier.fold(shard, self._ruling.histories)
-        fold = PartitionFold(
-            self._codec, replace(self._ruling.now, epoch=0), shard, store,
-            Sorted(self._notes.sorted_path(partition)), self._erasing, log_id=progress.log_id,
-            stamp_ms=progress.stamp_ms, keep_suppressions=self._keep_suppressions,
-        )  # fmt: skip
-        return fold, await self._written(partition, progress)
-
-    async def _written(self, partition: int, progress: Progress) -> int:
-        """Records of this import that the topic has."""
-        count, begin = 0, progress.begins[partition]
-        async with stretches_of(self._settings, HISTORY, partition) as stored:
-            async for records, _ in stored.read(max(begin, stored.begin), stored.end, 2_000):
-                for record in records:
-                    try:
-                        _, _, at = self._codec.split_enriched(record.value or b"")
-                    except DecodeError:
-                        continue
-                    count += at.log_id == progress.log_id
-        return count
-
-
-def _after(progress: Progress, partition: int, outcome: Outcome, minutes: int) -> Progress:
-    done = progress.after(
-        partition, duplicates=outcome.duplicates, refused=outcome.refused, written=outcome.written,
-        minutes=minutes,
-    )  # fmt: skip
-    fields = ("recipient", "reason", "since", "source", "scope")
-    listed = [{name: one[name] for name in fields} for one in outcome.suppressed.values()]
-    return replace(done, suppressed=[*done.suppressed, *listed])
 
 
 # --- joining --------------------------------------------------------------------------------------

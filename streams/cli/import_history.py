@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from streams.cli.import_reading import Found, Reading
     from streams.history.notes import Notes, Progress
 
-NICENESS = 10
-"""Added to this process's: live events go before history."""
 Until = Annotated[
     str,
     typer.Option(
@@ -115,7 +113,6 @@ def import_history(
     job = Job(settings, codec, its, mapped, tuple(files), given, until=until,
               apart=apart, suppressions=suppressions)  # fmt: skip
     try:
-        os.nice(NICENESS)
         if write:
             asyncio.run(_import(job, anew=anew, json=json))
         else:
@@ -261,10 +258,10 @@ async def _rules(job: Job, rulebook: Any) -> str:
 
 
 async def _import(job: Job, *, anew: bool, json: bool) -> None:
-    from streams.cli.import_effects import Folding, ends_of, join, planner_of, ruling_of
+    from streams.cli.import_effects import ends_of, join, planner_of, ruling_of
+    from streams.cli.import_folding import FoldWork, fold_all
     from streams.cli.import_words import say_done
     from streams.cli.reprocess import watch
-    from streams.erasure.topic import ErasureLog
 
     notes, settings = job.notes, job.settings
     with ExitStack() as owned:
@@ -279,12 +276,11 @@ async def _import(job: Job, *, anew: bool, json: bool) -> None:
                 say_done(progress, str(job.rejects), joined=False, json=json)
                 return
             ruling = await ruling_of(settings, rulebook)
-            erasures = await stack.enter_async_context(ErasureLog(settings, job.codec))
-            folding = Folding(
-                settings, job.codec, notes, ruling, erasures, say,
+            work = FoldWork(
+                settings, job.codec, settings.data_dir, rulebook.history, progress,
                 keep_suppressions=job.suppressions is not None, apart=job.apart,
             )  # fmt: skip
-            progress = await folding.run(progress, lambda: int(now() * 1_000))
+            progress = await fold_all(work, notes, say)
             if not job.apart:
                 ends = await ends_of(settings, len(progress.records))
                 text = await _rules(job, rulebook)

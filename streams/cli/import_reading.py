@@ -223,6 +223,11 @@ class Reading:
         rejects.close()
         return found
 
+    def serve(self, lists: Iterator[list[Item]], send: Callable[[Part], None]) -> None:
+        """Reads lists as a process does that does nothing else."""
+        for part in self.parts(lists):
+            send(part)
+
     def parts(self, lists: Iterable[list[Item]]) -> Iterator[Part]:
         """What each list came to."""
         taker = _Taker(self)
@@ -254,7 +259,6 @@ class _Taker:
         self._rows: Reader | None = None
         if how.mapping is not None:
             self._rows = of_rows(how.source, how.mapped, how.mapping, how.now_us)
-        self._hint_us = how.now_us
 
     def part(self, some: Iterable[Item]) -> Part:
         """What they came to."""
@@ -270,7 +274,7 @@ class _Taker:
 
     def _take(self, item: Item, reader: Reader, part: Part) -> None:
         how = self._how
-        parsed, self._hint_us = reader.read(item.content, self._hint_us)
+        parsed = reader.read(item.content)
         refusals = [(one.reason, one.detail, one.content) for one in parsed.rejects]
         if not parsed.count:
             part.empty += 1

@@ -52,6 +52,8 @@ UsageError: Any = typer.BadParameter.__mro__[2]
 """``ClickException``, the base class of usage errors, which typer does not export."""
 PRIVATE = 0o077
 """umask: new files are for this user alone, as they hold recipients and secrets."""
+NICENESS = {"import": 10}
+"""Added to that of a command's process and those that it starts: live events go before history."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as in shells: 128 + SIGINT."""
 
@@ -152,6 +154,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs one command and ends the process with its exit code (``EXIT_CODES``)."""
     logging.lastResort = LogLines(logging.WARNING)
     os.umask(PRIVATE)
+    if arguments is None:  # a process of its own, not a test's
+        os.nice(NICENESS.get(command_name(None), 0))
     command = typer.main.get_command(app)
     try:
         code = command.main(args=arguments, prog_name="mailpulse", standalone_mode=False)

@@ -219,11 +219,15 @@ def check_under_way(state: RunProgress | None, newest: Epoch | None, from_ms: in
 def is_begun(newest: Epoch | None, text: str, since: Since) -> bool:
     """Whether the newest epoch is the one that this command would begin (invariant 1).
 
+    An import that was joined had all live records judged again, whatever time is asked for.
+
     Raises:
         BadInput: a run by these rules was begun with another time; it is named.
     """
     if newest is None or newest.text != text or newest.fold != FOLD_VERSION:
         return False
+    if newest.from_time == 0 and newest.histories:
+        return True
     if since(newest.begun_at) != newest.from_time:
         raise BadInput(
             "begun_otherwise", f"a run by the same rules was begun at {iso(newest.begun_at)}; "

@@ -172,6 +172,36 @@ def test_what_was_refused_is_told_with_the_silence(warehouse: Warehouse) -> None
     assert rows == [("new", "refused", 24, refusal), ("news", "refused", 312, refusal)]
 
 
+def test_a_clock_that_runs_ahead_hides_no_silence(warehouse: Warehouse) -> None:
+    """One event is stamped three hours ahead; when it was seen counts, and the next one's time."""
+    warehouse.client.command("TRUNCATE TABLE source_slots")
+    weeks = 4 * 7 * 24 * 3_600 // SLOT_S
+    insert = (
+        "INSERT INTO events (source, event_type, event_id, event_time, received_at, received_by)"
+        " SELECT 'fast', 'opened', generateUUIDv4(), toDateTime64({}, 3, 'UTC') AS at, at, 'hook'"
+        " FROM numbers({})"
+    )
+    warehouse.client.command(insert.format(f"{NOW_S} - number * {SLOT_S}", weeks))
+    warehouse.client.command(insert.format(NOW_S + 10_800, 1))
+    books = watch.Books(_ask(warehouse))
+    told = []
+    for minute in range(0, 400, 20):
+        now_s = NOW_S + 60 * minute
+        _complete(warehouse.client, now_s)
+        records, after, _ = books.look(now_s)
+        books.told(records, after, now_s)
+        told += [(minute, one["state"]) for one in records if not one["event_type"]]
+        _store(warehouse, records)
+        assert books.ahead == ["fast"]
+    [(minute, state)] = told
+    assert state == "opened"
+    assert 20 <= minute <= 40
+    at = NOW_S + 60 * 400
+    warehouse.client.command(insert.format(at, 1))
+    _complete(warehouse.client, at)
+    assert {one["state"] for one in books.look(at)[0]} == {"closed"}
+
+
 def test_a_source_is_told_where_nothing_was_ever_stored(warehouse: Warehouse) -> None:
     """Nothing is behind in a pipeline that never had anything."""
     for table in ("events", "source_slots", "sink_progress"):

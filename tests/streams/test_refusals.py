@@ -122,6 +122,42 @@ def test_a_young_source_is_told_once_all_was_refused_for_an_hour() -> None:
     assert (record["usual_gap_s"], record["explained_s"]) == (0, 0)
 
 
+STRANGERS: list[dict[str, Any]] = [
+    {"reason": "missing_signature"}, {"reason": "missing_credentials"},
+    {"result": "forbidden", "reason": ""}, {"result": "rate_limited", "reason": ""},
+    {"result": "https_required", "reason": ""}, {"result": "payload_too_large", "reason": ""},
+    {"result": "not_found", "reason": ""},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("strange", STRANGERS)
+@pytest.mark.parametrize("last", [0, 2_000])
+def test_a_scanner_raises_no_source_without_a_rhythm(strange: dict[str, Any], last: int) -> None:
+    """It posts garbage for a day, whether something was accepted before or not; it does not keep
+    an incident open either, nor is it what the incident of a real sender tells."""
+    scanner = kind(1_500, requests=5_000, **strange)
+    assert judged(last, scanner, rhythm=None) == []
+    wrong = kind(1_400, 1_300)
+    [record] = judged(last, scanner, wrong, rhythm=None)
+    assert (record["refused"], record["refusal"]) == (100, "unauthorized/bad_signature")
+    last_us = NOW_US - last * MIN if last else 0
+    streams = {NEWS: Stream(None, last_us)}
+    _, held = look(streams, {}, NOW_US, {"news": Requests(last_us, (scanner, wrong))})
+    later = NOW_US + 8 * 1_440 * MIN
+    going_on = scanner._replace(until_us=later, requests=90_000)
+    [closed], after = look(streams, held, later, {"news": Requests(last_us, (going_on, wrong))})
+    assert (closed["state"], after) == ("closed", {})
+
+
+@pytest.mark.parametrize("strange", STRANGERS[:3])
+def test_a_source_with_a_rhythm_says_so_of_requests_without_a_proof(
+    strange: dict[str, Any],
+) -> None:
+    """Something is missing then: signing was switched off, or a proxy removes the header."""
+    [record] = judged(40, kind(39, **strange))
+    assert record["cause"] == "refused"
+
+
 def test_a_silence_turns_out_to_be_refusals_once() -> None:
     """Posted again with a new key after the weekend; stored incidents go on where they were."""
     last = NOW_US - 40 * MIN

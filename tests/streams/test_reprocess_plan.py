@@ -11,7 +11,7 @@ from schemas.errors import BadInput
 from schemas.versions import FOLD_VERSION
 from streams.classify.actor_rules import DEFAULT_RULES
 from streams.cli.reprocess import progress_line, since_of
-from streams.enrich.epochs import Epoch, History, Span
+from streams.enrich.epochs import Epoch, History, Joined, Span
 from streams.reprocess.plan import (
     RULES_BYTES_MAX,
     Bounds,
@@ -176,6 +176,15 @@ def test_the_same_rules_with_another_time_are_refused_with_the_one_that_goes_on(
     epoch = Epoch(1, "log", T0, T0 - HOUR_MS + 5, 2, "rules", (Span(0, 5),))
     with pytest.raises(BadInput, match=r"begun at 2026-09-21T14:13:20Z.*2026-09-21T13:13:20.005Z"):
         is_begun(epoch, "rules", partial(since_of, "2h"))
+
+
+def test_what_an_import_had_judged_again_is_not_judged_once_more() -> None:
+    """Joining it took all live records, so any time is covered; other rules are another run."""
+    joined = (Joined("history-1-1", 1, (7,)),)
+    epoch = Epoch(1, "log", T0, 0, 2, "rules", (Span(0, 5),), histories=joined)
+    for text in ("2h", "7d", iso(0)):
+        assert is_begun(epoch, "rules", partial(since_of, text))
+        assert not is_begun(epoch, "other rules", partial(since_of, text))
 
 
 @pytest.mark.parametrize(
