@@ -4,6 +4,9 @@ Invariants:
 1. A topic that does not exist is treated as empty; it is looked for again each time.
 2. aiokafka has no metadata of a topic that it was not asked about, and asking for its offsets may
    create it. So the list of all topics is read first.
+3. Between readings nothing is fetched. A broker answers the requests of a connection in order, and
+   a fetch that finds nothing late: the next question about the end would wait half a second for it,
+   and a worker asks once for each partition that it opens.
 """
 
 from collections.abc import AsyncIterator
@@ -41,12 +44,16 @@ class OnePartition:
             if place.topic not in await consumer.topics():
                 return
             consumer.assign([place])
+            consumer.pause(place)
             begin = await consumer.beginning_offsets([place])
             consumer.seek(place, begin[place])
             self.is_there = True
         end = (await consumer.end_offsets([place]))[place]
-        while await consumer.position(place) < end:
-            polled = await consumer.getmany(place, timeout_ms=POLL_MS)
-            for record in polled.get(place, ()):
-                yield record
+        if await consumer.position(place) < end:
+            consumer.resume(place)
+            while await consumer.position(place) < end:
+                polled = await consumer.getmany(place, timeout_ms=POLL_MS)
+                for record in polled.get(place, ()):
+                    yield record
+            consumer.pause(place)
         self.end = max(self.end, end)

@@ -48,6 +48,12 @@ config = typer.Typer(help="Settings and mailpulse.toml.", no_args_is_help=True)
 CLOCK_SKEW_S_MAX = 5.0
 DISK_FREE_BYTES_MIN = 2 << 30
 RECONCILED_S_MAX = 3600.0
+RECONCILED = (
+    "SELECT reconciled_at IS NOT NULL,"
+    " toFloat64(now64(3)) - toFloat64(ifNull(reconciled_at, toDateTime64(0, 3, 'UTC'))),"
+    " missing, unexplained FROM pipeline_state"
+)
+"""Whether the sink has compared, seconds since, and both differences."""
 MIGRATIONS = "SELECT arrayJoin(migrations) FROM pipeline_state"
 
 
@@ -232,12 +238,7 @@ def _reconciliation(settings: Settings) -> list[Finding]:
     """Whether the sink compares accepted with stored events, and with what result."""
     if not settings.sink_reconcile:
         return []
-    asked = (
-        "SELECT reconciled_at IS NOT NULL,"
-        " toFloat64(now64(3)) - toFloat64(ifNull(reconciled_at, 0)), missing, unexplained"
-        " FROM pipeline_state"
-    )
-    passes, age_s, missing, unexplained = row_of(settings, asked, tuple[int, float, int, int])
+    passes, age_s, missing, unexplained = row_of(settings, RECONCILED, tuple[int, float, int, int])
     if not passes or age_s > RECONCILED_S_MAX:
         when = f"last compared {age_s / 3600:.1f} h ago" if passes else "never compared"
         detail = f"accepted and stored events were {when}"

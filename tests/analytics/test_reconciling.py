@@ -10,6 +10,7 @@ from clickhouse_connect.driver.client import Client
 from analytics.metrics import SinkMetrics
 from analytics.sink.reconciling import Reconciler
 from schemas.errors import Unavailable
+from streams.cli.doctor import RECONCILED
 from tests.analytics.test_books import accepted, enriched, raw
 from tests.contracts.test_warehouse import embedded
 from tests.contracts.warehouse import Warehouse
@@ -45,6 +46,13 @@ async def test_one_sink_tells_both_differences(warehouse: Warehouse) -> None:
     mine = False
     await reconciler.ask()
     assert set(shown(metrics).values()) == {0}
+
+
+def test_doctor_asks_what_every_supported_engine_answers(warehouse: Warehouse) -> None:
+    """ClickHouse 26.3 gives a date that may be NULL, and 0 instead, a type that is no number."""
+    [[passes, age_s, missing, unexplained]] = warehouse.client.query(RECONCILED).result_rows
+    assert (missing, unexplained) == ((1, 1) if passes else (0, 0))
+    assert age_s > 0
 
 
 async def test_a_figure_stays_while_clickhouse_does_not_answer(warehouse: Warehouse) -> None:

@@ -40,9 +40,10 @@ PARTS = (
     "verdicts",
     "silence",
     "deliver",
+    "scaling",
 )
-WITHOUT_BROKER = frozenset(("snapshots", "alerts", "verdicts", "silence"))
-"""Parts that simulate or measure a disk; they are given no broker."""
+WITHOUT_BROKER = frozenset(("snapshots", "alerts", "verdicts", "silence", "scaling"))
+"""Parts that simulate, measure a disk or start a broker themselves; they are given none."""
 OK, FAILED, USAGE = 0, 1, 2
 
 

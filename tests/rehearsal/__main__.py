@@ -15,7 +15,7 @@ from pathlib import Path
 from schemas.settings import PREFIX
 from tests.live.maven import Missing
 from tests.rehearsal.image import NOT_HERE, ROOT, image_of
-from tests.rehearsal.project import loaded, services_of
+from tests.rehearsal.project import Extent, loaded, services_of
 from tests.rehearsal.stack import Trouble
 
 PROFILES = ("observability", "deliver", "operator")
@@ -54,7 +54,7 @@ def prepare(folder: Path, partitions: int) -> None:
         )  # fmt: skip
 
 
-def inside(folder: Path, *, brief: bool) -> int:
+def inside(folder: Path, extent: Extent) -> int:
     """The rehearsal itself, in namespaces of its own."""
     from tests.rehearsal.story import play
 
@@ -62,7 +62,7 @@ def inside(folder: Path, *, brief: bool) -> int:
     subprocess.run(["mount", "-t", "tmpfs", "netns", "/run/netns"], check=True)
     try:
         document = json.loads((folder / "project.json").read_text("utf-8"))
-        found = play(document, folder, brief=brief)
+        found = play(document, folder, extent)
     except (Trouble, RuntimeError, TimeoutError) as error:
         print(f"FAILED {error}", file=sys.stderr)
         return 1
@@ -78,20 +78,25 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="a new folder for logs and volumes, which stays")
     parser.add_argument(
         "--brief", action="store_true",
-        help="4 partitions, and only services that have a twin are restarted, as in CI",
+        help="4 partitions, and only services that have a twin are restarted",
+    )  # fmt: skip
+    parser.add_argument(
+        "--short", action="store_true",
+        help="as --brief, but only a worker is killed, and nothing restarted: as in CI",
     )  # fmt: skip
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    extent: Extent = "short" if given.short else "brief" if given.brief else "whole"
     if given.inside:
-        return inside(given.inside, brief=given.brief)
+        return inside(given.inside, extent)
     folder = given.keep.resolve() if given.keep else Path(tempfile.mkdtemp(prefix="mailpulse-up-"))
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        prepare(folder, 4 if given.brief else 12)
+        prepare(folder, 12 if extent == "whole" else 4)
         alone = ["unshare", "--net", "--mount", "--propagation=private", "--pid", "--fork",
                  "--kill-child", "--mount-proc"]  # fmt: skip
         program = [sys.executable, "-P", "-m", "tests.rehearsal", "--inside", str(folder)]
-        program += ["--brief"] if given.brief else []
+        program += [] if extent == "whole" else [f"--{extent}"]
         return subprocess.run([*alone, *program], cwd=ROOT, check=False).returncode
     except (Missing, ValueError) as error:
         print(f"FAILED {error}", file=sys.stderr)
