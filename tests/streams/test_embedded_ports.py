@@ -42,7 +42,7 @@ def test_a_chosen_port_is_chosen_by_no_other_pipeline(tmp_path: Path) -> None:
         assert Ports().free({wished}) == {wished}
         os.kill(os.getpid(), signal.SIGKILL)
     """
-    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(source)], check=False)
+    killed = subprocess.run([sys.executable, "-P", "-c", textwrap.dedent(source)], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert free_port(wished) == wished
 
