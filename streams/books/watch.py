@@ -111,21 +111,21 @@ class Books:
         Raises:
             Unavailable: ClickHouse does not answer.
         """
+        now_us = int(now_s * 1e6)
         stamped = {
             Key(source, event_type): int(at_ms) * 1_000
             for source, event_type, at_ms in self.ask(NEWEST, {})
         }
         held = self._held(now_s)
         since_us = {key: one.since_us for key, one in held.items()}
-        newest = self._clocks.believed(stamped, self._came, since_us, int(now_s * 1e6))
+        newest = self._clocks.believed(stamped, self._came, since_us, now_us)
         for key, at_us in list(newest.items()):
             whole = Key(key.source, WHOLE)
             newest[whole] = max(newest.get(whole, 0), at_us)
         [[through_ms]] = self.ask(THROUGH, {}) or [[0]]
-        requests = self._requests(int(now_s * 1e6))
+        requests = self._requests(now_us)
         for source in requests:
             newest.setdefault(Key(source, WHOLE), 0)
-        now_us = int(now_s * 1e6)
         if any(newest.values()):  # else nothing can be behind, and all that is known are refusals
             now_us = min(now_us, int(through_ms or 0) * 1_000)
         if self._learned_s is None or now_s - self._learned_s >= LEARN_S:

@@ -18,6 +18,7 @@ import structlog
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 
+from schemas.addresses import clickhouse_address
 from schemas.errors import MailpulseError
 from schemas.groups import topics_by_group
 from schemas.settings import Settings
@@ -55,7 +56,7 @@ class DiskBudget:
     ) -> None:
         self._settings = settings
         self._kafka = kafka
-        self._dsn = dsn
+        self._clickhouse = clickhouse_address(dsn)
         self._announce = announce
         self._failed = ""
 
@@ -125,10 +126,10 @@ class DiskBudget:
                 )
 
     async def _asked(self, sql: str) -> str:
-        url = httpx.URL(self._dsn)
-        auth = (url.username, url.password)
-        asked = url.copy_with(userinfo=b"", path="/", params={"database": url.path.strip("/")})
+        at = self._clickhouse
         async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
-            answer = await client.post(asked, content=sql, auth=auth)
+            answer = await client.post(
+                at.url, params={"database": at.database}, content=sql, auth=(at.user, at.password)
+            )
         answer.raise_for_status()
         return answer.text

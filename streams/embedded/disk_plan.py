@@ -10,7 +10,7 @@ Invariants:
 4. What can't be freed is told; records are taken in all the same, until the disk itself is full.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from statistics import linear_regression
@@ -75,19 +75,14 @@ class Use:
     """What takes the disk.
 
     Attributes:
-        bytes_by_store: folder of the data directory -> bytes on disk.
-        raw: what may go of the raw topic; segments with unread records are none of these.
+        bytes: of the whole data directory.
+        raw: closed segments of the raw topic, whether their records were read or not.
         months: of ``events``.
     """
 
-    bytes_by_store: Mapping[str, int]
+    bytes: int
     raw: Sequence[Segment] = ()
     months: Sequence[Month] = ()
-
-    @property
-    def bytes(self) -> int:
-        """Of the whole data directory."""
-        return sum(self.bytes_by_store.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,12 +191,12 @@ def decide(memory: Memory, use: Use, budget: int, floors: Floors, now: float) ->
     growth = _growth_per_day(memory.samples)
     due_at = _due_at(use.bytes, budget, growth, now)
     is_near = use.bytes >= WARN * budget or (due_at is not None and due_at <= now + WARN_S)
-    first, short = plan(use, max(use.bytes - AIM * budget, (CUT - AIM) * budget), floors, now)
-    if use.bytes <= budget:
-        short = 0
     if not is_near:
         calm = replace(memory, announced_at=None, told_at=None)
         return Decision(calm, Outlook(use.bytes, budget, growth, None, (), 0), (), tell=False)
+    first, short = plan(use, max(use.bytes - AIM * budget, (CUT - AIM) * budget), floors, now)
+    if use.bytes <= budget:
+        short = 0
     announced_at = now if memory.announced_at is None else memory.announced_at
     # None: it does not grow, or nobody knows yet
     cut_at = None if due_at is None else max(due_at, announced_at + NOTICE_S)

@@ -46,10 +46,6 @@ class Ports(contextlib.ExitStack):
                 return found
         raise Unavailable("no free port on 127.0.0.1")
 
-    def exactly(self, port: int) -> bool:
-        """Reserves ``port``; ``False`` if something listens there or another pipeline has it."""
-        return self._reserved(port) is not None
-
     def named(self, **wished: int) -> dict[str, int]:
         """A port for each name, as by ``free``.
 

@@ -107,6 +107,7 @@ class Embedded:
         self._logs = logs
         self._next_port = next_port
         self._ports = Ports()
+        self._budget: DiskBudget | None = None
         self._children: dict[str, Child] = {}
         self._http = httpx.AsyncClient(timeout=1.0, trust_env=False)
         self._gave_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -151,6 +152,10 @@ class Embedded:
         ) | {"ingest": ingest}  # fmt: skip
         urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
         dsn = await self.start_stores(ports)
+        if self.settings.disk_bytes_max:
+            self._budget = DiskBudget(self.settings, self.kafka, dsn, self._announce)
+        else:
+            disk_note.forget(self.data_dir)
         await admin.topics_apply(self.kafka)
         bootstrap = self.kafka.kafka_bootstrap
         log_id = kept_log(self.data_dir, await admin.log_id(self.kafka))
@@ -376,12 +381,7 @@ class Embedded:
             for role, url in urls.items()
         )
         logs = [] if self._logs is None else [self._read_logs(self._logs)]
-        budget = []
-        if not self.settings.disk_bytes_max:
-            disk_note.forget(self.data_dir)
-        else:
-            dsn = (self.data_dir / OPERATOR_FILE).read_text("utf-8").strip()
-            budget = [DiskBudget(self.settings, self.kafka, dsn, self._announce).run()]
+        budget = [] if self._budget is None else [self._budget.run()]
         return [broker, *roles, *logs, *budget, self._see_directory()]
 
     async def _read_logs(self, folder: Path) -> None:

@@ -5,7 +5,6 @@ Invariants:
 2. Every request is signed for real and holds one event, whose id is known beforehand.
 """
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from ingest.providers import REGISTRY
 from ingest.providers.sendgrid import SIGNATURE, TIMESTAMP
 from tests.ingest.keys import Example, example
 from tests.live.process import Process, accepts, free_port
+from tests.live.roles import clean_environ
 
 SOURCE = "news"
 
@@ -46,7 +46,7 @@ class Ingress:
             "log_format": "json",
             **settings,
         }
-        env = {k: v for k, v in os.environ.items() if not k.startswith("MAILPULSE_")}
+        env = clean_environ()
         env |= {f"MAILPULSE_{name.upper()}": str(value) for name, value in given.items()}
         argv = [sys.executable, "-P", "-m", "streams.cli", "ingest"]
         self.process = Process("ingest", argv, folder / "ingest.log", env=env)

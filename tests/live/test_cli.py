@@ -4,7 +4,6 @@ import csv
 import hashlib
 import hmac
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import httpx
 import pytest
 
 from tests.hostile import fill
+from tests.live.roles import clean_environ
 
 pytestmark = pytest.mark.slow
 
@@ -34,8 +34,7 @@ class Pipeline:
     def __init__(self, folder: Path) -> None:
         self.folder = fill(folder)  # a user's folder may hold files of any name
         (folder / "mailpulse.toml").write_text(CONFIG, encoding="utf-8")
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("MAILPULSE_")}
-        self.environ = {**kept, "MAILPULSE_SECRET_CRM": SECRET}
+        self.environ = {**clean_environ(), "MAILPULSE_SECRET_CRM": SECRET}
         self.log = (folder / "up.log").open("w", encoding="utf-8")
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "streams.cli", "up", "--port", "0"],

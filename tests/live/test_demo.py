@@ -1,7 +1,6 @@
 """The demo as a user runs it: real roles, real signatures, and every figure checked."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import psutil
 import pytest
 
 from tests.hostile import fill
+from tests.live.roles import clean_environ
 
 KEYS = {
     "sent_requests", "accepted_requests", "refused_requests", "unique_events_accepted",
@@ -29,7 +29,7 @@ class Demo:
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.folder = fill(folder)  # a user's folder may hold files of any name
         self.errors = (folder / "stderr").open("w+", encoding="utf-8")
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("MAILPULSE_")}
+        environ = clean_environ()
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "streams.cli", "demo", "--json", "--port", "0",
              "--data-dir", str(folder / "data"), *arguments],

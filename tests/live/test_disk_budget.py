@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import hmac
 import json
-import os
 import random
 import time
 from pathlib import Path
@@ -24,16 +23,14 @@ from streams.embedded.disk_plan import NOTICE_S
 from streams.embedded.disk_use import measured
 from streams.embedded.supervisor import embedded
 from streams.kafka.clients import lone_consumer
+from tests.live.roles import clean_environ
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 
 EVENTS, POSTS, PADDING = 100, 60, 8_000
 """48 MB of raw records, more than a segment of 32 MB."""
 DAY_S = 86_400
-ENVIRON = {
-    **{k: v for k, v in os.environ.items() if not k.startswith("MAILPULSE_")},
-    "MAILPULSE_SECRET_CRM": "s3cret",
-}
+ENVIRON = {**clean_environ(), "MAILPULSE_SECRET_CRM": "s3cret"}
 
 
 def body(post: int, dice: random.Random, at: float) -> bytes:

@@ -21,13 +21,11 @@ from streams.embedded.child import until
 from streams.embedded.data_dir import STATE_FILE
 from streams.embedded.supervisor import Embedded, embedded
 from streams.kafka import admin
+from tests.live.roles import clean_environ
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 
-ENVIRON = {
-    **{k: v for k, v in os.environ.items() if not k.startswith("MAILPULSE_")},
-    "MAILPULSE_SECRET_CRM": "s3cret",
-}
+ENVIRON = {**clean_environ(), "MAILPULSE_SECRET_CRM": "s3cret"}
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def main() -> int:
     )  # fmt: skip
     parser.add_argument(
         "--short", action="store_true",
-        help="as --brief, but only a worker is killed, and nothing restarted: as in CI",
+        help="as --brief, but only a worker is killed, and nothing restarted",
     )  # fmt: skip
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()

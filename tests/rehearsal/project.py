@@ -17,7 +17,7 @@ LOADER = Path(__file__).parent / "loader"
 BUILD_S_MAX = 300
 Extent = Literal["whole", "brief", "short"]
 """How much of a rehearsal is done: everything; every kill, and restarts of what has a twin; or one
-kill alone, as in CI."""
+kill alone."""
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 

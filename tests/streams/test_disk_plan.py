@@ -55,9 +55,8 @@ class Machine:
 
     def use(self) -> Use:
         """As it would be measured."""
-        stores = {"kafka": sum(one.bytes for one in self.raw),
-                  "clickhouse": sum(self.months.values()), "rest": self.rest}  # fmt: skip
-        return Use(stores, tuple(self.raw), tuple(Month(*one) for one in self.months.items()))
+        taken = sum(one.bytes for one in self.raw) + sum(self.months.values()) + self.rest
+        return Use(taken, tuple(self.raw), tuple(Month(*one) for one in self.months.items()))
 
     def make(self, cut: Cut) -> None:
         """Deletes it."""
@@ -137,8 +136,7 @@ def _uses(draw: st.DrawFn) -> Use:
         for n in range(first, 13)
     )  # fmt: skip
     parts = sum(one.bytes for one in raw) + sum(one.bytes for one in months)
-    stores = {"all": parts + draw(st.integers(0, 1_000 * MB))}
-    return Use(stores, raw, months)
+    return Use(parts + draw(st.integers(0, 1_000 * MB)), raw, months)
 
 
 @given(use=_uses(), needed=st.integers(1, 3_000 * MB))
@@ -192,7 +190,7 @@ def test_growth_is_told_from_a_day_on() -> None:
     """And with it when something goes."""
     memory = Memory()
     for hour in range(60):
-        use = Use({"all": (500 + 10 * hour) * MB})
+        use = Use((500 + 10 * hour) * MB)
         decision = decide(memory, use, 1_200 * MB, FLOORS, BEGIN + hour * HOUR_S)
         memory = decision.memory
         known = decision.outlook.growth_per_day
