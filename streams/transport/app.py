@@ -26,6 +26,7 @@ from faust.topics import Topic
 from mode.utils.queues import ThrowableQueue
 
 from schemas.errors import MailpulseError
+from streams.transport.batched import Batched
 from streams.transport.chunks import TP, Chunk
 from streams.transport.consumer import ChunkConsumer, ChunkTransport
 from streams.transport.internals import check_internals
@@ -178,6 +179,8 @@ class ChunkApp(faust.App):
         self.failure: str | None = None
         self._on_fatal = on_fatal
         self._topics_made: dict[str, ChunkTopic] = {}
+        self._begins = Batched(lambda tps: self._chunks.earliest_offsets(*tps))
+        self._ends = Batched(lambda tps: self._chunks.highwaters(*tps))
         options.setdefault("Agent", ChunkAgent)
         options.setdefault("TableManager", _Tables)
         super().__init__(*args, **options)
@@ -228,7 +231,7 @@ class ChunkApp(faust.App):
         Raises:
             aiokafka.errors.KafkaError: the broker does not answer in time.
         """
-        return int((await self._chunks.highwaters(tp))[tp])
+        return await self._ends.of(tp)
 
     async def begin_offset(self, tp: TP) -> int:
         """The first offset that the partition's log still holds.
@@ -236,7 +239,7 @@ class ChunkApp(faust.App):
         Raises:
             aiokafka.errors.KafkaError: the broker does not answer in time.
         """
-        return int((await self._chunks.earliest_offsets(tp))[tp])
+        return await self._begins.of(tp)
 
     def touch(self, tp: TP) -> None:
         """Tells the watchdog that long work on ``tp``, such as a restore, goes on."""

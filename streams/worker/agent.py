@@ -315,15 +315,17 @@ class Agent(ABC):
 
     async def measure_waiting(self) -> None:
         """Sets the lag of partitions that are not read yet since their state is being restored."""
-        assert self.app is not None
-        for tp in [tp for tp in self.assigned if not self.is_open(tp)]:
-            committed = self.app.committed_now(tp) or 0
-            try:
-                begin, end = await self.app.begin_offset(tp), await self.app.end_offset(tp)
-            except KafkaError:
-                return
+        app = self.app
+        assert app is not None
+        waiting = [tp for tp in self.assigned if not self.is_open(tp)]
+        try:
+            begins = await asyncio.gather(*map(app.begin_offset, waiting))
+            ends = await asyncio.gather(*map(app.end_offset, waiting))
+        except KafkaError:
+            return
+        for tp, begin, end in zip(waiting, begins, ends, strict=True):
             if tp in self.assigned and not self.is_open(tp):
-                left = max(0, end - max(begin, committed))
+                left = max(0, end - max(begin, app.committed_now(tp) or 0))
                 self.metrics.lag_records.labels(self.topic, str(tp.partition)).set(left)
 
     async def checkpoint_due(self) -> None:
