@@ -10,6 +10,7 @@ from schemas.serving.origin import Networks
 from schemas.topics import BY_NAME
 from streams.cli.telemetry import ENDPOINTS, tracer_of
 from streams.embedded.role_environ import REFERRING, SETTINGS
+from streams.worker.scaled_away import stateful_set_of
 from tests.compose import OURS, ROOT, is_command, load
 from tests.lock import packages
 
@@ -28,7 +29,7 @@ def pods() -> dict[str, dict[str, Any]]:
     return {
         f"{one['kind']}/{one['metadata']['name']}": one["spec"]["template"]
         for one in kubernetes()
-        if "template" in one["spec"]
+        if "template" in one.get("spec", {})
     }
 
 
@@ -226,6 +227,28 @@ def test_a_pod_gets_the_secrets_that_its_role_reads(name: str) -> None:
     mounts = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
     for setting in (value for key, value in given.items() if key.endswith("_FILE")):
         assert setting in {f"{mounts['secrets']}/{key}" for key in own}
+
+
+def test_only_a_worker_may_ask_kubernetes_and_only_for_its_stateful_set() -> None:
+    """Its ``streams.worker.scaled_away`` gets the object of which it is a pod."""
+    for name, pod in pods().items():
+        is_worker = name == "StatefulSet/mailpulse-worker"
+        assert pod["spec"]["automountServiceAccountToken"] is is_worker, name
+        assert ("serviceAccountName" in pod["spec"]) is is_worker, name
+    worker = pods()["StatefulSet/mailpulse-worker"]["spec"]
+    by_kind = {one["kind"]: one for one in kubernetes()}
+    assert by_kind["ServiceAccount"]["metadata"]["name"] == worker["serviceAccountName"]
+    assert by_kind["ServiceAccount"]["automountServiceAccountToken"] is False
+    assert by_kind["Role"]["rules"] == [{
+        "apiGroups": ["apps"], "resources": ["statefulsets"], "verbs": ["get"],
+        "resourceNames": [stateful_set_of("mailpulse-worker-2")[0]],
+    }]  # fmt: skip
+    bound = by_kind["RoleBinding"]
+    assert bound["roleRef"]["name"] == by_kind["Role"]["metadata"]["name"]
+    [subject] = bound["subjects"]
+    assert (subject["kind"], subject["name"]) == ("ServiceAccount", worker["serviceAccountName"])
+    kinds = [one["kind"] for one in kubernetes()]
+    assert {kinds.count(kind) for kind in ("ServiceAccount", "Role", "RoleBinding")} == {1}
 
 
 def test_the_base_names_no_number_of_pods_that_something_scales() -> None:

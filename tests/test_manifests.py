@@ -3,6 +3,7 @@ Dockerfile, by a linter; and what pods are given against what the roles need. No
 """
 
 import hashlib
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -42,8 +43,13 @@ def tool(name: str) -> str:
 @cache
 def rendered() -> tuple[dict[str, Any], ...]:
     """Every object of the base, as it would be sent to a cluster."""
+    return render(BASE)
+
+
+def render(folder: Path) -> tuple[dict[str, Any], ...]:
+    """Every object of a kustomization, as ``kubectl`` would send it."""
     done = subprocess.run(
-        [tool("kubectl"), "kustomize", str(BASE)], capture_output=True, text=True, timeout=60
+        [tool("kubectl"), "kustomize", str(folder)], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
     return tuple(yaml.safe_load_all(done.stdout))
@@ -114,6 +120,20 @@ def test_every_object_is_of_one_namespace_and_names_configuration_by_its_content
         [container] = one["spec"]["template"]["spec"]["containers"]
         assert container["envFrom"][0]["configMapRef"]["name"] in names
         assert container["image"].startswith("mailpulse:")
+
+
+@pytest.mark.parametrize("namespace", ["mailpulse", "other"])
+def test_a_binding_names_the_account_of_its_namespace(tmp_path: Path, namespace: str) -> None:
+    """Also in an overlay: Kubernetes takes no binding to an account without a namespace."""
+    shutil.copytree(BASE, tmp_path / "base")
+    overlay = tmp_path / "overlay"
+    overlay.mkdir()
+    (overlay / "kustomization.yaml").write_text(f"namespace: {namespace}\nresources: [../base]\n")
+    bound = [one for one in render(overlay) if one["kind"] == "RoleBinding"]
+    assert bound
+    for one in bound:
+        assert one["metadata"]["namespace"] == namespace
+        assert [subject["namespace"] for subject in one["subjects"]] == [namespace]
 
 
 def test_the_dockerfile_passes_the_linter() -> None:

@@ -94,12 +94,16 @@ def worker() -> None:
     """Deduplicates, enriches and counts events with Faust. Several share the partitions."""
     from streams.cli.telemetry import tracer_of
     from streams.worker import worker
+    from streams.worker.scaled_away import leave_if_scaled_away
 
     settings = begin("worker")
     say_build()
     tracer = tracer_of(environ(), "worker")
     codec, lines = role_codec(settings), lines_of(settings)
-    raise typer.Exit(worker.run_worker(settings, codec=codec, lines=lines, tracer=tracer))
+    code = worker.run_worker(settings, codec=codec, lines=lines, tracer=tracer)
+    if code == 0:
+        asyncio.run(leave_if_scaled_away(settings, environ()))
+    raise typer.Exit(code)
 
 
 def sink() -> None:

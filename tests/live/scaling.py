@@ -12,6 +12,8 @@ from pathlib import Path
 
 from schemas.topics import RAW
 from streams.simulation.accounts import open_accounts
+from streams.worker.scaled_away import leave_if_scaled_away, stateful_set_of
+from tests.kubernetes_api import kubernetes_api
 from tests.live.roles import Pipeline
 from tests.live.standstill import Standstill
 from tests.live.threads import in_threads
@@ -31,6 +33,14 @@ def remove(pipeline: Pipeline, *names: str) -> None:
         [sys.executable, "-P", "-m", "streams.cli", "workers", "remove", *names],
         env={**os.environ, **pipeline.environ}, check=True, timeout=60,
     )  # fmt: skip
+
+
+def leaves_by_itself(pipeline: Pipeline, name: str, folder: Path) -> bool:
+    """As a worker on Kubernetes, once it has ended and its StatefulSet was made smaller."""
+    settings = pipeline.settings.model_copy(update={"group_instance_id": name})
+    with kubernetes_api(folder) as api:
+        api.scale(stateful_set_of(name)[0], replicas=1, first=1)
+        return asyncio.run(leave_if_scaled_away(settings, api.environ, api.account))
 
 
 def scaled(bootstrap: str, folder: Path) -> tuple[Verdict, Standstill, str]:
@@ -69,7 +79,9 @@ def scaled(bootstrap: str, folder: Path) -> tuple[Verdict, Standstill, str]:
         still.step(DOWN)
         codes = [worker.stop() for worker in added]
         assert codes == [0, 0], codes
-        remove(pipeline, *(worker.name for worker in added))
+        first, second = (worker.name for worker in added)
+        remove(pipeline, first)
+        assert leaves_by_itself(pipeline, second, folder)
         pipeline["worker-1"].wait_ready()
         time.sleep(SETTLES_S)
 

@@ -32,6 +32,7 @@ class Broker:
 
 
 async def test_what_is_asked_together_goes_out_together() -> None:
+    """Also what is asked twice."""
     broker = Broker()
     ends = Batched(broker.ask)
     found = await asyncio.gather(*map(ends.of, PLACES), *map(ends.of, PLACES[:3]))
@@ -57,6 +58,7 @@ async def test_a_question_is_not_answered_by_a_request_that_was_sent_before_it()
 
 
 async def test_an_error_goes_to_all_who_asked_and_to_nobody_after_them() -> None:
+    """A broker that is back answers again."""
     broker = Broker()
     ends = Batched(broker.ask)
     broker.error = ConnectionError("broker is away")
@@ -67,6 +69,8 @@ async def test_an_error_goes_to_all_who_asked_and_to_nobody_after_them() -> None
 
 
 async def test_an_answer_without_the_partition_is_an_error() -> None:
+    """Nobody waits for ever."""
+
     async def nothing(tps: set[TP]) -> Mapping[TP, int]:
         return {}
 
@@ -75,6 +79,7 @@ async def test_an_answer_without_the_partition_is_an_error() -> None:
 
 
 async def test_who_gives_up_takes_the_answer_from_nobody() -> None:
+    """Another waits for the same partition."""
     broker = Broker()
     ends = Batched(broker.ask)
     broker.may_answer.clear()
