@@ -96,10 +96,14 @@ def redact(
 
 
 class _Chatter(logging.Filter):
-    """Drops messages of Faust's service framework about starting and stopping its parts."""
+    """Drops messages of Faust's service framework about starting and stopping its parts.
+
+    Not at the level DEBUG.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.WARNING or not str(record.msg).startswith("[")
+        is_chatter = record.levelno < logging.WARNING and str(record.msg).startswith("[")
+        return not is_chatter or logging.getLogger().level == logging.DEBUG
 
 
 class _Sparingly(logging.Filter):
@@ -232,21 +236,28 @@ def configure(settings: Settings, role: str, stream: TextIO | None = None) -> No
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
     handler.addFilter(_Sparingly())
-    if settings.log_level != "DEBUG":
-        handler.addFilter(_Chatter())
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(settings.log_level)
-    for name in _NOISY:
-        level = logging.DEBUG if settings.log_level == "DEBUG" else logging.WARNING
-        logging.getLogger(name).setLevel(level)
+    handler.addFilter(_Chatter())
+    logging.getLogger().handlers[:] = [handler]
     for name in _SILENT:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     structlog.configure(
         processors=[_stamped(role), *last],
         logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Lenient(stream))),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(root.level)),
         cache_logger_on_first_use=False,
     )
+    set_level(settings.log_level)
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(role=role)
+
+
+def set_level(level: str) -> None:
+    """Sets from which level on lines are written, also while the process runs; from any thread.
+
+    Args:
+        level: as in the settings. DEBUG includes what is otherwise left out of ``_NOISY``.
+    """
+    logging.getLogger().setLevel(level)
+    for name in _NOISY:
+        logging.getLogger(name).setLevel("DEBUG" if level == "DEBUG" else "WARNING")
+    number = logging.getLevelNamesMapping()[level]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(number))

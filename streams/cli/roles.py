@@ -44,10 +44,12 @@ DataDir = Annotated[Path | None, typer.Option(help="Data directory. Default ./ma
 
 def begin(role: str, *, attach: bool = False) -> Settings:
     """The settings of a role, with its logs configured."""
-    from streams.cli import logs
+    from streams.cli import log_level, logs
 
     settings = settings_of(attach=attach)
     logs.configure(settings, role)
+    if role not in log_level.WITHOUT:
+        log_level.listen(settings)
     return settings
 
 
@@ -174,10 +176,12 @@ def up(
     """Runs the whole pipeline on this machine for your own sources.
 
     Prints one line for each event of interest: first events, refused requests, warnings, restarts.
-    The roles' logs are in the data directory, in logs/.
+    The roles' logs are in the data directory, in logs/. SIGUSR1 makes them detailed, SIGUSR2 as
+    they were.
 
     Example: mailpulse config init && mailpulse up --port 8080
     """
+    from streams.cli.log_level import Relay
     from streams.embedded.supervisor import embedded
 
     settings = settings_of(attach=False, ingest_port=port, data_dir=data_dir, config_file=config)
@@ -188,7 +192,10 @@ def up(
 
     async def run(stop: "Stop") -> None:
         say("Starting broker, database and roles …")
+        levels = Relay()
+        levels.listen()
         async with embedded(settings, environ(), say, logs, stop) as pipeline:
+            levels.roles = pipeline.pids
             where = pipeline.endpoints
             assert where is not None
             for name, source in sources.items():

@@ -55,6 +55,16 @@ def die_with(parent_pid: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _prepare(parent_pid: int) -> None:
+    """Called in the child before exec.
+
+    Signals that change a role's log level (``streams.cli.log_level``) are blocked until it listens:
+    one that came while it starts would end it.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGUSR2})
+    die_with(parent_pid)
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """What to run.
@@ -178,7 +188,7 @@ class Child:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                preexec_fn=lambda: die_with(parent),
+                preexec_fn=lambda: _prepare(parent),
             )
         self.starts += 1
         self._killed = False

@@ -40,7 +40,7 @@ class Pipeline:
             [sys.executable, "-P", "-m", "streams.cli", "up", "--port", "0"],
             stderr=self.log, stdout=self.log, cwd=folder, env=self.environ,
         )  # fmt: skip
-        self._until(lambda: "Ctrl-C stops it" in self.said(), 90)
+        self.until(lambda: "Ctrl-C stops it" in self.said(), 90)
         state = (folder / "mailpulse-data" / "embedded.json").read_text(encoding="utf-8")
         self.url: str = json.loads(state)["ingest_url"]
 
@@ -48,7 +48,7 @@ class Pipeline:
         """Its output."""
         return (self.folder / "up.log").read_text(encoding="utf-8")
 
-    def _until(self, holds: Callable[[], bool], seconds: float) -> None:
+    def until(self, holds: Callable[[], bool], seconds: float) -> None:
         end = time.monotonic() + seconds
         while not holds():
             assert self.process.poll() is None, self.said()
@@ -84,7 +84,7 @@ class Pipeline:
 
     def until_stored(self, sql: str, wanted: int) -> None:
         """Waits until a query for one number gives at least ``wanted``."""
-        self._until(lambda: int(self.run("query", sql, "--format", "TSV")) >= wanted, 60)
+        self.until(lambda: int(self.run("query", sql, "--format", "TSV")) >= wanted, 60)
 
     def close(self) -> None:
         """Stops it as Ctrl-C does."""
@@ -119,6 +119,27 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
         yield started
     finally:
         started.close()
+
+
+@pytest.mark.timeout(480)
+def test_log_levels_follow_signals(pipeline: Pipeline) -> None:
+    """``up`` passes them on: every role but the database writes debug lines, and none ends."""
+    logs = pipeline.folder / "mailpulse-data" / "logs"
+
+    def at(level: str) -> set[str]:
+        return {
+            path.stem
+            for path in logs.glob("*.log")
+            if [json.loads(line)["level_now"] for line in path.read_text("utf-8").splitlines()
+                if '"log level"' in line][-1:] == [level]
+        }  # fmt: skip
+
+    roles = {"ingest", "worker", "sink", "dashboard"}
+    for number, level in ((signal.SIGUSR1, "DEBUG"), (signal.SIGUSR2, "INFO")):
+        pipeline.process.send_signal(number)
+        pipeline.until(lambda level=level: at(level) >= roles, 30)  # type: ignore[misc]
+    assert '"level":"debug"' in (logs / "worker.log").read_text("utf-8")
+    assert "restarting" not in pipeline.said()
 
 
 @pytest.mark.timeout(480)
