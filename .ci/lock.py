@@ -42,7 +42,7 @@ class Layer:
 LAYERS = {
     "run": Layer("mailpulse itself", ()),
     "embedded": Layer("one machine", ("embedded",), ("run",)),
-    "image": Layer("the container image", ("geo", "redis", "otel", "s3"), ("run",)),
+    "image": Layer("the container image", ("geo", "redis", "otel", "s3", "msk"), ("run",)),
     "dev": Layer("tests, lint, types", ("dev",), ("run", "embedded", "image")),
     "bench": Layer("peers to measure beside", ("bench",), ("run", "embedded", "image", "dev")),
 }

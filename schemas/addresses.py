@@ -180,3 +180,12 @@ def _split(url: str, schemes: tuple[str, ...], form: str) -> SplitResult:
     if "@" in parts.path + parts.query + parts.fragment:
         raise ValueError(f"{form}: {_ENCODE}")
     return parts
+
+
+_MSK_REGION = re.compile(r"\.kafka(?:-serverless)?\.([a-z]{2}(?:-[a-z]+)+-\d+)\.amazonaws\.com")
+
+
+def msk_region(bootstrap: str) -> str:
+    """The region that the names of Amazon MSK's brokers hold; empty if they hold none."""
+    found = _MSK_REGION.search(bootstrap)
+    return found[1] if found else ""

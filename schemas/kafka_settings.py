@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
-from schemas.addresses import brokers, registry_url, token_url
+from schemas.addresses import brokers, msk_region, registry_url, token_url
 from schemas.topics import PARTITIONS_DEFAULT
 
 
@@ -17,8 +17,12 @@ class KafkaSettings(BaseModel):
 
     kafka_bootstrap: str = Field("127.0.0.1:9092", description="host:port, comma-separated")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
-        "SCRAM-SHA-512", description="OAUTHBEARER: a token of kafka_oauth_token_url"
+    kafka_sasl_mechanism: Literal[
+        "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "AWS_MSK_IAM"
+    ] = Field(
+        "SCRAM-SHA-512",
+        description="OAUTHBEARER: a token of kafka_oauth_token_url; AWS_MSK_IAM: by the AWS"
+        " identity of the process",
     )
     kafka_sasl_username: str = Field("", description="or the client id of OAuth, or an API key")
     kafka_sasl_password: SecretStr = SecretStr("")
@@ -50,6 +54,12 @@ class KafkaSettings(BaseModel):
         (), description="name=value, comma-separated, that the brokers want beside the token"
     )
 
+    kafka_aws_region: str = Field(
+        "",
+        pattern=r"^([a-z]{2}(-[a-z]+)+-[0-9]+)?$",
+        description="of AWS_MSK_IAM; default: the one in the names of the brokers",
+    )
+
     @field_validator("kafka_oauth_extensions", mode="before")
     @classmethod
     def _comma_separated_extensions(cls, value: Any) -> Any:
@@ -79,17 +89,30 @@ class KafkaSettings(BaseModel):
     def _names_a_registry(cls, value: SecretStr) -> SecretStr:
         return SecretStr(registry_url(value.get_secret_value()))
 
+    @property
+    def aws_region(self) -> str:
+        """Where a cluster of Amazon MSK is: as set, or as the brokers are named; may be empty."""
+        return self.kafka_aws_region or msk_region(self.kafka_bootstrap)
+
     def _sasl(self) -> dict[str, Any]:
         user, password = self.kafka_sasl_username, self.kafka_sasl_password.get_secret_value()
+        if self.kafka_sasl_mechanism == "AWS_MSK_IAM":
+            from schemas.kafka_msk import tokens_of as msk_tokens_of
+
+            tokens = msk_tokens_of(self.aws_region)
+            return {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": tokens}
         if self.kafka_sasl_mechanism != "OAUTHBEARER":
-            return {"sasl_plain_username": user, "sasl_plain_password": password}
+            return {
+                "sasl_mechanism": self.kafka_sasl_mechanism,
+                "sasl_plain_username": user, "sasl_plain_password": password,
+            }  # fmt: skip
         from schemas.kafka_tokens import tokens_of  # with an HTTP client, which few need
 
         tokens = tokens_of(
             self.kafka_oauth_token_url, user, password, self.kafka_oauth_scope,
             self.kafka_oauth_extensions, self.kafka_ssl_cafile,
         )  # fmt: skip
-        return {"sasl_oauth_token_provider": tokens}
+        return {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": tokens}
 
     def kafka_client_options(self) -> dict[str, Any]:
         """Keyword arguments that every aiokafka client takes.
@@ -103,7 +126,6 @@ class KafkaSettings(BaseModel):
             "request_timeout_ms": self.kafka_request_timeout_ms,
         }
         if self.kafka_security_protocol.startswith("SASL"):
-            options["sasl_mechanism"] = self.kafka_sasl_mechanism
             options |= self._sasl()
         if self.kafka_security_protocol.endswith("SSL"):
             context = ssl.create_default_context(cafile=self.kafka_ssl_cafile)

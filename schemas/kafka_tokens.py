@@ -1,4 +1,6 @@
-"""Access tokens for Kafka: OAuth 2.0 client credentials, for SASL's mechanism OAUTHBEARER.
+"""Access tokens for Kafka, for SASL's mechanism OAUTHBEARER: OAuth 2.0 client credentials.
+
+Those of Amazon MSK are made in ``schemas.kafka_msk``.
 
 Invariants:
 1. One token per process and identity: every client, in whatever thread or event loop, gets the same
@@ -34,7 +36,56 @@ class TokenRefused(OSError):
     """The token server does not answer, or gives no token. aiokafka retries after an OSError."""
 
 
-class Tokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka ships no types
+class FreshTokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka ships no types
+    """Tokens that are fetched once while they hold (invariant 1), and not again at once after a
+    refusal (invariant 2).
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._token, self._until = "", 0.0
+        self._error: TokenRefused | None = None
+
+    async def token(self) -> str:
+        """A token that holds.
+
+        Raises:
+            TokenRefused: there is none now.
+        """
+        return await asyncio.to_thread(self._fresh)
+
+    def extensions(self) -> dict[str, str]:
+        """Names and values that the broker gets beside the token."""
+        return {}
+
+    def _asked(self) -> tuple[str, float]:
+        """A new token and how long it holds, seconds; called in a thread.
+
+        Raises:
+            TokenRefused: there is none now.
+        """
+        raise NotImplementedError
+
+    def _fresh(self) -> str:
+        with self._lock:
+            if self._clock() < self._until:
+                if self._error is not None:
+                    raise self._error
+                return self._token
+            try:
+                self._token, life_s = self._asked()
+            except TokenRefused as error:
+                self._error, self._until = error, self._clock() + PAUSE_S
+                raise
+            self._error, self._until = None, self._clock() + FRESH_SHARE * life_s
+            return self._token
+
+
+class Tokens(FreshTokens):
     """Tokens of one identity.
 
     Args:
@@ -54,39 +105,15 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka ships no 
         cafile: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(clock)
         self._url, self._scope, self._extensions = url, scope, dict(extensions or {})
         # RFC 6749 §2.3.1: both are form-encoded before they become user and password
         self._basic = httpx.BasicAuth(quote(client_id, safe=""), quote(secret, safe=""))
-        self._cafile, self._clock = cafile, clock
-        self._lock = threading.Lock()
-        self._token, self._until = "", 0.0
-        self._error: TokenRefused | None = None
-
-    async def token(self) -> str:
-        """A token that holds.
-
-        Raises:
-            TokenRefused: there is none now.
-        """
-        return await asyncio.to_thread(self._fresh)
+        self._cafile = cafile
 
     def extensions(self) -> dict[str, str]:
         """Names and values that the broker gets, such as a logical cluster's."""
         return self._extensions
-
-    def _fresh(self) -> str:
-        with self._lock:
-            if self._clock() < self._until:
-                if self._error is not None:
-                    raise self._error
-                return self._token
-            try:
-                self._token, life_s = self._asked()
-            except TokenRefused as error:
-                self._error, self._until = error, self._clock() + PAUSE_S
-                raise
-            self._error, self._until = None, self._clock() + FRESH_SHARE * life_s
-            return self._token
 
     def _asked(self) -> tuple[str, float]:
         context = ssl.create_default_context()

@@ -26,7 +26,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from schemas.addresses import store_url
+from schemas.addresses import msk_region, store_url
 from schemas.database_settings import ClickHouseSettings, WarehouseSettings
 from schemas.errors import ConfigError
 from schemas.kafka_settings import KafkaSettings
@@ -457,6 +457,13 @@ def _across(values: Mapping[str, Any]) -> list[str]:
         problems.append(
             f"{PREFIX}KAFKA_SASL_MECHANISM: OAUTHBEARER needs {PREFIX}KAFKA_OAUTH_TOKEN_URL, and"
             f" the client's id and secret in {PREFIX}KAFKA_SASL_USERNAME and _PASSWORD"
+        )
+    if values.get("kafka_sasl_mechanism") == "AWS_MSK_IAM" and not (
+        values.get("kafka_aws_region") or msk_region(str(values.get("kafka_bootstrap")))
+    ):
+        problems.append(
+            f"{PREFIX}KAFKA_AWS_REGION: needed for AWS_MSK_IAM, as no name in"
+            f" {PREFIX}KAFKA_BOOTSTRAP is one of Amazon MSK with its region"
         )
     if bool(values.get("tls_cert_file")) != bool(values.get("tls_key_file")):
         problems.append(f"{PREFIX}TLS_CERT_FILE: set it together with {PREFIX}TLS_KEY_FILE")

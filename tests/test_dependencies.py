@@ -24,9 +24,15 @@ ROWS = re.findall(
 INSTALLS = {
     # what is installed -> the layers that are given to pip
     ("embedded",): ("build", "run", "embedded"),
-    ("embedded", "geo", "redis", "otel", "s3", "dev"): ("build", "run", "embedded", "image", "dev"),
+    ("embedded", "geo", "redis", "otel", "s3", "msk", "dev"): (
+        "build",
+        "run",
+        "embedded",
+        "image",
+        "dev",
+    ),
     tuple(EXTRAS): ("build", "run", "embedded", "image", "dev", "bench"),
-    ("geo", "redis", "otel", "s3"): ("run", "image"),
+    ("geo", "redis", "otel", "s3", "msk"): ("run", "image"),
     (): ("run",),
 }
 ENVIRONMENTS = [
