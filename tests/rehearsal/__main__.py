@@ -15,7 +15,8 @@ from pathlib import Path
 from schemas.settings import PREFIX
 from tests.live.maven import Missing
 from tests.rehearsal.image import NOT_HERE, ROOT, image_of
-from tests.rehearsal.project import Extent, loaded, services_of
+from tests.rehearsal.loading import loaded
+from tests.rehearsal.project import Extent, services_of
 from tests.rehearsal.stack import Trouble
 
 PROFILES = ("observability", "deliver", "operator")
