@@ -11,6 +11,7 @@
 #   make test-backup  a backup, a lost machine, a restore, each killed again and again
 #   make rehearse  docker-compose.yml brought up without Docker, every service killed and restarted,
 #                 figures compared (root, Linux)         ARGS="--short --keep FOLDER"
+#                 ten faults, found and mended; one of them by you        ARGS="--practise 4"
 #   make bench    measurements on real Kafka                 ARGS="--only ingress --json"
 #   make soak     faults drawn at random, for half an hour   ARGS="--minutes 30 --rate 400"
 #   make fuzz     damaged input for every parser, an hour    ARGS="--minutes 1"
