@@ -158,8 +158,10 @@ def _kafka_mend(settings: Settings) -> str:
 
 
 def _clickhouse_mend(text: str) -> str:
-    """What to do when ClickHouse gives no answer, or refuses who asks (its code 516)."""
-    if "Code: 516" in text:
+    """What to do when ClickHouse gives no answer, or refuses who asks."""
+    from streams.cli.source_requests import REFUSED_WHO_ASKS
+
+    if REFUSED_WHO_ASKS in text:
         return (
             f"it runs, but refuses user or password: correct {PREFIX}CLICKHOUSE_DSN or its file,"
             " for the sink too, and start that again"

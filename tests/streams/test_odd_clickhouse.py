@@ -94,7 +94,7 @@ def test_the_doctor_tells_a_wrong_password_from_a_server_that_is_away(
         with pytest.raises(SystemExit):
             main(["doctor", "--json"])
     found = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
-    for what in ("clickhouse", "parts", "reconciliation", "registry"):
+    for what in ("clickhouse", "parts", "reconciliation", "requests", "registry"):
         assert not found[what]["ok"]
         assert "refuses user or password" in found[what]["mend"], what
         assert "start ClickHouse" not in found[what]["mend"]
