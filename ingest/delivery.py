@@ -88,7 +88,7 @@ class Keeper:
     @property
     def ready(self) -> bool:
         """Whether a request would be kept right now, as far as can be told."""
-        return self._log.up or self._spool is not None
+        return self._log.up or (self._spool is not None and self._spool.has_room)
 
     @property
     def spooled_bytes(self) -> int:

@@ -31,6 +31,8 @@ from schemas.errors import ConfigError, Unavailable
 
 SEGMENT_BYTES = 8_000_000
 """Above this size the next append opens a new segment."""
+ROOM_BYTES = 65_536
+"""A request of usual size, with what is around it."""
 SUFFIX = ".spool"
 
 
@@ -158,6 +160,20 @@ class Spool:
     def busy(self) -> bool:
         """Whether anything is on it or pending: then new parcels have to go to the spool too."""
         return bool(self._pending or self._segments)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether limit and disk have room for a request of usual size (``ROOM_BYTES``).
+
+        Asks the disk, so only who has no Kafka should ask.
+        """
+        if self._bytes_max - self.size < ROOM_BYTES:
+            return False
+        try:
+            disk = os.statvfs(self._directory)
+        except OSError:
+            return False  # nothing can be written there either
+        return disk.f_bavail * disk.f_frsize >= ROOM_BYTES
 
     async def wait_filled(self) -> None:
         """Waits until there may be something to read."""

@@ -32,13 +32,14 @@ class OddServer:
     Attributes:
         port: on 127.0.0.1.
         body: of every answer; ``None``: what the server behind it answers.
-        headers: that go with ``body``.
+        headers, status: that go with ``body``.
         behind: host and port of that one.
     """
 
     def __init__(self, body: bytes | None, behind: str = "") -> None:
         self.body = body
         self.headers: dict[str, str] = {}
+        self.status = 200
         self.behind = behind
         self.port = 0
 
@@ -47,7 +48,7 @@ class OddServer:
     ) -> tuple[int, bytes, dict[str, str]]:
         """Status, body and headers of the answer to a POST or GET."""
         if self.body is not None:
-            return 200, self.body, {}
+            return self.status, self.body, {}
         connection = http.client.HTTPConnection(self.behind, timeout=60)
         try:
             connection.request("POST", path, body, headers)

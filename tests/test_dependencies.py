@@ -150,7 +150,7 @@ def test_the_list_is_of_the_lock(script: ModuleType) -> None:
     """Every locked package once, in its version, and nothing else."""
     assert {name: number for name, number, _, _ in ROWS} == script.pinned()
     assert len(ROWS) == len(script.pinned()) > 100
-    newest = packages("build", "run", "embedded", "image", "dev", "bench", "compiler")
+    newest = packages("build", "run", "embedded", "image", "dev", "bench", "compiler", "go")
     assert script.pinned() == {name: locked.version for name, locked in newest.items()}
 
 

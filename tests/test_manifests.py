@@ -1,5 +1,6 @@
-"""The kustomize base as ``kubectl`` renders it, judged by the schemas of Kubernetes and KEDA; the
-Dockerfile, by a linter; and what pods are given against what the roles need. No cluster is needed.
+"""The kustomize base as ``kubectl`` renders it, judged by the schemas of Kubernetes, KEDA and the
+Prometheus operator; the Dockerfile, by a linter; and what pods are given against what the roles
+need. No cluster is needed.
 """
 
 import hashlib
@@ -24,10 +25,25 @@ from streams.transport.runner import GRACE_S as WORKER_GRACE_S
 from tests.compose import ROOT
 
 BASE = ROOT / "streams" / "deploy"
+MONITORING = ROOT / "analytics" / "prometheus" / "kubernetes"
 VERSIONS = ("1.35", "1.36", "1.37")
 """Of Kubernetes: those that its project supports."""
-CRD = Path(__file__).parent / "manifests" / "keda.sh_scaledobjects.yaml"
-CRD_SHA256 = "207afc4ca44fd9e3f4bbfb1c8fae08f3a365e098a52714fe8eb672bbd239cbcd"
+MANIFESTS = Path(__file__).parent / "manifests"
+CRDS = {
+    "ScaledObject": (
+        "keda.sh_scaledobjects.yaml",
+        "207afc4ca44fd9e3f4bbfb1c8fae08f3a365e098a52714fe8eb672bbd239cbcd",
+    ),
+    "PodMonitor": (
+        "monitoring.coreos.com_podmonitors.yaml",
+        "45a93443daa687d3654f7e9631909ff7edcdf3ec09c5e60251b74aa2722aee5d",
+    ),
+    "PrometheusRule": (
+        "monitoring.coreos.com_prometheusrules.yaml",
+        "78be98554b9c8506ab2b4f4feb91c5f3a56e536a0a510f3a8e876a459970d56d",
+    ),
+}
+"""Kind of a custom resource -> its definition's file and SHA-256; where from: ``manifests``."""
 IGNORED_RULES = {"DL3008": "the compiler, in the stage that builds, is not in the image"}
 """hadolint's rules that do not apply -> why."""
 MARGIN_S = 5.0
@@ -41,13 +57,8 @@ def tool(name: str) -> str:
 
 
 @cache
-def rendered() -> tuple[dict[str, Any], ...]:
-    """Every object of the base, as it would be sent to a cluster."""
-    return render(BASE)
-
-
-def render(folder: Path) -> tuple[dict[str, Any], ...]:
-    """Every object of a kustomization, as ``kubectl`` would send it."""
+def rendered(folder: Path = BASE) -> tuple[dict[str, Any], ...]:
+    """Every object of the base, or of another folder, as it would be sent to a cluster."""
     done = subprocess.run(
         [tool("kubectl"), "kustomize", str(folder)], capture_output=True, text=True, timeout=60
     )
@@ -87,26 +98,44 @@ def closed(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     out = {key: closed(value) for key, value in schema.items()}
+    if isinstance(pattern := out.get("pattern"), str):
+        out["pattern"] = pattern.replace("^(?i)", "(?i)^")  # flags: Go takes them anywhere
     if isinstance(schema.get("properties"), dict) and "additionalProperties" not in schema:
         out["additionalProperties"] = bool(schema.get("x-kubernetes-preserve-unknown-fields"))
     return out
 
 
-def test_keda_accepts_the_scaling() -> None:
-    """By the schema of its custom resource, vendored by hash."""
-    content = CRD.read_bytes()
-    assert hashlib.sha256(content).hexdigest() == CRD_SHA256
-    [version] = [one for one in yaml.safe_load(content)["spec"]["versions"] if one["served"]]
-    schema = closed(version["schema"]["openAPIV3Schema"])
+def schema_of(kind: str) -> tuple[str, dict[str, Any]]:
+    """API version and strict schema of a custom resource, vendored by hash."""
+    file, sha256 = CRDS[kind]
+    content = (MANIFESTS / file).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == sha256
+    spec = yaml.safe_load(content)["spec"]
+    [version] = [one for one in spec["versions"] if one["served"]]
+    schema: dict[str, Any] = closed(version["schema"]["openAPIV3Schema"])
     schema["properties"]["metadata"] = {"type": "object"}
-    scaled = [one for one in rendered() if one["kind"] == "ScaledObject"]
-    assert scaled
-    for one in scaled:
-        assert one["apiVersion"] == f"keda.sh/{version['name']}"
+    return f"{spec['group']}/{version['name']}", schema
+
+
+@pytest.mark.parametrize("kind", CRDS)
+def test_an_operator_accepts_its_objects_and_knows_every_field(kind: str) -> None:
+    """KEDA's scaling, and what Prometheus is told of: by the schemas of their custom resources."""
+    objects = [one for one in (*rendered(), *rendered(MONITORING)) if one["kind"] == kind]
+    api, schema = schema_of(kind)
+    assert objects
+    for one in objects:
+        assert one["apiVersion"] == api
         jsonschema.validate(one, schema)
-    wrong = {**scaled[0], "spec": {**scaled[0]["spec"], "minReplicaCounts": 1}}
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(wrong, schema)
+    for field in ("minReplicaCounts", "podMetricsEndpoint", "group"):
+        wrong = {**objects[0], "spec": {**objects[0]["spec"], field: 1}}
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, schema)
+
+
+def test_monitoring_is_in_the_namespace_of_the_roles() -> None:
+    """A PodMonitor looks for pods in its own namespace alone."""
+    assert {one["metadata"]["namespace"] for one in rendered(MONITORING)} == {"mailpulse"}
+    assert {one["kind"] for one in rendered(MONITORING)} == CRDS.keys() - {"ScaledObject"}
 
 
 def test_every_object_is_of_one_namespace_and_names_configuration_by_its_content() -> None:
@@ -129,7 +158,7 @@ def test_a_binding_names_the_account_of_its_namespace(tmp_path: Path, namespace:
     overlay = tmp_path / "overlay"
     overlay.mkdir()
     (overlay / "kustomization.yaml").write_text(f"namespace: {namespace}\nresources: [../base]\n")
-    bound = [one for one in render(overlay) if one["kind"] == "RoleBinding"]
+    bound = [one for one in rendered(overlay) if one["kind"] == "RoleBinding"]
     assert bound
     for one in bound:
         assert one["metadata"]["namespace"] == namespace

@@ -131,21 +131,42 @@ def doctor(json: Json = False, config_file: ConfigFile = None) -> None:
 
 def _careful(one: Callable[[Settings], list[Finding]], settings: Settings) -> list[Finding]:
     """Makes a check; one that can't be made is a finding too."""
-    mends = {
-        "_kafka": f"start Kafka, or set {PREFIX}KAFKA_BOOTSTRAP; 'mailpulse up' brings its own",
-        "_clickhouse": f"start ClickHouse, or set {PREFIX}CLICKHOUSE_DSN",
-        "_parts": f"start ClickHouse, or set {PREFIX}CLICKHOUSE_DSN",
-        "_reconciliation": f"start ClickHouse, or set {PREFIX}CLICKHOUSE_DSN",
-        "_requests": f"start ClickHouse, or set {PREFIX}CLICKHOUSE_DSN",
-        "_destinations": "see «Destinations» of streams/deploy/README.md",
-        "_sources": _config_mend(settings),
-    }
     try:
         return one(settings)
     except MailpulseError as error:
         name = one.__name__
         text = "; ".join(line.removeprefix("settings: ") for line in explain(error))
+        clickhouse = _clickhouse_mend(text)
+        mends = {
+            "_kafka": _kafka_mend(settings),
+            "_clickhouse": clickhouse,
+            "_parts": clickhouse,
+            "_reconciliation": clickhouse,
+            "_requests": clickhouse,
+            "_destinations": "see «Destinations» of streams/deploy/README.md",
+            "_sources": _config_mend(settings),
+        }
         return [Finding(name.strip("_"), False, text, mends.get(name, ""))]
+
+
+def _kafka_mend(settings: Settings) -> str:
+    """What to do when no broker answers; one that refuses a password says no more than that."""
+    mend = f"start Kafka, or set {PREFIX}KAFKA_BOOTSTRAP; 'mailpulse up' brings its own"
+    if settings.kafka_security_protocol == "PLAINTEXT":
+        return mend
+    return f"{mend}. If it runs: correct user, password or certificate ({PREFIX}KAFKA_S…)"
+
+
+def _clickhouse_mend(text: str) -> str:
+    """What to do when ClickHouse gives no answer, or refuses who asks."""
+    from streams.cli.source_requests import REFUSED_WHO_ASKS
+
+    if REFUSED_WHO_ASKS in text:
+        return (
+            f"it runs, but refuses user or password: correct {PREFIX}CLICKHOUSE_DSN or its file,"
+            " for the sink too, and start that again"
+        )
+    return f"start ClickHouse, or set {PREFIX}CLICKHOUSE_DSN"
 
 
 def _config_mend(settings: Settings) -> str:
@@ -189,7 +210,10 @@ def _registry(settings: Settings) -> list[Finding]:
         ok, detail = answer.status_code == 200, f"{redact_text(url)}: {answer.status_code}"
     except httpx.HTTPError as error:
         ok, detail = False, f"{redact_text(url)}: {type(error).__name__}"
-    return [Finding("registry", ok, detail, f"start it, or set {PREFIX}SCHEMA_REGISTRY_URL")]
+    mend = f"start it, or set {PREFIX}SCHEMA_REGISTRY_URL"
+    if detail.endswith((": 401", ": 403")):
+        mend = f"it runs, but refuses user or password: correct {PREFIX}SCHEMA_REGISTRY_URL"
+    return [Finding("registry", ok, detail, mend)]
 
 
 def _clickhouse(settings: Settings) -> list[Finding]:

@@ -21,6 +21,8 @@ _REFUSED = """\
 SELECT source, result, reason, requests, toUnixTimestamp64Micro(since),
     toUnixTimestamp64Micro(until), slots, before
 FROM source_refusals"""
+REFUSED_WHO_ASKS = "Code: 516"
+"""ClickHouse's AUTHENTICATION_FAILED, in the text of its answer."""
 NOWHERE = ""
 """Stands for all paths that name no source."""
 
@@ -66,12 +68,15 @@ def refused(settings: Settings) -> dict[str, Refused]:
 
     Raises:
         Unavailable: as ``rows_of``.
+        BadInput: user or password is refused.
     """
     try:
         accepted = dict(rows_of(settings, _ACCEPTED, {}, tuple[str, int]))
         rows = rows_of(settings, _REFUSED, {}, tuple[str, str, str, int, int, int, int, int])
-    except BadInput:  # not migrated yet, which doctor says
-        return {}
+    except BadInput as error:
+        if REFUSED_WHO_ASKS in error.detail:
+            raise
+        return {}  # not migrated yet, which doctor says
     kinds: dict[str, list[Kind]] = {}
     for row in rows:
         kinds.setdefault(row[0], []).append(Kind(*row[1:]))

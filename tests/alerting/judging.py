@@ -96,20 +96,30 @@ def check(
         AssertionError: it finds other samples; the message is promtool's.
         Failed: there is no promtool here, and CI requires it; elsewhere the test is skipped.
     """
+    one = {
+        "interval": f"{step_s}s",
+        "input_series": [{"series": k, "values": v} for k, v in series.items()],
+        "promql_expr_test": [
+            {"expr": expression, "eval_time": f"{at_s:g}s", "exp_samples": list(samples)}
+            for expression, samples in expected.items()
+        ],
+        **(more or {}),
+    }
+    run([one], folder, step_s=step_s, files=files)
+
+
+def run(
+    tests: Sequence[Mapping[str, Any]],
+    folder: Path,
+    *,
+    step_s: int = STEP_S,
+    files: Sequence[str] = RULE_FILES,
+) -> None:
+    """Runs tests in promtool's own form; otherwise as ``check``."""
     document = {
         "rule_files": [str(RULES / name) for name in files],
         "evaluation_interval": f"{step_s}s",
-        "tests": [
-            {
-                "interval": f"{step_s}s",
-                "input_series": [{"series": k, "values": v} for k, v in series.items()],
-                "promql_expr_test": [
-                    {"expr": expression, "eval_time": f"{at_s:g}s", "exp_samples": list(samples)}
-                    for expression, samples in expected.items()
-                ],
-                **(more or {}),
-            }
-        ],
+        "tests": list(tests),
     }
     path = folder / "case.yml"
     path.write_text(yaml.safe_dump(document, allow_unicode=True), "utf-8")
@@ -118,10 +128,14 @@ def check(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def firing_samples(firing: Iterable[str]) -> list[dict[str, Any]]:
+    """What ``FIRING`` gives if exactly these alerts fire, and the watchdog."""
+    names = sorted({*firing, "MailpulseWatchdog"})
+    return [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in names]
+
+
 def check_firing(
     series: Mapping[str, str], firing: Iterable[str], folder: Path, **how: Any
 ) -> None:
     """Whether exactly these alerts fire, and the watchdog, which always does; as ``check``."""
-    names = sorted({*firing, "MailpulseWatchdog"})
-    samples = [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in names]
-    check(series, {FIRING: samples}, folder, **how)
+    check(series, {FIRING: firing_samples(firing)}, folder, **how)

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from structlog.testing import capture_logs
 from ingest.delivery import Keeper, Kept
 from ingest.metrics import IngestMetrics
 from ingest.parcel import Parcel
-from ingest.spool import Spool, SpoolFull
+from ingest.spool import ROOM_BYTES, Spool, SpoolFull
 from ingest.spool_frames import CHECKED_TIMES, MAGIC, frame, next_frame
 from schemas.errors import ConfigError, Unavailable
 from tests.ingest.front_door import MemoryLog
@@ -325,6 +326,38 @@ async def test_a_stop_during_an_outage_loses_nothing(tmp_path: Path) -> None:
     async with keeper(log, tmp_path) as one:
         await until_empty(one)
     assert kept_numbers(log) == list(range(20))
+
+
+async def test_without_kafka_it_is_ready_while_the_spool_has_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By limit and by disk, so that a proxy asks another ingress; with Kafka neither matters."""
+    log, free = MemoryLog(up=False), [10**9]
+    monkeypatch.setattr("ingest.spool.os.statvfs", lambda _: SimpleNamespace(
+        f_bavail=free[0], f_frsize=1))  # fmt: skip
+    async with keeper(log, tmp_path, bytes_max=ROOM_BYTES + 100) as one:
+        assert one.ready
+        free[0] = ROOM_BYTES - 1
+        assert not one.ready
+        log.up = True
+        assert one.ready
+        log.up, free[0] = False, 10**9
+        for number in range(5):
+            await one.keep(parcel(number), 1)
+        assert not one.ready
+
+
+def _gone(_folder: Path) -> None:
+    raise OSError(5, "Input/output error")
+
+
+async def test_a_disk_that_does_not_answer_has_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing could be written to it either."""
+    monkeypatch.setattr("ingest.spool.os.statvfs", _gone)
+    async with keeper(MemoryLog(up=False), tmp_path) as one:
+        assert not one.ready
 
 
 async def test_no_answer_from_kafka_means_the_spool_within_the_time(tmp_path: Path) -> None:

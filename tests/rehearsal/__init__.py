@@ -3,7 +3,8 @@
 Compose's own loader reads the file. Its services run as processes in network and mount namespaces
 of their own, with the users, capabilities, read-only roots, volumes and names that the file gives
 them. Signed traffic goes in through Caddy by TLS while every service is killed once and restarted
-once; the figures in ClickHouse are compared with what was sent.
+once; the figures in ClickHouse are compared with what was sent. ``faults.py`` brings about what
+happens to deployments instead, and ``practice.py`` lets somebody find and mend it.
 
 Invariants:
 1. What a container would get comes from the loaded file; what its image would give (program,

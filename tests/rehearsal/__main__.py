@@ -10,15 +10,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from schemas.settings import PREFIX
 from tests.live.maven import Missing
 from tests.rehearsal.image import NOT_HERE, ROOT, image_of
-from tests.rehearsal.project import Extent, loaded, services_of
+from tests.rehearsal.loading import loaded
+from tests.rehearsal.project import Extent, services_of
 from tests.rehearsal.stack import Trouble
 
 PROFILES = ("observability", "deliver", "operator")
+FAULTS = 10
+"""As many as ``faults.py`` has, which not every machine can load."""
 PROGRAMS = ("ip", "unshare", "nsenter", "setpriv", "mount", "chroot", "hostname", "busybox")
 
 
@@ -54,15 +58,20 @@ def prepare(folder: Path, partitions: int) -> None:
         )  # fmt: skip
 
 
-def inside(folder: Path, extent: Extent) -> int:
+def inside(folder: Path, extent: Extent, faults: list[int], practised: int | None) -> int:
     """The rehearsal itself, in namespaces of its own."""
+    from tests.rehearsal.faults import walk
+    from tests.rehearsal.practice import practise
     from tests.rehearsal.story import play
 
     Path("/run/netns").mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "netns", "/run/netns"], check=True)
     try:
         document = json.loads((folder / "project.json").read_text("utf-8"))
-        found = play(document, folder, extent)
+        instead = partial(walk, numbers=faults) if faults else None
+        if practised is not None:
+            instead = partial(practise, number=practised)
+        found = play(document, folder, extent, instead)
     except (Trouble, RuntimeError, TimeoutError) as error:
         print(f"FAILED {error}", file=sys.stderr)
         return 1
@@ -84,11 +93,22 @@ def main() -> int:
         "--short", action="store_true",
         help="as --brief, but only a worker is killed, and nothing restarted",
     )  # fmt: skip
+    parser.add_argument(
+        "--fault", type=int, action="append", default=[], choices=range(1, FAULTS + 1),
+        metavar="N", help=f"bring about fault N of {FAULTS} and mend it; may be given again",
+    )  # fmt: skip
+    parser.add_argument("--faults", action="store_true", help="all of them")
+    parser.add_argument(
+        "--practise", type=int, choices=range(1, FAULTS + 1), metavar="N",
+        help="bring about fault N without naming it, and take commands to find and mend it",
+    )  # fmt: skip
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    extent: Extent = "short" if given.short else "brief" if given.brief else "whole"
+    faults: list[int] = [*range(1, FAULTS + 1)] if given.faults else given.fault
+    few = given.short or faults or given.practise is not None
+    extent: Extent = "short" if few else "brief" if given.brief else "whole"
     if given.inside:
-        return inside(given.inside, extent)
+        return inside(given.inside, extent, faults, given.practise)
     folder = given.keep.resolve() if given.keep else Path(tempfile.mkdtemp(prefix="mailpulse-up-"))
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -97,6 +117,8 @@ def main() -> int:
                  "--kill-child", "--mount-proc"]  # fmt: skip
         program = [sys.executable, "-P", "-m", "tests.rehearsal", "--inside", str(folder)]
         program += [] if extent == "whole" else [f"--{extent}"]
+        program += [f"--fault={number}" for number in faults]
+        program += [] if given.practise is None else [f"--practise={given.practise}"]
         return subprocess.run([*alone, *program], cwd=ROOT, check=False).returncode
     except (Missing, ValueError) as error:
         print(f"FAILED {error}", file=sys.stderr)

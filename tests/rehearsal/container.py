@@ -53,16 +53,24 @@ class Container:
         self._folder = folder
         self._root = folder / "roots" / service.name
         self._root.mkdir(parents=True, exist_ok=True)
-        script = folder / f"{service.name}.sh"
-        script.write_text(self._script(), "utf-8")
-        self.process = Process(
-            service.name,
-            ["nsenter", f"--net=/run/netns/{service.name}", "unshare", "--mount", "--uts",
-             "--propagation=private", "/bin/sh", str(script)],
-            folder / "logs" / f"{service.name}.log",
+        (folder / f"{service.name}.sh").write_text(self._script(), "utf-8")
+        self.process = self._process()
+
+    def _process(self) -> Process:
+        name = self.service.name
+        return Process(
+            name,
+            ["nsenter", f"--net=/run/netns/{name}", "unshare", "--mount", "--uts",
+             "--propagation=private", "/bin/sh", str(self._folder / f"{name}.sh")],
+            self._folder / "logs" / f"{name}.log",
             env=self.environment,
-            cwd=folder,
+            cwd=self._folder,
         )  # fmt: skip
+
+    def give(self, changed: Mapping[str, str]) -> None:
+        """Other environment variables, from its next start on; it must not run."""
+        self.environment |= changed
+        self.process = self._process()
 
     @property
     def user(self) -> str:

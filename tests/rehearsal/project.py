@@ -1,20 +1,11 @@
-"""A compose file as Compose itself reads it (``loader``, compose-go), in the parts that a rehearsal
+"""A compose file as Compose itself reads it (``loading.py``), in the parts that a rehearsal
 needs."""
 
-import json
-import os
 import re
-import shutil
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from tests.live.maven import Missing
-
-LOADER = Path(__file__).parent / "loader"
-BUILD_S_MAX = 300
 Extent = Literal["whole", "brief", "short"]
 """How much of a rehearsal is done: everything; every kill, and restarts of what has a twin; or one
 kill alone."""
@@ -105,39 +96,6 @@ def seconds(text: str) -> float:
     if "".join(map("".join, parts)) != text:
         raise ValueError(f"no duration: {text}")
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
-
-
-def loaded(file: Path, profiles: Sequence[str], variables: Mapping[str, str]) -> dict[str, Any]:
-    """The whole project as the loader prints it.
-
-    Args:
-        variables: for ``${NAME}``; no others are seen.
-
-    Raises:
-        Missing: no Go on this machine, or the loader can't be built.
-        ValueError: Compose refuses the file.
-    """
-    go = shutil.which("go")
-    if go is None:
-        raise Missing("needs Go 1.24 or newer, to build Compose's own loader")
-    program = Path(os.environ.get("TMPDIR", "/tmp")) / f"mailpulse-loader-{os.getpid()}"
-    try:
-        built = subprocess.run(
-            [go, "build", "-o", str(program), "."],
-            cwd=LOADER, capture_output=True, text=True, check=False, timeout=BUILD_S_MAX,
-        )  # fmt: skip
-        if built.returncode != 0:
-            raise Missing(f"Compose's loader can't be built:\n{built.stderr.strip()}")
-        answer = subprocess.run(
-            [str(program), str(file), *profiles],
-            env=dict(variables), capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
-    finally:
-        program.unlink(missing_ok=True)
-    if answer.returncode != 0:
-        raise ValueError(f"Compose refuses {file.name}: {answer.stderr.strip()}")
-    document: dict[str, Any] = json.loads(answer.stdout)
-    return document
 
 
 def services_of(document: Mapping[str, Any]) -> dict[str, Service]:

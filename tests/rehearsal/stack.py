@@ -127,11 +127,15 @@ class Stack:
             Trouble: it is not healthy in time.
         """
         code = self.stop(name)
-        with self._changed:
-            self.states[name].wanted = True
-            self._changed.notify_all()
+        self.start(name)
         self.wait([name], timeout_s)
         return code
+
+    def start(self, name: str) -> None:
+        """Starts a service that was stopped; returns at once."""
+        with self._changed:
+            self.states[name].wanted, self.states[name].ends = True, 0
+            self._changed.notify_all()
 
     def stop(self, name: str) -> int | None:
         """Stops a service; returns its exit code."""

@@ -11,10 +11,12 @@ import pytest
 from schemas.addresses import clickhouse_address
 from streams.cli.secret_files import DSN, READER_DSN, USERS, secret_files
 from tests.compose import COMPOSE, SERVICES, shared_networks
+from tests.live.maven import Missing
 from tests.rehearsal import network
 from tests.rehearsal.__main__ import main
 from tests.rehearsal.clickhouse import DOOR, PRIVATE, target_of, users_of
 from tests.rehearsal.image import dockerfile, environment_of, kafka_properties
+from tests.rehearsal.loading import go
 from tests.rehearsal.names import answer
 from tests.rehearsal.project import Service, seconds
 
@@ -142,6 +144,24 @@ def test_the_users_of_config_secrets_reach_their_listeners() -> None:
     assert target_of(basic(made[READER_DSN]), users) == DOOR
     assert target_of(basic(made[READER_DSN]) | {"X-ClickHouse-Key": "no"}, users) is None
     assert target_of({}, users) is None
+
+
+def say(folder: Path, name: str, version: str) -> Path:
+    """A program that says which Go it is."""
+    program = folder / name
+    program.write_text(f"#!/bin/sh\necho 'go version {version} linux/amd64'\n", "utf-8")
+    program.chmod(0o755)
+    return program
+
+
+def test_the_first_go_that_is_new_enough_builds_the_loader(tmp_path: Path) -> None:
+    """Debian 12's is too old, and says nothing of the kind before it has tried."""
+    debians, newer = say(tmp_path, "a", "go1.19.8"), say(tmp_path, "b", "go1.27.3")
+    tip, absent = say(tmp_path, "c", "devel +1a2b3c"), tmp_path / "absent"
+    assert go([debians, absent, tip, newer]) == newer
+    assert go([newer, debians]) == newer
+    with pytest.raises(Missing, match=r"needs Go 1\.24 or newer"):
+        go([debians, absent, tip])
 
 
 def test_without_root_it_fails_and_says_why(

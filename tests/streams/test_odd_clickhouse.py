@@ -72,6 +72,35 @@ def test_the_doctor_says_that_it_is_not_clickhouse(
         assert f"127.0.0.1:{odd.port} is not ClickHouse" in found[what]["detail"]
 
 
+REFUSED = (
+    b"Code: 516. DB::Exception: sink: Authentication failed: password is incorrect, or there is no"
+    b" user with such name. (AUTHENTICATION_FAILED) (version 26.3.9.1)\n"
+)
+
+
+def test_the_doctor_tells_a_wrong_password_from_a_server_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who is told to start what runs already, looks in the wrong place."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MAILPULSE_KAFKA_BOOTSTRAP", "127.0.0.1:1")
+    monkeypatch.setenv("MAILPULSE_KAFKA_SECURITY_PROTOCOL", "SSL")
+    monkeypatch.setenv("MAILPULSE_KAFKA_REQUEST_TIMEOUT_MS", "1000")
+    with odd_server(REFUSED) as odd:
+        odd.status = 403
+        there = f"127.0.0.1:{odd.port}"
+        monkeypatch.setenv("MAILPULSE_CLICKHOUSE_DSN", f"http://sink:x@{there}/mailpulse")
+        monkeypatch.setenv("MAILPULSE_SCHEMA_REGISTRY_URL", f"http://ada:x@{there}")
+        with pytest.raises(SystemExit):
+            main(["doctor", "--json"])
+    found = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
+    for what in ("clickhouse", "parts", "reconciliation", "requests", "registry"):
+        assert not found[what]["ok"]
+        assert "refuses user or password" in found[what]["mend"], what
+        assert "start ClickHouse" not in found[what]["mend"]
+    assert "correct user, password or certificate" in found["kafka"]["mend"]
+
+
 @pytest.mark.parametrize("named", [False, True])
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize(
