@@ -299,7 +299,9 @@ class Pages:
         headers = {
             "etag": f'"{snapshot.version}"',
             "vary": "accept-encoding",
-            "x-now-ms": str(snapshot.now_ms),
+            "x-now-ms": str(self._hub.now_ms()),
+            "x-built-ms": str(snapshot.built_ms),
+            "x-interval-ms": str(self._hub.interval_ms),
             "x-trouble": quote(snapshot.trouble),
         }
         if snapshot.document is None:
@@ -312,7 +314,8 @@ class Pages:
         return Response(body, media_type="application/json", headers=headers)
 
     async def live(self, request: Request) -> Response:
-        """Server-sent events: one per build of the view, with its version."""
+        """Server-sent events: one per build of the view, with its version, and one each
+        second."""
         view = _view(request)
         if self._hub.viewers >= self._viewers_max:
             return PlainTextResponse("too many live connections\n", 503)
@@ -320,7 +323,7 @@ class Pages:
         async def ticks() -> Any:
             async with self._hub.watching(view) as snapshots:
                 async for snapshot in snapshots:
-                    yield {"event": "tick", "data": snapshot.tick().decode()}
+                    yield {"event": "tick", "data": self._hub.tick(snapshot).decode()}
 
         return EventSourceResponse(ticks(), ping=PING_S, headers={"cache-control": "no-store"})
 

@@ -6,9 +6,12 @@ Invariants:
 2. Without viewers nothing is built; the poller ends with the last one.
 3. After a failure the last good document stays, with a message; it never ends the poller.
 4. Documents are serialised and compressed once.
+5. A watcher hears something each ``BEAT_S`` while the event loop runs, also before the first build
+   and while one takes long. So whoever hears nothing knows that this process does not run.
 """
 
 import asyncio
+import contextlib
 import gzip
 import hashlib
 import time
@@ -29,6 +32,9 @@ VIEWS_MAX = 50
 KEPT_S = 60.0
 """How long an unused view is kept, seconds."""
 REST_S_MAX = 30.0
+BEAT_S = 1.0
+"""Longest silence towards a watcher, seconds: a quarter of what a page takes for a lost connection
+(``LOST_MS`` in ``static/live.js``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +70,8 @@ class Snapshot:
         body: the document as JSON.
         packed: the same, compressed with gzip.
         trouble: why the document is old; empty if it is not.
-        built_s: when the build began, by the hub's clock.
-        now_ms: the same by the wall clock, milliseconds since 1970.
+        built_s: when the last build began, failed or not, by the hub's clock.
+        built_ms: when the build of the document began, milliseconds since 1970; 0 without one.
     """
 
     document: dict[str, Any] | None
@@ -74,13 +80,7 @@ class Snapshot:
     packed: bytes
     trouble: str
     built_s: float
-    now_ms: int
-
-    def tick(self) -> bytes:
-        """What is sent to live connections."""
-        return orjson.dumps(
-            {"version": self.version, "now_ms": self.now_ms, "trouble": self.trouble}
-        )
+    built_ms: int
 
 
 @dataclass(slots=True)
@@ -121,8 +121,29 @@ class Hub:
         self._closed = False
         self.viewers = 0
 
+    @property
+    def interval_ms(self) -> int:
+        """Shortest time between two builds of a view, milliseconds."""
+        return int(self._interval_s * 1000)
+
+    def now_ms(self) -> int:
+        """The present time, milliseconds since 1970."""
+        return int(self._wall() * 1000)
+
+    def tick(self, snapshot: Snapshot | None) -> bytes:
+        """What is sent to live connections: of a snapshot, or that there is none yet."""
+        return orjson.dumps(
+            {
+                "version": snapshot.version if snapshot else "",
+                "built_ms": snapshot.built_ms if snapshot else 0,
+                "trouble": snapshot.trouble if snapshot else "",
+                "now_ms": self.now_ms(),
+                "interval_ms": self.interval_ms,
+            }
+        )
+
     async def snapshot(self, view: View) -> Snapshot:
-        """The view, at most an interval old.
+        """The view, at most an interval old. Whoever watches it hears of a new build.
 
         Raises:
             BadInput: there is no such view.
@@ -132,6 +153,8 @@ class Hub:
             held = entry.snapshot
             if held is None or self._due(entry):
                 held = entry.snapshot = await self._built(view, entry)
+                news, entry.news = entry.news, asyncio.Event()
+                news.set()
             return held
 
     def _due(self, entry: _Entry) -> bool:
@@ -141,19 +164,18 @@ class Hub:
         return held is None or self._clock() - held.built_s >= rest * 0.9
 
     async def _built(self, view: View, entry: _Entry) -> Snapshot:
-        held, began = entry.snapshot, self._clock()
-        now_ms = int(self._wall() * 1000)
+        held, began, began_ms = entry.snapshot, self._clock(), self.now_ms()
         try:
             document = await self._build(view)
         except BadInput:
             raise
         except MailpulseError as error:
             log.warning("view_failed", page=view.page, error=str(error))
-            old = held.document if held is not None else None
-            return _snapshot(old, _in_words(error), began, now_ms)
+            old, old_ms = (held.document, held.built_ms) if held is not None else (None, 0)
+            return _snapshot(old, _in_words(error), began, old_ms)
         finally:
             entry.took_s = self._clock() - began
-        return _snapshot(document, "", began, now_ms)
+        return _snapshot(document, "", began, began_ms)
 
     def _entry(self, view: View) -> _Entry:
         entry = self._entries.pop(view, None) or _Entry()
@@ -169,39 +191,40 @@ class Hub:
         return snapshot is not None and self._clock() - snapshot.built_s > KEPT_S
 
     @asynccontextmanager
-    async def watching(self, view: View) -> AsyncIterator[AsyncIterator[Snapshot]]:
-        """Yields an iterator over snapshots of a view, the present one first."""
+    async def watching(self, view: View) -> AsyncIterator[AsyncIterator[Snapshot | None]]:
+        """Yields an iterator over snapshots of a view: each build, and each ``BEAT_S`` the last one
+        again; ``None`` while there is none that is new enough to begin with."""
         entry = self._entry(view)
         entry.viewers += 1
         self.viewers += 1
+        first = asyncio.create_task(self.snapshot(view))
         try:
-            await self.snapshot(view)
             if self._poller is None or self._poller.done():
                 self._poller = asyncio.create_task(self._poll())
             yield self._news(entry)
         finally:
             entry.viewers -= 1
             self.viewers -= 1
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
 
-    async def _news(self, entry: _Entry) -> AsyncIterator[Snapshot]:
+    async def _news(self, entry: _Entry) -> AsyncIterator[Snapshot | None]:
+        held = None if self._due(entry) else entry.snapshot
         while not self._closed:
             news = entry.news
-            if entry.snapshot is not None:
-                yield entry.snapshot
-            await news.wait()
+            yield held
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BEAT_S):
+                    await news.wait()
+            held = entry.snapshot
 
     async def _poll(self) -> None:
         while self.viewers:
             await asyncio.sleep(self._interval_s)
             for view, entry in list(self._entries.items()):
-                if not entry.viewers or not self._due(entry):
-                    continue
-                try:
-                    await self.snapshot(view)
-                except BadInput:
-                    continue
-                news, entry.news = entry.news, asyncio.Event()
-                news.set()
+                if entry.viewers and self._due(entry):
+                    with contextlib.suppress(BadInput):
+                        await self.snapshot(view)
 
     async def close(self) -> None:
         """Ends the poller and every ``watching``."""
@@ -221,9 +244,9 @@ def _in_words(error: MailpulseError) -> str:
 
 
 def _snapshot(
-    document: dict[str, Any] | None, trouble: str, built_s: float, now_ms: int
+    document: dict[str, Any] | None, trouble: str, built_s: float, built_ms: int
 ) -> Snapshot:
     body = orjson.dumps(document)
     version = hashlib.blake2b(body, digest_size=9).hexdigest()
     packed = gzip.compress(body, 4, mtime=0)
-    return Snapshot(document, version, body, packed, trouble, built_s, now_ms)
+    return Snapshot(document, version, body, packed, trouble, built_s, built_ms)

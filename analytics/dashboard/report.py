@@ -66,29 +66,47 @@ def last(name: str, now_s: float, zone: ZoneInfo) -> Period:
     return Period(f"{start}-{end}", start, end)
 
 
-def report(overview: Document, deliverability: Document, now_s: float) -> str:
-    """The file's text.
-
-    Args:
-        overview, deliverability: documents of the same period and zone.
-        now_s: when it is made, seconds since 1970.
-    """
+def title_of(overview: Document) -> str:
+    """The report's title: which days it is of."""
     zone = ZoneInfo(overview["zone"])
     start, end = (
         datetime.fromtimestamp(overview["period"][name], zone) for name in ("start_s", "end_s")
     )
     until = datetime.fromtimestamp(overview["period"]["end_s"] - 1, zone)
-    title = f"Email, {_day(start)} to {_day(until)}" if end.date() != start.date() else "Email"
-    made = datetime.fromtimestamp(now_s, zone)
+    return f"Email, {_day(start)} to {_day(until)}" if end.date() != start.date() else "Email"
+
+
+def _lead(overview: Document, now_s: float) -> str:
+    zone = ZoneInfo(overview["zone"])
+    start, end, made = (
+        datetime.fromtimestamp(at, zone)
+        for at in (overview["period"]["start_s"], overview["period"]["end_s"], now_s)
+    )
+    return (
+        f"From {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}, {zone}. Made by mailpulse on"
+        f" {made:%Y-%m-%d} at {made:%H:%M}: opens and clicks that came until then count. Opens and"
+        " clicks are those by people; the range after a rate is what doubtful ones leave open."
+    )
+
+
+def report(
+    overview: Document, deliverability: Document, now_s: float, *, pictures: bool = True
+) -> str:
+    """The file's text.
+
+    Args:
+        overview, deliverability: documents of the same period and zone.
+        now_s: when it is made, seconds since 1970.
+        pictures: whether with its charts, of which mail programs keep the texts alone.
+    """
+    zone = ZoneInfo(overview["zone"])
+    title = title_of(overview)
     parts = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="soft">From {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M},'
-        f" {escape(str(zone))}. Made by mailpulse on {made:%Y-%m-%d} at {made:%H:%M}: opens and"
-        " clicks that came until then count. Opens and clicks are those by people; the range after"
-        " a rate is what doubtful ones leave open.</p>",
+        f'<p class="soft">{escape(_lead(overview, now_s))}</p>',
         _cards(overview),
         _incidents(overview, zone),
-        _trend(overview, zone),
+        _trend(overview, zone) if pictures else "",
         _campaigns(overview),
         _mailboxes(deliverability),
         _bounces(deliverability),
@@ -135,7 +153,38 @@ def _rate(counts: Sequence[int], name: str) -> tuple[str, str]:
     return _percent(above, below), f"{above:,} of {below:,}{doubt if below else ''}"
 
 
-def _cards(overview: Document) -> str:
+def plain(overview: Document, now_s: float) -> str:
+    """The report's figures as plain text, for whoever reads mail as such.
+
+    Args: as of ``report``.
+    """
+    lines = [title_of(overview), "", _lead(overview, now_s), ""]
+    lines += [f"{label}: {big}{small and f' ({small})'}; {was}"
+              for label, big, small, was in _totals(overview)]  # fmt: skip
+    campaigns, left = _listed(overview)
+    heads = ("sent", *(_metric(name).label.lower() for name in _RATES))
+    lines += ["", f"Incidents: {len(overview['incidents']) or 'none'}"]
+    names = {one["id"]: one["name"] or one["id"] for one in overview["campaigns"]}
+    lines += [
+        f"  {names.get(one['campaign_id'], one['campaign_id'])}: {one['rate'].replace('_', ' ')}"
+        f" {_percent(one['numerator'], one['denominator'])}"
+        f" ({one['numerator']:,} of {one['denominator']:,}). {one['advice']}"
+        for one in overview["incidents"]
+    ]
+    lines += ["", "Campaigns"]
+    for name, sent, *rates in campaigns:
+        figures = (sent, *(f"{big} ({small})" for big, small in rates))
+        lines += [
+            "",
+            name,
+            *(f"  {head} {each}" for head, each in zip(heads, figures, strict=True)),
+        ]
+    if left:
+        lines += ["", f"And {left:,} more with less mail."]
+    return "\n".join(lines) + "\n"
+
+
+def _totals(overview: Document) -> list[tuple[str, str, str, str]]:
     totals, before = overview["totals"], overview["totals_before"]
     sent = _value(totals, "sent")
     cards = [("Sent", f"{sent:,}", "", _change(sent, before and _value(before, "sent")))]
@@ -143,10 +192,14 @@ def _cards(overview: Document) -> str:
         big, small = _rate(totals, name)
         was = f"before: {_rate(before, name)[0]}" if before else "before: –"
         cards.append((_metric(name).label, big, small, was))
+    return cards
+
+
+def _cards(overview: Document) -> str:
     return '<div class="cards">' + "".join(
         f'<div class="card"><div class="soft">{escape(label)}</div><div class="big">{big}</div>'
         f'<div class="soft">{small}</div><div class="soft">{was}</div></div>'
-        for label, big, small, was in cards
+        for label, big, small, was in _totals(overview)
     ) + "</div>"  # fmt: skip
 
 
@@ -234,7 +287,8 @@ def _picture(label: str, moments: Sequence[datetime], series: tuple[list[int], l
     )
 
 
-def _campaigns(overview: Document) -> str:
+def _listed(overview: Document) -> tuple[list[tuple[Any, ...]], int]:
+    """Campaigns with most mail first, and how many are left out."""
     listed = sorted(
         overview["campaigns"], key=lambda one: (one["id"] == "", -_value(one["counts"], "sent"))
     )
@@ -245,7 +299,11 @@ def _campaigns(overview: Document) -> str:
         )
         for one in listed[:CAMPAIGNS_MAX]
     ]  # fmt: skip
-    left = len(listed) - len(rows) + overview["campaigns_left_out"]
+    return rows, len(listed) - len(rows) + overview["campaigns_left_out"]
+
+
+def _campaigns(overview: Document) -> str:
+    rows, left = _listed(overview)
     more = f'<p class="soft">And {left:,} more with less mail.</p>' if left else ""
     heads = ("Campaign", "Sent", *(_metric(name).label for name in _RATES))
     return f'<section class="long"><h2>Campaigns</h2>{_table(heads, rows)}{more}</section>'

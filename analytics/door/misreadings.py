@@ -16,6 +16,7 @@ from itertools import pairwise
 
 from analytics.door.denied import MISREADING, Denied
 from analytics.door.lexer import Kind, Token
+from analytics.door.readings import check_readings
 from analytics.door.selects import Select, selects_of, tokens_of
 from schemas.glossary import COUNTER_NAMES, DERIVED_DOCS, RATES
 
@@ -51,6 +52,11 @@ _OF_A_CAMPAIGN = {
     "campaign_summary": _COUNTS, "campaigns": frozenset({"expected_recipients"}),
 }  # fmt: skip
 """Table with one row per campaign -> its columns that can be added up over campaigns."""
+_COUNTED = frozenset(
+    {"campaign_minutes", "campaign_timeline", "deliverability_by_day", "deliverability_daily",
+     "mailbox_providers"}
+)  # fmt: skip
+"""Tables of counts by campaign, mailbox provider or time: those below have more rows for each."""
 _UNCOUNTED = frozenset(
     {"bounce_reasons", "click_url_group", "email_events", "events", "links", "machine_activity",
      "recipients_at_risk", "scoped_suppressions", "suppressions"}
@@ -83,6 +89,7 @@ def check_meaning(found: list[Token], settings: Mapping[str, object] | None = No
         if str((settings or {}).get("join_use_nulls", "0")) not in ("1", "true"):
             _check_nulls(found, one)
     _check_apply(found)
+    check_readings(found, selects, added)
 
 
 def _check_rates(
@@ -103,7 +110,7 @@ def _check_rates(
                 MISREADING,
                 f"{function}({only}) counts a small row like a large one: divide the sums,"
                 f" sum({rate.numerator}) / sum({rate.denominator}). If each row shall weigh the"
-                f" same, write avgWeighted({only}, 1)",
+                f" same, write avgWeighted({only}, 1.0)",
             )
         if _is_mean(argument, means, counts):
             text = "".join(token.text for token in argument)
@@ -112,7 +119,7 @@ def _check_rates(
                 f"{function}({text}) counts a small row like a large one, since {text} is a mean, a"
                 " quantile or a ratio of each row. Ask for it over all rows at once, or divide"
                 " sums, as in sum(cohort_opened) / sum(delivered). If each row shall weigh the"
-                f" same, write avgWeighted({text}, 1)",
+                f" same, write avgWeighted({text}, 1.0)",
             )
 
 
@@ -289,6 +296,8 @@ def _check_fan_out(found: list[Token], added: list[tuple[int, list[Token]]], one
     places = {at for part in one.clauses.values() for at in part}
     for read in one.reads:
         columns = _OF_A_CAMPAIGN.get(read.table, frozenset())
+        if read.table in _COUNTED and any(other.table in _UNCOUNTED for other in many):
+            columns = _COUNTS
         for at, argument in added:
             if at not in places or not columns:
                 continue
@@ -301,13 +310,14 @@ def _check_fan_out(found: list[Token], added: list[tuple[int, list[Token]]], one
                     else ""
                 )
                 if prefix == read.alias or (
-                    not prefix and all(other.table in _UNCOUNTED for other in many)
+                    not prefix and all(o.table in _UNCOUNTED for o in many if o is not read)
                 ):
+                    other = next(one.table for one in many if one is not read)
                     raise Denied(
                         MISREADING,
                         f"the JOIN repeats each row of {read.table} for every row of"
-                        f" {many[0].table}, so {found[at].name}({token.name}) counts it as often:"
-                        f" aggregate {many[0].table} by campaign_id in a subquery, then join that",
+                        f" {other}, so {found[at].name}({token.name}) counts it as often:"
+                        f" aggregate {other} by campaign_id in a subquery, then join that",
                     )
 
 

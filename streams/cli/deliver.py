@@ -50,7 +50,7 @@ def deliver(context: typer.Context) -> None:
 
     settings = begin("deliver")
     found = destinations_of(settings)
-    if not found:
+    if not any(one.topics for one in found.values()):
         raise ConfigError([f"{settings.config_path}: no [destinations.NAME], nothing to deliver"])
     if problems := problems_with(settings.recipients, found):
         raise ConfigError(problems)
@@ -90,6 +90,7 @@ def ls(json: Json = False) -> None:
         groups = {
             destination_group(settings, one.group_names[0]): one.topic_names
             for one in found.values()
+            if one.topics
         }
         return await current(settings, codec), await admin.lag(settings, groups)
 

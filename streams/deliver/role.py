@@ -52,6 +52,7 @@ async def serve(
         Exception: a bug.
     """
     figures = metrics or DeliverMetrics()
+    destinations = {name: one for name, one in destinations.items() if one.topics}
     runners: dict[str, Runner] = {}
     senders = {
         name: sender_of(one, figures.count_suppressions) for name, one in destinations.items()

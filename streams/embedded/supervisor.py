@@ -217,7 +217,7 @@ class Embedded:
         return dsn
 
     def _delivers(self) -> bool:
-        """Whether ``mailpulse.toml`` names destinations.
+        """Whether ``mailpulse.toml`` names destinations that get topics.
 
         Raises:
             ConfigError: with every problem of its section ``[destinations]``: nothing starts.
@@ -226,7 +226,7 @@ class Embedded:
         found = load_destinations(self._config_text(), self._environ, read_text)
         if problems := problems_with(self.settings.recipients, found):
             raise ConfigError(problems)
-        return bool(found)
+        return any(one.topics for one in found.values())
 
     def _config_text(self) -> str:
         """``mailpulse.toml``; empty if it can't be read: the role that reads it says why."""

@@ -235,7 +235,8 @@ async def test_watchers_get_each_build_and_the_last_one_ends_it() -> None:
     async with hub.watching(VIEW) as snapshots:
         seen = []
         async for snapshot in snapshots:
-            seen.append(orjson.loads(snapshot.body)["build"])
+            if snapshot is not None:
+                seen.append(orjson.loads(snapshot.body)["build"])
             if len(seen) == 3:
                 break
     assert seen == sorted(set(seen))
@@ -244,6 +245,40 @@ async def test_watchers_get_each_build_and_the_last_one_ends_it() -> None:
     await asyncio.sleep(0.1)
     assert build.builds == builds
     await hub.close()
+
+
+async def test_watchers_hear_something_while_a_build_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first document and after it: so silence means that the process stands still, and
+    the time of the document says that it gets old."""
+    monkeypatch.setattr("analytics.dashboard.hub.BEAT_S", 0.01)
+    build, now = Builder(), [10.0]
+    hub = Hub(build, 0.001, wall=lambda: now[0])
+    build.slow.clear()
+    async with hub.watching(VIEW) as snapshots:
+        for _ in range(3):
+            beat = orjson.loads(hub.tick(await anext(snapshots)))
+            assert (beat["version"], beat["built_ms"], beat["now_ms"]) == ("", 0, 10_000)
+        build.slow.set()
+        while (built := await anext(snapshots)) is None:
+            pass
+        assert (built.built_ms, orjson.loads(built.body)["build"]) == (10_000, 1)
+        build.slow.clear()
+        now[0] = 25.0
+        while orjson.loads(hub.tick(await anext(snapshots)))["now_ms"] != 25_000:
+            pass
+        beat = orjson.loads(hub.tick(await anext(snapshots)))
+        assert beat["built_ms"] == 10_000
+        build.slow.set()
+    await hub.close()
+
+
+async def test_a_failed_build_makes_no_document_newer() -> None:
+    """Its time stays that of the last good one."""
+    build, now = Builder(), [1.0]
+    hub = Hub(build, 1, wall=lambda: now[0], clock=lambda: now[0])
+    await hub.snapshot(VIEW)
+    build.trouble, now[0] = Unavailable("away"), 5.0
+    assert (await hub.snapshot(VIEW)).built_ms == 1_000
 
 
 async def test_closing_ends_every_watcher() -> None:

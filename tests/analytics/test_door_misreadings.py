@@ -17,8 +17,8 @@ WRAPPED = (
     "avg({r} - {r})", "max(delivered) + avg({r})",
 )  # fmt: skip
 RIGHT = (
-    "sum({r} * delivered) / sum(delivered)", "sum(delivered * s.{r})", "avgWeighted({r}, 1)",
-    "avgWeighted({r}, delivered)", "countIf({r} > 0.2)", "sum({r} > 0.2)",
+    "sum({r} * delivered) / sum(delivered)", "sum(delivered * s.{r})", "avgWeighted({r}, 1.0)",
+    "avgWeighted({r}, toFloat64(delivered))", "countIf({r} > 0.2)", "sum({r} > 0.2)",
     "sumIf(delivered, {r} > 0.2)", "avgIf(delivered, {r} > 0.2)", "sum(if({r} > 0.2, 1, 0))",
     "quantile(0.5)({r})", "max({r})", "groupArray({r})", "sum(delivered), {r}", "({r}, sum(sent))",
     "sum(isNull({r}))", "avg(length(toString({r})))", "sumMap(map(name, {r}))",
@@ -103,7 +103,7 @@ def test_what_a_statement_makes_is_judged_too(sql: str) -> None:
         "SELECT avg(seconds_since_delivery / 60) FROM email_events",
         "SELECT max(r) FROM (SELECT opened / delivered AS r FROM campaign_summary)",
         "SELECT sum(r * d) / sum(d) FROM (SELECT open_rate AS r, delivered AS d FROM t)",
-        "SELECT avgWeighted(opened / delivered, 1) FROM campaign_summary",
+        "SELECT avgWeighted(opened / delivered, 1.0) FROM campaign_summary",
         "SELECT sum(u) FROM (SELECT campaign_id, uniqExact(message_key) AS u FROM email_events"
         " GROUP BY campaign_id)",
         "SELECT sum(1 * u) FROM (SELECT toDate(event_time) AS d, uniqExact(message_key) AS u FROM"

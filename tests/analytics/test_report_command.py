@@ -26,6 +26,10 @@ def test_the_report_is_of_the_last_whole_week(
                 f" events, delivered) SELECT 'spring', 'gmail', toStartOfMinute(toDateTime({at},"
                 f" 'UTC')), {number}, {delivered}, {delivered}"
             )
+        (tmp_path / "mailpulse.toml").write_text(
+            '[destinations.weekly]\nkind = "email"\nserver = "mail.x.example"\ntopics = []\n'
+            'sender = "mailpulse@x.example"\nto = "team@x.example"\n'
+        )
         dsn = opened.reader_settings.clickhouse_dsn.get_secret_value()
         monkeypatch.setenv("MAILPULSE_CLICKHOUSE_DSN", dsn)
         monkeypatch.chdir(tmp_path)
@@ -35,14 +39,31 @@ def test_the_report_is_of_the_last_whole_week(
             ("--to", "no.html", "--period", "year"),
             ("--to", "no.html", "--zone", "Nowhere/Town"),
             ("--to", "no/folder.html"),
+            ("--send", "nobody"),
+            ("--period", "week"),
+            ("--to", "no.html", "--dry-run"),
         ):
             with pytest.raises(SystemExit) as ended:
                 main(["report", *arguments])
             codes.append(ended.value.code)
-    said = capsys.readouterr().err
+        said = capsys.readouterr().err
+        with pytest.raises(SystemExit) as dry:
+            main(["report", "--send", "weekly", "--dry-run"])
+        mail = capsys.readouterr().err
+    assert dry.value.code in (0, None)
+    for words in ("To: team@x.example", "Sent: 1,234", "spring", "by mail.x.example:587"):
+        assert words in mail
     assert codes[0] in (0, None)
     assert 0 not in codes[1:]
-    for words in ("day, week, month", "IANA time zones", "no/folder.html"):
+    for words in (
+        "day, week, month",
+        "IANA time zones",
+        "no/folder.html",
+        "no destination of kind",
+        "there are: weekly",
+        "give --to FILE",
+        "about --send",
+    ):
         assert words in said
     text = (tmp_path / "week.html").read_text(encoding="utf-8")
     assert "1,234" in text

@@ -255,6 +255,51 @@ SILENT = (
      "SELECT sum(delivered) FROM campaign_rates_now WHERE window != 'total'",
      "SELECT max(d) FROM (SELECT window, sum(delivered) AS d FROM campaign_rates_now"
      " GROUP BY window)", "0"),
+    ("a mean whose values are rounded: ClickHouse's issue 80550",
+     "SELECT avgWeighted(open_rate, delivered) FROM campaign_summary",
+     "SELECT round(avgWeighted(open_rate, toFloat64(delivered)), 4) FROM campaign_summary",
+     "0.2683"),
+    ("the same of rows that weigh the same",
+     "SELECT avgWeightedIf(open_rate, 1, delivered > 0) FROM campaign_summary",
+     "SELECT avgWeighted(open_rate, 1.0) FROM campaign_summary", "0.625"),
+    ("a sum that overflows", "SELECT sumWithOverflow(delivered) FROM campaign_minutes",
+     "SELECT sum(delivered) FROM campaign_minutes", "41"),
+    ("rows repeated by ARRAY JOIN",
+     "SELECT sum(delivered) FROM campaign_summary ARRAY JOIN ['a', 'b'] AS tag",
+     "SELECT sum(delivered) FROM campaign_summary WHERE has(['spring', 'tiny'], campaign_id)",
+     "41"),
+    ("rows repeated by arrayJoin",
+     "SELECT sum(delivered) AS d, max(arrayJoin(['a', 'b'])) AS tag FROM campaign_summary",
+     "SELECT max(d) FROM (SELECT arrayJoin(['a', 'b']) AS tag, sum(delivered) AS d FROM"
+     " campaign_summary GROUP BY tag)", "41"),
+    ("rows of totals, added up",
+     "SELECT sum(d) FROM (SELECT campaign_id, sum(delivered) AS d FROM campaign_minutes"
+     " GROUP BY campaign_id WITH ROLLUP)",
+     "SELECT sum(d) FROM (SELECT campaign_id, sum(delivered) AS d FROM campaign_minutes"
+     " GROUP BY campaign_id)", "41"),
+    ("sums of windows, added up",
+     "SELECT sum(d) FROM (SELECT sum(delivered) OVER () AS d FROM campaign_summary)",
+     "SELECT max(d) FROM (SELECT sum(delivered) OVER () AS d FROM campaign_summary)", "41"),
+    ("a name that hides its column",
+     "SELECT upper(campaign_id) AS campaign_id, delivered FROM campaign_summary"
+     " WHERE campaign_id = 'spring'",
+     "SELECT max(d) FROM (SELECT upper(s.campaign_id) AS campaign_id, s.delivered AS d FROM"
+     " campaign_summary AS s WHERE s.campaign_id = 'spring')", "40"),
+    ("opens as events, over messages",
+     "SELECT countIf(event_type = 'opened') / countIf(event_type = 'delivered') FROM email_events",
+     "SELECT countIf(event_type = 'opened' AND first_human) / countIf(event_type = 'delivered')"
+     " FROM email_events", "0.25"),
+    ("minutes repeated by the events of a JOIN",
+     "SELECT sum(m.delivered) FROM campaign_minutes AS m JOIN email_events AS e"
+     " USING (campaign_id)",
+     "SELECT sum(m.delivered) FROM campaign_minutes AS m JOIN (SELECT DISTINCT campaign_id FROM"
+     " email_events) AS e USING (campaign_id)", "40"),
+    ("mailbox providers repeated by the links of a JOIN",
+     "SELECT sum(delivered) FROM mailbox_providers JOIN links USING (campaign_id)",
+     "SELECT sum(delivered) FROM mailbox_providers WHERE campaign_id IN (SELECT campaign_id FROM"
+     " links)", "40"),
+    ("weeks from Sunday", "SELECT count(DISTINCT toStartOfWeek(event_time)) FROM email_events",
+     "SELECT toDayOfWeek(min(toStartOfWeek(event_time, 1))) FROM email_events", "1"),
     ("a rolling window of every minute",
      "SELECT sum(delivered) FROM campaign_rates_history WHERE window = '1h'",
      "SELECT count() FROM (SELECT published_minute, sum(delivered) FROM campaign_rates_history"
@@ -277,6 +322,32 @@ def test_what_runs_and_is_wrong_is_refused(
     said = refusal(opened, tool.format(wrong))
     assert "BAD_ARGUMENTS" in said, trap
     assert answer(opened, tool.format(instead)).strip() == right, trap
+
+
+@pytest.mark.parametrize(
+    ("trap", "sql", "right"),
+    [
+        ("a difference below 0", "SELECT min(delivered - 100) FROM campaign_minutes", "-99"),
+        ("NOT IN a list with a NULL", "SELECT count() FROM campaign_summary WHERE campaign_id"
+         " NOT IN (SELECT arrayJoin(['tiny', NULL]))", "1"),
+        ("a share of nothing", "SELECT sum(clicked) / nullIf(sum(sent), 0) FROM campaign_summary"
+         " WHERE campaign_id = 'none'", "\\N"),
+        ("a share of nothing, as a view has it",
+         "SELECT max(open_rate) FROM campaign_summary WHERE campaign_id = 'none'", "\\N"),
+        ("an id that differs in case", "SELECT count() FROM campaign_summary WHERE campaign_id"
+         " ILIKE 'SPRING'", "1"),
+        ("the last day of BETWEEN, by the day's name", "SELECT sum(delivered) FROM"
+         " deliverability_daily WHERE day BETWEEN '2026-09-21' AND '2026-09-22'", "41"),
+        ("divisions of whole numbers", "SELECT 1 / 4", "0.25"),
+        ("large sums of small types", "SELECT sum(delivered * 4000000000) > 160000000000 FROM"
+         " campaign_minutes", "1"),
+    ],
+)  # fmt: skip
+def test_other_databases_traps_are_none_here(
+    opened: OpenWarehouse, trap: str, sql: str, right: str
+) -> None:
+    """Types and views give the right figure where others truncate, wrap, or compare with NULL."""
+    assert answer(opened, sql).strip() == right, trap
 
 
 @pytest.mark.parametrize(

@@ -25,15 +25,18 @@ from tests.warehouses import migrated_warehouse
 
 
 class CountingQuery:
-    """``Query`` that records the queries, and can be made to fail."""
+    """``Query`` that records the queries, and can be made to fail, or to hang while ``held``."""
 
     def __init__(self, settings: Settings) -> None:
         self.clickhouse = ClickHouseQuery(lambda: reader(settings))
         self.asked: list[str] = []
         self.failure: Exception | None = None
+        self.held = False
 
     async def __call__(self, sql: str, parameters: Parameters) -> Rows:
         self.asked.append(sql)
+        while self.held:  # noqa: ASYNC110 - set by another thread
+            await asyncio.sleep(0.05)
         if self.failure is not None:
             raise self.failure
         return await self.clickhouse(sql, parameters)

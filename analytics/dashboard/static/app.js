@@ -3,7 +3,7 @@
 import { fill, h, watchTips } from "./dom.js";
 import { clock, count, duration } from "./format.js";
 import { definitions, loadWording } from "./figures.js";
-import { Live, POLL_MS } from "./live.js";
+import { Live, POLL_MS, WATCH_MS } from "./live.js";
 import { viewsMenu } from "./views.js";
 import { get, link, onChange, serverQuery, set, store, zone, zones } from "./state.js";
 
@@ -13,7 +13,7 @@ const notice = document.getElementById("notice");
 const statusText = document.getElementById("status-text");
 const status = document.getElementById("status");
 const POLL_S = POLL_MS / 1000;
-const BEHIND_S_MAX = 60; // a healthy pipeline is a second or two behind
+const OLD_S_NOTICE = 15; // so old that it is said across the page, not only at its top
 let state = { mode: "loading", trouble: "" };
 let latest = null;
 let live = null;
@@ -49,6 +49,9 @@ function behind() {
   return caughtUp ? (live.now() - Math.max(latest.freshness.newest_ms ?? 0, caughtUp)) / 1000 : 0;
 }
 
+/** Whether the figures are too old to be taken for what happens now, whatever the connection says. */
+const isLate = () => Boolean(latest && live) && Math.max(behind(), live.ageS()) > live.limitS();
+
 function freshness() {
   if (!latest || !live) return "Loading …";
   const newest = latest.freshness?.newest_ms;
@@ -61,17 +64,29 @@ function freshness() {
   return `${lag} · ${pace < 10 ? pace.toFixed(1) : count(Math.round(pace))} events/s`;
 }
 
+/** What is said across the page; empty for nothing. */
+function message() {
+  if (state.mode === "lost") return "The connection to mailpulse is lost. Trying again; the figures below may be old.";
+  if (state.trouble && latest) return `The figures below are old: ${state.trouble}. Trying again.`;
+  if (state.trouble) return `There are no figures yet: ${state.trouble}. Trying again.`;
+  if (!latest || !isLate()) return "";
+  if (live.ageS() > OLD_S_NOTICE) return `The figures below are ${duration(live.ageS())} old: the database takes long to answer.`;
+  if (behind() > OLD_S_NOTICE) return `The figures below are ${duration(behind())} old: newer events have not reached the database yet. They are kept, and will be counted when they do.`;
+  return "";
+}
+
 function showState() {
-  const words = { live: "", polling: ` · asks every ${POLL_S} s`, lost: " · not connected", loading: "" }[state.mode];
-  statusText.textContent = freshness() + words;
-  const late = latest && live && state.mode !== "lost" ? behind() : 0;
-  status.dataset.mode = (state.trouble || late > BEHIND_S_MAX) && state.mode !== "lost" ? "stale" : state.mode;
-  let message = "";
-  if (state.mode === "lost") message = "The connection to mailpulse is lost. Trying again; the figures below may be old.";
-  else if (state.trouble && latest) message = `The figures below are old: ${state.trouble}. Trying again.`;
-  else if (state.trouble) message = `There are no figures yet: ${state.trouble}. Trying again.`;
-  else if (late > BEHIND_S_MAX) message = `The figures below are old: no events have reached the database for ${duration(late)}. They are kept, and will be counted when they do.`;
-  if (notice.textContent !== message) notice.textContent = message;
+  const how = { live: "", polling: ` · asks every ${POLL_S} s`, lost: " · not connected", loading: "" }[state.mode];
+  const late = state.mode !== "lost" && isLate();
+  const old = !late ? "" : behind() > live.limitS() ? "Not up to date · " : `Figures are ${duration(live.ageS())} old · `;
+  put(statusText, old + freshness() + how);
+  const mode = (state.trouble || late) && state.mode !== "lost" ? "stale" : state.mode;
+  if (status.dataset.mode !== mode) status.dataset.mode = mode;
+  put(notice, message());
+}
+
+function put(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }
 
 function refreshLinks() {
@@ -109,7 +124,8 @@ async function begin() {
     query = asked;
     live.start();
   });
-  setInterval(showState, 1000);
+  setInterval(showState, WATCH_MS);
+  document.addEventListener("visibilitychange", showState);
   live.ready = ready.then(([loaded]) => {
     module = loaded;
   });

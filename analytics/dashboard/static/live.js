@@ -1,14 +1,21 @@
 // Keeps a document up to date: a server-sent event announces a new version, a request fetches it.
 // Invariants: without events for a while it polls; it never stops trying, and waits for no answer
-// without a limit. A server that says nothing for LOST_MS is lost, whatever its connection says.
+// without a limit. A server that has said nothing for LOST_MS by its own clock is lost, whatever its
+// connection says: it speaks each second (hub.BEAT_S), so within 5 s of the last word that is shown.
 
+import { Beat } from "./beat.js";
 import { serverQuery } from "./state.js";
 
 const SILENCE_MS = 3000;
-const LOST_MS = 4500;
+export const LOST_MS = 4000;
+export const WATCH_MS = 250;
 const ANSWER_MS = 30000;
-export const POLL_MS = 3000;
+const HUNG_MS = 8000; // of a lost server: a request may hang on a dead connection
+const STALLED_MS = 15000; // so may a stream
+export const POLL_MS = 2000;
 const REOPEN_MS = [500, 1000, 2000, 4000];
+const OLD_MS = 4000;
+const clockMs = () => performance.now(); // nobody sets it
 
 export class Live {
   /**
@@ -21,19 +28,31 @@ export class Live {
     this.onDocument = onDocument;
     this.onState = onState;
     this.version = "";
-    this.offset = 0;
     this.heard = 0;
-    this.contact = Date.now();
+    this.beat = new Beat(clockMs());
+    this.builtMs = 0;
+    this.intervalMs = 0;
     this.failures = 0;
     this.trouble = "";
     this.generation = 0;
     this.ready = null;
-    setInterval(() => this.watch(), 1000);
+    setInterval(() => this.watch(), WATCH_MS);
+    document.addEventListener("visibilitychange", () => this.watch()); // timers of hidden pages sleep
   }
 
   /** The server's time, milliseconds since 1970. */
   now() {
-    return Date.now() + this.offset;
+    return this.beat.serverMs(clockMs()) ?? Date.now();
+  }
+
+  /** How old figures may be, seconds, before they are not what happens now. */
+  limitS() {
+    return Math.max(OLD_MS, 2 * this.intervalMs) / 1000;
+  }
+
+  /** Since when the figures are what they are, seconds; 0 while there are none. */
+  ageS() {
+    return this.builtMs ? (this.now() - this.builtMs) / 1000 : 0;
   }
 
   /** Starts, or restarts after the view has changed. */
@@ -41,7 +60,8 @@ export class Live {
     this.generation += 1;
     this.version = "";
     this.source?.close();
-    this.heard = Date.now(); // events have time to begin
+    this.builtMs = 0;
+    this.heard = clockMs(); // events have time to begin
     await this.load();
     this.open();
   }
@@ -50,16 +70,19 @@ export class Live {
     clearTimeout(this.timer);
     this.timer = 0;
     this.source?.close();
+    this.opened = clockMs();
     const source = new EventSource(`/live/${this.page}?${serverQuery(this.page)}`);
     this.source = source;
     source.addEventListener("tick", (event) => {
       const tick = JSON.parse(event.data);
-      this.heard = this.contact = Date.now();
+      this.heard = clockMs();
       this.failures = 0;
-      this.offset = tick.now_ms - Date.now();
       this.trouble = tick.trouble;
-      this.report("live");
-      if (tick.version !== this.version) this.load();
+      this.intervalMs = tick.interval_ms;
+      this.beat.heard(tick.now_ms, this.heard);
+      if (tick.version && tick.version === this.version) this.builtMs = tick.built_ms;
+      this.report(this.isLost() ? "lost" : "live"); // it may have waited in a buffer
+      if (tick.version && tick.version !== this.version) this.load();
     });
     source.addEventListener("error", () => {
       // browsers do not reconnect after an answer other than 200, so this does
@@ -76,16 +99,24 @@ export class Live {
     this.timer = setTimeout(() => this.open(), wait); // open() clears it
   }
 
+  isLost() {
+    return this.beat.silentMs(clockMs()) > LOST_MS;
+  }
+
   watch() {
-    if (Date.now() - this.contact > LOST_MS) this.report("lost");
-    if (document.hidden || Date.now() - this.heard < SILENCE_MS) return;
-    if (this.source?.readyState === EventSource.CLOSED) this.reopen();
+    const now = clockMs();
+    const lost = this.isLost();
+    if (lost) this.report("lost");
+    if (lost && this.loading && now - this.asked > HUNG_MS) this.asking?.abort();
+    if (document.hidden || now - this.heard < SILENCE_MS) return;
+    const stalled = this.source && now - Math.max(this.heard, this.opened) > STALLED_MS;
+    if (stalled || this.source?.readyState === EventSource.CLOSED) this.reopen();
     this.poll();
   }
 
   poll() {
-    if (Date.now() - (this.polled ?? 0) < POLL_MS) return;
-    this.polled = Date.now();
+    if (clockMs() - (this.polled ?? -POLL_MS) < POLL_MS) return;
+    this.polled = clockMs();
     this.load();
   }
 
@@ -95,10 +126,13 @@ export class Live {
       return;
     }
     const generation = (this.loading = this.generation);
+    const asking = (this.asking = new AbortController());
+    const limit = setTimeout(() => asking.abort(), ANSWER_MS);
+    this.asked = clockMs();
     try {
       const known = this.version ? { "If-None-Match": `"${this.version}"` } : {};
       const answer = await fetch(`/api/${this.page}?${serverQuery(this.page)}`, {
-        headers: known, cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS),
+        headers: known, cache: "no-store", signal: asking.signal,
       });
       if (generation !== this.generation) return;
       if (answer.status === 401) location.assign("/login?next=" + encodeURIComponent(location.pathname + location.search));
@@ -106,6 +140,7 @@ export class Live {
     } catch {
       if (generation === this.generation) this.report("lost");
     } finally {
+      clearTimeout(limit);
       if (this.loading === generation) this.loading = 0;
       if (this.again) {
         this.again = false;
@@ -115,9 +150,9 @@ export class Live {
   }
 
   async took(answer) {
-    this.contact = Date.now();
-    const now = Number(answer.headers.get("x-now-ms"));
-    if (now) this.offset = now - Date.now();
+    const number = (name) => Number(answer.headers.get(name));
+    if (number("x-now-ms")) this.beat.heard(number("x-now-ms"), clockMs());
+    this.intervalMs = number("x-interval-ms") || this.intervalMs;
     this.trouble = decodeURIComponent(answer.headers.get("x-trouble") ?? "");
     if (answer.status === 200) {
       this.version = (answer.headers.get("etag") ?? "").replaceAll('"', "");
@@ -129,7 +164,8 @@ export class Live {
     } else if (answer.status !== 304 && answer.status !== 503) {
       throw new Error(`status ${answer.status}`);
     }
-    this.report(Date.now() - this.heard < SILENCE_MS ? "live" : "polling");
+    if (answer.status === 200 || answer.status === 304) this.builtMs = number("x-built-ms");
+    this.report(this.isLost() ? "lost" : clockMs() - this.heard < SILENCE_MS ? "live" : "polling");
   }
 
   report(mode) {

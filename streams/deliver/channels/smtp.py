@@ -73,12 +73,20 @@ class Mailer:
 
     async def send(self, bodies: Sequence[Body]) -> Outcome:
         """Sends the mail of one record; returns what came of it, whatever that is."""
-        assert self._threads is not None, "used outside of its context"
         [body] = bodies
         message = message_of(orjson.loads(body.json), self._table.dashboard_url)
         mail = mail_of(message, body.id, self._table, self._clock())
         taken = self._taken.pop(body.id, frozenset())
-        to = [one for one in self._table.to if one not in taken]
+        outcome, now_taken = await self.post(mail, [e for e in self._table.to if e not in taken])
+        if not outcome.delivered and (taken or now_taken):
+            self._taken[body.id] = taken | now_taken
+            if len(self._taken) > TAKEN_MAX:
+                del self._taken[next(iter(self._taken))]
+        return outcome
+
+    async def post(self, mail: EmailMessage, to: Sequence[str]) -> tuple[Outcome, frozenset[str]]:
+        """Sends one mail to some addresses; returns what came of it, and who took it."""
+        assert self._threads is not None, "used outside of its context"
         talk = _Conversation(self._table, self._tls)
         loop = asyncio.get_running_loop()
         late = loop.call_later(self._table.timeout_s, talk.give_up)
@@ -88,11 +96,7 @@ class Mailer:
             late.cancel()
             talk.give_up()
             talk.close()
-        if not outcome.delivered and (taken or talk.taken):
-            self._taken[body.id] = taken | talk.taken
-            if len(self._taken) > TAKEN_MAX:
-                del self._taken[next(iter(self._taken))]
-        return outcome
+        return outcome, talk.taken
 
 
 class _Smtp(smtplib.SMTP):

@@ -97,6 +97,9 @@ class Email(Templated):
     SECRETS: ClassVar[tuple[str, ...]] = ("password",)
 
     kind: Literal["email"]
+    topics: tuple[Topic, ...] = Field(
+        ("alerts",), description="[]: nothing of deliver, only what mailpulse report --send sends"
+    )
     server: str = Field(description="the mail server that takes it: HOST")
     port: int | None = Field(None, ge=1, le=65_535, description="default: 587, with tls 465")
     encryption: Literal["starttls", "tls", "none"] = "starttls"
