@@ -60,12 +60,12 @@ class MskTokens(FreshTokens):
             if found is None:
                 raise TokenRefused("AWS: no credentials in the environment, a profile or a role")
             host = f"kafka.{self._region}.amazonaws.com"
-            request = AWSRequest("GET", f"https://{host}/?Action=kafka-cluster%3AConnect")
+            signed = AWSRequest("GET", f"https://{host}/?Action=kafka-cluster%3AConnect")
             frozen = found.get_frozen_credentials()
-            SigV4QueryAuth(frozen, "kafka-cluster", self._region, expires=LIFE_S).add_auth(request)
+            SigV4QueryAuth(frozen, "kafka-cluster", self._region, expires=LIFE_S).add_auth(signed)
         except BotoCoreError as error:
             raise TokenRefused(f"AWS: {type(error).__name__}") from None
-        url = f"{request.url}&User-Agent=mailpulse"
+        url = f"{signed.url}&User-Agent=mailpulse"
         return base64.urlsafe_b64encode(url.encode()).decode().rstrip("="), LIFE_S
 
 

@@ -16,7 +16,6 @@ _COUNTS = frozenset({*COUNTER_NAMES, *DERIVED_DOCS})
 _SUBTOTALS = frozenset({"CUBE", "ROLLUP", "SETS"})
 _FLOATS = frozenset({"tofloat32", "tofloat64"})
 _OF_WEEKS = frozenset({"tolastdayofweek", "tostartofweek", "toweek", "toyearweek"})
-_FILTERS = ("PREWHERE", "WHERE")
 _RESPONSES = frozenset({"'clicked'", "'opened'"})
 _MAIL = frozenset({"'delivered'", "'sent'"})
 _OF_MESSAGES = ("first_", "message_")
@@ -26,9 +25,8 @@ _OF_MESSAGES = ("first_", "message_")
 def check_readings(
     found: list[Token], selects: list[Select], added: list[tuple[int, list[Token]]]
 ) -> None:
-    """Rows that are repeated by an array, subtotals or a window and then added up; names that hide
-    a column; opens and clicks as events over messages; functions that round, overflow, or begin
-    weeks on Sunday.
+    """Rows that are repeated by an array, subtotals or a window and then added up; opens and clicks
+    as events over messages; functions that round, overflow, or begin weeks on Sunday.
 
     Args:
         found: the statement, without its tail.
@@ -45,7 +43,6 @@ def check_readings(
         _check_arrays(found, one, own, added)
         _check_subtotals(found, one, own, added)
         _check_windows(one, own, added)
-        _check_hidden(found, one)
 
 
 def _check_functions(found: list[Token]) -> None:
@@ -153,23 +150,6 @@ def _check_windows(one: Select, own: Collection[int], added: list[tuple[int, lis
                 f"{names[0]} has the sum of a window in each of its rows, so adding it up counts"
                 f" that once per row: take max({names[0]}), or add up without OVER",
             )
-
-
-def _check_hidden(found: list[Token], one: Select) -> None:
-    """An alias with the name of a column that it is made of, in WHERE."""
-    for name, made in one.named.items():
-        if len(made) < 2 or not any(part.name == name for part in made):
-            continue
-        if all(part.name or part.text == "." for part in made):
-            continue  # the column itself, with a table's name before it
-        for clause in _FILTERS:
-            for at in one.clauses.get(clause, ()):
-                if found[at].name == name and found[at - 1].text != ".":
-                    raise Denied(
-                        MISREADING,
-                        f"{clause} {name} means what SELECT calls {name}, not the column: give it"
-                        f" another name, or write the column with its table before it, s.{name}",
-                    )
 
 
 def _arguments(found: list[Token], at: int) -> Iterator[list[Token]]:

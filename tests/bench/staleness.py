@@ -128,7 +128,7 @@ def main() -> int:
             assert time.monotonic() < deadline, "the demo does not start"
             time.sleep(1)
         for _ in range(given.hogs):
-            hog = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            hog = subprocess.Popen([sys.executable, "-P", "-c", "while True: pass"])
             stack.callback(hog.kill)
         network = Network(urlsplit(where.dashboard_url).port or 80)
         playwright = stack.enter_context(sync_playwright())
