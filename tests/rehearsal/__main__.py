@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -45,17 +46,19 @@ def prepare(folder: Path, partitions: int) -> None:
         "SECRETS": str(folder / "secrets"), "MAILPULSE_TOML": str(folder / "mailpulse.toml"),
         "PARTITIONS": str(partitions),
     }  # fmt: skip
-    document = loaded(ROOT / "docker-compose.yml", PROFILES, variables)
+    with ThreadPoolExecutor(1) as beside:  # a first build takes half a minute
+        loading = beside.submit(loaded, ROOT / "docker-compose.yml", PROFILES, variables)
+        ours = {name: it for name, it in os.environ.items() if not name.startswith(PREFIX)}
+        for command in ("init", "secrets"):
+            subprocess.run(
+                [sys.executable, "-P", "-m", "streams.cli", "config", command],
+                cwd=folder, env=ours, check=True, stdout=subprocess.DEVNULL,
+            )  # fmt: skip
+        document = loading.result()
     for service in services_of(document).values():
         if not service.image.startswith(NOT_HERE):
             image_of(service)
     (folder / "project.json").write_text(json.dumps(document), "utf-8")
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    for command in ("init", "secrets"):
-        subprocess.run(
-            [sys.executable, "-P", "-m", "streams.cli", "config", command],
-            cwd=folder, env=ours, check=True, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
 
 
 def inside(folder: Path, extent: Extent, faults: list[int], practised: int | None) -> int:
