@@ -96,9 +96,12 @@ def stopped(what: psutil.Process | Network) -> Iterator[None]:
 
 def measure(page: Page, what: psutil.Process | Network) -> tuple[float, float]:
     """Seconds from the stop until the page says so, and from the end of it until it is live."""
-    assert until(page, True, START_S_MAX), "the page does not become live"
-    page.wait_for_timeout(random.uniform(2_000, 4_000))
-    page.evaluate("window.noted.length = 0")
+    while True:  # a busy pipeline may get behind by itself; that is another story
+        assert until(page, True, START_S_MAX), "the page does not become live"
+        page.wait_for_timeout(random.uniform(2_000, 4_000))
+        page.evaluate("window.noted.length = 0")
+        if looks_live(page):
+            break
     began = time.time()
     with stopped(what):
         assert until(page, False, SHOWN_S_MAX), f"{SHOWN_S_MAX} s passed"
@@ -130,11 +133,14 @@ def main() -> int:
         for _ in range(given.hogs):
             hog = subprocess.Popen([sys.executable, "-P", "-c", "while True: pass"])
             stack.callback(hog.kill)
-        network = Network(urlsplit(where.dashboard_url).port or 80)
+        place = urlsplit(where.dashboard_url)
+        network = Network(place.port or 80)
         playwright = stack.enter_context(sync_playwright())
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        through = f"--host-resolver-rules=MAP {place.netloc} 127.0.0.1:{network.port}"
+        flags = [flag for flag in FLAGS if "resolver" not in flag]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*flags, through])
         page = browser.new_page()
-        page.goto(f"http://127.0.0.1:{network.port}/?period=24h", timeout=120_000)
+        page.goto(f"{where.dashboard_url}/?period=24h", timeout=120_000)
         page.wait_for_selector("#main[data-version]", timeout=120_000)
         page.evaluate(NOTED)
         found = processes(where)

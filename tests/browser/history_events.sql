@@ -12,7 +12,7 @@ SELECT
     ['gmail.com', 'outlook.com', 'yahoo.com'][number % 3 + 1],
     ['gmail', 'microsoft', 'yahoo'][number % 3 + 1],
     if(type = 'bounced', ['hard', 'soft', 'block', 'hard'][intDiv(number, 18) % 4 + 1], 'none') AS class,
-    if(type = 'bounced', ['no_mailbox', 'mailbox_full', 'reputation', 'no_domain'][intDiv(number, 18) % 4 + 1], 'none'),
+    if(type = 'bounced', ['no_mailbox', 'mailbox_full', 'reputation', 'dns'][intDiv(number, 18) % 4 + 1], 'none'),
     if(type = 'bounced', [550, 452, 554, 550][intDiv(number, 18) % 4 + 1], 0),
     if(type = 'bounced', ['5.1.1', '4.2.2', '5.7.1', '5.1.2'][intDiv(number, 18) % 4 + 1], ''),
     if(type = 'bounced', concat('550 5.1.1 <person', toString(number % 900), '@gmail.com>: recipient address rejected: no such user'), ''),

@@ -343,18 +343,23 @@ PAGES = {
 
 @pytest.mark.parametrize("width", [320, 390, 834, 1_100, 1_400])
 def test_pages_fit_their_screen(history: Stage, open_page: OpenPage, width: int) -> None:
-    """No page scrolls sideways, and the texts of charts are 11 px high or more; a screenshot of
-    each is kept."""
+    """No page scrolls sideways, figures are whole, the head takes two lines, and the texts of
+    charts are 11 px high or more; a screenshot of each is kept."""
     ARTIFACTS.mkdir(exist_ok=True)
     for label, path in PAGES.items():
         page = open_page(path, width=width, scheme="dark" if width in (390, 1_100) else "light")
         page.screenshot(path=ARTIFACTS / f"{label}-{width}.png", full_page=label != "overview")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, label
+        assert page.eval_on_selector_all(".card .big, td.heat", CUT) == [], label
+        head = page.locator("header.top").bounding_box()
+        assert head is not None
+        assert head["height"] < (100 if width >= 1_100 else 240), label
         for height in page.eval_on_selector_all(CHART_TEXTS, TEXT_HEIGHTS):
             assert height >= 11, (label, height)
         page.context.close()
 
 
+CUT = "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.textContent)"
 CHART_TEXTS = "svg.chart text"
 TEXT_HEIGHTS = """all => all.map(text => parseFloat(getComputedStyle(text).fontSize)
     * (text.ownerSVGElement.clientWidth / text.ownerSVGElement.viewBox.baseVal.width))"""

@@ -56,7 +56,8 @@ function freshness() {
   if (!latest || !live) return "Loading …";
   const newest = latest.freshness?.newest_ms;
   if (!newest) return "No event yet";
-  const complete = latest.freshness.caught_up_ms ?? newest;
+  const complete = latest.freshness.caught_up_ms;
+  if (!complete) return `Newest event ${clock(newest)}, ${duration((live.now() - newest) / 1000)} ago`;
   const lag = `Data through ${clock(Math.max(newest, complete))}, ${duration((live.now() - Math.max(newest, complete)) / 1000)} behind`;
   const silent = (complete - newest) / 1000;
   if (silent >= 90) return `${lag} · nothing came for ${duration(silent)}`;
@@ -80,7 +81,8 @@ function showState() {
   const late = state.mode !== "lost" && isLate();
   const old = !late ? "" : behind() > live.limitS() ? "Not up to date · " : `Figures are ${duration(live.ageS())} old · `;
   put(statusText, old + freshness() + how);
-  const mode = (state.trouble || late) && state.mode !== "lost" ? "stale" : state.mode;
+  const shown = latest || state.mode === "lost" ? state.mode : "loading";
+  const mode = (state.trouble || late) && state.mode !== "lost" ? "stale" : shown;
   if (status.dataset.mode !== mode) status.dataset.mode = mode;
   put(notice, message());
 }

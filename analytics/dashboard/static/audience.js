@@ -1,7 +1,7 @@
 // The audience: when people open and click, with what, and where. Of one campaign, or of all.
 
 import { fill, h } from "./dom.js";
-import { count, percent } from "./format.js";
+import { brief, count, percent } from "./format.js";
 import { metric, rate, value } from "./figures.js";
 import { buttons, periodBar, startHere, switches } from "./parts.js";
 import { get, has, link, onChange, set, zone } from "./state.js";
@@ -73,7 +73,7 @@ function heatMap() {
         }
         const field = { opened: metric("open_rate", "flow").numerator, clicked: metric("click_rate", "flow").numerator, delivered: "delivered" }[key];
         const amount = value(counts, field);
-        return { size: amount, text: count(amount), told: count(amount) };
+        return { size: amount, text: brief(amount), told: count(amount) };
       };
       const found = DAYS.flatMap((day, weekday) => HOURS.map((hour) => ({ day, weekday, hour, ...read(byHour.get(`${weekday} ${hour}`)) })));
       const most = Math.max(...found.map((one) => one.size ?? 0));

@@ -8,11 +8,15 @@ const TICK_PX_MIN = 62;
 const AGE_TICKS_S = [300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600, DAY_S, 2 * DAY_S, 3 * DAY_S, 7 * DAY_S, 14 * DAY_S, 30 * DAY_S];
 const AGE_BEND_S = 900;
 
-/** A round number that is at least `top`, with the number of equal parts that it is easily cut into. */
-export function rounded(top) {
-  if (!(top > 0)) return [1, 4];
+/**
+ * A round number that is at least `top`, with the number of equal parts that it is easily cut into;
+ * for counts (`whole`) parts are whole numbers.
+ */
+export function rounded(top, whole = false) {
+  if (whole && top <= 5) return [Math.max(1, Math.ceil(top)), Math.max(1, Math.ceil(top))];
+  if (!(top > 0)) return [1, 5];
   const power = 10 ** Math.floor(Math.log10(top));
-  return [[1, 4], [1.2, 4], [1.6, 4], [2, 4], [2.5, 5], [3, 3], [4, 4], [5, 5], [6, 3], [8, 4], [10, 4]]
+  return [[1, 5], [1.2, 4], [1.6, 4], [2, 4], [2.5, 5], [3, 3], [4, 4], [5, 5], [6, 3], [8, 4], [10, 5]]
     .map(([step, parts]) => [step * power, parts]).find(([step]) => step >= top * 0.9999);
 }
 

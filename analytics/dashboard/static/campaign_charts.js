@@ -118,7 +118,7 @@ export function campaignCharts() {
   const charts = [
     ageChart("opened", "Opened, by time since delivery"),
     ageChart("clicked", "Clicked, by time since delivery"),
-    courseChart({ id: "chart-volume", title: "What happened when", format: (n) => count(Math.round(n)), note: byHappening,
+    courseChart({ id: "chart-volume", title: "What happened when", whole: true, format: (n) => count(Math.round(n)), note: byHappening,
       tools: buttons("What the chart shows", "flow", [["responses", "Opens and clicks"], ["deliveries", "Deliveries and bounces"]]) },
     () => (get("flow") === "deliveries" ? [
       { name: "Delivered", className: "delivered", zero: true, read: (c) => value(c, "delivered") },

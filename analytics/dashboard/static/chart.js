@@ -8,7 +8,7 @@ import { ageScale, ageTicks, rounded, timeTicks } from "./axis.js";
 import { age, moment } from "./format.js";
 
 const HEIGHT = 236;
-const EDGE = { left: 48, right: 14, top: 16, bottom: 38 };
+const EDGE = { left: 48, right: 26, top: 16, bottom: 38 };
 const WIDTH_MIN = 240;
 const MARK_PX = 7;
 const CHARACTER_PX = 6.9; // the widest of digits, at the labels' 12 px
@@ -43,8 +43,8 @@ const sample = (className) =>
  * className]]; marks are [{at, label, level}]. A later show() without a changed figure draws nothing.
  */
 export class LineChart {
-  constructor({ id, title, note, format, axis = "time", top: least = 0, first = "When", tools = null }) {
-    Object.assign(this, { id, format, axis, least, title, first });
+  constructor({ id, title, note, format, whole = false, axis = "time", top: least = 0, first = "When", tools = null }) {
+    Object.assign(this, { id, format, whole, axis, least, title, first });
     this.hiddenNames = new Set();
     this.plot = s("svg", { class: "chart", role: "img", tabindex: "0", "aria-labelledby": `${id}-title`, "aria-describedby": `${id}-summary` });
     this.heading = h("h2", { id: `${id}-title` }, title);
@@ -88,7 +88,8 @@ export class LineChart {
     const all = this.seen().flatMap((one) => one.values).filter((value) => value !== null);
     const highest = Math.max(this.least, ...all);
     this.drawnLines = data.lines.filter(([value], index) => index === 0 || value <= highest * 2);
-    const [top, parts] = rounded(Math.max(highest, ...this.drawnLines.map(([value]) => value)) * 1.02);
+    const most = Math.max(highest, ...this.drawnLines.map(([value]) => value));
+    const [top, parts] = rounded(this.whole && most <= 5 ? most : most * 1.02, this.whole);
     const scale = this.axis === "age" ? ageScale : (at) => at;
     const [low, high] = [scale(data.start), scale(data.end)];
     const labels = Array.from({ length: parts + 1 }, (_, step) => this.format((top * step) / parts));
@@ -140,11 +141,10 @@ export class LineChart {
     const ticks = this.axis === "age" ? ageTicks(this.data.end, room) : timeTicks(this.data.start, this.data.end, room);
     for (const tick of ticks) {
       const x = this.x(tick.at);
-      const place = x < this.left + 20 ? "start" : x > width - EDGE.right - 20 ? "end" : "middle";
       parts.push(
         s("line", { x1: x, x2: x, y1: HEIGHT - EDGE.bottom, y2: HEIGHT - EDGE.bottom + 5, class: "grid" }),
-        s("text", { x, y: HEIGHT - 20, class: `label ${place}` }, tick.label),
-        tick.day ? s("text", { x, y: HEIGHT - 5, class: `label ${place}` }, tick.day) : [],
+        s("text", { x, y: HEIGHT - 20, class: "label middle" }, tick.label),
+        tick.day ? s("text", { x, y: HEIGHT - 5, class: "label middle" }, tick.day) : [],
       );
     }
     return parts;

@@ -88,7 +88,7 @@ function bounceTable() {
 }
 
 function suppressionChart() {
-  const chart = new LineChart({ id: "chart-suppressions", title: "Addresses that must not be mailed", format: (n) => count(Math.round(n)),
+  const chart = new LineChart({ id: "chart-suppressions", title: "Addresses that must not be mailed", whole: true, format: (n) => count(Math.round(n)),
     note: "Those that are suppressed now, by when that began; addresses that have been lifted since are not among them." });
   chart.update = (latest) => {
     const { steps_s: steps, step_s: stepS, suppressions } = latest;

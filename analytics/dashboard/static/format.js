@@ -8,6 +8,11 @@ const NONE = "–";
 /** A count: 12,345. */
 export const count = (value) => (value === null || value === undefined ? NONE : whole.format(value));
 
+const short = new Intl.NumberFormat("en-GB", { notation: "compact", maximumSignificantDigits: 3 });
+
+/** A count for little room: 9,999, then 12.3k. */
+export const brief = (value) => (value >= 10000 ? short.format(value) : count(value));
+
 /** A ratio in per cent, with enough digits to distinguish small ones. */
 export function percent(ratio) {
   if (ratio === null || ratio === undefined) return NONE;

@@ -62,8 +62,9 @@ export class Live {
     this.source?.close();
     this.builtMs = 0;
     this.heard = clockMs(); // events have time to begin
-    await this.load();
-    this.open();
+    const loaded = this.load();
+    this.open(); // at once: while the first document is made, the server is heard
+    await loaded;
   }
 
   open() {

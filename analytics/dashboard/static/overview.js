@@ -82,7 +82,7 @@ function campaignsTable(latest) {
 
 /** A count over time, with the previous period behind it. */
 function trendChart() {
-  const chart = new LineChart({ id: "chart-trend", title: "Trend", format: (n) => count(Math.round(n)) });
+  const chart = new LineChart({ id: "chart-trend", title: "Trend", whole: true, format: (n) => count(Math.round(n)) });
   chart.update = (latest) => {
     const { steps_s: steps, step_s: stepS, counts, before } = latest.trend;
     const [label, name, className] = TRENDS[get("trend")] ?? TRENDS.sent;

@@ -225,7 +225,7 @@ function historyCharts() {
           { name: "Stored", className: "s2", values: steps(latest).map((row) => row.stored / row.seconds), details: steps(latest).map((row) => ` (${count(row.stored)})`) },
         ],
       })),
-    make({ id: "chart-lag", title: "Lag", format: (value) => count(Math.round(value)), top: 10, note: `Records not yet read, by consumer group. ${sampled}` },
+    make({ id: "chart-lag", title: "Lag", whole: true, format: (value) => count(Math.round(value)), top: 10, note: `Records not yet read, by consumer group. ${sampled}` },
       (latest) => {
         const groups = [...new Set(latest.samples.flatMap((one) => Object.keys(one.lag ?? {})))].sort();
         return {
