@@ -17,7 +17,7 @@ Invariants:
 import asyncio
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,14 @@ from schemas.settings import Settings
 from schemas.topics import BY_NAME, RAW
 from schemas.versions import FOLD_VERSION
 from streams.backup.groups import refuse_members, set_places
-from streams.backup.manifest import Groups, Manifest, check_version, kafka_is_kept, lost_records
+from streams.backup.manifest import (
+    Found,
+    Groups,
+    Manifest,
+    check_version,
+    kafka_is_kept,
+    lost_records,
+)
 from streams.backup.place import BackupPlace
 from streams.backup.refill import Refill
 from streams.backup.run import teller
@@ -51,6 +58,7 @@ class Targets:
         with_gap: go on although Kafka no longer has all that came since.
         again: an earlier run into these stores was cut off: the tables are its own.
         refilled: that run had begun to fill an empty Kafka: the topics are its own, too.
+        kept_log: the log that a raw topic of an id is here, if an earlier restore has named it.
     """
 
     settings: Settings
@@ -60,6 +68,7 @@ class Targets:
     with_gap: bool = False
     again: bool = False
     refilled: bool = False
+    kept_log: Callable[[str], str] = str
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +149,7 @@ class Restore:
         found = await found_topics(targets.settings)
         if targets.refilled and (RAW not in found or found[RAW].topic_id != self._mine()):
             found = {}
+        self._refuse_restored(found)
         kept = kafka_is_kept(manifest, RAW, found)
         if not targets.again:
             await asyncio.to_thread(targets.tables.refuse_any)
@@ -156,6 +166,18 @@ class Restore:
         told = teller(self._say, "verified", "bytes")
         await asyncio.to_thread(self._place.verify, manifest, told)
         return kept
+
+    def _refuse_restored(self, found: Mapping[str, Found]) -> None:
+        """Says so if an earlier run has come to its end: its user may have lost its last words."""
+        topic_id = found[RAW].topic_id if RAW in found else ""
+        if topic_id in ("", self._mine()):
+            return
+        if self._targets.kept_log(topic_id) == self._manifest.log_id:
+            raise BadInput(
+                "restored",
+                "a backup of this log was restored here before: start the pipeline; to restore"
+                " again, take an empty --data-dir",
+            )
 
     def _mine(self) -> str:
         return self._manifest.topics[RAW].topic_id

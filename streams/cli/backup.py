@@ -175,9 +175,9 @@ async def _restore(
     from streams.backup.restoring import Restore, Targets
     from streams.cli.erased_again import erase_again
     from streams.embedded.data_dir import running
-    from streams.embedded.kept_log import keep_log
+    from streams.embedded.kept_log import keep_log, kept_log
 
-    if not _is_elsewhere() and running(settings.data_dir):
+    if not is_elsewhere() and running(settings.data_dir):
         raise BadInput("running", f"a pipeline runs on {settings.data_dir}: stop it first")
     note = Note(settings.data_dir)
     begun = note.read()
@@ -188,6 +188,7 @@ async def _restore(
         targets = Targets(
             stores.settings, tables_at(stores.settings), stores.folder, migration, with_gap,
             again, begun is not None and again and not begun.kept,
+            partial(kept_log, settings.data_dir) if stores.folder is not None else str,
         )  # fmt: skip
         restoring = Restore(targets, place, manifest, say)
         try:
@@ -365,7 +366,7 @@ def do(settings: Settings, statement: str) -> None:
         pass
 
 
-def _is_elsewhere() -> bool:
+def is_elsewhere() -> bool:
     """Whether the environment names Kafka or ClickHouse (invariant 3)."""
     given = environ()
     names = ("KAFKA_BOOTSTRAP", "CLICKHOUSE_DSN", "CLICKHOUSE_DSN_FILE")
@@ -390,7 +391,7 @@ async def stores_of(settings: Settings, *, must_exist: bool) -> AsyncIterator[St
         ConfigError: the data directory can't be used.
         Unavailable: a peer does not answer.
     """
-    if _is_elsewhere():
+    if is_elsewhere():
         yield Stores(settings, None)
         return
     from analytics.warehouse.config_files import backups_of
