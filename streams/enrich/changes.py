@@ -6,7 +6,8 @@ differs is kept whole, to be written at the end of the run; the rest is never wr
 
 Invariants:
 1. Pure. What is kept is a function of the records noted so far: at any moment exactly those events
-   differ whose highest version on the topic says something else than the fold's newest.
+   differ whose highest version on the topic, of an epoch before the run's, says something else than
+   the fold's newest.
 2. Two records say the same if they differ in nothing but coordinates, versions and where the event
    was before. So a verdict keeps the version of the rules that gave it first.
 3. An event of which no record was noted is taken to differ: writing it again changes nothing.
@@ -18,7 +19,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from schemas.versions import ROW_OFFSET_BITS
+from schemas.versions import EPOCH_MAX, REVISION_EPOCH_SHIFT, ROW_OFFSET_BITS
 from streams.enrich.minute_counts import Load, Scan
 
 NOTES, NOTES_END = b"v", b"w"
@@ -93,6 +94,11 @@ def version_of(enrichment: Mapping[str, Any]) -> int:
     return int(enrichment["revision"] << ROW_OFFSET_BITS | enrichment["version"])
 
 
+def epoch_of(version: int) -> int:
+    """The epoch that wrote a row of that version."""
+    return version >> (ROW_OFFSET_BITS + REVISION_EPOCH_SHIFT)
+
+
 def said(place: Mapping[str, Any], verdict: bytes) -> Said:
     """What an enriched record says (``Codec.place_and_verdict``)."""
     digest = int.from_bytes(blake2b(verdict, digest_size=8).digest(), "big")
@@ -129,14 +135,19 @@ class Changes:
                 if value is not None:
                     notes[offset] = Note(*_NOTE.unpack(value))
 
-    def stands(self, records: Iterable[tuple[Said, int]]) -> None:
-        """Takes records of the enriched topic, each with its offset there."""
+    def stands(self, records: Iterable[tuple[Said, int]], epoch: int = EPOCH_MAX + 1) -> None:
+        """Takes records of the enriched topic, each with its offset there.
+
+        Args:
+            epoch: of the run. What it wrote itself, before it was killed, is no place that an event
+                was at before: an event that stood otherwise is written again, and moved from there.
+        """
         records = list(records)
         self.fetch(one.offset for one, _ in records)
         for (offset, version, digest), position in records:
             before = self._notes[offset]
-            if before.stands and version <= before.version:
-                continue  # written twice
+            if before.stands and (version <= before.version or epoch_of(version) >= epoch):
+                continue  # written twice, or by the run
             now = before._replace(version=version, stands=digest, position=position)
             if now.differs and not before.differs:
                 self._changed[offset] = _PLACE + _OFFSET.pack(before.position)

@@ -145,7 +145,7 @@ class Comparison:
             if self._one_fold and place["fold_version"] != FOLD_VERSION:
                 raise OtherFold(f"version {place['fold_version']} of the fold wrote some events")
             noted.append((said(place, verdict), record.offset))
-        shard.deferred.changes.stands(noted)
+        shard.deferred.changes.stands(noted, shard.epoch)
 
     async def begin(self, shard: Shard) -> None:
         """At the beginning of the run: judges the events that may still be corrected.

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.event import Event
+from schemas.versions import REVISION_EPOCH_SHIFT, ROW_OFFSET_BITS
 from streams.enrich.changes import Changes, Said, said, version_of
 from streams.enrich.derive import LookUps, reissued
 from streams.enrich.effects import Restated
@@ -56,6 +57,25 @@ def test_what_differs_is_kept_and_nothing_else(actions: list[tuple[str, Said]]) 
         for offset, one in judged.items()
         if one.digest != digest_that_stands(topic, offset)
     }
+
+
+def test_what_a_killed_run_wrote_is_not_where_an_event_was_before() -> None:
+    """An event that the run moved to another campaign, and of which it was killed before it had
+    written the row that says so, is moved from where it stood before the run."""
+    disk = Disk()
+    changes = Changes(disk.get_many)
+    first_of_epoch = 1 << REVISION_EPOCH_SHIFT << ROW_OFFSET_BITS
+    changes.stands([(Said(2, 2, 7), 0)], 1)
+    changes.judged([(Said(2, first_of_epoch + 2, 8), (None, b"", -1))])
+    corrected = Said(2, first_of_epoch + (1 << ROW_OFFSET_BITS) + 6, 8)
+    changes.stands([(corrected, 1)], 1)
+    store(disk, changes)
+    [changed] = Changes(disk.get_many).changed(disk.scan)
+    assert (changed.offset, changed.standing) == (2, 0)
+    later = Changes(disk.get_many)
+    later.stands([(corrected, 1)], 2)  # of a later run it is where the event stands
+    store(disk, later)
+    assert list(Changes(disk.get_many).changed(disk.scan)) == []
 
 
 def replace_digest(one: Said, digest: int) -> Said:
