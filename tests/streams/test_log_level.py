@@ -114,7 +114,10 @@ def test_signals_that_come_at_once_end_nothing(start: Callable[[str], Process]) 
 async def test_a_supervisor_passes_signals_on_to_roles_that_follow_them() -> None:
     """Not to the broker or the database, nor to one that is gone; before roles run, to nobody."""
     loop = asyncio.get_running_loop()
+    # another test of this process may have run a role, which blocks them
+    blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {DETAILED, ORDINARY})
     with ExitStack() as ends:
+        ends.callback(signal.pthread_sigmask, signal.SIG_SETMASK, blocked)
         children = {role: sleeping(ends) for role in ("worker", "sink", *WITHOUT)}
         gone = sleeping(ends)
         gone.kill()
