@@ -134,11 +134,15 @@ def test_log_levels_follow_signals(pipeline: Pipeline) -> None:
                 if '"log level"' in line][-1:] == [level]
         }  # fmt: skip
 
+    def detailed() -> bool:
+        return '"level":"debug"' in (logs / "worker.log").read_text("utf-8")
+
     roles = {"ingest", "worker", "sink", "dashboard"}
-    for number, level in ((signal.SIGUSR1, "DEBUG"), (signal.SIGUSR2, "INFO")):
-        pipeline.process.send_signal(number)
-        pipeline.until(lambda level=level: at(level) >= roles, 30)  # type: ignore[misc]
-    assert '"level":"debug"' in (logs / "worker.log").read_text("utf-8")
+    assert not detailed()
+    pipeline.process.send_signal(signal.SIGUSR1)
+    pipeline.until(lambda: at("DEBUG") >= roles and detailed(), 30)
+    pipeline.process.send_signal(signal.SIGUSR2)
+    pipeline.until(lambda: at("INFO") >= roles, 30)
     assert "restarting" not in pipeline.said()
 
 
