@@ -177,7 +177,7 @@ async def _restore(
     from streams.embedded.data_dir import running
     from streams.embedded.kept_log import keep_log, kept_log
 
-    if not is_elsewhere() and running(settings.data_dir):
+    if not _is_elsewhere() and running(settings.data_dir):
         raise BadInput("running", f"a pipeline runs on {settings.data_dir}: stop it first")
     note = Note(settings.data_dir)
     begun = note.read()
@@ -366,7 +366,7 @@ def do(settings: Settings, statement: str) -> None:
         pass
 
 
-def is_elsewhere() -> bool:
+def _is_elsewhere() -> bool:
     """Whether the environment names Kafka or ClickHouse (invariant 3)."""
     given = environ()
     names = ("KAFKA_BOOTSTRAP", "CLICKHOUSE_DSN", "CLICKHOUSE_DSN_FILE")
@@ -391,7 +391,7 @@ async def stores_of(settings: Settings, *, must_exist: bool) -> AsyncIterator[St
         ConfigError: the data directory can't be used.
         Unavailable: a peer does not answer.
     """
-    if is_elsewhere():
+    if _is_elsewhere():
         yield Stores(settings, None)
         return
     from analytics.warehouse.config_files import backups_of
